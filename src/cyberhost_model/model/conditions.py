@@ -1,0 +1,113 @@
+"""What the Denoising U-Net is told, encoded and ready: made once a clip, used at every step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Features = dict[str, Tensor]
+"""Attention site -> Reference Net features."""
+
+
+@dataclass
+class Conditions:
+    """Encoded conditions of B clips of F frames; None is a condition that is absent.
+
+    reference_latent (B, C, h, w): enters at the input (`concat_reference`); zeros are "absent".
+    reference: site -> (R, N, D), features of the reference picture for the R items of `reference_present` that are True.
+    motion: site -> (R, M, N, D), features of the motion frames, for the items of `motion_present` that are True.
+    audio (B, F, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own).
+    pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
+    hand_clarity (B, F): hand clarity score in about 0..1; negative where there is no hand to judge.
+    face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".
+
+    An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a batch that mixes
+    both, as guidance does, wastes nothing. That is why `reference` and `motion` hold the present items only.
+    """
+
+    reference_latent: Tensor | None = None
+    reference: Features | None = None
+    reference_present: tuple[bool, ...] = ()
+    motion: Features | None = None
+    motion_present: tuple[bool, ...] = ()
+    audio: Tensor | None = None
+    pose: Tensor | None = None
+    hand_clarity: Tensor | None = None
+    face: Tensor | None = None
+    hands: Tensor | None = None
+
+    def without_audio(self, drop: Sequence[bool] | None = None) -> Conditions:
+        """The same without speech, for all items or those `drop` marks (guidance, condition dropout in training)."""
+        return dataclasses.replace(self, audio=_zeroed(self.audio, drop))
+
+    def without_reference(self, drop: Sequence[bool] | None = None) -> Conditions:
+        """The same without the reference picture: its features, its latent and both identity descriptors.
+        Motion frames, pose and hand clarity stay."""
+        reference, present = _removed(self.reference, self.reference_present, drop)
+        return dataclasses.replace(
+            self,
+            reference=reference,
+            reference_present=present,
+            reference_latent=_zeroed(self.reference_latent, drop),
+            face=_zeroed(self.face, drop),
+            hands=_zeroed(self.hands, drop),
+        )
+
+    def without_motion(self, drop: Sequence[bool] | None = None) -> Conditions:
+        """The same without motion frames, as in the first clip of a video."""
+        motion, present = _removed(self.motion, self.motion_present, drop)
+        return dataclasses.replace(self, motion=motion, motion_present=present)
+
+    @staticmethod
+    def cat(parts: Sequence[Conditions]) -> Conditions:
+        """One batch of several: all must have the same conditions, except that items may lack a reference or motion frames.
+        Raises ValueError if one has, say, a pose and another none."""
+        if len(parts) == 1:
+            return parts[0]
+        tensors: dict[str, Tensor | None] = {}
+        for name in ("reference_latent", "audio", "pose", "hand_clarity", "face", "hands"):
+            values = [getattr(part, name) for part in parts]
+            if any(value is None for value in values) != all(value is None for value in values):
+                raise ValueError(f"cannot batch clips with and without {name}")
+            tensors[name] = None if values[0] is None else torch.cat(values)
+        return Conditions(
+            reference=_cat_features([part.reference for part in parts]),
+            reference_present=tuple(flag for part in parts for flag in part.reference_present),
+            motion=_cat_features([part.motion for part in parts]),
+            motion_present=tuple(flag for part in parts for flag in part.motion_present),
+            **tensors,
+        )
+
+
+def _zeroed(value: Tensor | None, drop: Sequence[bool] | None) -> Tensor | None:
+    if value is None or (drop is not None and not any(drop)):
+        return value
+    if drop is None or all(drop):
+        return torch.zeros_like(value)
+    keep = torch.tensor([not flag for flag in drop], device=value.device)
+    return torch.where(keep.view(-1, *[1] * (value.ndim - 1)), value, 0.0)
+
+
+def _removed(
+    features: Features | None, present: tuple[bool, ...], drop: Sequence[bool] | None
+) -> tuple[Features | None, tuple[bool, ...]]:
+    if features is None:
+        return None, present
+    drop = [True] * len(present) if drop is None else drop
+    rows = [gone for gone, here in zip(drop, present, strict=True) if here]
+    left = tuple(here and not gone for gone, here in zip(drop, present, strict=True))
+    if not any(left):
+        return None, left
+    keep = [row for row, gone in enumerate(rows) if not gone]
+    return {site: value[keep] for site, value in features.items()}, left
+
+
+def _cat_features(parts: list[Features | None]) -> Features | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    return {site: torch.cat([part[site] for part in present]) for site in present[0]}

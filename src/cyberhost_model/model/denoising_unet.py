@@ -1,0 +1,161 @@
+"""DenoisingUNet: Figure 2 of the paper as one forward over diffusers' blocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from cyberhost_model.model.attention import spatial_transformer, temporal_transformer
+from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.hand_clarity import HandClarityEmbedding
+from cyberhost_model.model.recompute import recompute
+from cyberhost_model.model.reference_net import attention_sites
+from cyberhost_model.model.region_codebook import RegionCodebookAttention
+from cyberhost_model.model.unet_config import build_motion_unet
+from cyberhost_model.presets import Preset
+
+REGIONS = ("face", "hands")
+
+
+class RegionMap(NamedTuple):
+    """A prediction of one Region Codebook Attention, for supervision."""
+
+    stage: str
+    region: str
+    """"face" or "hands"."""
+    values: Tensor
+    """(B, F, 1, h', w') logits of M_r, or (B, F, K, h', w') heat maps."""
+
+
+@dataclass
+class DenoiserOutput:
+    """prediction (B, F, C, h, w), of the preset's prediction type; region_masks and heatmaps one entry for each stage and region."""
+
+    prediction: Tensor
+    region_masks: list[RegionMap] = field(default_factory=list)
+    heatmaps: list[RegionMap] = field(default_factory=list)
+
+
+class DenoisingUNet(nn.Module):
+    """`UNetMotionModel` (keys stay diffusers', under `unet.`) and the paper's parts around it, each zero at initialisation."""
+
+    def __init__(self, preset: Preset) -> None:
+        super().__init__()
+        config, switches = preset.unet, preset.ablations
+        width = config.block_out_channels[0]
+        self.unet = build_motion_unet(config, preset.latent_channels)
+        self.sites = attention_sites(self.unet)
+        self.context_dim = config.cross_attention_dim
+        self.gradient_checkpointing = False
+        self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
+        self.reference_in = None
+        if preset.concat_reference:
+            self.reference_in = nn.Conv2d(preset.latent_channels, width, 3, padding=1, bias=False)
+            nn.init.zeros_(self.reference_in.weight)
+        self.regions = nn.ModuleDict()
+        enabled = {"face": switches.face_codebook, "hands": switches.hand_codebook}
+        keypoints = {"face": preset.region.face_keypoints, "hands": preset.region.hand_keypoints}
+        if switches.motion_codebook or switches.id_descriptor:
+            for stage in preset.region.stages:
+                for region in (name for name in REGIONS if enabled[name]):
+                    self.regions[_region_key(stage, region)] = RegionCodebookAttention(
+                        _stage_channels(self.unet, stage),
+                        preset.region,
+                        keypoints[region] if switches.local_enhancement else 0,
+                        config.motion_max_frames,
+                        switches.motion_codebook,
+                        switches.id_descriptor,
+                    )
+
+    def forward(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False) -> DenoiserOutput:
+        """One step of denoising.
+
+        noisy (B, F, C, h, w); timestep (B,) in 0..1000, float or integer; heatmaps: also predict the key points' heat maps (eq. 6).
+        """
+        unet, given = self.unet, conditions
+        batch, frames = noisy.shape[:2]
+        audio = noisy.new_zeros(batch * frames, 1, self.context_dim) if given.audio is None else given.audio.flatten(0, 1)
+        output = DenoiserOutput(noisy)
+
+        def layer(x: Tensor, stage: str, block: nn.Module, j: int, resnet: nn.Module | None) -> Tensor:
+            """Residual block -> spatial attention (reference, audio) -> temporal attention (motion frames)."""
+            if resnet is not None:
+                x = resnet(x, time)
+            site = f"{stage}.attentions.{j}"
+            if hasattr(block, "attentions"):
+                reference = None if given.reference is None else given.reference[site]
+                x = spatial_transformer(block.attentions[j], x, frames, audio, reference, given.reference_present)
+            motion = None if given.motion is None else given.motion.get(site)
+            return temporal_transformer(block.motion_modules[j], x, frames, motion, given.motion_present)
+
+        def region_attention(x: Tensor, stage: str) -> Tensor:
+            for region in REGIONS:
+                module = self.regions[key] if (key := _region_key(stage, region)) in self.regions else None
+                if module is not None:
+                    x, mask, maps = run(module, x, frames, getattr(given, region), heatmaps)
+                    output.region_masks.append(RegionMap(stage, region, mask.unflatten(0, (batch, frames))))
+                    if maps is not None:
+                        output.heatmaps.append(RegionMap(stage, region, maps.unflatten(0, (batch, frames))))
+            return x
+
+        def run(function, *args):
+            return recompute(self.gradient_checkpointing, function, *args)
+
+        # time, and the hand clarity score as a residual on it
+        time = unet.time_embedding(unet.time_proj(timestep.expand(batch)).to(noisy.dtype))
+        time = time[:, None].expand(-1, frames, -1)
+        if self.clarity is not None and given.hand_clarity is not None:
+            time = time + self.clarity(given.hand_clarity)
+        time = time.flatten(0, 1)
+
+        # the noisy latent, and residuals of the reference latent and of the body movement map (or skeleton maps)
+        x = unet.conv_in(noisy.flatten(0, 1)).unflatten(0, (batch, frames))
+        if self.reference_in is not None and given.reference_latent is not None:
+            x = x + self.reference_in(given.reference_latent)[:, None]
+        if given.pose is not None:
+            x = x + given.pose
+        x = x.flatten(0, 1)
+
+        # down
+        skips = [x]
+        for i, block in enumerate(unet.down_blocks):
+            stage = f"down_blocks.{i}"
+            for j, resnet in enumerate(block.resnets):
+                x = run(layer, x, stage, block, j, resnet)
+                if j == len(block.resnets) - 1:
+                    x = region_attention(x, stage)
+                skips.append(x)
+            for downsampler in block.downsamplers or ():
+                x = downsampler(x)
+                skips.append(x)
+
+        # middle
+        x = unet.mid_block.resnets[0](x, time)
+        for j, resnet in enumerate(unet.mid_block.resnets[1:]):
+            x = run(layer, x, "mid_block", unet.mid_block, j, None)
+            x = run(resnet, x, time)
+        x = region_attention(x, "mid_block")
+
+        # up
+        for i, block in enumerate(unet.up_blocks):
+            stage = f"up_blocks.{i}"
+            for j, resnet in enumerate(block.resnets):
+                x = run(layer, torch.cat([x, skips.pop()], dim=1), stage, block, j, resnet)
+            x = region_attention(x, stage)
+            for upsampler in block.upsamplers or ():
+                x = upsampler(x, skips[-1].shape[-2:])
+
+        x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
+        output.prediction = x.unflatten(0, (batch, frames))
+        return output
+
+
+def _region_key(stage: str, region: str) -> str:
+    return f"{stage.replace('.', '_')}_{region}"
+
+
+def _stage_channels(unet: nn.Module, stage: str) -> int:
+    return unet.get_submodule(stage).resnets[-1].out_channels

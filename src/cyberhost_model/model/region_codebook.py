@@ -1,0 +1,84 @@
+"""RegionCodebookAttention: local priors for a region that audio says little about, the face or the hands (section 3.2, Figure 3)."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.embeddings import SinusoidalPositionalEmbedding
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cyberhost_model.model.codebook import MotionCodebook
+from cyberhost_model.presets import RegionConfig
+
+
+class RegionCodebookAttention(nn.Module):
+    """F_out = (F_motion + F_id) * M_r + F_in (eq. 5), the identity at initialisation.
+
+    F_motion (eq. 2-3): cross attention to C_spa in the spatial and to C_temp in the temporal dimension, with one query projection for both.
+    A token's cross attention sees no other token, so what makes the second temporal is its query, which carries the frame's position.
+    F_id (eq. 4): cross attention to the identity descriptor. M_r: predicted from F_in by convolutions, returned as logits so that training
+    can supervise it with the boxes. Heat maps for eq. 6 are predicted from F_out when asked for.
+    """
+
+    def __init__(
+        self, channels: int, config: RegionConfig, keypoints: int, max_frames: int, motion_codebook: bool, id_descriptor: bool
+    ) -> None:
+        super().__init__()
+        dim = config.codebook_dim
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(channels)
+        self.to_q = nn.Linear(channels, dim, bias=False)
+        self.codebook = self.frame_position = self.descriptor = None
+        if motion_codebook:
+            self.codebook = MotionCodebook(config.spatial_vectors, config.temporal_vectors, dim)
+            self.frame_position = SinusoidalPositionalEmbedding(dim, max_frames)
+            self.spatial_kv = nn.Linear(dim, 2 * dim, bias=False)
+            self.temporal_kv = nn.Linear(dim, 2 * dim, bias=False)
+            self.motion_out = _zero(nn.Linear(dim, channels))
+        if id_descriptor:
+            # no bias: a descriptor of zeros, as in the branch without a reference, adds nothing
+            self.descriptor = nn.Linear(config.identity_dim, 2 * dim, bias=False)
+            self.identity_out = _zero(nn.Linear(dim, channels, bias=False))
+        hidden = max(channels // 4, 16)
+        self.mask = nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, 1, 3, padding=1))
+        self.heatmaps = None
+        if keypoints:
+            hidden = min(channels, 64)
+            self.heatmaps = nn.Sequential(
+                nn.Conv2d(channels, hidden, 3, padding=1), nn.SiLU(),
+                nn.Conv2d(hidden, hidden, 3, padding=1), nn.SiLU(),
+                nn.Conv2d(hidden, keypoints, 3, padding=1),
+            )  # fmt: skip
+
+    def forward(self, x: Tensor, frames: int, identity: Tensor | None, heatmaps: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x (B*F, C, h, w); identity (B, n, D) or None. Returns F_out, the logits of M_r (B*F, 1, h, w) and the heat maps
+        (B*F, K, h, w), or None if not asked for or this region has none."""
+        logits = self.mask(x)
+        tokens = self.norm(x.permute(0, 2, 3, 1)).flatten(1, 2)  # (B*F, N, C)
+        query = self.to_q(tokens).unflatten(0, (-1, frames))  # (B, F, N, d)
+        added = 0
+        if self.codebook is not None:
+            spatial, temporal = self.codebook()
+            position = self.frame_position.pe[0, :frames, None].to(query.dtype)  # (F, 1, d)
+            motion = self._attend(query, self.spatial_kv(spatial)) + self._attend(query + position, self.temporal_kv(temporal))
+            added = self.motion_out(motion)
+        if self.descriptor is not None and identity is not None:
+            added = added + self.identity_out(self._attend(query, self.descriptor(identity)))
+        if torch.is_tensor(added):
+            added = added.flatten(0, 1).unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
+            x = x + added * logits.sigmoid()
+        return x, logits, self.heatmaps(x) if heatmaps and self.heatmaps is not None else None
+
+    def _attend(self, query: Tensor, kv: Tensor) -> Tensor:
+        """query (B, F, N, d), keys and values side by side (B or 1, n, 2d) -> (B, F, N, d)."""
+        batch, frames, tokens, dim = query.shape
+        q = query.reshape(batch, frames * tokens, self.heads, -1).transpose(1, 2)
+        k, v = kv.expand(batch, -1, -1).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = functional.scaled_dot_product_attention(q, k, v)
+        return out.transpose(1, 2).reshape(batch, frames, tokens, dim)
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

@@ -1,0 +1,278 @@
+"""Presets: every size of the network as one nested dataclass, stored as JSON beside the weights.
+
+`preset("tiny")` is the embedded model, `preset("sd15")` the paper's full size; both build the same classes. `ABLATIONS` names the eight
+"w/o" rows of Table 1 and what each switches off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyberhost_model.errors import ModelError
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes shared by the Reference Net and the Denoising U-Net (diffusers' names and meanings)."""
+
+    block_out_channels: tuple[int, ...]
+    attention_levels: tuple[bool, ...]
+    """Which levels have spatial attention; the middle block always has it. Motion modules are at every level."""
+    layers_per_block: int
+    heads: tuple[int, ...]
+    """Spatial attention heads at each level."""
+    motion_heads: tuple[int, ...]
+    """Temporal attention heads at each level."""
+    cross_attention_dim: int
+    """Width of the audio tokens, keys and values of `attn2`."""
+    norm_num_groups: int
+    use_linear_projection: bool
+    motion_max_frames: int = 32
+    """Frames + motion frames a motion module can tell apart."""
+    trim_reference: bool = True
+    """Drop what the Reference Net never uses (its own cross attention, time, everything after the last site). False keeps
+    diffusers' 686 keys, so that Stable Diffusion 1.5 loads strictly."""
+
+    def __post_init__(self) -> None:
+        levels = len(self.block_out_channels)
+        for name in ("attention_levels", "heads", "motion_heads"):
+            if len(getattr(self, name)) != levels:
+                raise ValueError(f"unet.{name} must have {levels} entries, one for each of block_out_channels")
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Speech features as `conditions/speech.py` gives them: (B, F, tokens, layers, dim)."""
+
+    dim: int
+    """Width of the speech encoder's hidden states."""
+    layers: int
+    """Hidden states used: the encoder's layers and the features before them (multi-stage)."""
+    tokens: int
+    """Encoder steps in a video frame's window."""
+
+
+@dataclass(frozen=True)
+class RegionConfig:
+    """Region Codebook Attention (section 3.2)."""
+
+    stages: tuple[str, ...]
+    """Where it is inserted: "down_blocks.<i>", "mid_block", "up_blocks.<i>", after the last layer of that stage."""
+    codebook_dim: int
+    """d of both codebooks and width of the attention; at least n and m, so that the vectors can be orthogonal."""
+    spatial_vectors: int
+    """n of C_spa."""
+    temporal_vectors: int
+    """m of C_temp."""
+    heads: int
+    identity_dim: int
+    """Width of the identity descriptor's tokens."""
+    hand_channels: tuple[int, ...]
+    """Hand Encoder; each entry halves the 128x128 crop once."""
+    face_channels: tuple[int, ...]
+    """Face Encoder on the 256x256 crop, each entry halves once; empty: `face` is an ArcFace feature (B, 512)."""
+    hand_keypoints: int = 42
+    """Heat maps a hand stage predicts (2 x 21)."""
+    face_keypoints: int = 0
+    """Heat maps a face stage predicts; the paper supervises hands only."""
+
+    def __post_init__(self) -> None:
+        if max(self.spatial_vectors, self.temporal_vectors) > self.codebook_dim:
+            raise ValueError("region.spatial_vectors and temporal_vectors must not exceed codebook_dim: no more can be orthogonal")
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """What the network predicts and how it is sampled; travels with the checkpoint."""
+
+    prediction: str
+    """"epsilon" (the paper), "v" or "flow" (noise - z)."""
+    sampler: str
+    """Default sampler: "ddim", "dpm++" or "flow"."""
+    steps: int
+    guidance_reference: float = 2.5
+    guidance_audio: float = 4.5
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    zero_terminal_snr: bool = False
+    """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
+    flow_shift: float = 1.0
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """Switches of Table 1; False builds the network without that part."""
+
+    motion_codebook: bool = True
+    id_descriptor: bool = True
+    face_codebook: bool = True
+    hand_codebook: bool = True
+    body_movement: bool = True
+    hand_clarity: bool = True
+    pose_aligned_reference: bool = True
+    local_enhancement: bool = True
+
+
+ABLATIONS: dict[str, dict[str, bool]] = {
+    "w/o Motion Codebook": {"motion_codebook": False},
+    "w/o ID descriptor": {"id_descriptor": False},
+    "w/o Face Codebook": {"face_codebook": False},
+    "w/o Hand Codebook": {"hand_codebook": False},
+    "w/o Body Movement": {"body_movement": False},
+    "w/o Hand Clarity": {"hand_clarity": False},
+    "w/o Pose-aligned Ref.": {"pose_aligned_reference": False},
+    "w/o Local Enhancement": {"local_enhancement": False},
+}
+"""Rows of the paper's Table 1 -> overrides of `Ablations`."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that fixes the network's shape."""
+
+    name: str
+    codec: str
+    """"reference" (`ReferenceCodec`, trained here) or "sd-vae" (Stable Diffusion's)."""
+    latent_channels: int
+    latent_factor: int
+    """Picture pixels a latent pixel stands for, along one side."""
+    size: tuple[int, int]
+    """Usual picture (height, width); other sizes of a similar area, sides in multiples of 64."""
+    frames: int
+    motion_frames: int
+    unet: UNetConfig
+    audio: AudioConfig
+    region: RegionConfig
+    diffusion: DiffusionConfig
+    pose_channels: tuple[int, ...]
+    """Pose Encoder: one more than its halvings."""
+    pose_pool: int = 1
+    """The maps are averaged by this factor before the Pose Encoder (section 3.3: "down-sampled and encoded")."""
+    concat_reference: bool = False
+    """Not in the paper: the reference latent also enters at the input, through a convolution that is zero at the start (the same
+    as concatenating it to the noisy latent). Makes identity and background hold early when nothing is pretrained."""
+    ablations: Ablations = field(default_factory=Ablations)
+
+    def __post_init__(self) -> None:
+        if self.pose_pool * 2 ** (len(self.pose_channels) - 1) != self.latent_factor:
+            raise ValueError("pose_pool * 2 ** (len(pose_channels) - 1) must equal latent_factor")
+        if self.frames + self.motion_frames > self.unet.motion_max_frames:
+            raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
+
+    def without(self, **switches: bool) -> Preset:
+        """The same preset with some `Ablations` changed: `preset("tiny").without(**ABLATIONS["w/o Hand Clarity"])`."""
+        return dataclasses.replace(self, ablations=dataclasses.replace(self.ablations, **switches))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Preset:
+        """Inverse of `to_dict`. Raises ModelError for unknown, missing or impossible entries."""
+        return _from_dict(Preset, data, "preset")
+
+
+def _from_dict(cls: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ModelError(f"config.json: {where} is not an object; the model directory is damaged, get it again")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ModelError(f"config.json: unknown entries in {where}: {', '.join(unknown)}; made by another version of cyberhost")
+    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"config.json: {where} does not describe a network: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _from_dict(typing.cast(type, hint), value, where)
+    if typing.get_origin(hint) is tuple and not isinstance(hint, types.UnionType):
+        return tuple(value)  # JSON has lists only
+    return value
+
+
+_TINY = Preset(
+    name="tiny",
+    codec="reference",
+    latent_channels=24,
+    latent_factor=16,
+    size=(256, 256),
+    frames=12,
+    motion_frames=4,
+    unet=UNetConfig(
+        block_out_channels=(64, 128, 192),
+        attention_levels=(True, True, False),
+        layers_per_block=1,
+        heads=(2, 4, 6),
+        motion_heads=(2, 4, 6),
+        cross_attention_dim=128,
+        norm_num_groups=16,
+        use_linear_projection=True,
+    ),
+    audio=AudioConfig(dim=128, layers=5, tokens=6),
+    region=RegionConfig(
+        stages=("down_blocks.0", "down_blocks.1", "up_blocks.1", "up_blocks.2"),
+        codebook_dim=64,
+        spatial_vectors=48,
+        temporal_vectors=24,
+        heads=2,
+        identity_dim=96,
+        hand_channels=(16, 32, 64, 96),
+        face_channels=(16, 32, 48, 64, 96),
+    ),
+    diffusion=DiffusionConfig(prediction="flow", sampler="flow", steps=8),
+    pose_channels=(8, 16, 32, 64),
+    pose_pool=2,
+    concat_reference=True,
+)
+
+_SD15 = Preset(
+    name="sd15",
+    codec="sd-vae",
+    latent_channels=4,
+    latent_factor=8,
+    size=(640, 384),
+    frames=12,
+    motion_frames=4,
+    unet=UNetConfig(
+        block_out_channels=(320, 640, 1280, 1280),
+        attention_levels=(True, True, True, False),
+        layers_per_block=2,
+        heads=(8, 8, 8, 8),
+        motion_heads=(8, 8, 8, 8),
+        cross_attention_dim=768,
+        norm_num_groups=32,
+        use_linear_projection=False,
+        trim_reference=False,
+    ),
+    audio=AudioConfig(dim=768, layers=13, tokens=10),
+    region=RegionConfig(
+        stages=("down_blocks.0", "down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.1", "up_blocks.2", "up_blocks.3"),
+        codebook_dim=320,
+        spatial_vectors=128,
+        temporal_vectors=64,
+        heads=8,
+        identity_dim=768,
+        hand_channels=(64, 128, 256, 512),
+        face_channels=(),
+    ),
+    diffusion=DiffusionConfig(prediction="epsilon", sampler="ddim", steps=25),
+    pose_channels=(16, 32, 96, 256),
+)
+
+PRESETS: dict[str, Preset] = {"tiny": _TINY, "sd15": _SD15}
+
+
+def preset(name: str) -> Preset:
+    """One of the two presets. Raises ModelError for another name."""
+    if name not in PRESETS:
+        raise ModelError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
