@@ -1,0 +1,165 @@
+"""Entry point: finds the command, runs it, and turns every way it can end into one line and an exit code.
+
+Only the command that was asked for is imported, so `--help`, `--version` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NamedTuple
+
+import typer
+
+from cyberhost_cli.exit_status import ExitStatus, epilog
+
+PROGRAM = "cyberhost"
+
+
+class Entry(NamedTuple):
+    """Where a command lives and what the list of commands says about it. `attribute` is a function or a Typer app."""
+
+    module: str
+    attribute: str
+    help: str
+
+
+# A new command is one line here. Its module is imported only when the command is called.
+COMMANDS: dict[str, Entry] = {
+    "animate": Entry("cyberhost_cli.animate", "animate", "Make the person in a picture speak."),
+}
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an Exception, so that only clean-up code sees it on its way out."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `cyberhost` with these arguments (default: those of the process) and return the exit code."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    debug = "--debug" in arguments
+    try:
+        with _SigtermRaises():
+            returned = typer.main.get_command(build_app(arguments)).main(
+                args=arguments, prog_name=PROGRAM, standalone_mode=False
+            )
+            sys.stdout.flush()
+        # Without standalone mode a `typer.Exit(code)` comes back as that number, and everything else as None.
+        return int(returned) if isinstance(returned, int) else ExitStatus.OK
+    except (KeyboardInterrupt, typer.Abort):
+        return _say("interrupted", ExitStatus.INTERRUPTED)
+    except Terminated:
+        return _say("terminated", ExitStatus.TERMINATED)
+    except typer.Exit as stop:
+        return stop.exit_code
+    except BrokenPipeError:  # the reader of our output has gone, as in `cyberhost --help | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.ERROR
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "show"):  # a usage error of the parser
+            return _say_usage(error)
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        return _say(*_explain(error))
+
+
+def build_app(arguments: list[str]) -> typer.Typer:
+    """The application with the command named in `arguments` in full and the others as names for the list."""
+    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    app = typer.Typer(
+        name=PROGRAM,
+        help="One picture and a recording of speech become a video of that person speaking.",
+        epilog=epilog(),
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # plain help: quicker, and the same text everywhere
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for name, entry in COMMANDS.items():
+        target = load(entry) if name == wanted else _name_only
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=name, help=entry.help)
+        else:
+            app.command(name, short_help=entry.help)(target)
+    return app
+
+
+def load(entry: Entry) -> Callable[..., Any] | typer.Typer:
+    """Import a command."""
+    return getattr(importlib.import_module(entry.module), entry.attribute)
+
+
+def _name_only() -> None:
+    """Stands in the list of commands for one that was not asked for; it is never run."""
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"{PROGRAM} {version(PROGRAM)}")
+        except PackageNotFoundError:
+            print(f"{PROGRAM} (not installed)")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    pass
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """One line for the user and the exit code."""
+    from cyberhost_model.errors import CyberHostError
+
+    if isinstance(error, CyberHostError):
+        return " ".join(str(error).split()), error.exit_code
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is not a MemoryError
+        return "not enough memory; use a smaller --size or another --device", ExitStatus.RESOURCE
+    text = " ".join(str(error).split())[:300]
+    return f"unexpected {type(error).__name__}: {text} (run again with --debug for the whole story)", ExitStatus.ERROR
+
+
+def _say(message: str, code: int) -> int:
+    print(f"{PROGRAM}: {message}", file=sys.stderr, flush=True)
+    return int(code)
+
+
+def _say_usage(error: Any) -> int:
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help itself
+        print(error.format_message(), file=sys.stderr)
+        return int(ExitStatus.USAGE)
+    path = context.command_path if context is not None else PROGRAM
+    return _say(f"{' '.join(error.format_message().split())} (see '{path} --help')", ExitStatus.USAGE)
+
+
+class _SigtermRaises:
+    """While inside, SIGTERM raises `Terminated` in the main thread, so that files are cleaned up as on an error."""
+
+    def __enter__(self) -> None:
+        self.before: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGTERM, _raise_terminated)
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not stop the clean-up
+    raise Terminated

@@ -1,0 +1,49 @@
+"""Every error a user can cause. Each carries the exit code the command line documents; messages are one line and say what to do."""
+
+
+class CyberHostError(Exception):
+    """Base of all errors with a clear cause. `exit_code` is what `cyberhost` returns for it."""
+
+    exit_code = 1
+
+
+class InputError(CyberHostError):
+    """A picture, sound or video that is missing, unreadable or unusable (corrupt, empty, too small, too large)."""
+
+    exit_code = 3
+
+
+class NoFaceError(InputError):
+    """The reference picture shows no face that could be found."""
+
+    exit_code = 4
+
+
+class OutputError(CyberHostError):
+    """The output cannot be written: folder missing, not writable, file exists, disk full."""
+
+    exit_code = 5
+
+
+class ModelError(CyberHostError):
+    """A model that is unknown, incomplete, corrupt or of another layout."""
+
+    exit_code = 6
+
+
+class NetworkError(CyberHostError):
+    """Weights had to be fetched and could not be."""
+
+    exit_code = 7
+
+
+class ResourceError(CyberHostError):
+    """Not enough memory, or the device asked for does not exist."""
+
+    exit_code = 8
+
+
+class TrainingError(CyberHostError):
+    """Training cannot go on: empty data, NaN loss, a run that does not match its configuration."""
+
+    exit_code = 9

@@ -1,0 +1,58 @@
+"""The ffmpeg binary that imageio-ffmpeg brings: found once, and fed only with local files of known containers."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from cyberhost_model.errors import ResourceError
+
+# Containers that carry sound. Playlists, scripts and subtitles are left out on purpose: a text file must not be
+# taken for sound, and no file may make ffmpeg open another one.
+DEMUXERS = (
+    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,loas,matroska,webm,mov,mp4,m4a,3gp,mp3,mpeg,mpegts,"
+    "mxf,nut,ogg,rm,tak,tta,voc,w64,wav,wv"
+)
+
+
+@functools.lru_cache(maxsize=1)
+def ffmpeg_binary() -> str:
+    """Path of the ffmpeg executable. Raises ResourceError where there is none."""
+    import imageio_ffmpeg  # late: it looks the binary up
+
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError as error:
+        raise ResourceError(f"no ffmpeg was found ({error}); reinstall imageio-ffmpeg") from None
+
+
+def input_arguments(path: str | os.PathLike[str]) -> list[str]:
+    """Arguments that open a local media file and nothing else."""
+    # An absolute path behind "file:" cannot be read as an option or a protocol.
+    return ["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-i", f"file:{Path(path).absolute()}"]
+
+
+def child_settings() -> dict[str, Any]:
+    """Popen settings: a Ctrl-C typed at the terminal goes to us alone, and we end the child."""
+    if os.name == "nt":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
+    return {"start_new_session": True}
+
+
+def end_reason(returncode: int, stderr: str) -> str:
+    """One line on why ffmpeg ended: the most telling line it wrote, or the signal that killed it."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    for line in lines:
+        for known in ("No space left on device", "File too large", "Permission denied", "Disk quota exceeded"):
+            if known in line:
+                return known.lower()
+    if returncode < 0:
+        try:
+            return f"ffmpeg was ended by {signal.Signals(-returncode).name}"
+        except ValueError:
+            return f"ffmpeg was ended by signal {-returncode}"
+    return lines[-1] if lines else f"ffmpeg ended with code {returncode}"

@@ -1,0 +1,59 @@
+"""Pictures and sounds the tests are fed with, made on the spot."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# Tests share the machine with others; this must be set before numpy or torch are imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def portrait_file() -> Path:
+    return EXAMPLES / "astronaut.jpg"
+
+
+@pytest.fixture(scope="session")
+def speech_file() -> Path:
+    return EXAMPLES / "speech.wav"
+
+
+@pytest.fixture
+def picture_file(tmp_path: Path) -> Path:
+    """A smooth 200x150 picture without a person."""
+    y, x = np.mgrid[0:150, 0:200]
+    pixels = np.stack([x, y, (x + y) // 2], axis=-1).astype(np.uint8)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def tone(tmp_path: Path):
+    """tone(name, rate, seconds, channels, gain) -> path of a 220 Hz tone."""
+
+    def make(name: str = "tone.wav", rate: int = 16_000, seconds: float = 0.5, channels: int = 1, gain: float = 0.3):
+        time = np.arange(round(rate * seconds)) / rate
+        wave = gain * np.sin(2 * np.pi * 220 * time)
+        path = tmp_path / name
+        soundfile.write(str(path), np.repeat(wave[:, None], channels, axis=1), rate)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def command() -> list[str]:
+    """How a test starts the command line in a process of its own."""
+    return [sys.executable, "-m", "cyberhost_cli"]
