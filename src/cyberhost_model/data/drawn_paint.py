@@ -1,0 +1,205 @@
+"""Brushes of the drawn people: tiling noise, antialiased shapes, splines, light on height fields, and the canvas they go on.
+
+Positions are pixels of the supersampled canvas with pixel centres at whole numbers; colours are RGB in 0..1; heights share the unit of x and y.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+NOISE = 512  # side of the tiling noise pictures, texels
+
+
+@lru_cache(maxsize=None)
+def noise(kind: str) -> np.ndarray:
+    """A tiling (512, 512) float32 noise of mean 0 and deviation 1: "grain", "cloud", "strand" (long along rows) or "curl"."""
+    seed = {"grain": 1, "cloud": 2, "strand": 3, "curl": 4}[kind]
+    white = np.random.default_rng(seed).standard_normal((NOISE, NOISE)).astype(np.float32)
+    fy, fx = np.meshgrid(np.fft.fftfreq(NOISE), np.fft.rfftfreq(NOISE), indexing="ij")
+    r = np.hypot(fx, fy)
+    if kind == "grain":
+        gain = np.exp(-((r / 0.28) ** 2))
+    elif kind == "cloud":
+        gain = 1 / (r + 4 / NOISE) ** 1.7
+    elif kind == "strand":  # long along y, fine along x, with some wider locks
+        gain = np.exp(-((fy / 0.006) ** 2)) * (np.exp(-((fx / 0.12) ** 2)) + 3 * np.exp(-((fx / 0.02) ** 2)))
+    else:  # "curl": a band of sizes, like tight curls
+        gain = np.exp(-(((r - 0.06) / 0.03) ** 2))
+    gain[0, 0] = 0
+    out = np.fft.irfft2(np.fft.rfft2(white) * gain, s=(NOISE, NOISE))
+    return (out / out.std()).astype(np.float32)
+
+
+def sample(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Noise at texel positions x, y (any range; it tiles)."""
+    x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
+    return cv2.remap(noise(kind), np.mod(x, NOISE), np.mod(y, NOISE), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+
+
+def fill(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The antialiased inside of a polygon (N, 2) in pixels as float32 (H, W) in 0..1."""
+    out = np.zeros(shape[:2], np.uint8)
+    cv2.fillPoly(out, [np.round(np.asarray(points) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return out.astype(np.float32) * np.float32(1 / 255)
+
+
+def stroke(points: np.ndarray, shape: tuple[int, ...], width: float, closed: bool = False) -> np.ndarray:
+    """An antialiased polyline of `width` pixels as float32 (H, W) in 0..1; thinner than a pixel becomes fainter."""
+    out = np.zeros(shape[:2], np.uint8)
+    pts = np.round(np.asarray(points) * 16).astype(np.int32)
+    cv2.polylines(out, [pts], closed, int(255 * min(1.0, max(width, 0.2))), max(1, int(round(width))), cv2.LINE_AA, 4)
+    return out.astype(np.float32) * np.float32(1 / 255)
+
+
+def spline(points, n: int = 8, closed: bool = False) -> np.ndarray:
+    """A Catmull-Rom curve through the points (K, 2): n samples a span, each control point included."""
+    p = np.asarray(points, np.float32)
+    ext = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    t = (np.arange(n, dtype=np.float32) / n)[None, :, None]
+    a, b, c, d = (ext[i : len(ext) - 3 + i, None] for i in range(4))
+    out = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    out = out.reshape(-1, p.shape[1])
+    return out if closed else np.concatenate([out, p[-1:]])
+
+
+def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 below `low`, 1 above `high`, smooth between (low > high falls instead)."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def bell(x: np.ndarray, centre: float, width: float) -> np.ndarray:
+    """A Gaussian bump of height 1; separable bumps keep a face cheap."""
+    return np.exp(-(((x - centre) / width) ** 2))
+
+
+def blur(x: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur; the picture itself when sigma is very small."""
+    if sigma < 0.25:
+        return x
+    if sigma > 6:  # the same at a quarter of the size, many times faster
+        h, w = x.shape[:2]
+        small = cv2.resize(x, (max(1, w // 4), max(1, h // 4)), interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (0, 0), sigma / 4, borderType=cv2.BORDER_REPLICATE)
+        return cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)
+    return cv2.GaussianBlur(x, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+
+
+def mix(a: np.ndarray, b, alpha: np.ndarray) -> np.ndarray:
+    """a + (b - a) * alpha, for pictures (H, W, 3) and a mask (H, W); `b` may be one colour. Written into `a`, only where alpha is."""
+    rows = np.flatnonzero(alpha.any(1))
+    if len(rows) == 0:
+        return a
+    cols = np.flatnonzero(alpha[rows[0] : rows[-1] + 1].any(0))
+    s = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    part, m = a[s], alpha[s]
+    b = np.asarray(b, np.float32)
+    if b.ndim == 3:
+        b = b[s]
+        for c in range(3):
+            part[..., c] += (b[..., c] - part[..., c]) * m
+    else:
+        b = np.broadcast_to(b, (3,))
+        for c in range(3):
+            part[..., c] += (b[c] - part[..., c]) * m
+    return a
+
+
+def around(points: np.ndarray, shape: tuple[int, ...], margin: float) -> tuple[slice, slice]:
+    """The rows and columns within `margin` pixels of the points, clipped to the shape (empty slices when outside)."""
+    p = np.asarray(points)
+    low, high = np.floor(p.min(0) - margin).astype(int), np.ceil(p.max(0) + margin).astype(int) + 1
+    x0, y0 = np.clip(low[0], 0, shape[1]), np.clip(low[1], 0, shape[0])
+    return slice(int(y0), int(max(y0, min(high[1], shape[0])))), slice(int(x0), int(max(x0, min(high[0], shape[1]))))
+
+
+def ink(rgb: np.ndarray, points: np.ndarray, width: float, colour, strength: float = 1.0, soft: float = 0.0, mask: np.ndarray | None = None) -> None:
+    """Draws a polyline (pixels) in one colour, `soft` pixels blurred, where `mask` lets it; works only around the line."""
+    rows, cols = around(points, rgb.shape, width + 3 * soft + 2)
+    sub = rgb[rows, cols]
+    if sub.size == 0:
+        return
+    line = blur(stroke(np.asarray(points) - np.array([cols.start, rows.start]), sub.shape, width), soft)
+    line *= strength
+    if mask is not None:
+        line *= mask[rows, cols]
+    mix(sub, colour, np.minimum(line, 1))
+
+
+def normals(height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit normals (x right, y down, z towards the viewer) of a height field in pixels."""
+    gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
+    gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
+    inv = 1 / np.sqrt(gx * gx + gy * gy + 1)
+    return -gx * inv, -gy * inv, inv
+
+
+@dataclass
+class Light:
+    """One soft key light and a sky above: direction (x right, y down, z towards the viewer), colours, and the share of the key."""
+
+    direction: np.ndarray = field(default_factory=lambda: np.array([-0.4, -0.5, 0.77], np.float32))
+    key: np.ndarray = field(default_factory=lambda: np.ones(3, np.float32))
+    sky: np.ndarray = field(default_factory=lambda: np.ones(3, np.float32))
+    ambient: float = 0.45
+
+    def turned(self, yaw: float, pitch: float) -> Light:
+        """The same light seen from a head turned by yaw and pitch (radians)."""
+        x, y, z = self.direction
+        x, z = x * np.cos(yaw) - z * np.sin(yaw), x * np.sin(yaw) + z * np.cos(yaw)
+        y, z = y * np.cos(pitch) - z * np.sin(pitch), y * np.sin(pitch) + z * np.cos(pitch)
+        return Light(np.array([x, y, z], np.float32), self.key, self.sky, self.ambient)
+
+    def shade(self, albedo: np.ndarray, nx, ny, nz, skin: bool = False, gloss: float = 0.0, power: float = 24) -> np.ndarray:
+        """Albedo (H, W, 3) under this light. Skin lets red wrap around the shadow's edge, as blood under it does."""
+        lx, ly, lz = (float(v) for v in self.direction)
+        ndl = nx * lx + ny * ly + nz * lz
+        out = np.empty_like(albedo)
+        sky = self.ambient * (0.85 - 0.3 * ny)
+        for c, wrap in enumerate((0.5, 0.3, 0.24) if skin else (0.25, 0.25, 0.25)):
+            d = np.maximum(ndl + wrap, 0) * np.float32((1.02 - 0.5 * self.ambient) / (1 + wrap))
+            out[..., c] = albedo[..., c] * np.sqrt(sky * float(self.sky[c]) + d * float(self.key[c]))
+        if gloss:
+            hz = np.sqrt((1 + lz) / 2)  # half vector between light and viewer
+            s = np.maximum(nx * lx / (2 * hz) + ny * ly / (2 * hz) + nz * hz, 0) ** power
+            out += (gloss * s)[..., None] * self.key
+        return out
+
+
+class Canvas:
+    """The supersampled picture: rgb (H, W, 3) float32 and the person's matte (H, W)."""
+
+    def __init__(self, background: np.ndarray):
+        self.rgb = background
+        self.alpha = np.zeros(background.shape[:2], np.float32)
+
+    def clip(self, x0: int, y0: int, w: int, h: int) -> tuple[slice, slice, slice, slice] | None:
+        """Slices (canvas rows, canvas columns, patch rows, patch columns) of the part of a patch that lies on the canvas."""
+        height, width = self.alpha.shape
+        a, b, c, d = max(0, y0), min(height, y0 + h), max(0, x0), min(width, x0 + w)
+        if a >= b or c >= d:
+            return None
+        return slice(a, b), slice(c, d), slice(a - y0, b - y0), slice(c - x0, d - x0)
+
+    def paint(self, rgb: np.ndarray, alpha: np.ndarray, x0: int, y0: int) -> None:
+        """Lays a patch with its matte over the picture at x0, y0."""
+        s = self.clip(x0, y0, alpha.shape[1], alpha.shape[0])
+        if s is None:
+            return
+        a = alpha[s[2], s[3]]
+        mix(self.rgb[s[0], s[1]], rgb[s[2], s[3]], a)
+        self.alpha[s[0], s[1]] += (1 - self.alpha[s[0], s[1]]) * a
+
+    def darken(self, mask: np.ndarray, x0: int, y0: int, strength: float, on_person: bool = True) -> None:
+        """Lays a soft shadow (mask in 0..1), on the person painted so far unless told otherwise; shadows keep a little red."""
+        s = self.clip(x0, y0, mask.shape[1], mask.shape[0])
+        if s is None:
+            return
+        m = mask[s[2], s[3]] * strength
+        if on_person:
+            m = m * self.alpha[s[0], s[1]]
+        self.rgb[s[0], s[1]] *= 1 - m[..., None] * np.array([0.92, 1.0, 1.02], np.float32)
