@@ -136,7 +136,13 @@ def test_very_short_is_taken(tone) -> None:
 
 
 def test_frames_cover_the_sound_exactly() -> None:
-    for length, fps, frames in [(16_000, 25, 25), (16_001, 25, 26), (15_999, 25, 25), (16_000, 29.97, 30), (640, 25, 1)]:
+    for length, fps, frames in [
+        (16_000, 25, 25),
+        (16_001, 25, 26),
+        (15_999, 25, 25),
+        (16_000, 29.97, 30),
+        (640, 25, 1),
+    ]:
         assert Sound.from_samples(np.full(length, 0.1), 16_000).n_frames(fps) == frames
 
 

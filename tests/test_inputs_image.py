@@ -152,7 +152,7 @@ def test_canvas_keeps_aspect_everywhere() -> None:
             assert w % 2 == 0 and h % 2 == 0
             assert abs(w - h * width / height) <= 1 + 1e-9 and abs(h - w * height / width) <= 1 + 1e-9
             left, top, right, bottom = canvas.box
-            assert 0 <= left and 0 <= top and right <= canvas.width and bottom <= canvas.height
+            assert left >= 0 and top >= 0 and right <= canvas.width and bottom <= canvas.height
             assert canvas.width * canvas.height <= 1.25 * 256 * 256
             assert w * h >= 0.7 * 256 * 256
 

@@ -50,13 +50,15 @@ def main(argv: list[str] | None = None) -> int:
             )
             sys.stdout.flush()
         # Without standalone mode a `typer.Exit(code)` comes back as that number, and everything else as None.
-        return int(returned) if isinstance(returned, int) else ExitStatus.OK
+        if returned == ExitStatus.INTERRUPTED:  # Typer turned a KeyboardInterrupt into Exit(130)
+            return _say("interrupted", ExitStatus.INTERRUPTED)
+        return int(returned) if isinstance(returned, int) else int(ExitStatus.OK)
     except (KeyboardInterrupt, typer.Abort):
         return _say("interrupted", ExitStatus.INTERRUPTED)
     except Terminated:
         return _say("terminated", ExitStatus.TERMINATED)
     except typer.Exit as stop:
-        return stop.exit_code
+        return int(stop.exit_code)
     except BrokenPipeError:  # the reader of our output has gone, as in `cyberhost --help | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.ERROR
