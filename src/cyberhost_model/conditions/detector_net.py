@@ -1,0 +1,85 @@
+"""The small convolutional network of which the key point detector has four: face finder, face, body, hand."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def normalised(crops_u8: torch.Tensor) -> torch.Tensor:
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) with mean 0 and deviation about 1 a picture: exposure and contrast drop out."""
+    x = crops_u8.permute(0, 3, 1, 2).float() / 255
+    mean, std = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
+    return ((x - mean) / (std + 0.05)).contiguous(memory_format=torch.channels_last)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.first_norm(self.first(x)), inplace=True)
+        return F.relu(x + self.second_norm(self.second(y)))
+
+
+def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class HeatNet(nn.Module):
+    """Crop -> `maps` raw maps at 1/`stride` of its size, and one presence logit.
+
+    An encoder down to 1/32, a decoder with lateral 1x1 convolutions up to 1/`stride` (4 or 8).
+    """
+
+    def __init__(self, maps: int, stride: int, widths: tuple[int, ...] = (16, 24, 48, 80, 112)):
+        super().__init__()
+        self.stem = _convolution(3, widths[0], 3, 2)
+        depths = (1, 2, 2, 1)
+        self.stages = nn.ModuleList(
+            nn.Sequential(_convolution(a, b, 3, 2), *(ResidualBlock(b) for _ in range(n)))
+            for a, b, n in zip(widths, widths[1:], depths, strict=False)
+        )
+        self.levels = 3 if stride == 4 else 2
+        up = widths[::-1][: self.levels + 1]
+        self.lateral = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(up, up[1:], strict=False))
+        self.merge = nn.ModuleList(_convolution(b, b, 3) for b in up[1:])
+        self.head = nn.Sequential(_convolution(up[-1], 2 * up[-1], 3), nn.Conv2d(2 * up[-1], maps, 1))
+        self.presence = nn.Linear(widths[-1], 1)
+
+    def forward(self, crops_u8: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 (N, H, W, 3), H and W multiples of 32 -> maps (N, K, H / stride, W / stride), presence logits (N,)."""
+        x = self.stem(normalised(crops_u8))
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        presence = self.presence(x.mean((2, 3)))[:, 0]
+        for lateral, merge, skip in zip(self.lateral, self.merge, features[-2::-1], strict=False):
+            x = merge(F.interpolate(lateral(x), scale_factor=2.0, mode="nearest") + skip)
+        return self.head(x), presence
+
+
+def peaks(logits: torch.Tensor, window: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """The place (N, K, 2) in 0..1 and the value (N, K) of each map's highest cell; the place is refined by its neighbours' softmax weights."""
+    n, k, h, w = logits.shape
+    value, index = logits.flatten(2).max(2)
+    size = 2 * window + 1
+    padded = F.pad(logits, (window,) * 4, value=-1e4)
+    row, column = index // w, index % w
+    offsets = torch.arange(size, device=logits.device)
+    cells = (row[..., None, None] + offsets[:, None]) * (w + 2 * window) + column[..., None, None] + offsets
+    near = padded.flatten(2).gather(2, cells.flatten(2)).softmax(2).view(n, k, size, size)
+    shift = (offsets - window).to(logits.dtype)
+    x = column + 0.5 + (near.sum(2) * shift).sum(2)
+    y = row + 0.5 + (near.sum(3) * shift).sum(2)
+    return torch.stack([x / w, y / h], -1), value
