@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,10 +38,11 @@ def test_exit_codes_are_those_of_the_errors_and_documented() -> None:
 
 def test_help_and_version_are_quick_and_load_no_torch(command: list[str]) -> None:
     spent = []
-    for _ in range(5):
-        start = time.perf_counter()
+    for _ in range(3):  # processor time: the clock on the wall also counts what else the machine does
+        start = os.times()
         run = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True)
-        spent.append(time.perf_counter() - start)
+        end = os.times()
+        spent.append(end.children_user + end.children_system - start.children_user - start.children_system)
     assert "animate" in run.stdout and "143" in run.stdout
     assert min(spent) < 0.4
     probe = (
@@ -90,8 +90,7 @@ def test_options_of_animate_are_frozen(capsys: pytest.CaptureFixture[str]) -> No
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == ExitStatus.USAGE
     shown = capsys.readouterr()
-    if arguments:
-        assert shown.out == "" and shown.err.count("\n") == 1 and "--help" in shown.err
+    assert shown.out == "" and shown.err.count("\n") == 1 and "--help" in shown.err
 
 
 @pytest.mark.parametrize(

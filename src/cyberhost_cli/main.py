@@ -79,7 +79,6 @@ def build_app(arguments: list[str]) -> typer.Typer:
         name=PROGRAM,
         help="One picture and a recording of speech become a video of that person speaking.",
         epilog=epilog(),
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,  # plain help: quicker, and the same text everywhere
@@ -142,9 +141,6 @@ def _say(message: str, code: int) -> int:
 
 def _say_usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
-    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help itself
-        print(error.format_message(), file=sys.stderr)
-        return int(ExitStatus.USAGE)
     path = context.command_path if context is not None else PROGRAM
     return _say(f"{' '.join(error.format_message().split())} (see '{path} --help')", ExitStatus.USAGE)
 
