@@ -12,7 +12,7 @@ from ..conditions.keypoints import NECK, Keypoints
 from .drawn_body import BodyView, draw_forearm, draw_torso
 from .drawn_face import Plane, draw_face
 from .drawn_face_shape import FACE, HeadView, ears, landmarks
-from .drawn_hair import hair_box, hair_colour, hair_matte
+from .drawn_hair import hair_box, hair_colour, hair_matte, has_back
 from .drawn_hands import draw_hand, hand_points
 from .drawn_look import Look, sample_look
 from .drawn_paint import Canvas, Light, around, blur, fill, smoothstep
@@ -37,8 +37,8 @@ def _paint_hair(canvas: Canvas, head: HeadView, light: Light, back: bool) -> Non
     if h < 2 or w < 2:
         return
     u, v = head.inverse(cols.start, rows.start, w, h)
-    matte, strands = hair_matte(look, u, v, back)
-    rgb = hair_colour(look, u, v, strands, light, head.scale, matte)
+    matte, strands, inside = hair_matte(look, u, v, back)
+    rgb = hair_colour(look, u, v, strands, light, head.scale, inside)
     if back:
         rgb *= (1 - 0.45 * smoothstep(v, 0.1, 0.5) * smoothstep(np.abs(u), 0.34, 0.2))[..., None] * np.float32(0.9)
     else:
@@ -48,7 +48,7 @@ def _paint_hair(canvas: Canvas, head: HeadView, light: Light, back: bool) -> Non
 
 def _paint_face(canvas: Canvas, head: HeadView, light: Light) -> None:
     look, face = head.look, head.face
-    grid = Plane(float(np.clip(head.scale * 1.1, 150, 420)))
+    grid = Plane(float(np.clip(head.scale * 1.05, 130, 420)))
     rgb, alpha, _ = draw_face(look, face, grid, light.turned(face.yaw, face.pitch))
     rows, cols = _head_window(head, FACE, canvas.rgb.shape)
     h, w = rows.stop - rows.start, cols.stop - cols.start
@@ -76,12 +76,16 @@ def draw_person(look: Look, pose: Pose, light: Light, background: np.ndarray) ->
     head = HeadView(look, pose.face, scale, float(neck[0] + sway[0]), float(neck[1] + sway[1]))
     points = [view.px3(hand_points(arm, s, look.masculine)) for arm, s in zip(pose.arms, (-1, 1), strict=True)]
 
-    if look.hair_style != "bald":
+    if has_back(look):
         _paint_hair(canvas, head, light, back=True)
     draw_torso(canvas, view, light)
     jaw = head.forward(landmarks(look, pose.face)[:17])
     chin = np.concatenate([jaw + np.array([0, 0.06 * scale]), head.forward(np.array([(0.25, -0.2), (-0.25, -0.2)], np.float32))])
-    canvas.darken(blur(fill(chin + np.array([-0.05 * light.direction[0] * scale, 0.04 * scale]), canvas.alpha.shape), 0.05 * scale), 0, 0, 0.5)
+    chin = chin + np.array([-0.05 * light.direction[0] * scale, 0.04 * scale])
+    rows, cols = around(chin, canvas.alpha.shape, 0.15 * scale)
+    if rows.stop > rows.start and cols.stop > cols.start:
+        shadow = fill(chin - (cols.start, rows.start), (rows.stop - rows.start, cols.stop - cols.start))
+        canvas.darken(blur(shadow, 0.05 * scale), cols.start, rows.start, 0.5)
     _paint_face(canvas, head, light)
     if look.hair_style != "bald" or look.age >= 0.3:
         _paint_hair(canvas, head, light, back=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from .drawn_cloth import cloth_colour, dress_torso, folds, neckline, wrinkles
@@ -33,19 +34,27 @@ class BodyView:
         return out
 
 
-def torso_outline(look: Look, drop: tuple[float, float]) -> np.ndarray:
-    """The trunk without arms (N, 2): shoulders, chest, waist, hips."""
+def torso_outline(look: Look, drop: tuple[float, float], head: float = 0.0) -> np.ndarray:
+    """The trunk without arms (N, 2): shoulders, chest, waist, hips; the neck's top follows the head sideways."""
     b, m, sw = look.build, look.masculine, look.shoulders
     nw = look.neck_width
     chest, waist, hip = sw - 0.1 + 0.05 * b, sw - 0.2 + 0.16 * b - 0.05 * (1 - m), sw - 0.14 + 0.1 * b + 0.06 * (1 - m)
-    right = [(nw, -0.6), (nw + 0.008, -0.4), (nw + 0.1, -0.31), (sw * 0.72, -0.22), (sw - 0.03, -0.165), (sw + 0.07, -0.07), (chest + 0.04, 0.4),
+    right = [(nw - 0.05, -0.74), (nw - 0.005, -0.58), (nw + 0.005, -0.42), (nw + 0.1, -0.31), (sw * 0.72, -0.22), (sw - 0.03, -0.165), (sw + 0.07, -0.07), (chest + 0.04, 0.4),
              (chest, 0.75), (waist, 1.35), (hip, 2.1), (hip + 0.03, 3.6)]  # fmt: skip
     r = np.array(right)
     left = r[::-1] * np.array([-1, 1])
     left, r = left.copy(), r.copy()
-    left[-8:-2, 1] += drop[0]
-    r[3:8, 1] += drop[1]
+    left[-9:-3, 1] += drop[0]
+    r[3:9, 1] += drop[1]
+    r[:2, 0] += head * np.array([1.0, 0.6])
+    left[-2:, 0] += head * np.array([0.6, 1.0])
     return np.concatenate([spline(r, 5), spline(left, 5)])
+
+
+def _lookup(y: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Values of a table over -0.7 .. 3.7 at y."""
+    at = np.clip((y + 0.7) * np.float32((len(table) - 1) / 4.4), 0, len(table) - 1)
+    return np.take(table.astype(np.float32), at.astype(np.int32))
 
 
 def _blend(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
@@ -60,12 +69,18 @@ def arm_radii(look: Look) -> tuple[float, float, float]:
     return 0.155 + 0.03 * m + 0.03 * b, 0.108 + 0.015 * m + 0.012 * b, 0.07 + 0.01 * m
 
 
-def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> np.ndarray:
-    """Paints neck, trunk and upper arms; returns its matte over the canvas (for shadows)."""
-    look, pose, scale = view.look, view.pose, view.scale
-    outline = view.px(torso_outline(look, pose.shoulder_drop))
+_SOFT = 0.7  # the torso has no fine detail: it is worked out at this share of the canvas's resolution
+
+
+def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
+    """Paints neck, trunk and upper arms."""
+    look, pose = view.look, view.pose
+    height, width = canvas.alpha.shape
+    view = BodyView(look, pose, view.scale * _SOFT, (np.array(view.origin) + 0.5) * _SOFT - 0.5)
+    scale = view.scale
+    outline = view.px(torso_outline(look, pose.shoulder_drop, pose.head_shift[0] + 0.4 * float(np.sin(pose.face.roll))))
     reach = [outline] + [view.px3(np.stack([view.joints[i], arm.elbow]))[:, :2] for i, arm in enumerate(pose.arms)]
-    rows, cols = around(np.concatenate(reach), canvas.rgb.shape, 0.28 * scale)
+    rows, cols = around(np.concatenate(reach), (int(height * _SOFT) + 2, int(width * _SOFT) + 2), 0.28 * scale)
     shape = (rows.stop - rows.start, cols.stop - cols.start)
     off = np.array([cols.start, rows.start], np.float32)
     to_px = lambda p: view.px(p) - off  # noqa: E731
@@ -78,10 +93,11 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> np.ndarray:
     # relief: a rounded trunk, chest, then the neck's cylinder and the upper arms melted in
     o = torso_outline(look, (0, 0))
     right = o[: len(o) // 2]
-    half = np.interp(by, right[:, 1], right[:, 0]).astype(np.float32)
-    depth = np.interp(by, [-0.5, -0.3, -0.1, 0.3, 1.2, 2.2], [0.1, 0.12, 0.2, 0.34, 0.3, 0.3]).astype(np.float32)
+    table = np.linspace(-0.7, 3.7, 1024)
+    half = _lookup(by, np.interp(table, right[:, 1], right[:, 0]))
+    depth = _lookup(by, np.interp(table, [-0.5, -0.3, -0.1, 0.3, 1.2, 2.2], [0.1, 0.12, 0.2, 0.34, 0.3, 0.3]))
     ratio = np.minimum(np.abs(bx) / np.maximum(half, 1e-3), 1)
-    z = depth * np.sqrt(np.maximum(1 - ratio**2.6, 0)) - 0.1
+    z = depth * np.sqrt(np.maximum(1 - ratio * ratio * np.sqrt(ratio), 0)) - 0.1
     bust = 0.09 * (1 - look.masculine) * (0.7 + 0.5 * look.build)
     if bust > 0.02:
         z += bust * (bell(bx, -0.28, 0.17) + bell(bx, 0.28, 0.17)) * bell(by, 0.62, 0.2)
@@ -131,15 +147,21 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> np.ndarray:
     relief = blur(relief, 0.008 * scale)
     nx, ny, nz = normals(relief)
     lit = light.shade(rgb, nx, ny, nz, gloss=0.0)
-    skin = light.shade(rgb, nx, ny, nz, skin=True, gloss=0.05, power=16)
-    mix(lit, skin, 1 - cloth)
+    bare = (1 - cloth) * matte
+    r = np.flatnonzero(bare.max(1) > 0.01)
+    if len(r):
+        c = np.flatnonzero(bare.max(0) > 0.01)
+        part = np.s_[r[0] : r[-1] + 1, c[0] : c[-1] + 1]
+        skin = light.shade(rgb[part], nx[part], ny[part], nz[part], skin=True, gloss=0.05, power=16)
+        mix(lit[part], skin, bare[part])
     ao = np.clip((blur(relief, 0.12 * scale) - relief) / (0.1 * scale), 0, 1) * 0.35
     edge = np.clip(blur(cloth, 0.02 * scale) - 0.02, 0, 1) * (1 - cloth) * 0.35  # cloth throws a little shade on the skin
     lit *= (1 - ao - edge)[..., None]
-    canvas.paint(lit, matte, cols.start, rows.start)
-    whole = np.zeros(canvas.alpha.shape, np.float32)
-    whole[rows, cols] = matte
-    return whole
+    x0, y0 = max(int(cols.start / _SOFT), 0), max(int(rows.start / _SOFT), 0)
+    w, h = min(int(shape[1] / _SOFT) + 2, width - x0), min(int(shape[0] / _SOFT) + 2, height - y0)
+    back = np.array([[_SOFT, 0, (x0 + 0.5) * _SOFT - 0.5 - cols.start], [0, _SOFT, (y0 + 0.5) * _SOFT - 0.5 - rows.start]])
+    up = lambda a, border: cv2.warpAffine(a, back, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border)  # noqa: E731
+    canvas.paint(up(lit, cv2.BORDER_REPLICATE), np.clip(up(matte, cv2.BORDER_REPLICATE), 0, 1), x0, y0)
 
 
 def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None:
@@ -153,7 +175,7 @@ def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None
     end = _SLEEVE_END[look.sleeve] - 1
     f = Flesh(rows, cols)
     loose = 0.03 if end > 0 else 0.0
-    mid = a * 0.62 + b * 0.38
+    mid = a * 0.62 + b * 0.38  # the forearm's belly
     if end > 0:
         f.bone(a, b, (r1 + loose) * scale, (r2 + 0.035) * scale, 0)
     else:
@@ -192,5 +214,6 @@ def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None
         mix(lit, np.array([0.75, 0.75, 0.78], np.float32), smoothstep(np.hypot(s - w, c), 0.065, 0.055))
     if arm.wrist[2] > 0.2:
         lx, ly = light.direction[:2]
-        canvas.darken(blur(matte, 0.08 * scale), cols.start - int(0.1 * lx * scale), rows.start + int(0.09 * scale - 0.05 * ly * scale), 0.4)
-    canvas.paint(lit, matte, cols.start, rows.start)
+        canvas.darken(blur(matte * smoothstep(f.along + f.part, 0.1, 0.5), 0.08 * scale), cols.start - int(0.1 * lx * scale), rows.start + int(0.09 * scale - 0.05 * ly * scale), 0.4)
+    joint = np.where(f.part == 0, smoothstep(f.along * (0.62 if end <= 0 else 1.0), 0.0, 0.1), 1)  # the elbow is the upper arm's
+    canvas.paint(lit, matte * joint.astype(np.float32), cols.start, rows.start)

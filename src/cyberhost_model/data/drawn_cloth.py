@@ -46,7 +46,7 @@ def neckline(look: Look) -> np.ndarray:
     """The edge of the cloth below the neck, from the image's left shoulder to the right (N, 2), head heights about the neck point."""
     nw = look.neck_width
     w, depth = {"tshirt": (nw + 0.05, 0.07), "sweater": (nw + 0.02, 0.0), "hoodie": (nw + 0.06, 0.06), "vneck": (nw + 0.05, 0.36), "shirt": (nw + 0.03, 0.24),
-                "polo": (nw + 0.03, 0.2), "jacket": (nw + 0.05, 0.62), "dress": (nw + 0.2, 0.3), "tank": (nw + 0.24, 0.32)}[look.clothes]  # fmt: skip
+                "polo": (nw + 0.03, 0.2), "jacket": (nw + 0.05, 0.62), "dress": (nw + 0.2, 0.3), "tank": (nw + 0.15, 0.3)}[look.clothes]  # fmt: skip
     shoulder = -0.3 + 0.17 * max(0.0, w - nw - 0.05) / 0.2
     sharp = look.clothes in ("vneck", "shirt", "polo", "jacket")
     mid = [(-w * 0.55, depth * 0.45 - 0.06), (0, depth), (w * 0.55, depth * 0.45 - 0.06)] if sharp else [(-w * 0.72, depth * 0.72 - 0.06), (0, depth), (w * 0.72, depth * 0.72 - 0.06)]
@@ -83,11 +83,18 @@ def dress_torso(look: Look, to_px, scale: float, rgb: np.ndarray, z: np.ndarray,
                 mix(rgb, lighter if look.cloth.mean() < 0.5 else darker, fill(c + 0.022 * scale * np.concatenate([np.cos(a), np.sin(a)], 1), shape) * 0.9)
     if kind == "jacket":
         nw = look.neck_width
-        vee = np.array([(-nw - 0.02, -0.32), (0.0, 0.64), (nw + 0.02, -0.32)])
-        under = fill(to_px(vee), shape) * (1 - fill(to_px(np.array([(-nw * 0.75, -0.25), (0, 0.12), (nw * 0.75, -0.25)])), shape))
+        vee = np.array([(-nw - 0.08, -0.34), (0.0, 0.69), (nw + 0.08, -0.34)])
+        under = fill(to_px(vee), shape) * (1 - fill(to_px(np.array([(-nw * 1.6, -0.6), (0, 0.03), (nw * 1.6, -0.6)])), shape))
         cloth[:] = np.maximum(cloth, under)
-        shirt = np.full(3, 0.92) if look.cloth2.mean() < 0.6 else look.cloth2
+        shirt = np.full(3, 0.88) if look.cloth2.mean() < 0.6 else look.cloth2
         mix(rgb, shirt, under)
+        for s in (-1, 1):  # the shirt's collar
+            flap = np.array([(s * nw * 0.95, -0.4), (s * (nw + 0.05), -0.26), (s * 0.12, 0.12), (s * 0.005, 0.05)])
+            m = fill(to_px(flap), shape)
+            cloth[:] = np.maximum(cloth, m)
+            mix(rgb, shirt, m)
+            z += blur(m, 0.012 * scale) * 0.03 * scale
+            ink(rgb, to_px(flap[1:]), 0.01 * scale, shirt * 0.6, 0.5, 0.3)
         if look.masculine > 0.5 and look.texture[5] > 250:
             mix(rgb, look.cloth2 * 0.7, fill(to_px(np.array([(-0.05, 0.02), (0.05, 0.02), (0.035, 0.12), (0.075, 0.6), (0, 0.68), (-0.075, 0.6), (-0.035, 0.12)])), shape))
         for s in (-1, 1):

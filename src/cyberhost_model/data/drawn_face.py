@@ -52,7 +52,7 @@ def _relief(look: Look, face: Face, g: Plane, mask: np.ndarray, p68: np.ndarray)
     z -= 0.004 * bell(U, 0, 0.009) * bell(V, look.mouth_y - look.lip_upper - 0.03, 0.025)  # philtrum
     rows, cols = g.window(-0.16, -0.14, 0.16, 0.32)
     u, v, nl, nw, nh = U[:, cols], V[rows], look.nose_length, look.nose_width, look.nose_height
-    ridge = np.interp(v[:, 0], [-0.1, -0.02, nl * 0.5, nl - 0.05, nl - 0.015, nl + 0.025], [0.12, 0.22, 0.55, 1.0, 0.75, 0.0])
+    ridge = np.interp(v[:, 0], [-0.12, -0.07, -0.02, nl * 0.5, nl - 0.05, nl - 0.015, nl + 0.025], [0.0, 0.13, 0.22, 0.55, 1.0, 0.75, 0.0])
     wide = np.interp(v[:, 0], [-0.1, 0, nl * 0.55, nl - 0.04, nl], [0.05, 0.026, 0.034, 0.045, 0.05]).astype(np.float32)[:, None]
     z[rows, cols] += nh * 0.55 * blur(ridge.astype(np.float32)[:, None], 0.012 * g.ppu) * np.exp(-((np.abs(u) / wide) ** 2.2))
     z[rows, cols] += 0.018 * bell(u, 0, 0.034) * bell(v, nl - 0.04, 0.03)
@@ -103,20 +103,19 @@ def _beard(look: Look, g: Plane, rgb: np.ndarray, mask: np.ndarray, p68: np.ndar
     U, V, y = g.U, g.V, float(p68[51, 1])
     low = smoothstep(V - 0.1 * np.cos(U * 5) , 0.13, 0.24) * np.ones_like(U)
     cheek = smoothstep(V + 0.9 * np.maximum(np.abs(U) - 0.13, 0) ** 0.9 - 0.0, 0.245, 0.31)
-    sides = smoothstep(np.abs(U), 0.2, 0.26) * smoothstep(V, 0.02, 0.1)
+    sides = smoothstep(np.abs(U) + 0.1 * np.maximum(V, 0), 0.205, 0.285) * smoothstep(V, 0.0, 0.09)
     area = np.maximum(np.maximum(low, 0) * cheek, sides)
     tache = smoothstep(V, y - 0.055, y - 0.03) * smoothstep(np.abs(U), look.mouth_width + 0.035, look.mouth_width - 0.01) * smoothstep(V, y + 0.05, y + 0.02)
     chin = smoothstep(np.abs(U), 0.12, 0.08) * smoothstep(V, y + 0.06, y + 0.1)
-    under_lip = bell(U, 0, 0.05) * 0
     shape = {"stubble": np.maximum(area * (V > look.nose_length), sides), "full": np.maximum(area, sides), "goatee": np.maximum(tache, chin),
-             "moustache": tache}[look.beard] + under_lip  # fmt: skip
+             "moustache": tache}[look.beard]  # fmt: skip
     shape = np.clip(shape, 0, 1) * mask
     if look.beard == "stubble":
         speck = 0.5 + 0.25 * sample("grain", U * 900 + look.texture[5], V * 900)
         mix(rgb, look.skin * 0.45 + look.hair * 0.35, blur(shape, 0.02 * g.ppu) * np.clip(speck, 0, 1) * 0.42)
         return None
-    hair = sample("strand", U * 420 + 60 * U * np.abs(U) + look.texture[5], V * 260)
-    return np.clip(blur(shape, 0.012 * g.ppu) * 1.5 + 0.2 * hair * (shape > 0.02) - 0.25, 0, 1)
+    hair = 0.5 * sample("strand", U * 600 + 60 * U * np.abs(U) + look.texture[5], V * 400) + 0.6 * sample("curl", U * 700, V * 600)
+    return np.clip(blur(shape, 0.022 * g.ppu) * 1.35 + 0.14 * hair * (shape > 0.02) - 0.22, 0, 0.92)
 
 
 def _eye(look: Look, face: Face, g: Plane, rgb: np.ndarray, p: np.ndarray, side: int) -> tuple:

@@ -16,13 +16,18 @@ def hair_box(look: Look, back: bool) -> tuple[float, float, float, float]:
     top = {"afro": -0.95, "bun": -0.92, "curly": -0.75}.get(look.hair_style, -0.68)
     if look.hair_style == "bald":
         return (-wide, top, wide, 0.0)
-    return (-wide, top, wide, _length(look) + 0.2 if back else 0.62)
+    return (-wide, top, wide, _length(look) + 0.2 if back or _forward(look) else 0.62)
+
+
+def _forward(look: Look) -> bool:
+    """Whether the ends lie in front of the shoulders rather than behind them."""
+    return look.hair_style == "scarf" or (look.hair_style in ("long", "wavy", "bangs") and look.texture[11] > 256)
 
 
 def _length(look: Look) -> float:
     """How far down the back hair reaches, in the face's plane."""
     return {"long": 0.75 + 0.5 * look.hair_length, "wavy": 0.7 + 0.45 * look.hair_length, "bob": 0.42 + 0.08 * look.hair_length,
-            "bangs": 0.5 + 0.5 * look.hair_length, "ponytail": 0.6, "curly": 0.3, "scarf": 0.85}.get(look.hair_style, 0.25)  # fmt: skip
+            "bangs": 0.5 + 0.5 * look.hair_length, "ponytail": 0.6, "curly": 0.3, "scarf": 0.95}.get(look.hair_style, 0.25)  # fmt: skip
 
 
 def _strands(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -56,14 +61,14 @@ def _outer(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
     vc, top = -0.1, 0.4 + grow * 1.15
     half = w + grow * (0.75 if style in ("short", "crop") else 1.0)
     y = np.minimum(v - vc, 0) / top
-    upper = half * np.sqrt(np.maximum(1 - np.abs(y) ** 2.1, 0))
+    upper = half * np.sqrt(np.maximum(1 - y * y, 0))
     edge = np.where(v < vc, upper, half)
     if style in _LONG or style in ("curly", "scarf"):
         end = _length(look)
         t = np.clip((v - vc) / (end - vc), 0, 1)
         flare = {"long": 0.06, "wavy": 0.1, "bob": 0.05, "bangs": 0.05, "ponytail": -0.15, "curly": 0.07, "scarf": 0.05}[style] * vol
         edge = edge + np.where(v > vc, flare * np.sin(np.minimum(t, 0.9) * np.pi * 0.62) - 0.35 * np.maximum(t - 0.82, 0), 0)
-        dist = np.minimum(edge - np.abs(u), (end - v) * 0.8)
+        dist = np.minimum(edge - np.abs(u), (end - v - (0.7 if style == "scarf" else 0.0) * u * u) * 0.8)
     else:
         dist = np.minimum(edge - np.abs(u) - np.maximum(v + 0.02, 0) * 0.22, (0.16 if not back else 0.3) - v)
     dist = np.where(v < vc, np.minimum(dist, (1 - np.hypot(u / half, y)) * min(half, top)), dist)
@@ -99,24 +104,31 @@ def _face_hole(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return v - line
 
 
-def hair_matte(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(matte, strands) over plane coordinates: the back hair behind head and neck, or the front hair over the face."""
+def has_back(look: Look) -> bool:
+    """Whether hair shows behind the neck."""
+    return look.hair_style in (*_LONG, "afro", "curly", "scarf")
+
+
+def hair_matte(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(matte, strands, depth inside the edge) over plane coordinates: the back hair behind head and neck, or the front hair over the face."""
     s = _strands(look, u, v) if look.hair_style != "scarf" else 0.35 * sample("cloud", (u + v * 0.2) * 150 + look.texture[3], (v - np.abs(u)) * 60)
     if look.hair_style == "bald" and look.age < 0.3:
-        return np.zeros_like(u), s
+        return np.zeros_like(u), s, np.zeros_like(u)
     rough = {"afro": 0.02, "curly": 0.022, "scarf": 0.0, "crop": 0.004, "bun": 0.004}.get(look.hair_style, 0.011)
-    out = smoothstep(_outer(look, u, v, back) + rough * s, -0.006, 0.012)
+    inside = _outer(look, u, v, back)
+    out = smoothstep(inside + rough * s, -0.006, 0.012)
     if not back:
         soft = 0.004 if look.hair_style == "scarf" else 0.03 if look.hair_style in ("crop", "receding", "bald") else 0.016
         out = out * smoothstep(_face_hole(look, u, v) + (rough + 0.006 * (look.hair_style != "scarf")) * s, soft, -soft)
-    return out, s
+        if look.hair_style in _LONG and not _forward(look):
+            out = out * smoothstep(v + 0.02 * s, 0.56, 0.4)
+    return out, s, inside
 
 
-def hair_colour(look: Look, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, matte: np.ndarray) -> np.ndarray:
+def hair_colour(look: Look, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray) -> np.ndarray:
     """Lit hair (H, W, 3): a dome with a soft band of shine, dark between the strands; a scarf shines less and folds more."""
     scarf = look.hair_style == "scarf"
-    inside = np.maximum(_outer(look, u, v, True), 0)
-    z = np.sqrt(np.minimum(inside, 0.3) * 0.6) * 0.55
+    z = np.sqrt(np.clip(inside, 0, 0.3) * 0.6) * 0.55
     if scarf:
         hole = _face_hole(look, u, v)
         z = z + 0.02 * np.sin((np.abs(hole) * 30 + 2 * np.abs(u) + look.texture[4])) * smoothstep(hole, 0, -0.1) + 0.006 * strands
@@ -131,7 +143,8 @@ def hair_colour(look: Look, u: np.ndarray, v: np.ndarray, strands: np.ndarray, l
     if look.age > 0.4 and look.hair.mean() < 0.45:  # grey temples
         grey = smoothstep(np.abs(u), 0.2, 0.32) * (look.age - 0.35)
         base += (0.55 - base) * grey[..., None]
-    base *= (0.82 + 0.3 * np.clip(strands, -1.4, 1.6))[..., None]
+    light_hair = float(look.hair.mean())
+    base *= (0.84 + (0.3 - 0.22 * light_hair) * np.clip(strands, -1.4, 1.6))[..., None]
     lit = light.shade(base, nx, ny, nz)
     lx, ly, _ = light.direction
     crown = (u - 0.12 * lx) ** 2 * 0.9 + (v + 0.16) ** 2

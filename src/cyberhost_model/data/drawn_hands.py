@@ -76,10 +76,9 @@ class Flesh:
         length = max(flat + dz * dz, 1e-6)
         # where along the bone its surface is nearest to the viewer: the flat answer, moved by the tilt
         t0 = (x * dx + y * dy) / max(flat, 1e-3 * length)
-        d2 = np.maximum((x - np.clip(t0, 0, 1) * dx) ** 2 + (y - np.clip(t0, 0, 1) * dy) ** 2, 0)
-        r0 = 0.5 * (ra + rb)
-        lift = np.sqrt(np.maximum(r0 * r0 - d2, 0))
-        t = np.clip(t0 + np.clip(lift * dz / np.sqrt(length) / np.sqrt(max(flat, 0.02 * length)), -1, 1), 0, 1)
+        d2 = (x * dy - y * dx) ** 2 / max(flat, 1e-3 * length)
+        lift = np.sqrt(np.maximum((0.5 * (ra + rb)) ** 2 - d2, 0))
+        t = np.clip(t0 + lift * (dz / np.sqrt(length * max(flat, 1e-3 * length))), 0, 1)
         r = ra + (rb - ra) * t
         ex, ey = x - t * dx, y - t * dy
         h2 = r * r - ex * ex - ey * ey

@@ -36,8 +36,9 @@ def noise(kind: str) -> np.ndarray:
 
 def sample(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Noise at texel positions x, y (any range; it tiles)."""
-    x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
-    return cv2.remap(noise(kind), np.mod(x, NOISE), np.mod(y, NOISE), cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+    shape = np.broadcast_shapes(np.shape(x), np.shape(y))
+    x, y = (np.ascontiguousarray(np.broadcast_to(np.asarray(q, np.float32), shape)) for q in (x, y))
+    return cv2.remap(noise(kind), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def fill(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -96,16 +97,12 @@ def mix(a: np.ndarray, b, alpha: np.ndarray) -> np.ndarray:
         return a
     cols = np.flatnonzero(alpha[rows[0] : rows[-1] + 1].any(0))
     s = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-    part, m = a[s], alpha[s]
+    part, m = a[s], np.ascontiguousarray(alpha[s], np.float32)
     b = np.asarray(b, np.float32)
     if b.ndim == 3:
-        b = b[s]
-        for c in range(3):
-            part[..., c] += (b[..., c] - part[..., c]) * m
+        part[:] = cv2.blendLinear(part, np.ascontiguousarray(np.broadcast_to(b, a.shape)[s]), 1 - m, m)
     else:
-        b = np.broadcast_to(b, (3,))
-        for c in range(3):
-            part[..., c] += (b[c] - part[..., c]) * m
+        part += cv2.multiply(b - part, cv2.merge([m, m, m]))
     return a
 
 
@@ -158,15 +155,18 @@ class Light:
         """Albedo (H, W, 3) under this light. Skin lets red wrap around the shadow's edge, as blood under it does."""
         lx, ly, lz = (float(v) for v in self.direction)
         ndl = nx * lx + ny * ly + nz * lz
-        out = np.empty_like(albedo)
         sky = self.ambient * (0.85 - 0.3 * ny)
+        planes = []
         for c, wrap in enumerate((0.5, 0.3, 0.24) if skin else (0.25, 0.25, 0.25)):
-            d = np.maximum(ndl + wrap, 0) * np.float32((1.02 - 0.5 * self.ambient) / (1 + wrap))
-            out[..., c] = albedo[..., c] * np.sqrt(sky * float(self.sky[c]) + d * float(self.key[c]))
+            d = np.maximum(ndl + wrap, 0)
+            d *= float(self.key[c]) * (1.02 - 0.5 * self.ambient) / (1 + wrap)
+            d += sky * float(self.sky[c])
+            planes.append(cv2.sqrt(d))
+        out = cv2.multiply(np.ascontiguousarray(albedo, np.float32), cv2.merge(planes))
         if gloss:
             hz = np.sqrt((1 + lz) / 2)  # half vector between light and viewer
-            s = np.maximum(nx * lx / (2 * hz) + ny * ly / (2 * hz) + nz * hz, 0) ** power
-            out += (gloss * s)[..., None] * self.key
+            s = np.float32(gloss) * np.maximum(nx * float(lx / (2 * hz)) + ny * float(ly / (2 * hz)) + nz * float(hz), 0) ** power
+            out += cv2.merge([s * float(k) for k in self.key])
         return out
 
 
@@ -202,4 +202,4 @@ class Canvas:
         m = mask[s[2], s[3]] * strength
         if on_person:
             m = m * self.alpha[s[0], s[1]]
-        self.rgb[s[0], s[1]] *= 1 - m[..., None] * np.array([0.92, 1.0, 1.02], np.float32)
+        self.rgb[s[0], s[1]] *= cv2.merge([1 - m * k for k in (0.92, 1.0, 1.02)])

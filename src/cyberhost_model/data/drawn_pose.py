@@ -87,7 +87,7 @@ def _arm(rng: np.random.Generator, kind: str, side: int, shoulder: np.ndarray, j
     _, wrist, fingers, palm, curl, spread = _KINDS[kind]
     mirror = np.array([side, 1, 1], np.float32)
     target = np.array(wrist) + rng.normal(0, 1, 3) * np.array([0.09, 0.12, 0.08]) * jitter
-    pole = np.array([rng.uniform(0.1, 0.55), 0.7, -0.8])
+    pole = np.array([rng.uniform(0.1, 0.55) + (0.35 if wrist[0] < 0.5 else 0.0), 0.7, -0.8 if wrist[0] >= 0.5 else -0.45])
     elbow, hand = reach(shoulder, target * mirror, pole * mirror)
     f = _unit(_unit(np.array(fingers) + rng.normal(0, 0.16, 3) * jitter) * mirror + 0.12 * _unit(hand - elbow))
     p = (np.array(palm) + rng.normal(0, 0.2, 3) * jitter) * mirror

@@ -13,7 +13,7 @@ def sample_light(rng: np.random.Generator) -> Light:
     x = float(rng.normal(0, 0.38))
     d = np.array([np.clip(x, -0.75, 0.75), -rng.uniform(0.2, 0.65), rng.uniform(0.65, 1.0)], np.float32)
     warm = rng.normal(0, 0.05)
-    key = np.array([1 + warm, 1.0, 1 - warm * 1.3], np.float32) * rng.uniform(0.92, 1.12)
+    key = np.array([1 + warm, 1.0, 1 - warm * 1.3], np.float32) * rng.uniform(0.84, 1.06)
     sky = np.array([1 - warm * 0.6, 1.0, 1 + warm * 0.8], np.float32)
     return Light((d / np.linalg.norm(d)).astype(np.float32), key, sky, float(rng.uniform(0.35, 0.75)))
 
