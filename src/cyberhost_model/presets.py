@@ -36,6 +36,8 @@ class UNetConfig:
     trim_reference: bool = True
     """Drop what the Reference Net never uses (its own cross attention, time, everything after the last site). False keeps
     diffusers' 686 keys, so that Stable Diffusion 1.5 loads strictly."""
+    trim_motion: bool = True
+    """Motion modules with one temporal attention and no feed-forward, a third of the work. False keeps AnimateDiff's keys."""
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
@@ -208,25 +210,25 @@ _TINY = Preset(
     frames=12,
     motion_frames=4,
     unet=UNetConfig(
-        block_out_channels=(64, 128, 192),
+        block_out_channels=(64, 96, 160),
         attention_levels=(True, True, False),
         layers_per_block=1,
-        heads=(2, 4, 6),
-        motion_heads=(2, 4, 6),
+        heads=(1, 2, 5),
+        motion_heads=(1, 2, 5),
         cross_attention_dim=128,
         norm_num_groups=16,
         use_linear_projection=True,
     ),
     audio=AudioConfig(dim=128, layers=5, tokens=6),
     region=RegionConfig(
-        stages=("down_blocks.0", "down_blocks.1", "up_blocks.1", "up_blocks.2"),
+        stages=("down_blocks.1", "up_blocks.1", "up_blocks.2"),
         codebook_dim=64,
         spatial_vectors=48,
         temporal_vectors=24,
-        heads=2,
-        identity_dim=96,
-        hand_channels=(16, 32, 64, 96),
-        face_channels=(16, 32, 48, 64, 96),
+        heads=1,
+        identity_dim=64,
+        hand_channels=(16, 24, 48, 64),
+        face_channels=(8, 16, 32, 48, 64),
     ),
     diffusion=DiffusionConfig(prediction="flow", sampler="flow", steps=8),
     pose_channels=(8, 16, 32, 64),
@@ -252,6 +254,7 @@ _SD15 = Preset(
         norm_num_groups=32,
         use_linear_projection=False,
         trim_reference=False,
+        trim_motion=False,
     ),
     audio=AudioConfig(dim=768, layers=13, tokens=10),
     region=RegionConfig(

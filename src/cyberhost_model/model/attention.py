@@ -15,7 +15,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 
@@ -109,31 +109,28 @@ def temporal_transformer(
 ) -> Tensor:
     """Attention along the frames; motion frames go in front on the frame axis as keys and values only, so nothing is left to slice off.
 
-    x (B*F, C, h, w); motion (R, M, N, D) or None. Returns the shape of x.
+    x (B*F, C, h, w); motion (R, M, N, D) or None. Returns the shape of x. Trimmed modules lack the second attention and the feed-forward.
     """
     size = x.shape[-2:]
     clip = x.unflatten(0, (-1, frames))
     normed = transformer.norm(clip.transpose(1, 2))  # GroupNorm over all frames of the clip, as AnimateDiff has it
     tokens = transformer.proj_in(normed.permute(0, 3, 4, 2, 1).flatten(1, 2))  # (B, N, F, D)
+    front = None if motion is None else motion.transpose(1, 2).flatten(0, 1)  # (R*N, M, D)
+    present = () if motion is None else motion_present
 
     for block in transformer.transformer_blocks:
-        front = None if motion is None else motion.transpose(1, 2).flatten(0, 1)  # (R*N, M, D)
-
-        def along_frames(attn: Attention, items: Tensor, has_motion: bool, block=block, front=front) -> Tensor:
-            context = items.flatten(0, 1)  # (B*N, F, D)
-            if has_motion:
-                context = torch.cat([front, context], dim=1)
-            context = block.pos_embed(context)
-            out = attend(attn, context[:, -frames:], context)
-            return out.unflatten(0, items.shape[:2])
-
         for norm, attn in ((block.norm1, block.attn1), (block.norm2, block.attn2)):
-            tokens = tokens + split_by_presence(
-                motion_present if motion is not None else (),
-                norm(tokens),
-                lambda items, here, attn=attn, run=along_frames: run(attn, items, here),
-            )
-        tokens = tokens + block.ff(block.norm3(tokens))
+            if attn is None:
+                continue
+
+            def along_frames(items: Tensor, has_motion: bool, attn: Attention = attn, position: nn.Module = block.pos_embed) -> Tensor:
+                context = items.flatten(0, 1)  # (B*N, F, D)
+                context = position(torch.cat([front, context], dim=1) if has_motion else context)
+                return attend(attn, context[:, -frames:], context).unflatten(0, items.shape[:2])
+
+            tokens = tokens + split_by_presence(present, norm(tokens), along_frames)
+        if block.ff is not None:
+            tokens = tokens + block.ff(block.norm3(tokens))
 
     out = transformer.proj_out(tokens).unflatten(1, size)  # (B, h, w, F, C)
     return (out.permute(0, 3, 4, 1, 2) + clip).flatten(0, 1)

@@ -11,6 +11,9 @@ from cyberhost_model.model.codebook import MotionCodebook
 from cyberhost_model.presets import RegionConfig
 
 
+HEATMAP_WIDTH = 32  # hidden channels of the heat map layers, which only training runs
+
+
 class RegionCodebookAttention(nn.Module):
     """F_out = (F_motion + F_id) * M_r + F_in (eq. 5), the identity at initialisation.
 
@@ -43,11 +46,10 @@ class RegionCodebookAttention(nn.Module):
         self.mask = nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, 1, 3, padding=1))
         self.heatmaps = None
         if keypoints:
-            hidden = min(channels, 64)
             self.heatmaps = nn.Sequential(
-                nn.Conv2d(channels, hidden, 3, padding=1), nn.SiLU(),
-                nn.Conv2d(hidden, hidden, 3, padding=1), nn.SiLU(),
-                nn.Conv2d(hidden, keypoints, 3, padding=1),
+                nn.Conv2d(channels, HEATMAP_WIDTH, 3, padding=1), nn.SiLU(),
+                nn.Conv2d(HEATMAP_WIDTH, HEATMAP_WIDTH, 3, padding=1), nn.SiLU(),
+                nn.Conv2d(HEATMAP_WIDTH, keypoints, 1),
             )  # fmt: skip
 
     def forward(self, x: Tensor, frames: int, identity: Tensor | None, heatmaps: bool) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers import UNet2DConditionModel, UNetMotionModel
+from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
+from torch import nn
 
 from cyberhost_model.presets import UNetConfig
 
@@ -21,7 +23,7 @@ def build_motion_unet(config: UNetConfig, channels: int) -> UNetMotionModel:
     """The same U-Net with AnimateDiff's motion modules at every layer."""
     down = tuple("CrossAttnDownBlockMotion" if attention else "DownBlockMotion" for attention in config.attention_levels)
     up = tuple("CrossAttnUpBlockMotion" if attention else "UpBlockMotion" for attention in reversed(config.attention_levels))
-    return UNetMotionModel(
+    unet = UNetMotionModel(
         down_block_types=down,
         up_block_types=up,
         num_attention_heads=config.heads,
@@ -29,6 +31,14 @@ def build_motion_unet(config: UNetConfig, channels: int) -> UNetMotionModel:
         motion_max_seq_length=config.motion_max_frames,
         **_common(config, channels),
     )
+    for module in (module for module in unet.modules() if isinstance(module, AnimateDiffTransformer3D)):
+        # as AnimateDiff begins: the temporal part adds nothing until it has learned to
+        nn.init.zeros_(module.proj_out.weight)
+        nn.init.zeros_(module.proj_out.bias)
+        if config.trim_motion:
+            for block in module.transformer_blocks:
+                block.norm2 = block.attn2 = block.norm3 = block.ff = None
+    return unet
 
 
 def _common(config: UNetConfig, channels: int) -> dict[str, Any]:

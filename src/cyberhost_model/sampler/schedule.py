@@ -1,0 +1,111 @@
+"""Noise schedules and samplers: diffusers' schedulers behind one small interface, for three kinds of prediction.
+
+A noisy latent is z_t = a(t) z + s(t) noise with t in 0..1000. "epsilon" predicts the noise (eq. 1), "v" predicts a noise - s z, "flow"
+predicts noise - z along the straight line a = 1 - t / 1000, s = t / 1000.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from cyberhost_model.errors import ModelError
+from cyberhost_model.presets import DiffusionConfig
+
+TRAIN_STEPS = 1000  # t of pure noise
+SAMPLERS = {"ddim": ("epsilon", "v"), "dpm++": ("epsilon", "v", "flow"), "flow": ("flow",)}
+"""Sampler -> the predictions it can use."""
+_DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction"}
+
+
+class Schedule:
+    """The steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
+
+    def __init__(self, config: DiffusionConfig, sampler: str | None = None, steps: int | None = None) -> None:
+        """Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than 1000 steps."""
+        sampler, steps = sampler or config.sampler, config.steps if steps is None else steps
+        if sampler not in SAMPLERS:
+            raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
+        if config.prediction not in SAMPLERS[sampler]:
+            able = ", ".join(name for name, predictions in SAMPLERS.items() if config.prediction in predictions)
+            raise ModelError(f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {able}")
+        if not 1 <= steps <= TRAIN_STEPS:
+            raise ModelError(f"steps must be between 1 and {TRAIN_STEPS}, not {steps}")
+        self._scheduler = _scheduler(config, sampler)
+        if sampler == "flow":
+            self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))  # evenly down to the last step's 0
+        else:
+            self._scheduler.set_timesteps(steps)
+
+    @property
+    def timesteps(self) -> Tensor:
+        """(steps,), from noise to picture, on the CPU."""
+        return self._scheduler.timesteps
+
+    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor) -> Tensor:
+        """The latent one step less noisy. `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike."""
+        return self._scheduler.step(prediction, timestep, noisy, return_dict=False)[0]
+
+
+def add_noise(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """z_t for training. z, noise (B, ...); timestep (B,) in 0..1000 (0..999 unless flow)."""
+    a, s = _levels(config, timestep, z)
+    return a * z + s * noise
+
+
+def training_target(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+    """What the network should predict at `timestep`; arguments as in `add_noise`."""
+    if config.prediction == "epsilon":
+        return noise
+    if config.prediction == "flow":
+        return noise - z
+    a, s = _levels(config, timestep, z)
+    return a * noise - s * z
+
+
+def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
+    """The clean latent a prediction stands for: the inverse of `training_target`."""
+    a, s = _levels(config, timestep, noisy)
+    if config.prediction == "epsilon":
+        return (noisy - s * prediction) / a
+    return noisy - s * prediction if config.prediction == "flow" else a * noisy - s * prediction
+
+
+def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """a(t) and s(t), shaped to multiply `like` (B, ...)."""
+    if config.prediction == "flow":
+        s = timestep.to(like.dtype) / TRAIN_STEPS
+        a = 1 - s
+    else:
+        signal = _signal(config).to(like.device)[timestep.long()]
+        a, s = signal.sqrt().to(like.dtype), (1 - signal).sqrt().to(like.dtype)
+    shape = (-1, *[1] * (like.ndim - 1))
+    return a.view(shape), s.view(shape)
+
+
+@lru_cache(maxsize=8)
+def _signal(config: DiffusionConfig) -> Tensor:
+    """a(t) squared at t = 0..999."""
+    return _scheduler(config, "ddim").alphas_cumprod
+
+
+def _scheduler(config: DiffusionConfig, sampler: str):
+    if sampler == "flow":
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=config.flow_shift)
+    common = {
+        "num_train_timesteps": TRAIN_STEPS,
+        "beta_start": config.beta_start,
+        "beta_end": config.beta_end,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": _DIFFUSERS_NAME[config.prediction],
+        "rescale_betas_zero_snr": config.zero_terminal_snr,
+        "timestep_spacing": "trailing",  # few steps still begin at pure noise
+    }
+    if sampler == "ddim":
+        return DDIMScheduler(clip_sample=False, set_alpha_to_one=True, **common)
+    flow = {"use_flow_sigmas": True, "flow_shift": config.flow_shift} if config.prediction == "flow" else {}
+    return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", **flow, **common)
