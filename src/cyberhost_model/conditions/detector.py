@@ -150,8 +150,11 @@ class KeypointDetector(nn.Module):
     def _tensor(self, crops: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.device)
 
-    def candidates(self, picture_u8: np.ndarray, views: list[tuple[np.ndarray, float]]) -> list[tuple[float, np.ndarray, float]]:
-        """(confidence, centre, size) in pixels of the finder's peaks in square views (centre, side) of the picture."""
+    @torch.inference_mode()
+    def candidates(
+        self, picture_u8: np.ndarray, views: list[tuple[np.ndarray, float]], least: float = 0.2
+    ) -> list[tuple[float, np.ndarray, float]]:
+        """(confidence, centre, size) in pixels of the finder's peaks above `least` in square views (centre, side) of the picture."""
         crops = [cut_box(picture_u8, around(c, s), (FINDER, FINDER)) for c, s in views]
         maps, _ = self.finder(self._tensor(crops))
         heat = maps[:, :1].sigmoid()
@@ -160,7 +163,7 @@ class KeypointDetector(nn.Module):
         for n, (centre, side) in enumerate(views):
             value, index = heat[n, 0].flatten().topk(8)
             for v, i in zip(value.tolist(), index.tolist(), strict=True):
-                if v > 0.2:
+                if v > least:
                     dx, dy, log_size = maps[n, 1:, i // cells, i % cells].tolist()
                     place = (np.array([i % cells + 0.5 + dx, i // cells + 0.5 + dy]) / cells - 0.5) * side + centre
                     found.append((v, place, float(np.exp(np.clip(log_size, -3, 2))) * SIZE_UNIT * side))
@@ -180,7 +183,7 @@ class KeypointDetector(nn.Module):
         """(points (68, 2) in pixels, confidence) of each face, largest first."""
         kept: list[tuple[np.ndarray, float, Box]] = []
         for views in self._views(picture_u8.shape[1], picture_u8.shape[0]):
-            for heat, centre, size in sorted(self.candidates(picture_u8, views), key=lambda c: -c[0]):
+            for heat, centre, size in sorted(self.candidates(picture_u8, views, min(0.2, threshold)), key=lambda c: -c[0]):
                 if size < 6 or any(overlap(around(centre, size), box) > 0.45 for *_, box in kept):
                     continue
                 points, presence = self.face_points(picture_u8, centre, size)
@@ -193,6 +196,7 @@ class KeypointDetector(nn.Module):
         kept.sort(key=lambda f: -(f[2][2] - f[2][0]) * (f[2][3] - f[2][1]))
         return [(points, confidence) for points, confidence, _ in kept]
 
+    @torch.inference_mode()
     def face_points(self, picture_u8: np.ndarray, centre: np.ndarray, size: float) -> tuple[np.ndarray, float]:
         """68 points in pixels and the presence 0..1 of a face of `size` about `centre`: looked at twice, the second time upright."""
         angle, presence, points = 0.0, 0.0, np.zeros((68, 2), np.float32)
@@ -236,6 +240,7 @@ class KeypointDetector(nn.Module):
             points, presence = self.hand_points(picture_u8, places[18 + hand], hand_size, mirrored=hand == 1)
             keypoints.hands[hand], keypoints.hands_score[hand] = points, np.sqrt(presence * scores[18 + hand])
 
+    @torch.inference_mode()
     def hand_points(self, picture_u8: np.ndarray, centre: np.ndarray, size: float, mirrored: bool) -> tuple[np.ndarray, float]:
         """21 points in pixels and the presence of a hand of `size` about `centre`; the network knows left hands, right ones are mirrored."""
         points, presence = np.zeros((21, 2), np.float32), 0.0
