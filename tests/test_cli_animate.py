@@ -72,7 +72,7 @@ def test_picture_keeps_its_aspect(animate: Run, portrait_file: Path, tmp_path: P
     portrait = Image.open(portrait_file).crop((64, 0, 384, 426))
     portrait.save(tmp_path / "upright.webp")
     width, height = animate(tmp_path / "upright.webp", tone(seconds=0.05))["size"]
-    assert abs(width - height * 320 / 426) <= 1
+    assert abs(width - height * 320 / 426) <= 2  # one pixel of the network's canvas, shown twice as large
 
 
 ODD_SOUNDS: dict[str, tuple[dict[str, float], str]] = {
@@ -99,7 +99,7 @@ def test_12000x9000(animate: Run, portrait_file: Path, tmp_path: Path, tone) -> 
     portrait = Image.open(portrait_file).crop((0, 0, 512, 384))
     portrait.resize((12000, 9000), Image.Resampling.NEAREST).save(tmp_path / "large.jpg")
     width, height = animate(tmp_path / "large.jpg", tone(seconds=0.05))["size"]
-    assert abs(width - height * 4 / 3) <= 1
+    assert abs(width - height * 4 / 3) <= 2
 
 
 def test_several_faces(animate: Run, portrait_file: Path, tmp_path: Path, tone) -> None:

@@ -52,9 +52,10 @@ def animate(
         int | None,
         typer.Option(
             metavar="SIZE",
-            min=128,
-            max=1024,
-            help="Work on an area of SIZE x SIZE pixels; the aspect stays. [default: the model's]",
+            min=64,
+            max=2048,
+            help="Side in pixels of a square of the video's area, in steps of the model's working size. "
+            "[default: the picture's, at most 512]",
         ),
     ] = None,
     guidance_reference: Annotated[
@@ -67,12 +68,11 @@ def animate(
     ] = None,
     body_movement: Annotated[
         float | None,
-        typer.Option(
-            metavar="X", min=0, help="How far the body may move: 0 stays in place, 1 is lively. [default: the model's]"
-        ),
+        typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.3]"),
     ] = None,
     hand_clarity: Annotated[
-        float | None, typer.Option(metavar="X", min=0, help="Hand clarity score asked for. [default: the model's]")
+        float | None,
+        typer.Option(metavar="X", min=0, max=1, help="How sharp the hands are asked to be. [default: 0.8]"),
     ] = None,
     head: Annotated[bool, typer.Option("--head", help="Crop to the face first.")] = False,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
