@@ -10,8 +10,8 @@ import numpy as np
 
 from ..conditions.keypoints import NECK, Keypoints
 from .drawn_body import BodyView, draw_forearm, draw_torso
-from .drawn_face import Plane, draw_face
-from .drawn_face_shape import FACE, HeadView, ears, landmarks
+from .drawn_face import draw_face
+from .drawn_face_shape import FACE, HeadView, Plane, ears, landmarks
 from .drawn_hair import hair_box, hair_colour, hair_matte, has_back
 from .drawn_hands import draw_hand, hand_points
 from .drawn_look import Look, sample_look
@@ -20,7 +20,7 @@ from .drawn_pose import Pose, sample_pose
 from .drawn_scene import draw_background, film, sample_light
 from .stills import Still
 
-SUPER = 2  # canvas pixels a picture pixel
+SUPER = 1.5  # canvas pixels a picture pixel
 
 
 def _head_window(head: HeadView, box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
@@ -48,7 +48,7 @@ def _paint_hair(canvas: Canvas, head: HeadView, light: Light, back: bool) -> Non
 
 def _paint_face(canvas: Canvas, head: HeadView, light: Light) -> None:
     look, face = head.look, head.face
-    grid = Plane(float(np.clip(head.scale * 1.05, 130, 420)))
+    grid = Plane(float(np.clip(head.scale * 1.15, 150, 420)))
     rgb, alpha, _ = draw_face(look, face, grid, light.turned(face.yaw, face.pitch))
     rows, cols = _head_window(head, FACE, canvas.rgb.shape)
     h, w = rows.stop - rows.start, cols.stop - cols.start
@@ -61,18 +61,23 @@ def _paint_face(canvas: Canvas, head: HeadView, light: Light) -> None:
     canvas.paint(rgb, alpha, cols.start, rows.start)
 
 
-def draw_person(look: Look, pose: Pose, light: Light, background: np.ndarray) -> tuple[np.ndarray, np.ndarray, Keypoints]:
+def draw_person(
+    look: Look, pose: Pose, light: Light, background: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, Keypoints]:
     """Draws a person over a background (H, W, 3) float32 in 0..1.
 
     Returns the picture (H, W, 3) float32, the person's matte (H, W) in 0..1 and exact key points in 0..1.
     """
     height, width = background.shape[:2]
-    canvas = Canvas(cv2.resize(background, (width * SUPER, height * SUPER), interpolation=cv2.INTER_LINEAR))
-    scale = pose.scale * height * SUPER
-    origin = (pose.centre[0] * width * SUPER - 0.5, pose.centre[1] * height * SUPER - 0.5)
+    big = (round(width * SUPER), round(height * SUPER))
+    canvas = Canvas(cv2.resize(background, big, interpolation=cv2.INTER_LINEAR))
+    scale = pose.scale * big[1]
+    origin = (pose.centre[0] * big[0] - 0.5, pose.centre[1] * big[1] - 0.5)
     view = BodyView(look, pose, scale, origin)
     neck = view.px(np.array([(pose.head_shift[0], -0.94 + pose.head_shift[1])]))[0]
-    sway = np.array([np.sin(pose.face.roll), 1 - np.cos(pose.face.roll)]) * 0.5 * scale  # the head rolls about the neck, not the eyes
+    sway = (
+        np.array([np.sin(pose.face.roll), 1 - np.cos(pose.face.roll)]) * 0.5 * scale
+    )  # the head rolls about the neck, not the eyes
     head = HeadView(look, pose.face, scale, float(neck[0] + sway[0]), float(neck[1] + sway[1]))
     points = [view.px3(hand_points(arm, s, look.masculine)) for arm, s in zip(pose.arms, (-1, 1), strict=True)]
 
@@ -80,7 +85,9 @@ def draw_person(look: Look, pose: Pose, light: Light, background: np.ndarray) ->
         _paint_hair(canvas, head, light, back=True)
     draw_torso(canvas, view, light)
     jaw = head.forward(landmarks(look, pose.face)[:17])
-    chin = np.concatenate([jaw + np.array([0, 0.06 * scale]), head.forward(np.array([(0.25, -0.2), (-0.25, -0.2)], np.float32))])
+    chin = np.concatenate(
+        [jaw + np.array([0, 0.06 * scale]), head.forward(np.array([(0.25, -0.2), (-0.25, -0.2)], np.float32))]
+    )
     chin = chin + np.array([-0.05 * light.direction[0] * scale, 0.04 * scale])
     rows, cols = around(chin, canvas.alpha.shape, 0.15 * scale)
     if rows.stop > rows.start and cols.stop > cols.start:
@@ -98,18 +105,22 @@ def draw_person(look: Look, pose: Pose, light: Light, background: np.ndarray) ->
             continue
         rgb, matte, x0, y0 = drawn
         if pose.arms[i].wrist[2] > 0.2:
-            canvas.darken(blur(matte, 0.05 * scale), x0 - int(0.05 * light.direction[0] * scale), y0 + int(0.06 * scale), 0.35)
+            canvas.darken(
+                blur(matte, 0.05 * scale), x0 - int(0.05 * light.direction[0] * scale), y0 + int(0.06 * scale), 0.35
+            )
         canvas.paint(rgb, matte, x0, y0)
         mattes[i] = drawn
     small = lambda x: cv2.resize(x, (width, height), interpolation=cv2.INTER_AREA)  # noqa: E731
     picture, mask = small(np.clip(canvas.rgb, 0, 1)), np.clip(small(canvas.alpha), 0, 1)
-    return picture, mask, _labels(view, head, points, mattes, order, (width, height))
+    return picture, mask, _labels(view, head, points, mattes, order, big)
 
 
-def _labels(view: BodyView, head: HeadView, points: list, mattes: list, order: list, size: tuple[int, int]) -> Keypoints:
+def _labels(
+    view: BodyView, head: HeadView, points: list, mattes: list, order: list, size: tuple[int, int]
+) -> Keypoints:
     """Canvas pixels -> key points in 0..1, and what of them is in the picture."""
     look, pose = view.look, view.pose
-    norm = lambda p: ((np.asarray(p, np.float32)[..., :2] + 0.5) / (np.array(size, np.float32) * SUPER)).astype(np.float32)  # noqa: E731
+    norm = lambda p: ((np.asarray(p, np.float32)[..., :2] + 0.5) / np.array(size, np.float32)).astype(np.float32)  # noqa: E731
     inside = lambda p: ((p >= 0) & (p < 1)).all(-1).astype(np.float32)  # noqa: E731
     k = Keypoints.empty()
     plane = landmarks(look, pose.face)

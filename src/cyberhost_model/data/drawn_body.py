@@ -69,7 +69,7 @@ def arm_radii(look: Look) -> tuple[float, float, float]:
     return 0.155 + 0.03 * m + 0.03 * b, 0.108 + 0.015 * m + 0.012 * b, 0.07 + 0.01 * m
 
 
-_SOFT = 0.7  # the torso has no fine detail: it is worked out at this share of the canvas's resolution
+_SOFT = 0.8  # the torso has no fine detail: it is worked out at this share of the canvas's resolution
 
 
 def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
@@ -107,7 +107,12 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
     nw = look.neck_width
     neck = np.sqrt(np.maximum(nw * nw - bx * bx, 0)) + 0.02 - 0.25 * np.maximum(by + 0.25, 0)
     z = np.where(by < 0.2, _blend(z, neck, 0.09), z)
-    bone = 0.018 * bell(by + 0.1 * np.abs(bx), -0.1, 0.03) * smoothstep(np.abs(bx), 0.05, 0.12) * smoothstep(np.abs(bx), 0.5, 0.3)  # collarbones
+    bone = (
+        0.018
+        * bell(by + 0.1 * np.abs(bx), -0.1, 0.03)
+        * smoothstep(np.abs(bx), 0.05, 0.12)
+        * smoothstep(np.abs(bx), 0.5, 0.3)
+    )  # collarbones
     matte = trunk
     r0, r1, _ = arm_radii(look)
     sleeve = np.zeros(shape, np.float32)
@@ -127,10 +132,19 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
         matte = np.maximum(matte, f.matte())
         sleeve = np.maximum(sleeve, on * smoothstep(f.along, end + 0.005, end - 0.005))
     line = to_px(neckline(look))
-    top = np.concatenate([line, to_px(np.array([(1.6, -0.9)])), to_px(np.array([(1.6, 4.0), (-1.6, 4.0)])), to_px(np.array([(-1.6, -0.9)]))])
+    top = np.concatenate(
+        [
+            line,
+            to_px(np.array([(1.6, -0.9)])),
+            to_px(np.array([(1.6, 4.0), (-1.6, 4.0)])),
+            to_px(np.array([(-1.6, -0.9)])),
+        ]
+    )
     cloth = fill(top, shape) * trunk
     if look.clothes in ("tank", "dress") and look.sleeve == "none":
-        cloth *= 1 - smoothstep(np.abs(bx) + 0.35 * np.maximum(0.25 - by, 0), look.shoulders - 0.02, look.shoulders + 0.02) * (by < 0.5)
+        cloth *= 1 - smoothstep(
+            np.abs(bx) + 0.35 * np.maximum(0.25 - by, 0), look.shoulders - 0.02, look.shoulders + 0.02
+        ) * (by < 0.5)
     only_arm = armed * (1 - trunk)
     cloth = np.clip(cloth * (1 - only_arm) + sleeve * np.maximum(only_arm, (trunk > 0.5) * armed), 0, 1)
     rgb = np.empty((*shape, 3), np.float32)
@@ -139,7 +153,11 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
     z += bone * (1 - cloth)
     fabric = cloth_colour(look, bx, by)
     relief = (z * scale).astype(np.float32)
-    pants = fill(to_px(np.array([(-1.2, 2.05), (1.2, 2.05), (1.2, 4), (-1.2, 4)])), shape) if look.clothes != "dress" else np.zeros(shape, np.float32)
+    pants = (
+        fill(to_px(np.array([(-1.2, 2.05), (1.2, 2.05), (1.2, 4), (-1.2, 4)])), shape)
+        if look.clothes != "dress"
+        else np.zeros(shape, np.float32)
+    )
     mix(fabric, look.trousers, pants * trunk)
     dress_torso(look, to_px, scale, fabric, relief, cloth)
     mix(rgb, fabric, cloth)
@@ -155,12 +173,18 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
         skin = light.shade(rgb[part], nx[part], ny[part], nz[part], skin=True, gloss=0.05, power=16)
         mix(lit[part], skin, bare[part])
     ao = np.clip((blur(relief, 0.12 * scale) - relief) / (0.1 * scale), 0, 1) * 0.35
-    edge = np.clip(blur(cloth, 0.02 * scale) - 0.02, 0, 1) * (1 - cloth) * 0.35  # cloth throws a little shade on the skin
+    edge = (
+        np.clip(blur(cloth, 0.02 * scale) - 0.02, 0, 1) * (1 - cloth) * 0.35
+    )  # cloth throws a little shade on the skin
     lit *= (1 - ao - edge)[..., None]
     x0, y0 = max(int(cols.start / _SOFT), 0), max(int(rows.start / _SOFT), 0)
     w, h = min(int(shape[1] / _SOFT) + 2, width - x0), min(int(shape[0] / _SOFT) + 2, height - y0)
-    back = np.array([[_SOFT, 0, (x0 + 0.5) * _SOFT - 0.5 - cols.start], [0, _SOFT, (y0 + 0.5) * _SOFT - 0.5 - rows.start]])
-    up = lambda a, border: cv2.warpAffine(a, back, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border)  # noqa: E731
+    back = np.array(
+        [[_SOFT, 0, (x0 + 0.5) * _SOFT - 0.5 - cols.start], [0, _SOFT, (y0 + 0.5) * _SOFT - 0.5 - rows.start]]
+    )
+    up = lambda a, border: cv2.warpAffine(
+        a, back, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+    )  # noqa: E731
     canvas.paint(up(lit, cv2.BORDER_REPLICATE), np.clip(up(matte, cv2.BORDER_REPLICATE), 0, 1), x0, y0)
 
 
@@ -195,7 +219,9 @@ def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None
     lit = light.shade(rgb, nx, ny, nz, skin=True, gloss=0.05, power=14)
     if end > 0:
         fabric = cloth_colour(look, c * 1.2 + 0.3, s + 0.2)
-        bump = np.cos(s * 26 + 2.2 * np.sin(c * 11 + look.texture[4])) * 0.01 * bell(s, 0.08, 0.2) + 2.0 * wrinkles(look, s, c)
+        bump = np.cos(s * 26 + 2.2 * np.sin(c * 11 + look.texture[4])) * 0.01 * bell(s, 0.08, 0.2) + 2.0 * wrinkles(
+            look, s, c
+        )
         gx, gy, _ = normals((bump * scale).astype(np.float32))
         sx, sy = np.clip(nx + gx, -1, 1), np.clip(ny + gy, -1, 1)
         cloth_lit = light.shade(fabric, sx, sy, np.sqrt(np.maximum(1 - sx * sx - sy * sy, 0.05)))
@@ -214,6 +240,13 @@ def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None
         mix(lit, np.array([0.75, 0.75, 0.78], np.float32), smoothstep(np.hypot(s - w, c), 0.065, 0.055))
     if arm.wrist[2] > 0.2:
         lx, ly = light.direction[:2]
-        canvas.darken(blur(matte * smoothstep(f.along + f.part, 0.1, 0.5), 0.08 * scale), cols.start - int(0.1 * lx * scale), rows.start + int(0.09 * scale - 0.05 * ly * scale), 0.4)
-    joint = np.where(f.part == 0, smoothstep(f.along * (0.62 if end <= 0 else 1.0), 0.0, 0.1), 1)  # the elbow is the upper arm's
+        canvas.darken(
+            blur(matte * smoothstep(f.along + f.part, 0.1, 0.5), 0.08 * scale),
+            cols.start - int(0.1 * lx * scale),
+            rows.start + int(0.09 * scale - 0.05 * ly * scale),
+            0.4,
+        )
+    joint = np.where(
+        f.part == 0, smoothstep(f.along * (0.62 if end <= 0 else 1.0), 0.0, 0.1), 1
+    )  # the elbow is the upper arm's
     canvas.paint(lit, matte * joint.astype(np.float32), cols.start, rows.start)

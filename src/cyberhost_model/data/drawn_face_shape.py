@@ -74,7 +74,11 @@ def _brow(look: Look, face: Face, side: int) -> np.ndarray:
     a = look.eye_width / 2
     t = np.linspace(0, 1, 5)
     x = look.eye_x + a * 1.45 - t * (a * 2.45)
-    y = -look.brow_height - 0.012 * face.brow + np.array([0.018, -0.008, -0.012, -0.004, 0.006]) * (look.brow_arch / 0.02)
+    y = (
+        -look.brow_height
+        - 0.012 * face.brow
+        + np.array([0.018, -0.008, -0.012, -0.004, 0.006]) * (look.brow_arch / 0.02)
+    )
     return np.stack([side * x, y], 1)
 
 
@@ -82,7 +86,15 @@ def landmarks(look: Look, face: Face) -> np.ndarray:
     """The 68 iBUG points (68, 2) in the face's plane."""
     nw, nl = look.nose_width, look.nose_length
     bridge = np.stack([np.zeros(4), np.linspace(-0.005, nl - 0.045, 4)], 1)
-    base = np.array([(-0.72 * nw, nl - 0.006), (-0.38 * nw, nl + 0.006), (0, nl + 0.012), (0.38 * nw, nl + 0.006), (0.72 * nw, nl - 0.006)])
+    base = np.array(
+        [
+            (-0.72 * nw, nl - 0.006),
+            (-0.38 * nw, nl + 0.006),
+            (0, nl + 0.012),
+            (0.38 * nw, nl + 0.006),
+            (0.72 * nw, nl - 0.006),
+        ]
+    )
     right, left = _eye(look, face, -1), _eye(look, face, 1)[[3, 2, 1, 0, 5, 4]]
     return np.concatenate([_jaw(look, face), _brow(look, face, -1), _brow(look, face, 1)[::-1], bridge, base, right, left,
                            _mouth(look, face)]).astype(np.float32)  # fmt: skip
@@ -96,12 +108,36 @@ def eye_curves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def lip_curves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Outer upper, outer lower, inner upper, inner lower curves, image left to right, through points 48-67."""
-    return spline(p[:7], 6), spline(p[[0, 11, 10, 9, 8, 7, 6]], 6), spline(p[12:17], 6), spline(p[[12, 19, 18, 17, 16]], 6)
+    return (
+        spline(p[:7], 6),
+        spline(p[[0, 11, 10, 9, 8, 7, 6]], 6),
+        spline(p[12:17], 6),
+        spline(p[[12, 19, 18, 17, 16]], 6),
+    )
 
 
 def ears(look: Look) -> np.ndarray:
     """Ear centres (2, 2), image left first."""
     return np.array([(-look.face_width - 0.026, 0.055), (look.face_width + 0.026, 0.055)], np.float32)
+
+
+class Plane:
+    """A window (u0, v0, u1, v1) of the face's plane as a grid of `ppu` pixels a head height: U (1, w), V (h, 1), points to pixels."""
+
+    def __init__(self, ppu: float, box: tuple[float, float, float, float] = FACE):
+        self.ppu, self.box = ppu, box
+        self.shape = (int(round((box[3] - box[1]) * ppu)), int(round((box[2] - box[0]) * ppu)))
+        self.U = (np.arange(self.shape[1], dtype=np.float32) / ppu + box[0])[None, :]
+        self.V = (np.arange(self.shape[0], dtype=np.float32) / ppu + box[1])[:, None]
+
+    def px(self, points: np.ndarray) -> np.ndarray:
+        """Plane points (N, 2) -> pixels."""
+        return (np.asarray(points, np.float32) - np.array(self.box[:2], np.float32)) * self.ppu
+
+    def window(self, u0: float, v0: float, u1: float, v1: float) -> tuple[slice, slice]:
+        """Rows and columns of a part of the plane."""
+        a, b = self.px(np.array([(u0, v0), (u1, v1)])).astype(int)
+        return slice(max(a[1], 0), b[1]), slice(max(a[0], 0), b[0])
 
 
 @dataclass
@@ -117,7 +153,9 @@ class HeadView:
     def depth(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """The smooth depth (head heights towards the viewer) that turning the head moves things by."""
         dome = 0.3 * np.maximum(0, 1 - (u / 0.4) ** 2) * np.maximum(0, 1 - ((v - 0.08) / 0.72) ** 2)
-        nose = self.look.nose_height * 0.8 * np.exp(-((u / 0.06) ** 2) - ((v - self.look.nose_length + 0.055) / 0.09) ** 2)
+        nose = (
+            self.look.nose_height * 0.8 * np.exp(-((u / 0.06) ** 2) - ((v - self.look.nose_length + 0.055) / 0.09) ** 2)
+        )
         return (dome + nose).astype(np.float32)
 
     def forward(self, points: np.ndarray) -> np.ndarray:
@@ -127,13 +165,17 @@ class HeadView:
         f = self.face
         x, y = u * np.cos(f.yaw) + z * np.sin(f.yaw), v * np.cos(f.pitch) + z * np.sin(f.pitch)
         c, s = np.cos(f.roll), np.sin(f.roll)
-        return np.stack([self.x + self.scale * (c * x - s * y), self.y + self.scale * (s * x + c * y)], 1).astype(np.float32)
+        return np.stack([self.x + self.scale * (c * x - s * y), self.y + self.scale * (s * x + c * y)], 1).astype(
+            np.float32
+        )
 
     def inverse(self, x0: int, y0: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
         """(u, v) of every pixel of a window, by fixed-point iteration at a quarter of its size (the depth is smooth)."""
         hw, hh = w // 4 + 2, h // 4 + 2
         px, py = np.meshgrid(x0 + 4 * np.arange(hw, dtype=np.float32), y0 + 4 * np.arange(hh, dtype=np.float32))
-        cr, sr, cy, sy, cp, sp = (float(f(a)) for a in (self.face.roll, self.face.yaw, self.face.pitch) for f in (np.cos, np.sin))
+        cr, sr, cy, sy, cp, sp = (
+            float(f(a)) for a in (self.face.roll, self.face.yaw, self.face.pitch) for f in (np.cos, np.sin)
+        )
         dx, dy = (px - np.float32(self.x)) / np.float32(self.scale), (py - np.float32(self.y)) / np.float32(self.scale)
         x, y = cr * dx + sr * dy, -sr * dx + cr * dy
         u, v = x / cy, y / cp

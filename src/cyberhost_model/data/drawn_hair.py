@@ -35,7 +35,9 @@ def _strands(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     t = look.texture
     style = look.hair_style
     if style in ("afro", "curly"):
-        return 0.75 * sample("curl", u * (520 if style == "afro" else 300) + t[3], v * (520 if style == "afro" else 300) + t[4]) + 0.4 * sample("cloud", u * 300, v * 300)
+        return 0.75 * sample(
+            "curl", u * (520 if style == "afro" else 300) + t[3], v * (520 if style == "afro" else 300) + t[4]
+        ) + 0.4 * sample("cloud", u * 300, v * 300)
     if style in ("short", "crop", "receding"):
         du, dv = u - 0.3 * look.parting, v - 0.12
     elif style == "bun":
@@ -66,8 +68,18 @@ def _outer(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
     if style in _LONG or style in ("curly", "scarf"):
         end = _length(look)
         t = np.clip((v - vc) / (end - vc), 0, 1)
-        flare = {"long": 0.06, "wavy": 0.1, "bob": 0.05, "bangs": 0.05, "ponytail": -0.15, "curly": 0.07, "scarf": 0.05}[style] * vol
-        edge = edge + np.where(v > vc, flare * np.sin(np.minimum(t, 0.9) * np.pi * 0.62) - 0.35 * np.maximum(t - 0.82, 0), 0)
+        flare = {
+            "long": 0.06,
+            "wavy": 0.1,
+            "bob": 0.05,
+            "bangs": 0.05,
+            "ponytail": -0.15,
+            "curly": 0.07,
+            "scarf": 0.05,
+        }[style] * vol
+        edge = edge + np.where(
+            v > vc, flare * np.sin(np.minimum(t, 0.9) * np.pi * 0.62) - 0.35 * np.maximum(t - 0.82, 0), 0
+        )
         dist = np.minimum(edge - np.abs(u), (end - v - (0.7 if style == "scarf" else 0.0) * u * u) * 0.8)
     else:
         dist = np.minimum(edge - np.abs(u) - np.maximum(v + 0.02, 0) * 0.22, (0.16 if not back else 0.3) - v)
@@ -82,7 +94,17 @@ def _face_hole(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     style, w, p = look.hair_style, look.face_width, look.parting
     if style == "scarf":
         return (1 - np.hypot(u / (w * 0.97), np.where(v < 0.08, (v - 0.08) / 0.37, (v - 0.08) / 0.44))) * w
-    top = {"short": -0.315, "crop": -0.3, "receding": -0.41, "bald": -0.6, "side": -0.3, "bangs": -0.15, "bob": -0.29, "afro": -0.3, "curly": -0.28}.get(style, -0.32)
+    top = {
+        "short": -0.315,
+        "crop": -0.3,
+        "receding": -0.41,
+        "bald": -0.6,
+        "side": -0.3,
+        "bangs": -0.15,
+        "bob": -0.29,
+        "afro": -0.3,
+        "curly": -0.28,
+    }.get(style, -0.32)
     a, drop, k = w * 0.86, 0.13, 4.0
     if style == "bangs":
         a, drop, k = w * 0.9, 0.1, 7.0
@@ -111,27 +133,39 @@ def has_back(look: Look) -> bool:
 
 def hair_matte(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(matte, strands, depth inside the edge) over plane coordinates: the back hair behind head and neck, or the front hair over the face."""
-    s = _strands(look, u, v) if look.hair_style != "scarf" else 0.35 * sample("cloud", (u + v * 0.2) * 150 + look.texture[3], (v - np.abs(u)) * 60)
+    s = (
+        _strands(look, u, v)
+        if look.hair_style != "scarf"
+        else 0.35 * sample("cloud", (u + v * 0.2) * 150 + look.texture[3], (v - np.abs(u)) * 60)
+    )
     if look.hair_style == "bald" and look.age < 0.3:
         return np.zeros_like(u), s, np.zeros_like(u)
     rough = {"afro": 0.02, "curly": 0.022, "scarf": 0.0, "crop": 0.004, "bun": 0.004}.get(look.hair_style, 0.011)
     inside = _outer(look, u, v, back)
     out = smoothstep(inside + rough * s, -0.006, 0.012)
     if not back:
-        soft = 0.004 if look.hair_style == "scarf" else 0.03 if look.hair_style in ("crop", "receding", "bald") else 0.016
+        soft = (
+            0.004 if look.hair_style == "scarf" else 0.03 if look.hair_style in ("crop", "receding", "bald") else 0.016
+        )
         out = out * smoothstep(_face_hole(look, u, v) + (rough + 0.006 * (look.hair_style != "scarf")) * s, soft, -soft)
         if look.hair_style in _LONG and not _forward(look):
             out = out * smoothstep(v + 0.02 * s, 0.56, 0.4)
     return out, s, inside
 
 
-def hair_colour(look: Look, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray) -> np.ndarray:
+def hair_colour(
+    look: Look, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray
+) -> np.ndarray:
     """Lit hair (H, W, 3): a dome with a soft band of shine, dark between the strands; a scarf shines less and folds more."""
     scarf = look.hair_style == "scarf"
     z = np.sqrt(np.clip(inside, 0, 0.3) * 0.6) * 0.55
     if scarf:
         hole = _face_hole(look, u, v)
-        z = z + 0.02 * np.sin((np.abs(hole) * 30 + 2 * np.abs(u) + look.texture[4])) * smoothstep(hole, 0, -0.1) + 0.006 * strands
+        z = (
+            z
+            + 0.02 * np.sin(np.abs(hole) * 30 + 2 * np.abs(u) + look.texture[4]) * smoothstep(hole, 0, -0.1)
+            + 0.006 * strands
+        )
     else:
         z = z + 0.0035 * strands
     nx, ny, nz = normals(blur(z.astype(np.float32), 0.004 * ppu) * ppu)

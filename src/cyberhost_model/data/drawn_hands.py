@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -13,7 +15,9 @@ PALM = 0.37  # wrist to middle knuckle, head heights
 # Knuckles in palm lengths (along the fingers, towards the thumb), bone lengths and radii of index .. little.
 _KNUCKLES = np.array([(0.97, 0.27), (1.0, 0.05), (0.95, -0.15), (0.85, -0.33)])
 _BONES = np.array([(0.47, 0.28, 0.22), (0.52, 0.32, 0.23), (0.49, 0.30, 0.23), (0.38, 0.22, 0.20)])
-_RADII = np.array([(0.115, 0.098, 0.09, 0.074), (0.117, 0.1, 0.091, 0.075), (0.11, 0.095, 0.087, 0.072), (0.1, 0.084, 0.076, 0.064)])
+_RADII = np.array(
+    [(0.115, 0.098, 0.09, 0.074), (0.117, 0.1, 0.091, 0.075), (0.11, 0.095, 0.087, 0.072), (0.1, 0.084, 0.076, 0.064)]
+)
 CHAINS = ((0, 1, 2, 3, 4), (0, 5, 6, 7, 8), (0, 9, 10, 11, 12), (0, 13, 14, 15, 16), (0, 17, 18, 19, 20))
 
 
@@ -66,30 +70,35 @@ class Flesh:
 
     def bone(self, a: np.ndarray, b: np.ndarray, ra: float, rb: float, part: int) -> None:
         """A round cone from a to b (3,) in canvas pixels, z towards the viewer, with radii ra and rb."""
-        rows, cols = around(np.stack([a[:2], b[:2]]) - (self.x0, self.y0), self.shape, max(ra, rb) + 1)
+        margin = max(ra, rb) + 1
+        x0, y0 = max(int(min(a[0], b[0]) - margin) - self.x0, 0), max(int(min(a[1], b[1]) - margin) - self.y0, 0)
+        x1, y1 = int(max(a[0], b[0]) + margin) + 2 - self.x0, int(max(a[1], b[1]) + margin) + 2 - self.y0
+        rows, cols = slice(y0, min(y1, self.shape[0])), slice(x0, min(x1, self.shape[1]))
         if rows.stop <= rows.start or cols.stop <= cols.start:
             return
         y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] + np.float32(self.y0 - a[1])
         x = np.arange(cols.start, cols.stop, dtype=np.float32)[None, :] + np.float32(self.x0 - a[0])
-        dx, dy, dz = (float(v) for v in b - a)
+        dx, dy, dz = (b - a).tolist()
         flat = dx * dx + dy * dy
         length = max(flat + dz * dz, 1e-6)
+        flat = max(flat, 1e-3 * length)
         # where along the bone its surface is nearest to the viewer: the flat answer, moved by the tilt
-        t0 = (x * dx + y * dy) / max(flat, 1e-3 * length)
-        d2 = (x * dy - y * dx) ** 2 / max(flat, 1e-3 * length)
+        d2 = (x * dy - y * dx) ** 2 * (1 / flat)
         lift = np.sqrt(np.maximum((0.5 * (ra + rb)) ** 2 - d2, 0))
-        t = np.clip(t0 + lift * (dz / np.sqrt(length * max(flat, 1e-3 * length))), 0, 1)
+        t = (x * dx + y * dy) * (1 / flat) + lift * (dz / math.sqrt(length * flat))
+        np.maximum(t, 0, out=t)
+        np.minimum(t, 1, out=t)
         r = ra + (rb - ra) * t
         ex, ey = x - t * dx, y - t * dy
         h2 = r * r - ex * ex - ey * ey
-        z = a[2] + t * dz + np.sqrt(np.maximum(h2, 0))
+        z = float(a[2]) + t * dz + np.sqrt(np.maximum(h2, 0))
         old = self.z[rows, cols]
         win = (h2 > 0) & (z > old)
-        old[win] = z[win]
-        self.nx[rows, cols][win] = (ex / r)[win]
-        self.ny[rows, cols][win] = (ey / r)[win]
-        self.part[rows, cols][win] = part
-        self.along[rows, cols][win] = t[win]
+        np.copyto(old, z, where=win)
+        np.copyto(self.nx[rows, cols], ex / r, where=win)
+        np.copyto(self.ny[rows, cols], ey / r, where=win)
+        np.copyto(self.part[rows, cols], part, where=win)
+        np.copyto(self.along[rows, cols], t, where=win)
 
     def matte(self) -> np.ndarray:
         """Where there is flesh, softened by a pixel."""
@@ -103,7 +112,9 @@ class Flesh:
         return nx, ny, np.sqrt(np.maximum(1 - nx * nx - ny * ny, 0.02))
 
 
-def draw_hand(look: Look, arm: Arm, points: np.ndarray, scale: float, light: Light, shape: tuple[int, ...]) -> tuple | None:
+def draw_hand(
+    look: Look, arm: Arm, points: np.ndarray, scale: float, light: Light, shape: tuple[int, ...]
+) -> tuple | None:
     """The flesh of a hand whose 21 points (21, 3) are in canvas pixels; `scale` pixels a head height.
 
     Returns (rgb, matte, x0, y0), or None when it is off the canvas.
@@ -118,7 +129,13 @@ def draw_hand(look: Look, arm: Arm, points: np.ndarray, scale: float, light: Lig
     for i in range(4):  # the palm: bones from the wrist to the knuckles, overlapping
         a = points[0] + (points[5 + 4 * i] - points[0]) * 0.08 + (points[5 + 4 * i] - points[9]) * 0.5
         f.bone(a, points[5 + 4 * i], 0.15 * wide, _RADII[i, 0] * wide * 1.08, 0)
-    f.bone(points[0] + 0.3 * (points[17] - points[9]) + 0.03 * n_px, points[17] * 0.7 + points[0] * 0.3 + 0.03 * n_px, 0.15 * wide, 0.13 * wide, 0)
+    f.bone(
+        points[0] + 0.3 * (points[17] - points[9]) + 0.03 * n_px,
+        points[17] * 0.7 + points[0] * 0.3 + 0.03 * n_px,
+        0.15 * wide,
+        0.13 * wide,
+        0,
+    )
     f.bone(points[1], points[2], 0.19 * wide, 0.14 * wide, 0)  # ball of the thumb
     f.bone(points[0], points[1], 0.17 * wide, 0.19 * wide, 0)
     f.bone(points[2] * 0.75 + points[1] * 0.25, points[5] * 0.7 + points[0] * 0.3, 0.1 * wide, 0.11 * wide, 0)  # web
@@ -133,9 +150,19 @@ def draw_hand(look: Look, arm: Arm, points: np.ndarray, scale: float, light: Lig
         f.bone(points[1 + j], points[2 + j], *((0.16 * wide, rb * wide) if j == 0 else (ra * wide, rb * wide)), 10 + j)
     for i in range(4):
         for j in range(3):
-            f.bone(points[5 + 4 * i + j], points[6 + 4 * i + j], _RADII[i, j] * wide, _RADII[i, j + 1] * wide, 20 + 10 * i + j)
+            f.bone(
+                points[5 + 4 * i + j],
+                points[6 + 4 * i + j],
+                _RADII[i, j] * wide,
+                _RADII[i, j + 1] * wide,
+                20 + 10 * i + j,
+            )
     rgb = np.empty((*f.shape, 3), np.float32)
-    palm_skin = np.clip(look.skin * np.array([1.03, 0.96, 0.95]) * 0.8 + 0.2 * np.array([0.86, 0.66, 0.56]), 0, 1) if look.skin.mean() < 0.5 else look.skin * np.array([1.02, 0.95, 0.94])
+    palm_skin = (
+        np.clip(look.skin * np.array([1.03, 0.96, 0.95]) * 0.8 + 0.2 * np.array([0.86, 0.66, 0.56]), 0, 1)
+        if look.skin.mean() < 0.5
+        else look.skin * np.array([1.02, 0.95, 0.94])
+    )
     facing = float(np.clip(arm.palm[2] * 1.5 + 0.5, 0, 1))
     rgb[:] = look.skin * (1 - facing) + palm_skin * facing
     tips = (f.part >= 10) & (f.part % 10 == 2)
@@ -143,7 +170,15 @@ def draw_hand(look: Look, arm: Arm, points: np.ndarray, scale: float, light: Lig
     rgb[..., 1] -= red
     rgb[..., 2] -= red
     yy, xx = np.mgrid[0 : f.shape[0], 0 : f.shape[1]].astype(np.float32)
-    rgb *= (1 + 0.02 * sample("cloud", (xx - points[0, 0] + f.x0) * 240 / scale + look.texture[1], (yy - points[0, 1] + f.y0) * 240 / scale))[..., None]
+    rgb *= (
+        1
+        + 0.02
+        * sample(
+            "cloud",
+            (xx - points[0, 0] + f.x0) * 240 / scale + look.texture[1],
+            (yy - points[0, 1] + f.y0) * 240 / scale,
+        )
+    )[..., None]
     local = points[:, :2] - np.array([f.x0, f.y0], np.float32)
     dark = look.skin * np.array([0.62, 0.5, 0.46], np.float32)
     for i in range(4):  # creases across the joints
@@ -162,8 +197,12 @@ def draw_hand(look: Look, arm: Arm, points: np.ndarray, scale: float, light: Lig
     # edges where one part passes in front of another
     solid = np.where(f.part >= 0, f.z, f.z.max() - 10 * size)
     step = cv2.dilate(solid, np.ones((3, 3), np.uint8)) - solid
-    edge = blur(np.clip((step - 0.07 * size) / (0.12 * size), 0, 1) * (f.part >= 0) * (step < 3 * size), 0.5 + 0.008 * size)
-    deep = np.clip((blur(np.where(f.part >= 0, f.z, points[:, 2].mean() - 0.2 * size), 0.12 * size) - f.z) / (0.16 * size), 0, 1)
+    edge = blur(
+        np.clip((step - 0.07 * size) / (0.12 * size), 0, 1) * (f.part >= 0) * (step < 3 * size), 0.5 + 0.008 * size
+    )
+    deep = np.clip(
+        (blur(np.where(f.part >= 0, f.z, points[:, 2].mean() - 0.2 * size), 0.12 * size) - f.z) / (0.16 * size), 0, 1
+    )
     nx, ny, nz = f.smooth_normals(0.4 + 0.012 * size)
     lit = light.shade(rgb, nx, ny, nz, skin=True, gloss=0.06, power=14)
     lit *= (1 - 0.5 * edge - 0.35 * deep)[..., None]
@@ -173,7 +212,9 @@ def draw_hand(look: Look, arm: Arm, points: np.ndarray, scale: float, light: Lig
 
 def _nails(look: Look, arm: Arm, points: np.ndarray, local: np.ndarray, f: Flesh, rgb: np.ndarray, wide: float) -> None:
     """A nail on every fingertip whose back is turned to the viewer."""
-    for k, (joint, tip, part, r) in enumerate(((3, 4, 12, 0.085), (7, 8, 22, 0.08), (11, 12, 32, 0.08), (15, 16, 42, 0.078), (19, 20, 52, 0.068))):
+    for k, (joint, tip, part, r) in enumerate(
+        ((3, 4, 12, 0.085), (7, 8, 22, 0.08), (11, 12, 32, 0.08), (15, 16, 42, 0.078), (19, 20, 52, 0.068))
+    ):
         d = points[tip] - points[joint]
         d = d / max(float(np.linalg.norm(d)), 1e-6)
         across = np.cross(d, arm.palm) if k else np.cross(d, np.cross(d, arm.palm))

@@ -10,8 +10,29 @@ SKINS = np.array([(238, 202, 182), (230, 188, 164), (219, 173, 144), (204, 153, 
                   (118, 78, 56), (88, 58, 44)], np.float32) / 255  # fmt: skip
 HAIRS = np.array([(22, 18, 17), (30, 22, 18), (48, 32, 24), (74, 48, 32), (110, 72, 42), (160, 118, 70), (205, 170, 115),
                   (150, 66, 34), (130, 128, 126), (205, 203, 200)], np.float32) / 255  # fmt: skip
-IRISES = np.array([(50, 30, 18), (70, 42, 22), (98, 66, 34), (96, 104, 58), (84, 118, 132), (98, 132, 160), (110, 120, 122)], np.float32) / 255
-HAIR_STYLES = ("short", "crop", "bald", "receding", "side", "bob", "long", "wavy", "bun", "ponytail", "afro", "curly", "bangs", "scarf")
+IRISES = (
+    np.array(
+        [(50, 30, 18), (70, 42, 22), (98, 66, 34), (96, 104, 58), (84, 118, 132), (98, 132, 160), (110, 120, 122)],
+        np.float32,
+    )
+    / 255
+)
+HAIR_STYLES = (
+    "short",
+    "crop",
+    "bald",
+    "receding",
+    "side",
+    "bob",
+    "long",
+    "wavy",
+    "bun",
+    "ponytail",
+    "afro",
+    "curly",
+    "bangs",
+    "scarf",
+)
 CLOTHES = ("tshirt", "shirt", "polo", "jacket", "dress", "hoodie", "sweater", "vneck", "tank")
 PATTERNS = ("plain", "heather", "stripes", "pinstripes", "check", "dots", "floral", "logo")
 
@@ -71,7 +92,11 @@ class Look:
 def _colour(rng: np.random.Generator) -> np.ndarray:
     """A cloth colour: often white, black, navy or grey, else any hue with moderate saturation."""
     if rng.random() < 0.4:
-        base = np.array([(0.93, 0.93, 0.92), (0.1, 0.1, 0.11), (0.13, 0.17, 0.3), (0.45, 0.46, 0.48), (0.8, 0.76, 0.68)][rng.integers(5)])
+        base = np.array(
+            [(0.93, 0.93, 0.92), (0.1, 0.1, 0.11), (0.13, 0.17, 0.3), (0.45, 0.46, 0.48), (0.8, 0.76, 0.68)][
+                rng.integers(5)
+            ]
+        )
         return np.clip(base + rng.normal(0, 0.03, 3), 0.03, 0.97).astype(np.float32)
     h, s, v = rng.random() * 6, rng.uniform(0.15, 0.75), rng.uniform(0.25, 0.92)
     k = (np.array([5, 3, 1]) + h) % 6
@@ -103,7 +128,11 @@ def sample_look(rng: np.random.Generator) -> Look:
     lip = skin * np.array([0.88, 0.6, 0.62]) + np.array([0.03, 0.0, 0.01])
     if makeup > 0.4:
         lip = lip * 0.45 + np.array([u(0.55, 0.8), u(0.1, 0.35), u(0.15, 0.4)]) * 0.55
-    beard = str(rng.choice(["none", "stubble", "full", "goatee", "moustache"], p=[0.45, 0.25, 0.16, 0.08, 0.06])) if man else "none"
+    beard = (
+        str(rng.choice(["none", "stubble", "full", "goatee", "moustache"], p=[0.45, 0.25, 0.16, 0.08, 0.06]))
+        if man
+        else "none"
+    )
     clothes = CLOTHES[rng.choice(len(CLOTHES), p=np.array([4, 4, 2, 3, 0 if man else 3, 1, 2, 2, 0.1 if man else 1.5])
                                  / (18.1 if man else 22.5))]  # fmt: skip
     sleeve = {"jacket": "long", "hoodie": "long", "sweater": "long", "polo": "short", "tank": "none"}.get(

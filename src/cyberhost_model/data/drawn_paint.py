@@ -5,8 +5,9 @@ Positions are pixels of the supersampled canvas with pixel centres at whole numb
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 NOISE = 512  # side of the tiling noise pictures, texels
 
 
-@lru_cache(maxsize=None)
+@cache
 def noise(kind: str) -> np.ndarray:
     """A tiling (512, 512) float32 noise of mean 0 and deviation 1: "grain", "cloud", "strand" (long along rows) or "curl"."""
     seed = {"grain": 1, "cloud": 2, "strand": 3, "curl": 4}[kind]
@@ -59,7 +60,9 @@ def stroke(points: np.ndarray, shape: tuple[int, ...], width: float, closed: boo
 def spline(points, n: int = 8, closed: bool = False) -> np.ndarray:
     """A Catmull-Rom curve through the points (K, 2): n samples a span, each control point included."""
     p = np.asarray(points, np.float32)
-    ext = np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    ext = (
+        np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    )
     t = (np.arange(n, dtype=np.float32) / n)[None, :, None]
     a, b, c, d = (ext[i : len(ext) - 3 + i, None] for i in range(4))
     out = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
@@ -69,7 +72,7 @@ def spline(points, n: int = 8, closed: bool = False) -> np.ndarray:
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """0 below `low`, 1 above `high`, smooth between (low > high falls instead)."""
-    t = np.clip((x - low) / (high - low), 0, 1)
+    t = np.minimum(np.maximum((x - low) * (1 / (high - low)), 0), 1)
     return t * t * (3 - 2 * t)
 
 
@@ -109,12 +112,21 @@ def mix(a: np.ndarray, b, alpha: np.ndarray) -> np.ndarray:
 def around(points: np.ndarray, shape: tuple[int, ...], margin: float) -> tuple[slice, slice]:
     """The rows and columns within `margin` pixels of the points, clipped to the shape (empty slices when outside)."""
     p = np.asarray(points)
-    low, high = np.floor(p.min(0) - margin).astype(int), np.ceil(p.max(0) + margin).astype(int) + 1
-    x0, y0 = np.clip(low[0], 0, shape[1]), np.clip(low[1], 0, shape[0])
-    return slice(int(y0), int(max(y0, min(high[1], shape[0])))), slice(int(x0), int(max(x0, min(high[0], shape[1]))))
+    (left, top), (right, bottom) = p.min(0).tolist(), p.max(0).tolist()
+    x0, y0 = min(max(math.floor(left - margin), 0), shape[1]), min(max(math.floor(top - margin), 0), shape[0])
+    x1, y1 = min(math.ceil(right + margin) + 1, shape[1]), min(math.ceil(bottom + margin) + 1, shape[0])
+    return slice(y0, max(y0, y1)), slice(x0, max(x0, x1))
 
 
-def ink(rgb: np.ndarray, points: np.ndarray, width: float, colour, strength: float = 1.0, soft: float = 0.0, mask: np.ndarray | None = None) -> None:
+def ink(
+    rgb: np.ndarray,
+    points: np.ndarray,
+    width: float,
+    colour,
+    strength: float = 1.0,
+    soft: float = 0.0,
+    mask: np.ndarray | None = None,
+) -> None:
     """Draws a polyline (pixels) in one colour, `soft` pixels blurred, where `mask` lets it; works only around the line."""
     rows, cols = around(points, rgb.shape, width + 3 * soft + 2)
     sub = rgb[rows, cols]
@@ -151,7 +163,9 @@ class Light:
         y, z = y * np.cos(pitch) - z * np.sin(pitch), y * np.sin(pitch) + z * np.cos(pitch)
         return Light(np.array([x, y, z], np.float32), self.key, self.sky, self.ambient)
 
-    def shade(self, albedo: np.ndarray, nx, ny, nz, skin: bool = False, gloss: float = 0.0, power: float = 24) -> np.ndarray:
+    def shade(
+        self, albedo: np.ndarray, nx, ny, nz, skin: bool = False, gloss: float = 0.0, power: float = 24
+    ) -> np.ndarray:
         """Albedo (H, W, 3) under this light. Skin lets red wrap around the shadow's edge, as blood under it does."""
         lx, ly, lz = (float(v) for v in self.direction)
         ndl = nx * lx + ny * ly + nz * lz
@@ -165,7 +179,10 @@ class Light:
         out = cv2.multiply(np.ascontiguousarray(albedo, np.float32), cv2.merge(planes))
         if gloss:
             hz = np.sqrt((1 + lz) / 2)  # half vector between light and viewer
-            s = np.float32(gloss) * np.maximum(nx * float(lx / (2 * hz)) + ny * float(ly / (2 * hz)) + nz * float(hz), 0) ** power
+            s = (
+                np.float32(gloss)
+                * np.maximum(nx * float(lx / (2 * hz)) + ny * float(ly / (2 * hz)) + nz * float(hz), 0) ** power
+            )
             out += cv2.merge([s * float(k) for k in self.key])
         return out
 

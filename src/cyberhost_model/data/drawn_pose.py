@@ -56,7 +56,9 @@ def _unit(v) -> np.ndarray:
     return v / max(float(np.linalg.norm(v)), 1e-6)
 
 
-def reach(shoulder: np.ndarray, target: np.ndarray, pole: np.ndarray, upper: float = UPPER, fore: float = FORE) -> tuple[np.ndarray, np.ndarray]:
+def reach(
+    shoulder: np.ndarray, target: np.ndarray, pole: np.ndarray, upper: float = UPPER, fore: float = FORE
+) -> tuple[np.ndarray, np.ndarray]:
     """Two-bone inverse kinematics: (elbow, wrist), the elbow bent towards `pole`; a target out of reach is brought nearer."""
     d = target - shoulder
     length = float(np.clip(np.linalg.norm(d), 0.35, (upper + fore) * 0.995))
@@ -83,19 +85,38 @@ _KINDS: dict[str, tuple] = {
 }  # fmt: skip
 
 
-def _arm(rng: np.random.Generator, kind: str, side: int, shoulder: np.ndarray, jitter: float = 1.0) -> Arm:
+def _arm(
+    rng: np.random.Generator, kind: str, side: int, shoulder: np.ndarray, jitter: float = 1.0, floor: float = 9.0
+) -> Arm:
+    """An arm of one kind, jittered; `floor` is the lowest the wrist may be (to keep the hand in the picture)."""
     _, wrist, fingers, palm, curl, spread = _KINDS[kind]
     mirror = np.array([side, 1, 1], np.float32)
     target = np.array(wrist) + rng.normal(0, 1, 3) * np.array([0.09, 0.12, 0.08]) * jitter
-    pole = np.array([rng.uniform(0.1, 0.55) + (0.35 if wrist[0] < 0.5 else 0.0), 0.7, -0.8 if wrist[0] >= 0.5 else -0.45])
+    if kind != "hang":
+        target[1] = min(target[1], floor + 0.1 * target[1])
+    pole = np.array(
+        [rng.uniform(0.1, 0.55) + (0.35 if wrist[0] < 0.5 else 0.0), 0.7, -0.8 if wrist[0] >= 0.5 else -0.45]
+    )
     elbow, hand = reach(shoulder, target * mirror, pole * mirror)
     f = _unit(_unit(np.array(fingers) + rng.normal(0, 0.16, 3) * jitter) * mirror + 0.12 * _unit(hand - elbow))
     p = (np.array(palm) + rng.normal(0, 0.2, 3) * jitter) * mirror
     p = _unit(p - f * float(p @ f))
-    curls = np.clip(curl + rng.normal(0, 0.06) + rng.normal(0, 0.05, 5) + np.array([0, -0.03, 0, 0.05, 0.08]) * rng.uniform(0, 2), 0, 1)
+    curls = np.clip(
+        curl + rng.normal(0, 0.06) + rng.normal(0, 0.05, 5) + np.array([0, -0.03, 0, 0.05, 0.08]) * rng.uniform(0, 2),
+        0,
+        1,
+    )
     if kind == "point":
         curls = np.array([0.5, 0.03, 0.9, 0.92, 0.93]) + rng.normal(0, 0.03, 5)
-    return Arm(elbow, hand, f, p, np.clip(curls, 0, 1).astype(np.float32), float(np.clip(spread + rng.normal(0, 0.15), 0, 1)), kind)
+    return Arm(
+        elbow,
+        hand,
+        f,
+        p,
+        np.clip(curls, 0, 1).astype(np.float32),
+        float(np.clip(spread + rng.normal(0, 0.15), 0, 1)),
+        kind,
+    )
 
 
 def shoulders(width: float, lean: float, drop: tuple[float, float]) -> np.ndarray:
@@ -108,8 +129,8 @@ def sample_pose(rng: np.random.Generator, shoulder_width: float, size: tuple[int
     """A speaker's pose and framing: mostly half-body with hands, sometimes closer, sometimes head and shoulders."""
     n, u = rng.normal, rng.uniform
     width, height = size
-    frame = rng.choice(3, p=[0.62, 0.16, 0.22])  # half-body, closer, portrait
-    scale = (u(0.235, 0.33), u(0.33, 0.43), u(0.43, 0.6))[frame]
+    frame = rng.choice(3, p=[0.66, 0.16, 0.18])  # half-body, closer, portrait
+    scale = (u(0.24, 0.34), u(0.33, 0.43), u(0.43, 0.6))[frame]
     scale = min(scale, (0.31, 0.42, 0.62)[frame] * width / height * (1.0 if width < height else 1.15))
     top = u(0.05, 0.16) + 0.12 * scale  # above the crown; hair needs room
     cx = 0.5 + float(np.clip(n(0, 0.05), -0.12, 0.12))
@@ -134,7 +155,14 @@ def sample_pose(rng: np.random.Generator, shoulder_width: float, size: tuple[int
         names = list(_KINDS)
         p = np.array([_KINDS[k][0] for k in names])
         first = str(rng.choice(names, p=p / p.sum()))
-        kinds = [first, first if rng.random() < 0.45 and first not in ("chest", "point") else str(rng.choice(names, p=p / p.sum()))]
+        kinds = [
+            first,
+            first if rng.random() < 0.45 and first not in ("chest", "point") else str(rng.choice(names, p=p / p.sum())),
+        ]
         rng.shuffle(kinds)
-    arms = [_arm(rng, k, s, joints[i], 0.5 if k in ("clasp", "steeple") else 1.0) for i, (k, s) in enumerate(zip(kinds, (-1, 1), strict=True))]
+    floor = max((1 - centre[1]) / scale - 0.32, 0.35) if rng.random() < 0.9 else 9.0
+    arms = [
+        _arm(rng, k, s, joints[i], 0.5 if k in ("clasp", "steeple") else 1.0, floor)
+        for i, (k, s) in enumerate(zip(kinds, (-1, 1), strict=True))
+    ]
     return Pose(face, arms, scale, centre, lean, (float(n(0, 0.03)), float(n(0, 0.015))), drop)

@@ -41,11 +41,15 @@ def _room(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
         if kind == 0:  # window
             mix(out, _tone(rng, 0.3, 0.6), fill(_rect(x - 3, y - 3, x + s * ratio + 3, y + s + 3), shape))
             mix(out, np.clip(_tone(rng, 0.85, 1.0, 0.05), 0, 1), fill(_rect(x, y, x + s * ratio, y + s), shape))
-            mix(out, _tone(rng, 0.3, 0.6), fill(_rect(x + s * ratio / 2 - 1.5, y, x + s * ratio / 2 + 1.5, y + s), shape))
+            mix(
+                out,
+                _tone(rng, 0.3, 0.6),
+                fill(_rect(x + s * ratio / 2 - 1.5, y, x + s * ratio / 2 + 1.5, y + s), shape),
+            )
         elif kind == 1:  # board or picture
             mix(out, _tone(rng, 0.1, 0.9), fill(_rect(x - 2, y - 2, x + s * ratio + 2, y + s + 2), shape))
             mix(out, _tone(rng, 0.15, 0.7, 0.15), fill(_rect(x, y, x + s * ratio, y + s), shape))
-            for k in range(3):
+            for _note in range(3):
                 mix(out, _tone(rng, 0.2, 0.95, 0.2), fill(_rect(*(np.array([x + rng.uniform(0, 0.7) * s * ratio, y + rng.uniform(0, 0.7) * s] * 2)
                                                                   + np.array([0, 0, s * rng.uniform(0.05, 0.25), s * rng.uniform(0.02, 0.25)]))), shape))  # fmt: skip
         elif kind == 2:  # shelf of books
@@ -59,7 +63,11 @@ def _room(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
                 mix(out, board, fill(_rect(x, base, x1, base + 0.02 * h), shape))
         elif kind == 3:  # plant
             leaf = _tone(rng, 0.1, 0.3, 0.03) * np.array([0.7, 1.4, 0.6], np.float32)
-            blob = bell(X, x, s * 0.3) * bell(Y, y + s * 0.7, s * 0.4) * (1 + 0.35 * sample("curl", X * 2 + rng.uniform(0, 512), Y * 2))
+            blob = (
+                bell(X, x, s * 0.3)
+                * bell(Y, y + s * 0.7, s * 0.4)
+                * (1 + 0.35 * sample("curl", X * 2 + rng.uniform(0, 512), Y * 2))
+            )
             mix(out, leaf * (1 + 0.3 * sample("cloud", X * 6, Y * 6))[..., None], smoothstep(blob, 0.35, 0.5))
         elif kind == 4:  # lamp
             glow = bell(X, x, s * 0.4) * bell(Y, y, s * 0.4)
@@ -95,11 +103,22 @@ def _outdoors(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
     else:  # trees and hedges
         for k in range(2):
             n = sample("cloud", X * (150 + 120 * k) + oy, Y * (150 + 120 * k) + ox)
-            green = np.array([0.22, 0.33, 0.14], np.float32) * rng.uniform(0.6, 1.4) + rng.normal(0, 0.03, 3).astype(np.float32)
+            green = np.array([0.22, 0.33, 0.14], np.float32) * rng.uniform(0.6, 1.4) + rng.normal(0, 0.03, 3).astype(
+                np.float32
+            )
             leaf = np.clip(green * (1 + 0.35 * sample("curl", X * 420 + ox, Y * 420))[..., None], 0, 1)
             mix(out, leaf, smoothstep(Y + 0.12 * n, horizon - 0.25 + 0.2 * k, horizon - 0.2 + 0.2 * k))
-    ground = (np.array([(0.35, 0.42, 0.2), (0.55, 0.45, 0.34), (0.5, 0.5, 0.5), (0.75, 0.68, 0.52)], np.float32)[rng.integers(4)] * rng.uniform(0.7, 1.2)).astype(np.float32)
-    mix(out, np.clip(ground * (1 + 0.1 * sample("grain", X * 90, Y * 300))[..., None], 0, 1), smoothstep(Y, horizon + 0.05, horizon + 0.08) * np.ones_like(X))
+    ground = (
+        np.array([(0.35, 0.42, 0.2), (0.55, 0.45, 0.34), (0.5, 0.5, 0.5), (0.75, 0.68, 0.52)], np.float32)[
+            rng.integers(4)
+        ]
+        * rng.uniform(0.7, 1.2)
+    ).astype(np.float32)
+    mix(
+        out,
+        np.clip(ground * (1 + 0.1 * sample("grain", X * 90, Y * 300))[..., None], 0, 1),
+        smoothstep(Y, horizon + 0.05, horizon + 0.08) * np.ones_like(X),
+    )
     return blur(out, rng.choice([0.8, 2.0, 4.0, 7.0]) * h / 256)
 
 
@@ -113,7 +132,9 @@ def _bokeh(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
     for _ in range(rng.integers(10, 40)):
         c, r = rng.uniform(0, 1, 2) * (w, h), rng.uniform(0.015, 0.06) * h
         m = fill(c + r * np.concatenate([np.cos(a), np.sin(a)], 1), (h, w))
-        out += (m * rng.uniform(0.05, 0.35))[..., None] * np.clip(base + rng.normal(0, 0.25, 3), 0, 1).astype(np.float32)
+        out += (m * rng.uniform(0.05, 0.35))[..., None] * np.clip(base + rng.normal(0, 0.25, 3), 0, 1).astype(
+            np.float32
+        )
     return blur(out, rng.uniform(0.5, 2.5) * h / 256)
 
 
@@ -157,5 +178,8 @@ def film(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
     out += grain * np.float32(abs(rng.normal(0, 0.012)))
     u8 = np.clip(out * 255 + 0.5, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
-        u8 = cv2.imdecode(cv2.imencode(".jpg", u8[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])[1], cv2.IMREAD_COLOR)[..., ::-1]
+        u8 = cv2.imdecode(
+            cv2.imencode(".jpg", u8[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])[1],
+            cv2.IMREAD_COLOR,
+        )[..., ::-1]
     return np.ascontiguousarray(u8)
