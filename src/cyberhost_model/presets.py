@@ -84,7 +84,9 @@ class RegionConfig:
 
     def __post_init__(self) -> None:
         if max(self.spatial_vectors, self.temporal_vectors) > self.codebook_dim:
-            raise ValueError("region.spatial_vectors and temporal_vectors must not exceed codebook_dim: no more can be orthogonal")
+            raise ValueError(
+                "region.spatial_vectors and temporal_vectors must not exceed codebook_dim: no more can be orthogonal"
+            )
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,12 @@ class DiffusionConfig:
     zero_terminal_snr: bool = False
     """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
     flow_shift: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("epsilon", "v", "flow"):
+            raise ValueError(f'diffusion.prediction must be "epsilon", "v" or "flow", not {self.prediction!r}')
+        if self.prediction == "epsilon" and self.zero_terminal_snr:
+            raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,7 @@ class Preset:
         return dataclasses.asdict(self)
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Preset:
+    def from_dict(data: Any) -> Preset:
         """Inverse of `to_dict`. Raises ModelError for unknown, missing or impossible entries."""
         return _from_dict(Preset, data, "preset")
 
@@ -185,7 +193,9 @@ def _from_dict(cls: type, data: Any, where: str) -> Any:
     hints = typing.get_type_hints(cls)
     unknown = sorted(set(data) - set(hints))
     if unknown:
-        raise ModelError(f"config.json: unknown entries in {where}: {', '.join(unknown)}; made by another version of cyberhost")
+        raise ModelError(
+            f"config.json: unknown entries in {where}: {', '.join(unknown)}; made by another version of cyberhost"
+        )
     values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
     try:
         return cls(**values)
@@ -258,7 +268,15 @@ _SD15 = Preset(
     ),
     audio=AudioConfig(dim=768, layers=13, tokens=10),
     region=RegionConfig(
-        stages=("down_blocks.0", "down_blocks.1", "down_blocks.2", "mid_block", "up_blocks.1", "up_blocks.2", "up_blocks.3"),
+        stages=(
+            "down_blocks.0",
+            "down_blocks.1",
+            "down_blocks.2",
+            "mid_block",
+            "up_blocks.1",
+            "up_blocks.2",
+            "up_blocks.3",
+        ),
         codebook_dim=320,
         spatial_vectors=128,
         temporal_vectors=64,

@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import ModelError, NoFaceError
 from .crops import Box, cut_box
-from .detector_net import HeatNet, peaks
+from .detector_net import HeatNet, folded, peaks
 from .keypoints import NECK, Keypoints
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
@@ -78,14 +78,14 @@ def turned_crop(picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: 
 
 
 class KeypointDetector(nn.Module):
-    """Finds the people in a picture of any size. Deterministic; CPU is enough."""
+    """Finds the people in a picture of any size. Deterministic; CPU is enough. `norm` False: see `HeatNet`."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: bool = True) -> None:
         super().__init__()
-        self.finder = HeatNet(FINDER_MAPS, 8)
-        self.face = HeatNet(68, 4)
-        self.body = HeatNet(BODY_MAPS, 4)
-        self.hand = HeatNet(21, 4)
+        self.finder = HeatNet(FINDER_MAPS, 8, norm=norm)
+        self.face = HeatNet(68, 4, norm=norm)
+        self.body = HeatNet(BODY_MAPS, 4, norm=norm)
+        self.hand = HeatNet(21, 4, norm=norm)
         with torch.no_grad():  # heat maps start out empty
             self.finder.head[-1].bias[0] = -3.0
             self.body.head[-1].bias[:20] = -3.0
@@ -97,10 +97,10 @@ class KeypointDetector(nn.Module):
         return self.face.presence.weight.device
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `config.json` and fp16 `model.safetensors`."""
+        """Write `config.json` and fp16 `model.safetensors`, batch norms folded into the convolutions."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in self.state_dict().items()}
+        half = {k: v.half().contiguous() for k, v in folded(self.state_dict()).items()}
         save_file(half, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"class": "KeypointDetector", "version": 1}, indent=2) + "\n")
 
@@ -115,9 +115,9 @@ class KeypointDetector(nn.Module):
             raise ModelError(f"no usable key point detector in {folder}: {error}; install the package again") from error
         if config.get("class") != cls.__name__ or config.get("version") != 1:
             raise ModelError(f"{folder} does not hold a KeypointDetector of version 1")
-        detector = cls()
+        detector = cls(norm=False)
         try:
-            detector.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+            detector.load_state_dict({k: v.float() for k, v in weights.items()})
         except RuntimeError as error:
             raise ModelError(f"the key point detector in {folder} has another layout than this version's") from error
         return detector.eval()
@@ -231,32 +231,34 @@ class KeypointDetector(nn.Module):
         keypoints.body[NECK] = (keypoints.body[2] + keypoints.body[5]) / 2
         keypoints.body_score[NECK] = min(keypoints.body_score[2], keypoints.body_score[5])
         cells = maps.shape[-1]
+        seeds = []
         for hand in (0, 1):
-            if scores[18 + hand] < 0.15:
-                continue
-            cell = np.clip(((places[18 + hand] - centre) / side + 0.5) * cells, 0, cells - 1).astype(int)
-            log_size = float(maps[0, 20 + hand, cell[1], cell[0]])
-            hand_size = float(np.exp(np.clip(log_size, -3, 2))) * SIZE_UNIT * side
-            points, presence = self.hand_points(picture_u8, places[18 + hand], hand_size, mirrored=hand == 1)
+            if scores[18 + hand] >= 0.15:
+                cell = np.clip(((places[18 + hand] - centre) / side + 0.5) * cells, 0, cells - 1).astype(int)
+                log_size = float(maps[0, 20 + hand, cell[1], cell[0]])
+                seeds.append((hand, places[18 + hand], float(np.exp(np.clip(log_size, -3, 2))) * SIZE_UNIT * side))
+        for (hand, *_), (points, presence) in zip(seeds, self.hand_points(picture_u8, seeds), strict=True):
             keypoints.hands[hand], keypoints.hands_score[hand] = points, np.sqrt(presence * scores[18 + hand])
 
     @torch.inference_mode()
-    def hand_points(self, picture_u8: np.ndarray, centre: np.ndarray, size: float, mirrored: bool) -> tuple[np.ndarray, float]:
-        """21 points in pixels and the presence of a hand of `size` about `centre`; the network knows left hands, right ones are mirrored."""
-        points, presence = np.zeros((21, 2), np.float32), 0.0
-        for _ in range(2):
-            crop = cut_box(picture_u8, around(centre, size * HAND_SPAN), (HAND, HAND))
-            logits, logit = self.hand(self._tensor([np.ascontiguousarray(crop[:, ::-1]) if mirrored else crop]))
-            unit = peaks(logits)[0][0].cpu().numpy()
-            if mirrored:
-                unit = unit * [-1, 1] + [1, 0]
-            points = ((unit - 0.5) * size * HAND_SPAN + centre).astype(np.float32)
-            presence = float(logit.sigmoid())
-            if presence < 0.1:
-                break
-            low, high = points.min(0), points.max(0)
-            centre, size = (low + high) / 2, float(max(high - low))
-        return points, presence
+    def hand_points(self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]]) -> list[tuple[np.ndarray, float]]:
+        """21 points in pixels and the presence 0..1 of each of `hands` (0 left or 1 right, centre, size), looked at twice.
+
+        The network knows left hands only: right ones are shown to it in a mirror.
+        """
+        found: list[tuple[np.ndarray, float]] = []
+        for _ in range(2 if hands else 0):
+            crops = [cut_box(picture_u8, around(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1] for i, c, s in hands]
+            logits, presence = self.hand(self._tensor(crops))
+            places, found, again = peaks(logits)[0].cpu().numpy(), [], []
+            for (i, centre, size), unit, p in zip(hands, places, presence.sigmoid().tolist(), strict=True):
+                unit = unit * [-1, 1] + [1, 0] if i else unit
+                points = ((unit - 0.5) * size * HAND_SPAN + centre).astype(np.float32)
+                found.append((points, p))
+                low, high = points.min(0), points.max(0)
+                again.append((i, (low + high) / 2, float(max(high - low))))
+            hands = again
+        return found
 
 
 def analyse(picture_u8: np.ndarray, detector: KeypointDetector, name: str = "the picture") -> Analysis:

@@ -72,7 +72,7 @@ def draw_person(
     big = (round(width * SUPER), round(height * SUPER))
     canvas = Canvas(cv2.resize(background, big, interpolation=cv2.INTER_LINEAR))
     scale = pose.scale * big[1]
-    origin = (pose.centre[0] * big[0] - 0.5, pose.centre[1] * big[1] - 0.5)
+    origin = np.array(pose.centre) * big - 0.5
     view = BodyView(look, pose, scale, origin)
     neck = view.px(np.array([(pose.head_shift[0], -0.94 + pose.head_shift[1])]))[0]
     sway = (
@@ -120,7 +120,8 @@ def _labels(
 ) -> Keypoints:
     """Canvas pixels -> key points in 0..1, and what of them is in the picture."""
     look, pose = view.look, view.pose
-    norm = lambda p: ((np.asarray(p, np.float32)[..., :2] + 0.5) / np.array(size, np.float32)).astype(np.float32)  # noqa: E731
+    whole = np.array(size, np.float32)
+    norm = lambda p: ((np.asarray(p, np.float32)[..., :2] + 0.5) / whole).astype(np.float32)  # noqa: E731
     inside = lambda p: ((p >= 0) & (p < 1)).all(-1).astype(np.float32)  # noqa: E731
     k = Keypoints.empty()
     plane = landmarks(look, pose.face)
@@ -161,9 +162,10 @@ def _visible(mattes: list, order: list, i: int) -> float:
 
 
 def drawn_still(seed: int, size: tuple[int, int] = (256, 256)) -> Still:
-    """The drawn person number `seed` as a still of `size` (W, H): another number, another person, pose, place and light.
+    """The drawn person number `seed` as a still of `size` (W, H); another number is another person, pose, place, light.
 
-    The same seed and size give the same bytes. Key points are exact in 0..1; scores are 1 where a point is in the picture.
+    The same seed and size give the same bytes. Key points are exact, in 0..1; a score is 1 where the point is in
+    the picture and 0 elsewhere, also for a hand hidden under the other.
     """
     rng = np.random.default_rng([0xD7A3, seed])
     look = sample_look(rng)

@@ -15,10 +15,10 @@ _SLEEVE_END = {"long": 1.93, "half": 0.98, "short": 0.62, "none": -1.0}  # 0 sho
 
 
 class BodyView:
-    """Head heights about the neck point -> canvas pixels, leaning with the torso (arms are posed in the picture's own axes)."""
+    """Head heights about the neck point -> canvas pixels, leaning with the torso (arms do not lean)."""
 
-    def __init__(self, look: Look, pose: Pose, scale: float, origin: tuple[float, float]):
-        self.look, self.pose, self.scale, self.origin = look, pose, scale, np.array(origin, np.float32)
+    def __init__(self, look: Look, pose: Pose, scale: float, origin: np.ndarray):
+        self.look, self.pose, self.scale, self.origin = look, pose, scale, origin.astype(np.float32)
         c, s = np.cos(pose.lean), np.sin(pose.lean)
         self.turn = np.array([[c, -s], [s, c]], np.float32)
         self.joints = shoulders(look.shoulders, pose.lean, pose.shoulder_drop)
@@ -39,8 +39,20 @@ def torso_outline(look: Look, drop: tuple[float, float], head: float = 0.0) -> n
     b, m, sw = look.build, look.masculine, look.shoulders
     nw = look.neck_width
     chest, waist, hip = sw - 0.1 + 0.05 * b, sw - 0.2 + 0.16 * b - 0.05 * (1 - m), sw - 0.14 + 0.1 * b + 0.06 * (1 - m)
-    right = [(nw - 0.05, -0.74), (nw - 0.005, -0.58), (nw + 0.005, -0.42), (nw + 0.1, -0.31), (sw * 0.72, -0.22), (sw - 0.03, -0.165), (sw + 0.07, -0.07), (chest + 0.04, 0.4),
-             (chest, 0.75), (waist, 1.35), (hip, 2.1), (hip + 0.03, 3.6)]  # fmt: skip
+    right = [
+        (nw - 0.05, -0.74),
+        (nw - 0.005, -0.58),
+        (nw + 0.005, -0.42),
+        (nw + 0.1, -0.31),
+        (sw * 0.72, -0.22),
+        (sw - 0.03, -0.165),
+        (sw + 0.07, -0.07),
+        (chest + 0.04, 0.4),
+        (chest, 0.75),
+        (waist, 1.35),
+        (hip, 2.1),
+        (hip + 0.03, 3.6),
+    ]
     r = np.array(right)
     left = r[::-1] * np.array([-1, 1])
     left, r = left.copy(), r.copy()
@@ -75,8 +87,8 @@ _SOFT = 0.8  # the torso has no fine detail: it is worked out at this share of t
 def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
     """Paints neck, trunk and upper arms."""
     look, pose = view.look, view.pose
-    height, width = canvas.alpha.shape
-    view = BodyView(look, pose, view.scale * _SOFT, (np.array(view.origin) + 0.5) * _SOFT - 0.5)
+    height, width = canvas.rgb.shape[:2]
+    view = BodyView(look, pose, view.scale * _SOFT, (view.origin + 0.5) * _SOFT - 0.5)
     scale = view.scale
     outline = view.px(torso_outline(look, pose.shoulder_drop, pose.head_shift[0] + 0.4 * float(np.sin(pose.face.roll))))
     reach = [outline] + [view.px3(np.stack([view.joints[i], arm.elbow]))[:, :2] for i, arm in enumerate(pose.arms)]
@@ -140,13 +152,13 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
             to_px(np.array([(-1.6, -0.9)])),
         ]
     )
-    cloth = fill(top, shape) * trunk
+    cloth = fill(top, shape)
     if look.clothes in ("tank", "dress") and look.sleeve == "none":
         cloth *= 1 - smoothstep(
             np.abs(bx) + 0.35 * np.maximum(0.25 - by, 0), look.shoulders - 0.02, look.shoulders + 0.02
         ) * (by < 0.5)
     only_arm = armed * (1 - trunk)
-    cloth = np.clip(cloth * (1 - only_arm) + sleeve * np.maximum(only_arm, (trunk > 0.5) * armed), 0, 1)
+    cloth = np.maximum(cloth * (1 - only_arm * (1 - sleeve)), sleeve * armed)
     rgb = np.empty((*shape, 3), np.float32)
     rgb[:] = look.skin
     rgb *= (1 + 0.02 * sample("cloud", bx * 240 + look.texture[0], by * 240 + look.texture[1]))[..., None]
@@ -182,10 +194,9 @@ def draw_torso(canvas: Canvas, view: BodyView, light: Light) -> None:
     back = np.array(
         [[_SOFT, 0, (x0 + 0.5) * _SOFT - 0.5 - cols.start], [0, _SOFT, (y0 + 0.5) * _SOFT - 0.5 - rows.start]]
     )
-    up = lambda a, border: cv2.warpAffine(
-        a, back, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
-    )  # noqa: E731
-    canvas.paint(up(lit, cv2.BORDER_REPLICATE), np.clip(up(matte, cv2.BORDER_REPLICATE), 0, 1), x0, y0)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    up = lambda a: cv2.warpAffine(a, back, (w, h), flags=how, borderMode=cv2.BORDER_REPLICATE)  # noqa: E731
+    canvas.paint(up(lit), np.clip(up(matte), 0, 1), x0, y0)
 
 
 def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None:
@@ -229,8 +240,20 @@ def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None
         on = smoothstep(s, cut + 0.006, cut - 0.006)
         lit *= (1 - 0.4 * bell(s, cut, 0.05) * (s > cut))[..., None]
         mix(lit, cloth_lit, on)
-        ink(lit, np.stack([(a[:2] + d * (cut - 0.05) * scale + np.array([-d[1], d[0]]) * k * 0.2 * scale) - (cols.start, rows.start) for k in (-1, 1)]),
-            0.012 * scale, look.cloth * 0.6, 0.6, 0.4)  # fmt: skip
+        ink(
+            lit,
+            np.stack(
+                [
+                    (a[:2] + d * (cut - 0.05) * scale + np.array([-d[1], d[0]]) * k * 0.2 * scale)
+                    - (cols.start, rows.start)
+                    for k in (-1, 1)
+                ]
+            ),
+            0.012 * scale,
+            look.cloth * 0.6,
+            0.6,
+            0.4,
+        )
         skin_thin = smoothstep(np.abs(c), r2 + 0.02, r2 + 0.005)
         matte = matte * np.maximum(on, skin_thin)
     if look.watch and arm.wrist[0] > 0 and end < 0.5:

@@ -1,4 +1,4 @@
-"""What a drawn person wears: colours and patterns over the torso and sleeves, necklines, collars, lapels, buttons and folds."""
+"""What a drawn person wears: colours, patterns, necklines, collars, lapels, buttons and folds."""
 
 from __future__ import annotations
 
@@ -47,10 +47,19 @@ def cloth_colour(look: Look, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def neckline(look: Look) -> np.ndarray:
-    """The edge of the cloth below the neck, from the image's left shoulder to the right (N, 2), head heights about the neck point."""
+    """The edge of the cloth below the neck (N, 2), image left to right, head heights about the neck point."""
     nw = look.neck_width
-    w, depth = {"tshirt": (nw + 0.05, 0.07), "sweater": (nw + 0.02, 0.0), "hoodie": (nw + 0.06, 0.06), "vneck": (nw + 0.05, 0.36), "shirt": (nw + 0.03, 0.24),
-                "polo": (nw + 0.03, 0.2), "jacket": (nw + 0.05, 0.62), "dress": (nw + 0.2, 0.3), "tank": (nw + 0.15, 0.3)}[look.clothes]  # fmt: skip
+    w, depth = {
+        "tshirt": (nw + 0.05, 0.07),
+        "sweater": (nw + 0.02, 0.0),
+        "hoodie": (nw + 0.06, 0.06),
+        "vneck": (nw + 0.05, 0.36),
+        "shirt": (nw + 0.03, 0.24),
+        "polo": (nw + 0.03, 0.2),
+        "jacket": (nw + 0.05, 0.62),
+        "dress": (nw + 0.2, 0.3),
+        "tank": (nw + 0.15, 0.3),
+    }[look.clothes]
     shoulder = -0.3 + 0.17 * max(0.0, w - nw - 0.05) / 0.2
     sharp = look.clothes in ("vneck", "shirt", "polo", "jacket")
     mid = (
@@ -63,7 +72,10 @@ def neckline(look: Look) -> np.ndarray:
 
 
 def dress_torso(look: Look, to_px, scale: float, rgb: np.ndarray, z: np.ndarray, cloth: np.ndarray) -> None:
-    """Adds collar, placket, lapels, pockets and logo to the cloth's colours and relief (pixels); `to_px` maps head heights to pixels."""
+    """Adds collar, placket, lapels, pockets and logo to the cloth's colours and relief.
+
+    `to_px` maps head heights to pixels; `rgb`, `z` (pixels) and the matte `cloth` are changed in place.
+    """
     line = neckline(look)
     shape = z.shape
     kind = look.clothes

@@ -1,4 +1,4 @@
-"""The drawn head without hair: skin in relief, ears and beard, with the features painted in, in the face's own plane."""
+"""The drawn head without hair: skin in relief, ears, beard and the features, in the face's own plane."""
 
 from __future__ import annotations
 
@@ -54,8 +54,15 @@ def _relief(look: Look, face: Face, g: Plane, mask: np.ndarray, p68: np.ndarray)
     lips = p68[48:]
     fold = np.zeros_like(z)
     for s, corner in ((-1, lips[0]), (1, lips[6])):  # from the nose's wing around the mouth's corner
-        path = spline([(s * nw * 0.95, nl - 0.04), (s * (nw + 0.04), nl + 0.03), (corner[0] + s * 0.025, corner[1] - 0.005),
-                       (corner[0] + s * 0.022, corner[1] + 0.04)], 6)  # fmt: skip
+        path = spline(
+            [
+                (s * nw * 0.95, nl - 0.04),
+                (s * (nw + 0.04), nl + 0.03),
+                (corner[0] + s * 0.025, corner[1] - 0.005),
+                (corner[0] + s * 0.022, corner[1] + 0.04),
+            ],
+            6,
+        )
         fold = np.maximum(fold, stroke(g.px(path), g.shape, 0.008 * g.ppu))
     depth = 0.003 + 0.012 * age + 0.008 * max(face.smile, 0)
     if age > 0.35:
@@ -123,8 +130,12 @@ def _beard(look: Look, g: Plane, rgb: np.ndarray, mask: np.ndarray, p68: np.ndar
         * smoothstep(V, y + 0.05, y + 0.02)
     )
     chin = smoothstep(np.abs(U), 0.12, 0.08) * smoothstep(V, y + 0.06, y + 0.1)
-    shape = {"stubble": np.maximum(area * (V > look.nose_length), sides), "full": np.maximum(area, sides), "goatee": np.maximum(tache, chin),
-             "moustache": tache}[look.beard]  # fmt: skip
+    shape = {
+        "stubble": np.maximum(area * (V > look.nose_length), sides),
+        "full": np.maximum(area, sides),
+        "goatee": np.maximum(tache, chin),
+        "moustache": tache,
+    }[look.beard]
     shape = np.clip(shape, 0, 1) * mask
     if look.beard == "stubble":
         speck = 0.5 + 0.25 * sample("grain", U * 900 + look.texture[5], V * 900)
@@ -196,5 +207,15 @@ def draw_face(look: Look, face: Face, g: Plane, light: Light) -> tuple[np.ndarra
     for s, eye in zip((-1, 1), eyes, strict=True):
         paint_lids(look, g, lit, eye, s)
     alpha = np.maximum(mask, ear)
+    if look.earrings:
+        metal = np.array([0.85, 0.72, 0.4] if look.texture[5] > 256 else [0.82, 0.82, 0.85], np.float32)
+        size = 0.012 + 0.018 * look.texture[6] / 512
+        a = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+        for c in ears(look):
+            ring = g.px(c + np.array([0.0, 0.085 + size]) + size * np.stack([np.cos(a) * 0.8, np.sin(a)], 1))
+            drop = fill(ring, g.shape) if size < 0.02 else stroke(ring, g.shape, 0.01 * g.ppu, True)
+            mix(lit, metal, drop)
+            mix(lit, np.ones(3), drop * bell(g.U, c[0] - 0.008, 0.006) * bell(g.V, c[1] + 0.08 + 0.6 * size, 0.008))
+            alpha = np.maximum(alpha, drop)
     paint_glasses(look, g, lit, alpha)
     return lit, alpha, mask

@@ -1,6 +1,7 @@
 """The drawn face as geometry: outline, the 68 points, and the mapping from the face's own plane to the picture.
 
-The face's plane is (u, v) in head heights: origin between the eyes, u to the image's right, v down; crown at -0.5, chin at 0.5.
+The face's plane is (u, v) in head heights: origin between the eyes, u to the image's right, v down;
+the crown is at -0.5, the chin at 0.5.
 """
 
 from __future__ import annotations
@@ -20,11 +21,22 @@ FACE = (-0.42, -0.54, 0.42, 0.6)  # the part of the plane the head without hair 
 def outline(look: Look, face: Face) -> np.ndarray:
     """The skull's and jaw's outline (N, 2), closed, starting at the crown, down the image-right side first."""
     w, j, drop = look.face_width, look.jaw, face.open * 0.55
-    right = np.array([
-        (0.0, -0.5), (0.1, -0.482), (0.19, -0.43), (0.262, -0.335), (w + 0.02, -0.22), (w + 0.024, -0.1), (w + 0.006, 0.03), (w * 0.975, 0.15),
-        (w * (0.87 + 0.06 * j) + 0.008 * look.build, 0.27), (w * (0.64 + 0.13 * j) + 0.012 * look.build, 0.375 + drop * 0.6),
-        (look.chin + 0.05, 0.452 + drop), (look.chin * 0.6, 0.493 + drop),
-    ])  # fmt: skip
+    right = np.array(
+        [
+            (0.0, -0.5),
+            (0.1, -0.482),
+            (0.19, -0.43),
+            (0.262, -0.335),
+            (w + 0.02, -0.22),
+            (w + 0.024, -0.1),
+            (w + 0.006, 0.03),
+            (w * 0.975, 0.15),
+            (w * (0.87 + 0.06 * j) + 0.008 * look.build, 0.27),
+            (w * (0.64 + 0.13 * j) + 0.012 * look.build, 0.375 + drop * 0.6),
+            (look.chin + 0.05, 0.452 + drop),
+            (look.chin * 0.6, 0.493 + drop),
+        ]
+    )
     bottom = np.array([(0.0, 0.5 + drop)])
     left = right[:0:-1] * np.array([-1, 1])
     return spline(np.concatenate([right, bottom, left]), 6, closed=True)
@@ -47,8 +59,22 @@ def _mouth(look: Look, face: Face) -> np.ndarray:
     rise, drop = 0.2 * face.open, 0.8 * face.open
     up, lo = look.lip_upper * (1 - 0.2 * max(face.smile, 0)), look.lip_lower * (1 - 0.12 * max(face.smile, 0))
     outer_x = np.array([-1, -0.58, -0.2, 0, 0.2, 0.58, 1, 0.6, 0.27, 0, -0.27, -0.6])
-    outer_y = np.array([0, -0.66 * up - 0.6 * rise, -up - rise, -0.84 * up - rise, -up - rise, -0.66 * up - 0.6 * rise, 0,
-                        0.66 * lo + 0.72 * drop, 0.97 * lo + drop, 1.03 * lo + drop, 0.97 * lo + drop, 0.66 * lo + 0.72 * drop])  # fmt: skip
+    outer_y = np.array(
+        [
+            0,
+            -0.66 * up - 0.6 * rise,
+            -up - rise,
+            -0.84 * up - rise,
+            -up - rise,
+            -0.66 * up - 0.6 * rise,
+            0,
+            0.66 * lo + 0.72 * drop,
+            0.97 * lo + drop,
+            1.03 * lo + drop,
+            0.97 * lo + drop,
+            0.66 * lo + 0.72 * drop,
+        ]
+    )
     inner_x = np.array([-0.9, -0.42, 0, 0.42, 0.9, 0.42, 0, -0.42])
     inner_y = np.array([0, -0.8 * rise, -rise, -0.8 * rise, 0, 0.8 * drop, drop, 0.8 * drop])
     inner_y += 0.0035 * np.cos(inner_x * np.pi * 1.1) * (1 - np.minimum(face.open / 0.02, 1))
@@ -96,8 +122,18 @@ def landmarks(look: Look, face: Face) -> np.ndarray:
         ]
     )
     right, left = _eye(look, face, -1), _eye(look, face, 1)[[3, 2, 1, 0, 5, 4]]
-    return np.concatenate([_jaw(look, face), _brow(look, face, -1), _brow(look, face, 1)[::-1], bridge, base, right, left,
-                           _mouth(look, face)]).astype(np.float32)  # fmt: skip
+    return np.concatenate(
+        [
+            _jaw(look, face),
+            _brow(look, face, -1),
+            _brow(look, face, 1)[::-1],
+            bridge,
+            base,
+            right,
+            left,
+            _mouth(look, face),
+        ]
+    ).astype(np.float32)
 
 
 def eye_curves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -122,7 +158,7 @@ def ears(look: Look) -> np.ndarray:
 
 
 class Plane:
-    """A window (u0, v0, u1, v1) of the face's plane as a grid of `ppu` pixels a head height: U (1, w), V (h, 1), points to pixels."""
+    """A window (u0, v0, u1, v1) of the face's plane as a grid of `ppu` pixels a head height: U (1, w), V (h, 1)."""
 
     def __init__(self, ppu: float, box: tuple[float, float, float, float] = FACE):
         self.ppu, self.box = ppu, box
@@ -170,7 +206,7 @@ class HeadView:
         )
 
     def inverse(self, x0: int, y0: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
-        """(u, v) of every pixel of a window, by fixed-point iteration at a quarter of its size (the depth is smooth)."""
+        """(u, v) of every pixel of a window, by fixed-point iteration at a quarter of its size."""
         hw, hh = w // 4 + 2, h // 4 + 2
         px, py = np.meshgrid(x0 + 4 * np.arange(hw, dtype=np.float32), y0 + 4 * np.arange(hh, dtype=np.float32))
         cr, sr, cy, sy, cp, sp = (

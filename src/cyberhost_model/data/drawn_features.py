@@ -86,7 +86,7 @@ def paint_lids(look: Look, g: Plane, rgb: np.ndarray, eye: tuple, side: int) -> 
 
 
 def paint_lips(look: Look, face: Face, g: Plane, rgb: np.ndarray, p68: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Paints lips, teeth and the dark between them into the colours; returns the mattes of the lips and of the opening."""
+    """Paints lips, teeth and the dark between them; returns the mattes of the lips and of the opening."""
     p = p68[48:]
     up, low, in_up, in_low = lip_curves(p)
     lips = fill(g.px(np.concatenate([up, low[::-1]])), g.shape)

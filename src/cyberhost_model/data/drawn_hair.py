@@ -26,8 +26,15 @@ def _forward(look: Look) -> bool:
 
 def _length(look: Look) -> float:
     """How far down the back hair reaches, in the face's plane."""
-    return {"long": 0.75 + 0.5 * look.hair_length, "wavy": 0.7 + 0.45 * look.hair_length, "bob": 0.42 + 0.08 * look.hair_length,
-            "bangs": 0.5 + 0.5 * look.hair_length, "ponytail": 0.6, "curly": 0.3, "scarf": 0.95}.get(look.hair_style, 0.25)  # fmt: skip
+    return {
+        "long": 0.75 + 0.5 * look.hair_length,
+        "wavy": 0.7 + 0.45 * look.hair_length,
+        "bob": 0.42 + 0.08 * look.hair_length,
+        "bangs": 0.5 + 0.5 * look.hair_length,
+        "ponytail": 0.6,
+        "curly": 0.3,
+        "scarf": 0.95,
+    }.get(look.hair_style, 0.25)
 
 
 def _strands(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -56,8 +63,20 @@ def _strands(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def _outer(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
     """About the distance (head heights) inside the hair's outer edge; negative outside."""
     style, vol = look.hair_style, look.hair_volume
-    w, grow = look.face_width + 0.025, {"crop": 0.012, "short": 0.035, "receding": 0.018, "afro": 0.2 * vol, "curly": 0.11 * vol, "bun": 0.015,
-                                        "ponytail": 0.02, "scarf": 0.055}.get(style, 0.045) * (1 if style in ("crop", "bun") else vol)  # fmt: skip
+    w, grow = (
+        look.face_width + 0.025,
+        {
+            "crop": 0.012,
+            "short": 0.035,
+            "receding": 0.018,
+            "afro": 0.2 * vol,
+            "curly": 0.11 * vol,
+            "bun": 0.015,
+            "ponytail": 0.02,
+            "scarf": 0.055,
+        }.get(style, 0.045)
+        * (1 if style in ("crop", "bun") else vol),
+    )
     if style == "afro":
         return (0.43 + grow) - np.hypot(u / 0.95, v + 0.17)
     vc, top = -0.1, 0.4 + grow * 1.15
@@ -132,7 +151,10 @@ def has_back(look: Look) -> bool:
 
 
 def hair_matte(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(matte, strands, depth inside the edge) over plane coordinates: the back hair behind head and neck, or the front hair over the face."""
+    """(matte, strands, depth inside the edge) over plane coordinates.
+
+    `back`: the hair behind head and neck; else the front hair, over the face.
+    """
     s = (
         _strands(look, u, v)
         if look.hair_style != "scarf"
@@ -156,7 +178,7 @@ def hair_matte(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np
 def hair_colour(
     look: Look, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray
 ) -> np.ndarray:
-    """Lit hair (H, W, 3): a dome with a soft band of shine, dark between the strands; a scarf shines less and folds more."""
+    """Lit hair (H, W, 3): a dome with a soft band of shine, dark between the strands; a scarf folds."""
     scarf = look.hair_style == "scarf"
     z = np.sqrt(np.clip(inside, 0, 0.3) * 0.6) * 0.55
     if scarf:

@@ -190,8 +190,11 @@ def draw_hand(
     if facing > 0.6:  # lines of the palm
         own = (f.part == 0).astype(np.float32) * 0.4 * facing
         w, i5, m9, l17, t2 = local[0], local[5], local[9], local[17], local[2]
-        for a, b, c in ((i5 * 0.8 + t2 * 0.2, m9 * 0.55 + w * 0.45, l17 * 0.55 + w * 0.45), (l17 * 0.85 + w * 0.15, m9 * 0.78 + w * 0.22, i5 * 0.95 + m9 * 0.05),
-                        (i5 * 0.75 + t2 * 0.25, m9 * 0.4 + w * 0.45 + t2 * 0.15, w * 0.85 + m9 * 0.15)):  # fmt: skip
+        for a, b, c in (
+            (i5 * 0.8 + t2 * 0.2, m9 * 0.55 + w * 0.45, l17 * 0.55 + w * 0.45),
+            (l17 * 0.85 + w * 0.15, m9 * 0.78 + w * 0.22, i5 * 0.95 + m9 * 0.05),
+            (i5 * 0.75 + t2 * 0.25, m9 * 0.4 + w * 0.45 + t2 * 0.15, w * 0.85 + m9 * 0.15),
+        ):
             curve = np.stack([(1 - s) ** 2 * a + 2 * s * (1 - s) * b + s * s * c for s in np.linspace(0, 1, 8)])
             ink(rgb, curve, 0.018 * size, dark, 1.0, 0.012 * size, own)
     # edges where one part passes in front of another

@@ -1,6 +1,7 @@
-"""Brushes of the drawn people: tiling noise, antialiased shapes, splines, light on height fields, and the canvas they go on.
+"""Brushes of the drawn people: tiling noise, antialiased shapes, splines, light on relief, and the canvas.
 
-Positions are pixels of the supersampled canvas with pixel centres at whole numbers; colours are RGB in 0..1; heights share the unit of x and y.
+Positions are pixels of the supersampled canvas, pixel centres at whole numbers; colours are RGB in 0..1; heights
+share the unit of x and y.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ NOISE = 512  # side of the tiling noise pictures, texels
 
 @cache
 def noise(kind: str) -> np.ndarray:
-    """A tiling (512, 512) float32 noise of mean 0 and deviation 1: "grain", "cloud", "strand" (long along rows) or "curl"."""
+    """A tiling (512, 512) float32 noise, mean 0, deviation 1: "grain", "cloud", "strand" (long along y), "curl"."""
     seed = {"grain": 1, "cloud": 2, "strand": 3, "curl": 4}[kind]
     white = np.random.default_rng(seed).standard_normal((NOISE, NOISE)).astype(np.float32)
     fy, fx = np.meshgrid(np.fft.fftfreq(NOISE), np.fft.rfftfreq(NOISE), indexing="ij")
@@ -94,7 +95,7 @@ def blur(x: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def mix(a: np.ndarray, b, alpha: np.ndarray) -> np.ndarray:
-    """a + (b - a) * alpha, for pictures (H, W, 3) and a mask (H, W); `b` may be one colour. Written into `a`, only where alpha is."""
+    """a + (b - a) * alpha for pictures (H, W, 3) and a mask (H, W); `b` may be one colour. Written into `a`."""
     rows = np.flatnonzero(alpha.any(1))
     if len(rows) == 0:
         return a
@@ -127,7 +128,7 @@ def ink(
     soft: float = 0.0,
     mask: np.ndarray | None = None,
 ) -> None:
-    """Draws a polyline (pixels) in one colour, `soft` pixels blurred, where `mask` lets it; works only around the line."""
+    """Draws a polyline (pixels) in one colour, `soft` pixels blurred, where `mask` lets it."""
     rows, cols = around(points, rgb.shape, width + 3 * soft + 2)
     sub = rgb[rows, cols]
     if sub.size == 0:
@@ -149,7 +150,7 @@ def normals(height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @dataclass
 class Light:
-    """One soft key light and a sky above: direction (x right, y down, z towards the viewer), colours, and the share of the key."""
+    """One soft key light and a sky above: direction (x right, y down, z towards the viewer), colours, sky's share."""
 
     direction: np.ndarray = field(default_factory=lambda: np.array([-0.4, -0.5, 0.77], np.float32))
     key: np.ndarray = field(default_factory=lambda: np.ones(3, np.float32))
@@ -167,7 +168,7 @@ class Light:
         self, albedo: np.ndarray, nx, ny, nz, skin: bool = False, gloss: float = 0.0, power: float = 24
     ) -> np.ndarray:
         """Albedo (H, W, 3) under this light. Skin lets red wrap around the shadow's edge, as blood under it does."""
-        lx, ly, lz = (float(v) for v in self.direction)
+        lx, ly, lz = self.direction.tolist()
         ndl = nx * lx + ny * ly + nz * lz
         sky = self.ambient * (0.85 - 0.3 * ny)
         planes = []
@@ -195,8 +196,8 @@ class Canvas:
         self.alpha = np.zeros(background.shape[:2], np.float32)
 
     def clip(self, x0: int, y0: int, w: int, h: int) -> tuple[slice, slice, slice, slice] | None:
-        """Slices (canvas rows, canvas columns, patch rows, patch columns) of the part of a patch that lies on the canvas."""
-        height, width = self.alpha.shape
+        """Slices (canvas rows, columns, patch rows, columns) of the part of a patch that lies on the canvas."""
+        height, width = self.rgb.shape[:2]
         a, b, c, d = max(0, y0), min(height, y0 + h), max(0, x0), min(width, x0 + w)
         if a >= b or c >= d:
             return None
@@ -212,7 +213,7 @@ class Canvas:
         self.alpha[s[0], s[1]] += (1 - self.alpha[s[0], s[1]]) * a
 
     def darken(self, mask: np.ndarray, x0: int, y0: int, strength: float, on_person: bool = True) -> None:
-        """Lays a soft shadow (mask in 0..1), on the person painted so far unless told otherwise; shadows keep a little red."""
+        """Lays a soft, slightly red shadow (mask in 0..1), on the person painted so far unless told otherwise."""
         s = self.clip(x0, y0, mask.shape[1], mask.shape[0])
         if s is None:
             return

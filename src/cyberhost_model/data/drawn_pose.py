@@ -11,7 +11,7 @@ UPPER, FORE = 1.22, 1.08  # arm lengths in head heights
 
 @dataclass
 class Face:
-    """open: lip gap in head heights (0..0.1); smile -0.3..1; lids 0 (shut)..1; gaze -1..1; brow: raise -1..1; angles in radians."""
+    """open: lip gap in head heights (0..0.1); smile -0.3..1; lids 0 (shut)..1; gaze, brow -1..1; angles in radians."""
 
     open: float = 0.0
     smile: float = 0.0
@@ -40,7 +40,8 @@ class Arm:
 
 @dataclass
 class Pose:
-    """arms: the person's right (image left) first. scale: head height as a share of the picture's height; centre: the neck point in 0..1."""
+    """arms: the person's right (image left) first; scale: head height as a share of the picture's height;
+    centre: the neck point in 0..1 of the picture."""
 
     face: Face
     arms: list[Arm]
@@ -59,7 +60,7 @@ def _unit(v) -> np.ndarray:
 def reach(
     shoulder: np.ndarray, target: np.ndarray, pole: np.ndarray, upper: float = UPPER, fore: float = FORE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two-bone inverse kinematics: (elbow, wrist), the elbow bent towards `pole`; a target out of reach is brought nearer."""
+    """Two-bone inverse kinematics: (elbow, wrist), the elbow towards `pole`; far targets are brought nearer."""
     d = target - shoulder
     length = float(np.clip(np.linalg.norm(d), 0.35, (upper + fore) * 0.995))
     axis = _unit(d)
@@ -82,7 +83,7 @@ _KINDS: dict[str, tuple] = {
     "back": (0.8, (0.7, 1.35, 0.75), (-0.35, -0.7, 0.3), (0.1, 0.2, -1.0), 0.25, 0.5),
     "clasp": (0.0, (0.26, 1.5, 0.7), (-0.9, 0.12, 0.2), (-0.1, 0.05, -1.0), 0.3, 0.12),
     "steeple": (0.0, (0.27, 1.2, 0.8), (-0.45, -0.85, 0.2), (-0.75, 0.3, -0.5), 0.12, 0.6),
-}  # fmt: skip
+}
 
 
 def _arm(
@@ -94,9 +95,9 @@ def _arm(
     target = np.array(wrist) + rng.normal(0, 1, 3) * np.array([0.09, 0.12, 0.08]) * jitter
     if kind != "hang":
         target[1] = min(target[1], floor + 0.1 * target[1])
-    pole = np.array(
-        [rng.uniform(0.1, 0.55) + (0.35 if wrist[0] < 0.5 else 0.0), 0.7, -0.8 if wrist[0] >= 0.5 else -0.45]
-    )
+    target[2] *= 0.72
+    inward = wrist[0] < 0.5  # elbows stand out when the hands meet in front
+    pole = np.array([rng.uniform(0.2, 0.6) + 0.25 * inward, 0.7, -0.45])
     elbow, hand = reach(shoulder, target * mirror, pole * mirror)
     f = _unit(_unit(np.array(fingers) + rng.normal(0, 0.16, 3) * jitter) * mirror + 0.12 * _unit(hand - elbow))
     p = (np.array(palm) + rng.normal(0, 0.2, 3) * jitter) * mirror
@@ -137,9 +138,16 @@ def sample_pose(rng: np.random.Generator, shoulder_width: float, size: tuple[int
     centre = (cx, min(top, 0.3) + scale * 1.42)
     yaw = float(np.clip(n(0, 0.13), -0.34, 0.34))
     mouth = rng.random()
-    face = Face(open=0.0 if mouth < 0.5 else u(0.008, 0.03) if mouth < 0.75 else u(0.02, 0.05), smile=float(np.clip(n(0.15, 0.25), -0.25, 0.8)),
-                lids=float(np.clip(n(0.95, 0.1), 0.55, 1.15)), gaze=(float(np.clip(n(0, 0.15) - yaw * 0.8, -0.6, 0.6)), float(n(0, 0.08))),
-                brow=n(0, 0.3), yaw=yaw, pitch=float(np.clip(n(0, 0.07), -0.18, 0.18)), roll=float(n(0, 0.05)))  # fmt: skip
+    face = Face(
+        open=0.0 if mouth < 0.5 else u(0.008, 0.03) if mouth < 0.75 else u(0.02, 0.05),
+        smile=float(np.clip(n(0.15, 0.25), -0.25, 0.8)),
+        lids=float(np.clip(n(0.95, 0.1), 0.55, 1.15)),
+        gaze=(float(np.clip(n(0, 0.15) - yaw * 0.8, -0.6, 0.6)), float(n(0, 0.08))),
+        brow=n(0, 0.3),
+        yaw=yaw,
+        pitch=float(np.clip(n(0, 0.07), -0.18, 0.18)),
+        roll=float(n(0, 0.05)),
+    )
     if mouth > 0.85:
         face.smile, face.open = u(0.5, 1.0), u(0.015, 0.04)
     lean, drop = float(n(0, 0.025)), (float(n(0, 0.02)), float(n(0, 0.02)))

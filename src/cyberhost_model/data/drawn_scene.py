@@ -1,4 +1,4 @@
-"""Where a drawn person stands: plain walls, rooms, streets, gardens and lights out of focus; and the film it is taken on."""
+"""Where a drawn person stands: walls, rooms, streets, gardens, lights out of focus; and the film it is taken on."""
 
 from __future__ import annotations
 
@@ -50,8 +50,19 @@ def _room(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
             mix(out, _tone(rng, 0.1, 0.9), fill(_rect(x - 2, y - 2, x + s * ratio + 2, y + s + 2), shape))
             mix(out, _tone(rng, 0.15, 0.7, 0.15), fill(_rect(x, y, x + s * ratio, y + s), shape))
             for _note in range(3):
-                mix(out, _tone(rng, 0.2, 0.95, 0.2), fill(_rect(*(np.array([x + rng.uniform(0, 0.7) * s * ratio, y + rng.uniform(0, 0.7) * s] * 2)
-                                                                  + np.array([0, 0, s * rng.uniform(0.05, 0.25), s * rng.uniform(0.02, 0.25)]))), shape))  # fmt: skip
+                mix(
+                    out,
+                    _tone(rng, 0.2, 0.95, 0.2),
+                    fill(
+                        _rect(
+                            *(
+                                np.array([x + rng.uniform(0, 0.7) * s * ratio, y + rng.uniform(0, 0.7) * s] * 2)
+                                + np.array([0, 0, s * rng.uniform(0.05, 0.25), s * rng.uniform(0.02, 0.25)])
+                            )
+                        ),
+                        shape,
+                    ),
+                )
         elif kind == 2:  # shelf of books
             x1, board = x + s * ratio * 1.3, _tone(rng, 0.2, 0.7)
             for row in range(int(rng.integers(1, 4))):
@@ -166,7 +177,7 @@ def draw_background(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
 
 
 def film(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """A clean picture (h, w, 3) in 0..1 -> uint8 as a camera would give it: exposure, cast, softness, grain, sometimes JPEG."""
+    """A picture (h, w, 3) in 0..1 -> uint8 as a camera gives it: exposure, cast, softness, grain, sometimes JPEG."""
     h, w = rgb.shape[:2]
     gain = (1 + rng.normal(0, 0.05)) * (1 + rng.normal(0, 0.025, 3))
     out = np.clip(rgb * gain.astype(np.float32), 0, None)
@@ -178,8 +189,6 @@ def film(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
     out += grain * np.float32(abs(rng.normal(0, 0.012)))
     u8 = np.clip(out * 255 + 0.5, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
-        u8 = cv2.imdecode(
-            cv2.imencode(".jpg", u8[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])[1],
-            cv2.IMREAD_COLOR,
-        )[..., ::-1]
+        _, jpeg = cv2.imencode(".jpg", u8[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(70, 96))])
+        u8 = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))[..., ::-1]
     return np.ascontiguousarray(u8)

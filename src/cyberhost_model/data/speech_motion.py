@@ -140,7 +140,7 @@ def _centroid(power: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _relative(curve: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`curve` less its mean, in units of 1.5 standard deviations (both weighted): -1..1 whatever the speaker's formants."""
+    """`curve` less its mean, in units of 1.5 deviations (both weighted): -1..1 whatever the speaker's formants."""
     total = weight.sum() + 1e-9
     centred = curve - (weight * curve).sum() / total
     return centred / (1.5 * math.sqrt(float((weight * centred**2).sum() / total)) + 1e-3)

@@ -123,7 +123,9 @@ def temporal_transformer(
             if attn is None:
                 continue
 
-            def along_frames(items: Tensor, has_motion: bool, attn: Attention = attn, position: nn.Module = block.pos_embed) -> Tensor:
+            def along_frames(
+                items: Tensor, has_motion: bool, attn: Attention = attn, position: nn.Module = block.pos_embed
+            ) -> Tensor:
                 context = items.flatten(0, 1)  # (B*N, F, D)
                 context = position(torch.cat([front, context], dim=1) if has_motion else context)
                 return attend(attn, context[:, -frames:], context).unflatten(0, items.shape[:2])

@@ -1,35 +1,70 @@
 """ReferenceCodec: the tiny preset's autoencoder. It codes a frame against the reference picture.
 
 The paper's latents come from Stable Diffusion's VAE (section 3.1). A small VAE trained from scratch blurs eyes and fingers, so here the decoder may
-also look at the reference: the latent `z` says where each pixel comes from (a flow), which pixels are new (a mask) and what they look like
-(a coarse colour). What the reference shows stays as sharp as the reference. The idea of warping a source by a decoded flow is that of
+also look at the reference: the latent `z` says where each pixel comes from (a flow), which pixels are new and what those look like.
+What the reference shows stays as sharp as the reference. The idea of warping a source by a decoded flow is that of
 Siarohin et al., "First Order Motion Model" (2019) and, with diffusion in the latent, Ni et al., "LFDM" (2023).
+
+The way in is linear: principal components of 16x16-pixel blocks of flow and novelty, fitted once (`fit_components`). A frame equal to the reference
+codes as zero. The way out adds a learned refinement that sees the reference, so that edges of the flow fall on edges of the picture.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-_FLOW_UNIT = 16.0  # pixels of a 256-pixel picture a unit of the flow head stands for
+from ..errors import ModelError
+from .checkpoint import load_weights
+
+_BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
 
 
 @dataclass
 class ReferenceCodecConfig:
-    """Channels of `z` and `r`, widths at 1/4, 1/8 and 1/16 of the picture's size."""
+    """Components of `z` for flow, novelty and new colour (their sum is the latent's channels); widths at 1/4, 1/8 and 1/16 of the picture's size."""
 
-    latent_channels: int = 24
+    flow: int = 14
+    novelty: int = 4
+    colour: int = 6
     widths: tuple[int, int, int] = (32, 80, 160)
     downscale: int = 16
+
+    @property
+    def latent_channels(self) -> int:
+        return self.flow + self.novelty + self.colour
+
+
+def save_codec(codec: ReferenceCodec, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+    """config.json and model.safetensors in `folder` (made if missing)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(asdict(codec.config), indent=2) + "\n")
+    save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in codec.state_dict().items()}, folder / "model.safetensors")
+
+
+def load_codec(folder: str | Path) -> ReferenceCodec:
+    """The codec of `save_codec`, float32, in evaluation mode. Raises ModelError for a missing or damaged file or other keys."""
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        codec = ReferenceCodec(ReferenceCodecConfig(**{**config, "widths": tuple(config["widths"])}))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{folder}: no usable codec ({error}); get the model again") from error
+    load_weights(codec, folder / "model.safetensors")
+    return codec.eval()
 
 
 @dataclass
 class Decoded:
-    """What a latent says of a frame: flow (B, 2, H/2, W/2) in pixels, seen (B, 1, H/2, W/2) logits, colour (B, 3, H, W) in about -1..1."""
+    """What a latent says of a frame: flow (B, 2, H/2, W/2) in pixels of the full size, seen (B, 1, H/2, W/2) logits, colour (B, 3, H, W) about -1..1."""
 
     flow: Tensor
     seen: Tensor
@@ -47,12 +82,12 @@ class _Res(nn.Module):
 
 
 class _Pyramid(nn.Module):
-    """Pictures (B, 3k, H, W) -> features at 1/4, 1/8, 1/16."""
+    """Maps (B, channels, H / k, W / k) folded `fold` = 4 / k times -> features at 1/4, 1/8, 1/16 of H, W."""
 
-    def __init__(self, channels: int, widths: tuple[int, int, int]):
+    def __init__(self, channels: int, fold: int, widths: tuple[int, int, int]):
         super().__init__()
         a, b, c = widths
-        self.quarter = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(channels * 16, a, 3, padding=1), _Res(a))
+        self.quarter = nn.Sequential(nn.PixelUnshuffle(fold), nn.Conv2d(channels * fold * fold, a, 3, padding=1), _Res(a))
         self.eighth = nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), _Res(b))
         self.sixteenth = nn.Sequential(nn.Conv2d(b, c, 3, stride=2, padding=1), _Res(c), _Res(c))
 
@@ -69,67 +104,108 @@ class ReferenceCodec(nn.Module):
         super().__init__()
         self.config = config = config or ReferenceCodecConfig()
         (a, b, c), n = config.widths, config.latent_channels
-        self.motion = _Pyramid(6, config.widths)
-        self.to_z = nn.Conv2d(c, 2 * n, 1)
-        self.appearance = _Pyramid(3, config.widths)
+        # Orthonormal blocks, and the deviation of each component, in which `z` is measured.
+        for name, count, channels in (("flow", config.flow, 2), ("novelty", config.novelty, 1), ("colour", config.colour, 3)):
+            self.register_buffer(f"basis_{name}", torch.zeros(count, channels, _BLOCK, _BLOCK))
+        self.register_buffer("z_std", torch.ones(n))
+        self.appearance = _Pyramid(3, 4, config.widths)
         self.to_r = nn.Conv2d(c, n, 1)
-        self.join = nn.Sequential(nn.Conv2d(2 * n, c, 3, padding=1), _Res(c), _Res(c))
+        self.register_buffer("r_mean", torch.zeros(n))
+        self.register_buffer("r_std", torch.ones(n))
+        self.join = nn.Sequential(nn.Conv2d(2 * n, c, 3, padding=1), _Res(c))
         self.up_eighth = nn.Conv2d(c, b, 3, padding=1)
         self.at_eighth = nn.Sequential(nn.Conv2d(2 * b, b, 1), _Res(b))
         self.up_quarter = nn.Conv2d(b, a, 3, padding=1)
-        self.at_quarter = nn.Sequential(nn.Conv2d(2 * a, a, 1), _Res(a), nn.SiLU())
+        self.at_quarter = nn.Sequential(nn.Conv2d(2 * a + 24, a, 1), _Res(a), _Res(a), nn.SiLU())
         self.to_motion = nn.Sequential(nn.Conv2d(a, 3 * 4, 3, padding=1), nn.PixelShuffle(2))
         self.to_colour = nn.Sequential(nn.Conv2d(a, 3 * 16, 3, padding=1), nn.PixelShuffle(4))
-        nn.init.zeros_(self.to_motion[0].weight)
-        nn.init.zeros_(self.to_motion[0].bias)
-        # Latents reach the diffusion model with zero mean and unit deviation a channel (measured once after training).
-        self.register_buffer("z_mean", torch.zeros(n))
-        self.register_buffer("z_std", torch.ones(n))
-        self.register_buffer("r_mean", torch.zeros(n))
-        self.register_buffer("r_std", torch.ones(n))
-
-    def _normed(self, x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        return (x - mean[:, None, None]) / std[:, None, None]
+        for head in (self.to_motion[0], self.to_colour[0]):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
 
     def encode_reference(self, reference: Tensor) -> Tensor:
         """The reference's own latent r (B, C, h, w): appearance and place of its parts. reference (B, 3, H, W)."""
-        return self._normed(self.to_r(self.appearance(reference)[2]), self.r_mean, self.r_std)
+        r = self.to_r(self.appearance(reference)[2])
+        return (r - self.r_mean[:, None, None]) / self.r_std[:, None, None]
 
-    def posterior(self, frames: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of the raw latent, (B, C, h, w) each; frames and reference (B, 3, H, W) pair by pair."""
-        mean, logvar = self.to_z(self.motion(torch.cat([frames, reference], 1))[2]).chunk(2, 1)
-        return mean, logvar.clamp(-12, 4)
+    def encode(self, frames: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
+        """Frames against their reference -> z (..., C, h, w). frames (..., 3, H, W) in -1..1; flow (..., 2, H/2, W/2), where each pixel comes from in
+        the reference, minus its own place, in full-size pixels; seen (..., 1, H/2, W/2) in 0..1, whether the reference shows it."""
+        lead = frames.shape[:-3]
+        frames, flow, seen = (x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, seen))
+        parts = components(frames, flow, seen)
+        z = torch.cat([F.conv2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in parts.items()], 1) / self.z_std[:, None, None]
+        return z.unflatten(0, lead) if len(lead) > 1 else z
 
-    def encode(self, frames: Tensor, reference: Tensor) -> Tensor:
-        """frames (B, F, 3, H, W) against reference (B, 3, H, W) -> z (B, F, C, h, w)."""
-        b, f = frames.shape[:2]
-        pair = reference[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1)
-        mean, _ = self.posterior(frames.flatten(0, 1), pair)
-        return self._normed(mean, self.z_mean, self.z_std).unflatten(0, (b, f))
+    def for_reference_net(self, z: Tensor, r: Tensor) -> Tensor:
+        """Motion frames z (B, M, C, h, w) as the Reference Net reads them: what they show is the reference's r (B, C, h, w), moved."""
+        return r[:, None] + z
 
-    def read(self, raw_z: Tensor, pyramid: tuple[Tensor, Tensor, Tensor]) -> Decoded:
-        """Decode raw latents (B, C, h, w) beside the reference's features (each (B, ...)) into flow, mask and colour."""
+    def expand(self, z: Tensor) -> dict[str, Tensor]:
+        """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...) and colour (B, 3, ...) at half size."""
+        c = self.config
+        parts = (z * self.z_std[:, None, None]).split([c.flow, c.novelty, c.colour], 1)
+        return {k: F.conv_transpose2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in zip(("flow", "novelty", "colour"), parts, strict=True)}
+
+    def read(self, z: Tensor, pyramid: tuple[Tensor, Tensor, Tensor]) -> Decoded:
+        """Decode z (B, C, h, w) beside the reference's features (each (B, ...)) into flow, mask and colour."""
         quarter, eighth, sixteenth = pyramid
-        x = self.join(torch.cat([raw_z, self.to_r(sixteenth)], 1))
+        base = self.expand(z)
+        x = self.join(torch.cat([z, self.to_r(sixteenth)], 1))
         x = self.up_eighth(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         x = self.at_eighth(torch.cat([x, eighth], 1))
         x = self.up_quarter(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        x = self.at_quarter(torch.cat([x, quarter], 1))
+        maps = torch.cat([base["flow"] / 4, base["novelty"], base["colour"]], 1)
+        x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2)], 1))
         flow, seen = self.to_motion(x).split([2, 1], 1)
-        flow = flow * _FLOW_UNIT
-        size = (flow**2).sum(1, keepdim=True).add(1e-8).sqrt()
-        return Decoded(flow * (1 - _STILL / size).clamp_min(0), seen + 3.0, self.to_colour(x))
+        colour = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
+        return Decoded(base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * seen, colour + self.to_colour(x))
 
     def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None) -> Tensor:
         """z (B, F, C, h, w) and reference (B, 3, H, W) -> frames (B, F, 3, H, W), or of the size of `picture`: the reference, larger."""
         b, f = z.shape[:2]
-        raw = z * self.z_std[:, None, None] + self.z_mean[:, None, None]
         pyramid = self.appearance(reference)
         wide = tuple(p[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1) for p in pyramid)
-        decoded = self.read(raw.flatten(0, 1), wide)  # type: ignore[arg-type]
+        decoded = self.read(z.flatten(0, 1), wide)  # type: ignore[arg-type]
+        decoded.flow = hold_still(decoded.flow)
         source = reference if picture is None else picture
         source = source[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1)
         return compose(decoded, source, "bicubic").clamp(-1, 1).unflatten(0, (b, f))
+
+
+def components(frames: Tensor, flow: Tensor, seen: Tensor) -> dict[str, Tensor]:
+    """The three maps at half size whose blocks are coded: flow in pixels, novelty 0..1, colour of what is new. All zero where nothing moves."""
+    new = 1 - seen
+    return {"flow": flow, "novelty": new, "colour": new * F.avg_pool2d(frames, 2)}
+
+
+@torch.no_grad()
+def fit_components(codec: ReferenceCodec, batches: list[dict[str, Tensor]]) -> None:
+    """Set the codec's bases from batches of `frames`, `flow`, `seen` (see `encode`) and `weight` (B, 1, H/2, W/2): principal components about zero of
+    the blocks, each block counted by its mean weight, so that lips and fingers have a say beside large shoulders."""
+    stds = []
+    for name in ("flow", "novelty", "colour"):
+        basis = getattr(codec, f"basis_{name}")
+        blocks, weights = [], []
+        for batch in batches:
+            part = components(batch["frames"], batch["flow"], batch["seen"])[name]
+            blocks.append(F.unfold(part, _BLOCK, stride=_BLOCK).transpose(1, 2).flatten(0, 1))
+            weights.append(F.avg_pool2d(batch["weight"], _BLOCK).flatten())
+        x, w = torch.cat(blocks).double(), torch.cat(weights).double()
+        w = w * (x.abs().amax(1) > 1e-3)  # still blocks say nothing
+        covariance = (x * w[:, None]).T @ x / w.sum().clamp_min(1e-9)
+        values, vectors = torch.linalg.eigh(covariance)
+        top = torch.arange(len(values) - 1, len(values) - 1 - len(basis), -1)
+        basis.copy_(vectors[:, top].T.reshape(basis.shape))
+        stds.append(values[top].clamp_min(1e-8).sqrt())
+    codec.z_std.copy_(torch.cat(stds))
+
+
+def hold_still(flow: Tensor) -> Tensor:
+    """Flows (B, 2, H, W) shorter than a tenth of a pixel become exactly zero, so that a still background is not blurred by resampling.
+    Not used in training: it has no gradient at zero."""
+    size = (flow**2).sum(1, keepdim=True).add(1e-8).sqrt()
+    return flow * (1 - _STILL / size).clamp_min(0)
 
 
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:

@@ -22,7 +22,7 @@ class Conditions:
     motion: site -> (R, M, N, D), features of the motion frames, for the items of `motion_present` that are True.
     audio (B, F, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own).
     pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
-    hand_clarity (B, F): hand clarity score in about 0..1; negative where there is no hand to judge.
+    hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
     face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".
 
     An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a batch that mixes

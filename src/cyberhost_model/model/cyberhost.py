@@ -40,7 +40,9 @@ class CyberHostNetwork(nn.Module):
         self.face_encoder = FaceEncoder(region) if describes and switches.face_codebook else None
         self.hand_encoder = HandEncoder(region) if describes and switches.hand_codebook else None
 
-    def forward(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False) -> DenoiserOutput:
+    def forward(
+        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False
+    ) -> DenoiserOutput:
         """See `DenoisingUNet.forward`."""
         return self.denoising_unet(noisy, timestep, conditions, heatmaps)
 
@@ -80,7 +82,7 @@ class CyberHostNetwork(nn.Module):
 
         audio (B, F, L, layers, D_audio), speech features; motion_latents (B, M, C, h, w), the previous clip's last frames as latents the
         Reference Net can read, None for the first clip; pose (B, F or 1, 3, H, W) in 0..1, body movement map or skeleton maps;
-        hand_clarity (B, F) in about 0..1, negative where unknown.
+        hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
         """
         batch = len(video.reference_present)
         encoded_pose = None

@@ -50,6 +50,8 @@ class DenoisingUNet(nn.Module):
         self.sites = attention_sites(self.unet)
         self.context_dim = config.cross_attention_dim
         self.gradient_checkpointing = False
+        self.temporal = True
+        """False leaves out the motion modules: the first stage of training, on single frames."""
         self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
         self.reference_in = None
         if preset.concat_reference:
@@ -70,14 +72,17 @@ class DenoisingUNet(nn.Module):
                         switches.id_descriptor,
                     )
 
-    def forward(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False) -> DenoiserOutput:
+    def forward(
+        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False
+    ) -> DenoiserOutput:
         """One step of denoising.
 
         noisy (B, F, C, h, w); timestep (B,) in 0..1000, float or integer; heatmaps: also predict the key points' heat maps (eq. 6).
         """
         unet, given = self.unet, conditions
         batch, frames = noisy.shape[:2]
-        audio = noisy.new_zeros(batch * frames, 1, self.context_dim) if given.audio is None else given.audio.flatten(0, 1)
+        silent = noisy.new_zeros(batch, frames, 1, self.context_dim)
+        audio = (silent if given.audio is None else given.audio).flatten(0, 1)
         output = DenoiserOutput(noisy)
 
         def layer(x: Tensor, stage: str, block: nn.Module, j: int, resnet: nn.Module | None) -> Tensor:
@@ -88,6 +93,8 @@ class DenoisingUNet(nn.Module):
             if hasattr(block, "attentions"):
                 reference = None if given.reference is None else given.reference[site]
                 x = spatial_transformer(block.attentions[j], x, frames, audio, reference, given.reference_present)
+            if not self.temporal:
+                return x
             motion = None if given.motion is None else given.motion.get(site)
             return temporal_transformer(block.motion_modules[j], x, frames, motion, given.motion_present)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class HandClarityEmbedding(nn.Module):
-    """Score -> Fourier features -> residual, zero at the start. A negative score (no hand to judge) adds nothing."""
+    """Score -> Fourier features -> residual, zero at the start. A score that is not above 0 (no hand to judge) adds nothing."""
 
     def __init__(self, time_embed_dim: int, bands: int = 8) -> None:
         super().__init__()
@@ -25,4 +25,4 @@ class HandClarityEmbedding(nn.Module):
         phase = score[..., None] * self.frequencies
         features = torch.cat([phase.sin(), phase.cos()], dim=-1)
         residual = self.out(nn.functional.silu(self.hidden(features)))
-        return torch.where(score[..., None] >= 0, residual, 0.0)
+        return torch.where(score[..., None] > 0, residual, 0.0)

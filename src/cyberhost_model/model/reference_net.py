@@ -34,10 +34,14 @@ class ReferenceNet(nn.Module):
         reference feature of section 3.3. Returns site -> (B, N, D)."""
         unet = self.unet
         features: Features = {}
-        time = None if self.trimmed else unet.time_embedding(unet.time_proj(latents.new_zeros(len(latents))).to(latents.dtype))
-        context = None if self.trimmed else latents.new_zeros(len(latents), 1, unet.config.cross_attention_dim)
+        time = context = None
+        if not self.trimmed:
+            time = unet.time_embedding(unet.time_proj(latents.new_zeros(len(latents))).to(latents.dtype))
+            context = latents.new_zeros(len(latents), 1, unet.config.cross_attention_dim)
 
-        def layer(x: Tensor, resnet: nn.Module | None, transformer: Transformer2DModel | None) -> tuple[Tensor, Tensor | None]:
+        def layer(
+            x: Tensor, resnet: nn.Module | None, transformer: Transformer2DModel | None
+        ) -> tuple[Tensor, Tensor | None]:
             x = x if resnet is None else resnet(x, time)
             return (x, None) if transformer is None else _transformer(transformer, x, context)
 
@@ -77,11 +81,12 @@ class ReferenceNet(nn.Module):
 
 def attention_sites(unet: nn.Module) -> list[str]:
     """Names of all spatial transformers of a diffusers U-Net, in the order of the forward pass."""
-    sites = []
-    for part in ("down_blocks", "mid_block", "up_blocks"):
-        blocks = {part: unet.mid_block} if part == "mid_block" else {f"{part}.{i}": block for i, block in enumerate(getattr(unet, part))}
-        sites += [f"{name}.attentions.{j}" for name, block in blocks.items() for j in range(len(getattr(block, "attentions", ())))]
-    return sites
+    stages = {f"down_blocks.{i}": block for i, block in enumerate(unet.down_blocks)}
+    stages |= {"mid_block": unet.mid_block}
+    stages |= {f"up_blocks.{i}": block for i, block in enumerate(unet.up_blocks)}
+    return [
+        f"{name}.attentions.{j}" for name, block in stages.items() for j in range(len(getattr(block, "attentions", ())))
+    ]
 
 
 def _transformer(transformer: Transformer2DModel, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -120,10 +125,20 @@ def _freeze_unused(unet: UNet2DConditionModel, last_site: str) -> None:
     """Keeps diffusers' keys, but leaves what no output depends on out of training."""
     last = unet.get_submodule(last_site)
     block = last.transformer_blocks[0]
-    unused = [unet.conv_norm_out, unet.conv_out, last.proj_out, block.attn1, block.attn2, block.norm2, block.norm3, block.ff]
+    unused = [
+        unet.conv_norm_out,
+        unet.conv_out,
+        last.proj_out,
+        block.attn1,
+        block.attn2,
+        block.norm2,
+        block.norm3,
+        block.ff,
+    ]
     for name, module in unet.named_modules():
         if name.endswith("attn2"):  # its context is zero: only the bias of to_out counts
             unused += [module.to_q, module.to_k, module.to_v]
+            module.to_out[0].weight.requires_grad_(False)
         if name.endswith("norm2") and "transformer_blocks" in name:
             unused.append(module)
     for module in unused:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cyberhost_model.model.codebook import MotionCodebook
 from cyberhost_model.presets import RegionConfig
-
 
 HEATMAP_WIDTH = 32  # hidden channels of the heat map layers, which only training runs
 
@@ -24,7 +22,13 @@ class RegionCodebookAttention(nn.Module):
     """
 
     def __init__(
-        self, channels: int, config: RegionConfig, keypoints: int, max_frames: int, motion_codebook: bool, id_descriptor: bool
+        self,
+        channels: int,
+        config: RegionConfig,
+        keypoints: int,
+        max_frames: int,
+        motion_codebook: bool,
+        id_descriptor: bool,
     ) -> None:
         super().__init__()
         dim = config.codebook_dim
@@ -43,7 +47,9 @@ class RegionCodebookAttention(nn.Module):
             self.descriptor = nn.Linear(config.identity_dim, 2 * dim, bias=False)
             self.identity_out = _zero(nn.Linear(dim, channels, bias=False))
         hidden = max(channels // 4, 16)
-        self.mask = nn.Sequential(nn.Conv2d(channels, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, 1, 3, padding=1))
+        self.mask = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=1), nn.SiLU(), nn.Conv2d(hidden, 1, 3, padding=1)
+        )
         self.heatmaps = None
         if keypoints:
             self.heatmaps = nn.Sequential(
@@ -52,23 +58,26 @@ class RegionCodebookAttention(nn.Module):
                 nn.Conv2d(HEATMAP_WIDTH, keypoints, 1),
             )  # fmt: skip
 
-    def forward(self, x: Tensor, frames: int, identity: Tensor | None, heatmaps: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, frames: int, identity: Tensor | None, heatmaps: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """x (B*F, C, h, w); identity (B, n, D) or None. Returns F_out, the logits of M_r (B*F, 1, h, w) and the heat maps
         (B*F, K, h, w), or None if not asked for or this region has none."""
         logits = self.mask(x)
         tokens = self.norm(x.permute(0, 2, 3, 1)).flatten(1, 2)  # (B*F, N, C)
         query = self.to_q(tokens).unflatten(0, (-1, frames))  # (B, F, N, d)
-        added = 0
-        if self.codebook is not None:
+        added: list[Tensor] = []
+        if self.codebook is not None and self.frame_position is not None:
             spatial, temporal = self.codebook()
             position = self.frame_position.pe[0, :frames, None].to(query.dtype)  # (F, 1, d)
-            motion = self._attend(query, self.spatial_kv(spatial)) + self._attend(query + position, self.temporal_kv(temporal))
-            added = self.motion_out(motion)
+            motion = self._attend(query, self.spatial_kv(spatial))
+            motion = motion + self._attend(query + position, self.temporal_kv(temporal))
+            added.append(self.motion_out(motion))
         if self.descriptor is not None and identity is not None:
-            added = added + self.identity_out(self._attend(query, self.descriptor(identity)))
-        if torch.is_tensor(added):
-            added = added.flatten(0, 1).unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
-            x = x + added * logits.sigmoid()
+            added.append(self.identity_out(self._attend(query, self.descriptor(identity))))
+        if added:
+            refined = sum(added[1:], added[0]).flatten(0, 1).unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
+            x = x + refined * logits.sigmoid()
         return x, logits, self.heatmaps(x) if heatmaps and self.heatmaps is not None else None
 
     def _attend(self, query: Tensor, kv: Tensor) -> Tensor:

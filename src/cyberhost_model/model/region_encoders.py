@@ -21,7 +21,8 @@ class CropEncoder(nn.Module):
         super().__init__()
         self.conv_in = nn.Conv2d(3, channels[0], 3, stride=2, padding=1)
         self.blocks = nn.ModuleList(
-            DownEncoderBlock2D(a, b, num_layers=1, resnet_groups=8) for a, b in zip(channels[:-1], channels[1:], strict=True)
+            DownEncoderBlock2D(a, b, num_layers=1, resnet_groups=8)
+            for a, b in zip(channels[:-1], channels[1:], strict=True)
         )
         side = crop // 2 ** len(channels)
         self.position = nn.Parameter(torch.randn(1, side * side, channels[-1]) * 0.02)

@@ -16,13 +16,19 @@ def build_unet2d(config: UNetConfig, channels: int) -> UNet2DConditionModel:
     down = tuple("CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in config.attention_levels)
     up = tuple("CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(config.attention_levels))
     # diffusers' 2D U-Net calls the number of heads attention_head_dim
-    return UNet2DConditionModel(down_block_types=down, up_block_types=up, attention_head_dim=config.heads, **_common(config, channels))
+    return UNet2DConditionModel(
+        down_block_types=down, up_block_types=up, attention_head_dim=config.heads, **_common(config, channels)
+    )
 
 
 def build_motion_unet(config: UNetConfig, channels: int) -> UNetMotionModel:
     """The same U-Net with AnimateDiff's motion modules at every layer."""
-    down = tuple("CrossAttnDownBlockMotion" if attention else "DownBlockMotion" for attention in config.attention_levels)
-    up = tuple("CrossAttnUpBlockMotion" if attention else "UpBlockMotion" for attention in reversed(config.attention_levels))
+    down = tuple(
+        "CrossAttnDownBlockMotion" if attention else "DownBlockMotion" for attention in config.attention_levels
+    )
+    up = tuple(
+        "CrossAttnUpBlockMotion" if attention else "UpBlockMotion" for attention in reversed(config.attention_levels)
+    )
     unet = UNetMotionModel(
         down_block_types=down,
         up_block_types=up,

@@ -9,15 +9,14 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.presets import DiffusionConfig
 
 TRAIN_STEPS = 1000  # t of pure noise
-SAMPLERS = {"ddim": ("epsilon", "v"), "dpm++": ("epsilon", "v", "flow"), "flow": ("flow",)}
+SAMPLERS = {"ddim": ("epsilon", "v", "flow"), "dpm++": ("epsilon", "v", "flow"), "flow": ("flow",)}
 """Sampler -> the predictions it can use."""
 _DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction"}
 
@@ -32,12 +31,15 @@ class Schedule:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
         if config.prediction not in SAMPLERS[sampler]:
             able = ", ".join(name for name, predictions in SAMPLERS.items() if config.prediction in predictions)
-            raise ModelError(f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {able}")
+            raise ModelError(
+                f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {able}"
+            )
         if not 1 <= steps <= TRAIN_STEPS:
             raise ModelError(f"steps must be between 1 and {TRAIN_STEPS}, not {steps}")
         self._scheduler = _scheduler(config, sampler)
         if sampler == "flow":
-            self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))  # evenly down to the last step's 0
+            # evenly down to the last step's 0; diffusers' own spacing would spend that step on t = 1
+            self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
         else:
             self._scheduler.set_timesteps(steps)
 
@@ -81,31 +83,32 @@ def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Te
         s = timestep.to(like.dtype) / TRAIN_STEPS
         a = 1 - s
     else:
-        signal = _signal(config).to(like.device)[timestep.long()]
+        signal = alphas_cumprod(config).to(like.device)[timestep.long()]
         a, s = signal.sqrt().to(like.dtype), (1 - signal).sqrt().to(like.dtype)
     shape = (-1, *[1] * (like.ndim - 1))
     return a.view(shape), s.view(shape)
 
 
 @lru_cache(maxsize=8)
-def _signal(config: DiffusionConfig) -> Tensor:
-    """a(t) squared at t = 0..999."""
+def alphas_cumprod(config: DiffusionConfig) -> Tensor:
+    """a(t) squared at t = 0..999, of the epsilon and v schedules."""
     return _scheduler(config, "ddim").alphas_cumprod
 
 
 def _scheduler(config: DiffusionConfig, sampler: str):
     if sampler == "flow":
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=config.flow_shift)
-    common = {
-        "num_train_timesteps": TRAIN_STEPS,
-        "beta_start": config.beta_start,
-        "beta_end": config.beta_end,
-        "beta_schedule": "scaled_linear",
-        "prediction_type": _DIFFUSERS_NAME[config.prediction],
-        "rescale_betas_zero_snr": config.zero_terminal_snr,
-        "timestep_spacing": "trailing",  # few steps still begin at pure noise
-    }
-    if sampler == "ddim":
-        return DDIMScheduler(clip_sample=False, set_alpha_to_one=True, **common)
     flow = {"use_flow_sigmas": True, "flow_shift": config.flow_shift} if config.prediction == "flow" else {}
-    return DPMSolverMultistepScheduler(algorithm_type="dpmsolver++", **flow, **common)
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule="scaled_linear",
+        prediction_type=_DIFFUSERS_NAME[config.prediction],
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+        timestep_spacing="trailing",  # few steps still begin at pure noise
+        algorithm_type="dpmsolver++",
+        # Order 1 is DDIM (arXiv 2211.01095). diffusers' DDIMScheduler is exact only for numbers of steps that divide 1000.
+        solver_order=1 if sampler == "ddim" else 2,
+        **flow,
+    )

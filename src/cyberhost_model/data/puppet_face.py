@@ -1,0 +1,171 @@
+"""Moves lips, jaw, lids and brows of a still by warping, in the still's own face coordinates.
+
+All maps go backward: for a pixel of the new picture they tell where in the still its colour comes from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_UPPER_LIP_SHARE = 0.22  # of the opening; the jaw takes the rest
+
+
+def _ramp(x: np.ndarray) -> np.ndarray:
+    """1 at 0 falling smoothly to 0 at 1."""
+    x = np.clip(x, 0, 1)
+    return (1 - x) ** 2 * (1 + 2 * x)
+
+
+@dataclass
+class Strip:
+    """Two curves over one axis: the edges of a mouth or an eye. `to_local` gives u (-1..1 between the corners) and v (pixels, down positive)."""
+
+    centre: np.ndarray
+    across: np.ndarray
+    down: np.ndarray
+    half: float
+    knots_u: np.ndarray
+    upper_v: np.ndarray
+    lower_v: np.ndarray
+
+    @staticmethod
+    def through(upper: np.ndarray, lower: np.ndarray) -> Strip:
+        """`upper` and `lower` (n, 2) run from the same left corner to the same right corner, in pixels."""
+        a, b = upper[0], upper[-1]
+        half = float(np.linalg.norm(b - a) / 2) + 1e-6
+        across = (b - a) / (2 * half)
+        down = np.array([-across[1], across[0]], np.float32)
+        centre = (a + b) / 2
+        knots = np.linspace(-1, 1, 33, dtype=np.float32)
+
+        def curve(points: np.ndarray) -> np.ndarray:
+            local = points - centre
+            u, v = local @ across / half, local @ down
+            order = np.argsort(u)
+            dense = np.interp(knots, u[order], v[order])
+            return np.convolve(np.pad(dense, 2, mode="edge"), np.ones(5) / 5, "valid").astype(np.float32)
+
+        return Strip(centre.astype(np.float32), across.astype(np.float32), down, half, knots, curve(upper), np.maximum(curve(lower), curve(upper)))
+
+    def to_local(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        local = points - self.centre
+        return (local @ self.across / self.half).astype(np.float32), (local @ self.down).astype(np.float32)
+
+    def to_pixels(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        return self.centre + u[..., None] * self.half * self.across + v[..., None] * self.down
+
+    def upper(self, u: np.ndarray) -> np.ndarray:
+        return np.interp(u, self.knots_u, self.upper_v).astype(np.float32)
+
+    def lower(self, u: np.ndarray) -> np.ndarray:
+        return np.interp(u, self.knots_u, self.lower_v).astype(np.float32)
+
+
+class PuppetFace:
+    """The moving parts of one face. `face` (68, 2) in pixels of the still; `gape` is the lips' full opening as a share of the face's height."""
+
+    def __init__(self, face: np.ndarray, gape: float = 0.1):
+        face = face.astype(np.float32)
+        brow = face[[19, 24]].mean(0)
+        self.height = float(np.linalg.norm(face[8] - brow))
+        self.mouth = Strip.through(face[[60, 61, 62, 63, 64]], face[[60, 67, 66, 65, 64]])
+        self.outer_half = float(np.linalg.norm(face[54] - face[48]) / 2)
+        self.rest_gap = float(max(self.mouth.lower(np.float32(0)) - self.mouth.upper(np.float32(0)), 0))
+        self.gape = gape * self.height
+        self.chin = float(self.mouth.to_local(face[8])[1])
+        self.nose = float(self.mouth.to_local(face[33])[1])
+        self.eyes = [Strip.through(face[[a, a + 1, a + 2, a + 3]], face[[a, a + 5, a + 4, a + 3]]) for a in (36, 42)]
+        self.brows = [face[17:22].mean(0), face[22:27].mean(0)]
+        self.bounds = np.array([*(face.min(0) - 0.35 * self.height), *(face.max(0) + 0.45 * self.height)])
+
+    def opening(self, amount: float) -> float:
+        """How far the lips part beyond the still's own state, in pixels; negative when a mouth open in the still closes."""
+        return amount * self.gape - (1 - amount) * 0.75 * self.rest_gap
+
+    def _profile(self, u: np.ndarray) -> np.ndarray:
+        return np.maximum(1 - u * u, 0) ** 0.7
+
+    def edges(self, u: np.ndarray, amount: float) -> tuple[np.ndarray, np.ndarray]:
+        """The moved inner lip curves (upper, lower) at `u`, in v pixels."""
+        delta, p = self.opening(amount), self._profile(u)
+        up, low = self.mouth.upper(u) - _UPPER_LIP_SHARE * delta * p, self.mouth.lower(u) + (1 - _UPPER_LIP_SHARE) * delta * p
+        return np.minimum(up, (up + low) / 2), np.maximum(low, (up + low) / 2)
+
+    def back(self, q: np.ndarray, amount: float, width: float, blink: float, brow: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the pixels `q` (..., 2) come from: (source (..., 2), inside 0..1 of the parted lips, depth 0 upper .. 1 lower lip)."""
+        u, v = self.mouth.to_local(q)
+        half = self.mouth.half
+        near = np.exp(-((v / (0.9 * half)) ** 2))
+        u = u - width * 0.13 * u * np.exp(-(u * u) / 2.5) * near  # spread or rounded
+        delta = self.opening(amount)
+        up0, low0 = self.mouth.upper(u), self.mouth.lower(u)
+        up, low = self.edges(u, amount)
+        p, jaw_p = self._profile(u), np.exp(-((u * half / (0.55 * self.height)) ** 4))
+        reach_up, reach_down = 0.85 * max(-self.nose, 4.0), max(self.chin, 6.0)
+        above, below = v + (up0 - up), v - (low - low0)
+        for _ in range(3):
+            above = v + (up0 - up) * _ramp((up0 - above) / reach_up)
+            s = np.clip((below - low0) / reach_down, 0, 2)
+            mix = np.clip(s * 1.6, 0, 1)
+            amp = (p * (1 - mix) + jaw_p * mix) * (1 - 0.3 * np.clip(s, 0, 1)) * _ramp((s - 0.9) / 1.0)
+            below = v - (1 - _UPPER_LIP_SHARE) * delta * amp
+        gap = low - up
+        depth = np.clip((v - up) / np.maximum(gap, 1e-3), 0, 1)
+        inner = up0 + depth * (low0 - up0)
+        middle = (up + low) / 2
+        source_v = np.where(v < up, above, np.where(v > low, below, inner))
+        inside = np.clip(v - up + 0.5, 0, 1) * np.clip(low - v + 0.5, 0, 1) * (np.abs(u) < 1) * np.clip(gap, 0, 1)
+        source_v = np.where(gap < 0.3, np.where(v < middle, above, below), source_v)
+        source = self.mouth.to_pixels(u, source_v)
+        move = np.zeros_like(source)
+        for eye in self.eyes:
+            eu, ev = eye.to_local(source)
+            gap_e = np.maximum(eye.lower(eu) - eye.upper(eu), 0) * np.maximum(1 - eu * eu * 0.6, 0) * (np.abs(eu) < 1.15)
+            lid0, fall = eye.upper(eu), 1.5 * eye.half
+            lid = lid0 + 0.92 * blink * gap_e
+            from_v = ev - (lid - lid0)
+            for _ in range(2):
+                from_v = ev - (lid - lid0) * _ramp((lid0 - from_v) / fall)
+            move += np.where((ev <= lid) & (np.abs(eu) < 1.3), from_v - ev, 0)[..., None] * eye.down
+        for centre in self.brows:
+            r2 = ((source - centre) ** 2).sum(-1) / (0.16 * self.height) ** 2
+            move += (brow * 0.035 * self.height * np.exp(-r2))[..., None] * self.mouth.down
+        return source + move, inside, depth
+
+    def forward(self, face: np.ndarray, amount: float, width: float, blink: float, brow: float) -> np.ndarray:
+        """The 68 points (pixels) after the same motion."""
+        out = face.astype(np.float32).copy()
+        delta = self.opening(amount)
+
+        def lips(index: range | list[int], share: float) -> None:
+            u, v = self.mouth.to_local(out[index])
+            v = v + share * delta * self._profile(np.clip(u, -1, 1))
+            u = u + width * 0.13 * u * np.exp(-(u * u) / 2.5)
+            out[index] = self.mouth.to_pixels(u, v)
+
+        lips([49, 50, 51, 52, 53, 61, 62, 63], -_UPPER_LIP_SHARE)
+        lips([55, 56, 57, 58, 59, 65, 66, 67], 1 - _UPPER_LIP_SHARE)
+        lips([48, 54, 60, 64], 0.0)
+        jaw = np.arange(4, 13)
+        u, _ = self.mouth.to_local(out[jaw])
+        out[jaw] += ((1 - _UPPER_LIP_SHARE) * 0.65 * delta * np.exp(-((u * self.mouth.half / (0.55 * self.height)) ** 4)))[:, None] * self.mouth.down
+        for eye, upper in zip(self.eyes, ([37, 38], [43, 44]), strict=True):
+            u, v = eye.to_local(out[upper])
+            gap = np.maximum(eye.lower(u) - eye.upper(u), 0) * (1 - u * u * 0.6)
+            out[upper] = eye.to_pixels(u, v + 0.92 * blink * gap)
+        out[17:27] -= brow * 0.03 * self.height * self.mouth.down
+        return out
+
+    def paint_inside(self, colour: np.ndarray, u: np.ndarray, depth: np.ndarray, gap: np.ndarray, tooth: np.ndarray, dark: np.ndarray) -> np.ndarray:
+        """The inside of an opened mouth, RGB 0..255 (..., 3): dark, upper teeth, tongue. `colour` is the still's own, kept where its mouth was open."""
+        v = depth * gap
+        teeth = np.clip(0.04 * self.height - v + 0.5, 0, 1) * np.clip((0.8 - np.abs(u)) * 6, 0, 1) * np.clip(gap / (0.02 * self.height) - 0.4, 0, 1)
+        tongue = np.clip((depth - 0.6) * 3, 0, 1) * np.clip((0.75 - np.abs(u)) * 3, 0, 1) * 0.8
+        paint = dark * (1 - tongue[..., None]) + (dark * 1.6 + [45, 12, 14]) * tongue[..., None]
+        shade = 1 - 0.35 * np.abs(u)[..., None]
+        paint = paint * (1 - teeth[..., None]) + tooth * shade * teeth[..., None]
+        new = np.clip((gap - 1.3 * self.rest_gap) / (0.015 * self.height), 0, 1)[..., None]
+        keep = 1.0 if self.rest_gap < 0.02 * self.height else 0.5  # an own set of teeth stays half visible
+        return colour * (1 - new * keep) + paint * new * keep

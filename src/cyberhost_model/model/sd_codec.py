@@ -1,0 +1,42 @@
+"""SdCodec: Stable Diffusion's VAE behind the interface of a codec (section 3.1); it needs no reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from ..errors import ModelError
+
+
+class SdCodec(nn.Module):
+    """Pictures (B, 3, H, W) in -1..1, latents of 1/8 size scaled to about unit deviation."""
+
+    def __init__(self, vae: AutoencoderKL):
+        super().__init__()
+        self.vae = vae
+
+    @staticmethod
+    def load(folder: str | Path) -> SdCodec:
+        """From a diffusers `AutoencoderKL` folder. Raises ModelError when it does not fit."""
+        try:
+            return SdCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder}: no usable VAE ({str(error).splitlines()[0]}); get the model again") from error
+
+    def encode_reference(self, reference: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 4, H/8, W/8)."""
+        return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
+
+    def for_reference_net(self, z: Tensor, r: Tensor) -> Tensor:
+        """Motion frames z (B, M, C, h, w) as the Reference Net reads them: they are pictures' latents already."""
+        return z
+
+    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None) -> Tensor:
+        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given."""
+        frames = self.vae.decode(z.flatten(0, 1) / self.vae.config.scaling_factor).sample
+        if picture is not None and picture.shape[-2:] != frames.shape[-2:]:
+            frames = F.interpolate(frames, size=picture.shape[-2:], mode="bicubic", align_corners=False)
+        return frames.clamp(-1, 1).unflatten(0, z.shape[:2])

@@ -1,0 +1,100 @@
+"""A model is a folder; this finds it by name and loads its parts.
+
+FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, detector/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .conditions.detector import KeypointDetector
+from .conditions.speech import SpeechEncoder
+from .errors import ModelError, NetworkError, ResourceError
+from .model.checkpoint import load_network, save_network
+from .model.codec import load_codec, save_codec
+from .model.cyberhost import CyberHostNetwork
+from .model.sd_codec import SdCodec
+
+EMBEDDED = Path(__file__).parent / "weights"
+
+
+@dataclass
+class Model:
+    """The parts of a model, ready for inference."""
+
+    network: CyberHostNetwork
+    codec: nn.Module
+    speech: SpeechEncoder
+    detector: KeypointDetector
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Model:
+        """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32."""
+        self.network.to(device, dtype).eval().requires_grad_(False)
+        self.codec.to(device, dtype).eval().requires_grad_(False)
+        self.speech.to(device).eval().requires_grad_(False)
+        self.detector.to(device).eval().requires_grad_(False)
+        return self
+
+
+def find_model(name: str) -> Path:
+    """The folder of a model: "tiny" (embedded), a folder, or a Hub id "user/name", which is fetched.
+
+    Raises ModelError for a name that is nothing of these and NetworkError when the Hub cannot be reached.
+    """
+    path = Path(name).expanduser()
+    if (path / "config.json").is_file():
+        return path
+    if (EMBEDDED / name / "config.json").is_file():
+        return EMBEDDED / name
+    if path.exists():
+        raise ModelError(f"{name}: holds no config.json; give a model's folder, 'tiny' or a Hub id such as user/name")
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"there is no model {name!r}; give 'tiny', a model's folder or a Hub id such as user/name")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
+    except (RepositoryNotFoundError, GatedRepoError):
+        raise ModelError(f"the Hub has no model {name!r} that you may read; check the name, or log in with `hf auth login`") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise NetworkError(f"{name} could not be fetched ({reason}); check the network, or use --model tiny") from error
+
+
+def load_model(name: str) -> Model:
+    """Every part of the model called `name`, on the CPU. Raises ModelError and NetworkError."""
+    folder = find_model(name)
+    network = load_network(folder)
+    codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdCodec.load(folder / "codec")
+    return Model(network, codec, SpeechEncoder.from_pretrained(folder / "speech"), KeypointDetector.from_pretrained(folder / "detector"))
+
+
+def save_model(model: Model, folder: str | Path) -> None:
+    """Write a model of the reference codec as a folder of fp16 safetensors."""
+    folder = Path(folder)
+    save_network(model.network, folder)
+    save_codec(model.codec, folder / "codec")  # type: ignore[arg-type]
+    model.speech.save_pretrained(folder / "speech")
+    model.detector.save_pretrained(folder / "detector")
+
+
+def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
+    """ "auto" takes CUDA, then Apple's GPU, then the CPU; fp16 on a GPU, fp32 elsewhere. Raises ResourceError for a device that is not there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ResourceError("no CUDA device is available: use --device cpu, or install a torch build with CUDA")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise ResourceError("no Apple GPU is available: use --device cpu")
+    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision != "auto" and precision not in names:
+        raise ResourceError(f"there is no precision {precision!r}: choose auto, {', '.join(names)}")
+    dtype = names.get(precision, torch.float16 if device.startswith("cuda") else torch.float32)
+    if device == "cpu" and dtype == torch.float16:
+        raise ResourceError("fp16 is not for the CPU: use --precision auto or fp32")
+    return torch.device(device), dtype

@@ -1,0 +1,103 @@
+"""Stages 1 and 2 of the paper (section 4.1): the Reference Net and the Denoising U-Net, on single frames and on clips. A stage is configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from ..model.cyberhost import CyberHostNetwork
+from ..presets import Preset
+from ..sampler.schedule import add_noise, training_target
+from .latents import LatentClips
+
+
+@dataclass
+class ClipStageConfig:
+    """What distinguishes the two stages.
+
+    frames: 1 in stage 1 (reference and target are two frames of a video), the preset's 12 in stage 2. alpha: extra weight of face and hands (eq. 6).
+    motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance. noise_motion: deviation of the noise on motion
+    frames, which stands for the errors of the clip before.
+    """
+
+    name: str = "2"
+    batch: int = 1
+    frames: int = 12
+    alpha: float = 1.0
+    motion: float = 0.75
+    drop_audio: float = 0.1
+    drop_reference: float = 0.1
+    noise_motion: float = 0.1
+    audio: bool = True
+    temporal: bool = True
+
+
+class ClipStage:
+    """Flow matching or noise prediction on coded clips, with local enhancement supervision (eq. 6) and masks taught by the boxes."""
+
+    def __init__(self, data: str | Path, network: CyberHostNetwork, config: ClipStageConfig, limit: int | None = None):
+        self.data, self.module, self.config, self.limit = data, network, config, limit
+        self.preset: Preset = network.preset
+        self.name = f"stage {config.name}"
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(config.temporal or "motion_modules" not in name)
+
+    def dataset(self, seed: int) -> Dataset:
+        return LatentClips(self.data, self.preset, seed, self.config.batch, self.config.frames, self.limit)
+
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        config, network, z, r = self.config, self.module, batch["z"], batch["r"]
+        rand = lambda n=len(z): torch.rand(n, generator=generator, device=z.device)  # noqa: E731
+        gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
+        past = batch["motion"] + config.noise_motion * gauss(batch["motion"])
+        given = network.conditions(
+            reference_latent=r, reference_pose=batch["skeleton"], face=batch["face"], hands=batch["hands"],
+            audio=batch["audio"] if config.audio else None, motion_latents=r[:, None] + past if config.temporal else None,
+            pose=batch["pose"], hand_clarity=batch["clarity"],
+        )  # fmt: skip
+        chances = (rand(), rand(), rand())
+        given = given.without_motion((chances[0] > config.motion).tolist())
+        given = given.without_audio((chances[1] < config.drop_audio + config.drop_reference).tolist())
+        given = given.without_reference((chances[1] < config.drop_reference).tolist())
+        noise = gauss(z)
+        t = noise_level(rand(), self.preset)
+        diffusion = self.preset.diffusion
+        noisy, target = add_noise(diffusion, z, noise, t * 1000), training_target(diffusion, z, noise, t * 1000)
+        keypoints = bool(chances[2][0] < 0.5)
+        out = network(noisy, t * 1000, given, heatmaps=keypoints and self.preset.ablations.local_enhancement)
+        critical = batch["masks"].amax(2, keepdim=True)  # face or hands: M of eq. 6
+        error = (out.prediction - target).pow(2)
+        weight = 1 + config.alpha * critical if self.preset.ablations.local_enhancement else torch.ones_like(critical)
+        l_main = (weight * error).mean() / weight.mean()
+        l_mask = z.new_zeros(())
+        for item in out.region_masks:
+            truth = F.adaptive_max_pool2d(batch["masks"][:, :, 0 if item.region == "face" else 1].float(), item.values.shape[-2:])
+            l_mask = l_mask + F.binary_cross_entropy_with_logits(item.values[:, :, 0], truth) / max(len(out.region_masks), 1)
+        l_key = z.new_zeros(())
+        early = (t < 0.5).float().view(-1, 1, 1, 1, 1)  # section 3.3: only where t < 500
+        maps = [item for item in out.heatmaps if item.region == "hands"]
+        for item in maps:
+            truth = F.adaptive_max_pool2d(batch["heatmaps"].flatten(0, 1), item.values.shape[-2:]).unflatten(0, z.shape[:2])
+            l_key = l_key + ((item.values - truth).pow(2) * early).mean() / len(maps)
+        with torch.no_grad():
+            face = batch["masks"][:, :, :1]
+            l_face = (face * error).sum() / (face.sum() * z.shape[2]).clamp_min(1)
+        return {"loss": l_main + 0.05 * l_mask + l_key, "main": l_main, "face": l_face, "mask": l_mask, "keypoints": l_key}
+
+
+def noise_level(u: Tensor, preset: Preset) -> Tensor:
+    """Uniform u in 0..1 -> time in 0..1; flow training favours the noisy half, where the conditions decide (logistic of a normal, shifted)."""
+    if preset.diffusion.prediction != "flow":
+        return u.clamp(1e-3, 0.999)
+    return torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)) * 1.2 + 0.4)
+
+
+def build_network(preset: Preset, seed: int = 0) -> nn.Module:
+    """A freshly initialised network; the same for the same seed."""
+    torch.manual_seed(seed)
+    return CyberHostNetwork(preset)

@@ -1,0 +1,155 @@
+"""Clips as the denoiser trains on them: coded once, kept on disk, cut into clips at random places."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..conditions.crops import face_crop, hand_crops, hand_heatmaps, region_masks
+from ..conditions.keypoints import NECK, Keypoints
+from ..conditions.movement import BodyMovementMap
+from ..conditions.skeleton import skeleton_map
+from ..conditions.speech import SpeechEncoder, frame_windows
+from ..data.synth import FPS, Clip
+from ..errors import TrainingError
+from ..model.codec import ReferenceCodec
+from ..presets import Preset
+
+
+def to_signed(pictures_u8: np.ndarray) -> Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(pictures_u8)).movedim(-1, -3).float() / 127.5 - 1
+
+
+def _pack(points: list[Keypoints]) -> dict[str, Tensor]:
+    names = ("body", "body_score", "hands", "hands_score", "face", "face_score")
+    return {n: torch.from_numpy(np.stack([getattr(k, n) for k in points])) for n in names}
+
+
+def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
+    return Keypoints(*(packed[f"{prefix}{n}"][i].float().numpy() for n in ("body", "body_score", "hands", "hands_score", "face", "face_score")))
+
+
+@torch.inference_mode()
+def encode_clip(clip: Clip, codec: ReferenceCodec) -> dict[str, Tensor]:
+    """What the denoiser's training wants of a clip of T frames, as tensors for one safetensors file.
+
+    z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it; key points of reference and
+    frames; clarity (T,), opening (T,); sound (n,) int16 at 16 kHz, in which the clip begins at video frame `first`.
+    """
+    h, w = clip.reference.picture_u8.shape[:2]
+    half = lambda x: cv2.resize(x, (w // 2, h // 2), interpolation=cv2.INTER_AREA)  # noqa: E731
+    frames = to_signed(np.stack([f.picture_u8 for f in clip.frames]))
+    flow = torch.from_numpy(np.stack([half(f.flow) for f in clip.frames])).movedim(-1, -3)
+    seen = torch.from_numpy(np.stack([half(f.seen) for f in clip.frames]))[:, None]
+    picture, points = clip.reference.picture_u8, clip.reference.keypoints
+    crop_u8 = lambda x: torch.from_numpy(np.clip((x + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8))  # noqa: E731
+    return {
+        "z": codec.encode(frames, flow, seen).half(),
+        "reference": torch.from_numpy(np.ascontiguousarray(picture)),
+        "face": crop_u8(face_crop(picture, points)),
+        "hands": crop_u8(hand_crops(picture, points)),
+        "hands_seen": torch.tensor([float(points.hands_score[s].max() > 0.3) for s in (0, 1)]),
+        "clarity": torch.from_numpy(clip.clarity),
+        "opening": torch.from_numpy(clip.opening.copy()),
+        "sound": torch.from_numpy((np.clip(clip.samples, -1, 1) * 32767).astype(np.int16)),
+        "first": torch.tensor(clip.first),
+        **{f"reference.{k}": v for k, v in _pack([points]).items()},
+        **{f"frame.{k}": v.half() for k, v in _pack(clip.keypoints()).items()},
+    }
+
+
+@torch.inference_mode()
+def describe_clip(saved: dict[str, Tensor], codec: ReferenceCodec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
+    """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D) float16 of its sound."""
+    first, last = int(saved["first"]), int(saved["first"]) + len(saved["z"])
+    features = speech.features(saved["sound"].float().numpy() / 32767)
+    return {
+        "r": codec.encode_reference(to_signed(saved["reference"].numpy())[None])[0].half(),
+        "audio": frame_windows(features, last - first, FPS, tokens, first_frame=first).half(),
+    }
+
+
+def write_clip(folder: Path, number: int, tensors: dict[str, Tensor], size: tuple[int, int]) -> None:
+    """Save one coded clip as `WxH/number.safetensors`, whole or not at all."""
+    place = folder / f"{size[0]}x{size[1]}"
+    place.mkdir(parents=True, exist_ok=True)
+    temporary = place / f".{number:06d}.tmp"
+    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+    temporary.replace(place / f"{number:06d}.safetensors")
+
+
+class LatentClips(Dataset):
+    """Item i: a batch of `batch` clips of `frames` frames of one size, from the clips below `folder` (as `write_clip` left them)."""
+
+    def __init__(self, folder: str | Path, preset: Preset, seed: int, batch: int, frames: int, limit: int | None = None):
+        self.preset, self.seed, self.batch, self.frames = preset, seed, batch, frames
+        found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)[:limit]
+        if not found:
+            raise TrainingError(f"no coded clips in {folder}: make them with `cyberhost data encode`")
+        self.pools: dict[tuple[int, int], list[Path]] = {}
+        for path in found:
+            w, h = path.parent.name.split("x")
+            self.pools.setdefault((int(w), int(h)), []).append(path)
+        self.sizes = sorted(self.pools)
+        self.weights = np.array([len(self.pools[s]) for s in self.sizes], float) / len(found)
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self.seed, i])
+        size = self.sizes[int(rng.choice(len(self.sizes), p=self.weights))]
+        pool = self.pools[size]
+        clips = [self._clip(load_file(pool[int(rng.integers(len(pool)))]), size, rng) for _ in range(self.batch)]
+        return {k: torch.stack([c[k] for c in clips]) for k in clips[0]}
+
+    def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
+        m, n = self.preset.motion_frames, self.frames
+        total = len(saved["z"])
+        start = int(rng.integers(m, total - n + 1)) if n > 1 else int(rng.integers(m, total))
+        part = slice(start, start + n)
+        h, w = saved["z"].shape[-2:]
+        points = [_unpack(saved, "frame.", t) for t in range(start, start + n)]
+        masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
+        thorax = np.stack([k.body[NECK] for k in points])
+        box = BodyMovementMap.of_clip(thorax if points[0].body_score[NECK] > 0.3 else np.stack([k.face[8] for k in points]), rng)
+        reference = _unpack(saved, "reference.", 0)
+        return {
+            "z": saved["z"][part].float(),
+            "motion": saved["z"][start - m : start].float(),
+            "r": saved["r"].float(),
+            "audio": saved["audio"][part].float(),
+            "face": saved["face"].float() / 127.5 - 1,
+            "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
+            "skeleton": torch.from_numpy(skeleton_map(_uncertain(reference, rng), size)),
+            "pose": torch.from_numpy(box.render(size))[None],
+            "clarity": torch.where(saved["clarity"][part] > 0, saved["clarity"][part], torch.tensor(-1.0)),
+            "masks": torch.from_numpy(masks),
+            "heatmaps": torch.from_numpy(np.stack([hand_heatmaps(k, (h, w), sigma=0.7) for k in points])),
+            "opening": saved["opening"][part].float(),
+        }
+
+
+def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:
+    """Key points as a detector would find them: shifted a little, each group now and then missed."""
+    scale = float(np.linalg.norm(k.face[8] - k.face[[19, 24]].mean(0)))
+    shift = lambda p: (p + rng.normal(0, 0.02 * scale, p.shape) + rng.normal(0, 0.02 * scale, 2)).astype(np.float32)  # noqa: E731
+    out = k.map(shift)
+    for score in (out.hands_score[0], out.hands_score[1], out.body_score):
+        score *= rng.random() > 0.12
+    out.face_score = out.face_score * (rng.random() > 0.05)
+    return out
+
+
+def save_summary(folder: Path, **facts: object) -> None:
+    """What the coded clips were made from, beside them."""
+    (folder / "source.json").write_text(json.dumps(facts, indent=2, default=str))
