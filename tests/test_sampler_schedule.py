@@ -1,0 +1,125 @@
+"""Samplers against an oracle, and the arithmetic of training targets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from cyberhost_model.errors import ModelError
+from cyberhost_model.presets import DiffusionConfig
+from cyberhost_model.sampler.schedule import (
+    SAMPLERS,
+    Schedule,
+    add_noise,
+    alphas_cumprod,
+    predicted_latent,
+    training_target,
+)
+
+PAIRS = [(sampler, prediction) for sampler, predictions in SAMPLERS.items() for prediction in predictions]
+
+
+def config(prediction: str, **changes) -> DiffusionConfig:
+    return DiffusionConfig(prediction=prediction, sampler="dpm++", steps=8, **changes)
+
+
+def oracle(
+    diffusion: DiffusionConfig, clean: torch.Tensor, noisy: torch.Tensor, timestep: torch.Tensor
+) -> torch.Tensor:
+    """The prediction of a network that knows the clean latent."""
+    t = timestep.expand(len(clean)).float()
+    level = add_noise(diffusion, torch.zeros_like(clean), torch.ones_like(clean), t)  # s(t)
+    noise = (noisy - add_noise(diffusion, clean, torch.zeros_like(clean), t)) / level
+    return training_target(diffusion, clean, noise, t)
+
+
+@pytest.mark.parametrize(("sampler", "prediction"), PAIRS)
+@pytest.mark.parametrize("steps", [1, 2, 7])
+def test_samplers_recover_the_latent(sampler, prediction, steps):
+    torch.manual_seed(0)
+    diffusion = config(prediction)
+    clean, z = torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4)
+    schedule = Schedule(diffusion, sampler, steps)
+    assert len(schedule.timesteps) == steps
+    assert (schedule.timesteps.diff() < 0).all() and 990 <= schedule.timesteps[0] <= 1000
+    for timestep in schedule.timesteps:
+        z = schedule.step(oracle(diffusion, clean, z, timestep), timestep, z)
+    torch.testing.assert_close(z, clean, rtol=5e-3, atol=5e-3)  # DPM rounds t
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_ddim_is_diffusers_ddim(prediction):
+    diffusion = config(prediction)
+    theirs = DDIMScheduler(
+        beta_start=diffusion.beta_start, beta_end=diffusion.beta_end, beta_schedule="scaled_linear", clip_sample=False,
+        prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[prediction], timestep_spacing="trailing",
+    )  # fmt: skip
+    theirs.set_timesteps(10)
+    ours = Schedule(diffusion, "ddim", 10)
+    assert ours.timesteps.tolist() == theirs.timesteps.tolist()
+    torch.manual_seed(0)
+    a = b = torch.randn(1, 2, 4, 4, 4)
+    for timestep in ours.timesteps:
+        prediction_a, prediction_b = torch.tanh(a), torch.tanh(b)  # any network
+        a = ours.step(prediction_a, timestep, a)
+        b = theirs.step(prediction_b, timestep, b).prev_sample
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_zero_terminal_snr_begins_at_pure_noise():
+    diffusion = config("v", zero_terminal_snr=True)
+    assert alphas_cumprod(diffusion)[-1] < 1e-6 < alphas_cumprod(config("v"))[-1]
+    clean, z = torch.randn(1, 2, 4, 4, 4), torch.randn(1, 2, 4, 4, 4)
+    schedule = Schedule(diffusion, "ddim", 5)
+    for timestep in schedule.timesteps:
+        z = schedule.step(oracle(diffusion, clean, z, timestep), timestep, z)
+    torch.testing.assert_close(z, clean, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "flow"])
+def test_targets_and_latents_are_inverse(prediction):
+    diffusion = config(prediction)
+    z, noise = torch.randn(3, 2, 4), torch.randn(3, 2, 4)
+    timestep = torch.tensor([10, 500, 900])
+    noisy, target = add_noise(diffusion, z, noise, timestep), training_target(diffusion, z, noise, timestep)
+    torch.testing.assert_close(predicted_latent(diffusion, target, noisy, timestep), z, rtol=1e-3, atol=1e-4)
+    expected = {"epsilon": noise, "flow": noise - z}
+    if prediction in expected:
+        torch.testing.assert_close(target, expected[prediction])
+    if prediction == "flow":
+        t = (timestep / 1000)[:, None, None]
+        torch.testing.assert_close(noisy, (1 - t) * z + t * noise)
+    else:
+        signal = alphas_cumprod(diffusion)[timestep][:, None, None]
+        torch.testing.assert_close(noisy, signal.sqrt() * z + (1 - signal).sqrt() * noise)
+
+
+def test_flow_steps_are_even_and_end_at_zero():
+    assert Schedule(config("flow"), "flow", 4).timesteps.tolist() == pytest.approx([1000, 750, 500, 250])
+
+
+def test_flow_shift_stays_longer_in_noise():
+    plain, shifted = (Schedule(config("flow", flow_shift=shift), "flow", 4).timesteps for shift in (1.0, 3.0))
+    assert (shifted[1:] > plain[1:]).all()
+
+
+def test_defaults_come_from_the_checkpoint():
+    assert len(Schedule(config("v")).timesteps) == 8
+    assert len(Schedule(dataclasses.replace(config("flow"), sampler="flow", steps=3)).timesteps) == 3
+
+
+@pytest.mark.parametrize(
+    ("prediction", "sampler", "steps", "message"),
+    [
+        ("flow", "euler", 4, "choose one of ddim, dpm\\+\\+, flow"),
+        ("epsilon", "flow", 4, "choose one of ddim, dpm\\+\\+"),
+        ("epsilon", "ddim", 0, "between 1 and 1000"),
+        ("epsilon", "ddim", 1001, "between 1 and 1000"),
+    ],
+)
+def test_impossible_requests(prediction, sampler, steps, message):
+    with pytest.raises(ModelError, match=message):
+        Schedule(config(prediction), sampler, steps)
