@@ -8,7 +8,7 @@ import torch
 
 from cyberhost_model.conditions import detector as d
 from cyberhost_model.conditions.detector import Detection, KeypointDetector, analyse, overlap, turned_crop
-from cyberhost_model.conditions.detector_net import HeatNet, normalised, peaks
+from cyberhost_model.conditions.detector_net import HeatNet, folded, normalised, peaks
 from cyberhost_model.conditions.keypoints import NECK, Keypoints
 from cyberhost_model.errors import ModelError, NoFaceError
 
@@ -129,9 +129,21 @@ def test_finder_peaks_come_back_in_pixels(monkeypatch):
 
 def test_mirrored_hand_is_the_mirror_of_the_hand(detector, picture):
     flipped = np.ascontiguousarray(picture[:, ::-1])
-    left, a = detector.hand_points(picture, np.array([70.0, 60.0]), 50.0, mirrored=False)
-    right, b = detector.hand_points(flipped, np.array([130.0, 60.0]), 50.0, mirrored=True)
+    ((left, a),) = detector.hand_points(picture, [(0, np.array([70.0, 60.0]), 50.0)])
+    ((right, b),) = detector.hand_points(flipped, [(1, np.array([130.0, 60.0]), 50.0)])
     assert np.allclose(left, right * [-1, 1] + [200, 0], atol=0.5) and np.isclose(a, b, atol=1e-3)
+
+
+def test_folding_batch_norms_changes_nothing():
+    torch.manual_seed(1)
+    net, plain = HeatNet(5, 4), HeatNet(5, 4, norm=False)
+    crops = torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8)
+    for _ in range(5):
+        net(crops)  # running statistics that are not 0 and 1
+    plain.load_state_dict(folded(net.eval().state_dict()))
+    with torch.no_grad():
+        for a, b in zip(net(crops), plain.eval()(crops), strict=True):
+            assert a.std() > 0 and torch.allclose(a, b, atol=1e-4)
 
 
 def test_save_and_load(detector, picture, tmp_path):
