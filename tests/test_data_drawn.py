@@ -21,9 +21,18 @@ def stills():
 @pytest.fixture(scope="module")
 def person():
     """A plain person from the front, hands up beside the body, mouth shut."""
-    look = replace(sample_look(np.random.default_rng(5)), beard="none", glasses="none", hair_style="short", sleeve="long",
-                   clothes="sweater", pattern="plain", skin=np.array([0.8, 0.6, 0.48], np.float32), watch=False,
-                   cloth=np.array([0.15, 0.2, 0.4], np.float32))  # fmt: skip
+    look = replace(
+        sample_look(np.random.default_rng(5)),
+        beard="none",
+        glasses="none",
+        hair_style="short",
+        sleeve="long",
+        clothes="sweater",
+        pattern="plain",
+        skin=np.array([0.8, 0.6, 0.48], np.float32),
+        watch=False,
+        cloth=np.array([0.15, 0.2, 0.4], np.float32),
+    )
     rng = np.random.default_rng(0)
     pose = next(
         p
