@@ -104,9 +104,9 @@ def test_12000x9000(animate: Run, portrait_file: Path, tmp_path: Path, tone) -> 
 
 def test_several_faces(animate: Run, portrait_file: Path, tmp_path: Path, tone) -> None:
     portrait = Image.open(portrait_file)
-    pair = Image.new("RGB", (900, 512), "grey")
+    pair = Image.new("RGB", (1024, 512), "grey")
     pair.paste(portrait, (0, 0))
-    pair.paste(portrait.resize((360, 360)), (530, 152))
+    pair.paste(portrait.resize((480, 480)), (530, 16))
     pair.save(tmp_path / "pair.png")
     told = animate(tmp_path / "pair.png", tone(seconds=0.05))
     assert len(told["warnings"]) == 1 and "largest" in told["warnings"][0]

@@ -52,7 +52,7 @@ class ClipStage:
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         config, network, z, r = self.config, self.module, batch["z"], batch["r"]
-        rand = lambda n=len(z): torch.rand(n, generator=generator, device=z.device)  # noqa: E731
+        rand = lambda n=z.shape[0]: torch.rand(n, generator=generator, device=z.device)  # noqa: E731
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
         past = batch["motion"] + config.noise_motion * gauss(batch["motion"])
         given = network.conditions(

@@ -112,8 +112,8 @@ def texture(rng: np.random.Generator, side: int) -> np.ndarray:
         out = out * (1 - alpha) + rng.uniform(0, 255, 3) * alpha
     elif kind < 0.8:
         angle, period = rng.uniform(0, np.pi), rng.uniform(3, 40)
-        x, y = np.meshgrid(np.arange(side), np.arange(side))
-        wave = np.sin((x * np.cos(angle) + y * np.sin(angle)) * 2 * np.pi / period)
+        columns, rows = np.meshgrid(np.arange(side), np.arange(side))
+        wave = np.sin((columns * np.cos(angle) + rows * np.sin(angle)) * 2 * np.pi / period)
         out = out + np.sign(wave)[..., None] * rng.uniform(5, 60, 3)
     return out.astype(np.float32)
 
@@ -124,7 +124,7 @@ def backdrop(rng: np.random.Generator, plates: list[np.ndarray], side: int) -> n
         return texture(rng, side)
     image = plates[int(rng.integers(len(plates)))]
     h, w = image.shape[:2]
-    matrix = similarity(rng.uniform(0.2, 0.8, 2) * [w, h], [side / 2] * 2, side / min(w, h) * rng.uniform(0.8, 2.5), rng.normal(0, 0.15))
+    matrix = similarity(rng.uniform(0.2, 0.8, 2) * [w, h], np.array([side / 2, side / 2]), side / min(w, h) * rng.uniform(0.8, 2.5), rng.normal(0, 0.15))
     out = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
     return out[::-1].copy() if rng.random() < 0.1 else out
 

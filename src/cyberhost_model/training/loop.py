@@ -151,7 +151,8 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Callable[
     data = _From(stage.dataset(config.seed), start, config.steps)
     loader = DataLoader(data, batch_size=None, num_workers=config.workers, prefetch_factor=4 if config.workers else None)
     curves = open(run / "curves.csv", "a", newline="")
-    saved, sums, count, done = time.monotonic(), {}, 0, start
+    sums: dict[str, float] = {}
+    saved, count, done = time.monotonic(), 0, start
     try:
         for step, batch in enumerate(loader, start):
             batch = {k: v.to(config.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
