@@ -36,8 +36,7 @@ def commands() -> list[tuple[str, ...]]:
         target = load(entry)
         if isinstance(target, typer.Typer):
             names = [info.name or info.callback.__name__ for info in target.registered_commands if info.callback]
-            if len(names) > 1 or target.registered_callback:
-                found += [(name, inner.replace("_", "-")) for inner in names]
+            found += [(name, inner.replace("_", "-")) for inner in names]
     return found
 
 
