@@ -72,6 +72,7 @@ def coloured_noise(n: int, rng: np.random.Generator) -> np.ndarray:
     """`n` samples of noise with a mean square of 1: white, pink, or babble (speech-shaped, with syllables). Float32."""
     kind = rng.integers(3)
     white = rng.standard_normal(n).astype(np.float32)
+    out: np.ndarray
     if kind == 0:
         out = white
     elif kind == 1:

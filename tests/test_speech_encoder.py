@@ -1,0 +1,197 @@
+"""SpeechEncoder: alignment, level, streaming, files. All with random weights."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
+
+from cyberhost_model.conditions.speech import (
+    STEP,
+    TINY,
+    SpeechConfig,
+    SpeechEncoder,
+    frame_windows,
+    window_start,
+)
+from cyberhost_model.conditions.speech_level import SpeechLevel, speech_level
+from cyberhost_model.errors import ModelError
+from cyberhost_model.presets import preset
+
+RATE = 16_000
+SMALL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 16,
+    "num_conv_pos_embedding_groups": 4,
+    "vocab_size": 8,
+}
+
+
+@pytest.fixture(scope="module")
+def tiny() -> SpeechEncoder:
+    torch.manual_seed(0)
+    return SpeechEncoder(TINY).eval()
+
+
+def test_tiny_fits_its_preset(tiny: SpeechEncoder) -> None:
+    audio = preset("tiny").audio
+    assert (tiny.layers, tiny.dim) == (audio.layers, audio.dim)
+    assert sum(p.numel() for p in tiny.parameters()) <= 2_500_000
+    windows = frame_windows(tiny.features(np.zeros(RATE, np.float32)), 25, 25, audio.tokens)
+    assert windows.shape == (25, audio.tokens, audio.layers, audio.dim)
+
+
+def test_forward_is_transformers_own(tiny: SpeechEncoder) -> None:
+    """Both layouts of the convolutions, with attention over the whole window, against Wav2Vec2Model."""
+    everywhere = SpeechEncoder(dataclasses.replace(TINY, reach=None)).eval()
+    base = SpeechEncoder(SpeechConfig(SMALL, None, 1.0, False)).eval()
+    for encoder in (everywhere, base):
+        samples = torch.randn(2, 50 * STEP)
+        with torch.no_grad():
+            states = encoder.model(torch.nn.functional.pad(samples, (40, 40)), output_hidden_states=True).hidden_states
+            ours = encoder(samples)
+        assert ours.shape == (2, 50, encoder.layers, encoder.dim)
+        torch.testing.assert_close(ours, torch.stack(states, 2), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seconds", [0.013, 0.5, 0.7999, 1.2345, 1.97])
+@pytest.mark.parametrize("tokens", [6, 10])
+def test_impulse_reaches_the_window_of_its_frame(tiny: SpeechEncoder, seconds: float, tokens: int) -> None:
+    """Through the convolutions of a real encoder: what changes most is in the middle of frame floor(t * 25), and of no other."""
+    still = np.zeros(2 * RATE, np.float32)
+    click = still.copy()
+    click[int(seconds * RATE)] = 1.0
+    model, level = tiny.model, SpeechLevel(0.0, 0.1)
+
+    def steps(samples: np.ndarray) -> torch.Tensor:
+        padded = torch.nn.functional.pad(torch.from_numpy(level.normalise(samples, TINY.target))[None], (40, 40))
+        with torch.no_grad():
+            return model.feature_extractor(padded)[0].T[:, None]
+
+    difference = (steps(click) - steps(still)).norm(dim=-1, keepdim=True)
+    changed = difference.flatten().nonzero().flatten().tolist()
+    at = int(seconds * RATE)
+    assert changed == [k for k in range(100) if STEP * k - 40 <= at < STEP * k + 360]
+    middle = frame_windows(difference, 50, 25, tokens)[:, tokens // 2 - 1 : tokens // 2 + 1].amax((1, 2, 3))
+    assert int(middle.argmax()) == int(seconds * 25)
+    frames = frame_windows(torch.arange(100.0).reshape(-1, 1, 1), 50, 25, tokens).flatten(1)
+    hears = [f for f in range(50) if at // STEP in frames[f, tokens // 2 - 1 : tokens // 2 + 1]]
+    assert hears == [int(seconds * 25)]
+
+
+def test_windows_stay_on_time_for_hours_at_any_rate() -> None:
+    for fps in (23.976, 24, 25, 29.97, 30, 50):
+        for frame in (0, 1, 7, 1000, 5_000_003):
+            exact = {23.976: 24000 / 1001, 29.97: 30000 / 1001}.get(fps, fps)
+            centre = (window_start(frame, fps, 6) + 3) / 50
+            assert abs(centre - (frame + 0.5) / exact) <= 0.0101 or fps in (23.976, 29.97) and frame > 10_000
+    assert [window_start(f, 25, 6) for f in (0, 1, 2)] == [-2, 0, 2]
+
+
+def test_edges_repeat() -> None:
+    features = torch.arange(4.0).reshape(4, 1, 1)
+    assert frame_windows(features, 2, 25, 6).flatten(1).tolist() == [[0, 0, 0, 1, 2, 3], [0, 1, 2, 3, 3, 3]]
+    with pytest.raises(ValueError, match="at least one step"):
+        frame_windows(features[:0], 1, 25, 6)
+
+
+def test_level_is_gain_invariant_and_leaves_silence() -> None:
+    rng = np.random.default_rng(0)
+    bursts = np.where(rng.random(30) > 0.4, 0.2, 0.002)
+    speech = (rng.standard_normal(3 * RATE) * np.repeat(bursts, 1600)).astype(np.float32)
+    loud, quiet = speech_level([speech + 0.01]), speech_level([speech * 0.1 + 0.01])
+    assert loud.rms == pytest.approx(0.2, rel=0.02) and quiet.rms == pytest.approx(0.02, rel=0.02)
+    np.testing.assert_allclose(
+        loud.normalise(speech + 0.01, 0.1), quiet.normalise(speech * 0.1 + 0.01, 0.1), atol=2e-4
+    )
+    parts = np.array_split(speech, 7)
+    assert speech_level(parts).rms == pytest.approx(speech_level([speech]).rms, rel=1e-6)
+    hum = (rng.standard_normal(3 * RATE) * 0.1).astype(np.float32)  # steady noise alone
+    assert np.sqrt(np.mean(speech_level([hum]).normalise(hum, 0.1) ** 2)) < 0.005
+    hiss = (rng.standard_normal(RATE) * 1e-4).astype(np.float32)  # -80 dBFS
+    assert np.sqrt(np.mean(speech_level([hiss]).normalise(hiss, 0.1) ** 2)) < 0.005
+    dead = np.zeros(RATE, np.float32)
+    assert not speech_level([dead]).normalise(dead, 0.1).any()
+    assert speech_level([]).rms == 0 and speech_level([np.ones(10, np.float32)]).rms == 0
+
+
+def test_features_do_not_depend_on_gain(tiny: SpeechEncoder) -> None:
+    samples = (np.random.default_rng(1).standard_normal(RATE) * np.linspace(0, 0.3, RATE)).astype(np.float32)
+    torch.testing.assert_close(tiny.features(samples), tiny.features(samples * 0.2), atol=1e-3, rtol=1e-3)
+
+
+def test_stream_equals_one_window(tiny: SpeechEncoder) -> None:
+    """20 s and a bit, in odd blocks: two windows give what one over everything gives."""
+    samples = (np.random.default_rng(2).standard_normal(20 * RATE + 777) * 0.1).astype(np.float32)
+    level = speech_level([samples])
+    pieces = list(tiny.stream(np.array_split(samples, 13), level))
+    assert [len(p) for p in pieces] == [800, 203]
+    whole = np.pad(level.normalise(samples, TINY.target), (0, -len(samples) % STEP))
+    with torch.no_grad():
+        once = tiny(torch.from_numpy(whole)[None])[0]
+    torch.testing.assert_close(torch.cat(pieces), once, atol=1e-4, rtol=1e-3)
+    windows = list(tiny.stream_windows(np.array_split(samples, 5), level, 502, 25, 6))
+    torch.testing.assert_close(torch.stack(windows), frame_windows(torch.cat(pieces), 502, 25, 6))
+
+
+def test_short_and_empty_sounds(tiny: SpeechEncoder) -> None:
+    assert tiny.features(np.zeros(0, np.float32)).shape == (0, 5, 128)
+    assert tiny.features(np.ones(1, np.float32)).shape == (1, 5, 128)
+    assert len(list(tiny.stream_windows([np.zeros(800, np.float32)], SpeechLevel(0, 0.1), 2, 25, 6))) == 2
+    assert len(tiny.predict_motion(np.zeros(800, np.float32)).opening) == 2
+
+
+def test_gradients_reach_every_weight() -> None:
+    encoder = SpeechEncoder(TINY)
+    assert encoder.motion_head is not None
+    encoder.motion_head(encoder(torch.randn(1, 20 * STEP))).square().sum().backward()
+    assert [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_save_and_load(tiny: SpeechEncoder, tmp_path) -> None:
+    tiny.save_pretrained(tmp_path, torch.float32)
+    again = SpeechEncoder.from_pretrained(tmp_path)
+    samples = (np.random.default_rng(3).standard_normal(8000) * 0.1).astype(np.float32)
+    torch.testing.assert_close(again.features(samples), tiny.features(samples), rtol=0, atol=0)
+    tiny.save_pretrained(tmp_path)
+    half = SpeechEncoder.from_pretrained(tmp_path)
+    torch.testing.assert_close(half.features(samples), tiny.features(samples), atol=0.02, rtol=0.02)
+
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["wav2vec2"]["hidden_size"] = 64
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="no usable speech encoder"):
+        SpeechEncoder.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="no usable speech encoder"):
+        SpeechEncoder.from_pretrained(tmp_path)
+
+
+def test_wav2vec2_of_transformers_loads_strictly(tmp_path) -> None:
+    """The layout of facebook/wav2vec2-base-960h (a CTC model), small."""
+    ctc = Wav2Vec2ForCTC(Wav2Vec2Config(**SMALL)).eval()
+    ctc.save_pretrained(tmp_path / "whole")
+    encoder = SpeechEncoder.from_pretrained(tmp_path / "whole")
+    assert (encoder.layers, encoder.dim, encoder.motion_head) == (3, 32, None)
+    samples = torch.randn(1, 20 * STEP)
+    with torch.no_grad():
+        expected = ctc.wav2vec2(torch.nn.functional.pad(samples, (40, 40))).last_hidden_state
+        torch.testing.assert_close(encoder(samples)[:, :, -1], expected, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ModelError, match="no motion head"):
+        encoder.predict_motion(np.zeros(100, np.float32))
+
+    state = {k: v for k, v in ctc.state_dict().items() if "layers.1.attention.k_proj" not in k}
+    ctc.save_pretrained(tmp_path / "holes", state_dict=state)
+    with pytest.raises(ModelError, match="missing or unknown"):
+        SpeechEncoder.from_pretrained(tmp_path / "holes")
+
+
+def test_folder_without_a_model_is_refused(tmp_path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        SpeechEncoder.from_pretrained(tmp_path)
