@@ -32,6 +32,9 @@ class Entry(NamedTuple):
 # A new command is one line here. Its module is imported only when the command is called.
 COMMANDS: dict[str, Entry] = {
     "animate": Entry("cyberhost_cli.animate", "animate", "Make the person in a picture speak."),
+    "train": Entry("cyberhost_cli.train", "train", "Train a model, stage by stage."),
+    "data": Entry("cyberhost_cli.data", "app", "Make training data."),
+    "weights": Entry("cyberhost_cli.weights", "app", "Put models together."),
 }
 
 
@@ -142,7 +145,10 @@ def _say(message: str, code: int) -> int:
 def _say_usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
-    return _say(f"{' '.join(error.format_message().split())} (see '{path} --help')", ExitStatus.USAGE)
+    # The message of a group called without a command is its whole help.
+    bare = type(error).__name__ == "NoArgsIsHelpError"
+    message = "Missing command." if bare else " ".join(error.format_message().split())
+    return _say(f"{message} (see '{path} --help')", ExitStatus.USAGE)
 
 
 class _SigtermRaises:

@@ -39,8 +39,8 @@ class Sink:
             print(json.dumps(values, ensure_ascii=False), flush=True)
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int | None) -> Iterator[Tick]:
-        """A bar with ETA that counts frames, where stderr is a terminal; elsewhere nothing is drawn."""
+    def progress(self, label: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:
+        """A bar with ETA that counts `unit`, where stderr is a terminal; elsewhere nothing is drawn."""
         if self.quiet or not sys.stderr.isatty():
             yield lambda *_: None
             return
@@ -48,7 +48,7 @@ class Sink:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
         from rich.progress import TimeRemainingColumn as Eta
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"))
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
         columns += (TimeElapsedColumn(), TextColumn("left"), Eta())  # type: ignore[assignment]
         # Frames come a clip at a time, so the speed is averaged over minutes.
         with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:

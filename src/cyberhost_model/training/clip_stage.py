@@ -20,7 +20,9 @@ from .latents import LatentClips
 class ClipStageConfig:
     """What distinguishes the two stages.
 
-    frames: 1 in stage 1 (reference and target are two frames of a video), the preset's 12 in stage 2. alpha: extra weight of face and hands (eq. 6).
+    frames: 1 in stage 1 (reference and target are two frames of a video), the preset's 12 in stage 2. temporal: whether motion modules and motion
+    frames take part; stage 1 leaves them out. Unlike the paper's, our stage 1 hears: a mouth that nobody explains cannot be learnt from scratch.
+    alpha: extra weight of face and hands (eq. 6).
     motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance. noise_motion: deviation of the noise on motion
     frames, which stands for the errors of the clip before.
     """
@@ -33,7 +35,6 @@ class ClipStageConfig:
     drop_audio: float = 0.1
     drop_reference: float = 0.1
     noise_motion: float = 0.1
-    audio: bool = True
     temporal: bool = True
 
 
@@ -44,6 +45,7 @@ class ClipStage:
         self.data, self.module, self.config, self.limit = data, network, config, limit
         self.preset: Preset = network.preset
         self.name = f"stage {config.name}"
+        network.denoising_unet.temporal = config.temporal  # untrained motion modules change nothing: skip them
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(config.temporal or "motion_modules" not in name)
 
@@ -57,7 +59,7 @@ class ClipStage:
         past = batch["motion"] + config.noise_motion * gauss(batch["motion"])
         given = network.conditions(
             reference_latent=r, reference_pose=batch["skeleton"], face=batch["face"], hands=batch["hands"],
-            audio=batch["audio"] if config.audio else None, motion_latents=r[:, None] + past if config.temporal else None,
+            audio=batch["audio"], motion_latents=r[:, None] + past if config.temporal else None,
             pose=batch["pose"], hand_clarity=batch["clarity"],
         )  # fmt: skip
         chances = (rand(), rand(), rand())

@@ -1,0 +1,108 @@
+"""Photo puppets: labels agree with the pixels."""
+
+import cv2
+import numpy as np
+import pytest
+
+from cyberhost_model.data.drawn import drawn_still
+from cyberhost_model.data.framing import mirrored
+from cyberhost_model.data.puppet import Pose, Puppet
+from cyberhost_model.data.stills import crop_still
+
+
+@pytest.fixture(scope="module")
+def puppet() -> Puppet:
+    return Puppet(drawn_still(5, (192, 192)))
+
+
+def gap(frame) -> float:
+    """Distance of the inner lips' middle points, in shares of the face's height."""
+    face = frame.keypoints.face
+    return float((face[66, 1] - face[62, 1]) / np.linalg.norm(face[8] - face[[19, 24]].mean(0)))
+
+
+def test_rest_is_the_still(puppet):
+    """With the mouth as it is in the still, nothing moves."""
+    face = puppet.face
+    rest = face.rest_gap * 0.75 / (face.gape + face.rest_gap * 0.75)
+    frame = puppet.render(Pose(opening=rest))
+    assert np.abs(frame.flow).max() < 0.05
+    assert np.abs(frame.picture_u8.astype(int) - puppet.still.picture_u8).mean() < 1.0
+
+
+def test_flow_explains_the_frame(puppet):
+    """Where the still shows what is seen, warping it by the flow gives the frame."""
+    pose = Pose(opening=0.6, roll=0.06, shift=(0.04, 0.02), sway=(0.05, 0.0), arms=((0.05, -0.15, 0.1), (0.05, -0.15, 0.1)))
+    frame = puppet.render(pose)
+    source = (puppet.grid + frame.flow).astype(np.float32)
+    warped = cv2.remap(puppet.still.picture_u8, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    moved = (np.linalg.norm(frame.flow, axis=-1) > 1) & (frame.seen > 0.99)
+    error = np.abs(warped.astype(float) - frame.picture_u8).mean(-1)[moved]
+    still = np.abs(puppet.still.picture_u8.astype(float) - frame.picture_u8).mean(-1)[moved]
+    assert moved.mean() > 0.05
+    assert error.mean() < 0.4 * still.mean()
+
+
+def test_mouth_opens_with_the_label(puppet):
+    gaps = [gap(puppet.render(Pose(opening=o))) for o in (0.0, 0.3, 0.6, 1.0)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] - gaps[0] > 0.08
+    opened = puppet.render(Pose(opening=1.0))
+    middle = opened.keypoints.face[[62, 66]].mean(0) * 192
+    x, y = middle.astype(int)
+    assert opened.seen[y, x] < 0.5, "the inside of an opened mouth is not in the still"
+
+
+def test_background_stands_still(puppet):
+    frame = puppet.render(Pose(roll=0.08, shift=(0.05, 0.03), sway=(0.08, 0.02)))
+    far = cv2.dilate(puppet.still.mask, np.ones((25, 25))) < 0.05
+    assert far.any()
+    assert np.abs(frame.flow[far]).max() == 0
+    assert np.array_equal(frame.picture_u8[far], puppet.still.picture_u8[far])
+
+
+def test_eyes_shut(puppet):
+    def opening(frame) -> float:
+        return float((frame.keypoints.face[[40, 41], 1] - frame.keypoints.face[[38, 37], 1]).mean())
+
+    assert opening(puppet.render(Pose(blink=1.0))) < 0.4 * opening(puppet.render(Pose()))
+
+
+def test_arms_carry_their_hands():
+    """A turned forearm moves the hand's points and pixels by the same amount."""
+    for seed in range(40):
+        still = drawn_still(seed, (192, 192))
+        puppet = Puppet(still)
+        if puppet.bones and not puppet.clasped:
+            break
+    side = next(iter(puppet.bones))
+    arms = [(0.0, 0.0, 0.0), (0.0, 0.0, 0.0)]
+    arms[side] = (0.0, 0.2, 0.0)
+    frame = puppet.render(Pose(arms=tuple(arms)))
+    moved = np.linalg.norm((frame.keypoints.hands[side] - still.keypoints.hands[side]) * 192, axis=-1)
+    assert moved.mean() > 3
+    other = 1 - side
+    assert np.abs(frame.keypoints.hands[other] - still.keypoints.hands[other]).max() * 192 < 0.5
+    point = frame.keypoints.hands[side][9] * 192
+    x, y = np.clip(point.astype(int), 0, 191)
+    back = point + frame.flow[y, x]
+    assert np.linalg.norm(back - still.keypoints.hands[side][9] * 192) < 4
+
+
+def test_mirror_swaps_sides():
+    still = drawn_still(3, (128, 128))
+    twice = mirrored(mirrored(still))
+    assert np.array_equal(twice.picture_u8, still.picture_u8)
+    assert np.allclose(twice.keypoints.face, still.keypoints.face, atol=1e-6)
+    once = mirrored(still)
+    assert np.allclose(once.keypoints.body[2, 0], 1 - still.keypoints.body[5, 0])
+    assert np.allclose(once.keypoints.hands[0, :, 0], 1 - still.keypoints.hands[1, :, 0])
+    assert once.keypoints.face[36, 0] < once.keypoints.face[45, 0], "image-left eye comes first"
+
+
+def test_crop_moves_the_points_with_the_pixels():
+    still = drawn_still(7, (200, 200))
+    part = crop_still(still, (40, 20, 168, 148), (128, 128))
+    want = still.keypoints.face * 200 - [40, 20]
+    assert np.allclose(part.keypoints.face * 128, want, atol=1e-3)
+    assert np.array_equal(part.picture_u8, still.picture_u8[20:148, 40:168])

@@ -1,0 +1,84 @@
+"""Synthetic clips: seeded, consistent, still in silence."""
+
+import numpy as np
+import pytest
+from data_helpers import small_synth, speech_folder, voice
+
+from cyberhost_model.data.export import export_clip
+from cyberhost_model.data.people import People
+from cyberhost_model.data.performance import blinks, perform, wander
+from cyberhost_model.data.speech_library import SpeechLibrary
+from cyberhost_model.data.speech_motion import speech_motion
+from cyberhost_model.errors import InputError
+
+
+def test_a_clip_depends_on_its_number_alone(tmp_path):
+    a, b = small_synth(tmp_path / "s"), small_synth(tmp_path / "s")
+    b.clip(9)
+    one, two, other = a.clip(4), b.clip(4), a.clip(5)
+    assert np.array_equal(one.frames[7].picture_u8, two.frames[7].picture_u8)
+    assert np.array_equal(one.samples, two.samples)
+    assert not np.array_equal(one.frames[7].picture_u8, other.frames[7].picture_u8)
+    assert len(one.frames) == len(one.opening) == len(one.clarity) == 16
+
+
+def test_the_mouth_follows_the_speech_and_rests_in_silence():
+    samples = np.concatenate([voice(2), np.zeros(32000, np.float32)])
+    motion = speech_motion(samples)
+    poses = perform(motion, np.random.default_rng(0), clasped=False)
+    opening = np.array([p.opening for p in poses])
+    assert np.allclose(opening, motion.opening)
+    assert opening[:50].max() > 0.5
+    assert opening[60:].max() < 0.02
+
+
+def test_head_and_arms_are_alive_also_in_silence():
+    motion = speech_motion(np.zeros(16000 * 8, np.float32))
+    poses = perform(motion, np.random.default_rng(1), clasped=False)
+    assert np.std([p.yaw for p in poses]) > 0.01
+    assert np.std([p.arms[0][1] for p in poses]) > 0.01
+    assert max(p.blink for p in poses) == 1.0
+
+
+def test_clasped_hands_move_as_one():
+    poses = perform(speech_motion(voice(3)), np.random.default_rng(2), clasped=True)
+    for p in poses:
+        assert np.allclose(p.arms[0], -np.array(p.arms[1]))
+
+
+def test_wander_is_smooth_and_of_unit_deviation():
+    times = np.arange(5000) / 25
+    curve = np.mean([wander(np.random.default_rng(i), times).std() for i in range(8)])
+    assert 0.8 < curve < 1.2
+    one = wander(np.random.default_rng(0), times)
+    assert np.abs(np.diff(one)).max() < 0.35
+    assert 0.02 < blinks(np.random.default_rng(0), times).mean() < 0.15
+
+
+def test_held_out_speakers_are_kept_apart(tmp_path):
+    folder = speech_folder(tmp_path / "s")
+    train = {p.name for p in SpeechLibrary(folder).files}
+    assert train
+    try:
+        held = {p.name for p in SpeechLibrary(folder, held=True).files}
+    except InputError:
+        held = set()
+    assert not train & held and len(train | held) == 4
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    with pytest.raises(InputError, match="no speech"):
+        SpeechLibrary(tmp_path)
+    with pytest.raises(InputError, match="keypoints.json"):
+        People([str(tmp_path)])
+
+
+def test_export_writes_video_reference_and_labels(tmp_path):
+    synth = small_synth(tmp_path / "s")
+    video = export_clip(synth.clip(1), tmp_path, 1)
+    labels = np.load(video.with_suffix(".npz"))
+    assert video.stat().st_size > 1000 and video.with_suffix(".png").is_file()
+    assert labels["face"].shape == (16, 68, 2) and labels["flow"].shape == (16, 128, 128, 2)
+    boxes = labels["face_box"]
+    centre = labels["face"].mean(1) * 128
+    assert ((centre > boxes[:, :2]) & (centre < boxes[:, 2:])).all()

@@ -1,0 +1,171 @@
+"""What the key point detector learns from: geometry of the scenes, targets of the batches, losses, measurements."""
+
+import numpy as np
+import pytest
+import torch
+
+from cyberhost_model.conditions import detector as d
+from cyberhost_model.conditions.detector import Detection
+from cyberhost_model.conditions.keypoints import NECK, Keypoints
+from cyberhost_model.data.stills import Still
+from cyberhost_model.training.detector_data import BatchSizes, DetectorSamples, box_of
+from cyberhost_model.training.detector_scenes import look, placed, scrambled, similarity, sources, texture
+from cyberhost_model.training.detector_stage import DetectorStage, evaluate, focal, point_loss
+
+
+def still(seed: int = 0, size: tuple[int, int] = (160, 200)) -> Still:
+    """A noise picture of somebody whose face, shoulders and left hand have known places; the left hand's root is pure red."""
+    rng = np.random.default_rng(seed)
+    picture = rng.integers(0, 120, (size[1], size[0], 3)).astype(np.uint8)
+    mask = np.zeros((size[1], size[0]), np.float32)
+    mask[40:, 40:140] = 1
+    k = Keypoints.empty()
+    k.face[:], k.face_score[:] = rng.uniform((0.4, 0.25), (0.6, 0.4), (68, 2)), 1
+    k.body[2], k.body[5], k.body[NECK], k.body_score[[1, 2, 5]] = (0.3, 0.5), (0.7, 0.5), (0.5, 0.5), 1
+    k.hands[0], k.hands_score[0] = rng.uniform((0.7, 0.7), (0.85, 0.8), (21, 2)), 1
+    x, y = (k.hands[0, 0] * size).astype(int)
+    picture[y - 3 : y + 4, x - 3 : x + 4] = (255, 0, 0)
+    return Still(picture, mask, k, f"noise/{seed}")
+
+
+@pytest.fixture(scope="module")
+def samples() -> DetectorSamples:
+    return DetectorSamples([still(i) for i in range(3)], [still(9)], 0, BatchSizes(2, 3, 2, 3))
+
+
+def test_mirror_swaps_left_and_right():
+    one, other = sources([still()])
+    assert np.allclose(other.keypoints.body[5], one.keypoints.body[2] * [-1, 1] + [1, 0])
+    assert other.keypoints.hands_score[0].max() == 0 and other.keypoints.hands_score[1].min() == 1
+    assert np.allclose(other.keypoints.face[36, 0], 1 - one.keypoints.face[45, 0])
+    assert np.array_equal(other.levels[0], one.levels[0][:, ::-1])
+
+
+@pytest.mark.parametrize(("scale", "angle"), [(1.0, 0.0), (0.7, 0.5), (0.3, -0.4), (1.6, 1.0)])
+def test_points_stay_on_what_they_mark(scale, angle):
+    source = sources([still()])[0]
+    root = source.keypoints.hands[0, 0] * source.size
+    rgb, alpha, keypoints = placed(source, similarity(root, np.array([64.0, 50.0]), scale, angle), 128)
+    assert np.allclose(keypoints.hands[0, 0] * 128, (64, 50), atol=1e-3)
+    y, x = np.nonzero(rgb[..., 0] - rgb[..., 1] > 130)
+    assert np.allclose((x.mean() + 0.5, y.mean() + 0.5), (64, 50), atol=1.6 * max(scale, 0.6))
+    assert rgb.shape == (128, 128, 3) and 0 <= alpha.min() and alpha.max() <= 1
+
+
+def test_points_outside_the_still_are_not_shown():
+    one = still()
+    one.keypoints.body[5] = (1.2, 0.5)
+    source = sources([one])[0]
+    assert placed(source, similarity(source.size / 2, np.array([64, 64]), 0.5, 0.0), 128)[2].body_score[[2, 5]].tolist() == [1, 0]
+
+
+def test_batches_are_a_function_of_seed_and_step(samples):
+    first, again, next_one = samples[5], samples[5], samples[6]
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not torch.equal(first["face_crops"], next_one["face_crops"])
+    assert first["finder_crops"].shape == (2, d.FINDER, d.FINDER, 3) and first["finder_crops"].dtype == torch.uint8
+    assert first["body_heat"].shape == (2, 20, d.BODY // 4, d.BODY // 4) and first["hand_points"].shape == (3, 21, 2)
+
+
+def test_finder_targets_point_back_at_the_face(samples):
+    cells = d.FINDER // 8
+    seen = 0
+    for i in range(12):
+        s = samples._finder(np.random.default_rng(i))
+        for iy, ix in zip(*np.nonzero(s["heat"] > 0.999), strict=True):
+            near = s["weight"] > 0
+            y, x = np.mgrid[:cells, :cells]
+            dx, dy, log_size = s["regress"][:, iy, ix]
+            centre = np.array([ix + 0.5 + dx, iy + 0.5 + dy])
+            assert (np.abs(centre - [ix + 0.5, iy + 0.5]) <= 0.5001).all() or min(ix, iy) == 0 or max(ix, iy) == cells - 1
+            same = near & (np.abs(x - ix) <= 1) & (np.abs(y - iy) <= 1)
+            assert same.sum() >= 4 and 0.04 < np.exp(log_size) * d.SIZE_UNIT < 0.75
+            seen += 1
+    assert seen >= 5
+
+
+def test_face_and_hand_samples_have_their_points_inside(samples):
+    present = 0
+    for i in range(12):
+        for s in (samples._face(np.random.default_rng(i)), samples._hand(np.random.default_rng(i))):
+            if s["present"]:
+                middle, size = box_of(s["points"])
+                assert np.abs(middle - 0.5).max() < 0.3 and 0.3 < size < 1.1
+                present += 1
+            else:
+                assert s["points"].shape[1] == 2 and np.abs(s["points"] * [1, 1]).max() <= 1
+    assert present > 8
+
+
+def test_textures_and_looks_keep_shape_and_range():
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        picture = texture(rng, 64)
+        out = look(rng, picture)
+        assert picture.shape == (64, 64, 3) and picture.dtype == np.float32 and out.dtype == np.uint8 and out.shape == (64, 64, 3)
+        mixed = scrambled(rng, picture, np.array([32.0, 32.0]), 30.0)
+        assert np.array_equal(mixed[:12], picture[:12]) and not np.array_equal(mixed, picture)
+
+
+def test_point_loss_is_zero_for_the_target_and_counts_present_crops_only():
+    points = torch.tensor([[[0.5, 0.25]], [[0.1, 0.9]]])
+    at = torch.arange(16) + 0.5
+    gauss = -((at[None, None, :] - points[..., 0, None] * 16) ** 2)[:, :, None, :] - ((at - points[..., 1, None] * 16) ** 2)[..., None]
+    logits = gauss / (2 * 1.3**2)
+    assert point_loss(logits, points, torch.ones(2)) < 1e-3
+    assert point_loss(torch.zeros(2, 1, 16, 16), points, torch.ones(2)) > 1
+    assert point_loss(torch.zeros(2, 1, 16, 16), points, torch.zeros(2)) == 0
+
+
+def test_focal_loss_prefers_the_truth():
+    target = torch.zeros(1, 8, 8)
+    target[0, 3, 4] = 1
+    right, wrong = torch.full((1, 8, 8), -6.0), torch.full((1, 8, 8), -6.0)
+    right[0, 3, 4], wrong[0, 5, 1] = 6, 6
+    assert focal(right, target) < 0.01 < 5 < focal(wrong, target)
+
+
+def test_all_networks_learn_from_one_batch(samples):
+    torch.manual_seed(0)
+    stage = DetectorStage([still()], [], BatchSizes(2, 3, 2, 3))
+    stage.module = d.KeypointDetector()
+    batch = samples[3]
+    optimizer = torch.optim.AdamW(stage.module.parameters(), lr=2e-3)
+    history = []
+    for _ in range(8):
+        losses = stage.loss(batch, torch.Generator())
+        optimizer.zero_grad()
+        losses["loss"].backward()
+        optimizer.step()
+        history.append({k: float(v.detach()) for k, v in losses.items()})
+    for name in ("finder", "face", "body", "hand"):
+        assert history[-1][name] < 0.9 * history[0][name], name
+
+
+class Truthful:
+    """Answers with the key points it was given, moved by `shift` pixels."""
+
+    def __init__(self, stills, shift=0.0):
+        self.known = {s.picture_u8.tobytes(): s for s in stills}
+        self.shift = shift
+
+    def detect(self, picture_u8):
+        if (s := self.known.get(picture_u8.tobytes())) is None:
+            return []
+        move = np.array([self.shift / s.size[0], 0], np.float32)
+        return [Detection(s.keypoints.map(lambda p: p + move), 0.9, (0, 0, 1, 1))]
+
+
+def test_measurements():
+    stills = [still(i) for i in range(3)]
+    nobody = [np.zeros((8, 8, 3), np.uint8)]
+    perfect = evaluate(Truthful(stills), stills, nobody)
+    assert perfect["face_found"] == 1 and perfect["nme"] == 0 and perfect["hand_found"] == 1 and perfect["hand_pck"] == 1
+    assert perfect["hand_false"] == 0 and perfect["body_pck"] == 1 and perfect["false_alarms"] == 0
+    shifted = evaluate(Truthful(stills, 2.0), stills, nobody)
+    face = stills[0].keypoints.face
+    eyes = np.linalg.norm((face[36:42].mean(0) - face[42:48].mean(0)) * stills[0].size)
+    assert np.isclose(evaluate(Truthful(stills, 2.0), stills[:1], nobody)["nme"], 2 / eyes, rtol=1e-3)
+    assert shifted["hand_pck"] == 1 and evaluate(Truthful(stills, 6.0), stills, nobody)["hand_pck"] == 0
+    assert evaluate(Truthful(stills[:1]), stills, stills[0:1] and [stills[0].picture_u8])["false_alarms"] == 1
+    assert np.isclose(evaluate(Truthful(stills[:1]), stills, nobody)["face_found"], 1 / 3)
