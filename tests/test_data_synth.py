@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from data_helpers import small_synth, speech_folder, voice
 
 from cyberhost_model.data.export import export_clip
 from cyberhost_model.data.people import People
@@ -10,6 +9,7 @@ from cyberhost_model.data.performance import blinks, perform, wander
 from cyberhost_model.data.speech_library import SpeechLibrary
 from cyberhost_model.data.speech_motion import speech_motion
 from cyberhost_model.errors import InputError
+from data_helpers import small_synth, speech_folder, voice
 
 
 def test_a_clip_depends_on_its_number_alone(tmp_path):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cyberhost_cli.output import Sink
+
+if TYPE_CHECKING:
+    from cyberhost_model.data.synth import Synth
 
 app = typer.Typer(help="Make training data.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -101,7 +104,9 @@ def encode(
     sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": seed})
 
 
-def _source(speech, stills, gestures, drawn, frames, seed, held_out):
+def _source(
+    speech: str, stills: list[str] | None, gestures: Path | None, drawn: float, frames: int, seed: int, held_out: bool
+) -> Synth:
     from cyberhost_model.data.people import People
     from cyberhost_model.data.performance import load_gestures
     from cyberhost_model.data.speech_library import SpeechLibrary

@@ -40,7 +40,7 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Path:
     }
     name = folder / f"{number:06d}"
     Image.fromarray(clip.reference.picture_u8).save(name.with_suffix(".png"))
-    np.savez_compressed(name.with_suffix(".npz"), **labels)
+    np.savez_compressed(name.with_suffix(".npz"), **labels)  # type: ignore[arg-type]  # numpy declares its one flag, not the arrays
     begin = round(clip.first / FPS * _RATE)
     samples = clip.samples[begin : begin + round(len(clip.frames) / FPS * _RATE)]
     return write_video((f.picture_u8 for f in clip.frames), name.with_suffix(".mp4"), FPS, Sound.from_samples(samples, _RATE), overwrite=True)
