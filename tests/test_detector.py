@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cyberhost_model.conditions import detector as d
-from cyberhost_model.conditions.detector import Detection, KeypointDetector, analyse, overlap, turned_crop
-from cyberhost_model.conditions.detector_net import HeatNet, folded, normalised, peaks
+from cyberhost_model.conditions.detector import Detection, KeypointDetector, analyse, overlap, sureness, turned_crop
+from cyberhost_model.conditions.detector_net import HeatNet, concentration, folded, normalised, peaks
 from cyberhost_model.conditions.keypoints import NECK, Keypoints
 from cyberhost_model.errors import ModelError, NoFaceError
 
@@ -51,6 +51,14 @@ def test_peaks_are_exact_between_cells():
     assert torch.allclose(found[0][[0, 2]] * 16, places[[0, 2]], atol=0.05)
     assert torch.allclose(found[0][1] * 16, places[1], atol=0.5)  # half of the corner's surroundings is missing
     assert value.shape == (1, 3) and value.max() <= 3
+
+
+def test_concentration_tells_one_place_from_many():
+    logits = torch.zeros(3, 4, 20, 20)
+    logits[0, :, 7, 9] = 30  # one place: all of the weight in 5 x 5 cells
+    logits[1, :, 2, 2] = logits[1, :, 17, 17] = 30  # two places
+    assert torch.allclose(concentration(logits), torch.tensor([1.0, 0.5, 25 / 400]), atol=1e-4)
+    assert torch.allclose(sureness(logits, (0.4, 0.6)), torch.tensor([1.0, 0.5, 0.0]), atol=1e-3)
 
 
 def test_turned_crop_maps_back_to_the_picture():

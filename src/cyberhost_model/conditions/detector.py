@@ -18,7 +18,7 @@ from torch import nn
 
 from ..errors import ModelError, NoFaceError
 from .crops import Box, cut_box
-from .detector_net import HeatNet, folded, peaks
+from .detector_net import HeatNet, concentration, folded, peaks
 from .keypoints import NECK, Keypoints
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
@@ -30,6 +30,10 @@ FINDER_MAPS, BODY_MAPS = 4, 22  # face, dx, dy, log size; 18 joints, left and ri
 LONGEST = 1536  # larger pictures are halved until they fit: nothing is found in more detail
 THRESHOLD = 0.5
 HAND_THRESHOLD = 0.5
+# How concentrated the maps of a face or hand are: at the first number the presence counts as 0, from the second on it
+# stays. Faces of photographs measured 0.83 and more (0.70 under heavy blur), cups and clocks 0.73 and less; hands 0.75,
+# what is none 0.51.
+FACE_SURE, HAND_SURE = (0.68, 0.78), (0.4, 0.6)
 
 
 @dataclass
@@ -54,6 +58,11 @@ def around(centre: np.ndarray, size: float) -> Box:
     """The square of side `size` about `centre`."""
     x, y = float(centre[0]), float(centre[1])
     return x - size / 2, y - size / 2, x + size / 2, y + size / 2
+
+
+def sureness(logits: torch.Tensor, between: tuple[float, float]) -> torch.Tensor:
+    """(N,) in 0..1: the maps' concentration on a ramp from `between[0]` to `between[1]`."""
+    return ((concentration(logits) - between[0]) / (between[1] - between[0])).clamp(0, 1)
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -206,14 +215,14 @@ class KeypointDetector(nn.Module):
             points = (peaks(logits)[0][0].cpu().numpy() @ back[:, :2].T + back[:, 2]).astype(np.float32)
             presence = float(logit.sigmoid())
             if presence < 0.1:
-                break
+                return points, presence
             eyes = points[42:48].mean(0) - points[36:42].mean(0)
             angle = float(np.arctan2(eyes[1], eyes[0]))
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             upright = points @ turn
             low, high = upright.min(0), upright.max(0)
             centre, size = turn @ (low + high) / 2, float(max(high - low))
-        return points, presence
+        return points, presence * float(sureness(logits, FACE_SURE))
 
     def _body_and_hands(self, picture_u8: np.ndarray, keypoints: Keypoints) -> None:
         """Fill in body and hands (in pixels) of the person whose face points are there."""
@@ -251,7 +260,8 @@ class KeypointDetector(nn.Module):
             crops = [cut_box(picture_u8, around(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1] for i, c, s in hands]
             logits, presence = self.hand(self._tensor(crops))
             places, found, again = peaks(logits)[0].cpu().numpy(), [], []
-            for (i, centre, size), unit, p in zip(hands, places, presence.sigmoid().tolist(), strict=True):
+            there = (presence.sigmoid() * sureness(logits, HAND_SURE)).tolist()
+            for (i, centre, size), unit, p in zip(hands, places, there, strict=True):
                 unit = unit * [-1, 1] + [1, 0] if i else unit
                 points = ((unit - 0.5) * size * HAND_SPAN + centre).astype(np.float32)
                 found.append((points, p))

@@ -100,3 +100,12 @@ def peaks(logits: torch.Tensor, window: int = 2) -> tuple[torch.Tensor, torch.Te
     x = column + 0.5 + (near.sum(2) * shift).sum(2)
     y = row + 0.5 + (near.sum(3) * shift).sum(2)
     return torch.stack([x / w, y / h], -1), value
+
+
+def concentration(logits: torch.Tensor) -> torch.Tensor:
+    """(N,): the mean over the maps (N, K, H, W) of the softmax weight in the best 5 x 5 cells.
+
+    Near 1 when every point has one place; a network that is shown something else is sure of nothing.
+    """
+    weights = logits.flatten(2).softmax(2).view_as(logits)
+    return (F.avg_pool2d(weights, 5, 1, 2) * 25).flatten(2).amax(2).mean(1)
