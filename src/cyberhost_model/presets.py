@@ -94,7 +94,7 @@ class DiffusionConfig:
     """What the network predicts and how it is sampled; travels with the checkpoint."""
 
     prediction: str
-    """"epsilon" (the paper), "v" or "flow" (noise - z)."""
+    """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the reference codec's)."""
     sampler: str
     """Default sampler: "ddim", "dpm++" or "flow"."""
     steps: int
@@ -107,8 +107,8 @@ class DiffusionConfig:
     flow_shift: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.prediction not in ("epsilon", "v", "flow"):
-            raise ValueError(f'diffusion.prediction must be "epsilon", "v" or "flow", not {self.prediction!r}')
+        if self.prediction not in ("epsilon", "v", "flow", "x0"):
+            raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
 
@@ -165,6 +165,9 @@ class Preset:
     concat_reference: bool = False
     """Not in the paper: the reference latent also enters at the input, through a convolution that is zero at the start (the same
     as concatenating it to the noisy latent). Makes identity and background hold early when nothing is pretrained."""
+    audio_in_time: bool = False
+    """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is. Cross attention
+    alone needs far more training before a mouth follows."""
     ablations: Ablations = field(default_factory=Ablations)
 
     def __post_init__(self) -> None:
@@ -240,10 +243,11 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="flow", sampler="flow", steps=8),
+    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.5),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,
     concat_reference=True,
+    audio_in_time=True,
 )
 
 _SD15 = Preset(

@@ -57,6 +57,9 @@ class DenoisingUNet(nn.Module):
         if preset.concat_reference:
             self.reference_in = nn.Conv2d(preset.latent_channels, width, 3, padding=1, bias=False)
             nn.init.zeros_(self.reference_in.weight)
+        self.audio_time = None
+        if preset.audio_in_time:  # not zero: the audio projection before it is
+            self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
         self.regions = nn.ModuleDict()
         enabled = {"face": switches.face_codebook, "hands": switches.hand_codebook}
         keypoints = {"face": preset.region.face_keypoints, "hands": preset.region.hand_keypoints}
@@ -116,6 +119,8 @@ class DenoisingUNet(nn.Module):
         time = time[:, None].expand(-1, frames, -1)
         if self.clarity is not None and given.hand_clarity is not None:
             time = time + self.clarity(given.hand_clarity)
+        if self.audio_time is not None and given.audio is not None:
+            time = time + self.audio_time(given.audio.flatten(2))
         time = time.flatten(0, 1)
 
         # the noisy latent, and residuals of the reference latent and of the body movement map (or skeleton maps)

@@ -1,4 +1,4 @@
-"""Noise schedules and samplers: diffusers' schedulers behind one small interface, for three kinds of prediction.
+"""Noise schedules and samplers: diffusers' schedulers behind one small interface, for four kinds of prediction.
 
 A noisy latent is z_t = a(t) z + s(t) noise with t in 0..1000. "epsilon" predicts the noise (eq. 1), "v" predicts a noise - s z, "flow"
 predicts noise - z along the straight line a = 1 - t / 1000, s = t / 1000.
@@ -16,9 +16,10 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.presets import DiffusionConfig
 
 TRAIN_STEPS = 1000  # t of pure noise
-SAMPLERS = {"ddim": ("epsilon", "v", "flow"), "dpm++": ("epsilon", "v", "flow"), "flow": ("flow",)}
+SAMPLERS = {"ddim": ("epsilon", "v", "flow", "x0"), "dpm++": ("epsilon", "v", "flow", "x0"), "flow": ("flow", "x0")}
 """Sampler -> the predictions it can use."""
-_DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction"}
+_DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction", "x0": "sample"}
+_STRAIGHT = ("flow", "x0")
 
 
 class Schedule:
@@ -37,6 +38,7 @@ class Schedule:
         if not 1 <= steps <= TRAIN_STEPS:
             raise ModelError(f"steps must be between 1 and {TRAIN_STEPS}, not {steps}")
         self._scheduler = _scheduler(config, sampler)
+        self._to_flow = sampler == "flow" and config.prediction == "x0"
         if sampler == "flow":
             # evenly down to the last step's 0; diffusers' own spacing would spend that step on t = 1
             self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
@@ -50,6 +52,8 @@ class Schedule:
 
     def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor) -> Tensor:
         """The latent one step less noisy. `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike."""
+        if self._to_flow:
+            prediction = (noisy - prediction) * (TRAIN_STEPS / float(timestep))
         return self._scheduler.step(prediction, timestep, noisy, return_dict=False)[0]
 
 
@@ -63,8 +67,8 @@ def training_target(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep:
     """What the network should predict at `timestep`; arguments as in `add_noise`."""
     if config.prediction == "epsilon":
         return noise
-    if config.prediction == "flow":
-        return noise - z
+    if config.prediction in _STRAIGHT:
+        return noise - z if config.prediction == "flow" else z
     a, s = _levels(config, timestep, z)
     return a * noise - s * z
 
@@ -72,6 +76,8 @@ def training_target(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep:
 def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
     """The clean latent a prediction stands for: the inverse of `training_target`."""
     a, s = _levels(config, timestep, noisy)
+    if config.prediction == "x0":
+        return prediction
     if config.prediction == "epsilon":
         return (noisy - s * prediction) / a
     return noisy - s * prediction if config.prediction == "flow" else a * noisy - s * prediction
@@ -79,7 +85,7 @@ def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor,
 
 def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """a(t) and s(t), shaped to multiply `like` (B, ...)."""
-    if config.prediction == "flow":
+    if config.prediction in _STRAIGHT:
         s = timestep.to(like.dtype) / TRAIN_STEPS
         a = 1 - s
     else:
@@ -98,7 +104,7 @@ def alphas_cumprod(config: DiffusionConfig) -> Tensor:
 def _scheduler(config: DiffusionConfig, sampler: str):
     if sampler == "flow":
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=config.flow_shift)
-    flow = {"use_flow_sigmas": True, "flow_shift": config.flow_shift} if config.prediction == "flow" else {}
+    flow = {"use_flow_sigmas": True, "flow_shift": config.flow_shift} if config.prediction in _STRAIGHT else {}
     return DPMSolverMultistepScheduler(
         num_train_timesteps=TRAIN_STEPS,
         beta_start=config.beta_start,

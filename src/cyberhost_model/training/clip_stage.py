@@ -23,7 +23,8 @@ class ClipStageConfig:
     frames: 1 in stage 1 (reference and target are two frames of a video), the preset's 12 in stage 2. temporal: whether motion modules and motion
     frames take part; stage 1 leaves them out. Unlike the paper's, our stage 1 hears: a mouth that nobody explains cannot be learnt from scratch.
     alpha: extra weight of face and hands (eq. 6).
-    motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance. noise_motion: deviation of the noise on motion
+    lips: the same for the lips alone, a few cells of a small picture. hear: weight of an auxiliary loss that lets the first channel of the audio tokens
+    be the mouth's opening, so that speech means something to the U-Net from the first hundred steps on. motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance. noise_motion: deviation of the noise on motion
     frames, which stands for the errors of the clip before.
     """
 
@@ -31,6 +32,8 @@ class ClipStageConfig:
     batch: int = 1
     frames: int = 12
     alpha: float = 1.0
+    lips: float = 0.0
+    hear: float = 0.0
     motion: float = 0.75
     drop_audio: float = 0.1
     drop_reference: float = 0.1
@@ -62,6 +65,7 @@ class ClipStage:
             audio=batch["audio"], motion_latents=r[:, None] + past if config.temporal else None,
             pose=batch["pose"], hand_clarity=batch["clarity"],
         )  # fmt: skip
+        l_hear = z.new_zeros(()) if given.audio is None else (given.audio[..., 0].mean(-1) - batch["opening"] * 3).pow(2).mean()
         chances = (rand(), rand(), rand())
         given = given.without_motion((chances[0] > config.motion).tolist())
         given = given.without_audio((chances[1] < config.drop_audio + config.drop_reference).tolist())
@@ -75,7 +79,10 @@ class ClipStage:
         critical = batch["masks"].amax(2, keepdim=True)  # face or hands: M of eq. 6
         error = (out.prediction - target).pow(2)
         weight = 1 + config.alpha * critical if self.preset.ablations.local_enhancement else torch.ones_like(critical)
-        l_main = (weight * error).mean() / weight.mean()
+        weight = weight + config.lips * batch["lips"][:, :, None]
+        if diffusion.prediction == "x0":  # as fine near the end as the last steps must be
+            weight = weight / (t * t + 0.1).view(-1, 1, 1, 1, 1)
+        l_main = (weight * error).mean()
         l_mask = z.new_zeros(())
         for item in out.region_masks:
             truth = F.adaptive_max_pool2d(batch["masks"][:, :, 0 if item.region == "face" else 1].float(), item.values.shape[-2:])
@@ -87,14 +94,15 @@ class ClipStage:
             truth = F.adaptive_max_pool2d(batch["heatmaps"].flatten(0, 1), item.values.shape[-2:]).unflatten(0, z.shape[:2])
             l_key = l_key + ((item.values - truth).pow(2) * early).mean() / len(maps)
         with torch.no_grad():
-            face = batch["masks"][:, :, :1]
-            l_face = (face * error).sum() / (face.sum() * z.shape[2]).clamp_min(1)
-        return {"loss": l_main + 0.05 * l_mask + l_key, "main": l_main, "face": l_face, "mask": l_mask, "keypoints": l_key}
+            lips = batch["lips"][:, :, None]
+            l_lips = (lips * error).sum() / (lips.sum() * z.shape[2]).clamp_min(1)
+        return {"loss": l_main + 0.05 * l_mask + l_key + config.hear * l_hear, "main": l_main, "lips": l_lips, "mask": l_mask, "keypoints": l_key,
+                "hear": l_hear}  # fmt: skip
 
 
 def noise_level(u: Tensor, preset: Preset) -> Tensor:
     """Uniform u in 0..1 -> time in 0..1; flow training favours the noisy half, where the conditions decide (logistic of a normal, shifted)."""
-    if preset.diffusion.prediction != "flow":
+    if preset.diffusion.prediction not in ("flow", "x0"):
         return u.clamp(1e-3, 0.999)
     return torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)) * 1.2 + 0.4)
 

@@ -28,6 +28,11 @@ def to_signed(pictures_u8: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pictures_u8)).movedim(-1, -3).float() / 127.5 - 1
 
 
+def half_size(field: np.ndarray) -> np.ndarray:
+    """A map (H, W) or (H, W, 2) at half the size, averaged: how the codec takes flow and what is seen."""
+    return cv2.resize(field, (field.shape[1] // 2, field.shape[0] // 2), interpolation=cv2.INTER_AREA)
+
+
 def _pack(points: list[Keypoints]) -> dict[str, Tensor]:
     names = ("body", "body_score", "hands", "hands_score", "face", "face_score")
     return {n: torch.from_numpy(np.stack([getattr(k, n) for k in points])) for n in names}
@@ -44,11 +49,9 @@ def encode_clip(clip: Clip, codec: ReferenceCodec) -> dict[str, Tensor]:
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it; key points of reference and
     frames; clarity (T,), opening (T,); sound (n,) int16 at 16 kHz, in which the clip begins at video frame `first`.
     """
-    h, w = clip.reference.picture_u8.shape[:2]
-    half = lambda x: cv2.resize(x, (w // 2, h // 2), interpolation=cv2.INTER_AREA)  # noqa: E731
     frames = to_signed(np.stack([f.picture_u8 for f in clip.frames]))
-    flow = torch.from_numpy(np.stack([half(f.flow) for f in clip.frames])).movedim(-1, -3)
-    seen = torch.from_numpy(np.stack([half(f.seen) for f in clip.frames]))[:, None]
+    flow = torch.from_numpy(np.stack([half_size(f.flow) for f in clip.frames])).movedim(-1, -3)
+    seen = torch.from_numpy(np.stack([half_size(f.seen) for f in clip.frames]))[:, None]
     picture, points = clip.reference.picture_u8, clip.reference.keypoints
     crop_u8 = lambda x: torch.from_numpy(np.clip((x + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8))  # noqa: E731
     return {
@@ -133,10 +136,23 @@ class LatentClips(Dataset):
             "skeleton": torch.from_numpy(skeleton_map(_uncertain(reference, rng), size)),
             "pose": torch.from_numpy(box.render(size))[None],
             "clarity": torch.where(saved["clarity"][part] > 0, saved["clarity"][part], torch.tensor(-1.0)),
+            "lips": torch.from_numpy(np.stack([lips_mask(k, (h, w)) for k in points])),
             "masks": torch.from_numpy(masks),
             "heatmaps": torch.from_numpy(np.stack([hand_heatmaps(k, (h, w), sigma=0.7) for k in points])),
             "opening": saved["opening"][part].float(),
         }
+
+
+def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
+    """float32 (h, w) of a latent grid: 1 in every cell the mouth or the chin below it touches."""
+    size = np.array([hw[1], hw[0]], np.float32)
+    points = np.concatenate([k.face[48:68], k.face[7:10]]) * size
+    if k.face_score.max() < 0.3:
+        return np.zeros(hw, np.float32)
+    (x0, y0), (x1, y1) = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
+    mask = np.zeros(hw, np.float32)
+    mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = 1
+    return mask
 
 
 def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:

@@ -1,0 +1,227 @@
+"""The loop, coded clips and the stages, at tiny size."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.data import Dataset
+
+from cyberhost_cli.main import main
+from cyberhost_model.conditions.speech import TINY, SpeechEncoder
+from cyberhost_model.errors import InputError, TrainingError
+from cyberhost_model.model.codec import ReferenceCodec
+from cyberhost_model.presets import ABLATIONS, preset
+from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig, build_network
+from cyberhost_model.training.latents import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
+from cyberhost_model.training.loop import LoopConfig, learning_rate, train
+from cyberhost_model.training.recipes import STAGES, Sources, build_stage, read_recipe
+from data_helpers import small_synth, speech_folder
+
+
+class _Numbers(Dataset):
+    def __init__(self, seed):
+        self.seed = seed
+
+    def __len__(self):
+        return 2**31
+
+    def __getitem__(self, i):
+        return {"x": torch.randn(8, 4, generator=torch.Generator().manual_seed(self.seed * 1000 + i))}
+
+
+class _Line:
+    name = "line"
+
+    def __init__(self, nan_at: int | None = None):
+        torch.manual_seed(0)
+        self.module, self.nan_at, self.calls = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 1)), nan_at, 0
+
+    def dataset(self, seed):
+        return _Numbers(seed)
+
+    def loss(self, batch, generator):
+        self.calls += 1
+        noise = torch.randn(8, 1, generator=generator) * 0.1
+        loss = (self.module(batch["x"]) - batch["x"].sum(1, keepdim=True) + noise).pow(2).mean()
+        return {"loss": loss * float("nan") if self.calls == self.nan_at else loss}
+
+
+def _config(**changes) -> LoopConfig:
+    return LoopConfig(**{"steps": 30, "lr": 1e-2, "warmup": 5, "decay": 10, "workers": 0, "log_every": 5, **changes})
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
+    whole = train(_Line(), tmp_path / "whole", _config())
+    stopped = _Line()
+    with pytest.raises(KeyboardInterrupt):
+
+        def interrupt(step, steps, losses):
+            if step == 15:
+                raise KeyboardInterrupt
+
+        train(stopped, tmp_path / "parts", _config(save_seconds=0), interrupt)
+    assert json.loads((tmp_path / "parts/last/state.json").read_text())["step"] == 14
+    again = train(_Line(), tmp_path / "parts", _config())
+    for name in ("model", "ema", "optimizer"):
+        a, b = load_file(whole / f"{name}.safetensors"), load_file(again / f"{name}.safetensors")
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_killed_run_leaves_a_whole_checkpoint(tmp_path):
+    script = textwrap.dedent(f"""
+        import sys; sys.path.insert(0, {str(sys.path[0])!r}); sys.path.insert(0, {str(tmp_path.parent)!r})
+        from test_training import _Line, _config
+        from cyberhost_model.training.loop import train
+        print("go", flush=True)
+        train(_Line(), {str(tmp_path / "run")!r}, _config(steps=10**6, save_seconds=0))
+    """)
+    env_path = str(__import__("pathlib").Path(__file__).parent)
+    process = subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {env_path!r})\n" + script], stdout=subprocess.PIPE)
+    state = tmp_path / "run/last/state.json"
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    folder = state.parent if state.exists() else state.parent.with_name("last.old")
+    step = json.loads((folder / "state.json").read_text())["step"]
+    assert step > 0
+    train(_Line(), tmp_path / "run", _config(steps=step + 50))
+    assert json.loads(state.read_text())["step"] >= step
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
+    with pytest.raises(TrainingError, match="not finite at step 19"):
+        train(_Line(nan_at=20), tmp_path, _config(save_seconds=0))
+    assert json.loads((tmp_path / "last/state.json").read_text())["step"] == 19
+
+
+def test_a_run_of_another_stage_is_refused(tmp_path):
+    train(_Line(), tmp_path, _config(steps=2))
+    other = _Line()
+    other.name = "other"
+    with pytest.raises(TrainingError, match="run of stage line"):
+        train(other, tmp_path, _config())
+
+
+def test_learning_rate_rises_stays_and_falls():
+    config = _config(steps=100, warmup=10, decay=20)
+    assert learning_rate(0, config) == pytest.approx(1e-3)
+    assert learning_rate(50, config) == 1e-2
+    assert learning_rate(99, config) < 7e-4
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Four coded clips of 64 x 64 with an untrained codec and speech encoder."""
+    folder = tmp_path_factory.mktemp("clips")
+    synth = small_synth(folder / "speech", frames=18, size=(128, 128))
+    torch.manual_seed(0)
+    codec, speech = ReferenceCodec().eval(), SpeechEncoder(TINY).eval()
+    for name in ("flow", "novelty", "colour"):
+        nn.init.orthogonal_(getattr(codec, f"basis_{name}").flatten(1))
+        basis = getattr(codec, f"basis_{name}")
+        basis.copy_(nn.init.orthogonal_(torch.empty(basis.flatten(1).shape)).view_as(basis))
+    for i in range(4):
+        clip = synth.clip(i)
+        saved = encode_clip(clip, codec)
+        saved.update(describe_clip(saved, codec, speech, preset("tiny").audio.tokens))
+        write_clip(folder / "coded", i, saved, clip.reference.size)
+    return folder / "coded"
+
+
+def test_coded_clips_hold_what_the_stages_want(clips):
+    data = LatentClips(clips, preset("tiny"), seed=0, batch=2, frames=12)
+    batch = data[3]
+    assert batch["z"].shape == (2, 12, 24, 8, 8) and batch["motion"].shape == (2, 4, 24, 8, 8)
+    assert batch["audio"].shape == (2, 12, 6, 5, 128) and batch["r"].shape == (2, 24, 8, 8)
+    assert batch["skeleton"].shape == (2, 3, 128, 128) and batch["pose"].shape == (2, 1, 3, 128, 128)
+    assert 0 < batch["lips"].mean() < 0.3 and batch["lips"].amax() == 1
+    again = LatentClips(clips, preset("tiny"), seed=0, batch=2, frames=12)[3]
+    assert all(torch.equal(batch[k], again[k]) for k in batch)
+    with pytest.raises(TrainingError, match="no coded clips"):
+        LatentClips(clips / "nowhere", preset("tiny"), 0, 1, 12)
+
+
+def test_lips_mask_covers_the_mouth(tmp_path):
+    k = small_synth(tmp_path / "s").clip(2).frames[0].keypoints
+    mask = lips_mask(k, (16, 16))
+    x, y = (k.face[60:68].mean(0) * 16).astype(int)
+    assert mask[y, x] == 1 and mask.mean() < 0.25
+
+
+@pytest.mark.parametrize("stage", ["1", "2"])
+def test_every_part_of_a_stage_is_trained(clips, stage):
+    """One step moves every weight that the stage trains; stage 1 leaves the motion modules alone."""
+    temporal = stage == "2"
+    config = ClipStageConfig(stage, batch=2, frames=12 if temporal else 1, temporal=temporal, motion=1.0, drop_audio=0, drop_reference=0, lips=4, hear=0.3)
+    network = build_network(preset("tiny"))
+    for p in network.parameters():  # away from the zeros it starts with, behind which nothing has a gradient
+        p.data.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.02)
+    built = ClipStage(clips, network, config)
+    batch = built.dataset(0)[0]
+    for seed in range(8):  # the heat maps' loss counts in half of the batches only
+        built.loss(batch, torch.Generator().manual_seed(seed))["loss"].backward()
+    silent = [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)]
+    # Temporal codebooks need several frames, and hands that are not in the picture describe nothing.
+    assert [n for n in silent if "regions" not in n and "hand_encoder" not in n and "clarity" not in n] == []
+    frozen = [n for n, p in network.named_parameters() if not p.requires_grad]
+    assert all("motion_modules" in n for n in frozen) and bool(frozen) == (not temporal)
+
+
+def test_ablated_networks_train(clips):
+    for switches in ABLATIONS.values():
+        built = ClipStage(clips, build_network(preset("tiny").without(**switches)), ClipStageConfig("2", batch=1))
+        loss = built.loss(built.dataset(0)[0], torch.Generator().manual_seed(0))["loss"]
+        loss.backward()
+        assert torch.isfinite(loss)
+
+
+def test_overfitting_four_clips_halves_the_loss(clips, tmp_path):
+    """Forty steps on four clips, seeded."""
+    config = ClipStageConfig("2", batch=1, drop_audio=0.0, drop_reference=0.0)
+    losses = []
+    built = ClipStage(clips, build_network(preset("tiny")), config)
+    train(built, tmp_path, LoopConfig(steps=40, lr=2e-3, warmup=5, workers=0, log_every=8, save_seconds=1e9), lambda s, n, v: losses.append(v["main"]))
+    assert losses[-1] < 0.5 * losses[0], losses
+
+
+def test_the_recipe_has_every_stage():
+    for stage in STAGES:
+        loop, settings = read_recipe(None, stage)
+        assert loop.steps > 0 and loop.lr > 0 and isinstance(settings, dict)
+
+
+def test_bad_recipes_and_sources_are_told(tmp_path, clips):
+    with pytest.raises(TrainingError, match="no section"):
+        read_recipe(None, "3")
+    (tmp_path / "broken.toml").write_text("steps = = 3")
+    with pytest.raises(InputError, match="not a training recipe"):
+        read_recipe(tmp_path / "broken.toml", "1")
+    with pytest.raises(TrainingError, match="--data"):
+        build_stage("2", Sources(), {})
+    with pytest.raises(TrainingError, match="unknown setting"):
+        build_stage("2", Sources(clips=str(clips)), {"bath": 3})
+    with pytest.raises(TrainingError, match="cannot start from it"):
+        build_stage("2", Sources(clips=str(clips)), {}, init=str(tmp_path))
+
+
+def test_the_commands_from_speech_to_a_run(tmp_path, capsys):
+    """`data synth` and `train --stage audio` on drawn people and a synthetic voice."""
+    speech = speech_folder(tmp_path / "speech")
+    assert main(["data", "synth", "--speech", str(speech), "-o", str(tmp_path / "d"), "--clips", "1", "--frames", "16", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clips"] == 1
+    assert len(list((tmp_path / "d").glob("*.mp4"))) == 1
+    run = ["train", "--stage", "audio", "--speech", str(speech), "-o", str(tmp_path / "run"), "--steps", "2", "--json"]
+    assert main(run) == 0
+    assert json.loads(capsys.readouterr().out)["stage"] == "audio"
+    assert main(["train", "--stage", "2", "-o", str(tmp_path / "other")]) == 9
+    assert "--data" in capsys.readouterr().err
