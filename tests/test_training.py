@@ -1,11 +1,12 @@
 """The loop, coded clips and the stages, at tiny size."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,15 +76,13 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
 
 
 def test_a_killed_run_leaves_a_whole_checkpoint(tmp_path):
-    script = textwrap.dedent(f"""
-        import sys; sys.path.insert(0, {str(sys.path[0])!r}); sys.path.insert(0, {str(tmp_path.parent)!r})
-        from test_training import _Line, _config
-        from cyberhost_model.training.loop import train
-        print("go", flush=True)
-        train(_Line(), {str(tmp_path / "run")!r}, _config(steps=10**6, save_seconds=0))
-    """)
-    env_path = str(__import__("pathlib").Path(__file__).parent)
-    process = subprocess.Popen([sys.executable, "-c", f"import sys; sys.path.insert(0, {env_path!r})\n" + script], stdout=subprocess.PIPE)
+    script = f"""
+from test_training import _Line, _config
+from cyberhost_model.training.loop import train
+train(_Line(), {str(tmp_path / "run")!r}, _config(steps=10**6, save_seconds=0))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
     state = tmp_path / "run/last/state.json"
     deadline = time.monotonic() + 120
     while not state.exists() and time.monotonic() < deadline:
@@ -127,7 +126,6 @@ def clips(tmp_path_factory):
     torch.manual_seed(0)
     codec, speech = ReferenceCodec().eval(), SpeechEncoder(TINY).eval()
     for name in ("flow", "novelty", "colour"):
-        nn.init.orthogonal_(getattr(codec, f"basis_{name}").flatten(1))
         basis = getattr(codec, f"basis_{name}")
         basis.copy_(nn.init.orthogonal_(torch.empty(basis.flatten(1).shape)).view_as(basis))
     for i in range(4):

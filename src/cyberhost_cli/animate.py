@@ -68,11 +68,11 @@ def animate(
     ] = None,
     body_movement: Annotated[
         float | None,
-        typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.3]"),
+        typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
     ] = None,
     hand_clarity: Annotated[
         float | None,
-        typer.Option(metavar="X", min=0, max=1, help="How sharp the hands are asked to be. [default: 0.8]"),
+        typer.Option(metavar="X", min=0, max=1, help="How sharp the hands are asked to be. [default: 0.5]"),
     ] = None,
     head: Annotated[bool, typer.Option("--head", help="Crop to the face first.")] = False,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,

@@ -243,7 +243,7 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.5),
+    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=2.5),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,
     concat_reference=True,

@@ -112,7 +112,11 @@ class CodecStage:
         l_colour = (((decoded.colour - frames).abs() * full * (new + 0.03)).mean() / 0.1).clamp_max(20)
         l_flow = (((decoded.flow - true_flow).pow(2).sum(1, keepdim=True) + 0.01).sqrt() * weight * seen).mean()
         l_seen = (F.binary_cross_entropy_with_logits(decoded.seen, seen, reduction="none") * weight).mean()
-        taught = self.module["teach_r"](codec.to_r(pyramid[2]))
+        r = codec.to_r(pyramid[2])
+        with torch.no_grad():  # what `encode_reference` divides by, followed along the way
+            codec.r_mean.lerp_(r.mean((0, 2, 3)), 0.02)
+            codec.r_std.lerp_(r.std((0, 2, 3)), 0.02)
+        taught = self.module["teach_r"](r)
         l_r = (taught[:, :3] - F.avg_pool2d(reference, 4)).abs().mean()
         marks = torch.cat([batch["person"][:, None], batch["reference_regions"].float() / 255], 1)
         pos = torch.tensor([1.0, 2.0, 8.0, 4.0], device=marks.device)[:, None, None]

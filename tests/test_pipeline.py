@@ -1,0 +1,153 @@
+"""The embedded model from picture and speech to frames."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cyberhost_model import CyberHost, InputError, ModelError, NoFaceError, ResourceError
+from cyberhost_model.conditions.keypoints import Keypoints
+from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.inputs.image import load_picture
+from cyberhost_model.model_folder import choose_device, find_model, load_model, save_model
+from cyberhost_model.pipeline import head_crop
+from data_helpers import voice
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def host() -> CyberHost:
+    return CyberHost.from_pretrained("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return load_picture(EXAMPLES / "astronaut.jpg")
+
+
+def sound(seconds: float, seed: int = 0) -> Sound:
+    return Sound.from_samples(voice(seconds, seed), RATE)
+
+
+def test_frames_cover_the_sound_in_the_pictures_aspect(host, picture):
+    part = picture[:, 60:440]
+    made = host.animate(part, sound(0.7), steps=1, size=256)
+    frames = list(made.frames)
+    assert len(frames) == made.n_frames == 18
+    assert frames[0].dtype == np.uint8 and frames[0].shape == (made.size[1], made.size[0], 3)
+    w, h = made.size
+    assert w % 2 == h % 2 == 0 and abs(w / h - part.shape[1] / part.shape[0]) < 1.5 / h
+
+
+def test_the_same_seed_gives_the_same_video(host, picture):
+    runs = [list(host.animate(picture, sound(0.2), steps=2, size=256, seed=s).frames) for s in (4, 4, 5)]
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_the_person_stays_and_the_background_stands(host, picture):
+    """Frames look like the picture: the model moves it, it does not repaint it."""
+    made = host.animate(picture, sound(1.0), size=256)
+    frames = np.stack(list(made.frames)).astype(float)
+    still = np.asarray(__import__("PIL.Image").Image.fromarray(picture).resize(made.size), float)
+    assert np.abs(frames - still).mean() < 12
+    assert np.abs(frames[:, :20, :60] - still[:20, :60]).mean() < 6
+
+
+def test_speech_moves_the_mouth_and_silence_rests_it(host, picture):
+    """More happens at the mouth under speech than in silence, by the same seed."""
+    spoken = host.animate(picture, EXAMPLES / "speech.wav", size=256)
+    talk = np.stack(list(itertools.islice(spoken.frames, 48))).astype(float)
+    quiet = host.animate(picture, Sound.from_samples(np.zeros(2 * RATE, np.float32), RATE), size=256)
+    rest = np.stack(list(itertools.islice(quiet.frames, 48))).astype(float)
+    found = host.model.detector.detect(picture)[0].keypoints.face[60:68] * 256
+    (x0, y0), (x1, y1) = (found.min(0) - 3).astype(int), (found.max(0) + 5).astype(int)
+
+    def liveliness(video: np.ndarray) -> float:
+        return float(np.abs(np.diff(video[:, y0:y1, x0:x1], axis=0)).mean())
+
+    assert liveliness(talk) > 1.3 * liveliness(rest)
+
+
+def test_frames_are_made_one_clip_at_a_time(host, picture):
+    """Ten minutes can begin without ten minutes being made."""
+    long = Sound.from_samples(np.tile(voice(6), 100), RATE)
+    made = host.animate(picture, long, steps=1, size=256)
+    assert made.n_frames == 15000
+    assert next(made.frames).shape[2] == 3
+
+
+def test_silent_and_very_short_sounds(host, picture):
+    assert len(list(host.animate(picture, Sound.from_samples(np.zeros(RATE // 2, np.float32), RATE), steps=1, size=256).frames)) == 13
+    assert len(list(host.animate(picture, Sound.from_samples(voice(0.05), RATE), steps=1, size=256).frames)) == 2
+
+
+def test_any_rate_and_any_number_of_channels(host, picture):
+    eight = Sound.from_samples(np.repeat(voice(1)[::2, None], 8, 1), RATE // 2)
+    assert len(list(host.animate(picture, eight, steps=1, size=256).frames)) == 25
+
+
+def test_no_face_is_told(host):
+    noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    with pytest.raises(NoFaceError, match="no face found"):
+        host.animate(noise, sound(0.5))
+
+
+def test_impossible_requests_are_told(host, picture):
+    with pytest.raises(InputError, match="fps"):
+        host.animate(picture, sound(0.5), fps=0)
+    with pytest.raises(ModelError, match="no model 'huge'"):
+        CyberHost.from_pretrained("huge")
+    with pytest.raises(ResourceError, match="precision"):
+        choose_device("cpu", "int4")
+
+
+def test_head_crop_keeps_the_points_on_the_face(picture, host):
+    keypoints: Keypoints = host.model.detector.detect(picture)[0].keypoints
+    part, moved = head_crop(picture, keypoints)
+    assert part.shape[0] == part.shape[1] < min(picture.shape[:2])
+    x, y = (moved.face[30] * part.shape[0]).astype(int)
+    u, v = (keypoints.face[30] * [picture.shape[1], picture.shape[0]]).astype(int)
+    assert np.abs(part[y, x].astype(int) - picture[v, u]).max() < 60
+    assert moved.hands_score.max() == 0
+
+
+def test_a_model_folder_round_trip(tmp_path, host, picture):
+    save_model(load_model("tiny"), tmp_path / "copy")
+    again = CyberHost.from_pretrained(tmp_path / "copy", device="cpu")
+    a = list(host.animate(picture, sound(0.1), steps=2, size=256).frames)
+    b = list(again.animate(picture, sound(0.1), steps=2, size=256).frames)
+    assert np.array_equal(a, b)
+    (tmp_path / "copy/network.safetensors").write_bytes(b"xx")
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(str(tmp_path / "copy"))
+
+
+def test_the_embedded_model_is_small_and_safe():
+    folder = find_model("tiny")
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert {p.suffix for p in files} <= {".json", ".safetensors", ".md"}
+    assert sum(p.stat().st_size for p in files) < 80e6
+
+
+def test_the_library_has_no_terminal_in_it():
+    """cyberhost_model imports neither typer nor rich, and errors and readers do not wait for torch."""
+    code = (
+        "import sys, cyberhost_model.inputs.image, cyberhost_model.errors; assert 'torch' not in sys.modules;"
+        "import cyberhost_model.pipeline, cyberhost_model.training.loop;"
+        "assert not {'typer', 'rich'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_guidance_changes_the_result(host, picture):
+    plain = list(host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=1.0, guidance_reference=1.0).frames)
+    strong = list(host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=3.0, guidance_reference=1.0).frames)
+    assert torch.tensor(np.stack(plain)).ne(torch.tensor(np.stack(strong))).any()
