@@ -40,7 +40,9 @@ MINI = dataclasses.replace(
 )
 """All parts on, trimmed as the embedded model is."""
 FULL = dataclasses.replace(
-    MINI, unet=dataclasses.replace(MINI.unet, use_linear_projection=False, trim_reference=False, trim_motion=False)
+    MINI,
+    audio_in_time=False,
+    unet=dataclasses.replace(MINI.unet, use_linear_projection=False, trim_reference=False, trim_motion=False),
 )
 """The same untrimmed, as sd15 is: every key is diffusers'."""
 

@@ -36,6 +36,22 @@ def test_without_conditions_it_is_diffusers(linear):
 
 
 @torch.no_grad()
+def test_a_frame_hears_its_own_audio_through_the_time_embedding():
+    """With nothing that mixes frames, another sound at frame 1 changes frame 1 alone; no sound is zero tokens."""
+    network = make_network(MINI)
+    network.denoising_unet.temporal = False
+    network.denoising_unet.regions = torch.nn.ModuleDict()
+    noisy, timestep = noisy_clip()
+    audio = torch.randn(2, 3, 2, 16)
+    other = audio.clone()
+    other[:, 1] += 1
+    change = (network(noisy, timestep, Conditions(audio=audio)).prediction - network(noisy, timestep, Conditions(audio=other)).prediction).abs()
+    assert change[:, 1].max() > 1e-3 and change[:, [0, 2]].max() == 0
+    silent = network(noisy, timestep, Conditions(audio=torch.zeros_like(audio))).prediction
+    torch.testing.assert_close(silent, network(noisy, timestep, Conditions()).prediction)
+
+
+@torch.no_grad()
 def test_new_parts_are_zero_at_initialisation():
     """All of the paper's own layers present, and all of their conditions given: still diffusers' output."""
     network = make_network(FULL, randomize=False)
