@@ -1,4 +1,4 @@
-"""Measures the videos of `scripts/heldout_videos.py` with networks that have nothing to do with this project.
+"""Measures the videos of `scripts/heldout_videos.py` with networks that this project did not train.
 
     python scripts/heldout_measure.py OUT
 

@@ -22,7 +22,7 @@ def voice(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def speech_folder(folder: Path) -> Path:
-    """Two speakers, one of them held out (7 is, 1 is not; see `data.splits`)."""
+    """Nine seconds each of four speakers."""
     folder.mkdir(exist_ok=True)
     for speaker in ("1", "2", "3", "30"):
         soundfile.write(folder / f"{speaker}-0.flac", voice(9, int(speaker)), RATE)
