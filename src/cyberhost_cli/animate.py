@@ -118,7 +118,7 @@ def animate(
         hand_clarity=hand_clarity,
         head=head,
     )
-    notes = list(dict.fromkeys([*sound.warnings, *animation.warnings]))
+    notes = animation.warnings
     for note in notes:
         sink.warn(note)
     with sink.progress("animating", animation.n_frames) as tick:

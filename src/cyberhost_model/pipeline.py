@@ -46,6 +46,7 @@ class Animation:
     """(W, H), both even, of the picture's aspect."""
     sound: Sound
     warnings: list[str] = field(default_factory=list)
+    """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ...")."""
 
     def save(self, out: str | os.PathLike[str], overwrite: bool = False, progress: Callable[[int, int | None], None] | None = None) -> Path:
         """Write frames and sound as H.264 and AAC; whole under `out` or not at all. Raises OutputError."""
@@ -106,7 +107,7 @@ class CyberHost:
         if not 1 <= fps <= 60:
             raise InputError(f"fps must be between 1 and 60, not {fps:g}")
         found = analyse(array, self.model.detector, name)
-        keypoints, warnings = found.keypoints, list(found.warnings)
+        keypoints, warnings = found.keypoints, [*sound.warnings, *found.warnings]
         if head:
             array, keypoints = head_crop(array, keypoints)
         reference = self._reference(array, keypoints, size, BODY_MOVEMENT if body_movement is None else body_movement)

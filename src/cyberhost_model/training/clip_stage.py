@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from ..model.cyberhost import CyberHostNetwork
 from ..presets import Preset
 from ..sampler.schedule import add_noise, training_target
+from .driving import DrivingMix
 from .latents import LatentClips
 
 
@@ -25,7 +26,7 @@ class ClipStageConfig:
     alpha: extra weight of face and hands (eq. 6).
     lips: the same for the lips alone, a few cells of a small picture. hear: weight of an auxiliary loss that lets the first channel of the audio tokens
     be the mouth's opening, so that speech means something to the U-Net from the first hundred steps on. motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance. noise_motion: deviation of the noise on motion
-    frames, which stands for the errors of the clip before.
+    frames, which stands for the errors of the clip before. driving: what drives the body (a table of `DrivingMix`).
     """
 
     name: str = "2"
@@ -39,6 +40,11 @@ class ClipStageConfig:
     drop_reference: float = 0.1
     noise_motion: float = 0.1
     temporal: bool = True
+    driving: DrivingMix = field(default_factory=DrivingMix)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.driving, dict):
+            self.driving = DrivingMix(**self.driving)
 
 
 class ClipStage:
@@ -53,7 +59,7 @@ class ClipStage:
             parameter.requires_grad_(config.temporal or "motion_modules" not in name)
 
     def dataset(self, seed: int) -> Dataset:
-        return LatentClips(self.data, self.preset, seed, self.config.batch, self.config.frames, self.limit)
+        return LatentClips(self.data, self.preset, seed, self.config.batch, self.config.frames, self.limit, self.config.driving)
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         config, network, z, r = self.config, self.module, batch["z"], batch["r"]
@@ -68,7 +74,7 @@ class ClipStage:
         l_hear = z.new_zeros(()) if given.audio is None else (given.audio[..., 0].mean(-1) - batch["opening"] * 3).pow(2).mean()
         chances = (rand(), rand(), rand())
         given = given.without_motion((chances[0] > config.motion).tolist())
-        given = given.without_audio((chances[1] < config.drop_audio + config.drop_reference).tolist())
+        given = given.without_audio((batch["deaf"] | (chances[1] < config.drop_audio + config.drop_reference)).tolist())
         given = given.without_reference((chances[1] < config.drop_reference).tolist())
         noise = gauss(z)
         t = noise_level(rand(), self.preset)
@@ -79,9 +85,10 @@ class ClipStage:
         critical = batch["masks"].amax(2, keepdim=True)  # face or hands: M of eq. 6
         error = (out.prediction - target).pow(2)
         weight = 1 + config.alpha * critical if self.preset.ablations.local_enhancement else torch.ones_like(critical)
-        weight = weight + config.lips * batch["lips"][:, :, None]
         if diffusion.prediction == "x0":  # as fine near the end as the last steps must be
             weight = weight / (t * t + 0.1).view(-1, 1, 1, 1, 1)
+        # The lips are explained by the speech alone where the noise is strongest, so they weigh the same at every t.
+        weight = weight + config.lips * even_out(batch["lips"])[:, :, None]
         l_main = (weight * error).mean()
         l_mask = z.new_zeros(())
         for item in out.region_masks:
@@ -98,6 +105,12 @@ class ClipStage:
             l_lips = (lips * error).sum() / (lips.sum() * z.shape[2]).clamp_min(1)
         return {"loss": l_main + 0.05 * l_mask + l_key + config.hear * l_hear, "main": l_main, "lips": l_lips, "mask": l_mask, "keypoints": l_key,
                 "hear": l_hear}  # fmt: skip
+
+
+def even_out(lips: Tensor) -> Tensor:
+    """Masks (B, F, h, w) of the lips as weights: a mouth of three cells in a half-body picture counts as much as one of twelve in a portrait."""
+    area = lips.sum((2, 3), keepdim=True)
+    return lips * (12 / area.clamp_min(1)).clamp(1, 4)
 
 
 def noise_level(u: Tensor, preset: Preset) -> Tensor:

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..conditions.crops import face_crop, hand_crops, hand_heatmaps, region_masks
-from ..conditions.keypoints import NECK, Keypoints
-from ..conditions.movement import BodyMovementMap
+from ..conditions.keypoints import Keypoints
 from ..conditions.skeleton import skeleton_map
 from ..conditions.speech import SpeechEncoder, frame_windows
 from ..data.synth import FPS, Clip
 from ..errors import TrainingError
 from ..model.codec import ReferenceCodec
 from ..presets import Preset
+from .driving import DrivingMix, driving_maps
 
 
 def to_signed(pictures_u8: np.ndarray) -> Tensor:
@@ -92,8 +92,10 @@ def write_clip(folder: Path, number: int, tensors: dict[str, Tensor], size: tupl
 class LatentClips(Dataset):
     """Item i: a batch of `batch` clips of `frames` frames of one size, from the clips below `folder` (as `write_clip` left them)."""
 
-    def __init__(self, folder: str | Path, preset: Preset, seed: int, batch: int, frames: int, limit: int | None = None):
+    def __init__(self, folder: str | Path, preset: Preset, seed: int, batch: int, frames: int, limit: int | None = None,
+                 driving: DrivingMix | None = None):  # fmt: skip
         self.preset, self.seed, self.batch, self.frames = preset, seed, batch, frames
+        self.driving = driving or DrivingMix()
         found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)[:limit]
         if not found:
             raise TrainingError(f"no coded clips in {folder}: make them with `cyberhost data encode`")
@@ -112,10 +114,11 @@ class LatentClips(Dataset):
         rng = np.random.default_rng([self.seed, i])
         size = self.sizes[int(rng.choice(len(self.sizes), p=self.weights))]
         pool = self.pools[size]
-        clips = [self._clip(load_file(pool[int(rng.integers(len(pool)))]), size, rng) for _ in range(self.batch)]
+        moving = self.driving.moving(rng)
+        clips = [self._clip(load_file(pool[int(rng.integers(len(pool)))]), size, moving, rng) for _ in range(self.batch)]
         return {k: torch.stack([c[k] for c in clips]) for k in clips[0]}
 
-    def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], rng: np.random.Generator) -> dict[str, Tensor]:
+    def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator) -> dict[str, Tensor]:
         m, n = self.preset.motion_frames, self.frames
         total = len(saved["z"])
         start = int(rng.integers(m, total - n + 1)) if n > 1 else int(rng.integers(m, total))
@@ -123,8 +126,7 @@ class LatentClips(Dataset):
         h, w = saved["z"].shape[-2:]
         points = [_unpack(saved, "frame.", t) for t in range(start, start + n)]
         masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
-        thorax = np.stack([k.body[NECK] for k in points])
-        box = BodyMovementMap.of_clip(thorax if points[0].body_score[NECK] > 0.3 else np.stack([k.face[8] for k in points]), rng)
+        pose, deaf = driving_maps(points, size, moving, self.driving, rng)
         reference = _unpack(saved, "reference.", 0)
         return {
             "z": saved["z"][part].float(),
@@ -134,7 +136,8 @@ class LatentClips(Dataset):
             "face": saved["face"].float() / 127.5 - 1,
             "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
             "skeleton": torch.from_numpy(skeleton_map(_uncertain(reference, rng), size)),
-            "pose": torch.from_numpy(box.render(size))[None],
+            "pose": torch.from_numpy(pose),
+            "deaf": torch.tensor(deaf),
             "clarity": torch.where(saved["clarity"][part] > 0, saved["clarity"][part], torch.tensor(-1.0)),
             "lips": torch.from_numpy(np.stack([lips_mask(k, (h, w)) for k in points])),
             "masks": torch.from_numpy(masks),
