@@ -1,191 +1,220 @@
 """The training loop: one for every part of the model. A stage says what is built, what a batch is and what the loss is.
 
-A run folder holds `config.json`, `curves.csv`, `last/` (everything needed to go on) and `ema/` (the weights to ship). Everything random derives from
-(seed, step), so a run that was killed goes on with the same batches and the same noise.
+A run folder holds `config.json`, `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything
+random derives from the seed and the number of the item, so a run that was killed goes on with the same batches and the same noise.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import json
-import math
-import os
-import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from ..errors import TrainingError
+from .average import Average
+from .checkpoints import NO_ROOM, Checkpoints, unwritable
+from .distributed import World, gathered, join_world, parallelize, synchronized
+from .failures import memory_advice
+from .meters import Speed, peak_flops
+from .optimizer import build_optimizer, flat_state, load_flat_state
+from .reports import Report, open_reports
+from .schedule import learning_rate
+from .settings import LoopConfig
+from .stage import Batch, Share, Stage, describe_item
 
-Batch = dict[str, Any]
+__all__ = ["LoopConfig", "Stage", "learning_rate", "train"]
 
-
-@dataclass
-class LoopConfig:
-    """How long and how fast: steps, peak learning rate, warm-up and decay in steps, EMA, clipping, seconds between checkpoints, data workers."""
-
-    steps: int
-    lr: float = 1e-3
-    warmup: int = 100
-    decay: int = 0  # the last `decay` steps go down to 5% of `lr` along a cosine
-    ema: float = 0.999
-    clip: float = 1.0
-    weight_decay: float = 0.01
-    seed: int = 0
-    save_seconds: float = 300.0
-    log_every: int = 20
-    workers: int = 1
-    threads: int = 1
-    minutes: float = 0.0  # stop (with a checkpoint) after so long; 0 = never
-    device: str = "cpu"
+Progress = Callable[[int, int, dict[str, float]], None]
+Sampler = Callable[[int, dict[str, Tensor]], object]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-class Stage(Protocol):
-    """What the loop needs to know of a stage. `module` holds every parameter that trains (requires_grad) and every one that ships."""
+def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress | None = None, sample: Sampler | None = None) -> Path:
+    """Train `stage` in the folder `run`, going on where an earlier call stopped; returns the newest checkpoint.
 
-    name: str
-    module: nn.Module
-
-    def dataset(self, seed: int) -> Dataset:
-        """Map-style: item i is the whole batch of step i, a dict of tensors, made from (seed, i) alone."""
-        ...
-
-    def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Scalar losses by name; `loss` is the one that trains, the others are logged."""
-        ...
-
-
-class _From(Dataset):
-    """`dataset` beginning at item `start` and ending at `stop`: what a resumed run reads."""
-
-    def __init__(self, dataset: Dataset, start: int, stop: int):
-        self.dataset, self.start, self.stop = dataset, start, stop
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def __getitem__(self, i: int) -> Batch:
-        return self.dataset[self.start + i]
-
-
-def learning_rate(step: int, config: LoopConfig) -> float:
-    """Linear warm-up, flat, cosine decay at the end."""
-    if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
-    left = config.steps - step
-    if config.decay and left < config.decay:
-        return config.lr * (0.05 + 0.95 * 0.5 * (1 - math.cos(math.pi * left / config.decay)))
-    return config.lr
-
-
-def _write_whole(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write a checkpoint folder beside its name, then rename: it is there whole or not at all."""
-    fresh, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
-    for stale in (fresh, old):
-        shutil.rmtree(stale, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    write(fresh)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {f"{i}.{k}": v.detach().cpu().contiguous() for i, s in optimizer.state_dict()["state"].items() for k, v in s.items()}
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, torch.Tensor]) -> None:
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for key, value in flat.items():
-        index, name = key.split(".", 1)
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Callable[[int, int, dict[str, float]], None] | None = None) -> Path:
-    """Train `stage` in the folder `run`, going on where an earlier call stopped; returns the folder with the EMA weights.
-
-    `progress(step, steps, losses)` is called at every logged step. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or
-    when `run` belongs to another stage.
+    Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps, values)` is called in the first
+    process at every logged step, with the mean losses and the speed (`meters.NAMES`); `sample(step, weights)` there with the averaged weights every
+    `config.sample_every` steps. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run` belongs to another
+    stage, ResourceError when memory is short, OutputError when `run` cannot be written.
     """
     run = Path(run)
-    run.mkdir(parents=True, exist_ok=True)
+    config.check()
+    world = join_world(config.device)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    module = stage.module.to(config.device)
-    trained = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.99), foreach=True)
-    ema = {k: v.detach().clone() for k, v in module.state_dict().items()}
-    start, last, began = 0, run / "last", time.monotonic()
-    if not last.exists() and (run / "last.old").exists():  # killed between the two renames
-        os.replace(run / "last.old", last)
-    if last.exists():
-        state = json.loads((last / "state.json").read_text())
-        if state["stage"] != stage.name:
-            raise TrainingError(f"{run} is a run of stage {state['stage']}, not {stage.name}: choose another folder")
-        start = state["step"]
-        module.load_state_dict(load_file(last / "model.safetensors"))
-        _load_optimizer(optimizer, load_file(last / "optimizer.safetensors"))
-        ema = {k: v.to(config.device) for k, v in load_file(last / "ema.safetensors").items()}
-    (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config)}, indent=2))
+    checkpoints = hasattr(stage.module, "enable_gradient_checkpointing")
+    if config.gradient_checkpointing:
+        if not checkpoints:
+            raise TrainingError(f"{stage.name} has no gradient checkpointing: leave out --gradient-checkpointing")
+        stage.module.enable_gradient_checkpointing()
+    with memory_advice(config, checkpoints, world.size):
+        try:
+            return Trainer(stage, run, config, world).train(progress, sample)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise unwritable(run, error) from error
+            raise
 
-    def save(step: int) -> None:
-        def write(folder: Path) -> None:
-            save_file({k: v.contiguous() for k, v in module.state_dict().items()}, folder / "model.safetensors")
-            save_file({k: v.contiguous() for k, v in ema.items()}, folder / "ema.safetensors")
-            save_file(_flat_optimizer(optimizer), folder / "optimizer.safetensors")
-            (folder / "state.json").write_text(json.dumps({"stage": stage.name, "step": step}))
 
-        _write_whole(last, write)
+class Trainer:
+    """A stage with all that trains it: made from the last checkpoint, if there is one."""
 
-    if start >= config.steps:
-        return last
-    data = _From(stage.dataset(config.seed), start, config.steps)
-    loader = DataLoader(data, batch_size=None, num_workers=config.workers, prefetch_factor=4 if config.workers else None)
-    curves = open(run / "curves.csv", "a", newline="")
-    sums: dict[str, float] = {}
-    saved, count, done = time.monotonic(), 0, start
-    try:
-        for step, batch in enumerate(loader, start):
-            batch = {k: v.to(config.device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
-            generator = torch.Generator(config.device).manual_seed(config.seed * 1_000_003 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, config)
-            losses = stage.loss(batch, generator)
-            if not torch.isfinite(losses["loss"]):
-                raise TrainingError(f"the loss is not finite at step {step}: lower the learning rate; the last checkpoint is step {done}")
-            optimizer.zero_grad(set_to_none=True)
-            losses["loss"].backward()
-            nn.utils.clip_grad_norm_(trained, config.clip)
-            optimizer.step()
-            keep = min(config.ema, (step + 1) / (step + 10))
-            with torch.no_grad():
-                for k, v in module.state_dict().items():
-                    ema[k].lerp_(v, 1 - keep) if v.dtype.is_floating_point else ema[k].copy_(v)
-            for k, v in losses.items():
-                sums[k] = sums.get(k, 0.0) + float(v.detach())
-            count += 1
-            if (step + 1) % config.log_every == 0:
-                means = {k: v / count for k, v in sums.items()}
-                csv.writer(curves).writerow([step + 1, round(time.monotonic() - began, 1), *(f"{k}={v:.5g}" for k, v in means.items())])
-                curves.flush()
-                sums, count = {}, 0
-                if progress:
-                    progress(step + 1, config.steps, means)
-            out_of_time = config.minutes and time.monotonic() - began > config.minutes * 60
-            if time.monotonic() - saved > config.save_seconds or step + 1 == config.steps or out_of_time:
-                save(step + 1)
-                saved, done = time.monotonic(), step + 1
-            if out_of_time:
-                break
-    finally:
-        curves.close()
-    return last
+    def __init__(self, stage: Stage, run: Path, config: LoopConfig, world: World) -> None:
+        self.stage, self.run, self.config, self.world = stage, run, config, world
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(run, error) from error
+        self.module = stage.module.to(world.device)
+        self.checkpoints = Checkpoints(run, stage.name, config.keep, world)
+        saved = self.checkpoints.read()
+        self.start, self.first_item = (saved.step, saved.items) if saved else (0, 0)
+        if saved:
+            self.module.load_state_dict(saved.weights("model"))
+        self.replica = parallelize(stage, world, config.parallel)
+        self.trained = [p for p in self.module.parameters() if p.requires_grad]
+        self.optimizer = build_optimizer(self.trained, config)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
+        self.average = Average(self.module, config, world)
+        if saved:
+            load_flat_state(self.optimizer, saved.weights("optimizer"), world)
+            self.average.load(saved.weights("ema"))
+            if config.precision == "fp16" and "scaler" in saved.extra:
+                self.scaler.load_state_dict(saved.extra["scaler"])
+        if world.main:
+            (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config)}, indent=2))
+
+    def train(self, progress: Progress | None, sample: Sampler | None) -> Path:
+        """All steps that are left."""
+        config, world = self.config, self.world
+        if self.start >= config.steps:
+            return self.checkpoints.last
+        self.prepare()
+        batches = iter(self._loader(self.share))
+        reports = open_reports(self.run, config, {"stage": self.stage.name, **asdict(config)}) if world.main else []
+        began = saved = time.monotonic()
+        logged: dict[str, list[Tensor]] = {}
+        try:
+            for step in range(self.start, config.steps):
+                for name, value in self.step(step, batches).items():
+                    logged.setdefault(name, []).append(value)
+                if (step + 1) % config.log_every == 0:
+                    self._report(step, logged, reports, progress)
+                    logged = {}
+                now = time.monotonic()
+                out_of_time = bool(config.minutes) and now - began > config.minutes * 60
+                due, out_of_time = world.any(now - saved > config.save_seconds, out_of_time)
+                if due or step + 1 == config.steps or out_of_time:
+                    with self.speed.pause():
+                        self.save(step + 1)
+                    saved = time.monotonic()
+                if sample and config.sample_every and (step + 1) % config.sample_every == 0:
+                    with self.speed.pause():
+                        self._sample(step + 1, sample)
+                if out_of_time:
+                    break
+        finally:
+            for report in reports:
+                report.close()
+        return self.checkpoints.last
+
+    def prepare(self) -> None:
+        """What the first step wants: this process's share of the data, and a clock."""
+        config, world = self.config, self.world
+        self.speed = Speed(world.size, peak_flops(world.device, config.precision, config.peak_tflops))
+        data = self.stage.dataset(config.seed)
+        if len(data) == 0:  # type: ignore[arg-type]
+            raise TrainingError(f"{self.stage.name}: the dataset is empty")
+        self.share = Share(data, self.first_item, (config.steps - self.start) * config.accumulate, world.rank, world.size)
+        self.done = self.start
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint after `step` steps."""
+        items = self.first_item + (step - self.start) * self.config.accumulate * self.world.size
+        extra = {"scaler": self.scaler.state_dict()} if self.config.precision == "fp16" else {}
+        parts = {
+            "model": lambda: {k: gathered(v, self.world) for k, v in self.module.state_dict().items()},
+            "ema": self.average.whole,
+            "optimizer": lambda: flat_state(self.optimizer, self.world),
+        }
+        self.checkpoints.write(step, items, parts, extra)
+        self.done = step
+
+    def _loader(self, share: Share) -> DataLoader:
+        workers = self.config.workers
+        return DataLoader(share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=self.world.device.type == "cuda")
+
+    def step(self, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+        """One optimizer step; returns the losses, averaged over its batches."""
+        config, device = self.config, self.world.device
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        self.optimizer.zero_grad(set_to_none=True)
+        found: list[dict[str, Tensor]] = []
+        for part in range(config.accumulate):
+            with self.speed.waiting():
+                batch = next(batches)
+            batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+            item = self.share.item((step - self.start) * config.accumulate + part)
+            generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
+            self.speed.batch(batch, self.module, lambda batch=batch: self._trial(batch))  # type: ignore[misc]
+            with synchronized(self.replica, part == config.accumulate - 1):
+                with self._autocast():
+                    losses = self.replica(batch, generator)
+                self._check_finite(step, item, losses["loss"])
+                loss = losses["loss"] if config.accumulate == 1 else losses["loss"] / config.accumulate
+                self.scaler.scale(loss).backward()
+            found.append({k: v.detach() for k, v in losses.items()})
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.trained, config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.average.update(step)
+        means = found[0] if len(found) == 1 else {k: torch.stack([losses[k] for losses in found]).mean() for k in found[0]}
+        return {**means, "grad_norm": norm}
+
+    def _trial(self, batch: Batch) -> None:
+        """The loss of a batch, for nothing but counting; DDP is left out, for it would wait for the other processes."""
+        replica = self.replica.module if isinstance(self.replica, DistributedDataParallel) else self.replica
+        with self._autocast():
+            replica(batch, torch.Generator(self.world.device).manual_seed(0))
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.config.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.world.device.type, DTYPES[self.config.precision])
+
+    def _check_finite(self, step: int, item: int, loss: Tensor) -> None:
+        bad = not torch.isfinite(loss)
+        if not self.world.any(bad)[0]:
+            return
+        named = "; ".join(text for text in self.world.collect(describe_item(self.share.dataset, item) if bad else "") if text)
+        kept = f"the last checkpoint is step {self.done}" if self.done else "there is no checkpoint yet"
+        raise TrainingError(f"the loss is not finite at step {step} ({named}): look at that batch, or lower the learning rate; {kept}")
+
+    def _report(self, step: int, logged: dict[str, list[Tensor]], reports: list[Report], progress: Progress | None) -> None:
+        means = {k: sum(torch.stack([gathered(v, self.world) for v in values]).tolist()) / len(values) for k, values in logged.items()}
+        speed = self.speed.values()
+        values = self.world.mean({**means, "lr": learning_rate(step, self.config), **speed})
+        for report in reports:
+            report.add(step + 1, values)
+        if progress and self.world.main:
+            progress(step + 1, self.config.steps, values)
+
+    def _sample(self, step: int, sample: Sampler) -> None:
+        weights, error = self.average.whole(), None
+        if self.world.main:
+            try:
+                sample(step, weights)
+            except Exception as failed:
+                error = failed
+        self.world.raise_together(error)

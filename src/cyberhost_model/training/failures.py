@@ -1,0 +1,49 @@
+"""What a run says when it cannot go on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from ..errors import ResourceError
+from .settings import LoopConfig
+
+
+@contextlib.contextmanager
+def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iterator[None]:
+    """Turns too little memory, of the GPU or of the machine, into a ResourceError that names the options to change.
+
+    checkpoints: whether the stage's network can compute activations again.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
+    except RuntimeError as error:
+        text = str(error)
+        if "can't allocate memory" in text or "CUDA out of memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text:
+            raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
+        if "DataLoader worker" in text:
+            reason = "a process that makes batches died, most likely for want of memory"
+            raise ResourceError(f"{reason}: use fewer workers (--workers, now {config.workers}), or a machine with more memory") from error
+        raise
+
+
+def too_little_memory(config: LoopConfig, checkpoints: bool, processes: int) -> str:
+    """The options that would need less, those that are on already left out."""
+    where = "GPU" if config.device.startswith("cuda") else "machine's"
+    advice = []
+    if checkpoints and not config.gradient_checkpointing:
+        advice.append("--gradient-checkpointing")
+    if config.precision == "fp32":
+        advice.append("--precision bf16")
+    advice.append("a smaller batch in the recipe with a larger --accumulate")
+    if config.optimizer != "adamw8bit" and config.device.startswith("cuda") and not (processes > 1 and config.parallel == "fsdp"):
+        advice.append("--optimizer adamw8bit")
+    if not config.ema_device and config.device.startswith("cuda"):
+        advice.append("--ema-device cpu")
+    if processes > 1 and config.parallel == "ddp":
+        advice.append("--parallel fsdp")
+    return f"not enough {where} memory to train: try {', '.join(advice)}"

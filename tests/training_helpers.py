@@ -1,0 +1,65 @@
+"""A stage small enough to train in milliseconds: the paper's losses on the smallest network and random clips of several sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch.utils.data import Dataset
+
+from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig
+from model_helpers import MINI, make_network
+
+SMALL = dataclasses.replace(MINI, region=dataclasses.replace(MINI.region, face_channels=()))
+"""The face as an ArcFace feature, which costs nothing."""
+SIZES = ((4, 4), (4, 8), (8, 4))
+
+
+class RandomClips(Dataset):
+    """Item i: one clip of noise with the tensors of `LatentClips`; its size turns with i when `mixed`."""
+
+    def __init__(self, seed: int, mixed: bool, preset=SMALL) -> None:
+        self.seed, self.mixed, self.preset = seed, mixed, preset
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def files(self, i: int) -> list[str]:
+        return [f"clip-{i}.safetensors"]
+
+    def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
+        preset, g = self.preset, torch.Generator().manual_seed(self.seed * 7919 + i)
+        (h, w), f, c = SIZES[i % 3 if self.mixed else 0], preset.frames, preset.latent_channels
+        size = (h * preset.latent_factor, w * preset.latent_factor)
+        draw = lambda *shape: torch.randn(1, *shape, generator=g)  # noqa: E731
+        chance = lambda *shape: torch.rand(1, *shape, generator=g)  # noqa: E731
+        audio = preset.audio
+        return {
+            "z": draw(f, c, h, w),
+            "motion": draw(preset.motion_frames, c, h, w),
+            "r": draw(c, h, w),
+            "audio": draw(f, audio.tokens, audio.layers, audio.dim),
+            "face": draw(512),
+            "hands": draw(2, 3, 128, 128),
+            "skeleton": chance(3, *size),
+            "pose": chance(1, 3, *size),
+            "deaf": torch.tensor([False]),
+            "clarity": chance(f),
+            "lips": (chance(f, h, w) > 0.7).float(),
+            "masks": (chance(f, 2, h, w) > 0.5).float(),
+            "heatmaps": chance(f, 42, h, w),
+            "opening": chance(f),
+        }
+
+
+class RandomStage(ClipStage):
+    """Stage 2 on `RandomClips`; conditions are dropped often, so that parts of the network have no gradient in one batch or another."""
+
+    def __init__(self, mixed: bool = False, preset=SMALL, **settings) -> None:
+        config = {"batch": 1, "drop_audio": 0.3, "drop_reference": 0.3, "motion": 0.5, "hear": 0.3, **settings}
+        super().__init__(Path(), make_network(preset).train(), ClipStageConfig("2", frames=preset.frames, **config))
+        self.mixed = mixed
+
+    def dataset(self, seed: int) -> Dataset:
+        return RandomClips(seed, self.mixed, self.preset)
