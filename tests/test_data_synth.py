@@ -75,7 +75,8 @@ def test_an_empty_folder_is_told(tmp_path):
 
 def test_export_writes_video_reference_and_labels(tmp_path):
     synth = small_synth(tmp_path / "s")
-    video = export_clip(synth.clip(1), tmp_path, 1)
+    row = export_clip(synth.clip(1), tmp_path, 1)
+    video = tmp_path / str(row.video)
     labels = np.load(video.with_suffix(".npz"))
     assert video.stat().st_size > 1000 and video.with_suffix(".png").is_file()
     assert labels["face"].shape == (16, 68, 2) and labels["flow"].shape == (16, 128, 128, 2)

@@ -1,0 +1,60 @@
+"""Who it is: identities for the splits, and a small descriptor of the face.
+
+No face recognition network comes with this package, so identities are taken from where the video lies (its file or its folder), not from the
+face. The descriptor is for looking for doubles: the low frequencies of the aligned, evenly lit face. It tells faces of one recording apart; it
+is not invariant to age, light from one side, beards or glasses, and nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..conditions.keypoints import Keypoints
+from ..data.splits import held_out
+from .people import has_face
+
+_SIDE, _LOW = 64, 8  # pixels of the aligned face; frequencies a direction
+SIZE = _LOW * _LOW - 1
+# Where the eyes and the mouth come to lie, in sides.
+_PLACES = np.array([[0.32, 0.38], [0.68, 0.38], [0.5, 0.78]], np.float32) * _SIDE
+
+
+def identity_of(path: Path, by: str) -> str:
+    """The name of the identity in a video: its folder's path for `by` "folder", its own path for "video"."""
+    return str(path.parent if by == "folder" else path.with_suffix(""))
+
+
+def split_of(identity: str) -> str:
+    """ "train" or "held_out" (a tenth, by a hash of the name)."""
+    return "held_out" if held_out(identity) else "train"
+
+
+def face_descriptor(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
+    """float32 (63,) of length 1: the lowest frequencies of the face's grey values, aligned by eyes and mouth, without its mean and contrast.
+
+    None without a face.
+    """
+    if not has_face(k):
+        return None
+    face = k.face * [picture_u8.shape[1], picture_u8.shape[0]]
+    points = np.stack([face[36:42].mean(0), face[42:48].mean(0), face[48:68].mean(0)]).astype(np.float32)
+    matrix, _ = cv2.estimateAffinePartial2D(points, _PLACES)
+    if matrix is None:
+        return None
+    aligned = cv2.warpAffine(picture_u8, matrix, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    grey = cv2.resize(cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB)[..., 0], (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
+    grey = (grey - grey.mean()) / (grey.std() + 1e-3)
+    low = cv2.dct(grey)[:_LOW, :_LOW].ravel()[1:]
+    return (low / (np.linalg.norm(low) + 1e-9)).astype(np.float32)
+
+
+def mean_descriptor(descriptors: Sequence[np.ndarray]) -> list[float] | None:
+    """The mean of a clip's descriptors, of length 1; None without any."""
+    if not descriptors:
+        return None
+    mean = np.mean(descriptors, 0)
+    return [float(v) for v in (mean / (np.linalg.norm(mean) + 1e-9)).astype(np.float32)]

@@ -1,0 +1,63 @@
+"""Processes and Ray do what one process does; a process that dies costs one video."""
+
+import multiprocessing
+import threading
+import time
+
+import pytest
+from raw_videos import SETTINGS
+
+from cyberhost_model.dataset.build import prepare_dataset
+from cyberhost_model.dataset.engines import run_local
+from cyberhost_model.dataset.manifest import read_manifest, read_table
+from cyberhost_model.dataset.prepare import VIDEOS, Job, finished
+
+SOME = ("good", "text", "mute", "short")
+# Paths of the dataset are relative, so two datasets of the same videos have equal manifests.
+
+
+def test_two_processes_give_the_same_manifest(raw, prepared, tmp_path):
+    ticks = []
+    prepare_dataset([raw[n] for n in SOME], tmp_path / "two", SETTINGS, workers=2, progress=lambda *t: ticks.append(t))
+    sources = {str(raw[n]) for n in SOME}
+    alone = [row for row in read_manifest(prepared[0]) if row.source in sources]
+    assert read_manifest(tmp_path / "two") == alone
+    assert ticks == [(i, len(SOME)) for i in range(len(SOME) + 1)]
+
+
+def test_a_process_that_dies_costs_its_video_and_it_is_tried_again(raw, tmp_path):
+    (tmp_path / VIDEOS).mkdir()
+    job = Job.of(raw["text"])
+
+    def kill() -> None:
+        for _ in range(200):
+            for child in multiprocessing.active_children():
+                child.kill()
+                return
+            time.sleep(0.02)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ((done, rows),) = list(run_local([job], tmp_path, SETTINGS, 1))
+    killer.join()
+    assert done == job and [row.reason for row in rows] == ["crashed"] and "ended with code" in rows[0].detail
+    assert not finished(tmp_path, job, SETTINGS)
+    assert not multiprocessing.active_children()
+
+
+def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, prepared, tmp_path):
+    pytest.importorskip("ray", reason="ray is an extra: pip install 'cyberhost[ray]'")
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+        cluster.wait_for_nodes()
+        report = prepare_dataset([raw[n] for n in SOME], tmp_path / "ray", SETTINGS, engine="ray", address=cluster.address)
+    finally:
+        cluster.shutdown()
+    assert report.videos == len(SOME) and report.accepted == 1
+    sources = {str(raw[n]) for n in SOME}
+    assert read_manifest(tmp_path / "ray") == [row for row in read_manifest(prepared[0]) if row.source in sources]
+    assert read_table(tmp_path / "ray").schema.equals(read_table(prepared[0]).schema)

@@ -1,0 +1,171 @@
+"""Raw videos with planted faults become a dataset: each fault is found, and its reason is right."""
+
+import dataclasses
+import os
+import shutil
+
+import numpy as np
+import pyarrow.parquet as parquet
+import pytest
+from raw_videos import SETTINGS
+
+from cyberhost_model.dataset.build import prepare_dataset
+from cyberhost_model.dataset.labels import ALWAYS, read_labels
+from cyberhost_model.dataset.manifest import NAME, read_manifest, read_table, schema
+from cyberhost_model.dataset.prepare import Job, record_path
+from cyberhost_model.dataset.rows import COLUMNS, MEANING, Reason, Row
+from cyberhost_model.dataset.source import open_video, rgb, sound_between
+from cyberhost_model.errors import InputError
+
+EXPECTED = {
+    "good": ["accepted"],
+    "variable": ["accepted"],
+    "cuts": ["accepted", "no_hands", "cut_too_short"],
+    "two": ["several_people"],
+    "no_face": ["no_face"],
+    "silent": ["silent"],
+    "mute": ["no_audio"],
+    "noise": ["no_speech"],
+    "slow": ["low_frame_rate"],
+    "still": ["still"],
+    "short": ["cut_too_short"],
+    "head": ["no_hands"],
+    "truncated": ["cut_too_short", "truncated"],
+    "text": ["undecodable"],
+    "sound": ["no_video"],
+}
+
+
+def of(dataset, path) -> list[Row]:
+    return [row for row in read_manifest(dataset) if row.source == str(path)]
+
+
+@pytest.mark.parametrize("fault", EXPECTED)
+def test_each_fault_is_found_and_its_reason_is_right(prepared, raw, fault):
+    rows = of(prepared[0], raw[fault])
+    assert [row.reason or row.status for row in rows] == EXPECTED[fault]
+    assert all((row.reason is None) == row.accepted for row in rows)
+
+
+def test_the_report_counts_and_names_what_is_broken(prepared, raw):
+    _, report, warnings = prepared
+    statuses = [s for expected in EXPECTED.values() for s in expected]
+    assert report.videos == len(raw) and report.kept == 0
+    assert report.accepted == statuses.count("accepted") and report.rejected == len(statuses) - report.accepted
+    broken = {str(raw[name]) for name in ("truncated", "text", "sound")}
+    assert {source for source, *_ in report.skipped} == broken
+    assert len(warnings) == 3 and all(any(path in line for line in warnings) for path in broken)
+
+
+def test_the_cuts_are_where_they_were_made(prepared, raw):
+    rows = of(prepared[0], raw["cuts"])
+    assert np.allclose([(row.start, row.end) for row in rows], [(0.0, 1.12), (1.12, 2.24), (2.24, 2.56)], atol=0.021)
+
+
+def test_an_accepted_clip_has_video_sound_and_labels(prepared, raw):
+    dataset = prepared[0]
+    (row,) = of(dataset, raw["good"])
+    assert (row.frames, row.fps, row.source_fps) == (28, 25.0, 25.0) and row.width % 64 == row.height % 64 == 0
+    labels = read_labels(dataset / row.labels)
+    assert set(labels) == set(ALWAYS) and all(len(labels[name]) == 28 for name in ALWAYS if name != "identity")
+    with open_video(dataset / row.video) as video:
+        frames = list(video.frames())
+        first = rgb(frames[0].frame)
+    assert len(frames) == 28 and first.shape == (row.height, row.width, 3)
+    assert abs(len(sound_between(dataset / row.video, 0.0, row.seconds)) - 28 * 640) < 700
+    # The points lie on the stored crop: the face's centre is inside its box, inside the picture.
+    centre = labels["face"].mean(1) * [row.width, row.height]
+    assert ((centre > labels["face_box"][:, :2]) & (centre < labels["face_box"][:, 2:])).all()
+    assert ((centre > 0) & (centre < [row.width, row.height])).all()
+    low, high = np.nanmin(labels["thorax"], 0), np.nanmax(labels["thorax"], 0)
+    assert np.allclose(row.thorax_range, [*low, *high], atol=0.02)
+    assert 0 < row.clarity < 3 and row.face_share == 1.0 and row.speech_share > 0.5 and row.sync_confidence is None
+    assert len(row.descriptor) == 63 and row.split in ("train", "held_out") and row.detector == "embedded"
+
+
+def test_the_crop_shows_what_its_box_says(prepared, raw):
+    """The stored picture is the source's, inside the box, scaled: this holds for the key points' frame, too."""
+    dataset = prepared[0]
+    (row,) = of(dataset, raw["good"])
+    with open_video(raw["good"]) as video:
+        source = rgb(next(video.frames()).frame).astype(float)
+    with open_video(dataset / row.video) as video:
+        stored = rgb(next(video.frames()).frame).astype(float)
+    x0, y0, x1, y1 = map(int, row.box)
+    part = source[y0:y1, x0:x1]
+    rows = ((np.arange(row.height) + 0.5) * part.shape[0] / row.height).astype(int)
+    columns = ((np.arange(row.width) + 0.5) * part.shape[1] / row.width).astype(int)
+    assert np.abs(part[rows][:, columns] - stored).mean() < 6
+
+
+def test_variable_frame_rate_shows_the_same_as_constant(prepared, raw):
+    dataset = prepared[0]
+    (steady,), (variable,) = of(dataset, raw["good"]), of(dataset, raw["variable"])
+    assert variable.frames == steady.frames and variable.source_fps < 25
+    assert variable.box == pytest.approx(steady.box, abs=8)
+    a, b = (read_labels(dataset / r.labels)["face"] * [r.width, r.height] for r in (steady, variable))
+    assert np.abs(a.mean(1) - b.mean(1)).max() < 6  # pixels, of a moving head
+
+
+def test_a_second_run_does_nothing_and_a_changed_video_is_done_again(prepared, raw, tmp_path):
+    dataset = tmp_path / "copy"
+    shutil.copytree(prepared[0], dataset)
+    before = read_table(dataset)
+    stamps = {p: p.stat().st_mtime_ns for p in dataset.rglob("*.mp4")}
+    again = prepare_dataset(list(raw.values()), dataset, SETTINGS, workers=0)
+    assert again.kept == again.videos == len(raw) and again.accepted == prepared[1].accepted
+    assert read_table(dataset).equals(before) and {p: p.stat().st_mtime_ns for p in dataset.rglob("*.mp4")} == stamps
+    stat = raw["text"].stat()
+    os.utime(raw["text"], ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    assert prepare_dataset(list(raw.values()), dataset, SETTINGS, workers=0).kept == len(raw) - 1
+    os.utime(raw["text"], ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_a_killed_run_loses_one_video(prepared, raw, tmp_path):
+    dataset = tmp_path / "copy"
+    shutil.copytree(prepared[0], dataset)
+    job = Job.of(raw["mute"])
+    record_path(dataset, job).unlink()  # as when it is killed before the record is written
+    (dataset / "clips" / f".{job.key}.part").mkdir()
+    report = prepare_dataset(list(raw.values()), dataset, SETTINGS, workers=0)
+    assert report.kept == len(raw) - 1
+    assert read_table(dataset).equals(read_table(prepared[0]))
+    assert not list((dataset / "clips").glob(".*"))
+
+
+def test_other_settings_are_not_mixed_in(prepared, raw):
+    with pytest.raises(InputError, match="other settings .crop"):
+        prepare_dataset([raw["text"]], prepared[0], dataclasses.replace(SETTINGS, crop="head"), workers=0)
+
+
+def test_the_manifest_has_its_columns_and_a_missing_one_is_told(prepared, tmp_path):
+    table = read_table(prepared[0])
+    assert table.column_names == list(COLUMNS) == schema().names
+    assert set(table["reason"].to_pylist()) - {None} <= {r.value for r in Reason} == {r.value for r in MEANING}
+    parquet.write_table(table.drop_columns(["clarity", "split"]), tmp_path / NAME)
+    with pytest.raises(InputError, match="'clarity', 'split'"):
+        read_manifest(tmp_path)
+    assert read_table(tmp_path, ["clip", "status"]).num_rows == table.num_rows
+    (tmp_path / NAME).write_bytes(b"PAR1 and no more")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_manifest(tmp_path)
+    with pytest.raises(InputError, match="holds no manifest"):
+        read_manifest(tmp_path / "nowhere")
+
+
+def test_the_head_crop_needs_no_hands(raw, tmp_path):
+    settings = dataclasses.replace(SETTINGS, crop="head", area=(128, 128))
+    prepare_dataset([raw["head"]], tmp_path / "set", settings, workers=0)
+    (row,) = read_manifest(tmp_path / "set", accepted=True)
+    labels = read_labels(tmp_path / "set" / row.labels)
+    face = np.ptp(labels["face"], axis=1).mean(0)
+    assert 0.25 < face[1] < 0.7 and abs(row.width / row.height - 1) < 0.6
+
+
+def test_videos_that_are_not_there_are_told_before_any_work(tmp_path):
+    with pytest.raises(InputError, match="no such video"):
+        prepare_dataset([tmp_path / "none.mp4"], tmp_path / "set", SETTINGS)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no video"):
+        prepare_dataset([tmp_path / "empty"], tmp_path / "set", SETTINGS)
+    assert not os.path.exists(tmp_path / "set")

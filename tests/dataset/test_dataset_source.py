@@ -1,0 +1,103 @@
+"""Raw files: frames by their time stamps, sound where it belongs, and files that are no videos."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from raw_videos import RATE, write, write_stamped
+
+from cyberhost_model.dataset.rows import Reason
+from cyberhost_model.dataset.source import Stamped, Unusable, on_grid, open_video, rgb, sound_between, thumbnail
+
+
+def grey(*levels: int) -> list[np.ndarray]:
+    return [np.full((64, 96, 3), level, np.uint8) for level in levels]
+
+
+def test_variable_stamps_become_25_frames_a_second(tmp_path):
+    times = [0.0, 0.1, 0.13, 0.16, 0.4, 0.44]
+    path = write_stamped(tmp_path / "v.mp4", grey(0, 40, 80, 120, 160, 200), times)
+    with open_video(path) as video:
+        shown = [round(float(rgb(s.frame).mean()) / 40) for s in on_grid(video.frames(), 0.0, 13)]
+    # Frame k of the grid shows what was on the screen at k * 40 ms, a frame being due 20 ms early at most.
+    assert shown == [0, 0, 1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5]
+
+
+def test_a_grid_may_begin_anywhere():
+    frames = [Stamped(i / 50, i, False) for i in range(100)]
+    shown = [s.frame for s in on_grid(frames, 0.5, 4)]
+    assert shown == [26, 28, 30, 32]
+    assert [s.frame for s in on_grid(frames[:3], 0.0, 4)] == [1, 2, 2, 2]
+
+
+def test_frames_from_a_time_begin_at_or_before_it(tmp_path):
+    path = write(tmp_path / "long.mp4", grey(*range(0, 250, 2)), None)
+    with open_video(path) as video:
+        whole = {round(s.time * 25): float(rgb(s.frame).mean()) for s in video.frames()}
+    with open_video(path) as video:
+        late = list(video.frames(3.2))
+    assert len(whole) == 125 and late[0].time <= 3.2 < late[-1].time
+    assert all(abs(float(rgb(s.frame).mean()) - whole[round(s.time * 25)]) < 1 for s in late)
+
+
+def test_colours_and_a_turned_phone(tmp_path):
+    picture = np.zeros((64, 96, 3), np.uint8)
+    picture[:, :48], picture[:, 48:] = (200, 30, 60), (20, 180, 90)
+    path = write(tmp_path / "c.mp4", [picture] * 3, None)
+    with open_video(path) as video:
+        frame = next(video.frames()).frame
+    assert np.abs(rgb(frame)[10, [10, 80]].astype(int) - [(200, 30, 60), (20, 180, 90)]).max() <= 4
+    assert rgb(frame, aspect=0.5).shape == (64, 48, 3) and rgb(frame, longest=48).shape == (32, 48, 3)
+    assert thumbnail(frame).shape == (36, 64, 3)
+
+    class Turned:
+        """The same frame, marked as turned by a quarter counterclockwise when shown."""
+
+        rotation = 90
+
+        def __getattr__(self, name):
+            return getattr(frame, name)
+
+    upright = rgb(Turned())
+    assert upright.shape == (96, 64, 3)
+    assert np.abs(upright[80, 10].astype(int) - (200, 30, 60)).max() <= 4  # what was left is below
+
+
+def test_sound_lies_where_its_stamps_say(tmp_path):
+    ticks = np.zeros(3 * RATE, np.float32)
+    ticks[[RATE // 2, 2 * RATE]] = 0.9
+    path = write(tmp_path / "s.mp4", grey(*[50] * 75), ticks)
+    whole, part = sound_between(path, 0.0, 3.0), sound_between(path, 1.5, 2.5)
+    assert abs(len(whole) - 3 * RATE) < 64 and len(part) == RATE
+    assert abs(int(np.abs(whole[: RATE]).argmax()) - RATE // 2) <= 8
+    assert abs(int(np.abs(part).argmax()) - RATE // 2) <= 8
+
+
+def test_late_sound_is_preceded_by_silence(tmp_path):
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("pcm_s16le", rate=RATE, layout="mono")
+        for i in range(10):
+            frame = av.AudioFrame.from_ndarray(np.full((1, 1600), 9000, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts = RATE, RATE + 1600 * i
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    sound = sound_between(path, 0.5, 1.5)
+    assert len(sound) == RATE
+    assert np.abs(sound[: RATE // 2 - 40]).max() < 1e-3 and np.abs(sound[RATE // 2 + 40 :] - 9000 / 32768).max() < 1e-3
+
+
+def test_what_is_no_video_says_why(tmp_path, speech_file):
+    playlist = tmp_path / "list.mp4"
+    playlist.write_text(f"#EXTM3U\n#EXTINF:1,\n{speech_file}\n")
+    cases = {
+        playlist: Reason.UNDECODABLE,
+        tmp_path / "missing.mp4": Reason.UNDECODABLE,
+        Path(speech_file): Reason.NO_VIDEO,
+    }
+    for path, reason in cases.items():
+        with pytest.raises(Unusable) as caught, open_video(path):
+            pass
+        assert caught.value.reason is reason
+    assert len(sound_between(speech_file, 0, 0.5)) == RATE // 2
