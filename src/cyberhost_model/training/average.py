@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from .distributed import World, gathered, local, sharded_like
+from .distributed import World, gathered, local, share_of
 from .settings import LoopConfig
 
 
@@ -40,15 +39,10 @@ class Average:
     def load(self, whole: dict[str, Tensor]) -> None:
         """Go on from a checkpoint."""
         own = self.module.state_dict()
-        self.weights = {k: self._held(local(sharded_like(v, own[k], self.world))) for k, v in whole.items()}
+        self.weights = {k: self._held(share_of(v, own[k], self.world)) for k, v in whole.items()}
 
     def whole(self) -> dict[str, Tensor]:
         """The average, unsharded; every process must call it, the first gets it."""
         own = self.module.state_dict()
-        return {k: gathered(_as_dtensor(v, own[k], self.world), self.world) for k, v in self.weights.items()}
+        return {k: gathered(v, own[k], self.world) for k, v in self.weights.items()}
 
-
-def _as_dtensor(part: Tensor, model: Tensor, world: World) -> Tensor:
-    if not isinstance(model, DTensor):
-        return part
-    return DTensor.from_local(part.to(world.device), model.device_mesh, model.placements, shape=model.shape, stride=model.stride())

@@ -26,7 +26,7 @@ class ClipStageConfig:
     alpha: extra weight of face and hands (eq. 6).
     lips: the same for the lips alone, a few cells of a small picture. hear: weight of an auxiliary loss that lets the first channel of the audio tokens
     be the mouth's opening, so that speech means something to the U-Net from the first hundred steps on. motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance. noise_motion: deviation of the noise on motion
-    frames, which stands for the errors of the clip before. driving: what drives the body (a table of `DrivingMix`).
+    frames, which stands for the errors of the clip before. regions: whether masks and heat maps of the regions are supervised. driving: what drives the body (a table of `DrivingMix`).
     """
 
     name: str = "2"
@@ -40,6 +40,7 @@ class ClipStageConfig:
     drop_reference: float = 0.1
     noise_motion: float = 0.1
     temporal: bool = True
+    regions: bool = True
     driving: DrivingMix = field(default_factory=DrivingMix)
 
     def __post_init__(self) -> None:
@@ -80,7 +81,7 @@ class ClipStage:
         t = noise_level(rand(), self.preset)
         diffusion = self.preset.diffusion
         noisy, target = add_noise(diffusion, z, noise, t * 1000), training_target(diffusion, z, noise, t * 1000)
-        keypoints = bool(chances[2][0] < 0.5)
+        keypoints = bool(chances[2][0] < 0.5) and config.regions
         out = network(noisy, t * 1000, given, heatmaps=keypoints and self.preset.ablations.local_enhancement)
         critical = batch["masks"].amax(2, keepdim=True)  # face or hands: M of eq. 6
         error = (out.prediction - target).pow(2)
@@ -91,7 +92,7 @@ class ClipStage:
         weight = weight + config.lips * even_out(batch["lips"])[:, :, None]
         l_main = (weight * error).mean()
         l_mask = z.new_zeros(())
-        for item in out.region_masks:
+        for item in out.region_masks if config.regions else ():
             truth = F.adaptive_max_pool2d(batch["masks"][:, :, 0 if item.region == "face" else 1].float(), item.values.shape[-2:])
             l_mask = l_mask + F.binary_cross_entropy_with_logits(item.values[:, :, 0], truth) / max(len(out.region_masks), 1)
         l_key = z.new_zeros(())

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ResourceError
@@ -129,22 +129,57 @@ def synchronized(module: nn.Module, now: bool) -> Iterator[None]:
     yield
 
 
+def trained_parts(module: nn.Module) -> list[nn.Parameter]:
+    """What the optimizer sees of the parameters that train: themselves, or this process's shards of them as plain tensors of the same memory.
+
+    AdamW and clipping work element by element, so shards need none of DTensor's bookkeeping.
+    """
+    trained = [p for p in module.parameters() if p.requires_grad]
+    return [nn.Parameter(local(p.detach())) if isinstance(p, DTensor) else p for p in trained]
+
+
+def hand_over_gradients(module: nn.Module, parts: list[nn.Parameter]) -> None:
+    """Give the shards of `trained_parts` the gradients FSDP left with the parameters."""
+    for parameter, part in zip((p for p in module.parameters() if p.requires_grad), parts, strict=True):
+        if part is not parameter:
+            part.grad = None if parameter.grad is None else local(parameter.grad)
+            parameter.grad = None
+
+
+def clip_gradients(parts: list[nn.Parameter], largest: float, world: World, sharded: bool) -> Tensor:
+    """Scale gradients to a norm of at most `largest`; returns the norm they had, over all shards."""
+    if not sharded:
+        return nn.utils.clip_grad_norm_(parts, largest)
+    gradients = [p.grad for p in parts if p.grad is not None]
+    square = nn.utils.get_total_norm(gradients).square() if gradients else torch.zeros((), device=world.device)
+    dist.all_reduce(square)
+    norm = square.sqrt()
+    nn.utils.clip_grads_with_norm_(parts, largest, norm)
+    return norm
+
+
 def local(value: Tensor) -> Tensor:
     """The part of a tensor that lies in this process."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def gathered(value: Tensor, world: World) -> Tensor:
-    """The whole of a tensor; every process must call it. Nothing but an empty tensor comes back where it is not needed."""
-    value = value.detach()
-    if not isinstance(value, DTensor):
-        return value
-    whole = value.full_tensor()
-    return whole.cpu() if world.main else whole.new_empty(0)
+def gathered(part: Tensor, model: Tensor, world: World) -> Tensor:
+    """The whole of what `part` is this process's share of, laid out as `model`, in the first process; every process must call it, the others get an
+    empty tensor where something was gathered."""
+    part = local(part.detach())
+    if not isinstance(model, DTensor):
+        return part
+    rows = -(-model.shape[0] // world.size)  # fully_shard cuts the first dimension as torch.chunk does
+    padded = torch.zeros(rows, *model.shape[1:], dtype=part.dtype, device=world.device)
+    padded[: len(part)] = part
+    parts = [torch.empty_like(padded) for _ in range(world.size)] if world.main else None
+    dist.gather(padded, parts)
+    return padded[:0] if parts is None else torch.cat(parts)[: model.shape[0]].cpu()
 
 
-def sharded_like(whole: Tensor, model: Tensor, world: World) -> Tensor:
-    """`whole`, which every process has, laid out as `model` is."""
+def share_of(whole: Tensor, model: Tensor, world: World) -> Tensor:
+    """Inverse of `gathered`: this process's part of a tensor that every process has, on the device of `model`."""
     if not isinstance(model, DTensor):
         return whole.to(model.device)
-    return distribute_tensor(whole.to(world.device), model.device_mesh, model.placements)
+    parts = whole.chunk(world.size)
+    return (parts[world.rank] if world.rank < len(parts) else whole[:0]).to(world.device)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..errors import TrainingError
 from .average import Average
 from .checkpoints import NO_ROOM, Checkpoints, unwritable
-from .distributed import World, gathered, join_world, parallelize, synchronized
+from .distributed import World, clip_gradients, gathered, hand_over_gradients, join_world, parallelize, synchronized, trained_parts
 from .failures import memory_advice
 from .meters import Speed, peak_flops
 from .optimizer import build_optimizer, flat_state, load_flat_state
@@ -82,11 +82,13 @@ class Trainer:
             self.module.load_state_dict(saved.weights("model"))
         self.replica = parallelize(stage, world, config.parallel)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
-        self.optimizer = build_optimizer(self.trained, config)
+        self.parts = trained_parts(self.module)
+        self.sharded = any(part is not whole for part, whole in zip(self.parts, self.trained, strict=True))
+        self.optimizer = build_optimizer(self.parts, config)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.average = Average(self.module, config, world)
         if saved:
-            load_flat_state(self.optimizer, saved.weights("optimizer"), world)
+            load_flat_state(self.optimizer, saved.weights("optimizer"), self.trained, world)
             self.average.load(saved.weights("ema"))
             if config.precision == "fp16" and "scaler" in saved.extra:
                 self.scaler.load_state_dict(saved.extra["scaler"])
@@ -142,9 +144,9 @@ class Trainer:
         items = self.first_item + (step - self.start) * self.config.accumulate * self.world.size
         extra = {"scaler": self.scaler.state_dict()} if self.config.precision == "fp16" else {}
         parts = {
-            "model": lambda: {k: gathered(v, self.world) for k, v in self.module.state_dict().items()},
+            "model": lambda: {k: gathered(v, v, self.world) for k, v in self.module.state_dict().items()},
             "ema": self.average.whole,
-            "optimizer": lambda: flat_state(self.optimizer, self.world),
+            "optimizer": lambda: flat_state(self.optimizer, self.trained, self.world),
         }
         self.checkpoints.write(step, items, parts, extra)
         self.done = step
@@ -174,13 +176,23 @@ class Trainer:
                 loss = losses["loss"] if config.accumulate == 1 else losses["loss"] / config.accumulate
                 self.scaler.scale(loss).backward()
             found.append({k: v.detach() for k, v in losses.items()})
+        if self.sharded:
+            hand_over_gradients(self.module, self.parts)
+            self._agree_on_overflow()
         self.scaler.unscale_(self.optimizer)
-        norm = nn.utils.clip_grad_norm_(self.trained, config.clip)
+        norm = clip_gradients(self.parts, config.clip, self.world, self.sharded)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(step)
         means = found[0] if len(found) == 1 else {k: torch.stack([losses[k] for losses in found]).mean() for k in found[0]}
-        return {**means, "grad_norm": norm}
+        return {**means, "grad_norm": norm.detach()}
+
+    def _agree_on_overflow(self) -> None:
+        """fp16: every process must skip a step that overflowed in the shard of one."""
+        if self.scaler.is_enabled():
+            gradients = [p.grad for p in self.parts if p.grad is not None]
+            if self.world.any(not all(bool(torch.isfinite(g).all()) for g in gradients))[0]:
+                gradients[0].fill_(float("inf"))
 
     def _trial(self, batch: Batch) -> None:
         """The loss of a batch, for nothing but counting; DDP is left out, for it would wait for the other processes."""
@@ -202,7 +214,7 @@ class Trainer:
         raise TrainingError(f"the loss is not finite at step {step} ({named}): look at that batch, or lower the learning rate; {kept}")
 
     def _report(self, step: int, logged: dict[str, list[Tensor]], reports: list[Report], progress: Progress | None) -> None:
-        means = {k: sum(torch.stack([gathered(v, self.world) for v in values]).tolist()) / len(values) for k, values in logged.items()}
+        means = {k: sum(torch.stack(values).tolist()) / len(values) for k, values in logged.items()}
         speed = self.speed.values()
         values = self.world.mean({**means, "lr": learning_rate(step, self.config), **speed})
         for report in reports:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 PEAKS: dict[str, tuple[float, float]] = {
     "B200": (2250, 75),
@@ -29,6 +29,16 @@ PEAKS: dict[str, tuple[float, float]] = {
     "RTX 3090": (71, 35.6),
 }
 """Part of a GPU's name -> dense TFLOP/s of its data sheet in half precision and in fp32. The first that fits counts."""
+
+
+def _attention_flops(*args: Any, **kwargs: Any) -> int:
+    return flop_registry[torch.ops.aten._scaled_dot_product_flash_attention](*args, **kwargs)
+
+
+_attention_flops._get_raw = True  # type: ignore[attr-defined]  # it takes tensors, as the entries of flop_registry do
+CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+FORMULAS = {**flop_registry, **CPU_ATTENTION}
+"""FLOPs of operations; torch's own lack attention on a CPU."""
 NAMES = ("samples_s", "data_share", "tflops", "mfu")
 
 
@@ -96,7 +106,7 @@ def count_flops(module: nn.Module, forward: Callable[[], object]) -> float:
     """FLOPs of `forward`, run without gradients; random numbers and the buffers of `module` are as before."""
     before = [buffer.clone() for buffer in module.buffers()]
     devices = sorted({p.device.index for p in module.parameters() if p.device.type == "cuda"})
-    with torch.no_grad(), torch.random.fork_rng(devices), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), torch.random.fork_rng(devices), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
         forward()
     with torch.no_grad():
         for buffer, value in zip(module.buffers(), before, strict=True):

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from ..data.splits import held_out
 from ..errors import InputError, TrainingError
-from ..presets import preset
+from ..presets import Preset, preset
 from .clip_stage import ClipStage, ClipStageConfig, build_network
-from .loop import LoopConfig, Stage
+from .initial import start_from
+from .settings import LoopConfig
+from .stage import Stage
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-DEFAULT = Path(__file__).with_name("tiny.toml")
+HERE = Path(__file__).parent
+DEFAULT = "tiny"
 STAGES = ("codec", "audio", "detector", "1", "2")
 
 
@@ -36,9 +38,16 @@ class Sources:
     clips: str | None = None
 
 
-def read_recipe(path: str | Path | None, stage: str) -> tuple[LoopConfig, dict[str, Any]]:
+def find_recipe(name: str | Path | None) -> Path:
+    """A recipe's file: one of the package by its name ("tiny", "sd15"), or a path."""
+    name = name or DEFAULT
+    own = HERE / f"{name}.toml"
+    return own if Path(name).suffix == "" and own.is_file() else Path(name)
+
+
+def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[str, Any]]:
     """The loop of `stage` and its other settings. Raises InputError for a file that cannot be read and TrainingError for unknown names."""
-    path = Path(path) if path else DEFAULT
+    path = find_recipe(name)
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -47,19 +56,29 @@ def read_recipe(path: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
         raise TrainingError(f"{path}: has no section [{stage}]; it has {', '.join(k for k in recipe if k != 'loop')}")
     own = {**recipe.get("loop", {}), **recipe[stage]}
     names = {f.name for f in dataclasses.fields(LoopConfig)}
+    if "steps" not in own:
+        raise TrainingError(f"{path}: section [{stage}] does not say how many steps")
     return LoopConfig(**{k: v for k, v in own.items() if k in names}), {k: v for k, v in own.items() if k not in names}
 
 
+def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipStageConfig, list[str]]:
+    """Preset (with the ablations), configuration and frozen parts of stage 1 or 2. Raises TrainingError for unknown settings."""
+    own = dict(settings)
+    switches, frozen = own.pop("ablations", {}), own.pop("frozen", [])
+    try:
+        shape = preset(own.pop("preset", "tiny")).without(**switches)
+        return shape, ClipStageConfig(name=stage, **own), frozen
+    except TypeError as error:
+        raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
+
+
 def build_stage(stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0) -> Stage:
-    """The stage, ready to train; `init` is a run's folder or a safetensors file it starts from. Raises TrainingError when material is missing."""
+    """The stage, ready to train; `init` is where its weights begin (`initial_weights`). Raises TrainingError when material is missing."""
     if stage in ("1", "2"):
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
-        network = build_network(preset(settings.pop("preset", "tiny")).without(**settings.pop("ablations", {})), seed)
-        try:
-            config = ClipStageConfig(name=stage, **settings)
-        except TypeError as error:
-            raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
-        built: Stage = ClipStage(clips, network, config)
+        shape, config, frozen = clip_settings(stage, settings)
+        built: Stage = ClipStage(clips, build_network(shape, seed), config)
+        freeze(built.module, frozen)
     elif stage == "codec":
         from ..data.people import People
         from .codec_stage import CodecStage
@@ -81,8 +100,19 @@ def build_stage(stage: str, sources: Sources, settings: dict[str, Any], init: st
     else:
         raise TrainingError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}")
     if init:
-        _start_from(built.module, Path(init))
+        start_from(built.module, init)
     return built
+
+
+def freeze(module: nn.Module, patterns: list[str]) -> None:
+    """Leave parameters out of training whose names fit one of the shell patterns. Raises TrainingError for a pattern that fits none."""
+    names = dict(module.named_parameters())
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            raise TrainingError(f"frozen = {pattern!r} fits no parameter of this stage")
+        for name in found:
+            names[name].requires_grad_(False)
 
 
 def _needed(value: Any, option: str, what: str) -> Any:
@@ -90,11 +120,3 @@ def _needed(value: Any, option: str, what: str) -> Any:
         raise TrainingError(f"this stage needs {option}: {what}")
     return value
 
-
-def _start_from(module: nn.Module, path: Path) -> None:
-    """Weights of a run (its EMA) or of a safetensors file; every key must fit."""
-    file = path / "last" / "ema.safetensors" if path.is_dir() else path
-    try:
-        module.load_state_dict(load_file(file))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise TrainingError(f"{path}: cannot start from it ({str(error).splitlines()[0]}); give a run of the same preset") from error
