@@ -12,7 +12,7 @@ from raw_videos import SETTINGS
 from cyberhost_model.dataset.build import prepare_dataset
 from cyberhost_model.dataset.labels import ALWAYS, read_labels
 from cyberhost_model.dataset.manifest import NAME, read_manifest, read_table, schema
-from cyberhost_model.dataset.prepare import Job, record_path
+from cyberhost_model.dataset.prepare import Job, list_videos, record_path
 from cyberhost_model.dataset.rows import COLUMNS, MEANING, Reason, Row
 from cyberhost_model.dataset.source import open_video, rgb, sound_between
 from cyberhost_model.errors import InputError
@@ -80,6 +80,8 @@ def test_an_accepted_clip_has_video_sound_and_labels(prepared, raw):
     low, high = np.nanmin(labels["thorax"], 0), np.nanmax(labels["thorax"], 0)
     assert np.allclose(row.thorax_range, [*low, *high], atol=0.02)
     assert 0 < row.clarity < 3 and row.face_share == 1.0 and row.speech_share > 0.5 and row.sync_confidence is None
+    # The embedded detector's lips are too coarse to be measured, and nothing is said of them.
+    assert np.isnan(labels["opening"]).all() and np.isnan(labels["width"]).all() and row.lip_correlation is None
     assert len(row.descriptor) == 63 and row.split in ("train", "held_out") and row.detector == "embedded"
 
 
@@ -169,3 +171,12 @@ def test_videos_that_are_not_there_are_told_before_any_work(tmp_path):
     with pytest.raises(InputError, match="holds no video"):
         prepare_dataset([tmp_path / "empty"], tmp_path / "set", SETTINGS)
     assert not os.path.exists(tmp_path / "set")
+
+
+def test_folders_are_searched_but_not_the_dataset_in_them(tmp_path):
+    for name in ("b.mp4", "deep/a.MKV", "note.txt", "set/clips/x/0000.mp4"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    found = list_videos([tmp_path, tmp_path / "b.mp4", tmp_path / "deep" / ".." / "b.mp4"], tmp_path / "set")
+    assert [p.name for p in found] == ["b.mp4", "a.MKV"]

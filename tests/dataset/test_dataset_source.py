@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from raw_videos import RATE, write, write_stamped
 
+from cyberhost_model.dataset.prepare import Job, process_video
 from cyberhost_model.dataset.rows import Reason
+from cyberhost_model.dataset.settings import Settings
 from cyberhost_model.dataset.source import Stamped, Unusable, on_grid, open_video, rgb, sound_between, thumbnail
 
 
@@ -86,6 +88,39 @@ def test_late_sound_is_preceded_by_silence(tmp_path):
     sound = sound_between(path, 0.5, 1.5)
     assert len(sound) == RATE
     assert np.abs(sound[: RATE // 2 - 40]).max() < 1e-3 and np.abs(sound[RATE // 2 + 40 :] - 9000 / 32768).max() < 1e-3
+
+
+def moving(count: int) -> list[np.ndarray]:
+    """A texture that moves to the right."""
+    texture = np.kron(np.random.default_rng(0).integers(0, 255, (12, 16, 3)), np.ones((8, 8, 1))).astype(np.uint8) // 4 + 90
+    return [np.roll(texture, i, 1) for i in range(count)]
+
+
+def test_damage_in_the_middle_is_marked_up_to_the_next_key_frame(tmp_path):
+    path = write(tmp_path / "d.mp4", moving(120), None)
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 2000] = np.random.default_rng(0).bytes(2000)
+    path.write_bytes(bytes(data))
+    with open_video(path) as video:
+        frames = list(video.frames())
+    broken = [f.time for f in frames if f.broken]
+    assert video.faults.packets > 0 and video.faults.words
+    assert len(frames) > 60 and not frames[0].broken and broken
+    assert 0.5 < min(broken) < 4.0  # there is one key frame alone, so all that follows is lost
+    assert broken == [f.time for f in frames if f.time >= min(broken)]
+
+
+def test_sound_that_outlasts_the_picture_is_no_truncation(tmp_path):
+    """Matroska declares one length for all streams."""
+    path = write_stamped(tmp_path / "long.mkv", moving(30), [i / 25 for i in range(30)], np.zeros(3 * RATE, np.float32))
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    settings = Settings(min_seconds=1.0)
+    (tmp_path / "set" / "videos").mkdir(parents=True)
+    whole, short = (process_video(Job.of(p), tmp_path / "set", settings) for p in (path, cut))
+    assert [row.reason for row in whole] == ["no_face"]
+    assert short[-1].reason == "truncated"
 
 
 def test_what_is_no_video_says_why(tmp_path, speech_file):

@@ -57,7 +57,7 @@ def prepare_dataset(
     if engine not in ENGINES:
         raise InputError(f"no engine {engine!r}: choose {' or '.join(ENGINES)}")
     load_detector(settings.detector)  # an unknown or damaged one is told now, not by a worker
-    jobs = [Job.of(path) for path in list_videos(videos)]
+    jobs = [Job.of(path) for path in list_videos(videos, dataset)]
     dataset = dataset.absolute()
     _claim(dataset, settings)
     todo = [job for job in jobs if not finished(dataset, job, settings)]

@@ -90,12 +90,13 @@ def make_clip(path: Path, row: Row, candidate: Candidate, size: tuple[int, int],
     with open_video(path) as opened:
         shown = on_grid(opened.frames(candidate.start), candidate.start, candidate.frames)
         write_video(_watch(shown, opened, box, out, tools.detector, watched), video, FPS, sound, overwrite=True)
-    _measure(row, watched, voice, out)
+    mouth = seen_mouth(watched.points, out[0] / out[1]) if tools.detector.reads_lips else None
+    _measure(row, watched, voice, mouth)
     fault = _judge(row, watched, settings)
     if fault is not None:
         video.unlink()
         return row.reject(*fault)
-    opening, width = seen_mouth(watched.points, out[0] / out[1])
+    opening, width = mouth or (np.full(candidate.frames, np.nan), np.full(candidate.frames, np.nan))
     labels = pack_labels(watched.points, out, np.array(watched.clarity), opening, width, row.identity or "")
     write_labels(folder / f"{name}.npz", labels)
     row.status, row.video, row.labels = ACCEPTED, video.name, f"{name}.npz"
@@ -116,7 +117,7 @@ def _watch(shown: Iterator[Stamped], video: Video, box: Box, out: tuple[int, int
             yield frame
 
 
-def _measure(row: Row, watched: _Watched, voice: Voice, size: tuple[int, int]) -> None:
+def _measure(row: Row, watched: _Watched, voice: Voice, mouth: tuple[np.ndarray, np.ndarray] | None) -> None:
     n = len(watched.points)
     clarity = [c for c in watched.clarity if c > _NO_HAND]
     row.source_fps = len(watched.times) / n * FPS
@@ -130,8 +131,7 @@ def _measure(row: Row, watched: _Watched, voice: Voice, size: tuple[int, int]) -
         row.thorax_range = [float(v) for v in movement_box(np.stack([low, high]), 0.0, 0.0)]
         row.movement = float((high - low).max())
     row.descriptor = mean_descriptor(watched.descriptors)
-    seen, _ = seen_mouth(watched.points, size[0] / size[1])
-    row.lip_correlation = correlation(seen, voice.opening)
+    row.lip_correlation = correlation(mouth[0], voice.opening) if mouth is not None else None
 
 
 def correlation(seen: np.ndarray, heard: np.ndarray | None) -> float | None:

@@ -18,15 +18,15 @@ _HEAD_HAIR, _HEAD_SIDES, _HEAD_BELOW = 0.8, 0.55, 0.7
 _HAND = 0.35  # room about wrists and hands
 _TORSO = 2.6  # how far below the chin a half body reaches at least
 _TRIM = 2.0  # percent of the looks that may be left out on either side: a detector errs now and then
-_TOLERANCE = 0.15  # of the area
+_TOLERANCE, _COARSE, _CHOICE = 0.15, 0.35, 6  # of the area; small areas have few sizes so near, and may be further off to have this many
 
 
 def sizes_near(area: int) -> list[tuple[int, int]]:
-    """(W, H) with sides that are multiples of 64, an area within 15% of `area` (the nearest, if none is) and at most 2 : 1."""
-    most = max(2, int(np.sqrt(2 * area * (1 + _TOLERANCE)) // STEP) + 1)
+    """(W, H) with sides that are multiples of 64, at most 2 : 1, and an area within 15% of `area`; within 35% where that leaves little choice."""
+    most = max(2, int(np.sqrt(2 * area * (1 + _COARSE)) // STEP) + 1)
     every = [(a * STEP, b * STEP) for a in range(1, most + 1) for b in range(1, most + 1) if max(a, b) <= 2 * min(a, b)]
     off = [abs(w * h / area - 1) for w, h in every]
-    limit = max(_TOLERANCE, min(off))
+    limit = max(_TOLERANCE, min(off), min(_COARSE, sorted(off)[min(_CHOICE, len(off)) - 1]))
     return [size for size, d in zip(every, off, strict=True) if d <= limit + 1e-9]
 
 
@@ -67,7 +67,8 @@ def _one(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
 def fixed_box(content: Box, size: tuple[int, int], area: tuple[int, int]) -> tuple[Box, tuple[int, int]]:
     """The crop about `content` inside a frame of `size` and the (W, H) it is scaled to, both of the same aspect.
 
-    The size is the one near `area` whose aspect wastes least; where the frame is too small for the whole content, the middle is kept.
+    The size is the one near `area` whose aspect loses and wastes least; where the frame is too small for the whole content, its top is kept
+    (the head), and its middle from left to right.
     """
     x0, y0, x1, y1 = content
     w, h = max(x1 - x0, 2.0), max(y1 - y0, 2.0)
@@ -78,10 +79,10 @@ def fixed_box(content: Box, size: tuple[int, int], area: tuple[int, int]) -> tup
         shrink = min(1.0, size[0] / bw, size[1] / bh)
         bw, bh = bw * shrink, bh * shrink
         left = float(np.clip((x0 + x1 - bw) / 2, 0, size[0] - bw))
-        top = float(np.clip((y0 + y1 - bh) / 2, 0, size[1] - bh))
+        top = float(np.clip(y0 if bh < h else (y0 + y1 - bh) / 2, 0, size[1] - bh))
         lost = 1 - min(bw / w, 1) * min(bh / h, 1)
         wasted = 1 - min(w / bw, 1) * min(h / bh, 1)
-        cost = 2 * lost + wasted
+        cost = 2 * lost + wasted + 0.5 * abs(out[0] * out[1] / (area[0] * area[1]) - 1)
         if best is None or cost < best[0] - 1e-9:
             best = cost, (left, top, left + bw, top + bh), out
     assert best is not None

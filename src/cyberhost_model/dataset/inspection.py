@@ -95,7 +95,9 @@ def summary_text(summary: dict[str, Any]) -> str:
 
 def _bars(data: dict[str, Any]) -> list[str]:
     most = max([*data["counts"], 1])
-    pairs = zip(data["edges"], data["edges"][1:], data["counts"], strict=False)
+    filled = [i for i, n in enumerate(data["counts"]) if n]
+    shown = slice(filled[0], filled[-1] + 1) if filled else slice(0)
+    pairs = list(zip(data["edges"], data["edges"][1:], data["counts"], strict=False))[shown]
     lines = [f"  {a:5g} - {b:<5g} {'#' * round(_BAR * n / most):{_BAR}s} {n}" for a, b, n in pairs]
     return [*lines, f"  not known     {data['unknown']}"] if data["unknown"] else lines
 

@@ -30,10 +30,10 @@ h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}p.
 .hists{grid-template-columns:repeat(auto-fill,minmax(22rem,1fr))}
 .fact,figure{border:1px solid #d8dde3;border-radius:6px;padding:.6rem .8rem;margin:0}.fact b{display:block;font-size:1.25rem}
 .clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(34rem,100%),1fr));gap:1rem}
-figure .row{display:flex;gap:4px;overflow:hidden}figure img{height:200px;width:auto;display:block}
+figure .row{display:flex;gap:4px}figure img{max-width:calc((100% - 8px)/3);max-height:240px;display:block}
 figcaption{font-size:.8rem;color:#3c444d;margin-top:.4rem;overflow-wrap:anywhere}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #e6e9ed}
-td.n{text-align:right;font-variant-numeric:tabular-nums}svg text{font:11px system-ui,sans-serif;fill:#3c444d}
+th.n,td.n{text-align:right;font-variant-numeric:tabular-nums}svg text{font:11px system-ui,sans-serif;fill:#3c444d}
 @media(prefers-color-scheme:dark){body{background:#15181c;color:#e3e7ec}.fact,figure{border-color:#363d45}figcaption,p.where{color:#a4adb7}
 td,th{border-color:#2b3138}svg text{fill:#a4adb7}}
 """
@@ -79,7 +79,7 @@ def _facts(summary: dict[str, Any]) -> str:
         "rejected": length(hours["rejected"]),
     }
     facts.update({f"clips {name.replace('_', ' ')}": split["clips"] for name, split in summary["splits"].items()})
-    facts.update({f"of {size}": n for size, n in list(summary["sizes"].items())[:6]})
+    facts.update({f"clips of {size}": n for size, n in list(summary["sizes"].items())[:6]})
     return '<div class="facts">' + "".join(f'<div class="fact"><b>{v}</b>{html.escape(k)}</div>' for k, v in facts.items()) + "</div>"
 
 
@@ -157,4 +157,5 @@ def _rejections(summary: dict[str, Any]) -> str:
         f"<td>{html.escape(meaning(name))}</td></tr>"
         for name, r in summary["reasons"].items()
     )
-    return f"<h2>Rejected</h2><table><tr><th>reason</th><th>stretches</th><th>time</th><th>what it means</th></tr>{lines}</table>"
+    head = '<tr><th>reason</th><th class="n">stretches</th><th class="n">time</th><th>what it means</th></tr>'
+    return f"<h2>Rejected</h2><table>{head}{lines}</table>"

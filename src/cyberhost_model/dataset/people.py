@@ -22,6 +22,8 @@ class PeopleDetector(Protocol):
     name: str
     finds_faceless: bool
     """Whether it also finds people whose face is not seen: only then can "nobody" and "no face" be told apart."""
+    reads_lips: bool
+    """Whether its lip points follow an opening mouth closely enough to measure it."""
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
         """For each frame, uint8 (H, W, 3) RGB, the people in it, the largest first; the first has body and hands, where they are seen."""
@@ -32,6 +34,9 @@ class EmbeddedDetector:
 
     name = "embedded"
     finds_faceless = False
+    # Measured on photo puppets with faces of 40 to 60 pixels: all points within 2% of the face's height, but the opening read from them
+    # correlates with the true one at -0.8 to 0.4.
+    reads_lips = False
 
     def __init__(self, network: KeypointDetector) -> None:
         self.network = network

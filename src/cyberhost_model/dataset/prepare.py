@@ -47,7 +47,7 @@ class Job:
             stat = path.stat()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-        return Job(path.absolute(), stat.st_size, stat.st_mtime_ns)
+        return Job(Path(os.path.abspath(path)), stat.st_size, stat.st_mtime_ns)
 
     @property
     def key(self) -> str:
@@ -172,7 +172,7 @@ def _rows(job: Job, folder: Path, tools: Tools, settings: Settings) -> Iterator[
     if missing > _MISSING:
         words = f"; {faults.packets} packets could not be decoded" if faults.packets else ""
         yield row(analysis.end, analysis.end + missing).reject(Reason.TRUNCATED, f"{missing:.1f} s are missing{words}")
-    elif faults.packets:
+    elif faults.packets and not any(c.reason is Reason.DAMAGED for c in analysis.candidates):
         yield row().reject(Reason.DAMAGED, f"{faults.packets} packets could not be decoded: {faults.words}")
 
 
@@ -188,14 +188,19 @@ class _Counted:
             yield block
 
 
-def list_videos(paths: list[Path]) -> list[Path]:
-    """The files named, and all files with a video's ending below the folders named, sorted, each once. Raises InputError."""
+def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
+    """The files named, and all files with a video's ending below the folders named, sorted, each once. Raises InputError.
+
+    What lies in the dataset itself is left out: its clips are videos, too.
+    """
+    made = os.path.join(os.path.abspath(dataset), "")
     found: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such video or folder; check the path")
         if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            inside = [p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file()]
+            inside = [p for p in inside if not os.path.abspath(p).startswith(made)]
             if not inside:
                 raise InputError(f"{path}: holds no video ({', '.join(ENDINGS)})")
             found.update((os.path.abspath(p), p) for p in inside)

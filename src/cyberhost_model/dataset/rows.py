@@ -102,7 +102,7 @@ class Row:
     speech_share: float | None = None
     """Share of the frames in which speech is heard."""
     lip_correlation: float | None = None
-    """Correlation of the seen and the heard mouth opening; low for a voice from elsewhere."""
+    """Correlation of the seen and the heard mouth opening, low for a voice from elsewhere; None by a detector that does not read lips."""
     sync_confidence: float | None = None
     """Audio-visual confidence of a SyncNet; None as long as none was run."""
     identity: str | None = None

@@ -77,15 +77,18 @@ class Video:
         decoded = _decode(self.container, self.stream, self.faults)
         if start is not None and start > self.start + 1:
             decoded = self._from(start)
-        last = -math.inf
+        last, lost, patched = -math.inf, self.faults.packets, False
         for frame in decoded:
             if frame.pts is None:
                 continue
+            # What follows a lost packet is built on what was lost, up to the next key frame.
+            patched = (patched and not frame.key_frame) or self.faults.packets > lost
+            lost = self.faults.packets
             time = float(frame.pts * frame.time_base)
             if time <= last:  # a stamp that goes back would show a frame that is over
                 continue
             last = time
-            yield Stamped(time, frame, bool(frame.is_corrupt))
+            yield Stamped(time, frame, patched or bool(frame.is_corrupt))
 
 
     def _from(self, start: float) -> Iterator[Any]:
@@ -93,7 +96,7 @@ class Video:
         errors = need("av").FFmpegError
         with contextlib.suppress(errors):
             self.container.seek(int(start / self.stream.time_base), stream=self.stream, backward=True)
-            decoded = _decode(self.container, self.stream, Faults())
+            decoded = _decode(self.container, self.stream, self.faults)
             first = next((f for f in decoded if f.pts is not None), None)
             if first is not None and first.pts * first.time_base <= start:
                 return itertools.chain([first], decoded)
