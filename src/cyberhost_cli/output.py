@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-Tick = Callable[..., None]  # tick(done) or tick(done, total)
+Tick = Callable[..., None]  # tick(done), tick(done, total) or tick(done, total, words)
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,13 @@ class Sink:
         from rich.progress import TimeRemainingColumn as Eta
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-        columns += (TimeElapsedColumn(), TextColumn("left"), Eta())  # type: ignore[assignment]
+        columns += (TimeElapsedColumn(), TextColumn("left"), Eta(), TextColumn("{task.fields[words]}"))  # type: ignore[assignment]
         # Frames come a clip at a time, so the speed is averaged over minutes.
         with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
-            task = bar.add_task(label, total=total)
+            task = bar.add_task(label, total=total, words="")
 
-            def tick(done: int, of: int | None = None) -> None:
-                bar.update(task, completed=done, total=of if of is not None else total)
+            def tick(done: int, of: int | None = None, words: str = "") -> None:
+                bar.update(task, completed=done, total=of if of is not None else total, words=words)
 
             yield tick
 

@@ -56,8 +56,7 @@ class ClipStage:
         self.preset: Preset = network.preset
         self.name = f"stage {config.name}"
         network.denoising_unet.temporal = config.temporal  # untrained motion modules change nothing: skip them
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(config.temporal or "motion_modules" not in name)
+        leave_out(network, config)
 
     def dataset(self, seed: int) -> Dataset:
         return LatentClips(self.data, self.preset, seed, self.config.batch, self.config.frames, self.limit, self.config.driving)
@@ -106,6 +105,13 @@ class ClipStage:
             l_lips = (lips * error).sum() / (lips.sum() * z.shape[2]).clamp_min(1)
         return {"loss": l_main + 0.05 * l_mask + l_key + config.hear * l_hear, "main": l_main, "lips": l_lips, "mask": l_mask, "keypoints": l_key,
                 "hear": l_hear}  # fmt: skip
+
+
+def leave_out(network: CyberHostNetwork, config: ClipStageConfig) -> None:
+    """Freeze what a stage does not train; what the network itself froze stays so."""
+    for name, parameter in network.named_parameters():
+        if not config.temporal and "motion_modules" in name:
+            parameter.requires_grad_(False)
 
 
 def even_out(lips: Tensor) -> Tensor:

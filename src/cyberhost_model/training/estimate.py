@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..model.cyberhost import CyberHostNetwork
 from ..presets import Preset
-from .clip_stage import ClipStageConfig
+from .clip_stage import ClipStageConfig, leave_out
 from .meters import FORMULAS
 from .settings import LoopConfig
 
@@ -51,7 +51,7 @@ class Memory:
         return sum(asdict(self)[name] or 0.0 for name in asdict(self))
 
 
-def modules(module: nn.Module, depth: int = 1) -> list[Module]:
+def modules(module: nn.Module) -> list[Module]:
     """Parts of `module`; parts of a U-Net that hold motion modules or region attention are told apart."""
     rows: dict[str, Module] = {}
     for name, parameter in module.named_parameters():
@@ -132,8 +132,7 @@ def trace_network(preset: Preset, stage: ClipStageConfig, config: LoopConfig, fr
     with FakeTensorMode():
         network = CyberHostNetwork(preset)
         network.denoising_unet.temporal = stage.temporal
-        for name, parameter in network.named_parameters():
-            parameter.requires_grad_(stage.temporal or "motion_modules" not in name)
+        leave_out(network, stage)
         freeze(network)
         network.enable_gradient_checkpointing(config.gradient_checkpointing)
         rows = modules(network)
@@ -143,7 +142,8 @@ def trace_network(preset: Preset, stage: ClipStageConfig, config: LoopConfig, fr
                 if isinstance(part, (nn.GroupNorm, nn.LayerNorm)):
                     part.register_forward_pre_hook(lambda _, given: tuple(value.float() for value in given))
         raw = raw_conditions(preset, stage)
-        noisy = torch.empty(*raw["reference_latent"].shape[:1], stage.frames, *raw["reference_latent"].shape[1:])
+        latent = tuple(side // preset.latent_factor for side in preset.size)
+        noisy = torch.empty(stage.batch, stage.frames, preset.latent_channels, *latent)
         with Live() as live:
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 out = network(noisy, torch.empty(len(noisy)), network.conditions(**raw), heatmaps=True)

@@ -22,7 +22,16 @@ from torch.utils.data import DataLoader
 from ..errors import TrainingError
 from .average import Average
 from .checkpoints import NO_ROOM, Checkpoints, unwritable
-from .distributed import World, clip_gradients, gathered, hand_over_gradients, join_world, parallelize, synchronized, trained_parts
+from .distributed import (
+    World,
+    clip_gradients,
+    gathered,
+    hand_over_gradients,
+    join_world,
+    parallelize,
+    synchronized,
+    trained_parts,
+)
 from .failures import memory_advice
 from .meters import Speed, peak_flops
 from .optimizer import build_optimizer, flat_state, load_flat_state
@@ -101,7 +110,7 @@ class Trainer:
         if self.start >= config.steps:
             return self.checkpoints.last
         self.prepare()
-        batches = iter(self._loader(self.share))
+        batches = self.batches()
         reports = open_reports(self.run, config, {"stage": self.stage.name, **asdict(config)}) if world.main else []
         began = saved = time.monotonic()
         logged: dict[str, list[Tensor]] = {}
@@ -151,9 +160,10 @@ class Trainer:
         self.checkpoints.write(step, items, parts, extra)
         self.done = step
 
-    def _loader(self, share: Share) -> DataLoader:
-        workers = self.config.workers
-        return DataLoader(share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=self.world.device.type == "cuda")
+    def batches(self) -> Iterator[Batch]:
+        """This process's batches, made by `config.workers` others."""
+        workers, pin = self.config.workers, self.world.device.type == "cuda"
+        return iter(DataLoader(self.share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin))
 
     def step(self, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One optimizer step; returns the losses, averaged over its batches."""
@@ -229,4 +239,6 @@ class Trainer:
                 sample(step, weights)
             except Exception as failed:
                 error = failed
+        if self.world.any(error is not None)[0]:
+            self.save(step)  # days of training must not be lost for a video
         self.world.raise_together(error)

@@ -1,0 +1,44 @@
+"""Videos made by the averaged weights while they train: the whole pipeline, with codec, speech encoder and detector of a finished model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import TrainingError
+from ..inputs import load_audio, load_picture
+from ..model.cyberhost import CyberHostNetwork
+from ..model_folder import load_model
+from ..pipeline import CyberHost
+
+
+class SampleVideos:
+    """Call it with a step and weights: `RUN/samples/<step>.mp4` is there afterwards, whole."""
+
+    def __init__(self, run: Path, network: nn.Module, picture: Path, audio: Path, model: str, device: str) -> None:
+        """network: what trains. model: whose other parts are used. Raises TrainingError when they do not go together, InputError for a bad picture or
+        sound, ModelError for a bad model."""
+        if not isinstance(network, CyberHostNetwork):
+            raise TrainingError("sample videos can be made in stages 1 and 2 alone: leave out --sample")
+        load_picture(picture)
+        load_audio(audio)
+        self.folder, self.picture, self.audio, self.device = run / "samples", picture, audio, torch.device(device)
+        self.preset, self.parts = network.preset, load_model(model)
+        other = self.parts.network.preset
+        names = ("codec", "latent_channels", "latent_factor", "audio")
+        if wrong := [name for name in names if getattr(other, name) != getattr(self.preset, name)]:
+            what = f"sample_model = {model!r} does not fit preset {self.preset.name} ({', '.join(wrong)} differ)"
+            raise TrainingError(f"{what}: name a model folder with its codec, speech encoder and detector in the recipe, or leave out --sample")
+
+    def __call__(self, step: int, weights: dict[str, Tensor]) -> Path:
+        """Make one video in float32, with the model's own steps and guidance and seed 0. Raises OutputError."""
+        self.folder.mkdir(exist_ok=True)
+        devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):
+            network = CyberHostNetwork(self.preset)
+            network.load_state_dict(weights)
+            host = CyberHost(dataclasses.replace(self.parts, network=network), self.device, torch.float32)
+            return host.animate(self.picture, self.audio).save(self.folder / f"{step:08d}.mp4", overwrite=True)

@@ -1,0 +1,237 @@
+"""What a run can be told: precision, accumulation, checkpoints, reports, sample videos, dry runs, and what it says when it cannot go on."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+from cyberhost_cli.main import main
+from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
+from cyberhost_model.presets import preset
+from cyberhost_model.training.clip_stage import build_network
+from cyberhost_model.training.estimate import trace_network
+from cyberhost_model.training.initial import initial_weights, start_from
+from cyberhost_model.training.loop import train
+from cyberhost_model.training.meters import count_flops, peak_flops
+from cyberhost_model.training.recipes import clip_settings, freeze, read_recipe
+from cyberhost_model.training.samples import SampleVideos
+from cyberhost_model.training.settings import LoopConfig
+from cyberhost_model.training.stage import Share, StageLoss
+from model_helpers import MINI, make_network
+from training_helpers import SMALL, RandomClips, RandomStage
+
+
+def _config(**changes) -> LoopConfig:
+    return LoopConfig(**{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes})
+
+
+def _curves(run: Path) -> list[dict[str, float]]:
+    rows = [line.split(",")[2:] for line in (run / "curves.csv").read_text().splitlines()]
+    return [{k: float(v) for k, v in (pair.split("=") for pair in row)} for row in rows]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_in_float32_weights_and_goes_on(tmp_path, precision):
+    options = {"precision": precision, "gradient_checkpointing": True, "optimizer": "adamw-fused", "ema_device": "cpu", "ema_every": 2}
+    train(RandomStage(), tmp_path, _config(steps=1, **options))
+    train(RandomStage(), tmp_path, _config(**options))
+    assert all(value.dtype == torch.float32 for value in load_file(tmp_path / "last/model.safetensors").values() if value.is_floating_point())
+    state = json.loads((tmp_path / "last/state.json").read_text())
+    assert state["step"] == 2 and ("scaler" in state["extra"]) == (precision == "fp16")
+
+
+def test_one_process_that_accumulates_takes_the_items_of_several():
+    data = RandomClips(0, mixed=True)
+    alone = Share(data, 10, 4)
+    both = [Share(data, 10, 2, rank, 2) for rank in (0, 1)]
+    assert [alone.item(i) for i in range(4)] == [10, 11, 12, 13]
+    assert sorted(share.item(i) for share in both for i in range(2)) == [10, 11, 12, 13]
+    assert torch.equal(both[1][1]["z"], data[13]["z"])
+
+
+def test_the_last_checkpoints_stay(tmp_path):
+    train(RandomStage(), tmp_path, _config(steps=4, save_seconds=0, keep=3))
+    assert sorted(place.name for place in (tmp_path / "older").iterdir()) == ["00000002", "00000003"]
+    assert json.loads((tmp_path / "older/00000003/state.json").read_text())["step"] == 3
+    assert json.loads((tmp_path / "last/state.json").read_text())["step"] == 4
+
+
+def test_a_checkpoint_of_before_processes_can_be_gone_on_with(tmp_path):
+    """state.json once held stage and step alone."""
+    train(RandomStage(), tmp_path, _config(steps=1))
+    (tmp_path / "last/state.json").write_text('{"stage": "stage 2", "step": 1}')
+    train(RandomStage(), tmp_path, _config())
+    assert json.loads((tmp_path / "last/state.json").read_text())["items"] == 2
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
+    train(RandomStage(), tmp_path, _config(steps=1))
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(OutputError, match="no room for a checkpoint"):
+            train(RandomStage(), tmp_path, _config())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert json.loads((tmp_path / "last/state.json").read_text())["step"] == 1
+    assert not (tmp_path / "last.new").exists()
+    assert load_file(tmp_path / "last/model.safetensors").keys() == RandomStage().module.state_dict().keys()
+
+
+class _Greedy(RandomStage):
+    def loss(self, batch, generator):
+        return {"loss": torch.empty(10**14)[0]}
+
+
+def test_too_little_memory_says_which_option_to_change(tmp_path):
+    with pytest.raises(ResourceError, match="--gradient-checkpointing, --precision bf16, a smaller batch"):
+        train(_Greedy(), tmp_path, _config())
+
+
+def test_a_nan_names_the_files_of_its_batch(tmp_path):
+    class Poisoned(RandomStage):
+        def loss(self, batch, generator):
+            return {"loss": super().loss(batch, generator)["loss"] * float("inf")}
+
+    with pytest.raises(TrainingError, match=r"not finite at step 0 \(item 0: clip-0.safetensors\).*no checkpoint yet"):
+        train(Poisoned(), tmp_path, _config())
+
+
+def test_an_empty_dataset_is_told(tmp_path):
+    class Empty(RandomStage):
+        def dataset(self, seed):
+            return []
+
+    with pytest.raises(TrainingError, match="empty"):
+        train(Empty(), tmp_path, _config())
+
+
+@pytest.mark.parametrize(
+    ("change", "word"), [({"precision": "fp8"}, "precision"), ({"report": ["mlflow"]}, "report"), ({"accumulate": 0}, "accumulate"), ({"lr": 0}, "lr")]
+)
+def test_settings_that_cannot_be(tmp_path, change, word):
+    with pytest.raises(TrainingError, match=word):
+        train(RandomStage(), tmp_path, _config(**change))
+
+
+def test_curves_tell_losses_and_speed_and_go_to_tensorboard(tmp_path):
+    pytest.importorskip("tensorboard")
+    train(RandomStage(), tmp_path, _config(report=["tensorboard"], peak_tflops=1.0))
+    for row in _curves(tmp_path):
+        assert {"loss", "main", "mask", "hear", "grad_norm", "lr", "samples_s", "data_share", "tflops", "mfu"} <= row.keys()
+        assert row["samples_s"] > 0 and 0 <= row["data_share"] <= 1 and row["mfu"] == pytest.approx(row["tflops"], rel=1e-3)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [round(e.value, 3) for e in events.Scalars("main")] == [pytest.approx(row["main"], abs=2e-3) for row in _curves(tmp_path)]
+
+
+def test_counting_flops_leaves_everything_as_it_was():
+    layer = torch.nn.BatchNorm1d(4)
+    torch.manual_seed(3)
+    mean, state = layer.running_mean.clone(), torch.get_rng_state()
+    x = torch.randn(2, 8, 4, 4)
+    torch.set_rng_state(state)
+    counted = count_flops(layer, lambda: (layer(torch.rand(5, 4)), torch.nn.functional.scaled_dot_product_attention(x, x, x)))
+    assert counted == 2 * 2 * 8 * 4 * 4 * (4 + 4)
+    assert torch.equal(layer.running_mean, mean) and torch.equal(torch.get_rng_state(), state)
+    assert peak_flops(torch.device("cpu"), "fp32") is None and peak_flops(torch.device("cpu"), "fp32", 2) == 2e12
+
+
+def test_only_the_loss_that_trains_has_a_gradient():
+    stage = RandomStage()
+    losses = StageLoss(stage)(stage.dataset(0)[0], torch.Generator().manual_seed(0))
+    assert [name for name, value in losses.items() if value.requires_grad] == ["loss"]
+
+
+def test_weights_begin_where_init_says(tmp_path):
+    network = build_network(preset("tiny"))
+    weights = network.state_dict()
+    save_file(weights, tmp_path / "own.safetensors")
+    (tmp_path / "run/last").mkdir(parents=True)
+    save_file(weights, tmp_path / "run/last/ema.safetensors")
+    for source in (tmp_path / "own.safetensors", tmp_path / "run"):
+        assert all(torch.equal(value, weights[name]) for name, value in initial_weights(str(source)).items())
+    start_from(network, "tiny")
+    assert network.state_dict().keys() == initial_weights("tiny").keys() and network.dtype == torch.float32
+    with pytest.raises(TrainingError, match="not of the same preset"):
+        start_from(make_network(MINI), "tiny")
+    with pytest.raises(TrainingError, match="cannot start from"):
+        initial_weights(str(tmp_path / "nothing"))
+
+
+def test_frozen_parts_do_not_train():
+    network = make_network(MINI)
+    freeze(network, ["reference_net.*"])
+    assert not any(p.requires_grad for p in network.reference_net.parameters()) and any(p.requires_grad for p in network.parameters())
+    with pytest.raises(TrainingError, match="fits no parameter"):
+        freeze(network, ["refrence_net.*"])
+
+
+def test_the_sd15_recipe_is_the_paper_s():
+    for stage in ("1", "2"):
+        loop, settings = read_recipe("sd15", stage)
+        shape, config, frozen = clip_settings(stage, settings)
+        assert loop.lr == 1e-5 and shape.name == "sd15" and shape.size == (640, 384) and shape.motion_frames == 4
+        assert (config.batch, config.frames, config.temporal) == ((12, 1, False) if stage == "1" else (1, 12, True))
+    with pytest.raises(InputError):
+        read_recipe("sd16", "1")
+
+
+def test_a_trace_on_fake_tensors_tells_what_checkpointing_spares():
+    _, settings = read_recipe("tiny", "2")
+    _, config, _ = clip_settings("2", settings)
+    config.batch, config.frames = 1, SMALL.frames
+    kept, spared = (trace_network(SMALL, config, LoopConfig(1, gradient_checkpointing=on), lambda network: None) for on in (False, True))
+    own = sum(p.numel() for p in make_network(SMALL).parameters())
+    assert sum(row.parameters for row in kept.modules) == own
+    assert spared.peak < 0.7 * kept.peak and spared.flops == kept.flops > 1e9
+
+
+def test_a_dry_run_trains_nothing_and_tells_all(tmp_path, capsys):
+    assert main(["train", "--stage", "2", "--dry-run", "--json", "-o", str(tmp_path / "run")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parameters"] == found["trained"] == sum(row["parameters"] for row in found["modules"]) > 10**7
+    memory = found["memory"]
+    assert memory["weights"] == memory["gradients"] == 4 * found["parameters"] and memory["optimizer"] == 8 * found["parameters"]
+    assert memory["total"] > found["memory_fsdp_8"]["weights"] and memory["activations"] > 0
+    assert found["steps"] == read_recipe(None, "2")[0].steps and found["hours"] is None and "--data" in found["hours_unknown_because"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_that_need_each_other(capsys):
+    assert main(["train", "--stage", "2"]) == 2
+    assert "--run" in capsys.readouterr().err
+    assert main(["train", "--stage", "2", "-o", "x", "--sample-every", "5"]) == 2
+    assert "--sample" in capsys.readouterr().err
+
+
+def test_sample_videos_are_made_by_the_weights_given(tmp_path, portrait_file):
+    sound = tmp_path / "tone.wav"
+    soundfile.write(sound, (0.2 * np.sin(np.arange(1600) / 10)).astype(np.float32), 16000)
+    network = build_network(preset("tiny"))
+    make = SampleVideos(tmp_path, network, portrait_file, sound, "tiny", "cpu")
+    state = torch.get_rng_state()
+    video = make(7, initial_weights("tiny"))
+    assert video == tmp_path / "samples/00000007.mp4" and video.stat().st_size > 1000
+    assert [p.name for p in video.parent.iterdir()] == [video.name] and torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(TrainingError, match="does not fit preset"):
+        SampleVideos(tmp_path, make_network(MINI), portrait_file, sound, "tiny", "cpu")
+    with pytest.raises(InputError):
+        SampleVideos(tmp_path, network, tmp_path / "nobody.png", sound, "tiny", "cpu")
+
+
+def test_a_run_makes_its_sample_videos_on_time(tmp_path):
+    made = []
+    train(RandomStage(), tmp_path, _config(steps=3, sample_every=2), sample=lambda step, weights: made.append((step, weights.keys())))
+    assert [step for step, _ in made] == [2] and made[0][1] == RandomStage().module.state_dict().keys()

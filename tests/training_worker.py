@@ -1,0 +1,67 @@
+"""One of several training processes, for test_training_distributed: `training_worker.py OUT`, started as torchrun would start it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from cyberhost_model.errors import TrainingError
+from cyberhost_model.training.distributed import gathered, join_world, leave_world
+from cyberhost_model.training.loop import LoopConfig, Trainer, train
+from training_helpers import RandomStage
+
+
+def config(parallel: str = "ddp", **changes) -> LoopConfig:
+    return LoopConfig(**{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 2, "save_seconds": 1e9, "clip": 1e9, "parallel": parallel, **changes})
+
+
+def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
+    """Gradients of the first step on clips of mixed sizes, whole, in the first process."""
+    trainer = Trainer(RandomStage(mixed=True), run, settings, join_world("cpu"))
+    kept: dict[str, torch.Tensor] = {}
+
+    def keep(*_) -> None:
+        names = [name for name, p in trainer.module.named_parameters() if p.requires_grad]
+        for name, part, model in zip(names, trainer.parts, trainer.trained, strict=True):
+            if part.grad is not None:
+                kept[name] = gathered(part.grad, model, trainer.world).clone()
+
+    trainer.optimizer.register_step_pre_hook(keep)
+    trainer.prepare()
+    trainer.step(0, trainer.batches())
+    return kept
+
+
+class Poisoned(RandomStage):
+    """Its loss is not a number in item 3."""
+
+    def loss(self, batch, generator):
+        losses = super().loss(batch, generator)
+        bad = generator.initial_seed() == 3 and torch.is_grad_enabled()
+        return {**losses, "loss": losses["loss"] * float("nan")} if bad else losses
+
+
+def main(out: Path) -> None:
+    """All that is done in several processes, in one start of them."""
+    torch.set_num_threads(1)
+    world = join_world("cpu")
+    for parallel in ("ddp", "fsdp"):
+        found = first_gradients(out / "gradients", config(parallel, accumulate=2))
+        if world.main:
+            save_file(found, out / f"{parallel}.safetensors")
+    train(RandomStage(mixed=True), out / "whole", config("fsdp"))
+    train(RandomStage(mixed=True), out / "parts", config("fsdp", steps=1))
+    train(RandomStage(mixed=True), out / "parts", config("fsdp"))
+    train(RandomStage(), out / "fp16", config("fsdp", steps=1, precision="fp16", gradient_checkpointing=True, ema_device="cpu"))
+    try:
+        train(Poisoned(), out / "poisoned", config("ddp"))
+    except TrainingError as error:
+        (out / f"error-{world.rank}.txt").write_text(str(error))
+    leave_world()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
