@@ -110,13 +110,23 @@ class LatentClips(Dataset):
         return 2**31
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
+        clips, _ = self._cut(i)
+        return {k: torch.stack([c[k] for c in clips]) for k in clips[0]}
+
+    def files(self, i: int) -> list[Path]:
+        """The files item i is cut from, for messages."""
+        return self._cut(i)[1]
+
+    def _cut(self, i: int) -> tuple[list[dict[str, Tensor]], list[Path]]:
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
         size = self.sizes[int(rng.choice(len(self.sizes), p=self.weights))]
-        pool = self.pools[size]
+        pool, clips, paths = self.pools[size], [], []
         moving = self.driving.moving(rng)
-        clips = [self._clip(load_file(pool[int(rng.integers(len(pool)))]), size, moving, rng) for _ in range(self.batch)]
-        return {k: torch.stack([c[k] for c in clips]) for k in clips[0]}
+        for _ in range(self.batch):
+            paths.append(pool[int(rng.integers(len(pool)))])
+            clips.append(self._clip(load_file(paths[-1]), size, moving, rng))
+        return clips, paths
 
     def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator) -> dict[str, Tensor]:
         m, n = self.preset.motion_frames, self.frames
