@@ -11,6 +11,8 @@ from cyberhost_model.dataset.build import prepare_dataset
 from cyberhost_model.dataset.engines import run_local
 from cyberhost_model.dataset.manifest import read_manifest, read_table
 from cyberhost_model.dataset.prepare import VIDEOS, Job, finished
+from cyberhost_model.dataset.ray_engine import check_answers
+from cyberhost_model.errors import ResourceError
 
 SOME = ("good", "text", "mute", "short")
 # Paths of the dataset are relative, so two datasets of the same videos have equal manifests.
@@ -43,6 +45,13 @@ def test_a_process_that_dies_costs_its_video_and_it_is_tried_again(raw, tmp_path
     assert done == job and [row.reason for row in rows] == ["crashed"] and "ended with code" in rows[0].detail
     assert not finished(tmp_path, job, SETTINGS)
     assert not multiprocessing.active_children()
+
+
+def test_a_cluster_that_is_not_there_is_told_at_once():
+    with pytest.raises(ResourceError, match="no Ray cluster answers at 127.0.0.1:1 "):
+        check_answers("127.0.0.1:1")
+    check_answers("auto")
+    check_answers(None)
 
 
 def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, prepared, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from ..errors import ResourceError
 from .manifest import need
 
+_PATIENCE = 10.0  # seconds
 _TRIES = 2  # a machine that leaves the cluster takes its video with it: it is tried once more elsewhere
 
 
@@ -21,6 +23,7 @@ def connected(address: str | None) -> Iterator[Any]:
     ray = need("ray", "ray")
     mine = not ray.is_initialized()
     if mine:
+        check_answers(address)
         try:
             ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -31,6 +34,16 @@ def connected(address: str | None) -> Iterator[Any]:
     finally:
         if mine:
             ray.shutdown()
+
+
+def check_answers(address: str | None) -> None:
+    """Raises ResourceError at once where nobody listens at host:port: Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+        except (OSError, OverflowError) as error:
+            raise ResourceError(f"no Ray cluster answers at {address} ({error}); check --address, or start one with `ray start`") from None
 
 
 def remote_task(ray: Any) -> Any:
