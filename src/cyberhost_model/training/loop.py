@@ -118,7 +118,7 @@ class Trainer:
             for step in range(self.start, config.steps):
                 for name, value in self.step(step, batches).items():
                     logged.setdefault(name, []).append(value)
-                if (step + 1) % config.log_every == 0:
+                if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
                     self._report(step, logged, reports, progress)
                     logged = {}
                 now = time.monotonic()

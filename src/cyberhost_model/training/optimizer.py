@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,19 +32,20 @@ def build_optimizer(parameters: Sequence[nn.Parameter], config: LoopConfig) -> t
 
 
 def flat_state(optimizer: torch.optim.Optimizer, models: Sequence[Tensor], world: World) -> dict[str, Tensor]:
-    """ "<number of the parameter>.<name>" -> whole tensor; every process must call it. Whole numbers end in ":int".
+    """ "<number of the parameter>.<name>" -> whole tensor; every process must call it. Names of dictionaries within (bitsandbytes) are joined by "/",
+    whole numbers end in ":int".
 
     models: the parameters, in the optimizer's order, that its own may be shards of.
     """
     flat: dict[str, Tensor] = {}
     for i, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
+        for name, value in _flattened(state):
             if not isinstance(value, Tensor):
                 flat[f"{i}.{name}:int"] = torch.tensor(int(value))
             elif value.shape == _part(optimizer, i).shape:
                 flat[f"{i}.{name}"] = gathered(value, models[i], world).cpu().contiguous()
             else:
-                flat[f"{i}.{name}"] = value.detach().cpu().contiguous()
+                flat[f"{i}.{name}"] = value.detach().cpu().clone()  # bitsandbytes shares its tables
     return flat
 
 
@@ -56,12 +57,15 @@ def load_flat_state(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], m
         if int(index) >= len(models):
             raise TrainingError("the checkpoint's optimizer belongs to another set of parameters: train as before, or --init from it into a new run")
         model, entry = models[int(index)], state.setdefault(int(index), {})
+        *groups, name = name.split("/")
+        for group in groups:
+            entry = entry.setdefault(group, {})
         if name.endswith(":int"):
             entry[name.removesuffix(":int")] = int(value)
         else:
             entry[name] = share_of(value, model, world) if value.shape == model.shape else value
-    known = {"adamw8bit": {"state1"}}.get(_kind(optimizer), {"exp_avg"})
-    if any(not known & set(entry) for entry in state.values()):
+    known = "exp_avg" if isinstance(optimizer, torch.optim.AdamW) else "state1"
+    if any(known not in {name.split("/")[-1] for name, _ in _flattened(entry)} for entry in state.values()):
         raise TrainingError("the checkpoint was made with another --optimizer: keep it, or --init from the run into a new one")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -70,5 +74,9 @@ def _part(optimizer: torch.optim.Optimizer, i: int) -> Tensor:
     return [p for group in optimizer.param_groups for p in group["params"]][i]
 
 
-def _kind(optimizer: torch.optim.Optimizer) -> str:
-    return "adamw" if isinstance(optimizer, torch.optim.AdamW) else "adamw8bit"
+def _flattened(state: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in state.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{before}{name}/")
+        else:
+            yield before + name, value

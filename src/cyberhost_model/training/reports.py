@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import secrets
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,7 +66,7 @@ class WandB:
             raise TrainingError("Weights & Biases is not installed: pip install 'cyberhost[wandb]', or leave out --report wandb") from error
         kept = run / "wandb_id"
         if not kept.exists():
-            kept.write_text(wandb.util.generate_id())
+            kept.write_text(secrets.token_hex(4))
         name, own = run.resolve().name, kept.read_text().strip()
         self.run = wandb.init(project="cyberhost", name=name, id=own, dir=str(run), config=config, resume="allow")
 
