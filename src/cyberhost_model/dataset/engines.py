@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
+import shutil
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CyberHostError, OutputError
-from .prepare import Job, blank_row, process_video, write_record
+from .prepare import Job, blank_row, part_path, process_video, write_record
 from .rows import Reason, Row
 from .settings import Settings
+from .worker import serve
 
 Done = Iterator[tuple[Job, list[Row]]]
 
@@ -64,7 +63,7 @@ def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) 
 
     def start() -> None:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, dataset, settings), daemon=True)
+        process = context.Process(target=serve, args=(theirs, dataset, settings), daemon=True)
         process.start()
         theirs.close()
         crew.append(_Worker(process, ours))
@@ -88,6 +87,7 @@ def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) 
                     crew.remove(worker)
                     worker.process.join()
                     if job is not None:
+                        shutil.rmtree(part_path(dataset, job), ignore_errors=True)
                         if waiting:
                             start()
                         yield job, crashed(job, dataset, settings, f"the process ended with code {worker.process.exitcode}")
@@ -103,27 +103,8 @@ def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) 
         for worker in crew:
             worker.process.join()
             worker.pipe.close()
-
-
-def _serve(pipe: Connection, dataset: Path, settings: Settings) -> None:
-    """A worker: takes jobs until None comes, or the other end is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with suppress(EOFError, OSError):
-        while (job := pipe.recv()) is not None:
-            try:
-                pipe.send(guarded(job, dataset, settings))
-            except CyberHostError as error:
-                pipe.send(error)
-                return
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot end us; working on would get in the way of the next run."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+            if worker.job is not None:
+                shutil.rmtree(part_path(dataset, worker.job), ignore_errors=True)
 
 
 def run_ray(jobs: list[Job], dataset: Path, settings: Settings, address: str | None) -> Done:

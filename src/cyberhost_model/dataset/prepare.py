@@ -61,6 +61,11 @@ def record_path(dataset: Path, job: Job) -> Path:
     return dataset / VIDEOS / f"{job.key}.json"
 
 
+def part_path(dataset: Path, job: Job) -> Path:
+    """Where the clips of a video lie while it is being worked on."""
+    return dataset / CLIPS / f".{job.key}.part"
+
+
 def read_record(path: Path) -> tuple[str, list[Row]] | None:
     """The settings' fingerprint and the rows of a finished video; None where it is not there or not whole."""
     try:
@@ -105,7 +110,7 @@ def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
     """
     tools = load_tools(settings.detector)
     place = dataset / CLIPS / job.key
-    part = dataset / CLIPS / f".{job.key}.part"
+    part = part_path(dataset, job)
     try:
         record_path(dataset, job).unlink(missing_ok=True)  # its clips are about to go
         for old in (part, place):
