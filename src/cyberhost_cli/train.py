@@ -104,6 +104,8 @@ def train(
     first = os.environ.get("RANK", "0") == "0"
     sink = Sink(quiet=quiet or not first, as_json=as_json and first, debug=debug)
     sink.hush_libraries()
+    if not debug:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns where a batch happens to use every parameter
     if run is None and not dry_run:
         raise typer.BadParameter("say where the run is kept", param_hint="'--run' / '-o'")
     if sample_every and not sample:
