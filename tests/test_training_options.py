@@ -47,6 +47,20 @@ def test_half_precision_trains_in_float32_weights_and_goes_on(tmp_path, precisio
     assert state["step"] == 2 and ("scaler" in state["extra"]) == (precision == "fp16")
 
 
+def test_8_bit_adamw_goes_on_or_says_what_is_missing(tmp_path):
+    try:
+        import bitsandbytes  # noqa: F401
+    except Exception:
+        with pytest.raises(TrainingError, match="pip install bitsandbytes"):
+            train(RandomStage(), tmp_path, _config(optimizer="adamw8bit"))
+        return
+    train(RandomStage(), tmp_path, _config(steps=1, optimizer="adamw8bit"))
+    train(RandomStage(), tmp_path, _config(optimizer="adamw8bit"))
+    assert torch.uint8 in {value.dtype for value in load_file(tmp_path / "last/optimizer.safetensors").values()}
+    with pytest.raises(TrainingError, match="another --optimizer"):
+        train(RandomStage(), tmp_path, _config(steps=3))
+
+
 def test_one_process_that_accumulates_takes_the_items_of_several():
     data = RandomClips(0, mixed=True)
     alone = Share(data, 10, 4)
