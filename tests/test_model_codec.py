@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cyberhost_model.data.drawn import drawn_still
 from cyberhost_model.data.poses import random_pose
@@ -12,6 +13,7 @@ from cyberhost_model.model.codec import (
     ReferenceCodec,
     ReferenceCodecConfig,
     components,
+    cue_sizes,
     fit_components,
     hold_still,
     load_codec,
@@ -56,8 +58,9 @@ def test_components_are_orthonormal(codec):
 
 def test_encode_then_expand_keeps_most_of_the_motion(codec, frames):
     batch = frames[1]
-    z = codec.encode(batch["frames"], batch["flow"], batch["seen"])
-    assert z.shape == (4, 24, 8, 8)
+    cues = torch.rand(4, 3, 8, 8) * 0.05
+    z = codec.encode(batch["frames"], batch["flow"], batch["seen"], cues)
+    assert z.shape == (4, 27, 8, 8) and torch.allclose(z[:, 24:] * codec.z_std[24:, None, None], cues, atol=1e-6)
     out = codec.expand(z)
     true = components(batch["frames"], batch["flow"], batch["seen"])
     left = (out["flow"] - true["flow"]).pow(2).sum() / true["flow"].pow(2).sum()
@@ -66,8 +69,8 @@ def test_encode_then_expand_keeps_most_of_the_motion(codec, frames):
 
 def test_a_frame_equal_to_the_reference_codes_as_zero_and_decodes_to_itself(codec, frames):
     reference = frames[0]["reference"]
-    z = codec.encode(reference[:, None], torch.zeros(1, 1, 2, 64, 64), torch.ones(1, 1, 1, 64, 64))
-    assert z.shape == (1, 1, 24, 8, 8) and z.abs().max() == 0
+    z = codec.encode(reference[:, None], torch.zeros(1, 1, 2, 64, 64), torch.ones(1, 1, 1, 64, 64), torch.zeros(1, 1, 3, 8, 8))
+    assert z.shape == (1, 1, 27, 8, 8) and z.abs().max() == 0
     with torch.no_grad():
         decoded = codec.decode(z, reference)
     assert (decoded[0, 0] - reference[0]).abs().max() < 0.06  # the mask never quite closes
@@ -77,9 +80,47 @@ def test_decode_at_another_size_uses_the_larger_picture(codec, frames):
     reference = frames[0]["reference"]
     large = torch.nn.functional.interpolate(reference, scale_factor=2.0, mode="bilinear")
     with torch.no_grad():
-        out = codec.decode(torch.zeros(1, 3, 24, 8, 8), reference, large)
+        out = codec.decode(torch.zeros(1, 3, 27, 8, 8), reference, large)
     assert out.shape == (1, 3, 3, 256, 256)
     assert (out[0, 1] - large[0]).abs().max() < 0.06
+
+
+def test_the_size_of_a_cue_is_half_its_bell_wherever_it_stands():
+    y, x = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
+    for cx, cy, height in ((8.0, 8.0, 2.0), (5.3, 9.7, -1.2)):
+        bell = height * torch.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * 1.5**2))
+        assert float(cue_sizes(bell[None, None])) == pytest.approx(height / 2, rel=0.03)
+    assert cue_sizes(torch.zeros(1, 3, 4, 4)).abs().max() == 0
+
+
+def test_a_cue_moves_the_decoded_flow_in_proportion():
+    """With the rest of the decoder at zero, twice the cue is twice the flow."""
+    torch.manual_seed(1)
+    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))).eval()
+    nn.init.normal_(codec.to_response[0].weight, std=0.1)
+    for part in (codec.join, codec.at_quarter):  # the cue acts through its size alone
+        part[0].weight.data[:, 24:27] = 0
+        part[0].weight.data[:, -3:] = 0
+    pyramid = codec.appearance(torch.rand(1, 3, 64, 64))
+
+    def flow(size: float) -> torch.Tensor:
+        z = torch.zeros(1, 27, 4, 4)
+        z[:, 24, 1:3, 1:3] = size
+        return codec.read(z, pyramid).flow
+
+    with torch.no_grad():
+        assert flow(1.0).abs().max() > 1e-3 and torch.allclose(flow(2.0), 2 * flow(1.0), atol=1e-5)
+
+
+def test_under_the_lips_cue_only_the_mean_flow_and_the_cues_are_kept():
+    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=1.5))
+    z = torch.ones(1, 27, 6, 6)
+    z[:, 24:] = 0
+    assert torch.equal(codec.leave_lips_to_cues(z), z)  # a mouth at rest
+    z[0, 24, 2, 3] = 2.0
+    left = codec.leave_lips_to_cues(z)
+    assert left[0, 24, 2, 3] == 3.0 and (left[0, :2, 2, 3] == 1).all() and (left[0, 2:24, 2, 3] == 0).all()
+    assert torch.equal(left[0, :24, 4], z[0, :24, 4])  # elsewhere nothing changes
 
 
 def test_flow_says_where_a_pixel_comes_from():
@@ -94,6 +135,26 @@ def test_tiny_flows_are_held_still():
     flow = torch.tensor([0.05, 0.5]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
     held = hold_still(flow)
     assert held[..., 0].abs().max() == 0 and held[..., 1].min() > 0.35
+
+
+def test_a_reference_tells_where_its_mouth_is(codec):
+    picture, places = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 4, 4)
+    with torch.no_grad():
+        blind, told = codec.encode_reference(picture), codec.encode_reference(picture, places)
+    assert torch.equal(told[:, 24:], places) and not blind[:, 24:].any() and torch.equal(told[:, :24], blind[:, :24])
+
+
+def test_the_lips_cue_is_at_least_what_is_heard():
+    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16)))
+    z, places = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 3, 4, 4)
+    places[0, :, 1, 2] = 1
+    heard = codec.as_heard(z, torch.tensor([[0.0, 1.0]]), places)
+    assert torch.equal(heard[:, :, :24], z[:, :, :24]) and torch.equal(heard[:, :, 25:], z[:, :, 25:])
+    assert torch.equal(heard[0, 0], z[0, 0])  # silence asks for nothing
+    z[0, 1, 24, 1, 2], full = 1.0, 0.09 / 0.025
+    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 2] == pytest.approx(full)
+    z[0, 1, 24, 1, 2] = 5.0  # the denoiser's own wish is larger
+    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 2] == 5.0
 
 
 def test_save_and_load(codec, tmp_path):

@@ -139,8 +139,8 @@ def clips(tmp_path_factory):
 def test_coded_clips_hold_what_the_stages_want(clips):
     data = LatentClips(clips, preset("tiny"), seed=0, batch=2, frames=12)
     batch = data[3]
-    assert batch["z"].shape == (2, 12, 24, 8, 8) and batch["motion"].shape == (2, 4, 24, 8, 8)
-    assert batch["audio"].shape == (2, 12, 6, 5, 128) and batch["r"].shape == (2, 24, 8, 8)
+    assert batch["z"].shape == (2, 12, 27, 8, 8) and batch["motion"].shape == (2, 4, 27, 8, 8)
+    assert batch["audio"].shape == (2, 12, 6, 5, 128) and batch["r"].shape == (2, 27, 8, 8)
     assert batch["skeleton"].shape == (2, 3, 128, 128) and batch["pose"].shape == (2, 1, 3, 128, 128)
     assert 0 < batch["lips"].mean() < 0.3 and batch["lips"].amax() == 1
     again = LatentClips(clips, preset("tiny"), seed=0, batch=2, frames=12)[3]

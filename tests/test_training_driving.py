@@ -77,7 +77,7 @@ def test_a_deaf_clip_hears_nothing():
     g = torch.Generator().manual_seed(0)
     rand = lambda *shape: torch.rand(shape, generator=g)  # noqa: E731
     batch = {
-        "z": rand(1, 3, 24, 4, 4), "motion": rand(1, 4, 24, 4, 4), "r": rand(1, 24, 4, 4), "audio": rand(1, 3, 6, 5, 128),
+        "z": rand(1, 3, 27, 4, 4), "motion": rand(1, 4, 27, 4, 4), "r": rand(1, 27, 4, 4), "audio": rand(1, 3, 6, 5, 128),
         "face": rand(1, 3, 256, 256), "hands": rand(1, 2, 3, 128, 128), "skeleton": rand(1, 3, 64, 64), "pose": rand(1, 3, 3, 64, 64),
         "clarity": rand(1, 3), "lips": torch.ones(1, 3, 4, 4), "masks": torch.ones(1, 3, 2, 4, 4), "heatmaps": rand(1, 3, 42, 4, 4),
         "opening": rand(1, 3),

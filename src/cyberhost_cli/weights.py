@@ -19,10 +19,12 @@ def _group() -> None:
 
 @app.command()
 def assemble(
-    network: Annotated[Path, typer.Option(metavar="RUN", help="Run of stage 2.")],
-    codec: Annotated[Path, typer.Option(metavar="RUN", help="Run of stage codec.")],
-    audio: Annotated[Path, typer.Option(metavar="RUN", help="Run of stage audio.")],
-    detector: Annotated[Path, typer.Option(metavar="RUN", help="Run of stage detector.")],
+    network: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage 2.")] = None,
+    codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec.")] = None,
+    audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio.")] = None,
+    detector: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage detector.")] = None,
+    base: Annotated[str, typer.Option(metavar="MODEL", help="Where the other parts come from.")] = "tiny",
+    *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -32,5 +34,5 @@ def assemble(
     sink.hush_libraries()
     from cyberhost_model.training.assemble import assemble as put_together
 
-    put_together(output, codec=str(codec), speech=str(audio), detector=str(detector), network=str(network))
+    put_together(output, network=network, codec=codec, speech=audio, detector=detector, base=base)
     sink.note(f"{output}: model written")

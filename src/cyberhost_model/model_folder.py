@@ -15,11 +15,13 @@ from .conditions.detector import KeypointDetector
 from .conditions.speech import SpeechEncoder
 from .errors import ModelError, NetworkError, ResourceError
 from .model.checkpoint import load_network, save_network
-from .model.codec import load_codec, save_codec
+from .model.codec import ReferenceCodec, load_codec, save_codec
 from .model.cyberhost import CyberHostNetwork
 from .model.sd_codec import SdCodec
 
 EMBEDDED = Path(__file__).parent / "weights"
+CODECS: dict[str, type[ReferenceCodec] | type[SdCodec]] = {"reference": ReferenceCodec, "sd-vae": SdCodec}
+"""What a preset's `codec` names."""
 
 
 @dataclass

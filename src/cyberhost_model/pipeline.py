@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .conditions.crops import face_crop, hand_crops
 from .conditions.detector import analyse
+from .conditions.face_cues import face_places
 from .conditions.keypoints import Keypoints
 from .conditions.movement import BodyMovementMap
 from .conditions.skeleton import skeleton_map
@@ -63,6 +64,7 @@ class _Reference:
     small: Tensor
     large: Tensor
     latent: Tensor
+    places: Tensor
     conditions: Conditions
     movement: Tensor
 
@@ -136,7 +138,9 @@ class CyberHost:
         corner = np.array([canvas.left / canvas.width, canvas.top / canvas.height], np.float32)
         moved = keypoints.map(lambda p: (p * on_canvas + corner).astype(np.float32))
         small, large = self._tensor(placed), self._tensor(place(picture, enlarged(canvas, scale)))
-        latent = self.model.codec.encode_reference(small)
+        factor = preset.latent_factor
+        places = self._maps(face_places(moved, (canvas.height // factor, canvas.width // factor)))
+        latent = self.model.codec.encode_reference(small, places)
         conditions = self.model.network.reference_conditions(
             latent,
             self._maps(skeleton_map(moved, canvas.size)),
@@ -144,7 +148,7 @@ class CyberHost:
             self._maps(hand_crops(placed, moved)),
         )
         box = BodyMovementMap.fixed(moved, movement, canvas.width / canvas.height)
-        return _Reference(canvas, scale, moved, small, large, latent, conditions, self._maps(box.render(canvas.size))[:, None])
+        return _Reference(canvas, scale, moved, small, large, latent, places, conditions, self._maps(box.render(canvas.size))[:, None])
 
     def _frames(
         self, reference: _Reference, sound: Sound, total: int, fps: float, seed: int, steps: int | None, guidance: Guidance, clarity: float
@@ -167,7 +171,8 @@ class CyberHost:
                 pose=reference.movement,
                 hand_clarity=torch.full((1, clip.frames), clarity, device=self.device, dtype=self.dtype),
             )
-            return denoise_clip(network, conditions, shape, steps=steps, guidance=guidance, generator=generator)
+            z = denoise_clip(network, conditions, shape, steps=steps, guidance=guidance, generator=generator)
+            return codec.as_heard(z, network.heard_opening(conditions), reference.places)
 
         large = enlarged(canvas, reference.scale)
         for _, z in denoise_clips(plan_clips(total, preset.frames), make, preset.motion_frames):

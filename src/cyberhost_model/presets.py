@@ -217,7 +217,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 _TINY = Preset(
     name="tiny",
     codec="reference",
-    latent_channels=24,
+    latent_channels=27,
     latent_factor=16,
     size=(256, 256),
     frames=12,
@@ -243,7 +243,7 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=2.5),
+    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.0),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,
     concat_reference=True,

@@ -84,6 +84,11 @@ class PuppetFace:
         """How far the lips part beyond the still's own state, in pixels; negative when a mouth open in the still closes."""
         return amount * self.gape - (1 - amount) * 0.75 * self.rest_gap
 
+    @property
+    def rest_opening(self) -> float:
+        """The amount at which the lips are as far apart as in the still."""
+        return 0.75 * self.rest_gap / (self.gape + 0.75 * self.rest_gap + 1e-9)
+
     def _profile(self, u: np.ndarray) -> np.ndarray:
         return np.maximum(1 - u * u, 0) ** 0.7
 

@@ -113,6 +113,7 @@ def load_stills(folder: str | Path) -> list[Still]:
 
     Pictures without a face are left out. Raises InputError when the folder holds no labelled picture.
     """
+    cv2.setNumThreads(1)  # a pool started here would hang data workers forked later
     folder = Path(folder)
     labels = folder / "keypoints.json"
     if not labels.is_file():

@@ -5,8 +5,9 @@ also look at the reference: the latent `z` says where each pixel comes from (a f
 What the reference shows stays as sharp as the reference. The idea of warping a source by a decoded flow is that of
 Siarohin et al., "First Order Motion Model" (2019) and, with diffusion in the latent, Ni et al., "LFDM" (2023).
 
-The way in is linear: principal components of 16x16-pixel blocks of flow and novelty, fitted once (`fit_components`). A frame equal to the reference
-codes as zero. The way out adds a learned refinement that sees the reference, so that edges of the flow fall on edges of the picture.
+The way in is linear: principal components of 16x16-pixel blocks of flow and novelty, fitted once (`fit_components`), and face cues
+(`conditions/face_cues.py`): how far lips and lids are from the reference's. A frame equal to the reference codes as zero. The way out adds a learned
+refinement that sees the reference, so that edges of the flow fall on edges of the picture and lips part where the reference has them.
 """
 
 from __future__ import annotations
@@ -25,20 +26,32 @@ from .checkpoint import load_weights
 
 _BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
+_MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly move as a whole
+_WIDE = 0.09  # a wide open mouth's gap in face heights
+_CUE_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face cues' bells, in face heights
 
 
 @dataclass
 class ReferenceCodecConfig:
-    """Components of `z` for flow, novelty and new colour (their sum is the latent's channels); widths at 1/4, 1/8 and 1/16 of the picture's size."""
+    """Components of `z` for flow, novelty, new colour and face cues (their sum is the latent's channels); widths at 1/4, 1/8 and 1/16 of the
+    picture's size."""
 
     flow: int = 14
     novelty: int = 4
     colour: int = 6
+    cues: int = len(_CUE_SIZE)
     widths: tuple[int, int, int] = (32, 80, 160)
     downscale: int = 16
+    emphasis: float = 1.0
+    """What `decode` multiplies the mouth's cues by: a denoiser that is unsure understates them."""
 
     @property
     def latent_channels(self) -> int:
+        return self.blocks + self.cues
+
+    @property
+    def blocks(self) -> int:
+        """Channels that are components of pixel blocks."""
         return self.flow + self.novelty + self.colour
 
 
@@ -103,48 +116,78 @@ class ReferenceCodec(nn.Module):
     def __init__(self, config: ReferenceCodecConfig | None = None):
         super().__init__()
         self.config = config = config or ReferenceCodecConfig()
-        (a, b, c), n = config.widths, config.latent_channels
+        (a, b, c), n = config.widths, config.blocks
         # Orthonormal blocks, and the deviation of each component, in which `z` is measured.
         for name, count, channels in (("flow", config.flow, 2), ("novelty", config.novelty, 1), ("colour", config.colour, 3)):
             self.register_buffer(f"basis_{name}", torch.zeros(count, channels, _BLOCK, _BLOCK))
-        self.register_buffer("z_std", torch.ones(n))
+        self.register_buffer("z_std", torch.cat([torch.ones(n), torch.tensor(_CUE_SIZE[: config.cues])]))
         self.appearance = _Pyramid(3, 4, config.widths)
         self.to_r = nn.Conv2d(c, n, 1)
         self.register_buffer("r_mean", torch.zeros(n))
         self.register_buffer("r_std", torch.ones(n))
-        self.join = nn.Sequential(nn.Conv2d(2 * n, c, 3, padding=1), _Res(c))
+        self.join = nn.Sequential(nn.Conv2d(2 * n + config.cues, c, 3, padding=1), _Res(c))
         self.up_eighth = nn.Conv2d(c, b, 3, padding=1)
         self.at_eighth = nn.Sequential(nn.Conv2d(2 * b, b, 1), _Res(b))
         self.up_quarter = nn.Conv2d(b, a, 3, padding=1)
-        self.at_quarter = nn.Sequential(nn.Conv2d(2 * a + 24, a, 1), _Res(a), _Res(a), nn.SiLU())
+        self.at_quarter = nn.Sequential(nn.Conv2d(2 * a + 24 + config.cues, a, 1), _Res(a), _Res(a), nn.SiLU())
         self.to_motion = nn.Sequential(nn.Conv2d(a, 3 * 4, 3, padding=1), nn.PixelShuffle(2))
         self.to_colour = nn.Sequential(nn.Conv2d(a, 3 * 16, 3, padding=1), nn.PixelShuffle(4))
-        for head in (self.to_motion[0], self.to_colour[0]):
+        self.to_response = nn.Sequential(nn.Conv2d(a, config.cues * 3 * 4, 3, padding=1), nn.PixelShuffle(2))
+        for head in (self.to_motion[0], self.to_colour[0], self.to_response[0]):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def encode_reference(self, reference: Tensor) -> Tensor:
-        """The reference's own latent r (B, C, h, w): appearance and place of its parts. reference (B, 3, H, W)."""
+    def encode_reference(self, reference: Tensor, places: Tensor | None = None) -> Tensor:
+        """The reference's own latent r (B, C, h, w): appearance and place of its parts; the cues' channels are `places` (B, cues, h, w), see
+        `face_places`, or zero. reference (B, 3, H, W)."""
         r = self.to_r(self.appearance(reference)[2])
-        return (r - self.r_mean[:, None, None]) / self.r_std[:, None, None]
+        r = (r - self.r_mean[:, None, None]) / self.r_std[:, None, None]
+        return F.pad(r, (0, 0, 0, 0, 0, self.config.cues)) if places is None else torch.cat([r, places], 1)
 
-    def encode(self, frames: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, flow: Tensor, seen: Tensor, cues: Tensor) -> Tensor:
         """Frames against their reference -> z (..., C, h, w). frames (..., 3, H, W) in -1..1; flow (..., 2, H/2, W/2), where each pixel comes from in
-        the reference, minus its own place, in full-size pixels; seen (..., 1, H/2, W/2) in 0..1, whether the reference shows it."""
+        the reference, minus its own place, in full-size pixels; seen (..., 1, H/2, W/2) in 0..1, whether the reference shows it;
+        cues (..., cues, h, w) of `face_cues`."""
         lead = frames.shape[:-3]
-        frames, flow, seen = (x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, seen))
+        frames, flow, seen, cues = (x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, seen, cues))
         parts = components(frames, flow, seen)
-        z = torch.cat([F.conv2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in parts.items()], 1) / self.z_std[:, None, None]
+        z = torch.cat([*(F.conv2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in parts.items()), cues], 1) / self.z_std[:, None, None]
         return z.unflatten(0, lead) if len(lead) > 1 else z
 
-    def for_reference_net(self, z: Tensor, r: Tensor) -> Tensor:
+    @staticmethod
+    def for_reference_net(z: Tensor, r: Tensor) -> Tensor:
         """Motion frames z (B, M, C, h, w) as the Reference Net reads them: what they show is the reference's r (B, C, h, w), moved."""
         return r[:, None] + z
+
+    def leave_lips_to_cues(self, z: Tensor) -> Tensor:
+        """z (B, C, h, w) without what its blocks say of parted lips: of the cells under the lips' cue only the mean flow is kept, and the mouth's cues
+        are multiplied by `emphasis`.
+
+        A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear beside the mouth. How far the lips are apart it knows
+        well, and where they are the decoder sees in the reference.
+        """
+        lips = z[:, self.config.blocks : self.config.blocks + 1].abs()
+        under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
+        fine = slice(_MEAN_FLOW, self.config.blocks)
+        mouth = slice(self.config.blocks, self.config.blocks + 2)
+        return torch.cat([z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1)
+
+    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor) -> Tensor:
+        """z (B, F, C, h, w) with the lips' cue at least what the sound asks for: `opening` (B, F) in 0..1 at the mouth of `places` (B, cues, h, w).
+
+        On pictures unlike those it learnt from, the denoiser may find no mouth to open; the sound is heard all the same.
+        """
+        if not self.config.cues:
+            return z
+        lips = self.config.blocks
+        asked = (opening.clamp(0, 1) * (_WIDE / (_CUE_SIZE[0] * self.config.emphasis)))[..., None, None] * places[:, None, 0]
+        said = z[:, :, lips] + (asked - z[:, :, lips].clamp_min(0)).clamp_min(0)  # a mouth that closes further stays so in silence
+        return torch.cat([z[:, :, :lips], said[:, :, None], z[:, :, lips + 1 :]], 2)
 
     def expand(self, z: Tensor) -> dict[str, Tensor]:
         """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...) and colour (B, 3, ...) at half size."""
         c = self.config
-        parts = (z * self.z_std[:, None, None]).split([c.flow, c.novelty, c.colour], 1)
+        parts = (z * self.z_std[:, None, None])[:, : c.blocks].split([c.flow, c.novelty, c.colour], 1)
         return {k: F.conv_transpose2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in zip(("flow", "novelty", "colour"), parts, strict=True)}
 
     def read(self, z: Tensor, pyramid: tuple[Tensor, Tensor, Tensor]) -> Decoded:
@@ -156,8 +199,12 @@ class ReferenceCodec(nn.Module):
         x = self.at_eighth(torch.cat([x, eighth], 1))
         x = self.up_quarter(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         maps = torch.cat([base["flow"] / 4, base["novelty"], base["colour"]], 1)
-        x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2)], 1))
-        flow, seen = self.to_motion(x).split([2, 1], 1)
+        cues = F.interpolate(z[:, self.config.blocks :], scale_factor=4.0, mode="bilinear", align_corners=False)
+        x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2), cues], 1))
+        # Lips move in proportion to their cue: what a cue of one does is read off the reference, times the cue.
+        response = self.to_response(x).unflatten(1, (-1, 3))
+        moved = self.to_motion(x) + (response * cue_sizes(z[:, self.config.blocks :])[:, :, None, None, None]).sum(1)
+        flow, seen = moved.split([2, 1], 1)
         colour = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
         return Decoded(base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * seen, colour + self.to_colour(x))
 
@@ -166,11 +213,16 @@ class ReferenceCodec(nn.Module):
         b, f = z.shape[:2]
         pyramid = self.appearance(reference)
         wide = tuple(p[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1) for p in pyramid)
-        decoded = self.read(z.flatten(0, 1), wide)  # type: ignore[arg-type]
+        decoded = self.read(self.leave_lips_to_cues(z.flatten(0, 1)), wide)  # type: ignore[arg-type]
         decoded.flow = hold_still(decoded.flow)
         source = reference if picture is None else picture
         source = source[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1)
         return compose(decoded, source, "bicubic").clamp(-1, 1).unflatten(0, (b, f))
+
+
+def cue_sizes(cues: Tensor) -> Tensor:
+    """Half the heights (B, cues) of the bells in (B, cues, h, w), signed: each cell counted by its own size, so that far noise says little."""
+    return (cues * cues.abs()).sum((2, 3)) / cues.abs().sum((2, 3)).clamp_min(1e-6)
 
 
 def components(frames: Tensor, flow: Tensor, seen: Tensor) -> dict[str, Tensor]:
@@ -198,7 +250,7 @@ def fit_components(codec: ReferenceCodec, batches: list[dict[str, Tensor]]) -> N
         top = torch.arange(len(values) - 1, len(values) - 1 - len(basis), -1)
         basis.copy_(vectors[:, top].T.reshape(basis.shape))
         stds.append(values[top].clamp_min(1e-8).sqrt())
-    codec.z_std.copy_(torch.cat(stds))
+    codec.z_std[: codec.config.blocks].copy_(torch.cat(stds))
 
 
 def hold_still(flow: Tensor) -> Tensor:

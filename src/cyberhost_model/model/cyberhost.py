@@ -15,6 +15,8 @@ from cyberhost_model.model.reference_net import ReferenceNet
 from cyberhost_model.model.region_encoders import FaceEncoder, HandEncoder
 from cyberhost_model.presets import Preset
 
+HEARD = 3.0  # the first channel of the audio tokens at a wide open mouth
+
 
 class CyberHostNetwork(nn.Module):
     """Reference Net, Denoising U-Net and the encoders of their conditions, one class for every preset.
@@ -96,6 +98,12 @@ class CyberHostNetwork(nn.Module):
             pose=encoded_pose,
             hand_clarity=hand_clarity,
         )
+
+    @staticmethod
+    def heard_opening(conditions: Conditions) -> Tensor:
+        """How far the speech opens the mouth, (B, F), about 0..1: what stage 2 teaches the first channel of the audio tokens (`hear`)."""
+        assert conditions.audio is not None
+        return conditions.audio[..., 0].mean(-1) / HEARD
 
     def motion_features(self, motion_latents: Tensor) -> Features:
         """(B, M, C, h, w) -> site -> (B, M, N, D), by the Reference Net."""

@@ -26,11 +26,20 @@ class SdCodec(nn.Module):
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: no usable VAE ({str(error).splitlines()[0]}); get the model again") from error
 
-    def encode_reference(self, reference: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, 4, H/8, W/8)."""
+    def encode_reference(self, reference: Tensor, places: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, 4, H/8, W/8); `places` are the reference codec's and ignored."""
         return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
 
-    def for_reference_net(self, z: Tensor, r: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, cues: Tensor | None = None) -> Tensor:
+        """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored."""
+        return self.encode_reference(frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])
+
+    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor) -> Tensor:
+        """z as it is: these latents have no cues."""
+        return z
+
+    @staticmethod
+    def for_reference_net(z: Tensor, r: Tensor) -> Tensor:
         """Motion frames z (B, M, C, h, w) as the Reference Net reads them: they are pictures' latents already."""
         return z
 

@@ -1,19 +1,22 @@
-"""From the runs of the five stages to a model folder."""
+"""From the runs of the stages to a model folder."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from ..conditions.detector import KeypointDetector
 from ..conditions.speech import TINY, SpeechEncoder
 from ..errors import TrainingError
-from ..model.codec import ReferenceCodec
+from ..model.checkpoint import save_network
+from ..model.codec import ReferenceCodec, save_codec
 from ..model.cyberhost import CyberHostNetwork
-from ..model_folder import Model, save_model
+from ..model_folder import find_model
 from ..presets import preset
 
 
@@ -30,20 +33,50 @@ def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
 def trained_codec(run: str | Path) -> ReferenceCodec:
     """The codec of a run of stage codec."""
     codec = ReferenceCodec()
-    codec.load_state_dict(part(run, "codec."))
+    fill(codec, part(run, "codec."), run)
     return codec.eval()
 
 
 def trained_speech(run: str | Path) -> SpeechEncoder:
     """The speech encoder of a run of stage audio."""
     speech = SpeechEncoder(TINY)
-    speech.load_state_dict(part(run, "encoder."))
+    fill(speech, part(run, "encoder."), run)
     return speech.eval()
 
 
-def assemble(out: str | Path, *, codec: str, speech: str, detector: str, network: str) -> None:
-    """Write the model folder `out` from the runs of stages codec, audio, detector and 2."""
-    net, finder = CyberHostNetwork(preset("tiny")), KeypointDetector()
-    net.load_state_dict(part(network))
-    finder.load_state_dict(part(detector))
-    save_model(Model(net, trained_codec(codec), trained_speech(speech), finder), out)
+def assemble(
+    out: str | Path, *, network: str | None = None, codec: str | None = None, speech: str | None = None, detector: str | None = None, base: str = "tiny"
+) -> None:
+    """Write the model folder `out` from runs of stages 2, codec, audio and detector; parts without a run are `base`'s, unchanged.
+
+    A network only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with one trained
+    `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no `base`.
+    """
+    out, old = Path(out), find_model(base)
+    out.mkdir(parents=True, exist_ok=True)
+    if network:
+        net = CyberHostNetwork(preset("tiny"))
+        fill(net, part(network), network)
+        save_network(net, out)
+    elif out.resolve() != old.resolve():
+        for name in ("config.json", "network.safetensors"):
+            shutil.copyfile(old / name, out / name)
+    if codec:
+        save_codec(trained_codec(codec), out / "codec")
+    if speech:
+        trained_speech(speech).save_pretrained(out / "speech")
+    if detector:
+        finder = KeypointDetector()
+        fill(finder, part(detector), detector)
+        finder.save_pretrained(out / "detector")
+    for name, run in (("codec", codec), ("speech", speech), ("detector", detector)):
+        if not run and out.resolve() != old.resolve():
+            shutil.copytree(old / name, out / name, dirs_exist_ok=True)
+
+
+def fill(module: nn.Module, weights: dict[str, torch.Tensor], run: str | Path) -> None:
+    """Load `weights` strictly. Raises TrainingError when they are another part's."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(f"{run}: is not a run of this part ({str(error).splitlines()[-1].strip()})") from error

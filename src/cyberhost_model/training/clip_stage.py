@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..model.cyberhost import CyberHostNetwork
+from ..model.cyberhost import HEARD, CyberHostNetwork
+from ..model_folder import CODECS
 from ..presets import Preset
 from ..sampler.schedule import add_noise, training_target
 from .driving import DrivingMix
@@ -68,10 +69,10 @@ class ClipStage:
         past = batch["motion"] + config.noise_motion * gauss(batch["motion"])
         given = network.conditions(
             reference_latent=r, reference_pose=batch["skeleton"], face=batch["face"], hands=batch["hands"],
-            audio=batch["audio"], motion_latents=r[:, None] + past if config.temporal else None,
+            audio=batch["audio"], motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
             pose=batch["pose"], hand_clarity=batch["clarity"],
         )  # fmt: skip
-        l_hear = z.new_zeros(()) if given.audio is None else (given.audio[..., 0].mean(-1) - batch["opening"] * 3).pow(2).mean()
+        l_hear = z.new_zeros(()) if given.audio is None else HEARD**2 * (network.heard_opening(given) - batch["opening"]).pow(2).mean()
         chances = (rand(), rand(), rand())
         given = given.without_motion((chances[0] > config.motion).tolist())
         given = given.without_audio((batch["deaf"] | (chances[1] < config.drop_audio + config.drop_reference)).tolist())

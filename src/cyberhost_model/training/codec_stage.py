@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -11,14 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..conditions.face_cues import face_cues
 from ..data.framing import random_framing, random_look
 from ..data.people import People
 from ..data.poses import random_pose
-from ..data.puppet import Puppet
+from ..data.puppet import Pose, Puppet
 from ..model.codec import ReferenceCodec, compose, fit_components
+from .latents import half_size
 
 # Smaller than the pictures it will code: the codec is convolutional, and more pictures teach more than larger ones.
 SIZES = ((192, 192), (192, 256), (256, 192), (256, 256))
+BLOCK_NOISE, CUE_NOISE = 0.5, 0.15  # most a denoiser's error on a component of unit deviation is taken to be
 
 
 def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
@@ -35,10 +40,14 @@ def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 class CodecFrames(Dataset):
-    """Item i: `people` references and `poses` frames of each, of one size."""
+    """Item i: `count` references and `poses` frames of each, of one size.
 
-    def __init__(self, people: People, seed: int, count: int = 4, poses: int = 3):
-        self.people, self.seed, self.count, self.poses = people, seed, count, poses
+    `lazy` of the frames are coded with a mouth and lids that moved only part of the way or otherwise, while their cues tell the truth: a denoiser
+    that is unsure says less than it should, and the decoder has to learn to trust the cues.
+    """
+
+    def __init__(self, people: People, seed: int, count: int = 4, poses: int = 2, lazy: float = 0.6):
+        self.people, self.seed, self.count, self.poses, self.lazy = people, seed, count, poses, lazy
 
     def __len__(self) -> int:
         return 2**31
@@ -47,7 +56,7 @@ class CodecFrames(Dataset):
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
         size = SIZES[0] if rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
-        out: dict[str, list[np.ndarray]] = {k: [] for k in ("reference", "reference_regions", "person", "frames", "flow", "seen", "regions")}
+        out: dict[str, list[np.ndarray]] = defaultdict(list)
         for _ in range(self.count):
             still = random_framing(self.people.still(rng, size), rng, size)
             still.picture_u8 = random_look(still.picture_u8, rng)
@@ -56,13 +65,26 @@ class CodecFrames(Dataset):
             out["reference_regions"].append(region_maps(still.keypoints, (size[0] // 4, size[1] // 4)))
             out["person"].append(cv2.resize(still.mask, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA))
             for _ in range(self.poses):
-                r = puppet.render(random_pose(rng, puppet, calm=float(rng.uniform(0.2, 1))))
-                out["frames"].append(r.picture_u8)
-                half = (size[0] // 2, size[1] // 2)
-                out["flow"].append(cv2.resize(r.flow, half, interpolation=cv2.INTER_AREA))
-                out["seen"].append(cv2.resize(r.seen, half, interpolation=cv2.INTER_AREA))
-                out["regions"].append(region_maps(r.keypoints, half))
+                pose = random_pose(rng, puppet, calm=float(rng.uniform(0.2, 1)))
+                frame = puppet.render(pose)
+                coded = puppet.render(lazier(pose, puppet, rng)) if rng.random() < self.lazy else frame
+                out["frames"].append(frame.picture_u8)
+                out["flow"].append(half_size(frame.flow))
+                out["seen"].append(half_size(frame.seen))
+                out["coded"].append(coded.picture_u8)
+                out["coded_flow"].append(half_size(coded.flow))
+                out["coded_seen"].append(half_size(coded.seen))
+                out["cues"].append(face_cues(still.keypoints, [frame.keypoints], (size[1] // 16, size[0] // 16))[0])
+                out["regions"].append(region_maps(frame.keypoints, (size[0] // 2, size[1] // 2)))
         return {k: torch.from_numpy(np.stack(v)) for k, v in out.items()}
+
+
+def lazier(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
+    """The same pose with lips and lids somewhere between the still's own and `pose`'s, or, as often, with any other mouth."""
+    if rng.random() < 0.5:
+        return replace(pose, opening=float(rng.uniform(0, 1)), width=float(rng.uniform(-1, 1)), blink=float(rng.uniform(0, 1)) * pose.blink)
+    rest, share = puppet.face.rest_opening, float(rng.uniform(0, 1))
+    return replace(pose, opening=rest + share * (pose.opening - rest), width=share * pose.width, blink=float(rng.uniform(0, 1)) * pose.blink)
 
 
 def _block_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -77,15 +99,20 @@ class CodecStage:
 
     name = "codec"
 
-    def __init__(self, people: People, codec: ReferenceCodec | None = None):
-        self.people = people
+    def __init__(self, people: People, codec: ReferenceCodec | None = None, decoder_only: bool = False):
+        """decoder_only: `r` and what it is made from stay as they are, so that a denoiser trained on them stays valid."""
+        self.people, self.decoder_only = people, decoder_only
         if codec is None:
             codec = ReferenceCodec()
             frames = CodecFrames(people, seed=1, count=4, poses=4)
             fit_components(codec, [_block_samples(frames[i]) for i in range(24)])
-        n = codec.config.latent_channels
+        n = codec.config.blocks
+        self._noise = torch.cat([torch.full((n,), BLOCK_NOISE), torch.full((codec.config.cues,), CUE_NOISE)])[:, None, None]
         self.module = nn.ModuleDict({"codec": codec, "teach_r": nn.Sequential(nn.Conv2d(n, 128, 3, padding=1), nn.SiLU(), nn.Conv2d(128, 7 * 16, 1), nn.PixelShuffle(4))})
         self.module.to(memory_format=torch.channels_last)  # 1.5 times faster on a CPU
+
+        for part in (codec.appearance, codec.to_r):
+            part.requires_grad_(not decoder_only)
 
     def dataset(self, seed: int) -> Dataset:
         return CodecFrames(self.people, seed)
@@ -99,12 +126,12 @@ class CodecStage:
         pair = reference.repeat_interleave(each, 0)
         seen, true_flow = batch["seen"][:, None], batch["flow"].permute(0, 3, 1, 2)
         with torch.no_grad():  # the denoiser's latents will not be exact
-            z = codec.encode(frames, true_flow, seen)
-            noise = torch.randn(z.shape, generator=generator, device=z.device)
-            z = z + noise * 0.15 * torch.rand((len(z), 1, 1, 1), generator=generator, device=z.device)
+            z = codec.encode(to_float(batch["coded"]), batch["coded_flow"].permute(0, 3, 1, 2), batch["coded_seen"][:, None], batch["cues"])
+            noise = torch.randn(z.shape, generator=generator, device=z.device) * self._noise.to(z.device)
+            z = z + noise * torch.rand((len(z), 1, 1, 1), generator=generator, device=z.device)
         decoded = codec.read(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
         regions = batch["regions"].float() / 255
-        weight = 1 + 2 * regions[:, :1] + 6 * regions[:, 1:2] + 3 * regions[:, 2:]
+        weight = 1 + 2 * regions[:, :1] + 20 * regions[:, 1:2] + 3 * regions[:, 2:]
         full = F.interpolate(weight, scale_factor=2.0)
         picture = compose(decoded, pair)
         l_picture = ((picture - frames).abs() * full).mean()
@@ -112,14 +139,22 @@ class CodecStage:
         l_colour = (((decoded.colour - frames).abs() * full * (new + 0.03)).mean() / 0.1).clamp_max(20)
         l_flow = (((decoded.flow - true_flow).pow(2).sum(1, keepdim=True) + 0.01).sqrt() * weight * seen).mean()
         l_seen = (F.binary_cross_entropy_with_logits(decoded.seen, seen, reduction="none") * weight).mean()
-        r = codec.to_r(pyramid[2])
+        loss = 2 * l_picture + 0.3 * l_colour + 0.3 * l_flow + 0.3 * l_seen
+        losses = {"loss": loss, "picture": l_picture, "colour": l_colour, "flow": l_flow, "seen": l_seen}
+        if not self.decoder_only:
+            losses.update(self._reference_losses(batch, reference, codec.to_r(pyramid[2])))
+            losses["loss"] = loss + 0.5 * losses["r"] + 0.5 * losses["marks"]
+        return losses
+
+    def _reference_losses(self, batch: dict[str, Tensor], reference: Tensor, r: Tensor) -> dict[str, Tensor]:
+        codec: ReferenceCodec = self.module["codec"]  # type: ignore[assignment]
         with torch.no_grad():  # what `encode_reference` divides by, followed along the way
             codec.r_mean.lerp_(r.mean((0, 2, 3)), 0.02)
             codec.r_std.lerp_(r.std((0, 2, 3)), 0.02)
         taught = self.module["teach_r"](r)
-        l_r = (taught[:, :3] - F.avg_pool2d(reference, 4)).abs().mean()
         marks = torch.cat([batch["person"][:, None], batch["reference_regions"].float() / 255], 1)
         pos = torch.tensor([1.0, 2.0, 8.0, 4.0], device=marks.device)[:, None, None]
-        l_marks = F.binary_cross_entropy_with_logits(taught[:, 3:], marks, pos_weight=pos)
-        loss = 2 * l_picture + 0.3 * l_colour + 0.3 * l_flow + 0.3 * l_seen + 0.5 * l_r + 0.5 * l_marks
-        return {"loss": loss, "picture": l_picture, "colour": l_colour, "flow": l_flow, "seen": l_seen, "r": l_r, "marks": l_marks}
+        return {
+            "r": (taught[:, :3] - F.avg_pool2d(reference, 4)).abs().mean(),
+            "marks": F.binary_cross_entropy_with_logits(taught[:, 3:], marks, pos_weight=pos),
+        }

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..conditions.crops import face_crop, hand_crops, hand_heatmaps, region_masks
+from ..conditions.face_cues import CUES, face_cues, face_places
 from ..conditions.keypoints import Keypoints
 from ..conditions.skeleton import skeleton_map
 from ..conditions.speech import SpeechEncoder, frame_windows
@@ -52,10 +53,11 @@ def encode_clip(clip: Clip, codec: ReferenceCodec) -> dict[str, Tensor]:
     frames = to_signed(np.stack([f.picture_u8 for f in clip.frames]))
     flow = torch.from_numpy(np.stack([half_size(f.flow) for f in clip.frames])).movedim(-1, -3)
     seen = torch.from_numpy(np.stack([half_size(f.seen) for f in clip.frames]))[:, None]
-    picture, points = clip.reference.picture_u8, clip.reference.keypoints
+    picture, points, moved = clip.reference.picture_u8, clip.reference.keypoints, clip.keypoints()
+    cues = torch.from_numpy(face_cues(points, moved, (frames.shape[-2] // 16, frames.shape[-1] // 16)))
     crop_u8 = lambda x: torch.from_numpy(np.clip((x + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8))  # noqa: E731
     return {
-        "z": codec.encode(frames, flow, seen).half(),
+        "z": codec.encode(frames, flow, seen, cues).half(),
         "reference": torch.from_numpy(np.ascontiguousarray(picture)),
         "face": crop_u8(face_crop(picture, points)),
         "hands": crop_u8(hand_crops(picture, points)),
@@ -65,7 +67,7 @@ def encode_clip(clip: Clip, codec: ReferenceCodec) -> dict[str, Tensor]:
         "sound": torch.from_numpy((np.clip(clip.samples, -1, 1) * 32767).astype(np.int16)),
         "first": torch.tensor(clip.first),
         **{f"reference.{k}": v for k, v in _pack([points]).items()},
-        **{f"frame.{k}": v.half() for k, v in _pack(clip.keypoints()).items()},
+        **{f"frame.{k}": v.half() for k, v in _pack(moved).items()},
     }
 
 
@@ -137,15 +139,17 @@ class LatentClips(Dataset):
         points = [_unpack(saved, "frame.", t) for t in range(start, start + n)]
         masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
         pose, deaf = driving_maps(points, size, moving, self.driving, rng)
-        reference = _unpack(saved, "reference.", 0)
+        reference, r = _uncertain(_unpack(saved, "reference.", 0), rng), saved["r"].float()
+        if self.preset.codec == "reference":
+            r[-len(CUES) :] = torch.from_numpy(face_places(reference, (h, w)))
         return {
             "z": saved["z"][part].float(),
             "motion": saved["z"][start - m : start].float(),
-            "r": saved["r"].float(),
+            "r": r,
             "audio": saved["audio"][part].float(),
             "face": saved["face"].float() / 127.5 - 1,
             "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
-            "skeleton": torch.from_numpy(skeleton_map(_uncertain(reference, rng), size)),
+            "skeleton": torch.from_numpy(skeleton_map(reference, size)),
             "pose": torch.from_numpy(pose),
             "deaf": torch.tensor(deaf),
             "clarity": torch.where(saved["clarity"][part] > 0, saved["clarity"][part], torch.tensor(-1.0)),

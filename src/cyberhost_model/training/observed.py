@@ -67,7 +67,7 @@ def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Ite
 def observed(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """flow float32 (H, W, 2), pixels: where each pixel of the frame comes from in the reference, minus its own place; seen float32 (H, W) in 0..1."""
     a, b = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (frame_u8, reference_u8))
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
     there = search.calc(a, b, None)  # type: ignore[call-overload]  # None: no flow to start from
     back = search.calc(b, a, None)  # type: ignore[call-overload]
     h, w = a.shape

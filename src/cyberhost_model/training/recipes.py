@@ -81,10 +81,12 @@ def build_stage(stage: str, sources: Sources, settings: dict[str, Any], init: st
         freeze(built.module, frozen)
     elif stage == "codec":
         from ..data.people import People
+        from ..model.codec import ReferenceCodec
         from .codec_stage import CodecStage
 
         _needed(sources.stills, "--stills", "labelled pictures")
-        built = CodecStage(People(sources.stills, drawn=settings.get("drawn", 0.15)))
+        people = People(sources.stills, drawn=settings.get("drawn", 0.15))
+        built = CodecStage(people, ReferenceCodec() if init else None, settings.get("decoder_only", False))
     elif stage == "audio":
         from .audio_stage import AudioStage, speech_files
 
