@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -50,4 +50,6 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    # Python 3.10 reads `x: Annotated[...] = None` as Optional[Annotated[...]], which would hide the option.
+    kind = next((k for k in get_args(kind) if get_origin(k) is Annotated), kind) if get_origin(kind) is Union else kind
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
