@@ -1,0 +1,40 @@
+"""Confidence intervals by bootstrap over identities: videos of one person are not independent, so people are drawn, with all their videos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+DRAWS = 10_000
+_BLOCK = 500  # draws at a time, so that memory does not grow with them
+
+
+def mean_interval(values: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS) -> tuple[float, float] | None:
+    """95% interval of the mean over videos. values (n,), NaN left out. None for fewer than two identities with a value.
+
+    Percentiles 2.5 and 97.5 of the means of `draws` samples of as many identities, with replacement. The same seed gives the same interval.
+    """
+    values = np.asarray(values, float)
+    kept = np.isfinite(values)
+    names, group = np.unique(np.asarray(identities, dtype=str)[kept], return_inverse=True)
+    if len(names) < 2:
+        return None
+    sums = np.bincount(group, values[kept])
+    counts = np.bincount(group)
+    random = np.random.default_rng(seed)
+    means = np.empty(draws)
+    for start in range(0, draws, _BLOCK):
+        drawn = random.integers(len(names), size=(min(_BLOCK, draws - start), len(names)))
+        means[start : start + len(drawn)] = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.percentile(means, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def paired_difference(
+    a: np.ndarray, b: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS
+) -> tuple[float, tuple[float, float] | None, int]:
+    """Mean of b - a over the videos both have a value for, its 95% interval as in `mean_interval`, and how many videos those are."""
+    difference = np.asarray(b, float) - np.asarray(a, float)
+    n = int(np.isfinite(difference).sum())
+    return (float(np.nanmean(difference)) if n else float("nan")), mean_interval(difference, identities, seed, draws), n

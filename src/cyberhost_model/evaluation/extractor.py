@@ -1,0 +1,74 @@
+"""What reads frames: one pass over a video's frames feeds every extractor, so a video is decoded once.
+
+An extractor turns frames into features, small arrays that are kept on disk under the content of the video and the extractor's digest. A metric
+turns features into values and sees no frames (`metric.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+Features = Mapping[str, np.ndarray]
+"""Name -> array. Where they come from disk they are memory-mapped and read-only: index them in pieces where they may be long."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known before the first frame.
+
+    fps: the rate of the frames that will be pushed (25 for an extractor that asks for 25). size: (W, H) of them.
+    frames: how many there will be, counted from the packets; a damaged file may hold fewer. sound: the file whose sound belongs to the frames,
+    at their time 0: a sound file or a video, None where there is none. A picture is a video of one frame at 25 a second, without sound.
+    """
+
+    path: Path
+    fps: float
+    size: tuple[int, int]
+    frames: int
+    sound: Path | None = None
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """Frames of one video -> features. begin, push for every batch, finish; then the next video.
+
+    Memory must not grow with the number of frames by more than the features do; long features are spooled (`spool.Spool`).
+    """
+
+    name: str
+    """A word: "inception", "dwpose"."""
+    digest: str
+    """Changes whenever the features could: version of our code, sha256 of the weights, settings. Part of the cache key."""
+    fps: float | None
+    """The rate the frames must have, by repeating and dropping; None: the video's own frames."""
+    hears: bool
+    """Whether it reads `VideoInfo.sound`; the content of that file is then part of the cache key."""
+
+    def begin(self, info: VideoInfo) -> None:
+        """A new video. Forgets one that was not finished."""
+
+    def push(self, frames: np.ndarray) -> None:
+        """The next frames in order, uint8 (n, H, W, 3) RGB, n from 1 to `frames.BATCH`. The array may be overwritten after the call."""
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """All frames are there. What could not be measured is NaN or an empty array, never 0."""
+
+
+@runtime_checkable
+class PairExtractor(Protocol):
+    """As `Extractor`, on the frames of a generated video and its ground truth that belong together, both of the ground truth's size."""
+
+    name: str
+    digest: str
+
+    def begin(self, info: VideoInfo) -> None: ...
+
+    def push(self, generated: np.ndarray, reference: np.ndarray) -> None:
+        """Both uint8 (n, H, W, 3) RGB."""
+
+    def finish(self) -> dict[str, np.ndarray]: ...
