@@ -1,0 +1,135 @@
+"""One file from the network: resumed, checked before it gets its name, safe against a second process.
+
+The file grows under a name of its own and is moved to its place when its digest is right, so whatever lies in its place is whole. A
+download that stopped goes on where it was, in another process too.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import NetworkError, OutputError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CHUNK = 1 << 22
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    size: int,
+    digest: str,
+    lock: Path,
+    headers: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Fetch `url` to `target`, unless it is there.
+
+    size: bytes; digest: hex, sha256 or git's sha1 of a blob (40 digits), as the Hub states them; lock: file that keeps other processes out
+    meanwhile. `progress` is told the bytes there are so far. Raises NetworkError for a wrong checksum (nothing is left behind), OutputError
+    where the disk does not take it, and huggingface_hub's errors for what the server says (`failures.explained`).
+    """
+    from huggingface_hub.utils import WeakFileLock
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):
+            if not target.exists():
+                _fetch(url, target, size, digest, dict(headers or {}), progress or (lambda done: None))
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutputError(
+                f"the disk of {target.parent} is full; free {_human(size)} and run it again (it goes on where it stopped), or set HF_HOME"
+            ) from None
+        if isinstance(error, PermissionError):
+            raise OutputError(f"{error.filename or target.parent}: may not be written; set HF_HOME to a folder of yours") from None
+        raise
+
+
+def need_space(folder: Path, size: int) -> None:
+    """Raises OutputError where the disk of `folder`, which need not exist yet, has less than `size` bytes free."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < size:
+        raise OutputError(
+            f"{_human(size)} are needed in {folder}, and its disk has {_human(free)} free; free some, or set HF_HOME to a folder on another disk"
+        )
+
+
+def digest_of(path: Path, like: str) -> str:
+    """The digest of a file, of the kind of `like`: sha256, or for 40 digits git's sha1 of a blob."""
+    if len(like) == 40:
+        state = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    else:
+        state = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_CHUNK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def growing(target: Path) -> Path:
+    """Where a file grows."""
+    return target.with_name(f"{target.name}.incomplete")
+
+
+def _fetch(url: str, target: Path, size: int, digest: str, headers: dict[str, str], progress: Callable[[int], None]) -> None:
+    part = growing(target)
+    there = part.stat().st_size if part.exists() else 0
+    if there > size:
+        part.unlink()
+        there = 0
+    need_space(target.parent, size - there)
+    _grow(url, part, size, headers, progress)
+    if (found := digest_of(part, digest)) != digest and there:
+        part.unlink()  # what was there before was of another file, or the server cannot resume
+        _grow(url, part, size, headers, progress)
+        found = digest_of(part, digest)
+    if found != digest:
+        part.unlink()
+        raise NetworkError(f"{url}: what came is not the file (checksum {found[:12]}, expected {digest[:12]}); it was removed, try again later")
+    os.replace(part, target)
+
+
+def _grow(url: str, part: Path, size: int, headers: dict[str, str], progress: Callable[[int], None]) -> None:
+    from huggingface_hub.file_download import http_get
+
+    there = part.stat().st_size if part.exists() else 0
+    if there == size:
+        progress(size)
+        return
+    headers = {**headers, "Accept-Encoding": "identity"}  # or sizes and ranges would be those of the compressed file
+    with part.open("ab") as file:
+        counted: Any = _Counted(file, progress)
+        http_get(url, counted, resume_size=there, headers=headers, expected_size=size, displayed_filename=part.name)
+
+
+class _Counted:
+    """A file that tells how long it is after every write."""
+
+    def __init__(self, file: BinaryIO, progress: Callable[[int], None]):
+        self._file, self._progress = file, progress
+
+    def write(self, block: bytes) -> int:
+        written = self._file.write(block)
+        self._progress(self._file.tell())
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _human(size: int) -> str:
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size = size / 1000  # type: ignore[assignment]
+    return f"{size:.1f} GB"

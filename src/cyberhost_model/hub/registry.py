@@ -1,0 +1,258 @@
+"""Weights of others that the project can use: where they are, which files, their digests, their licence, what they are for.
+
+A sha256 is given where several public sources agree on it. Where it is None the file is checked against the digest that the Hub itself
+states, and that is remembered. Sizes are bytes; without a sha256 they may be approximate, and serve to check the disk and to tell the user.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ModelError
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file: its path in the repository, or its name below `Weights.url`."""
+
+    path: str
+    size: int
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One model of others."""
+
+    name: str
+    what: str
+    """What it is and what it is used for here, in a line."""
+    licence: str
+    files: tuple[WeightFile, ...]
+    repo: str | None = None
+    """Repository on the Hub."""
+    revision: str | None = None
+    """Commit of `repo`; None: the newest."""
+    repo_type: str = "model"
+    url: str | None = None
+    """An https address the files lie below, for those that are not on the Hub."""
+    commercial: bool = True
+    """False: the licence forbids commercial use."""
+    adapter: str | None = None
+    """`weights convert` turns it into a model of ours with this adapter."""
+
+    def __post_init__(self) -> None:
+        if (self.repo is None) == (self.url is None):
+            raise ValueError(f"{self.name}: either repo or url")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def source(self) -> str:
+        """Where it comes from, for people."""
+        return self.url or f"{self.repo}@{self.revision[:8] if self.revision else 'main'}"
+
+
+_SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
+_OPEN_RAIL = "CreativeML Open RAIL-M (use restrictions in its attachment A)"
+
+_ALL = (
+    Weights(
+        "sd15-unet",
+        "Stable Diffusion 1.5's U-Net: Reference Net and Denoising U-Net of sd15",
+        _OPEN_RAIL,
+        (
+            WeightFile("unet/config.json", 743),
+            WeightFile(
+                "unet/diffusion_pytorch_model.safetensors",
+                3_438_167_540,
+                "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1",
+            ),
+        ),
+        repo=_SD15,
+        revision=_SD15_REVISION,
+    ),
+    Weights(
+        "sd15-vae",
+        "Stable Diffusion 1.5's VAE: the codec of sd15",
+        _OPEN_RAIL,
+        (
+            WeightFile("vae/config.json", 547),
+            WeightFile(
+                "vae/diffusion_pytorch_model.safetensors",
+                334_643_276,
+                "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c",
+            ),
+        ),
+        repo=_SD15,
+        revision=_SD15_REVISION,
+    ),
+    Weights(
+        "sd-vae-ft-mse",
+        "the same VAE with a finer decoder: what AnimateAnyone and EchoMimicV2 decode with",
+        "MIT",
+        (
+            WeightFile("config.json", 547, "92d3dfb746fca211a2c9e019e285f8597412211728dce3c5bcf4eda0f2d62e7e"),
+            WeightFile(
+                "diffusion_pytorch_model.safetensors",
+                334_643_276,
+                "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+            ),
+        ),
+        repo="stabilityai/sd-vae-ft-mse",
+        revision="31f26fdeee1355a5c34592e401dd41e45d25a493",
+    ),
+    Weights(
+        "animatediff",
+        "AnimateDiff's motion adapter v3: motion modules of sd15",
+        "Apache-2.0 (AnimateDiff's repository)",
+        (WeightFile("config.json", 500), WeightFile("diffusion_pytorch_model.safetensors", 1_820_000_000)),
+        repo="guoyww/animatediff-motion-adapter-v1-5-3",
+    ),
+    Weights(
+        "wav2vec2",
+        "wav2vec2-base-960h: speech encoder of sd15",
+        "Apache-2.0",
+        (
+            WeightFile("config.json", 1_596, "d3ec255c063d9f95057b553b19c20135b259875834a4fe9deb218a6be25b4cf3"),
+            WeightFile(
+                "model.safetensors", 377_607_901, "8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a"
+            ),
+        ),
+        repo="facebook/wav2vec2-base-960h",
+        revision="22aad52d435eb6dbaf354bdad9b0da84ce7d6156",
+    ),
+    Weights(
+        "dwpose",
+        "DWPose: whole-body key points (person detector and pose network)",
+        "Apache-2.0",
+        (
+            WeightFile("yolox_l.onnx", 216_746_733, "7860ae79de6c89a3c1eb72ae9a2756c0ccfbe04b7791bb5880afabd97855a411"),
+            WeightFile(
+                "dw-ll_ucoco_384.onnx",
+                134_399_116,
+                "724f4ff2439ed61afb86fb8a1951ec39c6220682803b4a8bd4f598cd913b1843",
+            ),
+        ),
+        repo="yzd-v/DWPose",
+        revision="1a7144101628d69ee7a3768d1ee3a094070dc388",
+    ),
+    Weights(
+        "arcface",
+        "insightface buffalo_l: face detector and ArcFace (CSIM of eval; face descriptor of sd15)",
+        "non-commercial research only (insightface model zoo)",
+        (
+            WeightFile(
+                "models/buffalo_l/det_10g.onnx",
+                16_923_827,
+                "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91",
+            ),
+            WeightFile(
+                "models/buffalo_l/w600k_r50.onnx",
+                174_383_860,
+                "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43",
+            ),
+        ),
+        # The bytes of insightface's own release v0.7 (buffalo_l.zip), file by file.
+        repo="public-data/insightface",
+        revision="33c1063c49c785b7652d3fd529f86fa4f149392b",
+        commercial=False,
+    ),
+    Weights(
+        "inception",
+        "Inception of 2015-12-05 with FID's weights: FID of eval",
+        "Apache-2.0",
+        (
+            WeightFile(
+                "pt_inception-2015-12-05-6726825d.pth",
+                95_628_359,
+                "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+            ),
+        ),
+        url="https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights",
+    ),
+    Weights(
+        "i3d",
+        "I3D of Kinetics-400, 400 logits: FVD of eval",
+        "Apache-2.0 (kinetics-i3d, converted)",
+        (WeightFile("opensora/eval/fvd/videogpt/i3d_pretrained_400.pt", 50_000_000),),
+        repo="LanguageBind/Open-Sora-Plan-v1.0.0",
+        revision="810fa8c4bdb3a4c8eec9bd57375c29bde6fb46de",
+        repo_type="space",
+    ),
+    Weights(
+        "syncnet",
+        "SyncNet v2 and its face detector S3FD: SyncC and SyncD of eval",
+        "MIT (syncnet_python)",
+        (
+            WeightFile(
+                "syncnet_v2.model", 54_573_114, "961e8696f888fce4f3f3a6c3d5b3267cf5b343100b238e79b2659bff2c605442"
+            ),
+            WeightFile("sfd_face.pth", 89_844_381, "d54a87c2b7543b64729c9a25eafd188da15fd3f6e02f0ecec76ae1b30d86c491"),
+        ),
+        url="https://www.robots.ox.ac.uk/~vgg/software/lipsync/data",
+    ),
+    Weights(
+        "animate-anyone",
+        "AnimateAnyone, an independent training: pose-driven video of a person",
+        "Apache-2.0",
+        (
+            WeightFile("denoising_unet.pth", 3_440_000_000),
+            WeightFile("reference_unet.pth", 3_440_000_000),
+            WeightFile("motion_module.pth", 1_820_000_000),
+            WeightFile("pose_guider.pth", 4_350_000),
+        ),
+        repo="patrolli/AnimateAnyone",
+        adapter="animate-anyone",
+    ),
+    Weights(
+        "echomimic-v2",
+        "EchoMimicV2: half-body video from speech and hand poses",
+        "Apache-2.0 (EchoMimicV2's repository)",
+        (
+            WeightFile("denoising_unet.pth", 1_700_000_000),
+            WeightFile("reference_unet.pth", 1_640_000_000),
+            WeightFile("motion_module.pth", 910_000_000),
+            WeightFile("pose_encoder.pth", 1_700_000_000),
+        ),
+        repo="BadToBest/EchoMimicV2",
+        adapter="echomimic-v2",
+    ),
+    Weights(
+        "whisper-tiny",
+        "Whisper's smallest encoder: what EchoMimicV2 hears with",
+        "Apache-2.0",
+        (
+            WeightFile("config.json", 1_983, "ffdccec4f3211f4c63310f2b7098f309fe70f3952cedc5e4d11e43f5b2379b98"),
+            WeightFile(
+                "model.safetensors", 151_061_672, "7ebd0e69e78190ffe1438491fa05cc1f5c1aa3a4c4db3bc1723adbb551ea2395"
+            ),
+        ),
+        repo="openai/whisper-tiny",
+        revision="169d4a4341b33bc18d8881c4b69c2e104e1cc0af",
+    ),
+    Weights(
+        "hallo2",
+        "Hallo2's portrait network: its audio modules warm-start the audio attention",
+        "MIT",
+        (WeightFile("hallo2/net.pth", 4_850_000_000),),
+        repo="fudan-generative-ai/hallo2",
+        adapter="hallo2",
+    ),
+)
+
+REGISTRY: dict[str, Weights] = {weights.name: weights for weights in _ALL}
+
+
+def find(name: str) -> tuple[Weights, WeightFile | None]:
+    """A model by its name, or by the name of one of its files that no other has. Raises ModelError for an unknown name."""
+    if name in REGISTRY:
+        return REGISTRY[name], None
+    found = [(w, f) for w in _ALL for f in w.files if name in (f.path, f.path.rsplit("/", 1)[-1])]
+    if len(found) != 1:
+        raise ModelError(f"there are no weights {name!r}; `cyberhost weights list` names those that there are")
+    return found[0]

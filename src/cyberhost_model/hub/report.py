@@ -1,0 +1,49 @@
+"""How a fetch tells of itself: bytes as they come, and lines such as a licence.
+
+Whoever starts the program says once where to (`reporting`); the code that needs weights need not know.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+_log = logging.getLogger("cyberhost_model.hub")
+
+
+def _say_nothing(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """`progress(what, done, total)` counts bytes of the file or model `what`; `tell(line)` is for people."""
+
+    progress: Callable[[str, int, int], None] = _say_nothing
+    tell: Callable[[str], None] = _log.warning
+
+
+_current: ContextVar[Report] = ContextVar("report", default=Report())  # noqa: B039  (frozen)
+
+
+def current() -> Report:
+    """Where to report now: by default lines go to the log `cyberhost_model.hub`, and progress nowhere."""
+    return _current.get()
+
+
+def advance(what: str, before: int, total: int, there: int) -> None:
+    """Tell that of `total` bytes of `what` there are `before + there`."""
+    current().progress(what, before + there, total)
+
+
+@contextmanager
+def reporting(report: Report) -> Iterator[None]:
+    """Report to `report` inside."""
+    token = _current.set(report)
+    try:
+        yield
+    finally:
+        _current.reset(token)
