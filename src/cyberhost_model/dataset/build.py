@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..errors import InputError, OutputError
+from ..optional import need
 from .engines import Done, run_here, run_local, run_ray
-from .manifest import need, write_manifest, written_whole
+from .manifest import write_manifest, written_whole
 from .people import load_detector
 from .prepare import CLIPS, VIDEOS, Job, finished, list_videos, read_record
 from .rows import VERSION, Reason, Row

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, OutputError, ResourceError
+from ..errors import InputError, OutputError
+from ..optional import need
 from .rows import COLUMNS, VERSION, Row, row_values
 
 if TYPE_CHECKING:
@@ -20,16 +21,6 @@ _VERSION_KEY = b"cyberhost.dataset"
 _TEXT = ("clip", "status", "reason", "detail", "source", "identity", "split", "detector", "video", "labels", "reference")
 _WHOLE = ("source_size", "source_mtime", "frames", "width", "height")
 _LISTS = ("box", "thorax_range", "descriptor")
-
-
-def need(module: str, extra: str = "data") -> Any:
-    """Import an optional library. Raises ResourceError with the command that installs it."""
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise ResourceError(f"this needs the library {module}: pip install 'cyberhost[{extra}]'") from None
 
 
 def schema() -> pyarrow.Schema:

@@ -19,10 +19,11 @@ from ..conditions.speech_level import speech_level
 from ..errors import InputError, OutputError
 from ..inputs.audio import SPEECH_RATE
 from ..model_folder import EMBEDDED
+from ..optional import need
 from .candidates import analyse_video
 from .clip import Tools, make_clip
 from .identity import identity_of, split_of
-from .manifest import need, written_whole
+from .manifest import written_whole
 from .people import load_detector
 from .rows import REJECTED, Reason, Row, row_values
 from .settings import Settings

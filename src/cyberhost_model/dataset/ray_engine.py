@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ResourceError
-from .manifest import need
+from ..optional import need
 
 _PATIENCE = 10.0  # seconds
 _TRIES = 2  # a machine that leaves the cluster takes its video with it: it is tried once more elsewhere

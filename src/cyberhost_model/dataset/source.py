@@ -18,7 +18,7 @@ import numpy as np
 
 from ..inputs.audio import SPEECH_RATE, resample_stream
 from ..inputs.media import DEMUXERS
-from .manifest import need
+from ..optional import need
 from .rows import FPS, Reason
 
 _UNTAGGED = 2  # ffmpeg's "unspecified" colour space
