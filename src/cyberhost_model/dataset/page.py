@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 
 from ..conditions.skeleton import skeleton_map
 from ..errors import InputError, OutputError
+from ..pages import data_uri, document, facts, jpeg
 from .inspection import TITLES, length, meaning
 from .labels import read_labels, unpack_points
 from .manifest import written_whole
@@ -21,21 +21,12 @@ from .rows import Row
 from .source import Unusable, on_grid, open_video, rgb
 
 _MOMENTS = (0.1, 0.5, 0.9)  # of a clip's length
-_HEIGHT = 200  # pixels of a picture on the page
+_HEIGHT = 300  # pixels of a picture in the page
 _FACE, _HANDS, _THORAX = (255, 210, 60), (90, 220, 255), (255, 90, 200)
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1b1f24;background:#fff}
-h1{font-size:1.5rem;margin:0 0 .25rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}p.where{color:#5b636d;margin:0}
-.facts,.hists{display:grid;grid-template-columns:repeat(auto-fill,minmax(10rem,1fr));gap:.75rem;margin:1rem 0}
-.hists{grid-template-columns:repeat(auto-fill,minmax(22rem,1fr))}
-.fact,figure{border:1px solid #d8dde3;border-radius:6px;padding:.6rem .8rem;margin:0}.fact b{display:block;font-size:1.25rem}
+.hists{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(22rem,100%),1fr));gap:.75rem;margin:1rem 0}
 .clips{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(34rem,100%),1fr));gap:1rem}
-figure .row{display:flex;gap:4px}figure img{max-width:calc((100% - 8px)/3);max-height:240px;display:block}
-figcaption{font-size:.8rem;color:#3c444d;margin-top:.4rem;overflow-wrap:anywhere}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #e6e9ed}
-th.n,td.n{text-align:right;font-variant-numeric:tabular-nums}svg text{font:11px system-ui,sans-serif;fill:#3c444d}
-@media(prefers-color-scheme:dark){body{background:#15181c;color:#e3e7ec}.fact,figure{border-color:#363d45}figcaption,p.where{color:#a4adb7}
-td,th{border-color:#2b3138}svg text{fill:#a4adb7}}
+figure .row{display:flex;gap:4px}figure img{max-width:calc((100% - 8px)/3);max-height:240px;display:block}rect{fill:var(--accent)}
 """
 
 
@@ -45,17 +36,14 @@ def write_page(dataset: Path, rows: Sequence[Row], summary: dict[str, Any], out:
         raise OutputError(f"{out}: give the name of a file in a folder that exists, for example page.html")
     chosen = spread_out([row for row in rows if row.accepted], samples)
     figures = "".join(_figure(dataset, row) for row in chosen)
-    text = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{html.escape(dataset.name)}</title><style>{_STYLE}</style></head><body>
-<h1>{html.escape(dataset.absolute().name)}</h1><p class="where">{html.escape(str(dataset.absolute()))}</p>
+    body = f"""<h1>{html.escape(dataset.absolute().name)}</h1><p class="where">{html.escape(str(dataset.absolute()))}</p>
 {_facts(summary)}
 <h2>Sample clips</h2>
 <p>Key points as the pose encoder sees them, boxes of face (yellow) and hands (blue), range of the thorax (magenta).</p>
 <div class="clips">{figures or "<p>No clip was accepted.</p>"}</div>
 <h2>Figures of the accepted clips</h2><div class="hists">{"".join(_histogram(TITLES[n], d) for n, d in summary["histograms"].items())}</div>
-{_rejections(summary)}
-</body></html>
-"""
+{_rejections(summary)}"""
+    text = document(dataset.name, body, _STYLE)
     with written_whole(out) as part:
         part.write_text(text, encoding="utf-8")
     return out
@@ -70,7 +58,7 @@ def spread_out(rows: Sequence[Row], count: int) -> list[Row]:
 
 def _facts(summary: dict[str, Any]) -> str:
     clips, hours = summary["clips"], summary["hours"]
-    facts = {
+    values = {
         "clips accepted": clips["accepted"],
         "accepted": length(hours["accepted"]),
         "identities": summary["identities"],
@@ -78,19 +66,19 @@ def _facts(summary: dict[str, Any]) -> str:
         "clips rejected": clips["rejected"],
         "rejected": length(hours["rejected"]),
     }
-    facts.update({f"clips {name.replace('_', ' ')}": split["clips"] for name, split in summary["splits"].items()})
-    facts.update({f"clips of {size}": n for size, n in list(summary["sizes"].items())[:6]})
-    return '<div class="facts">' + "".join(f'<div class="fact"><b>{v}</b>{html.escape(k)}</div>' for k, v in facts.items()) + "</div>"
+    values.update({f"clips {name.replace('_', ' ')}": split["clips"] for name, split in summary["splits"].items()})
+    values.update({f"clips of {size}": n for size, n in list(summary["sizes"].items())[:6]})
+    return facts({label: str(value) for label, value in values.items()})
 
 
 def _figure(dataset: Path, row: Row) -> str:
     pictures = "".join(
-        f'<img alt="frame with key points" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">' for jpeg in _pictures(dataset, row)
+        f'<img alt="frame with key points" src="{data_uri("image/jpeg", picture)}">' for picture in _pictures(dataset, row)
     )
     figures = {"clarity": row.clarity, "movement": row.movement, "speech": row.speech_share, "hands": row.hands_share, "lips": row.lip_correlation}
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)
     where = f"{os.path.basename(row.source)} at {row.start:.2f} s" if row.start is not None else row.source
-    words = f"{row.clip} &middot; {html.escape(where)} &middot; {row.seconds:.1f} s, {row.width}x{row.height}, {row.split}<br>{numbers}"
+    words = f"{html.escape(f'{row.clip} · {where} · {row.seconds:.1f} s, {row.width}x{row.height}, {row.split}')}<br>{numbers}"
     return f'<figure><div class="row">{pictures}</div><figcaption>{words}</figcaption></figure>'
 
 
@@ -105,7 +93,7 @@ def _pictures(dataset: Path, row: Row) -> list[bytes]:
         with open_video(dataset / row.video) as video:
             for i, shown in enumerate(on_grid(video.frames(), 0.0, count, row.fps)):
                 if i in wanted:
-                    made.append(_jpeg(draw_labels(rgb(shown.frame), labels, i, row.thorax_range)))
+                    made.append(jpeg(draw_labels(rgb(shown.frame), labels, i, row.thorax_range), _HEIGHT))
     except Unusable as unusable:
         raise InputError(f"{dataset / row.video}: {unusable.detail}; prepare the dataset again") from None
     return made
@@ -128,19 +116,13 @@ def draw_labels(picture_u8: np.ndarray, labels: dict[str, np.ndarray], frame: in
     return out
 
 
-def _jpeg(picture_u8: np.ndarray) -> bytes:
-    h, w = picture_u8.shape[:2]
-    small = cv2.resize(picture_u8, (round(w * 1.5 * _HEIGHT / h), round(1.5 * _HEIGHT)), interpolation=cv2.INTER_AREA)
-    return cv2.imencode(".jpg", small[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])[1].tobytes()
-
-
 def _histogram(title: str, data: dict[str, Any]) -> str:
     counts, edges = data["counts"], data["edges"]
     most, width, tall = max([*counts, 1]), 360 / len(counts), 90
     bars = []
     for i, n in enumerate(counts):
         high = round(tall * n / most, 1)
-        bars.append(f'<rect x="{i * width + 1:.1f}" y="{tall + 14 - high}" width="{width - 2:.1f}" height="{high}" fill="#3b7dd8"/>')
+        bars.append(f'<rect x="{i * width + 1:.1f}" y="{tall + 14 - high}" width="{width - 2:.1f}" height="{high}"/>')
         if n:
             bars.append(f'<text x="{(i + 0.5) * width:.1f}" y="{tall + 10 - high}" text-anchor="middle">{n}</text>')
     marks = "".join(f'<text x="{min(max(i * width, 8), 352):.1f}" y="{tall + 30}" text-anchor="middle">{e:g}</text>' for i, e in enumerate(edges))
