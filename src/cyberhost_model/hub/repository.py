@@ -6,6 +6,7 @@ The blobs are fetched by `download`, resumable and checked; huggingface_hub says
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -62,7 +63,9 @@ def fetch(
                 f"{what}: the Hub's {file.path} is another file than this version of cyberhost knows "
                 f"(checksum {file.digest[:12]}, expected {pinned[:12]}); update cyberhost, or check HF_ENDPOINT"
             )
-    return _fill(repo, commit, files, repo_type, what)
+    folder = _fill(repo, commit, files, repo_type, what)
+    _remember(storage(repo, repo_type) / "refs" / (revision or "main"), commit)
+    return folder
 
 
 def cached(repo: str, wanted: Iterable[str], *, revision: str | None = None, repo_type: str = "model") -> Path | None:
@@ -121,6 +124,16 @@ def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what:
             done += file.size
             hf_hub_download(repo, file.path, repo_type=repo_type, revision=commit)
     return folder
+
+
+def _remember(ref: Path, commit: str) -> None:
+    """Note which commit a branch is at, once all of it is here, so that it is found without a network."""
+    if _is_commit(ref.name) or (ref.is_file() and ref.read_text() == commit):
+        return
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    part = ref.with_name(f"{ref.name}.{os.getpid()}")
+    part.write_text(commit)
+    part.replace(ref)
 
 
 def _is_commit(revision: str | None) -> bool:

@@ -1,0 +1,61 @@
+"""A local Hub, and an environment in which everything of Hugging Face points to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import Hub
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A running server, and this process' huggingface_hub set to it: its own cache, no token, no waiting between tries."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import _http
+
+    home = tmp_path / "home"
+    with Hub() as running:
+        for name, value in {
+            "ENDPOINT": running.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": running.url + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HOME": str(home),
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DOWNLOAD_TIMEOUT": 5,
+            "DOWNLOAD_CHUNK_SIZE": 10_000,  # what a broken connection loses at most; 10 MB in earnest
+        }.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
+        for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        if hasattr(_http, "close_session"):
+            _http.close_session()  # connections of another test's server
+        yield running
+
+
+@pytest.fixture
+def elsewhere(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    """The environment of a process of its own that uses the same Hub and cache."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_") and "proxy" not in name.lower()}
+    return {
+        **kept,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "5",
+        "PYTHONPATH": f"{SRC}{os.pathsep}{Path(__file__).parent}",
+    }
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    return sys.executable
