@@ -13,13 +13,16 @@ from torch import nn
 
 from .conditions.detector import KeypointDetector
 from .conditions.speech import SpeechEncoder
-from .errors import ModelError, NetworkError, ResourceError
+from .errors import ModelError, ResourceError
+from .hub.repository import fetch, split
 from .model.checkpoint import load_network, save_network
 from .model.codec import ReferenceCodec, load_codec, save_codec
 from .model.cyberhost import CyberHostNetwork
 from .model.sd_codec import SdCodec
 
 EMBEDDED = Path(__file__).parent / "weights"
+MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
+"""What is fetched of a model on the Hub; nothing in it is ever executed or unpickled."""
 CODECS: dict[str, type[ReferenceCodec] | type[SdCodec]] = {"reference": ReferenceCodec, "sd-vae": SdCodec}
 """What a preset's `codec` names."""
 
@@ -43,9 +46,9 @@ class Model:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: "tiny" (embedded), a folder, or a Hub id "user/name", which is fetched.
+    """The folder of a model: "tiny" (embedded), a folder, or a Hub id "user/name" or "user/name@revision", which is fetched.
 
-    Raises ModelError for a name that is nothing of these and NetworkError when the Hub cannot be reached.
+    Raises ModelError for a name that is nothing of these, NetworkError when the Hub cannot be reached, OutputError when the disk is full.
     """
     path = Path(name).expanduser()
     if (path / "config.json").is_file():
@@ -56,16 +59,11 @@ def find_model(name: str) -> Path:
         raise ModelError(f"{name}: holds no config.json; give a model's folder, 'tiny' or a Hub id such as user/name")
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model {name!r}; give 'tiny', a model's folder or a Hub id such as user/name")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.md"]))
-    except (RepositoryNotFoundError, GatedRepoError):
-        raise ModelError(f"the Hub has no model {name!r} that you may read; check the name, or log in with `hf auth login`") from None
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0][:160]
-        raise NetworkError(f"{name} could not be fetched ({reason}); check the network, or use --model tiny") from error
+    repo, revision = split(name)
+    folder = fetch(repo, MODEL_FILES, revision=revision, what=name)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: the repository holds no config.json; it is no model of cyberhost")
+    return folder
 
 
 def load_model(name: str) -> Model:

@@ -12,8 +12,9 @@ import pytest
 from hub_server import Fault, Hub
 
 from cyberhost_model.errors import ModelError, NetworkError, OutputError
-from cyberhost_model.hub import Report, download, reporting, repository
-from cyberhost_model.hub.repository import cached, fetch, storage
+from cyberhost_model.hub import Report, download, reporting
+from cyberhost_model.hub.cache import cached, is_commit, storage
+from cyberhost_model.hub.repository import fetch
 
 BIG = bytes(range(256)) * 1024  # 256 KiB, kept on the cdn
 FILES = {"config.json": b"{}", "part/model.safetensors": BIG, "part/other.bin": b"x" * 2000}
@@ -90,7 +91,7 @@ def test_a_wrong_checksum_leaves_nothing_behind(hub, repo):
     hub.faults.append(Fault("/cdn/", corrupt=True))
     with pytest.raises(NetworkError, match="is not the file .checksum .* expected .*removed"):
         fetch("user/name", WANTED)
-    assert not leftovers() and cached("user/name", WANTED) is None
+    assert not leftovers() and cached(storage("user/name"), WANTED) is None
     hub.faults.clear()
     assert whole(fetch("user/name", WANTED))
 
@@ -167,6 +168,45 @@ def test_without_a_network_the_cache_serves(hub, repo, monkeypatch):
         fetch("user/name", WANTED)
 
 
+def test_patterns_and_a_fetch_that_was_interrupted(hub, repo, monkeypatch):
+    """What arrived first is not taken for all of it, neither for a commit nor without a network."""
+    everything = ["*.json", "*.safetensors"]
+    hub.faults.append(Fault("/cdn/", cut=0))
+    with pytest.raises(NetworkError):
+        fetch("user/name", everything)
+    assert list((storage("user/name") / "snapshots" / repo.commit).iterdir())
+    for revision in (None, repo.commit):
+        with pytest.raises(NetworkError):
+            fetch("user/name", everything, revision=revision)
+    hub.faults[:] = [Fault("", status=503)]
+    with pytest.raises(NetworkError):
+        fetch("user/name", everything)
+    hub.faults.clear()
+    folder = fetch("user/name", everything, revision=repo.commit)
+    assert whole(folder) and not (folder / "part/other.bin").exists()
+    asked = len(hub.requests)
+    assert fetch("user/name", everything, revision=repo.commit) == folder and len(hub.requests) == asked
+
+
+def test_what_another_program_cached_serves_too(hub, repo):
+    from huggingface_hub import hf_hub_download
+
+    path = hf_hub_download("user/name", "part/model.safetensors")
+    asked = len(hub.gets())
+    assert (fetch("user/name", ["part/model.safetensors"]) / "part/model.safetensors").samefile(path) and len(hub.gets()) == asked
+    shutil.rmtree(storage("user/name") / "cyberhost")
+    hub.faults.append(Fault("/api/", status=503))
+    assert (fetch("user/name", ["*.safetensors"]) / "part/model.safetensors").samefile(path)
+
+
+@pytest.mark.parametrize("path", ["../../outside.json", "/etc/outside.json", "a/../../outside.json", "a\\..\\outside.json"])
+def test_a_listing_cannot_lead_out_of_the_cache(hub, tmp_path, path):
+    hub.add("user/name", {path: b"{}"})
+    with pytest.raises(NetworkError, match="does not list its files as a Hub does"):
+        fetch("user/name", ["*.json"])
+    assert not list(tmp_path.rglob("*outside*"))
+
+
 def test_no_room_is_told_before_anything_is_fetched(hub, repo, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
     with pytest.raises(OutputError, match=r"262 KB are needed in .* and its disk has 1 KB free; free some, or set HF_HOME"):
@@ -229,4 +269,4 @@ def test_digests_of_both_kinds(tmp_path):
     file.write_bytes(b"hello\n")
     assert download.digest_of(file, "0" * 64) == "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
     assert download.digest_of(file, "0" * 40) == "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
-    assert repository._is_commit("a" * 40) and not repository._is_commit("main")
+    assert is_commit("a" * 40) and not is_commit("main")

@@ -81,9 +81,14 @@ def growing(target: Path) -> Path:
     return target.with_name(f"{target.name}.incomplete")
 
 
-def _fetch(url: str, target: Path, size: int, digest: str, headers: dict[str, str], progress: Callable[[int], None]) -> None:
+def grown(target: Path) -> int:
+    """Bytes of a file that has not its place yet, from a download that stopped."""
     part = growing(target)
-    there = part.stat().st_size if part.exists() else 0
+    return part.stat().st_size if part.exists() else 0
+
+
+def _fetch(url: str, target: Path, size: int, digest: str, headers: dict[str, str], progress: Callable[[int], None]) -> None:
+    part, there = growing(target), grown(target)
     if there > size:
         part.unlink()
         there = 0

@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ModelError
-from .download import download, growing, need_space
+from .cache import cached, storage
+from .download import download, grown, need_space
 from .failures import explained
 from .registry import WeightFile, Weights, find
 from .report import advance, current
-from .repository import cached, fetch
+from .repository import fetch
 
 
 def locate(name: str, weights_dir: Path | None = None, download: bool = True) -> Path:
@@ -36,7 +37,7 @@ def here(weights: Weights, files: list[WeightFile] | None = None) -> Path | None
     """The folder that `WeightFile.path` counts from, if `files` (default: all) are on this machine."""
     paths = [file.path for file in files or weights.files]
     if weights.repo:
-        return cached(weights.repo, paths, revision=weights.revision, repo_type=weights.repo_type)
+        return cached(storage(weights.repo, weights.repo_type), paths, weights.revision)
     folder = downloads() / weights.name
     return folder if all((folder / path).exists() for path in paths) else None
 
@@ -67,11 +68,11 @@ def common(weights: Weights) -> str:
 
 def tell_licence(weights: Weights) -> None:
     """Tell of the licence, once on this machine."""
-    told = downloads().parent / "licences" / weights.name
-    if told.exists():
+    told, tell = downloads().parent / "licences" / weights.name, current().tell
+    if told.exists() or tell is None:
         return
     limits = "" if weights.commercial else "; not for commercial use"
-    current().tell(f"{weights.name}: {weights.licence}{limits}; from {weights.source}")
+    tell(f"{weights.name}: {weights.licence}{limits}; from {weights.source}")
     try:
         told.parent.mkdir(parents=True, exist_ok=True)
         told.write_text(weights.licence + "\n", encoding="utf-8")
@@ -82,8 +83,7 @@ def tell_licence(weights: Weights) -> None:
 def _pull_plain(weights: Weights, files: list[WeightFile]) -> Path:
     folder = downloads() / weights.name
     missing = [file for file in files if not (folder / file.path).exists()]
-    grown = {file.path: growing(folder / file.path) for file in missing}
-    need_space(folder, sum(file.size - (grown[file.path].stat().st_size if grown[file.path].exists() else 0) for file in missing))
+    need_space(folder, sum(file.size - grown(folder / file.path) for file in missing))
     done, total = 0, sum(file.size for file in missing)
     with explained(weights.name):
         for file in missing:

@@ -247,6 +247,12 @@ _ALL = (
 
 REGISTRY: dict[str, Weights] = {weights.name: weights for weights in _ALL}
 
+GROUPS: dict[str, tuple[str, ...]] = {
+    "sd15": ("sd15-unet", "sd15-vae", "animatediff", "wav2vec2"),
+    "eval": ("inception", "i3d", "syncnet", "arcface", "dwpose"),
+}
+"""Names for several models at once."""
+
 
 def find(name: str) -> tuple[Weights, WeightFile | None]:
     """A model by its name, or by the name of one of its files that no other has. Raises ModelError for an unknown name."""

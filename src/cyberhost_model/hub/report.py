@@ -20,10 +20,10 @@ def _say_nothing(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """`progress(what, done, total)` counts bytes of the file or model `what`; `tell(line)` is for people."""
+    """`progress(what, done, total)` counts bytes of the file or model `what`; `tell(line)` is for people, None where nobody listens."""
 
     progress: Callable[[str, int, int], None] = _say_nothing
-    tell: Callable[[str], None] = _log.warning
+    tell: Callable[[str], None] | None = _log.warning
 
 
 _current: ContextVar[Report] = ContextVar("report", default=Report())  # noqa: B039  (frozen)
@@ -37,6 +37,11 @@ def current() -> Report:
 def advance(what: str, before: int, total: int, there: int) -> None:
     """Tell that of `total` bytes of `what` there are `before + there`."""
     current().progress(what, before + there, total)
+
+
+def report_to(report: Report) -> None:
+    """Report to `report` from now on, for a program that starts."""
+    _current.set(report)
 
 
 @contextmanager

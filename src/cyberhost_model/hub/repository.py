@@ -1,31 +1,21 @@
-"""Files of a Hub repository, in the cache that every program of Hugging Face shares.
+"""Files of a Hub repository, fetched into the shared cache as far as they are not there.
 
 The blobs are fetched by `download`, resumable and checked; huggingface_hub says what there is, authorises, and links the blobs into the snapshot.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError, NetworkError
-from .download import download, growing, need_space
+from .cache import RemoteFile, cached, filled_by_others, is_commit, is_pattern, matching, note, note_branch, storage
+from .download import download, grown, need_space
 from .failures import explained, unreachable
 from .report import advance
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file as the Hub lists it; digest: sha256 for large files, git's sha1 of the blob for small ones."""
-
-    path: str
-    size: int
-    digest: str
 
 
 def fetch(
@@ -43,19 +33,23 @@ def fetch(
     sha256: what files must have, whatever the Hub says. Raises NetworkError, OutputError, and ModelError for what is not there or may not be read.
     """
     wanted, what = list(wanted), what or repo
-    if (folder := cached(repo, wanted, revision=revision, repo_type=repo_type)) and _is_commit(revision):
+    root = storage(repo, repo_type)
+    folder = cached(root, wanted, revision)
+    if folder and is_commit(revision):
         return folder
     with explained(what):
         try:
             commit, files = _listing(repo, revision, repo_type)
         except Exception as error:
+            folder = folder or filled_by_others(root, wanted, revision)
             if folder and unreachable(error):
                 return folder
             raise
-    files = [file for file in files if any(fnmatch.fnmatchcase(file.path, pattern) for pattern in wanted)]
+    note(root, commit, files)
     for name in wanted:
-        if not any(fnmatch.fnmatchcase(file.path, name) for file in files) and not _is_pattern(name):
+        if not is_pattern(name) and not any(file.path == name for file in files):
             raise ModelError(f"{what}: the Hub's {repo} holds no {name}; check the name and the revision")
+    files = matching(files, wanted)
     for file in files:
         pinned = (sha256 or {}).get(file.path)
         if pinned and len(file.digest) == 64 and pinned != file.digest:
@@ -64,28 +58,16 @@ def fetch(
                 f"(checksum {file.digest[:12]}, expected {pinned[:12]}); update cyberhost, or check HF_ENDPOINT"
             )
     folder = _fill(repo, commit, files, repo_type, what)
-    _remember(storage(repo, repo_type) / "refs" / (revision or "main"), commit)
+    note_branch(root, revision, commit)
     return folder
 
 
-def cached(repo: str, wanted: Iterable[str], *, revision: str | None = None, repo_type: str = "model") -> Path | None:
-    """The snapshot folder if the cache holds every file of `wanted` by name (patterns: at least one file), else None. No network."""
-    root = storage(repo, repo_type)
-    ref = root / "refs" / (revision or "main")
-    commit = revision if _is_commit(revision) else ref.read_text().strip() if ref.is_file() else None
-    if not commit:
-        return None
-    folder = root / "snapshots" / commit
-    complete = all(any(folder.glob(name)) if _is_pattern(name) else (folder / name).exists() for name in wanted)
-    return folder if complete and folder.is_dir() else None
-
-
-def storage(repo: str, repo_type: str = "model") -> Path:
-    """The folder of a repository in the cache: blobs/, snapshots/, refs/."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repo, repo_type=repo_type)
+def split(name: str) -> tuple[str, str | None]:
+    """ "user/name" or "user/name@revision" -> repository and revision. Raises ModelError for what cannot be a Hub id."""
+    repo, _, revision = name.partition("@")
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, re.ASCII) or ".." in repo or ("@" in name and not revision):
+        raise ModelError(f"{name!r} is no Hub id; write user/name or user/name@revision")
+    return repo, revision or None
 
 
 def _listing(repo: str, revision: str | None, repo_type: str) -> tuple[str, list[RemoteFile]]:
@@ -93,7 +75,15 @@ def _listing(repo: str, revision: str | None, repo_type: str) -> tuple[str, list
 
     info: Any = HfApi().repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True)
     files = [RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []]
-    return info.sha or "", files
+    if not is_commit(info.sha) or not all(_harmless(file) for file in files):
+        raise NetworkError(f"{repo}: the server does not list its files as a Hub does; check HF_ENDPOINT")
+    return info.sha, files
+
+
+def _harmless(file: RemoteFile) -> bool:
+    """Whether a file's names can become paths: no way out of the cache."""
+    parts = file.path.split("/")
+    return bool(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", file.digest)) and "\\" not in file.path and not {"", ".", ".."} & set(parts)
 
 
 def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what: str) -> Path:
@@ -105,11 +95,8 @@ def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what:
     folder = root / "snapshots" / commit
     missing = [file for file in files if not (folder / file.path).exists()]
     blobs = {file.path: root / "blobs" / file.digest for file in missing}
-    started = {file.path: growing(blobs[file.path]) for file in missing}
-    before = {path: part.stat().st_size if part.exists() else 0 for path, part in started.items()}
-    total = sum(file.size for file in missing)
-    need_space(root, sum(file.size - before[file.path] for file in missing if not blobs[file.path].exists()))
-    done = 0
+    need_space(root, sum(file.size - grown(blobs[file.path]) for file in missing if not blobs[file.path].exists()))
+    done, total = 0, sum(file.size for file in missing)
     with explained(what):
         for file in missing:
             download(
@@ -124,21 +111,3 @@ def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what:
             done += file.size
             hf_hub_download(repo, file.path, repo_type=repo_type, revision=commit)
     return folder
-
-
-def _remember(ref: Path, commit: str) -> None:
-    """Note which commit a branch is at, once all of it is here, so that it is found without a network."""
-    if _is_commit(ref.name) or (ref.is_file() and ref.read_text() == commit):
-        return
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    part = ref.with_name(f"{ref.name}.{os.getpid()}")
-    part.write_text(commit)
-    part.replace(ref)
-
-
-def _is_commit(revision: str | None) -> bool:
-    return revision is not None and len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)
-
-
-def _is_pattern(name: str) -> bool:
-    return any(c in name for c in "*?[")
