@@ -72,6 +72,15 @@ def overlap(a: Box, b: Box) -> float:
     return max(w, 0.0) * max(h, 0.0) / max(least, 1e-6)
 
 
+def _reduced(picture_u8: np.ndarray) -> np.ndarray:
+    """The picture, its longer side at most LONGEST pixels."""
+    height, width = picture_u8.shape[:2]
+    if max(width, height) <= LONGEST:
+        return picture_u8
+    ratio = LONGEST / max(width, height)
+    return cv2.resize(picture_u8, (max(1, round(width * ratio)), max(1, round(height * ratio))), interpolation=cv2.INTER_AREA)
+
+
 def turned_crop(picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: float, side: int) -> tuple[np.ndarray, np.ndarray]:
     """The square about `centre` turned by `angle` (radians) as uint8 (side, side, 3), and the (2, 3) map of its 0..1 to the picture's pixels."""
     c, s = np.cos(angle) * size, np.sin(angle) * size
@@ -137,24 +146,34 @@ class KeypointDetector(nn.Module):
         if picture_u8.ndim != 3 or picture_u8.shape[2] != 3 or picture_u8.dtype != np.uint8:
             raise ValueError(f"a picture is uint8 (H, W, 3), not {picture_u8.dtype} {picture_u8.shape}")
         self.eval()
-        full = (picture_u8.shape[1], picture_u8.shape[0])
-        if max(full) > LONGEST:
-            ratio = LONGEST / max(full)
-            small = (max(1, round(full[0] * ratio)), max(1, round(full[1] * ratio)))
-            picture_u8 = cv2.resize(picture_u8, small, interpolation=cv2.INTER_AREA)
-        size = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
-        faces = self._faces(picture_u8, threshold)
+        full = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
+        picture_u8 = _reduced(picture_u8)
         found = []
-        for i, (points, confidence) in enumerate(faces):
-            keypoints = Keypoints.empty()
-            keypoints.face, keypoints.face_score[:] = points, confidence
-            if i < people:
-                self._body_and_hands(picture_u8, keypoints)
-            keypoints = keypoints.map(lambda p: (p / size).astype(np.float32))
-            scale = np.asarray(full, np.float32)
-            low, high = keypoints.face.min(0) * scale, keypoints.face.max(0) * scale
-            found.append(Detection(keypoints, confidence, (float(low[0]), float(low[1]), float(high[0]), float(high[1]))))
+        for i, (points, confidence) in enumerate(self._faces(picture_u8, threshold)):
+            found.append(self._detection(picture_u8, points, confidence, full, whole=i < people))
         return found
+
+    @torch.inference_mode()
+    def follow(self, picture_u8: np.ndarray, last: Keypoints, threshold: float = THRESHOLD) -> Detection | None:
+        """The person whose face is about where `last` has it, with body and hands: a look there in place of a search. None where no face is."""
+        self.eval()
+        full = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
+        picture_u8 = _reduced(picture_u8)
+        face = last.face * [picture_u8.shape[1], picture_u8.shape[0]]
+        low, high = face.min(0), face.max(0)
+        points, presence = self.face_points(picture_u8, (low + high) / 2, float(max(high - low)))
+        return self._detection(picture_u8, points, presence, full, whole=True) if presence >= threshold else None
+
+    def _detection(self, picture_u8: np.ndarray, points: np.ndarray, confidence: float, full: np.ndarray, whole: bool) -> Detection:
+        """A person from the face points in pixels of the reduced picture; with body and hands where `whole`. `full`: (W, H) of the picture itself."""
+        keypoints = Keypoints.empty()
+        keypoints.face, keypoints.face_score[:] = points, confidence
+        if whole:
+            self._body_and_hands(picture_u8, keypoints)
+        size = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
+        keypoints = keypoints.map(lambda p: (p / size).astype(np.float32))
+        low, high = keypoints.face.min(0) * full, keypoints.face.max(0) * full
+        return Detection(keypoints, confidence, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
 
     def _tensor(self, crops: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(crops)).to(self.device)

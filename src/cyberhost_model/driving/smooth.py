@@ -1,0 +1,145 @@
+"""Cleaning detected key points: gaps bridged, outliers left out, trembling taken away without lag.
+
+Every coordinate is fitted by a Whittaker smoother (Eilers 2003, "A perfect smoother"): the curve x that minimises
+sum_t w_t (y_t - x_t)^2 + lambda sum_t (third difference of x at t)^2, w being the score. It looks at both sides of a frame, so it has no lag,
+and lambda is chosen by generalised cross-validation for each group of points that share a detector's crop: points that do not tremble are left alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .sequence import SEEN, PoseSequence, held
+
+BRIDGE = 0.5  # seconds: a point unseen for no longer is put back between the frames that show it
+BLIP = 3  # frames: a point seen for fewer, with gaps longer than BRIDGE around, is taken for a mistake
+_ORDER = 3
+_LAMBDAS = 10.0 ** np.arange(-2.0, 4.1, 0.5)
+_UNSEEN = 1e-5
+_REACH, _OUTLIER, _LEAST = 3, 6.0, 0.004  # frames to either side, robust deviations, share of the picture's height
+# Arms, torso and legs, the head's points, each hand, the face: points of a group tremble alike.
+_GROUPS = ((0, 14, 15, 16, 17), (1, 2, 5), (3, 4), (6, 7), (8, 9, 10, 11, 12, 13), tuple(range(18, 39)), tuple(range(39, 60)), tuple(range(60, 128)))
+
+
+def clean(sequence: PoseSequence, bridge: float = BRIDGE) -> PoseSequence:
+    """The sequence with gaps of up to `bridge` seconds filled, single mistakes left out and trembling smoothed away.
+
+    A bridged point gets the score of the less certain end of its gap. Longer gaps stay unseen.
+    """
+    points, scores = sequence.points().astype(np.float64), sequence.scores().astype(np.float64)
+    points *= [sequence.aspect, 1]
+    seen = scores > SEEN
+    seen &= ~_outliers(np.where(seen[..., None], points, np.nan))
+    reach = round(bridge * sequence.fps)
+    seen &= ~_blips(seen, reach)
+    kept, filled_score = _bridged(seen, scores, reach)
+    smooth = points.copy()
+    for group in _GROUPS:
+        _smooth_group(smooth, np.where(seen, scores, 0), np.array(group))
+    out = np.where(kept[..., None], smooth / [sequence.aspect, 1], 0)
+    return sequence.with_points(out, np.where(kept, np.clip(filled_score, 0, 1), 0))
+
+
+def _outliers(points: np.ndarray) -> np.ndarray:
+    """(T, P) where a point lies far from the median of its neighbours in time; NaN where it is not seen."""
+    frames = len(points)
+    if frames < 2 * _REACH + 1:
+        return np.zeros(points.shape[:2], bool)
+    padded = np.pad(points, ((_REACH, _REACH), (0, 0), (0, 0)), constant_values=np.nan)
+    windows = np.stack([padded[i : i + frames] for i in range(2 * _REACH + 1)])
+    middle = nanmedian(windows)
+    off = np.linalg.norm(points - middle, axis=-1)
+    # A quick gesture spreads the whole window, a mistake does not.
+    spread = nanmedian(np.linalg.norm(windows - middle, axis=-1))
+    usual = np.maximum(1.4826 * nanmedian(off), spread)
+    return np.nan_to_num(off) > np.maximum(_OUTLIER * np.nan_to_num(usual), _LEAST)
+
+
+def nanmedian(values: np.ndarray) -> np.ndarray:
+    """The median over the first axis without NaN; NaN where there is nothing else. (numpy's own warns about that, and is slow.)"""
+    ordered = np.sort(values, 0)  # NaN comes last
+    count = np.isfinite(values).sum(0)[None]
+    low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
+    middle = [np.take_along_axis(ordered, i, 0)[0] for i in (low, np.minimum(high, len(values) - 1))]
+    return (middle[0] + middle[1]) / 2
+
+
+def _runs(mask: np.ndarray) -> np.ndarray:
+    """(n, 2) starts and ends of the stretches of a mask (T,)."""
+    return np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))).reshape(-1, 2)
+
+
+def _blips(seen: np.ndarray, reach: int) -> np.ndarray:
+    """Where a point is seen for less than BLIP frames, and not again within `reach` frames."""
+    blip = np.zeros_like(seen)
+    if len(seen) < BLIP + reach:
+        return blip
+    for p in range(seen.shape[1]):
+        runs = _runs(seen[:, p])
+        gaps = np.concatenate([[reach + 1], runs[1:, 0] - runs[:-1, 1], [reach + 1]])
+        for i, (start, stop) in enumerate(runs):
+            blip[start:stop, p] = stop - start < BLIP and min(gaps[i], gaps[i + 1]) > reach
+    return blip
+
+
+def _bridged(seen: np.ndarray, scores: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """`seen` with its short gaps filled, and the scores with those of the gaps' ends."""
+    kept, out = seen.copy(), scores.copy()
+    for p in range(seen.shape[1]):
+        for start, stop in _runs(~seen[:, p]):
+            if 0 < start and stop < len(seen) and stop - start <= reach:
+                kept[start:stop, p] = True
+                out[start:stop, p] = min(scores[start - 1, p], scores[stop, p])
+    return kept, out
+
+
+def _smooth_group(points: np.ndarray, weights: np.ndarray, group: np.ndarray) -> None:
+    """Smooth the points `group` of (T, P, 2) in place; what has no weight is filled in."""
+    frames = len(points)
+    group = group[(weights[:, group] > 0).sum(0) >= 1]
+    if len(group) == 0:
+        return
+    w = weights[:, group]
+    if frames <= 2 * _ORDER:
+        points[:, group] = held(points[:, group], w > 0)
+        return
+    # What is unseen is only held to its line: it keeps a long gap from swinging out, and the equations solvable.
+    y, w = held(points[:, group], w > 0), np.where(w > 0, w, _UNSEEN)
+    usual = w.sum(0) / frames
+    # The eigenvalues of D'D, near enough, tell how much freedom a lambda leaves without inverting anything.
+    bend = (2 - 2 * np.cos(np.pi * np.arange(frames) / frames)) ** _ORDER
+    best, chosen = np.inf, y
+    for penalty in _LAMBDAS:
+        x = _whittaker(y, w, penalty)
+        freedom = (usual[:, None] / (usual[:, None] + penalty * bend)).sum(1)
+        count = (w > _UNSEEN).sum(0)
+        error = (np.where(w > _UNSEEN, w, 0)[..., None] * (y - x) ** 2).sum((0, 2)) + 1e-12
+        loss = np.log(error * count / np.maximum(count - freedom, 0.05 * count) ** 2).mean()
+        if loss < best:
+            best, chosen = loss, x
+    points[:, group] = chosen
+
+
+def _whittaker(y: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:
+    """The smooth curves through y (T, P, 2) with weights (T, P)."""
+    from scipy.linalg import solveh_banded
+
+    frames = len(y)
+    band = _penalty_band(frames)
+    out = np.empty_like(y)
+    for p in range(y.shape[1]):
+        a = penalty * band
+        a[-1] += w[:, p]
+        out[:, p] = solveh_banded(a, w[:, p, None] * y[:, p], overwrite_ab=True, check_finite=False)
+    return out
+
+
+def _penalty_band(frames: int) -> np.ndarray:
+    """D'D of the third differences, in scipy's upper banded form (4, T)."""
+    row = np.array([-1.0, 3.0, -3.0, 1.0])
+    band = np.zeros((_ORDER + 1, frames))
+    for i in range(frames - _ORDER):
+        for offset in range(_ORDER + 1):
+            for a in range(_ORDER + 1 - offset):
+                band[_ORDER - offset, i + a + offset] += row[a] * row[a + offset]
+    return band
