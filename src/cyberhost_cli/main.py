@@ -34,7 +34,7 @@ COMMANDS: dict[str, Entry] = {
     "animate": Entry("cyberhost_cli.animate", "animate", "Make the person in a picture speak."),
     "train": Entry("cyberhost_cli.train", "train", "Train a model, stage by stage."),
     "data": Entry("cyberhost_cli.data", "app", "Make training data."),
-    "weights": Entry("cyberhost_cli.weights", "app", "Put models together."),
+    "weights": Entry("cyberhost_cli.weights", "app", "Fetch, check, convert and publish weights."),
 }
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cyberhost_cli.fetching import report_fetches
+
 Tick = Callable[..., None]  # tick(done), tick(done, total) or tick(done, total, words)
 
 
@@ -60,7 +62,9 @@ class Sink:
             yield tick
 
     def hush_libraries(self) -> None:
-        """Keep the warnings and bars of the libraries off stderr, before they are imported; --debug lets them speak."""
+        """Keep the warnings and bars of the libraries off stderr, before they are imported; --debug lets them speak.
+        Weights that have to be fetched report through this program's own bar."""
+        report_fetches(self.quiet)
         if self.debug:
             return
         warnings.filterwarnings("ignore")

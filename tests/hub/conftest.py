@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import Hub
+from hub_server import BODY, Hub
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 
@@ -19,6 +20,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A running server, and this process' huggingface_hub set to it: its own cache, no token, no waiting between tries."""
     from huggingface_hub import constants
     from huggingface_hub.utils import _http
+
+    from cyberhost_model.hub import Report, reporting
 
     home = tmp_path / "home"
     with Hub() as running:
@@ -39,7 +42,30 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             monkeypatch.delenv(name, raising=False)
         if hasattr(_http, "close_session"):
             _http.close_session()  # connections of another test's server
-        yield running
+        with reporting(Report()):
+            yield running
+
+
+@pytest.fixture
+def known(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A registry of two models: one on the Hub, one on a server of its own."""
+    sha = hashlib.sha256(BODY).hexdigest()
+    hub.add("lab/pair", {"a/config.json": b"{}", "a/model.bin": BODY})
+    hub.plain["net.pth"] = BODY
+    from cyberhost_model.hub import registry
+    from cyberhost_model.hub.registry import WeightFile, Weights
+
+    models = (
+        Weights("pair", "two files", "MIT", (WeightFile("a/config.json", 2), WeightFile("a/model.bin", len(BODY), sha)), repo="lab/pair"),
+        Weights("net", "one file", "research only", (WeightFile("net.pth", len(BODY), sha),), url=f"{hub.url}/plain", commercial=False),
+    )
+    monkeypatch.setattr(registry, "_ALL", models)
+    monkeypatch.setitem(registry.GROUPS, "both", ("pair", "net"))
+    for name in [m.name for m in registry.REGISTRY.values()]:
+        monkeypatch.delitem(registry.REGISTRY, name)
+    for model in models:
+        monkeypatch.setitem(registry.REGISTRY, model.name, model)
+    return hub
 
 
 @pytest.fixture

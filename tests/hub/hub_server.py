@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+BODY = bytes(range(256)) * 100  # a large file
 LFS_FROM = 512  # bytes; smaller files are git's, as on the Hub
 
 
 def commit_of(files: dict[str, bytes]) -> str:
-    return hashlib.sha1(repr(sorted(files.items())).encode()).hexdigest()
+    listing = sorted((path, hashlib.sha1(data).hexdigest()) for path, data in files.items())
+    return hashlib.sha1(repr(listing).encode()).hexdigest()
 
 
 @dataclass

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 
 import pytest
-from hub_server import Fault, Hub
+from hub_server import BODY, Fault
 
 from cyberhost_model.errors import ModelError, NetworkError
-from cyberhost_model.hub import REGISTRY, Report, locate, registry, reporting
+from cyberhost_model.hub import REGISTRY, Report, locate, reporting
 from cyberhost_model.hub.locate import downloads
-from cyberhost_model.hub.registry import WeightFile, Weights, find
-
-BODY = bytes(range(256)) * 100
-
-
-@pytest.fixture
-def known(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A registry of two models: one on the Hub, one on a server of its own."""
-    sha = hashlib.sha256(BODY).hexdigest()
-    hub.add("lab/pair", {"a/config.json": b"{}", "a/model.bin": BODY})
-    hub.plain["net.pth"] = BODY
-    models = (
-        Weights("pair", "two files", "MIT", (WeightFile("a/config.json", 2), WeightFile("a/model.bin", len(BODY), sha)), repo="lab/pair"),
-        Weights("net", "one file", "research only", (WeightFile("net.pth", len(BODY), sha),), url=f"{hub.url}/plain", commercial=False),
-    )
-    monkeypatch.setattr(registry, "_ALL", models)
-    monkeypatch.setattr(registry, "REGISTRY", {m.name: m for m in models})
-    return hub
+from cyberhost_model.hub.registry import find
 
 
 def test_the_registry_is_consistent():

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import NetworkError, OutputError
+from .sizes import human
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CHUNK = 1 << 22
@@ -47,7 +48,7 @@ def download(
     except OSError as error:
         if error.errno in _FULL:
             raise OutputError(
-                f"the disk of {target.parent} is full; free {_human(size)} and run it again (it goes on where it stopped), or set HF_HOME"
+                f"the disk of {target.parent} is full; free {human(size)} and run it again (it goes on where it stopped), or set HF_HOME"
             ) from None
         if isinstance(error, PermissionError):
             raise OutputError(f"{error.filename or target.parent}: may not be written; set HF_HOME to a folder of yours") from None
@@ -60,7 +61,7 @@ def need_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(there).free
     if free < size:
         raise OutputError(
-            f"{_human(size)} are needed in {folder}, and its disk has {_human(free)} free; free some, or set HF_HOME to a folder on another disk"
+            f"{human(size)} are needed in {folder}, and its disk has {human(free)} free; free some, or set HF_HOME to a folder on another disk"
         )
 
 
@@ -131,10 +132,3 @@ class _Counted:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-
-def _human(size: int) -> str:
-    for unit in ("B", "KB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size = size / 1000  # type: ignore[assignment]
-    return f"{size:.1f} GB"

@@ -10,8 +10,9 @@ from ..errors import CyberHostError, ModelError, NetworkError
 
 
 @contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Turns the errors of huggingface_hub and of the network below it, while `what` is fetched or sent, into NetworkError and ModelError."""
+def explained(what: str, done: str = "fetched") -> Iterator[None]:
+    """Turns the errors of huggingface_hub and of the network below it, while `what` is to be fetched (or what `done` says), into NetworkError
+    and ModelError."""
     from huggingface_hub.errors import HfHubHTTPError
 
     transport: Any = HfHubHTTPError.__mro__[1]  # HTTPError of httpx or requests, whichever this huggingface_hub speaks through
@@ -20,7 +21,7 @@ def explained(what: str) -> Iterator[None]:
     except CyberHostError:
         raise
     except (transport, OSError) as error:
-        raise _explanation(what, error) from error
+        raise _explanation(what, done, error) from error
 
 
 def unreachable(error: BaseException) -> bool:
@@ -28,17 +29,19 @@ def unreachable(error: BaseException) -> bool:
     return _status(error) is None or _status(error) in (429, 500, 502, 503, 504)
 
 
-def _explanation(what: str, error: BaseException) -> CyberHostError:
-    from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
+def _explanation(what: str, done: str, error: BaseException) -> CyberHostError:
+    from huggingface_hub.errors import GatedRepoError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     chain = list(_chain(error))
     status = next((s for s in map(_status, chain) if s), None)
+    again = "then run it again, it goes on where it stopped"
     if any(isinstance(e, OfflineModeIsEnabled) for e in chain):
-        return NetworkError(f"{what} is not here and HF_HUB_OFFLINE forbids to fetch it; unset it, or fetch the weights where there is a network")
+        return NetworkError(f"{what} cannot be {done}: HF_HUB_OFFLINE is set; unset it, or use a machine with a network")
     if any(isinstance(e, GatedRepoError) for e in chain):
         return ModelError(f"{what} is gated; accept its terms on its page of the Hub, then log in with `hf auth login` or set HF_TOKEN")
-    if status in (401, 403):
-        return ModelError(f"{what} may not be read ({status}); check the name, or log in with `hf auth login` or set HF_TOKEN")
+    if status in (401, 403) or any(isinstance(e, LocalTokenNotFoundError) for e in chain):
+        why = f" ({status})" if status else ""
+        return ModelError(f"{what} may not be {done}{why}; check the name, or log in with `hf auth login` or set HF_TOKEN")
     if status == 404:
         return ModelError(f"{what} does not exist (404); check the name and the revision")
     if status == 429:
@@ -47,9 +50,9 @@ def _explanation(what: str, error: BaseException) -> CyberHostError:
     if status:
         return NetworkError(f"{what}: the server failed ({status}); try again later")
     if any("Timeout" in type(e).__name__ for e in chain):
-        return NetworkError(f"{what}: the server is too slow (HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_ETAG_TIMEOUT); run it again, it goes on where it stopped")
+        return NetworkError(f"{what}: the server is too slow; raise HF_HUB_DOWNLOAD_TIMEOUT (seconds), {again}")
     reason = " ".join(str(chain[-1]).split())[:160] or type(chain[-1]).__name__
-    return NetworkError(f"{what} could not be fetched ({reason}); check the network and the proxy, then run it again, it goes on where it stopped")
+    return NetworkError(f"{what} could not be {done} ({reason}); check the network and the proxy, {again}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

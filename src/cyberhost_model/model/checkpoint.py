@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from cyberhost_model.errors import ModelError
@@ -69,15 +69,38 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
         raise ModelError(f"{path} is missing; get the model again") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is damaged ({error}); get the model again") from error
-    own = module.state_dict()
+    _compare(path, _shapes(module), {key: tuple(value.shape) for key, value in weights.items()})
+    module.load_state_dict(weights)
+
+
+def check_network(directory: str | Path) -> Preset:
+    """The preset of a model whose network.safetensors holds exactly what config.json describes; only its header is read.
+    Raises ModelError as `load_network` does."""
+    path = Path(directory) / NETWORK_FILE
+    preset = load_preset(directory)
+    with torch.device("meta"):
+        own = _shapes(CyberHostNetwork(preset))
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
+    _compare(path, own, found)
+    return preset
+
+
+def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def _compare(path: Path, own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
     problems = [
-        *_some("missing", [key for key in own if key not in weights]),
-        *_some("unexpected", [key for key in weights if key not in own]),
-        *_some("of another shape", [key for key in own if key in weights and own[key].shape != weights[key].shape]),
+        *_some("missing", [key for key in own if key not in found]),
+        *_some("unexpected", [key for key in found if key not in own]),
+        *_some("of another shape", [key for key in own if key in found and own[key] != found[key]]),
     ]
     if problems:
         raise ModelError(f"{path} does not fit its config.json: {'; '.join(problems)}")
-    module.load_state_dict(weights)
 
 
 def _some(what: str, keys: list[str], limit: int = 3) -> list[str]:

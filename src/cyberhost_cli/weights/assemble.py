@@ -1,4 +1,4 @@
-"""`cyberhost weights`: models as folders."""
+"""`cyberhost weights assemble`: a model folder from training runs."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ from typing import Annotated
 
 import typer
 
+from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
 
-app = typer.Typer(help="Put models together.", no_args_is_help=True, rich_markup_mode=None)
 
-
-@app.callback()
-def _group() -> None:
-    """Put models together."""
-
-
-@app.command()
+@spread
 def assemble(
     network: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage 2.")] = None,
     codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec.")] = None,
@@ -26,13 +20,12 @@ def assemble(
     base: Annotated[str, typer.Option(metavar="MODEL", help="Where the other parts come from.")] = "tiny",
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    sink: Sink,
 ) -> None:
     """Write a model folder (fp16 safetensors) from the runs of the stages; `--model DIR` takes it."""
-    sink = Sink(quiet=quiet, debug=debug)
     sink.hush_libraries()
     from cyberhost_model.training.assemble import assemble as put_together
 
     put_together(output, network=network, codec=codec, speech=audio, detector=detector, base=base)
     sink.note(f"{output}: model written")
+    sink.data({"model": str(output)})
