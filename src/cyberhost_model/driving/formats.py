@@ -138,22 +138,21 @@ def _checked(path: Path, values: dict[str, Any]) -> PoseSequence:
 
 def _number(value: Any) -> float | None:
     """A real, finite number as a float, else None."""
-    if isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iuf":
-        value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
         return None
     return float(value)
 
 
 def _fps(path: Path, value: Any) -> float:
-    fps = _number(value)
+    fps = _number(value.tolist() if isinstance(value, np.ndarray) else value)
     if fps is None or not FPS[0] <= fps <= FPS[1]:
         raise InputError(f"{path}: fps must be a number between {FPS[0]:g} and {FPS[1]:g}, not {_short(value)}")
     return fps
 
 
 def _size(path: Path, value: Any) -> tuple[int, int]:
-    sides = [_number(side) for side in value] if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim == 1) else []
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    sides = [_number(side) for side in given] if isinstance(given, list) else []
     if len(sides) != 2 or any(side is None or not 1 <= side <= 100_000 for side in sides):
         raise InputError(f"{path}: size must be the picture's width and height in pixels, not {_short(value)}")
     return round(sides[0] or 0), round(sides[1] or 0)

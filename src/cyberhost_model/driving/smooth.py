@@ -15,6 +15,7 @@ BRIDGE = 0.5  # seconds: a point unseen for no longer is put back between the fr
 BLIP = 3  # frames: a point seen for fewer, with gaps longer than BRIDGE around, is taken for a mistake
 _ORDER = 3
 _LAMBDAS = 10.0 ** np.arange(-2.0, 4.1, 0.5)
+_BLOCK, _MARGIN = 1500, 50  # frames: a minute, and what of its neighbours decides its ends
 _UNSEEN = 1e-5
 _REACH, _OUTLIER, _LEAST = 3, 6.0, 0.004  # frames to either side, robust deviations, share of the picture's height
 # Arms, torso and legs, the head's points, each hand, the face: points of a group tremble alike.
@@ -24,20 +25,32 @@ _GROUPS = ((0, 14, 15, 16, 17), (1, 2, 5), (3, 4), (6, 7), (8, 9, 10, 11, 12, 13
 def clean(sequence: PoseSequence, bridge: float = BRIDGE) -> PoseSequence:
     """The sequence with gaps of up to `bridge` seconds filled, single mistakes left out and trembling smoothed away.
 
-    A bridged point gets the score of the less certain end of its gap. Longer gaps stay unseen.
+    A bridged point gets the score of the less certain end of its gap. Longer gaps stay unseen. Long sequences go block by block.
     """
+    frames = len(sequence)
+    if frames <= _BLOCK + 2 * _MARGIN:
+        return _cleaned(sequence, bridge)
+    pieces = []
+    for start in range(0, frames, _BLOCK):
+        first, stop = max(0, start - _MARGIN), min(frames, start + _BLOCK)
+        piece = _cleaned(sequence.cut(first, min(frames, stop + _MARGIN)), bridge)
+        pieces.append(piece.cut(start - first, stop - first))
+    return sequence.with_points(np.concatenate([p.points() for p in pieces]), np.concatenate([p.scores() for p in pieces]))
+
+
+def _cleaned(sequence: PoseSequence, bridge: float) -> PoseSequence:
     points, scores = sequence.points().astype(np.float64), sequence.scores().astype(np.float64)
     points *= [sequence.aspect, 1]
     seen = scores > SEEN
     seen &= ~_outliers(np.where(seen[..., None], points, np.nan))
     reach = round(bridge * sequence.fps)
     seen &= ~_blips(seen, reach)
-    kept, filled_score = _bridged(seen, scores, reach)
+    source, filled = _bridged(seen, scores, reach)
     smooth = points.copy()
     for group in _GROUPS:
         _smooth_group(smooth, np.where(seen, scores, 0), np.array(group))
-    out = np.where(kept[..., None], smooth / [sequence.aspect, 1], 0)
-    return sequence.with_points(out, np.where(kept, np.clip(filled_score, 0, 1), 0))
+    smooth = np.take_along_axis(smooth, np.maximum(source, 0)[..., None], 0)
+    return sequence.with_points(np.where(source[..., None] >= 0, smooth / [sequence.aspect, 1], 0), filled)
 
 
 def _outliers(points: np.ndarray) -> np.ndarray:
@@ -64,7 +77,7 @@ def nanmedian(values: np.ndarray) -> np.ndarray:
     return (middle[0] + middle[1]) / 2
 
 
-def _runs(mask: np.ndarray) -> np.ndarray:
+def stretches(mask: np.ndarray) -> np.ndarray:
     """(n, 2) starts and ends of the stretches of a mask (T,)."""
     return np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]]))).reshape(-1, 2)
 
@@ -75,7 +88,7 @@ def _blips(seen: np.ndarray, reach: int) -> np.ndarray:
     if len(seen) < BLIP + reach:
         return blip
     for p in range(seen.shape[1]):
-        runs = _runs(seen[:, p])
+        runs = stretches(seen[:, p])
         gaps = np.concatenate([[reach + 1], runs[1:, 0] - runs[:-1, 1], [reach + 1]])
         for i, (start, stop) in enumerate(runs):
             blip[start:stop, p] = stop - start < BLIP and min(gaps[i], gaps[i + 1]) > reach
@@ -83,14 +96,21 @@ def _blips(seen: np.ndarray, reach: int) -> np.ndarray:
 
 
 def _bridged(seen: np.ndarray, scores: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """`seen` with its short gaps filled, and the scores with those of the gaps' ends."""
-    kept, out = seen.copy(), scores.copy()
+    """(T, P) the frame of whose smoothed place a point takes, -1 where it stays unseen, and its score.
+
+    That is its own frame where it is seen or bridged; the nearest that shows it in gaps of up to BLIP frames at either end of the sequence.
+    """
+    frames = len(seen)
+    source, out = np.where(seen, np.arange(frames)[:, None], -1), np.where(seen, scores, 0)
     for p in range(seen.shape[1]):
-        for start, stop in _runs(~seen[:, p]):
-            if 0 < start and stop < len(seen) and stop - start <= reach:
-                kept[start:stop, p] = True
-                out[start:stop, p] = min(scores[start - 1, p], scores[stop, p])
-    return kept, out
+        for start, stop in stretches(~seen[:, p]):
+            at_end = start == 0 or stop == frames
+            if stop - start == frames or stop - start > (BLIP if at_end else reach):
+                continue
+            ends = [i for i in (start - 1, stop) if 0 <= i < frames]
+            source[start:stop, p] = ends[0] if at_end else np.arange(start, stop)
+            out[start:stop, p] = scores[ends, p].min()
+    return source, out
 
 
 def _smooth_group(points: np.ndarray, weights: np.ndarray, group: np.ndarray) -> None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from ..conditions.detector import Detection, KeypointDetector
+from ..conditions.detector import KeypointDetector
 from ..conditions.keypoints import Keypoints
 from ..dataset.shots import CUT, ShotFinder
 from ..errors import InputError
 from ..inputs.frames import stream_frames
+from .follow import FPS, Follower, PeopleFinder
 from .sequence import PoseSequence
-from .smooth import clean
+from .smooth import clean, stretches
 
-FPS = 25.0
-SEARCH = 12  # frames: how often the whole picture is searched, though the person is followed from frame to frame
-SIMILAR = 0.5  # a second face of that part of the followed one's height is told
-FAR = 1.5  # face sizes a second face may lie from where the followed one was last, and still be the same person's; grows with the time
+_HELD = 5  # frames: a picture that is shown for longer was frozen on purpose; down to about 4 frames a second it is only slow
 _THUMB = (64, 36)
 
 
@@ -33,7 +30,7 @@ def embedded_detector() -> KeypointDetector:
 
 def read_poses(
     path: str | os.PathLike[str],
-    detector: KeypointDetector,
+    detector: KeypointDetector | PeopleFinder,
     progress: Callable[[int, int | None], None] | None = None,
     max_seconds: float | None = None,
     smooth: bool = True,
@@ -43,67 +40,41 @@ def read_poses(
     The person with the largest face is followed. What a user should know, with times, is in `warnings`: several people, cuts, stretches that
     show nobody. progress: called as `progress(frames done, None)`. Raises InputError for what is no video, and where nobody is found in it.
     """
-    follower, finder = Follower(detector), ShotFinder()
-    size = (0, 0)
-    for i, frame in enumerate(stream_frames(path, FPS, max_seconds=max_seconds)):
-        size = (frame.shape[1], frame.shape[0])
+    follower, finder, faults = Follower(detector), ShotFinder(), []  # type: ignore[var-annotated]
+    repeated: list[bool] = []
+    last: np.ndarray | None = None
+    for i, frame in enumerate(stream_frames(path, FPS, max_seconds=max_seconds, faults=faults)):
         changed = finder.add(i / FPS, _thumbnail(frame)) > CUT
-        follower.take(frame, changed)
+        repeated.append(last is not None and np.array_equal(frame, last))
+        if repeated[-1]:
+            follower.repeat()
+        else:
+            follower.take(frame, changed)
+        last = frame
         if progress is not None:
             progress(i + 1, None)
     found = follower.found
-    if all(k is None for k in found):
+    if last is None or all(k is None for k in found):
         raise InputError(f"{path}: nobody is found in it; give a video of one person whose face is seen, at least a tenth of the picture's height")
-    sequence = PoseSequence.of([k or Keypoints.empty() for k in found], FPS, size)
+    sequence = PoseSequence.of([k or Keypoints.empty() for k in found], FPS, (last.shape[1], last.shape[0]))
+    sequence = sequence.with_points(sequence.points(), np.clip(sequence.scores(), 0, 1))  # some detectors' scores are no probabilities
     cuts = [round(b.end * FPS) for b in finder.breaks()]
     if smooth:
-        sequence = _cleaned(sequence, cuts)
-    sequence.warnings += [*_told(follower.crowded, "several people of similar size are seen", "the one with the largest face is followed"),
+        sequence = _cleaned(_without_repeats(sequence, repeated), cuts)
+    sequence.warnings += [*(f"{path}: parts of it are damaged ({fault}); what can be decoded is used" for fault in faults),
+                          *_told(follower.crowded, "several people of similar size are seen", "the one with the largest face is followed"),
                           *_told([k is None for k in found], "nobody is seen", "there the driving says nothing"),
                           *_told(_at(cuts, len(found)), "the picture is cut", "the pose jumps there; give a single shot")]  # fmt: skip
     return sequence
 
 
-@dataclass
-class Follower:
-    """Follows one person from frame to frame. found: the key points of each frame, None where the person is not seen; crowded: whether a face of
-    similar size was seen beside."""
-
-    detector: KeypointDetector
-    found: list[Keypoints | None] = field(default_factory=list)
-    crowded: list[bool] = field(default_factory=list)
-    _last: Detection | None = None
-    _lost: int = 0
-
-    def take(self, frame: np.ndarray, changed: bool) -> None:
-        """One more frame; `changed`: it has little in common with the one before."""
-        crowded = bool(self.crowded and self.crowded[-1]) and not changed
-        person = None
-        if self._last is not None and not changed and len(self.found) % SEARCH and not self._lost:
-            person = self.detector.follow(frame, self._last.keypoints)
-        if person is None:
-            faces = self.detector.detect(frame, people=0)
-            chosen = self._choose(faces, changed)
-            person = self.detector.follow(frame, chosen.keypoints) or chosen if chosen else None
-            crowded = chosen is not None and sum(_height(f) >= SIMILAR * _height(chosen) for f in faces) > 1
-        self.found.append(person.keypoints if person else None)
-        self.crowded.append(crowded and person is not None)
-        self._lost = 0 if person else self._lost + 1
-        self._last = person or (None if changed else self._last)
-
-    def _choose(self, faces: Sequence[Detection], changed: bool) -> Detection | None:
-        """The followed person's among the faces of a frame, the largest first; the largest where nobody is followed yet."""
-        if not faces or self._last is None or changed:
-            return faces[0] if faces else None
-        was = np.array(self._last.box).reshape(2, 2).mean(0)
-        reach = FAR * _height(self._last) * (1 + self._lost / FPS)
-        near = [(float(np.linalg.norm(np.array(f.box).reshape(2, 2).mean(0) - was)), n) for n, f in enumerate(faces)]
-        distance, n = min(near)
-        return faces[n] if distance <= reach else None
-
-
-def _height(found: Detection) -> float:
-    return found.box[3] - found.box[1]
+def _without_repeats(sequence: PoseSequence, repeated: Sequence[bool]) -> PoseSequence:
+    """A slower video's repeated frames taken out, so that its motion is put between the frames it has; what stands still for long does stand."""
+    scores = sequence.scores()
+    for start, stop in stretches(np.array(repeated)):
+        if stop - start <= _HELD and stop < len(scores):
+            scores[start:stop] = 0
+    return sequence.with_points(sequence.points(), scores)
 
 
 def _thumbnail(frame: np.ndarray) -> np.ndarray:
@@ -120,14 +91,15 @@ def _cleaned(sequence: PoseSequence, cuts: Sequence[int]) -> PoseSequence:
 
 
 def _at(frames: Sequence[int], n: int) -> list[bool]:
-    return [i in set(frames) for i in range(n)]
+    wanted = set(frames)
+    return [i in wanted for i in range(n)]
 
 
 def _told(flags: Sequence[bool], what: str, so: str) -> list[str]:
     """One line about where something is the case, with the first few times; none where it never is."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.array(flags, int), [0]]))).reshape(-1, 2) / FPS
-    if len(edges) == 0:
+    edges = stretches(np.array(flags, bool)).tolist()
+    if not edges:
         return []
-    times = [f"{a:.2f}" if b - a <= 1 / FPS + 1e-6 else f"{a:.2f}-{b:.2f}" for a, b in edges[:5].tolist()]
+    times = [f"{a / FPS:.2f}" if b - a == 1 else f"{a / FPS:.2f}-{b / FPS:.2f}" for a, b in edges[:5]]
     more = f" and {len(edges) - 5} more" if len(edges) > 5 else ""
     return [f"{what} at {', '.join(times)}{more} s: {so}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,13 +20,17 @@ TAKEN = "give MP4, MOV, MKV, WebM, AVI or another video"
 
 
 def stream_frames(
-    path: str | os.PathLike[str], fps: float = 25.0, longest: int = LONGEST, max_seconds: float | None = None
+    path: str | os.PathLike[str],
+    fps: float = 25.0,
+    longest: int = LONGEST,
+    max_seconds: float | None = None,
+    faults: list[str] | None = None,
 ) -> Iterator[np.ndarray]:
     """The frames of a video as uint8 (H, W, 3) RGB, upright, with square pixels, at `fps` frames a second.
 
     Frame i is the one on the screen i / fps seconds after the file's beginning: any rate, also a variable one, is brought to `fps` by its time
     stamps, and a picture that begins after the sound is shown from the start. Raises InputError, at the first frame, for a file that is missing,
-    no video or without a picture; what is decoded of a damaged file is given.
+    no video or without a picture. Of a damaged file what can be decoded is given, and `faults` gets a line.
     """
     path = Path(path)
     if not path.exists():
@@ -39,7 +44,7 @@ def stream_frames(
     command = [ffmpeg_binary(), "-nostdin", "-v", "error", *input_arguments(path)]
     square = f"scale=w='max(2,round(iw*sar*min(1,{longest}/max(iw*sar,ih))))':h='max(2,round(ih*min(1,{longest}/max(iw*sar,ih))))':flags=area"
     # Capital V: a cover picture in a sound file is no video. PPM tells the size of each frame, which is only known once it is turned upright.
-    command += ["-map", "0:V:0", "-vf", f"fps={fps:.6f}:start_time=0,{square},setsar=1", "-fps_mode", "passthrough"]
+    command += ["-map", "0:V:0", "-vf", f"fps={fps:.6f}:start_time=0,{square},setsar=1"]
     if max_seconds is not None:
         command += ["-t", f"{max_seconds:.6f}"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-"]
@@ -52,9 +57,12 @@ def stream_frames(
                 given += 1
                 yield frame
             process.wait()
+            errors.seek(0)
+            complaints = errors.read(20_000).decode(errors="replace")
             if not given:
-                errors.seek(0)
-                raise InputError(_why_no_video(path, process.returncode, errors.read(20_000).decode(errors="replace")))
+                raise InputError(_why_no_video(path, process.returncode, complaints))
+            if faults is not None and complaints.strip():
+                faults.append(re.sub(r"^\[[^\]]*\]\s*", "", end_reason(process.returncode, complaints)))  # without the name of ffmpeg's part
         finally:
             process.kill()
             process.stdout.close()
