@@ -107,10 +107,17 @@ _ALL = (
         revision="31f26fdeee1355a5c34592e401dd41e45d25a493",
     ),
     Weights(
-        "animatediff",
-        "AnimateDiff's motion adapter v3: motion modules of sd15",
+        "animatediff-v2",
+        "AnimateDiff's motion adapter v2 (v1-5-2), all 21 motion modules: those of sd15",
         "Apache-2.0 (AnimateDiff's repository)",
         (WeightFile("config.json", 500), WeightFile("diffusion_pytorch_model.safetensors", 1_820_000_000)),
+        repo="guoyww/animatediff-motion-adapter-v1-5-2",
+    ),
+    Weights(
+        "animatediff-v3",
+        "AnimateDiff's motion adapter v3 (v1-5-3), 20 motion modules: none in the middle block",
+        "Apache-2.0 (AnimateDiff's repository)",
+        (WeightFile("config.json", 500), WeightFile("diffusion_pytorch_model.safetensors", 1_670_000_000)),
         repo="guoyww/animatediff-motion-adapter-v1-5-3",
     ),
     Weights(
@@ -248,7 +255,7 @@ _ALL = (
 REGISTRY: dict[str, Weights] = {weights.name: weights for weights in _ALL}
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "sd15": ("sd15-unet", "sd15-vae", "animatediff", "wav2vec2"),
+    "sd15": ("sd15-unet", "sd15-vae", "animatediff-v2", "wav2vec2"),
     "eval": ("inception", "i3d", "syncnet", "arcface", "dwpose"),
 }
 """Names for several models at once."""

@@ -1,0 +1,119 @@
+"""Names of others -> ours, every one accounted for: taken, left out with a reason, or an error that names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ...errors import ModelError
+from ...model.cyberhost import CyberHostNetwork
+from ...presets import Preset
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What becomes of the weights whose whole name matches `old`."""
+
+    old: str
+    """Regular expression."""
+    new: tuple[str, ...] = ()
+    """Their names here, as templates of `old`'s groups; several: the weight is taken more than once; none: it is left out."""
+    why: str = ""
+    """Why it is left out or changed."""
+    change: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one weight."""
+
+    source: str
+    old: str
+    new: tuple[str, ...]
+    why: str
+
+
+@dataclass
+class Converted:
+    """A network filled with weights of others, and the account of it."""
+
+    network: CyberHostNetwork
+    entries: list[Entry]
+    initial: list[str]
+    """Weights of the network that nobody had: as at the start of training."""
+
+    def counts(self) -> Counts:
+        """How many weights were taken, left out (by reason) and begin afresh."""
+        left: dict[str, int] = {}
+        for entry in self.entries:
+            if not entry.new:
+                left[entry.why] = left.get(entry.why, 0) + 1
+        return Counts(sum(bool(entry.new) for entry in self.entries), left, len(self.initial))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Weights of others that were taken, that were left out by reason, and weights of ours that nobody had."""
+
+    taken: int
+    left_out: dict[str, int]
+    initial: int
+
+
+@dataclass
+class KeyMap:
+    """Collects weights under our names; `into` makes the network of them."""
+
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+
+    def take(self, source: str, weights: dict[str, Tensor], rules: Sequence[Rule]) -> None:
+        """Translate the weights of the file `source`; of several rules that match the first counts.
+        Raises ModelError naming the weights that no rule matches."""
+        unknown = []
+        for old, value in weights.items():
+            rule = next((rule for rule in rules if re.fullmatch(rule.old, old)), None)
+            if rule is None:
+                unknown.append(old)
+                continue
+            names = tuple(re.sub(rule.old, template, old) for template in rule.new)
+            value = rule.change(value) if rule.change else value
+            for name in names:
+                if name in self.weights and not torch.equal(self.weights[name], value):
+                    raise ModelError(f"{source}: {old} and another weight both want to be {name}, and differ; it is of another model")
+                self.weights[name] = value
+            self.entries.append(Entry(source, old, names, rule.why))
+        if unknown:
+            raise ModelError(f"{source}: {_names(unknown)} cannot be mapped; it is of another model or of another version of it")
+
+    def into(self, preset: Preset, initial: Iterable[str] = ()) -> Converted:
+        """The network of `preset` with these weights; those of it that match a pattern of `initial` may stay as at the start of training.
+        Raises ModelError naming weights that are missing, have no place or are of another shape."""
+        patterns = list(initial)
+        torch.manual_seed(0)
+        network = CyberHostNetwork(preset).eval()
+        own = network.state_dict()
+        missing = [name for name in own if name not in self.weights]
+        fresh = [name for name in missing if any(re.fullmatch(pattern, name) for pattern in patterns)]
+        wrong = [name for name, value in self.weights.items() if name in own and own[name].shape != value.shape]
+        problems = {
+            "are missing": sorted(set(missing) - set(fresh)),
+            "have no place": [name for name in self.weights if name not in own],
+            "are of another shape": wrong,
+        }
+        told = [f"{_names(names)} {what}" for what, names in problems.items() if names]
+        if told:
+            raise ModelError(f"preset {preset.name}: {'; '.join(told)}; the checkpoint is of another size or version")
+        with torch.no_grad():
+            for name, value in self.weights.items():
+                own[name].copy_(value)
+        return Converted(network, self.entries, fresh)
+
+
+def _names(names: list[str], limit: int = 4) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{len(names)} weights ({', '.join(names[:limit])}{more})"

@@ -1,0 +1,171 @@
+"""Published weights -> a model folder of ours: network, codec, speech encoder, detector, with an account of every weight and the licences."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ModelError, OutputError
+from ..model.checkpoint import save_network
+from ..presets import AudioConfig, Preset
+from .adapters import sd15
+from .adapters.keymap import Converted
+from .checkpoints import read_config, read_tensors
+from .download import need_space
+from .locate import locate
+from .publish import SOURCES
+from .registry import REGISTRY
+
+KEYS = "keys.json"
+"""What became of every weight: source, old name, new names, and why where it was left out or changed."""
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How one published model is taken over."""
+
+    what: str
+    parts: dict[str, str]
+    """Part -> its weights in the registry; a folder or file of one's own may stand in for each."""
+    network: Callable[[Mapping[str, Path], Preset | None], Converted]
+    """Paths of the parts and, instead of the preset of the full size, one of another -> the network."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `convert` did."""
+
+    folder: Path
+    taken: int
+    left_out: dict[str, int]
+    """Reason -> weights."""
+    initial: int
+    licences: dict[str, str]
+
+
+def convert(
+    name: str, out: str | Path, parts: Mapping[str, str] | None = None, *, dtype: torch.dtype = torch.float32, template: Preset | None = None
+) -> Summary:
+    """Make the model folder `out` of the published model `name` (one of ADAPTERS).
+
+    parts: what is to be used instead of the adapter's own weights: names of the registry, folders or files. dtype: how the weights are stored.
+    Missing weights are fetched. Raises ModelError where a weight cannot be mapped, OutputError where `out` exists or cannot be written, and
+    what `locate` raises.
+    """
+    if name not in ADAPTERS:
+        raise ModelError(f"there is no adapter {name!r}; choose one of {', '.join(ADAPTERS)}")
+    adapter, out = ADAPTERS[name], Path(out)
+    if unknown := sorted(set(parts or {}) - set(adapter.parts)):
+        raise ModelError(f"{name} has no part {unknown[0]!r}; its parts are {', '.join(adapter.parts)}")
+    used = {**adapter.parts, **(parts or {})}
+    with written_folder(out) as folder:
+        paths = {part: _path(source) for part, source in used.items()}
+        converted = adapter.network(paths, template)
+        size = sum(p.numel() for p in converted.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
+        need_space(out.absolute().parent, size)
+        save_network(converted.network, folder, dtype)
+        _save_codec(paths["vae"], folder / "codec", dtype)
+        if "speech" in paths:
+            _save_speech(paths["speech"], folder / "speech", dtype)
+        _copy_detector(folder / "detector")
+        sources = [_source(part, source) for part, source in used.items()]
+        (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
+        account = {"taken": [asdict(entry) for entry in converted.entries], "initial": converted.initial}
+        (folder / KEYS).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
+    counts = converted.counts()
+    return Summary(out, counts.taken, counts.left_out, counts.initial, {s["part"]: s["licence"] for s in sources})
+
+
+@contextmanager
+def written_folder(out: Path) -> Iterator[Path]:
+    """A folder that takes the name `out` when the block ends well, and is gone otherwise. Raises OutputError where `out` holds something."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists; give a new folder")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", suffix=".part", dir=out.absolute().parent) as part:
+            whole = Path(part) / "whole"
+            whole.mkdir()
+            yield whole
+            if out.exists():
+                out.rmdir()
+            whole.rename(out)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error.strerror or error}); check space and rights") from error
+
+
+def _path(source: str) -> Path:
+    return Path(source) if Path(source).exists() else locate(source)
+
+
+def _source(part: str, source: str) -> dict[str, Any]:
+    known = REGISTRY.get(source)
+    if known is None:
+        return {"part": part, "from": source, "revision": None, "licence": "unknown: your own file", "commercial": True}
+    return {
+        "part": part,
+        "from": known.url or known.repo,
+        "revision": known.revision,
+        "licence": known.licence,
+        "commercial": known.commercial,
+    }
+
+
+def _save_codec(vae: Path, out: Path, dtype: torch.dtype) -> None:
+    from diffusers import AutoencoderKL
+
+    try:
+        model, info = AutoencoderKL.from_pretrained(vae, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{vae}: no usable VAE ({str(error).splitlines()[0]}); fetch it again") from error
+    if wrong := [*info["missing_keys"], *info["unexpected_keys"]]:
+        raise ModelError(f"{vae}: {len(wrong)} weights missing or unknown, such as {wrong[0]}; it is of another model")
+    model.to(dtype).save_pretrained(out)
+
+
+def _save_speech(speech: Path, out: Path, dtype: torch.dtype) -> None:
+    from ..conditions.speech import SpeechEncoder
+
+    SpeechEncoder.from_pretrained(speech).save_pretrained(out, dtype)
+
+
+def _copy_detector(out: Path) -> None:
+    """The embedded key point detector, which needs nothing else."""
+    from ..model_folder import EMBEDDED
+
+    shutil.copytree(EMBEDDED / "tiny" / "detector", out)
+
+
+def _speech_config(speech: Path) -> AudioConfig:
+    config = read_config(speech / "config.json")
+    return AudioConfig(dim=config["hidden_size"], layers=config["num_hidden_layers"] + 1, tokens=10)
+
+
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    return read_tensors(folder / "diffusion_pytorch_model.safetensors")
+
+
+def _sd15(paths: Mapping[str, Path], template: Preset | None) -> Converted:
+    unet, motion = paths["unet"], paths["motion"]
+    like = sd15.preset_like(
+        read_config(unet / "config.json"), read_config(motion / "config.json"), _speech_config(paths["speech"]), template
+    )
+    return sd15.convert(_tensors(unet), _tensors(motion), like)
+
+
+ADAPTERS: dict[str, Adapter] = {
+    "sd15": Adapter(
+        "the paper's network as its training begins",
+        {"unet": "sd15-unet", "motion": "animatediff-v2", "vae": "sd15-vae", "speech": "wav2vec2"},
+        _sd15,
+    ),
+}
