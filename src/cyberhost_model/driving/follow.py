@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..conditions.detector import KeypointDetector
 from ..conditions.keypoints import Keypoints, points_box
+
+if TYPE_CHECKING:
+    from ..conditions.detector import KeypointDetector
 
 FPS = 25.0
 SEARCH = 12  # frames: how often the whole picture is searched for people, though one is followed from frame to frame
@@ -17,6 +19,7 @@ SIMILAR = 0.5  # a second person of that part of the followed one's size is told
 FAR = 1.5  # face heights the person may have moved since the last frame that showed them; once more for every second after it
 
 
+@runtime_checkable
 class PeopleFinder(Protocol):
     """A detector that finds everybody whole, such as DWPose."""
 
@@ -40,14 +43,14 @@ class Follower:
     def take(self, frame: np.ndarray, changed: bool) -> None:
         """One more frame, uint8 (H, W, 3) RGB; `changed`: it has little in common with the one before."""
         person, crowded = None, bool(self.crowded and self.crowded[-1])
-        if isinstance(self.detector, KeypointDetector) and self._last is not None and not (changed or self._lost or len(self.found) % SEARCH == 0):
-            person = self._look(self.detector, frame, self._last)
+        if self._last is not None and not (changed or self._lost or len(self.found) % SEARCH == 0):
+            person = self._look(frame, self._last)
         if person is None:
             people, scale = self._search(frame), np.array([frame.shape[1], frame.shape[0]])
             person = self._choose(people, scale, changed)
             crowded = person is not None and sum(_size(k, scale) >= SIMILAR * _size(person, scale) for k in people) > 1
-            if person is not None and isinstance(self.detector, KeypointDetector):
-                person = self._look(self.detector, frame, person) or person
+            if person is not None:
+                person = self._look(frame, person) or person
         self.found.append(person)
         self.crowded.append(crowded and person is not None)
         self._lost = 0 if person else self._lost + 1
@@ -59,13 +62,16 @@ class Follower:
         self.crowded.append(self.crowded[-1])
 
     def _search(self, frame: np.ndarray) -> list[Keypoints]:
-        if isinstance(self.detector, KeypointDetector):
-            return [d.keypoints for d in self.detector.detect(frame, people=0)]
-        return self.detector.people(frame)
+        """Everybody in the frame, the largest first; of a `KeypointDetector` faces alone."""
+        if isinstance(self.detector, PeopleFinder):
+            return self.detector.people(frame)
+        return [found.keypoints for found in self.detector.detect(frame, people=0)]
 
-    @staticmethod
-    def _look(detector: KeypointDetector, frame: np.ndarray, last: Keypoints) -> Keypoints | None:
-        found = detector.follow(frame, last)
+    def _look(self, frame: np.ndarray, last: Keypoints) -> Keypoints | None:
+        """The whole person whose face is about where `last` has it; None for a detector that cannot look without searching."""
+        if isinstance(self.detector, PeopleFinder):
+            return None
+        found = self.detector.follow(frame, last)
         return found.keypoints if found else None
 
     def _choose(self, people: Sequence[Keypoints], scale: np.ndarray, changed: bool) -> Keypoints | None:

@@ -133,7 +133,7 @@ def _checked(path: Path, values: dict[str, Any]) -> PoseSequence:
         if part not in given:
             arrays[part] = np.zeros((frames, *shape, 2), np.float32)
             arrays[f"{part}_score"] = np.zeros((frames, *shape), np.float32)
-    return PoseSequence(fps, size, *(arrays[name] for name in ARRAYS))
+    return PoseSequence(fps, size, **arrays)  # type: ignore[arg-type]
 
 
 def _number(value: Any) -> float | None:

@@ -34,7 +34,7 @@ class Figure:
     @property
     def ever(self) -> np.ndarray:
         """(128,) which points have a place at all."""
-        return self.seen.any(0)
+        return np.asarray(self.seen.any(0))
 
     def mean(self, places: slice | tuple[int, ...]) -> np.ndarray:
         """(T, 2) the mean of some points."""

@@ -74,7 +74,7 @@ def hand_scale(drive: Figure, own: Figure, hand: slice, anchor: int, scale: floa
     if not (drive.ever[hand].all() and own.ever[hand].all()):
         return scale
     size, wanted = hand_size(drive.points[:, hand]), float(hand_size(own.points[:, hand])[0])
-    return length_scale(size, drive.seen[:, hand].all(1), anchor, wanted, scale, wanted)
+    return length_scale(size, np.asarray(drive.seen[:, hand].all(1)), anchor, wanted, scale, wanted)
 
 
 def completed(own: Figure, drive: Figure, anchor: int, scale: float) -> Figure:

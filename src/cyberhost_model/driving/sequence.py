@@ -41,7 +41,7 @@ class PoseSequence:
         """The key points of single frames in a row. Raises ValueError for none."""
         if not frames:
             raise ValueError("a pose sequence needs at least one frame")
-        return PoseSequence(fps, size, *(np.stack([getattr(k, name) for k in frames]).astype(np.float32) for name in ARRAYS))
+        return PoseSequence(fps, size, **{name: np.stack([getattr(k, name) for k in frames]).astype(np.float32) for name in ARRAYS})  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.body)

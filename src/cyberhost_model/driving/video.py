@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from ..conditions.detector import KeypointDetector
 from ..conditions.keypoints import Keypoints
 from ..dataset.shots import CUT, ShotFinder
 from ..errors import InputError
@@ -17,12 +17,16 @@ from .follow import FPS, Follower, PeopleFinder
 from .sequence import PoseSequence
 from .smooth import clean, stretches
 
+if TYPE_CHECKING:
+    from ..conditions.detector import KeypointDetector
+
 _HELD = 5  # frames: a picture that is shown for longer was frozen on purpose; down to about 4 frames a second it is only slow
 _THUMB = (64, 36)
 
 
 def embedded_detector() -> KeypointDetector:
     """The detector that comes with the embedded model."""
+    from ..conditions.detector import KeypointDetector
     from ..model_folder import EMBEDDED
 
     return KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector")
