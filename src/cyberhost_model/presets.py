@@ -38,6 +38,8 @@ class UNetConfig:
     diffusers' 686 keys, so that Stable Diffusion 1.5 loads strictly."""
     trim_motion: bool = True
     """Motion modules with one temporal attention and no feed-forward, a third of the work. False keeps AnimateDiff's keys."""
+    motion_norm_per_frame: bool = False
+    """The motion modules' GroupNorm takes each frame by itself, as checkpoints of the AnimateAnyone family want; diffusers takes the clip as one."""
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
@@ -56,6 +58,8 @@ class AudioConfig:
     """Hidden states used: the encoder's layers and the features before them (multi-stage)."""
     tokens: int
     """Encoder steps in a video frame's window."""
+    project: bool = True
+    """False: there is no `AudioProjection`; cross attention reads the features as they are, a token for each step and layer (EchoMimicV2)."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class DiffusionConfig:
     guidance_audio: float = 4.5
     beta_start: float = 0.00085
     beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"
+    """Stable Diffusion's; "linear" for AnimateDiff's and the AnimateAnyone family's checkpoints."""
     zero_terminal_snr: bool = False
     """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
     flow_shift: float = 1.0
@@ -111,6 +117,8 @@ class DiffusionConfig:
             raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
+        if self.beta_schedule not in ("scaled_linear", "linear"):
+            raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
 
 
 @dataclass(frozen=True)
@@ -168,11 +176,15 @@ class Preset:
     audio_in_time: bool = False
     """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is. Cross attention
     alone needs far more training before a mouth follows."""
+    image_token: bool = False
+    """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and no speech (AnimateAnyone)."""
     ablations: Ablations = field(default_factory=Ablations)
 
     def __post_init__(self) -> None:
         if self.pose_pool * 2 ** (len(self.pose_channels) - 1) != self.latent_factor:
             raise ValueError("pose_pool * 2 ** (len(pose_channels) - 1) must equal latent_factor")
+        if not self.audio.project and not self.image_token and self.audio.dim != self.unet.cross_attention_dim:
+            raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 

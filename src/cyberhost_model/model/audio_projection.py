@@ -8,6 +8,14 @@ from torch import Tensor, nn
 from cyberhost_model.presets import AudioConfig
 
 
+class AudioTokens(nn.Module):
+    """No projection: every layer of every step is a token (`AudioConfig.project`)."""
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """audio (B, F, L, layers, D) -> (B, F, L * layers, D)."""
+        return audio.flatten(2, 3)
+
+
 class AudioProjection(nn.Module):
     """Mixes all layers of the speech encoder at each step of a frame's window. The last layer is zero at the start: no audio."""
 

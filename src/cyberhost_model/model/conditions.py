@@ -20,7 +20,7 @@ class Conditions:
     reference_latent (B, C, h, w): enters at the input (`concat_reference`); zeros are "absent".
     reference: site -> (R, N, D), features of the reference picture for the R items of `reference_present` that are True.
     motion: site -> (R, M, N, D), features of the motion frames, for the items of `motion_present` that are True.
-    audio (B, F, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own).
+    audio (B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's token.
     pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
     hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
     face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".

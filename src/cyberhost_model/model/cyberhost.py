@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from cyberhost_model.model.audio_projection import AudioProjection
+from cyberhost_model.model.audio_projection import AudioProjection, AudioTokens
 from cyberhost_model.model.conditions import Conditions, Features
 from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.pose_encoder import PoseEncoder
@@ -35,7 +35,9 @@ class CyberHostNetwork(nn.Module):
 
         self.reference_net = ReferenceNet(preset.unet, preset.latent_channels)
         self.denoising_unet = DenoisingUNet(preset)
-        self.audio_projection = AudioProjection(preset.audio, preset.unet.cross_attention_dim)
+        self.audio_projection: nn.Module = AudioTokens()
+        if preset.audio.project and not preset.image_token:
+            self.audio_projection = AudioProjection(preset.audio, preset.unet.cross_attention_dim)
         self.reference_pose_encoder = pose_encoder() if switches.pose_aligned_reference else None
         self.pose_encoder = pose_encoder() if switches.body_movement else None
         describes = switches.id_descriptor
@@ -54,20 +56,23 @@ class CyberHostNetwork(nn.Module):
         reference_pose: Tensor | None = None,
         face: Tensor | None = None,
         hands: Tensor | None = None,
+        image: Tensor | None = None,
     ) -> Conditions:
         """What the reference picture says; once a video.
 
         reference_latent (B, C, h, w) from the codec; reference_pose (B, 3, H, W) in 0..1, its skeleton map; face (B, 3, 256, 256) in
-        [-1, 1] (or (B, 512), ArcFace) and hands (B, 2, 3, 128, 128) in [-1, 1], its crops, zeros where there is none.
+        [-1, 1] (or (B, 512), ArcFace) and hands (B, 2, 3, 128, 128) in [-1, 1], its crops, zeros where there is none;
+        image (B, D), CLIP's embedding of it, where the preset takes it (`image_token`).
         """
         aligned = None
         if self.reference_pose_encoder is not None and reference_pose is not None:
             aligned = self.reference_pose_encoder(reference_pose)
         return Conditions(
             reference_latent=reference_latent if self.preset.concat_reference else None,
-            reference=self.reference_net(reference_latent, aligned),
+            reference=self.reference_net(reference_latent, aligned, None if image is None else image[:, None]),
             reference_present=(True,) * len(reference_latent),
             motion_present=(False,) * len(reference_latent),
+            audio=None if image is None else image[:, None, None],
             face=None if self.face_encoder is None or face is None else self.face_encoder(face),
             hands=None if self.hand_encoder is None or hands is None else self.hand_encoder(hands),
         )
@@ -92,7 +97,7 @@ class CyberHostNetwork(nn.Module):
             encoded_pose = self.pose_encoder(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
         return dataclasses.replace(
             video,
-            audio=None if audio is None else self.audio_projection(audio),
+            audio=video.audio if audio is None or self.preset.image_token else self.audio_projection(audio),
             motion=None if motion_latents is None else self.motion_features(motion_latents),
             motion_present=(motion_latents is not None,) * batch,
             pose=encoded_pose,

@@ -85,7 +85,7 @@ class DenoisingUNet(nn.Module):
         unet, given = self.unet, conditions
         batch, frames = noisy.shape[:2]
         silent = noisy.new_zeros(batch, frames, 1, self.context_dim)
-        audio = (silent if given.audio is None else given.audio).flatten(0, 1)
+        audio = (silent if given.audio is None else given.audio.expand(-1, frames, -1, -1)).flatten(0, 1)
         output = DenoiserOutput(noisy)
 
         def layer(x: Tensor, stage: str, block: nn.Module, j: int, resnet: nn.Module | None) -> Tensor:

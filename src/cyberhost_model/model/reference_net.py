@@ -29,15 +29,15 @@ class ReferenceNet(nn.Module):
         self.gradient_checkpointing = False
         _remove_unused(self.unet, self.sites[-1]) if self.trimmed else _freeze_unused(self.unet, self.sites[-1])
 
-    def forward(self, latents: Tensor, pose: Tensor | None = None) -> Features:
+    def forward(self, latents: Tensor, pose: Tensor | None = None, image: Tensor | None = None) -> Features:
         """latents (B, C, h, w); pose (B, C0, h, w) is the encoded skeleton map, added to the latent's first features: the pose-aligned
-        reference feature of section 3.3. Returns site -> (B, N, D)."""
+        reference feature of section 3.3. image (B, 1, D): the token of presets with `image_token`. Returns site -> (B, N, D)."""
         unet = self.unet
         features: Features = {}
         time = context = None
         if not self.trimmed:
             time = unet.time_embedding(unet.time_proj(latents.new_zeros(len(latents))).to(latents.dtype))
-            context = latents.new_zeros(len(latents), 1, unet.config.cross_attention_dim)
+            context = latents.new_zeros(len(latents), 1, unet.config.cross_attention_dim) if image is None else image
 
         def layer(
             x: Tensor, resnet: nn.Module | None, transformer: Transformer2DModel | None

@@ -8,6 +8,7 @@ from diffusers import UNet2DConditionModel, UNetMotionModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import nn
 
+from cyberhost_model.model.frame_norm import FrameNorm
 from cyberhost_model.presets import UNetConfig
 
 
@@ -41,6 +42,8 @@ def build_motion_unet(config: UNetConfig, channels: int) -> UNetMotionModel:
         # as AnimateDiff begins: the temporal part adds nothing until it has learned to
         nn.init.zeros_(module.proj_out.weight)
         nn.init.zeros_(module.proj_out.bias)
+        if config.motion_norm_per_frame:
+            module.norm = FrameNorm(module.norm.num_groups, module.norm.num_channels, module.norm.eps)
         if config.trim_motion:
             for block in module.transformer_blocks:
                 block.norm2 = block.attn2 = block.norm3 = block.ff = None

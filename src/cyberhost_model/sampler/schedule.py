@@ -109,7 +109,7 @@ def _scheduler(config: DiffusionConfig, sampler: str):
         num_train_timesteps=TRAIN_STEPS,
         beta_start=config.beta_start,
         beta_end=config.beta_end,
-        beta_schedule="scaled_linear",
+        beta_schedule=config.beta_schedule,
         prediction_type=_DIFFUSERS_NAME[config.prediction],
         rescale_betas_zero_snr=config.zero_terminal_snr,
         timestep_spacing="trailing",  # few steps still begin at pure noise
