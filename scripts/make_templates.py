@@ -66,26 +66,26 @@ Round = list[tuple[float, Hand]]  # seconds, pose
 GESTURES: dict[str, tuple[float, Round, Round]] = {
     "rest": (4.0, [(0, REST), (1.9, EASED)], [(0.3, REST), (2.3, EASED)]),
     "open_palms": (
-        4.0,
-        [(0, REST), (0.2, REST), (0.9, OPEN), (1.5, WIDE), (1.9, OPEN), (2.4, WIDE), (2.8, OPEN), (3.6, REST)],
-        [(0, REST), (0.25, REST), (0.95, OPEN), (1.55, WIDE), (1.95, OPEN), (2.45, WIDE), (2.85, OPEN), (3.65, REST)],
+        4.4,
+        [(0, REST), (0.2, REST), (1.2, OPEN), (1.75, WIDE), (2.15, OPEN), (2.65, WIDE), (3.0, OPEN), (4.1, REST)],
+        [(0, REST), (0.25, REST), (1.25, OPEN), (1.8, WIDE), (2.2, OPEN), (2.7, WIDE), (3.05, OPEN), (4.15, REST)],
     ),
     "counting": (
         6.0,
-        [(0, REST), (0.2, REST), (1.0, counted(1)), (1.5, counted(1)), (1.75, counted(2)), (2.25, counted(2)), (2.5, counted(3)),
-         (3.0, counted(3)), (3.25, counted(4)), (3.75, counted(4)), (4.0, counted(5)), (4.7, counted(5)), (5.6, REST)],
+        [(0, REST), (0.1, REST), (1.1, counted(1)), (1.35, counted(1)), (1.75, counted(2)), (2.05, counted(2)), (2.45, counted(3)),
+         (2.75, counted(3)), (3.15, counted(4)), (3.45, counted(4)), (3.85, counted(5)), (4.6, counted(5)), (5.8, REST)],
         [(0, REST), (3.0, EASED)],
     ),
     "pointing": (
-        4.0,
-        [(0, REST), (0.2, REST), (1.0, POINT), (1.3, replace(POINT, wrist=(0.92, 1.08, 0.68))), (1.6, POINT), (2.2, ASIDE), (2.9, ASIDE), (3.7, REST)],
+        4.4,
+        [(0, REST), (0.1, REST), (1.1, POINT), (1.4, replace(POINT, wrist=(0.92, 1.08, 0.68))), (1.7, POINT), (2.4, ASIDE), (3.0, ASIDE), (4.2, REST)],
         [(0, REST), (2.0, EASED)],
     ),
     "wave": (
-        4.0,
-        [(0, REST), (0.1, REST), (0.9, waved(0)), (1.15, waved(1)), (1.5, waved(-1)), (1.85, waved(1)), (2.2, waved(-1)), (2.55, waved(1)),
-         (2.85, waved(0)), (3.7, REST)],
-        [(0, REST), (2.0, EASED)],
+        4.8,
+        [(0, REST), (0.1, REST), (1.2, waved(0)), (1.45, waved(1)), (1.8, waved(-1)), (2.15, waved(1)), (2.5, waved(-1)), (2.85, waved(1)),
+         (3.15, waved(0)), (4.5, REST)],
+        [(0, REST), (2.4, EASED)],
     ),
 }  # fmt: skip
 

@@ -12,7 +12,6 @@ _STABLE = np.array([27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _UPPER_LIP, _LOWER_LIP, _JAW = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67], [6, 7, 8, 9, 10]
 _LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
-_WIDEST = 3.0  # an eye may open to that many times what the reference's is
 
 
 def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck: np.ndarray) -> np.ndarray:
@@ -93,13 +92,15 @@ def _open_mouth(face: np.ndarray, driving: np.ndarray, ratio: float) -> None:
 
 
 def _open_eyes(face: np.ndarray, driving: np.ndarray, anchor: int, own: np.ndarray) -> None:
-    """Open each eye to that part of the reference's opening which the driving's is of its own at the anchor: small eyes shut, and do not cross."""
+    """Shut each eye to that part of the reference's opening which the driving's is of its own at the anchor: small eyes shut, and do not cross.
+
+    What opens further than at the anchor keeps what it has, as much further as the driving's.
+    """
     for pairs in _LIDS:
         usual = _gap(driving, pairs)
-        if usual[anchor] <= 1e-6:
-            continue
-        wanted = _gap(own[None], pairs) * np.clip(usual / usual[anchor], 0, _WIDEST)
-        more = wanted - _gap(face, pairs)
+        shutting = usual < usual[anchor]
+        wanted = _gap(own[None], pairs) * usual / max(float(usual[anchor]), 1e-9)
+        more = np.where(shutting, wanted - _gap(face, pairs), 0)
         for high, low in pairs:
             face[:, high] -= 0.5j * more
             face[:, low] += 0.5j * more

@@ -167,7 +167,9 @@ def _array(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> np.ndar
     """(T, *shape) float32; null in JSON is NaN."""
     wanted = f"(frames, {', '.join(map(str, shape))})"
     try:
-        array = value if isinstance(value, np.ndarray) else np.array(value, np.float64)
+        array = np.asarray(value)
+        if array.dtype == object and not any(isinstance(x, str) for x in array.flat):
+            array = array.astype(np.float64)
     except (ValueError, TypeError):
         raise InputError(f"{path}: {name} must be lists of numbers of the shape {wanted}") from None
     if array.dtype.kind not in "iuf":

@@ -10,6 +10,7 @@ from .proportions import (
     HANDS,
     WRISTS,
     Figure,
+    anchor_of,
     figure_of,
     hand_size,
     length_scale,
@@ -52,7 +53,7 @@ def _placed(drive: Figure, own: Figure, side: int) -> np.ndarray:
     """(T, 21, 2) one hand on the reference."""
     hand, wrist = HANDS[side], WRISTS[side]
     at = drive.points[:, wrist] - drive.points[:, NECK] if drive.ever[NECK] else drive.points[:, wrist]
-    anchor = int(_unlike(drive, own, side, at).argmin())
+    anchor = anchor_of(_unlike(drive, own, side, at))
     scale = overall_scale(drive, own, anchor)
     path = own.points[0, wrist] + scale * (at - at[anchor])
     path = _within_reach(path, drive, own, side, anchor, scale)

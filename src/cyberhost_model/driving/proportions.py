@@ -21,7 +21,10 @@ _BONES = np.array([(0 if j == 0 else 4 * f + j, 4 * f + j + 1) for f in range(5)
 _NECK_DOWN = 0.45  # the neck lies this part of the face's height (brows to chin) below the chin, where no shoulders tell
 _FULL = 95  # percentile of a bone's length over time that counts as its length unforeshortened
 _SHORT = (0.1, 0.3)  # shoulder widths: a bone that looks shorter tells little, one that looks longer tells all
-ODD = 1.5  # a bone of the reference may be that much longer or shorter than the whole figure says
+# A bone of the reference may be that much shorter or longer than the whole figure says. What looks shorter still points at the camera: the length
+# seen is only the least it can be.
+SHORTER, LONGER = 0.8, 1.6
+_WORTH = 2.0  # how many times as alike as the beginning another frame must be to be the anchor
 
 
 @dataclass
@@ -103,6 +106,12 @@ def unlikeness(drive: Figure, reference: Figure) -> np.ndarray:
     return total
 
 
+def anchor_of(unlike: np.ndarray) -> int:
+    """The frame to be laid onto the reference: the beginning, so that the video starts from the picture, or one that is far more alike."""
+    nearest = int(unlike.argmin())
+    return nearest if unlike[0] > _WORTH * unlike[nearest] else 0
+
+
 def overall_scale(drive: Figure, reference: Figure, anchor: int) -> float:
     """The reference's size over the driving's at the anchor: by the shoulders; by the face or the hands where those are not seen."""
     ratios = []
@@ -129,6 +138,6 @@ def length_scale(lengths: np.ndarray, seen: np.ndarray, anchor: int, own: float,
     """
     full = float(np.percentile(lengths[seen] if seen.any() else lengths, _FULL))
     low, high = sorted((_ratio(own, full), _ratio(own, float(lengths[anchor]))))
-    scale = float(np.clip(np.clip(overall, low, high), overall / ODD, overall * ODD))
+    scale = float(np.clip(np.clip(overall, low, high), overall * SHORTER, overall * LONGER))
     trust = float(np.clip((min(own, overall * float(lengths[anchor])) / max(width, 1e-6) - _SHORT[0]) / (_SHORT[1] - _SHORT[0]), 0, 1))
     return overall * (scale / overall) ** trust

@@ -18,6 +18,7 @@ from .proportions import (
     HEAD,
     WRISTS,
     Figure,
+    anchor_of,
     figure_of,
     hand_size,
     length_scale,
@@ -43,7 +44,7 @@ def retarget(sequence: PoseSequence, reference: Keypoints, reference_size: tuple
     for figure, name in ((drive, "the driving"), (own, "the picture")):
         if not figure.ever[NECK]:
             raise InputError(f"{name} shows neither shoulders nor a face: there is nothing to fit the motion by")
-    anchor = int(unlikeness(drive, own).argmin())
+    anchor = anchor_of(unlikeness(drive, own))
     scale = overall_scale(drive, own, anchor)
     own = completed(own, drive, anchor, scale)
     out = np.zeros_like(drive.points)

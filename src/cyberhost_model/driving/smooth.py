@@ -17,7 +17,8 @@ _ORDER = 3
 _LAMBDAS = 10.0 ** np.arange(-2.0, 4.1, 0.5)
 _BLOCK, _MARGIN = 1500, 50  # frames: a minute, and what of its neighbours decides its ends
 _UNSEEN = 1e-5
-_REACH, _OUTLIER, _LEAST = 3, 6.0, 0.004  # frames to either side, robust deviations, share of the picture's height
+_REACH, _AROUND = 3, 8  # frames to either side
+_OUTLIER, _LEAST = 6.0, 0.004  # robust deviations, share of the picture's height
 # Arms, torso and legs, the head's points, each hand, the face: points of a group tremble alike.
 _GROUPS = ((0, 14, 15, 16, 17), (1, 2, 5), (3, 4), (6, 7), (8, 9, 10, 11, 12, 13), tuple(range(18, 39)), tuple(range(39, 60)), tuple(range(60, 128)))
 
@@ -54,18 +55,22 @@ def _cleaned(sequence: PoseSequence, bridge: float) -> PoseSequence:
 
 
 def _outliers(points: np.ndarray) -> np.ndarray:
-    """(T, P) where a point lies far from the median of its neighbours in time; NaN where it is not seen."""
+    """(T, P) where a point leaves its way for a frame or two and comes back; NaN where it is not seen.
+
+    It is compared with the middles between the frames on its two sides, which a steady motion runs through. A gesture also leaves them, but for
+    longer, or on its way to another place.
+    """
     frames = len(points)
     if frames < 2 * _REACH + 1:
         return np.zeros(points.shape[:2], bool)
     padded = np.pad(points, ((_REACH, _REACH), (0, 0), (0, 0)), constant_values=np.nan)
-    windows = np.stack([padded[i : i + frames] for i in range(2 * _REACH + 1)])
-    middle = nanmedian(windows)
-    off = np.linalg.norm(points - middle, axis=-1)
-    # A quick gesture spreads the whole window, a mistake does not.
-    spread = nanmedian(np.linalg.norm(windows - middle, axis=-1))
-    usual = np.maximum(1.4826 * nanmedian(off), spread)
-    return np.nan_to_num(off) > np.maximum(_OUTLIER * np.nan_to_num(usual), _LEAST)
+    before, after = (np.stack([padded[_REACH + s * k : _REACH + s * k + frames] for k in range(1, _REACH + 1)]) for s in (-1, 1))
+    off = np.linalg.norm(points - nanmedian((before + after) / 2), axis=-1)
+    way = np.nan_to_num(nanmedian(np.linalg.norm(after - before, axis=-1) / 2))
+    padded = np.pad(off, ((_AROUND, _AROUND), (0, 0)), constant_values=np.nan)
+    near = nanmedian(np.stack([padded[i : i + frames] for i in range(2 * _AROUND + 1)]))
+    usual = np.nan_to_num(np.maximum(1.4826 * nanmedian(off), near))
+    return np.nan_to_num(off) > np.maximum(np.maximum(_OUTLIER * usual, _LEAST), 1.5 * way)
 
 
 def nanmedian(values: np.ndarray) -> np.ndarray:
