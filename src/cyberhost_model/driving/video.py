@@ -62,7 +62,7 @@ def read_poses(
         raise InputError(f"{path}: nobody is found in it; give a video of one person whose face is seen, at least a tenth of the picture's height")
     sequence = PoseSequence.of([k or Keypoints.empty() for k in found], FPS, (last.shape[1], last.shape[0]))
     sequence = sequence.with_points(sequence.points(), np.clip(sequence.scores(), 0, 1))  # some detectors' scores are no probabilities
-    cuts = [round(b.end * FPS) for b in finder.breaks()]
+    cuts = [round(b.end * FPS) for b in finder.breaks() if b.start == b.end]  # a moving camera may look like a dissolve, in which no pose jumps
     if smooth:
         sequence = _cleaned(_without_repeats(sequence, repeated), cuts)
     sequence.warnings += [*(f"{path}: parts of it are damaged ({fault}); what can be decoded is used" for fault in faults),
