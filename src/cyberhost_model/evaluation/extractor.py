@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
@@ -33,24 +33,35 @@ class VideoInfo:
     sound: Path | None = None
 
 
-@runtime_checkable
-class Extractor(Protocol):
+class Named(Protocol):
+    """What every extractor tells about itself."""
+
+    @property
+    def name(self) -> str:
+        """A word: "inception", "dwpose". One extractor of a name in a run."""
+
+    @property
+    def digest(self) -> str:
+        """Changes whenever the features could: version of our code, sha256 of the weights, settings. Part of the cache key."""
+
+
+class Extractor(Named, Protocol):
     """Frames of one video -> features. begin, push for every batch, finish; then the next video.
 
-    Memory must not grow with the number of frames by more than the features do; long features are spooled (`spool.Spool`).
+    Memory must not grow with the number of frames by more than the features do; long features are spooled (`spool.Spool`). An error of
+    `cyberhost_model.errors` raised by any of the three is the reason why the video has no such features; the run goes on.
     """
 
-    name: str
-    """A word: "inception", "dwpose"."""
-    digest: str
-    """Changes whenever the features could: version of our code, sha256 of the weights, settings. Part of the cache key."""
-    fps: float | None
-    """The rate the frames must have, by repeating and dropping; None: the video's own frames."""
-    hears: bool
-    """Whether it reads `VideoInfo.sound`; the content of that file is then part of the cache key."""
+    @property
+    def fps(self) -> float | None:
+        """The rate the frames must have, by repeating and dropping; None: the video's own frames."""
+
+    @property
+    def hears(self) -> bool:
+        """Whether it reads `VideoInfo.sound`; the content of that file is then part of the cache key."""
 
     def begin(self, info: VideoInfo) -> None:
-        """A new video. Forgets one that was not finished."""
+        """A new video. All state of a video is made here anew: shallow copies of the extractor look at several videos at a time."""
 
     def push(self, frames: np.ndarray) -> None:
         """The next frames in order, uint8 (n, H, W, 3) RGB, n from 1 to `frames.BATCH`. The array may be overwritten after the call."""
@@ -59,12 +70,8 @@ class Extractor(Protocol):
         """All frames are there. What could not be measured is NaN or an empty array, never 0."""
 
 
-@runtime_checkable
-class PairExtractor(Protocol):
+class PairExtractor(Named, Protocol):
     """As `Extractor`, on the frames of a generated video and its ground truth that belong together, both of the ground truth's size."""
-
-    name: str
-    digest: str
 
     def begin(self, info: VideoInfo) -> None: ...
 

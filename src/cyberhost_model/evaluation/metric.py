@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measure:
-    """A headline number. `decimals`: how many are shown."""
+    """A number that is reported (`registry.MODULES` lists them). `decimals`: how many are shown."""
 
     name: str
     direction: Literal["up", "down"]
@@ -47,49 +47,59 @@ class VideoValue:
 
 @dataclass(frozen=True)
 class SetValue:
-    """One measure of a set of videos that no video has by itself (FID, FVD). `n`: what was counted in it (frames, clips)."""
+    """One measure of a set of videos that no video has by itself (FID, FVD). coverage: share of the videos that are in it."""
 
     value: float
-    n: int
+    coverage: float = 1.0
     extras: Mapping[str, Any] = field(default_factory=dict)
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a metric is given of one video. `aligned`: frames (i of the generated, j of the ground truth) that belong together, int (n, 2), at the
-    videos' own rates; None without a ground truth. `heights`: pixels of the frames by role."""
+    """What a metric is given of one video: the features it `needs`, and the video's own frames and rate.
+
+    aligned: frames (i of the generated, j of the ground truth) that belong together, int (n, 2), at the videos' own rates; None without a ground
+    truth. heights: pixels of the frames by role ("generated", "reference")."""
 
     name: str
     identity: str
+    frames: int
+    fps: float
     features: Mapping[Role, Features]
     aligned: np.ndarray | None
     heights: Mapping[Role, int]
 
 
-class VideoMetric(Protocol):
-    """A value a video; the set's is the mean over the videos that have one."""
+class Metric(Protocol):
+    """What every metric tells about itself."""
 
-    measures: tuple[Measure, ...]
-    protocol: str
-    weights: Mapping[str, str]
-    """File name of the weights -> sha256; empty where it has none."""
-    licence: str
-    """One line on the weights' licence where it restricts use, else empty."""
-    needs: Mapping[Role, Extractor | PairExtractor]
+    @property
+    def protocol(self) -> str:
+        """Id of the protocol its values belong to."""
+
+    @property
+    def weights(self) -> Mapping[str, str]:
+        """File name of the weights -> sha256; empty where it has none."""
+
+    @property
+    def licence(self) -> str:
+        """One line on the weights' licence where it restricts use, else empty."""
+
+    @property
+    def needs(self) -> Mapping[Role, Extractor | PairExtractor]:
+        """Whose features it reads, and what makes them. A video that lacks one of these roles has no value."""
+
+
+class VideoMetric(Metric, Protocol):
+    """A value a video; the set's is the mean over the videos that have one."""
 
     def of_video(self, sample: Sample) -> dict[str, VideoValue]:
         """Name of the measure -> its value."""
 
 
-class SetMetric(Protocol):
+class SetMetric(Metric, Protocol):
     """A value for the whole set alone."""
-
-    measures: tuple[Measure, ...]
-    protocol: str
-    weights: Mapping[str, str]
-    licence: str
-    needs: Mapping[Role, Extractor | PairExtractor]
 
     def of_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
         """Name of the measure -> its value. The features are memory-mapped: read them a video at a time."""

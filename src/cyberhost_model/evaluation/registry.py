@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from .metric import Build, Measure
-from .protocol import METRICS
+from .protocol import METRICS, PROTOCOL, PROTOCOL_EMBEDDED
 
 
 class Entry(NamedTuple):
@@ -18,6 +18,12 @@ class Entry(NamedTuple):
     measures: tuple[Measure, ...]
     against: str
     """What it compares with: "reference", "image", "sound" or "" (the video alone)."""
+    embedded: bool = False
+    """Whether the embedded model's networks can take the place of the public ones."""
+
+    def protocol(self, networks: str) -> str:
+        """The protocol its values follow with these networks, "public" or "embedded"."""
+        return PROTOCOL_EMBEDDED if self.embedded and networks == "embedded" else PROTOCOL
 
 
 MODULES: tuple[Entry, ...] = (
@@ -25,10 +31,10 @@ MODULES: tuple[Entry, ...] = (
     Entry("psnr", (Measure("PSNR", "up", "dB", 2),), "reference"),
     Entry("fid", (Measure("FID", "down", "", 2), Measure("FID-legacy", "down", "", 2)), "reference"),
     Entry("fvd", (Measure("FVD", "down", "", 1),), "reference"),
-    Entry("people.csim", (Measure("CSIM", "up"),), "image"),
+    Entry("people.csim", (Measure("CSIM", "up"),), "image", embedded=True),
     Entry("people.sync", (Measure("SyncC", "up"), Measure("SyncD", "down")), "sound"),
-    Entry("people.akd", (Measure("AKD", "down", "px"),), "reference"),
-    Entry("people.hands", (Measure("HKC", "up"), Measure("HKV", "up", "px", 2)), ""),
+    Entry("people.akd", (Measure("AKD", "down", "px"),), "reference", embedded=True),
+    Entry("people.hands", (Measure("HKC", "up"), Measure("HKV", "up", "px", 2)), "", embedded=True),
 )
 
 

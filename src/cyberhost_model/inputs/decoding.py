@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -12,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.inputs.media import child_settings, end_reason, ffmpeg_binary, input_arguments
+from cyberhost_model.inputs.media import end_reason, ffmpeg, input_arguments
 
 Block = np.ndarray
 BLOCK_SAMPLES = 1 << 17  # for each channel: about 3 s at 44.1 kHz
@@ -52,24 +50,14 @@ def _sndfile_blocks(path: Path, file: Any) -> Iterator[Block]:
 @contextlib.contextmanager
 def _open_ffmpeg(path: Path) -> Iterator[tuple[int, int, Iterator[Block]]]:
     # WAV on the pipe, because its header tells rate and channels; float, so that nothing is clipped on the way.
-    command = [ffmpeg_binary(), "-nostdin", "-v", "error", *input_arguments(path)]
-    command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-"]
-    with tempfile.TemporaryFile() as errors:  # a file, not a pipe: a broken input can fill a pipe with complaints
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, **child_settings())
-        assert process.stdout is not None
-        try:
-            layout = _read_wav_header(process.stdout)
-            if layout is None:
-                process.wait()
-                errors.seek(0)
-                raise InputError(_why_not_sound(path, process.returncode, errors.read(20_000).decode(errors="replace")))
-            rate, channels = layout
-            _check_layout(path, rate, channels)
-            yield rate, channels, _pipe_blocks(process.stdout, channels)
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
+    command = ["-v", "error", *input_arguments(path), "-map", "0:a:0", "-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-"]
+    with ffmpeg(command) as decoder:
+        layout = _read_wav_header(decoder.stdout)
+        if layout is None:
+            raise InputError(_why_not_sound(path, *decoder.end()))
+        rate, channels = layout
+        _check_layout(path, rate, channels)
+        yield rate, channels, _pipe_blocks(decoder.stdout, channels)
 
 
 def _why_not_sound(path: Path, returncode: int, errors: str) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -13,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.inputs.media import child_settings, end_reason, ffmpeg_binary, input_arguments
+from cyberhost_model.inputs.media import end_reason, ffmpeg, input_arguments, ppm_size
 
 LONGEST = 1280  # pixels of a frame's longer side; larger ones are reduced while they are decoded
 TAKEN = "give MP4, MOV, MKV, WebM, AVI or another video"
@@ -41,40 +39,31 @@ def stream_frames(
         raise InputError(f"{path}: is empty (0 bytes); record or export it again")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: may not be read; check the file's permissions")
-    command = [ffmpeg_binary(), "-nostdin", "-v", "error", *input_arguments(path)]
+    command = ["-v", "error", *input_arguments(path)]
     square = f"scale=w='max(2,round(iw*sar*min(1,{longest}/max(iw*sar,ih))))':h='max(2,round(ih*min(1,{longest}/max(iw*sar,ih))))':flags=area"
     # Capital V: a cover picture in a sound file is no video. PPM tells the size of each frame, which is only known once it is turned upright.
     command += ["-map", "0:V:0", "-vf", f"fps={fps:.6f}:start_time=0,{square},setsar=1"]
     if max_seconds is not None:
         command += ["-t", f"{max_seconds:.6f}"]
     command += ["-f", "image2pipe", "-c:v", "ppm", "-"]
-    with tempfile.TemporaryFile() as errors:  # a file, not a pipe: a broken input can fill a pipe with complaints
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, **child_settings())
-        assert process.stdout is not None
+    with ffmpeg(command) as decoder:
         given = 0
-        try:
-            while (frame := _read_ppm(process.stdout)) is not None:
-                given += 1
-                yield frame
-            process.wait()
-            errors.seek(0)
-            complaints = errors.read(20_000).decode(errors="replace")
-            if not given:
-                raise InputError(_why_no_video(path, process.returncode, complaints))
-            if faults is not None and complaints.strip():
-                faults.append(re.sub(r"^\[[^\]]*\]\s*", "", end_reason(process.returncode, complaints)))  # without the name of ffmpeg's part
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
+        while (frame := _read_ppm(decoder.stdout)) is not None:
+            given += 1
+            yield frame
+        code, complaints = decoder.end()
+        if not given:
+            raise InputError(_why_no_video(path, code, complaints))
+        if faults is not None and complaints.strip():
+            faults.append(re.sub(r"^\[[^\]]*\]\s*", "", end_reason(code, complaints)))  # without the name of ffmpeg's part
 
 
 def _read_ppm(pipe: IO[bytes]) -> np.ndarray | None:
     """The next picture of a stream of PPM files; None at its end."""
-    if pipe.readline() != b"P6\n":
+    size = ppm_size(pipe)
+    if size is None:
         return None
-    width, height = map(int, pipe.readline().split())
-    pipe.readline()  # the largest value, 255
+    width, height = size
     data = pipe.read(3 * width * height)
     return np.frombuffer(data, np.uint8).reshape(height, width, 3) if len(data) == 3 * width * height else None
 

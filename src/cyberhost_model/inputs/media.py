@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cyberhost_model.errors import ResourceError
 
@@ -41,6 +45,46 @@ def child_settings() -> dict[str, Any]:
     if os.name == "nt":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
     return {"start_new_session": True}
+
+
+@dataclass
+class Decoder:
+    """A running ffmpeg: what it writes to its standard output, and what it complains about."""
+
+    stdout: IO[bytes]
+    _process: subprocess.Popen[bytes]
+    _errors: IO[bytes]
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end, its output read. Returns its code and up to 20 KB of what it wrote to stderr."""
+        self._process.wait()
+        self._errors.seek(0)
+        return self._process.returncode, self._errors.read(20_000).decode(errors="replace")
+
+
+@contextlib.contextmanager
+def ffmpeg(arguments: list[str]) -> Iterator[Decoder]:
+    """Run ffmpeg with its standard output on a pipe; it is ended with the block."""
+    with tempfile.TemporaryFile() as errors:  # a file, not a pipe: a broken input can fill a pipe with complaints
+        process = subprocess.Popen(
+            [ffmpeg_binary(), "-nostdin", *arguments], stdout=subprocess.PIPE, stderr=errors, **child_settings()
+        )
+        assert process.stdout is not None
+        try:
+            yield Decoder(process.stdout, process, errors)
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.wait()
+
+
+def ppm_size(pipe: IO[bytes]) -> tuple[int, int] | None:
+    """Read the three lines before the next picture of a stream of PPM files. Returns its (width, height), None at the end of the stream."""
+    if pipe.readline() != b"P6\n":
+        return None
+    width, height = pipe.readline().split()
+    pipe.readline()  # the largest value, 255
+    return int(width), int(height)
 
 
 def end_reason(returncode: int, stderr: str) -> str:
