@@ -1,10 +1,11 @@
 """A model is a folder; this finds it by name and loads its parts.
 
-FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, detector/.
+FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, detector/; image/ where the preset has `image_token`.
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from torch import nn
 
 from .conditions.detector import KeypointDetector
 from .conditions.speech import SpeechEncoder
+from .conditions.whisper import KIND as WHISPER
+from .conditions.whisper import WhisperEncoder
 from .errors import ModelError, ResourceError
+from .hub.convert import ADAPTERS, converted
 from .hub.repository import fetch, split
 from .model.checkpoint import load_network, save_network
 from .model.codec import ReferenceCodec, load_codec, save_codec
 from .model.cyberhost import CyberHostNetwork
+from .model.image_token import ImageToken
 from .model.sd_codec import SdCodec
 
 EMBEDDED = Path(__file__).parent / "weights"
@@ -33,8 +38,10 @@ class Model:
 
     network: CyberHostNetwork
     codec: nn.Module
-    speech: SpeechEncoder
+    speech: SpeechEncoder | WhisperEncoder
     detector: KeypointDetector
+    image: ImageToken | None = None
+    """Where the preset has `image_token`."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Model:
         """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32."""
@@ -42,11 +49,14 @@ class Model:
         self.codec.to(device, dtype).eval().requires_grad_(False)
         self.speech.to(device).eval().requires_grad_(False)
         self.detector.to(device).eval().requires_grad_(False)
+        if self.image is not None:
+            self.image.to(device).eval().requires_grad_(False)
         return self
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: "tiny" (embedded), a folder, or a Hub id "user/name" or "user/name@revision", which is fetched.
+    """The folder of a model: "tiny" (embedded), a folder, a Hub id "user/name" or "user/name@revision", which is fetched, or a published model
+    that `hub.convert` knows ("animate-anyone"), which is fetched and converted once.
 
     Raises ModelError for a name that is nothing of these, NetworkError when the Hub cannot be reached, OutputError when the disk is full.
     """
@@ -57,6 +67,8 @@ def find_model(name: str) -> Path:
         return EMBEDDED / name
     if path.exists():
         raise ModelError(f"{name}: holds no config.json; give a model's folder, 'tiny' or a Hub id such as user/name")
+    if name in ADAPTERS:
+        return converted(name)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model {name!r}; give 'tiny', a model's folder or a Hub id such as user/name")
     repo, revision = split(name)
@@ -71,7 +83,17 @@ def load_model(name: str) -> Model:
     folder = find_model(name)
     network = load_network(folder)
     codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdCodec.load(folder / "codec")
-    return Model(network, codec, SpeechEncoder.from_pretrained(folder / "speech"), KeypointDetector.from_pretrained(folder / "detector"))
+    image = ImageToken.load(folder / "image") if network.preset.image_token else None
+    return Model(network, codec, load_speech(folder / "speech"), KeypointDetector.from_pretrained(folder / "detector"), image)
+
+
+def load_speech(folder: Path) -> SpeechEncoder | WhisperEncoder:
+    """The speech encoder of a model, of whichever kind it is. Raises ModelError."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("kind")
+    except (OSError, ValueError, AttributeError):
+        kind = None  # the reader below says what is wrong
+    return WhisperEncoder.from_pretrained(folder) if kind == WHISPER else SpeechEncoder.from_pretrained(folder)
 
 
 def save_model(model: Model, folder: str | Path) -> None:

@@ -84,7 +84,42 @@ class PredictedMotion:
     speech: np.ndarray
 
 
-class SpeechEncoder(nn.Module):
+class FeatureStream:
+    """What every speech encoder does with its `stream`: 50 steps a second of (layers, dim) features."""
+
+    layers: int
+    dim: int
+
+    def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
+        """Features of mono 16 kHz `blocks`, float (n,) in order, in pieces (t, layers, dim) on the CPU, float32."""
+        raise NotImplementedError
+
+    def features(self, samples: np.ndarray, level: SpeechLevel | None = None) -> Tensor:
+        """All features of `samples`, float (n,) in [-1, 1] at 16 kHz: (ceil(n / 320), layers, dim). Dropout is off.
+        `level` defaults to the samples' own."""
+        samples = np.asarray(samples, np.float32)
+        pieces = list(self.stream([samples], level or speech_level([samples])))
+        return torch.cat(pieces) if pieces else torch.zeros(0, self.layers, self.dim)
+
+    def stream_windows(
+        self, blocks: Iterable[np.ndarray], level: SpeechLevel, n_frames: int, fps: float, tokens: int
+    ) -> Iterator[Tensor]:
+        """`frame_windows` of a sound that comes in blocks: `n_frames` tensors (tokens, layers, dim), in order."""
+        held, first, frame = torch.zeros(0, self.layers, self.dim), 0, 0
+        for piece in self.stream(blocks, level):
+            held = torch.cat([held, piece])
+            ready = frame
+            while ready < n_frames and window_start(ready, fps, tokens) + tokens <= first + len(held):
+                ready += 1
+            yield from frame_windows(held, ready - frame, fps, tokens, frame, first)
+            frame = ready
+            keep = min(max(window_start(frame, fps, tokens), first), first + len(held) - 1)
+            held, first = held[keep - first :], keep
+        if len(held):
+            yield from frame_windows(held, n_frames - frame, fps, tokens, frame, first)
+
+
+class SpeechEncoder(FeatureStream, nn.Module):
     """A wav2vec 2.0 encoder whose every hidden state is used, on sound of any length in constant memory."""
 
     def __init__(self, config: SpeechConfig) -> None:
@@ -152,30 +187,6 @@ class SpeechEncoder(nn.Module):
         out = self(torch.from_numpy(samples)[None].to(next(self.parameters())))[0]
         self.train(training)
         return out.float().cpu()
-
-    def features(self, samples: np.ndarray, level: SpeechLevel | None = None) -> Tensor:
-        """All features of `samples`, float (n,) in [-1, 1] at 16 kHz: (ceil(n / 320), layers, dim). Dropout is off.
-        `level` defaults to the samples' own."""
-        samples = np.asarray(samples, np.float32)
-        pieces = list(self.stream([samples], level or speech_level([samples])))
-        return torch.cat(pieces) if pieces else torch.zeros(0, self.layers, self.dim)
-
-    def stream_windows(
-        self, blocks: Iterable[np.ndarray], level: SpeechLevel, n_frames: int, fps: float, tokens: int
-    ) -> Iterator[Tensor]:
-        """`frame_windows` of a sound that comes in blocks: `n_frames` tensors (tokens, layers, dim), in order."""
-        held, first, frame = torch.zeros(0, self.layers, self.dim), 0, 0
-        for piece in self.stream(blocks, level):
-            held = torch.cat([held, piece])
-            ready = frame
-            while ready < n_frames and window_start(ready, fps, tokens) + tokens <= first + len(held):
-                ready += 1
-            yield from frame_windows(held, ready - frame, fps, tokens, frame, first)
-            frame = ready
-            keep = min(max(window_start(frame, fps, tokens), first), first + len(held) - 1)
-            held, first = held[keep - first :], keep
-        if len(held):
-            yield from frame_windows(held, n_frames - frame, fps, tokens, frame, first)
 
     def predict_motion(self, samples: np.ndarray, fps: float = 25.0, level: SpeechLevel | None = None) -> PredictedMotion:
         """The mouth motion the head hears in `samples` (n,) at 16 kHz, ceil(n / 16000 * fps) frames.

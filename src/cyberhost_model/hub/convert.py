@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from torch import Tensor
 from ..errors import ModelError, OutputError
 from ..model.checkpoint import save_network
 from ..presets import AudioConfig, Preset
-from .adapters import sd15
+from .adapters import animate_anyone, echomimic_v2, hallo2, sd15
 from .adapters.keymap import Converted
 from .checkpoints import read_config, read_tensors
 from .download import need_space
-from .locate import locate
+from .locate import downloads, locate
+from .parts import copy_embedded, save_image_encoder, save_speech, save_vae
 from .publish import SOURCES
 from .registry import REGISTRY
 
@@ -38,6 +38,8 @@ class Adapter:
     """Part -> its weights in the registry; a folder or file of one's own may stand in for each."""
     network: Callable[[Mapping[str, Path], Preset | None], Converted]
     """Paths of the parts and, instead of the preset of the full size, one of another -> the network."""
+    dtype: torch.dtype = torch.float16
+    """How weights are stored where `find_model` converts them."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,38 @@ def convert(
     used = {**adapter.parts, **(parts or {})}
     with written_folder(out) as folder:
         paths = {part: _path(source) for part, source in used.items()}
-        converted = adapter.network(paths, template)
-        size = sum(p.numel() for p in converted.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
+        network = adapter.network(paths, template)
+        size = sum(p.numel() for p in network.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
         need_space(out.absolute().parent, size)
-        save_network(converted.network, folder, dtype)
-        _save_codec(paths["vae"], folder / "codec", dtype)
+        save_network(network.network, folder, dtype)
+        save_vae(paths["vae"], folder / "codec", dtype)
         if "speech" in paths:
-            _save_speech(paths["speech"], folder / "speech", dtype)
-        _copy_detector(folder / "detector")
+            save_speech(paths["speech"], folder / "speech", dtype)
+        else:
+            copy_embedded("speech", folder / "speech")
+        if "image" in paths:
+            save_image_encoder(paths["image"], folder / "image", dtype)
+        copy_embedded("detector", folder / "detector")
         sources = [_source(part, source) for part, source in used.items()]
         (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
-        account = {"taken": [asdict(entry) for entry in converted.entries], "initial": converted.initial}
+        account = {"taken": [asdict(entry) for entry in network.entries], "initial": network.initial, "zero": network.zero}
         (folder / KEYS).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    counts = converted.counts()
+    counts = network.counts()
     return Summary(out, counts.taken, counts.left_out, counts.initial, {s["part"]: s["licence"] for s in sources})
+
+
+def converted(name: str) -> Path:
+    """The folder of a published model that was converted on this machine, or is now: fp16 in HF_HOME. Raises as `convert` does."""
+    from huggingface_hub.utils import WeakFileLock
+
+    folder = downloads().parent / "models" / name
+    if (folder / "config.json").is_file():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(folder.parent / f".{name}.lock"):
+        if not (folder / "config.json").is_file():
+            convert(name, folder, dtype=ADAPTERS[name].dtype)
+    return folder
 
 
 @contextmanager
@@ -120,31 +140,6 @@ def _source(part: str, source: str) -> dict[str, Any]:
     }
 
 
-def _save_codec(vae: Path, out: Path, dtype: torch.dtype) -> None:
-    from diffusers import AutoencoderKL
-
-    try:
-        model, info = AutoencoderKL.from_pretrained(vae, use_safetensors=True, output_loading_info=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{vae}: no usable VAE ({str(error).splitlines()[0]}); fetch it again") from error
-    if wrong := [*info["missing_keys"], *info["unexpected_keys"]]:
-        raise ModelError(f"{vae}: {len(wrong)} weights missing or unknown, such as {wrong[0]}; it is of another model")
-    model.to(dtype).save_pretrained(out)
-
-
-def _save_speech(speech: Path, out: Path, dtype: torch.dtype) -> None:
-    from ..conditions.speech import SpeechEncoder
-
-    SpeechEncoder.from_pretrained(speech).save_pretrained(out, dtype)
-
-
-def _copy_detector(out: Path) -> None:
-    """The embedded key point detector, which needs nothing else."""
-    from ..model_folder import EMBEDDED
-
-    shutil.copytree(EMBEDDED / "tiny" / "detector", out)
-
-
 def _speech_config(speech: Path) -> AudioConfig:
     config = read_config(speech / "config.json")
     return AudioConfig(dim=config["hidden_size"], layers=config["num_hidden_layers"] + 1, tokens=10)
@@ -159,7 +154,25 @@ def _sd15(paths: Mapping[str, Path], template: Preset | None) -> Converted:
     like = sd15.preset_like(
         read_config(unet / "config.json"), read_config(motion / "config.json"), _speech_config(paths["speech"]), template
     )
-    return sd15.convert(_tensors(unet), _tensors(motion), like)
+    return sd15.collect(_tensors(unet), _tensors(motion)).into(like)
+
+
+def _animate_anyone(paths: Mapping[str, Path], template: Preset | None) -> Converted:
+    return animate_anyone.collect(_files(paths["network"], animate_anyone.FILES)).into(template or animate_anyone.full_size())
+
+
+def _echomimic_v2(paths: Mapping[str, Path], template: Preset | None) -> Converted:
+    return echomimic_v2.collect(_files(paths["network"], echomimic_v2.FILES)).into(template or echomimic_v2.full_size())
+
+
+def _hallo2(paths: Mapping[str, Path], template: Preset | None) -> Converted:
+    return hallo2.collect(_files(paths["network"], (hallo2.FILE,))[hallo2.FILE]).into(template or hallo2.full_size())
+
+
+def _files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each file, or of its twin in safetensors."""
+    twins = {name: (folder / name).with_suffix(".safetensors") for name in names}
+    return {name: read_tensors(twin if twin.is_file() else folder / name) for name, twin in twins.items()}
 
 
 ADAPTERS: dict[str, Adapter] = {
@@ -167,5 +180,22 @@ ADAPTERS: dict[str, Adapter] = {
         "the paper's network as its training begins",
         {"unet": "sd15-unet", "motion": "animatediff-v2", "vae": "sd15-vae", "speech": "wav2vec2"},
         _sd15,
+        torch.float32,  # to be trained
+    ),
+    "animate-anyone": Adapter(
+        "AnimateAnyone: a person follows poses",
+        {"network": "animate-anyone", "vae": "sd-vae-ft-mse", "image": "clip-image"},
+        _animate_anyone,
+    ),
+    "echomimic-v2": Adapter(
+        "EchoMimicV2: a half body speaks and follows poses of the hands",
+        {"network": "echomimic-v2", "vae": "sd-vae-ft-mse", "speech": "whisper-tiny"},
+        _echomimic_v2,
+    ),
+    "hallo2": Adapter(
+        "a beginning for training from Hallo2",
+        {"network": "hallo2", "vae": "sd-vae-ft-mse", "speech": "wav2vec2"},
+        _hallo2,
+        torch.float32,
     ),
 }

@@ -217,6 +217,20 @@ _ALL = (
         adapter="animate-anyone",
     ),
     Weights(
+        "clip-image",
+        "CLIP's image encoder of SD image variations: what AnimateAnyone sees the reference with",
+        "CreativeML Open RAIL-M",
+        (
+            WeightFile("image_encoder/config.json", 703),
+            WeightFile(
+                "image_encoder/pytorch_model.bin",
+                1_215_993_967,
+                "89d2aa29b5fdf64f3ad4f45fb4227ea98bc45156bbae673b85be1af7783dbabb",
+            ),
+        ),
+        repo="lambdalabs/sd-image-variations-diffusers",
+    ),
+    Weights(
         "echomimic-v2",
         "EchoMimicV2: half-body video from speech and hand poses",
         "Apache-2.0 (EchoMimicV2's repository)",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...errors import ModelError
 from ...presets import AudioConfig, Preset, UNetConfig, preset
-from .keymap import Converted, KeyMap, Rule
+from .keymap import KeyMap, Rule
 
 UNET = (Rule(r"(.+)", (r"reference_net.unet.\1", r"denoising_unet.unet.\1")),)
 MOTION = (Rule(r"((?:down_blocks\.\d+|up_blocks\.\d+|mid_block)\.motion_modules\..+)", (r"denoising_unet.unet.\1",)),)
@@ -22,13 +22,13 @@ MIDDLE = r"denoising_unet\.unet\.mid_block\.motion_modules\..+"
 """Motion module of the middle block, which AnimateDiff v3 lacks: it then begins as the identity."""
 
 
-def convert(unet: dict[str, Tensor], motion: dict[str, Tensor], like: Preset) -> Converted:
-    """`like` with the weights of a `UNet2DConditionModel` and a `MotionAdapter`. Raises ModelError where they do not fit name by name."""
-    keys = KeyMap()
+def collect(unet: dict[str, Tensor], motion: dict[str, Tensor]) -> KeyMap:
+    """The weights of a `UNet2DConditionModel` and a `MotionAdapter`. Raises ModelError naming what cannot be mapped."""
+    has_middle = any(name.startswith("mid_block.") for name in motion)
+    keys = KeyMap(OURS if has_middle else (*OURS, MIDDLE))
     keys.take("unet", unet, UNET)
     keys.take("motion", motion, MOTION)
-    has_middle = any(name.startswith("mid_block.") for name in motion)
-    return keys.into(like, OURS if has_middle else (*OURS, MIDDLE))
+    return keys
 
 
 def preset_like(unet: dict[str, Any], motion: dict[str, Any], speech: AudioConfig, template: Preset | None = None) -> Preset:

@@ -1,0 +1,359 @@
+"""Convert peers' checkpoints and compare outputs, without their weights: their own classes at small widths, filled with random numbers.
+
+    python scripts/peer_parity.py animate-anyone REPOSITORY --python PYTHON
+
+REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2, fudan-generative-vision/hallo2), PYTHON an
+interpreter whose environment it runs in (diffusers 0.24 for the first and 0.27 or later for the others, einops, omegaconf). The peer's process
+saves a checkpoint in its own format, inputs and outputs; this one converts and compares. Ends with 1 where a difference exceeds 1e-4.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TOLERANCE = 1e-4
+WIDTHS, CONTEXT, FRAMES, SIZE = (32, 64, 96, 96), 24, 5, (16, 8)
+POSE = (16, 32, 96, 256)
+HEARD = 384  # width of Whisper tiny, which EchoMimicV2 has in its code
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("peer", choices=sorted(PEERS))
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    make, compare = PEERS[given.peer]
+    if given.make:
+        sys.path.insert(0, str(given.repository))
+        import torch
+
+        torch.manual_seed(0)
+        with torch.no_grad():
+            make(given.make)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        command = [given.python, __file__, given.peer, str(given.repository.resolve()), "--make", folder]
+        subprocess.run(command, check=True, cwd=given.repository)
+        found = compare(Path(folder))
+    print(json.dumps({"peer": given.peer, **found}, indent=1))
+    return 0 if all(value <= TOLERANCE for value in found["differences"].values()) else 1
+
+
+# in the peer's process
+
+
+def randomise(*modules) -> None:
+    """Weights about as large as trained ones, none of them zero, so that every layer acts."""
+    for module in modules:
+        module.eval()
+        for name, p in module.named_parameters():
+            if p.ndim > 1:
+                p.normal_(std=(2.0 / p[0].numel()) ** 0.5 * 0.6)
+            elif name.endswith("weight"):
+                p.uniform_(0.7, 1.3)
+            else:
+                p.normal_(std=0.1)
+
+
+def save(folder: Path, **tensors) -> None:
+    """What went in and what came out."""
+    import torch
+
+    torch.save(tensors, folder / "in_and_out.pt")
+
+
+def save_parts(folder: Path, reference, denoising, pose, pose_file: str) -> None:
+    """The four files of the family: motion modules apart."""
+    import torch
+
+    state = denoising.state_dict()
+    torch.save(dict(reference.state_dict()), folder / "reference_unet.pth")
+    torch.save({k: v for k, v in state.items() if "motion_modules" not in k}, folder / "denoising_unet.pth")
+    torch.save({k: v for k, v in state.items() if "motion_modules" in k}, folder / "motion_module.pth")
+    torch.save(dict(pose.state_dict()), folder / pose_file)
+
+
+SHARED = {"block_out_channels": WIDTHS, "cross_attention_dim": CONTEXT, "attention_head_dim": 8, "layers_per_block": 2}
+MOTION = {
+    "use_inflated_groupnorm": True,
+    "unet_use_cross_frame_attention": False,
+    "unet_use_temporal_attention": False,
+    "use_motion_module": True,
+    "motion_module_resolutions": (1, 2, 4, 8),
+    "motion_module_mid_block": True,
+    "motion_module_decoder_only": False,
+    "motion_module_type": "Vanilla",
+    "motion_module_kwargs": {
+        "num_attention_heads": 8,
+        "num_transformer_block": 1,
+        "attention_block_types": ["Temporal_Self", "Temporal_Self"],
+        "temporal_position_encoding": True,
+        "temporal_position_encoding_max_len": 32,
+        "temporal_attention_dim_div": 1,
+    },
+}
+
+
+def make_animate_anyone(folder: Path) -> None:
+    import torch
+    from src.models.mutual_self_attention import ReferenceAttentionControl
+    from src.models.pose_guider import PoseGuider
+    from src.models.unet_2d_condition import UNet2DConditionModel
+    from src.models.unet_3d import UNet3DConditionModel
+
+    reference, denoising = UNet2DConditionModel(**SHARED), UNet3DConditionModel(**SHARED, **MOTION)
+    guider = PoseGuider(WIDTHS[0], block_out_channels=POSE)
+    randomise(reference, denoising, guider)
+    save_parts(folder, reference, denoising, guider, "pose_guider.pth")
+
+    token, latent = torch.randn(1, 1, CONTEXT), torch.randn(1, 4, *SIZE)
+    noisy, pose = torch.randn(1, 4, FRAMES, *SIZE), torch.rand(1, 3, FRAMES, SIZE[0] * 8, SIZE[1] * 8)
+    timestep = torch.tensor(601)
+    writer = ReferenceAttentionControl(reference, mode="write", batch_size=1, fusion_blocks="full")
+    reader = ReferenceAttentionControl(denoising, mode="read", batch_size=1, fusion_blocks="full", do_classifier_free_guidance=True)
+    both = torch.cat([torch.zeros_like(token), token])  # as its pipeline: without and with the picture
+    reference(latent.repeat(2, 1, 1, 1), torch.zeros_like(timestep), encoder_hidden_states=both, return_dict=False)
+    reader.update(writer, dtype=torch.float32)
+    encoded = guider(pose).repeat(2, 1, 1, 1, 1)
+    out = denoising(noisy.repeat(2, 1, 1, 1, 1), timestep, encoder_hidden_states=both, pose_cond_fea=encoded, return_dict=False)[0]
+    save(folder, token=token, latent=latent, noisy=noisy, pose=pose, timestep=timestep, without=out[:1], with_=out[1:])
+
+
+def make_echomimic_v2(folder: Path) -> None:
+    import torch
+    from src.models.mutual_self_attention import ReferenceAttentionControl
+    from src.models.pose_encoder import PoseEncoder
+    from src.models.unet_2d_condition import UNet2DConditionModel
+    from src.models.unet_3d_emo import EMOUNet3DConditionModel
+
+    hooks = ReferenceAttentionControl.register_reference_hooks  # its default device is a GPU
+    hooks.__defaults__ = tuple(torch.device("cpu") if isinstance(d, torch.device) else d for d in hooks.__defaults__)
+    reference, denoising = UNet2DConditionModel(**SHARED), EMOUNet3DConditionModel(**SHARED, **MOTION)
+    encoder = PoseEncoder(WIDTHS[0], conditioning_channels=3, block_out_channels=POSE)
+    randomise(reference, denoising, encoder)
+    save_parts(folder, reference, denoising, encoder, "pose_encoder.pth")
+
+    latent, noisy = torch.randn(1, 4, *SIZE), torch.randn(1, 4, FRAMES, *SIZE)
+    pose, audio = torch.rand(1, 3, FRAMES, SIZE[0] * 8, SIZE[1] * 8), torch.randn(1, FRAMES, 50, CONTEXT)
+    timestep = torch.tensor(601)
+    writer = ReferenceAttentionControl(reference, do_classifier_free_guidance=True, mode="write", batch_size=1, fusion_blocks="full")
+    reader = ReferenceAttentionControl(denoising, do_classifier_free_guidance=True, mode="read", batch_size=1, fusion_blocks="full")
+    reference(latent, torch.zeros_like(timestep), encoder_hidden_states=None, return_dict=False)
+    reader.update(writer, do_classifier_free_guidance=True, dtype=torch.float32)
+    encoded = encoder(pose)  # its pipeline leaves the pose out beside the reference and the speech
+    out = denoising(
+        noisy.repeat(2, 1, 1, 1, 1),
+        timestep,
+        encoder_hidden_states=None,
+        audio_cond_fea=torch.cat([torch.zeros_like(audio), audio]),
+        face_musk_fea=torch.cat([torch.zeros_like(encoded), encoded]),
+        return_dict=False,
+    )[0]
+    save(folder, audio=audio, latent=latent, noisy=noisy, pose=pose, timestep=timestep, without=out[:1], with_=out[1:])
+    make_whisper(folder)
+
+
+def make_whisper(folder: Path) -> None:
+    """The features of its copy of Whisper, at random weights."""
+    import numpy as np
+    import torch
+    from src.models.whisper import audio2feature
+    from src.models.whisper.whisper.model import ModelDimensions, Whisper
+
+    size = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": HEARD, "n_audio_head": 6, "n_audio_layer": 4}
+    model = Whisper(ModelDimensions(**size, n_vocab=51865, n_text_ctx=4, n_text_state=16, n_text_head=4, n_text_layer=1))
+    randomise(model.encoder)
+    torch.save({name: value for name, value in model.state_dict().items() if name.startswith("encoder.")}, folder / "whisper.pt")
+    time = np.arange(round(16000 * 3.21)) / 16000
+    sound = (0.3 * np.sin(2 * np.pi * (200 + 40 * time) * time) * np.sin(3 * time) ** 2).astype(np.float32)
+    guide = audio2feature.Audio2Feature.__new__(audio2feature.Audio2Feature)
+    guide.model = model
+    features = guide.audio2feat(sound)
+    chunks = guide.feature2chunks(features.reshape(-1, 5, HEARD), fps=25)
+    save_as = {"sound": torch.from_numpy(sound), "features": torch.from_numpy(features), "chunks": torch.from_numpy(chunks)}
+    torch.save(save_as, folder / "heard.pt")
+
+
+def make_hallo2(folder: Path) -> None:
+    import types
+
+    import diffusers.utils.import_utils  # noqa: F401  looks for xformers, which is then only imported
+    import torch
+
+    for name in ("xformers", "xformers.ops"):
+        sys.modules.setdefault(name, types.ModuleType(name))
+    from hallo.models.audio_proj import AudioProjModel
+    from hallo.models.face_locator import FaceLocator
+    from hallo.models.image_proj import ImageProjModel
+    from hallo.models.mutual_self_attention import ReferenceAttentionControl
+    from hallo.models.unet_2d_condition import UNet2DConditionModel
+    from hallo.models.unet_3d import UNet3DConditionModel
+
+    audio = {"use_audio_module": True, "audio_attention_dim": CONTEXT, "stack_enable_blocks_name": ["up", "down", "mid"]}
+    net = torch.nn.Module()
+    # a published config.json has this entry, and its forward reads it
+    net.reference_unet = UNet2DConditionModel.from_config({**SHARED, "center_input_sample": False})
+    net.denoising_unet = UNet3DConditionModel(in_channels=4, out_channels=4, **SHARED, **MOTION, **audio, stack_enable_blocks_depth=[0, 1, 2, 3])
+    net.face_locator = FaceLocator(WIDTHS[0])
+    net.imageproj = ImageProjModel(CONTEXT, 16, 4)
+    net.audioproj = AudioProjModel(seq_len=5, blocks=12, channels=8, intermediate_dim=16, output_dim=CONTEXT, context_tokens=32)
+    randomise(net)
+    torch.save(dict(net.state_dict()), folder / "net.pth")
+
+    latent = torch.randn(1, 4, *SIZE)
+    ReferenceAttentionControl(net.reference_unet, mode="write", batch_size=1, fusion_blocks="full")
+    net.reference_unet(latent, torch.tensor(0), encoder_hidden_states=torch.zeros(1, 1, CONTEXT), return_dict=False)
+    features = {n.rsplit(".transformer_blocks", 1)[0]: m.bank[0] for n, m in net.reference_unet.named_modules() if getattr(m, "bank", None)}
+    moved, heard = {}, {}
+    for site in ("down_blocks.0", "mid_block", "up_blocks.3"):
+        block = net.denoising_unet.get_submodule(site)
+        width = block.resnets[-1].out_channels
+        clip = torch.randn(1, width, FRAMES, 4, 4)
+        moved[site] = (clip, block.motion_modules[-1](clip, None, None))
+        layer = block.audio_modules[-1].transformer_blocks[0]
+        tokens, speech = torch.randn(FRAMES, 16, width), torch.randn(FRAMES, 32, CONTEXT)
+        lips = layer.attn2_2(layer.norm2(tokens), encoder_hidden_states=speech)
+        lips = layer.zero_conv_lip(lips.reshape(FRAMES, 4, 4, width).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(FRAMES, 16, width)
+        heard[site] = (tokens, speech, lips)
+    save(folder, latent=latent, features=features, moved=moved, heard=heard)
+
+
+# in this process
+
+
+def compare_animate_anyone(folder: Path) -> dict:
+    import dataclasses
+
+    import torch
+
+    from cyberhost_model.hub.adapters import animate_anyone
+    from cyberhost_model.hub.checkpoints import read_tensors
+
+    full = animate_anyone.full_size()
+    unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
+    small = dataclasses.replace(full, unet=unet, frames=FRAMES)
+    converted = animate_anyone.collect({name: read_tensors(folder / name) for name in animate_anyone.FILES}).into(small)
+    network, given = converted.network, torch.load(folder / "in_and_out.pt", weights_only=True)
+    with torch.no_grad():
+        video = network.reference_conditions(given["latent"], image=given["token"][:, 0])
+        clip = network.clip_conditions(video, pose=given["pose"].transpose(1, 2))
+        noisy, timestep = given["noisy"].transpose(1, 2), given["timestep"][None]
+        with_ = network(noisy, timestep, clip).prediction.transpose(1, 2)
+        without = network(noisy, timestep, clip.without_audio().without_reference()).prediction.transpose(1, 2)
+    return figures(converted, {"with the reference": (with_, given["with_"]), "without the reference": (without, given["without"])})
+
+
+def compare_echomimic_v2(folder: Path) -> dict:
+    import dataclasses
+
+    import torch
+
+    from cyberhost_model.hub.adapters import echomimic_v2
+    from cyberhost_model.hub.checkpoints import read_tensors
+
+    full = echomimic_v2.full_size()
+    unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
+    small = dataclasses.replace(full, unet=unet, frames=FRAMES, audio=dataclasses.replace(full.audio, dim=CONTEXT))
+    converted = echomimic_v2.collect({name: read_tensors(folder / name) for name in echomimic_v2.FILES}).into(small)
+    network, given = converted.network, torch.load(folder / "in_and_out.pt", weights_only=True)
+    with torch.no_grad():
+        video = network.reference_conditions(given["latent"])
+        audio = given["audio"].unflatten(2, (10, 5))  # steps of the encoder, its layers
+        clip = network.clip_conditions(video, audio, pose=given["pose"].transpose(1, 2))
+        noisy, timestep = given["noisy"].transpose(1, 2), given["timestep"][None]
+        with_ = network(noisy, timestep, clip).prediction.transpose(1, 2)
+        bare = dataclasses.replace(clip.without_audio().without_reference(), pose=None)
+        without = network(noisy, timestep, bare).prediction.transpose(1, 2)
+    found = figures(converted, {"with all conditions": (with_, given["with_"]), "with none": (without, given["without"])})
+    heard = compare_whisper(folder)
+    return {name: {**value, **heard.get(name, {})} for name, value in found.items()}
+
+
+def compare_whisper(folder: Path) -> dict:
+    """Speech features, and the window of them that each frame hears."""
+    import torch
+
+    from cyberhost_model.conditions.speech import frame_windows
+    from cyberhost_model.conditions.speech_level import SpeechLevel
+    from cyberhost_model.conditions.whisper import WhisperEncoder
+
+    size = {"d_model": HEARD, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 4 * HEARD, "num_mel_bins": 80}
+    encoder = WhisperEncoder(size).eval()
+    names = {"positional_embedding": "embed_positions.weight", "blocks.": "layers.", ".attn.query": ".self_attn.q_proj", ".attn.key": ".self_attn.k_proj"}
+    names |= {".attn.value": ".self_attn.v_proj", ".attn.out": ".self_attn.out_proj", ".attn_ln": ".self_attn_layer_norm", ".mlp.0": ".fc1"}
+    names |= {".mlp.2": ".fc2", ".mlp_ln": ".final_layer_norm"}
+    state = {}
+    for name, value in torch.load(folder / "whisper.pt", weights_only=True).items():
+        name = name.removeprefix("encoder.")
+        for old, new in names.items():
+            name = name.replace(old, new)
+        if not name.startswith("ln_post"):
+            state[f"model.{name}"] = value
+    encoder.load_state_dict(state)
+    heard = torch.load(folder / "heard.pt", weights_only=True)
+    sound = heard["sound"].numpy()
+    blocks = [sound[i : i + 7000] for i in range(0, len(sound), 7000)]
+    ours = torch.cat(list(encoder.stream(blocks, SpeechLevel(1.0, 1.0))))
+    windows = frame_windows(ours, len(heard["chunks"]), 25.0, 10)
+    pairs = {"speech features": (ours, heard["features"].reshape(ours.shape)), "windows": (windows.flatten(1, 2), heard["chunks"])}
+    return {
+        "differences": {name: float((a - b).abs().max()) for name, (a, b) in pairs.items()},
+        "outputs": {name: float(b.std()) for name, (_, b) in pairs.items()},
+    }
+
+
+def compare_hallo2(folder: Path) -> dict:
+    """The parts that are taken over; the networks as a whole are different functions."""
+    import dataclasses
+
+    import torch
+
+    from cyberhost_model.hub.adapters import hallo2
+    from cyberhost_model.hub.checkpoints import read_tensors
+    from cyberhost_model.model.attention import attend, temporal_transformer
+
+    full = hallo2.full_size()
+    unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
+    converted = hallo2.collect(read_tensors(folder / "net.pth")).into(dataclasses.replace(full, unet=unet, frames=FRAMES))
+    given = torch.load(folder / "in_and_out.pt", weights_only=True)
+    network = converted.network
+    pairs = {}
+    with torch.no_grad():
+        features = network.reference_net(given["latent"])
+        assert features.keys() == given["features"].keys()
+        pairs["reference features"] = tuple(torch.cat([one[site].flatten() for site in features]) for one in (features, given["features"]))
+        for site in given["moved"]:
+            block = network.denoising_unet.unet.get_submodule(site)
+            clip, theirs = (x.transpose(1, 2).flatten(0, 1) for x in given["moved"][site])
+            pairs[f"motion module, {site}"] = (temporal_transformer(block.motion_modules[-1], clip, FRAMES, None, ()), theirs)
+            layer = block.attentions[-1].transformer_blocks[0]
+            tokens, speech, theirs = given["heard"][site]
+            pairs[f"audio attention, {site}"] = (attend(layer.attn2, layer.norm2(tokens), speech), theirs)
+    return figures(converted, pairs)
+
+
+def figures(converted, pairs: dict) -> dict:
+    """Largest differences, and how large the outputs are."""
+    counts = converted.counts()
+    return {
+        "weights": {"taken": counts.taken, "left_out": counts.left_out, "initial": counts.initial, "zero": counts.zero},
+        "differences": {name: float((ours - theirs).abs().max()) for name, (ours, theirs) in pairs.items()},
+        "outputs": {name: float(theirs.std()) for name, (_, theirs) in pairs.items()},
+    }
+
+
+PEERS = {
+    "animate-anyone": (make_animate_anyone, compare_animate_anyone),
+    "echomimic-v2": (make_echomimic_v2, compare_echomimic_v2),
+    "hallo2": (make_hallo2, compare_hallo2),
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())
