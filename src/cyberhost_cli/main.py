@@ -33,6 +33,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "animate": Entry("cyberhost_cli.animate", "animate", "Make the person in a picture speak."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
+    "eval": Entry("cyberhost_cli.evaluate", "app", "Measure videos by the paper's metrics; compare runs."),
     "train": Entry("cyberhost_cli.train", "train", "Train a model, stage by stage."),
     "data": Entry("cyberhost_cli.data", "app", "Make training data."),
     "weights": Entry("cyberhost_cli.weights", "app", "Fetch, check, convert and publish weights."),

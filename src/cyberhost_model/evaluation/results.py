@@ -7,13 +7,14 @@ import io
 import json
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..dataset.manifest import written_whole
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from .metric import VideoValue
 
 PER_VIDEO = "per_video.csv"
@@ -107,6 +108,20 @@ class Results:
     def metric(self, name: str) -> MetricSummary | None:
         """The summary of a measure, if it was asked for."""
         return next((m for m in self.metrics if m.name == name), None)
+
+
+def check_folder(folder: Path) -> None:
+    """Make the folder of a report, before any work, and see that it can be written to. Raises OutputError."""
+    try:
+        folder.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except FileNotFoundError:
+        raise OutputError(f"{folder}: the folder {folder.parent} does not exist; create it first") from None
+    except FileExistsError:
+        raise OutputError(f"{folder}: is a file; give the name of a folder") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to ({error.strerror})") from None
 
 
 def write_results(results: Results, folder: Path) -> None:

@@ -1,0 +1,137 @@
+"""`cyberhost eval`: the paper's metrics for videos of any method, and runs side by side."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cyberhost_cli.options import spread
+from cyberhost_cli.output import Sink
+
+if TYPE_CHECKING:
+    from cyberhost_model.evaluation.results import Results
+
+RUN = "run"
+
+
+class RunByDefault(TyperGroup):
+    """`eval VIDEOS ...` is `eval run VIDEOS ...`: what is no command's name is what is measured."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        own = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if not args or args[0] in own else [RUN, *args])
+
+
+app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
+                  epilog="`cyberhost eval VIDEOS ...` is short for `cyberhost eval run VIDEOS ...`.")  # fmt: skip
+
+
+@app.command(RUN)
+@spread
+def run(
+    generated: Annotated[Path, typer.Argument(metavar="VIDEOS", help="A video, a folder of them, or a manifest (.csv, .json).")],
+    reference: Annotated[Path | None, typer.Option(metavar="PATH", help="Ground truth: a video, or a folder with the same names.")] = None,
+    images: Annotated[Path | None, typer.Option(metavar="PATH", help="Reference pictures. [default: first frames of the ground truth]")] = None,
+    audio: Annotated[Path | None, typer.Option(metavar="PATH", help="Sounds. [default: the videos' own]")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="REPORT", help="Folder of the report. [default: none is written]")] = None,
+    *,
+    metrics: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Metrics, with commas between. [default: all]")] = None,
+    name: Annotated[str | None, typer.Option(help="What the method is called. [default: the folder's name]")] = None,
+    networks: Annotated[str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV: another protocol each.")] = "public",
+    clips: Annotated[int, typer.Option(min=1, help="Clips of 16 frames a video, for FVD.")] = 4,
+    weights_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with weights, looked into first.")] = None,
+    download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = True,
+    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the features. [default: the user's cache]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the splits.")] = 0,
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
+    sink: Sink,
+) -> None:
+    """Measure videos of any method: SSIM, PSNR, FID, FVD, CSIM, SyncC, SyncD, AKD, HKC, HKV.
+
+    Videos are matched with their ground truth by name; what does not fit is told. A metric that cannot be had is skipped with the reason.
+    Features are kept, so a run that was stopped goes on, and the ground truth is seen once for all methods.
+    """
+    sink.hush_libraries()
+    from cyberhost_model.errors import InputError
+    from cyberhost_model.evaluation.protocol import METRICS
+    from cyberhost_model.evaluation.registry import chosen
+    from cyberhost_model.evaluation.results import check_folder, summary_values, write_results
+
+    if networks not in ("public", "embedded"):
+        raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
+    wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(METRICS)
+    try:
+        chosen(wanted)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    if output is not None:
+        check_folder(output)
+    from cyberhost_model.evaluation.report import write_report
+    from cyberhost_model.evaluation.run import evaluate
+
+    with sink.progress("measuring", None) as tick:
+        evaluation = evaluate(generated, reference, images=images, audio=audio, metrics=wanted, name=name, weights_dir=weights_dir, download=download,
+                              networks=networks, clips=clips, cache=cache, seed=seed, device=device, command=_command(), progress=tick)  # type: ignore[arg-type]  # fmt: skip
+    results = evaluation.results
+    for kind, rule in {told.kind: told.rule for told in results.mismatches}.items():
+        sink.warn(f"{kind}: {rule}")
+        for told in results.mismatches:
+            if told.kind == kind:
+                sink.note(f"  {told.video}: {told.detail}")
+    if output is not None:
+        write_results(results, output)
+        write_report(evaluation, output)
+    if not sink.as_json and not sink.quiet:
+        print(_table(results))
+    if output is not None:
+        sink.note(f"{output}: report written")
+    sink.data({"output": str(output) if output else None, **summary_values(results)})
+
+
+@app.command()
+@spread
+def compare(
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORTS...", help="Folders that `eval ... -o` wrote; the first is compared with.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison. [default: none is written]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    *,
+    sink: Sink,
+) -> None:
+    """Set runs on the same videos side by side: paired differences with confidence intervals."""
+    from cyberhost_model.evaluation.report import compare_reports, comparison_text, comparison_values, write_comparison
+    from cyberhost_model.evaluation.results import check_folder
+
+    if output is not None:
+        check_folder(output)
+    comparison = compare_reports(reports, seed)
+    if output is not None:
+        write_comparison(comparison, output)
+    if not sink.as_json and not sink.quiet:
+        print(comparison_text(comparison))
+    if output is not None:
+        sink.note(f"{output}: comparison written")
+    sink.data({"output": str(output) if output else None, **comparison_values(comparison)})
+
+
+def _table(results: Results) -> str:
+    """A line a measure: value, interval, videos, coverage, or why there is none."""
+    from cyberhost_model.evaluation.report.figures import header, interval, percent, shown
+
+    rows = []
+    for m in results.metrics:
+        sure = f"95% {interval(m.ci95, m.decimals)}" if m.ci95 else ""
+        told = f"{m.n} videos, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
+        rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, told))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
+    lines = [f"{head:<{widths[0]}}  {value:>{widths[1]}}  {sure:<{widths[2]}}  {told}" for head, value, sure, told in rows]
+    return "\n".join([f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})", *(line.rstrip() for line in lines)])
+
+
+def _command() -> str:
+    """What was typed."""
+    return shlex.join(["cyberhost", *sys.argv[1:]])
