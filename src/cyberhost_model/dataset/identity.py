@@ -33,11 +33,8 @@ def split_of(identity: str) -> str:
     return "held_out" if held_out(identity) else "train"
 
 
-def face_descriptor(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
-    """float32 (63,) of length 1: the lowest frequencies of the face's grey values, aligned by eyes and mouth, without its mean and contrast.
-
-    None without a face.
-    """
+def aligned_face(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
+    """uint8 (64, 64, 3): the face turned, scaled and shifted so that eyes and mouth come to lie in fixed places; None without a face."""
     if not has_face(k):
         return None
     face = k.face * [picture_u8.shape[1], picture_u8.shape[0]]
@@ -45,10 +42,25 @@ def face_descriptor(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
     matrix, _ = cv2.estimateAffinePartial2D(points, _PLACES)
     if matrix is None:
         return None
-    aligned = cv2.warpAffine(picture_u8, matrix, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    grey = cv2.resize(cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB)[..., 0], (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
-    grey = (grey - grey.mean()) / (grey.std() + 1e-3)
-    low = cv2.dct(grey)[:_LOW, :_LOW].ravel()[1:]
+    return cv2.warpAffine(picture_u8, matrix, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def low_frequencies(channel: np.ndarray, least: float = 1e-3) -> np.ndarray:
+    """float32 (63,) of a channel of `aligned_face`: the lowest frequencies without its mean and contrast, where that is well above `least`."""
+    small = cv2.resize(channel, (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = (small - small.mean()) / (small.std() + least)
+    return cv2.dct(small)[:_LOW, :_LOW].ravel()[1:]
+
+
+def face_descriptor(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
+    """float32 (63,) of length 1: the lowest frequencies of the face's grey values, aligned by eyes and mouth, without its mean and contrast.
+
+    None without a face.
+    """
+    aligned = aligned_face(picture_u8, k)
+    if aligned is None:
+        return None
+    low = low_frequencies(cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB)[..., 0])
     return (low / (np.linalg.norm(low) + 1e-9)).astype(np.float32)
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from ..conditions.detector import KeypointDetector
+from ..conditions.dwpose import DWPose, load_dwpose
 from ..conditions.keypoints import Keypoints
 from ..errors import InputError
 
 # A second face counts as a person from this part of the first one's height on: smaller ones are pictures on the wall, or an audience.
 SECOND = 0.4
 SEEN = 0.3
+_MOST = 4  # people whose points are looked for: it is only asked whether there is more than one
 
 
 class PeopleDetector(Protocol):
@@ -51,11 +54,35 @@ def _embedded() -> PeopleDetector:
     return EmbeddedDetector(KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector"))
 
 
-DETECTORS: dict[str, Callable[[], PeopleDetector]] = {"embedded": _embedded}
+class DwposeDetector:
+    """DWPose, the field's detector: several seconds a frame on a CPU. It starts from bodies."""
+
+    name = "dwpose"
+    finds_faceless = True
+    reads_lips = False  # not measured here; what nobody measured is not written into labels
+
+    def __init__(self, network: DWPose) -> None:
+        self.network = network
+
+    def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
+        return [[_clipped(k) for k in self.network.people(frame, _MOST)] for frame in frames]
+
+
+def _clipped(k: Keypoints) -> Keypoints:
+    """With scores in 0..1: DWPose's are no probabilities."""
+    return replace(k, **{name: np.clip(getattr(k, name), 0, 1) for name in ("body_score", "hands_score", "face_score")})
+
+
+def _dwpose() -> PeopleDetector:
+    return DwposeDetector(load_dwpose())
+
+
+DETECTORS: dict[str, Callable[[], PeopleDetector]] = {"embedded": _embedded, "dwpose": _dwpose}
 
 
 def load_detector(name: str) -> PeopleDetector:
-    """A detector by its name. Raises InputError for an unknown one."""
+    """A detector by its name. Raises InputError for an unknown one, ModelError and NetworkError where its weights cannot be had, and ResourceError
+    where its library is not installed."""
     if name not in DETECTORS:
         raise InputError(f"no detector {name!r}: choose {', '.join(DETECTORS)}")
     return DETECTORS[name]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 # Mean absolute difference of thumbnails, 0..255. A cut is a jump of at least CUT that is JUMP times what the frames around it do: a quick gesture
@@ -26,8 +27,13 @@ class Break:
     start: float
 
 
+def small_picture(frame: np.ndarray) -> np.ndarray:
+    """uint8 (H, W, 3) -> the thumbnail `ShotFinder` takes: float32 (36, 64, 3), 0..255."""
+    return cv2.GaussianBlur(cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA), (3, 3), 0).astype(np.float32)
+
+
 class ShotFinder:
-    """Takes thumbnails (`source.thumbnail`) in order; `breaks` is read after the last."""
+    """Takes thumbnails (`small_picture`, `source.thumbnail`) in order; `breaks` is read after the last."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
