@@ -69,11 +69,11 @@ class WhisperEncoder(FeatureStream, nn.Module):
                 yield self._segment(held[: SEGMENT + 2 * edge])
                 held = held[SEGMENT:]
         if not started and len(held):
-            held = np.pad(held, (edge, 0))
+            held = np.pad(held, (edge, edge + 1 - len(held)))  # too short to be mirrored: silence around it
         if len(held) > edge:
-            rest = held[edge:]
-            mirrored = held[-2 : -edge - 2 : -1] if len(held) > edge + 1 else np.zeros(edge, np.float32)
-            yield self._segment(np.concatenate([held, np.pad(mirrored, (0, edge - len(mirrored)))]), max(1, len(rest) // HOP // 2))
+            held = np.pad(held, (0, max(0, edge + HOP - len(held))))
+            steps = max(1, (len(held) - edge) // HOP // 2)
+            yield self._segment(np.concatenate([held, held[-2 : -edge - 2 : -1]]), steps)
 
     def _segment(self, samples: np.ndarray, steps: int = _FRAMES // 2) -> Tensor:
         mel = self.log_mel(torch.from_numpy(samples).to(self.filters))

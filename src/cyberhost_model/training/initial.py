@@ -1,4 +1,4 @@
-"""Where a stage's weights begin: the embedded model, a model's folder, a run or a safetensors file."""
+"""Where a stage's weights begin: a model by its name, a model's folder, a run or a safetensors file."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..errors import TrainingError
+from ..errors import ModelError, TrainingError
 from ..model.checkpoint import NETWORK_FILE
-from ..model_folder import EMBEDDED
+from ..model_folder import find_model
 
 
 def initial_weights(source: str) -> dict[str, Tensor]:
-    """Weights by name. `source`: "tiny" (the embedded model's network), a model's folder, a run's (its average) or a safetensors file.
+    """Weights by name. `source`: a run (its average), a safetensors file, or a model: "tiny" (embedded), "sd15" and other published ones, which
+    are fetched and converted once (`hub.convert`), a folder, or a Hub id.
 
-    Raises TrainingError when there are none. Public checkpoints, whose names differ, enter here too, once they have adapters.
+    Raises TrainingError when there are none, and what `find_model` raises where a model cannot be fetched.
     """
     path = Path(source)
     if path.is_file():
         file = path
     elif (path / "last").is_dir():
         file = path / "last" / "ema.safetensors"
-    elif (path / NETWORK_FILE).is_file():
-        file = path / NETWORK_FILE
-    elif (EMBEDDED / source / NETWORK_FILE).is_file():
-        file = EMBEDDED / source / NETWORK_FILE
+    elif path.is_dir() and not (path / NETWORK_FILE).is_file():
+        raise TrainingError(f"cannot start from it: {source} is no run and no model's folder")
     else:
-        raise TrainingError(f"cannot start from it: {source} is no 'tiny', run, model's folder or safetensors file")
+        try:
+            file = find_model(source) / NETWORK_FILE
+        except ModelError as error:
+            raise TrainingError(f"cannot start from it: {source} is no run, model or safetensors file ({error})") from error
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

@@ -15,7 +15,7 @@ from .keymap import KeyMap, Rule
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_encoder.pth")
 AUDIO_WEIGHT = 3.0
 """What its code multiplies the output of the audio attention by."""
-NO_CROSS_ATTENTION = (r"reference_net\.unet\..+\.(attn2|norm2)\..+",)
+NO_CROSS_ATTENTION = (r"reference_net\.unet\..+\.transformer_blocks\.\d+\.(attn2|norm2)\..+",)
 """Its Reference Net has none: ours then adds zero."""
 RULES = {
     "reference_unet.pth": (Rule(r"(.+)", (r"reference_net.unet.\1",)),),

@@ -1,0 +1,239 @@
+"""Published checkpoints of nearly this architecture: every name at the full size, every number at a small one, and the folder as a model.
+
+That the converted networks compute what the peers' code computes is measured by scripts/peer_parity.py, which needs their code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from peer_layouts import family, hallo2, under
+from safetensors.torch import save_file
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
+
+from cyberhost_model.conditions.speech_level import speech_level
+from cyberhost_model.errors import ModelError
+from cyberhost_model.hub import convert as conversion
+from cyberhost_model.hub.adapters import animate_anyone, echomimic_v2
+from cyberhost_model.hub.adapters import hallo2 as hallo2_adapter
+from cyberhost_model.hub.convert import ADAPTERS, convert
+from cyberhost_model.hub.registry import REGISTRY
+from cyberhost_model.model.cyberhost import CyberHostNetwork
+from cyberhost_model.model_folder import find_model, load_model
+from cyberhost_model.presets import Preset
+from cyberhost_model.sampler.schedule import Schedule
+from model_helpers import FULL
+
+MODULES = {"animate-anyone": animate_anyone, "echomimic-v2": echomimic_v2, "hallo2": hallo2_adapter}
+
+
+def small(name: str) -> Preset:
+    """The adapter's preset at the size of the tests' networks."""
+    full = MODULES[name].full_size()
+    unet = dataclasses.replace(FULL.unet, motion_norm_per_frame=full.unet.motion_norm_per_frame)
+    audio = dataclasses.replace(full.audio, dim=16, layers=3 if name != "echomimic-v2" else 2, tokens=2)
+    return dataclasses.replace(full, unet=unet, audio=audio, region=FULL.region, frames=3, motion_frames=2, pose_channels=(4, 8, 8, 8))
+
+
+def files_of(name: str, state: dict[str, torch.Tensor], widths: tuple[int, ...], context: int) -> dict[str, dict[str, torch.Tensor]]:
+    if name == "hallo2":
+        return {"net.pth": hallo2(state, widths, context)}
+    if name == "animate-anyone":
+        return family(state, "pose_guider.pth")
+    return family(state, "pose_encoder.pth", cross_attention=False)
+
+
+def collect(name: str, files: dict):
+    return hallo2_adapter.collect(files["net.pth"]) if name == "hallo2" else MODULES[name].collect(files)
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_every_name_at_the_full_size(name):
+    """The published checkpoints' numbers of weights, and each finds its place in shape."""
+    preset = MODULES[name].full_size()
+    with torch.device("meta"):
+        state = CyberHostNetwork(preset).state_dict()
+    files = files_of(name, state, preset.unet.block_out_channels, preset.unet.cross_attention_dim)
+    counts = {file: len(weights) for file, weights in files.items()}
+    if name == "hallo2":
+        net = files["net.pth"]
+        parts = {part: sum(key.startswith(f"{part}.") for key in net) for part in ("reference_unet", "denoising_unet")}
+        assert parts == {"reference_unet": 682, "denoising_unet": 686 + 588 + 672}
+        assert len(hallo2_adapter.other_widths(net)) == 8
+    else:
+        reference = 682 if name == "animate-anyone" else 570
+        assert list(counts.values()) == [reference, 686, 588, 16]
+    keys = collect(name, files)
+    fresh, void = keys.gaps({key: value.shape for key, value in state.items()}, preset.name)
+    assert len(keys.weights) + len(fresh) + len(void) == len(state) and sum(counts.values()) == len(keys.entries)
+    ours = "audio_projection|face_encoder|hand_encoder|(reference_)?pose_encoder|denoising_unet\\.(clarity|regions)"
+    outside = [key for key in fresh if not re.match(rf"({ours}|reference_net\.unet\.conv_(norm_)?out)\.?", key)]
+    assert (not outside) if name != "hallo2" else len(outside) == 8 * 5 and all(".attn2." in key or ".norm2." in key for key in outside)
+    assert len(void) == {"animate-anyone": 0, "echomimic-v2": 112, "hallo2": 16}[name]
+    assert preset.diffusion.prediction == "v" and preset.diffusion.zero_terminal_snr and preset.diffusion.beta_schedule == "linear"
+
+
+@pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])
+def test_every_number_at_a_small_size(name):
+    preset = small(name)
+    state = {key: torch.randn_like(value) if value.is_floating_point() else value for key, value in CyberHostNetwork(preset).state_dict().items()}
+    converted = collect(name, files_of(name, state, (32, 64), 16)).into(preset)
+    found = converted.network.state_dict()
+    told = {new for entry in converted.entries for new in entry.new}
+    assert told | set(converted.initial) | set(converted.zero) == set(state)
+    for key in told:
+        folded = name == "echomimic-v2" and re.search(r"denoising_unet.*\.attentions\..*attn2\.to_out\.0", key)
+        assert torch.equal(found[key], state[key] * (3.0 if folded else 1.0)), key
+    assert all(not found[key].any() for key in converted.zero)
+
+
+def test_hallo2_takes_the_lips_attention_with_its_convolution():
+    preset = small("hallo2")
+    net = hallo2(CyberHostNetwork(preset).state_dict(), (32, 64), 16)
+    unet = hallo2_adapter.collect(net).into(preset).network.denoising_unet.unet
+    block, site = unet.down_blocks[0].attentions[0].transformer_blocks[0], "denoising_unet.down_blocks.0.audio_modules.0.transformer_blocks.0"
+    x = torch.randn(5, 32)
+    inside = torch.nn.functional.linear(x, net[f"{site}.attn2_2.to_out.0.weight"], net[f"{site}.attn2_2.to_out.0.bias"])
+    after = torch.nn.functional.conv2d(inside[:, :, None, None], net[f"{site}.zero_conv_lip.weight"], net[f"{site}.zero_conv_lip.bias"])[:, :, 0, 0]
+    torch.testing.assert_close(block.attn2.to_out[0](x), after, rtol=1e-4, atol=1e-4)
+    assert torch.equal(block.attn2.to_k.weight, net[f"{site}.attn2_2.to_k.weight"])
+    assert hallo2_adapter.other_widths(net) == [("down_blocks.1.", ".0.transformer_blocks.0."), ("up_blocks.0.", ".0.transformer_blocks.0."),
+                                                ("up_blocks.0.", ".1.transformer_blocks.0.")]  # fmt: skip
+    assert not unet.down_blocks[1].attentions[0].transformer_blocks[0].attn2.to_out[0].weight.any()
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_what_cannot_be_mapped_is_named(name):
+    preset = small(name)
+    with torch.device("meta"):
+        state = CyberHostNetwork(preset).state_dict()
+
+    def fresh() -> dict:
+        return files_of(name, state, (32, 64), 16)
+
+    first = next(iter(fresh()))
+    files = fresh()
+    files[first]["reference_unet.wings.weight" if name == "hallo2" else "wings.weight"] = torch.zeros(1)
+    with pytest.raises(ModelError, match=r"1 weights \(reference_net.unet.wings.weight\) have no place"):
+        collect(name, files).gaps({key: value.shape for key, value in state.items()}, "small")
+    files = fresh()
+    where = files["net.pth"] if name == "hallo2" else files["motion_module.pth"]
+    where["unheard.of"] = torch.zeros(1)
+    with pytest.raises(ModelError, match=r"1 weights \(unheard.of\) cannot be mapped; it is of another model"):
+        collect(name, files)
+    files = fresh()
+    gone = next(key for key in files[first] if key.endswith("conv_in.weight"))
+    del files[first][gone]
+    with pytest.raises(ModelError, match=r"1 weights \(reference_net.unet.conv_in.weight\) are missing"):
+        collect(name, files).gaps({key: value.shape for key, value in state.items()}, "small")
+
+
+def test_positions_that_differ_are_an_error():
+    state = CyberHostNetwork(small("animate-anyone")).state_dict()
+    files = family(state, "pose_guider.pth")
+    key = next(key for key in files["motion_module.pth"] if key.endswith("attention_blocks.1.pos_encoder.pe"))
+    files["motion_module.pth"][key] = files["motion_module.pth"][key] + 1
+    with pytest.raises(ModelError, match="both want to be .*pos_embed.pe, and differ"):
+        animate_anyone.collect(files)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory) -> Path:
+    """Parts of all three, tiny, in the formats they are published in: pickles, and transformers' folders."""
+    root = tmp_path_factory.mktemp("peers")
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    AutoencoderKL(**blocks, block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1).save_pretrained(root / "vae")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 16}
+    clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=224, patch_size=112))
+    clip.config.save_pretrained(root / "image")
+    torch.save({**clip.state_dict(), "vision_model.embeddings.position_ids": torch.arange(5)[None]}, root / "image/pytorch_model.bin")
+    attention = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_layers": 1}
+    WhisperForConditionalGeneration(WhisperConfig(**attention, decoder_attention_heads=2, decoder_ffn_dim=16)).save_pretrained(root / "whisper")
+    Wav2Vec2Model(Wav2Vec2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7, num_conv_pos_embedding_groups=2)).save_pretrained(root / "wav2vec2")
+    for name in MODULES:
+        (root / name).mkdir()
+        for file, weights in files_of(name, CyberHostNetwork(small(name)).state_dict(), (32, 64), 16).items():
+            torch.save(weights, root / name / file)
+    return root
+
+
+def parts(root: Path, name: str) -> dict[str, str]:
+    names = {"network": name, "vae": "vae", "image": "image", "speech": "whisper" if name == "echomimic-v2" else "wav2vec2"}
+    return {part: str(root / names[part]) for part in ADAPTERS[name].parts}
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+@torch.no_grad()
+def test_the_folder_is_a_model(published, tmp_path, name):
+    preset = small(name)
+    summary = convert(name, tmp_path / "model", parts(published, name), template=preset)
+    assert summary.taken > 300 and json.loads((tmp_path / "model" / "keys.json").read_text())["taken"]
+    assert all(path.suffix in (".json", ".safetensors") for path in (tmp_path / "model").rglob("*") if path.is_file())
+    model = load_model(str(tmp_path / "model"))
+    network = model.network
+    assert network.preset == preset and (model.image is not None) == (name == "animate-anyone")
+    Schedule(network.preset.diffusion)
+    picture = torch.rand(1, 3, 32, 32) * 2 - 1
+    video = network.reference_conditions(model.codec.encode_reference(picture), image=None if model.image is None else model.image(picture))
+    audio = None if name == "animate-anyone" else torch.stack(list(model.speech.stream_windows([sound(0.4)], speech_level([sound(0.4)]), 3, 25.0, preset.audio.tokens)))[None]
+    if name == "hallo2":
+        audio = None  # its audio projection begins at zero
+    clip = network.clip_conditions(video, audio, pose=torch.rand(1, 3, 3, 32, 32))
+    prediction = network(torch.randn(1, 3, 4, 4, 4), torch.tensor([500]), clip).prediction
+    assert prediction.shape == (1, 3, 4, 4, 4) and prediction.isfinite().all()
+    silent = network(torch.zeros(1, 3, 4, 4, 4), torch.tensor([500]), clip.without_audio().without_reference()).prediction
+    assert (silent - network(torch.zeros(1, 3, 4, 4, 4), torch.tensor([500]), clip).prediction).abs().max() > 1e-6
+
+
+def sound(seconds: float):
+    return torch.sin(torch.arange(round(16000 * seconds)) * 0.2).numpy() * 0.3
+
+
+def test_safetensors_twins_serve_too(published, tmp_path):
+    """Whoever keeps no pickles converts once and uses the twins."""
+    twins = tmp_path / "network"
+    twins.mkdir()
+    for file in (published / "animate-anyone").iterdir():
+        weights = {key: value.clone().contiguous() for key, value in torch.load(file, weights_only=True).items()}
+        save_file(weights, twins / f"{file.stem}.safetensors")
+    used = {**parts(published, "animate-anyone"), "network": str(twins)}
+    first = convert("animate-anyone", tmp_path / "a", used, template=small("animate-anyone"))
+    second = convert("animate-anyone", tmp_path / "b", parts(published, "animate-anyone"), template=small("animate-anyone"))
+    assert first.taken == second.taken
+    assert (tmp_path / "a/network.safetensors").read_bytes() == (tmp_path / "b/network.safetensors").read_bytes()
+
+
+def test_a_published_model_by_its_name(published, monkeypatch, tmp_path):
+    """`--model animate-anyone`: converted once into HF_HOME, then found there."""
+    adapter = ADAPTERS["animate-anyone"]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    made = []
+
+    def network(paths, template):
+        made.append(paths)
+        return adapter.network(paths, small("animate-anyone"))
+
+    monkeypatch.setitem(conversion.ADAPTERS, "animate-anyone", dataclasses.replace(adapter, parts=parts(published, "animate-anyone"), network=network))
+    folder = find_model("animate-anyone")
+    assert folder == tmp_path / "cyberhost/models/animate-anyone" and find_model("animate-anyone") == folder and len(made) == 1
+    assert under(load_model("animate-anyone").network.state_dict(), "pose_encoder.")
+
+
+def test_parts_name_weights_of_the_registry():
+    for adapter in ADAPTERS.values():
+        assert set(adapter.parts.values()) <= REGISTRY.keys()
+    assert {weights.adapter for weights in REGISTRY.values()} - {None} == set(ADAPTERS) - {"sd15"}
