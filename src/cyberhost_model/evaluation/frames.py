@@ -40,17 +40,21 @@ def probe(path: Path) -> Stream:
     _check_file(path)
     command = ["-v", "info", "-nostats", "-progress", "pipe:1", *input_arguments(path), "-map", "0:V:0", "-c", "copy", "-f", "null", "-"]
     with ffmpeg(command) as decoder:
-        counts = re.findall(rb"^frame=\s*(\d+)", decoder.stdout.read(), re.MULTILINE)
+        progress = decoder.stdout.read().decode()
         code, told = decoder.end()
     header = told.split("Stream mapping:")[0].split("Output #0")[0]
     lines = [line for line in header.splitlines() if re.search(r"Stream #\d+:\d+.*: Video: ", line) and "attached pic" not in line]
-    packets = int(counts[-1]) if counts else 0
+    packets = _last(progress, "frame")
     if not lines or not packets:
         what = "holds no video" if "matches no streams" in told else f"not a video that can be read ({end_reason(code, told)})"
         raise InputError(f"{path}: {what}; {_TAKEN}")
     mean, nominal = _rate(lines[0], "fps"), _rate(lines[0], "tbr")
     fps = mean or nominal or Fraction(25)
     variable = bool(mean and nominal and abs(nominal / mean - 1) > _UNEVEN)
+    # Some containers tell a nominal rate alone: then the time of the last packet does. Its place is only known to a few frames.
+    seconds = _last(progress, "out_time_us") / 1e6
+    if seconds > 0 and packets > 20 and abs(packets / seconds / fps - 1) > 0.02 + 4 / packets:
+        fps, variable = Fraction(packets / seconds).limit_denominator(1000), True
     return Stream(path, fps, packets, variable, ": Audio: " in header)
 
 
@@ -91,6 +95,12 @@ def _check_file(path: Path) -> None:
         raise InputError(f"{path}: no such video; check the path")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: is empty (0 bytes); make it again")
+
+
+def _last(progress: str, name: str) -> int:
+    """The last value of a number in ffmpeg's progress, 0 where there is none."""
+    found = re.findall(rf"^{name}=\s*(\d+)", progress, re.MULTILINE)
+    return int(found[-1]) if found else 0
 
 
 def _rate(line: str, word: str) -> Fraction | None:

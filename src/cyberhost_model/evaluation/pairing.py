@@ -21,6 +21,7 @@ from .results import Mismatch
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+_WORDS = {"reference": "ground truth", "image": "picture", "audio": "sound"}
 _COLUMNS = ("name", "identity", "generated", "reference", "image", "audio")
 
 RULES = {
@@ -84,19 +85,19 @@ def _attach(items: Sequence[Item], role: str, place: Path | None, suffixes: Sequ
     if place is None:
         return list(items)
     if not place.exists():
-        raise InputError(f"{place}: is not there; check the path of the {role}s")
+        raise InputError(f"{place}: is not there; check the path of the {_WORDS[role]}")
     if place.is_file():
         if len(items) > 1:
-            raise InputError(f"{place}: is one file for {len(items)} videos; give a folder with a {role} for each, or a manifest")
+            raise InputError(f"{place}: is one file for {len(items)} videos; give a folder with a {_WORDS[role]} for each, or a manifest")
         return [_with(items[0], role, place)]
     found = _by_name(place, suffixes)
     if not found:
-        raise InputError(f"{place}: holds no file for a {role} ({', '.join(suffixes)})")
+        raise InputError(f"{place}: holds no {_WORDS[role]} ({', '.join(suffixes)})")
     out = []
     for item in items:
         path = getattr(item.paths, role) or found.get(item.name) or (found.get(item.identity) if role != "reference" else None)
         if path is None:
-            told.append(mismatch(item.name, "extra" if role == "reference" else role, f"no {role} of this name in {place}"))
+            told.append(mismatch(item.name, "extra" if role == "reference" else role, f"no {_WORDS[role]} of this name in {place}"))
         out.append(_with(item, role, path))
     if role == "reference":
         there = {item.name for item in items}

@@ -19,7 +19,7 @@ def load_weights(net: Net, path: Path) -> Net:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(state)
-    except (OSError, RuntimeError, ValueError, TypeError, EOFError, AttributeError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, EOFError, AttributeError, LookupError, pickle.UnpicklingError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise ModelError(f"{path}: not the weights of {type(net).__name__} ({first}); fetch the file again") from None
     return net.eval().requires_grad_(False)
