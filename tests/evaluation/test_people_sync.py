@@ -119,10 +119,10 @@ def test_weights_must_fit_exactly(tmp_path: Path):
     with pytest.raises(ModelError, match=r"short\.model: not the weights of SyncNet .* fetch the file again"):
         load_syncnet(tmp_path / "short.model")
     torch.save({**state, "run": Path}, tmp_path / "code.model")
-    with pytest.raises(ModelError, match="not the weights"):
+    with pytest.raises(ModelError, match="holds more than tensors"):
         load_syncnet(tmp_path / "code.model")
     (tmp_path / "text.model").write_text("no weights\n")
-    with pytest.raises(ModelError, match="not the weights"):
+    with pytest.raises(ModelError, match="damaged|not the weights"):
         load_syncnet(tmp_path / "text.model")
 
 

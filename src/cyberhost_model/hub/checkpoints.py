@@ -30,7 +30,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is missing; fetch it again") from None
     except pickle.UnpicklingError:
         raise ModelError(f"{path} holds more than tensors; it was not opened, since a pickle can run code. Get it as safetensors") from None
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise ModelError(f"{path} is damaged ({' '.join(str(error).split())[:120]}); fetch it again") from None
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
