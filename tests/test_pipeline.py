@@ -16,7 +16,7 @@ from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.inputs.image import load_picture
 from cyberhost_model.model_folder import choose_device, find_model, load_model, save_model
-from cyberhost_model.pipeline import head_crop
+from cyberhost_model.reference import head_crop
 from data_helpers import voice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

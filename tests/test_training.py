@@ -160,7 +160,8 @@ def test_lips_mask_covers_the_mouth(tmp_path):
 def test_every_part_of_a_stage_is_trained(clips, stage):
     """One step moves every weight that the stage trains; stage 1 leaves the motion modules alone."""
     temporal = stage == "2"
-    config = ClipStageConfig(stage, batch=2, frames=12 if temporal else 1, temporal=temporal, motion=1.0, drop_audio=0, drop_reference=0, lips=4, hear=0.3)
+    config = ClipStageConfig(stage, batch=2, frames=12 if temporal else 1, temporal=temporal, motion=1.0, drop_audio=0, drop_reference=0, lips=4, hear=0.3,
+                             driving={"skeleton": 0.99})  # fmt: skip
     network = build_network(preset("tiny"))
     for p in network.parameters():  # away from the zeros it starts with, behind which nothing has a gradient
         p.data.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.02)

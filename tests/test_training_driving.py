@@ -18,23 +18,24 @@ def points(tmp_path_factory):
 
 
 def drive(points, moving, seed=0, **mix):
-    return driving_maps(points, SIZE, moving, DrivingMix(**mix), np.random.default_rng(seed))
+    return driving_maps(points, points[0], SIZE, (8, 8), moving, DrivingMix(**mix), np.random.default_rng(seed))
 
 
 def test_without_skeletons_there_is_one_movement_map(points):
-    maps, deaf = drive(points, False)
-    assert maps.shape == (1, 3, *SIZE) and not deaf
+    maps, shift, deaf = drive(points, False)
+    assert maps.shape == (1, 3, *SIZE) and shift.shape == (1, 7, 8, 8) and not shift.any() and not deaf
     inside = np.argwhere(maps[0, 0] > 0.5)
     x, y = points[1].body[1] * SIZE  # the thorax stays inside its box
     assert inside[:, 1].min() - 1 <= x <= inside[:, 1].max() + 1 and inside[:, 0].min() - 1 <= y <= inside[:, 0].max() + 1
-    nothing, _ = drive(points, False, nothing=1.0)
+    nothing, *_ = drive(points, False, nothing=1.0)
     assert nothing.shape == (1, 3, *SIZE) and not nothing.any()
 
 
 def test_skeletons_are_drawn_for_every_frame(points):
-    whole, _ = drive(points, True, skeleton=1.0)
-    hands, deaf = drive(points, True, hands=1.0)
-    assert whole.shape == hands.shape == (3, 3, *SIZE)
+    whole, shift, _ = drive(points, True, skeleton=1.0)
+    hands, hands_shift, deaf = drive(points, True, hands=1.0)
+    assert whole.shape == hands.shape == (3, 3, *SIZE) and shift.shape == hands_shift.shape == (3, 7, 8, 8)
+    assert shift[:, 2].sum() > 1.5 * hands_shift[:, 2].sum() > 0 and not hands_shift[:, 3:].any()
     assert (whole > 0).sum() > 2 * (hands > 0).sum() and not deaf  # hands alone never silence the speech
 
 
@@ -44,7 +45,7 @@ def test_shares_are_kept():
 
 
 def test_a_share_of_skeleton_clips_is_deaf(points):
-    deaf = [drive(points[:1], True, seed, skeleton=1.0, deaf=0.4)[1] for seed in range(200)]
+    deaf = [drive(points[:1], True, seed, skeleton=1.0, deaf=0.4)[2] for seed in range(200)]
     assert np.mean(deaf) == pytest.approx(0.4, abs=0.1)
 
 
@@ -78,9 +79,9 @@ def test_a_deaf_clip_hears_nothing():
     rand = lambda *shape: torch.rand(shape, generator=g)  # noqa: E731
     batch = {
         "z": rand(1, 3, 27, 4, 4), "motion": rand(1, 4, 27, 4, 4), "r": rand(1, 27, 4, 4), "audio": rand(1, 3, 6, 5, 128),
-        "face": rand(1, 3, 256, 256), "hands": rand(1, 2, 3, 128, 128), "skeleton": rand(1, 3, 64, 64), "pose": rand(1, 3, 3, 64, 64),
+        "face": rand(1, 3, 256, 256), "hands": rand(1, 2, 3, 128, 128), "skeleton": rand(1, 3, 64, 64), "pose": rand(1, 3, 3, 64, 64), "pose_shift": rand(1, 3, 7, 4, 4),
         "clarity": rand(1, 3), "lips": torch.ones(1, 3, 4, 4), "masks": torch.ones(1, 3, 2, 4, 4), "heatmaps": rand(1, 3, 42, 4, 4),
-        "opening": rand(1, 3),
+        "opening": rand(1, 3), "head": torch.tensor([False]),
     }  # fmt: skip
 
     def main_loss(deaf: bool, audio: torch.Tensor) -> float:

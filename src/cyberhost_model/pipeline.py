@@ -1,38 +1,49 @@
-"""CyberHost: inputs -> conditions -> model -> sampler -> video, in a row."""
+"""CyberHost: inputs -> conditions -> model -> sampler -> video, in a row. Three settings of the paper are three ways to drive the same clips."""
 
 from __future__ import annotations
 
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .conditions.crops import face_crop, hand_crops
 from .conditions.detector import analyse
-from .conditions.face_cues import face_places
-from .conditions.keypoints import Keypoints
+from .conditions.keypoints import LIPS
 from .conditions.movement import BodyMovementMap
-from .conditions.skeleton import skeleton_map
+from .conditions.pose_shift import pose_shift
+from .conditions.skeleton import PARTS, skeleton_map
 from .conditions.speech_level import speech_level
+from .driving.formats import SUFFIXES, read_sequence
+from .driving.hands import hands_for
+from .driving.retarget import retarget as to_proportions
+from .driving.sequence import PoseSequence
+from .driving.template import fit_length, load_template
+from .driving.video import read_poses
 from .errors import InputError
 from .inputs.audio import Sound, load_audio
-from .inputs.image import Canvas, check_picture, crop_back, fit_canvas, load_picture, place
-from .model.conditions import Conditions
+from .inputs.image import check_picture, crop_back, load_picture
 from .model_folder import Model, choose_device, load_model
+from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .sampler.clips import Clip, denoise_clips, plan_clips
 from .sampler.denoise import denoise_clip
 from .sampler.guidance import Guidance
 from .video.writer import write_video
 
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict, Unpack
+
 FPS = 25.0  # what the model was trained at
-LARGEST = 512  # default side of the video's square of equal area; smaller pictures are not enlarged
 BODY_MOVEMENT = 0.1  # the boxes of half-second clips are small
 HAND_CLARITY = 0.5  # near the 90th percentile at the size trained on (section 3.3: "a higher clarity score is applied")
+
+Picture = str | os.PathLike[str] | np.ndarray
+Heard = str | os.PathLike[str] | Sound
 
 
 @dataclass
@@ -45,28 +56,60 @@ class Animation:
     fps: float
     size: tuple[int, int]
     """(W, H), both even, of the picture's aspect."""
-    sound: Sound
+    sound: Sound | None
+    """None: the video is silent."""
     warnings: list[str] = field(default_factory=list)
     """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ...")."""
 
     def save(self, out: str | os.PathLike[str], overwrite: bool = False, progress: Callable[[int, int | None], None] | None = None) -> Path:
         """Write frames and sound as H.264 and AAC; whole under `out` or not at all. Raises OutputError."""
-        return write_video(self.frames, out, self.fps, self.sound, overwrite=overwrite, total=self.n_frames, progress=progress)
+        seconds = self.n_frames / self.fps
+        spare = None if self.sound is None or 0 <= seconds - self.sound.duration < 1 / self.fps else seconds  # a sound of another length than the video's
+        return write_video(
+            self.frames, out, self.fps, self.sound, overwrite=overwrite, total=self.n_frames, progress=progress, sound_seconds=spare
+        )
 
 
-@dataclass
-class _Reference:
-    """The picture as every clip needs it."""
+if TYPE_CHECKING:
 
-    canvas: Canvas
-    scale: int
-    keypoints: Keypoints
-    small: Tensor
-    large: Tensor
-    latent: Tensor
-    places: Tensor
-    conditions: Conditions
-    movement: Tensor
+    class Settings(TypedDict, total=False):
+        """The fields of `Look`, as keywords."""
+
+        seed: int
+        steps: int | None
+        fps: float
+        size: int | None
+        guidance_reference: float | None
+        guidance_audio: float | None
+        hand_clarity: float | None
+        head: bool | None
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the three settings share; keywords of `animate`, `reenact` and `multimodal`. Raises InputError.
+
+    seed: same seed, same video. steps: of denoising, default the model's. fps: 1..60. size: side in pixels of a square of the video's area (default: the
+    picture's own, at most 512); the aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. hand_clarity: 0
+    blurred .. 1 sharp. head: crop to the face and leave hands out (A2V-H, section 4.2); None does so for a picture that shows a head alone.
+    """
+
+    seed: int = 0
+    steps: int | None = None
+    fps: float = FPS
+    size: int | None = None
+    guidance_reference: float | None = None
+    guidance_audio: float | None = None
+    hand_clarity: float | None = None
+    head: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fps <= 60:
+            raise InputError(f"fps must be between 1 and 60, not {self.fps:g}")
+
+
+Driver = Callable[[int, int], tuple[Tensor, Tensor | None]]
+"""(first frame, frames) -> pose condition (1, frames or 1, 3, H, W) of a clip, maps in 0..1, and its pose shift (1, frames, 7, h, w) or None."""
 
 
 class CyberHost:
@@ -81,105 +124,150 @@ class CyberHost:
         place_, dtype = choose_device(device, precision)
         return cls(load_model(os.fspath(model)), place_, dtype)
 
-    def animate(
-        self,
-        picture: str | os.PathLike[str] | np.ndarray,
-        audio: str | os.PathLike[str] | Sound,
-        *,
-        seed: int = 0,
-        steps: int | None = None,
-        fps: float = FPS,
-        size: int | None = None,
-        guidance_reference: float | None = None,
-        guidance_audio: float | None = None,
-        body_movement: float | None = None,
-        hand_clarity: float | None = None,
-        head: bool = False,
-    ) -> Animation:
-        """One picture of a person speaks `audio` (A2V-B of the paper; `head` crops to the face first).
+    def animate(self, picture: Picture, audio: Heard, *, body_movement: float | None = None, **settings: Unpack[Settings]) -> Animation:
+        """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).
 
-        picture: a file or uint8 (H, W, 3) RGB. size: side in pixels of a square of the video's area (default: the picture's own, at most 512); the
-        aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. body_movement: 0 in place .. 1 lively.
-        hand_clarity: 0 blurred .. 1 sharp. The picture and the sound are checked now, frames are made when they are read.
-        Raises InputError and NoFaceError.
+        picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of `Look`. The picture and the sound are
+        checked now, frames are made when they are read. Raises InputError and NoFaceError.
         """
-        name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
-        array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
-        sound = audio if isinstance(audio, Sound) else load_audio(audio)
-        if not 1 <= fps <= 60:
-            raise InputError(f"fps must be between 1 and 60, not {fps:g}")
-        found = analyse(array, self.model.detector, name)
-        keypoints, warnings = found.keypoints, [*sound.warnings, *found.warnings]
-        if head:
-            array, keypoints = head_crop(array, keypoints)
-        reference = self._reference(array, keypoints, size, BODY_MOVEMENT if body_movement is None else body_movement)
-        defaults = self.model.network.preset.diffusion
-        guidance = Guidance(
-            defaults.guidance_reference if guidance_reference is None else guidance_reference,
-            defaults.guidance_audio if guidance_audio is None else guidance_audio,
-        )
-        clarity = -1.0 if keypoints.hands_score.max() < 0.3 else HAND_CLARITY if hand_clarity is None else hand_clarity
-        total = sound.n_frames(fps)
-        frames = self._frames(reference, sound, total, fps, seed, steps, guidance, clarity)
+        look, sound = Look(**settings), _sound(audio)
+        reference, warnings = self._open(picture, look)
+        amount = BODY_MOVEMENT if body_movement is None else body_movement
+        box = BodyMovementMap.fixed(reference.keypoints, amount, reference.canvas.width / reference.canvas.height)
+        still = to_maps(box.render(reference.canvas.size), self.model.network)[:, None]
+        return self._animation(reference, look, lambda *_: (still, None), sound.n_frames(look.fps), sound, warnings)
+
+    def reenact(
+        self,
+        picture: Picture,
+        driving: str | os.PathLike[str] | PoseSequence,
+        *,
+        audio: Heard | None = "keep",
+        retarget: bool = True,
+        progress: Callable[[int, int | None], None] | None = None,
+        **settings: Unpack[Settings],
+    ) -> Animation:
+        """One picture of a person moves as the person in `driving` (V2V-B, section 4.2): skeleton maps instead of the body movement map.
+
+        driving: a video, a key point file (docs/driving.md) or a `PoseSequence`. audio: "keep" takes the driving video's sound, None makes a silent
+        video, anything else is the sound; what is heard moves the lips together with the driving's. retarget: to the picture's proportions.
+        progress(done, total) is called while a driving video is read. The video lasts as long as the driving. Raises InputError and NoFaceError.
+        """
+        look = Look(**settings)
+        reference, warnings = self._open(picture, look)
+        poses, notes, from_video = self._poses(driving, progress)
+        sound = _sound_of(driving, from_video, notes) if isinstance(audio, str) and audio == "keep" else None if audio is None else _sound(audio)
+        reads_lips = not from_video or getattr(self.model.detector, "reads_lips", False)
+        if retarget:
+            w, h = reference.canvas.picture_size
+            poses = to_proportions(poses, reference.picture_keypoints, (w, h))
+        poses = poses.resampled(look.fps)
+        if sound is not None and not reads_lips:
+            poses.face_score[:, LIPS] = 0  # the detector does not follow lips; the sound does
+        elif sound is None and not reads_lips:
+            notes.append("without sound the lips hardly move: this model's key point detector does not follow lips")
+        if sound is not None and abs(sound.duration - len(poses) / look.fps) > 0.5 / look.fps:
+            notes += [f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or followed by silence"] * (audio != "keep")
+        return self._animation(reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes])
+
+    def multimodal(
+        self,
+        picture: Picture,
+        audio: Heard,
+        hands: str | os.PathLike[str] | PoseSequence,
+        *,
+        progress: Callable[[int, int | None], None] | None = None,
+        **settings: Unpack[Settings],
+    ) -> Animation:
+        """One picture of a person speaks `audio` while its hands follow `hands` (section 4.4): head, face and lips are the speech's.
+
+        hands: the name of a bundled gesture template, a key point file (docs/driving.md), a video, or a `PoseSequence`; looped without a jump to the sound's
+        length. Raises InputError and NoFaceError.
+        """
+        look, sound = Look(**settings), _sound(audio)
+        reference, warnings = self._open(picture, look)
+        template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
+        total = sound.n_frames(look.fps)
         w, h = reference.canvas.picture_size
-        return Animation(frames, total, fps, (w * reference.scale, h * reference.scale), sound, warnings)
+        poses = fit_length(hands_for(template, reference.picture_keypoints, (w, h)), total, look.fps)
+        driver = self._skeletons(reference, poses, parts=("hands",))
+        return self._animation(reference, look, driver, total, sound, [*warnings, *template.warnings])
 
     @torch.inference_mode()
-    def _reference(self, picture: np.ndarray, keypoints: Keypoints, size: int | None, movement: float) -> _Reference:
-        """Fit the picture and say everything about it that does not change: once a video."""
-        preset = self.model.network.preset
-        h, w = picture.shape[:2]
-        canvas = fit_canvas((w, h), area=preset.size[0] * preset.size[1])
-        wanted = min(LARGEST, round((w * h) ** 0.5)) if size is None else size
-        side = (canvas.picture_width * canvas.picture_height) ** 0.5
-        scale = max(1, round(wanted / side))
-        placed = place(picture, canvas)
-        on_canvas = np.array([canvas.picture_width / canvas.width, canvas.picture_height / canvas.height], np.float32)
-        corner = np.array([canvas.left / canvas.width, canvas.top / canvas.height], np.float32)
-        moved = keypoints.map(lambda p: (p * on_canvas + corner).astype(np.float32))
-        small, large = self._tensor(placed), self._tensor(place(picture, enlarged(canvas, scale)))
-        factor = preset.latent_factor
-        places = self._maps(face_places(moved, (canvas.height // factor, canvas.width // factor)))
-        latent = self.model.codec.encode_reference(small, places)
-        conditions = self.model.network.reference_conditions(
-            latent,
-            self._maps(skeleton_map(moved, canvas.size)),
-            self._maps(face_crop(placed, moved)),
-            self._maps(hand_crops(placed, moved)),
+    def _open(self, picture: Picture, look: Look) -> tuple[Reference, list[str]]:
+        """The picture, checked, cropped where a head is asked for, and prepared; and what to tell the user about it."""
+        name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
+        array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
+        found = analyse(array, self.model.detector, name)
+        keypoints, warnings = found.keypoints, list(found.warnings)
+        head = look.head
+        if head:
+            array, keypoints = head_crop(array, keypoints)
+        elif head is None and shows_only_a_head(keypoints):
+            head, keypoints = True, without_hands(keypoints)
+            warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
+        return prepare_reference(self.model, array, keypoints, look.size, bool(head)), warnings
+
+    def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
+        """Skeleton maps of a sequence in 0..1 of the picture; its last frame stands where it has ended."""
+
+        def drive(start: int, frames: int) -> tuple[Tensor, Tensor]:
+            points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
+            maps = np.stack([skeleton_map(k, reference.canvas.size, parts=parts) for k in points])
+            h, w = reference.latent.shape[-2:]
+            shift = pose_shift(reference.keypoints, points, (h, w), parts)
+            return to_maps(maps, self.model.network), to_maps(shift, self.model.network)
+
+        return drive
+
+    def _animation(
+        self, reference: Reference, look: Look, driver: Driver, total: int, sound: Sound | None, warnings: list[str]
+    ) -> Animation:
+        """What the three settings share: `driver` moves the body, `sound` is heard and goes into the video."""
+        defaults = self.model.network.preset.diffusion
+        guidance = Guidance(
+            defaults.guidance_reference if look.guidance_reference is None else look.guidance_reference,
+            defaults.guidance_audio if look.guidance_audio is None else look.guidance_audio,
         )
-        box = BodyMovementMap.fixed(moved, movement, canvas.width / canvas.height)
-        return _Reference(canvas, scale, moved, small, large, latent, places, conditions, self._maps(box.render(canvas.size))[:, None])
+        hands = reference.keypoints.hands_score.max() >= 0.3
+        clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
+        frames = self._frames(reference, look, driver, total, sound, guidance, clarity)
+        heard = [] if sound is None else sound.warnings
+        return Animation(frames, total, look.fps, reference.video_size, sound, [*heard, *warnings])
 
     def _frames(
-        self, reference: _Reference, sound: Sound, total: int, fps: float, seed: int, steps: int | None, guidance: Guidance, clarity: float
+        self, reference: Reference, look: Look, driver: Driver, total: int, sound: Sound | None, guidance: Guidance, clarity: float
     ) -> Iterator[np.ndarray]:
         """Clip after clip; only one clip and the motion frames are held."""
         network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
-        windows = self._windows(sound, total, fps)
-        generator = torch.Generator().manual_seed(seed)
-        canvas = reference.canvas
-        shape = (1, preset.frames, preset.latent_channels, canvas.height // preset.latent_factor, canvas.width // preset.latent_factor)
+        windows = None if sound is None else self._windows(sound, total, look.fps)
+        generator = torch.Generator().manual_seed(look.seed)
+        shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
 
         @torch.inference_mode()
         def make(clip: Clip, past: Tensor | None) -> Tensor:
-            heard = list(itertools.islice(windows, clip.keep))
-            heard += heard[-1:] * (clip.frames - len(heard))
+            audio = None
+            if windows is not None:
+                listened = list(itertools.islice(windows, clip.keep))
+                listened += listened[-1:] * (clip.frames - len(listened))
+                audio = torch.stack(listened)[None].to(self.device, self.dtype)
+            pose, shift = driver(clip.start, clip.frames)
             conditions = network.clip_conditions(
                 reference.conditions,
-                audio=torch.stack(heard)[None].to(self.device, self.dtype),
+                audio=audio,
                 motion_latents=None if past is None else codec.for_reference_net(past, reference.latent),
-                pose=reference.movement,
+                pose=pose,
+                pose_shift=shift,
                 hand_clarity=torch.full((1, clip.frames), clarity, device=self.device, dtype=self.dtype),
             )
-            z = denoise_clip(network, conditions, shape, steps=steps, guidance=guidance, generator=generator)
-            return codec.as_heard(z, network.heard_opening(conditions), reference.places)
+            z = denoise_clip(network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator)
+            return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), reference.places)
 
-        large = enlarged(canvas, reference.scale)
         for _, z in denoise_clips(plan_clips(total, preset.frames), make, preset.motion_frames):
             with torch.inference_mode():
                 decoded = codec.decode(z, reference.small, reference.large)[0]
                 pictures = (decoded.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            yield from crop_back(pictures, large)
+            yield from crop_back(pictures, reference.large_canvas)
 
     def _windows(self, sound: Sound, total: int, fps: float) -> Iterator[Tensor]:
         """Speech features of each frame's window; the sound is read twice, never held."""
@@ -187,28 +275,28 @@ class CyberHost:
         tokens = self.model.network.preset.audio.tokens
         return self.model.speech.stream_windows(sound.stream_mono16k(), level, total, fps, tokens)
 
-    def _tensor(self, picture_u8: np.ndarray) -> Tensor:
-        return (torch.from_numpy(np.ascontiguousarray(picture_u8)).permute(2, 0, 1)[None].to(self.device, self.dtype) / 127.5) - 1
+    def _poses(
+        self, driving: str | os.PathLike[str] | PoseSequence, progress: Callable[[int, int | None], None] | None
+    ) -> tuple[PoseSequence, bool, list[str]]:
+        """(the sequence, whether it was read off a video, what to tell the user about it)."""
+        if isinstance(driving, PoseSequence):
+            return driving, False, list(driving.warnings)
+        path = Path(driving)
+        from_file = path.suffix.lower() in SUFFIXES
+        poses = read_sequence(path) if from_file else read_poses(path, self.model.detector, progress)
+        return poses, not from_file, list(poses.warnings)
 
-    def _maps(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array))[None].to(self.device, self.dtype)
+
+def _sound(audio: Heard) -> Sound:
+    return audio if isinstance(audio, Sound) else load_audio(audio)
 
 
-def enlarged(canvas: Canvas, scale: int) -> Canvas:
-    """The same placement, `scale` times as large."""
-    sides = ("width", "height", "left", "top", "picture_width", "picture_height")
-    return replace(canvas, **{s: getattr(canvas, s) * scale for s in sides}, scale=canvas.scale * scale)
-
-
-def head_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> tuple[np.ndarray, Keypoints]:
-    """The head with some shoulder (A2V-H, section 4.2): a square of 2.2 face heights, as far as the picture reaches. Hands are left out."""
-    h, w = picture_u8.shape[:2]
-    face = keypoints.face * [w, h]
-    low, high = face.min(0), face.max(0)
-    side = min(2.2 * float(high[1] - low[1]) * 1.2, w, h)
-    x0, y0 = np.clip((low + high) / 2 - [side / 2, side * 0.52], 0, [w - side, h - side]).round().astype(int)
-    side = int(side)
-    scale, shift = np.array([w / side, h / side], np.float32), np.array([x0 / side, y0 / side], np.float32)
-    moved = keypoints.map(lambda p: (p * scale - shift).astype(np.float32))
-    moved.hands_score = np.zeros_like(moved.hands_score)
-    return picture_u8[y0 : y0 + side, x0 : x0 + side], moved
+def _sound_of(driving: str | os.PathLike[str] | PoseSequence, from_video: bool, notes: list[str]) -> Sound | None:
+    """The driving video's own sound; without one the video is silent and `notes` says so."""
+    if not from_video:
+        return None
+    try:
+        return load_audio(driving)  # type: ignore[arg-type]
+    except InputError:
+        notes.append(f"{driving}: holds no sound that can be read, so the video is silent")
+        return None

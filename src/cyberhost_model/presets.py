@@ -176,6 +176,9 @@ class Preset:
     audio_in_time: bool = False
     """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is. Cross attention
     alone needs far more training before a mouth follows."""
+    pose_shift: bool = False
+    """Not in the paper: beside the skeleton maps, how far the key points are from the reference's (`conditions/pose_shift.py`) enters at the input,
+    through a convolution that is zero at the start."""
     image_token: bool = False
     """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and no speech (AnimateAnyone)."""
     ablations: Ablations = field(default_factory=Ablations)
@@ -260,6 +263,7 @@ _TINY = Preset(
     pose_pool=2,
     concat_reference=True,
     audio_in_time=True,
+    pose_shift=True,
 )
 
 _SD15 = Preset(

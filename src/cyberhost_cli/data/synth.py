@@ -27,6 +27,7 @@ class Source:
     stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None
     gestures: Annotated[Path | None, typer.Option(metavar="DIR", help="Recorded gestures (.npz); optional.")] = None
     drawn: Annotated[float, typer.Option(min=0, max=1, help="Share of drawn people; 1 without --stills.")] = 0.3
+    heads: Annotated[float, typer.Option(min=0, max=1, help="Share of crops about the head.")] = 0.0
     start: Annotated[int, typer.Option(min=0, help="Number of the first clip.")] = 0
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same clips.")] = 0
     held_out: Annotated[
@@ -42,7 +43,7 @@ class Source:
 
         people = People(self.stills or [], self.drawn, self.held_out)
         gestures = load_gestures(self.gestures) if self.gestures else None
-        return Synth(people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures)
+        return Synth(people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads)
 
 
 @spread
@@ -75,10 +76,10 @@ def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames =
 @spread
 def encode(
     source: Source,
-    codec: Annotated[Path, typer.Option(metavar="RUN", help="Run of stage codec.")],
-    audio: Annotated[Path, typer.Option(metavar="RUN", help="Run of stage audio.")],
     output: Output,
     *,
+    codec: Annotated[str, typer.Option(metavar="RUN", help="Run of stage codec, or a model.")] = "tiny",
+    audio: Annotated[str, typer.Option(metavar="RUN", help="Run of stage audio, or a model.")] = "tiny",
     clips: Clips = 500,
     frames: Frames = 32,
     sink: Sink,
@@ -92,7 +93,7 @@ def encode(
     coder, hearing = trained_codec(codec), trained_speech(audio)
     made = source.open(frames)
     output.mkdir(parents=True, exist_ok=True)
-    save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn,
+    save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,
                  frames=frames, seed=source.seed)  # fmt: skip
     there = {int(p.stem) for p in output.glob("*x*/*.safetensors")}
     with sink.progress("coding clips", clips, unit="clips") as tick:
@@ -101,7 +102,7 @@ def encode(
                 clip = made.clip(number)
                 saved = encode_clip(clip, coder)
                 saved.update(describe_clip(saved, coder, hearing, preset("tiny").audio.tokens))
-                write_clip(output, number, saved, clip.reference.size)
+                write_clip(output, number, saved, clip.reference.size, clip.head)
             tick(number - source.start + 1)
     sink.note(f"{output}: {clips} coded clips of {frames} frames")
     sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})

@@ -16,6 +16,7 @@ Box = tuple[float, float, float, float]
 # needs more than a hand.
 FACE_ENLARGE = 1.5
 HAND_ENLARGE = 1.3
+HEAD_FACES = 2.64  # side of a talking head's crop in face heights, brows to chin (A2V-H, section 4.2)
 
 
 def _square(

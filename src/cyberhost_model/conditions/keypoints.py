@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,7 @@ import numpy as np
 BODY = ("nose", "neck", "r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist", "r_hip", "r_knee",
         "r_ankle", "l_hip", "l_knee", "l_ankle", "r_eye", "l_eye", "r_ear", "l_ear")  # fmt: skip
 NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
+LIPS = slice(48, 68)  # of the 68 face points
 # MediaPipe's 33 pose points -> BODY (the neck is computed).
 _POSE33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
 # MediaPipe's 478 face-mesh points -> the 68 of iBUG / OpenPose: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67.
@@ -64,6 +65,11 @@ class Keypoints:
         """A copy whose coordinates are `function(points (..., 2))`; scores are kept."""
         return Keypoints(function(self.body), self.body_score.copy(), function(self.hands), self.hands_score.copy(),
                          function(self.face), self.face_score.copy())  # fmt: skip
+
+
+def without_hands(keypoints: Keypoints) -> Keypoints:
+    """The same points with the hands not seen."""
+    return replace(keypoints, hands_score=np.zeros_like(keypoints.hands_score))
 
 
 def points_box(points: np.ndarray, score: np.ndarray, threshold: float = 0.3) -> tuple[float, float, float, float] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from ..conditions.crops import HEAD_FACES
+from ..conditions.keypoints import without_hands
 from .stills import Still, crop_still
 
 # Width and height of training pictures: about 256 x 256 pixels, sides multiples of 64.
@@ -38,6 +40,20 @@ def random_framing(still: Still, rng: np.random.Generator, size: tuple[int, int]
     y0 = cy - ch * rng.uniform(0.25, 0.5)
     x0, y0 = np.clip(x0, 0, fw - cw), np.clip(y0, 0, fh - ch)
     out = crop_still(still, (float(x0), float(y0), float(x0 + cw), float(y0 + ch)), size)
+    return mirrored(out) if rng.random() < 0.5 else out
+
+
+def random_head(still: Still, rng: np.random.Generator, size: tuple[int, int]) -> Still:
+    """A crop about the head as `reference.head_crop` makes it, a little off; the hands are not seen (A2V-H, section 4.2)."""
+    (w, h), (fw, fh) = size, still.size
+    face = still.keypoints.face * [fw, fh]
+    low, high = face.min(0), face.max(0)
+    side = min(HEAD_FACES * float(high[1] - low[1]) * rng.uniform(0.85, 1.2), fw, fh)
+    corner = (low + high) / 2 - side * rng.normal([0.5, 0.52], 0.03)
+    x0, y0 = np.clip(corner, 0, [fw - side, fh - side])
+    cw, ch = (side, side * h / w) if w > h else (side * w / h, side)
+    out = crop_still(still, (float(x0), float(y0), float(x0 + cw), float(y0 + ch)), size)
+    out.keypoints = without_hands(out.keypoints)
     return mirrored(out) if rng.random() < 0.5 else out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..conditions.clarity import hand_clarity
 from ..conditions.keypoints import Keypoints
-from .framing import SIZES, random_framing, random_look
+from .framing import SIZES, random_framing, random_head, random_look
 from .people import People
 from .performance import perform
 from .poses import random_pose
@@ -27,7 +27,7 @@ class Clip:
     """T frames of one person speaking. reference is the still the puppet was cut from.
 
     samples float32 (n,) at 16 kHz, longer than the clip; `first` is the video frame of `samples` at which the clip begins;
-    motion covers all of `samples`. frames are `Rendered` (picture, flow against the reference, what it shows, key points).
+    motion covers all of `samples`; head: a crop about the head, hands left out. frames are `Rendered` (picture, flow against the reference, what it shows, key points).
     """
 
     reference: Still
@@ -36,6 +36,7 @@ class Clip:
     first: int
     motion: SpeechMotion
     clarity: np.ndarray
+    head: bool = False
 
     @property
     def opening(self) -> np.ndarray:
@@ -47,10 +48,11 @@ class Clip:
 
 
 class Synth:
-    """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone."""
+    """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone. `heads`: share of crops about the head."""
 
     def __init__(self, people: People, speech: SpeechLibrary, seed: int = 0, frames: int = 32, gestures: list[np.ndarray] | None = None,
-                 sizes: tuple[tuple[int, int], ...] = SIZES, clean: bool = False):  # fmt: skip
+                 sizes: tuple[tuple[int, int], ...] = SIZES, clean: bool = False, heads: float = 0.0):  # fmt: skip
+        self.heads = heads
         self.people, self.speech, self.seed, self.frames, self.gestures, self.sizes, self.clean = people, speech, seed, frames, gestures, sizes, clean
 
     def clip(self, i: int) -> Clip:
@@ -58,7 +60,8 @@ class Synth:
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
         size = self.sizes[0] if rng.random() < 0.4 else self.sizes[int(rng.integers(len(self.sizes)))]
-        still = random_framing(self.people.still(rng, size), rng, size)
+        head = self.heads > 0 and rng.random() < self.heads
+        still = (random_head if head else random_framing)(self.people.still(rng, size), rng, size)
         if not self.clean:
             still.picture_u8 = random_look(still.picture_u8, rng)
         gape = float(rng.uniform(0.095, 0.115))
@@ -79,7 +82,7 @@ class Synth:
         start = int(rng.integers(len(motion) - self.frames + 1))
         frames = [puppet.render(p) for p in poses[start : start + self.frames]]
         clarity = np.array([hand_clarity(f.picture_u8, f.keypoints) for f in frames], np.float32)
-        return Clip(still, frames, samples, start, motion, clarity)
+        return Clip(still, frames, samples, start, motion, clarity, head)
 
 
 def moved_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:

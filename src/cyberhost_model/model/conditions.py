@@ -11,6 +11,7 @@ from torch import Tensor
 
 Features = dict[str, Tensor]
 """Attention site -> Reference Net features."""
+REGIONS = ("face", "hands")
 
 
 @dataclass
@@ -22,8 +23,10 @@ class Conditions:
     motion: site -> (R, M, N, D), features of the motion frames, for the items of `motion_present` that are True.
     audio (B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's token.
     pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
+    pose_shift (B, F or 1, 7, h, w): how far the key points are from the reference's (presets with `pose_shift`); zeros are "absent".
     hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
     face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".
+    regions: where Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H).
 
     An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a batch that mixes
     both, as guidance does, wastes nothing. That is why `reference` and `motion` hold the present items only.
@@ -36,9 +39,11 @@ class Conditions:
     motion_present: tuple[bool, ...] = ()
     audio: Tensor | None = None
     pose: Tensor | None = None
+    pose_shift: Tensor | None = None
     hand_clarity: Tensor | None = None
     face: Tensor | None = None
     hands: Tensor | None = None
+    regions: tuple[str, ...] = REGIONS
 
     def without_audio(self, drop: Sequence[bool] | None = None) -> Conditions:
         """The same without speech, for all items or those `drop` marks (guidance, condition dropout in training)."""
@@ -68,8 +73,10 @@ class Conditions:
         Raises ValueError if one has, say, a pose and another none."""
         if len(parts) == 1:
             return parts[0]
+        if any(part.regions != parts[0].regions for part in parts):
+            raise ValueError("cannot batch clips with different regions")
         tensors: dict[str, Tensor | None] = {}
-        for name in ("reference_latent", "audio", "pose", "hand_clarity", "face", "hands"):
+        for name in ("reference_latent", "audio", "pose", "pose_shift", "hand_clarity", "face", "hands"):
             values = [getattr(part, name) for part in parts]
             if any(value is None for value in values) != all(value is None for value in values):
                 raise ValueError(f"cannot batch clips with and without {name}")
@@ -79,6 +86,7 @@ class Conditions:
             reference_present=tuple(flag for part in parts for flag in part.reference_present),
             motion=_cat_features([part.motion for part in parts]),
             motion_present=tuple(flag for part in parts for flag in part.motion_present),
+            regions=parts[0].regions,
             **tensors,
         )
 

@@ -83,13 +83,14 @@ class CyberHostNetwork(nn.Module):
         audio: Tensor | None = None,
         motion_latents: Tensor | None = None,
         pose: Tensor | None = None,
+        pose_shift: Tensor | None = None,
         hand_clarity: Tensor | None = None,
     ) -> Conditions:
         """`video`, from `reference_conditions`, with what one clip adds; once a clip.
 
         audio (B, F, L, layers, D_audio), speech features; motion_latents (B, M, C, h, w), the previous clip's last frames as latents the
         Reference Net can read, None for the first clip; pose (B, F or 1, 3, H, W) in 0..1, body movement map or skeleton maps;
-        hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
+        pose_shift (B, F or 1, 7, h, w), with skeleton maps, where the preset takes it; hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
         """
         batch = len(video.reference_present)
         encoded_pose = None
@@ -101,6 +102,7 @@ class CyberHostNetwork(nn.Module):
             motion=None if motion_latents is None else self.motion_features(motion_latents),
             motion_present=(motion_latents is not None,) * batch,
             pose=encoded_pose,
+            pose_shift=pose_shift if self.preset.pose_shift else None,
             hand_clarity=hand_clarity,
         )
 
@@ -125,11 +127,12 @@ class CyberHostNetwork(nn.Module):
         audio: Tensor | None = None,
         motion_latents: Tensor | None = None,
         pose: Tensor | None = None,
+        pose_shift: Tensor | None = None,
         hand_clarity: Tensor | None = None,
     ) -> Conditions:
         """`reference_conditions` and `clip_conditions` in one, as training wants it."""
         video = self.reference_conditions(reference_latent, reference_pose, face, hands)
-        return self.clip_conditions(video, audio, motion_latents, pose, hand_clarity)
+        return self.clip_conditions(video, audio, motion_latents, pose, pose_shift, hand_clarity)
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade time for memory in both U-Nets: every layer's activations are computed again in the backward pass."""

@@ -8,16 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cyberhost_model.conditions.pose_shift import MAPS as POSE_SHIFT_MAPS
 from cyberhost_model.model.attention import spatial_transformer, temporal_transformer
-from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.conditions import REGIONS, Conditions
 from cyberhost_model.model.hand_clarity import HandClarityEmbedding
 from cyberhost_model.model.recompute import recompute
 from cyberhost_model.model.reference_net import attention_sites
 from cyberhost_model.model.region_codebook import RegionCodebookAttention
 from cyberhost_model.model.unet_config import build_motion_unet
 from cyberhost_model.presets import Preset
-
-REGIONS = ("face", "hands")
 
 
 class RegionMap(NamedTuple):
@@ -57,6 +56,10 @@ class DenoisingUNet(nn.Module):
         if preset.concat_reference:
             self.reference_in = nn.Conv2d(preset.latent_channels, width, 3, padding=1, bias=False)
             nn.init.zeros_(self.reference_in.weight)
+        self.pose_shift_in = None
+        if preset.pose_shift:
+            self.pose_shift_in = nn.Conv2d(POSE_SHIFT_MAPS, width, 3, padding=1, bias=False)
+            nn.init.zeros_(self.pose_shift_in.weight)
         self.audio_time = None
         if preset.audio_in_time:  # not zero: the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
@@ -102,7 +105,7 @@ class DenoisingUNet(nn.Module):
             return temporal_transformer(block.motion_modules[j], x, frames, motion, given.motion_present)
 
         def region_attention(x: Tensor, stage: str) -> Tensor:
-            for region in REGIONS:
+            for region in given.regions:
                 module = self.regions[key] if (key := _region_key(stage, region)) in self.regions else None
                 if module is not None:
                     x, mask, maps = run(module, x, frames, getattr(given, region), heatmaps)
@@ -123,12 +126,15 @@ class DenoisingUNet(nn.Module):
             time = time + self.audio_time(given.audio.flatten(2))
         time = time.flatten(0, 1)
 
-        # the noisy latent, and residuals of the reference latent and of the body movement map (or skeleton maps)
+        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of the pose shift
         x = unet.conv_in(noisy.flatten(0, 1)).unflatten(0, (batch, frames))
         if self.reference_in is not None and given.reference_latent is not None:
             x = x + self.reference_in(given.reference_latent)[:, None]
         if given.pose is not None:
             x = x + given.pose
+        if self.pose_shift_in is not None and given.pose_shift is not None:
+            shift = given.pose_shift
+            x = x + self.pose_shift_in(shift.flatten(0, 1)).unflatten(0, shift.shape[:2])
         x = x.flatten(0, 1)
 
         # down

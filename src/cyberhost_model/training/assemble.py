@@ -14,7 +14,7 @@ from ..conditions.detector import KeypointDetector
 from ..conditions.speech import TINY, SpeechEncoder
 from ..errors import TrainingError
 from ..model.checkpoint import save_network
-from ..model.codec import ReferenceCodec, save_codec
+from ..model.codec import ReferenceCodec, load_codec, save_codec
 from ..model.cyberhost import CyberHostNetwork
 from ..model_folder import find_model
 from ..presets import preset
@@ -31,14 +31,18 @@ def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def trained_codec(run: str | Path) -> ReferenceCodec:
-    """The codec of a run of stage codec."""
+    """The codec of a run of stage codec, or that of a model ("tiny", a folder). Raises TrainingError and ModelError."""
+    if not (Path(run) / "last").is_dir():
+        return load_codec(find_model(str(run)) / "codec").eval()
     codec = ReferenceCodec()
     fill(codec, part(run, "codec."), run)
     return codec.eval()
 
 
 def trained_speech(run: str | Path) -> SpeechEncoder:
-    """The speech encoder of a run of stage audio."""
+    """The speech encoder of a run of stage audio, or that of a model ("tiny", a folder). Raises TrainingError and ModelError."""
+    if not (Path(run) / "last").is_dir():
+        return SpeechEncoder.from_pretrained(find_model(str(run)) / "speech")
     speech = SpeechEncoder(TINY)
     fill(speech, part(run, "encoder."), run)
     return speech.eval()

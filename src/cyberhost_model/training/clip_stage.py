@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -70,13 +70,15 @@ class ClipStage:
         given = network.conditions(
             reference_latent=r, reference_pose=batch["skeleton"], face=batch["face"], hands=batch["hands"],
             audio=batch["audio"], motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
-            pose=batch["pose"], hand_clarity=batch["clarity"],
+            pose=batch["pose"], pose_shift=batch["pose_shift"], hand_clarity=batch["clarity"],
         )  # fmt: skip
         l_hear = z.new_zeros(()) if given.audio is None else HEARD**2 * (network.heard_opening(given) - batch["opening"]).pow(2).mean()
         chances = (rand(), rand(), rand())
         given = given.without_motion((chances[0] > config.motion).tolist())
         given = given.without_audio((batch["deaf"] | (chances[1] < config.drop_audio + config.drop_reference)).tolist())
         given = given.without_reference((chances[1] < config.drop_reference).tolist())
+        if batch["head"].all():  # a talking head (A2V-H): no hand codebook attention
+            given = replace(given, regions=("face",))
         noise = gauss(z)
         t = noise_level(rand(), self.preset)
         diffusion = self.preset.diffusion

@@ -6,22 +6,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..conditions.keypoints import NECK, Keypoints
+from ..conditions.keypoints import LIPS, NECK, Keypoints
 from ..conditions.movement import BodyMovementMap
-from ..conditions.skeleton import skeleton_map
+from ..conditions.pose_shift import MAPS, pose_shift
+from ..conditions.skeleton import PARTS, skeleton_map
 
 
 @dataclass(frozen=True)
 class DrivingMix:
     """Shares of clips driven by a whole skeleton, by the hands' skeletons alone and by nothing; the rest have a movement map.
 
-    deaf: share of the skeleton's clips without sound, so that the skeleton's lips are read too.
+    deaf: share of the skeleton's clips without sound, so that the skeleton's lips are read too. lipless: share of the others whose skeleton has no lips,
+    as one from a detector that does not follow them: the sound moves them.
     """
 
     skeleton: float = 0.0
     hands: float = 0.0
     nothing: float = 0.0
     deaf: float = 0.4
+    lipless: float = 0.4
 
     def moving(self, rng: np.random.Generator) -> bool:
         """Whether the next batch is driven by skeletons."""
@@ -29,22 +32,27 @@ class DrivingMix:
 
 
 def driving_maps(
-    points: list[Keypoints], size: tuple[int, int], moving: bool, mix: DrivingMix, rng: np.random.Generator
-) -> tuple[np.ndarray, bool]:
-    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, and whether its sound is to be left out.
+    points: list[Keypoints], reference: Keypoints, size: tuple[int, int], hw: tuple[int, int], moving: bool, mix: DrivingMix, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (7, h, w) and whether its sound is to be left out.
 
     (F, 3, H, W) skeletons where `moving`, else one map for all frames (1, 3, H, W): the clips of a batch are alike in that, which spares
     encoding a map that stands still F times.
     """
     if moving:
         whole = rng.random() * (mix.skeleton + mix.hands) < mix.skeleton
-        parts = ("body", "hands", "face") if whole else ("hands",)
-        maps = [skeleton_map(k, size, parts=parts) for k in worsened(points, rng)]
-        return np.stack(maps), whole and rng.random() < mix.deaf
+        deaf = whole and rng.random() < mix.deaf
+        driven = worsened(points, rng)
+        if whole and not deaf and rng.random() < mix.lipless:
+            for k in driven:
+                k.face_score[LIPS] = 0
+        parts = PARTS if whole else ("hands",)
+        return np.stack([skeleton_map(k, size, parts=parts) for k in driven]), pose_shift(reference, driven, hw, parts), deaf
+    none = np.zeros((1, MAPS, *hw), np.float32)
     if rng.random() * (1 - mix.skeleton - mix.hands) < mix.nothing:
-        return np.zeros((1, 3, size[1], size[0]), np.float32), False
+        return np.zeros((1, 3, size[1], size[0]), np.float32), none, False
     thorax = np.stack([k.body[NECK] if k.body_score[NECK] > 0.3 else k.face[8] for k in points])
-    return BodyMovementMap.of_clip(thorax, rng).render(size)[None], False
+    return BodyMovementMap.of_clip(thorax, rng).render(size)[None], none, False
 
 
 def worsened(points: list[Keypoints], rng: np.random.Generator) -> list[Keypoints]:

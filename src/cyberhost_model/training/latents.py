@@ -23,6 +23,8 @@ from ..model.codec import ReferenceCodec
 from ..presets import Preset
 from .driving import DrivingMix, driving_maps
 
+HEAD = "-head"  # ends the folder's name of clips without hands
+
 
 def to_signed(pictures_u8: np.ndarray) -> Tensor:
     """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in -1..1."""
@@ -82,9 +84,9 @@ def describe_clip(saved: dict[str, Tensor], codec: ReferenceCodec, speech: Speec
     }
 
 
-def write_clip(folder: Path, number: int, tensors: dict[str, Tensor], size: tuple[int, int]) -> None:
-    """Save one coded clip as `WxH/number.safetensors`, whole or not at all."""
-    place = folder / f"{size[0]}x{size[1]}"
+def write_clip(folder: Path, number: int, tensors: dict[str, Tensor], size: tuple[int, int], head: bool = False) -> None:
+    """Save one coded clip as `WxH/number.safetensors` (`WxH-head/` where it shows a head alone), whole or not at all."""
+    place = folder / (f"{size[0]}x{size[1]}" + HEAD * head)
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{number:06d}.tmp"
     save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
@@ -92,7 +94,7 @@ def write_clip(folder: Path, number: int, tensors: dict[str, Tensor], size: tupl
 
 
 class LatentClips(Dataset):
-    """Item i: a batch of `batch` clips of `frames` frames of one size, from the clips below `folder` (as `write_clip` left them)."""
+    """Item i: a batch of `batch` clips of `frames` frames of one size, with hands or without, from the clips below `folder` (as `write_clip` left them)."""
 
     def __init__(self, folder: str | Path, preset: Preset, seed: int, batch: int, frames: int, limit: int | None = None,
                  driving: DrivingMix | None = None):  # fmt: skip
@@ -101,12 +103,12 @@ class LatentClips(Dataset):
         found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)[:limit]
         if not found:
             raise TrainingError(f"no coded clips in {folder}: make them with `cyberhost data encode`")
-        self.pools: dict[tuple[int, int], list[Path]] = {}
+        self.pools: dict[tuple[int, int, bool], list[Path]] = {}
         for path in found:
-            w, h = path.parent.name.split("x")
-            self.pools.setdefault((int(w), int(h)), []).append(path)
-        self.sizes = sorted(self.pools)
-        self.weights = np.array([len(self.pools[s]) for s in self.sizes], float) / len(found)
+            w, h = path.parent.name.removesuffix(HEAD).split("x")
+            self.pools.setdefault((int(w), int(h), path.parent.name.endswith(HEAD)), []).append(path)
+        self.kinds = sorted(self.pools)
+        self.weights = np.array([len(self.pools[s]) for s in self.kinds], float) / len(found)
 
     def __len__(self) -> int:
         return 2**31
@@ -122,12 +124,13 @@ class LatentClips(Dataset):
     def _cut(self, i: int) -> tuple[list[dict[str, Tensor]], list[Path]]:
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
-        size = self.sizes[int(rng.choice(len(self.sizes), p=self.weights))]
-        pool, clips, paths = self.pools[size], [], []
+        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.weights))]
+        pool, clips, paths = self.pools[kind], [], []
+        *size, head = kind
         moving = self.driving.moving(rng)
         for _ in range(self.batch):
             paths.append(pool[int(rng.integers(len(pool)))])
-            clips.append(self._clip(load_file(paths[-1]), size, moving, rng))
+            clips.append({**self._clip(load_file(paths[-1]), (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
         return clips, paths
 
     def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -138,7 +141,7 @@ class LatentClips(Dataset):
         h, w = saved["z"].shape[-2:]
         points = [_unpack(saved, "frame.", t) for t in range(start, start + n)]
         masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
-        pose, deaf = driving_maps(points, size, moving, self.driving, rng)
+        pose, shift, deaf = driving_maps(points, _unpack(saved, "reference.", 0), size, (h, w), moving, self.driving, rng)
         reference, r = _uncertain(_unpack(saved, "reference.", 0), rng), saved["r"].float()
         if self.preset.codec == "reference":
             r[-len(CUES) :] = torch.from_numpy(face_places(reference, (h, w)))
@@ -151,6 +154,7 @@ class LatentClips(Dataset):
             "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
             "skeleton": torch.from_numpy(skeleton_map(reference, size)),
             "pose": torch.from_numpy(pose),
+            "pose_shift": torch.from_numpy(shift),
             "deaf": torch.tensor(deaf),
             "clarity": torch.where(saved["clarity"][part] > 0, saved["clarity"][part], torch.tensor(-1.0)),
             "lips": torch.from_numpy(np.stack([lips_mask(k, (h, w)) for k in points])),

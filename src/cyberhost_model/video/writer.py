@@ -59,7 +59,7 @@ class VideoWriter:
     ```
 
     size: (W, H), both even. sound: muxed whole, from its first sample, at its own rate where AAC has that rate and
-    in stereo where it has more than two channels; None for a silent film.
+    in stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow, to this length.
     Raises OutputError when the file cannot be written (folder, rights, disk full).
     """
 
@@ -71,6 +71,7 @@ class VideoWriter:
         sound: Sound | None = None,
         overwrite: bool = False,
         crf: int = CRF,
+        sound_seconds: float | None = None,
     ) -> None:
         if size[0] % 2 or size[1] % 2 or min(size) < 2:
             raise ValueError(f"H.264 in yuv420p needs even sides, not {size[0]}x{size[1]}")
@@ -79,6 +80,7 @@ class VideoWriter:
         self.fps = Fraction(fps).limit_denominator(1001)
         self.sound = sound
         self.crf = crf
+        self.sound_seconds = sound_seconds
         self.frames = 0
         self._part = self.out.parent / f".cyberhost-{secrets.token_hex(6)}.part{self.out.suffix.lower()}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -190,7 +192,8 @@ class VideoWriter:
         if self.sound is not None:
             rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
             # Time from the sample count: a video's sound may begin late, but the frames were made from its samples.
-            arguments += ["-map", "1:a:0", "-af", "asetpts=N/SR/TB", "-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
+            fitted = "" if self.sound_seconds is None else f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
+            arguments += ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{fitted}", "-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
             if self.sound.channels > 2:
                 arguments += ["-ac", "2"]
         return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]
@@ -206,11 +209,12 @@ def write_video(
     crf: int = CRF,
     total: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
+    sound_seconds: float | None = None,
 ) -> Path:
     """Write an iterable of frames, uint8 (H, W, 3) RGB with even sides, to `out`. Returns its path.
 
     The first frame gives the size; frames are taken one at a time, so memory does not grow with the length.
-    sound: a Sound or a file. progress: called as `progress(frames done, total)` after every frame.
+    sound: a Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames done, total)` after every frame.
     Raises OutputError (also before the first frame is made) and what the iterable raises.
     """
     out = check_output(out, overwrite)
@@ -221,7 +225,7 @@ def write_video(
         first = next(iterator)
     except StopIteration:
         raise ValueError("a video needs at least one frame") from None
-    with VideoWriter(out, (first.shape[1], first.shape[0]), fps, sound, overwrite, crf) as writer:
+    with VideoWriter(out, (first.shape[1], first.shape[0]), fps, sound, overwrite, crf, sound_seconds) as writer:
         frame: np.ndarray | None = first
         while frame is not None:
             writer.add(frame)

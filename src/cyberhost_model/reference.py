@@ -1,0 +1,123 @@
+"""The reference picture as every clip of a video needs it: fitted, coded, described. Made once a video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .conditions.crops import HEAD_FACES, face_crop, hand_crops
+from .conditions.face_cues import face_places
+from .conditions.keypoints import Keypoints, without_hands
+from .conditions.skeleton import skeleton_map
+from .inputs.image import Canvas, fit_canvas, place
+from .model.conditions import Conditions
+from .model_folder import Model
+
+LARGEST = 512  # default side of the video's square of equal area; smaller pictures are not enlarged
+HEAD_ONLY = 0.4  # a face from this share of the picture's height on, without shoulders and hands, is a head alone
+
+
+@dataclass
+class Reference:
+    """canvas: where the picture lies in the network's input; scale: how much larger the video is; keypoints: in 0..1 of the canvas, those of
+    `picture_keypoints` in 0..1 of the picture. small, large: (1, 3, H, W) in -1..1; latent (1, C, h, w); places (1, cues, h, w)."""
+
+    canvas: Canvas
+    scale: int
+    picture_keypoints: Keypoints
+    keypoints: Keypoints
+    small: Tensor
+    large: Tensor
+    latent: Tensor
+    places: Tensor
+    conditions: Conditions
+
+    @property
+    def video_size(self) -> tuple[int, int]:
+        """(W, H) of the video in pixels."""
+        w, h = self.canvas.picture_size
+        return w * self.scale, h * self.scale
+
+    @property
+    def large_canvas(self) -> Canvas:
+        """The canvas at the video's size."""
+        return enlarged(self.canvas, self.scale)
+
+    def on_canvas(self, keypoints: Keypoints) -> Keypoints:
+        """Key points in 0..1 of the picture -> in 0..1 of the canvas."""
+        return on_canvas(keypoints, self.canvas)
+
+
+@torch.inference_mode()
+def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints, size: int | None, head: bool) -> Reference:
+    """Fit the picture and say everything about it that does not change.
+
+    `size`: side in pixels of a square of the video's area (default: the picture's own, at most 512). `head`: hands are left out (A2V-H, section 4.2:
+    no hand codebook attention).
+    """
+    preset = model.network.preset
+    h, w = picture_u8.shape[:2]
+    canvas = fit_canvas((w, h), area=preset.size[0] * preset.size[1])
+    wanted = min(LARGEST, round((w * h) ** 0.5)) if size is None else size
+    scale = max(1, round(wanted / (canvas.picture_width * canvas.picture_height) ** 0.5))
+    placed, moved = place(picture_u8, canvas), on_canvas(keypoints, canvas)
+    like = model.network
+    small, large = to_input(placed, like), to_input(place(picture_u8, enlarged(canvas, scale)), like)
+    factor = preset.latent_factor
+    places = to_maps(face_places(moved, (canvas.height // factor, canvas.width // factor)), like)
+    latent = model.codec.encode_reference(small, places)
+    conditions = model.network.reference_conditions(
+        latent,
+        to_maps(skeleton_map(moved, canvas.size), like),
+        to_maps(face_crop(placed, moved), like),
+        to_maps(hand_crops(placed, moved), like),
+    )
+    if head:
+        conditions = replace(conditions, regions=("face",))
+    return Reference(canvas, scale, keypoints, moved, small, large, latent, places, conditions)
+
+
+def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:
+    """uint8 (H, W, 3) -> (1, 3, H, W) in -1..1, where and as `like` computes."""
+    tensor = torch.from_numpy(np.ascontiguousarray(picture_u8)).permute(2, 0, 1)[None]
+    return tensor.to(like.device, like.dtype) / 127.5 - 1
+
+
+def to_maps(array: np.ndarray, like: torch.nn.Module) -> Tensor:
+    """An array with a batch axis in front, where and as `like` computes."""
+    return torch.from_numpy(np.ascontiguousarray(array))[None].to(like.device, like.dtype)
+
+
+def on_canvas(keypoints: Keypoints, canvas: Canvas) -> Keypoints:
+    """Key points in 0..1 of the picture -> in 0..1 of the canvas it lies on."""
+    share = np.array([canvas.picture_width / canvas.width, canvas.picture_height / canvas.height], np.float32)
+    corner = np.array([canvas.left / canvas.width, canvas.top / canvas.height], np.float32)
+    return keypoints.map(lambda p: (p * share + corner).astype(np.float32))
+
+
+def enlarged(canvas: Canvas, scale: int) -> Canvas:
+    """The same placement, `scale` times as large."""
+    sides = ("width", "height", "left", "top", "picture_width", "picture_height")
+    return replace(canvas, **{s: getattr(canvas, s) * scale for s in sides}, scale=canvas.scale * scale)
+
+
+def shows_only_a_head(keypoints: Keypoints) -> bool:
+    """Whether there is nothing but a head to animate: no hand, no pair of shoulders, a face of 0.4 of the picture's height or more (brows to chin)."""
+    low, high = keypoints.face.min(0), keypoints.face.max(0)
+    shoulders = min(keypoints.body_score[2], keypoints.body_score[5]) > 0.3 and keypoints.body[[2, 5], 1].max() < 1.0
+    return bool(keypoints.hands_score.max() < 0.3 and not shoulders and high[1] - low[1] >= HEAD_ONLY)
+
+
+def head_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> tuple[np.ndarray, Keypoints]:
+    """The head with some shoulder (A2V-H, section 4.2): a square of 2.64 face heights, as far as the picture reaches. Hands are left out."""
+    h, w = picture_u8.shape[:2]
+    face = keypoints.face * [w, h]
+    low, high = face.min(0), face.max(0)
+    side = min(HEAD_FACES * float(high[1] - low[1]), w, h)
+    x0, y0 = np.clip((low + high) / 2 - [side / 2, side * 0.52], 0, [w - side, h - side]).round().astype(int)
+    side = int(side)
+    scale, shift = np.array([w / side, h / side], np.float32), np.array([x0 / side, y0 / side], np.float32)
+    return picture_u8[y0 : y0 + side, x0 : x0 + side], without_hands(keypoints.map(lambda p: (p * scale - shift).astype(np.float32)))
