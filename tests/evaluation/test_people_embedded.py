@@ -10,13 +10,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
 
-from raw_videos import pictures, speaker  # noqa: E402
+from raw_videos import pictures, speaker
 
-from cyberhost_model.evaluation.extractor import VideoInfo  # noqa: E402
-from cyberhost_model.evaluation.metric import Context, Sample  # noqa: E402
-from cyberhost_model.evaluation.people import akd, csim, hands  # noqa: E402
-from cyberhost_model.evaluation.people.degradations import frozen_hands, jittered, shifted, swapped_identity  # noqa: E402
-from cyberhost_model.evaluation.protocol import PROTOCOL_EMBEDDED  # noqa: E402
+from cyberhost_model.evaluation.extractor import VideoInfo
+from cyberhost_model.evaluation.metric import Context, Sample
+from cyberhost_model.evaluation.people import akd, csim, hands
+from cyberhost_model.evaluation.people.degradations import frozen_hands, jittered, shifted, swapped_identity
+from cyberhost_model.evaluation.protocol import PROTOCOL_EMBEDDED
 
 FRAMES = 16
 
