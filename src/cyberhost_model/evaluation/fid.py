@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .extractor import VideoInfo
+from .folding import inferring
 from .frechet_sets import set_distance
 from .inception import SIDE, WIDTH, Inception
 from .metric import Context, Role, Sample, SetValue
@@ -59,7 +60,7 @@ class InceptionFrames:
     def begin(self, info: VideoInfo) -> None:
         self._spools = {name: Spool(WIDTH) for name in INPUTS}
 
-    @torch.inference_mode()
+    @inferring()
     def push(self, frames: np.ndarray) -> None:
         for name, prepared in INPUTS.items():
             self._spools[name].add(self._network(prepared(frames).to(self._device)).cpu().numpy())

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .extractor import VideoInfo
+from .folding import inferring
 from .frechet_sets import set_distance
 from .i3d import CLASSES, FRAMES, I3D, SIDE
 from .metric import Context, Role, Sample, SetValue
@@ -55,7 +56,7 @@ class I3DClips:
         self._starts = clip_starts(info.frames, self._clips)
         self._open, self._logits, self._seen = {}, [], 0
 
-    @torch.inference_mode()
+    @inferring()
     def push(self, frames: np.ndarray) -> None:
         places = range(self._seen, self._seen + len(frames))
         self._seen += len(frames)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .extractor import Features
+from .frames import Stream
 from .library import COUNT, Library, Opened
 from .metric import Metric, Role, Sample, SetValue, VideoValue
 from .pairing import mismatch
@@ -53,11 +54,11 @@ def differences(library: Library, videos: Sequence[Opened]) -> list[Mismatch]:
     told = []
     for video in videos:
         name, (frames, *size) = video.item.name, _counts(library, video, "generated")
-        if frames < video.generated.packets:
-            told.append(mismatch(name, "broken", f"{video.generated.path}: {frames} of {video.generated.packets} frames can be decoded"))
+        told += _short(name, video.generated, frames)
         if video.reference is None:
             continue
         true, *true_size = _counts(library, video, "reference")
+        told += _short(name, video.reference, true)
         fps, true_fps = float(video.generated.fps), float(video.reference.fps)
         if fps != true_fps:
             told.append(mismatch(name, "fps", f"{fps:g} frames a second, ground truth {true_fps:g}"))
@@ -66,6 +67,12 @@ def differences(library: Library, videos: Sequence[Opened]) -> list[Mismatch]:
         if size != true_size:
             told.append(mismatch(name, "size", f"{size[0]}x{size[1]}, ground truth {true_size[0]}x{true_size[1]}"))
     return told
+
+
+def _short(name: str, stream: Stream, frames: int) -> list[Mismatch]:
+    if stream.variable or frames >= stream.packets:
+        return []
+    return [mismatch(name, "broken", f"{stream.path}: {frames} of {stream.packets} frames can be decoded")]
 
 
 def _of_video(library: Library, video: Opened, metric: Any, entry: Entry) -> dict[str, VideoValue]:

@@ -1,0 +1,162 @@
+"""Makes videos worse in steps and prints what `cyberhost eval` says of them: each metric must move where its definition says.
+
+    python scripts/eval_degradations.py OUT [--people 4] [--frames 52] [--metrics NAMES] [--networks public|embedded] [--weights-dir DIR]
+
+The videos are drawn people who speak (the project's own training data, 256x320), so no collection is needed. OUT keeps the videos and the features: run
+again, it goes on. A measure whose weights are not there is left out of the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cyberhost_model.data.people import People
+from cyberhost_model.data.speech_library import SpeechLibrary
+from cyberhost_model.data.synth import Clip, Synth
+from cyberhost_model.evaluation.people.degradations import frozen_hands, jittered, late_sound, shifted, swapped_identity
+from cyberhost_model.evaluation.protocol import METRICS
+from cyberhost_model.evaluation.results import Results
+from cyberhost_model.evaluation.run import evaluate
+from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.video.writer import write_video
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SIZE, FPS, RATE = (256, 320), 25, 16000
+UP, DOWN = 1, -1
+
+
+@dataclass(frozen=True)
+class Film:
+    """A clip as arrays: frames uint8 (T, H, W, 3), sound (n,) at 16 kHz, and the clip itself."""
+
+    frames: np.ndarray
+    sound: np.ndarray
+    clip: Clip
+
+
+Worse = Callable[[Film, Film, float], Film]
+
+
+def noise(film: Film, other: Film, amount: float) -> Film:
+    random = np.random.default_rng(0)
+    return Film(np.clip(film.frames + random.normal(0, amount, film.frames.shape), 0, 255).astype(np.uint8), film.sound, film.clip)
+
+
+def blur(film: Film, other: Film, sigma: float) -> Film:
+    return Film(np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in film.frames]), film.sound, film.clip)
+
+
+def swap(film: Film, other: Film, share: float) -> Film:
+    return Film(swapped_identity(film.frames, other.frames, share), film.sound, film.clip)
+
+
+def freeze(film: Film, other: Film, share: float) -> Film:
+    return Film(frozen_hands(film.frames, [f.keypoints for f in film.clip.frames], share), film.sound, film.clip)
+
+
+def jitter(film: Film, other: Film, pixels: float) -> Film:
+    return Film(jittered(film.frames, pixels), film.sound, film.clip)
+
+
+def shift(film: Film, other: Film, pixels: float) -> Film:
+    return Film(shifted(film.frames, pixels), film.sound, film.clip)
+
+
+def delay(film: Film, other: Film, frames: float) -> Film:
+    return Film(film.frames, late_sound(film.sound, round(frames)), film.clip)
+
+
+# What is done in which steps, and where it must move which measures.
+WAYS: dict[str, tuple[Worse, tuple[float, ...], dict[str, int]]] = {
+    "noise, deviation": (noise, (4, 12, 36), {"SSIM": DOWN, "PSNR": DOWN, "FID": UP, "FID-legacy": UP, "FVD": UP}),
+    "blur, sigma": (blur, (1, 2, 4), {"SSIM": DOWN, "PSNR": DOWN, "FID": UP, "FID-legacy": UP, "FVD": UP}),
+    "another person, share": (swap, (0.25, 0.5, 1.0), {"CSIM": DOWN}),
+    "shift, pixels": (shift, (2, 5, 10), {"AKD": UP, "SSIM": DOWN}),
+    "frozen hands, share": (freeze, (0.5, 0.75, 1.0), {"HKV": DOWN}),
+    "jitter, pixels": (jitter, (1, 3, 6), {"HKV": UP, "FVD": UP, "AKD": UP}),
+    "late sound, frames": (delay, (1, 3, 5, 10), {"SyncC": DOWN, "SyncD": UP}),
+}
+
+
+def films(people: int, frames: int) -> list[Film]:
+    """Drawn people who speak, one clip each."""
+    synth = Synth(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
+    made = []
+    for number in range(people):
+        clip = synth.clip(2 * number + 1)
+        start = round(clip.first / FPS * RATE)
+        sound = clip.samples[start : start + round(len(clip.frames) / FPS * RATE)]
+        made.append(Film(np.stack([f.picture_u8 for f in clip.frames]), sound, clip))
+    return made
+
+
+def write(folder: Path, clips: list[Film]) -> Path:
+    """The clips as videos, unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, film in enumerate(clips):
+        path = folder / f"person{i}.mp4"
+        if not path.exists():
+            write_video(list(film.frames), path, FPS, Sound.from_samples(film.sound, RATE))
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=52)
+    parser.add_argument("--metrics", default=",".join(METRICS))
+    parser.add_argument("--networks", default="public", choices=("public", "embedded"))
+    parser.add_argument("--weights-dir", type=Path)
+    parser.add_argument("--clips", type=int, default=4)
+    chosen = parser.parse_args()
+    clips = films(chosen.people, chosen.frames)
+    truth = write(chosen.out / "truth", clips)
+
+    def measure(folder: Path) -> Results:
+        return evaluate(folder, truth, metrics=chosen.metrics.split(","), weights_dir=chosen.weights_dir, networks=chosen.networks, clips=chosen.clips,
+                        download=False, cache=chosen.out / "features", device="cpu").results  # fmt: skip
+
+    itself = measure(truth)
+    names = [m.name for m in itself.metrics if m.status == "ok"]
+    for m in itself.metrics:
+        if m.status != "ok":
+            print(f"{m.name}: {m.reason}")
+    print(f"\n| | {' | '.join(names)} | As defined |\n|---|{'---:|' * len(names)}---|")
+    print(f"| ground truth against itself | {' | '.join(shown(itself, names))} | |")
+    for way, (worse, steps, expected) in WAYS.items():
+        wanted = {name: sign for name, sign in expected.items() if name in names}
+        if not wanted:
+            continue
+        runs = [itself]
+        for step in steps:
+            poor = [worse(film, clips[(i + 1) % len(clips)], step) for i, film in enumerate(clips)]
+            runs.append(measure(write(chosen.out / f"{way.split(',')[0].replace(' ', '_')}_{step:g}", poor)))
+            verdict = told(runs, wanted) if step == steps[-1] else ""
+            print(f"| {way} {step:g} | {' | '.join(shown(runs[-1], names))} | {verdict} |", flush=True)
+
+
+def shown(results: Results, names: list[str]) -> list[str]:
+    found = [results.metric(name) for name in names]
+    return [f"{m.value:.{m.decimals}f}" if m and m.value is not None else "-" for m in found]
+
+
+def told(runs: list[Results], expected: dict[str, int]) -> str:
+    """Which measures moved the right way at every step."""
+    words = []
+    for name, sign in expected.items():
+        values = [m.value for m in (run.metric(name) for run in runs) if m and m.value is not None]
+        steady = len(values) == len(runs) and all(sign * (b - a) > 0 for a, b in itertools.pairwise(values))
+        words.append(f"{name} {'yes' if steady else 'no'}")
+    return ", ".join(words)
+
+
+if __name__ == "__main__":
+    main()
