@@ -1,0 +1,81 @@
+"""The rows of the paper's Table 1 that leave one part out, measured on models of one's own beside what the paper printed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ...errors import InputError
+from ...presets import ABLATIONS
+from ..results import MetricSummary, Results, read_results
+from .figures import NONE, header, shown
+from .markdown import plain, table
+from .published import FULL_MODEL, LABEL, published
+from .values import by_protocol, check_comparable, measured, value_of
+
+TABLE = "Table 1"
+
+
+def ablation_table(runs: Mapping[str, Path]) -> str:
+    """Markdown: a row for the full model and for each "w/o" row of `presets.ABLATIONS`, our values and the paper's in columns of their own.
+
+    runs: name of the row -> folder that holds its summary.json and per_video.csv; the full model is "full" or any one name that is no ablation.
+    A row without a run is shown as not measured. Raises InputError: a folder that cannot be read, no full model, or rows that do not follow one
+    protocol with one set of weights.
+    """
+    full = [name for name in runs if name not in ABLATIONS]
+    if len(full) != 1:
+        raise InputError(f"an ablation table needs one run of the full model beside {', '.join(ABLATIONS)}; there are {len(full)}: {', '.join(full)}")
+    order = {full[0]: FULL_MODEL, **{name: name for name in ABLATIONS}}
+    found = {name: read_results(runs[name]) for name in order if name in runs}
+    whole = found[full[0]]
+    for name, run in found.items():
+        for metric in measured(whole):
+            check_comparable(metric.name, whole, run, (repr(full[0]), repr(name)))
+    parts = []
+    for protocol, metrics in by_protocol(measured(whole)).items():
+        parts.append(_values(protocol, metrics, order, found))
+        parts.append(_changes(metrics, full[0], order, found))
+    missing = [name for name in order if name not in found]
+    notes = [f"The paper's columns: {TABLE}, {LABEL}; compare the direction of a change, not the numbers."]
+    notes += [f"Not measured: {', '.join(map(plain, missing))}."] if missing else []
+    return "\n\n".join([*(p.strip() for p in parts), *notes]) + "\n"
+
+
+def _cell(run: Results | None, metric: MetricSummary) -> str:
+    theirs = value_of(run, metric.name) if run else None
+    return shown(theirs.value if theirs else None, metric.decimals)
+
+
+def _values(protocol: str, metrics: Sequence[MetricSummary], order: Mapping[str, str], found: Mapping[str, Results]) -> str:
+    head = ["Row", "N", *(column for m in metrics for column in (header(m), f"{m.name}, paper"))]
+    rows = []
+    for name, row in order.items():
+        run, paper = found.get(name), published()[TABLE].get(row, {})
+        counts = str(len(run.videos)) if run else NONE
+        rows.append([plain(row if row != name else name), counts, *(cell for m in metrics for cell in (_cell(run, m), paper.get(m.name, NONE)))])
+    return f"### `{protocol}`\n\n" + table(head, rows)
+
+
+def _changes(metrics: Sequence[MetricSummary], full: str, order: Mapping[str, str], found: Mapping[str, Results]) -> str:
+    """What leaving a part out changed, here and in the paper, and how often both moved the same way."""
+    whole, printed = found[full], published()[TABLE]
+    rows, agree, of = [], 0, 0
+    for name in order:
+        if name == full or name not in found:
+            continue
+        cells = []
+        for m in metrics:
+            own, base = value_of(found[name], m.name), value_of(whole, m.name)
+            ours = own.value - base.value if own and base and own.value is not None and base.value is not None else None
+            row, start = printed[name].get(m.name), printed[FULL_MODEL].get(m.name)
+            theirs = float(row) - float(start) if row and start else None
+            if ours is not None and theirs:
+                of, agree = of + 1, agree + ((ours > 0) == (theirs > 0) and ours != 0)
+            cells += [shown(ours, m.decimals, sign=True), shown(theirs, m.decimals, sign=True)]
+        rows.append([plain(name), *cells])
+    if not rows:
+        return ""
+    head = ["Change against the full model", *(column for m in metrics for column in (header(m), f"{m.name}, paper"))]
+    told = f"\nOf {of} changes the paper has too, {agree} go the same way." if of else ""
+    return table(head, rows) + told

@@ -1,0 +1,157 @@
+"""A report on one video without a ground truth: what can be measured of it, and which of its seconds are weak."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ...errors import OutputError
+from ...pages import document, facts
+from ..evaluation import Evaluation
+from ..extractor import Features
+from ..frames import probe, read_frames
+from ..people.keypoint_rows import PARTS, in_pixels
+from ..results import VideoRow
+from ..run import evaluate
+from .about import provenance
+from .cards import Player, curves, skeleton, skeleton_canvas, stage, values
+from .films import Films
+from .markup import note, pairs, script, section, skipped, style, text
+from .weak import Weak, clock, in_order, seconds_of, shaking, weak_faces, weak_hands, weak_motion, weak_points
+from .write import write_text
+
+METRICS = ("CSIM", "SyncC", "SyncD", "HKC", "HKV")
+FILM_SECONDS = 60.0
+_MARGIN = 1.0  # seconds a jump begins before a weak stretch
+
+
+@dataclass(frozen=True)
+class SingleReport:
+    """The page, the weak stretches in order of time, and the measures behind them. `lines`: each weak stretch as a line."""
+
+    page: Path
+    weak: tuple[Weak, ...]
+    evaluation: Evaluation
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"{clock(w.start)} to {clock(w.stop)}: {w.words}" for w in self.weak]
+
+
+def report_video(
+    video: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    audio: str | os.PathLike[str] | None = None,
+    picture: str | os.PathLike[str] | None = None,
+    networks: Literal["public", "embedded"] = "embedded",
+    weights_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    command: str = "",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> SingleReport:
+    """Measure a video by what needs no ground truth and write the page `out` (.html).
+
+    picture: of the person, for CSIM; audio: what is spoken, by default the video's own sound. The other arguments: see `run.evaluate`; by default
+    nothing is fetched, so a measure whose weights are not on this machine is told as skipped. Raises OutputError before any work, and what
+    `run.evaluate` raises.
+    """
+    page = check_page(out)
+    evaluation = evaluate(video, images=picture, audio=audio, metrics=METRICS, networks=networks, weights_dir=weights_dir, download=download,
+                          device=device, seed=seed, command=command, progress=progress)  # fmt: skip
+    weak = weak_stretches(evaluation)
+    write_text(page, single_page(evaluation, weak))
+    return SingleReport(page, tuple(weak), evaluation)
+
+
+def check_page(out: str | os.PathLike[str]) -> Path:
+    """Raises OutputError where a page cannot be written to `out`."""
+    page = Path(out)
+    if page.suffix.lower() != ".html" or page.is_dir():
+        raise OutputError(f"{page}: give a name that ends in .html")
+    if not page.absolute().parent.is_dir():
+        raise OutputError(f"{page}: the folder {page.parent} does not exist; create it first")
+    return page
+
+
+def weak_stretches(evaluation: Evaluation) -> list[Weak]:
+    """The weak seconds of the one video of a run."""
+    (row,) = evaluation.results.videos
+    found = weak_motion(changes(evaluation.paths[row.video].generated), row.fps)
+    if (similarity := _by_frame(row, "CSIM")) is not None:
+        found += weak_faces(similarity, len(similarity) / row.frames * row.fps)
+    if (confidence := _by_frame(row, "HKC")) is not None:
+        found += weak_hands(confidence, len(confidence) / row.frames * row.fps)
+    if (points := skeleton(evaluation, row.video, "generated")) is not None:
+        found += weak_points(shaking_parts(points, row.fps), row.fps, len(points["scores"]))
+    return in_order(found)
+
+
+def _by_frame(row: VideoRow, measure: str) -> np.ndarray | None:
+    value = row.values.get(measure)
+    series = value.series.get("frame") if value is not None else None
+    return None if series is None or not len(series) else np.asarray(series, float)
+
+
+def changes(video: Path) -> np.ndarray:
+    """(T,): mean difference of each frame to the one before, 0..255; the first is NaN."""
+    out, last = [], None
+    for batch in read_frames(probe(video)):
+        for frame in batch[:, ::2, ::2].astype(np.int16):
+            out.append(np.nan if last is None else float(np.abs(frame - last).mean()))
+            last = frame
+    return np.array(out)
+
+
+def shaking_parts(features: Features, fps: float) -> dict[str, np.ndarray]:
+    """Part -> how far its points shake in each second, pixels of a frame 640 high."""
+    spans = seconds_of(len(features["scores"]), fps)
+    out = {part: np.full(len(spans), np.nan) for part in PARTS}
+    for i, (a, b) in enumerate(spans):
+        points, scores = in_pixels(np.asarray(features["points"][a:b]), features["size"]), np.asarray(features["scores"][a:b])
+        for part, place in PARTS.items():
+            out[part][i] = shaking(points[:, place], scores[:, place])
+    return out
+
+
+def single_page(evaluation: Evaluation, weak: list[Weak]) -> str:
+    """The page as HTML."""
+    (row,) = evaluation.results.videos
+    films = Films(seconds=FILM_SECONDS)
+    film = films.make(evaluation.paths[row.video].generated)
+    players = [Player("Generated", film, skeleton_canvas(evaluation, row.video, "generated", 0.0, films))]
+    length = row.frames / row.fps
+    capped = note(f"A small copy of the first {FILM_SECONDS:g} s.") if length > FILM_SECONDS + 1 / row.fps else ""
+    shown = {"seconds": f"{length:.1f}", "frames": f"{row.frames:,}", "frames a second": f"{row.fps:g}", "size": f"{row.width}x{row.height}"}
+    body = (
+        f'<header><h1>{text(row.video)}</h1><p class="where">{text(str(row.generated))}</p></header><main data-card>'
+        + facts({**shown, "weak stretches": str(len(weak))})
+        + section("weak", "Weak seconds", f'<div class="inside"><div>{stage(players, row.video)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>')
+        + section("curves", "Over time", f'<div class="charts">{lines}</div>' if (lines := curves(evaluation, row)) else "")
+        + section("values", "Values", values(evaluation, row))
+        + section("skipped", "Not measured", skipped(evaluation.results))
+        + section("provenance", "Where the numbers come from", pairs({k: text(v) for k, v in provenance(evaluation.results).items()}))
+        + "</main>"
+    )
+    return document(f"{row.video}: report", body, style(), script())
+
+
+def _weak(weak: list[Weak], playable: bool) -> str:
+    items = []
+    for w in weak:
+        at = max(0.0, w.start - _MARGIN)
+        play = f'<button type="button" data-jump="{at:.2f}" aria-label="{text(f"Play from {clock(at)}")}">Play</button>'
+        span = f"<b>{clock(w.start)} to {clock(w.stop)}, {text(w.kind)}</b>"
+        items.append(f"<li>{play if playable and w.start < FILM_SECONDS else ''}<span>{span}<br>{text(w.words)}</span></li>")
+    found = f'<ol class="weak">{"".join(items)}</ol>' if items else note("None was found.")
+    return found + note(
+        "Each second is held against the rest of the same video: an evenly poor video has no weak seconds. Hands, faces and shaking are as the "
+        "detector sees them, and some of it may be the detector's own."
+    )

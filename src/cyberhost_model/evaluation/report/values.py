@@ -1,0 +1,59 @@
+"""Which values a run has, and which may stand in one column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from ...errors import InputError
+from ..results import MetricSummary, Results
+
+# What a metric gives for a video against itself, whatever the video shows.
+_ITSELF = {"SSIM": 1.0, "PSNR": 100.0, "AKD": 0.0}
+
+
+def measured(results: Results) -> list[MetricSummary]:
+    """The measures that have a value."""
+    return [m for m in results.metrics if m.status == "ok" and m.value is not None]
+
+
+def by_protocol(metrics: Iterable[MetricSummary]) -> dict[str, list[MetricSummary]]:
+    """Protocol id -> its measures: what is shown in one table."""
+    groups: dict[str, list[MetricSummary]] = {}
+    for metric in metrics:
+        groups.setdefault(metric.protocol, []).append(metric)
+    return groups
+
+
+def against_itself(metric: MetricSummary) -> tuple[float, str] | None:
+    """(value, how it was had) of the ground truth measured as if it had been generated; None where that was not done."""
+    if isinstance(floor := metric.extras.get("floor"), dict) and floor.get("value") is not None:
+        return floor["value"], "one half of the ground truth against the other"
+    if isinstance(truth := metric.extras.get("truth"), dict) and truth.get("value") is not None:
+        return truth["value"], f"measured on {truth['n']} ground truth videos"
+    return (_ITSELF[metric.name], "by definition") if metric.name in _ITSELF else None
+
+
+def best(values: Sequence[float | None], direction: str) -> float | None:
+    """The best of several values; None for fewer than two, where there is nothing to be better than."""
+    known = [v for v in values if v is not None and math.isfinite(v)]
+    if len(known) < 2:
+        return None
+    return max(known) if direction == "up" else min(known)
+
+
+def value_of(run: Results, measure: str) -> MetricSummary | None:
+    """The summary of a measure that has a value."""
+    return next((m for m in measured(run) if m.name == measure), None)
+
+
+def check_comparable(measure: str, first: Results, other: Results, names: tuple[str, str]) -> None:
+    """Raises InputError for a measure that two runs, called `names`, made by two protocols or with other weights."""
+    a, b = value_of(first, measure), value_of(other, measure)
+    if a is None or b is None:
+        return
+    if a.protocol != b.protocol:
+        raise InputError(f"{measure} follows {a.protocol} in {names[0]} and {b.protocol} in {names[1]}; evaluate both with the same networks")
+    wrong = sorted(file for file in {*a.weights, *b.weights} if a.weights.get(file) != b.weights.get(file))
+    if wrong:
+        raise InputError(f"{measure} was measured with other weights ({', '.join(wrong)}) in {names[0]} than in {names[1]}; evaluate both with the same")

@@ -1,0 +1,28 @@
+"""The files of a report, each whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...dataset.manifest import written_whole
+from ..evaluation import Evaluation
+from .films import Films
+from .page import report_page
+from .summary import summary_text
+
+SUMMARY_TEXT, PAGE = "summary.md", "report.html"
+
+
+def write_report(evaluation: Evaluation, folder: Path, films: Films | None = None) -> list[Path]:
+    """Write summary.md and report.html into a folder that is there. `films`: how much film the page may hold. Raises OutputError."""
+    return [
+        write_text(folder / SUMMARY_TEXT, summary_text(evaluation.results)),
+        write_text(folder / PAGE, report_page(evaluation, films)),
+    ]
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file. Raises OutputError."""
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+    return path

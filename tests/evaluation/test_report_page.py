@@ -1,0 +1,94 @@
+"""report.html: whole, self-contained, names are text, films have a limit."""
+
+import base64
+import re
+
+import numpy as np
+import pytest
+from report_helpers import NASTY, evaluation, results
+
+from cyberhost_model.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
+from cyberhost_model.evaluation.report import write_report
+from cyberhost_model.evaluation.report.charts import Line, chart, thin
+from cyberhost_model.evaluation.report.films import Films
+from cyberhost_model.evaluation.report.overlay import bones, pack
+from cyberhost_model.evaluation.report.page import report_page
+from cyberhost_model.evaluation.report.worst import moment, to_show, worst_videos
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return evaluation(tmp_path_factory.mktemp("films"))
+
+
+def test_the_files_are_written_and_nothing_is_fetched(run, tmp_path):
+    assert [p.name for p in write_report(run, tmp_path)] == ["summary.md", "report.html"]
+    page = (tmp_path / "report.html").read_text()
+    assert page.rstrip().endswith("</html>") and page.count("data:video/mp4;base64,") == 6
+    assert not re.search(r'(src|href)="(?!data:video/mp4|#)', page) and "http" not in page.split("</style>")[1].replace("http-equiv", "")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "summary.md"]
+
+
+def test_names_are_text(run):
+    page = report_page(run, Films(limit=0))
+    assert NASTY not in page and "&lt;img src=x onerror=alert(1)&gt;" in page and "<b>tiny" not in page and "tiny &lt;b&gt;" in page
+
+
+def test_protocols_stand_in_tables_of_their_own(run):
+    page = report_page(run, Films(limit=0))
+    tables = re.findall(r'aria-label="([^"]*)"><table>(.*?)</table>', page)
+    for label, table in tables:
+        rows = set(re.findall(r'(CSIM|HKC|SSIM|PSNR|SyncC|SyncD) [↑↓]', table))
+        assert "of the paper" in label or not (rows & {"CSIM", "HKC"} and rows & {"SSIM", "PSNR", "SyncC", "SyncD"}), label
+    assert sum(label.endswith(PROTOCOL_EMBEDDED) for label, _ in tables) == sum(label.endswith(PROTOCOL) for label, _ in tables) == 6
+
+
+def test_films_have_a_limit_and_what_is_left_out_is_told(run):
+    paths = next(iter(run.paths.values()))
+    films = Films(seconds=0.5)
+    first = films.make(paths.generated)
+    assert first.data[4:8] == b"ftyp" and films.made == len(first.data)
+    films.limit = films.made + 10
+    assert films.make(paths.generated).reason.startswith("no clip: the page holds") and films.left_out == 1
+    assert "no clip could be made" in Films().make(paths.generated.with_name("none.mp4")).reason
+    page = report_page(run, Films(limit=1))
+    assert "data:video" not in page and "6 clips had no room" in page
+
+
+def test_the_worst_are_chosen_by_direction():
+    run = results("a", {"SSIM": [0.9, 0.5, np.nan, 0.7], "SyncD": [7.0, 8.0, 9.0, 6.0]})
+    worst = worst_videos(run)
+    assert worst == {"SSIM": ["v1", "v3", "v0"], "SyncD": ["v2", "v1", "v0"]}
+    assert to_show(worst) == {
+        "v0": ["3rd worst SSIM", "3rd worst SyncD"],
+        "v1": ["worst SSIM", "2nd worst SyncD"],
+        "v2": ["worst SyncD"],
+        "v3": ["2nd worst SSIM"],
+    }
+
+
+def test_a_long_video_is_shown_about_its_worst_moment(run):
+    row = run.results.videos[0]
+    assert moment(row, 8.0, run.results) == 0.0
+    frames = np.full(24, 0.9)
+    frames[18] = 0.1
+    row.values["SSIM"].series["frame"][:] = frames
+    assert moment(row, 0.4, run.results) == pytest.approx(18.5 / 25 - 0.2)
+
+
+def test_key_points_are_packed_as_the_script_reads_them():
+    points = np.tile(np.array([0.25, 0.75], np.float32), 128)[None]
+    scores = np.ones((1, 128))
+    scores[0, 5] = 0.1
+    values = np.frombuffer(base64.b64decode(pack(points, scores)), "<u2").reshape(128, 2)
+    assert values[0] / 65534 * 3 - 1 == pytest.approx([0.25, 0.75], abs=1e-4) and (values[5] == 65535).all()
+    assert {point for a, b, *_ in bones() for point in (a, b)} == set(range(128))
+
+
+def test_charts_break_at_gaps_and_keep_the_worst():
+    places, values = thin(np.r_[np.ones(999), 0.2, np.ones(1000)], "up")
+    assert len(values) == 240 and values.min() == 0.2 and places[np.argmin(values)] == pytest.approx(0.5, abs=0.01)
+    y = np.array([1.0, np.nan, 2.0, 3.0])
+    drawing = chart("A <b>", [Line("y", np.arange(4.0), y)], "x", "words")
+    assert re.search(r'class="main" d="M[\d. ]+M[\d. ]+L[\d. ]+"', drawing) and "A &lt;b&gt;" in drawing
+    assert chart("none", [Line("y", np.arange(2.0), np.full(2, np.nan))], "x", "words") == ""
