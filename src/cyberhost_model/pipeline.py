@@ -155,7 +155,7 @@ class CyberHost:
         """
         look = Look(**settings)
         reference, warnings = self._open(picture, look)
-        poses, notes, from_video = self._poses(driving, progress)
+        poses, from_video, notes = self._poses(driving, progress)
         sound = _sound_of(driving, from_video, notes) if isinstance(audio, str) and audio == "keep" else None if audio is None else _sound(audio)
         reads_lips = not from_video or getattr(self.model.detector, "reads_lips", False)
         if retarget:

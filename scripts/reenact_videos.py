@@ -1,0 +1,87 @@
+"""Makes what `scripts/reenact_measure.py` measures: people and speakers kept out of training re-enact the generator's own performance of their picture.
+
+    python scripts/reenact_videos.py --stills DIR --speech DIR --gestures DIR -o OUT [--model tiny] [--people 6] [--seconds 2]
+
+Each item N is N.truth.mp4 (the photo puppet), N.still.mp4 (the picture, standing), N.reenact.mp4 (driven by the puppet's exact key points, silent),
+N.worse.mp4 (the same with 3 pixels of noise at height 640 and a fifth of the points missing), N.without.mp4 (the same speech, no key points),
+N.multimodal.mp4 (the puppet's hands and the speech) and N.json (identity and true opening).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cyberhost_model import CyberHost
+from cyberhost_model.conditions.keypoints import Keypoints
+from cyberhost_model.data.people import People
+from cyberhost_model.data.performance import load_gestures, perform
+from cyberhost_model.data.puppet import Puppet
+from cyberhost_model.data.speech_library import SpeechLibrary
+from cyberhost_model.data.speech_motion import speech_motion
+from cyberhost_model.data.stills import crop_still
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.driving.smooth import clean
+from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.video.writer import write_video
+
+RATE, FPS, SIZE = 16000, 25, 384
+
+
+def worsened(points: list[Keypoints], rng: np.random.Generator, size: tuple[int, int]) -> list[Keypoints]:
+    """3 pixels of noise at a height of 640, and a fifth of the points missing."""
+    noise = np.array([3 / 640 * size[1] / size[0], 3 / 640])
+    out = [k.map(lambda p: (p + rng.normal(0, 1, p.shape) * noise).astype(np.float32)) for k in points]
+    for k in out:
+        for score in (k.body_score, k.hands_score, k.face_score):
+            score *= rng.random(score.shape) >= 0.2
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stills", action="append", required=True)
+    parser.add_argument("--speech", required=True)
+    parser.add_argument("--gestures", required=True)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--people", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    people, library = People(given.stills, 0.0, held=True), SpeechLibrary(given.speech, held=True)
+    gestures, host = load_gestures(given.gestures), CyberHost.from_pretrained(given.model)
+    for number, still in enumerate([s for s in people.stills if s.keypoints.hands_score.max() > 0.3][: given.people]):
+        rng = np.random.default_rng([23, number])
+        samples = library.window(rng, given.seconds)
+        sound, motion = Sound.from_samples(samples, RATE), speech_motion(samples, FPS)
+        frames = round(given.seconds * FPS)
+        name = given.output / f"{number:02d}"
+        w, h = host.animate(still.picture_u8, sound, size=SIZE).size
+        shown = crop_still(still, (0, 0, *still.size), (w // 4 * 4, h // 4 * 4))
+        puppet = Puppet(shown)
+        truth = [puppet.render(p) for p in perform(motion, rng, puppet.clasped, gestures)[:frames]]
+        points = [t.keypoints for t in truth]
+        poses = PoseSequence.of(points, FPS, shown.size)
+        worse = clean(PoseSequence.of(worsened(points, rng, shown.size), FPS, shown.size))
+        look = {"seed": number, "size": SIZE}
+        made = {
+            "truth": (t.picture_u8 for t in truth),
+            "still": (shown.picture_u8 for _ in truth),
+            "reenact": host.reenact(still.picture_u8, poses, audio=None, **look).frames,
+            "worse": host.reenact(still.picture_u8, worse, audio=None, **look).frames,
+            "without": host.animate(still.picture_u8, sound, **look).frames,
+            "multimodal": host.multimodal(still.picture_u8, sound, poses, **look).frames,
+        }
+        for kind, pictures in made.items():
+            write_video(itertools.islice(pictures, frames), name.with_suffix(f".{kind}.mp4"), FPS, overwrite=True)
+        name.with_suffix(".json").write_text(json.dumps({"identity": still.identity, "opening": motion.opening[:frames].tolist()}))
+        print(name, still.identity, f"{w}x{h}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""`cyberhost multimodal`: speech moves the head and the lips, a template the hands."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cyberhost_cli.options import spread
+from cyberhost_cli.output import Sink
+from cyberhost_cli.settings import SPEECH, Out, Ref, Running, Settings, keywords
+
+
+@spread
+def multimodal(
+    ref: Ref,
+    audio: Annotated[Path, typer.Option("--audio", metavar="AUDIO", help=SPEECH)],
+    hands: Annotated[
+        str,
+        typer.Option(
+            "--hands", metavar="TEMPLATE", help="A gesture's name (cyberhost template list), a key point file or a video."
+        ),
+    ],
+    output: Out,
+    settings: Settings,
+    *,
+    running: Running,
+    sink: Sink,
+) -> None:
+    """Make the person in the picture REF speak AUDIO while the hands follow TEMPLATE.
+
+    The template is repeated without a jump for as long as the sound lasts.
+    """
+    started = time.monotonic()
+    sink.hush_libraries()
+    from cyberhost_model.inputs import load_audio, load_picture
+
+    target = running.check_output(output, ref, audio, Path(hands))
+    picture, sound = load_picture(ref), load_audio(audio)
+    host = running.host()
+    with sink.progress("reading the template", None) as tick:
+        animation = host.multimodal(picture, sound, hands, progress=tick, **keywords(settings))
+    running.write(animation, target, settings, sink, started, setting="multimodal")

@@ -1,0 +1,134 @@
+"""Options of the commands that make a video: how it looks, where it is computed, what becomes of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cyberhost_cli.output import Sink
+
+if TYPE_CHECKING:
+    from cyberhost_model.pipeline import Animation, CyberHost
+
+
+class Device(str, Enum):
+    """Where the network runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+
+
+class Precision(str, Enum):
+    """Numbers the network computes with."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+Ref = Annotated[Path, typer.Argument(metavar="REF", help="Picture of one person: PNG, JPEG or WebP.")]
+Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
+SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video."
+
+
+@dataclass
+class Settings:
+    """The fields of `cyberhost_model.pipeline.Look`."""
+
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same video.")] = 0
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, max=1000, help="Denoising steps a clip. [default: the model's]")
+    ] = None
+    fps: Annotated[float, typer.Option(metavar="RATE", min=1, max=60, help="Frames a second.")] = 25.0
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIZE",
+            min=64,
+            max=2048,
+            help="Side in pixels of a square of the video's area, in steps of the model's working size. "
+            "[default: the picture's, at most 512]",
+        ),
+    ] = None
+    guidance_reference: Annotated[
+        float | None,
+        typer.Option(metavar="SCALE", min=0, help="Guidance towards the picture. [default: the model's]"),
+    ] = None
+    guidance_audio: Annotated[
+        float | None,
+        typer.Option(metavar="SCALE", min=0, help="Guidance towards the speech. [default: the model's]"),
+    ] = None
+    hand_clarity: Annotated[
+        float | None,
+        typer.Option(metavar="X", min=0, max=1, help="How sharp the hands are asked to be. [default: 0.5]"),
+    ] = None
+    head: Annotated[
+        bool | None,
+        typer.Option(
+            "--head/--no-head",
+            help="Crop to the face and leave the hands out. [default: for a picture of a head alone]",
+        ),
+    ] = None
+
+
+@dataclass
+class Running:
+    """Where it is computed and what becomes of the output."""
+
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="'tiny' (inside the package), a folder with a model, or a Hub id.")
+    ] = "tiny"
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto
+    precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False
+
+    def check_output(self, output: Path, *inputs: Path) -> Path:
+        """The output before any work: it can be written, and is none of the inputs. Raises OutputError."""
+        from cyberhost_model.errors import OutputError
+        from cyberhost_model.video import check_output
+
+        target = check_output(output, self.overwrite)
+        for source in inputs:
+            if target.exists() and source.exists() and target.samefile(source):
+                raise OutputError(f"{target}: is the input itself; give another name")
+        return target
+
+    def host(self) -> CyberHost:
+        """The model, loaded. Raises ModelError, NetworkError and ResourceError."""
+        from cyberhost_model import CyberHost
+
+        return CyberHost.from_pretrained(self.model, device=self.device.value, precision=self.precision.value)
+
+    def write(self, animation: Animation, target: Path, settings: Settings, sink: Sink, started: float, **facts: Any) -> None:
+        """Make the video with a bar, then tell what was made."""
+        for note in animation.warnings:
+            sink.warn(note)
+        with sink.progress("animating", animation.n_frames) as tick:
+            path = animation.save(target, overwrite=self.overwrite, progress=tick)
+        seconds, duration = time.monotonic() - started, animation.n_frames / animation.fps
+        if animation.sound is not None and facts.get("setting") != "reenact":
+            duration = animation.sound.duration
+        width, height = animation.size
+        sink.note(
+            f"{path}: {animation.n_frames} frames of {width}x{height}, {duration:.2f} s of video "
+            f"in {seconds:.1f} s ({animation.n_frames / seconds:.1f} frames a second)"
+        )
+        sink.data({
+            "output": str(path), "frames": animation.n_frames, "fps": animation.fps, "size": [width, height], "seconds": round(seconds, 3),
+            "duration": round(duration, 6), "seed": settings.seed, "model": self.model, "warnings": animation.warnings, **facts,
+        })  # fmt: skip
+
+
+def keywords(settings: Settings) -> dict[str, Any]:
+    """The settings as keywords of the library's functions."""
+    return asdict(settings)
+
+

@@ -1,0 +1,134 @@
+"""Reenactment, gestures with speech and talking heads: the paper's other settings over the same pipeline."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cyberhost_model import CyberHost, InputError
+from cyberhost_model.conditions.keypoints import Keypoints
+from cyberhost_model.conditions.pose_shift import MAPS, pose_shift
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.inputs.audio import Sound, load_audio
+from cyberhost_model.inputs.image import load_picture
+from cyberhost_model.reference import head_crop, shows_only_a_head
+from cyberhost_model.video.writer import write_video
+from data_helpers import voice
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+RATE = 16000
+QUICK = {"steps": 1, "size": 256}
+
+
+@pytest.fixture(scope="module")
+def host() -> CyberHost:
+    return CyberHost.from_pretrained("tiny", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    return load_picture(EXAMPLES / "astronaut.jpg")
+
+
+@pytest.fixture(scope="module")
+def points(host, picture) -> Keypoints:
+    return host.model.detector.detect(picture)[0].keypoints
+
+
+def nodding(points: Keypoints, frames: int, far: float = 0.02) -> PoseSequence:
+    """The person of the picture, going up and down by `far` of its height."""
+    down = [far * np.sin(2 * np.pi * i / 8) for i in range(frames)]
+    return PoseSequence.of([points.map(lambda p, d=d: (p + [0, d]).astype(np.float32)) for d in down], 25.0, (512, 512))
+
+
+def test_a_reenactment_lasts_as_long_as_the_driving_and_is_silent_without_sound(host, picture, points, tmp_path):
+    made = host.reenact(picture, nodding(points, 14), audio=None, **QUICK)
+    assert made.n_frames == 14 and made.sound is None
+    out = made.save(tmp_path / "silent.mp4")
+    with pytest.raises(InputError, match="holds no sound"):
+        load_audio(out)
+
+
+def test_another_sound_is_cut_to_the_drivings_length(host, picture, points, tmp_path):
+    sound = Sound.from_samples(voice(2.0, 0), RATE)
+    made = host.reenact(picture, nodding(points, 14), audio=sound, **QUICK)
+    assert any("cut or followed by silence" in line for line in made.warnings)
+    assert load_audio(made.save(tmp_path / "dubbed.mp4")).duration == pytest.approx(14 / 25, abs=0.03)
+
+
+def test_the_driving_moves_the_picture(host, picture, points):
+    """A driving that moves changes the frames more than one that stands still, by the same seed."""
+    moving, resting = (
+        np.stack(list(host.reenact(picture, nodding(points, 12, far), audio=None, retarget=False, size=256).frames)).astype(float)
+        for far in (0.03, 0.0)
+    )
+    liveliness = lambda video: np.abs(np.diff(video, axis=0)).mean()  # noqa: E731
+    assert liveliness(moving) > 1.5 * liveliness(resting)
+
+
+def test_a_driving_video_is_read_and_its_sound_kept(host, picture, tmp_path):
+    """A video of the picture itself: found, retargeted, heard."""
+    still = picture[:480, :480]
+    sound = Sound.from_samples(voice(0.6, 0), RATE)
+    driving = write_video((still for _ in range(15)), tmp_path / "driving.mp4", 25, sound)
+    seen = []
+    made = host.reenact(picture, driving, progress=lambda done, of: seen.append(done), **QUICK)
+    assert made.n_frames == 15 and seen[-1] == 15
+    assert made.sound is not None and made.sound.duration == pytest.approx(0.6, abs=0.1)
+
+
+def test_a_gesture_moves_the_hands_and_the_speech_the_mouth(host, picture):
+    sound = Sound.from_samples(voice(0.6, 0), RATE)
+    made = host.multimodal(picture, sound, "wave", **QUICK)
+    assert made.n_frames == 15 and made.sound is sound
+    with pytest.raises(InputError, match="no such template"):
+        host.multimodal(picture, sound, "waves", **QUICK)
+
+
+def test_what_cannot_drive_is_named(host, picture, tmp_path):
+    sound_alone, text = tmp_path / "sound.mp4", tmp_path / "text.mp4"
+    sound_alone.write_bytes((EXAMPLES / "speech.wav").read_bytes())
+    text.write_text("no video")
+    for path in (sound_alone, text, tmp_path / "missing.mp4"):
+        with pytest.raises(InputError, match=path.name):
+            host.reenact(picture, path, **QUICK)
+    nobody = write_video((np.full((96, 96, 3), 90, np.uint8) for _ in range(6)), tmp_path / "nobody.mp4", 25)
+    with pytest.raises(InputError, match="nobody is found"):
+        host.reenact(picture, nobody, **QUICK)
+
+
+def test_a_head_alone_is_a_talking_head(host, picture, points):
+    """A close crop is told to be one; the whole picture is not; --no-head decides."""
+    head, moved = head_crop(picture, points)
+    assert not shows_only_a_head(points)
+    x0, y0, side = 0.2, 0.08, 0.62  # so close that no shoulder is left
+    close = head[int(y0 * len(head)) : int((y0 + side) * len(head)), int(x0 * len(head)) : int((x0 + side) * len(head))]
+    made = host.animate(close, Sound.from_samples(voice(0.2, 0), RATE), **QUICK)
+    assert any("talking head" in line for line in made.warnings)
+    left = host.animate(close, Sound.from_samples(voice(0.2, 0), RATE), head=False, **QUICK)
+    assert not any("talking head" in line for line in left.warnings)
+
+
+def test_a_talking_head_uses_no_hand_codebook(host, picture):
+    reference, _ = host._open(picture, __import__("cyberhost_model.pipeline", fromlist=["Look"]).Look(head=True, size=256))
+    assert reference.conditions.regions == ("face",)
+
+
+def test_pose_shift_leads_back_to_the_reference(points):
+    """Where a person who moved right by half a cell is now, the shift says: half a cell to the left."""
+    h = w = 16
+    moved = points.map(lambda p: (p + [0.5 / w, 0]).astype(np.float32))
+    maps = pose_shift(points, [points, moved], (h, w))
+    assert maps.shape == (2, MAPS, h, w) and not maps[0, :2].any()
+    near = maps[1, 2] > 0.9
+    assert near.any()
+    assert np.allclose(maps[1, 0][near] / maps[1, 2][near], -2.0, atol=0.05)  # quarters of a cell
+    assert np.abs(maps[1, 1]).max() < 0.05
+    assert np.abs(maps[1, 3:6]).max() < 1e-3 and maps[1, 6].max() > 0.5  # the same face, and its lips are known
+
+
+def test_lips_that_are_not_seen_say_nothing(points):
+    hidden = points.map(lambda p: p)
+    hidden.face_score[48:68] = 0
+    maps = pose_shift(points, [hidden], (16, 16))
+    assert not maps[0, 3:].any() and maps[0, 2].any()
