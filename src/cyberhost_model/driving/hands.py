@@ -6,32 +6,30 @@ import numpy as np
 
 from ..conditions.keypoints import NECK, Keypoints
 from ..errors import InputError
+from .arms import arm_root, move_arm, move_hand
 from .proportions import (
     HANDS,
     WRISTS,
     Figure,
-    anchor_of,
+    arms_anchor,
+    completed,
     figure_of,
     hand_size,
-    length_scale,
     overall_scale,
     reference_figure,
     shoulder_width,
 )
-from .retarget import hand_scale
 from .sequence import PoseSequence
 
-_ARMS = ((5, 6), (2, 3))  # shoulder and elbow of the left and the right arm
-_REACH = 1.02  # the wrist may be that many arm lengths from the shoulder
 _SIDES = ("left", "right")
 
 
 def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tuple[int, int]) -> PoseSequence:
     """The template's hands, moved to where the hands of `reference` are, in a picture of `reference_size` (W, H); nothing else is seen.
 
-    For each hand the frame of the template that is most like the picture is laid onto the picture's wrist; from there the wrist moves as the
-    template's moves against its body, scaled to this person and kept within the arm's reach. A hand the picture does not show is left out
-    and `warnings` says so. Raises InputError where the template shows no hand, or none of those that the picture shows.
+    For each hand the frame of the template that is most like the picture is laid onto the picture's wrist, and the arm moves on from there
+    (`arms`), its shoulder standing still. A hand the picture does not show is left out and `warnings` says so. Raises InputError where the template
+    shows no hand, or none of those that the picture shows.
     """
     drive, own = figure_of(sequence), reference_figure(reference, reference_size)
     shown = [side for side in (0, 1) if drive.ever[HANDS[side]].all()]
@@ -52,46 +50,29 @@ def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tupl
 def _placed(drive: Figure, own: Figure, side: int) -> np.ndarray:
     """(T, 21, 2) one hand on the reference."""
     hand, wrist = HANDS[side], WRISTS[side]
-    at = drive.points[:, wrist] - drive.points[:, NECK] if drive.ever[NECK] else drive.points[:, wrist]
-    anchor = anchor_of(_unlike(drive, own, side, at))
+    anchor = arms_anchor(_unlike(drive, own, side))
     scale = overall_scale(drive, own, anchor)
-    path = own.points[0, wrist] + scale * (at - at[anchor])
-    path = _within_reach(path, drive, own, side, anchor, scale)
-    size = hand_scale(drive, own, hand, anchor, scale)
-    return path[:, None] + size * (drive.points[:, hand] - drive.points[:, wrist, None])
+    root = arm_root(drive, side)
+    if drive.ever[root] and own.ever[root]:
+        whole = completed(own, drive, anchor, anchor, scale)
+        still = np.repeat(whole.points[:, root], len(drive.points), 0)
+        moved = move_arm(drive, whole, side, anchor, scale, still)
+        return np.stack([moved[place] for place in range(hand.start, hand.stop)], 1)
+    # There is no arm to go by: the wrist moves as the template's does in its picture.
+    path = own.points[0, wrist] + scale * (drive.points[:, wrist] - drive.points[anchor, wrist])
+    return move_hand(drive, own, side, anchor, scale, np.ones(len(path)), path).transpose(1, 0, 2)
 
 
-def _unlike(drive: Figure, own: Figure, side: int, at: np.ndarray) -> np.ndarray:
+def _unlike(drive: Figure, own: Figure, side: int) -> np.ndarray:
     """(T,) how far a hand is from the reference's: its shape in hand sizes, and its place against the neck in shoulder widths."""
     hand, wrist = HANDS[side], WRISTS[side]
-    total = np.zeros(len(at))
+    total = np.zeros(len(drive.points))
     if own.ever[hand].all():
         here, there = drive.points[:, hand], own.points[:, hand]
         shape = (here - here[:, :1]) / hand_size(here)[:, None, None] - (there - there[:, :1]) / hand_size(there)[:, None, None]
         total += 0.1 * np.linalg.norm(shape, axis=-1).mean(1)
     if drive.ever[NECK] and own.ever[NECK]:
-        place = own.points[0, wrist] - own.points[0, NECK]
-        total += np.linalg.norm(at / shoulder_width(drive)[:, None] - place / shoulder_width(own)[0], axis=-1)
+        at = (drive.points[:, wrist] - drive.points[:, NECK]) / shoulder_width(drive)[:, None]
+        place = (own.points[0, wrist] - own.points[0, NECK]) / shoulder_width(own)[0]
+        total += np.linalg.norm(at - place, axis=-1)
     return np.where(drive.seen[:, hand].all(1), total, np.inf)
-
-
-def _within_reach(path: np.ndarray, drive: Figure, own: Figure, side: int, anchor: int, scale: float) -> np.ndarray:
-    """The wrist's path (T, 2) brought to where the arm can be, its shoulder standing still."""
-    shoulder, elbow = _ARMS[side]
-    if not own.ever[shoulder]:
-        return path
-    width = float(shoulder_width(own)[0])
-    chain = ((shoulder, elbow), (elbow, WRISTS[side]))
-    if not all(drive.ever[list(bone)].all() for bone in chain):
-        return path
-    reach = 0.0
-    for a, b in chain:
-        lengths = np.linalg.norm(drive.points[:, a] - drive.points[:, b], axis=-1)
-        length = float(np.linalg.norm(own.points[0, a] - own.points[0, b])) if own.ever[[a, b]].all() else scale * float(lengths[anchor])
-        full = float(np.percentile(lengths, 95))
-        reach += length_scale(lengths, drive.seen[:, a] & drive.seen[:, b], anchor, length, scale, width) * full
-    root = own.points[0, shoulder]
-    reach = max(_REACH * reach, float(np.linalg.norm(own.points[0, WRISTS[side]] - root)))
-    arm = path - root
-    far = np.linalg.norm(arm, axis=-1, keepdims=True)
-    return root + arm * np.minimum(1, reach / np.maximum(far, 1e-9))

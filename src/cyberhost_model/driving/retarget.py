@@ -1,8 +1,8 @@
 """Bringing a driving person's motion to the proportions of the person in the reference picture (docs/driving.md).
 
-One frame of the driving, the anchor, is the one most like the reference. It is laid onto the reference, and every other frame differs from it
-as the driving does: bones keep the directions the driving gives them and get the reference's lengths; the face keeps the reference's shape
-and takes the driving's motion.
+One frame of the driving, the anchor (one for head and trunk, one for the arms), is laid onto the reference, and every other frame differs from it
+as the driving does: bones turn as the driving's turn and have the reference's lengths; the face keeps the reference's shape and takes the
+driving's motion; arms (`arms`) end in the driving's pose.
 """
 
 from __future__ import annotations
@@ -11,27 +11,26 @@ import numpy as np
 
 from ..conditions.keypoints import NECK, Keypoints
 from ..errors import InputError
+from .arms import arm_root, move_arm
 from .face import move_head
 from .proportions import (
+    ARM_ENDS,
     FACE,
-    HANDS,
     HEAD,
-    WRISTS,
+    LONGER,
+    SHORTER,
     Figure,
-    anchor_of,
+    arms_anchor,
+    arms_unlike,
+    bones,
+    completed,
     figure_of,
-    hand_size,
-    length_scale,
+    head_anchor,
+    head_unlike,
     overall_scale,
     reference_figure,
-    shoulder_width,
-    unlikeness,
 )
 from .sequence import PoseSequence
-
-# child -> its ancestors, the nearest first: one that is never seen is passed over.
-_ANCESTORS = {2: (1,), 5: (1,), 3: (2, 1), 6: (5, 1), 4: (3, 2, 1), 7: (6, 5, 1), 8: (1,), 11: (1,), 9: (8, 1), 12: (11, 1),
-              10: (9, 8, 1), 13: (12, 11, 1)}  # fmt: skip
 
 
 def retarget(sequence: PoseSequence, reference: Keypoints, reference_size: tuple[int, int]) -> PoseSequence:
@@ -44,54 +43,26 @@ def retarget(sequence: PoseSequence, reference: Keypoints, reference_size: tuple
     for figure, name in ((drive, "the driving"), (own, "the picture")):
         if not figure.ever[NECK]:
             raise InputError(f"{name} shows neither shoulders nor a face: there is nothing to fit the motion by")
-    anchor = anchor_of(unlikeness(drive, own))
+    anchor, arms = head_anchor(drive, head_unlike(drive, own)), arms_anchor(arms_unlike(drive, own))
     scale = overall_scale(drive, own, anchor)
-    own = completed(own, drive, anchor, scale)
+    own = completed(own, drive, anchor, arms, scale)
     out = np.zeros_like(drive.points)
     out[:, NECK] = own.points[0, NECK] + scale * (drive.points[:, NECK] - drive.points[anchor, NECK])
-    width = float(shoulder_width(own)[0])
     for child, parent in bones(drive):
-        bone = drive.points[:, child] - drive.points[:, parent]
-        length = float(np.linalg.norm(own.points[0, child] - own.points[0, parent]))
-        s = length_scale(np.linalg.norm(bone, axis=-1), drive.seen[:, child] & drive.seen[:, parent], anchor, length, scale, width)
-        out[:, child] = out[:, parent] + s * bone
+        if child not in ARM_ENDS:
+            out[:, child] = out[:, parent] + _trunk_bone(drive, own, child, parent, anchor, scale)
+    for side in (0, 1):
+        for place, points in move_arm(drive, own, side, arms, scale, out[:, arm_root(drive, side)]).items():
+            out[:, place] = points
     head = move_head(drive, own, anchor, scale, out[:, NECK])
     out[:, list(HEAD)], out[:, FACE] = head[:, :5], head[:, 5:]
-    for wrist, hand in zip(WRISTS, HANDS, strict=True):
-        if drive.ever[wrist]:
-            s = hand_scale(drive, own, hand, anchor, scale)
-            out[:, hand] = out[:, wrist, None] + s * (drive.points[:, hand] - drive.points[:, wrist, None])
     return sequence.with_points(out / [reference_size[0] / reference_size[1], 1], sequence.scores(), size=reference_size)
 
 
-def bones(figure: Figure) -> list[tuple[int, int]]:
-    """(child, parent) of the body's bones that are ever seen, parents first."""
-    ever = figure.ever
-    return [(child, next(a for a in ancestors if ever[a])) for child, ancestors in _ANCESTORS.items() if ever[child]]
-
-
-def hand_scale(drive: Figure, own: Figure, hand: slice, anchor: int, scale: float) -> float:
-    """By what the driving's hand is scaled to be as large as the reference's; `scale` where that shows none."""
-    if not (drive.ever[hand].all() and own.ever[hand].all()):
-        return scale
-    size, wanted = hand_size(drive.points[:, hand]), float(hand_size(own.points[:, hand])[0])
-    return length_scale(size, np.asarray(drive.seen[:, hand].all(1)), anchor, wanted, scale, wanted)
-
-
-def completed(own: Figure, drive: Figure, anchor: int, scale: float) -> Figure:
-    """The reference's figure with what it does not show put where the driving has it at the anchor, at the reference's scale."""
-    points, ever, there = own.points[0].copy(), own.ever, drive.points[anchor]
-    for child, parent in bones(drive):
-        if not ever[child]:
-            points[child] = points[parent] + scale * (there[child] - there[parent])
-    head = np.array([*HEAD, *range(FACE.start, FACE.stop)])
-    known = ever[head] & drive.ever[head]
-    if known.any():
-        origin, from_, size = points[head][known].mean(0), there[head][known].mean(0), scale
-        if known.sum() >= 10:
-            size = float(np.sqrt(np.square(points[head][known] - origin).sum() / max(np.square(there[head][known] - from_).sum(), 1e-12)))
-    else:
-        origin, from_, size = points[NECK], there[NECK], scale
-    for place in head[~ever[head]]:
-        points[place] = origin + size * (there[place] - from_)
-    return Figure(points[None], own.seen)
+def _trunk_bone(drive: Figure, own: Figure, child: int, parent: int, anchor: int, scale: float) -> np.ndarray:
+    """(T, 2) a bone of the trunk or a leg: at the anchor as the picture has it, and from there turned and foreshortened as the driving's is."""
+    bone, picture = (f.points[:, child] - f.points[:, parent] for f in (drive, own))
+    z, there = bone[:, 0] + 1j * bone[:, 1], complex(*picture[0])
+    length = np.clip(abs(there / z[anchor]), scale * SHORTER, scale * LONGER) if abs(z[anchor]) > 1e-9 else scale
+    moved = z * length * np.exp(1j * np.angle(there * z[anchor].conj()))
+    return np.stack([moved.real, moved.imag], -1)

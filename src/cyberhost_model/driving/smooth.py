@@ -16,7 +16,8 @@ BLIP = 3  # frames: a point seen for fewer, with gaps longer than BRIDGE around,
 _ORDER = 3
 _LAMBDAS = 10.0 ** np.arange(-2.0, 4.1, 0.5)
 _BLOCK, _MARGIN = 1500, 50  # frames: a minute, and what of its neighbours decides its ends
-_UNSEEN = 1e-5
+_WINDOW = 10  # frames to either side over which lambda is chosen
+_UNSEEN, _FREEST = 1e-5, 0.95
 _REACH, _AROUND = 3, 8  # frames to either side
 _OUTLIER, _LEAST = 6.0, 0.004  # robust deviations, share of the picture's height
 # Arms, torso and legs, the head's points, each hand, the face: points of a group tremble alike.
@@ -129,20 +130,26 @@ def _smooth_group(points: np.ndarray, weights: np.ndarray, group: np.ndarray) ->
         points[:, group] = held(points[:, group], w > 0)
         return
     # What is unseen is only held to its line: it keeps a long gap from swinging out, and the equations solvable.
-    y, w = held(points[:, group], w > 0), np.where(w > 0, w, _UNSEEN)
+    y, seen, w = held(points[:, group], w > 0), w > 0, np.where(w > 0, w, _UNSEEN)
     usual = w.sum(0) / frames
     # The eigenvalues of D'D, near enough, tell how much freedom a lambda leaves without inverting anything.
     bend = (2 - 2 * np.cos(np.pi * np.arange(frames) / frames)) ** _ORDER
-    best, chosen = np.inf, y
-    for penalty in _LAMBDAS:
-        x = _whittaker(y, w, penalty)
-        freedom = (usual[:, None] / (usual[:, None] + penalty * bend)).sum(1)
-        count = (w > _UNSEEN).sum(0)
-        error = (np.where(w > _UNSEEN, w, 0)[..., None] * (y - x) ** 2).sum((0, 2)) + 1e-12
-        loss = np.log(error * count / np.maximum(count - freedom, 0.05 * count) ** 2).mean()
-        if loss < best:
-            best, chosen = loss, x
-    points[:, group] = chosen
+    fits = np.stack([_whittaker(y, w, penalty) for penalty in _LAMBDAS])
+    freedom = np.stack([(usual[:, None] / (usual[:, None] + penalty * bend)).sum(1) / seen.sum(0) for penalty in _LAMBDAS])
+    error = (np.where(seen, w, 0)[..., None] * (y - fits) ** 2).sum(-1) / (1 - np.minimum(freedom, _FREEST))[:, None] ** 2
+    loss = _windowed(error.sum(-1).T, _WINDOW)
+    # Which lambda, in places between those tried, changes slowly: the curve must not.
+    place = _windowed(loss.argmin(1).astype(float), _WINDOW)
+    low = np.minimum(place.astype(int), len(_LAMBDAS) - 2)
+    share, at = (place - low)[:, None, None], np.arange(frames)
+    points[:, group] = (1 - share) * fits[low, at] + share * fits[low + 1, at]
+
+
+def _windowed(values: np.ndarray, reach: int) -> np.ndarray:
+    """Means of values (T, ...) about each frame, weighted by a bell that ends `reach` frames away."""
+    from scipy.ndimage import correlate1d
+
+    return np.asarray(correlate1d(values, np.hanning(2 * reach + 1) / reach, axis=0, mode="reflect"))
 
 
 def _whittaker(y: np.ndarray, w: np.ndarray, penalty: float) -> np.ndarray:
