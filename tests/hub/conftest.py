@@ -18,7 +18,7 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A running server, and this process' huggingface_hub set to it: its own cache, no token, no waiting between tries."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http
 
     from cyberhost_model.hub import Report, reporting
@@ -35,7 +35,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             "HF_HUB_DOWNLOAD_TIMEOUT": 5,
             "DOWNLOAD_CHUNK_SIZE": 10_000,  # what a broken connection loses at most; 10 MB in earnest
         }.items():
-            monkeypatch.setattr(constants, name, value)
+            for module in (constants, file_download):  # older versions copy some at import
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, value)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
         for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):

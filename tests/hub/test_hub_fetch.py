@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from hub_server import Fault, Hub
 
@@ -65,7 +66,7 @@ def test_a_cut_connection_is_taken_up_where_it_broke(hub, repo):
 
 
 def test_a_fetch_that_failed_goes_on_in_another_one(hub, repo):
-    hub.faults += [Fault("/cdn/", times=1, cut=100_000), Fault("/cdn/", times=6, cut=0)]
+    hub.faults += [Fault("/cdn/", times=1, cut=100_000), Fault("/cdn/", cut=0)]
     with pytest.raises(NetworkError, match="user/name could not be fetched .*goes on where it stopped") as caught:
         fetch("user/name", WANTED)
     assert "\n" not in str(caught.value) and leftovers()
@@ -120,6 +121,7 @@ def test_what_the_server_says_in_one_line(hub, repo, where, setup, error, messag
     assert "\n" not in str(caught.value) and str(caught.value).startswith("user/name")
 
 
+@pytest.mark.skipif(huggingface_hub.__version__ < "1", reason="huggingface_hub waits since 1.0")
 def test_a_busy_server_is_waited_for(hub, repo):
     hub.faults.append(Fault("/cdn/", times=2, status=429, headers={"Retry-After": "1"}))
     assert whole(fetch("user/name", WANTED))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import NetworkError, OutputError
+from .failures import broken_off
 from .sizes import human
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -95,7 +96,7 @@ def _fetch(url: str, target: Path, size: int, digest: str, headers: dict[str, st
         there = 0
     need_space(target.parent, size - there)
     _grow(url, part, size, headers, progress)
-    if (found := digest_of(part, digest)) != digest and there:
+    if (found := digest_of(part, digest)) != digest and (there or part.stat().st_size != size):
         part.unlink()  # what was there before was of another file, or the server cannot resume
         _grow(url, part, size, headers, progress)
         found = digest_of(part, digest)
@@ -106,16 +107,22 @@ def _fetch(url: str, target: Path, size: int, digest: str, headers: dict[str, st
 
 
 def _grow(url: str, part: Path, size: int, headers: dict[str, str], progress: Callable[[int], None]) -> None:
+    """Append what is missing of `part`. A connection that breaks is taken up again as long as every one brings something."""
     from huggingface_hub.file_download import http_get
 
-    there = part.stat().st_size if part.exists() else 0
-    if there == size:
-        progress(size)
-        return
     headers = {**headers, "Accept-Encoding": "identity"}  # or sizes and ranges would be those of the compressed file
-    with part.open("ab") as file:
-        counted: Any = _Counted(file, progress)
-        http_get(url, counted, resume_size=there, headers=headers, expected_size=size, displayed_filename=part.name)
+    while True:
+        there = part.stat().st_size if part.exists() else 0
+        if there >= size:  # more: the server could not resume, and the digest will tell
+            progress(size)
+            return
+        try:
+            with part.open("ab") as file:
+                counted: Any = _Counted(file, progress)
+                http_get(url, counted, resume_size=there, headers=headers, expected_size=size, displayed_filename=part.name)
+        except Exception as error:
+            if not broken_off(error) or part.stat().st_size <= there:
+                raise
 
 
 class _Counted:

@@ -29,6 +29,15 @@ def unreachable(error: BaseException) -> bool:
     return _status(error) is None or _status(error) in (429, 500, 502, 503, 504)
 
 
+def broken_off(error: BaseException) -> bool:
+    """Whether a connection ended in the middle: neither the server said no, nor the disk."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    transport: Any = HfHubHTTPError.__mro__[1]
+    is_disk = isinstance(error, OSError) and error.errno is not None and type(error) in (OSError, PermissionError)
+    return isinstance(error, (transport, OSError)) and _status(error) is None and not is_disk
+
+
 def _explanation(what: str, done: str, error: BaseException) -> CyberHostError:
     from huggingface_hub.errors import GatedRepoError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
