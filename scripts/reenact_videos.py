@@ -4,7 +4,7 @@
 
 Each item N is N.truth.mp4 (the photo puppet), N.still.mp4 (the picture, standing), N.reenact.mp4 (driven by the puppet's exact key points, silent),
 N.worse.mp4 (the same with 3 pixels of noise at height 640 and a fifth of the points missing), N.without.mp4 (the same speech, no key points),
-N.multimodal.mp4 (the puppet's hands and the speech) and N.json (identity and true opening).
+N.multimodal.mp4 (the puppet's hands and the speech; left out where the model sees no hand of the picture's) and N.json (identity and true opening).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model import CyberHost
+from cyberhost_model import CyberHost, InputError
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.data.people import People
 from cyberhost_model.data.performance import load_gestures, perform
@@ -75,8 +75,11 @@ def main() -> None:
             "reenact": host.reenact(still.picture_u8, poses, audio=None, **look).frames,
             "worse": host.reenact(still.picture_u8, worse, audio=None, **look).frames,
             "without": host.animate(still.picture_u8, sound, **look).frames,
-            "multimodal": host.multimodal(still.picture_u8, sound, poses, **look).frames,
         }
+        try:
+            made["multimodal"] = host.multimodal(still.picture_u8, sound, poses, **look).frames
+        except InputError as error:  # the model's detector sees none of the hands
+            print(name, error, flush=True)
         for kind, pictures in made.items():
             write_video(itertools.islice(pictures, frames), name.with_suffix(f".{kind}.mp4"), FPS, overwrite=True)
         name.with_suffix(".json").write_text(json.dumps({"identity": still.identity, "opening": motion.opening[:frames].tolist()}))

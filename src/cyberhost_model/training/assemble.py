@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,12 +13,13 @@ from torch import nn
 
 from ..conditions.detector import KeypointDetector
 from ..conditions.speech import TINY, SpeechEncoder
-from ..errors import TrainingError
+from ..errors import ModelError, TrainingError
 from ..model.checkpoint import save_network
 from ..model.codec import ReferenceCodec, load_codec, save_codec
 from ..model.cyberhost import CyberHostNetwork
 from ..model_folder import find_model
 from ..presets import preset
+from .initial import LATER
 
 
 def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -30,19 +32,27 @@ def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
+def _model(name: str | Path) -> Path:
+    """A model's folder, where no run of that name is. Raises TrainingError when it is neither."""
+    try:
+        return find_model(str(name))
+    except ModelError as error:
+        raise TrainingError(f"{name}: no run with a checkpoint, and no model ({error})") from error
+
+
 def trained_codec(run: str | Path) -> ReferenceCodec:
-    """The codec of a run of stage codec, or that of a model ("tiny", a folder). Raises TrainingError and ModelError."""
+    """The codec of a run of stage codec, or that of a model ("tiny", a folder). Raises TrainingError."""
     if not (Path(run) / "last").is_dir():
-        return load_codec(find_model(str(run)) / "codec").eval()
+        return load_codec(_model(run) / "codec").eval()
     codec = ReferenceCodec()
     fill(codec, part(run, "codec."), run)
     return codec.eval()
 
 
 def trained_speech(run: str | Path) -> SpeechEncoder:
-    """The speech encoder of a run of stage audio, or that of a model ("tiny", a folder). Raises TrainingError and ModelError."""
+    """The speech encoder of a run of stage audio, or that of a model ("tiny", a folder). Raises TrainingError."""
     if not (Path(run) / "last").is_dir():
-        return SpeechEncoder.from_pretrained(find_model(str(run)) / "speech")
+        return SpeechEncoder.from_pretrained(_model(run) / "speech")
     speech = SpeechEncoder(TINY)
     fill(speech, part(run, "encoder."), run)
     return speech.eval()
@@ -59,8 +69,9 @@ def assemble(
     out, old = Path(out), find_model(base)
     out.mkdir(parents=True, exist_ok=True)
     if network:
-        net = CyberHostNetwork(preset("tiny"))
-        fill(net, part(network), network)
+        weights = part(network)
+        net = CyberHostNetwork(replace(preset("tiny"), pose_shift=any(name.endswith(LATER) for name in weights)))
+        fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():
         for name in ("config.json", "network.safetensors"):

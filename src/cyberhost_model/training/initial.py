@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from ..errors import ModelError, TrainingError
 from ..model.checkpoint import NETWORK_FILE
 from ..model_folder import find_model
+
+LATER = "pose_shift_in.weight"
 
 
 def initial_weights(source: str) -> dict[str, Tensor]:
@@ -38,8 +41,14 @@ def initial_weights(source: str) -> dict[str, Tensor]:
 
 
 def start_from(module: nn.Module, source: str) -> None:
-    """Fill `module` with `initial_weights`, in its own precision. Raises TrainingError unless every name and shape fits."""
+    """Fill `module` with `initial_weights`, in its own precision. Raises TrainingError unless every name and shape fits.
+
+    Only the pose shift's convolution may be missing: it is zero at the start, so a network that never had one is the same with it.
+    """
     weights = initial_weights(source)
+    for name, value in module.state_dict().items():
+        if name.endswith(LATER) and name not in weights:
+            weights[name] = torch.zeros_like(value)
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:

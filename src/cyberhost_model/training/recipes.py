@@ -67,6 +67,7 @@ def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipSta
     switches, frozen = own.pop("ablations", {}), own.pop("frozen", [])
     try:
         shape = preset(own.pop("preset", "tiny")).without(**switches)
+        shape = dataclasses.replace(shape, pose_shift=own.pop("pose_shift", shape.pose_shift))
         return shape, ClipStageConfig(name=stage, **own), frozen
     except TypeError as error:
         raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
