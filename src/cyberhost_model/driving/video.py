@@ -6,11 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from ..conditions.keypoints import Keypoints
-from ..dataset.shots import CUT, ShotFinder
+from ..dataset.shots import CUT, ShotFinder, small_picture
 from ..errors import InputError
 from ..inputs.frames import stream_frames
 from .follow import FPS, Follower, PeopleFinder
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ..conditions.detector import KeypointDetector
 
 _HELD = 5  # frames: a picture that is shown for longer was frozen on purpose; down to about 4 frames a second it is only slow
-_THUMB = (64, 36)
 
 
 def embedded_detector() -> KeypointDetector:
@@ -48,7 +46,7 @@ def read_poses(
     repeated: list[bool] = []
     last: np.ndarray | None = None
     for i, frame in enumerate(stream_frames(path, FPS, max_seconds=max_seconds, faults=faults)):
-        changed = finder.add(i / FPS, _thumbnail(frame)) > CUT
+        changed = finder.add(i / FPS, small_picture(frame)) > CUT
         repeated.append(last is not None and np.array_equal(frame, last))
         if repeated[-1]:
             follower.repeat()
@@ -79,11 +77,6 @@ def _without_repeats(sequence: PoseSequence, repeated: Sequence[bool]) -> PoseSe
         if stop - start <= _HELD and stop < len(scores):
             scores[start:stop] = 0
     return sequence.with_points(sequence.points(), scores)
-
-
-def _thumbnail(frame: np.ndarray) -> np.ndarray:
-    """As `dataset.source.thumbnail`: float32 (36, 64, 3), 0..255."""
-    return cv2.GaussianBlur(cv2.resize(frame, _THUMB, interpolation=cv2.INTER_AREA), (3, 3), 0).astype(np.float32)
 
 
 def _cleaned(sequence: PoseSequence, cuts: Sequence[int]) -> PoseSequence:
