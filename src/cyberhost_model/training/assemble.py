@@ -37,7 +37,7 @@ def _model(name: str | Path) -> Path:
     try:
         return find_model(str(name))
     except ModelError as error:
-        raise TrainingError(f"{name}: no run with a checkpoint, and no model ({error})") from error
+        raise TrainingError(f"{name}: no checkpoint to take weights from, and no model ({error})") from error
 
 
 def trained_codec(run: str | Path) -> ReferenceCodec:
