@@ -1,12 +1,14 @@
 """report.html: whole, self-contained, names are text, films have a limit."""
 
 import base64
+import dataclasses
 import re
 
 import numpy as np
 import pytest
-from report_helpers import NASTY, evaluation, results
+from report_helpers import NASTY, results
 
+from cyberhost_model.evaluation.metric import VideoValue
 from cyberhost_model.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
 from cyberhost_model.evaluation.report import write_report
 from cyberhost_model.evaluation.report.charts import Line, chart, thin
@@ -16,26 +18,21 @@ from cyberhost_model.evaluation.report.page import report_page
 from cyberhost_model.evaluation.report.worst import moment, to_show, worst_videos
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return evaluation(tmp_path_factory.mktemp("films"))
-
-
-def test_the_files_are_written_and_nothing_is_fetched(run, tmp_path):
-    assert [p.name for p in write_report(run, tmp_path)] == ["summary.md", "report.html"]
+def test_the_files_are_written_and_nothing_is_fetched(drawn_run, tmp_path):
+    assert [p.name for p in write_report(drawn_run, tmp_path)] == ["summary.md", "report.html"]
     page = (tmp_path / "report.html").read_text()
     assert page.rstrip().endswith("</html>") and page.count("data:video/mp4;base64,") == 6
     assert not re.search(r'(src|href)="(?!data:video/mp4|#)', page) and "http" not in page.split("</style>")[1].replace("http-equiv", "")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "summary.md"]
 
 
-def test_names_are_text(run):
-    page = report_page(run, Films(limit=0))
+def test_names_are_text(drawn_run):
+    page = report_page(drawn_run, Films(limit=0))
     assert NASTY not in page and "&lt;img src=x onerror=alert(1)&gt;" in page and "<b>tiny" not in page and "tiny &lt;b&gt;" in page
 
 
-def test_protocols_stand_in_tables_of_their_own(run):
-    page = report_page(run, Films(limit=0))
+def test_protocols_stand_in_tables_of_their_own(drawn_run):
+    page = report_page(drawn_run, Films(limit=0))
     tables = re.findall(r'aria-label="([^"]*)"><table>(.*?)</table>', page)
     for label, table in tables:
         rows = set(re.findall(r'(CSIM|HKC|SSIM|PSNR|SyncC|SyncD) [↑↓]', table))
@@ -43,15 +40,15 @@ def test_protocols_stand_in_tables_of_their_own(run):
     assert sum(label.endswith(PROTOCOL_EMBEDDED) for label, _ in tables) == sum(label.endswith(PROTOCOL) for label, _ in tables) == 6
 
 
-def test_films_have_a_limit_and_what_is_left_out_is_told(run):
-    paths = next(iter(run.paths.values()))
+def test_films_have_a_limit_and_what_is_left_out_is_told(drawn_run):
+    paths = next(iter(drawn_run.paths.values()))
     films = Films(seconds=0.5)
     first = films.make(paths.generated)
     assert first.data[4:8] == b"ftyp" and films.made == len(first.data)
     films.limit = films.made + 10
     assert films.make(paths.generated).reason.startswith("no clip: the page holds") and films.left_out == 1
     assert "no clip could be made" in Films().make(paths.generated.with_name("none.mp4")).reason
-    page = report_page(run, Films(limit=1))
+    page = report_page(drawn_run, Films(limit=1))
     assert "data:video" not in page and "6 clips had no room" in page
 
 
@@ -67,13 +64,13 @@ def test_the_worst_are_chosen_by_direction():
     }
 
 
-def test_a_long_video_is_shown_about_its_worst_moment(run):
-    row = run.results.videos[0]
-    assert moment(row, 8.0, run.results) == 0.0
+def test_a_long_video_is_shown_about_its_worst_moment(drawn_run):
+    row = drawn_run.results.videos[0]
+    assert moment(row, 8.0, drawn_run.results) == 0.0
     frames = np.full(24, 0.9)
     frames[18] = 0.1
-    row.values["SSIM"].series["frame"][:] = frames
-    assert moment(row, 0.4, run.results) == pytest.approx(18.5 / 25 - 0.2)
+    row = dataclasses.replace(row, values={"SSIM": VideoValue(0.8, series={"frame": frames})})
+    assert moment(row, 0.4, drawn_run.results) == pytest.approx(18.5 / 25 - 0.2)
 
 
 def test_key_points_are_packed_as_the_script_reads_them():

@@ -56,6 +56,7 @@ def test_the_best_of_several_methods_is_bold_and_protocols_stand_apart():
     assert cells(first, "one") == ["one", "4", "100%", "0.650", "**7.500**", "–"]
     assert cells(first, "two") == ["two", "4", "100%", "**0.900**", "9.000", "0.700"]
     assert cells(others[0], "one")[-1] == "0.500", "alone under its protocol: nothing to be better than"
+    assert "**" not in method_tables([one, results("three", {"SSIM": [0.9, 0.9, np.nan, 0.9]})]), "on other videos: not to be called better"
     assert "SSIM ↑" in first and "SyncD ↓" in first
 
 
@@ -88,7 +89,7 @@ def test_a_comparison_pairs_by_name_and_says_what_it_can(tmp_path):
     assert comparison.unmatched == {"a": ("v9",), "b": ("v0",)}
     assert any("a has no FID" in line for line in comparison.notes)
     text = comparison_text(comparison)
-    assert cells(text, "SyncD ↓")[-1] == "a is better" and cells(text, "SSIM ↑")[-1] == "not told apart"
+    assert cells(text, "SyncD ↓")[1] == "a is better" and cells(text, "SSIM ↑")[1] == "not told apart"
     assert "Not in b: v0." in text
     again = compare_reports([tmp_path / "a", tmp_path / "b"], seed=1)
     assert again.differences == comparison.differences

@@ -83,10 +83,10 @@ class Gaussian:
 
 
 def frechet_distance(a: Gaussian, b: Gaussian) -> float:
-    """Not negative but for rounding; 0 for equal ones."""
+    """Not negative; 0 for equal ones, but for rounding."""
     gap = a.mean - b.mean
     shared = scipy.linalg.svdvals(a.factor.T @ b.factor, overwrite_a=True, check_finite=False).sum()
-    return float(gap @ gap + np.square(a.factor).sum() + np.square(b.factor).sum() - 2 * shared)
+    return max(0.0, float(gap @ gap + np.square(a.factor).sum() + np.square(b.factor).sum() - 2 * shared))
 
 
 def gathered(blocks: Iterable[np.ndarray]) -> Sums:

@@ -34,7 +34,6 @@ RULES = {
     "size": "generated frames are resized to the ground truth's size (bicubic) where pixels are compared",
     "variable_rate": "frames of a variable rate are put on a constant grid of the mean rate",
     "broken": "what can be decoded is measured; a video of which nothing can be is left out",
-    "identity": "without an identity that several videos share, each video counts as a person of its own",
 }
 
 

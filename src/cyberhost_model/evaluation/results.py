@@ -27,8 +27,8 @@ _FIXED = ("video", "identity", "generated", "reference", "frames", "fps", "width
 class Mismatch:
     """Something that does not fit between the videos and what they are measured against, and what was done about it.
 
-    kind: "missing" (a ground truth without a generated video), "extra" (the other way round), "frames", "fps", "size", "image", "audio",
-    "identity", "broken", "variable_rate". rule: one line, the same for every mismatch of that kind.
+    kind: "missing" (a ground truth without a generated video), "extra" (the other way round), "frames", "fps", "size", "image", "audio", "broken",
+    "variable_rate". rule: one line, the same for every mismatch of that kind.
     """
 
     video: str

@@ -33,12 +33,12 @@ _READING = (
 def comparison_text(comparison: Comparison) -> str:
     """As Markdown."""
     first, *others = comparison.runs
-    parts = [f"# {' and '.join(plain(run.name) for run in comparison.runs)}", method_tables(comparison.runs, itself=False)]
+    parts = [f"# {' and '.join(plain(run.name) for run in comparison.runs)}", method_tables(comparison.runs)]
     for run in others:
         parts.append(f"## {plain(run.name)} against {plain(first.name)}")
         for protocol, rows in _tables(comparison, run.name):
             head = _head(plain(first.name), plain(run.name))
-            parts.append(f"### `{protocol}`\n\n" + markdown_table(head, [[h, *_cells(m, d), plain(_reads(d))] for h, m, d in rows]).strip())
+            parts.append(f"### `{protocol}`\n\n" + markdown_table(head, [[h, plain(_reads(d)), *_cells(m, d)] for h, m, d in rows], left=2).strip())
     parts += [_READING, f"Seed of the bootstrap: {comparison.seed}."]
     parts += [plain(line) for line in comparison.notes]
     parts += [f"Not in {plain(run)}: {', '.join(map(plain, names))}." for run, names in comparison.unmatched.items() if names]
@@ -52,9 +52,10 @@ def comparison_section(comparison: Comparison) -> str:
     for run in others:
         inside = ""
         for protocol, rows in _tables(comparison, run.name):
-            body = [[text(h), *map(text, _cells(m, d)), _bar(m, d), text(_reads(d))] for h, m, d in rows]
-            head = [*_head(first.name, run.name)[:-1], "worse · better", "Reads as"]
-            inside += f"<h3>Protocol <code>{text(protocol)}</code></h3>" + table(f"{run.name} against {first.name}", head, body, words=(7, 8))
+            body = [[text(h), text(_reads(d)), _bar(m, d), *map(text, _cells(m, d))] for h, m, d in rows]
+            head = _head(first.name, run.name)
+            head.insert(2, "worse · better")
+            inside += f"<h3>Protocol <code>{text(protocol)}</code></h3>" + table(f"{run.name} against {first.name}", head, body, words=(1, 2), look="close")
         out.append(section(f"against-{len(out) + 1}", f"{run.name} against {first.name}", inside or note("Nothing was measured in both.")))
     told = [note(line) for line in (_READING, f"Seed of the bootstrap: {comparison.seed}.", *comparison.notes)]
     told += [
@@ -107,7 +108,7 @@ def _tables(comparison: Comparison, run: str) -> Iterator[tuple[str, list[tuple[
 
 
 def _head(first: str, other: str) -> list[str]:
-    return ["Measure", first, other, "Difference", "95% interval", "Videos", "People", "Reads as"]
+    return ["Measure", "Reads as", first, other, "Difference", "95% interval", "Videos", "People"]
 
 
 def _cells(metric: MetricSummary, d: Difference) -> list[str]:

@@ -13,7 +13,7 @@ ARROWS = {"up": "↑", "down": "↓"}
 NONE = "–"
 READING = (
     "The arrow says which direction is better. N: videos with a value. Coverage: share of all frames the value rests on. Intervals: bootstrap over "
-    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased."
+    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased. HKV rises with jitter too: read it with HKC."
 )
 """What stands below a table of results."""
 

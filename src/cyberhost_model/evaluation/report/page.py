@@ -20,8 +20,8 @@ from .worst import ORDINALS, to_show, worst_videos
 MOST_CARDS = 18
 
 
-def report_page(evaluation: Evaluation, films: Films | None = None) -> str:
-    """The page as HTML."""
+def report_page(evaluation: Evaluation, films: Films | None = None, truth: Results | None = None) -> str:
+    """The page as HTML. truth: the same run with the ground truth in the place of the generated videos."""
     results, films = evaluation.results, films or Films()
     worst = worst_videos(results)
     reasons = to_show(worst)
@@ -29,7 +29,7 @@ def report_page(evaluation: Evaluation, films: Films | None = None) -> str:
     rows = {row.video: row for row in results.videos}
     cards = "".join(card(evaluation, rows[name], i, reasons[name], films) for name, i in numbers.items())
     parts = {
-        "results": ("Results", _results(results)),
+        "results": ("Results", _results(results, truth)),
         "skipped": ("Not measured", skipped(results)),
         "size": ("FID, FVD and the number of videos", _trends(results)),
         "worst": ("Worst videos of each measure", _worst(results, worst, numbers)),
@@ -68,12 +68,12 @@ def _facts(results: Results) -> str:
     )
 
 
-def _results(results: Results) -> str:
+def _results(results: Results, truth: Results | None) -> str:
     out = []
     for protocol, metrics in by_protocol(measured(results)).items():
         rows = []
         for m in metrics:
-            itself = against_itself(m)
+            itself = against_itself(m, truth)
             own = f"{shown(itself[0], m.decimals)}<br><small>{text(itself[1])}</small>" if itself else NONE
             rows.append([text(header(m)), f"<b>{shown(m.value, m.decimals)}</b>", interval(m.ci95, m.decimals), f"{m.n:,}", percent(m.coverage), own, text(listed(m.extras))])
         head = ["Measure", "Value", "95% interval", "N", "Coverage", "Ground truth against itself", "Also"]

@@ -52,6 +52,7 @@ def report_video(
     networks: Literal["public", "embedded"] = "embedded",
     weights_dir: str | os.PathLike[str] | None = None,
     download: bool = False,
+    cache: str | os.PathLike[str] | None = None,
     device: str = "auto",
     seed: int = 0,
     command: str = "",
@@ -65,7 +66,7 @@ def report_video(
     """
     page = check_page(out)
     evaluation = evaluate(video, images=picture, audio=audio, metrics=METRICS, networks=networks, weights_dir=weights_dir, download=download,
-                          device=device, seed=seed, command=command, progress=progress)  # fmt: skip
+                          cache=cache, device=device, seed=seed, command=command, progress=progress)  # fmt: skip
     weak = weak_stretches(evaluation)
     write_text(page, single_page(evaluation, weak))
     return SingleReport(page, tuple(weak), evaluation)

@@ -12,26 +12,27 @@ from .published import LABEL
 from .values import against_itself, best, by_protocol, measured
 
 
-def summary_text(results: Results) -> str:
-    """The whole of summary.md."""
-    parts = [f"# {plain(results.name)}", method_tables([results]), *_details(results), _skipped(results), _published(), _mismatches(results)]
+def summary_text(results: Results, truth: Results | None = None) -> str:
+    """The whole of summary.md. truth: the same run with the ground truth in the place of the generated videos."""
+    parts = [f"# {plain(results.name)}", method_tables([results], itself=True, truth=truth), *_details(results), _skipped(results), _published(), _mismatches(results)]
     return "\n\n".join([*(p.strip() for p in parts if p), _provenance(results)]) + "\n"
 
 
-def method_tables(runs: Sequence[Results], itself: bool = True) -> str:
-    """A table a protocol, one row a method, the best value of several in bold. `itself`: also a row of the ground truth of the first run."""
+def method_tables(runs: Sequence[Results], itself: bool = False, truth: Results | None = None) -> str:
+    """A table a protocol, one row a method, the best of several values in bold where all rest on as many videos. `itself`: also a row of the
+    ground truth of the first run."""
     protocols: dict[str, dict[str, None]] = {}
     for run in runs:
         for protocol, metrics in by_protocol(measured(run)).items():
             protocols.setdefault(protocol, {}).update(dict.fromkeys(m.name for m in metrics))
     if not protocols:
         return "Nothing could be measured."
-    return "\n\n".join(_methods(runs, protocol, list(names), itself) for protocol, names in protocols.items())
+    return "\n\n".join(_methods(runs, protocol, list(names), itself, truth).strip() for protocol, names in protocols.items())
 
 
-def _methods(runs: Sequence[Results], protocol: str, names: list[str], itself: bool) -> str:
+def _methods(runs: Sequence[Results], protocol: str, names: list[str], itself: bool, truth: Results | None) -> str:
     found = [{m.name: m for m in measured(run) if m.protocol == protocol} for run in runs]
-    tops = {n: best([f[n].value if n in f else None for f in found], _first(found, n).direction) for n in names}
+    tops = {n: best([f[n] for f in found if n in f]) for n in names}
 
     def cell(metric: MetricSummary | None) -> str:
         if metric is None:
@@ -44,8 +45,8 @@ def _methods(runs: Sequence[Results], protocol: str, names: list[str], itself: b
         for run, metrics in zip(runs, found, strict=True)
     ]
     notes = []
-    if itself and any(against_itself(m) for m in found[0].values()):
-        pairs = {n: against_itself(_first(found, n)) for n in names}
+    pairs = {n: against_itself(_first(found, n), truth) for n in names} if itself else {}
+    if any(pairs.values()):
         cells = [shown(p[0], _first(found, n).decimals) if p else NONE for n, p in pairs.items()]
         rows.append(["*ground truth against itself*", NONE, NONE, *cells])
         ways: dict[str, list[str]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 from ...errors import InputError
@@ -25,21 +24,22 @@ def by_protocol(metrics: Iterable[MetricSummary]) -> dict[str, list[MetricSummar
     return groups
 
 
-def against_itself(metric: MetricSummary) -> tuple[float, str] | None:
-    """(value, how it was had) of the ground truth measured as if it had been generated; None where that was not done."""
-    if isinstance(floor := metric.extras.get("floor"), dict) and floor.get("value") is not None:
-        return floor["value"], "one half of the ground truth against the other"
-    if isinstance(truth := metric.extras.get("truth"), dict) and truth.get("value") is not None:
-        return truth["value"], f"measured on {truth['n']} ground truth videos"
+def against_itself(metric: MetricSummary, truth: Results | None = None) -> tuple[float, str] | None:
+    """(value, how it was had) of the ground truth measured as if it had been generated; None where that was not done. truth: such a run."""
+    if (floor := metric.extras.get("floor")) and floor.get("value") is not None:
+        return floor["value"], f"halves of the ground truth against each other, {floor['n']:,} vectors each"
+    own = value_of(truth, metric.name) if truth is not None else None
+    if own is not None and own.value is not None and own.protocol == metric.protocol:
+        return own.value, f"measured on {own.n:,} videos"
     return (_ITSELF[metric.name], "by definition") if metric.name in _ITSELF else None
 
 
-def best(values: Sequence[float | None], direction: str) -> float | None:
-    """The best of several values; None for fewer than two, where there is nothing to be better than."""
-    known = [v for v in values if v is not None and math.isfinite(v)]
-    if len(known) < 2:
+def best(metrics: Sequence[MetricSummary]) -> float | None:
+    """The best of several values of one measure; None for fewer than two, and where they rest on different numbers of videos."""
+    known = [m.value for m in metrics if m.value is not None]
+    if len(known) < 2 or len({m.n for m in metrics}) > 1:
         return None
-    return max(known) if direction == "up" else min(known)
+    return max(known) if metrics[0].direction == "up" else min(known)
 
 
 def value_of(run: Results, measure: str) -> MetricSummary | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ...dataset.manifest import written_whole
 from ..evaluation import Evaluation
+from ..results import Results
 from .films import Films
 from .page import report_page
 from .summary import summary_text
@@ -13,11 +14,15 @@ from .summary import summary_text
 SUMMARY_TEXT, PAGE = "summary.md", "report.html"
 
 
-def write_report(evaluation: Evaluation, folder: Path, films: Films | None = None) -> list[Path]:
-    """Write summary.md and report.html into a folder that is there. `films`: how much film the page may hold. Raises OutputError."""
+def write_report(evaluation: Evaluation, folder: Path, films: Films | None = None, truth: Results | None = None) -> list[Path]:
+    """Write summary.md and report.html into a folder that is there. Raises OutputError.
+
+    films: how much film the page may hold. truth: the results of the same run with the ground truth in the place of the generated videos, for the
+    row that shows what these numbers are for real people.
+    """
     return [
-        write_text(folder / SUMMARY_TEXT, summary_text(evaluation.results)),
-        write_text(folder / PAGE, report_page(evaluation, films)),
+        write_text(folder / SUMMARY_TEXT, summary_text(evaluation.results, truth)),
+        write_text(folder / PAGE, report_page(evaluation, films, truth)),
     ]
 
 
