@@ -170,8 +170,7 @@ def _penalty_band(frames: int) -> np.ndarray:
     """D'D of the third differences, in scipy's upper banded form (4, T)."""
     row = np.array([-1.0, 3.0, -3.0, 1.0])
     band = np.zeros((_ORDER + 1, frames))
-    for i in range(frames - _ORDER):
-        for offset in range(_ORDER + 1):
-            for a in range(_ORDER + 1 - offset):
-                band[_ORDER - offset, i + a + offset] += row[a] * row[a + offset]
+    for offset in range(_ORDER + 1):
+        for a in range(_ORDER + 1 - offset):
+            band[_ORDER - offset, a + offset : a + offset + frames - _ORDER] += row[a] * row[a + offset]
     return band
