@@ -74,6 +74,7 @@ def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints
         to_maps(skeleton_map(moved, canvas.size), like),
         to_maps(face_crop(placed, moved), like),
         to_maps(hand_crops(placed, moved), like),
+        None if model.image is None else model.image(small).to(like.dtype),
     )
     if head:
         conditions = replace(conditions, regions=("face",))

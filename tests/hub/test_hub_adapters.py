@@ -10,6 +10,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -24,6 +25,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
+from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.speech_level import speech_level
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub import convert as conversion
@@ -34,6 +36,7 @@ from cyberhost_model.hub.registry import REGISTRY
 from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.model_folder import find_model, load_model
 from cyberhost_model.presets import Preset
+from cyberhost_model.reference import prepare_reference
 from cyberhost_model.sampler.schedule import Schedule
 from model_helpers import FULL
 
@@ -189,6 +192,8 @@ def test_the_folder_is_a_model(published, tmp_path, name):
     Schedule(network.preset.diffusion)
     picture = torch.rand(1, 3, 32, 32) * 2 - 1
     video = network.reference_conditions(model.codec.encode_reference(picture), image=None if model.image is None else model.image(picture))
+    reference = prepare_reference(model, np.zeros((64, 64, 3), np.uint8), Keypoints.empty(), None, False)
+    assert (reference.conditions.audio is not None) == (name == "animate-anyone")  # what all clips attend to: the picture's token
     audio = None if name == "animate-anyone" else torch.stack(list(model.speech.stream_windows([sound(0.4)], speech_level([sound(0.4)]), 3, 25.0, preset.audio.tokens)))[None]
     if name == "hallo2":
         audio = None  # its audio projection begins at zero
