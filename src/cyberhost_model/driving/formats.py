@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .. import targets
 from ..dataset.manifest import written_whole
-from ..errors import InputError, OutputError
+from ..errors import InputError
 from .sequence import ARRAYS, PARTS, PoseSequence
 
 SUFFIXES = (".npz", ".json")
@@ -22,21 +22,14 @@ _FAR = 10.0  # picture sides: points lie outside the picture, but not that far
 _DIGITS = 5  # of a coordinate in JSON: a hundredth of a pixel at 1000 pixels
 
 
+def is_sequence_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a name is that of a key point file; a driving of any other name is a video."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
 def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Check, before any work, that a key point file can be written. Raises OutputError."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{path}: the name must end in {' or '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already; give --overwrite (overwrite=True) or another name")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OutputError(f"{path}: the folder {path.parent} cannot be written to ({error.strerror})") from None
-    return path
+    return targets.check_target(path, SUFFIXES, overwrite)
 
 
 def write_sequence(sequence: PoseSequence, path: str | os.PathLike[str], overwrite: bool = False) -> Path:

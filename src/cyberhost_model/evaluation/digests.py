@@ -7,14 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ..digests import hexdigest
+
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file's content, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    """Hex digest of a file's content."""
+    return hexdigest(path, hashlib.sha256())
 
 
 def settings_digest(*parts: Any) -> str:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..digests import hexdigest
 from ..errors import NetworkError, OutputError
 from .failures import broken_off
 from .sizes import human
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_CHUNK = 1 << 22
 
 
 def download(
@@ -69,13 +69,8 @@ def need_space(folder: Path, size: int) -> None:
 def digest_of(path: Path, like: str) -> str:
     """The digest of a file, of the kind of `like`: sha256, or for 40 digits git's sha1 of a blob."""
     if len(like) == 40:
-        state = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    else:
-        state = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_CHUNK):
-            state.update(block)
-    return state.hexdigest()
+        return hexdigest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
+    return hexdigest(path, hashlib.sha256())
 
 
 def growing(target: Path) -> Path:

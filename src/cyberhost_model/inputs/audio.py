@@ -16,6 +16,7 @@ import numpy as np
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.inputs.decoding import Block, open_blocks
+from cyberhost_model.inputs.media import check_file
 
 SPEECH_RATE = 16_000  # Hz, what the speech encoders hear
 SILENT_PEAK = 1e-3  # -60 dB of full scale: no speech is below it
@@ -88,14 +89,7 @@ def load_audio(path: str | os.PathLike[str]) -> Sound:
     Silence and clipping are no errors; they are noted in `Sound.warnings`.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such sound file; check the path")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give one sound file (WAV, FLAC, MP3, M4A, OGG) or a video")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty (0 bytes); record or export it again")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: may not be read; check the file's permissions")
+    check_file(path, "sound file", "one sound file (WAV, FLAC, MP3, M4A, OGG) or a video")
     with open_blocks(path) as (rate, channels, blocks):
         return _check(str(path), blocks, rate, channels, path=path)
 

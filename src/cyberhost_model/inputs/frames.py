@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.inputs.media import end_reason, ffmpeg, input_arguments, ppm_size
+from cyberhost_model.inputs.media import check_file, end_reason, ffmpeg, input_arguments, ppm_size
 
 LONGEST = 1280  # pixels of a frame's longer side; larger ones are reduced while they are decoded
 TAKEN = "give MP4, MOV, MKV, WebM, AVI or another video"
@@ -31,14 +31,7 @@ def stream_frames(
     no video or without a picture. Of a damaged file what can be decoded is given, and `faults` gets a line.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such video; check the path")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give one video file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: is empty (0 bytes); record or export it again")
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path}: may not be read; check the file's permissions")
+    check_file(path, "video", "one video file")
     command = ["-v", "error", *input_arguments(path)]
     square = f"scale=w='max(2,round(iw*sar*min(1,{longest}/max(iw*sar,ih))))':h='max(2,round(ih*min(1,{longest}/max(iw*sar,ih))))':flags=area"
     # Capital V: a cover picture in a sound file is no video. PPM tells the size of each frame, which is only known once it is turned upright.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cyberhost_model.errors import ResourceError
+from cyberhost_model.errors import InputError, ResourceError
 
 # Containers that carry sound. Playlists, scripts and subtitles are left out on purpose: a text file must not be
 # taken for sound, and no file may make ffmpeg open another one.
@@ -32,6 +32,18 @@ def ffmpeg_binary() -> str:
         return imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise ResourceError(f"no ffmpeg was found ({error}); reinstall imageio-ffmpeg") from None
+
+
+def check_file(path: Path, what: str, give: str) -> None:
+    """Raises InputError for a `what` ("video") that is missing, a folder (then what to `give` is told), empty or may not be read."""
+    if not path.exists():
+        raise InputError(f"{path}: no such {what}; check the path")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give {give}")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: is empty (0 bytes); record or export it again")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: may not be read; check the file's permissions")
 
 
 def input_arguments(path: str | os.PathLike[str]) -> list[str]:

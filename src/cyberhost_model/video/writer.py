@@ -22,6 +22,7 @@ import numpy as np
 from cyberhost_model.errors import OutputError
 from cyberhost_model.inputs.audio import Sound, load_audio
 from cyberhost_model.inputs.media import child_settings, end_reason, ffmpeg_binary, input_arguments
+from cyberhost_model.targets import check_target
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
 # The rates AAC has; a sound of another rate is resampled to the next one above.
@@ -31,22 +32,7 @@ CRF = 16  # visually lossless for H.264 at this size
 
 def check_output(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Check, before any work, that a video can be written to `out`. Returns it as a Path; raises OutputError."""
-    out = Path(out)
-    if out.is_dir():
-        raise OutputError(f"{out}: is a folder; give the name of a file, for example {out / 'out.mp4'}")
-    if out.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"{out}: the name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
-    if not out.parent.is_dir():
-        raise OutputError(f"{out}: the folder {out.parent} does not exist; create it first")
-    if out.exists() and not overwrite:
-        raise OutputError(f"{out}: exists already; give --overwrite (overwrite=True) or another name")
-    try:  # trying is the only check that also sees read-only file systems, quotas and rights given to root
-        handle, probe = tempfile.mkstemp(prefix=".cyberhost-", suffix=".part", dir=out.parent)
-        os.close(handle)
-        Path(probe).unlink()
-    except OSError as error:
-        raise OutputError(f"{out}: the folder {out.parent} cannot be written to ({error.strerror})") from None
-    return out
+    return check_target(out, SUFFIXES, overwrite)
 
 
 class VideoWriter:
