@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..conditions.keypoints import NECK
-from .proportions import HANDS, WRISTS, Figure, hand_size, length_scale, shoulder_width
+from .proportions import HANDS, WRISTS, Figure, as_complex, as_points, hand_size, length_scale, shoulder_width
 
 CHAINS = ((5, 6, 7), (2, 3, 4))  # shoulder, elbow, wrist of the left and the right arm
 _HOME = 0.3  # arm lengths the arm may go before its pose is more the driving's than the reference's; further where these are further apart
@@ -71,22 +71,14 @@ def move_hand(drive: Figure, own: Figure, side: int, anchor: int, scale: float, 
     `home` (T,): how far each frame's pose is the picture's.
     """
     hand, root = HANDS[side], WRISTS[side]
-    z = _flat(drive.points[:, hand] - drive.points[:, root, None])
+    z = as_complex(drive.points[:, hand] - drive.points[:, root, None])
     factor: np.ndarray | float = scale
     if own.ever[hand].all():
         size, wanted = hand_size(drive.points[:, hand]), float(hand_size(own.points[:, hand])[0])
         usual = length_scale(size, np.asarray(drive.seen[:, hand].all(1)), anchor, wanted, scale, wanted)
         # From the wrist to the middle finger's knuckle. Hands that point apart face apart too: no turn makes one of the other.
-        palms = [complex(_flat(p[hand.start + 9] - p[hand.start])) for p in (drive.points[anchor], own.points[0])]
+        palms = [complex(as_complex(p[hand.start + 9] - p[hand.start])) for p in (drive.points[anchor], own.points[0])]
         apart = float(np.angle(palms[1] / palms[0])) if min(map(abs, palms)) > 1e-9 else 0.0
         exact = float(np.clip(wanted / max(float(size[anchor]), 1e-9), scale / _ODD, scale * _ODD))
         factor = usual * (exact / usual) ** home * np.exp(1j * home * apart * max(0.0, np.cos(apart)))
-    return wrist + _plain(z.T * factor)
-
-
-def _flat(points: np.ndarray) -> np.ndarray:
-    return points[..., 0] + 1j * points[..., 1]
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    return np.stack([values.real, values.imag], -1)
+    return wrist + as_points(z.T * factor)

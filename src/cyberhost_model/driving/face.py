@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..conditions.keypoints import NECK
-from .proportions import FACE, HEAD, Figure
+from .proportions import FACE, HEAD, Figure, as_complex, as_points
 
 # Of the 68 points: what moves with the skull alone (nose, corners of the eyes), and pairs of lips and lids that meet.
 _STABLE = np.array([27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
@@ -34,7 +34,7 @@ def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck:
     centre = stable.mean(1)
     turn = _similarity(stable[anchor] - centre[anchor], stable - centre[:, None])
     # Complex numbers turn and scale by a product.
-    flat = _complex(points - centre[:, None]) / turn[:, None]
+    flat = as_complex(points - centre[:, None]) / turn[:, None]
     residual = flat - flat[anchor]
     shape = own - own[5:][_STABLE].mean(0)
     upright, own_upright = _roll(face[anchor]), _roll(own[5:])
@@ -42,10 +42,10 @@ def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck:
     ratio = along / np.maximum(across, 1e-9)
     local = residual / upright
     local = local.real * ratio[0] + 1j * local.imag * ratio[1]
-    formed = _complex(shape) / own_upright + local
+    formed = as_complex(shape) / own_upright + local
     _open_mouth(formed[:, 5:], flat[:, 5:] / upright, ratio[1])
-    _open_eyes(formed[:, 5:], flat[:, 5:] / upright, anchor, _complex(shape[5:]) / own_upright)
-    head = _plain(formed * own_upright * turn[:, None])
+    _open_eyes(formed[:, 5:], flat[:, 5:] / upright, anchor, as_complex(shape[5:]) / own_upright)
+    head = as_points(formed * own_upright * turn[:, None])
     size = float(np.sqrt(ratio[0] * ratio[1]))
     carried = centre - drive.points[:, NECK] if drive.ever[NECK] else centre
     own_centre = own[5:][_STABLE].mean(0)
@@ -53,17 +53,9 @@ def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck:
     return head + at[:, None]
 
 
-def _complex(points: np.ndarray) -> np.ndarray:
-    return points[..., 0] + 1j * points[..., 1]
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    return np.stack([values.real, values.imag], -1)
-
-
 def _similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(T,) the complex factor that takes centred points a (N, 2) nearest to b (T, N, 2)."""
-    a, b = _complex(a), _complex(b)
+    a, b = as_complex(a), as_complex(b)
     return (b * a.conj()).sum(1) / max(float((a * a.conj()).real.sum()), 1e-12)
 
 
@@ -75,7 +67,7 @@ def _roll(face: np.ndarray) -> complex:
 
 def _measures(face: np.ndarray, upright: complex) -> np.ndarray:
     """Width (between the jaw's ends) and height (brows to chin) of a face (68, 2) once it is upright."""
-    local = _complex(face) / upright
+    local = as_complex(face) / upright
     return np.array([local[16].real - local[0].real, local[8].imag - (local[19].imag + local[24].imag) / 2])
 
 

@@ -64,6 +64,16 @@ def figure_of(sequence: PoseSequence) -> Figure:
     return figure
 
 
+def as_complex(points: np.ndarray) -> np.ndarray:
+    """Points (..., 2) as complex numbers: a product turns and scales them."""
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def as_points(values: np.ndarray) -> np.ndarray:
+    """The inverse of `as_complex`."""
+    return np.stack([values.real, values.imag], -1)
+
+
 def reference_figure(reference: Keypoints, size: tuple[int, int]) -> Figure:
     """The figure of one picture's key points."""
     return figure_of(PoseSequence.of([reference], 1.0, size))
