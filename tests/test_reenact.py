@@ -1,16 +1,16 @@
 """Reenactment, gestures with speech and talking heads: the paper's other settings over the same pipeline."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cyberhost_model import CyberHost, InputError
+from cyberhost_model import InputError
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.pose_shift import MAPS, pose_shift
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.inputs.audio import Sound, load_audio
-from cyberhost_model.inputs.image import load_picture
 from cyberhost_model.pipeline import Look
 from cyberhost_model.reference import head_crop, shows_only_a_head
 from cyberhost_model.video.writer import write_video
@@ -19,16 +19,6 @@ from data_helpers import voice
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RATE = 16000
 QUICK = {"steps": 1, "size": 256}
-
-
-@pytest.fixture(scope="module")
-def host() -> CyberHost:
-    return CyberHost.from_pretrained("tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def picture() -> np.ndarray:
-    return load_picture(EXAMPLES / "astronaut.jpg")
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +47,12 @@ def test_another_sound_is_cut_to_the_drivings_length(host, picture, points, tmp_
     assert load_audio(made.save(tmp_path / "dubbed.mp4")).duration == pytest.approx(14 / 25, abs=0.03)
 
 
-def test_the_driving_reaches_the_network(host, picture, points):
-    """Each clip is given the skeletons of its own frames, the last one held; another driving gives other frames."""
+def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
+    """Each clip is given the skeletons of its own frames, the last one held; another driving gives other frames. Networks that take a pose shift get it."""
     reference, _ = host._open(picture, Look(size=256))
     poses = nodding(points, 14, 0.05)
+    assert host._skeletons(reference, poses)(0, 12)[1] is None
+    monkeypatch.setattr(host.model.network, "preset", dataclasses.replace(host.model.network.preset, pose_shift=True))
     maps, shift = host._skeletons(reference, poses)(12, 12)
     assert maps.shape == (1, 12, 3, *reference.canvas.size[::-1]) and shift.shape == (1, 12, MAPS, 16, 16)
     assert not maps[0, 0].equal(maps[0, 1]) and maps[0, 1].equal(maps[0, 11])

@@ -32,13 +32,15 @@ class DrivingMix:
 
 
 def driving_maps(
-    points: list[Keypoints], reference: Keypoints, size: tuple[int, int], hw: tuple[int, int], moving: bool, mix: DrivingMix, rng: np.random.Generator
+    points: list[Keypoints], reference: Keypoints | None, size: tuple[int, int], hw: tuple[int, int], moving: bool, mix: DrivingMix, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (7, h, w) and whether its sound is to be left out.
+    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (7, h, w), zero without a `reference`, and whether its sound is to
+    be left out.
 
     (F, 3, H, W) skeletons where `moving`, else one map for all frames (1, 3, H, W): the clips of a batch are alike in that, which spares
     encoding a map that stands still F times.
     """
+    none = np.zeros((1, MAPS, *hw), np.float32)
     if moving:
         whole = rng.random() * (mix.skeleton + mix.hands) < mix.skeleton
         deaf = whole and rng.random() < mix.deaf
@@ -47,8 +49,8 @@ def driving_maps(
             for k in driven:
                 k.face_score[LIPS] = 0
         parts = PARTS if whole else ("hands",)
-        return np.stack([skeleton_map(k, size, parts=parts) for k in driven]), pose_shift(reference, driven, hw, parts), deaf
-    none = np.zeros((1, MAPS, *hw), np.float32)
+        shift = none if reference is None else pose_shift(reference, driven, hw, parts)
+        return np.stack([skeleton_map(k, size, parts=parts) for k in driven]), shift, deaf
     if rng.random() * (1 - mix.skeleton - mix.hands) < mix.nothing:
         return np.zeros((1, 3, size[1], size[0]), np.float32), none, False
     thorax = np.stack([k.body[NECK] if k.body_score[NECK] > 0.3 else k.face[8] for k in points])

@@ -141,8 +141,9 @@ class LatentClips(Dataset):
         h, w = saved["z"].shape[-2:]
         points = [_unpack(saved, "frame.", t) for t in range(start, start + n)]
         masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
-        pose, shift, deaf = driving_maps(points, _unpack(saved, "reference.", 0), size, (h, w), moving, self.driving, rng)
-        reference, r = _uncertain(_unpack(saved, "reference.", 0), rng), saved["r"].float()
+        exact = _unpack(saved, "reference.", 0)
+        pose, shift, deaf = driving_maps(points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng)
+        reference, r = _uncertain(exact, rng), saved["r"].float()
         if self.preset.codec == "reference":
             r[-len(CUES) :] = torch.from_numpy(face_places(reference, (h, w)))
         return {
