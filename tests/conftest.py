@@ -29,6 +29,22 @@ def speech_file() -> Path:
     return EXAMPLES / "speech.wav"
 
 
+@pytest.fixture(scope="session")
+def host():
+    """The embedded model on the CPU."""
+    from cyberhost_model import CyberHost
+
+    return CyberHost.from_pretrained("tiny", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def picture(portrait_file: Path) -> np.ndarray:
+    """The astronaut, uint8 (512, 512, 3)."""
+    from cyberhost_model.inputs.image import load_picture
+
+    return load_picture(portrait_file)
+
+
 @pytest.fixture
 def picture_file(tmp_path: Path) -> Path:
     """A smooth 200x150 picture without a person."""

@@ -14,23 +14,12 @@ import cyberhost_model
 from cyberhost_model import CyberHost, InputError, ModelError, NoFaceError, ResourceError
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.inputs.image import load_picture
 from cyberhost_model.model_folder import choose_device, find_model, load_model, save_model
 from cyberhost_model.reference import head_crop
 from data_helpers import voice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RATE = 16000
-
-
-@pytest.fixture(scope="module")
-def host() -> CyberHost:
-    return CyberHost.from_pretrained("tiny", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def picture() -> np.ndarray:
-    return load_picture(EXAMPLES / "astronaut.jpg")
 
 
 def sound(seconds: float, seed: int = 0) -> Sound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
-from cyberhost_cli.settings import SPEECH, Out, Ref, Running, Settings, keywords
+from cyberhost_cli.settings import SPEECH, Out, Ref, Running, Settings
 
 
 @spread
@@ -39,5 +40,5 @@ def animate(
 
     target = running.check_output(output, ref, audio)
     picture, sound = load_picture(ref), load_audio(audio)
-    animation = running.host().animate(picture, sound, body_movement=body_movement, **keywords(settings))
+    animation = running.host().animate(picture, sound, body_movement=body_movement, **asdict(settings))
     running.write(animation, target, settings, sink, started)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
-from cyberhost_cli.settings import SPEECH, Out, Ref, Running, Settings, keywords
+from cyberhost_cli.settings import SPEECH, Out, Ref, Running, Settings
 
 
 @spread
@@ -41,5 +42,5 @@ def multimodal(
     picture, sound = load_picture(ref), load_audio(audio)
     host = running.host()
     with sink.progress("reading the template", None) as tick:
-        animation = host.multimodal(picture, sound, hands, progress=tick, **keywords(settings))
+        animation = host.multimodal(picture, sound, hands, progress=tick, **asdict(settings))
     running.write(animation, target, settings, sink, started, setting="multimodal")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,7 @@ import typer
 
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
-from cyberhost_cli.settings import Out, Ref, Running, Settings, keywords
+from cyberhost_cli.settings import Out, Ref, Running, Settings
 
 
 @spread
@@ -42,5 +43,5 @@ def reenact(
     sound = audio if audio == "keep" else None if audio == "none" else load_audio(audio)
     host = running.host()
     with sink.progress("reading the driving", None) as tick:
-        animation = host.reenact(picture, driving, audio=sound, retarget=retarget, progress=tick, **keywords(settings))
+        animation = host.reenact(picture, driving, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
     running.write(animation, target, settings, sink, started, setting="reenact")

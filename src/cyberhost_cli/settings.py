@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,9 +113,8 @@ class Running:
             sink.warn(note)
         with sink.progress("animating", animation.n_frames) as tick:
             path = animation.save(target, overwrite=self.overwrite, progress=tick)
-        seconds, duration = time.monotonic() - started, animation.n_frames / animation.fps
-        if animation.sound is not None and facts.get("setting") != "reenact":
-            duration = animation.sound.duration
+        seconds = time.monotonic() - started
+        duration = animation.sound.duration if animation.fits and animation.sound else animation.n_frames / animation.fps
         width, height = animation.size
         sink.note(
             f"{path}: {animation.n_frames} frames of {width}x{height}, {duration:.2f} s of video "
@@ -125,10 +124,5 @@ class Running:
             "output": str(path), "frames": animation.n_frames, "fps": animation.fps, "size": [width, height], "seconds": round(seconds, 3),
             "duration": round(duration, 6), "seed": settings.seed, "model": self.model, "warnings": animation.warnings, **facts,
         })  # fmt: skip
-
-
-def keywords(settings: Settings) -> dict[str, Any]:
-    """The settings as keywords of the library's functions."""
-    return asdict(settings)
 
 

@@ -19,12 +19,12 @@ from .conditions.movement import BodyMovementMap
 from .conditions.pose_shift import pose_shift
 from .conditions.skeleton import PARTS, skeleton_map
 from .conditions.speech_level import speech_level
-from .driving.formats import SUFFIXES, read_sequence
+from .driving.formats import is_sequence_file
 from .driving.hands import hands_for
 from .driving.retarget import retarget as to_proportions
 from .driving.sequence import PoseSequence
 from .driving.template import fit_length, load_template
-from .driving.video import read_poses
+from .driving.video import read_driving
 from .errors import InputError
 from .inputs.audio import Sound, load_audio
 from .inputs.image import check_picture, crop_back, load_picture
@@ -61,12 +61,16 @@ class Animation:
     warnings: list[str] = field(default_factory=list)
     """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ...")."""
 
+    @property
+    def fits(self) -> bool:
+        """Whether there is a sound and the frames just cover it, as `Sound.n_frames` counts them."""
+        return self.sound is not None and 0 <= self.n_frames / self.fps - self.sound.duration < 1 / self.fps
+
     def save(self, out: str | os.PathLike[str], overwrite: bool = False, progress: Callable[[int, int | None], None] | None = None) -> Path:
         """Write frames and sound as H.264 and AAC; whole under `out` or not at all. Raises OutputError."""
-        seconds = self.n_frames / self.fps
-        spare = None if self.sound is None or 0 <= seconds - self.sound.duration < 1 / self.fps else seconds  # a sound of another length than the video's
+        seconds = None if self.fits else self.n_frames / self.fps
         return write_video(
-            self.frames, out, self.fps, self.sound, overwrite=overwrite, total=self.n_frames, progress=progress, sound_seconds=spare
+            self.frames, out, self.fps, self.sound, overwrite=overwrite, total=self.n_frames, progress=progress, sound_seconds=seconds
         )
 
 
@@ -157,7 +161,7 @@ class CyberHost:
         reference, warnings = self._open(picture, look)
         poses, from_video, notes = self._poses(driving, progress)
         sound = _sound_of(driving, from_video, notes) if isinstance(audio, str) and audio == "keep" else None if audio is None else _sound(audio)
-        reads_lips = not from_video or getattr(self.model.detector, "reads_lips", False)
+        reads_lips = not from_video or self.model.detector.reads_lips
         if retarget:
             w, h = reference.canvas.picture_size
             poses = to_proportions(poses, reference.picture_keypoints, (w, h))
@@ -211,12 +215,14 @@ class CyberHost:
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
         """Skeleton maps of a sequence in 0..1 of the picture; its last frame stands where it has ended."""
 
-        def drive(start: int, frames: int) -> tuple[Tensor, Tensor]:
+        def drive(start: int, frames: int) -> tuple[Tensor, Tensor | None]:
             points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
             maps = np.stack([skeleton_map(k, reference.canvas.size, parts=parts) for k in points])
-            h, w = reference.latent.shape[-2:]
-            shift = pose_shift(reference.keypoints, points, (h, w), parts)
-            return to_maps(maps, self.model.network), to_maps(shift, self.model.network)
+            shift = None
+            if self.model.network.preset.pose_shift:
+                h, w = reference.latent.shape[-2:]
+                shift = to_maps(pose_shift(reference.keypoints, points, (h, w), parts), self.model.network)
+            return to_maps(maps, self.model.network), shift
 
         return drive
 
@@ -281,10 +287,8 @@ class CyberHost:
         """(the sequence, whether it was read off a video, what to tell the user about it)."""
         if isinstance(driving, PoseSequence):
             return driving, False, list(driving.warnings)
-        path = Path(driving)
-        from_file = path.suffix.lower() in SUFFIXES
-        poses = read_sequence(path) if from_file else read_poses(path, self.model.detector, progress)
-        return poses, not from_file, list(poses.warnings)
+        poses = read_driving(driving, self.model.detector, progress)
+        return poses, not is_sequence_file(driving), list(poses.warnings)
 
 
 def _sound(audio: Heard) -> Sound:

@@ -98,6 +98,10 @@ def turned_crop(picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: 
 class KeypointDetector(nn.Module):
     """Finds the people in a picture of any size. Deterministic; CPU is enough. `norm` False: see `HeatNet`."""
 
+    reads_lips = False
+    """Whether the lips' points follow an opening mouth. Measured on photo puppets with faces of 40 to 60 pixels: all points within 2% of the face's
+    height, but the opening read from them correlates with the true one at -0.8 to 0.4."""
+
     def __init__(self, norm: bool = True) -> None:
         super().__init__()
         self.finder = HeatNet(FINDER_MAPS, 8, norm=norm)

@@ -37,9 +37,7 @@ class EmbeddedDetector:
 
     name = "embedded"
     finds_faceless = False
-    # Measured on photo puppets with faces of 40 to 60 pixels: all points within 2% of the face's height, but the opening read from them
-    # correlates with the true one at -0.8 to 0.4.
-    reads_lips = False
+    reads_lips = KeypointDetector.reads_lips
 
     def __init__(self, network: KeypointDetector) -> None:
         self.network = network

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InputError
-from .formats import SUFFIXES, read_sequence
+from .formats import SUFFIXES, is_sequence_file, read_sequence
 from .sequence import SEEN, PoseSequence
+from .video import read_driving
 
 if TYPE_CHECKING:
     from ..conditions.detector import KeypointDetector
@@ -39,13 +40,9 @@ def load_template(
     path = Path(name)
     if name in template_names():
         return read_sequence(FOLDER / f"{name}.npz")
-    if path.suffix.lower() in SUFFIXES:
-        return read_sequence(path)
-    if not path.exists():
+    if not is_sequence_file(path) and not path.exists():
         raise InputError(f"{name}: no such template; give one of {', '.join(template_names())}, a key point file ({' or '.join(SUFFIXES)}) or a video")
-    from .video import embedded_detector, read_poses
-
-    return read_poses(path, detector or embedded_detector(), progress)
+    return read_driving(path, detector, progress)
 
 
 def fit_length(sequence: PoseSequence, n_frames: int, fps: float) -> PoseSequence:

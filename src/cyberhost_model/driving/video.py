@@ -13,6 +13,7 @@ from ..dataset.shots import CUT, ShotFinder, small_picture
 from ..errors import InputError
 from ..inputs.frames import stream_frames
 from .follow import FPS, Follower, PeopleFinder
+from .formats import is_sequence_file, read_sequence
 from .sequence import PoseSequence
 from .smooth import clean, stretches
 
@@ -28,6 +29,15 @@ def embedded_detector() -> KeypointDetector:
     from ..model_folder import EMBEDDED
 
     return KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector")
+
+
+def read_driving(
+    path: str | os.PathLike[str],
+    detector: KeypointDetector | PeopleFinder | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> PoseSequence:
+    """A key point file (.npz, .json) as it is, or the poses of a video, read by `detector` (default: the embedded one). Raises InputError."""
+    return read_sequence(path) if is_sequence_file(path) else read_poses(path, detector or embedded_detector(), progress)
 
 
 def read_poses(
