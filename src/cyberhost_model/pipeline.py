@@ -172,7 +172,7 @@ class CyberHost:
             notes.append("without sound the lips hardly move: this model's key point detector does not follow lips")
         if sound is not None and abs(sound.duration - len(poses) / look.fps) > 0.5 / look.fps:
             notes += [f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or followed by silence"] * (audio != "keep")
-        return self._animation(reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes])
+        return self._animation(reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes, *self._limits()])
 
     def multimodal(
         self,
@@ -195,7 +195,7 @@ class CyberHost:
         w, h = reference.canvas.picture_size
         poses = fit_length(hands_for(template, reference.picture_keypoints, (w, h)), total, look.fps)
         driver = self._skeletons(reference, poses, parts=("hands",))
-        return self._animation(reference, look, driver, total, sound, [*warnings, *template.warnings])
+        return self._animation(reference, look, driver, total, sound, [*warnings, *template.warnings, *self._limits()])
 
     @torch.inference_mode()
     def _open(self, picture: Picture, look: Look) -> tuple[Reference, list[str]]:
@@ -211,6 +211,12 @@ class CyberHost:
             head, keypoints = True, without_hands(keypoints)
             warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
         return prepare_reference(self.model, array, keypoints, look.size, bool(head)), warnings
+
+    def _limits(self) -> list[str]:
+        """What to say before the model is driven by key points: small networks need the pose shift to follow (docs/results.md)."""
+        preset = self.model.network.preset
+        able = preset.pose_shift or preset.codec != "reference"
+        return [] if able else ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
         """Skeleton maps of a sequence in 0..1 of the picture; its last frame stands where it has ended."""
