@@ -55,7 +55,7 @@ def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
     assert host._skeletons(reference, poses)(0, 12)[1] is None
     monkeypatch.setattr(host.model.network, "preset", dataclasses.replace(host.model.network.preset, pose_shift=True))
     maps, shift = host._skeletons(reference, poses)(12, 12)
-    assert maps.shape == (1, 12, 3, *reference.canvas.size[::-1]) and shift.shape == (1, 12, MAPS, 16, 16)
+    assert maps.shape == (1, 12, 3, *reference.canvas.size[::-1]) and shift.shape == (1, 12, MAPS, 32, 32)
     assert not maps[0, 0].equal(maps[0, 1]) and maps[0, 1].equal(maps[0, 11])
     face, _ = host._skeletons(reference, poses, parts=("face",))(0, 12)
     assert 0 < (face > 0).sum() < 0.5 * (maps > 0).sum()
@@ -117,10 +117,10 @@ def test_pose_shift_leads_back_to_the_reference(points):
     h = w = 16
     moved = points.map(lambda p: (p + [0.5 / w, 0]).astype(np.float32))
     maps = pose_shift(points, [points, moved], (h, w))
-    assert maps.shape == (2, MAPS, h, w) and not maps[0, :2].any()
+    assert maps.shape == (2, MAPS, 2 * h, 2 * w) and not maps[0, :2].any()
     near = maps[1, 2] > 0.9
     assert near.any()
-    assert np.allclose(maps[1, 0][near] / maps[1, 2][near], -2.0, atol=0.05)  # quarters of a cell
+    assert np.allclose(maps[1, 0][near] / maps[1, 2][near], -4.0, atol=0.05)  # eighths of a cell
     assert np.abs(maps[1, 1]).max() < 0.05
     assert np.abs(maps[1, 3:6]).max() < 1e-3 and maps[1, 6].max() > 0.5  # the same face, and its lips are known
 

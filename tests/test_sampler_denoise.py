@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -101,6 +102,21 @@ def test_denoising_recovers_what_the_network_knows():
     for sampler in ("flow", "dpm++"):
         z = denoise_clip(Oracle(), conditions, clean.shape, steps=5, sampler=sampler)
         torch.testing.assert_close(z, clean, rtol=5e-3, atol=5e-3)
+
+
+def test_what_is_expected_is_left_out_of_the_denoising_and_added_again():
+    """A network that predicts zero for what differs ends at the expected latents."""
+    expected = torch.randn(1, 3, 4, 4, 4)
+
+    class Nothing(torch.nn.Module):
+        preset, device, dtype = MINI, torch.device("cpu"), torch.float32
+
+        def forward(self, noisy, timestep, conditions):
+            return SimpleNamespace(prediction=noisy / (timestep / 1000).view(-1, 1, 1, 1, 1))  # noise - 0
+
+    conditions = replace(make_network().conditions(**raw_conditions(batch=1)), expected=expected)
+    z = denoise_clip(Nothing(), conditions, expected.shape, steps=5, sampler="flow")
+    torch.testing.assert_close(z, expected, rtol=5e-3, atol=5e-3)
 
 
 @pytest.mark.parametrize(

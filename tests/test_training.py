@@ -23,6 +23,7 @@ from cyberhost_model.presets import ABLATIONS, preset
 from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig, build_network
 from cyberhost_model.training.latents import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
 from cyberhost_model.training.loop import LoopConfig, learning_rate, train
+from cyberhost_model.training.pose_stage import PoseStage, PoseStageConfig
 from cyberhost_model.training.recipes import STAGES, Sources, build_stage, read_recipe
 from data_helpers import small_synth, speech_folder
 
@@ -174,7 +175,8 @@ def test_every_part_of_a_stage_is_trained(clips, stage):
     # Temporal codebooks need several frames, and hands that are not in the picture describe nothing.
     assert [n for n in silent if "regions" not in n and "hand_encoder" not in n and "clarity" not in n] == []
     frozen = [n for n, p in network.named_parameters() if not p.requires_grad]
-    assert all("motion_modules" in n for n in frozen) and bool(frozen) == (not temporal)
+    assert any("motion_modules" in n for n in frozen) == (not temporal)
+    assert all("motion_modules" in n or n.startswith("pose_follower") for n in frozen)
 
 
 def test_ablated_networks_train(clips):
@@ -183,6 +185,29 @@ def test_ablated_networks_train(clips):
         loss = built.loss(built.dataset(0)[0], torch.Generator().manual_seed(0))["loss"]
         loss.backward()
         assert torch.isfinite(loss)
+
+
+def test_the_follower_learns_from_key_points_alone(clips, tmp_path):
+    """Sixty steps explain more of the clips, no other weight moves, and a frame without key points expects nothing."""
+    built = build_stage("pose", Sources(clips=str(clips)), {"batch": 2, "driving": {"skeleton": 1.0}})
+    before = {k: v.clone() for k, v in built.module.state_dict().items()}
+    data = built.dataset(0)
+    judge = lambda: sum(built.loss(data[i], torch.Generator())["unexplained"].item() for i in range(100, 104)) / 4  # noqa: E731
+    assert judge() == pytest.approx(1.0)  # it expects nothing yet
+    train(built, tmp_path, LoopConfig(steps=60, lr=4e-3, warmup=5, decay=30, workers=0, save_seconds=1e9))
+    assert judge() < 0.9
+    moved = {k.split(".")[0] for k, v in built.module.state_dict().items() if not torch.equal(v, before[k])}
+    assert moved == {"pose_follower"}
+    batch = data[0]
+    batch["pose_shift"][:, 1] = 0
+    expected = built.module.pose_follower(batch["pose_shift"], batch["r"])
+    assert expected[:, 0].any() and not expected[:, 1].any()
+
+
+def test_the_follower_needs_a_preset_with_it(clips):
+    network = build_network(dataclasses.replace(preset("tiny"), pose_shift=False))
+    with pytest.raises(TrainingError, match="pose_shift = true"):
+        PoseStage(clips, network, PoseStageConfig())
 
 
 def test_overfitting_four_clips_halves_the_loss(clips, tmp_path):

@@ -23,7 +23,7 @@ def drive(points, moving, seed=0, **mix):
 
 def test_without_skeletons_there_is_one_movement_map(points):
     maps, shift, deaf = drive(points, False)
-    assert maps.shape == (1, 3, *SIZE) and shift.shape == (1, 7, 8, 8) and not shift.any() and not deaf
+    assert maps.shape == (1, 3, *SIZE) and shift.shape == (3, 7, 16, 16) and not shift.any() and not deaf
     inside = np.argwhere(maps[0, 0] > 0.5)
     x, y = points[1].body[1] * SIZE  # the thorax stays inside its box
     assert inside[:, 1].min() - 1 <= x <= inside[:, 1].max() + 1 and inside[:, 0].min() - 1 <= y <= inside[:, 0].max() + 1
@@ -34,7 +34,7 @@ def test_without_skeletons_there_is_one_movement_map(points):
 def test_skeletons_are_drawn_for_every_frame(points):
     whole, shift, _ = drive(points, True, skeleton=1.0)
     hands, hands_shift, deaf = drive(points, True, hands=1.0)
-    assert whole.shape == hands.shape == (3, 3, *SIZE) and shift.shape == hands_shift.shape == (3, 7, 8, 8)
+    assert whole.shape == hands.shape == (3, 3, *SIZE) and shift.shape == hands_shift.shape == (3, 7, 16, 16)
     assert shift[:, 2].sum() > 1.5 * hands_shift[:, 2].sum() > 0 and not hands_shift[:, 3:].any()
     assert (whole > 0).sum() > 2 * (hands > 0).sum() and not deaf  # hands alone never silence the speech
 
@@ -79,7 +79,7 @@ def test_a_deaf_clip_hears_nothing():
     rand = lambda *shape: torch.rand(shape, generator=g)  # noqa: E731
     batch = {
         "z": rand(1, 3, 27, 4, 4), "motion": rand(1, 4, 27, 4, 4), "r": rand(1, 27, 4, 4), "audio": rand(1, 3, 6, 5, 128),
-        "face": rand(1, 3, 256, 256), "hands": rand(1, 2, 3, 128, 128), "skeleton": rand(1, 3, 64, 64), "pose": rand(1, 3, 3, 64, 64), "pose_shift": rand(1, 3, 7, 4, 4),
+        "face": rand(1, 3, 256, 256), "hands": rand(1, 2, 3, 128, 128), "skeleton": rand(1, 3, 64, 64), "pose": rand(1, 3, 3, 64, 64), "pose_shift": rand(1, 3, 7, 8, 8),
         "clarity": rand(1, 3), "lips": torch.ones(1, 3, 4, 4), "masks": torch.ones(1, 3, 2, 4, 4), "heatmaps": rand(1, 3, 42, 4, 4),
         "opening": rand(1, 3), "head": torch.tensor([False]),
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 from pathlib import Path
@@ -182,6 +183,17 @@ def test_weights_begin_where_init_says(tmp_path):
         start_from(make_network(MINI), "tiny")
     with pytest.raises(TrainingError, match="cannot start from"):
         initial_weights(str(tmp_path / "nothing"))
+
+
+def test_a_network_may_begin_without_a_reader_of_the_pose_shift(tmp_path):
+    """An older network's weights leave it as it was made: saying nothing."""
+    older = build_network(dataclasses.replace(preset("tiny"), pose_shift=False))
+    save_file(older.state_dict(), tmp_path / "older.safetensors")
+    network = build_network(dataclasses.replace(preset("tiny"), pose_shift=True))
+    start_from(network, str(tmp_path / "older.safetensors"))
+    shift, latent = torch.randn(1, 2, 7, 8, 8), torch.randn(1, 27, 4, 4)
+    assert network.pose_follower is not None and not network.pose_follower(shift, latent).any()
+    assert torch.equal(network.reference_net.unet.conv_in.weight, older.reference_net.unet.conv_in.weight)
 
 
 def test_frozen_parts_do_not_train():

@@ -44,7 +44,7 @@ class RandomClips(Dataset):
             "hands": draw(2, 3, 128, 128),
             "skeleton": chance(3, *size),
             "pose": chance(1, 3, *size),
-            "pose_shift": draw(1, 7, h, w),
+            "pose_shift": draw(f, 7, 2 * h, 2 * w),
             "deaf": torch.tensor([False]),
             "head": torch.tensor([False]),
             "clarity": chance(f),

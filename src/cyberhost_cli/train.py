@@ -45,11 +45,11 @@ class Report(str, Enum):
 
 
 def train(
-    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, 1 or 2.")],
+    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, 1, pose or 2.")],
     run: Annotated[
         Path | None, typer.Option("--run", "-o", metavar="RUN", help="Folder of the run; an earlier one goes on.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Coded clips, for stages 1 and 2.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Coded clips, for stages 1, pose and 2.")] = None,
     stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None,
     speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech, for stage audio.")] = None,
     config: Annotated[

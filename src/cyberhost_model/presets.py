@@ -177,8 +177,8 @@ class Preset:
     """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is. Cross attention
     alone needs far more training before a mouth follows."""
     pose_shift: bool = False
-    """Not in the paper: beside the skeleton maps, how far the key points are from the reference's (`conditions/pose_shift.py`) enters at the input,
-    through a convolution that is zero at the start."""
+    """Not in the paper: beside the skeleton maps, how far the key points are from the reference's (`conditions/pose_shift.py`) is read by a small
+    network (`PoseFollower`); the U-Net denoises what differs from the latents that one expects. Needs `concat_reference`."""
     image_token: bool = False
     """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and no speech (AnimateAnyone)."""
     ablations: Ablations = field(default_factory=Ablations)
@@ -188,6 +188,8 @@ class Preset:
             raise ValueError("pose_pool * 2 ** (len(pose_channels) - 1) must equal latent_factor")
         if not self.audio.project and not self.image_token and self.audio.dim != self.unet.cross_attention_dim:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
+        if self.pose_shift and not self.concat_reference:
+            raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 

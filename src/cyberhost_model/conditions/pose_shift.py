@@ -1,4 +1,4 @@
-"""Pose shift: how far a frame's key points are from the reference's, as maps on the latent's grid.
+"""Pose shift: how far a frame's key points are from the reference's, as maps twice as fine as the latent's grid.
 
 A drawn skeleton says where a body is; to move a picture by it, a network has to find the same limb in the reference and take the difference, to less
 than a pixel. A small network does not learn that; the key points are known on both sides, so the difference is given.
@@ -14,21 +14,23 @@ from .face_cues import CUES, face_cues, face_places
 from .keypoints import LIPS, Keypoints
 from .skeleton import LIMBS, PARTS
 
+FINE = 2
+"""Places of a map in a latent cell, along one side: fingers are finer than a cell."""
 MAPS = 3 + len(CUES) + 1
 """Shift in x and in y, how near a key point is; the face cues; where these are known."""
 _SEEN = 0.3
-_SPREAD = 0.8  # deviation of a point's bell in cells
-_UNIT = 4.0  # units in a cell, so that a motion of a few pixels is of the size of one
+_SPREAD = 0.8  # deviation of a point's bell in places
+_UNIT = 4.0  # units from place to place, so that a motion of a few pixels is of the size of one
 _ALONG = np.linspace(0, 1, 5, dtype=np.float32)[:, None]  # places on a limb
 
 
 def pose_shift(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int], parts: Collection[str] = PARTS) -> np.ndarray:
-    """float32 (T, 7, h, w): what takes each frame's key points back to the reference's, where the frame has them.
+    """float32 (T, 7, 2h, 2w): what takes each frame's key points back to the reference's, where the frame has them.
 
-    x and y in quarters of a cell, weighted by the bells of the points near; the bells' largest, 0..1; then the face cues (`face_cues`) and, as bells,
+    x and y in eighths of a latent cell, weighted by the bells of the points near; the bells' largest, 0..1; then the face cues (`face_cues`) and, as bells,
     where they are known: nowhere if the frame's lips are not seen. `hw` is the latent's size, its cells square; `parts` as in `skeleton_map`.
     """
-    h, w = hw
+    h, w = hw = FINE * hw[0], FINE * hw[1]
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).reshape(-1, 2).astype(np.float32) + 0.5
     out = np.zeros((len(frames), MAPS, h, w), np.float32)
     rest, rest_seen = _points(reference, parts, (w, h))

@@ -23,7 +23,7 @@ class Conditions:
     motion: site -> (R, M, N, D), features of the motion frames, for the items of `motion_present` that are True.
     audio (B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's token.
     pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
-    pose_shift (B, F or 1, 7, h, w): how far the key points are from the reference's (presets with `pose_shift`); zeros are "absent".
+    expected (B, F, C, h, w): the latents key points alone lead one to expect (presets with `pose_shift`); the U-Net denoises what differs from them.
     hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
     face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".
     regions: where Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H).
@@ -39,7 +39,7 @@ class Conditions:
     motion_present: tuple[bool, ...] = ()
     audio: Tensor | None = None
     pose: Tensor | None = None
-    pose_shift: Tensor | None = None
+    expected: Tensor | None = None
     hand_clarity: Tensor | None = None
     face: Tensor | None = None
     hands: Tensor | None = None
@@ -76,7 +76,7 @@ class Conditions:
         if any(part.regions != parts[0].regions for part in parts):
             raise ValueError("cannot batch clips with different regions")
         tensors: dict[str, Tensor | None] = {}
-        for name in ("reference_latent", "audio", "pose", "pose_shift", "hand_clarity", "face", "hands"):
+        for name in ("reference_latent", "audio", "pose", "expected", "hand_clarity", "face", "hands"):
             values = [getattr(part, name) for part in parts]
             if any(value is None for value in values) != all(value is None for value in values):
                 raise ValueError(f"cannot batch clips with and without {name}")

@@ -11,6 +11,7 @@ from cyberhost_model.model.audio_projection import AudioProjection, AudioTokens
 from cyberhost_model.model.conditions import Conditions, Features
 from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.pose_encoder import PoseEncoder
+from cyberhost_model.model.pose_follower import PoseFollower
 from cyberhost_model.model.reference_net import ReferenceNet
 from cyberhost_model.model.region_encoders import FaceEncoder, HandEncoder
 from cyberhost_model.presets import Preset
@@ -40,6 +41,7 @@ class CyberHostNetwork(nn.Module):
             self.audio_projection = AudioProjection(preset.audio, preset.unet.cross_attention_dim)
         self.reference_pose_encoder = pose_encoder() if switches.pose_aligned_reference else None
         self.pose_encoder = pose_encoder() if switches.body_movement else None
+        self.pose_follower = PoseFollower(preset.latent_channels) if preset.pose_shift else None
         describes = switches.id_descriptor
         self.face_encoder = FaceEncoder(region) if describes and switches.face_codebook else None
         self.hand_encoder = HandEncoder(region) if describes and switches.hand_codebook else None
@@ -90,19 +92,22 @@ class CyberHostNetwork(nn.Module):
 
         audio (B, F, L, layers, D_audio), speech features; motion_latents (B, M, C, h, w), the previous clip's last frames as latents the
         Reference Net can read, None for the first clip; pose (B, F or 1, 3, H, W) in 0..1, body movement map or skeleton maps;
-        pose_shift (B, F or 1, 7, h, w), with skeleton maps, where the preset takes it; hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
+        pose_shift (B, F, 7, 2h, 2w), with skeleton maps, where the preset takes it; hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
         """
         batch = len(video.reference_present)
         encoded_pose = None
         if self.pose_encoder is not None and pose is not None:
             encoded_pose = self.pose_encoder(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
+        expected = None
+        if self.pose_follower is not None and pose_shift is not None and video.reference_latent is not None:
+            expected = self.pose_follower(pose_shift, video.reference_latent)
         return dataclasses.replace(
             video,
             audio=video.audio if audio is None or self.preset.image_token else self.audio_projection(audio),
             motion=None if motion_latents is None else self.motion_features(motion_latents),
             motion_present=(motion_latents is not None,) * batch,
             pose=encoded_pose,
-            pose_shift=pose_shift if self.preset.pose_shift else None,
+            expected=expected,
             hand_clarity=hand_clarity,
         )
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cyberhost_model.conditions.pose_shift import MAPS as POSE_SHIFT_MAPS
 from cyberhost_model.model.attention import spatial_transformer, temporal_transformer
 from cyberhost_model.model.conditions import REGIONS, Conditions
 from cyberhost_model.model.hand_clarity import HandClarityEmbedding
@@ -56,10 +55,10 @@ class DenoisingUNet(nn.Module):
         if preset.concat_reference:
             self.reference_in = nn.Conv2d(preset.latent_channels, width, 3, padding=1, bias=False)
             nn.init.zeros_(self.reference_in.weight)
-        self.pose_shift_in = None
+        self.expected_in = None
         if preset.pose_shift:
-            self.pose_shift_in = nn.Conv2d(POSE_SHIFT_MAPS, width, 3, padding=1, bias=False)
-            nn.init.zeros_(self.pose_shift_in.weight)
+            self.expected_in = nn.Conv2d(preset.latent_channels, width, 3, padding=1, bias=False)
+            nn.init.zeros_(self.expected_in.weight)
         self.audio_time = None
         if preset.audio_in_time:  # not zero: the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
@@ -83,7 +82,7 @@ class DenoisingUNet(nn.Module):
     ) -> DenoiserOutput:
         """One step of denoising.
 
-        noisy (B, F, C, h, w); timestep (B,) in 0..1000, float or integer; heatmaps: also predict the key points' heat maps (eq. 6).
+        noisy (B, F, C, h, w), less `conditions.expected` where that is given; timestep (B,) in 0..1000, float or integer; heatmaps: also predict the key points' heat maps (eq. 6).
         """
         unet, given = self.unet, conditions
         batch, frames = noisy.shape[:2]
@@ -126,15 +125,14 @@ class DenoisingUNet(nn.Module):
             time = time + self.audio_time(given.audio.flatten(2))
         time = time.flatten(0, 1)
 
-        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of the pose shift
+        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of what these lead one to expect
         x = unet.conv_in(noisy.flatten(0, 1)).unflatten(0, (batch, frames))
         if self.reference_in is not None and given.reference_latent is not None:
             x = x + self.reference_in(given.reference_latent)[:, None]
         if given.pose is not None:
             x = x + given.pose
-        if self.pose_shift_in is not None and given.pose_shift is not None:
-            shift = given.pose_shift
-            x = x + self.pose_shift_in(shift.flatten(0, 1)).unflatten(0, shift.shape[:2])
+        if self.expected_in is not None and given.expected is not None:
+            x = x + self.expected_in(given.expected.flatten(0, 1)).unflatten(0, (batch, frames))
         x = x.flatten(0, 1)
 
         # down

@@ -42,4 +42,4 @@ def denoise_clip(
         z = schedule.step(prediction, timestep, z)
         if on_step is not None:
             on_step(index + 1, len(timesteps))
-    return z
+    return z if conditions.expected is None else z + conditions.expected

@@ -70,7 +70,7 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = part(network)
-        net = CyberHostNetwork(replace(preset("tiny"), pose_shift=any(name.endswith(LATER) for name in weights)))
+        net = CyberHostNetwork(replace(preset("tiny"), pose_shift=any(name.startswith(LATER) for name in weights)))
         fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():

@@ -79,6 +79,8 @@ class ClipStage:
         given = given.without_reference((chances[1] < config.drop_reference).tolist())
         if batch["head"].all():  # a talking head (A2V-H): no hand codebook attention
             given = replace(given, regions=("face",))
+        if given.expected is not None:
+            z = z - given.expected
         noise = gauss(z)
         t = noise_level(rand(), self.preset)
         diffusion = self.preset.diffusion
@@ -113,7 +115,7 @@ class ClipStage:
 def leave_out(network: CyberHostNetwork, config: ClipStageConfig) -> None:
     """Freeze what a stage does not train; what the network itself froze stays so."""
     for name, parameter in network.named_parameters():
-        if not config.temporal and "motion_modules" in name:
+        if (not config.temporal and "motion_modules" in name) or name.startswith("pose_follower"):  # which has a stage of its own
             parameter.requires_grad_(False)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..conditions.keypoints import LIPS, NECK, Keypoints
 from ..conditions.movement import BodyMovementMap
-from ..conditions.pose_shift import MAPS, pose_shift
+from ..conditions.pose_shift import FINE, MAPS, pose_shift
 from ..conditions.skeleton import PARTS, skeleton_map
 
 
@@ -34,13 +34,13 @@ class DrivingMix:
 def driving_maps(
     points: list[Keypoints], reference: Keypoints | None, size: tuple[int, int], hw: tuple[int, int], moving: bool, mix: DrivingMix, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (7, h, w), zero without a `reference`, and whether its sound is to
+    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (F, 7, 2h, 2w), zero without a `reference`, and whether its sound is to
     be left out.
 
     (F, 3, H, W) skeletons where `moving`, else one map for all frames (1, 3, H, W): the clips of a batch are alike in that, which spares
     encoding a map that stands still F times.
     """
-    none = np.zeros((1, MAPS, *hw), np.float32)
+    none = np.zeros((len(points), MAPS, FINE * hw[0], FINE * hw[1]), np.float32)
     if moving:
         whole = rng.random() * (mix.skeleton + mix.hands) < mix.skeleton
         deaf = whole and rng.random() < mix.deaf
@@ -58,8 +58,8 @@ def driving_maps(
 
 
 def worsened(points: list[Keypoints], rng: np.random.Generator) -> list[Keypoints]:
-    """Key points as a detector and a retargeting leave them: trembling by up to about 1% of the picture, up to a fifth of them missing."""
-    tremble, gone = rng.uniform(0, 0.006), rng.uniform(0, 0.2) * (rng.random() < 0.5)
+    """Key points as a detector and a retargeting leave them: trembling by up to about 1% of the picture, mostly by less, up to a fifth of them missing."""
+    tremble, gone = 0.006 * rng.random() ** 2, rng.uniform(0, 0.2) * (rng.random() < 0.5)
     out = []
     for k in points:
         worse = k.map(lambda p: (p + rng.normal(0, tremble, p.shape)).astype(np.float32))

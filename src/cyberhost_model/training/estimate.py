@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..conditions.pose_shift import MAPS as POSE_SHIFT_MAPS
+from ..conditions.pose_shift import FINE, MAPS
 from ..model.cyberhost import CyberHostNetwork
 from ..presets import Preset
 from .clip_stage import ClipStageConfig, leave_out
@@ -172,6 +172,6 @@ def raw_conditions(preset: Preset, stage: ClipStageConfig) -> dict[str, Tensor |
         "audio": torch.empty(batch, frames, audio.tokens, audio.layers, audio.dim),
         "motion_latents": torch.empty(batch, preset.motion_frames, channels, *latent) if stage.temporal else None,
         "pose": torch.empty(batch, 1, 3, *picture),
-        "pose_shift": torch.empty(batch, frames, POSE_SHIFT_MAPS, *latent) if preset.pose_shift else None,
+        "pose_shift": torch.empty(batch, frames, MAPS, *(FINE * side for side in latent)) if preset.pose_shift else None,
         "hand_clarity": torch.empty(batch, frames),
     }

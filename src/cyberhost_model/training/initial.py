@@ -13,7 +13,7 @@ from ..errors import ModelError, TrainingError
 from ..model.checkpoint import NETWORK_FILE
 from ..model_folder import find_model
 
-LATER = "pose_shift_in.weight"
+LATER = ("pose_follower.", "denoising_unet.expected_in.")
 
 
 def initial_weights(source: str) -> dict[str, Tensor]:
@@ -43,12 +43,12 @@ def initial_weights(source: str) -> dict[str, Tensor]:
 def start_from(module: nn.Module, source: str) -> None:
     """Fill `module` with `initial_weights`, in its own precision. Raises TrainingError unless every name and shape fits.
 
-    Only the pose shift's convolution may be missing: it is zero at the start, so a network that never had one is the same with it.
+    Only what reads the pose shift may be missing: its output is zero at the start, so a network that never had it is the same with it.
     """
     weights = initial_weights(source)
     for name, value in module.state_dict().items():
-        if name.endswith(LATER) and name not in weights:
-            weights[name] = torch.zeros_like(value)
+        if name.startswith(LATER) and name not in weights:
+            weights[name] = value
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:

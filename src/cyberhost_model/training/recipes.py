@@ -16,6 +16,7 @@ from ..errors import InputError, TrainingError
 from ..presets import Preset, preset
 from .clip_stage import ClipStage, ClipStageConfig, build_network
 from .initial import start_from
+from .pose_stage import PoseStage, PoseStageConfig
 from .settings import LoopConfig
 from .stage import Stage
 
@@ -26,7 +27,7 @@ else:
 
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
-STAGES = ("codec", "audio", "detector", "1", "2")
+STAGES = ("codec", "audio", "detector", "1", "pose", "2")
 
 
 @dataclass
@@ -73,6 +74,16 @@ def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipSta
         raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
 
 
+def pose_settings(settings: dict[str, Any]) -> tuple[Preset, PoseStageConfig]:
+    """Preset and configuration of stage pose. Raises TrainingError for unknown settings."""
+    own = dict(settings)
+    shape = dataclasses.replace(preset(own.pop("preset", "tiny")), pose_shift=True)
+    try:
+        return shape, PoseStageConfig(**own)
+    except TypeError as error:
+        raise TrainingError(f"unknown setting in the recipe's section [pose]: {error}") from error
+
+
 def build_stage(stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0) -> Stage:
     """The stage, ready to train; `init` is where its weights begin (`initial_weights`). Raises TrainingError when material is missing."""
     if stage in ("1", "2"):
@@ -80,6 +91,10 @@ def build_stage(stage: str, sources: Sources, settings: dict[str, Any], init: st
         shape, config, frozen = clip_settings(stage, settings)
         built: Stage = ClipStage(clips, build_network(shape, seed), config)
         freeze(built.module, frozen)
+    elif stage == "pose":
+        clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
+        shape, follow = pose_settings(settings)
+        built = PoseStage(clips, build_network(shape, seed), follow)
     elif stage == "codec":
         from ..data.people import People
         from ..model.codec import ReferenceCodec

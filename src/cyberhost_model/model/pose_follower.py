@@ -1,0 +1,47 @@
+"""PoseFollower: the latents that key points alone lead one to expect.
+
+Not in the paper, whose networks are a thousand times as large: nine tenths of how a driven body moves follow from the shift of its key points and
+from what the picture shows around them, and a few convolutions learn that in minutes. The denoiser is left what key points do not say.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cyberhost_model.conditions.pose_shift import FINE, MAPS
+
+_WIDTH = 96
+_BLOCKS = 4
+
+
+class PoseFollower(nn.Module):
+    """Zero at initialisation, and for a frame without key points."""
+
+    def __init__(self, latent_channels: int) -> None:
+        super().__init__()
+        self.inlet = nn.Conv2d(MAPS * FINE**2 + latent_channels, _WIDTH, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.GroupNorm(8, _WIDTH),
+                nn.SiLU(),
+                nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1),
+            )
+            for _ in range(_BLOCKS)
+        )
+        self.outlet = nn.Conv2d(_WIDTH, latent_channels, 3, padding=1)
+        nn.init.zeros_(self.outlet.weight)
+        nn.init.zeros_(self.outlet.bias)  # type: ignore[arg-type]
+
+    def forward(self, pose_shift: Tensor, reference_latent: Tensor) -> Tensor:
+        """pose_shift (B, F, 7, 2h, 2w) of `conditions.pose_shift`, reference_latent (B, C, h, w) -> (B, F, C, h, w)."""
+        batch, frames = pose_shift.shape[:2]
+        shown = reference_latent[:, None].expand(-1, frames, -1, -1, -1).flatten(0, 1)
+        x = self.inlet(torch.cat([F.pixel_unshuffle(pose_shift.flatten(0, 1), FINE), shown], 1))
+        for block in self.blocks:
+            x = x + block(x)
+        driven = pose_shift.abs().amax((2, 3, 4), keepdim=True) > 0
+        return self.outlet(x).unflatten(0, (batch, frames)) * driven
