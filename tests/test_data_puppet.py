@@ -106,3 +106,19 @@ def test_crop_moves_the_points_with_the_pixels():
     want = still.keypoints.face * 200 - [40, 20]
     assert np.allclose(part.keypoints.face * 128, want, atol=1e-3)
     assert np.array_equal(part.picture_u8, still.picture_u8[20:148, 40:168])
+
+
+def test_hands_without_an_arm_move_with_the_body():
+    """Where no elbow is seen there is no layer for the arm; the body carries the hand's pixels, and its points go with them."""
+    stills = (drawn_still(seed, (192, 192)) for seed in range(40))
+    still = next(s for s in stills if s.keypoints.hands_score[0].max() > 0.3 and (s.keypoints.hands[0] < 0.9).all())
+    still.keypoints.body_score[[3, 6]] = 0
+    puppet = Puppet(still)
+    assert not puppet.bones
+    frame = puppet.render(Pose(shift=(0.1, 0.0), sway=(0.1, 0.05)))
+    points, rest = (k.hands[0] * 192 for k in (frame.keypoints, still.keypoints))
+    assert np.linalg.norm(points - rest, axis=-1).max() > 0.5
+    x, y = points.round().astype(int).T
+    on = still.mask[rest[:, 1].astype(int), rest[:, 0].astype(int)] > 0.9
+    assert on.any()
+    assert np.linalg.norm(points + frame.flow[y, x] - rest, axis=-1)[on].max() < 0.5

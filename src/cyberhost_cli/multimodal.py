@@ -27,6 +27,10 @@ def multimodal(
     output: Out,
     settings: Settings,
     *,
+    retarget: Annotated[
+        bool,
+        typer.Option("--retarget/--no-retarget", help="Move the hands to where REF has them, in its proportions."),
+    ] = True,
     running: Running,
     sink: Sink,
 ) -> None:
@@ -42,5 +46,5 @@ def multimodal(
     picture, sound = load_picture(ref), load_audio(audio)
     host = running.host()
     with sink.progress("reading the template", None) as tick:
-        animation = host.multimodal(picture, sound, hands, progress=tick, **asdict(settings))
+        animation = host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
     running.write(animation, target, settings, sink, started, setting="multimodal")

@@ -180,20 +180,22 @@ class CyberHost:
         audio: Heard,
         hands: str | os.PathLike[str] | PoseSequence,
         *,
+        retarget: bool = True,
         progress: Callable[[int, int | None], None] | None = None,
         **settings: Unpack[Settings],
     ) -> Animation:
         """One picture of a person speaks `audio` while its hands follow `hands` (section 4.4): head, face and lips are the speech's.
 
         hands: the name of a bundled gesture template, a key point file (docs/driving.md), a video, or a `PoseSequence`; looped without a jump to the sound's
-        length. Raises InputError and NoFaceError.
+        length. retarget: to where the picture's hands are and to its proportions. Raises InputError and NoFaceError.
         """
         look, sound = Look(**settings), _sound(audio)
         reference, warnings = self._open(picture, look)
         template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
         total = sound.n_frames(look.fps)
         w, h = reference.canvas.picture_size
-        poses = fit_length(hands_for(template, reference.picture_keypoints, (w, h)), total, look.fps)
+        placed = hands_for(template, reference.picture_keypoints, (w, h)) if retarget else template
+        poses = fit_length(placed, total, look.fps)
         driver = self._skeletons(reference, poses, parts=("hands",))
         return self._animation(reference, look, driver, total, sound, [*warnings, *template.warnings, *self._limits()])
 

@@ -243,7 +243,7 @@ class Puppet:
         flow = np.where(on_body[..., None], q - self.grid, 0)
         seen = np.where(on_body, seen, 1 - self.still.mask)
         points = self.points
-        hands, body = points.hands.copy(), self._forward_body(points.body, pose)
+        hands, body = (self._forward_body(p, pose) for p in (points.hands, points.body))  # a hand without an arm of its own moves with the body
         for side, chain in self.bones.items():
             for bone, m in zip(chain, self._arm_motion(side, pose), strict=True):
                 self._lay(bone, m, picture, flow, seen)
