@@ -52,8 +52,9 @@ def main() -> None:
     with mp.solutions.holistic.Holistic(static_image_mode=True) as holistic:
         for facts in sorted(folder.glob("*.json")):
             found = {}
-            for video in sorted(folder.glob(f"{facts.stem}.*.mp4")):
-                found[video.name.split(".")[1]] = [points_of(holistic, f) for f in frames_of(video, step)]
+            for video in sorted(folder.glob(f"*/{facts.stem}.mp4")):
+                if not video.parent.name.startswith("head"):  # another crop
+                    found[video.parent.name] = [points_of(holistic, f) for f in frames_of(video, step)]
             truth, opening = found.pop("truth"), np.array(json.loads(facts.read_text())["opening"])[::step]
             for kind, rows in found.items():
                 apart = [[np.abs(a - b) for a, b in zip(r[:3], t[:3], strict=True)] for r, t in zip(rows, truth, strict=False)]
