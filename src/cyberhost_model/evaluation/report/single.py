@@ -85,12 +85,12 @@ def check_page(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """The page that a report to `out` has: a name that ends in .html itself, report.html in a folder (one that is there, or a name without
     an ending). Nothing is made. Raises OutputError where it cannot be written."""
     out = Path(out)
-    if out.suffix and not out.is_dir():
+    if out.is_dir():
+        return check_target(out / PAGE, (".html",), overwrite)
+    if out.suffix or out.exists():
         return check_target(out, (".html",), overwrite)
-    if not out.exists():
-        check_parent(out)
-        return out / PAGE
-    return check_target(out / PAGE, (".html",), overwrite)
+    check_parent(out)
+    return out / PAGE
 
 
 def weak_stretches(evaluation: Evaluation) -> list[Weak]:
