@@ -111,6 +111,7 @@ class Page:
 
     def run(self, expression: str) -> Any:
         """The value of an expression of JavaScript, awaited, as if a reader had clicked."""
+        self.ask("Page.bringToFront")  # what lies behind another tab is not painted
         told = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True)
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
