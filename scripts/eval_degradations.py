@@ -1,6 +1,6 @@
 """Makes videos worse in steps and prints what `cyberhost eval` says of them: each metric must move where its definition says.
 
-    python scripts/eval_degradations.py OUT [--people 4] [--frames 52] [--metrics NAMES] [--networks public|embedded] [--weights-dir DIR]
+    python scripts/eval_degradations.py OUT [--people N ...] [--frames 52] [--metrics NAMES] [--networks public|embedded] [--weights-dir DIR]
 
 The videos are drawn people who speak (the project's own training data, 256x320), so no collection is needed. OUT keeps the videos and the features: run
 again, it goes on. A measure whose weights are not there is left out of the table.
@@ -115,14 +115,14 @@ def write(folder: Path, clips: list[Film]) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--people", type=int, nargs="+", default=[5, 25, 1, 17], metavar="N", help="numbers of drawn people; the hands of the default ones move and are seen")
     parser.add_argument("--frames", type=int, default=52)
     parser.add_argument("--metrics", default=",".join(METRICS))
     parser.add_argument("--networks", default="public", choices=("public", "embedded"))
     parser.add_argument("--weights-dir", type=Path)
     parser.add_argument("--clips", type=int, default=4)
     chosen = parser.parse_args()
-    clips = films(range(1, 2 * chosen.people, 2), chosen.frames)
+    clips = films(chosen.people, chosen.frames)
     truth = write(chosen.out / "truth", clips)
 
     def measure(folder: Path) -> Results:

@@ -145,7 +145,7 @@ def single_page(evaluation: Evaluation, weak: list[Weak]) -> str:
     body = (
         f'<header><h1>{text(row.video)}</h1><p class="where">{text(str(row.generated))}</p></header><main data-card>'
         + facts({**shown, "weak stretches": str(len(weak))})
-        + section("weak", "Weak seconds", f'<div class="inside"><div>{stage(players, row.video)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>')
+        + section("weak", "Weak seconds", f'<div class="inside"><div>{stage(players, row.video, row.fps)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>')
         + section("curves", "Over time", f'<div class="charts">{lines}</div>' if (lines := curves(evaluation, row)) else "")
         + section("values", "Values", values(evaluation, row))
         + section("skipped", "Not measured", skipped(evaluation.results))
