@@ -88,7 +88,9 @@ def test_what_i3d_is_given() -> None:
     frames = np.zeros((2, 40, 100, 3), np.uint8)
     frames[:, :, 50:] = 255
     x = clip_input(frames)
-    assert x.shape == (2, 3, 224, 224) and (x[..., :110] == -1).all() and (x[..., 114:] == 1).all()
+    assert x.shape == (2, 3, 224, 224)
+    np.testing.assert_allclose(x[..., :110], -1, atol=1e-6)
+    np.testing.assert_allclose(x[..., 114:], 1, atol=1e-6)
 
 
 def test_batches_do_not_matter(inception: Inception, i3d: I3D) -> None:
