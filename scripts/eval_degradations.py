@@ -1,6 +1,6 @@
 """Makes videos worse in steps and prints what `cyberhost eval` says of them: each metric must move where its definition says.
 
-    python scripts/eval_degradations.py OUT [--people 4] [--frames 52] [--metrics NAMES] [--networks public|embedded] [--weights-dir DIR]
+    python scripts/eval_degradations.py OUT [--people N ...] [--frames 52] [--metrics NAMES] [--networks public|embedded] [--weights-dir DIR]
 
 The videos are drawn people who speak (the project's own training data, 256x320), so no collection is needed. OUT keeps the videos and the features: run
 again, it goes on. A measure whose weights are not there is left out of the table.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,16 +85,21 @@ WAYS: dict[str, tuple[Worse, tuple[float, ...], dict[str, int]]] = {
 }
 
 
-def films(people: int, frames: int) -> list[Film]:
-    """Drawn people who speak, one clip each."""
+def films(people: Sequence[int], frames: int) -> list[Film]:
+    """Drawn people who speak, by number, one clip each."""
     synth = Synth(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
     made = []
-    for number in range(people):
-        clip = synth.clip(2 * number + 1)
+    for number in people:
+        clip = synth.clip(number)
         start = round(clip.first / FPS * RATE)
         sound = clip.samples[start : start + round(len(clip.frames) / FPS * RATE)]
         made.append(Film(np.stack([f.picture_u8 for f in clip.frames]), sound, clip))
     return made
+
+
+def worsened(clips: list[Film], way: str, step: float) -> list[Film]:
+    """All clips, each made worse in this way; where another person is wanted it is the next."""
+    return [WAYS[way][0](film, clips[(i + 1) % len(clips)], step) for i, film in enumerate(clips)]
 
 
 def write(folder: Path, clips: list[Film]) -> Path:
@@ -110,7 +115,7 @@ def write(folder: Path, clips: list[Film]) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--people", type=int, default=4)
+    parser.add_argument("--people", type=int, nargs="+", default=[5, 25, 1, 17], metavar="N", help="numbers of drawn people; the hands of the default ones move and are seen")
     parser.add_argument("--frames", type=int, default=52)
     parser.add_argument("--metrics", default=",".join(METRICS))
     parser.add_argument("--networks", default="public", choices=("public", "embedded"))
@@ -131,15 +136,14 @@ def main() -> None:
             print(f"{m.name}: {m.reason}")
     print(f"\n| | {' | '.join(names)} | As defined |\n|---|{'---:|' * len(names)}---|")
     print(f"| ground truth against itself | {' | '.join(shown(itself, names))} | |")
-    for way, (worse, steps, expected) in WAYS.items():
+    for way, (_, steps, expected) in WAYS.items():
         wanted = {name: sign for name, sign in expected.items() if name in names}
         if not wanted:
             continue
         runs = [itself]
         for step in steps:
-            poor = [worse(film, clips[(i + 1) % len(clips)], step) for i, film in enumerate(clips)]
-            runs.append(measure(write(chosen.out / f"{way.split(',')[0].replace(' ', '_')}_{step:g}", poor)))
-            verdict = told(runs, wanted) if step == steps[-1] else ""
+            runs.append(measure(write(chosen.out / f"{way.split(',')[0].replace(' ', '_')}_{step:g}", worsened(clips, way, step))))
+            verdict = ", ".join(f"{name} {'yes' if yes else 'no'}" for name, yes in steady(runs, wanted).items()) if step == steps[-1] else ""
             print(f"| {way} {step:g} | {' | '.join(shown(runs[-1], names))} | {verdict} |", flush=True)
 
 
@@ -148,14 +152,13 @@ def shown(results: Results, names: list[str]) -> list[str]:
     return [f"{m.value:.{m.decimals}f}" if m and m.value is not None else "-" for m in found]
 
 
-def told(runs: list[Results], expected: dict[str, int]) -> str:
-    """Which measures moved the right way at every step."""
-    words = []
+def steady(runs: Sequence[Results], expected: Mapping[str, int]) -> dict[str, bool]:
+    """Measure -> whether it moved the right way at every step."""
+    found = {}
     for name, sign in expected.items():
-        values = [m.value for m in (run.metric(name) for run in runs) if m and m.value is not None]
-        steady = len(values) == len(runs) and all(sign * (b - a) > 0 for a, b in itertools.pairwise(values))
-        words.append(f"{name} {'yes' if steady else 'no'}")
-    return ", ".join(words)
+        values = [m.value for run in runs if (m := run.metric(name)) and m.value is not None]
+        found[name] = len(values) == len(runs) and all(sign * (b - a) > 0 for a, b in itertools.pairwise(values))
+    return found
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def test_options_of_animate_are_frozen(capsys: pytest.CaptureFixture[str]) -> No
     shown = capsys.readouterr().out
     for option in (
         "--output --model --seed --steps --fps --size --guidance-reference --guidance-audio --body-movement "
-        "--hand-clarity --head --device --precision --json --quiet --debug --overwrite"
+        "--hand-clarity --head --device --precision --json --quiet --debug --overwrite --report"
     ).split():
         assert option in shown
 

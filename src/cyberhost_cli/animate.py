@@ -41,4 +41,4 @@ def animate(
     target = running.check_output(output, ref, audio)
     picture, sound = load_picture(ref), load_audio(audio)
     animation = running.host().animate(picture, sound, body_movement=body_movement, **asdict(settings))
-    running.write(animation, target, settings, sink, started)
+    running.write(animation, target, ref, settings, sink, started)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from cyberhost_cli import measures
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
-
-if TYPE_CHECKING:
-    from cyberhost_model.evaluation.results import Results
 
 RUN = "run"
 
@@ -53,7 +49,8 @@ def run(
 ) -> None:
     """Measure videos of any method: SSIM, PSNR, FID, FVD, CSIM, SyncC, SyncD, AKD, HKC, HKV.
 
-    Videos are matched with their ground truth by name; what does not fit is told. A metric that cannot be had is skipped with the reason.
+    Videos are matched with their ground truth by name; what does not fit is told. A metric that cannot be had is skipped with the reason;
+    where all are, the exit code says so.
     Features are kept, so a run that was stopped goes on, and the ground truth is seen once for all methods.
     """
     sink.hush_libraries()
@@ -76,7 +73,7 @@ def run(
 
     with sink.progress("measuring", None) as tick:
         evaluation = evaluate(generated, reference, images=images, audio=audio, metrics=wanted, name=name, weights_dir=weights_dir, download=download,
-                              networks=networks, clips=clips, cache=cache, seed=seed, device=device, command=_command(), progress=tick)  # type: ignore[arg-type]  # fmt: skip
+                              networks=networks, clips=clips, cache=cache, seed=seed, device=device, command=measures.command(), progress=tick)  # type: ignore[arg-type]  # fmt: skip
     results = evaluation.results
     for kind, rule in {told.kind: told.rule for told in results.mismatches}.items():
         sink.warn(f"{kind}: {rule}")
@@ -87,9 +84,10 @@ def run(
         write_results(results, output)
         write_report(evaluation, output)
     if not sink.as_json and not sink.quiet:
-        print(_table(results))
+        print(measures.table(results))
     if output is not None:
         sink.note(f"{output}: report written")
+    results.require_a_value()
     sink.data({"output": str(output) if output else None, **summary_values(results)})
 
 
@@ -116,22 +114,3 @@ def compare(
     if output is not None:
         sink.note(f"{output}: comparison written")
     sink.data({"output": str(output) if output else None, **comparison_values(comparison)})
-
-
-def _table(results: Results) -> str:
-    """A line a measure: value, interval, videos, coverage, or why there is none."""
-    from cyberhost_model.evaluation.report.figures import header, interval, percent, shown
-
-    rows = []
-    for m in results.metrics:
-        sure = f"95% {interval(m.ci95, m.decimals)}" if m.ci95 else ""
-        told = f"{m.n} videos, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
-        rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, told))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
-    lines = [f"{head:<{widths[0]}}  {value:>{widths[1]}}  {sure:<{widths[2]}}  {told}" for head, value, sure, told in rows]
-    return "\n".join([f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})", *(line.rstrip() for line in lines)])
-
-
-def _command() -> str:
-    """What was typed."""
-    return shlex.join(["cyberhost", *sys.argv[1:]])

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What `cyberhost` returns. Codes 3 to 9 are the `exit_code` of the errors in `cyberhost_model.errors`."""
+    """What `cyberhost` returns. Codes 3 to 10 are the `exit_code` of the errors in `cyberhost_model.errors`."""
 
     OK = 0
     ERROR = 1
@@ -18,6 +18,7 @@ class ExitStatus(IntEnum):
     NETWORK = 7
     RESOURCE = 8
     TRAINING = 9
+    MEASURE = 10
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -33,6 +34,7 @@ MEANING: dict[ExitStatus, str] = {
     ExitStatus.NETWORK: "weights had to be fetched and could not be",
     ExitStatus.RESOURCE: "not enough memory, or the device does not exist",
     ExitStatus.TRAINING: "training cannot go on",
+    ExitStatus.MEASURE: "no measure that was asked for could be had",
     ExitStatus.INTERRUPTED: "Ctrl-C",
     ExitStatus.TERMINATED: "ended by SIGTERM",
 }

@@ -47,4 +47,4 @@ def multimodal(
     host = running.host()
     with sink.progress("reading the template", None) as tick:
         animation = host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
-    running.write(animation, target, settings, sink, started, setting="multimodal")
+    running.write(animation, target, ref, settings, sink, started, setting="multimodal")

@@ -44,4 +44,4 @@ def reenact(
     host = running.host()
     with sink.progress("reading the driving", None) as tick:
         animation = host.reenact(picture, driving, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
-    running.write(animation, target, settings, sink, started, setting="reenact")
+    running.write(animation, target, ref, settings, sink, started, setting="reenact")

@@ -89,9 +89,16 @@ class Running:
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto
     precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="Measure the video and name its weak seconds: a page (.html), or a folder with the numbers too.",
+        ),
+    ] = None
 
     def check_output(self, output: Path, *inputs: Path) -> Path:
-        """The output before any work: it can be written, and is none of the inputs. Raises OutputError."""
+        """The output and the report before any work: they can be written, and are none of the inputs. Raises OutputError."""
         from cyberhost_model.errors import OutputError
         from cyberhost_model.video import check_output
 
@@ -99,6 +106,10 @@ class Running:
         for source in inputs:
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
+        if self.report is not None:
+            from cyberhost_model.evaluation.report.single import check_page
+
+            check_page(self.report, self.overwrite)
         return target
 
     def host(self) -> CyberHost:
@@ -107,8 +118,8 @@ class Running:
 
         return CyberHost.from_pretrained(self.model, device=self.device.value, precision=self.precision.value)
 
-    def write(self, animation: Animation, target: Path, settings: Settings, sink: Sink, started: float, **facts: Any) -> None:
-        """Make the video with a bar, then tell what was made."""
+    def write(self, animation: Animation, target: Path, ref: Path, settings: Settings, sink: Sink, started: float, **facts: Any) -> None:
+        """Make the video with a bar, tell what was made, and report on it where that is wanted."""
         for note in animation.warnings:
             sink.warn(note)
         with sink.progress("animating", animation.n_frames) as tick:
@@ -120,6 +131,10 @@ class Running:
             f"{path}: {animation.n_frames} frames of {width}x{height}, {duration:.2f} s of video "
             f"in {seconds:.1f} s ({animation.n_frames / seconds:.1f} frames a second)"
         )
+        if self.report is not None:
+            from cyberhost_cli.reporting import report_on
+
+            facts["report"] = report_on(path, self.report, ref, self.device.value, self.overwrite, sink)
         sink.data({
             "output": str(path), "frames": animation.n_frames, "fps": animation.fps, "size": [width, height], "seconds": round(seconds, 3),
             "duration": round(duration, 6), "seed": settings.seed, "model": self.model, "warnings": animation.warnings, **facts,

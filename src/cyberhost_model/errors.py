@@ -47,3 +47,9 @@ class TrainingError(CyberHostError):
     """Training cannot go on: empty data, NaN loss, a run that does not match its configuration."""
 
     exit_code = 9
+
+
+class MeasureError(CyberHostError):
+    """Not one of the measures that were asked for could be had."""
+
+    exit_code = 10

@@ -1,97 +1,138 @@
-"""A page in a real browser without a screen (Chromium), and a probe that measures it from inside."""
+"""A real browser without a screen (Chromium), spoken to over a pipe in its DevTools protocol."""
 
 from __future__ import annotations
 
-import html
+import base64
+import contextlib
+import io
 import json
-import re
+import os
+import select
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass
+import time
 from pathlib import Path
+from typing import Any
 
-BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
+from PIL import Image
 
-# What a reader would notice: a page wider than the screen, faint text, controls without a name, a skeleton that is not drawn or not cleared.
-_PROBE = """
-const rgb = (colour) => colour.match(/[\\d.]+/g).map(Number);
-const light = (colour) => rgb(colour).slice(0, 3).map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
-  .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-const ground = (element) => {
-  for (let e = element; e; e = e.parentElement) {
-    const colour = rgb(getComputedStyle(e).backgroundColor);
-    if (colour.length === 3 || colour[3] > 0) return getComputedStyle(e).backgroundColor;
-  }
-  return "rgb(255, 255, 255)";
-};
-const contrast = (a, b) => { const [low, high] = [light(a), light(b)].sort((x, y) => x - y); return (high + 0.05) / (low + 0.05); };
-const painted = (canvas) => canvas.width > 0 && canvas.height > 0 &&
-  canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.some((value, i) => i % 4 === 3 && value > 0);
-setTimeout(() => {
-  document.querySelectorAll("details").forEach((d) => { d.open = true; });
-  const words = [...document.querySelectorAll("body *")].filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));
-  const seen = words.filter((e) => e.getClientRects().length && !e.closest("svg, script, .skip"));
-  const faint = seen.map((e) => [contrast(getComputedStyle(e).color, ground(e)), e.outerHTML.slice(0, 120)]).sort((a, b) => a[0] - b[0]);
-  const controls = [...document.querySelectorAll("button, input, video, [role=region], [role=img]")];
-  const nameless = controls.filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || (e.labels && e.labels.length)));
-  const canvases = [...document.querySelectorAll("canvas")];
-  const drawn = canvases.map(painted);
-  const skeleton = document.querySelector("[data-skeleton]");
-  if (skeleton) skeleton.click();
-  const jump = document.querySelector("[data-jump]");
-  if (jump) jump.click();
-  const found = {
-    width: innerWidth, pageWidth: document.documentElement.scrollWidth, dark: matchMedia("(prefers-color-scheme: dark)").matches,
-    faintest: faint[0], nameless: nameless.map((e) => e.outerHTML.slice(0, 120)), drawn, cleared: canvases.slice(0, 1).map((c) => !painted(c)),
-    time: document.querySelector("video") ? document.querySelector("video").currentTime : null,
-    small: [...document.querySelectorAll("button")].filter((e) => e.getBoundingClientRect().height < 32).length,
-  };
-  parent.postMessage(JSON.stringify(found), "*");
-}, 1500);
-"""
-# A window is 500 pixels wide at least; a frame inside it may be as narrow as a phone.
-_FRAME = """<!doctype html><title>frame</title><body style="margin:0"><iframe src="{name}" style="width:{width}px;height:{height}px;border:0"></iframe>
-<pre id="probe"></pre><script>onmessage = (told) => {{ document.getElementById("probe").textContent = told.data; }};</script></body>"""
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None) if os.name == "posix" else None
+SECONDS = 120  # for one answer; a busy machine is slow to start a browser
+
+# The protocol is read from descriptor 3 and written to descriptor 4.
+_LAUNCH = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"]
+_FLAGS += ["--disable-sync", "--disable-breakpad", "--no-first-run", "--hide-scrollbars", "--mute-audio", "--remote-debugging-pipe"]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The DOM after the page has run, what the console said, and a picture of it."""
+class Browser:
+    """Context manager; `open` gives pages."""
 
-    dom: str
-    console: list[str]
-    picture: Path
+    def __enter__(self) -> Browser:
+        import fcntl
+
+        assert BROWSER is not None
+        self._profile = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
+        # Numbers from 10 on: none of them is overwritten while the others are put in place.
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for pair in (os.pipe(), os.pipe()) for end in pair if not os.set_inheritable(end, False)]
+        theirs_in, self._out, self._in, theirs_out = ends
+        command = [sys.executable, "-c", _LAUNCH, str(theirs_in), str(theirs_out), BROWSER, *_FLAGS, f"--user-data-dir={self._profile.name}"]
+        self._process = subprocess.Popen(
+            command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        os.close(theirs_in)
+        os.close(theirs_out)
+        self._last, self._rest, self.events = 0, b"", []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A group of its own, ended whatever happened: a browser is many processes.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        os.close(self._out)
+        os.close(self._in)
+        self._profile.cleanup()
+
+    def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Call a method of the protocol; what happens meanwhile is kept in `events`."""
+        self._last += 1
+        message = {"id": self._last, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            told = self._next()
+            if told.get("id") == self._last:
+                assert "error" not in told, (method, told["error"])
+                return told["result"]
+            self.events.append(told)
+
+    def _next(self) -> dict[str, Any]:
+        deadline = time.monotonic() + SECONDS
+        while b"\0" not in self._rest:
+            ready, _, _ = select.select([self._in], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"the browser does not answer within {SECONDS} s"
+            more = os.read(self._in, 1 << 20)
+            assert more, "the browser ended"
+            self._rest += more
+        one, _, self._rest = self._rest.partition(b"\0")
+        return json.loads(one)
+
+    def open(self, page: Path, size: tuple[int, int] = (1280, 900), dark: bool = False) -> Page:
+        """A page in a tab of its own, loaded, its films ready to be shown. The tab is offline."""
+        tab = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        session = self.ask("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
+        opened = Page(self, session)
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            opened.ask(f"{domain}.enable")
+        opened.ask("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
+        opened.ask("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
+        opened.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        opened.ask("Page.navigate", url=page.as_uri())
+        opened.run("""new Promise((done) => {
+          const films = [...document.querySelectorAll("video")];
+          const look = () => document.readyState === "complete" && films.every((f) => f.readyState >= 2 || f.error) ? done() : setTimeout(look, 50);
+          look();
+        })""")
+        return opened
+
+
+class Page:
+    """A page that is open."""
+
+    def __init__(self, browser: Browser, session: str) -> None:
+        self._browser, self._session = browser, session
+
+    def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self._browser.ask(method, self._session, **parameters)
+
+    def run(self, expression: str) -> Any:
+        """The value of an expression of JavaScript, awaited, as if a reader had clicked."""
+        self.ask("Page.bringToFront")  # what lies behind another tab is not painted
+        told = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True)
+        assert "exceptionDetails" not in told, told["exceptionDetails"]
+        return told["result"].get("value")
+
+    def picture(self) -> Image.Image:
+        """The whole page, also what has to be scrolled to."""
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        data = self.ask("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+        return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+
+    def _events(self, method: str) -> list[dict[str, Any]]:
+        return [e["params"] for e in self._browser.events if e.get("sessionId") == self._session and e["method"] == method]
 
     @property
-    def errors(self) -> list[str]:
-        """What the console said of errors; the probe itself makes it say other things."""
-        return [line for line in self.console if re.search("Uncaught|Error|Refused|violates", line)]
+    def console(self) -> list[str]:
+        """What was said: by the page's script, of its errors, by the browser of what it refused."""
+        said = [str([a.get("value", a.get("description")) for a in e["args"]]) for e in self._events("Runtime.consoleAPICalled")]
+        said += [e["exceptionDetails"].get("exception", {}).get("description", "error") for e in self._events("Runtime.exceptionThrown")]
+        return said + [e["entry"]["text"] for e in self._events("Log.entryAdded")]
 
     @property
-    def probe(self) -> dict:
-        """What the probe measured."""
-        found = re.search(r'<pre id="probe">(.*?)</pre>', self.dom, re.DOTALL)
-        assert found and found[1], "the probe did not run"
-        return json.loads(html.unescape(found[1]))
-
-
-def see(page: Path, picture: Path, size: tuple[int, int] = (1280, 900), dark: bool = False) -> Seen:
-    """Open a page as it is."""
-    assert BROWSER is not None
-    with tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True) as profile:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        flags += ["--no-first-run", "--hide-scrollbars", f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}"]
-        flags += ["--blink-settings=preferredColorScheme=0"] if dark else []
-        flags += ["--enable-logging=stderr", "--virtual-time-budget=8000", f"--screenshot={picture}", "--dump-dom", page.as_uri()]
-        done = subprocess.run([BROWSER, *flags], capture_output=True, text=True, timeout=120, check=False)
-    return Seen(done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line], picture)
-
-
-def see_inside(page: Path, picture: Path, size: tuple[int, int], dark: bool = False) -> Seen:
-    """Open a copy of a page with the probe in it, in a frame of `size`; the copy lacks the page's own policy, which would not let the probe run."""
-    copy, frame = picture.with_suffix(".inside.html"), picture.with_suffix(".frame.html")
-    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text(encoding="utf-8"))
-    copy.write_text(text.replace("</body>", f"<script>{{{_PROBE}}}</script></body>"), encoding="utf-8")
-    frame.write_text(_FRAME.format(name=copy.name, width=size[0], height=size[1]), encoding="utf-8")
-    return see(frame, picture, size, dark)
+    def asked_for(self) -> list[str]:
+        """Every address the page asked for, its own included; what it holds itself is not asked for."""
+        return [url for e in self._events("Network.requestWillBeSent") if not (url := e["request"]["url"]).startswith("data:")]

@@ -188,3 +188,18 @@ def test_without_weights_nothing_is_zero(command: list[str], videos: Path, tmp_p
     assert all(metrics[name]["value"] is None and metrics[name]["reason"] for name in skipped)
     assert "weights pull inception" in metrics["FID"]["reason"]
     assert (tmp_path / "cache" / "cyberhost" / "evaluation").is_dir()
+
+
+def test_nothing_measured_is_a_failure_with_a_report(run: Run, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = tmp_path / "report"
+    told = run(videos / "good", "--metrics", "SSIM,CSIM", "-o", report, code=ExitStatus.MEASURE)
+    assert "nothing was measured" in told["error"] and "SSIM, CSIM" in told["error"] and "--reference" in told["error"]
+    assert {p.name for p in report.iterdir()} == {"per_video.csv", "summary.json", "summary.md", "report.html"}
+    assert all(m.status == "skipped" and m.reason for m in read_results(report).metrics)
+    assert "Nothing could be measured" in (report / "report.html").read_text(encoding="utf-8")
+    # One that can be had is enough.
+    assert run(videos / "good", "--metrics", "SSIM,HKC", "--networks", "embedded")["metrics"]["HKC"]["status"] == "ok"
+    # For people the reasons stand in the table, the line is the last.
+    assert cli.main(["eval", str(videos / "good"), "--metrics", "PSNR", "--cache", str(tmp_path / "cache")]) == ExitStatus.MEASURE
+    shown = capsys.readouterr()
+    assert "skipped: it compares with the ground truth" in shown.out and shown.err.splitlines()[-1].startswith("cyberhost: nothing was measured")

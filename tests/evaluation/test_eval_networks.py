@@ -83,6 +83,16 @@ def test_places_of_clips() -> None:
     assert clip_starts(76, 4) == [0, 20, 40, 60] and clip_starts(101, 1) == [43]
 
 
+def test_what_i3d_is_given() -> None:
+    """Frames of any aspect are stretched to 224x224, black is -1 and white 1."""
+    frames = np.zeros((2, 40, 100, 3), np.uint8)
+    frames[:, :, 50:] = 255
+    x = clip_input(frames)
+    assert x.shape == (2, 3, 224, 224)
+    np.testing.assert_allclose(x[..., :110], -1, atol=1e-6)
+    np.testing.assert_allclose(x[..., 114:], 1, atol=1e-6)
+
+
 def test_batches_do_not_matter(inception: Inception, i3d: I3D) -> None:
     frames = moving(0, 20)
     clips = I3DClips(i3d, "0", 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from cyberhost_model.errors import ModelError
@@ -65,6 +66,22 @@ def test_every_frame_of_delay_lowers_the_confidence_and_moves_the_offset():
     assert all(a < b for a, b in zip(at_rest, at_rest[1:], strict=False))
 
 
+def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
+    """Recorded speech against itself: what the picture side knows is what is heard in five frames, so only the delay differs."""
+    samples, rate = soundfile.read(speech_file, dtype="float32")
+    assert rate == 16000
+
+    def heard(x: np.ndarray) -> np.ndarray:
+        columns = mfcc(x)
+        return np.stack([columns[4 * i : 4 * i + 20].ravel() for i in range((len(columns) - 20) // 4)]).astype(np.float32)
+
+    shown = heard(samples)
+    for late in range(11):
+        sync = sync_of(distance_stream([shown], [heard(late_sound(samples, late))]))
+        assert sync.offset == -late
+        assert late == 0 or sync.curve[15] > sync.distance
+
+
 def test_a_curve_over_time_tells_where_the_sound_is_foreign():
     pictures, sound = planted(0)
     sound[60:] = -sound[60:]
@@ -103,6 +120,7 @@ def test_syncnet_has_the_public_layout():
     with torch.inference_mode():
         assert net.sound(torch.zeros(1, 1, 13, 20)).shape == (1, 1024)
         frames = torch.rand(1, 3, 6, 224, 224) * 255
+        assert net.pictures(frames[:, :, :5]).flatten(1).shape == (1, 1024)  # one window: (1, 3, 5, 224, 224)
         together = net.pictures(frames)
         assert together.shape == (1, 2, 1024)
         assert torch.allclose(together[:, 1], net.pictures(frames[:, :, 1:])[:, 0], atol=1e-5)

@@ -88,6 +88,11 @@ def test_stretches_are_joined_and_in_order():
 
 def test_the_page_needs_a_name_and_a_folder(tmp_path):
     assert check_page(tmp_path / "a.html") == tmp_path / "a.html"
-    for wrong in (tmp_path / "a.pdf", tmp_path / "no" / "a.html"):
+    assert check_page(tmp_path) == tmp_path / "report.html" and check_page(tmp_path / "new") == tmp_path / "new" / "report.html"
+    (tmp_path / "old.html").touch()
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "a.pdf", tmp_path / "no" / "a.html", tmp_path / "no" / "new", tmp_path / "old.html", tmp_path / "file"):
         with pytest.raises(OutputError):
-            check_page(wrong)
+            check_page(wrong, overwrite=False)
+    assert check_page(tmp_path / "old.html", overwrite=True) == tmp_path / "old.html"
+    assert not (tmp_path / "new").exists()

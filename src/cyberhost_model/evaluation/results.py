@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..dataset.manifest import written_whole
-from ..errors import InputError, OutputError
+from ..errors import InputError, MeasureError, OutputError
 from .metric import VideoValue
 
 PER_VIDEO = "per_video.csv"
@@ -108,6 +108,12 @@ class Results:
     def metric(self, name: str) -> MetricSummary | None:
         """The summary of a measure, if it was asked for."""
         return next((m for m in self.metrics if m.name == name), None)
+
+    def require_a_value(self) -> None:
+        """Raises MeasureError where every measure was skipped."""
+        if self.metrics and all(m.status == "skipped" for m in self.metrics):
+            names, first = ", ".join(m.name for m in self.metrics), self.metrics[0]
+            raise MeasureError(f"nothing was measured, all that was asked for is skipped ({names}); {first.name}: {first.reason}")
 
 
 def check_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 from ..registry import MODULES
 from ..results import Results
@@ -22,9 +23,13 @@ def provenance(results: Results) -> dict[str, str]:
         "Seed": str(p.seed),
         "Measured": f"{counted(p.videos, 'video')}, {counted(p.frames, 'frame')} in {p.seconds:,.1f} s",
         "Versions": ", ".join(f"{name} {version}" for name, version in p.versions.items()),
-        "Settings": ", ".join(f"{name}: {value}" for name, value in p.settings.items()),
+        "Settings": "; ".join(f"{name.replace('_', ' ')}: {_words(value)}" for name, value in p.settings.items() if value),
     }
     return {label: words for label, words in lines.items() if words}
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def mismatch_kinds(results: Results) -> list[list[str]]:

@@ -48,7 +48,7 @@ def card(evaluation: Evaluation, row: VideoRow, number: int, reasons: list[str],
         f'<article class="card" id="clip-{number}" data-card aria-labelledby="clip-{number}-title">'
         f'<h3 id="clip-{number}-title">{text(row.video)}</h3><p class="of">{text(" · ".join(w for w in words if w))}</p>'
         f'<ul class="tags" aria-label="Why it is shown">{tags}</ul>'
-        f'<div class="inside"><div>{stage(players, row.video)}</div><div>{values(evaluation, row)}</div></div>'
+        f'<div class="inside"><div>{stage(players, row.video, row.fps)}</div><div>{values(evaluation, row)}</div></div>'
         f'<div class="charts">{curves(evaluation, row)}</div></article>'
     )
 
@@ -64,10 +64,14 @@ def skeleton_canvas(evaluation: Evaluation, video: str, role: Role, start: float
     return "" if features is None else drawn(features, float(probe(path).fps), start, films.seconds)
 
 
-def stage(players: list[Player], name: str) -> str:
-    """Players side by side with the keys that move them together."""
+def stage(players: list[Player], name: str, fps: float) -> str:
+    """Players side by side with the keys that move them together; an arrow key on the slider is a frame. The browser's own keys would lie over
+    the hands."""
     playable = [p for p in players if p.film.data]
-    keys = '<button type="button" data-play>' + ("Play both" if len(playable) > 1 else "Play") + "</button>" if playable else ""
+    keys = ""
+    if playable:
+        keys = f'<button type="button" data-play>{"Play both" if len(playable) > 1 else "Play"}</button>'
+        keys += f'<input type="range" data-seek min="0" max="1" value="0" step="{1 / fps:.6g}" aria-label="{text(f"Moment of {name}")}"><output data-at>0.0 s</output>'
     if any(p.overlay for p in playable):
         keys += '<label><input type="checkbox" data-skeleton checked> Skeleton</label>'
     figures = "".join(_player(p, name) for p in players)
@@ -80,7 +84,7 @@ def _player(player: Player, name: str) -> str:
     else:
         muted = " muted" if player.muted else ""
         inside = (
-            f'<div class="stage"><video controls playsinline preload="auto"{muted} aria-label="{text(f"{player.title}: {name}")}" '
+            f'<div class="stage"><video playsinline preload="auto"{muted} aria-label="{text(f"{player.title}: {name}")}" '
             f'src="{data_uri("video/mp4", player.film.data)}"></video>{player.overlay}</div>'
             '<p class="absent" data-broken hidden>This browser cannot play the clip (H.264).</p>'
         )

@@ -4,11 +4,17 @@ for (const card of document.querySelectorAll("[data-card]")) {
   const films = [...card.querySelectorAll("video")];
   const play = card.querySelector("[data-play]");
   const skeleton = card.querySelector("[data-skeleton]");
+  const seek = card.querySelector("[data-seek]");
   const overlays = films.map(overlay);
-  const redraw = () => overlays.forEach((draw) => draw(skeleton !== null && skeleton.checked));
+  const redraw = () => {
+    overlays.forEach((draw) => draw(skeleton !== null && skeleton.checked));
+    if (seek === null || films[0].seeking) return;
+    seek.value = films[0].currentTime;
+    card.querySelector("[data-at]").textContent = films[0].currentTime.toFixed(1) + " s";
+  };
 
   films.forEach((film) => {
-    const told = () => { film.dataset.seconds = film.duration; film.dataset.ready = film.readyState; redraw(); };
+    const told = () => { film.dataset.seconds = film.duration; film.dataset.ready = film.readyState; seek.max = Math.max(...films.map((f) => f.duration || 0)); redraw(); };
     film.addEventListener("loadeddata", told);
     film.addEventListener("seeked", redraw);
     film.addEventListener("error", () => { film.closest("figure").querySelector("[data-broken]").hidden = false; });
@@ -22,6 +28,8 @@ for (const card of document.querySelectorAll("[data-card]")) {
     const running = () => films.some((film) => !film.paused && !film.ended);
     const label = () => { play.textContent = running() ? "Pause" : films.length > 1 ? "Play both" : "Play"; };
     films.forEach((film) => ["playing", "pause", "ended"].forEach((what) => film.addEventListener(what, label)));
+    films.forEach((film) => film.addEventListener("click", () => play.click()));
+    seek.addEventListener("input", () => films.forEach((film) => { film.pause(); film.currentTime = Number(seek.value); }));
     play.addEventListener("click", () => {
       if (running()) return films.forEach((film) => film.pause());
       const from = films.some((film) => film.ended) ? 0 : films[0].currentTime;

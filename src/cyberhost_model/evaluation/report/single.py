@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from ...errors import OutputError
 from ...pages import document, facts
+from ...targets import check_parent, check_target
 from ..evaluation import Evaluation
 from ..extractor import Features
 from ..frames import probe, read_frames
 from ..people.keypoint_rows import PARTS, in_pixels
-from ..results import VideoRow
+from ..results import VideoRow, check_folder, write_results
 from ..run import evaluate
 from .about import provenance
 from .cards import Player, curves, skeleton, skeleton_canvas, stage, values
 from .films import Films
 from .markup import note, pairs, script, section, skipped, style, text
 from .weak import Weak, clock, in_order, seconds_of, shaking, weak_faces, weak_hands, weak_motion, weak_points
-from .write import write_text
+from .write import PAGE, write_text
 
 METRICS = ("CSIM", "SyncC", "SyncD", "HKC", "HKV")
 FILM_SECONDS = 60.0
@@ -42,6 +42,11 @@ class SingleReport:
     def lines(self) -> list[str]:
         return [f"{clock(w.start)} to {clock(w.stop)}: {w.words}" for w in self.weak]
 
+    @property
+    def values(self) -> list[dict[str, str | float]]:
+        """The weak stretches as JSON has them: start and stop in seconds, kind, words."""
+        return [asdict(w) for w in self.weak]
+
 
 def report_video(
     video: str | os.PathLike[str],
@@ -55,31 +60,37 @@ def report_video(
     cache: str | os.PathLike[str] | None = None,
     device: str = "auto",
     seed: int = 0,
+    overwrite: bool = False,
     command: str = "",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> SingleReport:
-    """Measure a video by what needs no ground truth and write the page `out` (.html).
+    """Measure a video by what needs no ground truth and write the page `out` (.html); in a folder `out` report.html, summary.json, per_video.csv.
 
     picture: of the person, for CSIM; audio: what is spoken, by default the video's own sound. The other arguments: see `run.evaluate`; by default
     nothing is fetched, so a measure whose weights are not on this machine is told as skipped. Raises OutputError before any work, and what
     `run.evaluate` raises.
     """
-    page = check_page(out)
+    page = check_page(out, overwrite)
     evaluation = evaluate(video, images=picture, audio=audio, metrics=METRICS, networks=networks, weights_dir=weights_dir, download=download,
                           cache=cache, device=device, seed=seed, command=command, progress=progress)  # fmt: skip
     weak = weak_stretches(evaluation)
+    if page != Path(out):
+        check_folder(page.parent)
+        write_results(evaluation.results, page.parent)
     write_text(page, single_page(evaluation, weak))
     return SingleReport(page, tuple(weak), evaluation)
 
 
-def check_page(out: str | os.PathLike[str]) -> Path:
-    """Raises OutputError where a page cannot be written to `out`."""
-    page = Path(out)
-    if page.suffix.lower() != ".html" or page.is_dir():
-        raise OutputError(f"{page}: give a name that ends in .html")
-    if not page.absolute().parent.is_dir():
-        raise OutputError(f"{page}: the folder {page.parent} does not exist; create it first")
-    return page
+def check_page(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """The page that a report to `out` has: a name that ends in .html itself, report.html in a folder (one that is there, or a name without
+    an ending). Nothing is made. Raises OutputError where it cannot be written."""
+    out = Path(out)
+    if out.is_dir():
+        return check_target(out / PAGE, (".html",), overwrite)
+    if out.suffix or out.exists():
+        return check_target(out, (".html",), overwrite)
+    check_parent(out)
+    return out / PAGE
 
 
 def weak_stretches(evaluation: Evaluation) -> list[Weak]:
@@ -134,7 +145,7 @@ def single_page(evaluation: Evaluation, weak: list[Weak]) -> str:
     body = (
         f'<header><h1>{text(row.video)}</h1><p class="where">{text(str(row.generated))}</p></header><main data-card>'
         + facts({**shown, "weak stretches": str(len(weak))})
-        + section("weak", "Weak seconds", f'<div class="inside"><div>{stage(players, row.video)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>')
+        + section("weak", "Weak seconds", f'<div class="inside"><div>{stage(players, row.video, row.fps)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>')
         + section("curves", "Over time", f'<div class="charts">{lines}</div>' if (lines := curves(evaluation, row)) else "")
         + section("values", "Values", values(evaluation, row))
         + section("skipped", "Not measured", skipped(evaluation.results))
