@@ -124,6 +124,39 @@ def make_animate_anyone(folder: Path) -> None:
     encoded = guider(pose).repeat(2, 1, 1, 1, 1)
     out = denoising(noisy.repeat(2, 1, 1, 1, 1), timestep, encoder_hidden_states=both, pose_cond_fea=encoded, return_dict=False)[0]
     save(folder, token=token, latent=latent, noisy=noisy, pose=pose, timestep=timestep, without=out[:1], with_=out[1:])
+    body, hands = points_of_a_person()
+    make_drawing(folder, draw_of_moore(body, hands))
+
+
+def points_of_a_person():
+    """18 body points (x, y, score) and 2 x 21 hand points, some of them not seen."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    body = np.concatenate([rng.uniform(0.15, 0.85, (18, 2)), rng.uniform(0.2, 1.0, (18, 1))], 1)
+    wrist = body[[4, 7], None, :2]
+    hands = np.concatenate([wrist + rng.uniform(-0.08, 0.08, (2, 21, 2)), rng.uniform(0.1, 1.0, (2, 21, 1))], 2)
+    return body.astype(np.float32), hands.astype(np.float32)
+
+
+def make_drawing(folder: Path, picture) -> None:
+    import torch
+
+    torch.save(torch.from_numpy(picture), folder / "drawn.pt")
+
+
+def draw_of_moore(body, hands):
+    """uint8 (768, 512, 3), by the drawing code of AnimateAnyone's detector."""
+    import numpy as np
+
+    sys.path.insert(0, "src/dwpose")  # the package's own imports want its detector's libraries
+    import util
+
+    canvas = np.zeros((768, 512, 3), np.uint8)
+    seen = np.where(body[:, 2] > 0.3, np.arange(18), -1)
+    util.eps = 0.01
+    canvas = util.draw_bodypose(canvas, body[:, :2], seen[None])
+    return util.draw_handpose(canvas, np.where(hands[..., 2:] < 0.3, -1, hands[..., :2]))
 
 
 def make_echomimic_v2(folder: Path) -> None:
@@ -158,6 +191,11 @@ def make_echomimic_v2(folder: Path) -> None:
     )[0]
     save(folder, audio=audio, latent=latent, noisy=noisy, pose=pose, timestep=timestep, without=out[:1], with_=out[1:])
     make_whisper(folder)
+    from src.utils.dwpose_util import draw_pose_select_v2
+
+    body, hands = points_of_a_person()
+    drawn = draw_pose_select_v2({"bodies": None, "hands": hands[..., :2], "hands_score": hands[..., 2]}, 768, 768, ref_w=800)
+    make_drawing(folder, drawn.transpose(1, 2, 0).copy())
 
 
 def make_whisper(folder: Path) -> None:
@@ -233,6 +271,7 @@ def compare_animate_anyone(folder: Path) -> dict:
 
     import torch
 
+    from cyberhost_model.conditions.pose_maps import dwpose_map
     from cyberhost_model.hub.adapters import animate_anyone
     from cyberhost_model.hub.checkpoints import read_tensors
 
@@ -247,7 +286,8 @@ def compare_animate_anyone(folder: Path) -> dict:
         noisy, timestep = given["noisy"].transpose(1, 2), given["timestep"][None]
         with_ = network(noisy, timestep, clip).prediction.transpose(1, 2)
         without = network(noisy, timestep, clip.without_audio().without_reference()).prediction.transpose(1, 2)
-    return figures(converted, {"with the reference": (with_, given["with_"]), "without the reference": (without, given["without"])})
+    found = figures(converted, {"with the reference": (with_, given["with_"]), "without the reference": (without, given["without"])})
+    return merged(found, compare_drawing(folder, dwpose_map, (512, 768)))
 
 
 def compare_echomimic_v2(folder: Path) -> dict:
@@ -255,6 +295,7 @@ def compare_echomimic_v2(folder: Path) -> dict:
 
     import torch
 
+    from cyberhost_model.conditions.pose_maps import hand_map
     from cyberhost_model.hub.adapters import echomimic_v2
     from cyberhost_model.hub.checkpoints import read_tensors
 
@@ -272,8 +313,7 @@ def compare_echomimic_v2(folder: Path) -> dict:
         bare = dataclasses.replace(clip.without_audio().without_reference(), pose=None)
         without = network(noisy, timestep, bare).prediction.transpose(1, 2)
     found = figures(converted, {"with all conditions": (with_, given["with_"]), "with none": (without, given["without"])})
-    heard = compare_whisper(folder)
-    return {name: {**value, **heard.get(name, {})} for name, value in found.items()}
+    return merged(found, compare_whisper(folder), compare_drawing(folder, hand_map, (768, 768)))
 
 
 def compare_whisper(folder: Path) -> dict:
@@ -337,6 +377,25 @@ def compare_hallo2(folder: Path) -> dict:
             tokens, speech, theirs = given["heard"][site]
             pairs[f"audio attention, {site}"] = (attend(layer.attn2, layer.norm2(tokens), speech), theirs)
     return figures(converted, pairs)
+
+
+def compare_drawing(folder: Path, draw, size: tuple[int, int]) -> dict:
+    """The pose condition, in 0..1."""
+    import numpy as np
+    import torch
+
+    from cyberhost_model.conditions.keypoints import Keypoints
+
+    body, hands = points_of_a_person()
+    points = Keypoints(body[:, :2], body[:, 2], hands[..., :2], hands[..., 2], np.zeros((68, 2), np.float32), np.zeros(68, np.float32))
+    theirs = torch.load(folder / "drawn.pt", weights_only=True).permute(2, 0, 1) / 255
+    ours = torch.from_numpy(draw(points, size))
+    return {"differences": {"pose map": float((ours - theirs).abs().max())}, "outputs": {"pose map": float(theirs.std())}}
+
+
+def merged(*found: dict) -> dict:
+    """Figures of several comparisons as one."""
+    return {key: {name: value for one in found for name, value in one.get(key, {}).items()} for key in ("weights", "differences", "outputs")}
 
 
 def figures(converted, pairs: dict) -> dict:

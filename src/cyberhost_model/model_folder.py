@@ -6,13 +6,16 @@ FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
 from .conditions.detector import KeypointDetector
+from .conditions.dwpose import DWPose, load_dwpose
 from .conditions.speech import SpeechEncoder
 from .conditions.whisper import KIND as WHISPER
 from .conditions.whisper import WhisperEncoder
@@ -24,6 +27,7 @@ from .model.codec import ReferenceCodec, load_codec, save_codec
 from .model.cyberhost import CyberHostNetwork
 from .model.image_token import ImageToken
 from .model.sd_codec import SdCodec
+from .optional import need
 
 EMBEDDED = Path(__file__).parent / "weights"
 MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
@@ -39,16 +43,19 @@ class Model:
     network: CyberHostNetwork
     codec: nn.Module
     speech: SpeechEncoder | WhisperEncoder
-    detector: KeypointDetector
+    detector: KeypointDetector | DWPose
     image: ImageToken | None = None
     """Where the preset has `image_token`."""
+    face: Callable[[np.ndarray], np.ndarray] | None = None
+    """Where the face descriptor is ArcFace's: uint8 (H, W, 3) RGB -> (512,), zeros where no face is found."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Model:
         """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32."""
         self.network.to(device, dtype).eval().requires_grad_(False)
         self.codec.to(device, dtype).eval().requires_grad_(False)
         self.speech.to(device).eval().requires_grad_(False)
-        self.detector.to(device).eval().requires_grad_(False)
+        if isinstance(self.detector, nn.Module):
+            self.detector.to(device).eval().requires_grad_(False)
         if self.image is not None:
             self.image.to(device).eval().requires_grad_(False)
         return self
@@ -84,16 +91,39 @@ def load_model(name: str) -> Model:
     network = load_network(folder)
     codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdCodec.load(folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
-    return Model(network, codec, load_speech(folder / "speech"), KeypointDetector.from_pretrained(folder / "detector"), image)
+    face = arcface_descriptor() if network.face_encoder is not None and network.face_encoder.takes_arcface else None
+    return Model(network, codec, load_speech(folder / "speech"), load_detector(folder / "detector"), image, face)
+
+
+def load_detector(folder: Path) -> KeypointDetector | DWPose:
+    """The key point detector of a model: its own, or DWPose with the weights of the registry. Raises ModelError, what `hub.locate` raises, and
+    ResourceError without onnxruntime."""
+    return load_dwpose() if _named(folder, "class") == DWPose.__name__ else KeypointDetector.from_pretrained(folder)
+
+
+def arcface_descriptor() -> Callable[[np.ndarray], np.ndarray]:
+    """ArcFace with the weights of the registry, which are for non-commercial research. Raises what `hub.locate` raises, and ResourceError without
+    onnxruntime."""
+    from .evaluation.people.arcface import FILES, ArcFace
+    from .hub import locate
+
+    need("onnxruntime", "eval")  # before anything is fetched for it
+    detector, recogniser = (locate(name) for name in FILES)
+    faces = ArcFace.from_files(detector, recogniser)
+    return lambda picture_u8: np.nan_to_num(faces(picture_u8[None])[0])
 
 
 def load_speech(folder: Path) -> SpeechEncoder | WhisperEncoder:
     """The speech encoder of a model, of whichever kind it is. Raises ModelError."""
+    return WhisperEncoder.from_pretrained(folder) if _named(folder, "kind") == WHISPER else SpeechEncoder.from_pretrained(folder)
+
+
+def _named(folder: Path, key: str) -> object:
+    """An entry of a part's config.json; None where it cannot be read: whoever reads the part says what is wrong."""
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("kind")
+        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get(key)
     except (OSError, ValueError, AttributeError):
-        kind = None  # the reader below says what is wrong
-    return WhisperEncoder.from_pretrained(folder) if kind == WHISPER else SpeechEncoder.from_pretrained(folder)
+        return None
 
 
 def save_model(model: Model, folder: str | Path) -> None:
@@ -102,7 +132,7 @@ def save_model(model: Model, folder: str | Path) -> None:
     save_network(model.network, folder)
     save_codec(model.codec, folder / "codec")  # type: ignore[arg-type]
     model.speech.save_pretrained(folder / "speech")
-    model.detector.save_pretrained(folder / "detector")
+    model.detector.save_pretrained(folder / "detector")  # type: ignore[union-attr]
 
 
 def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:

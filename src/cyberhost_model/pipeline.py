@@ -16,8 +16,9 @@ from torch import Tensor
 from .conditions.detector import analyse
 from .conditions.keypoints import LIPS
 from .conditions.movement import BodyMovementMap
+from .conditions.pose_maps import POSE_MAPS
 from .conditions.pose_shift import pose_shift
-from .conditions.skeleton import PARTS, skeleton_map
+from .conditions.skeleton import PARTS
 from .conditions.speech_level import speech_level
 from .driving.formats import is_sequence_file
 from .driving.hands import hands_for
@@ -134,6 +135,8 @@ class CyberHost:
         picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of `Look`. The picture and the sound are
         checked now, frames are made when they are read. Raises InputError and NoFaceError.
         """
+        if self.model.network.preset.pose_maps != "skeleton":
+            raise InputError("this model follows poses, it does not move by itself: use `reenact` or `multimodal`")
         look, sound = Look(**settings), _sound(audio)
         reference, warnings = self._open(picture, look)
         amount = BODY_MOVEMENT if body_movement is None else body_movement
@@ -222,10 +225,11 @@ class CyberHost:
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
         """Skeleton maps of a sequence in 0..1 of the picture; its last frame stands where it has ended."""
+        draw = POSE_MAPS[self.model.network.preset.pose_maps]
 
         def drive(start: int, frames: int) -> tuple[Tensor, Tensor | None]:
             points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
-            maps = np.stack([skeleton_map(k, reference.canvas.size, parts=parts) for k in points])
+            maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
             shift = None
             if self.model.network.preset.pose_shift:
                 h, w = reference.latent.shape[-2:]
@@ -275,7 +279,7 @@ class CyberHost:
                 hand_clarity=torch.full((1, clip.frames), clarity, device=self.device, dtype=self.dtype),
             )
             z = denoise_clip(network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator)
-            return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), reference.places)
+            return z if audio is None or preset.image_token else codec.as_heard(z, network.heard_opening(conditions), reference.places)
 
         for _, z in denoise_clips(plan_clips(total, preset.frames), make, preset.motion_frames):
             with torch.inference_mode():

@@ -181,9 +181,14 @@ class Preset:
     network (`PoseFollower`); the U-Net denoises what differs from the latents that one expects. Needs `concat_reference`."""
     image_token: bool = False
     """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and no speech (AnimateAnyone)."""
+    pose_maps: str = "skeleton"
+    """How poses are drawn (`conditions.pose_maps`): "skeleton", or as others' weights were taught: "dwpose" (AnimateAnyone), "dwpose-hands"
+    (EchoMimicV2)."""
     ablations: Ablations = field(default_factory=Ablations)
 
     def __post_init__(self) -> None:
+        if self.pose_maps not in ("skeleton", "dwpose", "dwpose-hands"):
+            raise ValueError(f'pose_maps must be "skeleton", "dwpose" or "dwpose-hands", not {self.pose_maps!r}')
         if self.pose_pool * 2 ** (len(self.pose_channels) - 1) != self.latent_factor:
             raise ValueError("pose_pool * 2 ** (len(pose_channels) - 1) must equal latent_factor")
         if not self.audio.project and not self.image_token and self.audio.dim != self.unet.cross_attention_dim:

@@ -72,7 +72,7 @@ def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints
     conditions = model.network.reference_conditions(
         latent,
         to_maps(skeleton_map(moved, canvas.size), like),
-        to_maps(face_crop(placed, moved), like),
+        to_maps(face_crop(placed, moved) if model.face is None else model.face(placed), like),
         to_maps(hand_crops(placed, moved), like),
         None if model.image is None else model.image(small).to(like.dtype),
     )

@@ -176,7 +176,7 @@ def published(tmp_path_factory) -> Path:
 
 def parts(root: Path, name: str) -> dict[str, str]:
     names = {"network": name, "vae": "vae", "image": "image", "speech": "whisper" if name == "echomimic-v2" else "wav2vec2"}
-    return {part: str(root / names[part]) for part in ADAPTERS[name].parts}
+    return {**{part: str(root / names[part]) for part in ADAPTERS[name].parts if part in names}, "detector": "embedded"}
 
 
 @pytest.mark.parametrize("name", list(MODULES))

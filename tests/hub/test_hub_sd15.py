@@ -59,7 +59,7 @@ def parts(tmp_path_factory) -> dict[str, str]:
     Wav2Vec2ForCTC(config).save_pretrained(root / "speech")  # as wav2vec2-base-960h: with a head for letters, which is left out
     save_unet(root / "unet")
     save_motion(root / "motion")
-    return {part: str(root / part) for part in ("unet", "motion", "vae", "speech")}
+    return {**{part: str(root / part) for part in ("unet", "motion", "vae", "speech")}, "detector": "embedded"}
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_every_weight_is_accounted_for(parts, made):
         source = {"unet": unet, "motion": motion}[entry["source"]]
         assert entry["new"] and all(torch.equal(network[name], source[entry["old"]]) for name in entry["new"])
     said = {source["part"]: source["licence"] for source in json.loads((folder / "sources.json").read_text())}
-    assert said == summary.licences and set(said) == {"unet", "motion", "vae", "speech"}
+    assert said == summary.licences and set(said) == {"unet", "motion", "vae", "speech", "detector", "face"}
 
 
 @torch.no_grad()
@@ -163,7 +163,7 @@ def test_other_kinds_of_parts(parts, tmp_path):
         convert("sd15", tmp_path / "model", {**parts, "unet": str(inpainting)}, template=TEMPLATE)
     with pytest.raises(ModelError, match="motion: .* cannot be mapped"):
         convert("sd15", tmp_path / "model", {**parts, "motion": parts["unet"]}, template=TEMPLATE)
-    with pytest.raises(ModelError, match="no part 'wings'; its parts are unet, motion, vae, speech"):
+    with pytest.raises(ModelError, match="no part 'wings'; its parts are unet, motion, vae, speech, detector, face"):
         convert("sd15", tmp_path / "model", {"wings": "x"})
     with pytest.raises(ModelError, match="no adapter 'sd99'; choose one of sd15"):
         convert("sd99", tmp_path / "model")

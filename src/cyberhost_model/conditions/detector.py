@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from torch import nn
 from ..errors import ModelError, NoFaceError
 from .crops import Box, cut_box
 from .detector_net import HeatNet, concentration, folded, peaks
-from .keypoints import NECK, Keypoints
+from .keypoints import NECK, Keypoints, points_box
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
 # Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and how
@@ -294,12 +295,30 @@ class KeypointDetector(nn.Module):
         return found
 
 
-def analyse(picture_u8: np.ndarray, detector: KeypointDetector, name: str = "the picture") -> Analysis:
+class WholeFinder(Protocol):
+    """A detector that finds everybody whole, such as DWPose."""
+
+    def people(self, frame: np.ndarray) -> list[Keypoints]:
+        """uint8 (H, W, 3) RGB -> everybody in it."""
+
+
+def detections(detector: KeypointDetector | WholeFinder, picture_u8: np.ndarray) -> list[Detection]:
+    """Everybody whose face is seen, the largest face first, by either kind of detector."""
+    if isinstance(detector, KeypointDetector):
+        return detector.detect(picture_u8)
+    found = []
+    for points in detector.people(picture_u8):
+        if (box := points_box(points.face * [picture_u8.shape[1], picture_u8.shape[0]], points.face_score)) is not None:
+            found.append(Detection(points, float(np.clip(points.face_score.mean(), 0, 1)), box))
+    return sorted(found, key=lambda d: -(d.box[2] - d.box[0]) * (d.box[3] - d.box[1]))
+
+
+def analyse(picture_u8: np.ndarray, detector: KeypointDetector | WholeFinder, name: str = "the picture") -> Analysis:
     """The person to animate in a reference picture: the one with the largest face. Raises NoFaceError when there is none.
 
     `warnings` says so when there are several people.
     """
-    people = detector.detect(picture_u8)
+    people = detections(detector, picture_u8)
     if not people:
         raise NoFaceError(
             f"no face found in {name}: use a picture where the face is upright, turned to the camera, not covered and at least "

@@ -16,6 +16,7 @@ from .video import read_driving
 
 if TYPE_CHECKING:
     from ..conditions.detector import KeypointDetector
+    from .follow import PeopleFinder
 
 FOLDER = Path(__file__).parents[1] / "templates"
 _TURN = 0.2  # seconds in which a template that is played to and fro comes to rest and starts back
@@ -28,7 +29,7 @@ def template_names() -> list[str]:
 
 def load_template(
     template: str | os.PathLike[str],
-    detector: KeypointDetector | None = None,
+    detector: KeypointDetector | PeopleFinder | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
     """A template by its name (`template_names`), from a key point file (.npz, .json) or from a video.

@@ -21,10 +21,12 @@ from .adapters.keymap import Converted
 from .checkpoints import read_config, read_tensors
 from .download import need_space
 from .locate import downloads, locate
-from .parts import copy_embedded, save_image_encoder, save_speech, save_vae
+from .parts import copy_embedded, name_detector, save_image_encoder, save_speech, save_vae
 from .publish import SOURCES
 from .registry import REGISTRY
 
+NAMED = ("detector", "face")
+"""Parts that a model names and does not hold."""
 KEYS = "keys.json"
 """What became of every weight: source, old name, new names, and why where it was left out or changed."""
 
@@ -70,7 +72,7 @@ def convert(
         raise ModelError(f"{name} has no part {unknown[0]!r}; its parts are {', '.join(adapter.parts)}")
     used = {**adapter.parts, **(parts or {})}
     with written_folder(out) as folder:
-        paths = {part: _path(source) for part, source in used.items()}
+        paths = {part: _path(source) for part, source in used.items() if part not in NAMED}
         network = adapter.network(paths, template)
         size = sum(p.numel() for p in network.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
         need_space(out.absolute().parent, size)
@@ -82,7 +84,12 @@ def convert(
             copy_embedded("speech", folder / "speech")
         if "image" in paths:
             save_image_encoder(paths["image"], folder / "image", dtype)
-        copy_embedded("detector", folder / "detector")
+        if used["detector"] == "embedded":
+            copy_embedded("detector", folder / "detector")
+        else:
+            name_detector(used["detector"], folder / "detector")
+        if "face" in used and network.network.face_encoder is not None and network.network.face_encoder.takes_arcface:
+            locate(used["face"])  # read from the cache when the model is used; never part of it
         sources = [_source(part, source) for part, source in used.items()]
         (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
         account = {"taken": [asdict(entry) for entry in network.entries], "initial": network.initial, "zero": network.zero}
@@ -128,6 +135,8 @@ def _path(source: str) -> Path:
 
 
 def _source(part: str, source: str) -> dict[str, Any]:
+    if source == "embedded":
+        return {"part": part, "from": "cyberhost", "revision": None, "licence": "Apache-2.0", "commercial": True}
     known = REGISTRY.get(source)
     if known is None:
         return {"part": part, "from": source, "revision": None, "licence": "unknown: your own file", "commercial": True}
@@ -178,23 +187,23 @@ def _files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
 ADAPTERS: dict[str, Adapter] = {
     "sd15": Adapter(
         "the paper's network as its training begins",
-        {"unet": "sd15-unet", "motion": "animatediff-v2", "vae": "sd15-vae", "speech": "wav2vec2"},
+        {"unet": "sd15-unet", "motion": "animatediff-v2", "vae": "sd15-vae", "speech": "wav2vec2", "detector": "dwpose", "face": "arcface"},
         _sd15,
         torch.float32,  # to be trained
     ),
     "animate-anyone": Adapter(
         "AnimateAnyone: a person follows poses",
-        {"network": "animate-anyone", "vae": "sd-vae-ft-mse", "image": "clip-image"},
+        {"network": "animate-anyone", "vae": "sd-vae-ft-mse", "image": "clip-image", "detector": "dwpose"},
         _animate_anyone,
     ),
     "echomimic-v2": Adapter(
         "EchoMimicV2: a half body speaks and follows poses of the hands",
-        {"network": "echomimic-v2", "vae": "sd-vae-ft-mse", "speech": "whisper-tiny"},
+        {"network": "echomimic-v2", "vae": "sd-vae-ft-mse", "speech": "whisper-tiny", "detector": "dwpose"},
         _echomimic_v2,
     ),
     "hallo2": Adapter(
         "a beginning for training from Hallo2",
-        {"network": "hallo2", "vae": "sd-vae-ft-mse", "speech": "wav2vec2"},
+        {"network": "hallo2", "vae": "sd-vae-ft-mse", "speech": "wav2vec2", "detector": "dwpose", "face": "arcface"},
         _hallo2,
         torch.float32,
     ),

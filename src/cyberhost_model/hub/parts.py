@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from ..errors import ModelError
 from .checkpoints import read_config, read_tensors
+from .locate import locate
 
 
 def save_vae(source: Path, out: Path, dtype: torch.dtype) -> None:
@@ -54,6 +56,15 @@ def copy_embedded(part: str, out: Path) -> None:
     from ..model_folder import EMBEDDED
 
     shutil.copytree(EMBEDDED / "tiny" / part, out)
+
+
+def name_detector(name: str, out: Path) -> None:
+    """A key point detector of the registry, which a model names and does not hold. Raises ModelError for another name than "dwpose"."""
+    if name != "dwpose":
+        raise ModelError(f"there is no key point detector {name!r}; choose embedded or dwpose")
+    locate(name)
+    out.mkdir()
+    (out / "config.json").write_text(json.dumps({"class": "DWPose", "version": 1}) + "\n", encoding="utf-8")
 
 
 def _save_whisper(source: Path, config: dict, out: Path, dtype: torch.dtype) -> None:

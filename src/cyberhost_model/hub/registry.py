@@ -269,7 +269,7 @@ _ALL = (
 REGISTRY: dict[str, Weights] = {weights.name: weights for weights in _ALL}
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    "sd15": ("sd15-unet", "sd15-vae", "animatediff-v2", "wav2vec2"),
+    "sd15": ("sd15-unet", "sd15-vae", "animatediff-v2", "wav2vec2", "dwpose", "arcface"),
     "eval": ("inception", "i3d", "syncnet", "arcface", "dwpose"),
 }
 """Names for several models at once."""

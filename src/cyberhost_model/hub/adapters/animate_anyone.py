@@ -49,10 +49,12 @@ def full_size() -> Preset:
         name="animate-anyone",
         size=(768, 512),
         frames=24,
+        motion_frames=0,  # it knows none: clips do not know of each other
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True),
         audio=AudioConfig(dim=base.audio.dim, layers=base.audio.layers, tokens=base.audio.tokens, project=False),
         diffusion=DIFFUSION,
         image_token=True,
+        pose_maps="dwpose",
         ablations=NOTHING_OF_OURS,
     )
 

@@ -40,9 +40,11 @@ def full_size() -> Preset:
         base,
         name="echomimic-v2",
         size=(768, 768),
+        motion_frames=0,  # it knows none: clips do not know of each other
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True, cross_attention_dim=384),
         audio=AudioConfig(dim=384, layers=5, tokens=10, project=False),  # Whisper tiny
         diffusion=dataclasses.replace(DIFFUSION, steps=30, guidance_reference=2.5, guidance_audio=2.5),
+        pose_maps="dwpose-hands",
         ablations=NOTHING_OF_OURS,
     )
 
