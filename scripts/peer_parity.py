@@ -124,19 +124,19 @@ def make_animate_anyone(folder: Path) -> None:
     encoded = guider(pose).repeat(2, 1, 1, 1, 1)
     out = denoising(noisy.repeat(2, 1, 1, 1, 1), timestep, encoder_hidden_states=both, pose_cond_fea=encoded, return_dict=False)[0]
     save(folder, token=token, latent=latent, noisy=noisy, pose=pose, timestep=timestep, without=out[:1], with_=out[1:])
-    body, hands = points_of_a_person()
-    make_drawing(folder, draw_of_moore(body, hands))
+    make_drawing(folder, draw_of_moore(*points_of_a_person()))
 
 
 def points_of_a_person():
-    """18 body points (x, y, score) and 2 x 21 hand points, some of them not seen."""
+    """18 body points (x, y, score), 2 x 21 hand points and 68 face points, some of them not seen."""
     import numpy as np
 
     rng = np.random.default_rng(0)
     body = np.concatenate([rng.uniform(0.15, 0.85, (18, 2)), rng.uniform(0.2, 1.0, (18, 1))], 1)
     wrist = body[[4, 7], None, :2]
     hands = np.concatenate([wrist + rng.uniform(-0.08, 0.08, (2, 21, 2)), rng.uniform(0.1, 1.0, (2, 21, 1))], 2)
-    return body.astype(np.float32), hands.astype(np.float32)
+    face = np.concatenate([body[:1, :2] + rng.uniform(-0.1, 0.1, (68, 2)), rng.uniform(0.1, 1.0, (68, 1))], 1)
+    return body.astype(np.float32), hands.astype(np.float32), face.astype(np.float32)
 
 
 def make_drawing(folder: Path, picture) -> None:
@@ -145,7 +145,7 @@ def make_drawing(folder: Path, picture) -> None:
     torch.save(torch.from_numpy(picture), folder / "drawn.pt")
 
 
-def draw_of_moore(body, hands):
+def draw_of_moore(body, hands, face):
     """uint8 (768, 512, 3), by the drawing code of AnimateAnyone's detector."""
     import numpy as np
 
@@ -156,7 +156,8 @@ def draw_of_moore(body, hands):
     seen = np.where(body[:, 2] > 0.3, np.arange(18), -1)
     util.eps = 0.01
     canvas = util.draw_bodypose(canvas, body[:, :2], seen[None])
-    return util.draw_handpose(canvas, np.where(hands[..., 2:] < 0.3, -1, hands[..., :2]))
+    canvas = util.draw_handpose(canvas, np.where(hands[..., 2:] < 0.3, -1, hands[..., :2]))
+    return util.draw_facepose(canvas, np.where(face[None, :, 2:] < 0.3, -1, face[None, :, :2]))
 
 
 def make_echomimic_v2(folder: Path) -> None:
@@ -193,7 +194,7 @@ def make_echomimic_v2(folder: Path) -> None:
     make_whisper(folder)
     from src.utils.dwpose_util import draw_pose_select_v2
 
-    body, hands = points_of_a_person()
+    _, hands, _ = points_of_a_person()
     drawn = draw_pose_select_v2({"bodies": None, "hands": hands[..., :2], "hands_score": hands[..., 2]}, 768, 768, ref_w=800)
     make_drawing(folder, drawn.transpose(1, 2, 0).copy())
 
@@ -381,13 +382,11 @@ def compare_hallo2(folder: Path) -> dict:
 
 def compare_drawing(folder: Path, draw, size: tuple[int, int]) -> dict:
     """The pose condition, in 0..1."""
-    import numpy as np
     import torch
 
     from cyberhost_model.conditions.keypoints import Keypoints
 
-    body, hands = points_of_a_person()
-    points = Keypoints(body[:, :2], body[:, 2], hands[..., :2], hands[..., 2], np.zeros((68, 2), np.float32), np.zeros(68, np.float32))
+    points = Keypoints(*(array for part in points_of_a_person() for array in (part[..., :2], part[..., 2])))
     theirs = torch.load(folder / "drawn.pt", weights_only=True).permute(2, 0, 1) / 255
     ours = torch.from_numpy(draw(points, size))
     return {"differences": {"pose map": float((ours - theirs).abs().max())}, "outputs": {"pose map": float(theirs.std())}}

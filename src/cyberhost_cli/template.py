@@ -36,13 +36,13 @@ def extract(
 
     target = check_target(output, overwrite)
 
-    from cyberhost_model.conditions.detector import KeypointDetector
     from cyberhost_model.driving import read_poses
-    from cyberhost_model.model_folder import find_model
+    from cyberhost_model.model_folder import find_model, load_detector
 
-    detector = KeypointDetector.from_pretrained(find_model(model) / "detector")
+    detector, warnings = load_detector(find_model(model) / "detector")
     with sink.progress("reading", None) as tick:
         sequence = read_poses(video, detector, tick, max_seconds, smooth=not raw)
+    sequence.warnings[:0] = warnings
     for line in sequence.warnings:
         sink.warn(line)
     sequence.save(target, overwrite)

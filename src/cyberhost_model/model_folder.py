@@ -6,16 +6,14 @@ FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from .conditions.detector import KeypointDetector
-from .conditions.dwpose import DWPose, load_dwpose
+from .conditions.dwpose import DWPose
 from .conditions.speech import SpeechEncoder
 from .conditions.whisper import KIND as WHISPER
 from .conditions.whisper import WhisperEncoder
@@ -27,7 +25,7 @@ from .model.codec import ReferenceCodec, load_codec, save_codec
 from .model.cyberhost import CyberHostNetwork
 from .model.image_token import ImageToken
 from .model.sd_codec import SdCodec
-from .optional import need
+from .named_parts import Describe, arcface_or_none, dwpose_or
 
 EMBEDDED = Path(__file__).parent / "weights"
 MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
@@ -46,8 +44,10 @@ class Model:
     detector: KeypointDetector | DWPose
     image: ImageToken | None = None
     """Where the preset has `image_token`."""
-    face: Callable[[np.ndarray], np.ndarray] | None = None
-    """Where the face descriptor is ArcFace's: uint8 (H, W, 3) RGB -> (512,), zeros where no face is found."""
+    face: Describe | None = None
+    """Where the network takes ArcFace's descriptor, and ArcFace can be had."""
+    warnings: list[str] = field(default_factory=list)
+    """Lines for the user: parts that could not be had, and what stands in for them."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Model:
         """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32."""
@@ -91,26 +91,16 @@ def load_model(name: str) -> Model:
     network = load_network(folder)
     codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdCodec.load(folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
-    face = arcface_descriptor() if network.face_encoder is not None and network.face_encoder.takes_arcface else None
-    return Model(network, codec, load_speech(folder / "speech"), load_detector(folder / "detector"), image, face)
+    detector, warnings = load_detector(folder / "detector")
+    face, more = arcface_or_none() if network.takes_arcface else (None, [])
+    return Model(network, codec, load_speech(folder / "speech"), detector, image, face, [*warnings, *more])
 
 
-def load_detector(folder: Path) -> KeypointDetector | DWPose:
-    """The key point detector of a model: its own, or DWPose with the weights of the registry. Raises ModelError, what `hub.locate` raises, and
-    ResourceError without onnxruntime."""
-    return load_dwpose() if _named(folder, "class") == DWPose.__name__ else KeypointDetector.from_pretrained(folder)
-
-
-def arcface_descriptor() -> Callable[[np.ndarray], np.ndarray]:
-    """ArcFace with the weights of the registry, which are for non-commercial research. Raises what `hub.locate` raises, and ResourceError without
-    onnxruntime."""
-    from .evaluation.people.arcface import FILES, ArcFace
-    from .hub import locate
-
-    need("onnxruntime", "eval")  # before anything is fetched for it
-    detector, recogniser = (locate(name) for name in FILES)
-    faces = ArcFace.from_files(detector, recogniser)
-    return lambda picture_u8: np.nan_to_num(faces(picture_u8[None])[0])
+def load_detector(folder: Path) -> tuple[KeypointDetector | DWPose, list[str]]:
+    """The key point detector of a model, its own or the one it names, and what to tell the user about it. Raises ModelError and OutputError."""
+    if _named(folder, "class") == DWPose.__name__:
+        return dwpose_or(lambda: KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector"))
+    return KeypointDetector.from_pretrained(folder), []
 
 
 def load_speech(folder: Path) -> SpeechEncoder | WhisperEncoder:
@@ -132,7 +122,7 @@ def save_model(model: Model, folder: str | Path) -> None:
     save_network(model.network, folder)
     save_codec(model.codec, folder / "codec")  # type: ignore[arg-type]
     model.speech.save_pretrained(folder / "speech")
-    model.detector.save_pretrained(folder / "detector")  # type: ignore[union-attr]
+    model.detector.save_pretrained(folder / "detector")
 
 
 def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:

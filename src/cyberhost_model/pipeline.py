@@ -135,8 +135,8 @@ class CyberHost:
         picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of `Look`. The picture and the sound are
         checked now, frames are made when they are read. Raises InputError and NoFaceError.
         """
-        if self.model.network.preset.pose_maps != "skeleton":
-            raise InputError("this model follows poses, it does not move by itself: use `reenact` or `multimodal`")
+        if (other := self.model.network.preset.setting) != "animate":
+            raise InputError(f"this model moves as poses say and not by itself: use {other}")
         look, sound = Look(**settings), _sound(audio)
         reference, warnings = self._open(picture, look)
         amount = BODY_MOVEMENT if body_movement is None else body_movement
@@ -165,14 +165,15 @@ class CyberHost:
         poses, from_video, notes = self._poses(driving, progress)
         sound = _sound_of(driving, from_video, notes) if isinstance(audio, str) and audio == "keep" else None if audio is None else _sound(audio)
         reads_lips = not from_video or self.model.detector.reads_lips
+        heard = sound is not None and self.model.network.preset.hears
         if retarget:
             w, h = reference.canvas.picture_size
             poses = to_proportions(poses, reference.picture_keypoints, (w, h))
         poses = poses.resampled(look.fps)
-        if sound is not None and not reads_lips:
+        if heard and not reads_lips:
             poses.face_score[:, LIPS] = 0  # the detector does not follow lips; the sound does
-        elif sound is None and not reads_lips:
-            notes.append("without sound the lips hardly move: this model's key point detector does not follow lips")
+        elif not reads_lips:
+            notes.append("the lips hardly move: there is no sound that moves them, and the key point detector does not follow lips")
         if sound is not None and abs(sound.duration - len(poses) / look.fps) > 0.5 / look.fps:
             notes += [f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or followed by silence"] * (audio != "keep")
         return self._animation(reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes, *self._limits()])
@@ -192,6 +193,8 @@ class CyberHost:
         hands: the name of a bundled gesture template, a key point file (docs/driving.md), a video, or a `PoseSequence`; looped without a jump to the sound's
         length. retarget: to where the picture's hands are and to its proportions. Raises InputError and NoFaceError.
         """
+        if not self.model.network.preset.hears:
+            raise InputError("this model hears no speech: use reenact")
         look, sound = Look(**settings), _sound(audio)
         reference, warnings = self._open(picture, look)
         template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
@@ -208,7 +211,7 @@ class CyberHost:
         name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
         array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
         found = analyse(array, self.model.detector, name)
-        keypoints, warnings = found.keypoints, list(found.warnings)
+        keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
         head = look.head
         if head:
             array, keypoints = head_crop(array, keypoints)
@@ -258,7 +261,7 @@ class CyberHost:
     ) -> Iterator[np.ndarray]:
         """Clip after clip; only one clip and the motion frames are held."""
         network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
-        windows = None if sound is None else self._windows(sound, total, look.fps)
+        windows = None if sound is None or not preset.hears else self._windows(sound, total, look.fps)
         generator = torch.Generator().manual_seed(look.seed)
         shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
 
@@ -279,7 +282,7 @@ class CyberHost:
                 hand_clarity=torch.full((1, clip.frames), clarity, device=self.device, dtype=self.dtype),
             )
             z = denoise_clip(network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator)
-            return z if audio is None or preset.image_token else codec.as_heard(z, network.heard_opening(conditions), reference.places)
+            return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), reference.places)
 
         for _, z in denoise_clips(plan_clips(total, preset.frames), make, preset.motion_frames):
             with torch.inference_mode():

@@ -198,6 +198,17 @@ class Preset:
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 
+    @property
+    def hears(self) -> bool:
+        """Whether speech moves it; a network that attends to the picture's token hears nothing."""
+        return not self.image_token
+
+    @property
+    def setting(self) -> str:
+        """How a video is made with it: "animate" (speech alone), or, where poses drawn in others' ways are all it can follow, "multimodal" (speech
+        and hands) or "reenact" (poses)."""
+        return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.hears else "reenact"
+
     def without(self, **switches: bool) -> Preset:
         """The same preset with some `Ablations` changed: `preset("tiny").without(**ABLATIONS["w/o Hand Clarity"])`."""
         return dataclasses.replace(self, ablations=dataclasses.replace(self.ablations, **switches))

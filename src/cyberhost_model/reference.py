@@ -14,6 +14,7 @@ from .conditions.keypoints import Keypoints, without_hands
 from .conditions.skeleton import skeleton_map
 from .inputs.image import Canvas, fit_canvas, place
 from .model.conditions import Conditions
+from .model.region_encoders import ARCFACE_DIM
 from .model_folder import Model
 
 LARGEST = 512  # default side of the video's square of equal area; smaller pictures are not enlarged
@@ -72,13 +73,20 @@ def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints
     conditions = model.network.reference_conditions(
         latent,
         to_maps(skeleton_map(moved, canvas.size), like),
-        to_maps(face_crop(placed, moved) if model.face is None else model.face(placed), like),
+        to_maps(_face(model, placed, moved), like),
         to_maps(hand_crops(placed, moved), like),
         None if model.image is None else model.image(small).to(like.dtype),
     )
     if head:
         conditions = replace(conditions, regions=("face",))
     return Reference(canvas, scale, keypoints, moved, small, large, latent, places, conditions)
+
+
+def _face(model: Model, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:
+    """What describes the face: its crop, or ArcFace's numbers, zeros where they cannot be had."""
+    if not model.network.takes_arcface:
+        return face_crop(placed, keypoints)
+    return np.zeros(ARCFACE_DIM, np.float32) if model.face is None else model.face(placed)
 
 
 def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:

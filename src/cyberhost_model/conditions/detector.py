@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -20,7 +19,8 @@ from torch import nn
 from ..errors import ModelError, NoFaceError
 from .crops import Box, cut_box
 from .detector_net import HeatNet, concentration, folded, peaks
-from .keypoints import NECK, Keypoints, points_box
+from .finder import PeopleFinder
+from .keypoints import NECK, Keypoints, clipped, points_box
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
 # Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and how
@@ -31,6 +31,7 @@ FINDER_MAPS, BODY_MAPS = 4, 22  # face, dx, dy, log size; 18 joints, left and ri
 LONGEST = 1536  # larger pictures are halved until they fit: nothing is found in more detail
 THRESHOLD = 0.5
 HAND_THRESHOLD = 0.5
+FACE_SEEN = 0.3  # half of the face points of a whole-body detector must be above it for a face to be seen
 # How concentrated the maps of a face or hand are: at the first number the presence counts as 0, from the second on it
 # stays. Faces of photographs measured 0.83 and more (0.70 under heavy blur), cups and clocks 0.73 and less; hands 0.75,
 # what is none 0.51.
@@ -295,25 +296,19 @@ class KeypointDetector(nn.Module):
         return found
 
 
-class WholeFinder(Protocol):
-    """A detector that finds everybody whole, such as DWPose."""
-
-    def people(self, frame: np.ndarray) -> list[Keypoints]:
-        """uint8 (H, W, 3) RGB -> everybody in it."""
-
-
-def detections(detector: KeypointDetector | WholeFinder, picture_u8: np.ndarray) -> list[Detection]:
-    """Everybody whose face is seen, the largest face first, by either kind of detector."""
+def detections(detector: KeypointDetector | PeopleFinder, picture_u8: np.ndarray) -> list[Detection]:
+    """Everybody whose face is seen, the largest face first, by either kind of detector; scores in 0..1."""
     if isinstance(detector, KeypointDetector):
         return detector.detect(picture_u8)
-    found = []
-    for points in detector.people(picture_u8):
-        if (box := points_box(points.face * [picture_u8.shape[1], picture_u8.shape[0]], points.face_score)) is not None:
-            found.append(Detection(points, float(np.clip(points.face_score.mean(), 0, 1)), box))
+    size, found = [picture_u8.shape[1], picture_u8.shape[0]], []
+    for points in map(clipped, detector.people(picture_u8)):
+        box = points_box(points.face * size, points.face_score)
+        if box is not None and np.median(points.face_score) > FACE_SEEN:
+            found.append(Detection(points, float(points.face_score.mean()), box))
     return sorted(found, key=lambda d: -(d.box[2] - d.box[0]) * (d.box[3] - d.box[1]))
 
 
-def analyse(picture_u8: np.ndarray, detector: KeypointDetector | WholeFinder, name: str = "the picture") -> Analysis:
+def analyse(picture_u8: np.ndarray, detector: KeypointDetector | PeopleFinder, name: str = "the picture") -> Analysis:
     """The person to animate in a reference picture: the one with the largest face. Raises NoFaceError when there is none.
 
     `warnings` says so when there are several people.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,9 @@ FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
 class DWPose:
     """Finds people, then their points. Scores are the network's own: not clipped, not probabilities."""
 
+    reads_lips = True
+    """As the programs of AnimateAnyone take it to; not measured here."""
+
     def __init__(self, finder: PersonFinder, points: WholeBody) -> None:
         self.finder, self.points = finder, points
 
@@ -28,6 +32,13 @@ class DWPose:
     def from_files(yolox: Path, pose: Path, device: str = "cpu") -> DWPose:
         """From `FILES`. Raises ModelError, and ResourceError where onnxruntime is not installed."""
         return DWPose(PersonFinder(OnnxNetwork(yolox, device)), WholeBody(OnnxNetwork(pose, device)))
+
+    @staticmethod
+    def save_pretrained(folder: str | Path) -> None:
+        """Write `config.json` alone: a model names DWPose as its detector and does not hold it."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps({"class": DWPose.__name__, "version": 1}, indent=2) + "\n")
 
     def people(self, frame: np.ndarray, most: int | None = None) -> list[Keypoints]:
         """uint8 (H, W, 3) RGB -> the people in it, at most `most`, the largest box first."""

@@ -67,6 +67,12 @@ class Keypoints:
                          function(self.face), self.face_score.copy())  # fmt: skip
 
 
+def clipped(keypoints: Keypoints) -> Keypoints:
+    """The same points with scores in 0..1: those of some detectors are no probabilities."""
+    scores = ("body_score", "hands_score", "face_score")
+    return replace(keypoints, **{name: np.clip(getattr(keypoints, name), 0, 1) for name in scores})
+
+
 def without_hands(keypoints: Keypoints) -> Keypoints:
     """The same points with the hands not seen."""
     return replace(keypoints, hands_score=np.zeros_like(keypoints.hands_score))

@@ -1,8 +1,13 @@
-"""Poses as the picture that a network was taught with: this project's skeleton maps, or the drawings of DWPose's code that others' weights know."""
+"""Poses as the picture that a network was taught with: this project's skeleton maps, or the drawings of DWPose's code that others' weights know.
+
+The numbers (strokes in pixels, thresholds, the side that is drawn at) are those of Moore-AnimateAnyone and EchoMimicV2; scripts/peer_parity.py compares.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from colorsys import hsv_to_rgb
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -10,68 +15,90 @@ import numpy as np
 from .keypoints import Keypoints
 from .skeleton import FINGERS, LIMBS, PARTS, hue, skeleton_map
 
-PoseMap = Callable[..., np.ndarray]
-"""(keypoints, (W, H), threshold, parts) -> float32 (3, H, W) in 0..1, as `skeleton_map`."""
-_STICK, _DOT, _LINE = 4, 4, 2  # pixels of half a limb's width, a joint's radius, a finger's width, at the side they are drawn at
-_BODY_SIDE, _HAND_SIDE = 512, 800  # shorter side that AnimateAnyone and EchoMimicV2 draw at, before the drawing is resized
+
+class PoseMap(Protocol):
+    """A way of drawing poses."""
+
+    def __call__(self, keypoints: Keypoints, size: tuple[int, int], *, parts: Collection[str] = PARTS) -> np.ndarray:
+        """`size` (W, H) -> float32 (3, H, W) in 0..1, black where nothing is; `parts` among `skeleton.PARTS`."""
 
 
-def dwpose_map(keypoints: Keypoints, size: tuple[int, int], threshold: float = 0.3, parts: Collection[str] = PARTS) -> np.ndarray:
-    """Body and hands as AnimateAnyone was taught: limbs as dim ellipses, bright joints, thin fingers with blue joints, no face."""
-    canvas = _canvas(size, _BODY_SIDE)
-    scale = np.array([canvas.shape[1], canvas.shape[0]])
+_STICK, _DOT, _FACE_DOT, _LINE = 4, 4, 3, 2  # pixels of half a limb's width, the radius of a joint and of a face point, a finger's width
+_DIM = 0.6  # limbs are darker than joints
+_BODY_SIDE, _HAND_SIDE = 512, 800  # shorter side that AnimateAnyone and EchoMimicV2 draw at; the drawing is then resized
+_FAR = (-2, 3)  # points are held within this part of the picture
+
+
+def dwpose_map(keypoints: Keypoints, size: tuple[int, int], *, parts: Collection[str] = PARTS) -> np.ndarray:
+    """As AnimateAnyone was taught: limbs as dim ellipses with bright joints, thin fingers with blue joints, the face as white dots.
+
+    Points scored below 0.3 are left out, and so is a line with such an end.
+    """
+    canvas = _canvas(size, _BODY_SIDE, multiple=64)
     if "body" in parts:
-        points, seen = keypoints.body * scale, keypoints.body_score > threshold
-        for i, (a, b) in enumerate(LIMBS):
-            if seen[a] and seen[b]:
-                (x, y), (dx, dy) = (points[a] + points[b]) / 2, points[a] - points[b]
-                axes = (int(np.hypot(dx, dy) / 2), _STICK)
-                outline = cv2.ellipse2Poly((int(x), int(y)), axes, int(np.degrees(np.arctan2(dy, dx))), 0, 360, 1)
-                cv2.fillConvexPoly(canvas, outline, hue(20 * i))
-        canvas = (canvas * 0.6).astype(np.uint8)
-        for joint in np.flatnonzero(seen).tolist():
-            cv2.circle(canvas, _pixel(points[joint]), _DOT, hue(20 * joint), -1)
+        canvas = _body(canvas, keypoints.body, keypoints.body_score > 0.3)
     if "hands" in parts:
         for points, score in zip(keypoints.hands, keypoints.hands_score, strict=True):
-            _hand(canvas, points * scale, (score >= threshold).astype(float))
+            _hand(canvas, points, (score >= 0.3).astype(np.float64))
+    if "face" in parts:
+        for pixel in _pixels(canvas, keypoints.face, keypoints.face_score >= 0.3):
+            if pixel is not None:
+                cv2.circle(canvas, pixel, _FACE_DOT, (255, 255, 255), -1)
     return _resized(canvas, size)
 
 
-def hand_map(keypoints: Keypoints, size: tuple[int, int], threshold: float = 0.0, parts: Collection[str] = PARTS) -> np.ndarray:
-    """Hands alone as EchoMimicV2 was taught: as bright as they are sure, red and blue exchanged."""
+def hand_map(keypoints: Keypoints, size: tuple[int, int], *, parts: Collection[str] = PARTS) -> np.ndarray:
+    """As EchoMimicV2 was taught: hands alone, as bright as they are sure, red and blue exchanged."""
     canvas = _canvas(size, _HAND_SIDE)
     if "hands" in parts:
         for points, score in zip(keypoints.hands, keypoints.hands_score, strict=True):
-            _hand(canvas, points * [canvas.shape[1], canvas.shape[0]], np.clip(score, 0, 1))
-    return _resized(canvas, size)[::-1].copy()
+            _hand(canvas, points, np.clip(score, 0, 1).astype(np.float64))
+    return np.ascontiguousarray(_resized(canvas, size)[::-1])
 
 
 POSE_MAPS: dict[str, PoseMap] = {"skeleton": skeleton_map, "dwpose": dwpose_map, "dwpose-hands": hand_map}
 """What a preset's `pose_maps` names."""
 
 
-def _canvas(size: tuple[int, int], side: int) -> np.ndarray:
-    w, h = size
-    scale = side / min(w, h)
-    return np.zeros((int(h * scale), int(w * scale), 3), np.uint8)
+def _canvas(size: tuple[int, int], side: int, multiple: int = 1) -> np.ndarray:
+    """Black, of the aspect of `size`; its shorter side is `side`, both in multiples of `multiple`."""
+    w, h = (max(1, round(length * side / min(size) / multiple)) * multiple for length in size)
+    return np.zeros((h, w, 3), np.uint8)
 
 
-def _hand(canvas: np.ndarray, points: np.ndarray, score: np.ndarray) -> None:
-    """21 points in pixels; nothing is drawn of points whose score is 0 or that lie outside, left or above."""
-    pixels = [_pixel(p) for p in points]
-    inside = [x > 0 and y > 0 and s > 0 for (x, y), s in zip(pixels, score, strict=True)]
+def _pixels(canvas: np.ndarray, points: np.ndarray, seen: np.ndarray) -> list[tuple[int, int] | None]:
+    """Points in 0..1 -> whole pixels, cut down; None for one that is not seen, or whose pixel is not right of and below the first."""
+    scaled = np.clip(np.where(seen[:, None], points, 0), *_FAR) * [canvas.shape[1], canvas.shape[0]]
+    return [(int(x), int(y)) if int(x) > 0 and int(y) > 0 else None for x, y in scaled]
+
+
+def _body(canvas: np.ndarray, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The body drawn on a black canvas; other than hands and face it may begin outside the picture."""
+    scaled = np.clip(np.where(seen[:, None], points, 0), *_FAR).astype(np.float64) * [canvas.shape[1], canvas.shape[0]]
+    for i, (a, b) in enumerate(LIMBS):
+        if seen[a] and seen[b]:
+            (x, y), (dx, dy) = (scaled[a] + scaled[b]) / 2, scaled[a] - scaled[b]
+            axes, angle = (int(np.hypot(dx, dy) / 2), _STICK), int(np.degrees(np.arctan2(dy, dx)))
+            cv2.fillConvexPoly(canvas, cv2.ellipse2Poly((int(x), int(y)), axes, angle, 0, 360, 1), hue(20 * i))
+    canvas = (canvas * _DIM).astype(np.uint8)
+    for joint in np.flatnonzero(seen).tolist():
+        cv2.circle(canvas, (int(scaled[joint, 0]), int(scaled[joint, 1])), _DOT, hue(20 * joint), -1)
+    return canvas
+
+
+def _hand(canvas: np.ndarray, points: np.ndarray, bright: np.ndarray) -> None:
+    """21 points, each as bright as `bright` says (0..1), a bone as the product of its ends."""
+    pixels = _pixels(canvas, points, bright > 0)
     for i, (a, b) in enumerate(FINGERS):
-        if inside[a] and inside[b]:
-            bright = int(score[a] * score[b] * 255) / 255
-            cv2.line(canvas, pixels[a], pixels[b], tuple(c * bright for c in hue(18 * i)), _LINE)
-    for pixel, there, s in zip(pixels, inside, score, strict=True):
-        if there:
-            cv2.circle(canvas, pixel, _DOT, (0, 0, int(s * 255)), -1)
-
-
-def _pixel(point: np.ndarray) -> tuple[int, int]:
-    return int(point[0]), int(point[1])
+        first, second = pixels[a], pixels[b]
+        if first is not None and second is not None:
+            value = int(bright[a] * bright[b] * 255)
+            cv2.line(canvas, first, second, hsv_to_rgb(i / len(FINGERS), 1, value), _LINE)
+    for pixel, b in zip(pixels, bright, strict=True):
+        if pixel is not None:
+            cv2.circle(canvas, pixel, _DOT, (0, 0, int(b * 255)), -1)
 
 
 def _resized(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (H, W, 3) of any size -> float32 (3, H, W) in 0..1 of `size`."""
     return np.ascontiguousarray(cv2.resize(canvas, size, interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)).astype(np.float32) / 255

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
 from ..conditions.detector import KeypointDetector
 from ..conditions.dwpose import DWPose, load_dwpose
-from ..conditions.keypoints import Keypoints
+from ..conditions.keypoints import Keypoints, clipped
 from ..errors import InputError
 
 # A second face counts as a person from this part of the first one's height on: smaller ones are pictures on the wall, or an audience.
@@ -63,12 +62,7 @@ class DwposeDetector:
         self.network = network
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
-        return [[_clipped(k) for k in self.network.people(frame, _MOST)] for frame in frames]
-
-
-def _clipped(k: Keypoints) -> Keypoints:
-    """With scores in 0..1: DWPose's are no probabilities."""
-    return replace(k, **{name: np.clip(getattr(k, name), 0, 1) for name in ("body_score", "hands_score", "face_score")})
+        return [[clipped(k) for k in self.network.people(frame, _MOST)] for frame in frames]
 
 
 def _dwpose() -> PeopleDetector:

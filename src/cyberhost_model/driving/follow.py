@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..conditions.finder import PeopleFinder
 from ..conditions.keypoints import Keypoints, points_box
 
 if TYPE_CHECKING:
@@ -17,14 +18,6 @@ FPS = 25.0
 SEARCH = 12  # frames: how often the whole picture is searched for people, though one is followed from frame to frame
 SIMILAR = 0.5  # a second person of that part of the followed one's size is told
 FAR = 1.5  # face heights the person may have moved since the last frame that showed them; once more for every second after it
-
-
-@runtime_checkable
-class PeopleFinder(Protocol):
-    """A detector that finds everybody whole, such as DWPose."""
-
-    def people(self, frame: np.ndarray) -> list[Keypoints]:
-        """uint8 (H, W, 3) RGB -> everybody in it, the largest first."""
 
 
 @dataclass

@@ -16,7 +16,7 @@ from .video import read_driving
 
 if TYPE_CHECKING:
     from ..conditions.detector import KeypointDetector
-    from .follow import PeopleFinder
+    from ..conditions.finder import PeopleFinder
 
 FOLDER = Path(__file__).parents[1] / "templates"
 _TURN = 0.2  # seconds in which a template that is played to and fro comes to rest and starts back

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..conditions.finder import PeopleFinder
 from ..conditions.keypoints import Keypoints
 from ..dataset.shots import CUT, ShotFinder, small_picture
 from ..errors import InputError
 from ..inputs.frames import stream_frames
-from .follow import FPS, Follower, PeopleFinder
+from .follow import FPS, Follower
 from .formats import is_sequence_file, read_sequence
 from .sequence import PoseSequence
 from .smooth import clean, stretches

@@ -21,12 +21,12 @@ from .adapters.keymap import Converted
 from .checkpoints import read_config, read_tensors
 from .download import need_space
 from .locate import downloads, locate
-from .parts import copy_embedded, name_detector, save_image_encoder, save_speech, save_vae
+from .parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
 from .publish import SOURCES
 from .registry import REGISTRY
 
-NAMED = ("detector", "face")
-"""Parts that a model names and does not hold."""
+NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface",)}
+"""Parts that a model names and does not hold, to be fetched when it is used, and what they can be."""
 KEYS = "keys.json"
 """What became of every weight: source, old name, new names, and why where it was left out or changed."""
 
@@ -71,6 +71,9 @@ def convert(
     if unknown := sorted(set(parts or {}) - set(adapter.parts)):
         raise ModelError(f"{name} has no part {unknown[0]!r}; its parts are {', '.join(adapter.parts)}")
     used = {**adapter.parts, **(parts or {})}
+    for part, choices in NAMED.items():
+        if part in used and used[part] not in choices:
+            raise ModelError(f"{name} has no {part} {used[part]!r}; choose {' or '.join(choices)}")
     with written_folder(out) as folder:
         paths = {part: _path(source) for part, source in used.items() if part not in NAMED}
         network = adapter.network(paths, template)
@@ -84,13 +87,8 @@ def convert(
             copy_embedded("speech", folder / "speech")
         if "image" in paths:
             save_image_encoder(paths["image"], folder / "image", dtype)
-        if used["detector"] == "embedded":
-            copy_embedded("detector", folder / "detector")
-        else:
-            name_detector(used["detector"], folder / "detector")
-        if "face" in used and network.network.face_encoder is not None and network.network.face_encoder.takes_arcface:
-            locate(used["face"])  # read from the cache when the model is used; never part of it
-        sources = [_source(part, source) for part, source in used.items()]
+        save_detector(used["detector"], folder / "detector")
+        sources = [_source(part, source) for part, source in used.items() if part != "face" or network.network.takes_arcface]
         (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
         account = {"taken": [asdict(entry) for entry in network.entries], "initial": network.initial, "zero": network.zero}
         (folder / KEYS).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
@@ -135,7 +133,7 @@ def _path(source: str) -> Path:
 
 
 def _source(part: str, source: str) -> dict[str, Any]:
-    if source == "embedded":
+    if part in NAMED and source == "embedded":
         return {"part": part, "from": "cyberhost", "revision": None, "licence": "Apache-2.0", "commercial": True}
     known = REGISTRY.get(source)
     if known is None:

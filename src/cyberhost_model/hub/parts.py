@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..conditions.dwpose import DWPose
 from ..errors import ModelError
 from .checkpoints import read_config, read_tensors
-from .locate import locate
 
 
 def save_vae(source: Path, out: Path, dtype: torch.dtype) -> None:
@@ -58,13 +57,12 @@ def copy_embedded(part: str, out: Path) -> None:
     shutil.copytree(EMBEDDED / "tiny" / part, out)
 
 
-def name_detector(name: str, out: Path) -> None:
-    """A key point detector of the registry, which a model names and does not hold. Raises ModelError for another name than "dwpose"."""
-    if name != "dwpose":
-        raise ModelError(f"there is no key point detector {name!r}; choose embedded or dwpose")
-    locate(name)
-    out.mkdir()
-    (out / "config.json").write_text(json.dumps({"class": "DWPose", "version": 1}) + "\n", encoding="utf-8")
+def save_detector(source: str, out: Path) -> None:
+    """The key point detector: "embedded" is copied, "dwpose" is named and fetched when the model is used."""
+    if source == "embedded":
+        copy_embedded("detector", out)
+    else:
+        DWPose.save_pretrained(out)
 
 
 def _save_whisper(source: Path, config: dict, out: Path, dtype: torch.dtype) -> None:

@@ -21,6 +21,14 @@ SOURCES = "sources.json"
 """Written by `weights assemble` and `convert`: what a model was made of, a list of {part, from, revision, licence, commercial}."""
 
 
+_EXAMPLES = {
+    "animate": ("speech.wav", '"speech.wav"'),
+    "multimodal": ("--audio speech.wav --hands wave", '"speech.wav", "wave"'),
+    "reenact": ("driving.mp4", '"driving.mp4"'),
+}
+"""Setting of the paper -> what it takes beside the picture, on the command line and in Python."""
+
+
 def publish(folder: str | Path, repo: str, *, licence: str | None = None, private: bool = False, message: str | None = None) -> str:
     """Upload the model in `folder` to the Hub repository "user/name", made if there is none; the address of the commit.
 
@@ -61,17 +69,18 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
     )
     diffusion = preset.diffusion
     off = [name for name, on in vars(preset.ablations).items() if not on]
+    on_command_line, in_python = _EXAMPLES[preset.setting]
     return "\n".join(
         [
             f"---\n{data.to_yaml()}\n---\n",
             f"# {repo.split('/')[1]}\n",
             "A CyberHost model (arXiv 2409.01876): one picture of a person and a recording of speech become a video of that person speaking.\n",
             "```bash",
-            f"cyberhost animate ref.png speech.wav --model {repo} -o out.mp4",
+            f"cyberhost {preset.setting} ref.png {on_command_line} --model {repo} -o out.mp4",
             "```\n",
             "```python",
             "from cyberhost_model import CyberHost",
-            f'CyberHost.from_pretrained("{repo}").animate("ref.png", "speech.wav").save("out.mp4")',
+            f'CyberHost.from_pretrained("{repo}").{preset.setting}("ref.png", {in_python}).save("out.mp4")',
             "```\n",
             f"| part | parameters | size |\n|---|---:|---:|\n{_parts(folder)}\n",
             f"Preset `{preset.name}`: {preset.size[1]}x{preset.size[0]}, clips of {preset.frames} frames with {preset.motion_frames} motion frames, "
