@@ -87,3 +87,13 @@ def elsewhere(hub: Hub, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def python() -> str:
     return sys.executable
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory) -> Path:
+    """See `peer_models.write_published`."""
+    from peer_models import write_published
+
+    root = tmp_path_factory.mktemp("peers")
+    write_published(root)
+    return root

@@ -13,51 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
 from peer_layouts import family, hallo2, under
+from peer_models import MODULES, files_of, parts, small
 from safetensors.torch import save_file
-from transformers import (
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-    Wav2Vec2Config,
-    Wav2Vec2Model,
-    WhisperConfig,
-    WhisperForConditionalGeneration,
-)
 
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.speech_level import speech_level
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub import convert as conversion
-from cyberhost_model.hub.adapters import animate_anyone, echomimic_v2
+from cyberhost_model.hub.adapters import animate_anyone
 from cyberhost_model.hub.adapters import hallo2 as hallo2_adapter
 from cyberhost_model.hub.convert import ADAPTERS, convert
 from cyberhost_model.hub.registry import REGISTRY
 from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.model_folder import find_model, load_model
-from cyberhost_model.presets import Preset
 from cyberhost_model.reference import prepare_reference
 from cyberhost_model.sampler.schedule import Schedule
-from model_helpers import FULL
-
-MODULES = {"animate-anyone": animate_anyone, "echomimic-v2": echomimic_v2, "hallo2": hallo2_adapter}
-
-
-def small(name: str) -> Preset:
-    """The adapter's preset at the size of the tests' networks."""
-    full = MODULES[name].full_size()
-    unet = dataclasses.replace(FULL.unet, motion_norm_per_frame=full.unet.motion_norm_per_frame)
-    audio = dataclasses.replace(full.audio, dim=16, layers=3 if name != "echomimic-v2" else 2, tokens=2)
-    return dataclasses.replace(full, unet=unet, audio=audio, region=FULL.region, frames=3, motion_frames=2, pose_channels=(4, 8, 8, 8))
-
-
-def files_of(name: str, state: dict[str, torch.Tensor], widths: tuple[int, ...], context: int) -> dict[str, dict[str, torch.Tensor]]:
-    if name == "hallo2":
-        return {"net.pth": hallo2(state, widths, context)}
-    if name == "animate-anyone":
-        return family(state, "pose_guider.pth")
-    return family(state, "pose_encoder.pth", cross_attention=False)
-
 
 def collect(name: str, files: dict):
     return hallo2_adapter.collect(files["net.pth"]) if name == "hallo2" else MODULES[name].collect(files)
@@ -151,32 +122,6 @@ def test_positions_that_differ_are_an_error():
     files["motion_module.pth"][key] = files["motion_module.pth"][key] + 1
     with pytest.raises(ModelError, match="both want to be .*pos_embed.pe, and differ"):
         animate_anyone.collect(files)
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory) -> Path:
-    """Parts of all three, tiny, in the formats they are published in: pickles, and transformers' folders."""
-    root = tmp_path_factory.mktemp("peers")
-    torch.manual_seed(0)
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    AutoencoderKL(**blocks, block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1).save_pretrained(root / "vae")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 16}
-    clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=224, patch_size=112))
-    clip.config.save_pretrained(root / "image")
-    torch.save({**clip.state_dict(), "vision_model.embeddings.position_ids": torch.arange(5)[None]}, root / "image/pytorch_model.bin")
-    attention = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_layers": 1}
-    WhisperForConditionalGeneration(WhisperConfig(**attention, decoder_attention_heads=2, decoder_ffn_dim=16)).save_pretrained(root / "whisper")
-    Wav2Vec2Model(Wav2Vec2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7, num_conv_pos_embedding_groups=2)).save_pretrained(root / "wav2vec2")
-    for name in MODULES:
-        (root / name).mkdir()
-        for file, weights in files_of(name, CyberHostNetwork(small(name)).state_dict(), (32, 64), 16).items():
-            torch.save(weights, root / name / file)
-    return root
-
-
-def parts(root: Path, name: str) -> dict[str, str]:
-    names = {"network": name, "vae": "vae", "image": "image", "speech": "whisper" if name == "echomimic-v2" else "wav2vec2"}
-    return {**{part: str(root / names[part]) for part in ADAPTERS[name].parts if part in names}, "detector": "embedded"}
 
 
 @pytest.mark.parametrize("name", list(MODULES))

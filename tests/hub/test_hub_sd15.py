@@ -125,7 +125,7 @@ def test_every_weight_is_accounted_for(parts, made):
         source = {"unet": unet, "motion": motion}[entry["source"]]
         assert entry["new"] and all(torch.equal(network[name], source[entry["old"]]) for name in entry["new"])
     said = {source["part"]: source["licence"] for source in json.loads((folder / "sources.json").read_text())}
-    assert said == summary.licences and set(said) == {"unet", "motion", "vae", "speech", "detector", "face"}
+    assert said == summary.licences and set(said) == {"unet", "motion", "vae", "speech", "detector"}  # the template describes faces itself, without ArcFace
 
 
 @torch.no_grad()
@@ -165,6 +165,8 @@ def test_other_kinds_of_parts(parts, tmp_path):
         convert("sd15", tmp_path / "model", {**parts, "motion": parts["unet"]}, template=TEMPLATE)
     with pytest.raises(ModelError, match="no part 'wings'; its parts are unet, motion, vae, speech, detector, face"):
         convert("sd15", tmp_path / "model", {"wings": "x"})
+    with pytest.raises(ModelError, match="no detector 'eyes'; choose dwpose or embedded"):
+        convert("sd15", tmp_path / "model", {"detector": "eyes"})
     with pytest.raises(ModelError, match="no adapter 'sd99'; choose one of sd15"):
         convert("sd99", tmp_path / "model")
     (tmp_path / "full").mkdir()
