@@ -1,0 +1,183 @@
+"""Models converted from others' checkpoints, at a tiny size, from the published files to a video: through the command line, offline."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peer_models import parts, small
+
+from cyberhost_cli.main import main
+from cyberhost_model import CyberHost
+from cyberhost_model.conditions.detector import analyse, detections
+from cyberhost_model.conditions.dwpose import DWPose
+from cyberhost_model.conditions.keypoints import Keypoints
+from cyberhost_model.conditions.pose_maps import dwpose_map, hand_map
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.errors import NoFaceError
+from cyberhost_model.hub.convert import convert
+from cyberhost_model.hub.publish import card
+from cyberhost_model.inputs.audio import Sound, load_audio
+from cyberhost_model.inputs.frames import stream_frames
+from cyberhost_model.model_folder import load_detector, load_model
+from cyberhost_model.pipeline import Look
+from cyberhost_model.video.writer import write_video
+from data_helpers import voice
+
+QUICK = ["--steps", "2", "--size", "128", "--device", "cpu", "--json"]
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache, and HF_HUB_OFFLINE set."""
+    for name, value in {"HF_HUB_OFFLINE": True, "HF_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "home/hub")}.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+
+
+@pytest.fixture(scope="session")
+def models(published: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Converted as the registry says: with DWPose named."""
+    root = tmp_path_factory.mktemp("converted")
+    for name in ("animate-anyone", "echomimic-v2"):
+        convert(name, root / name, {**parts(published, name), "detector": "dwpose"}, template=small(name))
+    return {path.name: path for path in root.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def sound() -> Sound:
+    return Sound.from_samples(voice(0.2, 0), 16000)
+
+
+def run(capsys: pytest.CaptureFixture[str], *command: str | Path) -> dict:
+    code = main([*map(str, command), *QUICK])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    return json.loads(shown.out)
+
+
+def swaying(points: Keypoints, frames: int, far: float = 0.05) -> PoseSequence:
+    """The person of the picture, further right in every frame."""
+    return PoseSequence.of([points.map(lambda p, i=i: (p + [far * i, 0]).astype(np.float32)) for i in range(frames)], 25.0, (512, 512))
+
+
+def host_of(folder: Path) -> CyberHost:
+    return CyberHost.from_pretrained(folder, device="cpu")
+
+
+def test_animate_anyone_reenacts_a_video(models, offline, portrait_file, picture, sound, tmp_path, capsys):
+    """The driving video is read, drawn, followed; its sound is kept, which the network does not hear."""
+    shifted = [np.roll(picture, 4 * i, 1) for i in range(5)]
+    driving = write_video(iter(shifted), tmp_path / "driving.mp4", 25, sound)
+    out = tmp_path / "out.mp4"
+    told = run(capsys, "reenact", portrait_file, driving, "-o", out, "--model", models["animate-anyone"])
+    frames = list(stream_frames(out, 25.0))
+    assert told["frames"] == len(frames) == 5 and frames[0].shape == (128, 128, 3)
+    assert load_audio(out).duration == pytest.approx(0.2, abs=0.05)
+    fallback = [line for line in told["warnings"] if "embedded detector" in line]
+    assert len(fallback) == 1 and ("HF_HUB_OFFLINE is set" in fallback[0] or "onnxruntime" in fallback[0])
+    assert any("lips hardly move" in line for line in told["warnings"])
+
+
+def test_echomimic_speaks_with_a_gesture(models, offline, portrait_file, sound, tmp_path, capsys):
+    out, heard = tmp_path / "out.mp4", tmp_path / "speech.mp4"
+    write_video((np.zeros((64, 64, 3), np.uint8) for _ in range(5)), heard, 25, sound)
+    told = run(capsys, "multimodal", portrait_file, "--audio", heard, "--hands", "wave", "-o", out, "--model", models["echomimic-v2"])
+    assert told["frames"] == len(list(stream_frames(out, 25.0))) == load_audio(heard).n_frames(25.0)
+    assert load_audio(out).duration == pytest.approx(load_audio(heard).duration, abs=0.05)
+    assert sum("embedded detector" in line for line in told["warnings"]) == 1
+
+
+def test_what_they_cannot_do_is_an_error_that_names_what_they_can(models, offline, portrait_file, speech_file, tmp_path, capsys):
+    for name, command, hint in (
+        ("animate-anyone", ["animate", portrait_file, speech_file], "use reenact"),
+        ("animate-anyone", ["multimodal", portrait_file, "--audio", speech_file, "--hands", "wave"], "use reenact"),
+        ("echomimic-v2", ["animate", portrait_file, speech_file], "use multimodal"),
+    ):
+        assert main([*map(str, command), "-o", str(tmp_path / "out.mp4"), "--model", str(models[name])]) == 3
+        assert hint in capsys.readouterr().err and not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.parametrize(("name", "draw"), [("animate-anyone", dwpose_map), ("echomimic-v2", hand_map)])
+def test_they_are_given_the_drawing_they_know(models, offline, host, picture, name, draw):
+    """Frame for frame, and what is drawn changes the video."""
+    converted = host_of(models[name])
+    poses = swaying(analyse(picture, host.model.detector).keypoints, 3)
+    poses.hands_score[:] = 1  # the picture's hands are not all found
+    poses.hands[:] = poses.body[:, [7, 4], None] + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2, 21, 2)).astype(np.float32)
+    reference, _ = converted._open(picture, Look(size=128))
+    maps, shift = converted._skeletons(reference, poses)(0, 3)
+    expected = np.stack([draw(reference.on_canvas(poses.frame(i)), reference.canvas.size) for i in range(3)])
+    assert shift is None and expected.any() and np.array_equal(maps[0].numpy(), expected)
+    still = swaying(poses.frame(0), 3, 0.0)
+    sound = None if name == "animate-anyone" else Sound.from_samples(voice(0.12, 0), 16000)
+    videos = [np.stack(list(converted.reenact(picture, p, audio=sound, retarget=False, steps=2, size=128).frames)) for p in (poses, still)]
+    assert videos[0].shape == videos[1].shape == (3, 128, 128, 3) and not np.array_equal(videos[0][2], videos[1][2])
+
+
+def test_a_network_that_hears_nothing_makes_the_same_video_with_any_sound(models, offline, host, picture, sound):
+    converted = host_of(models["animate-anyone"])
+    poses = swaying(analyse(picture, host.model.detector).keypoints, 3)
+    silent, loud = (np.stack(list(converted.reenact(picture, poses, audio=a, steps=1, size=128).frames)) for a in (None, sound))
+    assert np.array_equal(silent, loud)
+
+
+class Unclipped:
+    """The embedded detector as one that finds people whole, with scores that are no probabilities, as DWPose's are."""
+
+    reads_lips = True
+
+    def __init__(self, detector, gain: float = 2.0) -> None:
+        self.detector, self.gain = detector, gain
+
+    def people(self, frame: np.ndarray) -> list[Keypoints]:
+        found = (d.keypoints for d in self.detector.detect(frame))
+        return [dataclasses.replace(k, face_score=k.face_score * self.gain, body_score=k.body_score * self.gain) for k in found]
+
+
+def test_a_detector_of_whole_people_reads_the_picture_too(host, picture):
+    own, other = analyse(picture, host.model.detector), analyse(picture, Unclipped(host.model.detector))
+    assert np.array_equal(own.keypoints.face, other.keypoints.face) and other.keypoints.face_score.max() == 1
+    beside = np.concatenate([picture[::2, ::2], np.zeros((256, 256, 3), np.uint8)])  # the same person, half as large
+    two = np.concatenate([beside, picture], 1)
+    found = detections(Unclipped(host.model.detector), two)
+    sizes = [d.box[2] - d.box[0] for d in found]
+    assert len(sizes) == 2 and sizes[0] > 1.5 * sizes[1]
+    with pytest.raises(NoFaceError):
+        analyse(picture, Unclipped(host.model.detector, 0.1))  # somebody is there, whose face is not seen
+
+
+def test_a_model_that_names_dwpose_holds_nothing_of_it(models, offline, published, tmp_path):
+    folder = models["animate-anyone"]
+    assert [path.name for path in (folder / "detector").iterdir()] == ["config.json"]
+    source = next(s for s in json.loads((folder / "sources.json").read_text()) if s["part"] == "detector")
+    assert source["from"] == "yzd-v/DWPose" and source["licence"] == "Apache-2.0"
+    detector, warnings = load_detector(folder / "detector")
+    assert not isinstance(detector, DWPose) and len(warnings) == 1
+    convert("animate-anyone", tmp_path / "own", parts(published, "animate-anyone"), template=small("animate-anyone"))
+    assert load_detector(tmp_path / "own" / "detector")[1] == [] and load_model(str(tmp_path / "own")).warnings == []
+
+
+def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, offline, picture, tmp_path):
+    """ArcFace's weights may be neither shipped nor, on some machines, fetched: then the face is not described."""
+    from test_hub_sd15 import TEMPLATE
+
+    template = dataclasses.replace(small("hallo2"), ablations=TEMPLATE.ablations, region=dataclasses.replace(TEMPLATE.region, face_channels=()))
+    convert("hallo2", tmp_path / "model", {**parts(published, "hallo2"), "face": "arcface"}, template=template)
+    sources = {s["part"]: s for s in json.loads((tmp_path / "model/sources.json").read_text())}
+    assert sources["face"]["commercial"] is False and "non-commercial" in sources["face"]["licence"]
+    converted = host_of(tmp_path / "model")
+    assert converted.model.network.takes_arcface and any("ArcFace" in line for line in converted.model.warnings)
+    reference, warnings = converted._open(picture, Look(size=128))
+    assert not reference.conditions.face.any() and any("ArcFace" in line for line in warnings)
+    converted.model.face = lambda placed: np.full(512, 512**-0.5, np.float32)
+    described, _ = converted._open(picture, Look(size=128))
+    assert described.conditions.face.any() and described.conditions.face.shape == reference.conditions.face.shape
+
+
+@pytest.mark.parametrize(("name", "line"), [("animate-anyone", "cyberhost reenact ref.png driving.mp4 "), ("echomimic-v2", "cyberhost multimodal ref.png --audio speech.wav --hands wave ")])
+def test_the_card_shows_the_command_that_works(models, name, line):
+    text = card(models[name], small(name), "me/mine", "mit")
+    assert line + "--model me/mine" in text and "cyberhost animate" not in text
