@@ -24,7 +24,7 @@ def dwpose_or(embedded: Callable[[], KeypointDetector]) -> tuple[KeypointDetecto
     try:
         return load_dwpose(), []
     except (NetworkError, ResourceError) as error:
-        return embedded(), [f"key points come from the embedded detector, which is less exact than the model's DWPose: {error}"]
+        return embedded(), [f"key points come from the embedded detector in place of the model's DWPose: {error}"]
 
 
 def arcface_or_none() -> tuple[Describe | None, list[str]]:
