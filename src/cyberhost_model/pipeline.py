@@ -227,7 +227,7 @@ class CyberHost:
         return [] if able else ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
-        """Skeleton maps of a sequence in 0..1 of the picture; its last frame stands where it has ended."""
+        """A sequence in 0..1 of the picture, drawn as the preset wants it; its last frame stands where it has ended."""
         draw = POSE_MAPS[self.model.network.preset.pose_maps]
 
         def drive(start: int, frames: int) -> tuple[Tensor, Tensor | None]:

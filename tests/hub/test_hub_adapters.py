@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,6 +28,7 @@ from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.model_folder import find_model, load_model
 from cyberhost_model.reference import prepare_reference
 from cyberhost_model.sampler.schedule import Schedule
+
 
 def collect(name: str, files: dict):
     return hallo2_adapter.collect(files["net.pth"]) if name == "hallo2" else MODULES[name].collect(files)
