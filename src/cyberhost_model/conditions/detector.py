@@ -298,7 +298,7 @@ class KeypointDetector(nn.Module):
 
 def detections(detector: KeypointDetector | PeopleFinder, picture_u8: np.ndarray) -> list[Detection]:
     """Everybody whose face is seen, the largest face first, by either kind of detector; scores in 0..1."""
-    if isinstance(detector, KeypointDetector):
+    if not isinstance(detector, PeopleFinder):
         return detector.detect(picture_u8)
     size, found = [picture_u8.shape[1], picture_u8.shape[0]], []
     for points in map(clipped, detector.people(picture_u8)):

@@ -13,8 +13,5 @@ from .keypoints import Keypoints
 class PeopleFinder(Protocol):
     """A detector that finds everybody whole, such as DWPose."""
 
-    reads_lips: bool
-    """Whether the lips' points follow an opening mouth."""
-
     def people(self, frame: np.ndarray) -> list[Keypoints]:
         """uint8 (H, W, 3) RGB -> everybody in it, the largest first."""
