@@ -182,10 +182,10 @@ class Fixed:
     """Stands where a detector is asked for people only."""
 
     def __init__(self, people):
-        self.people = people
+        self.found = people
 
     def detect(self, picture_u8):
-        return self.people
+        return self.found
 
 
 def test_analysis_takes_the_largest_and_says_how_many():
