@@ -144,17 +144,24 @@ def test_a_reference_tells_where_its_mouth_is(codec):
     assert torch.equal(told[:, 24:], places) and not blind[:, 24:].any() and torch.equal(told[:, :24], blind[:, :24])
 
 
-def test_the_lips_cue_is_at_least_what_is_heard():
+def test_the_mouths_cues_are_where_the_mouth_is_and_the_lips_at_least_as_heard():
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16)))
-    z, places = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 3, 4, 4)
-    places[0, :, 1, 2] = 1
+    z, places = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 1, 3, 4, 4)
+    places[..., 0, 1, 1:3] = torch.tensor([1.0, 0.5])
     heard = codec.as_heard(z, torch.tensor([[0.0, 1.0]]), places)
-    assert torch.equal(heard[:, :, :24], z[:, :, :24]) and torch.equal(heard[:, :, 25:], z[:, :, 25:])
-    assert torch.equal(heard[0, 0], z[0, 0])  # silence asks for nothing
-    z[0, 1, 24, 1, 2], full = 1.0, 0.09 / 0.025
-    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 2] == pytest.approx(full)
-    z[0, 1, 24, 1, 2] = 5.0  # the denoiser's own wish is larger
-    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 2] == 5.0
+    assert torch.equal(heard[:, :, :24], z[:, :, :24]) and torch.equal(heard[:, :, 26:], z[:, :, 26:])
+    said = heard[0, :, 24:26, 1, 1:3]
+    torch.testing.assert_close(said[..., 1], said[..., 0] / 2)
+    assert torch.equal(heard[:, :, 24:26] != 0, (places[:, :, :1] > 0).expand(1, 2, 2, 4, 4))
+    best = (z[0, 0, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])) / 1.25  # silence asks for nothing; this is the nearest bell
+    torch.testing.assert_close(said[0, :, 0], best)
+    z[0, 1, 24], full = places[0, 0, 0], 0.09 / 0.025
+    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 1] == pytest.approx(full)
+    z[0, 1, 24] = 5 * places[0, 0, 0]  # the denoiser's own wish is larger
+    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 1] == pytest.approx(5.0)
+    moving = torch.cat([places, places.roll(1, -2)], 1)
+    assert codec.as_heard(z, torch.ones(1, 2), moving)[0, 1, 24, 2, 1] >= full - 1e-5
+    assert torch.isfinite(codec.as_heard(z, torch.ones(1, 2), torch.zeros_like(places))).all()
 
 
 def test_save_and_load(codec, tmp_path):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .conditions.detector import analyse
+from .conditions.face_cues import face_places
 from .conditions.keypoints import LIPS
 from .conditions.movement import BodyMovementMap
 from .conditions.pose_maps import POSE_MAPS
@@ -113,8 +114,18 @@ class Look:
             raise InputError(f"fps must be between 1 and 60, not {self.fps:g}")
 
 
-Driver = Callable[[int, int], tuple[Tensor, Tensor | None]]
-"""(first frame, frames) -> pose condition (1, frames or 1, 3, H, W) of a clip, maps in 0..1, and its pose shift (1, frames, 7, h, w) or None."""
+@dataclass(frozen=True)
+class Driven:
+    """A clip's pose condition (1, frames or 1, 3, H, W), maps in 0..1; its pose shift (1, frames, 7, 2h, 2w) or None; where its face is, `face_places`
+    (1, frames or 1, cues, h, w)."""
+
+    pose: Tensor
+    shift: Tensor | None
+    places: Tensor
+
+
+Driver = Callable[[int, int], Driven]
+"""(first frame, frames) -> what drives a clip."""
 
 
 class CyberHost:
@@ -142,7 +153,7 @@ class CyberHost:
         amount = BODY_MOVEMENT if body_movement is None else body_movement
         box = BodyMovementMap.fixed(reference.keypoints, amount, reference.canvas.width / reference.canvas.height)
         still = to_maps(box.render(reference.canvas.size), self.model.network)[:, None]
-        return self._animation(reference, look, lambda *_: (still, None), sound.n_frames(look.fps), sound, warnings)
+        return self._animation(reference, look, lambda *_: Driven(still, None, reference.places[:, None]), sound.n_frames(look.fps), sound, warnings)
 
     def reenact(
         self,
@@ -228,16 +239,19 @@ class CyberHost:
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
         """A sequence in 0..1 of the picture, drawn as the preset wants it; its last frame stands where it has ended."""
-        draw = POSE_MAPS[self.model.network.preset.pose_maps]
+        network = self.model.network
+        draw = POSE_MAPS[network.preset.pose_maps]
+        hw = tuple(reference.latent.shape[-2:])
 
-        def drive(start: int, frames: int) -> tuple[Tensor, Tensor | None]:
+        def drive(start: int, frames: int) -> Driven:
             points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
             maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
-            shift = None
-            if self.model.network.preset.pose_shift:
-                h, w = reference.latent.shape[-2:]
-                shift = to_maps(pose_shift(reference.keypoints, points, (h, w), parts), self.model.network)
-            return to_maps(maps, self.model.network), shift
+            shift = to_maps(pose_shift(reference.keypoints, points, hw, parts), network) if network.preset.pose_shift else None
+            places = reference.places[:, None]
+            if "face" in parts:
+                moved = to_maps(np.stack([face_places(k, hw) for k in points]), network)
+                places = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, places)
+            return Driven(to_maps(maps, network), shift, places)
 
         return drive
 
@@ -272,17 +286,17 @@ class CyberHost:
                 listened = list(itertools.islice(windows, clip.keep))
                 listened += listened[-1:] * (clip.frames - len(listened))
                 audio = torch.stack(listened)[None].to(self.device, self.dtype)
-            pose, shift = driver(clip.start, clip.frames)
+            driven = driver(clip.start, clip.frames)
             conditions = network.clip_conditions(
                 reference.conditions,
                 audio=audio,
                 motion_latents=None if past is None else codec.for_reference_net(past, reference.latent),
-                pose=pose,
-                pose_shift=shift,
+                pose=driven.pose,
+                pose_shift=driven.shift,
                 hand_clarity=torch.full((1, clip.frames), clarity, device=self.device, dtype=self.dtype),
             )
             z = denoise_clip(network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator)
-            return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), reference.places)
+            return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
 
         for _, z in denoise_clips(plan_clips(total, preset.frames), make, preset.motion_frames):
             with torch.inference_mode():

@@ -173,16 +173,21 @@ class ReferenceCodec(nn.Module):
         return torch.cat([z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1)
 
     def as_heard(self, z: Tensor, opening: Tensor, places: Tensor) -> Tensor:
-        """z (B, F, C, h, w) with the lips' cue at least what the sound asks for: `opening` (B, F) in 0..1 at the mouth of `places` (B, cues, h, w).
+        """z (B, F, C, h, w) with the mouth's cues where the mouth is, `places` (B, F or 1, cues, h, w) of `face_places`, and the lips' at least what the
+        sound asks for: `opening` (B, F) in 0..1.
 
-        On pictures unlike those it learnt from, the denoiser may find no mouth to open; the sound is heard all the same.
+        A small face's mouth is less than a cell high: the denoiser says well how far it opens and puts it a lip's breadth wrong, and teeth then appear on
+        the chin. And on pictures unlike those it learnt from it may find no mouth to open; the sound is heard all the same.
         """
         if not self.config.cues:
             return z
-        lips = self.config.blocks
-        asked = (opening.clamp(0, 1) * (_WIDE / (_CUE_SIZE[0] * self.config.emphasis)))[..., None, None] * places[:, None, 0]
-        said = z[:, :, lips] + (asked - z[:, :, lips].clamp_min(0)).clamp_min(0)  # a mouth that closes further stays so in silence
-        return torch.cat([z[:, :, :lips], said[:, :, None], z[:, :, lips + 1 :]], 2)
+        mouth = slice(self.config.blocks, self.config.blocks + 2)
+        there = places[:, :, :1]
+        amount = (z[:, :, mouth] * there).sum((3, 4)) / (there**2).sum((3, 4)).clamp_min(1e-6)
+        asked = opening.clamp(0, 1) * (_WIDE / (_CUE_SIZE[0] * self.config.emphasis))
+        lips = amount[:, :, 0] + (asked - amount[:, :, 0].clamp_min(0)).clamp_min(0)  # a mouth that closes further stays so in silence
+        said = torch.stack([lips, amount[:, :, 1]], 2)[..., None, None] * there
+        return torch.cat([z[:, :, : mouth.start], said, z[:, :, mouth.stop :]], 2)
 
     def expand(self, z: Tensor) -> dict[str, Tensor]:
         """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...) and colour (B, 3, ...) at half size."""

@@ -24,6 +24,7 @@ class Conditions:
     audio (B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's token.
     pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
     expected (B, F, C, h, w): the latents key points alone lead one to expect (presets with `pose_shift`); the U-Net denoises what differs from them.
+    known (B, F, 1, h, w) in 0..1: where `expected` is all there is to say, so that nothing is drawn at random there.
     hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
     face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".
     regions: where Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H).
@@ -40,6 +41,7 @@ class Conditions:
     audio: Tensor | None = None
     pose: Tensor | None = None
     expected: Tensor | None = None
+    known: Tensor | None = None
     hand_clarity: Tensor | None = None
     face: Tensor | None = None
     hands: Tensor | None = None
@@ -76,7 +78,7 @@ class Conditions:
         if any(part.regions != parts[0].regions for part in parts):
             raise ValueError("cannot batch clips with different regions")
         tensors: dict[str, Tensor | None] = {}
-        for name in ("reference_latent", "audio", "pose", "expected", "hand_clarity", "face", "hands"):
+        for name in ("reference_latent", "audio", "pose", "expected", "known", "hand_clarity", "face", "hands"):
             values = [getattr(part, name) for part in parts]
             if any(value is None for value in values) != all(value is None for value in values):
                 raise ValueError(f"cannot batch clips with and without {name}")

@@ -11,7 +11,7 @@ from cyberhost_model.model.audio_projection import AudioProjection, AudioTokens
 from cyberhost_model.model.conditions import Conditions, Features
 from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.pose_encoder import PoseEncoder
-from cyberhost_model.model.pose_follower import PoseFollower
+from cyberhost_model.model.pose_follower import PoseFollower, known_places
 from cyberhost_model.model.reference_net import ReferenceNet
 from cyberhost_model.model.region_encoders import FaceEncoder, HandEncoder
 from cyberhost_model.presets import Preset
@@ -98,9 +98,9 @@ class CyberHostNetwork(nn.Module):
         encoded_pose = None
         if self.pose_encoder is not None and pose is not None:
             encoded_pose = self.pose_encoder(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
-        expected = None
+        expected = known = None
         if self.pose_follower is not None and pose_shift is not None and video.reference_latent is not None:
-            expected = self.pose_follower(pose_shift, video.reference_latent)
+            expected, known = self.pose_follower(pose_shift, video.reference_latent), known_places(pose_shift)
         return dataclasses.replace(
             video,
             audio=video.audio if audio is None or self.preset.image_token else self.audio_projection(audio),
@@ -108,6 +108,7 @@ class CyberHostNetwork(nn.Module):
             motion_present=(motion_latents is not None,) * batch,
             pose=encoded_pose,
             expected=expected,
+            known=known,
             hand_clarity=hand_clarity,
         )
 

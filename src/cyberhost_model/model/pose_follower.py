@@ -14,6 +14,14 @@ from cyberhost_model.conditions.pose_shift import FINE, MAPS
 
 _WIDTH = 96
 _BLOCKS = 4
+_NEAR = 2  # cells around a key point where it says how everything moves
+
+
+def known_places(pose_shift: Tensor) -> Tensor:
+    """Where key points say how a clip moves, 0..1: (B, F, 7, 2h, 2w) -> (B, F, 1, h, w). A point speaks for two cells around it."""
+    bells = pose_shift[:, :, 2].flatten(0, 1)[:, None]
+    near = F.max_pool2d(F.max_pool2d(bells, FINE), 2 * _NEAR + 1, 1, _NEAR)
+    return F.avg_pool2d(near, 3, 1, 1, count_include_pad=False).clamp(0, 1).unflatten(0, pose_shift.shape[:2])
 
 
 class PoseFollower(nn.Module):

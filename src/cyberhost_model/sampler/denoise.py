@@ -42,4 +42,6 @@ def denoise_clip(
         z = schedule.step(prediction, timestep, z)
         if on_step is not None:
             on_step(index + 1, len(timesteps))
+    if conditions.known is not None:
+        z = z * (1 - conditions.known)
     return z if conditions.expected is None else z + conditions.expected
