@@ -12,6 +12,7 @@ import typer
 
 from cyberhost_cli.groups import RUN, RunByDefault
 from cyberhost_cli.output import Sink
+from cyberhost_cli.train_ablate import ablate
 from cyberhost_cli.train_report import dry_run_lines, speed_words
 
 
@@ -47,6 +48,7 @@ class Report(str, Enum):
 
 app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
                   epilog="`cyberhost train --stage ...` is short for `cyberhost train run --stage ...`.")  # fmt: skip
+app.command()(ablate)
 
 
 @app.command(RUN)
