@@ -48,7 +48,6 @@ class Report(str, Enum):
 
 app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
                   epilog="`cyberhost train --stage ...` is short for `cyberhost train run --stage ...`.")  # fmt: skip
-app.command()(ablate)
 
 
 @app.command(RUN)
@@ -180,3 +179,6 @@ def train(
     if speed:
         sink.note(speed_words(last))
     sink.data({"run": str(run), "stage": stage, "checkpoint": str(folder), "losses": losses, "speed": speed})
+
+
+app.command()(ablate)

@@ -26,6 +26,7 @@ def ablate(
         typer.Option("--held-out", metavar="DATASET", help="Measure on its held-out clips. [default: drawn people with voices of CLIPS]"),
     ] = None,
     clips: Annotated[int, typer.Option(min=1, help="Clips to measure on.")] = 4,
+    frames: Annotated[int, typer.Option(min=16, help="Frames of a drawn clip, at 25 a second.")] = 50,
     networks: Annotated[str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV.")] = "embedded",
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same batches, noise and videos.")] = 0,
@@ -53,7 +54,7 @@ def ablate(
         raise typer.BadParameter(str(error)) from None
     from cyberhost_model.ablation.run import Plan, ablate
 
-    plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, networks)  # type: ignore[arg-type]
+    plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks)  # type: ignore[arg-type]
     with sink.progress("ablations", None, unit="steps") as tick:
         done = ablate(plan, names, output, device=device, threads=threads, workers=workers, download=download, progress=tick)
     if not sink.as_json and not sink.quiet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from ..inputs.audio import SPEECH_RATE
 
 SEED = 9_001
 """Of the drawn people: not a seed anybody starts a training set with."""
-FRAMES = 50
 
 
 @dataclass(frozen=True)
@@ -54,14 +52,14 @@ class CodedVoices:
         return sound[start : start + need]
 
 
-def drawn_people(folder: Path, voices: CodedVoices, count: int, detector: KeypointDetector, progress: Callable[[int, int], None] | None = None) -> None:
+def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: KeypointDetector) -> None:
     """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all. People without a face that the
     detector finds are passed over."""
     if (folder / NAME).is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    synth = Synth(People([], drawn=1.0), voices, SEED, FRAMES, clean=True)
+    synth = Synth(People([], drawn=1.0), voices, SEED, frames, clean=True)
     rows: list[Row] = []
     number = 0
     while len(rows) < count:
@@ -75,8 +73,6 @@ def drawn_people(folder: Path, voices: CodedVoices, count: int, detector: Keypoi
             row = export_clip(clip, folder, number)
             row.split = "held_out"
             rows.append(row)
-            if progress:
-                progress(len(rows), count)
         number += 1
     write_manifest(folder, rows)
 

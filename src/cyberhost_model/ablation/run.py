@@ -53,6 +53,7 @@ class Plan:
     seed: int
     held_out: str
     clips: int
+    frames: int
     networks: Literal["public", "embedded"]
 
 
@@ -156,7 +157,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
 def _material(plan: Plan, out: Path, parts: Model) -> list[Held]:
     dataset = Path(plan.held_out) if plan.held_out else out / "held_out"
     if not plan.held_out:
-        drawn_people(dataset, CodedVoices(Path(plan.data)), plan.clips, parts.detector)
+        drawn_people(dataset, CodedVoices(Path(plan.data)), plan.clips, plan.frames, parts.detector)
     return held_out(dataset, out / "pictures", plan.clips)
 
 
