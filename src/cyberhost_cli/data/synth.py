@@ -23,7 +23,7 @@ Frames = Annotated[int, typer.Option(min=16, help="Frames a clip, at 25 a second
 class Source:
     """What clips are made of."""
 
-    speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV).")] = None
+    speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV), for clips that are made.")] = None
     stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None
     gestures: Annotated[Path | None, typer.Option(metavar="DIR", help="Recorded gestures (.npz); optional.")] = None
     drawn: Annotated[float, typer.Option(min=0, max=1, help="Share of drawn people; 1 without --stills.")] = 0.3
