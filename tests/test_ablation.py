@@ -57,10 +57,10 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     assert rows[FULL]["HKV"]["paper"] == 24.73 and rows["w/o Hand Clarity"]["HKC"]["paper"] == 0.849 and rows[FULL]["AKD"]["paper"] is None
     assert rows[FULL]["PSNR"]["value"] != rows["w/o Hand Clarity"]["PSNR"]["value"]
     table = (out / "table.md").read_text()
-    assert "2 steps of stage 2, 2 clips a step" in table and "Not measured: w/o Motion Codebook" in table and "Skipped: FID" in table
+    assert "2 steps of stage 2, 2 items a batch" in table and "Not measured: w/o Motion Codebook" in table and "Skipped: FID" in table
     with (out / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 20 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
+    assert len(lines) == 22 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
 
     # What is there is kept: a report that is missing is made of the same videos, and another budget wants another folder.
     made = [*out.glob("*/run/last/*"), *out.glob("*/videos/*.mp4")]

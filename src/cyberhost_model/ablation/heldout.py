@@ -15,6 +15,7 @@ from ..data.export import export_clip
 from ..data.people import People
 from ..data.synth import Synth
 from ..dataset.manifest import NAME, read_manifest, write_manifest
+from ..dataset.people import has_hand
 from ..dataset.rows import Row
 from ..dataset.source import Unusable, open_video, rgb
 from ..errors import InputError, NoFaceError
@@ -22,6 +23,8 @@ from ..inputs.audio import SPEECH_RATE
 
 SEED = 9_001
 """Of the drawn people: not a seed anybody starts a training set with."""
+TRIES = 20
+"""Drawn people looked at for each that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -53,28 +56,35 @@ class CodedVoices:
 
 
 def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: KeypointDetector) -> None:
-    """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all. People without a face that the
-    detector finds are passed over."""
+    """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all.
+
+    People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises InputError when all are.
+    """
     if (folder / NAME).is_file():
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     synth = Synth(People([], drawn=1.0), voices, SEED, frames, clean=True)
     rows: list[Row] = []
-    number = 0
-    while len(rows) < count:
+    for number in range(TRIES * count):
         clip = synth.clip(number)
-        try:
-            analyse(clip.reference.picture_u8, detector, f"drawn person {number}")
-        except NoFaceError:
-            if number > 10 * count:
-                raise
-        else:
+        if shows_face_and_hands(clip.reference.picture_u8, detector):
             row = export_clip(clip, folder, number)
             row.split = "held_out"
             rows.append(row)
-        number += 1
+        if len(rows) == count:
+            break
+    if not rows:
+        raise InputError(f"no face with hands is found in {TRIES * count} drawn people: give clips of your own (--held-out DATASET)")
     write_manifest(folder, rows)
+
+
+def shows_face_and_hands(picture_u8: np.ndarray, detector: KeypointDetector) -> bool:
+    """Whether the detector finds both in a picture uint8 (H, W, 3)."""
+    try:
+        return has_hand(analyse(picture_u8, detector, "a drawn person").keypoints)
+    except NoFaceError:
+        return False
 
 
 def held_out(dataset: Path, pictures: Path, count: int) -> list[Held]:

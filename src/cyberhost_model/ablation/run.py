@@ -18,6 +18,7 @@ from ..dataset.manifest import written_whole
 from ..errors import TrainingError
 from ..evaluation.protocol import METRICS
 from ..evaluation.report.ablation import ablation_table, ablation_values, write_ablation_csv
+from ..evaluation.report.figures import counted
 from ..evaluation.results import SUMMARY, write_results
 from ..evaluation.run import evaluate
 from ..model_folder import Model
@@ -122,10 +123,11 @@ def fitted(loop: LoopConfig, steps: int) -> LoopConfig:
 
 def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
     """What a reader of the table must know."""
-    people = f"{clips} held-out clips of {plan.held_out}" if plan.held_out else f"{clips} clips of drawn people who are in no training set, speaking with voices of the training clips"
+    films = counted(clips, "clip")
+    people = f"{films} of the held-out split of {plan.held_out}" if plan.held_out else f"{films} of {plan.frames} frames: drawn people who are in no training set, with voices of the training clips"
     base = f"the weights of {plan.init}, which were trained with every part: a row shows what they miss without it" if plan.init else "random weights, the same in all rows"
     return (
-        f"Each row: {steps} steps of stage {plan.stage}, {settings.get('batch', 1)} clips a step, seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
+        f"Each row: {steps} steps of stage {plan.stage}, {counted(settings.get('batch', 1), 'item')} a batch, seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
         f"Measured on {people}; one seed each, so small differences mean nothing.\n\n"
     )
 
