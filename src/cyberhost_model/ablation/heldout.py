@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from ..conditions.detector import KeypointDetector, analyse
+from ..conditions.finder import PeopleFinder
 from ..data.export import export_clip
 from ..data.people import People
 from ..data.synth import Synth
@@ -55,7 +56,7 @@ class CodedVoices:
         return sound[start : start + need]
 
 
-def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: KeypointDetector) -> None:
+def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: KeypointDetector | PeopleFinder) -> None:
     """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all.
 
     People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises InputError when all are.
@@ -79,7 +80,7 @@ def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, det
     write_manifest(folder, rows)
 
 
-def shows_face_and_hands(picture_u8: np.ndarray, detector: KeypointDetector) -> bool:
+def shows_face_and_hands(picture_u8: np.ndarray, detector: KeypointDetector | PeopleFinder) -> bool:
     """Whether the detector finds both in a picture uint8 (H, W, 3)."""
     try:
         return has_hand(analyse(picture_u8, detector, "a drawn person").keypoints)
