@@ -134,7 +134,7 @@ def clips(tmp_path_factory):
         clip = synth.clip(i)
         saved = encode_clip(clip, codec)
         saved.update(describe_clip(saved, codec, speech, preset("tiny").audio.tokens))
-        write_clip(folder / "coded", i, saved, clip.reference.size)
+        write_clip(folder / "coded", f"{i:06d}", saved, clip.reference.size)
     return folder / "coded"
 
 

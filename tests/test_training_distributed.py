@@ -13,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cyberhost_model.training.distributed import World
+from cyberhost_model.training.lock import hold
 from training_helpers import RandomStage
 from training_worker import config, first_gradients
 
@@ -34,10 +36,11 @@ def done(tmp_path_factory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    processes = [_start(rank, port, out) for rank in (0, 1)]
-    for process in processes:
-        _, said = process.communicate(timeout=900)
-        assert process.returncode == 0, said
+    with hold(out / "held", World(torch.device("cpu"))):
+        processes = [_start(rank, port, out) for rank in (0, 1)]
+        for process in processes:
+            _, said = process.communicate(timeout=900)
+            assert process.returncode == 0, said
     return out
 
 
@@ -86,6 +89,12 @@ def test_a_checkpoint_of_shards_is_one_process_s(done):
 def test_every_process_names_the_batch_that_broke_one(done):
     told = [(done / f"error-{rank}.txt").read_text() for rank in (0, 1)]
     assert told[0] == told[1] and "step 1 (item 3: clip-3.safetensors)" in told[0]
+
+
+def test_every_process_hears_that_a_folder_is_in_use(done):
+    told = [(done / f"held-{rank}.txt").read_text() for rank in (0, 1)]
+    assert told[0] == told[1] and f"process {os.getpid()} on" in told[0]
+    assert [path.name for path in (done / "held").iterdir()] == [".lock"]
 
 
 def test_one_process_writes_the_curves(done):

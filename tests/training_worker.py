@@ -60,6 +60,10 @@ def main(out: Path) -> None:
         train(Poisoned(), out / "poisoned", config("ddp"))
     except TrainingError as error:
         (out / f"error-{world.rank}.txt").write_text(str(error))
+    try:
+        train(RandomStage(), out / "held", config("ddp"))
+    except TrainingError as error:
+        (out / f"held-{world.rank}.txt").write_text(str(error))
     leave_world()
 
 

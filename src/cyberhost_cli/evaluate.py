@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from cyberhost_cli import measures
+from cyberhost_cli.groups import RUN, RunByDefault
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
-
-RUN = "run"
-
-
-class RunByDefault(TyperGroup):
-    """`eval VIDEOS ...` is `eval run VIDEOS ...`: what is no command's name is what is measured."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {*self.commands, *ctx.help_option_names}
-        return super().parse_args(ctx, args if not args or args[0] in own else [RUN, *args])
-
 
 app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
                   epilog="`cyberhost eval VIDEOS ...` is short for `cyberhost eval run VIDEOS ...`.")  # fmt: skip

@@ -36,7 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "multimodal": Entry("cyberhost_cli.multimodal", "multimodal", "Speech for the lips, a template for the hands."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
     "eval": Entry("cyberhost_cli.evaluate", "app", "Measure videos by the paper's metrics; compare runs."),
-    "train": Entry("cyberhost_cli.train", "train", "Train a model, stage by stage."),
+    "train": Entry("cyberhost_cli.train", "app", "Train a model, stage by stage."),
     "data": Entry("cyberhost_cli.data", "app", "Make training data."),
     "weights": Entry("cyberhost_cli.weights", "app", "Fetch, check, convert and publish weights."),
 }

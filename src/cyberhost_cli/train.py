@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cyberhost_cli.groups import RUN, RunByDefault
 from cyberhost_cli.output import Sink
+from cyberhost_cli.train_ablate import ablate
 from cyberhost_cli.train_report import dry_run_lines, speed_words
 
 
@@ -44,6 +46,11 @@ class Report(str, Enum):
     wandb = "wandb"
 
 
+app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
+                  epilog="`cyberhost train --stage ...` is short for `cyberhost train run --stage ...`.")  # fmt: skip
+
+
+@app.command(RUN)
 def train(
     stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, 1, pose or 2.")],
     run: Annotated[
@@ -145,24 +152,26 @@ def train(
         sink.data(found)
         return
     assert run is not None
-    from cyberhost_model.training.distributed import leave_world
+    from cyberhost_model.training.distributed import join_world, leave_world
+    from cyberhost_model.training.lock import hold
     from cyberhost_model.training.loop import train as run_loop
     from cyberhost_model.training.meters import NAMES
 
-    built = build_stage(stage, sources, settings, init, loop.seed)
-    sampler = None
-    if sample:
-        from cyberhost_model.training.samples import SampleVideos
-
-        sampler = SampleVideos(run, built.module, *sample, loop.sample_model, device)
     last: dict[str, float] = {}
-    with sink.progress(f"stage {stage}", loop.steps, unit="steps") as tick:
+    with hold(run, join_world(device)):  # before anything is read: a folder in use is told at once
+        built = build_stage(stage, sources, settings, init, loop.seed)
+        sampler = None
+        if sample:
+            from cyberhost_model.training.samples import SampleVideos
 
-        def step(done: int, total: int, values: dict[str, float]) -> None:
-            last.update(values)
-            tick(done, total, speed_words(values))
+            sampler = SampleVideos(run, built.module, *sample, loop.sample_model, device)
+        with sink.progress(f"stage {stage}", loop.steps, unit="steps") as tick:
 
-        folder = run_loop(built, run, loop, step, sampler)
+            def step(done: int, total: int, values: dict[str, float]) -> None:
+                last.update(values)
+                tick(done, total, speed_words(values))
+
+            folder = run_loop(built, run, loop, step, sampler)
     leave_world()
     losses = {name: value for name, value in last.items() if name not in (*NAMES, "lr", "grad_norm")}
     speed = {name: last[name] for name in NAMES if name in last}
@@ -170,3 +179,6 @@ def train(
     if speed:
         sink.note(speed_words(last))
     sink.data({"run": str(run), "stage": stage, "checkpoint": str(folder), "losses": losses, "speed": speed})
+
+
+app.command()(ablate)

@@ -1,4 +1,4 @@
-"""`cyberhost data synth` and `cyberhost data encode`: clips the project makes itself."""
+"""`cyberhost data synth`: clips the project makes itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Frames = Annotated[int, typer.Option(min=16, help="Frames a clip, at 25 a second
 class Source:
     """What clips are made of."""
 
-    speech: Annotated[str, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV).")]
+    speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV), for clips that are made.")] = None
     stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None
     gestures: Annotated[Path | None, typer.Option(metavar="DIR", help="Recorded gestures (.npz); optional.")] = None
     drawn: Annotated[float, typer.Option(min=0, max=1, help="Share of drawn people; 1 without --stills.")] = 0.3
@@ -36,6 +36,8 @@ class Source:
 
     def open(self, frames: int) -> Synth:
         """The source of clips. Raises InputError when a folder holds nothing of use."""
+        if self.speech is None:
+            raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
         from cyberhost_model.data.people import People
         from cyberhost_model.data.performance import load_gestures
         from cyberhost_model.data.speech_library import SpeechLibrary
@@ -70,39 +72,4 @@ def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames =
         if rows:
             add_rows(output, rows)
     sink.note(f"{output}: {clips} clips of {frames} frames")
-    sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
-
-
-@spread
-def encode(
-    source: Source,
-    output: Output,
-    *,
-    codec: Annotated[str, typer.Option(metavar="RUN", help="Run of stage codec, or a model.")] = "tiny",
-    audio: Annotated[str, typer.Option(metavar="RUN", help="Run of stage audio, or a model.")] = "tiny",
-    clips: Clips = 500,
-    frames: Frames = 32,
-    sink: Sink,
-) -> None:
-    """The same clips coded for stages 1 and 2 of training; clips that are there already are kept."""
-    sink.hush_libraries()
-    from cyberhost_model.presets import preset
-    from cyberhost_model.training.assemble import trained_codec, trained_speech
-    from cyberhost_model.training.latents import describe_clip, encode_clip, save_summary, write_clip
-
-    coder, hearing = trained_codec(codec), trained_speech(audio)
-    made = source.open(frames)
-    output.mkdir(parents=True, exist_ok=True)
-    save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,
-                 frames=frames, seed=source.seed)  # fmt: skip
-    there = {int(p.stem) for p in output.glob("*x*/*.safetensors")}
-    with sink.progress("coding clips", clips, unit="clips") as tick:
-        for number in range(source.start, source.start + clips):
-            if number not in there:
-                clip = made.clip(number)
-                saved = encode_clip(clip, coder)
-                saved.update(describe_clip(saved, coder, hearing, preset("tiny").audio.tokens))
-                write_clip(output, number, saved, clip.reference.size, clip.head)
-            tick(number - source.start + 1)
-    sink.note(f"{output}: {clips} coded clips of {frames} frames")
     sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})

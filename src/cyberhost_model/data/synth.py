@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,7 +16,6 @@ from .performance import perform
 from .poses import random_pose
 from .puppet import Puppet, Rendered
 from .speech_augment import augment_speech
-from .speech_library import SpeechLibrary
 from .speech_motion import SpeechMotion, speech_motion
 from .stills import Still
 
@@ -47,10 +47,18 @@ class Clip:
         return [f.keypoints for f in self.frames]
 
 
+class Voices(Protocol):
+    """Where speech comes from: `SpeechLibrary`, or the like."""
+
+    def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
+        """A stretch of speech, float32 (seconds * 16000,)."""
+        ...
+
+
 class Synth:
     """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone. `heads`: share of crops about the head."""
 
-    def __init__(self, people: People, speech: SpeechLibrary, seed: int = 0, frames: int = 32, gestures: list[np.ndarray] | None = None,
+    def __init__(self, people: People, speech: Voices, seed: int = 0, frames: int = 32, gestures: list[np.ndarray] | None = None,
                  sizes: tuple[tuple[int, int], ...] = SIZES, clean: bool = False, heads: float = 0.0):  # fmt: skip
         self.heads = heads
         self.people, self.speech, self.seed, self.frames, self.gestures, self.sizes, self.clean = people, speech, seed, frames, gestures, sizes, clean

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ModelError, TrainingError
 from ..model.checkpoint import NETWORK_FILE
+from ..model.cyberhost import CyberHostNetwork
 from ..model_folder import find_model
+from ..presets import Ablations
 
 LATER = ("pose_follower.", "denoising_unet.expected_in.")
 
@@ -42,9 +46,12 @@ def initial_weights(source: str) -> dict[str, Tensor]:
 def start_from(module: nn.Module, source: str) -> None:
     """Fill `module` with `initial_weights`, in its own precision. Raises TrainingError unless every name and shape fits.
 
-    Only what reads the pose shift may be missing: its output is zero at the start, so a network that never had it is the same with it.
+    Only what reads the pose shift may be missing: its output is zero at the start, so a network that never had it is the same with it. A network with
+    ablations takes what it has of a whole one.
     """
     weights = initial_weights(source)
+    for name in left_out(module):
+        weights.pop(name, None)
     for name, value in module.state_dict().items():
         if name.startswith(LATER) and name not in weights:
             weights[name] = value
@@ -53,3 +60,12 @@ def start_from(module: nn.Module, source: str) -> None:
     except RuntimeError as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))[:200]
         raise TrainingError(f"cannot start from {source}, it is not of the same preset ({first}); give a run of the same preset") from error
+
+
+def left_out(module: nn.Module) -> set[str]:
+    """The names a network lacks for its ablations."""
+    if not isinstance(module, CyberHostNetwork) or module.preset.ablations == Ablations():
+        return set()
+    with torch.device("meta"):
+        whole = CyberHostNetwork(dataclasses.replace(module.preset, ablations=Ablations()))
+    return set(whole.state_dict()) - set(module.state_dict())

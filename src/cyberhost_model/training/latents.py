@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -18,7 +19,7 @@ from ..conditions.keypoints import Keypoints
 from ..conditions.skeleton import skeleton_map
 from ..conditions.speech import SpeechEncoder, frame_windows
 from ..data.synth import FPS, Clip
-from ..errors import TrainingError
+from ..errors import OutputError, TrainingError
 from ..model.codec import ReferenceCodec
 from ..presets import Preset
 from .driving import DrivingMix, driving_maps
@@ -84,13 +85,17 @@ def describe_clip(saved: dict[str, Tensor], codec: ReferenceCodec, speech: Speec
     }
 
 
-def write_clip(folder: Path, number: int, tensors: dict[str, Tensor], size: tuple[int, int], head: bool = False) -> None:
-    """Save one coded clip as `WxH/number.safetensors` (`WxH-head/` where it shows a head alone), whole or not at all."""
+def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[int, int], head: bool = False) -> None:
+    """Save one coded clip as `WxH/name.safetensors` (`WxH-head/` where it shows a head alone), whole or not at all. Raises OutputError."""
     place = folder / (f"{size[0]}x{size[1]}" + HEAD * head)
     place.mkdir(parents=True, exist_ok=True)
-    temporary = place / f".{number:06d}.tmp"
-    save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
-    temporary.replace(place / f"{number:06d}.safetensors")
+    temporary = place / f".{name}.tmp"  # no name that readers look for
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+        temporary.replace(place / f"{name}.safetensors")
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{place}: a clip cannot be written ({' '.join(str(error).split())}); check space and rights") from None
 
 
 class LatentClips(Dataset):

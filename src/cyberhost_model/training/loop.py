@@ -33,6 +33,7 @@ from .distributed import (
     trained_parts,
 )
 from .failures import memory_advice
+from .lock import hold
 from .meters import Speed, peak_flops
 from .optimizer import build_optimizer, flat_state, load_flat_state
 from .reports import Report, open_reports
@@ -53,7 +54,7 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress 
     Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps, values)` is called in the first
     process at every logged step, with the mean losses and the speed (`meters.NAMES`); `sample(step, weights)` there with the averaged weights every
     `config.sample_every` steps. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run` belongs to another
-    stage, ResourceError when memory is short, OutputError when `run` cannot be written.
+    stage or another process is training in it, ResourceError when memory is short, OutputError when `run` cannot be written.
     """
     run = Path(run)
     config.check()
@@ -65,7 +66,7 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress 
         if not checkpoints:
             raise TrainingError(f"{stage.name} has no gradient checkpointing: leave out --gradient-checkpointing")
         stage.module.enable_gradient_checkpointing()
-    with memory_advice(config, checkpoints, world.size):
+    with hold(run, world), memory_advice(config, checkpoints, world.size):
         try:
             return Trainer(stage, run, config, world).train(progress, sample)
         except OSError as error:

@@ -6,6 +6,7 @@ Search", 2016). A pixel counts as seen where flow there and back meet and the co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..dataset.labels import read_labels, unpack_points
 from ..dataset.rows import Row
 from ..dataset.source import Unusable, open_video, rgb, sound_blocks
 from ..errors import InputError
+from ..inputs.audio import SPEECH_RATE
 
 _APART = 1.5  # pixels by which the ways there and back may miss each other
 _UNLIKE = 36.0  # largest mean difference of colour, of 255
@@ -37,7 +39,7 @@ class Filmed:
 
 
 def read_filmed(dataset: Path, row: Row) -> Filmed:
-    """Raises InputError when the video or its labels cannot be read."""
+    """Raises InputError when the video or its labels cannot be read, or one is longer than the other: frames that are lost would move all labels."""
     path = dataset / str(row.video)
     try:
         with open_video(path) as video:
@@ -47,13 +49,18 @@ def read_filmed(dataset: Path, row: Row) -> Filmed:
         raise InputError(f"{path}: cannot be read ({error.detail}); prepare the dataset again") from None
     if not pictures or not samples:
         raise InputError(f"{path}: lacks pictures or sound; prepare the dataset again")
-    return Filmed(row, np.stack(pictures), np.concatenate(samples), read_labels(dataset / str(row.labels)))
+    labels = read_labels(dataset / str(row.labels))
+    if len(pictures) != len(labels["clarity"]):
+        raise InputError(f"{path}: has {len(pictures)} of the {len(labels['clarity'])} frames its labels are for; prepare the dataset again")
+    heard = np.concatenate(samples)
+    silence = np.zeros(max(0, math.ceil(len(pictures) / FPS * SPEECH_RATE) - len(heard)), np.float32)
+    return Filmed(row, np.stack(pictures), np.concatenate([heard, silence]), labels)
 
 
 def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Iterator[Clip]:
     """Every stretch of `frames` frames, each against a reference frame drawn from the whole clip (stage 1: "two arbitrary frames")."""
     cv2.setNumThreads(1)
-    total = min(len(filmed.pictures), len(filmed.labels["clarity"]))
+    total = len(filmed.pictures)
     motion = speech_motion(filmed.samples, FPS)
     for start in range(0, total - frames + 1, frames):
         at = int(rng.integers(total))
@@ -61,7 +68,7 @@ def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Ite
         still = Still(picture, np.ones(picture.shape[:2], np.float32), points, str(filmed.row.identity))
         part = [observed(filmed.pictures[i], picture) for i in range(start, start + frames)]
         shown = [Rendered(filmed.pictures[i], *part[i - start], unpack_points(filmed.labels, i)) for i in range(start, start + frames)]
-        yield Clip(still, shown, filmed.samples, start, motion, filmed.labels["clarity"][start : start + frames])
+        yield Clip(still, shown, filmed.samples, start, motion, filmed.labels["clarity"][start : start + frames], head=filmed.row.hands_share == 0)
 
 
 def observed(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ..errors import TrainingError
 from ..inputs import load_audio, load_picture
 from ..model.cyberhost import CyberHostNetwork
-from ..model_folder import load_model
+from ..model_folder import Model, load_model
 from ..pipeline import CyberHost
+from ..presets import Preset
 
 
 class SampleVideos:
@@ -26,19 +27,30 @@ class SampleVideos:
         load_picture(picture)
         load_audio(audio)
         self.folder, self.picture, self.audio, self.device = run / "samples", picture, audio, torch.device(device)
-        self.preset, self.parts = network.preset, load_model(model)
-        other = self.parts.network.preset
-        names = ("codec", "latent_channels", "latent_factor", "audio")
-        if wrong := [name for name in names if getattr(other, name) != getattr(self.preset, name)]:
-            what = f"sample_model = {model!r} does not fit preset {self.preset.name} ({', '.join(wrong)} differ)"
-            raise TrainingError(f"{what}: name a model folder with its codec, speech encoder and detector in the recipe, or leave out --sample")
+        self.preset, self.parts = network.preset, fitting_parts(model, network.preset)
 
     def __call__(self, step: int, weights: dict[str, Tensor]) -> Path:
         """Make one video in float32, with the model's own steps and guidance and seed 0. Raises OutputError."""
         self.folder.mkdir(exist_ok=True)
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
-            network = CyberHostNetwork(self.preset)
-            network.load_state_dict(weights)
-            host = CyberHost(dataclasses.replace(self.parts, network=network), self.device, torch.float32)
+            host = host_with(self.parts, self.preset, weights, self.device)
             return host.animate(self.picture, self.audio).save(self.folder / f"{step:08d}.mp4", overwrite=True)
+
+
+def fitting_parts(model: str, preset: Preset) -> Model:
+    """The model whose codec, speech encoder and detector go with a network of `preset`. Raises TrainingError when they do not, ModelError."""
+    parts = load_model(model)
+    other = parts.network.preset
+    names = ("codec", "latent_channels", "latent_factor", "audio")
+    if wrong := [name for name in names if getattr(other, name) != getattr(preset, name)]:
+        what = f"sample_model = {model!r} does not fit preset {preset.name} ({', '.join(wrong)} differ)"
+        raise TrainingError(f"{what}: name a model folder with its codec, speech encoder and detector in the recipe, or leave out --sample")
+    return parts
+
+
+def host_with(parts: Model, preset: Preset, weights: dict[str, Tensor], device: torch.device) -> CyberHost:
+    """The pipeline of `parts` with another network, in float32."""
+    network = CyberHostNetwork(preset)
+    network.load_state_dict(weights)
+    return CyberHost(dataclasses.replace(parts, network=network), device, torch.float32)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...errors import InputError
 from ...presets import ABLATIONS
@@ -23,6 +25,50 @@ def ablation_table(runs: Mapping[str, Path]) -> str:
     A row without a run is shown as not measured. Raises InputError: a folder that cannot be read, no full model, or rows that do not follow one
     protocol with one set of weights.
     """
+    full, order, found = _read(runs)
+    parts = []
+    for protocol, metrics in by_protocol(measured(found[full])).items():
+        parts.append(_values(protocol, metrics, order, found))
+        parts.append(_changes(metrics, full, order, found))
+    missing = [name for name in order if name not in found]
+    notes = [f"The paper's columns: {TABLE}, {LABEL}; compare the direction of a change, not the numbers."]
+    notes += [f"Not measured: {', '.join(map(plain, missing))}."] if missing else []
+    for reason in {m.reason: None for m in found[full].metrics if m.status == "skipped"}:
+        names = ", ".join(m.name for m in found[full].metrics if m.status == "skipped" and m.reason == reason)
+        notes.append(f"Skipped: {names} ({plain(reason)}).")
+    return "\n\n".join([*(p.strip() for p in parts), *notes]) + "\n"
+
+
+def ablation_values(runs: Mapping[str, Path]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The same as numbers: row -> measure -> value, ci95 (pair or None), n, protocol, status, reason and the paper's figure, None where it has none.
+
+    Raises InputError as `ablation_table` does.
+    """
+    _, order, found = _read(runs)
+    values: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, run in found.items():
+        printed = published()[TABLE].get(order[name], {})
+        values[name] = {
+            m.name: {"value": m.value, "ci95": m.ci95, "n": m.n, "protocol": m.protocol, "status": m.status, "reason": m.reason,
+                     "paper": float(printed[m.name]) if m.name in printed else None}
+            for m in run.metrics
+        }  # fmt: skip
+    return values
+
+
+def write_ablation_csv(runs: Mapping[str, Path], file: Path) -> None:
+    """A line a row and measure: row, measure, status, protocol, n, value, low and high end of its interval, the paper's figure."""
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["row", "measure", "status", "protocol", "n", "value", "low", "high", "paper"])
+        for row, measures in ablation_values(runs).items():
+            for name, v in measures.items():
+                low, high = v["ci95"] or (None, None)
+                writer.writerow([row, name, *(v[k] for k in ("status", "protocol", "n", "value")), low, high, v["paper"]])
+
+
+def _read(runs: Mapping[str, Path]) -> tuple[str, Mapping[str, str], Mapping[str, Results]]:
+    """(name of the full model, row -> the paper's row, row -> results of those that were run)."""
     full = [name for name in runs if name not in ABLATIONS]
     if len(full) != 1:
         raise InputError(f"an ablation table needs one run of the full model beside {', '.join(ABLATIONS)}; there are {len(full)}: {', '.join(full)}")
@@ -32,14 +78,7 @@ def ablation_table(runs: Mapping[str, Path]) -> str:
     for name, run in found.items():
         for metric in measured(whole):
             check_comparable(metric.name, whole, run, (repr(full[0]), repr(name)))
-    parts = []
-    for protocol, metrics in by_protocol(measured(whole)).items():
-        parts.append(_values(protocol, metrics, order, found))
-        parts.append(_changes(metrics, full[0], order, found))
-    missing = [name for name in order if name not in found]
-    notes = [f"The paper's columns: {TABLE}, {LABEL}; compare the direction of a change, not the numbers."]
-    notes += [f"Not measured: {', '.join(map(plain, missing))}."] if missing else []
-    return "\n\n".join([*(p.strip() for p in parts), *notes]) + "\n"
+    return full[0], order, found
 
 
 def _cell(run: Results | None, metric: MetricSummary) -> str:

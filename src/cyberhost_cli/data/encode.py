@@ -1,0 +1,82 @@
+"""`cyberhost data encode`: clips as stages 1 and 2 of training take them, of a dataset or made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cyberhost_cli.data.synth import Frames, Output, Source
+from cyberhost_cli.options import spread
+from cyberhost_cli.output import Sink
+
+MADE = 500
+
+
+@spread
+def encode(
+    source: Source,
+    output: Output,
+    *,
+    data: Annotated[Path | None, typer.Option(metavar="DATASET", help="Code these clips (data prepare, data synth) instead of making some.")] = None,
+    codec: Annotated[str, typer.Option(metavar="RUN", help="Run of stage codec, or a model.")] = "tiny",
+    audio: Annotated[str, typer.Option(metavar="RUN", help="Run of stage audio, or a model.")] = "tiny",
+    clips: Annotated[int | None, typer.Option(min=1, help=f"How many clips. [default: {MADE}; all of a dataset]")] = None,
+    frames: Frames = 32,
+    sink: Sink,
+) -> None:
+    """Code clips for stages 1 and 2 of training; clips that are there already are kept.
+
+    With --data the training split of a dataset (--held-out: the other one); a clip that cannot be read is named and left out. Without, the clips
+    `data synth` would make of the same --speech, --stills and --gestures.
+    """
+    sink.hush_libraries()
+    if data is not None:
+        if source.speech or source.stills or source.gestures:
+            raise typer.BadParameter("a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures", param_hint="'--data'")
+        _of_dataset(data, source, output, codec, audio, clips, frames, sink)
+    else:
+        _made(source, output, codec, audio, clips or MADE, frames, sink)
+
+
+def _of_dataset(data: Path, source: Source, output: Path, codec: str, audio: str, clips: int | None, frames: int, sink: Sink) -> None:
+    from cyberhost_model.presets import preset
+    from cyberhost_model.training.assemble import trained_codec, trained_speech
+    from cyberhost_model.training.encode import encode_dataset
+
+    split = "held_out" if source.held_out else "train"
+    with sink.progress("coding clips", None, unit="clips") as tick:
+        report = encode_dataset(
+            data, output, trained_codec(codec), trained_speech(audio), preset("tiny").audio.tokens, frames=frames, seed=source.seed,
+            split=split, limit=clips, facts={"codec": codec, "audio": audio}, progress=tick, warn=sink.warn,
+        )  # fmt: skip
+    sink.note(f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them done before")
+    if report.short:
+        sink.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
+    broken = [{"clip": clip, "detail": detail} for clip, detail in report.broken]
+    sink.data({"output": str(output), "clips": report.clips, "done_before": report.kept, "coded": report.coded, "short": report.short,
+               "split": split, "frames": frames, "seed": source.seed, "broken": broken})  # fmt: skip
+
+
+def _made(source: Source, output: Path, codec: str, audio: str, clips: int, frames: int, sink: Sink) -> None:
+    from cyberhost_model.presets import preset
+    from cyberhost_model.training.assemble import trained_codec, trained_speech
+    from cyberhost_model.training.latents import describe_clip, encode_clip, save_summary, write_clip
+
+    made = source.open(frames)
+    coder, hearing = trained_codec(codec), trained_speech(audio)
+    output.mkdir(parents=True, exist_ok=True)
+    save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,
+                 frames=frames, seed=source.seed)  # fmt: skip
+    there = {p.stem for p in output.glob("*x*/*.safetensors")}
+    with sink.progress("coding clips", clips, unit="clips") as tick:
+        for number in range(source.start, source.start + clips):
+            if f"{number:06d}" not in there:
+                clip = made.clip(number)
+                saved = encode_clip(clip, coder)
+                saved.update(describe_clip(saved, coder, hearing, preset("tiny").audio.tokens))
+                write_clip(output, f"{number:06d}", saved, clip.reference.size, clip.head)
+            tick(number - source.start + 1)
+    sink.note(f"{output}: {clips} coded clips of {frames} frames")
+    sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})

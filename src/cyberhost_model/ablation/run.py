@@ -1,0 +1,216 @@
+"""`ablate`: each row of Table 1 trained from one base, animated on the same clips and measured; what is done is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..dataset.manifest import written_whole
+from ..errors import TrainingError
+from ..evaluation.protocol import METRICS
+from ..evaluation.report.ablation import ablation_table, ablation_values, write_ablation_csv
+from ..evaluation.report.figures import counted
+from ..evaluation.results import SUMMARY, write_results
+from ..evaluation.run import evaluate
+from ..model_folder import Model
+from ..presets import Preset
+from ..training.clip_stage import build_network
+from ..training.distributed import join_world
+from ..training.dry_run import time_steps
+from ..training.initial import start_from
+from ..training.lock import hold
+from ..training.loop import train
+from ..training.recipes import Sources, build_stage, clip_settings, read_recipe
+from ..training.samples import fitting_parts, host_with
+from ..training.settings import LoopConfig
+from .heldout import CodedVoices, Held, drawn_people, held_out
+from .rows import ROWS, Budget, slug
+
+PLAN = "ablation.json"
+TABLE, CSV = "table.md", "table.csv"
+BASE = "base.safetensors"
+SAVE_SECONDS = 60.0
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all rows share. A folder is bound to one: rows of different plans cannot be compared."""
+
+    data: str
+    stage: str
+    config: str
+    init: str
+    budget: Budget
+    seed: int
+    held_out: str
+    clips: int
+    frames: int
+    networks: Literal["public", "embedded"]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A finished comparison. `values`: `evaluation.report.ablation.ablation_values`."""
+
+    folder: Path
+    steps: int
+    rows: list[str]
+    values: dict[str, Any]
+
+    @property
+    def table(self) -> Path:
+        """The table as Markdown."""
+        return self.folder / TABLE
+
+    @property
+    def csv(self) -> Path:
+        """The same, a line a row and measure."""
+        return self.folder / CSV
+
+
+def ablate(
+    plan: Plan, rows: list[str], out: str | Path, *, device: str = "cpu", threads: int = 1, workers: int | None = None, download: bool = False,
+    progress: Progress | None = None,
+) -> Ablation:  # fmt: skip
+    """Train `rows` (names of `ROWS`, the full model among them) in the folder `out`, make the same videos with each, measure them, write the table.
+
+    Every row has the same steps, seed, items and noise, and starts from the weights of one full network as far as it has them. Rows lie in OUT/ROW:
+    the run, its videos, its report; run again, `ablate` goes on in the middle of a row. progress(steps done by all rows, of all, words).
+    Raises TrainingError (another plan's folder, one in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
+    """
+    out = Path(out)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError("an ablation runs in one process: leave out torchrun and accelerate launch")
+    loop, settings = read_recipe(plan.config or None, plan.stage)
+    loop = dataclasses.replace(loop, device=device, threads=threads, seed=plan.seed, keep=1, report=[], workers=loop.workers if workers is None else workers,
+                               save_seconds=min(loop.save_seconds, SAVE_SECONDS))  # fmt: skip
+    with hold(out, join_world(device)):
+        claimed = _claim(out, plan)
+        parts = fitting_parts(loop.sample_model, clip_settings(plan.stage, settings)[0])
+        material = _material(plan, out, parts)
+        base = _base(plan, out, settings)
+        steps = claimed or _note(out, plan, _steps(plan, len(rows), settings, loop, base))
+        loop = fitted(loop, steps)
+        for number, row in enumerate(rows):
+
+            def tell(done: int, words: str, number: int = number, row: str = row) -> None:
+                if progress:
+                    progress(number * steps + done, len(rows) * steps, f"{row}: {words}")
+
+            _row(row, plan, out, settings, loop, base, material, parts, download, tell)
+        reports = {row: out / slug(row) / "report" for row in rows}
+        with written_whole(out / TABLE) as part:
+            part.write_text(heading(plan, steps, loop, settings, len(material)) + ablation_table(reports), encoding="utf-8")
+        with written_whole(out / CSV) as part:
+            write_ablation_csv(reports, part)
+    return Ablation(out, steps, rows, ablation_values(reports))
+
+
+def fitted(loop: LoopConfig, steps: int) -> LoopConfig:
+    """The recipe's loop for so many steps: a tenth of them at most to warm up, half of them at most to decay."""
+    return dataclasses.replace(loop, steps=steps, warmup=min(loop.warmup, steps // 10), decay=min(loop.decay, steps // 2))
+
+
+def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
+    """What a reader of the table must know."""
+    films = counted(clips, "clip")
+    people = f"{films} of the held-out split of {plan.held_out}" if plan.held_out else f"{films} of {plan.frames} frames: drawn people who are in no training set, with voices of the training clips"
+    base = f"the weights of {plan.init}, which were trained with every part: a row shows what they miss without it" if plan.init else "random weights, the same in all rows"
+    return (
+        f"Each row: {steps} steps of stage {plan.stage}, {counted(settings.get('batch', 1), 'item')} a batch, seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
+        f"Measured on {people}; one seed each, so small differences mean nothing.\n\n"
+    )
+
+
+def _claim(out: Path, plan: Plan) -> int:
+    """The steps an earlier call of the same plan settled on; 0 if there was none. Raises TrainingError where `out` is another plan's."""
+    if not (out / PLAN).is_file():
+        return 0
+    try:
+        before = json.loads((out / PLAN).read_text(encoding="utf-8"))
+        steps = int(before.pop("steps"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{out / PLAN}: damaged ({error}); choose another folder") from None
+    if changed := [name for name, value in _plain(plan).items() if before.get(name) != value]:
+        raise TrainingError(f"{out}: holds an ablation of other settings ({', '.join(changed)}); use those, or another folder")
+    return steps
+
+
+def _note(out: Path, plan: Plan, steps: int) -> int:
+    with written_whole(out / PLAN) as part:
+        part.write_text(json.dumps({**_plain(plan), "steps": steps}, indent=2) + "\n", encoding="utf-8")
+    return steps
+
+
+def _plain(plan: Plan) -> dict[str, Any]:
+    return dataclasses.asdict(plan)
+
+
+def _material(plan: Plan, out: Path, parts: Model) -> list[Held]:
+    dataset = Path(plan.held_out) if plan.held_out else out / "held_out"
+    if not plan.held_out:
+        drawn_people(dataset, CodedVoices(Path(plan.data)), plan.clips, plan.frames, parts.detector)
+    return held_out(dataset, out / "pictures", plan.clips)
+
+
+def _base(plan: Plan, out: Path, settings: dict[str, Any]) -> str:
+    """The full network all rows start from, in a file."""
+    file = out / BASE
+    if not file.is_file():
+        network = build_network(clip_settings(plan.stage, settings)[0], plan.seed)
+        if plan.init:
+            start_from(network, plan.init)
+        with written_whole(file) as part:
+            save_file({name: value.contiguous() for name, value in network.state_dict().items()}, part)
+    return str(file)
+
+
+def _steps(plan: Plan, rows: int, settings: dict[str, Any], loop: LoopConfig, base: str) -> int:
+    """The budget in steps; minutes are counted in steps of the full model, timed here."""
+    if plan.budget.steps:
+        return plan.budget.steps
+    return plan.budget.steps_of(rows, time_steps(build_stage(plan.stage, Sources(clips=plan.data), dict(settings), base, plan.seed), loop))
+
+
+def _row(row: str, plan: Plan, out: Path, settings: dict[str, Any], loop: LoopConfig, base: str, material: list[Held], parts: Model, download: bool,
+         tell: Callable[[int, str], None]) -> None:  # fmt: skip
+    """One row: train, animate, measure; its report comes last and says that it is done."""
+    folder = out / slug(row)
+    if (folder / "report" / SUMMARY).is_file():
+        tell(loop.steps, "done before")
+        return
+    switches = {**settings.get("ablations", {}), **ROWS[row]}
+    built = build_stage(plan.stage, Sources(clips=plan.data), {**settings, "ablations": switches}, base, plan.seed)
+    last = train(built, folder / "run", loop, lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}"))
+    videos = folder / "videos"
+    for name in animate(material, videos, parts, built.module.preset, load_file(last / "ema.safetensors"), loop.device, plan.seed):
+        tell(loop.steps, f"video {name}")
+    pairs = folder / "videos.json"
+    pairs.write_text(json.dumps([{"name": h.name, "identity": h.identity, "generated": str((videos / f"{h.name}.mp4").absolute()),
+                                  "reference": str(h.film), "image": str(h.picture)} for h in material], indent=1), encoding="utf-8")  # fmt: skip
+    tell(loop.steps, "measuring")
+    found = evaluate(pairs, metrics=METRICS, name=row, networks=plan.networks, download=download, cache=out / "cache", seed=plan.seed, device=loop.device)
+    (folder / "report").mkdir(exist_ok=True)
+    write_results(found.results, folder / "report")
+
+
+def animate(material: list[Held], videos: Path, parts: Model, preset: Preset, weights: dict[str, Tensor], device: str, seed: int) -> Iterator[str]:
+    """The missing videos of a network, each as `cyberhost animate` makes it of the clip's picture and sound; yields their names."""
+    videos.mkdir(exist_ok=True)
+    host = None
+    for held in material:
+        video = videos / f"{held.name}.mp4"
+        if not video.exists():
+            host = host or host_with(parts, preset, weights, torch.device(device))
+            host.animate(held.picture, held.film, seed=seed).save(video)
+        yield held.name

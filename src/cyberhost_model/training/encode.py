@@ -1,0 +1,110 @@
+"""A dataset (`data prepare`, `data synth`) as the coded clips stages 1 and 2 train on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from ..conditions.speech import SpeechEncoder
+from ..dataset.identity import split_of
+from ..dataset.manifest import read_manifest, written_whole
+from ..dataset.rows import Row
+from ..errors import InputError
+from ..model.codec import ReferenceCodec
+from .latents import describe_clip, encode_clip, write_clip
+from .observed import observed_clips, read_filmed
+
+SUMMARY = "source.json"
+
+
+@dataclass
+class Report:
+    """clips: of the split; kept: of these, coded by an earlier run; short: of fewer frames than a coded clip; coded: files of this run; broken: (clip,
+    what is wrong with it)."""
+
+    clips: int
+    kept: int = 0
+    short: int = 0
+    coded: int = 0
+    broken: list[tuple[str, str]] = field(default_factory=list)
+
+
+def encode_dataset(
+    dataset: Path,
+    out: Path,
+    codec: ReferenceCodec,
+    speech: SpeechEncoder,
+    tokens: int,
+    *,
+    frames: int = 32,
+    seed: int = 0,
+    split: str = "train",
+    limit: int | None = None,
+    facts: dict[str, object] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Report:
+    """Code the accepted clips of one split, each in stretches of `frames` frames against a frame of the clip itself; see `observed`.
+
+    Stretches are files `WxH/CLIP-START.safetensors`; clips of which all are there are kept, so a run that was stopped goes on. Which frame is the
+    reference depends on the seed and the clip's name alone. limit: of clips, in the manifest's order. facts: what else `out` is bound to (names of codec
+    and speech encoder). tokens: `preset.audio.tokens`. progress(done, all) and warn(line): a clip that cannot be read is left out and named.
+    Raises InputError: no clip of the split, nothing that could be read, or `out` holds clips of another dataset or coded otherwise. OutputError.
+    """
+    rows = [row for row in read_manifest(dataset, accepted=True) if (row.split or split_of(str(row.identity))) == split][:limit]
+    if not rows:
+        raise InputError(f"{dataset}: no clip of split {split!r} is accepted; `cyberhost data inspect` counts them")
+    claim(out, {"dataset": str(dataset.resolve()), "split": split, "frames": frames, "seed": seed, **(facts or {})})
+    there = {path.stem for path in out.glob("*x*/*.safetensors")}
+    report = Report(len(rows))
+    for done, row in enumerate(rows):
+        if progress:
+            progress(done, len(rows))
+        wanted = {stretch(row, start) for start in range(0, (row.frames or 0) - frames + 1, frames)}
+        report.short += not wanted
+        report.kept += bool(wanted) and wanted <= there
+        if wanted <= there:
+            continue
+        try:
+            filmed = read_filmed(dataset, row)
+        except InputError as error:
+            report.broken.append((row.clip, str(error)))
+            if warn:
+                warn(str(error))
+            continue
+        for clip in observed_clips(filmed, frames, np.random.default_rng([seed, crc32(row.clip.encode())])):
+            saved = encode_clip(clip, codec)
+            saved.update(describe_clip(saved, codec, speech, tokens))
+            write_clip(out, stretch(row, clip.first), saved, clip.reference.size, clip.head)
+            report.coded += 1
+    if progress:
+        progress(len(rows), len(rows))
+    if len(report.broken) == len(rows):
+        raise InputError(f"{dataset}: none of {len(rows)} clips can be read; the first: {report.broken[0][1]}")
+    return report
+
+
+def stretch(row: Row, start: int) -> str:
+    """The name of a coded clip: that of the clip and its first frame."""
+    return f"{row.clip.replace('/', '-')}-{start:05d}"
+
+
+def claim(out: Path, facts: dict[str, object]) -> None:
+    """Note in `out` what its clips are made from. Raises InputError where they are made from something else."""
+    about = out / SUMMARY
+    out.mkdir(parents=True, exist_ok=True)
+    if about.is_file():
+        try:
+            before = json.loads(about.read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        if changed := [name for name, value in facts.items() if before.get(name) != value]:
+            raise InputError(f"{out}: holds clips of other settings ({', '.join(changed)}); use those, or another folder")
+        return
+    with written_whole(about) as part:
+        part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

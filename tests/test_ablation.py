@@ -1,0 +1,109 @@
+"""`cyberhost train ablate`: two rows of Table 1, a few steps, from base to table."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+
+from cyberhost_cli.main import main
+from cyberhost_model.ablation.heldout import held_out
+from cyberhost_model.ablation.rows import FULL, ROWS, Budget, chosen, slug
+from cyberhost_model.ablation.run import fitted
+from cyberhost_model.data.export import export_clip
+from cyberhost_model.dataset.manifest import add_rows
+from cyberhost_model.errors import InputError
+from cyberhost_model.model.cyberhost import CyberHostNetwork
+from cyberhost_model.presets import ABLATIONS, preset
+from cyberhost_model.training.assemble import trained_codec, trained_speech
+from cyberhost_model.training.encode import encode_dataset
+from cyberhost_model.training.initial import initial_weights, start_from
+from cyberhost_model.training.recipes import read_recipe
+from data_helpers import small_synth
+
+pytest.importorskip("av")
+pytest.importorskip("pyarrow")
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    """(a dataset of two clips of 128 x 128, one of them held out; the other one coded)."""
+    folder = tmp_path_factory.mktemp("material")
+    synth, rows = small_synth(folder / "speech", frames=16), []
+    for number, split in enumerate(("train", "held_out")):
+        rows.append(export_clip(synth.clip(number), folder, number))
+        rows[-1].split = split
+    rows[1].reference = None  # as a filmed clip
+    add_rows(folder, rows)
+    encode_dataset(folder, folder / "coded", trained_codec("tiny"), trained_speech("tiny"), preset("tiny").audio.tokens, frames=16)
+    return folder, folder / "coded"
+
+
+def test_two_rows_from_base_to_table(material, tmp_path, capsys):
+    _, coded = material
+    out = tmp_path / "ablation"
+    command = ["train", "ablate", "--rows", "hand-clarity", "--budget", "2", "--data", str(coded), "-o", str(out), "--init", "tiny",
+               "--clips", "1", "--frames", "16", "--workers", "0", "--json"]  # fmt: skip
+    assert main(command) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = found["rows"]
+    assert found["steps"] == 2 and list(rows) == [FULL, "w/o Hand Clarity"]
+    for values in rows.values():
+        assert {m for m, v in values.items() if v["status"] == "ok"} >= {"SSIM", "PSNR", "CSIM", "AKD", "HKC", "HKV"}
+        assert values["FID"]["status"] == "skipped" and values["FID"]["reason"]
+        assert values["SSIM"]["protocol"] != values["CSIM"]["protocol"] == "cyberhost-eval-1-embedded"
+    assert rows[FULL]["HKV"]["paper"] == 24.73 and rows["w/o Hand Clarity"]["HKC"]["paper"] == 0.849 and rows[FULL]["AKD"]["paper"] is None
+    assert rows[FULL]["PSNR"]["value"] != rows["w/o Hand Clarity"]["PSNR"]["value"]
+    table = (out / "table.md").read_text()
+    assert "2 steps of stage 2, 2 items a batch" in table and "Not measured: w/o Motion Codebook" in table and "Skipped: FID" in table
+    with (out / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 22 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
+
+    # What is there is kept: a report that is missing is made of the same videos, and another budget wants another folder.
+    made = [*out.glob("*/run/last/*"), *out.glob("*/videos/*.mp4")]
+    stamps = [path.stat().st_mtime_ns for path in made]
+    (out / "hand-clarity/report/summary.json").unlink()
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out) == found and len(made) == 10
+    assert [path.stat().st_mtime_ns for path in made] == stamps
+    command[command.index("2")] = "3"
+    assert main(command) == 9 and "other settings (budget)" in capsys.readouterr().err
+
+
+def test_rows_and_budgets_by_name():
+    assert chosen("all") == list(ROWS) == [FULL, *ABLATIONS] and len(ROWS) == 9
+    assert chosen("w/o Pose-aligned Ref., hand-codebook") == [FULL, "w/o Hand Codebook", "w/o Pose-aligned Ref."]
+    assert [slug(row) for row in ROWS][:3] == ["full", "motion-codebook", "id-descriptor"]
+    with pytest.raises(InputError, match="no row 'legs'"):
+        chosen("legs")
+    assert Budget.parse("40") == Budget(40) and Budget.parse("1.5min") == Budget(0, 1.5) == Budget.parse("1.5m")
+    assert Budget.parse("6m").steps_of(9, 2.0) == 20 and Budget.parse("7").steps_of(9, 2.0) == 7
+    for wrong in ("0", "ten", "-3", "3h"):
+        with pytest.raises(InputError, match="a budget is"):
+            Budget.parse(wrong)
+
+
+def test_a_recipe_is_fitted_to_few_steps():
+    loop = read_recipe(None, "2")[0]
+    short = fitted(loop, 50)
+    assert (short.steps, short.warmup, short.decay, short.lr) == (50, 5, 25, loop.lr)
+    long = fitted(loop, 10 * loop.steps)
+    assert (long.warmup, long.decay) == (loop.warmup, loop.decay)
+
+
+@pytest.mark.parametrize("row", ["w/o Motion Codebook", "w/o Local Enhancement"])
+def test_an_ablated_network_starts_from_a_whole_one(row):
+    network = CyberHostNetwork(preset("tiny").without(**ABLATIONS[row]))
+    start_from(network, "tiny")
+    whole, own = initial_weights("tiny"), network.state_dict()
+    assert set(own) < set(whole) and all(torch.equal(own[name], whole[name].float()) for name in own)
+
+
+def test_a_held_out_dataset_gives_pictures_and_films(material, tmp_path):
+    dataset, _ = material
+    (held,) = held_out(dataset, tmp_path / "pictures", 5)
+    assert held.name == "000001" and held.film == dataset / "000001.mp4" and held.picture == tmp_path / "pictures/000001.png"
+    assert held.picture.is_file()
