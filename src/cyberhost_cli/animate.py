@@ -40,5 +40,6 @@ def animate(
 
     target = running.check_output(output, ref, audio)
     picture, sound = load_picture(ref), load_audio(audio)
-    animation = running.host().animate(picture, sound, body_movement=body_movement, **asdict(settings))
-    running.write(animation, target, ref, settings, sink, started)
+    running.make(
+        lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)), target, ref, settings, sink, started
+    )

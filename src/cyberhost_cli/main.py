@@ -35,6 +35,7 @@ COMMANDS: dict[str, Entry] = {
     "reenact": Entry("cyberhost_cli.reenact", "reenact", "Make the person in a picture move as one in a video."),
     "multimodal": Entry("cyberhost_cli.multimodal", "multimodal", "Speech for the lips, a template for the hands."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
+    "doctor": Entry("cyberhost_cli.doctor", "doctor", "Tell whether videos can be made here, and what they take."),
     "eval": Entry("cyberhost_cli.evaluate", "app", "Measure videos by the paper's metrics; compare runs."),
     "train": Entry("cyberhost_cli.train", "app", "Train a model, stage by stage."),
     "data": Entry("cyberhost_cli.data", "app", "Make training data."),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
 from cyberhost_cli.settings import SPEECH, Out, Ref, Running, Settings
+
+if TYPE_CHECKING:
+    from cyberhost_model.pipeline import Animation, CyberHost
 
 
 @spread
@@ -44,7 +47,9 @@ def multimodal(
 
     target = running.check_output(output, ref, audio, Path(hands))
     picture, sound = load_picture(ref), load_audio(audio)
-    host = running.host()
-    with sink.progress("reading the template", None) as tick:
-        animation = host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
-    running.write(animation, target, ref, settings, sink, started, setting="multimodal")
+
+    def start(host: CyberHost) -> Animation:
+        with sink.progress("reading the template", None) as tick:
+            return host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
+
+    running.make(start, target, ref, settings, sink, started, setting="multimodal")

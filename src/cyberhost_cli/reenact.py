@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
 from cyberhost_cli.settings import Out, Ref, Running, Settings
+
+if TYPE_CHECKING:
+    from cyberhost_model.pipeline import Animation, CyberHost
 
 
 @spread
@@ -41,7 +44,9 @@ def reenact(
     target = running.check_output(output, ref, driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     picture = load_picture(ref)
     sound = audio if audio == "keep" else None if audio == "none" else load_audio(audio)
-    host = running.host()
-    with sink.progress("reading the driving", None) as tick:
-        animation = host.reenact(picture, driving, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
-    running.write(animation, target, ref, settings, sink, started, setting="reenact")
+
+    def start(host: CyberHost) -> Animation:
+        with sink.progress("reading the driving", None) as tick:
+            return host.reenact(picture, driving, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
+
+    running.make(start, target, ref, settings, sink, started, setting="reenact")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,6 +40,17 @@ Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The vi
 SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video."
 
 
+def interval(text: str) -> tuple[float, float]:
+    """ "0.2,0.8" -> (0.2, 0.8). Raises BadParameter."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not 0 <= low <= high <= 1:
+        raise typer.BadParameter(f"{text!r} is not two rising numbers in 0..1, such as 0.2,0.8")
+    return low, high
+
+
 @dataclass
 class Settings:
     """The fields of `cyberhost_model.pipeline.Look`."""
@@ -65,6 +77,10 @@ class Settings:
     guidance_audio: Annotated[
         float | None,
         typer.Option(metavar="SCALE", min=0, help="Guidance towards the speech. [default: the model's]"),
+    ] = None
+    guidance_interval: Annotated[
+        Any,  # tuple[float, float] | None, which Typer would take as two arguments
+        typer.Option(metavar="LO,HI", parser=interval, help="Noise levels in 0..1 at which guidance acts. [default: 0,1]"),
     ] = None
     hand_clarity: Annotated[
         float | None,
@@ -96,6 +112,9 @@ class Running:
             help="Measure the video and name its weak seconds: a page (.html), or a folder with the numbers too.",
         ),
     ] = None
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Check picture and sound, tell frames, downloads, time and memory; make nothing.")
+    ] = False
 
     def check_output(self, output: Path, *inputs: Path) -> Path:
         """The output and the report before any work: they can be written, and are none of the inputs. Raises OutputError."""
@@ -112,18 +131,39 @@ class Running:
             check_page(self.report, self.overwrite)
         return target
 
-    def host(self) -> CyberHost:
-        """The model, loaded. Raises ModelError, NetworkError and ResourceError."""
+    def make(
+        self, start: Callable[[CyberHost], Animation], target: Path, ref: Path, settings: Settings, sink: Sink, started: float, **facts: Any
+    ) -> None:
+        """Make what `start` begins, or with --plan only tell of it. Raises ModelError, NetworkError, ResourceError, and what `start` does."""
+        if self.plan:
+            self._tell(start, sink, **facts)
+            return
         from cyberhost_model import CyberHost
 
-        return CyberHost.from_pretrained(self.model, device=self.device.value, precision=self.precision.value)
+        host = CyberHost.from_pretrained(self.model, device=self.device.value, precision=self.precision.value)
+        self._write(start(host), target, ref, settings, sink, started, **facts)
 
-    def write(self, animation: Animation, target: Path, ref: Path, settings: Settings, sink: Sink, started: float, **facts: Any) -> None:
+    def _tell(self, start: Callable[[CyberHost], Animation], sink: Sink, **facts: Any) -> None:
+        from cyberhost_cli.doctor_report import plan_lines
+        from cyberhost_model.doctor import plan
+
+        found = plan(start, self.model, self.device.value, self.precision.value)
+        for note in found.warnings:
+            sink.warn(note)
+        if not sink.as_json and not sink.quiet:
+            for line in plan_lines(found):
+                print(line)
+        sink.data({**asdict(found), **facts})
+
+    def _write(self, animation: Animation, target: Path, ref: Path, settings: Settings, sink: Sink, started: float, **facts: Any) -> None:
         """Make the video with a bar, tell what was made, and report on it where that is wanted."""
+        told = len(animation.warnings)
         for note in animation.warnings:
             sink.warn(note)
         with sink.progress("animating", animation.n_frames) as tick:
             path = animation.save(target, overwrite=self.overwrite, progress=tick)
+        for note in animation.warnings[told:]:  # of memory that was short
+            sink.warn(note)
         seconds = time.monotonic() - started
         duration = animation.sound.duration if animation.fits and animation.sound else animation.n_frames / animation.fps
         width, height = animation.size
@@ -139,5 +179,3 @@ class Running:
             "output": str(path), "frames": animation.n_frames, "fps": animation.fps, "size": [width, height], "seconds": round(seconds, 3),
             "duration": round(duration, 6), "seed": settings.seed, "model": self.model, "warnings": animation.warnings, **facts,
         })  # fmt: skip
-
-

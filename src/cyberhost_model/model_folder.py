@@ -6,7 +6,8 @@ FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -18,9 +19,10 @@ from .conditions.speech import SpeechEncoder
 from .conditions.whisper import KIND as WHISPER
 from .conditions.whisper import WhisperEncoder
 from .errors import ModelError, ResourceError
-from .hub.convert import ADAPTERS, converted
-from .hub.repository import fetch, split
-from .model.checkpoint import load_network, save_network
+from .hub.convert import ADAPTERS, NAMED, converted, is_converted
+from .hub.missing import Missing, missing_weights
+from .hub.repository import fetch, missing_size, split
+from .model.checkpoint import load_network, load_preset, save_network
 from .model.codec import ReferenceCodec, load_codec, save_codec
 from .model.cyberhost import CyberHostNetwork
 from .model.image_token import ImageToken
@@ -67,6 +69,19 @@ def find_model(name: str) -> Path:
 
     Raises ModelError for a name that is nothing of these, NetworkError when the Hub cannot be reached, OutputError when the disk is full.
     """
+    if (local := _local_model(name)) is not None:
+        return local
+    if name in ADAPTERS:
+        return converted(name)
+    repo, revision = _hub_id(name)
+    folder = fetch(repo, MODEL_FILES, revision=revision, what=name)
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{name}: the repository holds no config.json; it is no model of cyberhost")
+    return folder
+
+
+def _local_model(name: str) -> Path | None:
+    """The folder of a model that needs no network. Raises ModelError for a path that holds none."""
     path = Path(name).expanduser()
     if (path / "config.json").is_file():
         return path
@@ -74,32 +89,59 @@ def find_model(name: str) -> Path:
         return EMBEDDED / name
     if path.exists():
         raise ModelError(f"{name}: holds no config.json; give a model's folder, 'tiny' or a Hub id such as user/name")
-    if name in ADAPTERS:
-        return converted(name)
+    return None
+
+
+def _hub_id(name: str) -> tuple[str, str | None]:
+    """Repository and revision. Raises ModelError for a name that can be no Hub id."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model {name!r}; give 'tiny', a model's folder or a Hub id such as user/name")
-    repo, revision = split(name)
-    folder = fetch(repo, MODEL_FILES, revision=revision, what=name)
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{name}: the repository holds no config.json; it is no model of cyberhost")
-    return folder
+    return split(name)
 
 
-def load_model(name: str) -> Model:
-    """Every part of the model called `name`, on the CPU. Raises ModelError and NetworkError."""
+def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
+    """What `find_model` would fetch; nothing is written. An entry of size 0 is here and would be converted. `timeout`: seconds for the Hub's answer.
+    Raises as `find_model`."""
+    if (folder := _local_model(name)) is not None:
+        return _missing_named(folder)
+    if name in ADAPTERS:
+        if is_converted(name):
+            return _missing_named(converted(name))
+        named = [weights for part, weights in ADAPTERS[name].parts.items() if part in NAMED]
+        held = [weights for part, weights in ADAPTERS[name].parts.items() if part not in NAMED]
+        return (missing_weights(held) or [Missing(name, 0)]) + _spare(named)
+    repo, revision = _hub_id(name)
+    size = missing_size(repo, MODEL_FILES, revision=revision, timeout=timeout)
+    return [Missing(name, size)] if size else []
+
+
+def _missing_named(folder: Path) -> list[Missing]:
+    """What would be fetched of the parts that the model in `folder` names."""
+    named = ["dwpose"] * (_named(folder / "detector", "class") == DWPose.__name__) + ["arcface"] * load_preset(folder).takes_arcface
+    return _spare(named)
+
+
+def _spare(named: list[str]) -> list[Missing]:
+    """Of named parts, what would be fetched; without onnxruntime, which computes them, nothing is."""
+    return [replace(entry, spare=True) for entry in missing_weights(named)] if find_spec("onnxruntime") else []
+
+
+def load_model(name: str, download_named: bool = True) -> Model:
+    """Every part of the model called `name`, on the CPU. `download_named`: whether parts that it names and that are not here may be fetched; else
+    something stands in for them. Raises ModelError and NetworkError."""
     folder = find_model(name)
     network = load_network(folder)
     codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdCodec.load(folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
-    detector, warnings = load_detector(folder / "detector")
-    face, more = arcface_or_none() if network.takes_arcface else (None, [])
+    detector, warnings = load_detector(folder / "detector", download_named)
+    face, more = arcface_or_none(download_named) if network.preset.takes_arcface else (None, [])
     return Model(network, codec, load_speech(folder / "speech"), detector, image, face, [*warnings, *more])
 
 
-def load_detector(folder: Path) -> tuple[KeypointDetector | DWPose, list[str]]:
+def load_detector(folder: Path, download: bool = True) -> tuple[KeypointDetector | DWPose, list[str]]:
     """The key point detector of a model, its own or the one it names, and what to tell the user about it. Raises ModelError and OutputError."""
     if _named(folder, "class") == DWPose.__name__:
-        return dwpose_or(lambda: KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector"))
+        return dwpose_or(lambda: KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector"), download)
     return KeypointDetector.from_pretrained(folder), []
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,11 +30,13 @@ from .driving.video import read_driving
 from .errors import InputError
 from .inputs.audio import Sound, load_audio
 from .inputs.image import check_picture, crop_back, load_picture
+from .model.conditions import Conditions
 from .model_folder import Model, choose_device, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .sampler.clips import Clip, denoise_clips, plan_clips
 from .sampler.denoise import denoise_clip
 from .sampler.guidance import Guidance
+from .thrift import Thrift
 from .video.writer import write_video
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ class Animation:
     sound: Sound | None
     """None: the video is silent."""
     warnings: list[str] = field(default_factory=list)
-    """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ...")."""
+    """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ..."); some come while frames are made."""
+    job: Job | None = None
+    """What the frames are made of."""
 
     @property
     def fits(self) -> bool:
@@ -87,6 +91,7 @@ if TYPE_CHECKING:
         size: int | None
         guidance_reference: float | None
         guidance_audio: float | None
+        guidance_interval: tuple[float, float] | None
         hand_clarity: float | None
         head: bool | None
 
@@ -96,8 +101,9 @@ class Look:
     """What the three settings share; keywords of `animate`, `reenact` and `multimodal`. Raises InputError.
 
     seed: same seed, same video. steps: of denoising, default the model's. fps: 1..60. size: side in pixels of a square of the video's area (default: the
-    picture's own, at most 512); the aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. hand_clarity: 0
-    blurred .. 1 sharp. head: crop to the face and leave hands out (A2V-H, section 4.2); None does so for a picture that shows a head alone.
+    picture's own, at most 512); the aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. guidance_interval:
+    noise levels in 0..1 at which guidance acts (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave
+    hands out (A2V-H, section 4.2); None does so for a picture that shows a head alone.
     """
 
     seed: int = 0
@@ -106,12 +112,15 @@ class Look:
     size: int | None = None
     guidance_reference: float | None = None
     guidance_audio: float | None = None
+    guidance_interval: tuple[float, float] | None = None
     hand_clarity: float | None = None
     head: bool | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.fps <= 60:
             raise InputError(f"fps must be between 1 and 60, not {self.fps:g}")
+        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
+            raise InputError(f"the guidance interval must be two rising numbers in 0..1, not {self.guidance_interval}")
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,19 @@ class Driven:
 
 Driver = Callable[[int, int], Driven]
 """(first frame, frames) -> what drives a clip."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that the frames of an animation are made of. clarity: the hands' score, -1 where no hand is seen."""
+
+    reference: Reference
+    look: Look
+    driver: Driver
+    total: int
+    sound: Sound | None
+    guidance: Guidance
+    clarity: float
 
 
 class CyberHost:
@@ -150,10 +172,16 @@ class CyberHost:
             raise InputError(f"this model moves as poses say and not by itself: use {other}")
         look, sound = Look(**settings), _sound(audio)
         reference, warnings = self._open(picture, look)
+        return self.speaking(reference, look, sound, body_movement, warnings)
+
+    def speaking(
+        self, reference: Reference, look: Look, sound: Sound, body_movement: float | None = None, warnings: Sequence[str] = ()
+    ) -> Animation:
+        """`animate` with a picture that is prepared already."""
         amount = BODY_MOVEMENT if body_movement is None else body_movement
         box = BodyMovementMap.fixed(reference.keypoints, amount, reference.canvas.width / reference.canvas.height)
         still = to_maps(box.render(reference.canvas.size), self.model.network)[:, None]
-        return self._animation(reference, look, lambda *_: Driven(still, None, reference.places[:, None]), sound.n_frames(look.fps), sound, warnings)
+        return self._animation(reference, look, lambda *_: Driven(still, None, reference.places[:, None]), sound.n_frames(look.fps), sound, list(warnings))
 
     def reenact(
         self,
@@ -220,6 +248,7 @@ class CyberHost:
     def _open(self, picture: Picture, look: Look) -> tuple[Reference, list[str]]:
         """The picture, checked, cropped where a head is asked for, and prepared; and what to tell the user about it."""
         name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
+        self.model.to(self.device, self.dtype)  # a video before may have left parts of it elsewhere (`Thrift`)
         array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
         found = analyse(array, self.model.detector, name)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
@@ -263,46 +292,73 @@ class CyberHost:
         guidance = Guidance(
             defaults.guidance_reference if look.guidance_reference is None else look.guidance_reference,
             defaults.guidance_audio if look.guidance_audio is None else look.guidance_audio,
+            look.guidance_interval or Guidance.interval,
         )
         hands = reference.keypoints.hands_score.max() >= 0.3
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
-        frames = self._frames(reference, look, driver, total, sound, guidance, clarity)
-        heard = [] if sound is None else sound.warnings
-        return Animation(frames, total, look.fps, reference.video_size, sound, [*heard, *warnings])
+        job = Job(reference, look, driver, total, sound, guidance, clarity)
+        told = [*([] if sound is None else sound.warnings), *warnings]
+        return Animation(self._frames(job, told.append), total, look.fps, reference.video_size, sound, told, job)
 
-    def _frames(
-        self, reference: Reference, look: Look, driver: Driver, total: int, sound: Sound | None, guidance: Guidance, clarity: float
-    ) -> Iterator[np.ndarray]:
-        """Clip after clip; only one clip and the motion frames are held."""
+    def _frames(self, job: Job, tell: Callable[[str], None]) -> Iterator[np.ndarray]:
+        """Clip after clip; only one clip and the motion frames are held. `tell` takes lines for the user."""
         network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
-        windows = None if sound is None or not preset.hears else self._windows(sound, total, look.fps)
+        reference, look, thrift = job.reference, job.look, Thrift(self.model, self.device, job.guidance.branches)
+        windows = None if job.sound is None or not preset.hears else self._windows(job.sound, job.total, look.fps)
         generator = torch.Generator().manual_seed(look.seed)
         shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
+
+        def listened(clip: Clip) -> list[Tensor]:
+            nonlocal windows
+            try:
+                return list(itertools.islice(windows, clip.keep))  # type: ignore[arg-type]
+            except Exception:  # which ended the iterator: a second attempt begins at this clip
+                windows = itertools.islice(self._windows(job.sound, job.total, look.fps), clip.start, None)  # type: ignore[arg-type]
+                raise
 
         @torch.inference_mode()
         def make(clip: Clip, past: Tensor | None) -> Tensor:
             audio = None
             if windows is not None:
-                listened = list(itertools.islice(windows, clip.keep))
-                listened += listened[-1:] * (clip.frames - len(listened))
-                audio = torch.stack(listened)[None].to(self.device, self.dtype)
-            driven = driver(clip.start, clip.frames)
-            conditions = network.clip_conditions(
-                reference.conditions,
-                audio=audio,
-                motion_latents=None if past is None else codec.for_reference_net(past, reference.latent),
-                pose=driven.pose,
-                pose_shift=driven.shift,
-                hand_clarity=torch.full((1, clip.frames), clarity, device=self.device, dtype=self.dtype),
-            )
-            z = denoise_clip(network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator)
-            return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
+                heard = thrift.attempt("speech", lambda: listened(clip), tell)
+                heard += heard[-1:] * (clip.frames - len(heard))
+                audio = torch.stack(heard)[None].to(self.device, self.dtype)
+            driven, before = job.driver(clip.start, clip.frames), generator.get_state()
 
-        for _, z in denoise_clips(plan_clips(total, preset.frames), make, preset.motion_frames):
-            with torch.inference_mode():
-                decoded = codec.decode(z, reference.small, reference.large)[0]
-                pictures = (decoded.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            yield from crop_back(pictures, reference.large_canvas)
+            def denoised() -> Tensor:
+                generator.set_state(before)  # a second attempt begins with the same noise
+                conditions = self.clip_conditions(job, driven, clip.frames, audio, past)
+                guidance = replace(job.guidance, one_by_one=thrift.one_by_one)
+                z = denoise_clip(network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator)
+                return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
+
+            return thrift.attempt("network", denoised, tell)
+
+        def shown(z: Tensor) -> np.ndarray:
+            return thrift.attempt("codec", lambda: self.decoded(job, z, thrift.at_once), tell)
+
+        for _, z in denoise_clips(plan_clips(job.total, preset.frames), make, preset.motion_frames):
+            yield from crop_back(shown(z), reference.large_canvas)
+
+    def clip_conditions(self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None) -> Conditions:
+        """What a clip of `frames` frames is made from. audio (1, frames, tokens, layers, D); past: the latents of the motion frames."""
+        return self.model.network.clip_conditions(
+            job.reference.conditions,
+            audio=audio,
+            motion_latents=None if past is None else self.model.codec.for_reference_net(past, job.reference.latent),
+            pose=driven.pose,
+            pose_shift=driven.shift,
+            hand_clarity=torch.full((1, frames), job.clarity, device=self.device, dtype=self.dtype),
+        )
+
+    @torch.inference_mode()
+    def decoded(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
+        """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time."""
+        some = []
+        for part in z.split(at_once, 1):
+            frames = self.model.codec.decode(part, job.reference.small, job.reference.large)[0]
+            some.append((frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(some)
 
     def _windows(self, sound: Sound, total: int, fps: float) -> Iterator[Tensor]:
         """Speech features of each frame's window; the sound is read twice, never held."""

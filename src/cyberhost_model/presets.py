@@ -204,6 +204,11 @@ class Preset:
         return not self.image_token
 
     @property
+    def takes_arcface(self) -> bool:
+        """Whether the face is described by ArcFace's 512 numbers instead of a crop."""
+        return self.ablations.id_descriptor and self.ablations.face_codebook and not self.region.face_channels
+
+    @property
     def setting(self) -> str:
         """How a video is made with it: "animate" (speech alone), or, where poses drawn in others' ways are all it can follow, "multimodal" (speech
         and hands) or "reenact" (poses)."""

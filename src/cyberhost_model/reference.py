@@ -84,7 +84,7 @@ def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints
 
 def _face(model: Model, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     """What describes the face: its crop, or ArcFace's numbers, zeros where they cannot be had."""
-    if not model.network.takes_arcface:
+    if not model.network.preset.takes_arcface:
         return face_crop(placed, keypoints)
     return np.zeros(ARCFACE_DIM, np.float32) if model.face is None else model.face(placed)
 

@@ -168,7 +168,7 @@ def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, of
     sources = {s["part"]: s for s in json.loads((tmp_path / "model/sources.json").read_text())}
     assert sources["face"]["commercial"] is False and "non-commercial" in sources["face"]["licence"]
     converted = host_of(tmp_path / "model")
-    assert converted.model.network.takes_arcface and any("ArcFace" in line for line in converted.model.warnings)
+    assert converted.model.network.preset.takes_arcface and any("ArcFace" in line for line in converted.model.warnings)
     reference, warnings = converted._open(picture, Look(size=128))
     assert not reference.conditions.face.any() and any("ArcFace" in line for line in warnings)
     converted.model.face = lambda placed: np.full(512, 512**-0.5, np.float32)

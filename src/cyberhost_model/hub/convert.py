@@ -88,7 +88,7 @@ def convert(
         if "image" in paths:
             save_image_encoder(paths["image"], folder / "image", dtype)
         save_detector(used["detector"], folder / "detector")
-        sources = [_source(part, source) for part, source in used.items() if part != "face" or network.network.takes_arcface]
+        sources = [_source(part, source) for part, source in used.items() if part != "face" or network.network.preset.takes_arcface]
         (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
         account = {"taken": [asdict(entry) for entry in network.entries], "initial": network.initial, "zero": network.zero}
         (folder / KEYS).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
@@ -100,14 +100,23 @@ def converted(name: str) -> Path:
     """The folder of a published model that was converted on this machine, or is now: fp16 in HF_HOME. Raises as `convert` does."""
     from huggingface_hub.utils import WeakFileLock
 
-    folder = downloads().parent / "models" / name
-    if (folder / "config.json").is_file():
+    folder = _converted_folder(name)
+    if is_converted(name):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(folder.parent / f".{name}.lock"):
-        if not (folder / "config.json").is_file():
+        if not is_converted(name):
             convert(name, folder, dtype=ADAPTERS[name].dtype)
     return folder
+
+
+def is_converted(name: str) -> bool:
+    """Whether `converted` would find it on this machine."""
+    return (_converted_folder(name) / "config.json").is_file()
+
+
+def _converted_folder(name: str) -> Path:
+    return downloads().parent / "models" / name
 
 
 @contextmanager

@@ -62,6 +62,22 @@ def fetch(
     return folder
 
 
+def missing_size(repo: str, wanted: Iterable[str], *, revision: str | None = None, timeout: float | None = None) -> int:
+    """Bytes that `fetch` would fetch now; nothing is written. Where no server answers and the cache would do: 0. Raises as `fetch`."""
+    wanted, root = list(wanted), storage(repo)
+    folder = cached(root, wanted, revision)
+    if folder and is_commit(revision):
+        return 0
+    with explained(repo):
+        try:
+            commit, files = _listing(repo, revision, "model", timeout)
+        except Exception as error:
+            if unreachable(error) and (folder or filled_by_others(root, wanted, revision)):
+                return 0
+            raise
+    return sum(file.size for file in matching(files, wanted) if not (root / "snapshots" / commit / file.path).exists())
+
+
 def split(name: str) -> tuple[str, str | None]:
     """ "user/name" or "user/name@revision" -> repository and revision. Raises ModelError for what cannot be a Hub id."""
     repo, _, revision = name.partition("@")
@@ -70,10 +86,10 @@ def split(name: str) -> tuple[str, str | None]:
     return repo, revision or None
 
 
-def _listing(repo: str, revision: str | None, repo_type: str) -> tuple[str, list[RemoteFile]]:
+def _listing(repo: str, revision: str | None, repo_type: str, timeout: float | None = None) -> tuple[str, list[RemoteFile]]:
     from huggingface_hub import HfApi
 
-    info: Any = HfApi().repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True)
+    info: Any = HfApi().repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True, timeout=timeout)
     files = [RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []]
     if not is_commit(info.sha) or not all(_harmless(file) for file in files):
         raise NetworkError(f"{repo}: the server does not list its files as a Hub does; check HF_ENDPOINT")

@@ -146,11 +146,6 @@ class CyberHostNetwork(nn.Module):
         self.denoising_unet.gradient_checkpointing = enabled
 
     @property
-    def takes_arcface(self) -> bool:
-        """Whether the face is described by ArcFace's 512 numbers instead of a crop."""
-        return self.face_encoder is not None and self.face_encoder.takes_arcface
-
-    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device

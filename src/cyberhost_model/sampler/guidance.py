@@ -1,4 +1,4 @@
-"""Classifier-free guidance with two scales, reference and audio (section 4.1), as one batched forward."""
+"""Classifier-free guidance with two scales, reference and audio (section 4.1), as one batched forward or one forward a branch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ class Guidance:
     interval: tuple[float, float] = (0.0, 1.0)
     """Noise levels (t / 1000) at which guidance acts; outside, the plain prediction is used (arXiv 2404.07724)."""
 
+    one_by_one: bool = False
+    """Compute the branches one after the other: less memory, the same prediction."""
+
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        """Of the branches: reference and audio, reference only, neither."""
+        return self.audio, self.reference - self.audio, 1.0 - self.reference
+
+    @property
+    def branches(self) -> int:
+        """How many are computed."""
+        return sum(_counts(weight) for weight in self.weights)
+
     def acts_at(self, timestep: float) -> bool:
         """Whether this time step, 0..1000, is inside the interval."""
         return self.interval[0] <= timestep / 1000 <= self.interval[1]
@@ -35,21 +48,22 @@ class GuidedConditions:
 
     def __init__(self, conditions: Conditions, guidance: Guidance) -> None:
         self.plain = conditions
-        branches = [
-            (guidance.audio, lambda: conditions),
-            (guidance.reference - guidance.audio, conditions.without_audio),
-            (1.0 - guidance.reference, lambda: conditions.without_audio().without_reference()),
-        ]
-        used = [(weight, make) for weight, make in branches if abs(weight) > 1e-6]
+        branches = (lambda: conditions, conditions.without_audio, lambda: conditions.without_audio().without_reference())
+        used = [(weight, make) for weight, make in zip(guidance.weights, branches, strict=True) if _counts(weight)]
         self.weights = [weight for weight, _ in used]
-        self.batched = Conditions.cat([make() for _, make in used])
+        parts = [make() for _, make in used]
+        self.batches = parts if guidance.one_by_one else [Conditions.cat(parts)]
 
     def predict(self, network: nn.Module, noisy: Tensor, timestep: Tensor, guided: bool = True) -> Tensor:
         """The guided prediction. `network(noisy, timestep, conditions).prediction`; noisy (B, F, C, h, w), timestep (B,)."""
         if not guided:
             return network(noisy, timestep, self.plain).prediction
-        count = len(self.weights)
+        count = len(self.weights) // len(self.batches)
         batch = torch.cat([noisy] * count) if count > 1 else noisy
-        predictions = network(batch, timestep.repeat(count), self.batched).prediction.unflatten(0, (count, -1))
+        predictions = torch.cat([network(batch, timestep.repeat(count), part).prediction for part in self.batches])
         weights = torch.tensor(self.weights, dtype=noisy.dtype, device=noisy.device)
-        return torch.tensordot(weights, predictions, dims=1)
+        return torch.tensordot(weights, predictions.unflatten(0, (len(self.weights), -1)), dims=1)
+
+
+def _counts(weight: float) -> bool:
+    return abs(weight) > 1e-6

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
-
 from ..errors import ResourceError
+from ..thrift import is_out_of_memory
 from .settings import LoopConfig
 
 
@@ -19,13 +18,10 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
-    except RuntimeError as error:
-        text = str(error)
-        if "can't allocate memory" in text or "CUDA out of memory" in text or "CUBLAS_STATUS_ALLOC_FAILED" in text:
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
             raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
-        if "DataLoader worker" in text:
+        if "DataLoader worker" in str(error):
             reason = "a process that makes batches died, most likely for want of memory"
             raise ResourceError(f"{reason}: use fewer workers (--workers, now {config.workers}), or a machine with more memory") from error
         raise

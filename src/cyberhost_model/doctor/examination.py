@@ -1,0 +1,81 @@
+"""Whether videos can be made here, what is missing where they cannot, and what a minute of video takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ..errors import CyberHostError
+from ..model_folder import choose_device, load_model, missing_model
+from ..pipeline import CyberHost
+from .downloads import Downloads, check_fetch, downloads
+from .extras import Extra, extras
+from .ffmpeg import Ffmpeg, find_ffmpeg
+from .machine import Machine, machine
+from .network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
+from .trial import Estimate, blank_job, estimate
+
+MINUTE = 60  # seconds of the video that is estimated
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why it does not work, with what to do, and the exit code of its kind (docs/errors.md)."""
+
+    what: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that was found; None is what could not be found out."""
+
+    model: str
+    machine: Machine | None
+    ffmpeg: Ffmpeg | None
+    cache: Cache
+    hub: Hub
+    extras: list[Extra]
+    downloads: list[Downloads]
+    load_seconds: float | None
+    """Loading the model."""
+    minute: Estimate | None
+    """A minute of video with the model's defaults; None where its weights are not here."""
+    problems: list[Problem]
+    """Why no video can be made here; none: it can, if need be after `downloads`."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 when a video can be made, else that of the first problem."""
+        return self.problems[0].exit_code if self.problems else 0
+
+
+def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") -> Examination:
+    """Look at all that a job with `model` needs, and measure the model where its weights are here. What a user can cause is in `problems`."""
+    problems: list[Problem] = []
+
+    def tried(action: Callable[[], T]) -> T | None:
+        try:
+            return action()
+        except CyberHostError as error:
+            problems.append(Problem(" ".join(str(error).split()), error.exit_code))
+            return None
+
+    place = tried(lambda: choose_device(device, precision))
+    found = None if place is None else machine(*place, precision)
+    binary, cache, hub = tried(find_ffmpeg), find_cache(), ask_hub()
+    missing = tried(lambda: within(PATIENCE, lambda: missing_model(model, PATIENCE), model))
+    load = minute = None
+    if missing and any(not entry.spare for entry in missing):
+        tried(lambda: check_fetch(model, missing, cache, hub))
+    elif missing is not None and place is not None:
+        began = time.perf_counter()
+        host = tried(lambda: CyberHost(load_model(model, download_named=False), *place))
+        load = time.perf_counter() - began
+        if host is not None:
+            job = blank_job(host)
+            minute = tried(lambda: estimate(host, job, round(MINUTE * job.look.fps)))
+    return Examination(model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, problems)

@@ -1,0 +1,126 @@
+"""What a job would run on: processor, driver, memory, and the numbers it computes with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+_PATIENCE = 10.0  # seconds for nvidia-smi, which hangs on a broken driver
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it would run. Memory is the device's own, in bytes; for a CPU and an Apple GPU it is the machine's."""
+
+    device: str
+    """"cpu", "cuda", "mps"."""
+    name: str
+    cores: int
+    """CPU cores this process may use."""
+    driver: str | None
+    """Version of the GPU's driver; None where there is none or it does not tell."""
+    runtime: str | None
+    """What torch was built for: "CUDA 12.8", "ROCm 6.2"; None for a build without a GPU."""
+    memory: int
+    free: int
+    precision: str
+    why: str
+    """Why this precision."""
+    hint: str | None = None
+    """A GPU that cannot be used as things are, and what to do."""
+
+
+def machine(device: torch.device, dtype: torch.dtype, asked_precision: str = "auto") -> Machine:
+    """The machine as far as it can be told, for the device and the precision of `choose_device`."""
+    total, free = _memory(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU" if device.type == "mps" else _cpu_name()
+    gpus = _nvidia("driver_version,name")
+    driver = gpus[0].split(",")[0].strip() if gpus and device.type == "cuda" else None
+    hint = None
+    if gpus and device.type == "cpu" and not torch.cuda.is_available():
+        hint = f"{gpus[0].split(',')[-1].strip()} is in this machine, but torch cannot use it: install a torch build with CUDA (pytorch.org)"
+    return Machine(
+        device.type, name, _cores(), driver, _runtime(), total, free, *_precision(device, dtype, asked_precision), hint
+    )  # fmt: skip
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory this process has held so far, in bytes: of a CUDA device since `reset_peak`, elsewhere of the machine; None where it is not told."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def reset_peak(device: torch.device) -> None:
+    """Count the peak of a CUDA device from here."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _precision(device: torch.device, dtype: torch.dtype, asked: str) -> tuple[str, str]:
+    name = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}[dtype]
+    if asked != "auto":
+        return name, "asked for"
+    if device.type == "cuda":
+        return name, "half the memory, and what a GPU's matrix units are made for"
+    return name, "half precision is chosen on CUDA devices alone; bf16 may be asked for"
+
+
+def _memory(device: torch.device) -> tuple[int, int]:
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return int(total), int(free)
+    memory = psutil.virtual_memory()
+    total, free = memory.total, memory.available
+    with contextlib.suppress(OSError, ValueError):  # "max": a container without a limit
+        limit = int(_CONTAINER_LIMIT.read_text())
+        used = int(_CONTAINER_LIMIT.with_name("memory.current").read_text())
+        total, free = min(total, limit), min(free, max(limit - used, 0))
+    return total, free
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _runtime() -> str | None:
+    if torch.version.cuda:
+        return f"CUDA {torch.version.cuda}"
+    hip = getattr(torch.version, "hip", None)
+    return f"ROCm {hip}" if hip else None
+
+
+def _nvidia(query: str) -> list[str]:
+    """What nvidia-smi says, a line for each GPU; empty where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    try:
+        said = subprocess.run([tool, f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, timeout=_PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line for line in said.stdout.splitlines() if line.strip()] if said.returncode == 0 else []

@@ -1,0 +1,74 @@
+"""One job looked at before it starts: whether it can work, and what it would take. Nothing is made and nothing fetched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..conditions.speech import SpeechEncoder
+from ..hub.missing import Missing
+from ..model_folder import EMBEDDED, choose_device, load_model, missing_model
+from ..pipeline import Animation, CyberHost
+from .checks import PictureCheck, SoundCheck, check_picture, check_sound
+from .downloads import check_fetch
+from .machine import Machine, machine
+from .network import PATIENCE, ask_hub, find_cache, within
+from .trial import Estimate, estimate
+
+STAND_IN = "tiny"
+"""Looks at the picture where the model is not on this machine."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a job would do. What depends on a model that is not on this machine is None."""
+
+    picture: PictureCheck
+    sound: SoundCheck | None
+    frames: int
+    fps: float
+    clips: int | None
+    size: tuple[int, int] | None
+    """(W, H) of the video."""
+    steps: int | None
+    """Of denoising, a clip."""
+    branches: int | None
+    """Of guidance, a step."""
+    model: str
+    machine: Machine
+    missing: list[Missing]
+    """What is fetched first."""
+    estimate: Estimate | None
+    warnings: list[str]
+
+
+def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: str = "auto", precision: str = "auto") -> Plan:
+    """Look at the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
+
+    Raises what the job itself would: InputError and NoFaceError for inputs that cannot work, ModelError, NetworkError and OutputError for a model that is
+    not here and cannot come, ResourceError for a device that is not there or too small.
+    """
+    place, dtype = choose_device(device, precision)
+    missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
+    away = any(not entry.spare for entry in missing)
+    if away:
+        check_fetch(model, missing, find_cache(), ask_hub())
+    host = CyberHost.from_pretrained(STAND_IN, "cpu") if away else CyberHost(load_model(model, download_named=False), place, dtype)
+    animation = start(host)
+    job, preset = animation.job, host.model.network.preset
+    assert job is not None
+    picture, notes = check_picture(job, preset)
+    sound, heard = None, list[str]()
+    if animation.sound is not None:
+        sound, heard = check_sound(animation.sound, SpeechEncoder.from_pretrained(EMBEDDED / STAND_IN / "speech"))
+    warnings = [*animation.warnings, *notes, *heard]
+    if away:
+        warnings.append(f"{model} is not on this machine: size, steps, time and memory are not known before it is fetched")
+        return Plan(picture, sound, animation.n_frames, animation.fps, None, None, None, None, model, machine(place, dtype, precision), missing, None, warnings)
+    found = estimate(host, job)
+    return Plan(
+        picture, sound, animation.n_frames, animation.fps, math.ceil(animation.n_frames / preset.frames), animation.size,
+        job.look.steps or preset.diffusion.steps, job.guidance.branches, model, machine(place, dtype, precision), missing, found,
+        [*warnings, *found.costs.spared],
+    )  # fmt: skip

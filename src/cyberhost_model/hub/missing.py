@@ -1,0 +1,31 @@
+"""What would be fetched for a name, before anything is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .inventory import chosen, stored
+from .registry import Weights
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Weights that are not, or not all, on this machine. size: bytes still to come; licence: None where only the repository tells; spare: something inside
+    the package stands in for them where they cannot be had."""
+
+    name: str
+    size: int
+    licence: str | None = None
+    commercial: bool = True
+    spare: bool = False
+
+
+def missing_weights(names: Iterable[str]) -> list[Missing]:
+    """Of these models and groups of the registry, those that would be fetched. Raises ModelError for an unknown name."""
+    found = [(weights, _absent(weights)) for weights in chosen(names)]
+    return [Missing(weights.name, size, weights.licence, weights.commercial) for weights, size in found if size]
+
+
+def _absent(weights: Weights) -> int:
+    return sum(known.size for known, file in zip(weights.files, stored(weights), strict=True) if file.path is None)

@@ -1,0 +1,159 @@
+"""`cyberhost doctor`: what it finds, that it never hangs, and its exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cyberhost_cli import main as cli
+from cyberhost_cli.doctor_report import _duration
+from cyberhost_cli.exit_status import ExitStatus
+from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
+from cyberhost_model.doctor import downloads, examine, extras, ffmpeg, machine, network, trial
+from cyberhost_model.hub.missing import Missing
+from cyberhost_model.model_folder import choose_device
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No network, and an empty cache that does not exist yet."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+    return tmp_path
+
+
+def test_extras_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    told = {extra.name for extra in extras.extras()}
+    assert told == set(project["optional-dependencies"]) - {"dev"}
+    for extra in extras.extras():
+        wanted = " ".join(project["optional-dependencies"][extra.name])
+        assert all(module in wanted for module in extra.modules)
+    assert dataclasses.replace(extras.extras()[0], modules={"a": None, "b": "1"}).here is False
+
+
+def test_ffmpeg_is_the_one_videos_are_written_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ffmpeg.find_ffmpeg()
+    assert Path(found.path).is_file() and found.encoders == ("libx264", "aac") and found.version[0].isalnum()
+    monkeypatch.setattr(ffmpeg, "ffmpeg_binary", lambda: str(ROOT / "no-such-ffmpeg"))
+    with pytest.raises(ResourceError, match="does not run"):
+        ffmpeg.find_ffmpeg()
+    monkeypatch.setattr(ffmpeg, "_said", lambda path, argument: "ffmpeg version 9 built\n V..... libx264 H.264\n")
+    with pytest.raises(ResourceError, match="cannot write aac"):
+        ffmpeg.find_ffmpeg()
+
+
+def test_the_machine_and_its_precision() -> None:
+    found = machine.machine(*choose_device("cpu", "auto"))
+    assert found.precision == "fp32" and "CUDA" in found.why
+    assert 0 < found.free <= found.memory and found.cores >= 1 and found.name
+    assert machine.machine(*choose_device("cpu", "bf16"), "bf16").why == "asked for"
+
+
+def test_waiting_ends() -> None:
+    began = time.monotonic()
+    with pytest.raises(NetworkError, match="does not answer within 0.1 s"):
+        network.within(0.1, lambda: time.sleep(20), "the Hub")
+    assert time.monotonic() - began < 10
+    assert network.within(5, lambda: 7, "the Hub") == 7
+    with pytest.raises(ValueError):
+        network.within(5, lambda: int("x"), "the Hub")
+
+
+def test_a_hub_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        began = time.monotonic()
+        found = network.ask_hub(0.5)
+        assert not found.reachable and found.why and time.monotonic() - began < 10
+
+
+def test_proxies_are_told_without_their_passwords(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example:3128")
+    found = network.ask_hub()
+    assert not found.reachable and found.why == "HF_HUB_OFFLINE is set"
+    assert found.proxies["https"] == "proxy.example:3128" and "secret" not in str(found)
+
+
+def test_what_cannot_be_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, hub = network.find_cache(), network.ask_hub()
+    assert cache.folder == str(offline / "home" / "hub") and cache.free > 0 and not Path(cache.folder).exists()
+    with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
+        downloads.check_fetch("a/b", [Missing("a/b", 5)], cache, hub)
+    with pytest.raises(OutputError, match="are needed in"):
+        downloads.check_fetch("a/b", [Missing("a/b", 1 << 62)], cache, hub)
+    downloads.check_fetch("a/b", [Missing("a/b", 0)], cache, hub)  # here already, to be converted
+    found = {entry.command: entry for entry in downloads.downloads([])}
+    assert found["animate"].size == found["reenact"].size == found["multimodal"].size == 0
+    assert found["eval"].size > 1e8 and found["train"].size > 5e9 and "sd15" in found["train"].note
+
+
+def test_the_embedded_model_runs_here(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.main(["doctor", "--device", "cpu", "--json"])
+    shown = capsys.readouterr()
+    assert code == ExitStatus.OK, shown.err
+    told = json.loads(shown.out)
+    assert told["exit_code"] == 0 and told["problems"] == [] and told["hub"]["reachable"] is False
+    assert told["minute"]["seconds"] > 0 and told["minute"]["memory"] > 1e8 and told["minute"]["costs"]["whole"] is True
+    assert "can make videos here with tiny: about" in told["verdict"]
+    assert list(offline.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--model", "nothing"], ExitStatus.MODEL, "there is no model"),
+        (["--model", "some/one"], ExitStatus.NETWORK, "HF_HUB_OFFLINE"),
+        (["--model", "sd15"], ExitStatus.NETWORK, "HF_HUB_OFFLINE"),
+        (["--precision", "fp16", "--device", "cpu"], ExitStatus.RESOURCE, "fp16 is not for the CPU"),
+    ],
+)
+def test_verdicts(options: list[str], code: int, words: str, offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", *options]) == code
+    shown = capsys.readouterr().out
+    assert "cannot make videos here" in shown.splitlines()[-1] and words in shown.splitlines()[-1]
+    assert shown.count("\n") > 8
+    assert list(offline.iterdir()) == []
+
+
+def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One frame stands for a clip, and the memory of a clip is not told."""
+    monkeypatch.setattr(trial, "PATIENT", 0.0)
+    job = trial.blank_job(host)
+    costs = trial.trial(host, job)
+    assert not costs.whole and costs.memory is None
+    assert costs.step == costs.plain_step > 0 and costs.decode > 0  # one branch
+    guided = dataclasses.replace(job, guidance=dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.5)))
+    monkeypatch.setattr(trial, "trial", lambda host, job: trial.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
+    found = trial.estimate(host, guided, 1500)
+    # 125 clips of 8 steps; t = 1, 0.875 ... 0.125: four of them guided; 60 s of sound
+    assert found.seconds == pytest.approx(125 * (0.5 + 4 * 3 + 4 * 1 + 2) + 60 * 0.1) and found.memory == 7
+
+
+def test_durations_in_words() -> None:
+    assert [_duration(s) for s in (0.84, 42.2, 170, 3600 * 3 + 290)] == ["0.8 s", "42 s", "2 min 50 s", "3 h 04 min"]
+
+
+def test_an_examination_raises_nothing(offline: Path) -> None:
+    found = examine("some/one", device="cpu")
+    assert found.exit_code == NetworkError.exit_code and found.minute is None and found.machine is not None

@@ -1,0 +1,154 @@
+"""Too little memory: a clip is tried again with less, and the frames stay what they are."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cyberhost_model import ResourceError
+from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.model.sd_codec import SdCodec
+from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
+from cyberhost_model.thrift import Thrift, is_out_of_memory
+from data_helpers import voice
+from model_helpers import MINI, make_network, noisy_clip, raw_conditions
+
+GUIDED = {"steps": 1, "size": 256, "guidance_reference": 2.5, "guidance_audio": 4.5}
+
+
+@pytest.fixture(scope="module")
+def plain(host, picture) -> np.ndarray:
+    """Frames made with memory enough: a clip and one frame of a second."""
+    return np.stack(list(animation(host, picture).frames))
+
+
+def animation(host, picture):
+    return host.animate(picture, Sound.from_samples(voice(0.52), 16_000), **GUIDED)
+
+
+def limited(function, size, most: int):
+    """`function`, for which more than `most` of what `size` counts in its first argument is too much."""
+
+    def called(first, *others, **named):
+        if size(first) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return function(first, *others, **named)
+
+    return called
+
+
+@torch.no_grad()
+def test_branches_one_by_one_are_the_same_prediction():
+    network = make_network()
+    noisy, timestep = noisy_clip()
+    conditions = network.conditions(**raw_conditions())
+    together = GuidedConditions(conditions, Guidance(2.5, 4.5)).predict(network, noisy, timestep)
+    sizes = []
+
+    def watched(noisy, timestep, conditions):
+        sizes.append(len(noisy))
+        return network(noisy, timestep, conditions)
+
+    alone = GuidedConditions(conditions, Guidance(2.5, 4.5, one_by_one=True)).predict(watched, noisy, timestep)
+    assert sizes == [2, 2, 2] and Guidance(2.5, 4.5).branches == 3
+    torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_that_takes_one_branch_at_a_time(host, picture, plain, monkeypatch):
+    unet = host.model.network.denoising_unet
+    monkeypatch.setattr(unet, "forward", limited(unet.forward, len, 1))
+    made = animation(host, picture)
+    frames = np.stack(list(made.frames))
+    assert np.abs(frames.astype(int) - plain).max() <= 1
+    assert [w for w in made.warnings if "memory" in w] == [w for w in made.warnings if "one after the other" in w] != []
+
+
+def test_a_codec_that_takes_three_frames_at_a_time(host, picture, plain, monkeypatch):
+    codec = host.model.codec
+    monkeypatch.setattr(codec, "decode", limited(codec.decode, lambda z: z.shape[1], 3))
+    made = animation(host, picture)
+    frames = np.stack(list(made.frames))
+    assert np.abs(frames.astype(int) - plain).max() <= 1
+    assert [w.rsplit(" ", 4)[1:] for w in made.warnings if "decoded" in w] == [["6", "at", "a", "time"], ["3", "at", "a", "time"]]
+
+
+def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, monkeypatch):
+    """The features go on at the clip that failed."""
+    from cyberhost_model.pipeline import CyberHost
+
+    windows, failed = CyberHost._windows, []
+
+    def failing(self, *given):
+        for i, window in enumerate(windows(self, *given)):
+            if i == 12 and not failed:
+                failed.append(i)
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            yield window
+
+    monkeypatch.setattr(CyberHost, "_windows", failing)
+    monkeypatch.setattr(Thrift, "_save", lambda self, part: f"less of {part}")
+    made = animation(host, picture)
+    assert np.array_equal(np.stack(list(made.frames)), plain)
+    assert made.warnings[-1].endswith("less of speech")
+
+
+def test_nothing_left_to_spare(host, picture, monkeypatch):
+    monkeypatch.setattr(host.model.network.denoising_unet, "forward", limited(None, len, 0))
+    with pytest.raises(ResourceError, match="not enough memory on cpu"):
+        next(animation(host, picture).frames)
+
+
+def test_other_errors_are_not_memory():
+    assert is_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory")) and is_out_of_memory(MemoryError())
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+
+
+class Part(torch.nn.Module):
+    """Knows where it was moved to."""
+
+    def __init__(self):
+        super().__init__()
+        self.at = "cuda"
+
+    def to(self, device):
+        self.at = str(device)
+        return self
+
+
+def test_on_a_gpu_what_does_not_compute_goes_to_the_cpu():
+    """The order of savings, and where the parts are, on a device that is only named."""
+    tiles = []
+    codec = SdCodec(Part())
+    codec.vae.enable_tiling, codec.vae.disable_tiling = lambda: tiles.append(True), tiles.clear
+    codec.to = Part.to.__get__(codec)
+    model = SimpleNamespace(network=Part(), codec=codec, speech=Part(), detector=Part(), image=None)
+    model.network.preset = MINI
+    thrift, told, tries = Thrift(model, torch.device("cuda"), branches=3), [], []  # type: ignore[arg-type]
+
+    def fails(times: int):
+        def action():
+            tries.append(1)
+            if len(tries) <= times:
+                raise torch.OutOfMemoryError
+            return {name: part.at for name, part in vars(model).items() if part is not None}
+
+        return action
+
+    codec.at = "cuda"
+    cuda_calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "empty_cache", lambda: cuda_calls.append(1))
+        where = thrift.attempt("network", fails(2), told.append)
+        assert where == {"network": "cuda", "codec": "cpu", "speech": "cpu", "detector": "cpu"}
+        assert ["one after the other" in told[0], "machine's memory" in told[1], len(told), len(cuda_calls)] == [True, True, 2, 2]
+        tries.clear()
+        where = thrift.attempt("codec", fails(3), told.append)
+        assert where["network"] == "cpu" and where["codec"] == "cuda"
+        assert thrift.at_once == 1 and tiles == [True] and "seams" in told[-1]
+        tries.clear()
+        with pytest.raises(ResourceError, match="--device cpu"):
+            thrift.attempt("codec", fails(9), told.append)
