@@ -35,7 +35,7 @@ def nodding(points: Keypoints, frames: int, far: float = 0.02) -> PoseSequence:
 def test_a_reenactment_lasts_as_long_as_the_driving_and_is_silent_without_sound(host, picture, points, tmp_path):
     made = host.reenact(picture, nodding(points, 14), audio=None, **QUICK)
     assert made.n_frames == 14 and made.sound is None
-    assert any("hardly follows key points" in line for line in made.warnings)
+    assert not any("hardly follows" in line for line in made.warnings)
     out = made.save(tmp_path / "silent.mp4")
     with pytest.raises(InputError, match="holds no sound"):
         load_audio(out)
@@ -49,18 +49,34 @@ def test_another_sound_is_cut_to_the_drivings_length(host, picture, points, tmp_
 
 
 def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
-    """Each clip is given the skeletons of its own frames, the last one held; another driving gives other frames. Networks that take a pose shift get it."""
+    """Each clip is given the skeletons, shifts and mouths of its own frames, the last one held; another driving gives other frames."""
     reference, _ = host._open(picture, Look(size=256))
     poses = nodding(points, 14, 0.05)
-    assert host._skeletons(reference, poses)(0, 12)[1] is None
-    monkeypatch.setattr(host.model.network, "preset", dataclasses.replace(host.model.network.preset, pose_shift=True))
-    maps, shift = host._skeletons(reference, poses)(12, 12)
+    driven = host._skeletons(reference, poses)(12, 12)
+    maps, shift = driven.pose, driven.shift
     assert maps.shape == (1, 12, 3, *reference.canvas.size[::-1]) and shift.shape == (1, 12, MAPS, 32, 32)
     assert not maps[0, 0].equal(maps[0, 1]) and maps[0, 1].equal(maps[0, 11])
-    face, _ = host._skeletons(reference, poses, parts=("face",))(0, 12)
+    assert driven.places.shape == (1, 12, 3, 16, 16) and not driven.places[0, 0].equal(driven.places[0, 1])
+    face = host._skeletons(reference, poses, parts=("face",))(0, 12).pose
     assert 0 < (face > 0).sum() < 0.5 * (maps > 0).sum()
     videos = [np.stack(list(host.reenact(picture, nodding(points, 12, far), audio=None, **QUICK).frames)) for far in (0.05, 0.0)]
     assert not np.array_equal(*videos)
+
+
+def test_a_small_network_without_the_pose_shift_is_told_to_hardly_follow(host, picture, points, monkeypatch):
+    monkeypatch.setattr(host.model.network, "preset", dataclasses.replace(host.model.network.preset, pose_shift=False))
+    reference, _ = host._open(picture, Look(size=256))
+    assert host._skeletons(reference, nodding(points, 14))(0, 12).shift is None
+    assert any("hardly follows key points" in line for line in host.reenact(picture, nodding(points, 14), audio=None, **QUICK).warnings)
+
+
+def test_a_picture_follows_its_driving(host, picture, points):
+    """The person found in the made frames goes up and down as the driving does, by most of the way (measured on other people: docs/results.md)."""
+    rest, far = points, 0.04
+    poses = PoseSequence.of([rest.map(lambda p, d=d: (p + [0, d]).astype(np.float32)) for d in (0.0, far, -far)], 25.0, (512, 512))
+    still, low, high = host.reenact(picture, poses, audio=None, retarget=False, **QUICK).frames
+    face = [host.model.detector.detect(f)[0].keypoints.face[:, 1].mean() for f in (still, low, high)]
+    assert face[1] - face[0] > 0.6 * far and face[0] - face[2] > 0.6 * far
 
 
 def test_a_driving_video_is_read_and_its_sound_kept(host, picture, tmp_path):
@@ -78,7 +94,6 @@ def test_a_gesture_moves_the_hands_and_the_speech_the_mouth(host, picture):
     sound = Sound.from_samples(voice(0.6, 0), RATE)
     made = host.multimodal(picture, sound, "wave", **QUICK)
     assert made.n_frames == 15 and made.sound is sound
-    assert any("hardly follows key points" in line for line in made.warnings)  # measured: docs/results.md
     with pytest.raises(InputError, match="no such template"):
         host.multimodal(picture, sound, "waves", **QUICK)
 

@@ -227,9 +227,11 @@ def test_a_trace_on_fake_tensors_tells_what_checkpointing_spares():
 def test_a_dry_run_trains_nothing_and_tells_all(tmp_path, capsys):
     assert main(["train", "--stage", "2", "--dry-run", "--json", "-o", str(tmp_path / "run")]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["parameters"] == found["trained"] == sum(row["parameters"] for row in found["modules"]) > 10**7
+    assert found["parameters"] == sum(row["parameters"] for row in found["modules"]) > 10**7
+    rest = {row["name"]: row["parameters"] for row in found["modules"] if not row["trained"]}
+    assert set(rest) == {"pose_follower"} and found["trained"] == found["parameters"] - rest["pose_follower"]  # stage pose's
     memory = found["memory"]
-    assert memory["weights"] == memory["gradients"] == 4 * found["parameters"] and memory["optimizer"] == 8 * found["parameters"]
+    assert memory["weights"] == 4 * found["parameters"] and memory["gradients"] == 4 * found["trained"] and memory["optimizer"] == 8 * found["trained"]
     assert memory["total"] > found["memory_fsdp_8"]["weights"] and memory["activations"] > 0
     assert found["steps"] == read_recipe(None, "2")[0].steps and found["hours"] is None and "--data" in found["hours_unknown_because"]
     assert not (tmp_path / "run").exists()

@@ -286,6 +286,7 @@ _TINY = Preset(
     pose_pool=2,
     concat_reference=True,
     audio_in_time=True,
+    pose_shift=True,
 )
 
 _SD15 = Preset(
