@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from benchmarks.implementations.peers import GUIDANCE, POSE, SCHEDULE, at_home, decoding, job, on, reference_parts, unets
+from benchmarks.implementations.peers import (
+    GUIDANCE,
+    POSE,
+    SCHEDULE,
+    at_home,
+    decoding,
+    job,
+    on,
+    reference_parts,
+    unets,
+)
 
 
 def parts(size, device, dtype, inputs):

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import wave
 
-from benchmarks.implementations.peers import GUIDANCE, POSE, SCHEDULE, at_home, decoding, job, on, reference_parts, unets
+from benchmarks.implementations.peers import (
+    GUIDANCE,
+    POSE,
+    SCHEDULE,
+    at_home,
+    decoding,
+    job,
+    on,
+    reference_parts,
+    unets,
+)
 
 HEARD = 384
 """Width of Whisper tiny, which its cross attention reads."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from benchmarks.implementations.shared import on, vae
 from scripts.peer_parity import MOTION
+
+from benchmarks.implementations.shared import on, vae
 
 POSE = (16, 32, 96, 256)
 SCHEDULE = {

@@ -21,6 +21,8 @@ def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None
     """Compile what the Denoising U-Net repeats; the first steps of a video take a minute longer. Raises ResourceError where nothing can compile."""
     if backend == "inductor":
         _check_compiler(network.device)
+    import torch._dynamo  # late: it takes a second
+
     torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
     unet = network.denoising_unet
     unet.spatial_transformer = torch.compile(spatial_transformer, backend=backend, fullgraph=True)
