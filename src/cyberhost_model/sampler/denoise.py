@@ -30,8 +30,8 @@ def denoise_clip(
     """A clip's latents.
 
     shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed gives the same
-    clip on every device; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called after each step.
-    Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
+    clip on every device; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
+    after each step. Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
     schedule = Schedule(config, sampler, steps)
