@@ -199,21 +199,29 @@ def make_echomimic_v2(folder: Path) -> None:
     make_drawing(folder, drawn.transpose(1, 2, 0).copy())
 
 
-def make_whisper(folder: Path) -> None:
-    """The features of its copy of Whisper, at random weights."""
-    import numpy as np
-    import torch
+def whisper_guide():
+    """Its reader of speech around its copy of Whisper tiny, at random weights."""
     from src.models.whisper import audio2feature
     from src.models.whisper.whisper.model import ModelDimensions, Whisper
 
     size = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": HEARD, "n_audio_head": 6, "n_audio_layer": 4}
     model = Whisper(ModelDimensions(**size, n_vocab=51865, n_text_ctx=4, n_text_state=16, n_text_head=4, n_text_layer=1))
     randomise(model.encoder)
-    torch.save({name: value for name, value in model.state_dict().items() if name.startswith("encoder.")}, folder / "whisper.pt")
-    time = np.arange(round(16000 * 3.21)) / 16000
-    sound = (0.3 * np.sin(2 * np.pi * (200 + 40 * time) * time) * np.sin(3 * time) ** 2).astype(np.float32)
     guide = audio2feature.Audio2Feature.__new__(audio2feature.Audio2Feature)
     guide.model = model
+    return guide
+
+
+def make_whisper(folder: Path) -> None:
+    """The features of its copy of Whisper, at random weights."""
+    import numpy as np
+    import torch
+
+    guide = whisper_guide()
+    state = guide.model.state_dict()
+    torch.save({name: value for name, value in state.items() if name.startswith("encoder.")}, folder / "whisper.pt")
+    time = np.arange(round(16000 * 3.21)) / 16000
+    sound = (0.3 * np.sin(2 * np.pi * (200 + 40 * time) * time) * np.sin(3 * time) ** 2).astype(np.float32)
     features = guide.audio2feat(sound)
     chunks = guide.feature2chunks(features.reshape(-1, 5, HEARD), fps=25)
     save_as = {"sound": torch.from_numpy(sound), "features": torch.from_numpy(features), "chunks": torch.from_numpy(chunks)}

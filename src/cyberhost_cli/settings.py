@@ -93,6 +93,10 @@ class Settings:
             help="Crop to the face and leave the hands out. [default: for a picture of a head alone]",
         ),
     ] = None
+    cache_blocks: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Compute the U-Net's deep blocks at every N-th step alone: quicker, not quite the same frames."),
+    ] = 1
 
 
 @dataclass
@@ -104,6 +108,9 @@ class Running:
     ] = "tiny"
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto
     precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first (torch.compile): pays for long videos on a GPU.")
+    ] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False
     report: Annotated[
         Path | None,
@@ -140,7 +147,7 @@ class Running:
             return
         from cyberhost_model import CyberHost
 
-        host = CyberHost.from_pretrained(self.model, device=self.device.value, precision=self.precision.value)
+        host = CyberHost.from_pretrained(self.model, device=self.device.value, precision=self.precision.value, compiled=self.compiled)
         self._write(start(host), target, ref, settings, sink, started, **facts)
 
     def _tell(self, start: Callable[[CyberHost], Animation], sink: Sink, **facts: Any) -> None:

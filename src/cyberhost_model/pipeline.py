@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .beside import Beside
 from .conditions.detector import analyse
 from .conditions.face_cues import face_places
 from .conditions.keypoints import LIPS
@@ -30,13 +33,14 @@ from .driving.video import read_driving
 from .errors import InputError
 from .inputs.audio import Sound, load_audio
 from .inputs.image import check_picture, crop_back, load_picture
+from .model.compiling import compile_blocks
 from .model.conditions import Conditions
 from .model_folder import Model, choose_device, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .sampler.clips import Clip, denoise_clips, plan_clips
 from .sampler.denoise import denoise_clip
 from .sampler.guidance import Guidance
-from .thrift import Thrift
+from .thrift import Thrift, is_out_of_memory
 from .video.writer import write_video
 
 if TYPE_CHECKING:
@@ -94,6 +98,7 @@ if TYPE_CHECKING:
         guidance_interval: tuple[float, float] | None
         hand_clarity: float | None
         head: bool | None
+        cache_blocks: int
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ class Look:
     picture's own, at most 512); the aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. guidance_interval:
     noise levels in 0..1 at which guidance acts (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave
     hands out (A2V-H, section 4.2); None does so for a picture that shows a head alone.
+    cache_blocks: the U-Net's deep blocks are computed at every so many steps alone: quicker, and not quite the same frames (docs/speed.md).
     """
 
     seed: int = 0
@@ -115,8 +121,11 @@ class Look:
     guidance_interval: tuple[float, float] | None = None
     hand_clarity: float | None = None
     head: bool | None = None
+    cache_blocks: int = 1
 
     def __post_init__(self) -> None:
+        if self.cache_blocks < 1:
+            raise InputError(f"cache_blocks must be at least 1 (every step), not {self.cache_blocks}")
         if not 1 <= self.fps <= 60:
             raise InputError(f"fps must be between 1 and 60, not {self.fps:g}")
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
@@ -153,14 +162,20 @@ class Job:
 class CyberHost:
     """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
 
-    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype):
+    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False):
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
+        self.overlap = device.type == "cuda"
+        """Whether a clip is decoded while the next one is denoised: the same frames. On a CPU both would want the same cores."""
+        if compiled:
+            compile_blocks(self.model.network)
 
     @classmethod
-    def from_pretrained(cls, model: str | os.PathLike[str] = "tiny", device: str = "auto", precision: str = "auto") -> CyberHost:
-        """`model`: "tiny" (inside the package), a folder, or a Hub id. Raises ModelError, NetworkError, ResourceError."""
+    def from_pretrained(
+        cls, model: str | os.PathLike[str] = "tiny", device: str = "auto", precision: str = "auto", compiled: bool = False
+    ) -> CyberHost:
+        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`. Raises ModelError, NetworkError, ResourceError."""
         place_, dtype = choose_device(device, precision)
-        return cls(load_model(os.fspath(model)), place_, dtype)
+        return cls(load_model(os.fspath(model)), place_, dtype, compiled)
 
     def animate(self, picture: Picture, audio: Heard, *, body_movement: float | None = None, **settings: Unpack[Settings]) -> Animation:
         """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).
@@ -303,7 +318,8 @@ class CyberHost:
     def _frames(self, job: Job, tell: Callable[[str], None]) -> Iterator[np.ndarray]:
         """Clip after clip; only one clip and the motion frames are held. `tell` takes lines for the user."""
         network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
-        reference, look, thrift = job.reference, job.look, Thrift(self.model, self.device, job.guidance.branches)
+        reference, look, beside = job.reference, job.look, Beside()
+        thrift = Thrift(self.model, self.device, job.guidance.branches, self.overlap, beside.settle)
         windows = None if job.sound is None or not preset.hears else self._windows(job.sound, job.total, look.fps)
         generator = torch.Generator().manual_seed(look.seed)
         shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
@@ -329,16 +345,44 @@ class CyberHost:
                 generator.set_state(before)  # a second attempt begins with the same noise
                 conditions = self.clip_conditions(job, driven, clip.frames, audio, past)
                 guidance = replace(job.guidance, one_by_one=thrift.one_by_one)
-                z = denoise_clip(network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator)
+                with network.denoising_unet.fixed_weights():
+                    z = denoise_clip(
+                        network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks
+                    )
                 return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
 
             return thrift.attempt("network", denoised, tell)
 
-        def shown(z: Tensor) -> np.ndarray:
+        def now(z: Tensor) -> np.ndarray:
             return thrift.attempt("codec", lambda: self.decoded(job, z, thrift.at_once), tell)
 
-        for _, z in denoise_clips(plan_clips(job.total, preset.frames), make, preset.motion_frames):
-            yield from crop_back(shown(z), reference.large_canvas)
+        def tried(z: Tensor) -> np.ndarray | None:
+            """In the thread, whose exception would hold on to the memory that was too little."""
+            try:
+                return self.decoded(job, z, thrift.at_once)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            return None
+
+        def finished(z: Tensor, future: Future[np.ndarray | None]) -> np.ndarray:
+            if (found := future.result()) is not None:
+                return found
+            thrift.apart(tell)
+            return now(z)
+
+        waiting: tuple[Tensor, Future[np.ndarray | None]] | None = None
+        with beside:
+            for clip, z in denoise_clips(plan_clips(job.total, preset.frames), make, preset.motion_frames):
+                if waiting is not None:
+                    yield from crop_back(finished(*waiting), reference.large_canvas)
+                    waiting = None
+                if thrift.overlapped and clip.index:
+                    waiting = z, beside.start(partial(tried, z))
+                else:  # a first clip: nobody should wait for a second to see it
+                    yield from crop_back(now(z), reference.large_canvas)
+            if waiting is not None:
+                yield from crop_back(finished(*waiting), reference.large_canvas)
 
     def clip_conditions(self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None) -> Conditions:
         """What a clip of `frames` frames is made from. audio (1, frames, tokens, layers, D); past: the latents of the motion frames."""

@@ -28,12 +28,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Thrift:
     """What one video has given up so far for want of memory. All but the last step leave the frames what they would be.
 
-    one_by_one: guidance branches are computed one after the other. at_once: frames that are decoded together. offloaded: only the part that computes is
-    on the device; speech encoder, detector and image encoder compute on the CPU. tiled: Stable Diffusion's VAE decodes a frame in pieces.
+    overlapped: a clip is decoded in a thread while the next one is denoised; `settle` waits for that thread. one_by_one: guidance branches are computed
+    one after the other. at_once: frames that are decoded together. offloaded: only the part that computes is on the device; speech encoder, detector
+    and image encoder compute on the CPU. tiled: Stable Diffusion's VAE decodes a frame in pieces.
     """
 
-    def __init__(self, model: Model, device: torch.device, branches: int) -> None:
+    def __init__(
+        self, model: Model, device: torch.device, branches: int, overlapped: bool = False, settle: Callable[[], None] = lambda: None
+    ) -> None:
         self.model, self.device = model, device
+        self.overlapped, self.settle = overlapped, settle
         self.branches, self.at_once = branches, model.network.preset.frames
         self.one_by_one = self.offloaded = self.tiled = False
         if isinstance(model.codec, SdCodec):
@@ -49,6 +53,7 @@ class Thrift:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+            self.settle()
             # Only here, behind the except clause, is what the attempt had computed free.
             gc.collect()
             if self.device.type == "cuda":
@@ -60,8 +65,19 @@ class Thrift:
                 )
             tell(f"too little memory on {self.device.type}: {saving}")
 
+    def apart(self, tell: Callable[[str], None]) -> None:
+        """A clip that was decoded beside the next one did not fit: no other is."""
+        if self.overlapped:
+            tell(f"too little memory on {self.device.type}: {self._apart()}")
+
+    def _apart(self) -> str:
+        self.overlapped = False
+        return "a clip is decoded before the next one is begun"
+
     def _save(self, part: str) -> str | None:
         """The next step for `part`, in words; None where there is none."""
+        if self.overlapped:
+            return self._apart()
         if part == "network" and self.branches > 1 and not self.one_by_one:
             self.one_by_one = True
             return "the branches of guidance are computed one after the other"

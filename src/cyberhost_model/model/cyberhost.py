@@ -47,10 +47,10 @@ class CyberHostNetwork(nn.Module):
         self.hand_encoder = HandEncoder(region) if describes and switches.hand_codebook else None
 
     def forward(
-        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False
+        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False, deep: Tensor | None = None
     ) -> DenoiserOutput:
         """See `DenoisingUNet.forward`."""
-        return self.denoising_unet(noisy, timestep, conditions, heatmaps)
+        return self.denoising_unet(noisy, timestep, conditions, heatmaps, deep)
 
     def reference_conditions(
         self,

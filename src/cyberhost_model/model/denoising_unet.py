@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,11 +32,13 @@ class RegionMap(NamedTuple):
 
 @dataclass
 class DenoiserOutput:
-    """prediction (B, F, C, h, w), of the preset's prediction type; region_masks and heatmaps one entry for each stage and region."""
+    """prediction (B, F, C, h, w), of the preset's prediction type; region_masks and heatmaps one entry for each stage and region;
+    deep (B*F, D, h, w), what enters the last up block from below."""
 
     prediction: Tensor
     region_masks: list[RegionMap] = field(default_factory=list)
     heatmaps: list[RegionMap] = field(default_factory=list)
+    deep: Tensor | None = None
 
 
 class DenoisingUNet(nn.Module):
@@ -50,6 +54,7 @@ class DenoisingUNet(nn.Module):
         self.gradient_checkpointing = False
         self.temporal = True
         """False leaves out the motion modules: the first stage of training, on single frames."""
+        self.spatial_transformer, self.temporal_transformer = spatial_transformer, temporal_transformer
         self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
         self.reference_in = None
         if preset.concat_reference:
@@ -78,11 +83,12 @@ class DenoisingUNet(nn.Module):
                     )
 
     def forward(
-        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False
+        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False, deep: Tensor | None = None
     ) -> DenoiserOutput:
         """One step of denoising.
 
         noisy (B, F, C, h, w), less `conditions.expected` where that is given; timestep (B,) in 0..1000, float or integer; heatmaps: also predict the key points' heat maps (eq. 6).
+        deep: of a step before; then only the blocks at full resolution are computed (the cut of DeepCache, arXiv 2312.00858).
         """
         unet, given = self.unet, conditions
         batch, frames = noisy.shape[:2]
@@ -97,11 +103,11 @@ class DenoisingUNet(nn.Module):
             site = f"{stage}.attentions.{j}"
             if hasattr(block, "attentions"):
                 reference = None if given.reference is None else given.reference[site]
-                x = spatial_transformer(block.attentions[j], x, frames, audio, reference, given.reference_present)
+                x = self.spatial_transformer(block.attentions[j], x, frames, audio, reference, given.reference_present)
             if not self.temporal:
                 return x
             motion = None if given.motion is None else given.motion.get(site)
-            return temporal_transformer(block.motion_modules[j], x, frames, motion, given.motion_present)
+            return self.temporal_transformer(block.motion_modules[j], x, frames, motion, given.motion_present)
 
         def region_attention(x: Tensor, stage: str) -> Tensor:
             for region in given.regions:
@@ -137,26 +143,32 @@ class DenoisingUNet(nn.Module):
 
         # down
         skips = [x]
-        for i, block in enumerate(unet.down_blocks):
+        for i, block in enumerate(unet.down_blocks if deep is None else unet.down_blocks[:1]):
             stage = f"down_blocks.{i}"
             for j, resnet in enumerate(block.resnets):
                 x = run(layer, x, stage, block, j, resnet)
                 if j == len(block.resnets) - 1:
                     x = region_attention(x, stage)
                 skips.append(x)
-            for downsampler in block.downsamplers or ():
+            for downsampler in block.downsamplers or () if deep is None else ():
                 x = downsampler(x)
                 skips.append(x)
 
         # middle
-        x = unet.mid_block.resnets[0](x, time)
-        for j, resnet in enumerate(unet.mid_block.resnets[1:]):
-            x = run(layer, x, "mid_block", unet.mid_block, j, None)
-            x = run(resnet, x, time)
-        x = region_attention(x, "mid_block")
+        if deep is None:
+            x = unet.mid_block.resnets[0](x, time)
+            for j, resnet in enumerate(unet.mid_block.resnets[1:]):
+                x = run(layer, x, "mid_block", unet.mid_block, j, None)
+                x = run(resnet, x, time)
+            x = region_attention(x, "mid_block")
 
         # up
+        last = len(unet.up_blocks) - 1
         for i, block in enumerate(unet.up_blocks):
+            if i == last:
+                output.deep = x = x if deep is None else deep
+            elif deep is not None:
+                continue
             stage = f"up_blocks.{i}"
             for j, resnet in enumerate(block.resnets):
                 x = run(layer, torch.cat([x, skips.pop()], dim=1), stage, block, j, resnet)
@@ -167,6 +179,18 @@ class DenoisingUNet(nn.Module):
         x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
         output.prediction = x.unflatten(0, (batch, frames))
         return output
+
+    @contextmanager
+    def fixed_weights(self) -> Iterator[None]:
+        """Inside, the weights do not change: what depends on them alone is computed once."""
+        regions = [module for module in self.regions.values() if isinstance(module, RegionCodebookAttention)]
+        for module in regions:
+            module.keep_codebooks(True)
+        try:
+            yield
+        finally:
+            for module in regions:
+                module.keep_codebooks(False)
 
 
 def _region_key(stage: str, region: str) -> str:

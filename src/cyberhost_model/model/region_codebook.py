@@ -33,6 +33,7 @@ class RegionCodebookAttention(nn.Module):
         super().__init__()
         dim = config.codebook_dim
         self.heads = config.heads
+        self._kept: tuple[Tensor, Tensor] | None = None
         self.norm = nn.LayerNorm(channels)
         self.to_q = nn.Linear(channels, dim, bias=False)
         self.codebook = self.frame_position = self.descriptor = None
@@ -68,10 +69,10 @@ class RegionCodebookAttention(nn.Module):
         query = self.to_q(tokens).unflatten(0, (-1, frames))  # (B, F, N, d)
         added: list[Tensor] = []
         if self.codebook is not None and self.frame_position is not None:
-            spatial, temporal = self.codebook()
+            spatial, temporal = self._codebooks() if self._kept is None else self._kept
             position = self.frame_position.pe[0, :frames, None].to(query.dtype)  # (F, 1, d)
-            motion = self._attend(query, self.spatial_kv(spatial))
-            motion = motion + self._attend(query + position, self.temporal_kv(temporal))
+            motion = self._attend(query, spatial)
+            motion = motion + self._attend(query + position, temporal)
             added.append(self.motion_out(motion))
         if self.descriptor is not None and identity is not None:
             added.append(self.identity_out(self._attend(query, self.descriptor(identity))))
@@ -79,6 +80,16 @@ class RegionCodebookAttention(nn.Module):
             refined = sum(added[1:], added[0]).flatten(0, 1).unflatten(1, x.shape[-2:]).permute(0, 3, 1, 2)
             x = x + refined * logits.sigmoid()
         return x, logits, self.heatmaps(x) if heatmaps and self.heatmaps is not None else None
+
+    def keep_codebooks(self, keep: bool) -> None:
+        """Whether the keys and values of the codebooks stay as they now are: right while the weights do. They are no part of the state dict."""
+        self._kept = self._codebooks() if keep and self.codebook is not None else None
+
+    def _codebooks(self) -> tuple[Tensor, Tensor]:
+        """Keys and values side by side of C_spa (1, n, 2d) and of C_temp (1, m, 2d)."""
+        assert self.codebook is not None
+        spatial, temporal = self.codebook()
+        return self.spatial_kv(spatial), self.temporal_kv(temporal)
 
     def _attend(self, query: Tensor, kv: Tensor) -> Tensor:
         """query (B, F, N, d), keys and values side by side (B or 1, n, 2d) -> (B, F, N, d)."""

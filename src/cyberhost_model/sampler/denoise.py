@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.cyberhost import CyberHostNetwork
+from cyberhost_model.sampler.block_cache import BlockCache
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.schedule import Schedule
 
@@ -23,22 +24,25 @@ def denoise_clip(
     sampler: str | None = None,
     guidance: Guidance | None = None,
     generator: torch.Generator | None = None,
+    cache_blocks: int = 1,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """A clip's latents.
 
     shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed gives the same
-    clip on every device; on_step(step, steps) is called after each step. Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
+    clip on every device; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
+    after each step. Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
     schedule = Schedule(config, sampler, steps)
     guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
     z = torch.randn(shape, generator=generator).to(network.device, network.dtype)
+    predictor = network if cache_blocks == 1 else BlockCache(network, cache_blocks)
     timesteps = schedule.timesteps
     for index, timestep in enumerate(timesteps):
         batch = timestep.to(network.device, torch.float32).expand(shape[0])
-        prediction = guided.predict(network, z, batch, guidance.acts_at(float(timestep)))
+        prediction = guided.predict(predictor, z, batch, guidance.acts_at(float(timestep)))
         z = schedule.step(prediction, timestep, z)
         if on_step is not None:
             on_step(index + 1, len(timesteps))

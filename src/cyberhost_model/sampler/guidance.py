@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.denoising_unet import DenoiserOutput
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class GuidedConditions:
         parts = [make() for _, make in used]
         self.batches = parts if guidance.one_by_one else [Conditions.cat(parts)]
 
-    def predict(self, network: nn.Module, noisy: Tensor, timestep: Tensor, guided: bool = True) -> Tensor:
+    def predict(self, network: Callable[..., DenoiserOutput], noisy: Tensor, timestep: Tensor, guided: bool = True) -> Tensor:
         """The guided prediction. `network(noisy, timestep, conditions).prediction`; noisy (B, F, C, h, w), timestep (B,)."""
         if not guided:
             return network(noisy, timestep, self.plain).prediction

@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import queue
 import secrets
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +29,7 @@ from cyberhost_model.targets import check_target
 SUFFIXES = (".mp4", ".m4v", ".mov")
 # The rates AAC has; a sound of another rate is resampled to the next one above.
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+AHEAD = 16  # frames that may wait for the encoder, so that a clip's burst of them does not hold up the next clip
 CRF = 16  # visually lossless for H.264 at this size
 
 
@@ -36,7 +39,7 @@ def check_output(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
 
 
 class VideoWriter:
-    """Context manager that takes frames one by one.
+    """Context manager that takes frames one by one; a thread hands them to the encoder, and `add` waits only while `AHEAD` of them are waiting.
 
     ```
     with VideoWriter("out.mp4", size=(256, 256), fps=25, sound=load_audio("speech.wav")) as writer:
@@ -70,6 +73,9 @@ class VideoWriter:
         self.frames = 0
         self._part = self.out.parent / f".cyberhost-{secrets.token_hex(6)}.part{self.out.suffix.lower()}"
         self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
+        self._feeder = threading.Thread(target=self._feed, name="frames to ffmpeg", daemon=True)
+        self._error: OSError | None = None
         self._clean = contextlib.ExitStack()
 
     def __enter__(self) -> VideoWriter:
@@ -84,6 +90,7 @@ class VideoWriter:
                 command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors, **child_settings()
             )
             clean.callback(self._kill)
+            self._feeder.start()
             self._clean = clean.pop_all()
         return self
 
@@ -92,12 +99,21 @@ class VideoWriter:
         if frame.dtype != np.uint8 or frame.shape != (self.size[1], self.size[0], 3):
             expected = (self.size[1], self.size[0], 3)
             raise ValueError(f"a frame must be uint8 {expected}, not {frame.dtype} {tuple(frame.shape)}")
-        assert self._process is not None and self._process.stdin is not None
-        try:
-            self._process.stdin.write(np.ascontiguousarray(frame).data)
-        except OSError as error:
-            raise self._failure(error) from None
+        if self._error is not None:
+            raise self._failure(self._error)
+        self._waiting.put(frame.tobytes())
         self.frames += 1
+
+    def _feed(self) -> None:
+        """In the thread. After an error it goes on emptying the queue, so that nobody waits for room in it."""
+        assert self._process is not None and self._process.stdin is not None
+        while (frame := self._waiting.get()) is not None:
+            if self._error is not None:
+                continue
+            try:
+                self._process.stdin.write(frame)
+            except OSError as error:
+                self._error = error
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -111,6 +127,10 @@ class VideoWriter:
         assert process is not None and process.stdin is not None
         if self.frames == 0:
             raise ValueError("a video needs at least one frame")
+        self._waiting.put(None)
+        self._feeder.join()
+        if self._error is not None:
+            raise self._failure(self._error)
         try:
             process.stdin.close()
         except OSError as error:
@@ -148,6 +168,10 @@ class VideoWriter:
             return
         if process.poll() is None:
             process.kill()
+        if self._feeder.is_alive():  # what waits is dropped: writing to a dead process fails at once
+            self._error = self._error or OSError(errno.EPIPE, "ended")
+            self._waiting.put(None)
+            self._feeder.join()
         if process.stdin is not None:
             with contextlib.suppress(OSError):
                 process.stdin.close()

@@ -1,0 +1,102 @@
+"""This project: the embedded model's network, or the full design at other widths with random weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.implementations.shared import on, vae
+
+
+def sized(size):
+    """The preset of a size: tiny as it is, else sd15 with its widths and latents."""
+    from cyberhost_model.presets import preset
+
+    if size.name == "tiny":
+        return preset("tiny")
+    full = preset("sd15")
+    unet = dataclasses.replace(full.unet, block_out_channels=size.widths, cross_attention_dim=size.context)
+    # crops describe the face: ArcFace's numbers come from elsewhere
+    region = dataclasses.replace(full.region, face_channels=(64, 128, 256, 512, 512, 512))
+    return dataclasses.replace(full, size=size.pixels, frames=size.frames, unet=unet, region=region)
+
+
+def model(size, device, dtype):
+    """Everything a job needs. What the size does not name is the embedded model's (its detector) or the paper's (wav2vec2-base)."""
+    from cyberhost_model.conditions.speech import SpeechConfig, SpeechEncoder
+    from cyberhost_model.model.cyberhost import CyberHostNetwork
+    from cyberhost_model.model.sd_codec import SdCodec
+    from cyberhost_model.model_folder import load_model
+
+    tiny = load_model("tiny")
+    if size.name == "tiny":
+        return tiny.to(device, dtype)
+    speech = SpeechEncoder(SpeechConfig(wav2vec2={}, reach=None, target=1.0, motion_head=False))
+    network = CyberHostNetwork(sized(size))
+    return dataclasses.replace(tiny, network=network, codec=SdCodec(vae(size, device, dtype)), speech=speech).to(device, dtype)
+
+
+def parts(size, device, dtype, inputs):
+    """Also: the conditions of a clip that follows another, decoding, a whole job, and for the embedded model from its start to a first frame."""
+    import torch
+
+    from cyberhost_model.pipeline import CyberHost
+    from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
+
+    built = model(size, device, dtype)
+    network, codec, preset = built.network, built.codec, built.network.preset
+    host = CyberHost(built, device, dtype)
+    channels, (h, w) = preset.latent_channels, size.pixels
+    latent, picture = on(device, dtype, 1, channels, *size.latent), on(device, dtype, 1, 3, h, w).clamp(-1, 1)
+    crops = {"face": on(device, dtype, 1, 3, 256, 256), "hands": on(device, dtype, 1, 2, 3, 128, 128)}
+    audio = on(device, dtype, 1, size.frames, preset.audio.tokens, preset.audio.layers, preset.audio.dim)
+    past, maps = on(device, dtype, 1, preset.motion_frames, channels, *size.latent), torch.rand(1, 1, 3, h, w, device=device, dtype=dtype)
+    clarity = torch.full((1, size.frames), 0.5, device=device, dtype=dtype)
+
+    def reference():
+        return network.reference_conditions(latent, maps[:, 0], **crops)
+
+    video = reference()
+
+    def clip():
+        return network.clip_conditions(video, audio, past, maps, None, clarity)
+
+    given = clip()
+
+    def step(branches):
+        guided = GuidedConditions(given, guidance(branches, Guidance))
+        noisy = on(device, dtype, 1, size.frames, channels, *size.latent)
+        timestep = torch.full((1,), 601.0, device=device)
+        return lambda: guided.predict(network, noisy, timestep)
+
+    z = 0.1 * on(device, dtype, 1, size.decoded, channels, *size.latent)
+
+    def job():
+        scales = guidance(size.branches[0], Guidance)
+        made = host.animate(
+            inputs["picture"], inputs["sound"], steps=size.job_steps, size=round((h * w) ** 0.5),
+            guidance_reference=scales.reference, guidance_audio=scales.audio,
+        )  # fmt: skip
+        if made.n_frames != size.job_frames:
+            raise ValueError(f"{made.n_frames} frames instead of {size.job_frames}")
+        made.save(Path(inputs["folder"]) / "ours.mp4", overwrite=True)
+
+    found = {"reference": reference, "clip's conditions": clip}
+    found |= {f"step, {n} branch{'es' * (n > 1)}": step(n) for n in size.branches}
+    found |= {"decode": lambda: codec.decode(z, picture, picture), "job": job}
+    if size.name == "tiny":
+        found["start to first frame"] = lambda: first_frame(inputs, device)
+    return found
+
+
+def guidance(branches, cls):
+    """Scales that need so many branches."""
+    return {1: cls(1.0, 1.0), 2: cls(2.5, 2.5), 3: cls(2.5, 4.5)}[branches]
+
+
+def first_frame(inputs, device) -> None:
+    """The embedded model in a process of its own, from the start of Python."""
+    code = "import sys; from cyberhost_model import CyberHost; next(CyberHost.from_pretrained('tiny', device=sys.argv[3]).animate(*sys.argv[1:3]).frames)"
+    subprocess.run([sys.executable, "-c", code, inputs["picture"], inputs["sound"], device.type], check=True)

@@ -1,0 +1,63 @@
+"""Whether memory grows with the video's length: the most that `cyberhost animate` held, for videos of some lengths.
+
+    python -m benchmarks.length [--seconds 60 600] [--steps 1] [--size 256]
+
+The speech is repeated. Steps change the time and not the memory, so one is enough. Needs Linux or macOS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.inputs import EXAMPLES
+from cyberhost_model.inputs import load_audio
+from cyberhost_model.inputs.audio import SPEECH_RATE
+
+
+def main() -> None:
+    """The command line: a Markdown table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.length", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, nargs="+", default=[60, 600])
+    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--size", type=int, default=256)
+    given = parser.parse_args()
+    print("| video, s | frames a second | peak MB | against the first |\n|---:|---:|---:|---:|", flush=True)
+    first = 0.0
+    for seconds in given.seconds:
+        taken, peak = animate(seconds, given.steps, given.size)
+        first = first or peak
+        print(f"| {seconds:g} | {25 * seconds / taken:.1f} | {peak:.0f} | {peak / first:.3f} |", flush=True)
+
+
+def animate(seconds: float, steps: int, size: int) -> tuple[float, float]:
+    """(seconds it took, most MB it held) of a job of so many seconds. Raises CalledProcessError."""
+    voice = np.concatenate(list(load_audio(EXAMPLES / "speech.wav").stream_mono16k()))
+    with tempfile.TemporaryDirectory() as folder:
+        sound = Path(folder) / "speech.wav"
+        with wave.open(str(sound), "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(SPEECH_RATE)
+            out.writeframes((np.resize(voice, round(seconds * SPEECH_RATE)) * 32767).astype("<i2").tobytes())
+        command = [sys.executable, "-m", "cyberhost_cli", "animate", str(EXAMPLES / "astronaut.jpg"), str(sound), "-o", str(Path(folder) / "out.mp4")]
+        command += ["--steps", str(steps), "--size", str(size), "--quiet"]
+        began = time.perf_counter()
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+    return time.perf_counter() - began, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""What makes it quicker leaves the frames what they are, or as near as docs/speed.md says."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cyberhost_model import InputError, ResourceError
+from cyberhost_model.beside import Beside
+from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.model.compiling import compile_blocks
+from cyberhost_model.sampler.block_cache import BlockCache
+from cyberhost_model.sampler.denoise import denoise_clip
+from cyberhost_model.sampler.guidance import Guidance
+from data_helpers import voice
+from model_helpers import FULL, MINI, make_network, raw_conditions
+
+QUICK = {"steps": 1, "size": 256}
+
+
+def clip(network, config=MINI, **options):
+    """Four guided steps, the first two of them outside the interval."""
+    conditions = network.conditions(**raw_conditions(config, batch=1))
+    guidance = Guidance(2.5, 4.5, interval=(0.0, 0.6))
+    shape = (1, config.frames, config.latent_channels, 4, 4)
+    return denoise_clip(network, conditions, shape, steps=4, guidance=guidance, generator=torch.Generator().manual_seed(1), **options)
+
+
+@torch.no_grad()
+def test_codebooks_computed_once_are_the_same():
+    network = make_network()
+    plain = clip(network)
+    with network.denoising_unet.fixed_weights():
+        kept = clip(network)
+        for parameter in network.denoising_unet.regions.parameters():
+            parameter.zero_()
+    assert torch.equal(kept, plain)
+    assert not torch.equal(clip(network), plain), "outside they follow the weights again"
+
+
+def frames_of(host, picture, seconds=1.0, **options):
+    made = host.animate(picture, Sound.from_samples(voice(seconds), 16_000), **{**QUICK, **options})
+    return np.stack(list(made.frames)), made
+
+
+@torch.no_grad()
+def test_compiled_blocks_compute_the_same():
+    """The graph is captured whole, for each width and with and without motion frames; the compiler that makes code of it is torch's own matter."""
+    network = make_network(FULL)
+    plain = clip(network, FULL)
+    keys = list(network.state_dict())
+    compile_blocks(network, backend="eager")
+    torch.testing.assert_close(clip(network, FULL), plain, rtol=1e-4, atol=1e-5)
+    assert list(network.state_dict()) == keys
+
+
+def test_compiling_without_a_compiler_says_what_to_do(monkeypatch):
+    from torch._inductor import cpp_builder
+
+    def none():
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    network = make_network()
+    with pytest.raises(ResourceError, match=r"C\+\+ compiler such as g\+\+.*leave out --compile"):
+        compile_blocks(network)
+
+
+@torch.no_grad()
+def test_channels_last_computes_the_same():
+    network = make_network(FULL)
+    plain = clip(network, FULL)
+    network.to(memory_format=torch.channels_last)
+    assert network.denoising_unet.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(clip(network, FULL), plain, rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_block_caching_computes_the_deep_blocks_at_every_nth_step():
+    network = make_network()
+    deep, shallow = [], []
+    unet = network.denoising_unet.unet
+    hooks = [unet.mid_block.resnets[0].register_forward_hook(lambda *_: deep.append(1)), unet.conv_in.register_forward_hook(lambda *_: shallow.append(1))]
+    plain = clip(network)
+    assert len(deep) == len(shallow) == 4
+    deep.clear()
+    cached = clip(network, cache_blocks=2)
+    # two steps without guidance and two with: each batch computes its first and keeps it for its second
+    assert (len(deep), len(shallow)) == (2, 8)
+    for hook in hooks:
+        hook.remove()
+    assert 0 < (cached - plain).abs().mean() < 0.1 * plain.std()
+    assert torch.equal(clip(network, cache_blocks=1), plain)
+
+
+@torch.no_grad()
+def test_a_cached_step_on_the_same_input_is_the_step():
+    """What is left out is what was kept: with nothing changed between two steps nothing is lost."""
+    network = make_network()
+    conditions = network.conditions(**raw_conditions(batch=1))
+    noisy, timestep = torch.randn(1, MINI.frames, 4, 4, 4), torch.tensor([400.0])
+    cache = BlockCache(network, 3)
+    first, again = (cache(noisy, timestep, conditions).prediction for _ in range(2))
+    torch.testing.assert_close(again, first, rtol=1e-5, atol=1e-6)
+
+
+def test_a_video_with_cached_blocks_is_near_the_same(host, picture):
+    plain, _ = frames_of(host, picture, 0.4, steps=8)
+    cached, _ = frames_of(host, picture, 0.4, steps=8, cache_blocks=2)
+    error = np.square(cached.astype(float) - plain).mean()
+    assert error > 0 and 10 * np.log10(255**2 / error) > 30
+    with pytest.raises(InputError, match="cache_blocks must be at least 1"):
+        frames_of(host, picture, 0.1, cache_blocks=0)
+
+
+@pytest.fixture
+def overlapping(host, monkeypatch):
+    monkeypatch.setattr(host, "overlap", True)
+    return host
+
+
+def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, monkeypatch):
+    plain_host = overlapping
+    monkeypatch.setattr(plain_host, "overlap", False)
+    plain, _ = frames_of(plain_host, picture, 1.3)
+    monkeypatch.setattr(plain_host, "overlap", True)
+    threads = []
+    decode = plain_host.decoded
+    monkeypatch.setattr(plain_host, "decoded", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1])
+    beside, _ = frames_of(plain_host, picture, 1.3)
+    assert np.array_equal(beside, plain)
+    assert [t is threading.main_thread() for t in threads] == [True, False, False]
+
+
+def test_the_file_is_the_same_to_the_byte(overlapping, picture, tmp_path, monkeypatch):
+    written = []
+    for overlap in (True, False):
+        monkeypatch.setattr(overlapping, "overlap", overlap)
+        made = overlapping.animate(picture, Sound.from_samples(voice(1.3), 16_000), **QUICK)
+        written.append(made.save(tmp_path / f"{overlap}.mp4").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_an_error_while_decoding_beside_ends_the_video_and_the_thread(overlapping, picture, monkeypatch, tmp_path):
+    decode, calls = overlapping.decoded, []
+
+    def third_fails(*given):
+        calls.append(1)
+        if len(calls) == 3:
+            raise ValueError("broken codec")
+        return decode(*given)
+
+    monkeypatch.setattr(overlapping, "decoded", third_fails)
+    made = overlapping.animate(picture, Sound.from_samples(voice(2.0), 16_000), **QUICK)
+    with pytest.raises(ValueError, match="broken codec"):
+        made.save(tmp_path / "video.mp4")
+    assert list(tmp_path.iterdir()) == []
+    assert not [t for t in threading.enumerate() if t.name.startswith(("beside", "frames to"))]
+
+
+def test_ctrl_c_in_the_middle_leaves_no_file_and_no_thread(overlapping, picture, tmp_path):
+    def stop(done, total):
+        if done == 20:
+            raise KeyboardInterrupt
+
+    made = overlapping.animate(picture, Sound.from_samples(voice(2.0), 16_000), **QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        made.save(tmp_path / "video.mp4", progress=stop)
+    made.frames.close()
+    assert list(tmp_path.iterdir()) == []
+    assert not [t for t in threading.enumerate() if t.name.startswith(("beside", "frames to"))]
+
+
+def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, monkeypatch):
+    monkeypatch.setattr(overlapping, "overlap", False)
+    plain, _ = frames_of(overlapping, picture, 1.3)
+    monkeypatch.setattr(overlapping, "overlap", True)
+    decode, failed = overlapping.decoded, []
+
+    def fails_in_a_thread(*given):
+        if threading.current_thread() is not threading.main_thread():
+            failed.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(*given)
+
+    monkeypatch.setattr(overlapping, "decoded", fails_in_a_thread)
+    frames, made = frames_of(overlapping, picture, 1.3)
+    assert np.array_equal(frames, plain) and failed == [1], "it is not tried again"
+    assert [line for line in made.warnings if "decoded before the next one is begun" in line]
+
+    forward, calls = overlapping.model.network.denoising_unet.forward, []
+
+    def second_fails(*given, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*given, **named)
+
+    monkeypatch.setattr(overlapping, "decoded", decode)
+    monkeypatch.setattr(overlapping.model.network.denoising_unet, "forward", second_fails)
+    frames, made = frames_of(overlapping, picture, 1.3)
+    assert np.array_equal(frames, plain)
+    assert [line for line in made.warnings if "decoded before the next one is begun" in line]
+
+
+def test_beside_does_one_thing_at_a_time():
+    going = []
+
+    def work(name):
+        going.append(name)
+        assert len(going) == 1
+        time.sleep(0.02)
+        going.pop()
+        return name
+
+    with Beside() as beside:
+        futures = [beside.start(lambda name=name: work(name)) for name in "abc"]
+        beside.settle()
+        assert all(f.done() for f in futures) and [f.result() for f in futures] == ["a", "b", "c"]
