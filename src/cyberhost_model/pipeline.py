@@ -26,6 +26,7 @@ from .conditions.skeleton import PARTS
 from .conditions.speech_level import speech_level
 from .driving.formats import is_sequence_file
 from .driving.hands import hands_for
+from .driving.reach import reach_note, within_reach
 from .driving.retarget import retarget as to_proportions
 from .driving.sequence import PoseSequence
 from .driving.template import fit_length, load_template
@@ -230,7 +231,8 @@ class CyberHost:
             notes.append("the lips hardly move: there is no sound that moves them, and the key point detector does not follow lips")
         if sound is not None and abs(sound.duration - len(poses) / look.fps) > 0.5 / look.fps:
             notes += [f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or followed by silence"] * (audio != "keep")
-        return self._animation(reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes, *self._limits()])
+        poses, limits = self._followable(reference, poses)
+        return self._animation(reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes, *limits])
 
     def multimodal(
         self,
@@ -255,9 +257,9 @@ class CyberHost:
         total = sound.n_frames(look.fps)
         w, h = reference.canvas.picture_size
         placed = hands_for(template, reference.picture_keypoints, (w, h)) if retarget else template
-        poses = fit_length(placed, total, look.fps)
+        poses, limits = self._followable(reference, fit_length(placed, total, look.fps).only("hands"))
         driver = self._skeletons(reference, poses, parts=("hands",))
-        return self._animation(reference, look, driver, total, sound, [*warnings, *template.warnings, *self._limits()])
+        return self._animation(reference, look, driver, total, sound, [*warnings, *template.warnings, *limits])
 
     @torch.inference_mode()
     def _open(self, picture: Picture, look: Look) -> tuple[Reference, list[str]]:
@@ -275,11 +277,16 @@ class CyberHost:
             warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
         return prepare_reference(self.model, array, keypoints, look.size, bool(head)), warnings
 
-    def _limits(self) -> list[str]:
-        """What to say before the model is driven by key points: small networks need the pose shift to follow (docs/results.md)."""
+    def _followable(self, reference: Reference, poses: PoseSequence) -> tuple[PoseSequence, list[str]]:
+        """What of a sequence in 0..1 of the picture this model can follow, and what to tell the user about the rest (docs/results.md)."""
         preset = self.model.network.preset
-        able = preset.pose_shift or preset.codec != "reference"
-        return [] if able else ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
+        if preset.codec != "reference":
+            return poses, []
+        if not preset.pose_shift:
+            return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
+        w, h = reference.canvas.picture_size
+        poses, beyond = within_reach(poses, reference.picture_keypoints, (preset.latent_factor / w, preset.latent_factor / h))
+        return poses, reach_note(beyond)
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
         """A sequence in 0..1 of the picture, drawn as the preset wants it; its last frame stands where it has ended."""
