@@ -13,7 +13,7 @@ from .sequence import SEEN, PoseSequence
 
 # Cells a point moves freely, as most of the training's did, and those it comes near and never passes: a limb's point, a hand's or the face's middle; and a
 # point against its own hand's or face's middle.
-_WHOLE, _WITHIN = (0.6, 0.9), (0.15, 0.25)
+_WHOLE, _WITHIN = (0.8, 1.2), (0.2, 0.35)
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((slice(18, 39), (6, 7)), (slice(39, 60), (3, 4)), (slice(60, 128), (0, 14, 15, 16, 17)))
 _TOLD = 0.1  # share of frames with something beyond reach that is worth a line
