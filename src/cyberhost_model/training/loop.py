@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ..errors import TrainingError
+from ..errors import CyberHostError, TrainingError
+from ..model.cyberhost import CyberHostNetwork
 from .average import Average
 from .checkpoints import NO_ROOM, Checkpoints, unwritable
 from .distributed import (
@@ -75,6 +76,11 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress 
             raise
 
 
+def preset_of(module: torch.nn.Module) -> dict[str, Any]:
+    """The preset of a network as an entry of the run's config.json, so that others can build it; nothing for other parts of a model."""
+    return {"preset": module.preset.to_dict()} if isinstance(module, CyberHostNetwork) else {}
+
+
 class Trainer:
     """A stage with all that trains it: made from the last checkpoint, if there is one."""
 
@@ -103,7 +109,7 @@ class Trainer:
             if config.precision == "fp16" and "scaler" in saved.extra:
                 self.scaler.load_state_dict(saved.extra["scaler"])
         if world.main:
-            (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config)}, indent=2))
+            (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module)}, indent=2))
 
     def train(self, progress: Progress | None, sample: Sampler | None) -> Path:
         """All steps that are left."""
@@ -161,12 +167,12 @@ class Trainer:
         self.checkpoints.write(step, items, parts, extra)
         self.done = step
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | CyberHostError]:
         """This process's batches, made by `config.workers` others."""
         workers, pin = self.config.workers, self.world.device.type == "cuda"
         return iter(DataLoader(self.share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin))
 
-    def step(self, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+    def step(self, step: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
         """One optimizer step; returns the losses, averaged over its batches."""
         config, device = self.config, self.world.device
         for group in self.optimizer.param_groups:
@@ -176,6 +182,8 @@ class Trainer:
         for part in range(config.accumulate):
             with self.speed.waiting():
                 batch = next(batches)
+            if isinstance(batch, CyberHostError):
+                raise batch
             batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
             item = self.share.item((step - self.start) * config.accumulate + part)
             generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
