@@ -45,7 +45,7 @@ from .stage import Batch, Share, Stage, describe_item
 __all__ = ["LoopConfig", "Stage", "learning_rate", "train"]
 
 Progress = Callable[[int, int, dict[str, float]], None]
-Sampler = Callable[[int, dict[str, Tensor]], object]
+Sampler = Callable[[int, dict[str, Tensor]], Path | None]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -54,7 +54,7 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress 
 
     Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps, values)` is called in the first
     process at every logged step, with the mean losses and the speed (`meters.NAMES`); `sample(step, weights)` there with the averaged weights every
-    `config.sample_every` steps. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run` belongs to another
+    `config.sample_every` steps; the video it returns goes to the reports. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run` belongs to another
     stage or another process is training in it, ResourceError when memory is short, OutputError when `run` cannot be written.
     """
     run = Path(run)
@@ -137,7 +137,7 @@ class Trainer:
                     saved = time.monotonic()
                 if sample and config.sample_every and (step + 1) % config.sample_every == 0:
                     with self.speed.pause():
-                        self._sample(step + 1, sample)
+                        self._sample(step + 1, sample, reports)
                 if out_of_time:
                     break
         finally:
@@ -241,11 +241,13 @@ class Trainer:
         if progress and self.world.main:
             progress(step + 1, self.config.steps, values)
 
-    def _sample(self, step: int, sample: Sampler) -> None:
+    def _sample(self, step: int, sample: Sampler, reports: list[Report]) -> None:
         weights, error = self.average.whole(), None
         if self.world.main:
             try:
-                sample(step, weights)
+                if (video := sample(step, weights)) is not None:
+                    for report in reports:
+                        report.film(step, video)
             except Exception as failed:
                 error = failed
         if self.world.any(error is not None)[0]:
