@@ -110,10 +110,7 @@ class LatentClips(Dataset):
                  driving: DrivingMix | None = None):  # fmt: skip
         self.preset, self.seed, self.batch, self.frames = preset, seed, batch, frames
         self.driving = driving or DrivingMix()
-        found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)[:limit]
-        if not found:
-            raise TrainingError(_nothing(Path(folder)))
-        check_fits(found[0], preset, frames)
+        found = find_clips(folder, preset, frames)[:limit]
         self.pools: dict[tuple[int, int, bool], list[Path]] = {}
         for path in found:
             w, h = path.parent.name.removesuffix(HEAD).split("x")
@@ -185,6 +182,15 @@ def read_clip(file: Path) -> dict[str, Tensor]:
     if missing := [name for name in TENSORS if name not in saved]:
         raise TrainingError(f"{file}: the coded clip lacks {', '.join(missing)}; code the clips again with `cyberhost data encode`")
     return saved
+
+
+def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
+    """The coded clips below `folder`. Raises TrainingError where there are none, or they do not serve (`check_fits`)."""
+    found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)
+    if not found:
+        raise TrainingError(_nothing(Path(folder)))
+    check_fits(found[0], preset, frames)
+    return found
 
 
 def check_fits(file: Path, preset: Preset, frames: int) -> None:

@@ -17,6 +17,7 @@ from ..errors import InputError, TrainingError
 from ..presets import Preset, preset
 from .clip_stage import ClipStage, ClipStageConfig, build_network
 from .initial import as_taught, start_from
+from .latents import find_clips
 from .pose_stage import PoseStage, PoseStageConfig
 from .settings import LoopConfig
 from .stage import Stage
@@ -94,11 +95,13 @@ def build_stage(
     if stage in ("1", "2"):
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         shape, config, frozen = clip_settings(stage, settings)
+        find_clips(clips, shape, config.frames)  # before a network of gigabytes is made for nothing
         built: Stage = ClipStage(clips, build_network(as_taught(shape, init) if init else shape, seed), config)
         freeze(built.module, frozen)
     elif stage == "pose":
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         shape, follow = pose_settings(settings)
+        find_clips(clips, shape, follow.frames)
         built = PoseStage(clips, build_network(as_taught(shape, init) if init else shape, seed), follow)
     elif stage == "codec":
         from ..data.people import People
