@@ -97,8 +97,9 @@ def test_a_recipe_is_fitted_to_few_steps():
 @pytest.mark.parametrize("row", ["w/o Motion Codebook", "w/o Local Enhancement"])
 def test_an_ablated_network_starts_from_a_whole_one(row):
     network = CyberHostNetwork(preset("tiny").without(**ABLATIONS[row]))
-    start_from(network, "tiny")
+    started = start_from(network, "tiny")
     whole, own = initial_weights("tiny"), network.state_dict()
+    assert set(started.left) == set(whole) - set(own) and not started.fresh
     assert set(own) < set(whole) and all(torch.equal(own[name], whole[name].float()) for name in own)
 
 

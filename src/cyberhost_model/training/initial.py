@@ -77,8 +77,16 @@ def as_taught(preset: Preset, source: str) -> Preset:
     return dataclasses.replace(preset, diffusion=theirs.diffusion, unet=unet)
 
 
-def start_from(module: nn.Module, source: str) -> list[str]:
-    """Fill `module` with the weights of `source`, in its own precision; returns the names that nobody had, which stay as they are.
+@dataclass(frozen=True)
+class Started:
+    """Names of weights: `fresh` ones the other network had not, which stay as they are made, and `left` ones that have no place in this one."""
+
+    fresh: list[str]
+    left: list[str]
+
+
+def start_from(module: nn.Module, source: str) -> Started:
+    """Fill `module` with the weights of `source`, in its own precision.
 
     Between networks of two presets weights travel by name: parts that one of them lacks by its preset (ablations, what the paper adds to others'
     networks, readers of the pose shift) are dropped or begin afresh, and so does attention to tokens of another width. Of a file without a preset
@@ -87,17 +95,17 @@ def start_from(module: nn.Module, source: str) -> list[str]:
     begun = beginning(source)
     weights, own = begun.weights, module.state_dict()
     fresh: list[str] = []
+    left: list[str] = []
     if isinstance(module, CyberHostNetwork):
         theirs = _shapes(begun.preset or dataclasses.replace(module.preset, ablations=Ablations()))
-        for name in theirs.keys() - own.keys():
-            weights.pop(name, None)
+        left = [name for name in theirs if name not in own and weights.pop(name, None) is not None]
         fresh = [name for name, value in own.items() if _begins(name, value, weights, theirs, begun.preset is not None)]
     try:
         module.load_state_dict({**weights, **{name: own[name] for name in fresh}})
     except RuntimeError as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))[:200]
         raise TrainingError(f"cannot start from {source}, it is not of the same preset ({first}); give a run of the same preset") from error
-    return fresh
+    return Started(fresh, left)
 
 
 def _begins(name: str, value: Tensor, weights: dict[str, Tensor], theirs: dict[str, torch.Size], known: bool) -> bool:

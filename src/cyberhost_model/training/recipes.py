@@ -89,7 +89,7 @@ def pose_settings(settings: dict[str, Any]) -> tuple[Preset, PoseStageConfig]:
 def build_stage(
     stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0, tell: Callable[[str], None] | None = None
 ) -> Stage:  # fmt: skip
-    """The stage, ready to train; `init` is where its weights begin (`initial.beginning`), and `tell` hears which of them nobody had.
+    """The stage, ready to train; `init` is where its weights begin (`initial.beginning`), and `tell` hears what did not travel.
 
     Raises TrainingError when material is missing."""
     if stage in ("1", "2"):
@@ -125,8 +125,11 @@ def build_stage(
         built = DetectorStage(stills, [drawn_still(seed * 1_000_000 + i, (384, 384)) for i in range(settings.get("drawn", 0))])
     else:
         raise TrainingError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}")
-    if init and (fresh := start_from(built.module, init)) and tell:
-        tell(f"{init}: {len(fresh)} weights that it has not begin afresh ({', '.join(parts_of(fresh))})")
+    if init:
+        started = start_from(built.module, init)
+        for names, what in ((started.fresh, "weights that it has not begin afresh"), (started.left, "of its weights have no place here")):
+            if names and tell:
+                tell(f"{init}: {len(names)} {what} ({', '.join(parts_of(names))})")
     return built
 
 
