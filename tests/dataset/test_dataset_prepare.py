@@ -12,7 +12,7 @@ from raw_videos import SETTINGS
 from cyberhost_model.dataset.build import prepare_dataset
 from cyberhost_model.dataset.labels import ALWAYS, read_labels
 from cyberhost_model.dataset.manifest import NAME, read_manifest, read_table, schema
-from cyberhost_model.dataset.prepare import Job, list_videos, load_tools, process_video, record_path
+from cyberhost_model.dataset.prepare import VIDEOS, Job, list_videos, load_tools, process_video, record_path
 from cyberhost_model.dataset.rows import COLUMNS, MEANING, Reason, Row
 from cyberhost_model.dataset.source import open_video, rgb, sound_between
 from cyberhost_model.dataset.sync import Synchrony
@@ -176,12 +176,15 @@ def test_syncnet_is_asked_only_where_wanted_and_its_verdict_counts(raw, tmp_path
 
     monkeypatch.setattr("cyberhost_model.dataset.prepare.load_tools", lambda *_: dataclasses.replace(tools, sync=judge))
     wanted = dataclasses.replace(SETTINGS, min_sync=3.0)
-    rows = [process_video(Job.of(raw["good"]), tmp_path / str(i), wanted)[0] for i in range(4)]
+    sets = [tmp_path / name for name in ("0", "1", "2", "3", "without")]
+    for dataset in sets:
+        (dataset / VIDEOS).mkdir(parents=True)
+    rows = [process_video(Job.of(raw["good"]), dataset, wanted)[0] for dataset in sets[:4]]
     assert [row.reason for row in rows] == [None, "out_of_sync", "out_of_sync", None]
     assert [row.sync_confidence for row in rows] == [6.0, 1.5, 6.0, None]
     assert [row.detail for row in rows[1:3]] == ["confidence 1.5", "the sound is 5 frames late"]
-    assert asked == [rows[0].frames] * 4 and not list((tmp_path / "1").rglob("*.mp4"))
-    process_video(Job.of(raw["good"]), tmp_path / "without", SETTINGS)
+    assert asked == [rows[0].frames] * 4 and not list(sets[1].rglob("*.mp4"))
+    process_video(Job.of(raw["good"]), sets[4], SETTINGS)
     assert len(asked) == 4 and SETTINGS.fingerprint() != wanted.fingerprint()
 
 
