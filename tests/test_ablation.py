@@ -17,7 +17,7 @@ from cyberhost_model.dataset.manifest import add_rows
 from cyberhost_model.errors import InputError
 from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.presets import ABLATIONS, preset
-from cyberhost_model.training.assemble import trained_codec, trained_speech
+from cyberhost_model.training.coder import load_coder
 from cyberhost_model.training.encode import encode_dataset
 from cyberhost_model.training.initial import initial_weights, start_from
 from cyberhost_model.training.recipes import read_recipe
@@ -37,7 +37,7 @@ def material(tmp_path_factory):
         rows[-1].split = split
     rows[1].reference = None  # as a filmed clip
     add_rows(folder, rows)
-    encode_dataset(folder, folder / "coded", trained_codec("tiny"), trained_speech("tiny"), preset("tiny").audio.tokens, frames=16)
+    encode_dataset(folder, folder / "coded", load_coder("tiny")[0], frames=16)
     return folder, folder / "coded"
 
 
@@ -97,8 +97,9 @@ def test_a_recipe_is_fitted_to_few_steps():
 @pytest.mark.parametrize("row", ["w/o Motion Codebook", "w/o Local Enhancement"])
 def test_an_ablated_network_starts_from_a_whole_one(row):
     network = CyberHostNetwork(preset("tiny").without(**ABLATIONS[row]))
-    start_from(network, "tiny")
+    started = start_from(network, "tiny")
     whole, own = initial_weights("tiny"), network.state_dict()
+    assert set(started.left) == set(whole) - set(own) and not started.fresh
     assert set(own) < set(whole) and all(torch.equal(own[name], whole[name].float()) for name in own)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -77,7 +77,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_a_killed_run_leaves_a_whole_checkpoint(tmp_path):
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
+    """kill -9 in the middle, wherever that is: the checkpoint is whole, and what follows is what an uninterrupted run does."""
     script = f"""
 from test_training import _Line, _config
 from cyberhost_model.training.loop import train
@@ -95,8 +96,11 @@ train(_Line(), {str(tmp_path / "run")!r}, _config(steps=10**6, save_seconds=0))
     folder = state.parent if state.exists() else state.parent.with_name("last.old")
     step = json.loads((folder / "state.json").read_text())["step"]
     assert step > 0
-    train(_Line(), tmp_path / "run", _config(steps=step + 50))
-    assert json.loads(state.read_text())["step"] >= step
+    for run in ("run", "whole"):
+        train(_Line(), tmp_path / run, _config(steps=step + 50))
+    for name in ("model", "ema", "optimizer"):
+        a, b = (load_file(tmp_path / run / f"last/{name}.safetensors") for run in ("run", "whole"))
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
@@ -149,6 +153,32 @@ def test_coded_clips_hold_what_the_stages_want(clips):
     assert all(torch.equal(batch[k], again[k]) for k in batch)
     with pytest.raises(TrainingError, match="no coded clips"):
         LatentClips(clips / "nowhere", preset("tiny"), 0, 1, 12)
+
+
+def test_clips_that_cannot_be_trained_on_are_told(clips, tmp_path, capsys):
+    def said(folder: Path, workers: int = 0) -> str:
+        assert main(["train", "--stage", "2", "--data", str(folder), "-o", str(tmp_path / "run"), "--workers", str(workers)]) == 9
+        return capsys.readouterr().err
+
+    assert "18 frames, and 24 are needed" in _short(clips)
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset/manifest.parquet").touch()
+    assert "cyberhost data encode --data" in said(tmp_path / "dataset")
+    place = tmp_path / "coded/128x128"
+    place.mkdir(parents=True)
+    first = next(clips.glob("*x*/*.safetensors"))
+    saved = load_file(first)
+    save_file({name: value for name, value in saved.items() if name != "opening"}, place / "1.safetensors")
+    message = said(tmp_path / "coded", workers=1)  # one line, also from a process that makes batches
+    assert "1.safetensors: the coded clip lacks opening" in message and len(message.strip().splitlines()) == 1
+    (place / "1.safetensors").write_bytes(first.read_bytes()[:-1000])
+    assert "the coded clip cannot be read" in said(tmp_path / "coded")
+
+
+def _short(clips: Path) -> str:
+    with pytest.raises(TrainingError) as error:
+        LatentClips(clips, preset("tiny"), 0, 1, 20)
+    return str(error.value)
 
 
 def test_lips_mask_covers_the_mouth(tmp_path):

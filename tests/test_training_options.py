@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import signal
 from pathlib import Path
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cyberhost_cli.main import main
 from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
+from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.presets import preset
 from cyberhost_model.training.clip_stage import build_network
 from cyberhost_model.training.estimate import trace_network
@@ -25,6 +28,7 @@ from cyberhost_model.training.recipes import clip_settings, freeze, read_recipe
 from cyberhost_model.training.samples import SampleVideos
 from cyberhost_model.training.settings import LoopConfig
 from cyberhost_model.training.stage import Share, StageLoss
+from cyberhost_model.video.writer import write_video
 from model_helpers import MINI, make_network
 from training_helpers import SMALL, RandomClips, RandomStage
 
@@ -260,6 +264,18 @@ def test_sample_videos_are_made_by_the_weights_given(tmp_path, portrait_file):
 
 
 def test_a_run_makes_its_sample_videos_on_time(tmp_path):
-    made = []
-    train(RandomStage(), tmp_path, _config(steps=3, sample_every=2), sample=lambda step, weights: made.append((step, weights.keys())))
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    made, shades = [], np.arange(25, dtype=np.uint8)[:, None, None, None]
+    film = write_video(iter(np.broadcast_to(10 * shades, (25, 64, 96, 3)).copy()), tmp_path / "film.mp4", 25, Sound.from_samples(np.zeros(16000, np.float32), 16000))
+
+    def sample(step, weights):
+        made.append((step, weights.keys()))
+        return film
+
+    train(RandomStage(), tmp_path, _config(steps=3, sample_every=2, report=["tensorboard"]), sample=sample)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (shown,) = events.Images("sample")
+    picture = Image.open(io.BytesIO(shown.encoded_image_string))
+    assert (shown.step, shown.width, shown.height) == (2, 96, 64) and picture.n_frames > 10
     assert [step for step, _ in made] == [2] and made[0][1] == RandomStage().module.state_dict().keys()

@@ -12,10 +12,11 @@ from raw_videos import SETTINGS
 from cyberhost_model.dataset.build import prepare_dataset
 from cyberhost_model.dataset.labels import ALWAYS, read_labels
 from cyberhost_model.dataset.manifest import NAME, read_manifest, read_table, schema
-from cyberhost_model.dataset.prepare import Job, list_videos, record_path
+from cyberhost_model.dataset.prepare import VIDEOS, Job, list_videos, load_tools, process_video, record_path
 from cyberhost_model.dataset.rows import COLUMNS, MEANING, Reason, Row
 from cyberhost_model.dataset.source import open_video, rgb, sound_between
-from cyberhost_model.errors import InputError
+from cyberhost_model.dataset.sync import Synchrony
+from cyberhost_model.errors import InputError, NetworkError
 
 EXPECTED = {
     "good": ["accepted"],
@@ -162,6 +163,41 @@ def test_the_head_crop_needs_no_hands(raw, tmp_path):
     labels = read_labels(tmp_path / "set" / row.labels)
     face = np.ptp(labels["face"], axis=1).mean(0)
     assert 0.25 < face[1] < 0.7 and abs(row.width / row.height - 1) < 0.6
+
+
+def test_syncnet_is_asked_only_where_wanted_and_its_verdict_counts(raw, tmp_path, monkeypatch):
+    """With a judge that stands for the public network, whose weights are not here; what it makes of a file: tests/evaluation."""
+    tools = load_tools("embedded")
+    asked, says = [], iter([None, Synchrony(1.5, 0), Synchrony(6.0, -5)])
+
+    def judge(video):
+        asked.append(len(read_pictures(video)))
+        return next(says)
+
+    monkeypatch.setattr("cyberhost_model.dataset.prepare.load_tools", lambda *_: dataclasses.replace(tools, sync=judge))
+    wanted = dataclasses.replace(SETTINGS, min_sync=3.0)
+    sets = [tmp_path / name for name in ("0", "1", "2")]
+    for dataset in sets:
+        (dataset / VIDEOS).mkdir(parents=True)
+    rows = [process_video(Job.of(raw["good"]), dataset, wanted)[0] for dataset in sets]
+    assert [row.reason for row in rows] == [None, "out_of_sync", "out_of_sync"]
+    assert [row.sync_confidence for row in rows] == [None, 1.5, 6.0]
+    assert [row.detail for row in rows[1:]] == ["confidence 1.5", "the sound is 5 frames late"]
+    assert asked == [rows[0].frames] * 3 and not list(sets[1].rglob("*.mp4"))
+    assert SETTINGS.fingerprint() != wanted.fingerprint()
+
+
+def test_without_its_weights_syncnet_is_told_before_any_work(raw, tmp_path, monkeypatch):
+    for name, value in {"HF_HUB_OFFLINE": True, "HF_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "home/hub")}.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
+    with pytest.raises(NetworkError):
+        prepare_dataset([raw["good"]], tmp_path / "set", dataclasses.replace(SETTINGS, min_sync=3.0), workers=0)
+    assert not (tmp_path / "set").exists()
+
+
+def read_pictures(video) -> list[np.ndarray]:
+    with open_video(video) as opened:
+        return [rgb(stamped.frame) for stamped in opened.frames()]
 
 
 def test_videos_that_are_not_there_are_told_before_any_work(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from cyberhost_model.dataset.sync import Synchrony, synchrony
 from cyberhost_model.evaluation.extractor import VideoInfo
 from cyberhost_model.evaluation.frames import probe, read_frames
 from cyberhost_model.evaluation.metric import Sample
@@ -66,6 +67,14 @@ def features(finder: Finder, net: SyncNet, video: Path, sound: Path | None) -> d
 def values(found: dict[str, np.ndarray]):
     sample = Sample("clip", "somebody", 64, 25.0, {"generated": found}, None, {"generated": 240})
     return SyncMetric(SyncFeatures(Finder(), None, "1"), {}).of_video(sample)  # type: ignore[arg-type]
+
+
+def test_a_clip_of_a_dataset_is_judged_by_the_same_numbers(video, net):
+    found = synchrony(video, SyncFeatures(Finder(), net, ""))  # type: ignore[arg-type]
+    measured = values(features(Finder(), net, video, video))["SyncC"]
+    assert found is not None and found.confidence == pytest.approx(measured.value) and found.offset == measured.extras["offset"]
+    assert synchrony(video, SyncFeatures(Finder(first=30), net, "")) is None  # type: ignore[arg-type]
+    assert Synchrony(5.0, 2).fault(3.0) == "" and "early" in Synchrony(5.0, 3).fault(3.0) and "confidence" in Synchrony(2.9, 0).fault(3.0)
 
 
 def test_a_stream_gives_what_the_whole_gives(video, net):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cyberhost_cli.data.synth import Frames, Output, Source
 from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
+
+if TYPE_CHECKING:
+    from cyberhost_model.data.synth import Synth
+    from cyberhost_model.training.coder import Coder
 
 MADE = 500
 
@@ -20,10 +24,12 @@ def encode(
     output: Output,
     *,
     data: Annotated[Path | None, typer.Option(metavar="DATASET", help="Code these clips (data prepare, data synth) instead of making some.")] = None,
-    codec: Annotated[str, typer.Option(metavar="RUN", help="Run of stage codec, or a model.")] = "tiny",
-    audio: Annotated[str, typer.Option(metavar="RUN", help="Run of stage audio, or a model.")] = "tiny",
+    preset: Annotated[str, typer.Option(metavar="tiny|sd15", help="Size of the network that the clips are for.")] = "tiny",
+    codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec, or a model. [default: the preset's]")] = None,
+    audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio, or a model. [default: the preset's]")] = None,
     clips: Annotated[int | None, typer.Option(min=1, help=f"How many clips. [default: {MADE}; all of a dataset]")] = None,
     frames: Frames = 32,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     sink: Sink,
 ) -> None:
     """Code clips for stages 1 and 2 of training; clips that are there already are kept.
@@ -32,25 +38,31 @@ def encode(
     `data synth` would make of the same --speech, --stills and --gestures.
     """
     sink.hush_libraries()
-    if data is not None:
-        if source.speech or source.stills or source.gestures:
-            raise typer.BadParameter("a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures", param_hint="'--data'")
-        _of_dataset(data, source, output, codec, audio, clips, frames, sink)
+    if data is not None and (source.speech or source.stills or source.gestures):
+        raise typer.BadParameter("a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures", param_hint="'--data'")
+    made = source.open(frames) if data is None else None
+    from cyberhost_model.model_folder import choose_device
+    from cyberhost_model.training.coder import load_coder
+
+    coder, warnings = load_coder(preset, codec, audio, choose_device(device, "auto")[0])
+    for line in warnings:
+        sink.warn(line)
+    facts: dict[str, object] = {"preset": preset, "codec": codec or preset, "audio": audio or preset}
+    if made is None:
+        assert data is not None
+        _of_dataset(data, source, output, coder, facts, clips, frames, sink)
     else:
-        _made(source, output, codec, audio, clips or MADE, frames, sink)
+        _made(made, source, output, coder, facts, clips or MADE, frames, sink)
 
 
-def _of_dataset(data: Path, source: Source, output: Path, codec: str, audio: str, clips: int | None, frames: int, sink: Sink) -> None:
-    from cyberhost_model.presets import preset
-    from cyberhost_model.training.assemble import trained_codec, trained_speech
+def _of_dataset(
+    data: Path, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int | None, frames: int, sink: Sink
+) -> None:  # fmt: skip
     from cyberhost_model.training.encode import encode_dataset
 
     split = "held_out" if source.held_out else "train"
     with sink.progress("coding clips", None, unit="clips") as tick:
-        report = encode_dataset(
-            data, output, trained_codec(codec), trained_speech(audio), preset("tiny").audio.tokens, frames=frames, seed=source.seed,
-            split=split, limit=clips, facts={"codec": codec, "audio": audio}, progress=tick, warn=sink.warn,
-        )  # fmt: skip
+        report = encode_dataset(data, output, coder, frames=frames, seed=source.seed, split=split, limit=clips, facts=facts, progress=tick, warn=sink.warn)
     sink.note(f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them done before")
     if report.short:
         sink.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
@@ -59,24 +71,20 @@ def _of_dataset(data: Path, source: Source, output: Path, codec: str, audio: str
                "split": split, "frames": frames, "seed": source.seed, "broken": broken})  # fmt: skip
 
 
-def _made(source: Source, output: Path, codec: str, audio: str, clips: int, frames: int, sink: Sink) -> None:
-    from cyberhost_model.presets import preset
-    from cyberhost_model.training.assemble import trained_codec, trained_speech
-    from cyberhost_model.training.latents import describe_clip, encode_clip, save_summary, write_clip
+def _made(
+    made: Synth, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int, frames: int, sink: Sink
+) -> None:  # fmt: skip
+    from cyberhost_model.training.latents import save_summary, write_clip
 
-    made = source.open(frames)
-    coder, hearing = trained_codec(codec), trained_speech(audio)
     output.mkdir(parents=True, exist_ok=True)
     save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,
-                 frames=frames, seed=source.seed)  # fmt: skip
+                 frames=frames, seed=source.seed, **facts)  # fmt: skip
     there = {p.stem for p in output.glob("*x*/*.safetensors")}
     with sink.progress("coding clips", clips, unit="clips") as tick:
         for number in range(source.start, source.start + clips):
             if f"{number:06d}" not in there:
                 clip = made.clip(number)
-                saved = encode_clip(clip, coder)
-                saved.update(describe_clip(saved, coder, hearing, preset("tiny").audio.tokens))
-                write_clip(output, f"{number:06d}", saved, clip.reference.size, clip.head)
+                write_clip(output, f"{number:06d}", coder.code(clip), clip.reference.size, clip.head)
             tick(number - source.start + 1)
     sink.note(f"{output}: {clips} coded clips of {frames} frames")
     sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})

@@ -27,6 +27,7 @@ def prepare(
     max_enlarge: Annotated[float, typer.Option(min=0.1, help="Most a crop may be enlarged.")] = 1.5,
     identity_by: Annotated[str, typer.Option(metavar="video|folder", help="What shares an identity.")] = "video",
     detector: Annotated[str, typer.Option(help="Key point detector.")] = "embedded",
+    min_sync: Annotated[float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not asked]")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 1,
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are worked on.")] = "local",
     address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
@@ -48,7 +49,7 @@ def prepare(
         raise typer.BadParameter("--address goes with --engine ray")
     try:
         settings = Settings(crop, _size(area), min_seconds, max_seconds, min_face, min_hands, min_speech, min_fps,
-                            max_enlarge, identity_by, detector)  # fmt: skip
+                            max_enlarge, identity_by, detector, min_sync)  # fmt: skip
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     with sink.progress("preparing", None, unit="videos") as tick:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..dataset.manifest import written_whole
@@ -21,12 +21,14 @@ from ..evaluation.report.ablation import ablation_table, ablation_values, write_
 from ..evaluation.report.figures import counted
 from ..evaluation.results import SUMMARY, write_results
 from ..evaluation.run import evaluate
+from ..hub.convert import written_folder
+from ..model.checkpoint import save_network
 from ..model_folder import Model
 from ..presets import Preset
 from ..training.clip_stage import build_network
 from ..training.distributed import join_world
 from ..training.dry_run import time_steps
-from ..training.initial import start_from
+from ..training.initial import as_taught, start_from
 from ..training.lock import hold
 from ..training.loop import train
 from ..training.recipes import Sources, build_stage, clip_settings, read_recipe
@@ -37,7 +39,7 @@ from .rows import ROWS, Budget, slug
 
 PLAN = "ablation.json"
 TABLE, CSV = "table.md", "table.csv"
-BASE = "base.safetensors"
+BASE = "base"
 SAVE_SECONDS = 60.0
 Progress = Callable[[int, int, str], None]
 
@@ -164,15 +166,16 @@ def _material(plan: Plan, out: Path, parts: Model) -> list[Held]:
 
 
 def _base(plan: Plan, out: Path, settings: dict[str, Any]) -> str:
-    """The full network all rows start from, in a file."""
-    file = out / BASE
-    if not file.is_file():
-        network = build_network(clip_settings(plan.stage, settings)[0], plan.seed)
+    """The full network all rows start from, in a folder."""
+    folder = out / BASE
+    if not folder.is_dir():
+        shape = clip_settings(plan.stage, settings)[0]
+        network = build_network(as_taught(shape, plan.init) if plan.init else shape, plan.seed)
         if plan.init:
             start_from(network, plan.init)
-        with written_whole(file) as part:
-            save_file({name: value.contiguous() for name, value in network.state_dict().items()}, part)
-    return str(file)
+        with written_folder(folder) as part:
+            save_network(network, part, torch.float32)
+    return str(folder)
 
 
 def _steps(plan: Plan, rows: int, settings: dict[str, Any], loop: LoopConfig, base: str) -> int:

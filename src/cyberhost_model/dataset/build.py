@@ -16,6 +16,7 @@ from .people import load_detector
 from .prepare import CLIPS, VIDEOS, Job, finished, list_videos, read_record
 from .rows import VERSION, Reason, Row
 from .settings import Settings
+from .sync import weight_files
 
 ABOUT = "dataset.json"
 ENGINES = ("local", "ray")
@@ -58,6 +59,8 @@ def prepare_dataset(
     if engine not in ENGINES:
         raise InputError(f"no engine {engine!r}: choose {' or '.join(ENGINES)}")
     load_detector(settings.detector)  # an unknown or damaged one is told now, not by a worker
+    if settings.min_sync is not None:
+        weight_files()
     jobs = [Job.of(path) for path in list_videos(videos, dataset)]
     dataset = dataset.absolute()
     _claim(dataset, settings)

@@ -25,6 +25,7 @@ from .people import SEEN, PeopleDetector, has_face, has_hand, people_count
 from .rows import ACCEPTED, FPS, Reason, Row
 from .settings import Settings
 from .source import Stamped, Video, on_grid, open_video, rgb, sound_between
+from .sync import Judge
 from .voice import Voice, hear
 
 _BATCH = 8  # frames the detector gets at once
@@ -40,6 +41,8 @@ class Tools:
 
     detector: PeopleDetector
     speech: SpeechEncoder
+    sync: Judge | None = None
+    """Where `Settings.min_sync` asks for it."""
 
 
 @dataclass
@@ -92,7 +95,7 @@ def make_clip(path: Path, row: Row, candidate: Candidate, size: tuple[int, int],
         write_video(_watch(shown, opened, box, out, tools.detector, watched), video, FPS, sound, overwrite=True)
     mouth = seen_mouth(watched.points, out[0] / out[1]) if tools.detector.reads_lips else None
     _measure(row, watched, voice, mouth)
-    fault = _judge(row, watched, settings)
+    fault = _judge(row, watched, settings) or _out_of_sync(row, video, tools, settings)
     if fault is not None:
         video.unlink()
         return row.reject(*fault)
@@ -144,6 +147,15 @@ def correlation(seen: np.ndarray, heard: np.ndarray | None) -> float | None:
     if len(a) < 10 or a.std() < 1e-4 or b.std() < 1e-4:
         return None
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def _out_of_sync(row: Row, video: Path, tools: Tools, settings: Settings) -> tuple[Reason, str] | None:
+    """What SyncNet has against the finished video; nothing where it cannot tell."""
+    if tools.sync is None or settings.min_sync is None or (found := tools.sync(video)) is None:
+        return None
+    row.sync_confidence = found.confidence
+    words = found.fault(settings.min_sync)
+    return (Reason.OUT_OF_SYNC, words) if words else None
 
 
 def _judge(row: Row, watched: _Watched, settings: Settings) -> tuple[Reason, str] | None:

@@ -28,6 +28,7 @@ from .people import load_detector
 from .rows import REJECTED, Reason, Row, row_values
 from .settings import Settings
 from .source import Unusable, has_sound, open_video, sound_blocks
+from .sync import load_judge
 
 CLIPS, VIDEOS = "clips", "videos"
 _MISSING = 0.5  # seconds by which a whole file may end before its declared length
@@ -93,14 +94,14 @@ def finished(dataset: Path, job: Job, settings: Settings) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def load_tools(detector: str) -> Tools:
+def load_tools(detector: str, sync: bool = False) -> Tools:
     """The networks, once a process; on one thread, because the engines run one video a core (and sums on one thread are the same everywhere)."""
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    return Tools(load_detector(detector), SpeechEncoder.from_pretrained(EMBEDDED / "tiny" / "speech"))
+    return Tools(load_detector(detector), SpeechEncoder.from_pretrained(EMBEDDED / "tiny" / "speech"), load_judge() if sync else None)
 
 
 def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
@@ -109,7 +110,7 @@ def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
     The clips' folder gets its name when it is whole, the record is written last: a run that is killed loses this video alone.
     Whatever is wrong with the video becomes rows; OutputError is raised, because a full disk is not the video's fault.
     """
-    tools = load_tools(settings.detector)
+    tools = load_tools(settings.detector, settings.min_sync is not None)
     place = dataset / CLIPS / job.key
     part = part_path(dataset, job)
     try:

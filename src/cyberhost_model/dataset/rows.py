@@ -27,6 +27,7 @@ class Reason(str, Enum):
     NO_AUDIO = "no_audio"
     SILENT = "silent"
     NO_SPEECH = "no_speech"
+    OUT_OF_SYNC = "out_of_sync"
     DAMAGED = "damaged"
     TRUNCATED = "truncated"
     NO_VIDEO = "no_video"
@@ -48,6 +49,7 @@ MEANING: dict[Reason, str] = {
     Reason.NO_AUDIO: "no sound, or none during this stretch",
     Reason.SILENT: "the sound is below -60 dB throughout",
     Reason.NO_SPEECH: "there is sound, but too little of it is speech",
+    Reason.OUT_OF_SYNC: "with --min-sync: lips and sound do not belong together, or not at the same time",
     Reason.DAMAGED: "frames that could not be decoded whole",
     Reason.TRUNCATED: "the file ends before the length it declares",
     Reason.NO_VIDEO: "a media file without a video stream",

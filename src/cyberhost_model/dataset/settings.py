@@ -36,6 +36,8 @@ class Settings:
     identity_by: str = "video"
     """ "video": every file is an identity of its own; "folder": the files of a folder share one."""
     detector: str = "embedded"
+    min_sync: float | None = None
+    """Least confidence of SyncNet that lips and sound belong together; None: it is not asked (its weights are fetched, and it takes as long again)."""
 
     def __post_init__(self) -> None:
         wrong = [
@@ -51,4 +53,5 @@ class Settings:
 
     def fingerprint(self) -> str:
         """Changes with every setting and with the format: clips of two fingerprints do not belong into one dataset."""
-        return hashlib.sha256(json.dumps([VERSION, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return hashlib.sha256(json.dumps([VERSION, given], sort_keys=True).encode()).hexdigest()[:16]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..errors import ModelError
+
+AT_ONCE = 4
+"""Frames coded together."""
 
 
 class SdCodec(nn.Module):
@@ -31,8 +35,9 @@ class SdCodec(nn.Module):
         return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
 
     def encode(self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, cues: Tensor | None = None) -> Tensor:
-        """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored."""
-        return self.encode_reference(frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])
+        """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored. A few frames at a time: memory
+        does not grow with the clip."""
+        return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(0, frames.shape[:-3])
 
     def as_heard(self, z: Tensor, opening: Tensor, places: Tensor) -> Tensor:
         """z as it is: these latents have no cues."""

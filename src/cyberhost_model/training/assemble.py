@@ -14,12 +14,12 @@ from torch import nn
 from ..conditions.detector import KeypointDetector
 from ..conditions.speech import TINY, SpeechEncoder
 from ..errors import ModelError, TrainingError
-from ..model.checkpoint import save_network
+from ..model.checkpoint import load_preset, save_network
 from ..model.codec import ReferenceCodec, load_codec, save_codec
 from ..model.cyberhost import CyberHostNetwork
+from ..model.sd_codec import SdCodec
 from ..model_folder import find_model
-from ..presets import preset
-from .initial import LATER
+from .initial import LATER, run_preset
 
 
 def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -40,10 +40,11 @@ def _model(name: str | Path) -> Path:
         raise TrainingError(f"{name}: no checkpoint to take weights from, and no model ({error})") from error
 
 
-def trained_codec(run: str | Path) -> ReferenceCodec:
-    """The codec of a run of stage codec, or that of a model ("tiny", a folder). Raises TrainingError."""
+def trained_codec(run: str | Path) -> ReferenceCodec | SdCodec:
+    """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder). Raises TrainingError and ModelError."""
     if not (Path(run) / "last").is_dir():
-        return load_codec(_model(run) / "codec").eval()
+        model = _model(run)
+        return load_codec(model / "codec").eval() if load_preset(model).codec == "reference" else SdCodec.load(model / "codec")
     codec = ReferenceCodec()
     fill(codec, part(run, "codec."), run)
     return codec.eval()
@@ -70,14 +71,18 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = part(network)
-        net = CyberHostNetwork(replace(preset("tiny"), pose_shift=any(name.startswith(LATER) for name in weights)))
+        net = CyberHostNetwork(run_preset(network) or replace(load_preset(old), pose_shift=any(name.startswith(LATER) for name in weights)))
         fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():
         for name in ("config.json", "network.safetensors"):
             shutil.copyfile(old / name, out / name)
     if codec:
-        save_codec(trained_codec(codec), out / "codec")
+        coder = trained_codec(codec)
+        if isinstance(coder, SdCodec):
+            coder.vae.save_pretrained(out / "codec")
+        else:
+            save_codec(coder, out / "codec")
     if speech:
         trained_speech(speech).save_pretrained(out / "speech")
     if detector:

@@ -10,13 +10,12 @@ from zlib import crc32
 
 import numpy as np
 
-from ..conditions.speech import SpeechEncoder
 from ..dataset.identity import split_of
 from ..dataset.manifest import read_manifest, written_whole
 from ..dataset.rows import Row
 from ..errors import InputError
-from ..model.codec import ReferenceCodec
-from .latents import describe_clip, encode_clip, write_clip
+from .coder import Coder
+from .latents import write_clip
 from .observed import observed_clips, read_filmed
 
 SUMMARY = "source.json"
@@ -37,9 +36,7 @@ class Report:
 def encode_dataset(
     dataset: Path,
     out: Path,
-    codec: ReferenceCodec,
-    speech: SpeechEncoder,
-    tokens: int,
+    coder: Coder,
     *,
     frames: int = 32,
     seed: int = 0,
@@ -53,7 +50,7 @@ def encode_dataset(
 
     Stretches are files `WxH/CLIP-START.safetensors`; clips of which all are there are kept, so a run that was stopped goes on. Which frame is the
     reference depends on the seed and the clip's name alone. limit: of clips, in the manifest's order. facts: what else `out` is bound to (names of codec
-    and speech encoder). tokens: `preset.audio.tokens`. progress(done, all) and warn(line): a clip that cannot be read is left out and named.
+    and speech encoder). progress(done, all) and warn(line): a clip that cannot be read is left out and named.
     Raises InputError: no clip of the split, nothing that could be read, or `out` holds clips of another dataset or coded otherwise. OutputError.
     """
     rows = [row for row in read_manifest(dataset, accepted=True) if (row.split or split_of(str(row.identity))) == split][:limit]
@@ -78,9 +75,7 @@ def encode_dataset(
                 warn(str(error))
             continue
         for clip in observed_clips(filmed, frames, np.random.default_rng([seed, crc32(row.clip.encode())])):
-            saved = encode_clip(clip, codec)
-            saved.update(describe_clip(saved, codec, speech, tokens))
-            write_clip(out, stretch(row, clip.first), saved, clip.reference.size, clip.head)
+            write_clip(out, stretch(row, clip.first), coder.code(clip), clip.reference.size, clip.head)
             report.coded += 1
     if progress:
         progress(len(rows), len(rows))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,61 +13,118 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ModelError, TrainingError
-from ..model.checkpoint import NETWORK_FILE
+from ..model.checkpoint import NETWORK_FILE, load_preset
 from ..model.cyberhost import CyberHostNetwork
 from ..model_folder import find_model
-from ..presets import Ablations
+from ..presets import Ablations, Preset
 
 LATER = ("pose_follower.", "denoising_unet.expected_in.")
+READS_TOKENS = (".attn2.to_k.weight", ".attn2.to_v.weight")
+"""What is as wide as the tokens of cross attention, which another model may have of another kind."""
 
 
-def initial_weights(source: str) -> dict[str, Tensor]:
-    """Weights by name. `source`: a run (its average), a safetensors file, or a model: "tiny" (embedded), "sd15" and other published ones, which
-    are fetched and converted once (`hub.convert`), a folder, or a Hub id.
+@dataclass
+class Beginning:
+    """Weights by name, and the preset of their network where it is known."""
+
+    weights: dict[str, Tensor]
+    preset: Preset | None = None
+
+
+def beginning(source: str) -> Beginning:
+    """`source`: a run (its average), a safetensors file, or a model: "tiny" (embedded), "sd15" and other published ones, which are fetched and
+    converted once (`hub.convert`), a folder, or a Hub id.
 
     Raises TrainingError when there are none, and what `find_model` raises where a model cannot be fetched.
     """
     path = Path(source)
     if path.is_file():
-        file = path
+        file, preset = path, None
     elif (path / "last").is_dir():
-        file = path / "last" / "ema.safetensors"
-    elif path.is_dir() and not (path / NETWORK_FILE).is_file():
-        raise TrainingError(f"cannot start from it: {source} is no run and no model's folder")
+        file, preset = path / "last" / "ema.safetensors", run_preset(path)
     else:
-        try:
-            file = find_model(source) / NETWORK_FILE
-        except ModelError as error:
-            raise TrainingError(f"cannot start from it: {source} is no run, model or safetensors file ({error})") from error
+        folder = _model(source)
+        file, preset = folder / NETWORK_FILE, load_preset(folder)
     try:
-        return load_file(file)
+        return Beginning(load_file(file), preset)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model") from error
 
 
-def start_from(module: nn.Module, source: str) -> None:
-    """Fill `module` with `initial_weights`, in its own precision. Raises TrainingError unless every name and shape fits.
+def initial_weights(source: str) -> dict[str, Tensor]:
+    """The weights of `beginning`."""
+    return beginning(source).weights
 
-    Only what reads the pose shift may be missing: its output is zero at the start, so a network that never had it is the same with it. A network with
-    ablations takes what it has of a whole one.
-    """
-    weights = initial_weights(source)
-    for name in left_out(module):
-        weights.pop(name, None)
-    for name, value in module.state_dict().items():
-        if name.startswith(LATER) and name not in weights:
-            weights[name] = value
+
+def run_preset(run: str | Path) -> Preset | None:
+    """The preset of the network a run trains; None where it is no network, or of a version that did not note it. Raises ModelError."""
     try:
-        module.load_state_dict(weights)
+        found = json.loads((Path(run) / "config.json").read_text(encoding="utf-8")).get("preset")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return None if found is None else Preset.from_dict(found)
+
+
+def as_taught(preset: Preset, source: str) -> Preset:
+    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how motion modules normalise."""
+    path = Path(source)
+    if path.is_file():
+        return preset
+    theirs = run_preset(path) if (path / "last").is_dir() else load_preset(_model(source))
+    if theirs is None:
+        return preset
+    unet = dataclasses.replace(preset.unet, motion_norm_per_frame=theirs.unet.motion_norm_per_frame)
+    return dataclasses.replace(preset, diffusion=theirs.diffusion, unet=unet)
+
+
+@dataclass(frozen=True)
+class Started:
+    """Names of weights: `fresh` ones the other network had not, which stay as they are made, and `left` ones that have no place in this one."""
+
+    fresh: list[str]
+    left: list[str]
+
+
+def start_from(module: nn.Module, source: str) -> Started:
+    """Fill `module` with the weights of `source`, in its own precision.
+
+    Between networks of two presets weights travel by name: parts that one of them lacks by its preset (ablations, what the paper adds to others'
+    networks, readers of the pose shift) are dropped or begin afresh, and so does attention to tokens of another width. Of a file without a preset
+    only the reader of the pose shift and ablated parts may differ. Raises TrainingError unless every other name and shape fits.
+    """
+    begun = beginning(source)
+    weights, own = begun.weights, module.state_dict()
+    fresh: list[str] = []
+    left: list[str] = []
+    if isinstance(module, CyberHostNetwork):
+        theirs = _shapes(begun.preset or dataclasses.replace(module.preset, ablations=Ablations()))
+        left = [name for name in theirs if name not in own and weights.pop(name, None) is not None]
+        fresh = [name for name, value in own.items() if _begins(name, value, weights, theirs, begun.preset is not None)]
+    try:
+        module.load_state_dict({**weights, **{name: own[name] for name in fresh}})
     except RuntimeError as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))[:200]
         raise TrainingError(f"cannot start from {source}, it is not of the same preset ({first}); give a run of the same preset") from error
+    return Started(fresh, left)
 
 
-def left_out(module: nn.Module) -> set[str]:
-    """The names a network lacks for its ablations."""
-    if not isinstance(module, CyberHostNetwork) or module.preset.ablations == Ablations():
-        return set()
+def _begins(name: str, value: Tensor, weights: dict[str, Tensor], theirs: dict[str, torch.Size], known: bool) -> bool:
+    """Whether a weight is one that the other network has not, or reads tokens of another width."""
+    if name not in weights:
+        return name.startswith(LATER) or (known and name not in theirs)
+    return known and name.endswith(READS_TOKENS) and theirs.get(name) != value.shape
+
+
+def _shapes(preset: Preset) -> dict[str, torch.Size]:
     with torch.device("meta"):
-        whole = CyberHostNetwork(dataclasses.replace(module.preset, ablations=Ablations()))
-    return set(whole.state_dict()) - set(module.state_dict())
+        return {name: value.shape for name, value in CyberHostNetwork(preset).state_dict().items()}
+
+
+def _model(source: str) -> Path:
+    """A model's folder. Raises TrainingError where `source` is none, and what `find_model` raises where one cannot be fetched."""
+    if Path(source).is_dir() and not (Path(source) / NETWORK_FILE).is_file():
+        raise TrainingError(f"cannot start from it: {source} is no run and no model's folder")
+    try:
+        return find_model(source)
+    except ModelError as error:
+        raise TrainingError(f"cannot start from it: {source} is no run, model or safetensors file ({error})") from error

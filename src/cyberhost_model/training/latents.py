@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -19,11 +19,15 @@ from ..conditions.keypoints import Keypoints
 from ..conditions.skeleton import skeleton_map
 from ..conditions.speech import SpeechEncoder, frame_windows
 from ..data.synth import FPS, Clip
+from ..dataset.manifest import NAME as MANIFEST
 from ..errors import OutputError, TrainingError
 from ..model.codec import ReferenceCodec
+from ..model.sd_codec import SdCodec
 from ..presets import Preset
 from .driving import DrivingMix, driving_maps
 
+TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
+"""What a coded clip has besides its key points."""
 HEAD = "-head"  # ends the folder's name of clips without hands
 
 
@@ -47,20 +51,21 @@ def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
 
 
 @torch.inference_mode()
-def encode_clip(clip: Clip, codec: ReferenceCodec) -> dict[str, Tensor]:
+def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor]:
     """What the denoiser's training wants of a clip of T frames, as tensors for one safetensors file.
 
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it; key points of reference and
     frames; clarity (T,), opening (T,); sound (n,) int16 at 16 kHz, in which the clip begins at video frame `first`.
     """
-    frames = to_signed(np.stack([f.picture_u8 for f in clip.frames]))
-    flow = torch.from_numpy(np.stack([half_size(f.flow) for f in clip.frames])).movedim(-1, -3)
-    seen = torch.from_numpy(np.stack([half_size(f.seen) for f in clip.frames]))[:, None]
+    device = next(codec.parameters()).device
+    frames = to_signed(np.stack([f.picture_u8 for f in clip.frames])).to(device)
+    flow = torch.from_numpy(np.stack([half_size(f.flow) for f in clip.frames])).movedim(-1, -3).to(device)
+    seen = torch.from_numpy(np.stack([half_size(f.seen) for f in clip.frames]))[:, None].to(device)
     picture, points, moved = clip.reference.picture_u8, clip.reference.keypoints, clip.keypoints()
-    cues = torch.from_numpy(face_cues(points, moved, (frames.shape[-2] // 16, frames.shape[-1] // 16)))
+    cues = torch.from_numpy(face_cues(points, moved, (frames.shape[-2] // 16, frames.shape[-1] // 16))).to(device)
     crop_u8 = lambda x: torch.from_numpy(np.clip((x + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8))  # noqa: E731
     return {
-        "z": codec.encode(frames, flow, seen, cues).half(),
+        "z": codec.encode(frames, flow, seen, cues).half().cpu(),
         "reference": torch.from_numpy(np.ascontiguousarray(picture)),
         "face": crop_u8(face_crop(picture, points)),
         "hands": crop_u8(hand_crops(picture, points)),
@@ -75,12 +80,12 @@ def encode_clip(clip: Clip, codec: ReferenceCodec) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def describe_clip(saved: dict[str, Tensor], codec: ReferenceCodec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
+def describe_clip(saved: dict[str, Tensor], codec: ReferenceCodec | SdCodec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
     """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D) float16 of its sound."""
     first, last = int(saved["first"]), int(saved["first"]) + len(saved["z"])
     features = speech.features(saved["sound"].float().numpy() / 32767)
     return {
-        "r": codec.encode_reference(to_signed(saved["reference"].numpy())[None])[0].half(),
+        "r": codec.encode_reference(to_signed(saved["reference"].numpy())[None].to(next(codec.parameters()).device))[0].half().cpu(),
         "audio": frame_windows(features, last - first, FPS, tokens, first_frame=first).half(),
     }
 
@@ -105,9 +110,7 @@ class LatentClips(Dataset):
                  driving: DrivingMix | None = None):  # fmt: skip
         self.preset, self.seed, self.batch, self.frames = preset, seed, batch, frames
         self.driving = driving or DrivingMix()
-        found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)[:limit]
-        if not found:
-            raise TrainingError(f"no coded clips in {folder}: make them with `cyberhost data encode`")
+        found = find_clips(folder, preset, frames)[:limit]
         self.pools: dict[tuple[int, int, bool], list[Path]] = {}
         for path in found:
             w, h = path.parent.name.removesuffix(HEAD).split("x")
@@ -135,7 +138,7 @@ class LatentClips(Dataset):
         moving = self.driving.moving(rng)
         for _ in range(self.batch):
             paths.append(pool[int(rng.integers(len(pool)))])
-            clips.append({**self._clip(load_file(paths[-1]), (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
+            clips.append({**self._clip(read_clip(paths[-1]), (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
         return clips, paths
 
     def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -156,7 +159,7 @@ class LatentClips(Dataset):
             "motion": saved["z"][start - m : start].float(),
             "r": r,
             "audio": saved["audio"][part].float(),
-            "face": saved["face"].float() / 127.5 - 1,
+            "face": saved["face"].float() / 127.5 - 1 if saved["face"].dtype == torch.uint8 else saved["face"].float(),
             "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
             "skeleton": torch.from_numpy(skeleton_map(reference, size)),
             "pose": torch.from_numpy(pose),
@@ -168,6 +171,51 @@ class LatentClips(Dataset):
             "heatmaps": torch.from_numpy(np.stack([hand_heatmaps(k, (h, w), sigma=0.7) for k in points])),
             "opening": saved["opening"][part].float(),
         }
+
+
+def read_clip(file: Path) -> dict[str, Tensor]:
+    """The tensors of one coded clip. Raises TrainingError for a file that is gone, damaged or lacks one."""
+    try:
+        saved = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost data encode` again") from None
+    if missing := [name for name in TENSORS if name not in saved]:
+        raise TrainingError(f"{file}: the coded clip lacks {', '.join(missing)}; code the clips again with `cyberhost data encode`")
+    return saved
+
+
+def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
+    """The coded clips below `folder`. Raises TrainingError where there are none, or they do not serve (`check_fits`)."""
+    found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)
+    if not found:
+        raise TrainingError(_nothing(Path(folder)))
+    check_fits(found[0], preset, frames)
+    return found
+
+
+def check_fits(file: Path, preset: Preset, frames: int) -> None:
+    """Whether a coded clip, and so those beside it, serves a network of `preset` and clips of `frames` frames; its header alone is read.
+
+    Raises TrainingError."""
+    try:
+        with safe_open(file, "pt") as clip:
+            length, channels = clip.get_slice("z").get_shape()[:2]
+            heard = clip.get_slice("audio").get_shape()[1:]
+    except (OSError, SafetensorError):
+        read_clip(file)
+        raise
+    audio = preset.audio
+    if channels != preset.latent_channels or heard != [audio.tokens, audio.layers, audio.dim]:
+        raise TrainingError(f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with `cyberhost data encode --preset {preset.name}`")
+    if length < (need := preset.motion_frames + frames):
+        raise TrainingError(f"{file.parent.parent}: its clips have {length} frames, and {need} are needed; code them with `cyberhost data encode --frames 32`")
+
+
+def _nothing(folder: Path) -> str:
+    """Why a folder without coded clips is no training data."""
+    if (folder / MANIFEST).is_file():
+        return f"{folder}: a dataset, not coded yet: code it with `cyberhost data encode --data {folder} -o CLIPS` and train on CLIPS"
+    return f"no coded clips in {folder}: make them with `cyberhost data encode`"
 
 
 def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from ..errors import TrainingError
+from ..errors import CyberHostError, TrainingError
+from ..model.cyberhost import CyberHostNetwork
 from .average import Average
 from .checkpoints import NO_ROOM, Checkpoints, unwritable
 from .distributed import (
@@ -44,7 +45,7 @@ from .stage import Batch, Share, Stage, describe_item
 __all__ = ["LoopConfig", "Stage", "learning_rate", "train"]
 
 Progress = Callable[[int, int, dict[str, float]], None]
-Sampler = Callable[[int, dict[str, Tensor]], object]
+Sampler = Callable[[int, dict[str, Tensor]], Path | None]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -53,7 +54,7 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress 
 
     Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps, values)` is called in the first
     process at every logged step, with the mean losses and the speed (`meters.NAMES`); `sample(step, weights)` there with the averaged weights every
-    `config.sample_every` steps. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run` belongs to another
+    `config.sample_every` steps; the video it returns goes to the reports. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run` belongs to another
     stage or another process is training in it, ResourceError when memory is short, OutputError when `run` cannot be written.
     """
     run = Path(run)
@@ -73,6 +74,11 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress 
             if error.errno in NO_ROOM:
                 raise unwritable(run, error) from error
             raise
+
+
+def preset_of(module: torch.nn.Module) -> dict[str, Any]:
+    """The preset of a network as an entry of the run's config.json, so that others can build it; nothing for other parts of a model."""
+    return {"preset": module.preset.to_dict()} if isinstance(module, CyberHostNetwork) else {}
 
 
 class Trainer:
@@ -103,7 +109,7 @@ class Trainer:
             if config.precision == "fp16" and "scaler" in saved.extra:
                 self.scaler.load_state_dict(saved.extra["scaler"])
         if world.main:
-            (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config)}, indent=2))
+            (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module)}, indent=2))
 
     def train(self, progress: Progress | None, sample: Sampler | None) -> Path:
         """All steps that are left."""
@@ -131,7 +137,7 @@ class Trainer:
                     saved = time.monotonic()
                 if sample and config.sample_every and (step + 1) % config.sample_every == 0:
                     with self.speed.pause():
-                        self._sample(step + 1, sample)
+                        self._sample(step + 1, sample, reports)
                 if out_of_time:
                     break
         finally:
@@ -161,12 +167,12 @@ class Trainer:
         self.checkpoints.write(step, items, parts, extra)
         self.done = step
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[Batch | CyberHostError]:
         """This process's batches, made by `config.workers` others."""
         workers, pin = self.config.workers, self.world.device.type == "cuda"
         return iter(DataLoader(self.share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin))
 
-    def step(self, step: int, batches: Iterator[Batch]) -> dict[str, Tensor]:
+    def step(self, step: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
         """One optimizer step; returns the losses, averaged over its batches."""
         config, device = self.config, self.world.device
         for group in self.optimizer.param_groups:
@@ -176,6 +182,8 @@ class Trainer:
         for part in range(config.accumulate):
             with self.speed.waiting():
                 batch = next(batches)
+            if isinstance(batch, CyberHostError):
+                raise batch
             batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
             item = self.share.item((step - self.start) * config.accumulate + part)
             generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
@@ -233,11 +241,13 @@ class Trainer:
         if progress and self.world.main:
             progress(step + 1, self.config.steps, values)
 
-    def _sample(self, step: int, sample: Sampler) -> None:
+    def _sample(self, step: int, sample: Sampler, reports: list[Report]) -> None:
         weights, error = self.average.whole(), None
         if self.world.main:
             try:
-                sample(step, weights)
+                if (video := sample(step, weights)) is not None:
+                    for report in reports:
+                        report.film(step, video)
             except Exception as failed:
                 error = failed
         if self.world.any(error is not None)[0]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from ..data.splits import held_out
 from ..errors import InputError, TrainingError
 from ..presets import Preset, preset
 from .clip_stage import ClipStage, ClipStageConfig, build_network
-from .initial import start_from
+from .initial import as_taught, start_from
+from .latents import find_clips
 from .pose_stage import PoseStage, PoseStageConfig
 from .settings import LoopConfig
 from .stage import Stage
@@ -84,17 +86,23 @@ def pose_settings(settings: dict[str, Any]) -> tuple[Preset, PoseStageConfig]:
         raise TrainingError(f"unknown setting in the recipe's section [pose]: {error}") from error
 
 
-def build_stage(stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0) -> Stage:
-    """The stage, ready to train; `init` is where its weights begin (`initial_weights`). Raises TrainingError when material is missing."""
+def build_stage(
+    stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0, tell: Callable[[str], None] | None = None
+) -> Stage:  # fmt: skip
+    """The stage, ready to train; `init` is where its weights begin (`initial.beginning`), and `tell` hears what did not travel.
+
+    Raises TrainingError when material is missing."""
     if stage in ("1", "2"):
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         shape, config, frozen = clip_settings(stage, settings)
-        built: Stage = ClipStage(clips, build_network(shape, seed), config)
+        find_clips(clips, shape, config.frames)  # before a network of gigabytes is made for nothing
+        built: Stage = ClipStage(clips, build_network(as_taught(shape, init) if init else shape, seed), config)
         freeze(built.module, frozen)
     elif stage == "pose":
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         shape, follow = pose_settings(settings)
-        built = PoseStage(clips, build_network(shape, seed), follow)
+        find_clips(clips, shape, follow.frames)
+        built = PoseStage(clips, build_network(as_taught(shape, init) if init else shape, seed), follow)
     elif stage == "codec":
         from ..data.people import People
         from ..model.codec import ReferenceCodec
@@ -118,8 +126,16 @@ def build_stage(stage: str, sources: Sources, settings: dict[str, Any], init: st
     else:
         raise TrainingError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}")
     if init:
-        start_from(built.module, init)
+        started = start_from(built.module, init)
+        for names, what in ((started.fresh, "weights that it has not begin afresh"), (started.left, "of its weights have no place here")):
+            if names and tell:
+                tell(f"{init}: {len(names)} {what} ({', '.join(parts_of(names))})")
     return built
+
+
+def parts_of(names: list[str]) -> list[str]:
+    """The parts of a network that weights belong to: "denoising_unet.regions" of "denoising_unet.regions.hands.0.weight"."""
+    return sorted({".".join(name.split(".")[: 2 if name.startswith("denoising_unet.") else 1]) for name in names})
 
 
 def freeze(module: nn.Module, patterns: list[str]) -> None:

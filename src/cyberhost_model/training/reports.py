@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
+import io
 import secrets
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from PIL import Image
+
 from ..errors import TrainingError
+from ..inputs.frames import stream_frames
 from .settings import LoopConfig
+
+GIF_FPS, GIF_SIDE, GIF_SECONDS = 12.5, 256, 8.0
 
 
 class Report(Protocol):
     """Takes the means since the last call."""
 
     def add(self, step: int, values: dict[str, float]) -> None: ...
+
+    def film(self, step: int, video: Path) -> None:
+        """A sample video that was made."""
 
     def close(self) -> None: ...
 
@@ -32,6 +41,9 @@ class Curves:
         row = [step, round(time.monotonic() - self.began, 1), *(f"{k}={v:.5g}" for k, v in values.items())]
         csv.writer(self.file).writerow(row)
         self.file.flush()
+
+    def film(self, step: int, video: Path) -> None:
+        """It lies in RUN/samples already."""
 
     def close(self) -> None:
         self.file.close()
@@ -51,6 +63,14 @@ class TensorBoard:
         """Every value as a curve."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
+
+    def film(self, step: int, video: Path) -> None:
+        """A moving picture among the images."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        picture, (width, height) = moving_picture(video)
+        image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=picture)
+        self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag="sample", image=image)]), step)
 
     def close(self) -> None:
         self.writer.close()
@@ -74,8 +94,22 @@ class WandB:
         """Every value as a curve."""
         self.run.log(values, step=step)
 
+    def film(self, step: int, video: Path) -> None:
+        """The video with its sound."""
+        import wandb
+
+        self.run.log({"sample": wandb.Video(str(video), format="mp4")}, step=step)
+
     def close(self) -> None:
         self.run.finish()
+
+
+def moving_picture(video: Path) -> tuple[bytes, tuple[int, int]]:
+    """The first seconds of a video, small, as an animated GIF, and its (W, H): what TensorBoard shows."""
+    frames = [Image.fromarray(frame) for frame in stream_frames(video, GIF_FPS, longest=GIF_SIDE, max_seconds=GIF_SECONDS)]
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / GIF_FPS), loop=0)
+    return out.getvalue(), frames[0].size
 
 
 def open_reports(run: Path, config: LoopConfig, facts: dict[str, Any]) -> list[Report]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..errors import CyberHostError
+
 Batch = dict[str, Any]
 
 
@@ -77,8 +79,11 @@ class Share(Dataset):
         """Number of the item that is this process's batch i."""
         return self.start + i * self.size + self.rank
 
-    def __getitem__(self, i: int) -> Batch:
-        return self.dataset[self.item(i)]
+    def __getitem__(self, i: int) -> Batch | CyberHostError:
+        try:
+            return self.dataset[self.item(i)]
+        except CyberHostError as error:
+            return error  # raised where it is taken: a worker process would make a traceback of it
 
 
 def describe_item(dataset: Any, item: int) -> str:

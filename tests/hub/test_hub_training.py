@@ -1,0 +1,105 @@
+"""Training at the full size's shape, tiny: a dataset coded with the published codec and speech encoder, others' networks as a beginning, a model of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from peer_models import parts, small
+from safetensors.torch import load_file
+
+from cyberhost_cli.main import main
+from cyberhost_model import presets
+from cyberhost_model.data.export import export_clip
+from cyberhost_model.dataset.manifest import add_rows
+from cyberhost_model.errors import TrainingError
+from cyberhost_model.hub.convert import convert
+from cyberhost_model.model_folder import load_model
+from cyberhost_model.training.assemble import trained_codec, trained_speech
+from cyberhost_model.training.clip_stage import build_network
+from cyberhost_model.training.coder import Coder, load_coder
+from cyberhost_model.training.initial import as_taught, start_from
+from cyberhost_model.training.recipes import parts_of
+from data_helpers import small_synth
+
+OURS = {"audio_projection", "denoising_unet.clarity", "denoising_unet.regions", "face_encoder", "hand_encoder", "reference_pose_encoder"}
+
+
+def paper(width: int = 16) -> presets.Preset:
+    """The preset sd15 at the size of `peer_models.small`; cross attention reads tokens of `width`."""
+    base = small("hallo2")
+    unet = dataclasses.replace(base.unet, motion_norm_per_frame=False, cross_attention_dim=width)
+    return dataclasses.replace(base, name="sd15", unet=unet, diffusion=presets.preset("sd15").diffusion)
+
+
+@pytest.fixture(scope="module")
+def models(published, tmp_path_factory):
+    """Folders of the converted models by name."""
+    root = tmp_path_factory.mktemp("models")
+    for name in ("animate-anyone", "echomimic-v2", "hallo2"):
+        convert(name, root / name, parts(published, name), template=small(name))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "begins"),
+    [("animate-anyone", 16, OURS), ("echomimic-v2", 16, OURS), ("echomimic-v2", 24, {*OURS, "denoising_unet.unet", "reference_net"}), ("hallo2", 16, set())],
+)
+def test_the_papers_network_begins_with_what_others_have(models, name, width, begins):
+    shape = as_taught(paper(width), str(models / name))
+    assert shape.diffusion.prediction == "v" and shape.diffusion.zero_terminal_snr and shape.unet.motion_norm_per_frame
+    network = build_network(shape)
+    made = {key: value.clone() for key, value in network.state_dict().items()}
+    started = start_from(network, str(models / name))
+    fresh = started.fresh
+    theirs, own = load_file(models / name / "network.safetensors"), network.state_dict()
+    assert set(parts_of(fresh)) == begins
+    assert all(torch.equal(own[key], made[key]) for key in fresh)
+    assert all(torch.equal(own[key], theirs[key].float()) for key in own.keys() - set(fresh))
+    assert len(fresh) < len(own) / 2 and not started.left
+
+
+def test_a_network_of_another_size_is_no_beginning(models):
+    other = dataclasses.replace(paper(), unet=dataclasses.replace(paper().unet, block_out_channels=(32, 96)))
+    with pytest.raises(TrainingError, match="not of the same preset"):
+        start_from(build_network(other), str(models / "animate-anyone"))
+
+
+def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pyarrow")
+    monkeypatch.setitem(presets.PRESETS, "sd15", paper())
+    row = export_clip(small_synth(tmp_path / "speech", frames=16).clip(0), tmp_path, 0)
+    row.split = "train"
+    add_rows(tmp_path, [row])
+    begun, coded, run = str(models / "hallo2"), tmp_path / "coded", tmp_path / "run"
+    encode = ["data", "encode", "--data", str(tmp_path), "-o", str(coded), "--frames", "16", "--codec", begun, "--audio", begun]
+    assert main(encode) == 9 and "kind that preset tiny takes" in capsys.readouterr().err
+    assert main([*encode, "--preset", "sd15"]) == 0
+    (file,) = coded.glob("*x*/*.safetensors")
+    clip = load_file(file)
+    assert clip["z"].shape == (16, 4, 16, 16) and clip["audio"].shape == (16, 2, 3, 16)
+    train = ["train", "--stage", "2", "--preset", "sd15", "--data", str(coded), "--steps", "1", "--workers", "0"]
+    assert main([*train, "--init", str(models / "animate-anyone"), "-o", str(run)]) == 0
+    assert "weights that it has not begin afresh (audio_projection, denoising_unet.clarity" in capsys.readouterr().err
+    assert json.loads((run / "config.json").read_text())["preset"]["diffusion"]["prediction"] == "v"
+    assert main([*train, "--init", str(run), "-o", str(tmp_path / "next")]) == 0  # and hands it on
+    assert json.loads((tmp_path / "next/config.json").read_text())["preset"]["unet"]["motion_norm_per_frame"]
+    assert main(["weights", "assemble", "--network", str(run), "--base", begun, "-o", str(tmp_path / "model")]) == 0
+    network, trained = load_model(str(tmp_path / "model")).network, load_file(run / "last/ema.safetensors")
+    assert network.preset == as_taught(paper(), str(models / "animate-anyone"))
+    torch.testing.assert_close(network.state_dict(), {name: value.half().float() for name, value in trained.items()})
+    capsys.readouterr()
+    assert main(["train", "--stage", "2", "--data", str(coded), "-o", str(tmp_path / "other")]) == 9
+    assert "coded for another preset than tiny" in capsys.readouterr().err
+
+
+def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_path):
+    shape = dataclasses.replace(paper(), region=dataclasses.replace(paper().region, face_channels=()))
+    clip = small_synth(tmp_path / "speech", frames=16).clip(0)
+    coder = Coder(shape, trained_codec(models / "hallo2"), trained_speech(models / "hallo2"), lambda picture: torch.arange(512.0).numpy() / 512)
+    assert torch.equal(coder.code(clip)["face"].float(), torch.arange(512.0) / 512)
+    coder.face = None
+    assert not coder.code(clip)["face"].any()
+    assert load_coder("tiny")[0].code(clip)["face"].dtype == torch.uint8
