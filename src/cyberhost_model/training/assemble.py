@@ -18,8 +18,8 @@ from ..model.checkpoint import save_network
 from ..model.codec import ReferenceCodec, load_codec, save_codec
 from ..model.cyberhost import CyberHostNetwork
 from ..model_folder import find_model
-from ..presets import preset
-from .initial import LATER
+from ..presets import Preset, preset
+from .initial import LATER, initial_preset
 
 
 def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -61,8 +61,9 @@ def trained_speech(run: str | Path) -> SpeechEncoder:
 def assemble(
     out: str | Path, *, network: str | None = None, codec: str | None = None, speech: str | None = None, detector: str | None = None, base: str = "tiny"
 ) -> None:
-    """Write the model folder `out` from runs of stages 2, codec, audio and detector; parts without a run are `base`'s, unchanged.
+    """Write the model folder `out` from runs of stages 2 or distill, codec, audio and detector; parts without a run are `base`'s, unchanged.
 
+    The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps.
     A network only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with one trained
     `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no `base`.
     """
@@ -70,7 +71,7 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = part(network)
-        net = CyberHostNetwork(replace(preset("tiny"), pose_shift=any(name.startswith(LATER) for name in weights)))
+        net = CyberHostNetwork(initial_preset(network) or _guessed(weights))
         fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():
@@ -87,6 +88,11 @@ def assemble(
     for name, run in (("codec", codec), ("speech", speech), ("detector", detector)):
         if not run and out.resolve() != old.resolve():
             shutil.copytree(old / name, out / name, dirs_exist_ok=True)
+
+
+def _guessed(weights: dict[str, torch.Tensor]) -> Preset:
+    """The preset of a run that does not tell it, made by an earlier version."""
+    return replace(preset("tiny"), pose_shift=any(name.startswith(LATER) for name in weights))
 
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], run: str | Path) -> None:

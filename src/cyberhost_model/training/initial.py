@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import torch
@@ -11,10 +12,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import ModelError, TrainingError
-from ..model.checkpoint import NETWORK_FILE
+from ..model.checkpoint import CONFIG_FILE, NETWORK_FILE
 from ..model.cyberhost import CyberHostNetwork
 from ..model_folder import find_model
-from ..presets import Ablations
+from ..presets import Ablations, Preset
 
 LATER = ("pose_follower.", "denoising_unet.expected_in.")
 
@@ -30,17 +31,41 @@ def initial_weights(source: str) -> dict[str, Tensor]:
         file = path
     elif (path / "last").is_dir():
         file = path / "last" / "ema.safetensors"
-    elif path.is_dir() and not (path / NETWORK_FILE).is_file():
-        raise TrainingError(f"cannot start from it: {source} is no run and no model's folder")
     else:
-        try:
-            file = find_model(source) / NETWORK_FILE
-        except ModelError as error:
-            raise TrainingError(f"cannot start from it: {source} is no run, model or safetensors file ({error})") from error
+        file = _model(source) / NETWORK_FILE
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model") from error
+
+
+def _model(source: str) -> Path:
+    """The folder of a model. Raises TrainingError when it is none."""
+    path = Path(source)
+    if path.is_dir() and not (path / NETWORK_FILE).is_file():
+        raise TrainingError(f"cannot start from it: {source} is no run and no model's folder")
+    try:
+        return find_model(source)
+    except ModelError as error:
+        raise TrainingError(f"cannot start from it: {source} is no run, model or safetensors file ({error})") from error
+
+
+def initial_preset(source: str) -> Preset | None:
+    """The preset of the network whose weights are `source`; None where nobody wrote it down (a safetensors file, a run of an earlier version).
+
+    Raises TrainingError for one that cannot be read, and what `find_model` raises.
+    """
+    path = Path(source)
+    if path.is_file():
+        return None
+    folder = path if (path / "last").is_dir() else _model(source)
+    try:
+        told = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("preset")
+        return None if told is None else Preset.from_dict(told)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, ModelError) as error:
+        raise TrainingError(f"{folder / CONFIG_FILE}: does not tell the network's preset ({error})") from error
 
 
 def start_from(module: nn.Module, source: str) -> None:

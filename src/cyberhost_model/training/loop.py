@@ -1,6 +1,6 @@
 """The training loop: one for every part of the model. A stage says what is built, what a batch is and what the loss is.
 
-A run folder holds `config.json`, `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything
+A run folder holds `config.json` (the loop and, of a network, its preset), `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything
 random derives from the seed and the number of the item, so a run that was killed goes on with the same batches and the same noise.
 """
 
@@ -20,6 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..errors import TrainingError
+from ..model.checkpoint import CONFIG_FILE
+from ..model.cyberhost import CyberHostNetwork
 from .average import Average
 from .checkpoints import NO_ROOM, Checkpoints, unwritable
 from .distributed import (
@@ -102,8 +104,13 @@ class Trainer:
             self.average.load(saved.weights("ema"))
             if config.precision == "fp16" and "scaler" in saved.extra:
                 self.scaler.load_state_dict(saved.extra["scaler"])
+        if hasattr(stage, "follow"):
+            if self.sharded:
+                raise TrainingError(f"{stage.name} learns from the averaged weights, which must be whole: use --parallel ddp")
+            stage.follow(self.average.weights)
         if world.main:
-            (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config)}, indent=2))
+            made = {"preset": self.module.preset.to_dict()} if isinstance(self.module, CyberHostNetwork) else {}
+            (run / CONFIG_FILE).write_text(json.dumps({"stage": stage.name, **asdict(config), **made}, indent=2))
 
     def train(self, progress: Progress | None, sample: Sampler | None) -> Path:
         """All steps that are left."""
