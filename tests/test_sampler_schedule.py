@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, LCMScheduler
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.presets import DiffusionConfig
@@ -15,7 +15,9 @@ from cyberhost_model.sampler.schedule import (
     Schedule,
     add_noise,
     alphas_cumprod,
+    consistent_latent,
     predicted_latent,
+    solver_step,
     training_target,
 )
 
@@ -101,6 +103,42 @@ def test_flow_steps_are_even_and_end_at_zero():
     assert Schedule(config("flow"), "flow", 4).timesteps.tolist() == pytest.approx([1000, 750, 500, 250])
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "flow", "x0"])
+def test_few_steps_are_on_the_grid_and_the_last_is_the_latent_itself(prediction):
+    diffusion = config(prediction)
+    schedule, z, said = Schedule(diffusion, "lcm", 4), torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4)
+    straight = prediction in ("flow", "x0")
+    assert schedule.timesteps.tolist() == pytest.approx([1000, 750, 500, 250] if straight else [999, 759, 499, 259])
+    for timestep in schedule.timesteps:
+        latent = consistent_latent(diffusion, said, z, timestep.expand(2))
+        z = schedule.step(said, timestep, z, torch.Generator().manual_seed(int(timestep)))
+        assert torch.isclose(z, latent, atol=1e-5).all() == (timestep == schedule.timesteps[-1])
+    first, again = (Schedule(diffusion, "lcm", 4).step(said, schedule.timesteps[0], said, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v", "flow", "x0"])
+def test_a_latent_without_noise_is_left_as_it_is(prediction):
+    diffusion, noisy, said = config(prediction), torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    assert torch.equal(consistent_latent(diffusion, said, noisy, torch.zeros(2)), noisy)
+    for t in (1, 20, 999):
+        skip, out = LCMScheduler().get_scalings_for_boundary_condition_discrete(t)
+        timestep = torch.full((2,), t)
+        expected = skip * noisy + out * predicted_latent(diffusion, said, noisy, timestep)
+        torch.testing.assert_close(consistent_latent(diffusion, said, noisy, timestep), expected)
+
+
+@pytest.mark.parametrize(("prediction", "sampler"), [("epsilon", "ddim"), ("v", "ddim"), ("flow", "flow"), ("x0", "flow")])
+def test_the_solver_steps_as_the_sampler_does(prediction, sampler):
+    diffusion, z = config(prediction), torch.randn(2, 3, 4)
+    schedule = Schedule(diffusion, sampler, 50)
+    for timestep, nearer in list(zip(schedule.timesteps, schedule.timesteps[1:], strict=False))[:3]:
+        said = torch.tanh(z)
+        stepped = solver_step(diffusion, said, z, timestep.expand(2), nearer.expand(2))
+        z = schedule.step(said, timestep, z)
+        torch.testing.assert_close(stepped, z, rtol=1e-3, atol=1e-3)
+
+
 def test_flow_shift_stays_longer_in_noise():
     plain, shifted = (Schedule(config("flow", flow_shift=shift), "flow", 4).timesteps for shift in (1.0, 3.0))
     assert (shifted[1:] > plain[1:]).all()
@@ -118,6 +156,8 @@ def test_defaults_come_from_the_checkpoint():
         ("epsilon", "flow", 4, "choose one of ddim, dpm\\+\\+"),
         ("epsilon", "ddim", 0, "between 1 and 1000"),
         ("epsilon", "ddim", 1001, "between 1 and 1000"),
+        ("epsilon", "lcm", 51, "between 1 and 50"),
+        ("x0", "lcm", 51, "between 1 and 50"),
     ],
 )
 def test_impossible_requests(prediction, sampler, steps, message):

@@ -18,8 +18,11 @@ from torch.utils.data import Dataset
 from cyberhost_cli.main import main
 from cyberhost_model.conditions.speech import TINY, SpeechEncoder
 from cyberhost_model.errors import InputError, TrainingError
+from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.codec import ReferenceCodec
+from cyberhost_model.model_folder import find_model
 from cyberhost_model.presets import ABLATIONS, preset
+from cyberhost_model.training.assemble import assemble
 from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig, build_network
 from cyberhost_model.training.latents import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
 from cyberhost_model.training.loop import LoopConfig, learning_rate, train
@@ -253,6 +256,23 @@ def test_overfitting_four_clips_halves_the_loss(clips, tmp_path):
     before = judge()
     train(built, tmp_path, LoopConfig(steps=60, lr=2e-3, warmup=5, decay=30, workers=0, save_seconds=1e9))
     assert judge() < 0.5 * before
+
+
+def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys):
+    run, model = tmp_path / "run", tmp_path / "model"
+    for command in (["distill"], ["run", "--stage", "distill"]):
+        assert main(["train", *command, "--data", str(clips), "-o", str(run)]) == 9
+        assert "--init" in capsys.readouterr().err
+    assert main(["train", "distill", "--data", str(clips), "--init", "tiny", "-o", str(run), "--steps", "1", "--workers", "0", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stage"] == "distill"
+    assert main(["train", "distill", "--data", str(clips), "--init", str(run), "-o", str(tmp_path / "again")]) == 9
+    assert "not distilled itself" in capsys.readouterr().err
+    assemble(model, network=str(run))
+    taught, teacher = load_preset(model), load_preset(find_model("tiny"))
+    assert (taught.diffusion.sampler, taught.diffusion.steps) == ("lcm", 2) and taught.pose_shift == teacher.pose_shift
+    ours, theirs = load_file(model / "network.safetensors"), load_file(find_model("tiny") / "network.safetensors")
+    moved = {name.split(".")[0] for name in theirs if not torch.equal(ours[name], theirs[name])}
+    assert ours.keys() == theirs.keys() and moved == {"denoising_unet"}
 
 
 def test_the_recipe_has_every_stage():

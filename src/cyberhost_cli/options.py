@@ -49,6 +49,20 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def given(command: Callable[..., None], about: str, **values: Any) -> Callable[..., None]:
+    """A command with some options given, and so without them; `about` is its help."""
+    hints = get_type_hints(command, include_extras=True)
+    left = [_keyword(name, hints[name], p.default) for name, p in inspect.signature(command).parameters.items() if name not in values]
+
+    def run(**others: Any) -> None:
+        command(**values, **others)
+
+    run.__signature__ = inspect.Signature(left)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in left}
+    run.__doc__ = about
+    return run
+
+
 def _keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
     # Python 3.10 reads `x: Annotated[...] = None` as Optional[Annotated[...]], which would hide the option.
     kind = next((k for k in get_args(kind) if get_origin(k) is Annotated), kind) if get_origin(kind) is Union else kind

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cyberhost_cli.groups import RUN, RunByDefault
+from cyberhost_cli.options import given
 from cyberhost_cli.output import Sink
 from cyberhost_cli.train_ablate import ablate
 from cyberhost_cli.train_report import dry_run_lines, speed_words
@@ -52,11 +53,11 @@ app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
 
 @app.command(RUN)
 def train(
-    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, 1, pose or 2.")],
+    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, 1, pose, 2 or distill.")],
     run: Annotated[
         Path | None, typer.Option("--run", "-o", metavar="RUN", help="Folder of the run; an earlier one goes on.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Coded clips, for stages 1, pose and 2.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Coded clips, for stages 1, pose, 2 and distill.")] = None,
     stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None,
     speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech, for stage audio.")] = None,
     config: Annotated[
@@ -120,9 +121,9 @@ def train(
     from cyberhost_model.training.recipes import Sources, build_stage, read_recipe
 
     loop, settings = read_recipe(config or preset, stage)
-    if preset and stage in ("1", "2"):
+    if preset and stage in ("1", "2", "distill"):
         settings["preset"] = preset
-    given: dict[str, Any] = {
+    options: dict[str, Any] = {
         "steps": steps,
         "workers": workers,
         "precision": precision and precision.value,
@@ -138,7 +139,7 @@ def train(
         "report": [kind.value for kind in report] if report else None,
         "peak_tflops": peak_tflops,
     }
-    changed = {name: value for name, value in given.items() if value is not None}
+    changed = {name: value for name, value in options.items() if value is not None}
     loop = dataclasses.replace(loop, minutes=minutes, threads=threads, device=device, **changed)
     if sample and not loop.sample_every:
         raise typer.BadParameter("say how often: --sample-every N", param_hint="'--sample'")
@@ -146,7 +147,7 @@ def train(
     if dry_run:
         from cyberhost_model.training.dry_run import dry_run as foresee
 
-        found = foresee(stage, sources, loop, settings)
+        found = foresee(stage, sources, loop, settings, init)
         for line in dry_run_lines(found):
             sink.note(line)
         sink.data(found)
@@ -181,4 +182,9 @@ def train(
     sink.data({"run": str(run), "stage": stage, "checkpoint": str(folder), "losses": losses, "speed": speed})
 
 
+DISTILL = """Teach a trained network to make a clip in few steps (consistency distillation).
+
+    --init is the teacher, a run of stage 2 or a model; `weights assemble` makes a model of the run. Short for --stage distill.
+    """
+app.command("distill")(given(train, DISTILL, stage="distill", stills=None, speech=None))
 app.command()(ablate)

@@ -100,7 +100,7 @@ class DiffusionConfig:
     prediction: str
     """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the reference codec's)."""
     sampler: str
-    """Default sampler: "ddim", "dpm++" or "flow"."""
+    """Default sampler: "ddim", "dpm++", "flow", or "lcm" for a distilled network."""
     steps: int
     guidance_reference: float = 2.5
     guidance_audio: float = 4.5

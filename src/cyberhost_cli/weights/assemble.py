@@ -13,7 +13,7 @@ from cyberhost_cli.output import Sink
 
 @spread
 def assemble(
-    network: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage 2.")] = None,
+    network: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage 2 or distill.")] = None,
     codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec.")] = None,
     audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio.")] = None,
     detector: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage detector.")] = None,

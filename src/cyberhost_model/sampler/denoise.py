@@ -43,7 +43,7 @@ def denoise_clip(
     for index, timestep in enumerate(timesteps):
         batch = timestep.to(network.device, torch.float32).expand(shape[0])
         prediction = guided.predict(predictor, z, batch, guidance.acts_at(float(timestep)))
-        z = schedule.step(prediction, timestep, z)
+        z = schedule.step(prediction, timestep, z, generator)
         if on_step is not None:
             on_step(index + 1, len(timesteps))
     if conditions.known is not None:

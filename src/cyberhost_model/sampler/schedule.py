@@ -9,15 +9,18 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler
+import torch
+from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, FlowMatchLCMScheduler, LCMScheduler
 from torch import Tensor
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.presets import DiffusionConfig
 
 TRAIN_STEPS = 1000  # t of pure noise
-SAMPLERS = {"ddim": ("epsilon", "v", "flow", "x0"), "dpm++": ("epsilon", "v", "flow", "x0"), "flow": ("flow", "x0")}
-"""Sampler -> the predictions it can use."""
+LCM_STEPS = 50  # the grid of latent consistency models (arXiv 2310.04378), of which fewer steps are a part
+_ALL = ("epsilon", "v", "flow", "x0")
+SAMPLERS = {"ddim": _ALL, "dpm++": _ALL, "flow": ("flow", "x0"), "lcm": _ALL}
+"""Sampler -> the predictions it can use. "lcm" is for distilled networks: each step ends at a latent and goes on from fresh noise on it."""
 _DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction", "x0": "sample"}
 _STRAIGHT = ("flow", "x0")
 
@@ -26,7 +29,7 @@ class Schedule:
     """The steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
 
     def __init__(self, config: DiffusionConfig, sampler: str | None = None, steps: int | None = None) -> None:
-        """Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than 1000 steps."""
+        """Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than 1000 steps (50 of "lcm")."""
         sampler, steps = sampler or config.sampler, config.steps if steps is None else steps
         if sampler not in SAMPLERS:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
@@ -35,11 +38,14 @@ class Schedule:
             raise ModelError(
                 f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {able}"
             )
-        if not 1 <= steps <= TRAIN_STEPS:
-            raise ModelError(f"steps must be between 1 and {TRAIN_STEPS}, not {steps}")
-        self._scheduler = _scheduler(config, sampler)
+        most = LCM_STEPS if sampler == "lcm" else TRAIN_STEPS
+        if not 1 <= steps <= most:
+            raise ModelError(f"steps must be between 1 and {most} with sampler {sampler!r}, not {steps}")
+        self._config, self._scheduler = config, _scheduler(config, sampler)
+        straight = config.prediction in _STRAIGHT
         self._to_flow = sampler == "flow" and config.prediction == "x0"
-        if sampler == "flow":
+        self._consistent = sampler == "lcm" and straight  # diffusers' class for these has no boundary condition
+        if sampler == "flow" or self._consistent:
             # evenly down to the last step's 0; diffusers' own spacing would spend that step on t = 1
             self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
         else:
@@ -50,11 +56,14 @@ class Schedule:
         """(steps,), from noise to picture, on the CPU."""
         return self._scheduler.timesteps
 
-    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor) -> Tensor:
-        """The latent one step less noisy. `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike."""
-        if self._to_flow:
+    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The latent one step less noisy. `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike.
+        generator: of the fresh noise of "lcm"."""
+        if self._consistent:
+            prediction = consistent_latent(self._config, prediction, noisy, timestep.expand(len(noisy)))
+        if self._to_flow or self._consistent:
             prediction = (noisy - prediction) * (TRAIN_STEPS / float(timestep))
-        return self._scheduler.step(prediction, timestep, noisy, return_dict=False)[0]
+        return self._scheduler.step(prediction, timestep, noisy, generator=generator, return_dict=False)[0]
 
 
 def add_noise(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
@@ -83,6 +92,21 @@ def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor,
     return noisy - s * prediction if config.prediction == "flow" else a * noisy - s * prediction
 
 
+def consistent_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
+    """What a consistency model says of `noisy`: c_skip z_t + c_out times the predicted latent, where c_skip(0) = 1 and c_out(0) = 0, so that a latent
+    without noise is left as it is (arXiv 2303.01469, eq. 5; the widths are those of arXiv 2310.04378). Arguments as in `predicted_latent`."""
+    scaled = (timestep.to(noisy.device, torch.float32) * 10).view(-1, *[1] * (noisy.ndim - 1))
+    skip, out = 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25).sqrt()
+    return skip.to(noisy.dtype) * noisy + out.to(noisy.dtype) * predicted_latent(config, prediction, noisy, timestep)
+
+
+def solver_step(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor, nearer: Tensor) -> Tensor:
+    """One step of DDIM, which on the straight line is Euler's, from `timestep` to the less noisy time `nearer`, both (B,)."""
+    z = predicted_latent(config, prediction, noisy, timestep)
+    a, s = _levels(config, timestep, noisy)
+    return add_noise(config, z, (noisy - a * z) / s, nearer)
+
+
 def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """a(t) and s(t), shaped to multiply `like` (B, ...)."""
     if config.prediction in _STRAIGHT:
@@ -102,16 +126,24 @@ def alphas_cumprod(config: DiffusionConfig) -> Tensor:
 
 
 def _scheduler(config: DiffusionConfig, sampler: str):
+    straight = config.prediction in _STRAIGHT
+    if sampler == "lcm" and straight:
+        return FlowMatchLCMScheduler(num_train_timesteps=TRAIN_STEPS, shift=config.flow_shift)
     if sampler == "flow":
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=config.flow_shift)
-    flow = {"use_flow_sigmas": True, "flow_shift": config.flow_shift} if config.prediction in _STRAIGHT else {}
+    betas = {
+        "num_train_timesteps": TRAIN_STEPS,
+        "beta_start": config.beta_start,
+        "beta_end": config.beta_end,
+        "beta_schedule": config.beta_schedule,
+        "prediction_type": _DIFFUSERS_NAME[config.prediction],
+        "rescale_betas_zero_snr": config.zero_terminal_snr,
+    }
+    if sampler == "lcm":
+        return LCMScheduler(**betas, original_inference_steps=LCM_STEPS)
+    flow = {"use_flow_sigmas": True, "flow_shift": config.flow_shift} if straight else {}
     return DPMSolverMultistepScheduler(
-        num_train_timesteps=TRAIN_STEPS,
-        beta_start=config.beta_start,
-        beta_end=config.beta_end,
-        beta_schedule=config.beta_schedule,
-        prediction_type=_DIFFUSERS_NAME[config.prediction],
-        rescale_betas_zero_snr=config.zero_terminal_snr,
+        **betas,
         timestep_spacing="trailing",  # few steps still begin at pure noise
         algorithm_type="dpmsolver++",
         # Order 1 is DDIM (arXiv 2211.01095). diffusers' DDIMScheduler is exact only for numbers of steps that divide 1000.

@@ -62,8 +62,9 @@ def trained_speech(run: str | Path) -> SpeechEncoder:
 def assemble(
     out: str | Path, *, network: str | None = None, codec: str | None = None, speech: str | None = None, detector: str | None = None, base: str = "tiny"
 ) -> None:
-    """Write the model folder `out` from runs of stages 2, codec, audio and detector; parts without a run are `base`'s, unchanged.
+    """Write the model folder `out` from runs of stages 2 or distill, codec, audio and detector; parts without a run are `base`'s, unchanged.
 
+    The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps.
     A network only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with one trained
     `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no `base`.
     """

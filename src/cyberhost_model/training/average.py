@@ -39,7 +39,8 @@ class Average:
     def load(self, whole: dict[str, Tensor]) -> None:
         """Go on from a checkpoint."""
         own = self.module.state_dict()
-        self.weights = {k: self._held(share_of(v, own[k], self.world)) for k, v in whole.items()}
+        # Copies: a file's tensors lie anywhere, and a stage that computes with them must find the same bits as before.
+        self.weights = {k: self._held(share_of(v, own[k], self.world)).clone() for k, v in whole.items()}
 
     def whole(self) -> dict[str, Tensor]:
         """The average, unsharded; every process must call it, the first gets it."""

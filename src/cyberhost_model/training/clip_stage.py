@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ..model.conditions import Conditions
 from ..model.cyberhost import HEARD, CyberHostNetwork
 from ..model_folder import CODECS
 from ..presets import Preset
@@ -63,22 +64,13 @@ class ClipStage:
         return LatentClips(self.data, self.preset, seed, self.config.batch, self.config.frames, self.limit, self.config.driving)
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        config, network, z, r = self.config, self.module, batch["z"], batch["r"]
+        config, network, z = self.config, self.module, batch["z"]
         rand = lambda n=z.shape[0]: torch.rand(n, generator=generator, device=z.device)  # noqa: E731
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
-        past = batch["motion"] + config.noise_motion * gauss(batch["motion"])
-        given = network.conditions(
-            reference_latent=r, reference_pose=batch["skeleton"], face=batch["face"], hands=batch["hands"],
-            audio=batch["audio"], motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
-            pose=batch["pose"], pose_shift=batch["pose_shift"], hand_clarity=batch["clarity"],
-        )  # fmt: skip
+        given = self.conditions(batch, gauss(batch["motion"]))
         l_hear = z.new_zeros(()) if given.audio is None else HEARD**2 * (network.heard_opening(given) - batch["opening"]).pow(2).mean()
         chances = (rand(), rand(), rand())
-        given = given.without_motion((chances[0] > config.motion).tolist())
-        given = given.without_audio((batch["deaf"] | (chances[1] < config.drop_audio + config.drop_reference)).tolist())
-        given = given.without_reference((chances[1] < config.drop_reference).tolist())
-        if batch["head"].all():  # a talking head (A2V-H): no hand codebook attention
-            given = replace(given, regions=("face",))
+        given = self.dropped(given, batch, chances[0], chances[1])
         if given.expected is not None:
             z = z - given.expected
         noise = gauss(z)
@@ -110,6 +102,26 @@ class ClipStage:
             l_lips = (lips * error).sum() / (lips.sum() * z.shape[2]).clamp_min(1)
         return {"loss": l_main + 0.05 * l_mask + l_key + config.hear * l_hear, "main": l_main, "lips": l_lips, "mask": l_mask, "keypoints": l_key,
                 "hear": l_hear}  # fmt: skip
+
+    def conditions(self, batch: dict[str, Tensor], noise: Tensor) -> Conditions:
+        """All that a batch tells the network; `noise`, of deviation 1, is what stands for the errors of the motion frames."""
+        config, r = self.config, batch["r"]
+        past = batch["motion"] + config.noise_motion * noise
+        return self.module.conditions(
+            reference_latent=r, reference_pose=batch["skeleton"], face=batch["face"], hands=batch["hands"],
+            audio=batch["audio"], motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
+            pose=batch["pose"], pose_shift=batch["pose_shift"], hand_clarity=batch["clarity"],
+        )  # fmt: skip
+
+    def dropped(self, given: Conditions, batch: dict[str, Tensor], moving: Tensor, telling: Tensor) -> Conditions:
+        """The same without what `config` says is to be missing now and then; moving and telling (B,) are uniform in 0..1."""
+        config = self.config
+        given = given.without_motion((moving > config.motion).tolist())
+        given = given.without_audio((batch["deaf"] | (telling < config.drop_audio + config.drop_reference)).tolist())
+        given = given.without_reference((telling < config.drop_reference).tolist())
+        if batch["head"].all():  # a talking head (A2V-H): no hand codebook attention
+            given = replace(given, regions=("face",))
+        return given
 
 
 def leave_out(network: CyberHostNetwork, config: ClipStageConfig) -> None:

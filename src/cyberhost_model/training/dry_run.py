@@ -25,7 +25,7 @@ MANY = 8
 """Processes of the second memory estimate."""
 
 
-def dry_run(stage: str, sources: Sources, config: LoopConfig, settings: dict[str, Any]) -> dict[str, Any]:
+def dry_run(stage: str, sources: Sources, config: LoopConfig, settings: dict[str, Any], init: str | None = None) -> dict[str, Any]:
     """Parameters, memory in bytes, FLOPs, steps and hours as one dictionary; None is what cannot be told.
 
     Stages 1 and 2 need no data: their network is traced on fake tensors at the preset's size, every condition given. The others are built and measured
@@ -40,7 +40,7 @@ def dry_run(stage: str, sources: Sources, config: LoopConfig, settings: dict[str
         if sources.clips and not slow:
             built = build_stage(stage, sources, settings, seed=config.seed)
     else:
-        built = build_stage(stage, sources, settings, seed=config.seed)
+        built = build_stage(stage, sources, settings, init, config.seed)
         (found, samples), how, slow = measure(built, config), "measured on one batch", False
     seconds = time_steps(built, config) if built is not None else None
     why = None if seconds else "a step on this CPU takes minutes" if slow and sources.clips else "no --data to time steps with"

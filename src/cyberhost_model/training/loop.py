@@ -1,6 +1,6 @@
 """The training loop: one for every part of the model. A stage says what is built, what a batch is and what the loss is.
 
-A run folder holds `config.json`, `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything
+A run folder holds `config.json` (the loop and, of a network, its preset), `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything
 random derives from the seed and the number of the item, so a run that was killed goes on with the same batches and the same noise.
 """
 
@@ -108,6 +108,10 @@ class Trainer:
             self.average.load(saved.weights("ema"))
             if config.precision == "fp16" and "scaler" in saved.extra:
                 self.scaler.load_state_dict(saved.extra["scaler"])
+        if hasattr(stage, "follow"):
+            if self.sharded:
+                raise TrainingError(f"{stage.name} learns from the averaged weights, which must be whole: use --parallel ddp")
+            stage.follow(self.average.weights)
         if world.main:
             (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module)}, indent=2))
 

@@ -16,7 +16,8 @@ from ..data.splits import held_out
 from ..errors import InputError, TrainingError
 from ..presets import Preset, preset
 from .clip_stage import ClipStage, ClipStageConfig, build_network
-from .initial import as_taught, start_from
+from .distill_stage import DistillStage, DistillStageConfig
+from .initial import as_taught, beginning, start_from
 from .latents import find_clips
 from .pose_stage import PoseStage, PoseStageConfig
 from .settings import LoopConfig
@@ -29,7 +30,7 @@ else:
 
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
-STAGES = ("codec", "audio", "detector", "1", "pose", "2")
+STAGES = ("codec", "audio", "detector", "1", "pose", "2", "distill")
 
 
 @dataclass
@@ -65,13 +66,14 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
 
 
 def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipStageConfig, list[str]]:
-    """Preset (with the ablations), configuration and frozen parts of stage 1 or 2. Raises TrainingError for unknown settings."""
+    """Preset (with the ablations), configuration and frozen parts of stage 1, 2 or distill. Raises TrainingError for unknown settings."""
     own = dict(settings)
     switches, frozen = own.pop("ablations", {}), own.pop("frozen", [])
     try:
         shape = preset(own.pop("preset", "tiny")).without(**switches)
         shape = dataclasses.replace(shape, pose_shift=own.pop("pose_shift", shape.pose_shift))
-        return shape, ClipStageConfig(name=stage, **own), frozen
+        kind = DistillStageConfig if stage == "distill" else ClipStageConfig
+        return shape, kind(name=stage, **own), frozen
     except TypeError as error:
         raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
 
@@ -103,6 +105,17 @@ def build_stage(
         shape, follow = pose_settings(settings)
         find_clips(clips, shape, follow.frames)
         built = PoseStage(clips, build_network(as_taught(shape, init) if init else shape, seed), follow)
+    elif stage == "distill":
+        clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
+        teacher = _needed(init, "--init", "the network to distil (a run, a model or a safetensors file)")
+        shape, config, frozen = clip_settings(stage, settings)
+        shape = beginning(teacher).preset or shape
+        find_clips(clips, shape, config.frames)
+        network = build_network(shape, seed)
+        start_from(network, teacher)  # before the stage, which keeps the teacher as it is now
+        built = DistillStage(clips, network, config)  # type: ignore[arg-type]
+        freeze(built.module, frozen)
+        return built
     elif stage == "codec":
         from ..data.people import People
         from ..model.codec import ReferenceCodec

@@ -23,7 +23,7 @@ class SampleVideos:
         """network: what trains. model: whose other parts are used. Raises TrainingError when they do not go together, InputError for a bad picture or
         sound, ModelError for a bad model."""
         if not isinstance(network, CyberHostNetwork):
-            raise TrainingError("sample videos can be made in stages 1 and 2 alone: leave out --sample")
+            raise TrainingError("sample videos can be made in stages 1, 2 and distill alone: leave out --sample")
         load_picture(picture)
         load_audio(audio)
         self.folder, self.picture, self.audio, self.device = run / "samples", picture, audio, torch.device(device)

@@ -27,7 +27,10 @@ class Stage(Protocol):
         ...
 
     def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Scalar losses by name; `loss` is the one that trains, the others are logged."""
+        """Scalar losses by name; `loss` is the one that trains, the others are logged.
+
+        A stage that has a method `follow(average)` is given the loop's averaged weights by name before the first step, and reads them as they change.
+        """
         ...
 
 
