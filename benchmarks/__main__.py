@@ -18,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.clocks import CLOCK_HELP, CLOCKS
 from benchmarks.inputs import write_inputs
 from benchmarks.pool import Broken, Contestant, Worker
 from benchmarks.report import OURS, PLAIN, job_overhead, markdown, ratios
@@ -34,6 +35,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="default: fp16 on a GPU, else fp32")
     parser.add_argument("--threads", type=int, help="of torch on the CPU, for each process; default torch's own")
+    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help=CLOCK_HELP)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--job-rounds", type=int, default=1, help="of the rounds, how many have the whole job")
     parser.add_argument("--only", nargs="+", metavar="LABEL", help=f"such as {OURS!r} {PLAIN!r}; all by default")
@@ -45,7 +47,7 @@ def main() -> int:
 
     contestants = [c for c in _contestants(given) if given.only is None or c.label in given.only]
     precision = given.precision or ("fp16" if given.device.startswith("cuda") else "fp32")
-    report = measure(given.size, contestants, given.device, precision, given.threads, given.rounds, given.job_rounds)
+    report = measure(given.size, contestants, given.device, precision, given.threads, given.clock, given.rounds, given.job_rounds)
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n")
     if given.markdown:
@@ -63,7 +65,9 @@ def _contestants(given: argparse.Namespace) -> list[Contestant]:
     return found
 
 
-def measure(size: str, contestants: list[Contestant], device: str, precision: str, threads: int | None, rounds: int, job_rounds: int) -> dict[str, Any]:
+def measure(
+    size: str, contestants: list[Contestant], device: str, precision: str, threads: int | None, clock: str, rounds: int, job_rounds: int
+) -> dict[str, Any]:
     """The whole report. Loads one contestant after the other, then asks them in turn."""
     workers: list[Worker] = []
     broken: dict[str, str] = {}
@@ -72,7 +76,8 @@ def measure(size: str, contestants: list[Contestant], device: str, precision: st
         print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"size": size, "device": device, "precision": precision, "threads": threads, "inputs": write_inputs(SIZES[size], Path(folder))}
+        inputs = write_inputs(SIZES[size], Path(folder))
+        settings = {"size": size, "device": device, "precision": precision, "threads": threads, "clock": clock, "inputs": inputs}
         try:
             for contestant in contestants:
                 try:
@@ -92,7 +97,7 @@ def measure(size: str, contestants: list[Contestant], device: str, precision: st
         found["job, of its denoising and decoding"] = overhead
     facts = workers[0].facts if workers else {}
     return {
-        "size": asdict(SIZES[size]), "device": facts.get("device"), "precision": precision, "torch": facts.get("torch"),
+        "size": asdict(SIZES[size]), "device": facts.get("device"), "precision": precision, "clock": clock, "torch": facts.get("torch"),
         "load_seconds": {w.label: w.facts["load_seconds"] for w in workers}, "results": results, "ratios": found, "broken": broken,
         "measurements": measured,
     }  # fmt: skip

@@ -37,7 +37,7 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         f"Size {size['name']}: widths {', '.join(map(str, size['widths']))}, latent {h}x{w}, {size['frames']} frames, {report['precision']}, "
         f"{report['device']}, torch {report['torch']}. Decoding: {size['decoded']} frames. Job: picture and sound to an mp4 of {size['job_frames']} frames, "
-        f"{size['job_steps']} steps, {size['branches'][0]} branch(es), models loaded.",
+        f"{size['job_steps']} steps, {size['branches'][0]} branch(es), models loaded. Seconds: {report['clock']}.",
         "",
         "| Part | Implementation | seconds | from - to | times | peak MB |",
         "|---|---|---:|---|---:|---:|",

@@ -31,7 +31,8 @@ SIZES = {
     "tiny": Size("tiny", (64, 96, 160), (16, 16), factor=16, context=128, job_frames=48, job_steps=8, decoded=12, branches=(1, 3)),
     "small": Size("small", (32, 64, 96, 96), (8, 8), frames=5, context=24, job_frames=5, job_steps=1),
     "middle": Size("middle", (160, 320, 640, 640), (24, 24)),
+    "wide": Size("wide", (128, 256, 512, 512), (64, 64), frames=4, job_frames=4, job_steps=1, decoded=1),
     "sd15": Size("sd15", (320, 640, 1280, 1280), (16, 16), job_steps=1),
     "full": Size("full", (320, 640, 1280, 1280), (80, 48), job_frames=48, job_steps=25, decoded=12, branches=(1, 2, 3)),
 }
-"""tiny: the embedded model. middle, sd15: what a CPU can do. full: the paper's 640x384, for a GPU. small: to try the benchmark itself."""
+"""tiny: the embedded model. middle, wide (as many tokens as 640x384 has), sd15: what a CPU can do. full: the paper's 640x384, for a GPU. small: to try the benchmark itself."""

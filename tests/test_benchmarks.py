@@ -1,0 +1,68 @@
+"""The measuring around what is measured: turns, medians, ratios, clocks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from benchmarks.clocks import CLOCKS
+from benchmarks.pool import Broken, Contestant, Worker
+from benchmarks.report import job_overhead, markdown, ratios
+from benchmarks.rounds import run_rounds, summary
+
+
+class Asked:
+    """Stands in turn with others; notes who was asked for what."""
+
+    def __init__(self, label: str, seconds: list[float], asked: list[str], fails_at: int = 99) -> None:
+        self.label, self.seconds, self.asked, self.fails_at = label, iter(seconds), asked, fails_at
+        self.facts = {"parts": ["step", "job"]}
+        self.times = 0
+
+    def measure(self, part: str) -> dict:
+        self.times += 1
+        if self.times == self.fails_at:
+            raise Broken("no memory")
+        self.asked.append(f"{self.label} {part}")
+        return {"seconds": next(self.seconds), "peak_mb": 1.0, "peak_since_start": False}
+
+
+def test_rounds_take_turns_and_forget_the_first():
+    asked: list[str] = []
+    broken: dict[str, str] = {}
+    workers = [Asked("a", [9, 1, 2, 3], asked), Asked("b", [8, 5, 6, 7], asked)]
+    found = run_rounds(workers, 2, 1, False, broken, lambda line: None)
+    assert asked == ["a step", "b step", "b step", "a step", "b job", "a job", "a step", "b step"] and not broken
+    assert [one["seconds"] for one in found["a"]["step"]] == [1, 3] and summary(found["a"]["step"])["median"] == 2
+
+
+def test_what_breaks_is_left_out_and_told():
+    broken: dict[str, str] = {}
+    workers = [Asked("a", [1] * 9, []), Asked("b", [1] * 9, [], fails_at=2)]
+    found = run_rounds(workers, 2, 0, False, broken, lambda line: None)
+    assert broken == {"b": "step: no memory"} and len(found["a"]["step"]) == 2 and "step" not in found["b"]
+    with pytest.raises(Broken, match="no_such_implementation"):
+        Worker(Contestant("x", "no_such_implementation"), {"size": "small", "device": "cpu", "precision": "fp32", "threads": 1, "clock": "wall", "inputs": {}})
+
+
+def test_ratios_are_of_the_lower_bound_and_of_the_quicker_peer():
+    def part(median: float) -> dict:
+        return {"median": median, "quickest": median, "slowest": median, "times": 1, "peak_mb": 5.0, "peak_since_start": False}
+
+    ours = {"step, 2 branches": part(3.0), "decode": part(1.0), "job": part(15.0)}
+    results = {"ours": ours, "plain diffusers": {"step, 2 branches": part(2.0)}, "A": {"job": part(30.0)}, "B": {"job": part(20.0)}}
+    found = ratios(results)
+    assert found == {"step, 2 branches, of plain diffusers'": 1.5, "job, of the quicker peer's": 0.75}
+    size = {"branches": (2,), "job_frames": 4, "frames": 2, "decoded": 2, "job_steps": 2}
+    assert job_overhead(ours, size) == pytest.approx(15 / (2 * 2 * 3 + 2))
+    size |= {"name": "x", "widths": (1,), "latent": (2, 2)}
+    report = {"size": size, "results": results, "ratios": found, "broken": {"C": "why"}, "precision": "fp32", "device": "cpu", "torch": "2", "clock": "wall"}
+    text = markdown(report)
+    assert "| step, 2 branches, of plain diffusers' | 1.50 |" in text and "C could not be measured: why" in text
+
+
+def test_waiting_takes_no_processor():
+    began = {name: clock() for name, clock in CLOCKS.items()}
+    time.sleep(0.2)
+    taken = {name: clock() - began[name] for name, clock in CLOCKS.items()}
+    assert taken["wall"] >= 0.2 and taken["processor"] < 0.1
