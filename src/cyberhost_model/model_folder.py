@@ -128,11 +128,16 @@ def _spare(named: list[str]) -> list[Missing]:
     return [replace(entry, spare=True) for entry in missing_weights(named)] if find_spec("onnxruntime") else []
 
 
-def load_model(name: str, download_named: bool = True) -> Model:
-    """Every part of the model called `name`, on the CPU. `download_named`: whether parts that it names and that are not here may be fetched; else
-    something stands in for them. Raises ModelError and NetworkError."""
+def load_model(
+    name: str, download_named: bool = True, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> Model:
+    """Every part of the model called `name`: the network, by far the largest, on `device` in `dtype`, the rest on the CPU.
+
+    `download_named`: whether parts that it names and that are not here may be fetched; else something stands in for them. Raises ModelError and
+    NetworkError.
+    """
     folder = find_model(name)
-    network = load_network(folder)
+    network = load_network(folder, device, dtype)
     codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdCodec.load(folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
     detector, warnings = load_detector(folder / "detector", download_named)

@@ -176,7 +176,7 @@ class CyberHost:
     ) -> CyberHost:
         """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`. Raises ModelError, NetworkError, ResourceError."""
         place_, dtype = choose_device(device, precision)
-        return cls(load_model(os.fspath(model)), place_, dtype, compiled)
+        return cls(load_model(os.fspath(model), device=place_, dtype=dtype), place_, dtype, compiled)
 
     def animate(self, picture: Picture, audio: Heard, *, body_movement: float | None = None, **settings: Unpack[Settings]) -> Animation:
         """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).

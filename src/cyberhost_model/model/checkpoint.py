@@ -33,11 +33,15 @@ def save_network(network: CyberHostNetwork, directory: str | Path, dtype: torch.
 def load_network(
     directory: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> CyberHostNetwork:
-    """The network of `save_network`, in evaluation mode. Raises ModelError for a missing or damaged file and for keys or shapes that do
-    not match the configuration."""
+    """The network of `save_network`, in evaluation mode. Its weights go from the mapped file straight to where they are wanted; none is made before.
+
+    Raises ModelError for a missing or damaged file and for keys or shapes that do not match the configuration.
+    """
     directory = Path(directory)
-    network = CyberHostNetwork(load_preset(directory))
-    load_weights(network, directory / NETWORK_FILE)
+    preset = load_preset(directory)
+    with torch.device("meta"):
+        network = CyberHostNetwork(preset)
+    load_weights(network, directory / NETWORK_FILE, device, dtype)
     return network.to(device, dtype).eval()
 
 
@@ -61,16 +65,17 @@ def load_preset(directory: str | Path) -> Preset:
     return Preset.from_dict(config.get("preset"))
 
 
-def load_weights(module: torch.nn.Module, path: Path) -> None:
-    """Fills `module` from a safetensors file, strictly. Raises ModelError naming missing, unexpected or misshapen keys."""
+def load_weights(module: torch.nn.Module, path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    """Gives `module` the weights of a safetensors file, strictly; it may be on the "meta" device. Raises ModelError naming missing, unexpected or
+    misshapen keys."""
     try:
-        weights = load_file(path)
+        weights = load_file(path, device=str(device))
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; get the model again") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is damaged ({error}); get the model again") from error
     _compare(path, _shapes(module), {key: tuple(value.shape) for key, value in weights.items()})
-    module.load_state_dict(weights)
+    module.load_state_dict({key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}, assign=True)
 
 
 def check_network(directory: str | Path) -> Preset:

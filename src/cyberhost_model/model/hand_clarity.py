@@ -14,7 +14,7 @@ class HandClarityEmbedding(nn.Module):
     def __init__(self, time_embed_dim: int, bands: int = 8) -> None:
         super().__init__()
         # half a period to many periods over the usual range 0..1
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.linspace(-1, 3, bands), persistent=False)
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.linspace(-1, 3, bands, device="cpu"), persistent=False)
         self.hidden = nn.Linear(2 * bands, time_embed_dim // 4)
         self.out = nn.Linear(time_embed_dim // 4, time_embed_dim)
         nn.init.zeros_(self.out.weight)
