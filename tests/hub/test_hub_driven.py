@@ -109,9 +109,9 @@ def test_they_are_given_the_drawing_they_know(models, offline, host, picture, na
     poses.hands_score[:] = 1  # the picture's hands are not all found
     poses.hands[:] = poses.body[:, [7, 4], None] + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2, 21, 2)).astype(np.float32)
     reference, _ = converted._open(picture, Look(size=128))
-    maps, shift = converted._skeletons(reference, poses)(0, 3)
+    driven = converted._skeletons(reference, poses)(0, 3)
     expected = np.stack([draw(reference.on_canvas(poses.frame(i)), reference.canvas.size) for i in range(3)])
-    assert shift is None and expected.any() and np.array_equal(maps[0].numpy(), expected)
+    assert driven.shift is None and expected.any() and np.array_equal(driven.pose[0].numpy(), expected)
     still = swaying(poses.frame(0), 3, 0.0)
     sound = None if name == "animate-anyone" else Sound.from_samples(voice(0.12, 0), 16000)
     videos = [np.stack(list(converted.reenact(picture, p, audio=sound, retarget=False, steps=2, size=128).frames)) for p in (poses, still)]
