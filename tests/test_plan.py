@@ -15,7 +15,7 @@ from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import InputError
 from cyberhost_model.doctor.checks import check_picture, check_sound
 from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.pipeline import Look
+from cyberhost_model.look import Look
 from data_helpers import voice
 
 

@@ -11,7 +11,7 @@ from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.pose_shift import MAPS, pose_shift
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.inputs.audio import Sound, load_audio
-from cyberhost_model.pipeline import Look
+from cyberhost_model.look import Look
 from cyberhost_model.reference import head_crop, shows_only_a_head
 from cyberhost_model.video.writer import write_video
 from data_helpers import voice

@@ -77,9 +77,9 @@ def test_a_codec_that_takes_three_frames_at_a_time(host, picture, plain, monkeyp
 
 def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, monkeypatch):
     """The features go on at the clip that failed."""
-    from cyberhost_model.pipeline import CyberHost
+    from cyberhost_model.rendering import Renderer
 
-    windows, failed = CyberHost._windows, []
+    windows, failed = Renderer._windows, []
 
     def failing(self, *given):
         for i, window in enumerate(windows(self, *given)):
@@ -88,7 +88,7 @@ def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, mo
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield window
 
-    monkeypatch.setattr(CyberHost, "_windows", failing)
+    monkeypatch.setattr(Renderer, "_windows", failing)
     monkeypatch.setattr(Thrift, "_save", lambda self, part: f"less of {part}")
     made = animation(host, picture)
     assert np.array_equal(np.stack(list(made.frames)), plain)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from .beside import Beside
 from .conditions.detector import analyse
 from .conditions.face_cues import face_places
 from .conditions.keypoints import LIPS
@@ -23,7 +18,6 @@ from .conditions.movement import BodyMovementMap
 from .conditions.pose_maps import POSE_MAPS
 from .conditions.pose_shift import pose_shift
 from .conditions.skeleton import PARTS
-from .conditions.speech_level import speech_level
 from .driving.formats import is_sequence_file
 from .driving.hands import hands_for
 from .driving.reach import reach_note, within_reach
@@ -33,21 +27,20 @@ from .driving.template import fit_length, load_template
 from .driving.video import read_driving
 from .errors import InputError
 from .inputs.audio import Sound, load_audio
-from .inputs.image import check_picture, crop_back, load_picture
+from .inputs.image import check_picture, load_picture
+from .look import Look
 from .model.compiling import compile_blocks
-from .model.conditions import Conditions
 from .model_folder import Model, choose_device, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
-from .sampler.clips import Clip, denoise_clips, plan_clips
-from .sampler.denoise import denoise_clip
+from .rendering import Driven, Driver, Job, Renderer
 from .sampler.guidance import Guidance
-from .thrift import Thrift, is_out_of_memory
 from .video.writer import write_video
 
 if TYPE_CHECKING:
-    from typing_extensions import TypedDict, Unpack
+    from typing_extensions import Unpack
 
-FPS = 25.0  # what the model was trained at
+    from .look import Settings
+
 BODY_MOVEMENT = 0.1  # the boxes of half-second clips are small
 HAND_CLARITY = 0.5  # near the 90th percentile at the size trained on (section 3.3: "a higher clarity score is applied")
 
@@ -85,81 +78,6 @@ class Animation:
         )
 
 
-if TYPE_CHECKING:
-
-    class Settings(TypedDict, total=False):
-        """The fields of `Look`, as keywords."""
-
-        seed: int
-        steps: int | None
-        fps: float
-        size: int | None
-        guidance_reference: float | None
-        guidance_audio: float | None
-        guidance_interval: tuple[float, float] | None
-        hand_clarity: float | None
-        head: bool | None
-        cache_blocks: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """What the three settings share; keywords of `animate`, `reenact` and `multimodal`. Raises InputError.
-
-    seed: same seed, same video. steps: of denoising, default the model's. fps: 1..60. size: side in pixels of a square of the video's area (default: the
-    picture's own, at most 512); the aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. guidance_interval:
-    noise levels in 0..1 at which guidance acts (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave
-    hands out (A2V-H, section 4.2); None does so for a picture that shows a head alone.
-    cache_blocks: the U-Net's deep blocks are computed at every so many steps alone: quicker, and not quite the same frames (docs/speed.md).
-    """
-
-    seed: int = 0
-    steps: int | None = None
-    fps: float = FPS
-    size: int | None = None
-    guidance_reference: float | None = None
-    guidance_audio: float | None = None
-    guidance_interval: tuple[float, float] | None = None
-    hand_clarity: float | None = None
-    head: bool | None = None
-    cache_blocks: int = 1
-
-    def __post_init__(self) -> None:
-        if self.cache_blocks < 1:
-            raise InputError(f"cache_blocks must be at least 1 (every step), not {self.cache_blocks}")
-        if not 1 <= self.fps <= 60:
-            raise InputError(f"fps must be between 1 and 60, not {self.fps:g}")
-        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
-            raise InputError(f"the guidance interval must be two rising numbers in 0..1, not {self.guidance_interval}")
-
-
-@dataclass(frozen=True)
-class Driven:
-    """A clip's pose condition (1, frames or 1, 3, H, W), maps in 0..1; its pose shift (1, frames, 7, 2h, 2w) or None; where its face is, `face_places`
-    (1, frames or 1, cues, h, w)."""
-
-    pose: Tensor
-    shift: Tensor | None
-    places: Tensor
-
-
-Driver = Callable[[int, int], Driven]
-"""(first frame, frames) -> what drives a clip."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """All that the frames of an animation are made of. clarity: the hands' score, -1 where no hand is seen."""
-
-    reference: Reference
-    look: Look
-    driver: Driver
-    total: int
-    sound: Sound | None
-    guidance: Guidance
-    clarity: float
-
-
 class CyberHost:
     """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
 
@@ -177,6 +95,11 @@ class CyberHost:
         """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`. Raises ModelError, NetworkError, ResourceError."""
         place_, dtype = choose_device(device, precision)
         return cls(load_model(os.fspath(model), device=place_, dtype=dtype), place_, dtype, compiled)
+
+    @property
+    def renderer(self) -> Renderer:
+        """What makes a job's frames."""
+        return Renderer(self.model, self.device, self.dtype, self.overlap)
 
     def animate(self, picture: Picture, audio: Heard, *, body_movement: float | None = None, **settings: Unpack[Settings]) -> Animation:
         """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).
@@ -320,102 +243,7 @@ class CyberHost:
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
         job = Job(reference, look, driver, total, sound, guidance, clarity)
         told = [*([] if sound is None else sound.warnings), *warnings]
-        return Animation(self._frames(job, told.append), total, look.fps, reference.video_size, sound, told, job)
-
-    def _frames(self, job: Job, tell: Callable[[str], None]) -> Iterator[np.ndarray]:
-        """Clip after clip; only one clip and the motion frames are held. `tell` takes lines for the user."""
-        network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
-        reference, look, beside = job.reference, job.look, Beside()
-        thrift = Thrift(self.model, self.device, job.guidance.branches, self.overlap, beside.settle)
-        windows = None if job.sound is None or not preset.hears else self._windows(job.sound, job.total, look.fps)
-        generator = torch.Generator().manual_seed(look.seed)
-        shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
-
-        def listened(clip: Clip) -> list[Tensor]:
-            nonlocal windows
-            try:
-                return list(itertools.islice(windows, clip.keep))  # type: ignore[arg-type]
-            except Exception:  # which ended the iterator: a second attempt begins at this clip
-                windows = itertools.islice(self._windows(job.sound, job.total, look.fps), clip.start, None)  # type: ignore[arg-type]
-                raise
-
-        @torch.inference_mode()
-        def make(clip: Clip, past: Tensor | None) -> Tensor:
-            audio = None
-            if windows is not None:
-                heard = thrift.attempt("speech", lambda: listened(clip), tell)
-                heard += heard[-1:] * (clip.frames - len(heard))
-                audio = torch.stack(heard)[None].to(self.device, self.dtype)
-            driven, before = job.driver(clip.start, clip.frames), generator.get_state()
-
-            def denoised() -> Tensor:
-                generator.set_state(before)  # a second attempt begins with the same noise
-                conditions = self.clip_conditions(job, driven, clip.frames, audio, past)
-                guidance = replace(job.guidance, one_by_one=thrift.one_by_one)
-                with network.denoising_unet.fixed_weights():
-                    z = denoise_clip(
-                        network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks
-                    )
-                return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
-
-            return thrift.attempt("network", denoised, tell)
-
-        def now(z: Tensor) -> np.ndarray:
-            return thrift.attempt("codec", lambda: self.decoded(job, z, thrift.at_once), tell)
-
-        def tried(z: Tensor) -> np.ndarray | None:
-            """In the thread, whose exception would hold on to the memory that was too little."""
-            try:
-                return self.decoded(job, z, thrift.at_once)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            return None
-
-        def finished(z: Tensor, future: Future[np.ndarray | None]) -> np.ndarray:
-            if (found := future.result()) is not None:
-                return found
-            thrift.apart(tell)
-            return now(z)
-
-        waiting: tuple[Tensor, Future[np.ndarray | None]] | None = None
-        with beside:
-            for clip, z in denoise_clips(plan_clips(job.total, preset.frames), make, preset.motion_frames):
-                if waiting is not None:
-                    yield from crop_back(finished(*waiting), reference.large_canvas)
-                    waiting = None
-                if thrift.overlapped and clip.index:
-                    waiting = z, beside.start(partial(tried, z))
-                else:  # a first clip: nobody should wait for a second to see it
-                    yield from crop_back(now(z), reference.large_canvas)
-            if waiting is not None:
-                yield from crop_back(finished(*waiting), reference.large_canvas)
-
-    def clip_conditions(self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None) -> Conditions:
-        """What a clip of `frames` frames is made from. audio (1, frames, tokens, layers, D); past: the latents of the motion frames."""
-        return self.model.network.clip_conditions(
-            job.reference.conditions,
-            audio=audio,
-            motion_latents=None if past is None else self.model.codec.for_reference_net(past, job.reference.latent),
-            pose=driven.pose,
-            pose_shift=driven.shift,
-            hand_clarity=torch.full((1, frames), job.clarity, device=self.device, dtype=self.dtype),
-        )
-
-    @torch.inference_mode()
-    def decoded(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
-        """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time."""
-        some = []
-        for part in z.split(at_once, 1):
-            frames = self.model.codec.decode(part, job.reference.small, job.reference.large)[0]
-            some.append((frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
-        return np.concatenate(some)
-
-    def _windows(self, sound: Sound, total: int, fps: float) -> Iterator[Tensor]:
-        """Speech features of each frame's window; the sound is read twice, never held."""
-        level = speech_level(sound.stream_mono16k())
-        tokens = self.model.network.preset.audio.tokens
-        return self.model.speech.stream_windows(sound.stream_mono16k(), level, total, fps, tokens)
+        return Animation(self.renderer.frames(job, told.append), total, look.fps, reference.video_size, sound, told, job)
 
     def _poses(
         self, driving: str | os.PathLike[str] | PoseSequence, progress: Callable[[int, int | None], None] | None

@@ -23,8 +23,8 @@ from cyberhost_model.hub.convert import convert
 from cyberhost_model.hub.publish import card
 from cyberhost_model.inputs.audio import Sound, load_audio
 from cyberhost_model.inputs.frames import stream_frames
+from cyberhost_model.look import Look
 from cyberhost_model.model_folder import load_detector, load_model
-from cyberhost_model.pipeline import Look
 from cyberhost_model.video.writer import write_video
 from data_helpers import voice
 

@@ -19,7 +19,7 @@ from cyberhost_model.hub.registry import REGISTRY
 from cyberhost_model.model_folder import load_model
 from model_helpers import FULL, noisy_clip, raw_conditions
 
-TEMPLATE = dataclasses.replace(FULL, codec="sd-vae", latent_factor=8, pose_pool=1, concat_reference=False)
+TEMPLATE = dataclasses.replace(FULL, codec="sd-vae", latent_factor=8, pose_pool=1, concat_reference=False, pose_shift=False)
 UNET = {
     "block_out_channels": (32, 64),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),

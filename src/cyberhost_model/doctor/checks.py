@@ -12,8 +12,8 @@ from ..conditions.keypoints import BODY
 from ..conditions.speech import SpeechEncoder
 from ..conditions.speech_level import speech_level
 from ..inputs.audio import Sound
-from ..pipeline import Job
 from ..presets import Preset
+from ..rendering import Job
 
 SEEN = 0.3
 _MINUTE = 3  # blocks of 20 s that are listened to

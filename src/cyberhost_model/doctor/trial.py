@@ -12,8 +12,10 @@ import torch
 
 from ..driving.template import load_template
 from ..inputs.audio import SPEECH_RATE, Sound
-from ..pipeline import CyberHost, Job, Look
+from ..look import Look
+from ..pipeline import CyberHost
 from ..reference import prepare_reference
+from ..rendering import Job
 from ..sampler.denoise import denoise_clip
 from ..sampler.schedule import Schedule
 from ..thrift import Thrift
@@ -95,7 +97,7 @@ def trial(host: CyberHost, job: Job) -> Costs:
         return torch.zeros(shape, device=host.device, dtype=host.dtype) if hears else None
 
     def conditions(count: int):
-        return host.clip_conditions(job, job.driver(0, count), count, heard(count), zeros(preset.motion_frames) if preset.motion_frames else None)
+        return host.renderer.clip_conditions(job, job.driver(0, count), count, heard(count), zeros(preset.motion_frames) if preset.motion_frames else None)
 
     thrift, told = Thrift(host.model, host.device, job.guidance.branches), list[str]()
 
@@ -110,7 +112,7 @@ def trial(host: CyberHost, job: Job) -> Costs:
 
     def decoded(count: int) -> np.ndarray:
         z = zeros(count)
-        return thrift.attempt("codec", lambda: host.decoded(job, z, thrift.at_once), told.append)
+        return thrift.attempt("codec", lambda: host.renderer.decoded(job, z, thrift.at_once), told.append)
 
     everywhere, nowhere = (0.0, 1.0), (2.0, 2.0)
     reset_peak(host.device)
