@@ -65,12 +65,17 @@ def run_preset(run: str | Path) -> Preset | None:
     return None if found is None else Preset.from_dict(found)
 
 
-def as_taught(preset: Preset, source: str) -> Preset:
-    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how motion modules normalise."""
+def taught_preset(source: str) -> Preset | None:
+    """The preset of the network whose weights `source` names; None where nobody noted it. Raises TrainingError, ModelError."""
     path = Path(source)
     if path.is_file():
-        return preset
-    theirs = run_preset(path) if (path / "last").is_dir() else load_preset(_model(source))
+        return None
+    return run_preset(path) if (path / "last").is_dir() else load_preset(_model(source))
+
+
+def as_taught(preset: Preset, source: str) -> Preset:
+    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how motion modules normalise."""
+    theirs = taught_preset(source)
     if theirs is None:
         return preset
     unet = dataclasses.replace(preset.unet, motion_norm_per_frame=theirs.unet.motion_norm_per_frame)

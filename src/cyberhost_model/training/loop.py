@@ -1,7 +1,8 @@
 """The training loop: one for every part of the model. A stage says what is built, what a batch is and what the loss is.
 
-A run folder holds `config.json` (the loop and, of a network, its preset), `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything
-random derives from the seed and the number of the item, so a run that was killed goes on with the same batches and the same noise.
+A run folder holds `config.json` (the loop and, of a network, its preset), `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the
+weights to ship) and `older/`. Everything random derives from the seed and the number of the item, so a run that was killed goes on with the same batches
+and the same noise.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ..errors import InputError, TrainingError
 from ..presets import Preset, preset
 from .clip_stage import ClipStage, ClipStageConfig, build_network
 from .distill_stage import DistillStage, DistillStageConfig
-from .initial import as_taught, beginning, start_from
+from .initial import as_taught, start_from, taught_preset
 from .latents import find_clips
 from .pose_stage import PoseStage, PoseStageConfig
 from .settings import LoopConfig
@@ -109,7 +109,7 @@ def build_stage(
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         teacher = _needed(init, "--init", "the network to distil (a run, a model or a safetensors file)")
         shape, config, frozen = clip_settings(stage, settings)
-        shape = beginning(teacher).preset or shape
+        shape = taught_preset(teacher) or shape
         find_clips(clips, shape, config.frames)
         network = build_network(shape, seed)
         start_from(network, teacher)  # before the stage, which keeps the teacher as it is now
