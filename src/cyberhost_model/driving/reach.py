@@ -16,7 +16,7 @@ from .sequence import SEEN, PoseSequence
 _WHOLE, _WITHIN = (0.8, 1.2), (0.2, 0.35)
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((slice(18, 39), (6, 7)), (slice(39, 60), (3, 4)), (slice(60, 128), (0, 14, 15, 16, 17)))
-_TOLD = 0.1  # share of frames with something beyond reach that is worth a line
+_TOLD = 0.25  # share of frames with something beyond reach that is worth a line
 
 
 def within_reach(poses: PoseSequence, reference: Keypoints, cell: tuple[float, float]) -> tuple[PoseSequence, float]:
