@@ -13,6 +13,7 @@ from cyberhost_model import InputError, ResourceError
 from cyberhost_model.beside import Beside
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.model.compiling import compile_blocks
+from cyberhost_model.rendering import Renderer
 from cyberhost_model.sampler.block_cache import BlockCache
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.guidance import Guidance
@@ -129,8 +130,8 @@ def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, m
     plain, _ = frames_of(plain_host, picture, 1.3)
     monkeypatch.setattr(plain_host, "overlap", True)
     threads = []
-    decode = plain_host.decoded
-    monkeypatch.setattr(plain_host, "decoded", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1])
+    decode = Renderer.decoded
+    monkeypatch.setattr(Renderer, "decoded", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1])
     beside, _ = frames_of(plain_host, picture, 1.3)
     assert np.array_equal(beside, plain)
     assert [t is threading.main_thread() for t in threads] == [True, False, False]
@@ -146,7 +147,7 @@ def test_the_file_is_the_same_to_the_byte(overlapping, picture, tmp_path, monkey
 
 
 def test_an_error_while_decoding_beside_ends_the_video_and_the_thread(overlapping, picture, monkeypatch, tmp_path):
-    decode, calls = overlapping.decoded, []
+    decode, calls = Renderer.decoded, []
 
     def third_fails(*given):
         calls.append(1)
@@ -154,7 +155,7 @@ def test_an_error_while_decoding_beside_ends_the_video_and_the_thread(overlappin
             raise ValueError("broken codec")
         return decode(*given)
 
-    monkeypatch.setattr(overlapping, "decoded", third_fails)
+    monkeypatch.setattr(Renderer, "decoded", third_fails)
     made = overlapping.animate(picture, Sound.from_samples(voice(2.0), 16_000), **QUICK)
     with pytest.raises(ValueError, match="broken codec"):
         made.save(tmp_path / "video.mp4")
@@ -179,7 +180,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
     monkeypatch.setattr(overlapping, "overlap", False)
     plain, _ = frames_of(overlapping, picture, 1.3)
     monkeypatch.setattr(overlapping, "overlap", True)
-    decode, failed = overlapping.decoded, []
+    decode, failed = Renderer.decoded, []
 
     def fails_in_a_thread(*given):
         if threading.current_thread() is not threading.main_thread():
@@ -187,7 +188,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(*given)
 
-    monkeypatch.setattr(overlapping, "decoded", fails_in_a_thread)
+    monkeypatch.setattr(Renderer, "decoded", fails_in_a_thread)
     frames, made = frames_of(overlapping, picture, 1.3)
     assert np.array_equal(frames, plain) and failed == [1], "it is not tried again"
     assert [line for line in made.warnings if "decoded before the next one is begun" in line]
@@ -200,7 +201,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(*given, **named)
 
-    monkeypatch.setattr(overlapping, "decoded", decode)
+    monkeypatch.setattr(Renderer, "decoded", decode)
     monkeypatch.setattr(overlapping.model.network.denoising_unet, "forward", second_fails)
     frames, made = frames_of(overlapping, picture, 1.3)
     assert np.array_equal(frames, plain)
