@@ -64,6 +64,7 @@ def main(out: Path) -> None:
         train(RandomStage(), out / "held", config("ddp"))
     except TrainingError as error:
         (out / f"held-{world.rank}.txt").write_text(str(error))
+    torch.distributed.barrier()  # nobody leaves while another still talks
     leave_world()
 
 

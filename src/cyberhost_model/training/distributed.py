@@ -7,6 +7,7 @@ the device. Without them there is one process and nothing here costs anything.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ def join_world(device: str) -> World:
 def leave_world() -> None:
     """End the process group, if there is one."""
     if dist.is_initialized():
+        gc.collect()  # what is left of ended trainings works in the group's threads, which must not outlive it
         dist.destroy_process_group()
 
 
