@@ -19,7 +19,7 @@ from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.presets import ABLATIONS, preset
 from cyberhost_model.training.coder import load_coder
 from cyberhost_model.training.encode import encode_dataset
-from cyberhost_model.training.initial import initial_weights, start_from
+from cyberhost_model.training.initial import beginning, start_from
 from cyberhost_model.training.recipes import read_recipe
 from data_helpers import small_synth
 
@@ -98,7 +98,7 @@ def test_a_recipe_is_fitted_to_few_steps():
 def test_an_ablated_network_starts_from_a_whole_one(row):
     network = CyberHostNetwork(preset("tiny").without(**ABLATIONS[row]))
     started = start_from(network, "tiny")
-    whole, own = initial_weights("tiny"), network.state_dict()
+    whole, own = beginning("tiny").weights, network.state_dict()
     assert set(started.left) == set(whole) - set(own) and not started.fresh
     assert set(own) < set(whole) and all(torch.equal(own[name], whole[name].float()) for name in own)
 

@@ -21,7 +21,7 @@ from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.presets import preset
 from cyberhost_model.training.clip_stage import build_network
 from cyberhost_model.training.estimate import trace_network
-from cyberhost_model.training.initial import initial_weights, start_from
+from cyberhost_model.training.initial import beginning, start_from
 from cyberhost_model.training.loop import train
 from cyberhost_model.training.meters import count_flops, peak_flops
 from cyberhost_model.training.recipes import clip_settings, freeze, read_recipe
@@ -180,13 +180,13 @@ def test_weights_begin_where_init_says(tmp_path):
     (tmp_path / "run/last").mkdir(parents=True)
     save_file(weights, tmp_path / "run/last/ema.safetensors")
     for source in (tmp_path / "own.safetensors", tmp_path / "run"):
-        assert all(torch.equal(value, weights[name]) for name, value in initial_weights(str(source)).items())
+        assert all(torch.equal(value, weights[name]) for name, value in beginning(str(source)).weights.items())
     start_from(network, "tiny")
-    assert network.state_dict().keys() == initial_weights("tiny").keys() and network.dtype == torch.float32
+    assert network.state_dict().keys() == beginning("tiny").weights.keys() and network.dtype == torch.float32
     with pytest.raises(TrainingError, match="not of the same preset"):
         start_from(make_network(MINI), "tiny")
     with pytest.raises(TrainingError, match="cannot start from"):
-        initial_weights(str(tmp_path / "nothing"))
+        beginning(str(tmp_path / "nothing"))
 
 
 def test_a_network_may_begin_without_a_reader_of_the_pose_shift(tmp_path):
@@ -254,7 +254,7 @@ def test_sample_videos_are_made_by_the_weights_given(tmp_path, portrait_file):
     network = build_network(preset("tiny"))
     make = SampleVideos(tmp_path, network, portrait_file, sound, "tiny", "cpu")
     state = torch.get_rng_state()
-    video = make(7, initial_weights("tiny"))
+    video = make(7, beginning("tiny").weights)
     assert video == tmp_path / "samples/00000007.mp4" and video.stat().st_size > 1000
     assert [p.name for p in video.parent.iterdir()] == [video.name] and torch.equal(torch.get_rng_state(), state)
     with pytest.raises(TrainingError, match="does not fit preset"):

@@ -73,7 +73,7 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
         tried(lambda: check_fetch(model, missing, cache, hub))
     elif missing is not None and place is not None:
         began = time.perf_counter()
-        host = tried(lambda: CyberHost(load_model(model, download_named=False), *place))
+        host = tried(lambda: CyberHost(load_model(model, False, *place), *place))
         load = time.perf_counter() - began
         if host is not None:
             job = blank_job(host)

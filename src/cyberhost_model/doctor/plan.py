@@ -54,7 +54,7 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     away = any(not entry.spare for entry in missing)
     if away:
         check_fetch(model, missing, find_cache(), ask_hub())
-    host = CyberHost.from_pretrained(STAND_IN, "cpu") if away else CyberHost(load_model(model, download_named=False), place, dtype)
+    host = CyberHost.from_pretrained(STAND_IN, "cpu") if away else CyberHost(load_model(model, False, place, dtype), place, dtype)
     animation = start(host)
     job, preset = animation.job, host.model.network.preset
     assert job is not None

@@ -30,7 +30,6 @@ def within_reach(poses: PoseSequence, reference: Keypoints, cell: tuple[float, f
     shown = (rest.scores() > SEEN) & (poses.scores() > SEEN)
     away = np.where(shown[..., None], (poses.points() - rest.points()) / np.asarray(cell), np.nan)
     beyond, near = np.zeros(len(poses), bool), away.copy()
-    middles = []
     for group, joints in _GROUPS:
         middle = _mean(away[:, group])
         own = away[:, group] - middle
@@ -39,11 +38,9 @@ def within_reach(poses: PoseSequence, reference: Keypoints, cell: tuple[float, f
             beyond |= _passes(middle, _WHOLE) | _passes(own, _WITHIN)
             middle, own, near[:, joints] = middle - usual[0], own - usual[1], away[:, joints] - usual[2]
         beyond |= _passes(middle, _WHOLE) | _passes(own, _WITHIN)
-        middles.append((group, _shorter(middle, _WHOLE) + _shorter(own, _WITHIN)))
+        near[:, group] = _shorter(middle, _WHOLE) + _shorter(own, _WITHIN)
     beyond |= _passes(near[:, :18], _WHOLE)
     near[:, :18] = _shorter(near[:, :18], _WHOLE)
-    for group, points in middles:
-        near[:, group] = points
     moved = np.where(shown[..., None], rest.points() + near * np.asarray(cell), poses.points())
     return poses.with_points(moved, poses.scores()), float(beyond.mean())
 

@@ -15,10 +15,8 @@ from ..dataset.manifest import read_manifest, written_whole
 from ..dataset.rows import Row
 from ..errors import InputError
 from .coder import Coder
-from .latents import write_clip
+from .latents import SUMMARY, write_clip
 from .observed import observed_clips, read_filmed
-
-SUMMARY = "source.json"
 
 
 @dataclass

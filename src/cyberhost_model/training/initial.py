@@ -51,11 +51,6 @@ def beginning(source: str) -> Beginning:
         raise TrainingError(f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model") from error
 
 
-def initial_weights(source: str) -> dict[str, Tensor]:
-    """The weights of `beginning`."""
-    return beginning(source).weights
-
-
 def run_preset(run: str | Path) -> Preset | None:
     """The preset of the network a run trains; None where it is no network, or of a version that did not note it. Raises ModelError."""
     try:

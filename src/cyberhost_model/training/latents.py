@@ -28,6 +28,7 @@ from .driving import DrivingMix, driving_maps
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
 """What a coded clip has besides its key points."""
+SUMMARY = "source.json"
 HEAD = "-head"  # ends the folder's name of clips without hands
 
 
@@ -243,4 +244,4 @@ def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:
 
 def save_summary(folder: Path, **facts: object) -> None:
     """What the coded clips were made from, beside them."""
-    (folder / "source.json").write_text(json.dumps(facts, indent=2, default=str))
+    (folder / SUMMARY).write_text(json.dumps(facts, indent=2, default=str))
