@@ -24,6 +24,7 @@ from cyberhost_model.model_folder import find_model
 from cyberhost_model.presets import ABLATIONS, preset
 from cyberhost_model.training.assemble import assemble
 from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig, build_network
+from cyberhost_model.training.initial import as_taught
 from cyberhost_model.training.latents import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
 from cyberhost_model.training.loop import LoopConfig, learning_rate, train
 from cyberhost_model.training.pose_stage import PoseStage, PoseStageConfig
@@ -270,6 +271,7 @@ def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys
     assemble(model, network=str(run))
     taught, teacher = load_preset(model), load_preset(find_model("tiny"))
     assert (taught.diffusion.sampler, taught.diffusion.steps) == ("lcm", 2) and taught.pose_shift == teacher.pose_shift
+    assert as_taught(preset("tiny"), str(model)).diffusion == teacher.diffusion  # trained on, it is an ordinary network again
     ours, theirs = load_file(model / "network.safetensors"), load_file(find_model("tiny") / "network.safetensors")
     moved = {name.split(".")[0] for name in theirs if not torch.equal(ours[name], theirs[name])}
     assert ours.keys() == theirs.keys() and moved == {"denoising_unet"}

@@ -34,6 +34,7 @@ from .model_folder import Model, choose_device, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .rendering import Driven, Driver, Job, Renderer
 from .sampler.guidance import Guidance
+from .sampler.noise import lively
 from .video.writer import write_video
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class CyberHost:
         amount = BODY_MOVEMENT if body_movement is None else body_movement
         box = BodyMovementMap.fixed(reference.keypoints, amount, reference.canvas.width / reference.canvas.height)
         still = to_maps(box.render(reference.canvas.size), self.model.network)[:, None]
-        return self._animation(reference, look, lambda *_: Driven(still, None, reference.places[:, None]), sound.n_frames(look.fps), sound, list(warnings))
+        driver = lambda *_: Driven(still, None, reference.places[:, None])  # noqa: E731
+        return self._animation(reference, look, driver, sound.n_frames(look.fps), sound, list(warnings), amount)
 
     def reenact(
         self,
@@ -230,9 +232,9 @@ class CyberHost:
         return drive
 
     def _animation(
-        self, reference: Reference, look: Look, driver: Driver, total: int, sound: Sound | None, warnings: list[str]
+        self, reference: Reference, look: Look, driver: Driver, total: int, sound: Sound | None, warnings: list[str], amount: float = BODY_MOVEMENT
     ) -> Animation:
-        """What the three settings share: `driver` moves the body, `sound` is heard and goes into the video."""
+        """What the three settings share: `driver` moves the body, by itself it moves by `amount`, `sound` is heard and goes into the video."""
         defaults = self.model.network.preset.diffusion
         guidance = Guidance(
             defaults.guidance_reference if look.guidance_reference is None else look.guidance_reference,
@@ -241,7 +243,7 @@ class CyberHost:
         )
         hands = reference.keypoints.hands_score.max() >= 0.3
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
-        job = Job(reference, look, driver, total, sound, guidance, clarity)
+        job = Job(reference, look, driver, total, sound, guidance, clarity, lively(defaults.noise_correlation, amount, BODY_MOVEMENT))
         told = [*([] if sound is None else sound.warnings), *warnings]
         return Animation(self.renderer.frames(job, told.append), total, look.fps, reference.video_size, sound, told, job)
 

@@ -111,12 +111,16 @@ class DiffusionConfig:
     zero_terminal_snr: bool = False
     """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
     flow_shift: float = 1.0
+    noise_correlation: float = 0.0
+    """Between the noise of a frame and the next, 0..1 (`sampler.noise`); 0 in the paper."""
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v", "flow", "x0"):
             raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
+        if not 0 <= self.noise_correlation < 1:
+            raise ValueError(f"diffusion.noise_correlation must be at least 0 and below 1, not {self.noise_correlation}")
         if self.beta_schedule not in ("scaled_linear", "linear"):
             raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
 
@@ -173,6 +177,9 @@ class Preset:
     concat_reference: bool = False
     """Not in the paper: the reference latent also enters at the input, through a convolution that is zero at the start (the same
     as concatenating it to the noisy latent). Makes identity and background hold early when nothing is pretrained."""
+    motion_persistence: float = 0.0
+    """Not in the paper: frames over which a clip is expected to stay as the motion frames left it (`model.persistence`), 0 for none; the U-Net denoises
+    what differs. Attention to the motion frames alone needs far more training: clips begin with a jump and forget the movement before. Reference codec alone."""
     audio_in_time: bool = False
     """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is. Cross attention
     alone needs far more training before a mouth follows."""
@@ -195,8 +202,15 @@ class Preset:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.pose_shift and not self.concat_reference:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
+        if self.motion_persistence and not (self.codec == "reference" and self.concat_reference):
+            raise ValueError('motion_persistence needs codec "reference" and concat_reference: its latents are zero where the picture stands')
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
+
+    @property
+    def cues(self) -> int:
+        """How many of the latent's last channels are face cues (`conditions.face_cues`), which belong to the sound, not to the body."""
+        return 3 if self.codec == "reference" else 0
 
     @property
     def hears(self) -> bool:
@@ -281,10 +295,11 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.0),
+    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.0, noise_correlation=0.4),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,
     concat_reference=True,
+    motion_persistence=14.0,
     audio_in_time=True,
     pose_shift=True,
 )

@@ -42,7 +42,7 @@ Driver = Callable[[int, int], Driven]
 
 @dataclass(frozen=True)
 class Job:
-    """All that the frames of an animation are made of. clarity: the hands' score, -1 where no hand is seen."""
+    """All that the frames of an animation are made of. clarity: the hands' score, -1 where no hand is seen. noise_correlation: see `sampler.noise`."""
 
     reference: Reference
     look: Look
@@ -51,6 +51,7 @@ class Job:
     sound: Sound | None
     guidance: Guidance
     clarity: float
+    noise_correlation: float
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,9 @@ class Renderer:
                 guidance = replace(job.guidance, one_by_one=thrift.one_by_one)
                 with network.denoising_unet.fixed_weights():
                     z = denoise_clip(
-                        network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks
-                    )
+                        network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks,
+                        noise_correlation=job.noise_correlation,
+                    )  # fmt: skip
                 return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
 
             return thrift.attempt("network", denoised, tell)

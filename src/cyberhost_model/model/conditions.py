@@ -23,7 +23,9 @@ class Conditions:
     motion: site -> (R, M, N, D), features of the motion frames, for the items of `motion_present` that are True.
     audio (B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's token.
     pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
-    expected (B, F, C, h, w): the latents key points alone lead one to expect (presets with `pose_shift`); the U-Net denoises what differs from them.
+    expected (B, F, C, h, w): the latents that key points (presets with `pose_shift`) and the clip before lead one to expect; the U-Net denoises what
+    differs from them. continued: what of it the clip before adds (`motion_persistence`).
+    spread (B, F, C, 1, 1) in 0..1: how far latents differ from `expected` then, against those of which nothing is known; what is denoised is divided by it.
     known (B, F, 1, h, w) in 0..1: where `expected` is all there is to say, so that nothing is drawn at random there.
     hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
     face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".
@@ -41,6 +43,8 @@ class Conditions:
     audio: Tensor | None = None
     pose: Tensor | None = None
     expected: Tensor | None = None
+    continued: Tensor | None = None
+    spread: Tensor | None = None
     known: Tensor | None = None
     hand_clarity: Tensor | None = None
     face: Tensor | None = None
@@ -67,7 +71,21 @@ class Conditions:
     def without_motion(self, drop: Sequence[bool] | None = None) -> Conditions:
         """The same without motion frames, as in the first clip of a video."""
         motion, present = _removed(self.motion, self.motion_present, drop)
-        return dataclasses.replace(self, motion=motion, motion_present=present)
+        left, expected, spread = _zeroed(self.continued, drop), self.expected, self.spread
+        if expected is not None and self.continued is not None and left is not None and spread is not None:
+            expected, spread = expected - self.continued + left, 1 - _zeroed(1 - spread, drop)  # type: ignore[operator]
+        return dataclasses.replace(self, motion=motion, motion_present=present, expected=expected, continued=left, spread=spread)
+
+    def remainder(self, z: Tensor) -> Tensor:
+        """What the U-Net denoises of a clip's latents z (B, F, C, h, w)."""
+        left = z if self.expected is None else z - self.expected
+        return left if self.spread is None else left / self.spread
+
+    def whole(self, remainder: Tensor) -> Tensor:
+        """The latents of a clip of which `remainder` was denoised; where key points say all, nothing of it counts."""
+        z = remainder if self.spread is None else remainder * self.spread
+        z = z if self.known is None else z * (1 - self.known)
+        return z if self.expected is None else z + self.expected
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
@@ -78,7 +96,7 @@ class Conditions:
         if any(part.regions != parts[0].regions for part in parts):
             raise ValueError("cannot batch clips with different regions")
         tensors: dict[str, Tensor | None] = {}
-        for name in ("reference_latent", "audio", "pose", "expected", "known", "hand_clarity", "face", "hands"):
+        for name in ("reference_latent", "audio", "pose", "expected", "continued", "spread", "known", "hand_clarity", "face", "hands"):
             values = [getattr(part, name) for part in parts]
             if any(value is None for value in values) != all(value is None for value in values):
                 raise ValueError(f"cannot batch clips with and without {name}")

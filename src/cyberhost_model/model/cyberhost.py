@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from cyberhost_model.model.audio_projection import AudioProjection, AudioTokens
 from cyberhost_model.model.conditions import Conditions, Features
 from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
+from cyberhost_model.model.persistence import persistence
 from cyberhost_model.model.pose_encoder import PoseEncoder
 from cyberhost_model.model.pose_follower import PoseFollower, known_places
 from cyberhost_model.model.reference_net import ReferenceNet
@@ -101,6 +102,12 @@ class CyberHostNetwork(nn.Module):
         expected = known = None
         if self.pose_follower is not None and pose_shift is not None and video.reference_latent is not None:
             expected, known = self.pose_follower(pose_shift, video.reference_latent), known_places(pose_shift)
+        continued = spread = None
+        if self.preset.motion_persistence and motion_latents is not None and video.reference_latent is not None:
+            frames = self.preset.frames if hand_clarity is None else hand_clarity.shape[1]
+            last = motion_latents[:, -1] - video.reference_latent
+            continued, spread = persistence(last, self.preset.motion_persistence, frames, self.preset.cues, expected, known)
+            expected = continued if expected is None else expected + continued
         return dataclasses.replace(
             video,
             audio=video.audio if audio is None or self.preset.image_token else self.audio_projection(audio),
@@ -108,6 +115,8 @@ class CyberHostNetwork(nn.Module):
             motion_present=(motion_latents is not None,) * batch,
             pose=encoded_pose,
             expected=expected,
+            continued=continued,
+            spread=spread,
             known=known,
             hand_clarity=hand_clarity,
         )

@@ -56,14 +56,8 @@ class DenoisingUNet(nn.Module):
         """False leaves out the motion modules: the first stage of training, on single frames."""
         self.spatial_transformer, self.temporal_transformer = spatial_transformer, temporal_transformer
         self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
-        self.reference_in = None
-        if preset.concat_reference:
-            self.reference_in = nn.Conv2d(preset.latent_channels, width, 3, padding=1, bias=False)
-            nn.init.zeros_(self.reference_in.weight)
-        self.expected_in = None
-        if preset.pose_shift:
-            self.expected_in = nn.Conv2d(preset.latent_channels, width, 3, padding=1, bias=False)
-            nn.init.zeros_(self.expected_in.weight)
+        self.reference_in = _input(preset.latent_channels, width) if preset.concat_reference else None
+        self.expected_in = _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_persistence else None
         self.audio_time = None
         if preset.audio_in_time:  # not zero: the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
@@ -131,7 +125,7 @@ class DenoisingUNet(nn.Module):
             time = time + self.audio_time(given.audio.flatten(2))
         time = time.flatten(0, 1)
 
-        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of what these lead one to expect
+        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of what is expected
         x = unet.conv_in(noisy.flatten(0, 1)).unflatten(0, (batch, frames))
         if self.reference_in is not None and given.reference_latent is not None:
             x = x + self.reference_in(given.reference_latent)[:, None]
@@ -191,6 +185,13 @@ class DenoisingUNet(nn.Module):
         finally:
             for module in regions:
                 module.keep_codebooks(False)
+
+
+def _input(channels: int, width: int) -> nn.Conv2d:
+    """A way in for further latents, the same as concatenating them to the noisy one; zero at the start."""
+    layer = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+    nn.init.zeros_(layer.weight)
+    return layer
 
 
 def _region_key(stage: str, region: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.sampler.block_cache import BlockCache
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
+from cyberhost_model.sampler.noise import correlated
 from cyberhost_model.sampler.schedule import Schedule
 
 
@@ -25,19 +27,23 @@ def denoise_clip(
     guidance: Guidance | None = None,
     generator: torch.Generator | None = None,
     cache_blocks: int = 1,
+    noise_correlation: float | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """A clip's latents.
 
-    shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed gives the same
+    shape (B, F, C, h, w); steps, sampler, guidance and noise_correlation default to the preset's; the noise is drawn on the CPU, so a seed gives the same
     clip on every device; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
     after each step. Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
-    schedule = Schedule(config, sampler, steps)
+    if noise_correlation is not None:
+        config = replace(config, noise_correlation=noise_correlation)
+    cues = network.preset.cues
+    schedule = Schedule(config, sampler, steps, cues)
     guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
-    z = torch.randn(shape, generator=generator).to(network.device, network.dtype)
+    z = correlated(torch.randn(shape, generator=generator), config.noise_correlation, cues).to(network.device, network.dtype)
     predictor = network if cache_blocks == 1 else BlockCache(network, cache_blocks)
     timesteps = schedule.timesteps
     for index, timestep in enumerate(timesteps):
@@ -46,6 +52,4 @@ def denoise_clip(
         z = schedule.step(prediction, timestep, z, generator)
         if on_step is not None:
             on_step(index + 1, len(timesteps))
-    if conditions.known is not None:
-        z = z * (1 - conditions.known)
-    return z if conditions.expected is None else z + conditions.expected
+    return conditions.whole(z)

@@ -19,7 +19,7 @@ from ..model.codec import ReferenceCodec, load_codec, save_codec
 from ..model.cyberhost import CyberHostNetwork
 from ..model.sd_codec import SdCodec
 from ..model_folder import find_model
-from .initial import LATER, run_preset
+from .initial import run_preset
 
 
 def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -72,7 +72,7 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = part(network)
-        net = CyberHostNetwork(run_preset(network) or replace(load_preset(old), pose_shift=any(name.startswith(LATER) for name in weights)))
+        net = CyberHostNetwork(run_preset(network) or replace(load_preset(old), pose_shift=any(name.startswith("pose_follower.") for name in weights)))
         fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():

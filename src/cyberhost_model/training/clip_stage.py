@@ -14,6 +14,7 @@ from ..model.conditions import Conditions
 from ..model.cyberhost import HEARD, CyberHostNetwork
 from ..model_folder import CODECS
 from ..presets import Preset
+from ..sampler.noise import correlated
 from ..sampler.schedule import add_noise, training_target
 from .driving import DrivingMix
 from .latents import LatentClips
@@ -71,11 +72,10 @@ class ClipStage:
         l_hear = z.new_zeros(()) if given.audio is None else HEARD**2 * (network.heard_opening(given) - batch["opening"]).pow(2).mean()
         chances = (rand(), rand(), rand())
         given = self.dropped(given, batch, chances[0], chances[1])
-        if given.expected is not None:
-            z = z - given.expected
-        noise = gauss(z)
-        t = noise_level(rand(), self.preset)
+        z = given.remainder(z)
         diffusion = self.preset.diffusion
+        noise = correlated(gauss(z), diffusion.noise_correlation, self.preset.cues)
+        t = noise_level(rand(), self.preset)
         noisy, target = add_noise(diffusion, z, noise, t * 1000), training_target(diffusion, z, noise, t * 1000)
         keypoints = bool(chances[2][0] < 0.5) and config.regions
         out = network(noisy, t * 1000, given, heatmaps=keypoints and self.preset.ablations.local_enhancement)

@@ -16,6 +16,7 @@ from ..model.conditions import Conditions
 from ..model.cyberhost import CyberHostNetwork
 from ..presets import Preset
 from ..sampler.guidance import Guidance, GuidedConditions
+from ..sampler.noise import correlated
 from ..sampler.schedule import Schedule, add_noise, consistent_latent, solver_step
 from .clip_stage import ClipStage, ClipStageConfig, even_out
 
@@ -71,12 +72,11 @@ class DistillStage(ClipStage):
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
         with torch.no_grad():
             given = self.dropped(self.conditions(batch, gauss(batch["motion"])), batch, rand(), rand())
-            if given.expected is not None:
-                z = z - given.expected
+            z = given.remainder(z)
             place = (rand() * config.points).long().clamp_max(config.points - 1)
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
             t, nearer = grid[place + 1], grid[place]
-            noisy = add_noise(diffusion, z, gauss(z), t)
+            noisy = add_noise(diffusion, z, correlated(gauss(z), diffusion.noise_correlation, network.preset.cues), t)
             shown = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)
             stepped = solver_step(diffusion, shown, noisy, t, nearer)
             target = consistent_latent(diffusion, self._averaged(stepped, nearer, given), stepped, nearer)

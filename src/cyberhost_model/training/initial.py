@@ -69,12 +69,18 @@ def taught_preset(source: str) -> Preset | None:
 
 
 def as_taught(preset: Preset, source: str) -> Preset:
-    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how motion modules normalise."""
+    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how motion modules normalise. A
+    distilled network that trains on is no longer one: it samples as `preset` does."""
     theirs = taught_preset(source)
     if theirs is None:
         return preset
+    diffusion, own = theirs.diffusion, preset.diffusion
+    if diffusion.sampler == "lcm":
+        diffusion = dataclasses.replace(
+            diffusion, sampler=own.sampler, steps=own.steps, guidance_reference=own.guidance_reference, guidance_audio=own.guidance_audio
+        )  # fmt: skip
     unet = dataclasses.replace(preset.unet, motion_norm_per_frame=theirs.unet.motion_norm_per_frame)
-    return dataclasses.replace(preset, diffusion=theirs.diffusion, unet=unet)
+    return dataclasses.replace(preset, diffusion=diffusion, unet=unet)
 
 
 @dataclass(frozen=True)
