@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-LIVELIEST = 0.5
+LIVELIEST = 0.65
 """The most correlation a movement is asked for with; above it the body leaves what the model was trained on."""
 
 
