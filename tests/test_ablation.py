@@ -45,7 +45,7 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     _, coded = material
     out = tmp_path / "ablation"
     command = ["train", "ablate", "--rows", "hand-clarity", "--budget", "2", "--data", str(coded), "-o", str(out), "--init", "tiny",
-               "--clips", "1", "--frames", "16", "--workers", "0", "--json"]  # fmt: skip
+               "--clips", "1", "--frames", "16", "--workers", "0", "--weights-dir", str(tmp_path), "--json"]  # fmt: skip
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     rows = found["rows"]
@@ -61,6 +61,9 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     with (out / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 22 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
+
+    report = json.loads((out / "full/report/summary.json").read_text())
+    assert report["provenance"]["settings"]["weights_dir"] == str(tmp_path)
 
     # What is there is kept: a report that is missing is made of the same videos, and another budget wants another folder.
     made = [*out.glob("*/run/last/*"), *out.glob("*/videos/*.mp4")]

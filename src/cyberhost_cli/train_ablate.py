@@ -28,6 +28,7 @@ def ablate(
     clips: Annotated[int, typer.Option(min=1, help="Clips to measure on.")] = 4,
     frames: Annotated[int, typer.Option(min=16, help="Frames of a drawn clip, at 25 a second.")] = 50,
     networks: Annotated[str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV.")] = "embedded",
+    weights_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the metrics' weights, looked into first.")] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same batches, noise and videos.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
@@ -56,7 +57,7 @@ def ablate(
 
     plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks)  # type: ignore[arg-type]
     with sink.progress("ablations", None, unit="steps") as tick:
-        done = ablate(plan, names, output, device=device, threads=threads, workers=workers, download=download, progress=tick)
+        done = ablate(plan, names, output, device=device, threads=threads, workers=workers, weights_dir=weights_dir, download=download, progress=tick)
     if not sink.as_json and not sink.quiet:
         print(done.table.read_text(encoding="utf-8"), end="")
     sink.note(f"{done.table}: {len(names)} rows of {done.steps} steps")

@@ -81,13 +81,13 @@ class Ablation:
 
 
 def ablate(
-    plan: Plan, rows: list[str], out: str | Path, *, device: str = "cpu", threads: int = 1, workers: int | None = None, download: bool = False,
-    progress: Progress | None = None,
+    plan: Plan, rows: list[str], out: str | Path, *, device: str = "cpu", threads: int = 1, workers: int | None = None,
+    weights_dir: str | Path | None = None, download: bool = False, progress: Progress | None = None,
 ) -> Ablation:  # fmt: skip
     """Train `rows` (names of `ROWS`, the full model among them) in the folder `out`, make the same videos with each, measure them, write the table.
 
     Every row has the same steps, seed, items and noise, and starts from the weights of one full network as far as it has them. Rows lie in OUT/ROW:
-    the run, its videos, its report; run again, `ablate` goes on in the middle of a row. progress(steps done by all rows, of all, words).
+    the run, its videos, its report; run again, `ablate` goes on in the middle of a row. weights_dir, download: `evaluate`'s. progress(steps done by all rows, of all, words).
     Raises TrainingError (another plan's folder, one in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
     """
     out = Path(out)
@@ -109,7 +109,7 @@ def ablate(
                 if progress:
                     progress(number * steps + done, len(rows) * steps, f"{row}: {words}")
 
-            _row(row, plan, out, settings, loop, base, material, parts, download, tell)
+            _row(row, plan, out, settings, loop, base, material, parts, weights_dir, download, tell)
         reports = {row: out / slug(row) / "report" for row in rows}
         with written_whole(out / TABLE) as part:
             part.write_text(heading(plan, steps, loop, settings, len(material)) + ablation_table(reports), encoding="utf-8")
@@ -127,7 +127,7 @@ def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], 
     """What a reader of the table must know."""
     films = counted(clips, "clip")
     people = f"{films} of the held-out split of {plan.held_out}" if plan.held_out else f"{films} of {plan.frames} frames: drawn people who are in no training set, with voices of the training clips"
-    base = f"the weights of {plan.init}, which were trained with every part: a row shows what they miss without it" if plan.init else "random weights, the same in all rows"
+    base = f"the weights of {plan.init}: of a part they were trained with, a row shows what they miss without it" if plan.init else "random weights, the same in all rows"
     return (
         f"Each row: {steps} steps of stage {plan.stage}, {counted(settings.get('batch', 1), 'item')} a batch, seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
         f"Measured on {people}; one seed each, so small differences mean nothing.\n\n"
@@ -185,8 +185,8 @@ def _steps(plan: Plan, rows: int, settings: dict[str, Any], loop: LoopConfig, ba
     return plan.budget.steps_of(rows, time_steps(build_stage(plan.stage, Sources(clips=plan.data), dict(settings), base, plan.seed), loop))
 
 
-def _row(row: str, plan: Plan, out: Path, settings: dict[str, Any], loop: LoopConfig, base: str, material: list[Held], parts: Model, download: bool,
-         tell: Callable[[int, str], None]) -> None:  # fmt: skip
+def _row(row: str, plan: Plan, out: Path, settings: dict[str, Any], loop: LoopConfig, base: str, material: list[Held], parts: Model,
+         weights_dir: str | Path | None, download: bool, tell: Callable[[int, str], None]) -> None:  # fmt: skip
     """One row: train, animate, measure; its report comes last and says that it is done."""
     folder = out / slug(row)
     if (folder / "report" / SUMMARY).is_file():
@@ -202,7 +202,8 @@ def _row(row: str, plan: Plan, out: Path, settings: dict[str, Any], loop: LoopCo
     pairs.write_text(json.dumps([{"name": h.name, "identity": h.identity, "generated": str((videos / f"{h.name}.mp4").absolute()),
                                   "reference": str(h.film), "image": str(h.picture)} for h in material], indent=1), encoding="utf-8")  # fmt: skip
     tell(loop.steps, "measuring")
-    found = evaluate(pairs, metrics=METRICS, name=row, networks=plan.networks, download=download, cache=out / "cache", seed=plan.seed, device=loop.device)
+    found = evaluate(pairs, metrics=METRICS, name=row, networks=plan.networks, weights_dir=weights_dir, download=download, cache=out / "cache",
+                     seed=plan.seed, device=loop.device)  # fmt: skip
     (folder / "report").mkdir(exist_ok=True)
     write_results(found.results, folder / "report")
 
