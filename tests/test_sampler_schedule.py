@@ -111,10 +111,12 @@ def test_few_steps_are_on_the_grid_and_the_last_is_the_latent_itself(prediction)
     assert schedule.timesteps.tolist() == pytest.approx([1000, 750, 500, 250] if straight else [999, 759, 499, 259])
     for timestep in schedule.timesteps:
         latent = consistent_latent(diffusion, said, z, timestep.expand(2))
-        z = schedule.step(said, timestep, z, torch.Generator().manual_seed(int(timestep)))
+        fresh = torch.randn_like(z)
+        z = schedule.step(said, timestep, z, lambda fresh=fresh: fresh)
         assert torch.isclose(z, latent, atol=1e-5).all() == (timestep == schedule.timesteps[-1])
-    first, again = (Schedule(diffusion, "lcm", 4).step(said, schedule.timesteps[0], said, torch.Generator().manual_seed(1)) for _ in range(2))
-    assert torch.equal(first, again)
+        later = schedule.timesteps[schedule.timesteps < timestep]
+        if len(later):
+            torch.testing.assert_close(z, add_noise(diffusion, latent, fresh, later[:1]))
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "flow", "x0"])

@@ -112,7 +112,7 @@ class DiffusionConfig:
     """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
     flow_shift: float = 1.0
     noise_correlation: float = 0.0
-    """Between the noise of a frame and the next, 0..1 (`sampler.noise`); 0 in the paper."""
+    """Between the noise of a frame and the next, 0..1; 0 in the paper. Progressive noise in training, smooth noise in sampling (`sampler.noise`)."""
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v", "flow", "x0"):

@@ -51,6 +51,11 @@ class Conditions:
     hands: Tensor | None = None
     regions: tuple[str, ...] = REGIONS
 
+    @property
+    def follows(self) -> tuple[bool, ...]:
+        """Of each item, whether it is expected to go on from the clip before; empty where none can."""
+        return () if self.continued is None else self.motion_present
+
     def without_audio(self, drop: Sequence[bool] | None = None) -> Conditions:
         """The same without speech, for all items or those `drop` marks (guidance, condition dropout in training)."""
         return dataclasses.replace(self, audio=_zeroed(self.audio, drop))

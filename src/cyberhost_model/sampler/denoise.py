@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.sampler.block_cache import BlockCache
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-from cyberhost_model.sampler.noise import correlated
+from cyberhost_model.sampler.noise import smooth_noise
 from cyberhost_model.sampler.schedule import Schedule
 
 
@@ -37,19 +37,18 @@ def denoise_clip(
     after each step. Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
-    if noise_correlation is not None:
-        config = replace(config, noise_correlation=noise_correlation)
-    cues = network.preset.cues
-    schedule = Schedule(config, sampler, steps, cues)
+    correlation = config.noise_correlation if noise_correlation is None else noise_correlation
+    noise = partial(smooth_noise, shape, correlation, network.preset.cues, conditions.follows, generator)
+    schedule = Schedule(config, sampler, steps)
     guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
-    z = correlated(torch.randn(shape, generator=generator), config.noise_correlation, cues).to(network.device, network.dtype)
+    z = noise().to(network.device, network.dtype)
     predictor = network if cache_blocks == 1 else BlockCache(network, cache_blocks)
     timesteps = schedule.timesteps
     for index, timestep in enumerate(timesteps):
         batch = timestep.to(network.device, torch.float32).expand(shape[0])
         prediction = guided.predict(predictor, z, batch, guidance.acts_at(float(timestep)))
-        z = schedule.step(prediction, timestep, z, generator)
+        z = schedule.step(prediction, timestep, z, noise)
         if on_step is not None:
             on_step(index + 1, len(timesteps))
     return conditions.whole(z)

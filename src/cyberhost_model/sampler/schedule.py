@@ -6,6 +6,7 @@ predicts noise - z along the straight line a = 1 - t / 1000, s = t / 1000.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -15,7 +16,6 @@ from torch import Tensor
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.presets import DiffusionConfig
-from cyberhost_model.sampler.noise import correlated
 
 TRAIN_STEPS = 1000  # t of pure noise
 LCM_STEPS = 50  # the grid of latent consistency models (arXiv 2310.04378), of which fewer steps are a part
@@ -29,8 +29,8 @@ _STRAIGHT = ("flow", "x0")
 class Schedule:
     """The steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
 
-    def __init__(self, config: DiffusionConfig, sampler: str | None = None, steps: int | None = None, cues: int = 0) -> None:
-        """cues: of the latent, for the noise (`sampler.noise`). Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than 1000 steps (50 of "lcm")."""
+    def __init__(self, config: DiffusionConfig, sampler: str | None = None, steps: int | None = None) -> None:
+        """Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than 1000 steps (50 of "lcm")."""
         sampler, steps = sampler or config.sampler, config.steps if steps is None else steps
         if sampler not in SAMPLERS:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
@@ -45,7 +45,7 @@ class Schedule:
         self._config, self._scheduler = config, _scheduler(config, sampler)
         straight = config.prediction in _STRAIGHT
         self._to_flow = sampler == "flow" and config.prediction == "x0"
-        self._consistent, self._cues = sampler == "lcm", cues
+        self._consistent = sampler == "lcm"
         if straight and sampler in ("flow", "lcm"):
             # evenly down to the last step's 0; diffusers' own spacing would spend that step on t = 1
             self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
@@ -57,17 +57,19 @@ class Schedule:
         """(steps,), from noise to picture, on the CPU."""
         return self._scheduler.timesteps
 
-    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None = None) -> Tensor:
         """The latent one step less noisy. `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike.
-        generator: of the fresh noise of "lcm", which the frames share as far as the first noise (diffusers' classes draw each frame's apart)."""
+        noise: draws more of the noise that the steps began with, which "lcm" needs (diffusers' classes draw each frame's apart)."""
         if self._consistent:
             z = consistent_latent(self._config, prediction, noisy, timestep.expand(len(noisy)))
             later = self.timesteps[self.timesteps < timestep]
-            fresh = correlated(torch.randn(z.shape, generator=generator), self._config.noise_correlation, self._cues).to(z)
-            return add_noise(self._config, z, fresh, later[:1].to(z.device)) if len(later) else z
+            if not len(later):
+                return z
+            fresh = torch.randn(z.shape) if noise is None else noise()
+            return add_noise(self._config, z, fresh.to(z), later[:1].to(z.device))
         if self._to_flow:
             prediction = (noisy - prediction) * (TRAIN_STEPS / float(timestep))
-        return self._scheduler.step(prediction, timestep, noisy, generator=generator, return_dict=False)[0]
+        return self._scheduler.step(prediction, timestep, noisy, return_dict=False)[0]
 
 
 def add_noise(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:

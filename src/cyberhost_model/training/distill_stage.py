@@ -16,7 +16,7 @@ from ..model.conditions import Conditions
 from ..model.cyberhost import CyberHostNetwork
 from ..presets import Preset
 from ..sampler.guidance import Guidance, GuidedConditions
-from ..sampler.noise import correlated
+from ..sampler.noise import smooth_noise
 from ..sampler.schedule import Schedule, add_noise, consistent_latent, solver_step
 from .clip_stage import ClipStage, ClipStageConfig, even_out
 
@@ -28,7 +28,7 @@ class DistillStageConfig(ClipStageConfig):
     """Stage 2's settings, with no condition dropped but motion frames, which a video's first clip has not.
 
     points: of the grid between whose neighbours the teacher takes one step. huber: c of the pseudo-Huber loss, in units of the latent, where squares
-    become absolute values. sampling_steps: of the sampler "lcm", for which the network is made.
+    become absolute values. sampling_steps, sampling_correlation: of the sampler "lcm" and its noise, for which the network is made.
     """
 
     drop_audio: float = 0.0
@@ -36,6 +36,7 @@ class DistillStageConfig(ClipStageConfig):
     points: int = 50
     huber: float = 1e-3
     sampling_steps: int = 4
+    sampling_correlation: float = 0.0
 
 
 class DistillStage(ClipStage):
@@ -58,7 +59,7 @@ class DistillStage(ClipStage):
         times = Schedule(diffusion, "flow" if diffusion.prediction in ("flow", "x0") else "ddim", config.points).timesteps
         self.grid = torch.cat([times.float(), torch.zeros(1)]).flip(0)  # rising from 0
         self.average: dict[str, Tensor] = {}
-        network.preset = few_steps(network.preset, config.sampling_steps)
+        network.preset = few_steps(network.preset, config.sampling_steps, config.sampling_correlation)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith(TRAINED))
 
@@ -76,7 +77,8 @@ class DistillStage(ClipStage):
             place = (rand() * config.points).long().clamp_max(config.points - 1)
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
             t, nearer = grid[place + 1], grid[place]
-            noisy = add_noise(diffusion, z, correlated(gauss(z), diffusion.noise_correlation, network.preset.cues), t)
+            noise = smooth_noise(z.shape, diffusion.noise_correlation, network.preset.cues, given.follows, generator).to(z)
+            noisy = add_noise(diffusion, z, noise, t)
             shown = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)
             stepped = solver_step(diffusion, shown, noisy, t, nearer)
             target = consistent_latent(diffusion, self._averaged(stepped, nearer, given), stepped, nearer)
@@ -91,7 +93,8 @@ class DistillStage(ClipStage):
         return functional_call(self.module.denoising_unet, weights, (noisy, timestep, given)).prediction
 
 
-def few_steps(preset: Preset, steps: int) -> Preset:
+def few_steps(preset: Preset, steps: int, correlation: float) -> Preset:
     """The preset of a distilled network: how it samples is told with it, and guidance is in its weights."""
-    diffusion = dataclasses.replace(preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0)
+    changed = {"sampler": "lcm", "steps": steps, "noise_correlation": correlation, "guidance_reference": 1.0, "guidance_audio": 1.0}
+    diffusion = dataclasses.replace(preset.diffusion, **changed)
     return dataclasses.replace(preset, diffusion=diffusion)
