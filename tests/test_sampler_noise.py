@@ -21,7 +21,6 @@ def test_noise_is_as_strong_and_as_alike_as_asked():
         assert (made[:, lag:] * made[:, :-lag]).mean().item() == pytest.approx(0.6**lag, abs=0.02)
 
 
-
 def smooth(correlation, frames=40, **options):
     return smooth_noise((4, frames, 3, 16, 16), correlation, generator=torch.Generator().manual_seed(0), **options)
 

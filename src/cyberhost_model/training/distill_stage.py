@@ -28,7 +28,8 @@ class DistillStageConfig(ClipStageConfig):
     """Stage 2's settings, with no condition dropped but motion frames, which a video's first clip has not.
 
     points: of the grid between whose neighbours the teacher takes one step. huber: c of the pseudo-Huber loss, in units of the latent, where squares
-    become absolute values. sampling_steps, sampling_correlation: of the sampler "lcm" and its noise, for which the network is made.
+    become absolute values. sampling_steps, sampling_correlation: of the sampler "lcm" and its noise, for which the network is made;
+    None: the preset's correlation.
     """
 
     drop_audio: float = 0.0
@@ -36,7 +37,7 @@ class DistillStageConfig(ClipStageConfig):
     points: int = 50
     huber: float = 1e-3
     sampling_steps: int = 4
-    sampling_correlation: float = 0.0
+    sampling_correlation: float | None = None
 
 
 class DistillStage(ClipStage):
@@ -93,8 +94,9 @@ class DistillStage(ClipStage):
         return functional_call(self.module.denoising_unet, weights, (noisy, timestep, given)).prediction
 
 
-def few_steps(preset: Preset, steps: int, correlation: float) -> Preset:
+def few_steps(preset: Preset, steps: int, correlation: float | None) -> Preset:
     """The preset of a distilled network: how it samples is told with it, and guidance is in its weights."""
-    changed = {"sampler": "lcm", "steps": steps, "noise_correlation": correlation, "guidance_reference": 1.0, "guidance_audio": 1.0}
-    diffusion = dataclasses.replace(preset.diffusion, **changed)
+    diffusion = dataclasses.replace(preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0)
+    if correlation is not None:
+        diffusion = dataclasses.replace(diffusion, noise_correlation=correlation)
     return dataclasses.replace(preset, diffusion=diffusion)
