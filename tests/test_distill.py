@@ -100,6 +100,8 @@ def test_what_is_distilled_samples_in_few_steps_without_guidance():
     stage = RandomDistillation(DDPM, sampling_steps=2)
     told, calls = stage.module.preset.diffusion, []
     assert (told.sampler, told.steps, told.guidance_reference, told.guidance_audio) == ("lcm", 2, 1.0, 1.0)
+    assert told.noise_correlation == DDPM.diffusion.noise_correlation
+    assert RandomDistillation(DDPM, sampling_correlation=0.8).module.preset.diffusion.noise_correlation == 0.8
     assert stage.guidance == Guidance(DDPM.diffusion.guidance_reference, DDPM.diffusion.guidance_audio)
     raw = raw_conditions(SMALL, batch=1) | {"face": torch.randn(1, 512)}
     network, shape = stage.module.eval(), (1, SMALL.frames, SMALL.latent_channels, 4, 4)
