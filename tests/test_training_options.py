@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from cyberhost_cli.main import main
 from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
 from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.presets import preset
+from cyberhost_model.model.cyberhost import CyberHostNetwork
+from cyberhost_model.presets import ABLATIONS, preset
 from cyberhost_model.training.clip_stage import build_network
 from cyberhost_model.training.estimate import trace_network
 from cyberhost_model.training.initial import beginning, start_from
@@ -125,6 +126,21 @@ def test_a_nan_names_the_files_of_its_batch(tmp_path):
         train(Poisoned(), tmp_path, _config())
 
 
+def test_a_gradient_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
+    """The loss may be finite all the same, as the root of nothing is."""
+
+    class Poisoned(RandomStage):
+        calls = 0
+
+        def loss(self, batch, generator):
+            losses, self.calls = super().loss(batch, generator), self.calls + torch.is_grad_enabled()
+            return {"loss": losses["loss"] + (losses["loss"] * 0).sqrt()} if self.calls == 3 else losses
+
+    with pytest.raises(TrainingError, match=r"gradient is not finite at step 1 \(item 2: clip-2.safetensors; item 3.*last checkpoint is step 1"):
+        train(Poisoned(), tmp_path, _config(save_seconds=0, accumulate=2))
+    assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "last/ema.safetensors").values())
+
+
 def test_an_empty_dataset_is_told(tmp_path):
     class Empty(RandomStage):
         def dataset(self, seed):
@@ -135,7 +151,17 @@ def test_an_empty_dataset_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "word"), [({"precision": "fp8"}, "precision"), ({"report": ["mlflow"]}, "report"), ({"accumulate": 0}, "accumulate"), ({"lr": 0}, "lr")]
+    ("change", "word"),
+    [
+        ({"precision": "fp8"}, "precision"),
+        ({"lr": "1e-3"}, "lr"),
+        ({"steps": True}, "steps"),
+        ({"workers": -1}, "workers"),
+        ({"device": "gpu"}, "device"),
+        ({"report": ["mlflow"]}, "report"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"lr": 0}, "lr"),
+    ],
 )
 def test_settings_that_cannot_be(tmp_path, change, word):
     with pytest.raises(TrainingError, match=word):
@@ -208,6 +234,17 @@ def test_frozen_parts_do_not_train():
         freeze(network, ["refrence_net.*"])
 
 
+@pytest.mark.parametrize("row", list(ABLATIONS))
+def test_every_row_of_the_ablation_trains_the_paper_s_stage_1(row):
+    """Where a row has not got what the recipe freezes, that is no mistake."""
+    _, settings = read_recipe("sd15", "1")
+    shape, _, frozen = clip_settings("1", {**settings, "ablations": ABLATIONS[row]})
+    with torch.device("meta"):
+        network = CyberHostNetwork(shape)
+    freeze(network, frozen)
+    assert any(p.requires_grad for p in network.parameters())
+
+
 def test_the_sd15_recipe_is_the_paper_s():
     for stage in ("1", "2"):
         loop, settings = read_recipe("sd15", stage)
@@ -266,7 +303,9 @@ def test_sample_videos_are_made_by_the_weights_given(tmp_path, portrait_file):
 def test_a_run_makes_its_sample_videos_on_time(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     made, shades = [], np.arange(25, dtype=np.uint8)[:, None, None, None]
-    film = write_video(iter(np.broadcast_to(10 * shades, (25, 64, 96, 3)).copy()), tmp_path / "film.mp4", 25, Sound.from_samples(np.zeros(16000, np.float32), 16000))
+    film = write_video(
+        iter(np.broadcast_to(10 * shades, (25, 64, 96, 3)).copy()), tmp_path / "film.mp4", 25, Sound.from_samples(np.zeros(16000, np.float32), 16000)
+    )
 
     def sample(step, weights):
         made.append((step, weights.keys()))

@@ -160,7 +160,7 @@ def train(
 
     last: dict[str, float] = {}
     with hold(run, join_world(device)):  # before anything is read: a folder in use is told at once
-        built = build_stage(stage, sources, settings, init, loop.seed, sink.note)
+        built = build_stage(stage, sources, settings, init, loop.seed, sink.note, run)
         sampler = None
         if sample:
             from cyberhost_model.training.samples import SampleVideos

@@ -74,9 +74,10 @@ def _of_dataset(
 def _made(
     made: Synth, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int, frames: int, sink: Sink
 ) -> None:  # fmt: skip
+    from cyberhost_model.training.encode import claim
     from cyberhost_model.training.latents import save_summary, write_clip
 
-    output.mkdir(parents=True, exist_ok=True)
+    claim(output, {**facts, "frames": frames})  # clips of other sources may join, of another length or coder not
     save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,
                  frames=frames, seed=source.seed, **facts)  # fmt: skip
     there = {p.stem for p in output.glob("*x*/*.safetensors")}

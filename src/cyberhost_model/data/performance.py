@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import InputError
 from .puppet import Pose
 from .speech_motion import SpeechMotion
 
@@ -37,9 +38,12 @@ def blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
 
 def load_gestures(folder: str | Path) -> list[np.ndarray]:
     """Arm motion of recorded gestures: for each `.npz` (body (T, 18, 2) at 24-25 fps) an array (T, 2, 2) of how the upper arm and the forearm of
-    the left and the right arm turn against their own mean, in radians, mirrored so that both arms turn outward alike."""
+    the left and the right arm turn against their own mean, in radians, mirrored so that both arms turn outward alike. Raises InputError where there are none."""
     out = []
-    for path in sorted(Path(folder).glob("*.npz")):
+    files = sorted(Path(folder).glob("*.npz"))
+    if not files:
+        raise InputError(f"{folder}: holds no recorded gestures (.npz)")
+    for path in files:
         body = np.load(path)["body"].astype(np.float32)
         turns = np.zeros((len(body), 2, 2), np.float32)
         for side, (s, e, w) in enumerate(_CHAINS):

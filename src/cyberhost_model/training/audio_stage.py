@@ -31,6 +31,8 @@ _MEL_RANGE = 60.0  # dB below the clean speech's loud steps
 def speech_files(folder: str | Path, held: bool) -> list[Path]:
     """The FLAC and WAV files of `folder` whose speaker (the name up to the first "-") is held out, or is not.
     Raises TrainingError when there are none."""
+    if not Path(folder).is_dir():
+        raise TrainingError(f"{folder}: no such folder of speech")
     files = [p for p in sorted(Path(folder).iterdir()) if p.suffix in (".flac", ".wav")]
     files = [p for p in files if held_out(p.stem.split("-")[0]) == held]
     if not files:
@@ -41,7 +43,10 @@ def speech_files(folder: str | Path, held: bool) -> list[Path]:
 @cache
 def load_speech(path: Path) -> np.ndarray:
     """Float32 (n,); raises TrainingError if it is not mono at 16 kHz."""
-    samples, rate = soundfile.read(path, dtype="float32")
+    try:
+        samples, rate = soundfile.read(path, dtype="float32")
+    except (soundfile.SoundFileError, TypeError, OSError) as error:  # a cut FLAC is a TypeError
+        raise TrainingError(f"{path}: cannot be read ({' '.join(str(error).split())}); delete it") from error
     if rate != RATE or samples.ndim != 1:
         raise TrainingError(f"{path}: speech for training must be mono at 16 kHz; convert it")
     return samples

@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import ResourceError
+from .settings import torch_device
 from .stage import Stage, StageLoss
 
 PATIENCE = timedelta(hours=1)  # the others wait while the first process makes a sample video or writes a checkpoint
@@ -78,9 +79,9 @@ class World:
 def join_world(device: str) -> World:
     """This process's place. `device` is "cpu", "cuda" or "mps"; one of several processes takes the GPU of its own number.
 
-    Raises ResourceError for a device that is not there.
+    Raises TrainingError for a name that is no device's, ResourceError for a device that is not there.
     """
-    kind = torch.device(device).type
+    kind = torch_device(device).type
     if kind == "cuda" and not torch.cuda.is_available():
         raise ResourceError("no CUDA device is available: use --device cpu, or install a torch build with CUDA")
     if kind == "mps" and not torch.backends.mps.is_available():

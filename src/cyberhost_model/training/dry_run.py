@@ -13,6 +13,7 @@ import torch
 
 from .distributed import join_world
 from .estimate import Live, Trace, memory, modules, trace_network
+from .initial import as_taught
 from .loop import Trainer
 from .recipes import Sources, build_stage, clip_settings, freeze
 from .settings import LoopConfig
@@ -35,16 +36,17 @@ def dry_run(stage: str, sources: Sources, config: LoopConfig, settings: dict[str
     built: Stage | None = None
     if stage in ("1", "2"):
         shape, clip, frozen = clip_settings(stage, settings)
-        found, how = trace_network(shape, clip, config, lambda network: freeze(network, frozen)), "simulated on fake tensors at the preset's size"
+        shape = as_taught(shape, init) if init else shape  # and whether there is such a thing, before GPUs are booked
+        found, how = (trace_network(shape, clip, config, lambda network: freeze(network, frozen)), "simulated on fake tensors at the preset's size")
         samples, slow = clip.batch, config.device == "cpu" and found.flops * config.accumulate > PATIENT
         if sources.clips and not slow:
-            built = build_stage(stage, sources, settings, seed=config.seed)
+            built = build_stage(stage, sources, settings, init, config.seed)
     else:
         built = build_stage(stage, sources, settings, init, config.seed)
         (found, samples), how, slow = measure(built, config), "measured on one batch", False
     seconds = time_steps(built, config) if built is not None else None
     why = None if seconds else "a step on this CPU takes minutes" if slow and sources.clips else "no --data to time steps with"
-    one, many = memory(found.modules, config, found.peak), memory(found.modules, dataclasses.replace(config, parallel="fsdp"), found.peak, MANY)
+    one, many = (memory(found.modules, config, found.peak), memory(found.modules, dataclasses.replace(config, parallel="fsdp"), found.peak, MANY))
     return {
         "stage": stage,
         "modules": [asdict(row) for row in found.modules],

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 from ..errors import ResourceError
 from ..thrift import is_out_of_memory
 from .settings import LoopConfig
+
+LOST_WORKER = re.compile(r"DataLoader worker \(pid")
+"""torch's words for a process that died; what one raises has "Caught ... in DataLoader worker process" before it, and is no matter of memory."""
 
 
 @contextlib.contextmanager
@@ -21,7 +25,7 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
-        if "DataLoader worker" in str(error):
+        if LOST_WORKER.search(str(error)):
             reason = "a process that makes batches died, most likely for want of memory"
             raise ResourceError(f"{reason}: use fewer workers (--workers, now {config.workers}), or a machine with more memory") from error
         raise

@@ -103,7 +103,7 @@ def start_from(module: nn.Module, source: str) -> Started:
     fresh: list[str] = []
     left: list[str] = []
     if isinstance(module, CyberHostNetwork):
-        theirs = _shapes(begun.preset or dataclasses.replace(module.preset, ablations=Ablations()))
+        theirs = named_shapes(begun.preset or dataclasses.replace(module.preset, ablations=Ablations()))
         left = [name for name in theirs if name not in own and weights.pop(name, None) is not None]
         fresh = [name for name, value in own.items() if _begins(name, value, weights, theirs, begun.preset is not None)]
     try:
@@ -121,7 +121,8 @@ def _begins(name: str, value: Tensor, weights: dict[str, Tensor], theirs: dict[s
     return known and name.endswith(READS_TOKENS) and theirs.get(name) != value.shape
 
 
-def _shapes(preset: Preset) -> dict[str, torch.Size]:
+def named_shapes(preset: Preset) -> dict[str, torch.Size]:
+    """The weights of a preset's network, which is not made."""
     with torch.device("meta"):
         return {name: value.shape for name, value in CyberHostNetwork(preset).state_dict().items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,8 @@ TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clari
 """What a coded clip has besides its key points."""
 SUMMARY = "source.json"
 HEAD = "-head"  # ends the folder's name of clips without hands
+SIZE = re.compile(rf"\d+x\d+({HEAD})?")
+"""Names of the folders of clips, by their size in pixels."""
 
 
 def to_signed(pictures_u8: np.ndarray) -> Tensor:
@@ -139,7 +142,10 @@ class LatentClips(Dataset):
         moving = self.driving.moving(rng)
         for _ in range(self.batch):
             paths.append(pool[int(rng.integers(len(pool)))])
-            clips.append({**self._clip(read_clip(paths[-1]), (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
+            saved, needed = read_clip(paths[-1]), self.preset.motion_frames + self.frames
+            if len(saved["z"]) < needed:
+                raise TrainingError(f"{paths[-1]}: the coded clip has {len(saved['z'])} frames, {needed} are needed: code it again, or delete it")
+            clips.append({**self._clip(saved, (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
         return clips, paths
 
     def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator) -> dict[str, Tensor]:
@@ -179,7 +185,9 @@ def read_clip(file: Path) -> dict[str, Tensor]:
     try:
         saved = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost data encode` again") from None
+        raise TrainingError(
+            f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost data encode` again"
+        ) from None
     if missing := [name for name in TENSORS if name not in saved]:
         raise TrainingError(f"{file}: the coded clip lacks {', '.join(missing)}; code the clips again with `cyberhost data encode`")
     return saved
@@ -187,7 +195,7 @@ def read_clip(file: Path) -> dict[str, Tensor]:
 
 def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
     """The coded clips below `folder`. Raises TrainingError where there are none, or they do not serve (`check_fits`)."""
-    found = sorted(Path(folder).glob("*x*/*.safetensors"), key=lambda p: p.stem)
+    found = sorted((p for p in Path(folder).glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name)), key=lambda p: p.stem)
     if not found:
         raise TrainingError(_nothing(Path(folder)))
     check_fits(found[0], preset, frames)
@@ -207,7 +215,9 @@ def check_fits(file: Path, preset: Preset, frames: int) -> None:
         raise
     audio = preset.audio
     if channels != preset.latent_channels or heard != [audio.tokens, audio.layers, audio.dim]:
-        raise TrainingError(f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with `cyberhost data encode --preset {preset.name}`")
+        raise TrainingError(
+            f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with `cyberhost data encode --preset {preset.name}`"
+        )
     if length < (need := preset.motion_frames + frames):
         raise TrainingError(f"{file.parent.parent}: its clips have {length} frames, and {need} are needed; code them with `cyberhost data encode --frames 32`")
 

@@ -15,13 +15,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..errors import CyberHostError, TrainingError
-from ..model.cyberhost import CyberHostNetwork
 from .average import Average
 from .checkpoints import NO_ROOM, Checkpoints, unwritable
 from .distributed import (
@@ -39,6 +39,7 @@ from .lock import hold
 from .meters import Speed, peak_flops
 from .optimizer import build_optimizer, flat_state, load_flat_state
 from .reports import Report, open_reports
+from .resume import check_same_run, preset_of, trained_names
 from .schedule import learning_rate
 from .settings import LoopConfig
 from .stage import Batch, Share, Stage, describe_item
@@ -77,11 +78,6 @@ def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress 
             raise
 
 
-def preset_of(module: torch.nn.Module) -> dict[str, Any]:
-    """The preset of a network as an entry of the run's config.json, so that others can build it; nothing for other parts of a model."""
-    return {"preset": module.preset.to_dict()} if isinstance(module, CyberHostNetwork) else {}
-
-
 class Trainer:
     """A stage with all that trains it: made from the last checkpoint, if there is one."""
 
@@ -96,12 +92,13 @@ class Trainer:
         saved = self.checkpoints.read()
         self.start, self.first_item = (saved.step, saved.items) if saved else (0, 0)
         if saved:
+            check_same_run(run, stage.module, config, saved.extra)
             self.module.load_state_dict(saved.weights("model"))
         self.replica = parallelize(stage, world, config.parallel)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
         self.parts = trained_parts(self.module)
         self.sharded = any(part is not whole for part, whole in zip(self.parts, self.trained, strict=True))
-        self.optimizer = build_optimizer(self.parts, config)
+        self.optimizer = build_optimizer(self.parts, config, self.sharded)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.average = Average(self.module, config, world)
         if saved:
@@ -123,7 +120,7 @@ class Trainer:
             return self.checkpoints.last
         self.prepare()
         batches = self.batches()
-        reports = open_reports(self.run, config, {"stage": self.stage.name, **asdict(config)}) if world.main else []
+        reports = open_reports(self.run, config, {"stage": self.stage.name, **asdict(config)}, self.start) if world.main else []
         began = saved = time.monotonic()
         logged: dict[str, list[Tensor]] = {}
         try:
@@ -163,7 +160,9 @@ class Trainer:
     def save(self, step: int) -> None:
         """Write a checkpoint after `step` steps."""
         items = self.first_item + (step - self.start) * self.config.accumulate * self.world.size
-        extra = {"scaler": self.scaler.state_dict()} if self.config.precision == "fp16" else {}
+        extra: dict[str, Any] = {"trained": trained_names(self.module)}
+        if self.config.precision == "fp16":
+            extra["scaler"] = self.scaler.state_dict()
         parts = {
             "model": lambda: {k: gathered(v, v, self.world) for k, v in self.module.state_dict().items()},
             "ema": self.average.whole,
@@ -175,6 +174,8 @@ class Trainer:
     def batches(self) -> Iterator[Batch | CyberHostError]:
         """This process's batches, made by `config.workers` others."""
         workers, pin = self.config.workers, self.world.device.type == "cuda"
+        if workers:
+            cv2.setNumThreads(1)  # a pool of OpenCV's, as measuring leaves one, would hang the processes forked here
         return iter(DataLoader(self.share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin))
 
     def step(self, step: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
@@ -205,6 +206,8 @@ class Trainer:
             self._agree_on_overflow()
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.parts, config.clip, self.world, self.sharded)
+        if not self.scaler.is_enabled():  # a loss scale skips the step by itself, and is lowered
+            self._check_gradient(step, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(step)
@@ -233,9 +236,20 @@ class Trainer:
         bad = not torch.isfinite(loss)
         if not self.world.any(bad)[0]:
             return
-        named = "; ".join(text for text in self.world.collect(describe_item(self.share.dataset, item) if bad else "") if text)
+        raise self._not_finite("loss", step, [item] if bad else [])
+
+    def _check_gradient(self, step: int, norm: Tensor) -> None:
+        """A finite loss may have a gradient that is not: the optimizer would make all weights NaN of it."""
+        if self.world.any(not torch.isfinite(norm))[0]:
+            first = (step - self.start) * self.config.accumulate
+            raise self._not_finite("gradient", step, [self.share.item(first + part) for part in range(self.config.accumulate)])
+
+    def _not_finite(self, what: str, step: int, items: list[int]) -> TrainingError:
+        """Names the items of all processes; every process must call it."""
+        own = "; ".join(describe_item(self.share.dataset, item) for item in items)
+        named = "; ".join(text for text in self.world.collect(own) if text)
         kept = f"the last checkpoint is step {self.done}" if self.done else "there is no checkpoint yet"
-        raise TrainingError(f"the loss is not finite at step {step} ({named}): look at that batch, or lower the learning rate; {kept}")
+        return TrainingError(f"the {what} is not finite at step {step} ({named}): look at that batch, or lower the learning rate; {kept}")
 
     def _report(self, step: int, logged: dict[str, list[Tensor]], reports: list[Report], progress: Progress | None) -> None:
         means = {k: sum(torch.stack(values).tolist()) / len(values) for k, values in logged.items()}

@@ -15,12 +15,15 @@ from .settings import LoopConfig
 BETAS = (0.9, 0.99)
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], config: LoopConfig) -> torch.optim.Optimizer:
-    """The optimizer of `config.optimizer`. Raises TrainingError when bitsandbytes is asked for and missing."""
+def build_optimizer(parameters: Sequence[nn.Parameter], config: LoopConfig, sharded: bool = False) -> torch.optim.Optimizer:
+    """The optimizer of `config.optimizer`; sharded: `parameters` are shards. Raises TrainingError when bitsandbytes is asked for and missing, or has
+    shards to hold."""
     if not parameters:
         raise TrainingError("nothing trains: every parameter of this stage is frozen")
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "betas": BETAS}
     if config.optimizer == "adamw8bit":
+        if sharded:  # a scale for each 256 numbers of a shard is nothing a checkpoint could put together
+            raise TrainingError("adamw8bit cannot hold the shards of --parallel fsdp: use --optimizer adamw-fused, or --parallel ddp")
         try:
             from bitsandbytes.optim import AdamW8bit
         except Exception as error:  # it also fails on machines without a library it wants

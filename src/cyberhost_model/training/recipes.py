@@ -14,13 +14,14 @@ from torch import nn
 
 from ..data.splits import held_out
 from ..errors import InputError, TrainingError
-from ..presets import Preset, preset
+from ..model.cyberhost import CyberHostNetwork
+from ..presets import Ablations, Preset, preset
 from .clip_stage import ClipStage, ClipStageConfig, build_network
 from .distill_stage import DistillStage, DistillStageConfig
-from .initial import as_taught, start_from, taught_preset
+from .initial import as_taught, named_shapes, start_from, taught_preset
 from .latents import find_clips
 from .pose_stage import PoseStage, PoseStageConfig
-from .settings import LoopConfig
+from .settings import LoopConfig, check_types
 from .stage import Stage
 
 if sys.version_info >= (3, 11):
@@ -31,6 +32,8 @@ else:
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
 STAGES = ("codec", "audio", "detector", "1", "pose", "2", "distill")
+OTHER = {"codec": {"drawn", "decoder_only"}, "audio": set(), "detector": {"drawn"}}
+"""What stages that train no network know besides the loop's settings; the others have dataclasses of their own."""
 
 
 @dataclass
@@ -58,11 +61,18 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
         raise InputError(f"{path}: not a training recipe ({error}); see docs/training.md") from error
     if stage not in recipe:
         raise TrainingError(f"{path}: has no section [{stage}]; it has {', '.join(k for k in recipe if k != 'loop')}")
+    if not isinstance(recipe[stage], dict) or not isinstance(recipe.get("loop", {}), dict):
+        raise TrainingError(f"{path}: [{stage}] and [loop] must be tables of settings")
     own = {**recipe.get("loop", {}), **recipe[stage]}
     names = {f.name for f in dataclasses.fields(LoopConfig)}
+    known = names | OTHER.get(stage, {*own})
+    if unknown := [name for name in own if name not in known]:
+        raise TrainingError(f"{path}: unknown setting {unknown[0]!r} in section [{stage}]")
     if "steps" not in own:
         raise TrainingError(f"{path}: section [{stage}] does not say how many steps")
-    return LoopConfig(**{k: v for k, v in own.items() if k in names}), {k: v for k, v in own.items() if k not in names}
+    config = LoopConfig(**{k: v for k, v in own.items() if k in names})
+    check_types(config, f"{path}, [{stage}]: ")
+    return config, {k: v for k, v in own.items() if k not in names}
 
 
 def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipStageConfig, list[str]]:
@@ -73,9 +83,11 @@ def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipSta
         shape = preset(own.pop("preset", "tiny")).without(**switches)
         shape = dataclasses.replace(shape, pose_shift=own.pop("pose_shift", shape.pose_shift))
         kind = DistillStageConfig if stage == "distill" else ClipStageConfig
-        return shape, kind(name=stage, **own), frozen
+        made = kind(name=stage, **own)
     except TypeError as error:
         raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
+    check_types(made, f"[{stage}]: ")
+    return shape, made, frozen
 
 
 def pose_settings(settings: dict[str, Any]) -> tuple[Preset, PoseStageConfig]:
@@ -83,28 +95,37 @@ def pose_settings(settings: dict[str, Any]) -> tuple[Preset, PoseStageConfig]:
     own = dict(settings)
     shape = dataclasses.replace(preset(own.pop("preset", "tiny")), pose_shift=True)
     try:
-        return shape, PoseStageConfig(**own)
+        made = PoseStageConfig(**own)
     except TypeError as error:
         raise TrainingError(f"unknown setting in the recipe's section [pose]: {error}") from error
+    check_types(made, "[pose]: ")
+    return shape, made
 
 
 def build_stage(
-    stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0, tell: Callable[[str], None] | None = None
+    stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0, tell: Callable[[str], None] | None = None,
+    run: str | Path | None = None,
 ) -> Stage:  # fmt: skip
     """The stage, ready to train; `init` is where its weights begin (`initial.beginning`), and `tell` hears what did not travel.
 
+    run: the run's folder. Where it has a checkpoint, that is where the weights come from, and what `init` named need not be there any more; the teacher of
+    stage distill is still needed.
+
     Raises TrainingError when material is missing."""
+    taught = init
+    if run is not None and stage != "distill" and (Path(run) / "last").is_dir():
+        taught, init = str(run), None
     if stage in ("1", "2"):
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         shape, config, frozen = clip_settings(stage, settings)
         find_clips(clips, shape, config.frames)  # before a network of gigabytes is made for nothing
-        built: Stage = ClipStage(clips, build_network(as_taught(shape, init) if init else shape, seed), config)
+        built: Stage = ClipStage(clips, build_network(as_taught(shape, taught) if taught else shape, seed), config)
         freeze(built.module, frozen)
     elif stage == "pose":
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         shape, follow = pose_settings(settings)
         find_clips(clips, shape, follow.frames)
-        built = PoseStage(clips, build_network(as_taught(shape, init) if init else shape, seed), follow)
+        built = PoseStage(clips, build_network(as_taught(shape, taught) if taught else shape, seed), follow)
     elif stage == "distill":
         clips = _needed(sources.clips, "--data", "coded clips (cyberhost data encode)")
         teacher = _needed(init, "--init", "the network to distil (a run, a model or a safetensors file)")
@@ -123,7 +144,7 @@ def build_stage(
 
         _needed(sources.stills, "--stills", "labelled pictures")
         people = People(sources.stills, drawn=settings.get("drawn", 0.15))
-        built = CodecStage(people, ReferenceCodec() if init else None, settings.get("decoder_only", False))
+        built = CodecStage(people, ReferenceCodec() if taught else None, settings.get("decoder_only", False))
     elif stage == "audio":
         from .audio_stage import AudioStage, speech_files
 
@@ -152,11 +173,15 @@ def parts_of(names: list[str]) -> list[str]:
 
 
 def freeze(module: nn.Module, patterns: list[str]) -> None:
-    """Leave parameters out of training whose names fit one of the shell patterns. Raises TrainingError for a pattern that fits none."""
+    """Leave parameters out of training whose names fit one of the shell patterns. Raises TrainingError for a pattern that fits none, neither of this
+    network nor of the whole one that it was ablated from."""
     names = dict(module.named_parameters())
+    elsewhere: list[str] = []
+    if isinstance(module, CyberHostNetwork) and module.preset.ablations != Ablations():
+        elsewhere = list(named_shapes(dataclasses.replace(module.preset, ablations=Ablations())))
     for pattern in patterns:
         found = fnmatch.filter(names, pattern)
-        if not found:
+        if not found and not fnmatch.filter(elsewhere, pattern):
             raise TrainingError(f"frozen = {pattern!r} fits no parameter of this stage")
         for name in found:
             names[name].requires_grad_(False)
@@ -166,4 +191,3 @@ def _needed(value: Any, option: str, what: str) -> Any:
     if not value:
         raise TrainingError(f"this stage needs {option}: {what}")
     return value
-

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from ..dataset.manifest import written_whole
 from ..errors import TrainingError
 from ..inputs.frames import stream_frames
 from .settings import LoopConfig
@@ -32,8 +33,14 @@ class Report(Protocol):
 class Curves:
     """`curves.csv`: step, seconds since this call began, then name=value."""
 
-    def __init__(self, run: Path) -> None:
-        self.file = open(run / "curves.csv", "a", newline="")
+    def __init__(self, run: Path, start: int) -> None:
+        """Rows after step `start`, of steps that a crash lost, are taken out: they are done again."""
+        file = run / "curves.csv"
+        if file.exists():
+            rows = file.read_text().splitlines(keepends=True)
+            with written_whole(file) as part:
+                part.write_text("".join(row for row in rows if row.split(",", 1)[0].isdigit() and int(row.split(",", 1)[0]) <= start))
+        self.file = open(file, "a", newline="")
         self.began = time.monotonic()
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -52,12 +59,12 @@ class Curves:
 class TensorBoard:
     """Event files in `RUN/tensorboard`."""
 
-    def __init__(self, run: Path) -> None:
+    def __init__(self, run: Path, start: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise TrainingError("TensorBoard is not installed: pip install 'cyberhost[train]', or leave out --report tensorboard") from error
-        self.writer = SummaryWriter(str(run / "tensorboard"))
+        self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Every value as a curve."""
@@ -89,16 +96,17 @@ class WandB:
             kept.write_text(secrets.token_hex(4))
         name, own = run.resolve().name, kept.read_text().strip()
         self.run = wandb.init(project="cyberhost", name=name, id=own, dir=str(run), config=config, resume="allow")
+        self.run.define_metric("*", step_metric="step")  # wandb's own count cannot go back to where a crashed run goes on
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Every value as a curve."""
-        self.run.log(values, step=step)
+        self.run.log({**values, "step": step})
 
     def film(self, step: int, video: Path) -> None:
         """The video with its sound."""
         import wandb
 
-        self.run.log({"sample": wandb.Video(str(video), format="mp4")}, step=step)
+        self.run.log({"sample": wandb.Video(str(video), format="mp4"), "step": step})
 
     def close(self) -> None:
         self.run.finish()
@@ -112,11 +120,11 @@ def moving_picture(video: Path) -> tuple[bytes, tuple[int, int]]:
     return out.getvalue(), frames[0].size
 
 
-def open_reports(run: Path, config: LoopConfig, facts: dict[str, Any]) -> list[Report]:
-    """All reports of a run. Raises TrainingError for one that is not installed."""
-    reports: list[Report] = [Curves(run)]
+def open_reports(run: Path, config: LoopConfig, facts: dict[str, Any], start: int = 0) -> list[Report]:
+    """All reports of a run that goes on after step `start`. Raises TrainingError for one that is not installed."""
+    reports: list[Report] = [Curves(run, start)]
     if "tensorboard" in config.report:
-        reports.append(TensorBoard(run))
+        reports.append(TensorBoard(run, start))
     if "wandb" in config.report:
         reports.append(WandB(run, facts))
     return reports

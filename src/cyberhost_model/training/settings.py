@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
+
+import torch
 
 from ..errors import TrainingError
 
@@ -10,6 +14,28 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 PARALLEL = ("ddp", "fsdp")
 OPTIMIZERS = ("adamw", "adamw-fused", "adamw8bit")
 REPORTS = ("tensorboard", "wandb")
+DEVICES = ("cpu", "cuda", "mps")
+
+
+def check_types(settings: Any, where: str = "") -> None:
+    """Whether the numbers, words and switches of a dataclass are such; a recipe's file may say anything. Raises TrainingError."""
+    for entry in dataclasses.fields(settings):
+        value, wanted = getattr(settings, entry.name), entry.type
+        kinds = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(wanted))
+        wrong = kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and wanted != "bool"))  # type: ignore[arg-type]
+        if wrong:
+            raise TrainingError(f"{where}{entry.name} = {value!r}: not of the kind {wanted}")
+
+
+def torch_device(name: str) -> torch.device:
+    """ "cpu", "cuda", "cuda:1" or "mps". Raises TrainingError for another name."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in DEVICES:
+        raise TrainingError(f"device = {name!r} is unknown; choose one of {', '.join(DEVICES)}")
+    return device
 
 
 @dataclass
@@ -68,12 +94,17 @@ class LoopConfig:
 
     def check(self) -> None:
         """Raises TrainingError for a value that cannot be trained with."""
+        check_types(self)
+        torch_device(self.device)
         for name, known in (("precision", PRECISIONS), ("parallel", PARALLEL), ("optimizer", OPTIMIZERS), ("ema_device", ("", "cpu"))):
             if getattr(self, name) not in known:
                 raise TrainingError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(repr(k) for k in known)}")
         for name in ("steps", "accumulate", "keep", "log_every", "ema_every", "threads"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("warmup", "decay", "weight_decay", "seed", "save_seconds", "workers", "minutes", "sample_every", "peak_tflops"):
+            if getattr(self, name) < 0:
+                raise TrainingError(f"{name} must not be below 0, and is {getattr(self, name)}")
         if not 0 <= self.ema <= 1 or self.clip <= 0 or self.lr <= 0:
             raise TrainingError("ema must be within 0..1, clip and lr above 0")
         if unknown := [name for name in self.report if name not in REPORTS]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..errors import CyberHostError
+from ..errors import CyberHostError, TrainingError
+from ..thrift import is_out_of_memory
 
 Batch = dict[str, Any]
 
@@ -87,6 +88,19 @@ class Share(Dataset):
             return self.dataset[self.item(i)]
         except CyberHostError as error:
             return error  # raised where it is taken: a worker process would make a traceback of it
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            told = TrainingError(f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it out or make it again")
+            told.__cause__ = error
+            return told
+
+    def _named(self, i: int) -> str:
+        """The item with its files; just its number where it is these that cannot be told."""
+        try:
+            return describe_item(self.dataset, self.item(i))
+        except Exception:
+            return f"item {self.item(i)}"
 
 
 def describe_item(dataset: Any, item: int) -> str:

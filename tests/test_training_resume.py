@@ -1,0 +1,110 @@
+"""A run that goes on is the run that was begun, and says what is not the same."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import pytest
+import torch
+
+from cyberhost_model.errors import ResourceError, TrainingError
+from cyberhost_model.training.distributed import World
+from cyberhost_model.training.failures import memory_advice
+from cyberhost_model.training.loop import LoopConfig, Trainer, train
+from cyberhost_model.training.optimizer import build_optimizer
+from cyberhost_model.training.reports import Curves
+from cyberhost_model.training.stage import Share
+from training_helpers import RandomStage
+
+
+def _config(**changes) -> LoopConfig:
+    return LoopConfig(**{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes})
+
+
+def _predicts(what: str) -> RandomStage:
+    stage = RandomStage()
+    preset = stage.module.preset
+    stage.module.preset = dataclasses.replace(preset, diffusion=dataclasses.replace(preset.diffusion, prediction=what))
+    return stage
+
+
+def test_another_prediction_is_refused(tmp_path):
+    train(_predicts("x0"), tmp_path, _config(steps=1))
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(TrainingError, match=r"diffusion.prediction \(x0, now flow\)"):
+        train(_predicts("flow"), tmp_path, _config())
+    assert (tmp_path / "config.json").read_bytes() == before
+    train(_predicts("x0"), tmp_path, _config())
+
+
+def test_another_seed_and_other_frozen_parts_are_refused(tmp_path):
+    train(RandomStage(), tmp_path, _config(steps=1))
+    with pytest.raises(TrainingError, match=r"seed \(0, now 1\)"):
+        train(RandomStage(), tmp_path, _config(seed=1))
+    frozen = RandomStage()
+    for parameter in frozen.module.reference_net.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(TrainingError, match="what trains"):
+        train(frozen, tmp_path, _config())
+
+
+def test_steps_that_a_crash_lost_leave_the_curves(tmp_path):
+    curves = Curves(tmp_path, 0)
+    for step in (5, 10, 15):
+        curves.add(step, {"loss": step})
+    curves.close()
+    curves = Curves(tmp_path, 10)
+    curves.add(15, {"loss": 0.5})
+    curves.close()
+    rows = [line.split(",") for line in (tmp_path / "curves.csv").read_text().splitlines()]
+    assert [(row[0], row[2]) for row in rows] == [("5", "loss=5"), ("10", "loss=10"), ("15", "loss=0.5")]
+
+
+def test_workers_are_forked_without_a_pool_of_opencv_s(tmp_path):
+    """Such a pool, as measuring videos leaves one, hangs them at their first use of OpenCV."""
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(2)
+        trainer = Trainer(RandomStage(), tmp_path, _config(workers=1), World(torch.device("cpu")))
+        trainer.prepare()
+        next(trainer.batches())
+        assert cv2.getNumThreads() == 1
+    finally:
+        cv2.setNumThreads(threads)
+
+
+class _Broken(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def files(self, i):
+        return [f"clip-{i}.safetensors"]
+
+    def __getitem__(self, i):
+        return torch.stack([torch.zeros(1), torch.zeros(2)])
+
+
+def test_bad_data_is_told_with_its_file(tmp_path):
+    """In a worker too, where it is no matter of memory."""
+
+    class Bad(RandomStage):
+        def dataset(self, seed):
+            return _Broken()
+
+    for workers in (0, 1):
+        with pytest.raises(TrainingError, match=r"item 0: clip-0.safetensors cannot be used \(RuntimeError"):
+            train(Bad(), tmp_path, _config(workers=workers))
+    assert isinstance(Share(_Broken(), 0, 1)[0], TrainingError)
+
+
+def test_a_worker_that_died_is_a_matter_of_memory():
+    with pytest.raises(ResourceError, match="fewer workers"), memory_advice(_config(), False, 1):
+        raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed.")
+    with pytest.raises(RuntimeError, match="Caught"), memory_advice(_config(), False, 1):
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.")
+
+
+def test_8_bit_moments_are_not_sharded():
+    with pytest.raises(TrainingError, match="fsdp"):
+        build_optimizer([torch.nn.Parameter(torch.zeros(4))], _config(optimizer="adamw8bit"), sharded=True)
