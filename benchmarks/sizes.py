@@ -8,7 +8,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Size:
     """widths and heads: of the U-Net's levels; attention: levels that have spatial attention; latent: (h, w); frames: of a clip; factor: pixels of a latent
-    cell; context: width of cross attention's tokens; job_frames, job_steps: of the whole job; decoded: frames that one measured decoding has."""
+    cell; context: width of cross attention's tokens; job_frames, job_steps: of the whole job, which has the first of
+    `branches`; decoded: frames that one measured decoding has."""
 
     name: str
     widths: tuple[int, ...]
@@ -33,6 +34,6 @@ SIZES = {
     "middle": Size("middle", (160, 320, 640, 640), (24, 24)),
     "wide": Size("wide", (128, 256, 512, 512), (64, 64), frames=4, job_frames=4, job_steps=1, decoded=1),
     "sd15": Size("sd15", (320, 640, 1280, 1280), (16, 16), job_steps=1),
-    "full": Size("full", (320, 640, 1280, 1280), (80, 48), job_frames=48, job_steps=25, decoded=12, branches=(1, 2, 3)),
+    "full": Size("full", (320, 640, 1280, 1280), (80, 48), job_frames=48, job_steps=25, decoded=12, branches=(2, 1, 3)),
 }
 """tiny: the embedded model. middle, wide (as many tokens as 640x384 has), sd15: what a CPU can do. full: the paper's 640x384, for a GPU. small: to try the benchmark itself."""

@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from benchmarks.clocks import CLOCKS
+from benchmarks.implementations import ours
 from benchmarks.pool import Broken, Contestant, Worker
 from benchmarks.report import job_overhead, markdown, ratios
 from benchmarks.rounds import run_rounds, summary
+from benchmarks.sizes import SIZES
+
+from cyberhost_model.model.codebook import MotionCodebook
 
 
 class Asked:
@@ -59,6 +64,27 @@ def test_ratios_are_of_the_lower_bound_and_of_the_quicker_peer():
     report = {"size": size, "results": results, "ratios": found, "broken": {"C": "why"}, "precision": "fp32", "device": "cpu", "torch": "2", "clock": "wall"}
     text = markdown(report)
     assert "| step, 2 branches, of plain diffusers' | 1.50 |" in text and "C could not be measured: why" in text
+
+
+def test_the_full_sizes_job_is_guided():
+    """A job has the first of the branches."""
+    assert SIZES["full"].branches[0] == 2 and set(SIZES["full"].branches) == {1, 2, 3}
+
+
+@torch.no_grad()
+def test_a_step_is_measured_with_fixed_weights(host, monkeypatch):
+    """As jobs have it: inside, no codebook is computed."""
+    monkeypatch.setattr(ours, "model", lambda size, device, dtype: host.model)
+    parts = ours.parts(SIZES["tiny"], torch.device("cpu"), torch.float32, {})
+    step, calls = parts["step, 1 branch"], []
+    codebooks = [m for m in host.model.network.denoising_unet.modules() if isinstance(m, MotionCodebook)]
+    hooks = [m.register_forward_hook(lambda *_: calls.append(1)) for m in codebooks]
+    with step.inside():
+        entered = len(calls)
+        step()
+    for hook in hooks:
+        hook.remove()
+    assert len(calls) == entered > 0
 
 
 def test_waiting_takes_no_processor():

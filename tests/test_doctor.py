@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from cyberhost_cli import main as cli
 from cyberhost_cli.doctor_report import _duration
@@ -17,6 +18,7 @@ from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
 from cyberhost_model.doctor import downloads, examine, extras, ffmpeg, machine, network, trial
 from cyberhost_model.hub.missing import Missing
+from cyberhost_model.model.region_codebook import RegionCodebookAttention
 from cyberhost_model.model_folder import choose_device
 
 if sys.version_info >= (3, 11):
@@ -157,3 +159,25 @@ def test_durations_in_words() -> None:
 def test_an_examination_raises_nothing(offline: Path) -> None:
     found = examine("some/one", device="cpu")
     assert found.exit_code == NetworkError.exit_code and found.minute is None and found.machine is not None
+
+
+@pytest.mark.parametrize("part", ["CyberHost", "blank_job"])
+def test_too_little_memory_for_the_model_is_a_problem(offline: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(f"cyberhost_model.doctor.examination.{part}", full)
+    found = examine("tiny", device="cpu")
+    assert found.exit_code == ResourceError.exit_code and found.minute is None
+    assert "CUDA out of memory. Tried to allocate" in found.problems[0].what
+
+
+def test_steps_are_timed_with_fixed_weights(host: CyberHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    unet = host.model.network.denoising_unet
+    for module in unet.regions.values():
+        if isinstance(module, RegionCodebookAttention):
+            monkeypatch.setattr(module, "_codebooks", lambda real=module._codebooks, module=module: (made.append(module), real())[1])
+    monkeypatch.setattr(trial, "PATIENT", 1e9)
+    trial.trial(host, trial.blank_job(host))
+    assert len(made) == len(set(made)) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from cyberhost_model.model.able import able
 from cyberhost_model.model.codebook import MotionCodebook, gram_schmidt
 from cyberhost_model.model.region_codebook import RegionCodebookAttention
 from model_helpers import MINI
@@ -57,6 +58,10 @@ def test_codebook_in_half_precision_is_orthogonal():
 
 
 @torch.no_grad()
+def test_an_apple_gpu_leaves_to_the_cpu_what_it_lacks():
+    assert able(torch.device("mps")) == torch.device("cpu") and able(torch.device("cuda", 1)) == torch.device("cuda", 1)
+
+
 def test_equation_5():
     """F_out = (F_motion + F_id) * M_r + F_in, with F_motion and F_id of eq. 2-4 written out."""
     module = make()

@@ -131,6 +131,18 @@ def test_flow_says_where_a_pixel_comes_from():
     assert torch.allclose(moved[0, :, 5, 5], picture[0, :, 4, 7], atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+def test_a_picture_in_half_precision_is_moved_as_exactly(dtype, mode):
+    picture = torch.rand(1, 3, 40, 600, generator=torch.Generator().manual_seed(0)).to(dtype)
+    flow = torch.zeros(1, 2, 40, 600, dtype=dtype)
+    still = warp(picture, flow, mode)
+    assert still.dtype == dtype
+    torch.testing.assert_close(still, picture, rtol=0, atol=0.01)
+    flow[:, 0], flow[:, 1] = 2.5, -1.25
+    torch.testing.assert_close(warp(picture, flow, mode).float(), warp(picture.float(), flow.float(), mode), rtol=0, atol=0.01)
+
+
 def test_tiny_flows_are_held_still():
     flow = torch.tensor([0.05, 0.5]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
     held = hold_still(flow)

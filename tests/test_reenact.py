@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cyberhost_model import InputError
 from cyberhost_model.conditions.keypoints import Keypoints
@@ -88,6 +89,19 @@ def test_a_driving_video_is_read_and_its_sound_kept(host, picture, tmp_path):
     made = host.reenact(picture, driving, progress=lambda done, of: seen.append(done), **QUICK)
     assert made.n_frames == 15 and seen[-1] == 15
     assert made.sound is not None and made.sound.duration == pytest.approx(0.6, abs=0.1)
+
+
+@pytest.mark.parametrize("setting", ["reenact", "multimodal"])
+def test_what_drives_is_where_the_host_computes_though_the_network_waits_elsewhere(host, picture, points, setting, monkeypatch):
+    """A clip's driving is drawn while the network of the clip before may wait in the machine's memory (`Thrift`)."""
+    if setting == "reenact":
+        made = host.reenact(picture, nodding(points, 2), audio=None, **QUICK)
+    else:
+        made = host.multimodal(picture, Sound.from_samples(voice(0.1, 0), RATE), "wave", **QUICK)
+    monkeypatch.setattr(type(host.model.network), "device", property(lambda self: torch.device("meta")))
+    driven = made.job.driver(0, 2)
+    parts = (driven.pose, driven.places, *([] if driven.shift is None else [driven.shift]))
+    assert [part.device.type for part in parts] == ["cpu"] * len(parts)
 
 
 def test_a_gesture_moves_the_hands_and_the_speech_the_mouth(host, picture):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from cyberhost_model import InputError, ResourceError
+from cyberhost_model import CyberHost, InputError, ResourceError
 from cyberhost_model.beside import Beside
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.model.compiling import compile_blocks
@@ -105,8 +106,22 @@ def test_a_cached_step_on_the_same_input_is_the_step():
     conditions = network.conditions(**raw_conditions(batch=1))
     noisy, timestep = torch.randn(1, MINI.frames, 4, 4, 4), torch.tensor([400.0])
     cache = BlockCache(network, 3)
-    first, again = (cache(noisy, timestep, conditions).prediction for _ in range(2))
+    first, again = (cache(step, noisy, timestep, conditions).prediction for step in range(2))
     torch.testing.assert_close(again, first, rtol=1e-5, atol=1e-6)
+
+
+def test_deep_features_are_never_older_than_asked_for():
+    """Plain, guided in an interval, and plain again: each batch makes its own anew where its last ones are `every` steps old."""
+    given = []
+
+    def network(noisy, timestep, conditions, deep=None):
+        given.append(deep)
+        return SimpleNamespace(deep=len(given) - 1 if deep is None else deep)
+
+    cache, plain, guided = BlockCache(network, 2), object(), object()
+    for step, conditions in enumerate((plain, guided, guided, guided, plain, plain, guided)):
+        cache(step, None, None, conditions)
+    assert given == [None, None, 1, None, None, 4, None]
 
 
 def test_a_video_with_cached_blocks_is_near_the_same(host, picture):
@@ -206,6 +221,12 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
     frames, made = frames_of(overlapping, picture, 1.3)
     assert np.array_equal(frames, plain)
     assert [line for line in made.warnings if "decoded before the next one is begun" in line]
+
+
+def test_a_video_in_bf16_is_near_the_same(host, picture):
+    half = CyberHost.from_pretrained("tiny", device="cpu", precision="bf16")
+    made = [frames_of(one, picture, 0.2)[0].astype(float) for one in (host, half)]
+    assert 10 * np.log10(255**2 / np.square(made[0] - made[1]).mean()) > 25
 
 
 def test_beside_does_one_thing_at_a_time():

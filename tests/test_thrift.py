@@ -107,6 +107,21 @@ def test_other_errors_are_not_memory():
     assert not is_out_of_memory(RuntimeError("shapes differ"))
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`",
+        "cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`",
+        "GET was unable to find an engine to execute this computation",
+    ],
+)
+def test_cudas_libraries_say_it_in_their_own_words(words):
+    assert is_out_of_memory(RuntimeError(words)) and not is_out_of_memory(ValueError(words))
+
+
 class Part(torch.nn.Module):
     """Knows where it was moved to."""
 

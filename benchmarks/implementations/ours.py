@@ -69,7 +69,12 @@ def parts(size, device, dtype, inputs):
         guided = GuidedConditions(given, guidance(branches, Guidance))
         noisy = on(device, dtype, 1, size.frames, channels, *size.latent)
         timestep = torch.full((1,), 601.0, device=device)
-        return lambda: guided.predict(network, noisy, timestep)
+
+        def run():
+            return guided.predict(network, noisy, timestep)
+
+        run.inside = network.denoising_unet.fixed_weights  # as a job's steps are: it is entered once a clip
+        return run
 
     z = 0.1 * on(device, dtype, 1, size.decoded, channels, *size.latent)
 

@@ -120,7 +120,7 @@ class CyberHost:
         """`animate` with a picture that is prepared already."""
         amount = BODY_MOVEMENT if body_movement is None else body_movement
         box = BodyMovementMap.fixed(reference.keypoints, amount, reference.canvas.width / reference.canvas.height)
-        still = to_maps(box.render(reference.canvas.size), self.model.network)[:, None]
+        still = to_maps(box.render(reference.canvas.size), reference.places)[:, None]
         driver = lambda *_: Driven(still, None, reference.places[:, None])  # noqa: E731
         return self._animation(reference, look, driver, sound.n_frames(look.fps), sound, list(warnings), amount)
 
@@ -215,19 +215,19 @@ class CyberHost:
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
         """A sequence in 0..1 of the picture, drawn as the preset wants it; its last frame stands where it has ended."""
-        network = self.model.network
-        draw = POSE_MAPS[network.preset.pose_maps]
+        preset, like = self.model.network.preset, reference.places  # not the network, which may wait on the CPU while the codec computes (`Thrift`)
+        draw = POSE_MAPS[preset.pose_maps]
         hw = tuple(reference.latent.shape[-2:])
 
         def drive(start: int, frames: int) -> Driven:
             points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
             maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
-            shift = to_maps(pose_shift(reference.keypoints, points, hw, parts), network) if network.preset.pose_shift else None
+            shift = to_maps(pose_shift(reference.keypoints, points, hw, parts), like) if preset.pose_shift else None
             places = reference.places[:, None]
             if "face" in parts:
-                moved = to_maps(np.stack([face_places(k, hw) for k in points]), network)
+                moved = to_maps(np.stack([face_places(k, hw) for k in points]), like)
                 places = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, places)
-            return Driven(to_maps(maps, network), shift, places)
+            return Driven(to_maps(maps, like), shift, places)
 
         return drive
 

@@ -95,8 +95,8 @@ def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:
     return tensor.to(like.device, like.dtype) / 127.5 - 1
 
 
-def to_maps(array: np.ndarray, like: torch.nn.Module) -> Tensor:
-    """An array with a batch axis in front, where and as `like` computes."""
+def to_maps(array: np.ndarray, like: torch.nn.Module | Tensor) -> Tensor:
+    """An array with a batch axis in front, where and as `like` computes or is."""
     return torch.from_numpy(np.ascontiguousarray(array))[None].to(like.device, like.dtype)
 
 

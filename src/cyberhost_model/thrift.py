@@ -15,7 +15,17 @@ from .model_folder import Model
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
-_WORDS = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_WORDS = (
+    "can't allocate memory",
+    "out of memory",
+    # CUDA's libraries, which say so in words of their own; cuBLAS is not initialized and cuDNN finds no engine where their workspace does not fit.
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
+)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import CyberHostError
+from ..errors import CyberHostError, ResourceError
 from ..model_folder import choose_device, load_model, missing_model
 from ..pipeline import CyberHost
+from ..thrift import is_out_of_memory
 from .downloads import Downloads, check_fetch, downloads
 from .extras import Extra, extras
 from .ffmpeg import Ffmpeg, find_ffmpeg
@@ -62,7 +63,12 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
             return action()
         except CyberHostError as error:
             problems.append(Problem(" ".join(str(error).split()), error.exit_code))
-            return None
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            said = " ".join(str(error).split())
+            problems.append(Problem(f"not enough memory for the model{said and f' ({said})'}: end other programs, or give --device cpu", ResourceError.exit_code))
+        return None
 
     place = tried(lambda: choose_device(device, precision))
     found = None if place is None else machine(*place, precision)
@@ -76,6 +82,10 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
         host = tried(lambda: CyberHost(load_model(model, False, *place), *place))
         load = time.perf_counter() - began
         if host is not None:
-            job = blank_job(host)
-            minute = tried(lambda: estimate(host, job, round(MINUTE * job.look.fps)))
+            minute = tried(lambda: _minute(host))
     return Examination(model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, problems)
+
+
+def _minute(host: CyberHost) -> Estimate:
+    job = blank_job(host)
+    return estimate(host, job, round(MINUTE * job.look.fps))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 # Name -> (modules, what they are for). The names are those of pyproject.toml.
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
-    "arcface": (("insightface",), "face descriptors of models that take ArcFace's (sd15)"),
     "data": (("av", "pyarrow"), "`cyberhost data`: reads videos with time stamps, writes manifests"),
-    "eval": (("onnxruntime",), "`cyberhost eval` with the public networks of people, `data prepare --detector dwpose`"),
+    "eval": (("onnxruntime",), "models that take ArcFace's numbers or DWPose's key points (sd15), `cyberhost eval` with the public networks of people, `data prepare --detector dwpose`"),
     "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
     "train": (("accelerate", "tensorboard"), "`cyberhost train` on many devices, and its curves in TensorBoard"),
     "wandb": (("wandb",), "`cyberhost train --report wandb`"),

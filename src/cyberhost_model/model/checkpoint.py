@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.model.cyberhost import CyberHostNetwork
@@ -69,13 +69,15 @@ def load_weights(module: torch.nn.Module, path: Path, device: str | torch.device
     """Gives `module` the weights of a safetensors file, strictly; it may be on the "meta" device. Raises ModelError naming missing, unexpected or
     misshapen keys."""
     try:
-        weights = load_file(path, device=str(device))
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            _compare(path, _shapes(module), _shapes_in(file))
+            # One by one, so that the device never holds the whole file in its own precision.
+            weights = {key: _as(file.get_tensor(key), dtype) for key in file.keys()}
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; get the model again") from error
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is damaged ({error}); get the model again") from error
-    _compare(path, _shapes(module), {key: tuple(value.shape) for key, value in weights.items()})
-    module.load_state_dict({key: value.to(dtype) if value.is_floating_point() else value for key, value in weights.items()}, assign=True)
+    module.load_state_dict(weights, assign=True)
 
 
 def check_network(directory: str | Path) -> Preset:
@@ -87,7 +89,7 @@ def check_network(directory: str | Path) -> Preset:
         own = _shapes(CyberHostNetwork(preset))
     try:
         with safe_open(path, framework="pt") as file:
-            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+            found = _shapes_in(file)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
     _compare(path, own, found)
@@ -96,6 +98,15 @@ def check_network(directory: str | Path) -> Preset:
 
 def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def _shapes_in(file: safe_open) -> dict[str, tuple[int, ...]]:
+    """Of an open file; only its header is read."""
+    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+
+
+def _as(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return value.to(dtype) if value.is_floating_point() else value
 
 
 def _compare(path: Path, own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .able import able
+
 
 def gram_schmidt(vectors: Tensor) -> Tensor:
     """Orthonormal rows by the Gram-Schmidt process, differentiable.
@@ -12,9 +14,9 @@ def gram_schmidt(vectors: Tensor) -> Tensor:
     vectors (..., n, d) with n <= d, linearly independent. Computed as a QR decomposition in float32, which is the same up to signs and
     does not lose orthogonality to rounding; the signs of R's diagonal are moved back, so that row 0 keeps its direction.
     """
-    q, r = torch.linalg.qr(vectors.float().mT)
+    q, r = torch.linalg.qr(vectors.to(able(vectors.device), torch.float32).mT)
     signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
-    return (q * signs[..., None, :]).mT.to(vectors.dtype)
+    return (q * signs[..., None, :]).mT.to(vectors.device, vectors.dtype)
 
 
 class MotionCodebook(nn.Module):

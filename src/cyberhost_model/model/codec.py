@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .able import able
 from .checkpoint import load_weights
 
 _BLOCK = 8  # half-size pixels a latent cell stands for
@@ -266,18 +267,22 @@ def hold_still(flow: Tensor) -> Tensor:
 
 
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """`picture` (B, 3, H, W) read at each pixel's own place plus `flow` (B, 2, H, W) in its pixels."""
+    """`picture` (B, 3, H, W) read at each pixel's own place plus `flow` (B, 2, H, W) in its pixels. Computed in float32: half precision cannot tell
+    the places of a large picture's neighbours apart, and bicubic sampling in it is broken on the CPU."""
     h, w = picture.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(h, device=flow.device, dtype=flow.dtype), torch.arange(w, device=flow.device, dtype=flow.dtype), indexing="ij")
+    place = able(picture.device)
+    flow = flow.to(place, torch.float32)
+    y, x = torch.meshgrid(torch.arange(h, device=place, dtype=torch.float32), torch.arange(w, device=place, dtype=torch.float32), indexing="ij")
     grid = torch.stack([(x + flow[:, 0] + 0.5) * (2 / w) - 1, (y + flow[:, 1] + 0.5) * (2 / h) - 1], -1)
-    return F.grid_sample(picture, grid, mode=mode, padding_mode="border", align_corners=False)
+    moved = F.grid_sample(picture.to(place, torch.float32), grid, mode=mode, padding_mode="border", align_corners=False)
+    return moved.to(picture.device, picture.dtype)
 
 
 def compose(decoded: Decoded, picture: Tensor, mode: str = "bilinear") -> Tensor:
     """The frame: the picture (B, 3, H', W') moved by the flow where it shows what is needed, the decoded colour elsewhere."""
     h, w = picture.shape[-2:]
     scale = h / decoded.colour.shape[-2]
-    flow = F.interpolate(decoded.flow, size=(h, w), mode="bilinear", align_corners=False) * scale
+    flow = F.interpolate(decoded.flow.float(), size=(h, w), mode="bilinear", align_corners=False) * scale
     seen = F.interpolate(decoded.seen, size=(h, w), mode="bilinear", align_corners=False).sigmoid()
     colour = decoded.colour if scale == 1 else F.interpolate(decoded.colour, size=(h, w), mode="bicubic", align_corners=False)
     return colour + (warp(picture, flow, mode) - colour) * seen

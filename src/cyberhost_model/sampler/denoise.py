@@ -43,10 +43,11 @@ def denoise_clip(
     guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
     z = noise().to(network.device, network.dtype)
-    predictor = network if cache_blocks == 1 else BlockCache(network, cache_blocks)
+    cache = None if cache_blocks == 1 else BlockCache(network, cache_blocks)
     timesteps = schedule.timesteps
     for index, timestep in enumerate(timesteps):
         batch = timestep.to(network.device, torch.float32).expand(shape[0])
+        predictor = network if cache is None else partial(cache, index)
         prediction = guided.predict(predictor, z, batch, guidance.acts_at(float(timestep)))
         z = schedule.step(prediction, timestep, z, noise)
         if on_step is not None:
