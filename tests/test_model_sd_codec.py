@@ -27,6 +27,15 @@ def test_frames_code_like_references_and_decode_to_their_size(codec):
     assert codec.decode(z, frames[:, 0], torch.zeros(2, 3, 128, 64)).shape == (2, 3, 3, 128, 64)
 
 
+@torch.no_grad()
+def test_a_long_clip_is_decoded_a_few_frames_at_a_time(codec, monkeypatch):
+    z, counts, decode = torch.rand(1, 10, 4, 8, 4), [], codec.vae.decode
+    monkeypatch.setattr(codec.vae, "decode", lambda some: (counts.append(len(some)), decode(some))[1])
+    out = codec.decode(z, torch.zeros(1, 3, 64, 32))
+    assert out.shape == (1, 10, 3, 64, 32) and counts == [4, 4, 2]
+    assert torch.allclose(out[:, 7:8], codec.decode(z[:, 7:8], torch.zeros(1, 3, 64, 32)), atol=1e-5)
+
+
 def test_motion_frames_are_latents_as_they_are(codec):
     z, r = torch.rand(1, 4, 4, 8, 8), torch.rand(1, 4, 8, 8)
     assert codec.for_reference_net(z, r) is z and codec.as_heard(z, torch.zeros(1, 4), torch.zeros(1, 3, 8, 8)) is z

@@ -49,8 +49,9 @@ class SdCodec(nn.Module):
         return z
 
     def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None) -> Tensor:
-        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given."""
-        frames = self.vae.decode(z.flatten(0, 1) / self.vae.config.scaling_factor).sample
+        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given. A few frames at a time: a clip of 24 at 768x512
+        would make tensors of 5 GB in half precision."""
+        frames = torch.cat([self.vae.decode(some / self.vae.config.scaling_factor).sample for some in z.flatten(0, 1).split(AT_ONCE)])
         if picture is not None and picture.shape[-2:] != frames.shape[-2:]:
             frames = F.interpolate(frames, size=picture.shape[-2:], mode="bicubic", align_corners=False)
         return frames.clamp(-1, 1).unflatten(0, z.shape[:2])

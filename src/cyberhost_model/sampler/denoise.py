@@ -45,8 +45,9 @@ def denoise_clip(
     z = noise().to(network.device, network.dtype)
     cache = None if cache_blocks == 1 else BlockCache(network, cache_blocks)
     timesteps = schedule.timesteps
+    told = timesteps.to(network.device, torch.float32)  # at once: a copy to a GPU waits for all that it still has to do
     for index, timestep in enumerate(timesteps):
-        batch = timestep.to(network.device, torch.float32).expand(shape[0])
+        batch = told[index].expand(shape[0])
         predictor = network if cache is None else partial(cache, index)
         prediction = guided.predict(predictor, z, batch, guidance.acts_at(float(timestep)))
         z = schedule.step(prediction, timestep, z, noise)

@@ -53,6 +53,7 @@ class GuidedConditions:
         branches = (lambda: conditions, conditions.without_audio, lambda: conditions.without_audio().without_reference())
         used = [(weight, make) for weight, make in zip(guidance.weights, branches, strict=True) if _counts(weight)]
         self.weights = [weight for weight, _ in used]
+        self._factors: Tensor | None = None
         parts = [make() for _, make in used]
         self.batches = parts if guidance.one_by_one else [Conditions.cat(parts)]
 
@@ -63,8 +64,9 @@ class GuidedConditions:
         count = len(self.weights) // len(self.batches)
         batch = torch.cat([noisy] * count) if count > 1 else noisy
         predictions = torch.cat([network(batch, timestep.repeat(count), part).prediction for part in self.batches])
-        weights = torch.tensor(self.weights, dtype=noisy.dtype, device=noisy.device)
-        return torch.tensordot(weights, predictions.unflatten(0, (len(self.weights), -1)), dims=1)
+        if self._factors is None:  # once a clip: a copy to a GPU waits for all that it still has to do
+            self._factors = torch.tensor(self.weights, dtype=noisy.dtype, device=noisy.device)
+        return torch.tensordot(self._factors, predictions.unflatten(0, (len(self.weights), -1)), dims=1)
 
 
 def _counts(weight: float) -> bool:
