@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .errors import ResourceError
-from .model.sd_codec import SdCodec
+from .model.sd_codec import AT_ONCE, SdCodec
 from .model_folder import Model
 
 T = TypeVar("T")
@@ -52,6 +52,7 @@ class Thrift:
         self.one_by_one = self.offloaded = self.tiled = False
         if isinstance(model.codec, SdCodec):
             model.codec.vae.disable_tiling()  # another video's
+            self.at_once = min(self.at_once, AT_ONCE)  # as it does by itself, so that what is spared is less than that
 
     def attempt(self, part: str, action: Callable[[], T], tell: Callable[[str], None]) -> T:
         """What `action`, which computes with `part` of the model ("network", "codec" or "speech"), returns. It is called again after each saving, so it
