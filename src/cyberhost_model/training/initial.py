@@ -6,6 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -53,11 +54,17 @@ def beginning(source: str) -> Beginning:
 
 def run_preset(run: str | Path) -> Preset | None:
     """The preset of the network a run trains; None where it is no network, or of a version that did not note it. Raises ModelError."""
-    try:
-        found = json.loads((Path(run) / "config.json").read_text(encoding="utf-8")).get("preset")
-    except (OSError, ValueError, AttributeError):
-        return None
+    found = run_config(run).get("preset")
     return None if found is None else Preset.from_dict(found)
+
+
+def run_config(run: str | Path) -> dict[str, Any]:
+    """What a run noted of itself; nothing where that cannot be read."""
+    try:
+        noted = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def taught_preset(source: str) -> Preset | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch import nn
 
 from ..errors import TrainingError
 from ..model.cyberhost import CyberHostNetwork
-from .initial import run_preset
+from .initial import run_config, run_preset
 from .settings import LoopConfig
 
 
@@ -27,13 +26,11 @@ def trained_names(module: nn.Module) -> list[str]:
 def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict[str, Any]) -> None:
     """Raises TrainingError that names what differs from the run as it was begun; runs of versions that did not note something are believed."""
     changed = []
-    before = run_preset(run) if isinstance(module, CyberHostNetwork) else None
-    if before is not None:
-        assert isinstance(module, CyberHostNetwork)
+    if isinstance(module, CyberHostNetwork) and (before := run_preset(run)) is not None:
         changed += differing(before.to_dict(), module.preset.to_dict())
     if "trained" in extra and extra["trained"] != trained_names(module):
         changed.append("what trains (frozen)")
-    seed = _noted(run).get("seed", config.seed)
+    seed = run_config(run).get("seed", config.seed)
     if seed != config.seed:
         changed.append(f"seed ({seed}, now {config.seed})")
     if changed:
@@ -50,11 +47,3 @@ def differing(before: dict[str, Any], now: dict[str, Any], where: str = "") -> l
         elif old != new:
             found.append(f"{where}{name} ({old}, now {new})")
     return found
-
-
-def _noted(run: Path) -> dict[str, Any]:
-    try:
-        noted = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return noted if isinstance(noted, dict) else {}
