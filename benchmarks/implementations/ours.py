@@ -43,6 +43,7 @@ def parts(size, device, dtype, inputs):
     import torch
 
     from cyberhost_model.pipeline import CyberHost
+    from cyberhost_model.sampler.graphs import RecordedNetwork
     from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 
     built = model(size, device, dtype)
@@ -65,13 +66,13 @@ def parts(size, device, dtype, inputs):
 
     given = clip()
 
-    def step(branches):
+    def step(branches, predictor=network):
         guided = GuidedConditions(given, guidance(branches, Guidance))
         noisy = on(device, dtype, 1, size.frames, channels, *size.latent)
         timestep = torch.full((1,), 601.0, device=device)
 
         def run():
-            return guided.predict(network, noisy, timestep)
+            return guided.predict(predictor, noisy, timestep)
 
         run.inside = network.denoising_unet.fixed_weights  # as a job's steps are: it is entered once a clip
         return run
@@ -90,6 +91,11 @@ def parts(size, device, dtype, inputs):
 
     found = {"reference": reference, "clip's conditions": clip}
     found |= {f"step, {n} branch{'es' * (n > 1)}": step(n) for n in size.branches}
+    if device.type == "cuda":
+        for n in size.branches:
+            found[f"step, {n} branch{'es' * (n > 1)}, CUDA graph"] = recorded = step(n, RecordedNetwork(network, fail, lambda: None))
+            with recorded.inside():
+                recorded(), recorded()  # the second one is recorded
     found |= {"decode": lambda: codec.decode(z, picture, picture), "job": job}
     if size.name == "tiny":
         found["start to first frame"] = lambda: first_frame(inputs, device)
@@ -99,6 +105,11 @@ def parts(size, device, dtype, inputs):
 def guidance(branches, cls):
     """Scales that need so many branches."""
     return {1: cls(1.0, 1.0), 2: cls(2.5, 2.5), 3: cls(2.5, 4.5)}[branches]
+
+
+def fail(line) -> None:
+    """Of a recording: what is timed must be what its name says."""
+    raise RuntimeError(line)
 
 
 def first_frame(inputs, device) -> None:

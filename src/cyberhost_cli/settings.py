@@ -111,6 +111,9 @@ class Running:
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the network first (torch.compile): pays for long videos on a GPU.")
     ] = False
+    cuda_graphs: Annotated[
+        bool, typer.Option("--cuda-graphs", help="Record a step once and play it back: for short steps on an NVIDIA GPU.")
+    ] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False
     report: Annotated[
         Path | None,
@@ -147,7 +150,9 @@ class Running:
             return
         from cyberhost_model import CyberHost
 
-        host = CyberHost.from_pretrained(self.model, device=self.device.value, precision=self.precision.value, compiled=self.compiled)
+        host = CyberHost.from_pretrained(
+            self.model, device=self.device.value, precision=self.precision.value, compiled=self.compiled, cuda_graphs=self.cuda_graphs
+        )
         self._write(start(host), target, ref, settings, sink, started, **facts)
 
     def _tell(self, start: Callable[[CyberHost], Animation], sink: Sink, **facts: Any) -> None:

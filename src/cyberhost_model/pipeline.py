@@ -25,7 +25,7 @@ from .driving.retarget import retarget as to_proportions
 from .driving.sequence import PoseSequence
 from .driving.template import fit_length, load_template
 from .driving.video import read_driving
-from .errors import InputError
+from .errors import InputError, ResourceError
 from .inputs.audio import Sound, load_audio
 from .inputs.image import check_picture, load_picture
 from .look import Look
@@ -82,25 +82,29 @@ class Animation:
 class CyberHost:
     """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
 
-    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False):
+    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False, cuda_graphs: bool = False):
+        if cuda_graphs and device.type != "cuda":
+            raise ResourceError(f"CUDA graphs are for NVIDIA GPUs, and this computes on {device.type}: leave out --cuda-graphs")
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
         """Whether a clip is decoded while the next one is denoised: the same frames. On a CPU both would want the same cores."""
+        self.cuda_graphs = cuda_graphs
         if compiled:
             compile_blocks(self.model.network)
 
     @classmethod
     def from_pretrained(
-        cls, model: str | os.PathLike[str] = "tiny", device: str = "auto", precision: str = "auto", compiled: bool = False
+        cls, model: str | os.PathLike[str] = "tiny", device: str = "auto", precision: str = "auto", compiled: bool = False, cuda_graphs: bool = False
     ) -> CyberHost:
-        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`. Raises ModelError, NetworkError, ResourceError."""
+        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`.
+        Raises ModelError, NetworkError, ResourceError."""
         place_, dtype = choose_device(device, precision)
-        return cls(load_model(os.fspath(model), device=place_, dtype=dtype), place_, dtype, compiled)
+        return cls(load_model(os.fspath(model), device=place_, dtype=dtype), place_, dtype, compiled, cuda_graphs)
 
     @property
     def renderer(self) -> Renderer:
         """What makes a job's frames."""
-        return Renderer(self.model, self.device, self.dtype, self.overlap)
+        return Renderer(self.model, self.device, self.dtype, self.overlap, self.cuda_graphs)
 
     def animate(self, picture: Picture, audio: Heard, *, body_movement: float | None = None, **settings: Unpack[Settings]) -> Animation:
         """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).

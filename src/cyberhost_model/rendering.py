@@ -22,6 +22,7 @@ from .model_folder import Model
 from .reference import Reference
 from .sampler.clips import Clip, denoise_clips, plan_clips
 from .sampler.denoise import denoise_clip
+from .sampler.graphs import RecordedNetwork
 from .sampler.guidance import Guidance
 from .thrift import Thrift, is_out_of_memory
 
@@ -56,18 +57,20 @@ class Job:
 
 @dataclass(frozen=True)
 class Renderer:
-    """What the frames are made with. overlap: a clip is decoded while the next one is denoised."""
+    """What the frames are made with. overlap: a clip is decoded while the next one is denoised. graphs: steps are recorded as CUDA graphs."""
 
     model: Model
     device: torch.device
     dtype: torch.dtype
     overlap: bool
+    graphs: bool = False
 
     def frames(self, job: Job, tell: Callable[[str], None]) -> Iterator[np.ndarray]:
         """Clip after clip; only one clip and the motion frames are held. `tell` takes lines for the user."""
         network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
         reference, look, beside = job.reference, job.look, Beside()
-        thrift = Thrift(self.model, self.device, job.guidance.branches, self.overlap, beside.settle)
+        recorded = RecordedNetwork(network, tell, beside.settle) if self.graphs else None
+        thrift = Thrift(self.model, self.device, job.guidance.branches, self.overlap, beside.settle, recorded)
         windows = None if job.sound is None or not preset.hears else self._windows(job.sound, job.total, look.fps)
         generator = torch.Generator().manual_seed(look.seed)
         shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
@@ -96,7 +99,7 @@ class Renderer:
                 with network.denoising_unet.fixed_weights():
                     z = denoise_clip(
                         network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks,
-                        noise_correlation=job.noise_correlation,
+                        noise_correlation=job.noise_correlation, predictor=recorded,
                     )  # fmt: skip
                 return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
 

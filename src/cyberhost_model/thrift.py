@@ -12,6 +12,7 @@ from torch import nn
 from .errors import ResourceError
 from .model.sd_codec import AT_ONCE, SdCodec
 from .model_folder import Model
+from .sampler.graphs import RecordedNetwork
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
@@ -38,16 +39,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 class Thrift:
     """What one video has given up so far for want of memory. All but the last step leave the frames what they would be.
 
-    overlapped: a clip is decoded in a thread while the next one is denoised; `settle` waits for that thread. one_by_one: guidance branches are computed
+    overlapped: a clip is decoded in a thread while the next one is denoised; `settle` waits for that thread. recorded: steps
+    that are played back, which holds their memory. one_by_one: guidance branches are computed
     one after the other. at_once: frames that are decoded together. offloaded: only the part that computes is on the device; speech encoder, detector
     and image encoder compute on the CPU. tiled: Stable Diffusion's VAE decodes a frame in pieces.
     """
 
     def __init__(
-        self, model: Model, device: torch.device, branches: int, overlapped: bool = False, settle: Callable[[], None] = lambda: None
+        self, model: Model, device: torch.device, branches: int, overlapped: bool = False, settle: Callable[[], None] = lambda: None,
+        recorded: RecordedNetwork | None = None,
     ) -> None:
         self.model, self.device = model, device
-        self.overlapped, self.settle = overlapped, settle
+        self.overlapped, self.settle, self.recorded = overlapped, settle, recorded
         self.branches, self.at_once = branches, model.network.preset.frames
         self.one_by_one = self.offloaded = self.tiled = False
         if isinstance(model.codec, SdCodec):
@@ -89,6 +92,8 @@ class Thrift:
         """The next step for `part`, in words; None where there is none."""
         if self.overlapped:
             return self._apart()
+        if self.recorded is not None and self.recorded.drop():
+            return "steps are computed without CUDA graphs"
         if part == "network" and self.branches > 1 and not self.one_by_one:
             self.one_by_one = True
             return "the branches of guidance are computed one after the other"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,28 @@ class Conditions:
     face: Tensor | None = None
     hands: Tensor | None = None
     regions: tuple[str, ...] = REGIONS
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor there is, by its name; of features by "name/site"."""
+        found: dict[str, Tensor] = {}
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Tensor):
+                found[entry.name] = value
+            elif isinstance(value, dict):
+                found |= {f"{entry.name}/{site}": features for site, features in value.items()}
+        return found
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Conditions:
+        """The same with `function` applied to each tensor."""
+        made: dict[str, Tensor | Features] = {}
+        for entry in dataclasses.fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, Tensor):
+                made[entry.name] = function(value)
+            elif isinstance(value, dict):
+                made[entry.name] = {site: function(features) for site, features in value.items()}
+        return dataclasses.replace(self, **made)  # type: ignore[arg-type]
 
     @property
     def follows(self) -> tuple[bool, ...]:

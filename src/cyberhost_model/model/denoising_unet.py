@@ -177,7 +177,7 @@ class DenoisingUNet(nn.Module):
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:
         """Inside, the weights do not change: what depends on them alone is computed once."""
-        regions = [module for module in self.regions.values() if isinstance(module, RegionCodebookAttention)]
+        regions = self._regions()
         for module in regions:
             module.keep_codebooks(True)
         try:
@@ -185,6 +185,13 @@ class DenoisingUNet(nn.Module):
         finally:
             for module in regions:
                 module.keep_codebooks(False)
+
+    def kept_codebooks(self) -> list[tuple[Tensor, Tensor] | None]:
+        """What `fixed_weights` keeps now."""
+        return [module.kept for module in self._regions()]
+
+    def _regions(self) -> list[RegionCodebookAttention]:
+        return [module for module in self.regions.values() if isinstance(module, RegionCodebookAttention)]
 
 
 def _input(channels: int, width: int) -> nn.Conv2d:

@@ -33,7 +33,8 @@ class RegionCodebookAttention(nn.Module):
         super().__init__()
         dim = config.codebook_dim
         self.heads = config.heads
-        self._kept: tuple[Tensor, Tensor] | None = None
+        self.kept: tuple[Tensor, Tensor] | None = None
+        """See `keep_codebooks`."""
         self.norm = nn.LayerNorm(channels)
         self.to_q = nn.Linear(channels, dim, bias=False)
         self.codebook = self.frame_position = self.descriptor = None
@@ -69,7 +70,7 @@ class RegionCodebookAttention(nn.Module):
         query = self.to_q(tokens).unflatten(0, (-1, frames))  # (B, F, N, d)
         added: list[Tensor] = []
         if self.codebook is not None and self.frame_position is not None:
-            spatial, temporal = self._codebooks() if self._kept is None else self._kept
+            spatial, temporal = self._codebooks() if self.kept is None else self.kept
             position = self.frame_position.pe[0, :frames, None].to(query.dtype)  # (F, 1, d)
             motion = self._attend(query, spatial)
             motion = motion + self._attend(query + position, temporal)
@@ -83,7 +84,7 @@ class RegionCodebookAttention(nn.Module):
 
     def keep_codebooks(self, keep: bool) -> None:
         """Whether the keys and values of the codebooks stay as they now are: right while the weights do. They are no part of the state dict."""
-        self._kept = self._codebooks() if keep and self.codebook is not None else None
+        self.kept = self._codebooks() if keep and self.codebook is not None else None
 
     def _codebooks(self) -> tuple[Tensor, Tensor]:
         """Keys and values side by side of C_spa (1, n, 2d) and of C_temp (1, m, 2d)."""

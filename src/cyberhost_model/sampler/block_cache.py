@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from collections.abc import Callable
+
+from torch import Tensor
 
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.denoising_unet import DenoiserOutput
@@ -12,7 +14,7 @@ class BlockCache:
     """Stands for the network during one clip. Each batch of conditions (guidance has some of its own) has its own features; they are used for fewer than
     `every` steps after the one that made them, whatever other batches had the steps between."""
 
-    def __init__(self, network: nn.Module, every: int) -> None:
+    def __init__(self, network: Callable[..., DenoiserOutput], every: int) -> None:
         self.network, self.every = network, every
         self._kept: dict[int, tuple[int, Tensor]] = {}
 

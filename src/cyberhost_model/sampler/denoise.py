@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.cyberhost import CyberHostNetwork
+from cyberhost_model.model.denoising_unet import DenoiserOutput
 from cyberhost_model.sampler.block_cache import BlockCache
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.noise import smooth_noise
@@ -29,12 +30,13 @@ def denoise_clip(
     cache_blocks: int = 1,
     noise_correlation: float | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    predictor: Callable[..., DenoiserOutput] | None = None,
 ) -> Tensor:
     """A clip's latents.
 
     shape (B, F, C, h, w); steps, sampler, guidance and noise_correlation default to the preset's; the noise is drawn on the CPU, so a seed gives the same
     clip on every device; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
-    after each step. Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
+    after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
     correlation = config.noise_correlation if noise_correlation is None else noise_correlation
@@ -43,13 +45,13 @@ def denoise_clip(
     guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
     z = noise().to(network.device, network.dtype)
-    cache = None if cache_blocks == 1 else BlockCache(network, cache_blocks)
+    cache = None if cache_blocks == 1 else BlockCache(predictor or network, cache_blocks)
     timesteps = schedule.timesteps
     told = timesteps.to(network.device, torch.float32)  # at once: a copy to a GPU waits for all that it still has to do
     for index, timestep in enumerate(timesteps):
         batch = told[index].expand(shape[0])
-        predictor = network if cache is None else partial(cache, index)
-        prediction = guided.predict(predictor, z, batch, guidance.acts_at(float(timestep)))
+        predict = predictor or network if cache is None else partial(cache, index)
+        prediction = guided.predict(predict, z, batch, guidance.acts_at(float(timestep)))
         z = schedule.step(prediction, timestep, z, noise)
         if on_step is not None:
             on_step(index + 1, len(timesteps))

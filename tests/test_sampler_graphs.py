@@ -1,0 +1,153 @@
+"""Recorded steps compute what steps compute. No GPU is needed: the operations of a step are traced and played back on the tensors they were traced with,
+as a CUDA graph does with memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from cyberhost_model import CyberHost, ResourceError
+from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.model.denoising_unet import DenoiserOutput
+from cyberhost_model.sampler import graphs
+from cyberhost_model.sampler.denoise import denoise_clip
+from cyberhost_model.sampler.graphs import RecordedNetwork
+from cyberhost_model.sampler.guidance import Guidance
+from data_helpers import voice
+from model_helpers import MINI, make_network, raw_conditions
+
+GUIDED = Guidance(2.5, 4.5, interval=(0.0, 0.6))
+
+
+def traced(step):
+    def operations():
+        made = step()
+        return made.prediction, made.deep
+
+    played = make_fx(operations)()
+    prediction, deep = (part if part is None else part.clone() for part in played())
+
+    def replay():
+        for place, value in zip((prediction, deep), played(), strict=True):
+            if place is not None:
+                place.copy_(value)
+
+    return replay, DenoiserOutput(prediction, deep=deep)
+
+
+def clips(network, predictor=None, cache_blocks=1):
+    """Three clips that follow each other: other conditions each, the first without motion frames."""
+    made = []
+    for index in range(3):
+        given = raw_conditions(MINI, batch=1, seed=index)
+        if index == 0:
+            del given["motion_latents"]
+        shape = (1, MINI.frames, MINI.latent_channels, 4, 4)
+        with network.denoising_unet.fixed_weights():
+            made.append(
+                denoise_clip(
+                    network, network.conditions(**given), shape, steps=6, guidance=GUIDED, generator=torch.Generator().manual_seed(index),
+                    predictor=predictor, cache_blocks=cache_blocks,
+                )
+            )  # fmt: skip
+    return torch.cat(made)
+
+
+@pytest.mark.parametrize("cache_blocks", [1, 2])
+@torch.no_grad()
+def test_recorded_steps_are_the_steps(cache_blocks):
+    """With and without motion frames, guided and not, with deep blocks computed and kept: each is recorded once and serves later clips too."""
+    network = make_network()
+    records, told = [], []
+
+    def record(step):
+        records.append(1)
+        return traced(step)
+
+    recorded = RecordedNetwork(network, told.append, lambda: None, record)
+    torch.testing.assert_close(clips(network, recorded, cache_blocks), clips(network, None, cache_blocks), rtol=1e-4, atol=1e-5)
+    assert told == []
+    # first clip and later ones, inside and outside the interval of guidance; with blocks kept another step, which the first clip has but once
+    assert len(records) == (4 if cache_blocks == 1 else 6)
+
+
+@torch.no_grad()
+def test_a_step_played_back_asks_nothing_of_the_network(monkeypatch):
+    network = make_network()
+    recorded = RecordedNetwork(network, pytest.fail, lambda: None, traced)
+    expected = clips(network)
+    clips(network, recorded)
+    monkeypatch.setattr(network.denoising_unet, "forward", lambda *_, **__: pytest.fail("computed in the ordinary way"))
+    torch.testing.assert_close(clips(network, recorded), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_where_recording_fails_steps_are_computed_without():
+    network = make_network()
+    told, asked = [], []
+
+    def record(_):
+        asked.append(1)
+        raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
+
+    recorded = RecordedNetwork(network, told.append, lambda: None, record)
+    assert torch.equal(clips(network, recorded), clips(network))
+    assert asked == [1], "it is not tried again"
+    assert told == ["CUDA graphs cannot be used here (operation not permitted when stream is capturing): steps are computed without"]
+
+
+@torch.no_grad()
+def test_a_thread_beside_is_waited_for():
+    network = make_network()
+    order = []
+
+    def record(step):
+        order.append("record")
+        return traced(step)
+
+    clips(network, RecordedNetwork(network, pytest.fail, lambda: order.append("settle"), record))
+    assert order == ["settle", "record"] * 4
+
+
+@pytest.fixture
+def recording(host, monkeypatch):
+    monkeypatch.setattr(graphs, "record_on_cuda", traced)
+    monkeypatch.setattr(host, "cuda_graphs", True)
+    return host
+
+
+def frames_of(host, picture):
+    made = host.animate(picture, Sound.from_samples(voice(1.3), 16_000), steps=3, size=256)
+    return np.stack(list(made.frames)).astype(int), made
+
+
+def test_a_video_of_recorded_steps_is_the_video(recording, picture, monkeypatch):
+    frames, made = frames_of(recording, picture)
+    monkeypatch.setattr(recording, "cuda_graphs", False)
+    plain, _ = frames_of(recording, picture)
+    assert np.abs(frames - plain).max() <= 1
+    assert not [line for line in made.warnings if "CUDA" in line]
+
+
+def test_too_little_memory_gives_up_recordings_first(recording, picture, monkeypatch):
+    decode, calls = recording.model.codec.decode, []
+
+    def second_fails(*given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(*given)
+
+    monkeypatch.setattr(recording.model.codec, "decode", second_fails)
+    frames, made = frames_of(recording, picture)
+    monkeypatch.undo()
+    plain, _ = frames_of(recording, picture)
+    assert np.abs(frames - plain).max() <= 1
+    assert [line for line in made.warnings if "memory" in line] == ["too little memory on cpu: steps are computed without CUDA graphs"]
+
+
+def test_they_are_refused_where_they_cannot_be():
+    with pytest.raises(ResourceError, match="computes on cpu: leave out --cuda-graphs"):
+        CyberHost.from_pretrained("tiny", device="cpu", cuda_graphs=True)
