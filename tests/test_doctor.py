@@ -145,7 +145,8 @@ def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest
     costs = trial.trial(host, job)
     assert not costs.whole and costs.memory is None
     assert costs.step == costs.plain_step > 0 and costs.decode > 0  # one branch
-    guided = dataclasses.replace(job, guidance=dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.5)))
+    guidance = dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.5))
+    guided = dataclasses.replace(job, guidance=guidance, look=dataclasses.replace(job.look, steps=8))
     monkeypatch.setattr(trial, "trial", lambda host, job: trial.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
     found = trial.estimate(host, guided, 1500)
     # 125 clips of 8 steps; t = 1, 0.875 ... 0.125: four of them guided; 60 s of sound

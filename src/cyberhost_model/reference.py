@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from .conditions.crops import HEAD_FACES, face_crop, hand_crops
-from .conditions.face_cues import face_places
+from .conditions.face_cues import MOUTH, face_height, face_places
 from .conditions.keypoints import Keypoints, without_hands
 from .conditions.skeleton import skeleton_map
 from .inputs.image import Canvas, fit_canvas, place
+from .model.close_up import FACES, SIDE, CloseUp, enlarge
 from .model.conditions import Conditions
 from .model.region_encoders import ARCFACE_DIM
 from .model_folder import Model
@@ -34,6 +35,7 @@ class Reference:
     large: Tensor
     latent: Tensor
     places: Tensor
+    close_up: CloseUp | None
     conditions: Conditions
 
     @property
@@ -79,7 +81,19 @@ def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints
     )
     if head:
         conditions = replace(conditions, regions=("face",))
-    return Reference(canvas, scale, keypoints, moved, small, large, latent, places, conditions)
+    close_up = close_up_of(large, moved, factor) if preset.cues and places.any() else None
+    return Reference(canvas, scale, keypoints, moved, small, large, latent, places, close_up, conditions)
+
+
+def close_up_of(picture: Tensor, keypoints: Keypoints, factor: int) -> CloseUp:
+    """The mouth of `picture` (1, 3, H, W), whose key points are in 0..1, as a codec with latents of 1 / `factor` reads it."""
+    size = np.array(picture.shape[:-3:-1], np.float32)  # W, H
+    face = keypoints.face * size
+    side = max(1, round(FACES * face_height(face)))
+    corner = np.round(face[MOUTH].mean(0) - side / 2)
+    within = keypoints.map(lambda p: ((p * size - corner) / side).astype(np.float32))
+    places = to_maps(face_places(within, (SIDE // factor, SIDE // factor)), picture)
+    return enlarge(picture, (int(corner[0]), int(corner[1])), side, places)
 
 
 def _face(model: Model, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:

@@ -152,7 +152,7 @@ class Renderer:
         """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time."""
         some = []
         for part in z.split(at_once, 1):
-            frames = self.model.codec.decode(part, job.reference.small, job.reference.large)[0]
+            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, job.reference.close_up)[0]
             some.append((frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(some)
 

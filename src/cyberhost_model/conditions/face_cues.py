@@ -13,6 +13,8 @@ from .keypoints import Keypoints
 CUES = ("lips' gap", "mouth's width", "lids' gap")
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
+MOUTH = slice(60, 68)
+"""The inner lips among the 68 points."""
 _SEEN = 0.3
 _SPREAD = 0.2  # deviation of a cue's bell in face heights; at least a cell, so that no place between cells is lost
 
@@ -28,7 +30,7 @@ def face_cues(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int]
     if reference.face_score.max() <= _SEEN:
         return out
     rest = reference.face.astype(np.float32) * [w, h]
-    height, own = _height(rest), _measures(rest)
+    height, own = face_height(rest), _measures(rest)
     for cue, k in zip(out, frames, strict=True):
         if k.face_score.max() > _SEEN:
             face = k.face.astype(np.float32) * [w, h]
@@ -43,7 +45,7 @@ def face_places(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     out = np.zeros((len(CUES), *hw), np.float32)
     if keypoints.face_score.max() > _SEEN:
         face = keypoints.face.astype(np.float32) * [hw[1], hw[0]]
-        mouth, left, right = _bells(face, _height(face), hw)
+        mouth, left, right = _bells(face, face_height(face), hw)
         out[0] = out[1] = mouth
         out[2] = np.maximum(left, right)
     return out
@@ -57,10 +59,11 @@ def _bells(face: np.ndarray, height: float, hw: tuple[int, int]) -> list[np.ndar
         cx, cy = points.mean(0)
         return np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * max(1.0, spread * height) ** 2)).astype(np.float32)
 
-    return [bell(face[60:68], _SPREAD), bell(face[36:42], _SPREAD / 2), bell(face[42:48], _SPREAD / 2)]
+    return [bell(face[MOUTH], _SPREAD), bell(face[36:42], _SPREAD / 2), bell(face[42:48], _SPREAD / 2)]
 
 
-def _height(face: np.ndarray) -> float:
+def face_height(face: np.ndarray) -> float:
+    """From the chin to the brows of 68 points, in their units."""
     return float(np.linalg.norm(face[8] - face[[19, 24]].mean(0))) + 1e-6
 
 

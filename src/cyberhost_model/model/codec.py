@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from ..errors import ModelError
 from .able import able
 from .checkpoint import load_weights
+from .close_up import CloseUp
 
 _BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
@@ -214,16 +215,37 @@ class ReferenceCodec(nn.Module):
         colour = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
         return Decoded(base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * seen, colour + self.to_colour(x))
 
-    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None) -> Tensor:
-        """z (B, F, C, h, w) and reference (B, 3, H, W) -> frames (B, F, 3, H, W), or of the size of `picture`: the reference, larger."""
+    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None) -> Tensor:
+        """z (B, F, C, h, w) and reference (B, 3, H, W) -> frames (B, F, 3, H, W), or of the size of `picture`: the reference, larger. close_up: of
+        that picture's mouth, where its lips are parted."""
         b, f = z.shape[:2]
-        pyramid = self.appearance(reference)
-        wide = tuple(p[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1) for p in pyramid)
-        decoded = self.read(self.leave_lips_to_cues(z.flatten(0, 1)), wide)  # type: ignore[arg-type]
+        said, source = self.leave_lips_to_cues(z.flatten(0, 1)), _repeated(reference if picture is None else picture, f)
+        if close_up is not None:
+            mouth = slice(self.config.blocks, self.config.blocks + 2)
+            source = close_up.put(self._parted(said[:, mouth], close_up, close_up.cut(source)), source)
+            said = torch.cat([said[:, : mouth.start], torch.zeros_like(said[:, mouth]), said[:, mouth.stop :]], 1)
+        return self._composed(said, reference, source).unflatten(0, (b, f))
+
+    def _parted(self, mouths: Tensor, close_up: CloseUp, square: Tensor) -> Tensor:
+        """`square` (B*F, 3, side, side), what `close_up` shows, with lips as the mouth's cues `mouths` (B*F, 2, h, w) say."""
+        f = len(mouths) // len(close_up.small)
+        heights = 2 * cue_sizes(mouths)
+        cues = heights[..., None, None] * _repeated(close_up.places[:, :2], f)
+        said = F.pad(cues, (0, 0, 0, 0, self.config.blocks, self.config.cues - 2))
+        return self._composed(said, close_up.small, square)
+
+    def _composed(self, said: Tensor, reference: Tensor, source: Tensor) -> Tensor:
+        """The frames (B*F, 3, H, W) that latents (B*F, C, h, w) make of `source` (B*F, 3, H, W), read beside `reference` (B, 3, ...)."""
+        f = len(said) // len(reference)
+        quarter, eighth, sixteenth = (_repeated(p, f) for p in self.appearance(reference))
+        decoded = self.read(said, (quarter, eighth, sixteenth))
         decoded.flow = hold_still(decoded.flow)
-        source = reference if picture is None else picture
-        source = source[:, None].expand(-1, f, -1, -1, -1).flatten(0, 1)
-        return compose(decoded, source, "bicubic").clamp(-1, 1).unflatten(0, (b, f))
+        return compose(decoded, source, "bicubic").clamp(-1, 1)
+
+
+def _repeated(x: Tensor, frames: int) -> Tensor:
+    """(B, ...) -> (B*F, ...), the same for each frame of a clip."""
+    return x[:, None].expand(-1, frames, *[-1] * (x.ndim - 1)).flatten(0, 1)
 
 
 def cue_sizes(cues: Tensor) -> Tensor:

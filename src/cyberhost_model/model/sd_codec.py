@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..errors import ModelError
+from .close_up import CloseUp
 
 AT_ONCE = 4
 """Frames coded together."""
@@ -48,8 +49,8 @@ class SdCodec(nn.Module):
         """Motion frames z (B, M, C, h, w) as the Reference Net reads them: they are pictures' latents already."""
         return z
 
-    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None) -> Tensor:
-        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given. A few frames at a time: a clip of 24 at 768x512
+    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None) -> Tensor:
+        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given; the rest is the reference codec's. A few frames at a time: a clip of 24 at 768x512
         would make tensors of 5 GB in half precision."""
         frames = torch.cat([self.vae.decode(some / self.vae.config.scaling_factor).sample for some in z.flatten(0, 1).split(AT_ONCE)])
         if picture is not None and picture.shape[-2:] != frames.shape[-2:]:
