@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 192
+SIDE = 160
 """Pixels of the enlarged square, a multiple of the codec's 16."""
-FACES = 2.7
+FACES = 1.8
 """Its side in face heights (chin to brows), as in the portraits the codec learned mouths on."""
 _FULL, _NONE = 0.55, 0.95  # shares of the half side: what is parted counts wholly up to here, and no more from here on
 

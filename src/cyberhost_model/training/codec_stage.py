@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..conditions.face_cues import face_cues
+from ..conditions.face_cues import MOUTH, face_cues, face_height, face_places
 from ..data.framing import random_framing, random_look
 from ..data.people import People
 from ..data.poses import random_pose
 from ..data.puppet import Pose, Puppet
-from ..model.codec import ReferenceCodec, compose, fit_components
+from ..data.stills import Still, crop_still
+from ..model.close_up import FACES, SIDE
+from ..model.codec import ReferenceCodec, compose, cue_sizes, fit_components
 from .latents import half_size
 
 # Smaller than the pictures it will code: the codec is convolutional, and more pictures teach more than larger ones.
@@ -43,11 +45,12 @@ class CodecFrames(Dataset):
     """Item i: `count` references and `poses` frames of each, of one size.
 
     `lazy` of the frames are coded with a mouth and lids that moved only part of the way or otherwise, while their cues tell the truth: a denoiser
-    that is unsure says less than it should, and the decoder has to learn to trust the cues.
+    that is unsure says less than it should, and the decoder has to learn to trust the cues. `close` of the items are close-ups (`model.close_up`), in
+    which the mouth alone moves; "close" says so.
     """
 
-    def __init__(self, people: People, seed: int, count: int = 4, poses: int = 2, lazy: float = 0.6):
-        self.people, self.seed, self.count, self.poses, self.lazy = people, seed, count, poses, lazy
+    def __init__(self, people: People, seed: int, count: int = 4, poses: int = 2, lazy: float = 0.6, close: float = 0.0):
+        self.people, self.seed, self.count, self.poses, self.lazy, self.close = people, seed, count, poses, lazy, close
 
     def __len__(self) -> int:
         return 2**31
@@ -56,16 +59,21 @@ class CodecFrames(Dataset):
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
         size = SIZES[0] if rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
+        close = self.close > 0 and rng.random() < self.close
+        size = (SIDE, SIDE) if close else size
         out: dict[str, list[np.ndarray]] = defaultdict(list)
         for _ in range(self.count):
-            still = random_framing(self.people.still(rng, size), rng, size)
+            still = self.people.still(rng, size)
+            still = close_framing(still, rng) if close else random_framing(still, rng, size)
             still.picture_u8 = random_look(still.picture_u8, rng)
             puppet = Puppet(still, gape=float(rng.uniform(0.08, 0.125)))
             out["reference"].append(still.picture_u8)
+            out["close"].append(np.array(close))
             out["reference_regions"].append(region_maps(still.keypoints, (size[0] // 4, size[1] // 4)))
             out["person"].append(cv2.resize(still.mask, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA))
             for _ in range(self.poses):
                 pose = random_pose(rng, puppet, calm=float(rng.uniform(0.2, 1)))
+                pose = Pose(opening=pose.opening, width=pose.width) if close else pose
                 frame = puppet.render(pose)
                 coded = puppet.render(lazier(pose, puppet, rng)) if rng.random() < self.lazy else frame
                 out["frames"].append(frame.picture_u8)
@@ -76,7 +84,16 @@ class CodecFrames(Dataset):
                 out["coded_seen"].append(half_size(coded.seen))
                 out["cues"].append(face_cues(still.keypoints, [frame.keypoints], (size[1] // 16, size[0] // 16))[0])
                 out["regions"].append(region_maps(frame.keypoints, (size[0] // 2, size[1] // 2)))
+                out["places"].append(face_places(still.keypoints, (size[1] // 16, size[0] // 16)))
         return {k: torch.from_numpy(np.stack(v)) for k, v in out.items()}
+
+
+def close_framing(still: Still, rng: np.random.Generator) -> Still:
+    """The mouth and the face around it as `reference.close_up_of` cuts them out, a little off."""
+    face = still.keypoints.face * still.size
+    side = FACES * face_height(face) * float(np.exp(rng.normal(0, 0.08)))
+    x, y = face[MOUTH].mean(0) - side / 2 + rng.normal(0, 0.02, 2) * side
+    return crop_still(still, (x, y, x + side, y + side), (SIDE, SIDE))
 
 
 def lazier(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
@@ -94,14 +111,26 @@ def _block_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
             "weight": 1 + 3 * regions[:, :1] + 10 * regions[:, 1:2] + 4 * regions[:, 2:]}  # fmt: skip
 
 
+def _pictures(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _of_close_up(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
+    """What `ReferenceCodec.decode` says of a close-up: the mouth's cues where the still's mouth is, and nothing else."""
+    cues = batch["cues"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None]
+    said = 2 * cue_sizes(cues)[..., None, None] * batch["places"][:, :2]
+    return F.pad(said, (0, 0, 0, 0, codec.config.blocks, codec.config.cues - 2))
+
+
 class CodecStage:
     """Loss: colour + flow + mask; `r` also has to redraw the reference at a quarter of its size and to mark its regions."""
 
     name = "codec"
 
-    def __init__(self, people: People, codec: ReferenceCodec | None = None, decoder_only: bool = False):
-        """decoder_only: `r` and what it is made from stay as they are, so that a denoiser trained on them stays valid."""
-        self.people, self.decoder_only = people, decoder_only
+    def __init__(self, people: People, codec: ReferenceCodec | None = None, decoder_only: bool = False, close: float = 0.0):
+        """decoder_only: `r` and what it is made from stay as they are, so that a denoiser trained on them stays valid.
+        close: share of close-ups."""
+        self.people, self.decoder_only, self.close = people, decoder_only, close
         if codec is None:
             codec = ReferenceCodec()
             frames = CodecFrames(people, seed=1, count=4, poses=4)
@@ -117,20 +146,17 @@ class CodecStage:
             part.requires_grad_(not decoder_only)
 
     def dataset(self, seed: int) -> Dataset:
-        return CodecFrames(self.people, seed)
+        return CodecFrames(self.people, seed, close=self.close)
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         codec: ReferenceCodec = self.module["codec"]  # type: ignore[assignment]
-        to_float = lambda x: x.permute(0, 3, 1, 2).float() / 127.5 - 1  # noqa: E731
-        reference, frames = to_float(batch["reference"]), to_float(batch["frames"])
+        reference, frames = _pictures(batch["reference"]), _pictures(batch["frames"])
         each = len(frames) // len(reference)
         pyramid = codec.appearance(reference)
         pair = reference.repeat_interleave(each, 0)
         seen, true_flow = batch["seen"][:, None], batch["flow"].permute(0, 3, 1, 2)
-        with torch.no_grad():  # the denoiser's latents will not be exact
-            z = codec.encode(to_float(batch["coded"]), batch["coded_flow"].permute(0, 3, 1, 2), batch["coded_seen"][:, None], batch["cues"])
-            noise = torch.randn(z.shape, generator=generator, device=z.device) * self._noise.to(z.device)
-            z = z + noise * torch.rand((len(z), 1, 1, 1), generator=generator, device=z.device)
+        with torch.no_grad():
+            z = _of_close_up(codec, batch) if batch["close"].all() else self._inexact(codec, batch, generator)
         decoded = codec.read(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
         regions = batch["regions"].float() / 255
         weight = 1 + 2 * regions[:, :1] + 20 * regions[:, 1:2] + 3 * regions[:, 2:]
@@ -147,6 +173,12 @@ class CodecStage:
             losses.update(self._reference_losses(batch, reference, codec.to_r(pyramid[2])))
             losses["loss"] = loss + 0.5 * losses["r"] + 0.5 * losses["marks"]
         return losses
+
+    def _inexact(self, codec: ReferenceCodec, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """Latents (B, C, h, w) with what a denoiser gets wrong."""
+        z = codec.encode(_pictures(batch["coded"]), batch["coded_flow"].permute(0, 3, 1, 2), batch["coded_seen"][:, None], batch["cues"])
+        noise = torch.randn(z.shape, generator=generator, device=z.device) * self._noise.to(z.device)
+        return z + noise * torch.rand((len(z), 1, 1, 1), generator=generator, device=z.device)
 
     def _reference_losses(self, batch: dict[str, Tensor], reference: Tensor, r: Tensor) -> dict[str, Tensor]:
         codec: ReferenceCodec = self.module["codec"]  # type: ignore[assignment]

@@ -32,7 +32,7 @@ else:
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
 STAGES = ("codec", "audio", "detector", "1", "pose", "2", "distill")
-OTHER = {"codec": {"drawn", "decoder_only"}, "audio": set(), "detector": {"drawn"}}
+OTHER = {"codec": {"drawn", "decoder_only", "close"}, "audio": set(), "detector": {"drawn"}}
 """What stages that train no network know besides the loop's settings; the others have dataclasses of their own."""
 
 
@@ -144,7 +144,7 @@ def build_stage(
 
         _needed(sources.stills, "--stills", "labelled pictures")
         people = People(sources.stills, drawn=settings.get("drawn", 0.15))
-        built = CodecStage(people, ReferenceCodec() if taught else None, settings.get("decoder_only", False))
+        built = CodecStage(people, ReferenceCodec() if taught else None, settings.get("decoder_only", False), settings.get("close", 0.0))
     elif stage == "audio":
         from .audio_stage import AudioStage, speech_files
 
