@@ -42,6 +42,7 @@ def parts(size, device, dtype, inputs):
     """Also: the conditions of a clip that follows another, decoding, a whole job, and for the embedded model from its start to a first frame."""
     import torch
 
+    from cyberhost_model.model.close_up import SIDE, enlarge
     from cyberhost_model.pipeline import CyberHost
     from cyberhost_model.sampler.graphs import RecordedNetwork
     from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
@@ -78,6 +79,8 @@ def parts(size, device, dtype, inputs):
         return run
 
     z = 0.1 * on(device, dtype, 1, size.decoded, channels, *size.latent)
+    # as jobs decode with the reference codec: a face of a sixth of the picture's height
+    close_up = enlarge(picture, (w // 3, h // 8), round(0.3 * h), torch.rand(1, 3, SIDE // 16, SIDE // 16, device=device, dtype=dtype)) if size.name == "tiny" else None
 
     def job():
         scales = guidance(size.branches[0], Guidance)
@@ -96,7 +99,7 @@ def parts(size, device, dtype, inputs):
             found[f"step, {n} branch{'es' * (n > 1)}, CUDA graph"] = recorded = step(n, RecordedNetwork(network, fail, lambda: None))
             with recorded.inside():
                 recorded(), recorded()  # the second one is recorded
-    found |= {"decode": lambda: codec.decode(z, picture, picture), "job": job}
+    found |= {"decode": lambda: codec.decode(z, picture, picture, close_up), "job": job}
     if size.name == "tiny":
         found["start to first frame"] = lambda: first_frame(inputs, device)
     return found
