@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .able import able
+
 SIDE = 160
 """Pixels of the enlarged square, a multiple of the codec's 16."""
 FACES = 1.8
@@ -58,5 +60,6 @@ class CloseUp:
 def enlarge(picture: Tensor, corner: tuple[int, int], side: int, places: Tensor) -> CloseUp:
     """The square of `picture` (B, 3, H, W); see `CloseUp`."""
     square = CloseUp(corner, side, picture, places).cut(picture)
-    small = F.interpolate(square.float(), size=(SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
-    return CloseUp(corner, side, small.to(picture.dtype), places)
+    square = square.to(able(picture.device), torch.float32)
+    small = F.interpolate(square, size=(SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
+    return CloseUp(corner, side, small.to(picture.device, picture.dtype), places)
