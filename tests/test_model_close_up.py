@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from cyberhost_model.driving.template import load_template
+from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.look import Look
 from cyberhost_model.model.close_up import SIDE, enlarge
 from cyberhost_model.reference import prepare_reference
+from data_helpers import voice
 
 
 @pytest.mark.parametrize("corner", [(20, 30), (-15, 40), (70, -9), (75, 71)])
@@ -77,3 +80,13 @@ def test_outside_the_close_up_nothing_changes(host, reference):
 def test_without_a_face_there_is_none(host, picture, reference):
     blind = dataclasses.replace(reference.picture_keypoints, face_score=np.zeros(68, np.float32))
     assert prepare_reference(host.model, picture, blind, None, False).close_up is None
+
+
+@pytest.mark.parametrize("audio", [None, Sound.from_samples(voice(0.3), 16_000)])
+def test_lips_that_key_points_move_alone_are_not_parted_there(host, picture, monkeypatch, audio):
+    """Their cue says less of them than the flow does."""
+    decode, given = host.model.codec.decode, []
+    monkeypatch.setattr(host.model.codec, "decode", lambda *arguments: (given.append(arguments[3]), decode(*arguments))[1])
+    made = host.reenact(picture, load_template("rest"), audio=audio, steps=1, size=256)
+    next(made.frames)
+    assert [close_up is None for close_up in given] == [audio is None]

@@ -71,7 +71,7 @@ class Renderer:
         reference, look, beside = job.reference, job.look, Beside()
         recorded = RecordedNetwork(network, tell, beside.settle) if self.graphs else None
         thrift = Thrift(self.model, self.device, job.guidance.branches, self.overlap, beside.settle, recorded)
-        windows = None if job.sound is None or not preset.hears else self._windows(job.sound, job.total, look.fps)
+        windows = self._windows(job.sound, job.total, look.fps) if job.sound is not None and self.hears(job) else None
         generator = torch.Generator().manual_seed(look.seed)
         shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
 
@@ -136,6 +136,10 @@ class Renderer:
             if waiting is not None:
                 yield from crop_back(finished(*waiting), reference.large_canvas)
 
+    def hears(self, job: Job) -> bool:
+        """Whether a sound moves the lips."""
+        return job.sound is not None and self.model.network.preset.hears
+
     def clip_conditions(self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None) -> Conditions:
         """What a clip of `frames` frames is made from. audio (1, frames, tokens, layers, D); past: the latents of the motion frames."""
         return self.model.network.clip_conditions(
@@ -151,8 +155,10 @@ class Renderer:
     def decoded(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
         """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time."""
         some = []
+        # Without a sound lips follow key points, and the flow says of them what their cue does not.
+        close_up = job.reference.close_up if self.hears(job) else None
         for part in z.split(at_once, 1):
-            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, job.reference.close_up)[0]
+            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_up)[0]
             some.append((frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(some)
 
