@@ -17,7 +17,7 @@ from .able import able
 SIDE = 160
 """Pixels of the enlarged square, a multiple of the codec's 16."""
 FACES = 1.8
-"""Its side in face heights (chin to brows), as in the portraits the codec learned mouths on."""
+"""Its side in face heights (chin to brows), as in the close-ups the codec learned (`training.codec_stage`)."""
 _FULL, _NONE = 0.55, 0.95  # shares of the half side: what is parted counts wholly up to here, and no more from here on
 
 

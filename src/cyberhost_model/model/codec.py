@@ -229,10 +229,13 @@ class ReferenceCodec(nn.Module):
     def _parted(self, mouths: Tensor, close_up: CloseUp, square: Tensor) -> Tensor:
         """`square` (B*F, 3, side, side), what `close_up` shows, with lips as the mouth's cues `mouths` (B*F, 2, h, w) say."""
         f = len(mouths) // len(close_up.small)
-        heights = 2 * cue_sizes(mouths)
-        cues = heights[..., None, None] * _repeated(close_up.places[:, :2], f)
-        said = F.pad(cues, (0, 0, 0, 0, self.config.blocks, self.config.cues - 2))
-        return self._composed(said, close_up.small, square)
+        return self._composed(self.mouth_alone(mouths, _repeated(close_up.places, f)), close_up.small, square)
+
+    def mouth_alone(self, mouths: Tensor, places: Tensor) -> Tensor:
+        """Latents (B, C, h, w) of frames in which nothing but the mouth moves, as far as its cues `mouths` (B, 2, ...) say and where `places`
+        (B, cues, h, w) have it."""
+        cues = 2 * cue_sizes(mouths)[..., None, None] * places[:, :2]
+        return F.pad(cues, (0, 0, 0, 0, self.config.blocks, self.config.cues - 2))
 
     def _composed(self, said: Tensor, reference: Tensor, source: Tensor) -> Tensor:
         """The frames (B*F, 3, H, W) that latents (B*F, C, h, w) make of `source` (B*F, 3, H, W), read beside `reference` (B, 3, ...)."""

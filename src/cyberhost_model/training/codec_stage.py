@@ -20,7 +20,7 @@ from ..data.poses import random_pose
 from ..data.puppet import Pose, Puppet
 from ..data.stills import Still, crop_still
 from ..model.close_up import FACES, SIDE
-from ..model.codec import ReferenceCodec, compose, cue_sizes, fit_components
+from ..model.codec import ReferenceCodec, compose, fit_components
 from .latents import half_size
 
 # Smaller than the pictures it will code: the codec is convolutional, and more pictures teach more than larger ones.
@@ -117,9 +117,7 @@ def _pictures(x: Tensor) -> Tensor:
 
 def _of_close_up(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
     """What `ReferenceCodec.decode` says of a close-up: the mouth's cues where the still's mouth is, and nothing else."""
-    cues = batch["cues"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None]
-    said = 2 * cue_sizes(cues)[..., None, None] * batch["places"][:, :2]
-    return F.pad(said, (0, 0, 0, 0, codec.config.blocks, codec.config.cues - 2))
+    return codec.mouth_alone(batch["cues"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None], batch["places"])
 
 
 class CodecStage:
