@@ -4,7 +4,7 @@
         [--animate-anyone REPOSITORY PYTHON] [--echomimic-v2 REPOSITORY PYTHON] [--json FILE] [--markdown FILE]
 
 REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2), PYTHON an interpreter whose environment it runs in
-(see scripts/peer_parity.py). Weights are random, which does not change speed. Each implementation is a process that loads once; they are asked in turn.
+(see scripts/peer_parity.py). Weights are random, which does not change speed. Each implementation is a process that loads once, beside the others; they are asked in turn.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def _contestants(given: argparse.Namespace) -> list[Contestant]:
 def measure(
     size: str, contestants: list[Contestant], device: str, precision: str, threads: int | None, clock: str, rounds: int, job_rounds: int
 ) -> dict[str, Any]:
-    """The whole report. Loads one contestant after the other, then asks them in turn."""
+    """The whole report. Contestants load side by side and are then asked in turn."""
+    started: list[Worker] = []
     workers: list[Worker] = []
     broken: dict[str, str] = {}
 
@@ -79,17 +80,19 @@ def measure(
         inputs = write_inputs(SIZES[size], Path(folder))
         settings = {"size": size, "device": device, "precision": precision, "threads": threads, "clock": clock, "inputs": inputs}
         try:
-            for contestant in contestants:
+            started += [Worker(contestant, settings) for contestant in contestants]
+            for worker in started:
                 try:
-                    workers.append(Worker(contestant, settings))
+                    worker.ready()
                 except Broken as error:
-                    broken[contestant.label] = str(error)
-                    tell(f"{contestant.label}: {error}")
+                    broken[worker.label] = str(error)
+                    tell(f"{worker.label}: {error}")
                     continue
-                tell(f"{contestant.label}: loaded in {workers[-1].facts['load_seconds']:.1f} s")
+                workers.append(worker)
+                tell(f"{worker.label}: loaded in {worker.facts['load_seconds']:.1f} s")
             measured = run_rounds(workers, rounds, job_rounds, device != "cpu", broken, tell)
         finally:
-            for worker in workers:
+            for worker in started:
                 worker.close()
     results = {label: {part: summary(found) for part, found in parts.items()} for label, parts in measured.items()}
     found = ratios(results)

@@ -30,7 +30,7 @@ class Contestant:
 
 
 class Worker:
-    """A running contestant."""
+    """A running contestant, which loads until `ready`."""
 
     def __init__(self, contestant: Contestant, settings: dict[str, Any]) -> None:
         self.label = contestant.label
@@ -42,11 +42,11 @@ class Worker:
             cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
         )  # fmt: skip
-        try:
-            self.facts = self._answer()
-        except BaseException:
-            self.close()
-            raise
+        self.facts: dict[str, Any] = {}
+
+    def ready(self) -> None:
+        """Wait until it has loaded: `facts` says what it can do. Raises Broken."""
+        self.facts = self._answer()
 
     def measure(self, part: str) -> dict[str, Any]:
         """{"seconds", "peak_mb", ...} of one call. Raises Broken."""

@@ -8,21 +8,21 @@ from typing import Any
 
 from benchmarks.pool import Broken, Worker
 
-JOB = "job"
+JOB, WARMING = "job", "job's warming up"
 
 
 def run_rounds(
     workers: list[Worker], rounds: int, job_rounds: int, warm_job: bool, broken: dict[str, str], tell: Callable[[str], None]
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """label -> part -> measurements. A first round is thrown away: it loads kernels and fills caches. What breaks goes
-    into `broken` and is left out from then on."""
+    into `broken` and is left out from then on. A job is long and not thrown away; where `warm_job`, one of a single step comes before it."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {worker.label: {} for worker in workers}
     going = list(workers)
     parts = list(dict.fromkeys(part for worker in workers for part in worker.facts["parts"]))
     for number in range(rounds + 1):
         for part in parts:
             for worker in _turned(going, number):
-                due = number <= job_rounds and (number > 0 or warm_job) if part == JOB else True
+                due = {JOB: 0 < number <= job_rounds, WARMING: warm_job and number == 0}.get(part, True)
                 if part not in worker.facts["parts"] or not due:
                     continue
                 try:

@@ -46,8 +46,11 @@ def test_what_breaks_is_left_out_and_told():
     workers = [Asked("a", [1] * 9, []), Asked("b", [1] * 9, [], fails_at=2)]
     found = run_rounds(workers, 2, 0, False, broken, lambda line: None)
     assert broken == {"b": "step: no memory"} and len(found["a"]["step"]) == 2 and "step" not in found["b"]
+    settings = {"size": "small", "device": "cpu", "precision": "fp32", "threads": 1, "clock": "wall", "inputs": {}}
+    worker = Worker(Contestant("x", "no_such_implementation"), settings)
     with pytest.raises(Broken, match="no_such_implementation"):
-        Worker(Contestant("x", "no_such_implementation"), {"size": "small", "device": "cpu", "precision": "fp32", "threads": 1, "clock": "wall", "inputs": {}})
+        worker.ready()
+    worker.close()
 
 
 def test_ratios_are_of_the_lower_bound_and_of_the_quicker_peer():

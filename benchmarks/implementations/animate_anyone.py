@@ -8,10 +8,10 @@ from benchmarks.implementations.peers import (
     SCHEDULE,
     at_home,
     decoding,
-    job,
     on,
     reference_parts,
     unets,
+    whole_jobs,
 )
 
 
@@ -50,9 +50,9 @@ def parts(size, device, dtype, inputs):
     pipeline.set_progress_bar_config(disable=True)
     maps = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (h, w, 3), np.uint8)) for i in range(size.job_frames)]
 
-    def make(picture):
+    def make(picture, steps):
         guided = GUIDANCE if size.branches[0] > 1 else 1.0
-        return pipeline(picture, maps, w, h, size.job_frames, size.job_steps, guided).videos
+        return pipeline(picture, maps, w, h, size.job_frames, steps, guided).videos
 
     found = reference_parts(size, device, dtype, nets, ReferenceAttentionControl, context, denoise, {})
-    return {**found, "decode": decode, "job": job(size, inputs, "animate-anyone", make)}
+    return {**found, "decode": decode, **whole_jobs(size, inputs, "animate-anyone", make)}

@@ -10,10 +10,10 @@ from benchmarks.implementations.peers import (
     SCHEDULE,
     at_home,
     decoding,
-    job,
     on,
     reference_parts,
     unets,
+    whole_jobs,
 )
 
 HEARD = 384
@@ -52,10 +52,10 @@ def parts(size, device, dtype, inputs):
         sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32767
     poses = torch.rand(1, 3, size.job_frames, h, w, device=device, dtype=dtype)
 
-    def make(picture):
+    def make(picture, steps):
         guided = GUIDANCE if size.branches[0] > 1 else 1.0
-        return pipeline(picture, sound, poses, w, h, size.job_frames, size.job_steps, guided, context_frames=size.frames, fps=25).videos
+        return pipeline(picture, sound, poses, w, h, size.job_frames, steps, guided, context_frames=size.frames, fps=25).videos
 
     updating = {"do_classifier_free_guidance": True}
     found = reference_parts(size, device, dtype, nets, ReferenceAttentionControl, lambda branches: None, denoise, updating)
-    return {**found, "decode": decode, "job": job(size, inputs, "echomimic-v2", make)}
+    return {**found, "decode": decode, **whole_jobs(size, inputs, "echomimic-v2", make)}

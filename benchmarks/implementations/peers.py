@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts.peer_parity import MOTION
 
-from benchmarks.implementations.shared import on, vae
+from benchmarks.implementations.shared import jobs, on, vae
 
 POSE = (16, 32, 96, 256)
 SCHEDULE = {
@@ -25,7 +25,9 @@ def sized(size, context: int) -> dict:
 
 def unets(size, context, device, dtype, two, three):
     """(Reference Net, Denoising U-Net) of their classes."""
-    return tuple(net.to(device, dtype).eval() for net in (two(**sized(size, context)), three(**sized(size, context), **MOTION)))
+    with device:
+        nets = two(**sized(size, context)), three(**sized(size, context), **MOTION)
+    return tuple(net.to(device, dtype).eval() for net in nets)
 
 
 def at_home(control, device, dtype) -> None:
@@ -89,20 +91,20 @@ def _after_reading(read, state, branches, run):
     return measured
 
 
-def job(size, inputs, name, make):
-    """Frames by their pipeline (`make(picture)` -> (1, 3, F, H, W) in 0..1), then H.264 and AAC. Their own writers encode twice; this is the least it takes."""
+def whole_jobs(size, inputs, name, make):
+    """Frames by their pipeline (`make(picture, steps)` -> (1, 3, F, H, W) in 0..1), then H.264 and AAC. Their own writers encode twice; this is the least it takes."""
     from PIL import Image
 
     h, w = size.pixels
 
-    def run():
-        video = make(Image.open(inputs["picture"]))[0]
+    def run(steps):
+        video = make(Image.open(inputs["picture"]), steps)[0]
         frames = (video.permute(1, 2, 3, 0) * 255).round().clamp(0, 255).byte().numpy()
         command = [inputs["ffmpeg"], "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}", "-r", "25", "-i", "pipe:0"]
         command += ["-i", inputs["sound"], "-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-c:a", "aac"]
         subprocess.run([*command, str(Path(inputs["folder"]) / f"{name}.mp4")], input=frames.tobytes(), check=True)
 
-    return run
+    return jobs(size, run)
 
 
 def decoding(size, device, dtype):

@@ -12,8 +12,9 @@ def parts(size, device, dtype, inputs):
 
     preset = sized(size)
     channels = preset.latent_channels
-    unet2d = build_unet2d(preset.unet, channels).to(device, dtype).eval()
-    unet = build_motion_unet(plainly(preset.unet), channels).to(device, dtype).eval()
+    with device:
+        unet2d = build_unet2d(preset.unet, channels).to(device, dtype).eval()
+        unet = build_motion_unet(plainly(preset.unet), channels).to(device, dtype).eval()
     picture, token = on(device, dtype, 1, channels, *size.latent), on(device, dtype, 1, 1, size.context)
 
     def step(branches):

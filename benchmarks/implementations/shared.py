@@ -16,7 +16,13 @@ def vae(size, device, dtype):
     from diffusers import AutoencoderKL
 
     small = {"block_out_channels": (32, 64, 64, 64)} if size.name == "small" else {}
-    return AutoencoderKL(**{**SD_VAE, **small}).to(device, dtype).eval()
+    with device:
+        return AutoencoderKL(**{**SD_VAE, **small}).to(device, dtype).eval()
+
+
+def jobs(size, make):
+    """A whole job, and one of a single step that warms up what it needs besides; make(steps) does it."""
+    return {"job": lambda: make(size.job_steps), "job's warming up": lambda: make(1)}
 
 
 def on(device, dtype, *shape):

@@ -6,6 +6,8 @@ layers in the open); hence the two functions that do, and diffusers' residual bl
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from diffusers.models.resnet import ResnetBlock2D
 
@@ -13,8 +15,8 @@ from cyberhost_model.errors import ResourceError
 from cyberhost_model.model.attention import spatial_transformer, temporal_transformer
 from cyberhost_model.model.cyberhost import CyberHostNetwork
 
-_VARIANTS = 64
-"""Of one block: widths, with and without motion frames, guided and plain batches. Above it, torch would go on without compiling."""
+_VARIANTS = 1024
+"""Of one function: widths, sizes, with and without motion frames, guided and plain batches; a video has some twenty. More would be an error."""
 
 
 def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None:
@@ -23,13 +25,16 @@ def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None
         _check_compiler(network.device)
     import torch._dynamo  # late: it takes a second
 
-    torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
+    for limit in ("recompile_limit", "accumulated_recompile_limit"):
+        setattr(torch._dynamo.config, limit, max(_VARIANTS, getattr(torch._dynamo.config, limit)))
+    # A network's levels differ in size: left to itself, torch would take the second one for a sign that sizes change, and compile for any.
+    compiled = partial(torch.compile, backend=backend, fullgraph=True, dynamic=False)
     unet = network.denoising_unet
-    unet.spatial_transformer = torch.compile(spatial_transformer, backend=backend, fullgraph=True)
-    unet.temporal_transformer = torch.compile(temporal_transformer, backend=backend, fullgraph=True)
+    unet.spatial_transformer = compiled(spatial_transformer)
+    unet.temporal_transformer = compiled(temporal_transformer)
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D):
-            module.compile(backend=backend, fullgraph=True)
+            module.compile(backend=backend, fullgraph=True, dynamic=False)
 
 
 def _check_compiler(device: torch.device) -> None:

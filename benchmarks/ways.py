@@ -1,0 +1,215 @@
+"""What half precision, memory layout, compiled blocks and recorded steps bring on a GPU: this project's full-size network beside itself.
+
+    python -m benchmarks.ways [--size full] [--device cuda] [--rounds 10] [--ways fp32 "fp16" ...] [--json FILE] [--profile FILE]
+
+Weights are random. Seconds are medians, of a step with 1 to 3 branches and of decoding a clip; MFU is the share of the data sheet's rate, by the FLOPs
+that torch counts. "error": the relative distance (L2) to fp32 of one guided step's prediction, of a clip denoised in 5 steps with the same noise, and of its frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gc
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.implementations.ours import fail, guidance, model
+from benchmarks.implementations.shared import on
+from benchmarks.sizes import SIZES, Size
+
+CLIP_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Way:
+    """How steps are computed. tf32: fp32's matrix products with short mantissas; last: channels last."""
+
+    precision: str
+    tf32: bool = False
+    last: bool = True
+    compiled: bool = False
+    recorded: bool = False
+
+
+WAYS = {
+    "fp32": Way("fp32"),
+    "fp32, TF32": Way("fp32", tf32=True),
+    "bf16": Way("bf16"),
+    "fp16, channels first": Way("fp16", last=False),
+    "fp16": Way("fp16"),
+    "fp16, CUDA graph": Way("fp16", recorded=True),
+    "fp16, compiled": Way("fp16", compiled=True),
+    "fp16, compiled, CUDA graph": Way("fp16", compiled=True, recorded=True),
+}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ways", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=sorted(SIZES), default="full")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(map(repr, WAYS)))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--profile", type=Path, metavar="FILE", help="where each way's operations go, by the time they take")
+    given = parser.parse_args()
+    found: dict[str, Any] = {}
+    with torch.inference_mode():
+        bench = Bench(SIZES[given.size], torch.device(given.device), given.rounds)
+        for name in given.ways:
+            try:
+                found[name] = bench.measured(WAYS[name], given.profile and given.profile.with_name(f"{given.profile.stem}.{'_'.join(name.split(', '))}{given.profile.suffix}"))
+            except Exception as error:  # the others are still worth measuring
+                found[name] = {"broken": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            print(f"{time.strftime('%H:%M:%S')} {name}: {found[name]}", file=sys.stderr, flush=True)
+            if given.json:
+                given.json.write_text(json.dumps({"size": given.size, "device": bench.name, "torch": torch.__version__, "ways": found}, indent=1) + "\n")
+    print(table(found, bench))
+
+
+class Bench:
+    """One network in fp32, the inputs of a clip, and what each way makes of them."""
+
+    def __init__(self, size: Size, device: torch.device, rounds: int) -> None:
+        torch.manual_seed(0)
+        self.size, self.device, self.rounds, self.cuda = size, device, rounds, device.type == "cuda"
+        self.name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+        built = model(size, device, torch.float32)
+        self.network, self.codec, preset = built.network, built.codec, built.network.preset
+        channels, (h, w) = preset.latent_channels, size.pixels
+        draw = lambda *shape: on(device, torch.float32, *shape)  # noqa: E731
+        self.given = {
+            "latent": draw(1, channels, *size.latent), "maps": draw(1, 1, 3, h, w).sigmoid(), "face": draw(1, 3, 256, 256), "hands": draw(1, 2, 3, 128, 128),
+            "audio": draw(1, size.frames, preset.audio.tokens, preset.audio.layers, preset.audio.dim),
+            "past": draw(1, preset.motion_frames, channels, *size.latent), "clarity": torch.full((1, size.frames), 0.5),
+            "noisy": draw(1, size.frames, channels, *size.latent), "z": 0.1 * draw(1, size.frames, channels, *size.latent),
+        }  # fmt: skip
+        self.flops: dict[int, float] = {}
+        self.expected: dict[str, torch.Tensor] = {}
+
+    def measured(self, way: Way, profile: Path | None) -> dict[str, Any]:
+        """Seconds of each part, peaks of memory, MFU and the distance to fp32, which has to be the first way measured."""
+        from cyberhost_model.model.compiling import compile_blocks
+        from cyberhost_model.sampler.denoise import denoise_clip
+        from cyberhost_model.sampler.graphs import RecordedNetwork
+        from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
+        from cyberhost_model.training.meters import peak_flops
+
+        gc.collect()
+        held = self.memory()
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = way.tf32
+        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[way.precision]
+        layout = torch.channels_last if way.last else torch.contiguous_format
+        network, codec = (copy.deepcopy(part).to(self.device, dtype, memory_format=layout) for part in (self.network, self.codec))
+        if way.compiled:
+            compile_blocks(network)
+        x = {name: value.to(self.device, dtype) for name, value in self.given.items()}
+        found: dict[str, Any] = {"weights_mb": self.memory() - held}
+        video = network.reference_conditions(x["latent"], x["maps"][:, 0], x["face"], x["hands"])
+        clip = network.clip_conditions(video, x["audio"], x["past"], x["maps"], None, x["clarity"])
+        timestep = torch.full((1,), 601.0, device=self.device)
+        predictor = RecordedNetwork(network, fail, lambda: None) if way.recorded else network
+        errors = {}
+        with network.denoising_unet.fixed_weights():
+            for branches in sorted(self.size.branches):
+                guided = GuidedConditions(clip, guidance(branches, Guidance))
+                step = lambda guided=guided: guided.predict(predictor, x["noisy"], timestep)  # noqa: E731
+                began = time.perf_counter()
+                for _ in range(3):
+                    made = step()
+                self.settle()
+                found[f"first three, {branches}"] = time.perf_counter() - began
+                if branches not in self.flops:
+                    with FlopCounterMode(display=False) as counter:
+                        guided.predict(network, x["noisy"], timestep)
+                    self.flops[branches] = counter.get_total_flops()
+                seconds, peak_mb = self.median(step)
+                found[f"step, {branches}"], found[f"step, {branches}, peak_mb"] = seconds, peak_mb - held
+                if peak := peak_flops(self.device, way.precision):
+                    found[f"step, {branches}, mfu"] = self.flops[branches] / seconds / peak
+                errors["step"] = made
+                if profile and branches == 2:
+                    profile.write_text(self.profiled(step))
+            scales = guidance(2, Guidance)
+            errors["clip"] = denoise_clip(
+                network, clip, tuple(x["noisy"].shape), steps=CLIP_STEPS, guidance=scales, generator=torch.Generator().manual_seed(0), predictor=predictor if way.recorded else None
+            )
+        z = x["z"]
+        decode = lambda: codec.decode(z, x["maps"][:, 0])  # noqa: E731
+        errors["frames"] = decode()
+        found["decode"], peak_mb = self.median(decode)
+        found["decode, peak_mb"] = peak_mb - held
+        found["error"] = {name: self.distance(name, value) for name, value in errors.items()}
+        if way.compiled:
+            torch._dynamo.reset()
+        return found
+
+    def distance(self, name: str, made: torch.Tensor) -> float:
+        """||made - expected|| / ||expected||, the first that comes being expected."""
+        made = made.float().cpu()
+        expected = self.expected.setdefault(name, made)
+        return float((made - expected).norm() / expected.norm())
+
+    def median(self, run: Callable[[], Any]) -> tuple[float, float]:
+        """(seconds of one of `rounds` runs, the most memory held in them in MB; 0 on a CPU)."""
+        seconds = []
+        if self.cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        for _ in range(self.rounds):
+            self.settle()
+            began = time.perf_counter()
+            run()
+            self.settle()
+            seconds.append(time.perf_counter() - began)
+        return statistics.median(seconds), torch.cuda.max_memory_allocated(self.device) / 1e6 if self.cuda else 0.0
+
+    def settle(self) -> None:
+        """Wait for the GPU."""
+        if self.cuda:
+            torch.cuda.synchronize(self.device)
+
+    def memory(self) -> float:
+        """MB held on the GPU now."""
+        return torch.cuda.memory_allocated(self.device) / 1e6 if self.cuda else 0.0
+
+    def profiled(self, run: Callable[[], Any]) -> str:
+        """Kernels by the time they take in one run."""
+        from torch.profiler import ProfilerActivity, profile
+
+        with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as found:
+            run()
+            self.settle()
+        return found.key_averages().table(sort_by="self_cuda_time_total", row_limit=60, max_name_column_width=110)
+
+
+def table(found: dict[str, Any], bench: Bench) -> str:
+    """Markdown."""
+    branches = sorted(bench.size.branches)
+    titles = [*(f"step, {n}" for n in branches), f"MFU, {branches[-1]}", "peak GB", f"decode {bench.size.frames}", "peak GB", "error of step", "clip", "frames"]
+    lines = [
+        f"Size {bench.size.name}, {bench.name}, torch {torch.__version__}. TFLOP of a step: " + ", ".join(f"{n} branches {bench.flops.get(n, 0) / 1e12:.1f}" for n in branches) + ".", "",
+        "| Way | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles),
+    ]  # fmt: skip
+    for name, one in found.items():
+        if "broken" in one:
+            lines.append(f"| {name} | {one['broken']} |")
+            continue
+        cells = [f"{one[f'step, {n}']:.4f}" for n in branches]
+        cells += [f"{one.get(f'step, {branches[-1]}, mfu', 0):.0%}", f"{one[f'step, {branches[-1]}, peak_mb'] / 1e3:.1f}"]
+        cells += [f"{one['decode']:.4f}", f"{one['decode, peak_mb'] / 1e3:.1f}", *(f"{one['error'][part]:.1e}" for part in ("step", "clip", "frames"))]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
