@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model import CyberHost
+from cyberhost_model import CyberHost, ModelError
 from cyberhost_model.evaluation.psnr import psnr
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.training.loop import train
@@ -31,8 +31,14 @@ def frames_of(host, picture, **options) -> tuple[np.ndarray, list[str]]:
 
 
 def test_half_precision_shows_what_the_cpu_shows(host, fast, picture):
-    assert fast.dtype is torch.float16
+    assert fast.dtype is torch.bfloat16
     assert psnr(frames_of(host, picture)[0], frames_of(fast, picture)[0]) > 40
+
+
+def test_numbers_out_of_range_are_told(picture):
+    """The Reference Net's grow beyond what fp16 holds; of that black frames were made."""
+    with pytest.raises(ModelError, match="no finite numbers in float16: give --precision bf16 or fp32"):
+        frames_of(CyberHost.from_pretrained("tiny", device="cuda", precision="fp16"), picture)
 
 
 def test_decoding_beside_denoising_changes_nothing(fast, picture):

@@ -28,6 +28,7 @@ from .model.cyberhost import CyberHostNetwork
 from .model.image_token import ImageToken
 from .model.sd_codec import SdCodec
 from .named_parts import Describe, arcface_or_none, dwpose_or
+from .presets import Preset
 
 EMBEDDED = Path(__file__).parent / "weights"
 MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
@@ -174,8 +175,9 @@ def save_model(model: Model, folder: str | Path) -> None:
     model.detector.save_pretrained(folder / "detector")
 
 
-def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtype]:
-    """ "auto" takes CUDA, then Apple's GPU, then the CPU; fp16 on a GPU, fp32 elsewhere. Raises ResourceError for a device that is not there."""
+def choose_device(device: str, precision: str, preset: Preset | None = None) -> tuple[torch.device, torch.dtype]:
+    """ "auto" takes CUDA, then Apple's GPU, then the CPU; on CUDA half precision, `preset`'s if it is known, else fp16, elsewhere fp32. Raises
+    ResourceError for a device that is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -187,7 +189,11 @@ def choose_device(device: str, precision: str) -> tuple[torch.device, torch.dtyp
     names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision != "auto" and precision not in names:
         raise ResourceError(f"there is no precision {precision!r}: choose auto, {', '.join(names)}")
-    dtype = names.get(precision, torch.float16 if device.startswith("cuda") else torch.float32)
+    dtype = names.get(precision, torch.float32)
+    if precision == "auto" and device.startswith("cuda"):
+        dtype = names["fp16" if preset is None else preset.half]
+        if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+            dtype = torch.float32
     if device == "cpu" and dtype == torch.float16:
         raise ResourceError("fp16 is not for the CPU: use --precision auto or fp32")
     return torch.device(device), dtype

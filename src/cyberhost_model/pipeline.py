@@ -29,8 +29,9 @@ from .errors import InputError, ResourceError
 from .inputs.audio import Sound, load_audio
 from .inputs.image import check_picture, load_picture
 from .look import Look
+from .model.checkpoint import load_preset
 from .model.compiling import compile_blocks
-from .model_folder import Model, choose_device, load_model
+from .model_folder import Model, choose_device, find_model, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .rendering import Driven, Driver, Job, Renderer
 from .sampler.guidance import Guidance
@@ -98,8 +99,10 @@ class CyberHost:
     ) -> CyberHost:
         """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`.
         Raises ModelError, NetworkError, ResourceError."""
-        place_, dtype = choose_device(device, precision)
-        return cls(load_model(os.fspath(model), device=place_, dtype=dtype), place_, dtype, compiled, cuda_graphs)
+        choose_device(device, precision)  # what cannot be is told before anything is fetched
+        folder = find_model(os.fspath(model))
+        place, dtype = choose_device(device, precision, load_preset(folder))
+        return cls(load_model(str(folder), device=place, dtype=dtype), place, dtype, compiled, cuda_graphs)
 
     @property
     def renderer(self) -> Renderer:

@@ -213,6 +213,12 @@ class Preset:
         return 3 if self.codec == "reference" else 0
 
     @property
+    def half(self) -> str:
+        """The half precision that its activations fit in. Stable Diffusion's fit in fp16; those of a Reference Net that was trained from nothing, where norms
+        hide how large they grow, go beyond its range."""
+        return "bf16" if self.codec == "reference" else "fp16"
+
+    @property
     def hears(self) -> bool:
         """Whether speech moves it; a network that attends to the picture's token hears nothing."""
         return not self.image_token

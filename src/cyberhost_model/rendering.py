@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .beside import Beside
 from .conditions.speech_level import speech_level
+from .errors import ModelError
 from .inputs.audio import Sound
 from .inputs.image import crop_back
 from .look import Look
@@ -153,7 +154,10 @@ class Renderer:
 
     @torch.inference_mode()
     def decoded(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
-        """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time."""
+        """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time. Raises ModelError for latents that are
+        not finite, of which black frames would be made."""
+        if not z.isfinite().all():
+            raise ModelError(f"what the network made are no finite numbers in {str(self.dtype).removeprefix('torch.')}: give --precision bf16 or fp32, or get the model again")
         some = []
         # Without a sound lips follow key points, and the flow says of them what their cue does not.
         close_up = job.reference.close_up if self.hears(job) else None

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import CyberHostError, ResourceError
-from ..model_folder import choose_device, load_model, missing_model
+from ..model.checkpoint import load_preset
+from ..model_folder import choose_device, find_model, load_model, missing_model
 from ..pipeline import CyberHost
 from ..thrift import is_out_of_memory
 from .downloads import Downloads, check_fetch, downloads
@@ -71,11 +72,14 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
         return None
 
     place = tried(lambda: choose_device(device, precision))
-    found = None if place is None else machine(*place, precision)
     binary, cache, hub = tried(find_ffmpeg), find_cache(), ask_hub()
     missing = tried(lambda: within(PATIENCE, lambda: missing_model(model, PATIENCE), model))
     load = minute = None
-    if missing and any(not entry.spare for entry in missing):
+    away = missing is not None and any(not entry.spare for entry in missing)
+    if place is not None and missing is not None and not away:
+        place = tried(lambda: choose_device(device, precision, load_preset(find_model(model)))) or place
+    found = None if place is None else machine(*place, precision)
+    if missing and away:
         tried(lambda: check_fetch(model, missing, cache, hub))
     elif missing is not None and place is not None:
         began = time.perf_counter()

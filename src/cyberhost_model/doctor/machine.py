@@ -78,7 +78,11 @@ def _precision(device: torch.device, dtype: torch.dtype, asked: str) -> tuple[st
     if asked != "auto":
         return name, "asked for"
     if device.type == "cuda":
-        return name, "half the memory, and what a GPU's matrix units are made for"
+        return name, {
+            "fp16": "half the memory, and what a GPU's matrix units are made for",
+            "bf16": "half the memory, and fp16's range would be too small for this model",
+            "fp32": "fp16's range would be too small for this model, and this GPU has no bf16",
+        }[name]
     return name, "half precision is chosen on CUDA devices alone; bf16 may be asked for"
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from ..conditions.speech import SpeechEncoder
 from ..hub.missing import Missing
-from ..model_folder import EMBEDDED, choose_device, load_model, missing_model
+from ..model.checkpoint import load_preset
+from ..model_folder import EMBEDDED, choose_device, find_model, load_model, missing_model
 from ..pipeline import Animation, CyberHost
 from .checks import PictureCheck, SoundCheck, check_picture, check_sound
 from .downloads import check_fetch
@@ -54,6 +55,8 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     away = any(not entry.spare for entry in missing)
     if away:
         check_fetch(model, missing, find_cache(), ask_hub())
+    else:
+        place, dtype = choose_device(device, precision, load_preset(find_model(model)))
     host = CyberHost.from_pretrained(STAND_IN, "cpu") if away else CyberHost(load_model(model, False, place, dtype), place, dtype)
     animation = start(host)
     job, preset = animation.job, host.model.network.preset

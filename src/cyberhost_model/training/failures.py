@@ -26,8 +26,8 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
         if is_out_of_memory(error):
             raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
         if LOST_WORKER.search(str(error)):
-            reason = "a process that makes batches died, most likely for want of memory"
-            raise ResourceError(f"{reason}: use fewer workers (--workers, now {config.workers}), or a machine with more memory") from error
+            reason = "a process that makes batches died, most likely for want of memory, its own or shared (/dev/shm, which containers keep small)"
+            raise ResourceError(f"{reason}: use fewer workers (--workers, now {config.workers}), smaller batches, or give it more memory") from error
         raise
 
 
