@@ -15,6 +15,7 @@ from cyberhost_model import CyberHost, InputError, ModelError, NoFaceError, Reso
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.model_folder import choose_device, find_model, load_model, save_model
+from cyberhost_model.presets import preset
 from cyberhost_model.reference import head_crop
 from data_helpers import voice
 
@@ -152,3 +153,23 @@ def test_guidance_changes_the_result(host, picture):
     plain = list(host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=1.0, guidance_reference=1.0).frames)
     strong = list(host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=3.0, guidance_reference=1.0).frames)
     assert torch.tensor(np.stack(plain)).ne(torch.tensor(np.stack(strong))).any()
+
+
+def test_numbers_that_are_not_finite_make_no_black_frames(host, picture):
+    """As where activations go beyond the range of fp16."""
+    job = host.animate(picture, sound(0.4), size=256).job
+    z = job.reference.latent[:, None].repeat(1, 2, 1, 1, 1)
+    assert host.renderer.decoded(job, z, 2).shape[0] == 2
+    z[0, 1, 0, 0, 0] = float("nan")
+    with pytest.raises(ModelError, match="no finite numbers in float32: give --precision"):
+        host.renderer.decoded(job, z, 2)
+
+
+def test_half_precision_is_the_models(monkeypatch):
+    """Of the embedded model's kind bf16, which every number of fp32 fits in; fp32 where a GPU has none."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has)
+        assert choose_device("cuda", "auto", preset("tiny")) == (torch.device("cuda"), dtype)
+    assert choose_device("cuda", "auto", preset("sd15"))[1] is torch.float16
+    assert choose_device("cuda", "fp16", preset("tiny"))[1] is torch.float16

@@ -25,7 +25,7 @@ def parts(size, device, dtype, inputs):
     from src.models.pose_guider import PoseGuider
     from src.models.unet_2d_condition import UNet2DConditionModel
     from src.models.unet_3d import UNet3DConditionModel
-    from src.pipelines.pipeline_pose2vid import Pose2VideoPipeline
+    from src.pipelines.pipeline_pose2vid_long import Pose2VideoPipeline  # the other one cannot make more than 32 frames
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     at_home(ReferenceAttentionControl, device, dtype)
@@ -54,5 +54,5 @@ def parts(size, device, dtype, inputs):
         guided = GUIDANCE if size.branches[0] > 1 else 1.0
         return pipeline(picture, maps, w, h, size.job_frames, steps, guided).videos
 
-    found = reference_parts(size, device, dtype, nets, ReferenceAttentionControl, context, denoise, {})
+    found = reference_parts(size, device, dtype, nets, ReferenceAttentionControl, context, denoise, lambda branches: {})
     return {**found, "decode": decode, **whole_jobs(size, inputs, "animate-anyone", make)}

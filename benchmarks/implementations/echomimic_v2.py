@@ -56,6 +56,8 @@ def parts(size, device, dtype, inputs):
         guided = GUIDANCE if size.branches[0] > 1 else 1.0
         return pipeline(picture, sound, poses, w, h, size.job_frames, steps, guided, context_frames=size.frames, fps=25).videos
 
-    updating = {"do_classifier_free_guidance": True}
+    def updating(branches):
+        return {"do_classifier_free_guidance": branches == 2}
+
     found = reference_parts(size, device, dtype, nets, ReferenceAttentionControl, lambda branches: None, denoise, updating)
     return {**found, "decode": decode, **whole_jobs(size, inputs, "echomimic-v2", make)}

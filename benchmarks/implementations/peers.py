@@ -43,7 +43,7 @@ def at_home(control, device, dtype) -> None:
 def reference_parts(size, device, dtype, nets, control, context, denoise, updating):
     """Their Reference Net's pass as their pipeline makes it with guidance, and steps with 1 and 2 branches.
 
-    context(branches): tokens the Reference Net takes, or None; denoise(noisy, branches): a call of their Denoising U-Net; updating: keywords of `update`.
+    context(branches): tokens the Reference Net takes, or None; denoise(noisy, branches): a call of their Denoising U-Net; updating(branches): keywords of `update`.
     """
     import torch
 
@@ -64,7 +64,7 @@ def reference_parts(size, device, dtype, nets, control, context, denoise, updati
         tokens = context(branches)
         rows = latent if tokens is None else latent.repeat(branches, 1, 1, 1)
         nets[0](rows, timestep, encoder_hidden_states=tokens, return_dict=False)
-        state["reader"].update(state["writer"], **updating)
+        state["reader"].update(state["writer"], **updating(branches))
 
     def step(branches):
         noisy = on(device, dtype, branches, 4, size.frames, *size.latent)
