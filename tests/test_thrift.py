@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model import ResourceError
+from cyberhost_model import CyberHost, ResourceError
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.model.sd_codec import SdCodec
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
@@ -167,3 +167,18 @@ def test_on_a_gpu_what_does_not_compute_goes_to_the_cpu():
         tries.clear()
         with pytest.raises(ResourceError, match="--device cpu"):
             thrift.attempt("codec", fails(9), told.append)
+
+
+def test_a_model_or_a_picture_that_does_not_fit_is_told(host, picture, monkeypatch):
+    """Before a clip is begun nothing can be spared."""
+
+    def none(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cyberhost_model.pipeline.load_model", none)
+        with pytest.raises(ResourceError, match="not enough memory on cpu to load the model"):
+            CyberHost.from_pretrained("tiny", device="cpu")
+    monkeypatch.setattr("cyberhost_model.pipeline.prepare_reference", none)
+    with pytest.raises(ResourceError, match="to read the picture: end other programs"):
+        animation(host, picture)

@@ -36,6 +36,7 @@ from .reference import Reference, head_crop, prepare_reference, shows_only_a_hea
 from .rendering import Driven, Driver, Job, Renderer
 from .sampler.guidance import Guidance
 from .sampler.noise import lively
+from .thrift import enough_memory
 from .video.writer import write_video
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class CyberHost:
         choose_device(device, precision)  # what cannot be is told before anything is fetched
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))
-        return cls(load_model(str(folder), device=place, dtype=dtype), place, dtype, compiled, cuda_graphs)
+        with enough_memory(place, "load the model"):
+            return cls(load_model(str(folder), device=place, dtype=dtype), place, dtype, compiled, cuda_graphs)
 
     @property
     def renderer(self) -> Renderer:
@@ -197,7 +199,8 @@ class CyberHost:
     def _open(self, picture: Picture, look: Look) -> tuple[Reference, list[str]]:
         """The picture, checked, cropped where a head is asked for, and prepared; and what to tell the user about it."""
         name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
-        self.model.to(self.device, self.dtype)  # a video before may have left parts of it elsewhere (`Thrift`)
+        with enough_memory(self.device, "load the model"):
+            self.model.to(self.device, self.dtype)  # a video before may have left parts of it elsewhere (`Thrift`)
         array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
         found = analyse(array, self.model.detector, name)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
@@ -207,7 +210,8 @@ class CyberHost:
         elif head is None and shows_only_a_head(keypoints):
             head, keypoints = True, without_hands(keypoints)
             warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
-        return prepare_reference(self.model, array, keypoints, look.size, bool(head)), warnings
+        with enough_memory(self.device, "read the picture"):
+            return prepare_reference(self.model, array, keypoints, look.size, bool(head)), warnings
 
     def _followable(self, reference: Reference, poses: PoseSequence) -> tuple[PoseSequence, list[str]]:
         """What of a sequence in 0..1 of the picture this model can follow, and what to tell the user about the rest (docs/results.md)."""

@@ -21,6 +21,7 @@ from .adapters.keymap import Converted
 from .checkpoints import read_config, read_tensors
 from .download import need_space
 from .locate import downloads, locate
+from .missing import missing_weights
 from .parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
 from .publish import SOURCES
 from .registry import REGISTRY
@@ -40,6 +41,8 @@ class Adapter:
     """Part -> its weights in the registry; a folder or file of one's own may stand in for each."""
     network: Callable[[Mapping[str, Path], Preset | None], Converted]
     """Paths of the parts and, instead of the preset of the full size, one of another -> the network."""
+    room: int
+    """Bytes that its folder takes then, about."""
     dtype: torch.dtype = torch.float16
     """How weights are stored where `find_model` converts them."""
 
@@ -106,8 +109,19 @@ def converted(name: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(folder.parent / f".{name}.lock"):
         if not is_converted(name):
+            need_space(folder.parent, room_to_convert(name) + sum(entry.size for entry in missing_weights(_held(name))))  # before gigabytes are fetched
             convert(name, folder, dtype=ADAPTERS[name].dtype)
     return folder
+
+
+def room_to_convert(name: str) -> int:
+    """Bytes, about, that `converted` writes besides what it fetches; 0 where nothing is to be converted."""
+    return ADAPTERS[name].room if name in ADAPTERS and not is_converted(name) else 0
+
+
+def _held(name: str) -> list[str]:
+    """The weights a converted folder is made of."""
+    return [weights for part, weights in ADAPTERS[name].parts.items() if part not in NAMED]
 
 
 def is_converted(name: str) -> bool:
@@ -196,22 +210,26 @@ ADAPTERS: dict[str, Adapter] = {
         "the paper's network as its training begins",
         {"unet": "sd15-unet", "motion": "animatediff-v2", "vae": "sd15-vae", "speech": "wav2vec2", "detector": "dwpose", "face": "arcface"},
         _sd15,
+        9_800_000_000,
         torch.float32,  # to be trained
     ),
     "animate-anyone": Adapter(
         "AnimateAnyone: a person follows poses",
         {"network": "animate-anyone", "vae": "sd-vae-ft-mse", "image": "clip-image", "detector": "dwpose"},
         _animate_anyone,
+        5_200_000_000,
     ),
     "echomimic-v2": Adapter(
         "EchoMimicV2: a half body speaks and follows poses of the hands",
         {"network": "echomimic-v2", "vae": "sd-vae-ft-mse", "speech": "whisper-tiny", "detector": "dwpose"},
         _echomimic_v2,
+        4_600_000_000,
     ),
     "hallo2": Adapter(
         "a beginning for training from Hallo2",
         {"network": "hallo2", "vae": "sd-vae-ft-mse", "speech": "wav2vec2", "detector": "dwpose", "face": "arcface"},
         _hallo2,
+        9_800_000_000,
         torch.float32,
     ),
 }
