@@ -120,8 +120,8 @@ def room_to_convert(name: str) -> int:
 
 
 def _held(name: str) -> list[str]:
-    """The weights a converted folder is made of."""
-    return [weights for part, weights in ADAPTERS[name].parts.items() if part not in NAMED]
+    """Names in the registry of what a converted folder is made of."""
+    return [weights for part, weights in ADAPTERS[name].parts.items() if part not in NAMED and weights in REGISTRY]
 
 
 def is_converted(name: str) -> bool:
