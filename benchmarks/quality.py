@@ -34,7 +34,7 @@ WAYS = {
         "another seed": {"seed": 1},
         "--cache-blocks 2": {"cache_blocks": 2},
         "--cache-blocks 3": {"cache_blocks": 3},
-        "--steps 4": {"steps": 4},
+        "--steps 3": {"steps": 3},
     },
     "with guidance 1.5 and 2.5": {
         "whole": GUIDED,
