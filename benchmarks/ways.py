@@ -68,13 +68,18 @@ def main() -> None:
         bench = Bench(SIZES[given.size], torch.device(given.device), given.rounds)
         for name in given.ways:
             try:
-                found[name] = bench.measured(WAYS[name], given.profile and given.profile.with_name(f"{given.profile.stem}.{'_'.join(name.split(', '))}{given.profile.suffix}"))
+                found[name] = bench.measured(WAYS[name], given.profile and profile_of(given.profile, name))
             except Exception as error:  # the others are still worth measuring
                 found[name] = {"broken": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
             print(f"{time.strftime('%H:%M:%S')} {name}: {found[name]}", file=sys.stderr, flush=True)
             if given.json:
                 given.json.write_text(json.dumps({"size": given.size, "device": bench.name, "torch": torch.__version__, "ways": found}, indent=1) + "\n")
     print(table(found, bench))
+
+
+def profile_of(file: Path, way: str) -> Path:
+    """A file for each way beside the one that was named."""
+    return file.with_name(f"{file.stem}.{way.replace(',', '').replace(' ', '-')}{file.suffix}")
 
 
 class Bench:
