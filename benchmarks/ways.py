@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.implementations.ours import fail, guidance, model
-from benchmarks.implementations.shared import on
+from benchmarks.implementations.ours import clip_of, drawn, fail, guidance, model, video_of
+from benchmarks.implementations.shared import DTYPES, on
 from benchmarks.sizes import SIZES, Size
 
 CLIP_STEPS = 5
@@ -91,14 +91,8 @@ class Bench:
         self.name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
         built = model(size, device, torch.float32)
         self.network, self.codec, preset = built.network, built.codec, built.network.preset
-        channels, (h, w) = preset.latent_channels, size.pixels
-        draw = lambda *shape: on(device, torch.float32, *shape)  # noqa: E731
-        self.given = {
-            "latent": draw(1, channels, *size.latent), "maps": draw(1, 1, 3, h, w).sigmoid(), "face": draw(1, 3, 256, 256), "hands": draw(1, 2, 3, 128, 128),
-            "audio": draw(1, size.frames, preset.audio.tokens, preset.audio.layers, preset.audio.dim),
-            "past": draw(1, preset.motion_frames, channels, *size.latent), "clarity": torch.full((1, size.frames), 0.5),
-            "noisy": draw(1, size.frames, channels, *size.latent), "z": 0.1 * draw(1, size.frames, channels, *size.latent),
-        }  # fmt: skip
+        noisy, z = on(device, torch.float32, 2, 1, size.frames, preset.latent_channels, *size.latent)
+        self.given = {**drawn(size, preset, device, torch.float32), "noisy": noisy, "z": 0.1 * z}
         self.flops: dict[int, float] = {}
         self.expected: dict[str, torch.Tensor] = {}
 
@@ -113,15 +107,14 @@ class Bench:
         gc.collect()
         held = self.memory()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = way.tf32
-        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[way.precision]
+        dtype = DTYPES[way.precision]
         layout = torch.channels_last if way.last else torch.contiguous_format
         network, codec = (copy.deepcopy(part).to(self.device, dtype, memory_format=layout) for part in (self.network, self.codec))
         if way.compiled:
             compile_blocks(network)
         x = {name: value.to(self.device, dtype) for name, value in self.given.items()}
         found: dict[str, Any] = {"weights_mb": self.memory() - held}
-        video = network.reference_conditions(x["latent"], x["maps"][:, 0], x["face"], x["hands"])
-        clip = network.clip_conditions(video, x["audio"], x["past"], x["maps"], None, x["clarity"])
+        clip = clip_of(network, video_of(network, x), x)
         timestep = torch.full((1,), 601.0, device=self.device)
         predictor = RecordedNetwork(network, fail, lambda: None) if way.recorded else network
         errors = {}

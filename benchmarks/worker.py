@@ -27,11 +27,13 @@ def main() -> None:
     started = time.perf_counter()
     import torch
 
+    from benchmarks.implementations.shared import DTYPES
+
     if given["threads"]:
         torch.set_num_threads(given["threads"])
     torch.manual_seed(0)
     device = torch.device(given["device"])
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[given["precision"]]
+    dtype = DTYPES[given["precision"]]
     module = importlib.import_module(f"benchmarks.implementations.{given['implementation']}")
     if given["repository"]:
         os.chdir(given["repository"])

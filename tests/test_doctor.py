@@ -106,10 +106,9 @@ def test_what_cannot_be_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OutputError, match="are needed in"):
         downloads.check_fetch("a/b", [Missing("a/b", 1 << 62)], cache, hub)
     downloads.check_fetch("a/b", [Missing("a/b", 0)], cache, hub)  # here already, to be converted
-    little = network.Cache(cache.folder, 0)
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(20 * 10**9, 15 * 10**9, 5 * 10**9))
     with pytest.raises(OutputError, match=r"9\.8 GB are needed in"):
-        downloads.check_fetch("sd15", [Missing("sd15", 0)], little, hub)
+        downloads.check_fetch("sd15", [Missing("sd15", 0)], cache, hub)
     found = {entry.command: entry for entry in downloads.downloads([])}
     assert found["animate"].size == found["reenact"].size == found["multimodal"].size == 0
     assert found["eval"].size > 1e8 and found["train"].size > 5e9 and "sd15" in found["train"].note

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from benchmarks.implementations.shared import jobs, on, vae
@@ -39,6 +40,27 @@ def model(size, device, dtype):
     return dataclasses.replace(tiny, network=network, codec=SdCodec(vae(size, device, dtype)), speech=speech).to(device, dtype)
 
 
+def drawn(size, preset, device, dtype):
+    """Random inputs of a clip that follows another, by what `video_of` and `clip_of` call them."""
+    channels, audio = preset.latent_channels, preset.audio
+    draw = partial(on, device, dtype, 1)
+    return {
+        "latent": draw(channels, *size.latent), "maps": draw(1, 3, *size.pixels).sigmoid(), "face": draw(3, 256, 256), "hands": draw(2, 3, 128, 128),
+        "audio": draw(size.frames, audio.tokens, audio.layers, audio.dim), "past": draw(preset.motion_frames, channels, *size.latent),
+        "clarity": draw(size.frames).sigmoid(),
+    }  # fmt: skip
+
+
+def video_of(network, raw):
+    """What is encoded once a video."""
+    return network.reference_conditions(raw["latent"], raw["maps"][:, 0], raw["face"], raw["hands"])
+
+
+def clip_of(network, video, raw):
+    """What is encoded once a clip."""
+    return network.clip_conditions(video, raw["audio"], raw["past"], raw["maps"], None, raw["clarity"])
+
+
 def parts(size, device, dtype, inputs):
     """Also: the conditions of a clip that follows another, decoding, a whole job, and for the embedded model from its start to a first frame."""
     import torch
@@ -52,21 +74,9 @@ def parts(size, device, dtype, inputs):
     network, codec, preset = built.network, built.codec, built.network.preset
     host = CyberHost(built, device, dtype)
     channels, (h, w) = preset.latent_channels, size.pixels
-    latent, picture = on(device, dtype, 1, channels, *size.latent), on(device, dtype, 1, 3, h, w).clamp(-1, 1)
-    crops = {"face": on(device, dtype, 1, 3, 256, 256), "hands": on(device, dtype, 1, 2, 3, 128, 128)}
-    audio = on(device, dtype, 1, size.frames, preset.audio.tokens, preset.audio.layers, preset.audio.dim)
-    past, maps = on(device, dtype, 1, preset.motion_frames, channels, *size.latent), torch.rand(1, 1, 3, h, w, device=device, dtype=dtype)
-    clarity = torch.full((1, size.frames), 0.5, device=device, dtype=dtype)
-
-    def reference():
-        return network.reference_conditions(latent, maps[:, 0], **crops)
-
-    video = reference()
-
-    def clip():
-        return network.clip_conditions(video, audio, past, maps, None, clarity)
-
-    given = clip()
+    raw, picture = drawn(size, preset, device, dtype), on(device, dtype, 1, 3, h, w).clamp(-1, 1)
+    video = video_of(network, raw)
+    given = clip_of(network, video, raw)
 
     def step(branches, predictor=network):
         guided = GuidedConditions(given, guidance(branches, Guidance))
@@ -93,7 +103,7 @@ def parts(size, device, dtype, inputs):
             raise ValueError(f"{made.n_frames} frames instead of {size.job_frames}")
         made.save(Path(inputs["folder"]) / "ours.mp4", overwrite=True)
 
-    found = {"reference": reference, "clip's conditions": clip}
+    found = {"reference": lambda: video_of(network, raw), "clip's conditions": lambda: clip_of(network, video, raw)}
     found |= {f"step, {n} branch{'es' * (n > 1)}": step(n) for n in size.branches}
     if device.type == "cuda":
         for n in size.branches:

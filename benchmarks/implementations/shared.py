@@ -11,6 +11,9 @@ SD_VAE = {
 """Stable Diffusion's VAE."""
 
 
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
 def vae(size, device, dtype):
     """Stable Diffusion's, random; a quarter as wide at the size that tries the benchmark."""
     from diffusers import AutoencoderKL

@@ -19,7 +19,7 @@ from .conditions.speech import SpeechEncoder
 from .conditions.whisper import KIND as WHISPER
 from .conditions.whisper import WhisperEncoder
 from .errors import ModelError, ResourceError
-from .hub.convert import ADAPTERS, NAMED, converted, is_converted
+from .hub.convert import ADAPTERS, NAMED, converted, held_weights, is_converted
 from .hub.missing import Missing, missing_weights
 from .hub.repository import fetch, missing_size, split
 from .model.checkpoint import load_network, load_preset, save_network
@@ -111,8 +111,7 @@ def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
         if is_converted(name):
             return _missing_named(converted(name))
         named = [weights for part, weights in ADAPTERS[name].parts.items() if part in NAMED]
-        held = [weights for part, weights in ADAPTERS[name].parts.items() if part not in NAMED]
-        return (missing_weights(held) or [Missing(name, 0)]) + _spare(named)
+        return (missing_weights(held_weights(name)) or [Missing(name, 0)]) + _spare(named)
     repo, revision = _hub_id(name)
     size = missing_size(repo, MODEL_FILES, revision=revision, timeout=timeout)
     return [Missing(name, size)] if size else []

@@ -71,22 +71,23 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
             problems.append(Problem(f"not enough memory for the model{said and f' ({said})'}: end other programs, or give --device cpu", ResourceError.exit_code))
         return None
 
-    place = tried(lambda: choose_device(device, precision))
+    place = used = tried(lambda: choose_device(device, precision))
     binary, cache, hub = tried(find_ffmpeg), find_cache(), ask_hub()
     missing = tried(lambda: within(PATIENCE, lambda: missing_model(model, PATIENCE), model))
     load = minute = None
-    away = missing is not None and any(not entry.spare for entry in missing)
-    if place is not None and missing is not None and not away:
-        place = tried(lambda: choose_device(device, precision, load_preset(find_model(model)))) or place
-    found = None if place is None else machine(*place, precision)
-    if missing and away:
+    if missing and any(not entry.spare for entry in missing):
         tried(lambda: check_fetch(model, missing, cache, hub))
     elif missing is not None and place is not None:
-        began = time.perf_counter()
-        host = tried(lambda: CyberHost(load_model(model, False, *place), *place))
-        load = time.perf_counter() - began
-        if host is not None:
-            minute = tried(lambda: _minute(host))
+        folder = tried(lambda: find_model(model))
+        used = None if folder is None else tried(lambda: choose_device(device, precision, load_preset(folder)))
+        if folder is not None and used is not None:
+            began = time.perf_counter()
+            host = tried(lambda: CyberHost(load_model(str(folder), False, *used), *used))
+            load = time.perf_counter() - began
+            if host is not None:
+                minute = tried(lambda: _minute(host))
+    place = used or place
+    found = None if place is None else machine(*place, precision)
     return Examination(model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, problems)
 
 

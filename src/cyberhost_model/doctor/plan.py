@@ -56,8 +56,9 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     if away:
         check_fetch(model, missing, find_cache(), ask_hub())
     else:
-        place, dtype = choose_device(device, precision, load_preset(find_model(model)))
-    host = CyberHost.from_pretrained(STAND_IN, "cpu") if away else CyberHost(load_model(model, False, place, dtype), place, dtype)
+        folder = find_model(model)
+        place, dtype = choose_device(device, precision, load_preset(folder))
+    host = CyberHost.from_pretrained(STAND_IN, "cpu") if away else CyberHost(load_model(str(folder), False, place, dtype), place, dtype)
     animation = start(host)
     job, preset = animation.job, host.model.network.preset
     assert job is not None

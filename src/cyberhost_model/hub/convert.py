@@ -109,7 +109,7 @@ def converted(name: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(folder.parent / f".{name}.lock"):
         if not is_converted(name):
-            need_space(folder.parent, room_to_convert(name) + sum(entry.size for entry in missing_weights(_held(name))))  # before gigabytes are fetched
+            need_space(folder.parent, room_to_convert(name) + sum(entry.size for entry in missing_weights(held_weights(name))))  # before gigabytes are fetched
             convert(name, folder, dtype=ADAPTERS[name].dtype)
     return folder
 
@@ -119,7 +119,7 @@ def room_to_convert(name: str) -> int:
     return ADAPTERS[name].room if name in ADAPTERS and not is_converted(name) else 0
 
 
-def _held(name: str) -> list[str]:
+def held_weights(name: str) -> list[str]:
     """Names in the registry of what a converted folder is made of."""
     return [weights for part, weights in ADAPTERS[name].parts.items() if part not in NAMED and weights in REGISTRY]
 

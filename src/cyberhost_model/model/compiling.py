@@ -6,7 +6,7 @@ layers in the open); hence the two functions that do, and diffusers' residual bl
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
 import torch
 from diffusers.models.resnet import ResnetBlock2D
@@ -28,13 +28,13 @@ def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
         setattr(torch._dynamo.config, limit, max(_VARIANTS, getattr(torch._dynamo.config, limit)))
     # A network's levels differ in size: left to itself, torch would take the second one for a sign that sizes change, and compile for any.
-    compiled = partial(torch.compile, backend=backend, fullgraph=True, dynamic=False)
+    how: dict[str, Any] = {"backend": backend, "fullgraph": True, "dynamic": False}
     unet = network.denoising_unet
-    unet.spatial_transformer = compiled(spatial_transformer)
-    unet.temporal_transformer = compiled(temporal_transformer)
+    unet.spatial_transformer = torch.compile(spatial_transformer, **how)
+    unet.temporal_transformer = torch.compile(temporal_transformer, **how)
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D):
-            module.compile(backend=backend, fullgraph=True, dynamic=False)
+            module.compile(**how)
 
 
 def _check_compiler(device: torch.device) -> None:

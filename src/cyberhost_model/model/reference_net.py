@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from cyberhost_model.model.attention import attend, from_tokens, to_tokens
+from cyberhost_model.model.attention import attend, feed_forward, from_tokens, to_tokens
 from cyberhost_model.model.conditions import Features
 from cyberhost_model.model.recompute import recompute
 from cyberhost_model.model.unet_config import build_unet2d
@@ -99,7 +99,7 @@ def _transformer(transformer: Transformer2DModel, x: Tensor, context: Tensor | N
     tokens = tokens + attend(block.attn1, normed, normed)
     if block.attn2 is not None:
         tokens = tokens + attend(block.attn2, block.norm2(tokens), context)
-    tokens = tokens + block.ff(block.norm3(tokens))
+    tokens = tokens + feed_forward(block.ff, block.norm3(tokens))
     return from_tokens(transformer, tokens, x), normed
 
 
