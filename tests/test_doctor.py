@@ -20,7 +20,7 @@ from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
 from cyberhost_model.doctor import downloads, examine, extras, ffmpeg, machine, network, trial
 from cyberhost_model.hub.missing import Missing
 from cyberhost_model.model.region_codebook import RegionCodebookAttention
-from cyberhost_model.model_folder import choose_device
+from cyberhost_model.model_folder import choose_device, multiplies_bf16
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,7 +64,7 @@ def test_ffmpeg_is_the_one_videos_are_written_with(monkeypatch: pytest.MonkeyPat
 
 def test_the_machine_and_its_precision() -> None:
     found = machine.machine(*choose_device("cpu", "auto"))
-    assert found.precision == "fp32" and "CUDA" in found.why
+    assert found.precision == ("bf16" if multiplies_bf16() else "fp32") and "AMX" in found.why
     assert 0 < found.free <= found.memory and found.cores >= 1 and found.name
     assert machine.machine(*choose_device("cpu", "bf16"), "bf16").why == "asked for"
 

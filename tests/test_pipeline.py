@@ -14,7 +14,7 @@ import cyberhost_model
 from cyberhost_model import CyberHost, InputError, ModelError, NoFaceError, ResourceError
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.model_folder import choose_device, find_model, load_model, save_model
+from cyberhost_model.model_folder import choose_device, find_model, load_model, multiplies_bf16, save_model
 from cyberhost_model.presets import preset
 from cyberhost_model.reference import head_crop
 from data_helpers import voice
@@ -161,7 +161,7 @@ def test_numbers_that_are_not_finite_make_no_black_frames(host, picture):
     z = job.reference.latent[:, None].repeat(1, 2, 1, 1, 1)
     assert host.renderer.decoded(job, z, 2).shape[0] == 2
     z[0, 1, 0, 0, 0] = float("nan")
-    with pytest.raises(ModelError, match="no finite numbers in float32: give --precision"):
+    with pytest.raises(ModelError, match="no finite numbers in b?float(16|32): give --precision"):
         host.renderer.decoded(job, z, 2)
 
 
@@ -173,3 +173,13 @@ def test_half_precision_is_the_models(monkeypatch):
         assert choose_device("cuda", "auto", preset("tiny")) == (torch.device("cuda"), dtype)
     assert choose_device("cuda", "auto", preset("sd15"))[1] is torch.float16
     assert choose_device("cuda", "fp16", preset("tiny"))[1] is torch.float16
+
+
+def test_a_cpu_with_units_for_bf16_uses_them(monkeypatch):
+    """AMX that the system does not grant is none, and what is asked for is given."""
+    for there, granted in ((True, True), (True, False), (False, True)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda there=there: there)
+        monkeypatch.setattr(torch.cpu, "_init_amx", lambda granted=granted: granted)
+        assert multiplies_bf16() is (there and granted)
+        assert choose_device("cpu", "auto")[1] is (torch.bfloat16 if there and granted else torch.float32)
+        assert choose_device("cpu", "fp32")[1] is torch.float32

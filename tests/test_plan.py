@@ -16,6 +16,7 @@ from cyberhost_model import InputError
 from cyberhost_model.doctor.checks import check_picture, check_sound
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.look import Look
+from cyberhost_model.model_folder import multiplies_bf16
 from data_helpers import voice
 
 
@@ -37,7 +38,7 @@ def test_a_plan_of_a_job(portrait_file: Path, speech_file: Path, tmp_path: Path,
     picture = plan["picture"]
     assert 0.1 < picture["face"] < 0.4 and abs(picture["turn"]) < 0.5 and not picture["head_alone"]
     assert plan["size"][0] == plan["size"][1] and picture["face_pixels"] == pytest.approx(picture["face"] * plan["size"][1], abs=1)
-    assert plan["estimate"]["seconds"] > 0 and plan["machine"]["precision"] == "fp32"
+    assert plan["estimate"]["seconds"] > 0 and plan["machine"]["precision"] == ("bf16" if multiplies_bf16() else "fp32")
 
 
 def test_a_plan_in_words(portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -223,10 +223,10 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
     assert [line for line in made.warnings if "decoded before the next one is begun" in line]
 
 
-def test_a_video_in_bf16_is_near_the_same(host, picture):
-    half = CyberHost.from_pretrained("tiny", device="cpu", precision="bf16")
-    made = [frames_of(one, picture, 0.2)[0].astype(float) for one in (host, half)]
-    assert 10 * np.log10(255**2 / np.square(made[0] - made[1]).mean()) > 25
+def test_a_video_in_bf16_is_near_the_same(picture):
+    hosts = (CyberHost.from_pretrained("tiny", device="cpu", precision=precision) for precision in ("fp32", "bf16"))
+    made = [frames_of(host, picture, 0.2)[0].astype(float) for host in hosts]
+    assert 35 < 10 * np.log10(255**2 / np.square(made[0] - made[1]).mean()) < 100
 
 
 def test_beside_does_one_thing_at_a_time():

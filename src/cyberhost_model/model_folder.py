@@ -26,6 +26,7 @@ from .model.checkpoint import load_network, load_preset, save_network
 from .model.codec import ReferenceCodec, load_codec, save_codec
 from .model.cyberhost import CyberHostNetwork
 from .model.image_token import ImageToken
+from .model.layout import lay_out
 from .model.sd_codec import SdCodec
 from .named_parts import Describe, arcface_or_none, dwpose_or
 from .presets import Preset
@@ -53,10 +54,10 @@ class Model:
     """Lines for the user: parts that could not be had, and what stands in for them."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Model:
-        """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32. On CUDA the network is channels last, as
-        its attentions read it; the codec is not: Stable Diffusion's VAE decodes 9% slower so, for its norms copy (docs/speed.md)."""
-        layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
-        self.network.to(device, dtype, memory_format=layout).eval().requires_grad_(False)
+        """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32. The codec stays channels first: on CUDA
+        Stable Diffusion's VAE decodes 9% slower channels last, for its norms copy (docs/speed.md)."""
+        lay_out(self.network, device, dtype)
+        self.network.eval().requires_grad_(False)
         self.codec.to(device, dtype).eval().requires_grad_(False)
         self.speech.to(device).eval().requires_grad_(False)
         if isinstance(self.detector, nn.Module):
@@ -175,8 +176,8 @@ def save_model(model: Model, folder: str | Path) -> None:
 
 
 def choose_device(device: str, precision: str, preset: Preset | None = None) -> tuple[torch.device, torch.dtype]:
-    """ "auto" takes CUDA, then Apple's GPU, then the CPU; on CUDA half precision, `preset`'s if it is known, else fp16, elsewhere fp32. Raises
-    ResourceError for a device that is not there."""
+    """ "auto" takes CUDA, then Apple's GPU, then the CPU; on CUDA half precision, `preset`'s if it is known, else fp16; on a CPU with units for it bf16;
+    elsewhere fp32. Raises ResourceError for a device that is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -193,6 +194,15 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
         dtype = names["fp16" if preset is None else preset.half]
         if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
             dtype = torch.float32
+    elif precision == "auto" and device.startswith("cpu") and multiplies_bf16():
+        dtype = torch.bfloat16
     if device == "cpu" and dtype == torch.float16:
         raise ResourceError("fp16 is not for the CPU: use --precision auto or fp32")
     return torch.device(device), dtype
+
+
+def multiplies_bf16() -> bool:
+    """Whether the CPU has units that multiply matrices of bf16 (Intel's AMX) and the system lets them be used. Without them, even where there are vector
+    instructions for it, bf16 is slower than fp32 (docs/speed.md)."""
+    known = getattr(torch.cpu, "_is_amx_tile_supported", None), getattr(torch.cpu, "_init_amx", None)
+    return all(ask is not None and ask() for ask in known)

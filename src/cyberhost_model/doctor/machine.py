@@ -83,7 +83,12 @@ def _precision(device: torch.device, dtype: torch.dtype, asked: str) -> tuple[st
             "bf16": "half the memory, and fp16's range would be too small for this model",
             "fp32": "fp16's range would be too small for this model, and this GPU has no bf16",
         }[name]
-    return name, "half precision is chosen on CUDA devices alone; bf16 may be asked for"
+    if device.type == "cpu":
+        return name, {
+            "bf16": "this CPU has units for it (AMX)",
+            "fp32": "this CPU has no units for half precision (AMX); bf16 may be asked for",
+        }[name]
+    return name, "half precision is chosen on CUDA devices and CPUs with AMX alone; bf16 may be asked for"
 
 
 def _memory(device: torch.device) -> tuple[int, int]:
