@@ -185,3 +185,17 @@ def test_save_and_load(codec, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="damaged"):
         load_codec(tmp_path)
+
+
+def test_bodies_tremble_less_and_move_as_far():
+    """Frame by frame trembling goes, slow movement and lips stay, and a clip sets out from where the one before ended."""
+    codec = ReferenceCodec()
+    blocks, turn = codec.config.blocks, torch.arange(12.0)
+    slow, quick = torch.sin(turn / 4), torch.where(turn % 2 == 0, 1.0, -1.0)
+    z = torch.zeros(1, 12, codec.config.latent_channels, 2, 2)
+    z[0, :, 0], z[0, :, 1], z[0, :, blocks] = (x[:, None, None].expand(-1, 2, 2) for x in (slow, quick, quick))
+    calm = codec.calmed(z, None)
+    assert (calm[0, 2:-2, 0, 0, 0] - slow[2:-2]).abs().max() < 0.05 and calm[0, 2:-2, 1].abs().max() < 1e-6
+    assert torch.equal(calm[:, :, blocks:], z[:, :, blocks:])
+    assert torch.allclose(codec.calmed(torch.ones_like(z), torch.ones_like(z)), torch.ones_like(z))
+    assert codec.calmed(torch.zeros_like(z), torch.ones_like(z))[0, :3, 0, 0, 0].tolist() == [0.375, 0.0625, 0.0]

@@ -102,6 +102,8 @@ class Renderer:
                         network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks,
                         noise_correlation=job.noise_correlation, predictor=recorded,
                     )  # fmt: skip
+                if driven.shift is None:  # key points say where everything is, frame by frame
+                    z = codec.calmed(z, past)
                 return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
 
             return thrift.attempt("network", denoised, tell)

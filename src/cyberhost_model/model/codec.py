@@ -29,6 +29,7 @@ from .close_up import CloseUp
 _BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
 _MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly move as a whole
+_CALMINGS = 2  # frames then count 1, 4, 6, 4, 1
 _WIDE = 0.09  # a wide open mouth's gap in face heights
 _CUE_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face cues' bells, in face heights
 
@@ -190,6 +191,16 @@ class ReferenceCodec(nn.Module):
         lips = amount[:, :, 0] + (asked - amount[:, :, 0].clamp_min(0)).clamp_min(0)  # a mouth that closes further stays so in silence
         said = torch.stack([lips, amount[:, :, 1]], 2)[..., None, None] * there
         return torch.cat([z[:, :, : mouth.start], said, z[:, :, mouth.stop :]], 2)
+
+    def calmed(self, z: Tensor, past: Tensor | None) -> Tensor:
+        """z (B, F, C, h, w) with every frame's blocks averaged with its neighbours', `past` (B, M, C, h, w) being the frames before: a body trembles less and
+        moves as far. What a flow moves stays as sharp as the picture. Cues stay as they are: lips are quicker than bodies."""
+        body = z[:, :, : self.config.blocks]
+        for _ in range(_CALMINGS):
+            before = body[:, :1] if past is None else past[:, -1:, : self.config.blocks]
+            beside = torch.cat([before, body, body[:, -1:]], 1)
+            body = (beside[:, :-2] + 2 * body + beside[:, 2:]) / 4
+        return torch.cat([body, z[:, :, self.config.blocks :]], 2)
 
     def expand(self, z: Tensor) -> dict[str, Tensor]:
         """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...) and colour (B, 3, ...) at half size."""

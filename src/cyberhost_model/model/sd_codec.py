@@ -44,6 +44,10 @@ class SdCodec(nn.Module):
         """z as it is: these latents have no cues."""
         return z
 
+    def calmed(self, z: Tensor, past: Tensor | None) -> Tensor:
+        """z as it is: the mean of two pictures' latents is a blur."""
+        return z
+
     @staticmethod
     def for_reference_net(z: Tensor, r: Tensor) -> Tensor:
         """Motion frames z (B, M, C, h, w) as the Reference Net reads them: they are pictures' latents already."""
