@@ -29,7 +29,7 @@ from .close_up import CloseUp
 _BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
 _MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly move as a whole
-_CALMINGS = 2  # frames then count 1, 4, 6, 4, 1
+_CALMINGS = 3  # frames then count 1, 6, 15, 20, 15, 6, 1
 _WIDE = 0.09  # a wide open mouth's gap in face heights
 _CUE_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face cues' bells, in face heights
 
