@@ -31,10 +31,10 @@ def speech_file() -> Path:
 
 @pytest.fixture(scope="session")
 def host():
-    """The embedded model on the CPU."""
+    """The embedded model on the CPU, in fp32: `auto` is bf16 where the CPU has units for it."""
     from cyberhost_model import CyberHost
 
-    return CyberHost.from_pretrained("tiny", device="cpu")
+    return CyberHost.from_pretrained("tiny", device="cpu", precision="fp32")
 
 
 @pytest.fixture(scope="session")

@@ -102,13 +102,13 @@ def test_what_cannot_be_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) 
     cache, hub = network.find_cache(), network.ask_hub()
     assert cache.folder == str(offline / "home" / "hub") and cache.free > 0 and not Path(cache.folder).exists()
     with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
-        downloads.check_fetch("a/b", [Missing("a/b", 5)], cache, hub)
+        downloads.check_fetch("a/b", [Missing("a/b", 5)], hub)
     with pytest.raises(OutputError, match="are needed in"):
-        downloads.check_fetch("a/b", [Missing("a/b", 1 << 62)], cache, hub)
-    downloads.check_fetch("a/b", [Missing("a/b", 0)], cache, hub)  # here already, to be converted
+        downloads.check_fetch("a/b", [Missing("a/b", 1 << 62)], hub)
+    downloads.check_fetch("a/b", [Missing("a/b", 0)], hub)  # here already, to be converted
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(20 * 10**9, 15 * 10**9, 5 * 10**9))
     with pytest.raises(OutputError, match=r"9\.8 GB are needed in"):
-        downloads.check_fetch("sd15", [Missing("sd15", 0)], cache, hub)
+        downloads.check_fetch("sd15", [Missing("sd15", 0)], hub)
     found = {entry.command: entry for entry in downloads.downloads([])}
     assert found["animate"].size == found["reenact"].size == found["multimodal"].size == 0
     assert found["eval"].size > 1e8 and found["train"].size > 5e9 and "sd15" in found["train"].note
@@ -149,11 +149,11 @@ def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest
     costs = trial.trial(host, job)
     assert not costs.whole and costs.memory is None
     assert costs.step == costs.plain_step > 0 and costs.decode > 0  # one branch
-    guidance = dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.5))
+    guidance = dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.8))
     guided = dataclasses.replace(job, guidance=guidance, look=dataclasses.replace(job.look, steps=8))
     monkeypatch.setattr(trial, "trial", lambda host, job: trial.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
     found = trial.estimate(host, guided, 1500)
-    # 125 clips of 8 steps; t = 1, 0.875 ... 0.125: four of them guided; 60 s of sound
+    # 125 clips of 8 steps; t = 1, 0.95, 0.9, 0.83, 0.75, 0.64, 0.5, 0.3: four of them guided; 60 s of sound
     assert found.seconds == pytest.approx(125 * (0.5 + 4 * 3 + 4 * 1 + 2) + 60 * 0.1) and found.memory == 7
 
 

@@ -66,17 +66,17 @@ def test_clips_go_on_where_the_clip_before_left_off(talk):
     assert change[11::12].mean() < 1.8 * inside.mean()
 
 
-def test_speech_moves_the_mouth_and_silence_rests_it(host, picture, talk):
-    """More happens at the mouth under speech than in silence, by the same seed."""
-    quiet = host.animate(picture, Sound.from_samples(np.zeros(2 * RATE, np.float32), RATE), size=256)
-    rest = np.stack(list(itertools.islice(quiet.frames, 48))).astype(float)
+def test_speech_moves_the_mouth_and_silence_rests_it(host, picture):
+    """More happens at the mouth under speech than in silence, by the same seed; the body is in place, so that what happens there is the mouth."""
     found = host.model.detector.detect(picture)[0].keypoints.face[60:68] * 256
     (x0, y0), (x1, y1) = (found.min(0) - 3).astype(int), (found.max(0) + 5).astype(int)
 
-    def liveliness(video: np.ndarray) -> float:
-        return float(np.abs(np.diff(video[:, y0:y1, x0:x1], axis=0)).mean())
+    def liveliness(heard: Sound | Path) -> float:
+        frames = host.animate(EXAMPLES / "astronaut.jpg", heard, size=256, body_movement=0).frames
+        mouths = np.stack([frame[y0:y1, x0:x1] for frame in itertools.islice(frames, 48)]).astype(float)
+        return float(np.abs(np.diff(mouths, axis=0)).mean())
 
-    assert liveliness(talk) > 1.3 * liveliness(rest)
+    assert liveliness(EXAMPLES / "speech.wav") > 2.5 * liveliness(Sound.from_samples(np.zeros(2 * RATE, np.float32), RATE))
 
 
 def test_frames_are_made_one_clip_at_a_time(host, picture):
@@ -124,7 +124,7 @@ def test_head_crop_keeps_the_points_on_the_face(picture, host):
 
 def test_a_model_folder_round_trip(tmp_path, host, picture):
     save_model(load_model("tiny"), tmp_path / "copy")
-    again = CyberHost.from_pretrained(tmp_path / "copy", device="cpu")
+    again = CyberHost.from_pretrained(tmp_path / "copy", device="cpu", precision="fp32")
     a = list(host.animate(picture, sound(0.1), steps=2, size=256).frames)
     b = list(again.animate(picture, sound(0.1), steps=2, size=256).frames)
     assert np.array_equal(a, b)
@@ -161,15 +161,15 @@ def test_numbers_that_are_not_finite_make_no_black_frames(host, picture):
     z = job.reference.latent[:, None].repeat(1, 2, 1, 1, 1)
     assert host.renderer.decoded(job, z, 2).shape[0] == 2
     z[0, 1, 0, 0, 0] = float("nan")
-    with pytest.raises(ModelError, match="no finite numbers in b?float(16|32): give --precision"):
+    with pytest.raises(ModelError, match="no finite numbers in float32: its weights are damaged"):
         host.renderer.decoded(job, z, 2)
 
 
 def test_half_precision_is_the_models(monkeypatch):
     """Of the embedded model's kind bf16, which every number of fp32 fits in; fp32 where a GPU has none."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True, has=has: has)
+    for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float32)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
         assert choose_device("cuda", "auto", preset("tiny")) == (torch.device("cuda"), dtype)
     assert choose_device("cuda", "auto", preset("sd15"))[1] is torch.float16
     assert choose_device("cuda", "fp16", preset("tiny"))[1] is torch.float16

@@ -90,10 +90,10 @@ def test_guidance_on_an_interval(host, picture: np.ndarray, capsys: pytest.Captu
     calls: list[int] = []
     hook = host.model.network.register_forward_pre_hook(lambda _, given: calls.append(len(given[0])))
     try:
-        list(host.animate(picture, sound, guidance_interval=(0.0, 0.6), **guided).frames)
+        list(host.animate(picture, sound, guidance_interval=(0.0, 0.8), **guided).frames)
     finally:
         hook.remove()
-    assert calls == [1, 2]  # t = 1000, 500
+    assert calls == [1, 2]  # t = 1000, 750
     with pytest.raises(InputError, match="two rising numbers"):
         Look(guidance_interval=(0.8, 0.2))
     for wrong in ("0.5", "0.8,0.2", "a,b", "0,2"):

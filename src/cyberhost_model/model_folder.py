@@ -192,11 +192,11 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
     dtype = names.get(precision, torch.float32)
     if precision == "auto" and device.startswith("cuda"):
         dtype = names["fp16" if preset is None else preset.half]
-        if dtype == torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if dtype == torch.bfloat16 and torch.cuda.get_device_capability(device)[0] < 8:  # before Ampere it is emulated
             dtype = torch.float32
     elif precision == "auto" and device.startswith("cpu") and multiplies_bf16():
         dtype = torch.bfloat16
-    if device == "cpu" and dtype == torch.float16:
+    if device.startswith("cpu") and dtype == torch.float16:
         raise ResourceError("fp16 is not for the CPU: use --precision auto or fp32")
     return torch.device(device), dtype
 

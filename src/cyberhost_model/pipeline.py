@@ -30,7 +30,7 @@ from .inputs.audio import Sound, load_audio
 from .inputs.image import check_picture, load_picture
 from .look import Look
 from .model.checkpoint import load_preset
-from .model.compiling import compile_blocks
+from .model.compiling import check_compiler, compile_blocks
 from .model_folder import Model, choose_device, find_model, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .rendering import Driven, Driver, Job, Renderer
@@ -85,8 +85,7 @@ class CyberHost:
     """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
 
     def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False, cuda_graphs: bool = False):
-        if cuda_graphs and device.type != "cuda":
-            raise ResourceError(f"CUDA graphs are for NVIDIA GPUs, and this computes on {device.type}: leave out --cuda-graphs")
+        check_ways(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
         """Whether a clip is decoded while the next one is denoised: the same frames. On a CPU both would want the same cores."""
@@ -100,7 +99,7 @@ class CyberHost:
     ) -> CyberHost:
         """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`.
         Raises ModelError, NetworkError, ResourceError."""
-        choose_device(device, precision)  # what cannot be is told before anything is fetched
+        check_ways(choose_device(device, precision)[0], compiled, cuda_graphs)  # what cannot be is told before anything is fetched
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))
         with enough_memory(place, "load the model"):
@@ -130,7 +129,7 @@ class CyberHost:
         amount = BODY_MOVEMENT if body_movement is None else body_movement
         box = BodyMovementMap.fixed(reference.keypoints, amount, reference.canvas.width / reference.canvas.height)
         still = to_maps(box.render(reference.canvas.size), reference.places)[:, None]
-        driver = lambda *_: Driven(still, None, reference.places[:, None])  # noqa: E731
+        driver = lambda *_: Driven(still, None, reference.places[:, None], free=True)  # noqa: E731
         return self._animation(reference, look, driver, sound.n_frames(look.fps), sound, list(warnings), amount)
 
     def reenact(
@@ -202,7 +201,8 @@ class CyberHost:
         with enough_memory(self.device, "load the model"):
             self.model.to(self.device, self.dtype)  # a video before may have left parts of it elsewhere (`Thrift`)
         array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
-        found = analyse(array, self.model.detector, name)
+        with enough_memory(self.device, "read the picture"):
+            found = analyse(array, self.model.detector, name)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
         head = look.head
         if head:
@@ -266,6 +266,14 @@ class CyberHost:
             return driving, False, list(driving.warnings)
         poses = read_driving(driving, self.model.detector, progress)
         return poses, not is_sequence_file(driving), list(poses.warnings)
+
+
+def check_ways(device: torch.device, compiled: bool, cuda_graphs: bool) -> None:
+    """Raises ResourceError where a way of computing cannot be had."""
+    if cuda_graphs and device.type != "cuda":
+        raise ResourceError(f"CUDA graphs are for NVIDIA GPUs, and this computes on {device.type}: leave out --cuda-graphs")
+    if compiled:
+        check_compiler(device)
 
 
 def _sound(audio: Heard) -> Sound:

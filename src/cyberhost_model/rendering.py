@@ -36,6 +36,8 @@ class Driven:
     pose: Tensor
     shift: Tensor | None
     places: Tensor
+    free: bool = False
+    """No key point says where anything is: speech alone moves the body."""
 
 
 Driver = Callable[[int, int], Driven]
@@ -102,7 +104,7 @@ class Renderer:
                         network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks,
                         noise_correlation=job.noise_correlation, predictor=recorded,
                     )  # fmt: skip
-                if driven.shift is None:  # key points say where everything is, frame by frame
+                if driven.free:  # key points are followed frame by frame
                     z = codec.calmed(z, past)
                 return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
 
@@ -159,7 +161,8 @@ class Renderer:
         """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time. Raises ModelError for latents that are
         not finite, of which black frames would be made."""
         if not z.isfinite().all():
-            raise ModelError(f"what the network made are no finite numbers in {str(self.dtype).removeprefix('torch.')}: give --precision bf16 or fp32, or get the model again")
+            advice = "give --precision bf16 or fp32, or get the model again" if self.dtype is torch.float16 else "its weights are damaged or badly trained; get the model again"
+            raise ModelError(f"what the network made are no finite numbers in {str(self.dtype).removeprefix('torch.')}: {advice}")
         some = []
         # Without a sound lips follow key points, and the flow says of them what their cue does not.
         close_up = job.reference.close_up if self.hears(job) else None

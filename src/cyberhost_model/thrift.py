@@ -45,7 +45,7 @@ def enough_memory(device: torch.device, what: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ResourceError(f"not enough memory on {device.type} to {what}: end other programs there, or give --device cpu") from error
+        raise ResourceError(f"not enough memory on {device.type} to {what}: end other programs there{'' if device.type == 'cpu' else ', or give --device cpu'}") from error
 
 
 class Thrift:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import NetworkError
-from ..hub.convert import ADAPTERS, room_to_convert
-from ..hub.download import need_space
+from ..hub.convert import ADAPTERS, need_room
 from ..hub.missing import Missing, missing_weights
-from .network import Cache, Hub
+from .network import Hub
 
 FULL_SIZE = "sd15"
 
@@ -38,9 +36,9 @@ def downloads(model: list[Missing]) -> list[Downloads]:
     ]
 
 
-def check_fetch(model: str, missing: list[Missing], cache: Cache, hub: Hub) -> None:
+def check_fetch(model: str, missing: list[Missing], hub: Hub) -> None:
     """Raises NetworkError or OutputError where what is missing of `model`, and it cannot do without, cannot be fetched."""
     size = sum(entry.size for entry in missing if not entry.spare)
-    need_space(Path(cache.folder), size + room_to_convert(model))
+    need_room(model, size)
     if size and not hub.reachable:
         raise NetworkError(f"{model} is not on this machine and cannot be fetched: {hub.why}")

@@ -76,7 +76,7 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
     missing = tried(lambda: within(PATIENCE, lambda: missing_model(model, PATIENCE), model))
     load = minute = None
     if missing and any(not entry.spare for entry in missing):
-        tried(lambda: check_fetch(model, missing, cache, hub))
+        tried(lambda: check_fetch(model, missing, hub))
     elif missing is not None and place is not None:
         folder = tried(lambda: find_model(model))
         used = None if folder is None else tried(lambda: choose_device(device, precision, load_preset(folder)))

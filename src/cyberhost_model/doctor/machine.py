@@ -86,7 +86,7 @@ def _precision(device: torch.device, dtype: torch.dtype, asked: str) -> tuple[st
     if device.type == "cpu":
         return name, {
             "bf16": "this CPU has units for it (AMX)",
-            "fp32": "this CPU has no units for half precision (AMX); bf16 may be asked for",
+            "fp32": "no units for half precision (AMX) are to be had on this CPU; bf16 may be asked for",
         }[name]
     return name, "half precision is chosen on CUDA devices and CPUs with AMX alone; bf16 may be asked for"
 

@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from ..errors import NetworkError
+from ..hub.cache import hub_cache
 
 PATIENCE = 6.0  # seconds
 T = TypeVar("T")
@@ -40,9 +40,7 @@ class Hub:
 
 def find_cache() -> Cache:
     """HF_HOME and HF_HUB_CACHE as every program of Hugging Face takes them."""
-    from huggingface_hub import constants
-
-    folder = Path(constants.HF_HUB_CACHE).expanduser()
+    folder = hub_cache()
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return Cache(str(folder), shutil.disk_usage(there).free)
 

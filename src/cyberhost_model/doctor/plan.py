@@ -14,7 +14,7 @@ from ..pipeline import Animation, CyberHost
 from .checks import PictureCheck, SoundCheck, check_picture, check_sound
 from .downloads import check_fetch
 from .machine import Machine, machine
-from .network import PATIENCE, ask_hub, find_cache, within
+from .network import PATIENCE, ask_hub, within
 from .trial import Estimate, estimate
 
 STAND_IN = "tiny"
@@ -54,7 +54,7 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
     away = any(not entry.spare for entry in missing)
     if away:
-        check_fetch(model, missing, find_cache(), ask_hub())
+        check_fetch(model, missing, ask_hub())
     else:
         folder = find_model(model)
         place, dtype = choose_device(device, precision, load_preset(folder))

@@ -23,12 +23,18 @@ class RemoteFile:
     digest: str
 
 
+def hub_cache() -> Path:
+    """HF_HUB_CACHE as every program of Hugging Face takes it; it need not exist yet."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE).expanduser()
+
+
 def storage(repo: str, repo_type: str = "model") -> Path:
     """The folder of a repository in the cache."""
-    from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    return Path(constants.HF_HUB_CACHE).expanduser() / repo_folder_name(repo_id=repo, repo_type=repo_type)
+    return hub_cache() / repo_folder_name(repo_id=repo, repo_type=repo_type)
 
 
 def cached(root: Path, wanted: Iterable[str], revision: str | None = None) -> Path | None:

@@ -18,8 +18,9 @@ from ..model.checkpoint import save_network
 from ..presets import AudioConfig, Preset
 from .adapters import animate_anyone, echomimic_v2, hallo2, sd15
 from .adapters.keymap import Converted
+from .cache import hub_cache
 from .checkpoints import read_config, read_tensors
-from .download import need_space
+from .download import device_of, need_space
 from .locate import downloads, locate
 from .missing import missing_weights
 from .parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
@@ -109,7 +110,7 @@ def converted(name: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(folder.parent / f".{name}.lock"):
         if not is_converted(name):
-            need_space(folder.parent, room_to_convert(name) + sum(entry.size for entry in missing_weights(held_weights(name))))  # before gigabytes are fetched
+            need_room(name, sum(entry.size for entry in missing_weights(held_weights(name))))  # before gigabytes are fetched
             convert(name, folder, dtype=ADAPTERS[name].dtype)
     return folder
 
@@ -117,6 +118,17 @@ def converted(name: str) -> Path:
 def room_to_convert(name: str) -> int:
     """Bytes, about, that `converted` writes besides what it fetches; 0 where nothing is to be converted."""
     return ADAPTERS[name].room if name in ADAPTERS and not is_converted(name) else 0
+
+
+def need_room(name: str, fetched: int) -> None:
+    """Raises OutputError where the disks have no room for `fetched` bytes that come from the Hub and for what `converted` writes: HF_HUB_CACHE and HF_HOME
+    may lie on two."""
+    cache, folder, room = hub_cache(), _converted_folder(name).parent, room_to_convert(name)
+    if device_of(cache) == device_of(folder):
+        need_space(cache, fetched + room)
+    else:
+        need_space(cache, fetched)
+        need_space(folder, room)
 
 
 def held_weights(name: str) -> list[str]:

@@ -58,12 +58,20 @@ def download(
 
 def need_space(folder: Path, size: int) -> None:
     """Raises OutputError where the disk of `folder`, which need not exist yet, has less than `size` bytes free."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(_nearest(folder)).free
     if free < size:
         raise OutputError(
             f"{human(size)} are needed in {folder}, and its disk has {human(free)} free; free some, or set HF_HOME to a folder on another disk"
         )
+
+
+def device_of(folder: Path) -> int:
+    """Which disk a folder lies on, or would."""
+    return _nearest(folder).stat().st_dev
+
+
+def _nearest(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def digest_of(path: Path, like: str) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .cache import storage
+from .download import grown
 from .inventory import chosen, stored
-from .registry import Weights
+from .locate import downloads
+from .registry import WeightFile, Weights
 
 
 @dataclass(frozen=True)
@@ -28,4 +31,12 @@ def missing_weights(names: Iterable[str]) -> list[Missing]:
 
 
 def _absent(weights: Weights) -> int:
-    return sum(known.size for known, file in zip(weights.files, stored(weights), strict=True) if file.path is None)
+    return sum(known.size - _begun(weights, known) for known, file in zip(weights.files, stored(weights), strict=True) if file.path is None)
+
+
+def _begun(weights: Weights, file: WeightFile) -> int:
+    """Bytes of a file that a download before has brought; it goes on from there."""
+    if weights.repo is None:
+        return min(grown(downloads() / weights.name / file.path), file.size)
+    blobs = storage(weights.repo, weights.repo_type) / "blobs"
+    return min(grown(blobs / file.sha256), file.size) if file.sha256 else 0

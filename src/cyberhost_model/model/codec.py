@@ -194,11 +194,14 @@ class ReferenceCodec(nn.Module):
 
     def calmed(self, z: Tensor, past: Tensor | None) -> Tensor:
         """z (B, F, C, h, w) with every frame's blocks averaged with its neighbours', `past` (B, M, C, h, w) being the frames before: a body trembles less and
-        moves as far. What a flow moves stays as sharp as the picture. Cues stay as they are: lips are quicker than bodies."""
+        moves as far. What a flow moves stays as sharp as the picture. Cues stay as they are: lips are quicker than bodies. Beyond a clip's end a body is
+        taken to go on as it does there, so that it does not halt where clips meet."""
         body = z[:, :, : self.config.blocks]
+        if z.shape[1] < 2:
+            return z
         for _ in range(_CALMINGS):
-            before = body[:, :1] if past is None else past[:, -1:, : self.config.blocks]
-            beside = torch.cat([before, body, body[:, -1:]], 1)
+            before = 2 * body[:, :1] - body[:, 1:2] if past is None else past[:, -1:, : self.config.blocks]
+            beside = torch.cat([before, body, 2 * body[:, -1:] - body[:, -2:-1]], 1)
             body = (beside[:, :-2] + 2 * body + beside[:, 2:]) / 4
         return torch.cat([body, z[:, :, self.config.blocks :]], 2)
 

@@ -22,7 +22,7 @@ _VARIANTS = 1024
 def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None:
     """Compile what the Denoising U-Net repeats; the first steps of a video take a minute longer. Raises ResourceError where nothing can compile."""
     if backend == "inductor":
-        _check_compiler(network.device)
+        check_compiler(network.device)
     import torch._dynamo  # late: it takes a second
 
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
@@ -37,7 +37,8 @@ def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None
             module.compile(**how)
 
 
-def _check_compiler(device: torch.device) -> None:
+def check_compiler(device: torch.device) -> None:
+    """Raises ResourceError where nothing can compile."""
     if device.type == "cpu":
         from torch._inductor.cpp_builder import get_cpp_compiler
 
