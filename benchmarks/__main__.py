@@ -80,7 +80,12 @@ def measure(
         inputs = write_inputs(SIZES[size], Path(folder))
         settings = {"size": size, "device": device, "precision": precision, "threads": threads, "clock": clock, "inputs": inputs}
         try:
-            started += [Worker(contestant, settings) for contestant in contestants]
+            for contestant in contestants:
+                try:
+                    started.append(Worker(contestant, settings))
+                except OSError as error:
+                    broken[contestant.label] = f"{contestant.python} does not start: {error.strerror}"
+                    tell(f"{contestant.label}: {broken[contestant.label]}")
             for worker in started:
                 try:
                     worker.ready()

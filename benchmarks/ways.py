@@ -32,7 +32,7 @@ CLIP_STEPS = 5
 
 @dataclass(frozen=True)
 class Way:
-    """How steps are computed. tf32: fp32's matrix products with short mantissas; last: channels last."""
+    """How steps are computed. tf32: fp32's matrix products with short mantissas; last: the network's channels last, as a job lays it out."""
 
     precision: str
     tf32: bool = False
@@ -71,6 +71,7 @@ def main() -> None:
                 found[name] = bench.measured(WAYS[name], given.profile and profile_of(given.profile, name))
             except Exception as error:  # the others are still worth measuring
                 found[name] = {"broken": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+            torch._dynamo.reset()  # compiled or broken, the next way begins afresh
             print(f"{time.strftime('%H:%M:%S')} {name}: {found[name]}", file=sys.stderr, flush=True)
             if given.json:
                 given.json.write_text(json.dumps({"size": given.size, "device": bench.name, "torch": torch.__version__, "ways": found}, indent=1) + "\n")
@@ -93,12 +94,22 @@ class Bench:
         self.network, self.codec, preset = built.network, built.codec, built.network.preset
         noisy, z = on(device, torch.float32, 2, 1, size.frames, preset.latent_channels, *size.latent)
         self.given = {**drawn(size, preset, device, torch.float32), "noisy": noisy, "z": 0.1 * z}
-        self.flops: dict[int, float] = {}
+        self.flops = {branches: self.counted(branches) for branches in sorted(size.branches)}
         self.expected: dict[str, torch.Tensor] = {}
+
+    def counted(self, branches: int) -> float:
+        """Floating point operations of a step; of the plain network, for what is compiled cannot be counted."""
+        from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
+
+        clip = clip_of(self.network, video_of(self.network, self.given), self.given)
+        with FlopCounterMode(display=False) as counter:
+            GuidedConditions(clip, guidance(branches, Guidance)).predict(self.network, self.given["noisy"], torch.full((1,), 601.0, device=self.device))
+        return counter.get_total_flops()
 
     def measured(self, way: Way, profile: Path | None) -> dict[str, Any]:
         """Seconds of each part, peaks of memory, MFU and the distance to fp32, which has to be the first way measured."""
         from cyberhost_model.model.compiling import compile_blocks
+        from cyberhost_model.model.layout import lay_out
         from cyberhost_model.sampler.denoise import denoise_clip
         from cyberhost_model.sampler.graphs import RecordedNetwork
         from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
@@ -108,8 +119,11 @@ class Bench:
         held = self.memory()
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = way.tf32
         dtype = DTYPES[way.precision]
-        layout = torch.channels_last if way.last else torch.contiguous_format
-        network, codec = (copy.deepcopy(part).to(self.device, dtype, memory_format=layout) for part in (self.network, self.codec))
+        network, codec = copy.deepcopy(self.network), copy.deepcopy(self.codec).to(self.device, dtype)
+        if way.last:
+            lay_out(network, self.device, dtype)
+        else:
+            network.to(self.device, dtype, memory_format=torch.contiguous_format)
         if way.compiled:
             compile_blocks(network)
         x = {name: value.to(self.device, dtype) for name, value in self.given.items()}
@@ -127,10 +141,6 @@ class Bench:
                     made = step()
                 self.settle()
                 found[f"first three, {branches}"] = time.perf_counter() - began
-                if branches not in self.flops:
-                    with FlopCounterMode(display=False) as counter:
-                        guided.predict(network, x["noisy"], timestep)
-                    self.flops[branches] = counter.get_total_flops()
                 seconds, peak_mb = self.median(step)
                 found[f"step, {branches}"], found[f"step, {branches}, peak_mb"] = seconds, peak_mb - held
                 if peak := peak_flops(self.device, way.precision):
@@ -148,8 +158,6 @@ class Bench:
         found["decode"], peak_mb = self.median(decode)
         found["decode, peak_mb"] = peak_mb - held
         found["error"] = {name: self.distance(name, value) for name, value in errors.items()}
-        if way.compiled:
-            torch._dynamo.reset()
         return found
 
     def distance(self, name: str, made: torch.Tensor) -> float:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from benchmarks.__main__ import measure
 from benchmarks.clocks import CLOCKS
 from benchmarks.implementations import ours
 from benchmarks.pool import Broken, Contestant, Worker
@@ -95,3 +96,10 @@ def test_waiting_takes_no_processor():
     time.sleep(0.2)
     taken = {name: clock() - began[name] for name, clock in CLOCKS.items()}
     assert taken["wall"] >= 0.2 and taken["processor"] < 0.1
+
+
+def test_an_interpreter_that_does_not_start_is_told(capsys):
+    """The others would still be measured."""
+    report = measure("small", [Contestant("peer", "animate_anyone", "/nowhere/python")], "cpu", "fp32", 1, "wall", 1, 1)
+    assert report["broken"] == {"peer": "/nowhere/python does not start: No such file or directory"} and not report["measurements"]
+    assert "peer: /nowhere/python does not start" in capsys.readouterr().err
