@@ -166,15 +166,18 @@ def test_an_examination_raises_nothing(offline: Path) -> None:
     assert found.exit_code == NetworkError.exit_code and found.minute is None and found.machine is not None
 
 
-@pytest.mark.parametrize("part", ["CyberHost", "blank_job"])
-def test_too_little_memory_for_the_model_is_a_problem(offline: Path, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("pipeline.load_model", "not enough memory on cpu to load the model: end other"), ("doctor.examination.blank_job", "CUDA out of memory. Tried to allocate")],
+)
+def test_too_little_memory_for_the_model_is_a_problem(offline: Path, monkeypatch: pytest.MonkeyPatch, part: str, said: str) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 MiB")
 
-    monkeypatch.setattr(f"cyberhost_model.doctor.examination.{part}", full)
+    monkeypatch.setattr(f"cyberhost_model.{part}", full)
     found = examine("tiny", device="cpu")
     assert found.exit_code == ResourceError.exit_code and found.minute is None
-    assert "CUDA out of memory. Tried to allocate" in found.problems[0].what
+    assert said in found.problems[0].what
 
 
 def test_steps_are_timed_with_fixed_weights(host: CyberHost, monkeypatch: pytest.MonkeyPatch) -> None:

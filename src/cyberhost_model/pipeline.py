@@ -95,15 +95,21 @@ class CyberHost:
 
     @classmethod
     def from_pretrained(
-        cls, model: str | os.PathLike[str] = "tiny", device: str = "auto", precision: str = "auto", compiled: bool = False, cuda_graphs: bool = False
+        cls,
+        model: str | os.PathLike[str] = "tiny",
+        device: str = "auto",
+        precision: str = "auto",
+        compiled: bool = False,
+        cuda_graphs: bool = False,
+        download_named: bool = True,
     ) -> CyberHost:
-        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`.
-        Raises ModelError, NetworkError, ResourceError."""
+        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`; download_named:
+        see `load_model`. Raises ModelError, NetworkError, ResourceError."""
         check_ways(choose_device(device, precision)[0], compiled, cuda_graphs)  # what cannot be is told before anything is fetched
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))
         with enough_memory(place, "load the model"):
-            return cls(load_model(str(folder), device=place, dtype=dtype), place, dtype, compiled, cuda_graphs)
+            return cls(load_model(str(folder), download_named, place, dtype), place, dtype, compiled, cuda_graphs)
 
     @property
     def renderer(self) -> Renderer:

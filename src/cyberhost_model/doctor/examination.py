@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import CyberHostError, ResourceError
-from ..model.checkpoint import load_preset
-from ..model_folder import choose_device, find_model, load_model, missing_model
+from ..model_folder import choose_device, missing_model
 from ..pipeline import CyberHost
 from ..thrift import is_out_of_memory
 from .downloads import Downloads, check_fetch, downloads
@@ -71,22 +70,19 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
             problems.append(Problem(f"not enough memory for the model{said and f' ({said})'}: end other programs, or give --device cpu", ResourceError.exit_code))
         return None
 
-    place = used = tried(lambda: choose_device(device, precision))
+    place = tried(lambda: choose_device(device, precision))
     binary, cache, hub = tried(find_ffmpeg), find_cache(), ask_hub()
     missing = tried(lambda: within(PATIENCE, lambda: missing_model(model, PATIENCE), model))
     load = minute = None
     if missing and any(not entry.spare for entry in missing):
         tried(lambda: check_fetch(model, missing, hub))
     elif missing is not None and place is not None:
-        folder = tried(lambda: find_model(model))
-        used = None if folder is None else tried(lambda: choose_device(device, precision, load_preset(folder)))
-        if folder is not None and used is not None:
-            began = time.perf_counter()
-            host = tried(lambda: CyberHost(load_model(str(folder), False, *used), *used))
-            load = time.perf_counter() - began
-            if host is not None:
-                minute = tried(lambda: _minute(host))
-    place = used or place
+        began = time.perf_counter()
+        host = tried(lambda: CyberHost.from_pretrained(model, device, precision, download_named=False))
+        load = time.perf_counter() - began
+        if host is not None:
+            place = host.device, host.dtype
+            minute = tried(lambda: _minute(host))
     found = None if place is None else machine(*place, precision)
     return Examination(model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, problems)
 

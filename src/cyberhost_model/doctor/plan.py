@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from ..conditions.speech import SpeechEncoder
 from ..hub.missing import Missing
-from ..model.checkpoint import load_preset
-from ..model_folder import EMBEDDED, choose_device, find_model, load_model, missing_model
+from ..model_folder import EMBEDDED, choose_device, missing_model
 from ..pipeline import Animation, CyberHost
 from .checks import PictureCheck, SoundCheck, check_picture, check_sound
 from .downloads import check_fetch
@@ -55,10 +54,10 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     away = any(not entry.spare for entry in missing)
     if away:
         check_fetch(model, missing, ask_hub())
+        host = CyberHost.from_pretrained(STAND_IN, "cpu")
     else:
-        folder = find_model(model)
-        place, dtype = choose_device(device, precision, load_preset(folder))
-    host = CyberHost.from_pretrained(STAND_IN, "cpu") if away else CyberHost(load_model(str(folder), False, place, dtype), place, dtype)
+        host = CyberHost.from_pretrained(model, device, precision, download_named=False)
+        place, dtype = host.device, host.dtype
     animation = start(host)
     job, preset = animation.job, host.model.network.preset
     assert job is not None
