@@ -1,5 +1,7 @@
 """ReferenceCodec: linear on the way in, exact at rest, sharp because it may look at the reference."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from cyberhost_model.data.poses import random_pose
 from cyberhost_model.data.puppet import Puppet
 from cyberhost_model.errors import ModelError
 from cyberhost_model.model.codec import (
+    Decoded,
     ReferenceCodec,
     ReferenceCodecConfig,
     components,
@@ -199,3 +202,13 @@ def test_bodies_tremble_less_and_move_as_far():
     assert torch.equal(calm[:, :, blocks:], z[:, :, blocks:])
     assert torch.allclose(codec.calmed(torch.ones_like(z), torch.ones_like(z)), torch.ones_like(z))
     assert codec.calmed(torch.zeros_like(z), torch.ones_like(z))[0, :3, 0, 0, 0].tolist() == [0.453125, 0.125, 0.015625]
+
+
+def test_beside_a_close_up_what_is_half_new_is_the_pictures(codec, monkeypatch):
+    """Where lips are parted on the whole frame, they need what is new; else it is mostly specks beside what moves."""
+    grey = torch.zeros(1, 3, 64, 64)
+    monkeypatch.setattr(codec, "read", lambda z, pyramid: Decoded(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)))
+    monkeypatch.setattr(codec, "_parted", lambda mouths, close_up, square: square)
+    uncut = SimpleNamespace(cut=lambda source: source, put=lambda square, source: source)
+    z = torch.zeros(1, 1, codec.config.latent_channels, 4, 4)
+    assert codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3) and codec.decode(z, grey, None, uncut).mean() < 0.02

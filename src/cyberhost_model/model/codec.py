@@ -29,6 +29,7 @@ from .close_up import CloseUp
 _BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
 _MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly move as a whole
+_TRUST = 4.0  # logits; where lips are parted in close-up, little else shows what the picture does not
 _CALMINGS = 3  # frames then count 1, 6, 15, 20, 15, 6, 1
 _WIDE = 0.09  # a wide open mouth's gap in face heights
 _CUE_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face cues' bells, in face heights
@@ -238,7 +239,7 @@ class ReferenceCodec(nn.Module):
             mouth = slice(self.config.blocks, self.config.blocks + 2)
             source = close_up.put(self._parted(said[:, mouth], close_up, close_up.cut(source)), source)
             said = torch.cat([said[:, : mouth.start], torch.zeros_like(said[:, mouth]), said[:, mouth.stop :]], 1)
-        return self._composed(said, reference, source).unflatten(0, (b, f))
+        return self._composed(said, reference, source, 0.0 if close_up is None else _TRUST).unflatten(0, (b, f))
 
     def _parted(self, mouths: Tensor, close_up: CloseUp, square: Tensor) -> Tensor:
         """`square` (B*F, 3, side, side), what `close_up` shows, with lips as the mouth's cues `mouths` (B*F, 2, h, w) say."""
@@ -251,12 +252,13 @@ class ReferenceCodec(nn.Module):
         cues = 2 * cue_sizes(mouths)[..., None, None] * places[:, :2]
         return F.pad(cues, (0, 0, 0, 0, self.config.blocks, self.config.cues - 2))
 
-    def _composed(self, said: Tensor, reference: Tensor, source: Tensor) -> Tensor:
-        """The frames (B*F, 3, H, W) that latents (B*F, C, h, w) make of `source` (B*F, 3, H, W), read beside `reference` (B, 3, ...)."""
+    def _composed(self, said: Tensor, reference: Tensor, source: Tensor, trust: float = 0.0) -> Tensor:
+        """The frames (B*F, 3, H, W) that latents (B*F, C, h, w) make of `source` (B*F, 3, H, W), read beside `reference` (B, 3, ...). trust: logits in
+        favour of the picture, where a latent half says that something new is seen."""
         f = len(said) // len(reference)
         quarter, eighth, sixteenth = (_repeated(p, f) for p in self.appearance(reference))
         decoded = self.read(said, (quarter, eighth, sixteenth))
-        decoded.flow = hold_still(decoded.flow)
+        decoded.flow, decoded.seen = hold_still(decoded.flow), decoded.seen + trust
         return compose(decoded, source, "bicubic").clamp(-1, 1)
 
 
