@@ -86,7 +86,8 @@ def as_taught(preset: Preset, source: str) -> Preset:
     diffusion = dataclasses.replace(diffusion, noise_correlation=own.noise_correlation or diffusion.noise_correlation)
     if diffusion.sampler == "lcm":
         diffusion = dataclasses.replace(
-            diffusion, sampler=own.sampler, steps=own.steps, guidance_reference=own.guidance_reference, guidance_audio=own.guidance_audio
+            diffusion, sampler=own.sampler, steps=own.steps, flow_shift=own.flow_shift,
+            guidance_reference=own.guidance_reference, guidance_audio=own.guidance_audio,
         )  # fmt: skip
     unet = dataclasses.replace(preset.unet, motion_norm_per_frame=theirs.unet.motion_norm_per_frame)
     return dataclasses.replace(preset, diffusion=diffusion, unet=unet)
