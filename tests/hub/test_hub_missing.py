@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model.doctor.network import ask_hub
 from cyberhost_model.errors import ModelError, NetworkError
+from cyberhost_model.hub import convert
+from cyberhost_model.hub.cache import hub_cache, storage
+from cyberhost_model.hub.download import growing
 from cyberhost_model.hub.locate import downloads, locate
 from cyberhost_model.hub.missing import Missing, missing_weights
 from cyberhost_model.hub.parts import save_detector
@@ -89,3 +93,23 @@ def test_a_plan_with_a_model_that_is_not_here(hub: Hub, portrait_file: Path, ton
     assert "fetches    someone/model: " in shown.out and "face " in shown.out and "takes" not in shown.out
     assert "not on this machine" in shown.err
     assert not hub.gets() and [path.name for path in tmp_path.iterdir()] == [sound.name]
+
+
+def test_what_a_stopped_download_brought_counts(known: Hub) -> None:
+    """Of files of the Hub, which grow beside their blobs, and of those that lie elsewhere."""
+    begun = {"pair": storage("lab/pair") / "blobs" / hashlib.sha256(BODY).hexdigest(), "net": downloads() / "net" / "net.pth"}
+    for target in begun.values():
+        target.parent.mkdir(parents=True)
+        growing(target).write_bytes(BODY[:100])
+    assert [entry.size for entry in missing_weights(["pair", "net"])] == [2 + len(BODY) - 100, len(BODY) - 100]
+
+
+def test_each_disk_is_asked_for_its_own_share(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Path, int]] = []
+    monkeypatch.setattr(convert, "need_space", lambda folder, size: asked.append((folder, size)))
+    room, made = convert.room_to_convert("sd15"), downloads().parent / "models"
+    convert.need_room("sd15", 7)
+    assert asked == [(hub_cache(), 7 + room)] and room > 1e9
+    monkeypatch.setattr(convert, "device_of", lambda folder: int(folder == made))
+    convert.need_room("sd15", 7)
+    assert asked[1:] == [(hub_cache(), 7), (made, room)]
