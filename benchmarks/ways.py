@@ -94,17 +94,20 @@ class Bench:
         self.network, self.codec, preset = built.network, built.codec, built.network.preset
         noisy, z = on(device, torch.float32, 2, 1, size.frames, preset.latent_channels, *size.latent)
         self.given = {**drawn(size, preset, device, torch.float32), "noisy": noisy, "z": 0.1 * z}
-        self.flops = {branches: self.counted(branches) for branches in sorted(size.branches)}
+        self.flops = self.counted()
         self.expected: dict[str, torch.Tensor] = {}
 
-    def counted(self, branches: int) -> float:
-        """Floating point operations of a step; of the plain network, for what is compiled cannot be counted."""
+    def counted(self) -> dict[int, float]:
+        """Branches -> floating point operations of a step; of the plain network, for what is compiled cannot be counted."""
         from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 
         clip = clip_of(self.network, video_of(self.network, self.given), self.given)
-        with FlopCounterMode(display=False) as counter:
-            GuidedConditions(clip, guidance(branches, Guidance)).predict(self.network, self.given["noisy"], torch.full((1,), 601.0, device=self.device))
-        return counter.get_total_flops()
+        found = {}
+        for branches in sorted(self.size.branches):
+            with FlopCounterMode(display=False) as counter:
+                GuidedConditions(clip, guidance(branches, Guidance)).predict(self.network, self.given["noisy"], torch.full((1,), 601.0, device=self.device))
+            found[branches] = counter.get_total_flops()
+        return found
 
     def measured(self, way: Way, profile: Path | None) -> dict[str, Any]:
         """Seconds of each part, peaks of memory, MFU and the distance to fp32, which has to be the first way measured."""

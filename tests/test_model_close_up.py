@@ -46,7 +46,7 @@ def reference(host, picture):
 def said(host, reference, gap: float) -> torch.Tensor:
     """One frame that differs from the picture in the lips' gap alone, by `gap` face heights."""
     codec = host.model.codec
-    z = torch.zeros(1, 1, *reference.latent.shape[1:], dtype=reference.latent.dtype)
+    z = torch.zeros(1, 1, *reference.latent.shape[1:])
     z[:, :, codec.config.blocks] = gap / 0.025 * reference.places[:, None, 0]
     return z
 
@@ -54,7 +54,7 @@ def said(host, reference, gap: float) -> torch.Tensor:
 def mouth(host, reference, gap, close_up) -> np.ndarray:
     frame = host.model.codec.decode(said(host, reference, gap), reference.small, reference.large, close_up)[0, 0]
     x, y = (reference.keypoints.face[60:68].mean(0) * [frame.shape[2], frame.shape[1]]).astype(int)
-    return (frame[:, y - 20 : y + 24, x - 24 : x + 24].float().numpy() + 1) * 127.5
+    return (frame[:, y - 20 : y + 24, x - 24 : x + 24].numpy() + 1) * 127.5
 
 
 def test_a_small_mouth_opens(host, reference):

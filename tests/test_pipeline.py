@@ -1,5 +1,6 @@
 """The embedded model from picture and speech to frames."""
 
+import dataclasses
 import itertools
 import re
 import subprocess
@@ -163,6 +164,8 @@ def test_numbers_that_are_not_finite_make_no_black_frames(host, picture):
     z[0, 1, 0, 0, 0] = float("nan")
     with pytest.raises(ModelError, match="no finite numbers in float32: its weights are damaged"):
         host.renderer.decoded(job, z, 2)
+    with pytest.raises(ModelError, match="no finite numbers in float16: give --precision bf16 or fp32"):
+        dataclasses.replace(host.renderer, dtype=torch.float16).decoded(job, z, 2)
 
 
 def test_half_precision_is_the_models(monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from urllib.request import getproxies
 
 from ..errors import NetworkError
 from ..hub.cache import hub_cache
+from ..hub.download import free_space
 
 PATIENCE = 6.0  # seconds
 T = TypeVar("T")
@@ -41,8 +41,7 @@ class Hub:
 def find_cache() -> Cache:
     """HF_HOME and HF_HUB_CACHE as every program of Hugging Face takes them."""
     folder = hub_cache()
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return Cache(str(folder), shutil.disk_usage(there).free)
+    return Cache(str(folder), free_space(folder))
 
 
 def ask_hub(patience: float = PATIENCE) -> Hub:

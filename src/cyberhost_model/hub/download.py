@@ -58,11 +58,16 @@ def download(
 
 def need_space(folder: Path, size: int) -> None:
     """Raises OutputError where the disk of `folder`, which need not exist yet, has less than `size` bytes free."""
-    free = shutil.disk_usage(_nearest(folder)).free
+    free = free_space(folder)
     if free < size:
         raise OutputError(
             f"{human(size)} are needed in {folder}, and its disk has {human(free)} free; free some, or set HF_HOME to a folder on another disk"
         )
+
+
+def free_space(folder: Path) -> int:
+    """Bytes free on the disk of a folder, which need not exist yet."""
+    return shutil.disk_usage(_nearest(folder)).free
 
 
 def device_of(folder: Path) -> int:

@@ -197,9 +197,9 @@ class ReferenceCodec(nn.Module):
         """z (B, F, C, h, w) with every frame's blocks averaged with its neighbours', `past` (B, M, C, h, w) being the frames before: a body trembles less and
         moves as far. What a flow moves stays as sharp as the picture. Cues stay as they are: lips are quicker than bodies. Beyond a clip's end a body is
         taken to go on as it does there, so that it does not halt where clips meet."""
-        body = z[:, :, : self.config.blocks]
         if z.shape[1] < 2:
             return z
+        body = z[:, :, : self.config.blocks]
         for _ in range(_CALMINGS):
             before = 2 * body[:, :1] - body[:, 1:2] if past is None else past[:, -1:, : self.config.blocks]
             beside = torch.cat([before, body, 2 * body[:, -1:] - body[:, -2:-1]], 1)
