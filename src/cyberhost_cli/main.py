@@ -19,6 +19,9 @@ import typer
 from cyberhost_cli.exit_status import ExitStatus, epilog
 
 PROGRAM = "cyberhost"
+SPINS = "5000"
+"""How often a thread looks for more work before it sleeps. OpenMP's own 300,000 are the other threads' time where a core has something else to do too: six
+times as slow on two cores (docs/speed.md)."""
 
 
 class Entry(NamedTuple):
@@ -51,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `cyberhost` with these arguments (default: those of the process) and return the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
     debug = "--debug" in arguments
+    if "OMP_WAIT_POLICY" not in os.environ:  # the user's own choice, which this would outweigh
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         with _SigtermRaises():
             returned = typer.main.get_command(build_app(arguments)).main(
