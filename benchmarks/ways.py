@@ -1,6 +1,7 @@
 """What half precision, memory layout, compiled blocks and recorded steps bring on a GPU: this project's full-size network beside itself.
 
-    python -m benchmarks.ways [--size full] [--device cuda] [--rounds 10] [--ways fp32 "fp16" ...] [--json FILE] [--profile FILE]
+    python -m benchmarks.ways [--size full] [--device cuda] [--rounds 10] [--branches 1 2 3]
+        [--ways fp32 "fp16" ...] [--json FILE] [--profile FILE]
 
 Weights are random. Seconds are medians, of a step with 1 to 3 branches and of decoding a clip; MFU is the share of the data sheet's rate, by the FLOPs
 that torch counts. "error": the relative distance (L2) to fp32 of one guided step's prediction, of a clip denoised in 5 steps with the same noise, and of its frames.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import gc
 import json
 import statistics
@@ -32,7 +34,7 @@ CLIP_STEPS = 5
 
 @dataclass(frozen=True)
 class Way:
-    """How steps are computed. tf32: fp32's matrix products with short mantissas; last: the network's channels last, as a job lays it out."""
+    """How steps are computed. tf32: fp32's matrix products with short mantissas; last: channels last, as a job lays out the network and on a GPU the codec."""
 
     precision: str
     tf32: bool = False
@@ -59,13 +61,17 @@ def main() -> None:
     parser.add_argument("--size", choices=sorted(SIZES), default="full")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--branches", type=int, nargs="+", choices=(1, 2, 3), help="of guidance; all three by default, of which each is compiled by itself")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(map(repr, WAYS)))
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="where each way's operations go, by the time they take")
     given = parser.parse_args()
     found: dict[str, Any] = {}
+    size = SIZES[given.size]
+    if given.branches:
+        size = dataclasses.replace(size, branches=tuple(given.branches))
     with torch.inference_mode():
-        bench = Bench(SIZES[given.size], torch.device(given.device), given.rounds)
+        bench = Bench(size, torch.device(given.device), given.rounds)
         for name in given.ways:
             try:
                 found[name] = bench.measured(WAYS[name], given.profile and profile_of(given.profile, name))
@@ -125,6 +131,8 @@ class Bench:
         network, codec = copy.deepcopy(self.network), copy.deepcopy(self.codec).to(self.device, dtype)
         if way.last:
             lay_out(network, self.device, dtype)
+            if self.cuda and dtype != torch.float32:
+                lay_out(codec, self.device, dtype)
         else:
             network.to(self.device, dtype, memory_format=torch.contiguous_format)
         if way.compiled:

@@ -9,6 +9,7 @@ import torch
 from cyberhost_model import CyberHost, ModelError
 from cyberhost_model.evaluation.psnr import psnr
 from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.model.channels_norm import ChannelsNorm
 from cyberhost_model.training.loop import train
 from cyberhost_model.training.settings import LoopConfig
 from data_helpers import voice
@@ -87,3 +88,15 @@ def test_training_goes_on(tmp_path, precision):
     train(RandomStage(), tmp_path, LoopConfig(steps=2, **config))
     last = train(RandomStage(), tmp_path, LoopConfig(steps=4, **config))
     assert (last / "ema.safetensors").is_file() and len((tmp_path / "curves.csv").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("shape", [(6, 12, 96, 64, 320), (24, 80, 48, 320), (24, 10, 6, 1280)])
+def test_norms_of_channels_that_lie_last_say_what_full_precision_says_and_stay_so(shape):
+    generator = torch.Generator("cuda").manual_seed(0)
+    x = torch.randn(shape, device="cuda", generator=generator).mul(3).add(2).half().movedim(-1, 1)
+    norm = torch.nn.GroupNorm(32, shape[-1], device="cuda")
+    with torch.inference_mode():
+        expected = norm(x.float())
+        made = ChannelsNorm.of(norm.half())(x)
+    assert (made.float() - expected).norm() / expected.norm() < 5e-4
+    assert made.movedim(1, -1).is_contiguous() or x.numel() < 1 << 22
