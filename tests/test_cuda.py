@@ -21,8 +21,8 @@ GUIDED = {"steps": 3, "size": 256, "guidance_reference": 1.5, "guidance_audio": 
 
 @pytest.fixture(scope="module")
 def fast() -> CyberHost:
-    """The embedded model in half precision."""
-    return CyberHost.from_pretrained("tiny", device="cuda")
+    """The embedded model in half precision, its steps not recorded."""
+    return CyberHost.from_pretrained("tiny", device="cuda", cuda_graphs=False)
 
 
 def frames_of(host, picture, **options) -> tuple[np.ndarray, list[str]]:
@@ -50,6 +50,10 @@ def test_decoding_beside_denoising_changes_nothing(fast, picture):
         assert np.array_equal(frames_of(fast, picture)[0], beside)
     finally:
         fast.overlap = True
+
+
+def test_steps_of_the_embedded_model_are_recorded_by_themselves():
+    assert CyberHost.from_pretrained("tiny", device="cuda").cuda_graphs
 
 
 @pytest.mark.parametrize("options", [{}, {"guidance_interval": (0.0, 0.6), "cache_blocks": 2}])

@@ -10,7 +10,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from cyberhost_model import CyberHost, ResourceError
 from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.model.denoising_unet import DenoiserOutput
+from cyberhost_model.presets import preset
 from cyberhost_model.sampler import graphs
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.graphs import RecordedNetwork
@@ -151,3 +153,9 @@ def test_too_little_memory_gives_up_recordings_first(recording, picture, monkeyp
 def test_they_are_refused_where_they_cannot_be():
     with pytest.raises(ResourceError, match="computes on cpu: leave out --cuda-graphs"):
         CyberHost.from_pretrained("tiny", device="cpu", cuda_graphs=True)
+
+
+def test_a_model_whose_steps_are_short_is_recorded_by_itself_on_a_gpu(host):
+    assert graphs.waits_for_python(host.model.network) and not host.cuda_graphs  # this one computes on the CPU
+    with torch.device("meta"):
+        assert not graphs.waits_for_python(CyberHostNetwork(preset("sd15")))

@@ -112,8 +112,9 @@ class Running:
         bool, typer.Option("--compile", help="Compile the network first (torch.compile): pays for long videos on a GPU.")
     ] = False
     cuda_graphs: Annotated[
-        bool, typer.Option("--cuda-graphs", help="Record a step once and play it back: for short steps on an NVIDIA GPU.")
-    ] = False
+        bool | None,
+        typer.Option("--cuda-graphs/--no-cuda-graphs", help="Record a step once and play it back. [default: on an NVIDIA GPU, for small models]", show_default=False),
+    ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False
     report: Annotated[
         Path | None,

@@ -34,6 +34,7 @@ from .model.compiling import check_compiler, compile_blocks
 from .model_folder import Model, choose_device, find_model, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .rendering import Driven, Driver, Job, Renderer
+from .sampler.graphs import waits_for_python
 from .sampler.guidance import Guidance
 from .sampler.noise import lively
 from .thrift import enough_memory
@@ -84,12 +85,12 @@ class Animation:
 class CyberHost:
     """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
 
-    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False, cuda_graphs: bool = False):
-        check_ways(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
+    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False, cuda_graphs: bool | None = None):
+        check_ways(device, False, bool(cuda_graphs))  # `compile_blocks` looks for a compiler itself
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
         """Whether a clip is decoded while the next one is denoised: the same frames. On a CPU both would want the same cores."""
-        self.cuda_graphs = cuda_graphs
+        self.cuda_graphs = device.type == "cuda" and waits_for_python(self.model.network) if cuda_graphs is None else cuda_graphs
         if compiled:
             compile_blocks(self.model.network)
 
@@ -100,12 +101,12 @@ class CyberHost:
         device: str = "auto",
         precision: str = "auto",
         compiled: bool = False,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool | None = None,
         download_named: bool = True,
     ) -> CyberHost:
-        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`; download_named:
-        see `load_model`. Raises ModelError, NetworkError, ResourceError."""
-        check_ways(choose_device(device, precision)[0], compiled, cuda_graphs)  # what cannot be is told before anything is fetched
+        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`, None: where
+        a GPU waits for Python; download_named: see `load_model`. Raises ModelError, NetworkError, ResourceError."""
+        check_ways(choose_device(device, precision)[0], compiled, bool(cuda_graphs))  # what cannot be is told before anything is fetched
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))
         with enough_memory(place, "load the model"):

@@ -18,6 +18,15 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput
 Recorder = Callable[[Callable[[], DenoiserOutput]], tuple[Callable[[], None], DenoiserOutput]]
 """(a step that reads tensors which stay where they are) -> (what computes it again, where its output then lies). Raises RuntimeError."""
 
+_SHORT = 200_000_000
+"""Parameters. The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand million, gains two
+hundredths with guidance where nothing else wants the processor, and would hold some GB more (docs/speed.md)."""
+
+
+def waits_for_python(network: CyberHostNetwork) -> bool:
+    """Whether a GPU computes the network's operations sooner than Python asks for them, so that recording pays for what it holds."""
+    return sum(weights.numel() for weights in network.parameters()) < _SHORT
+
 
 class RecordedNetwork:
     """Stands for the network while the clips of one video are denoised: shapes that come a second time are recorded.
