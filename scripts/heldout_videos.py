@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--guidance-reference", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--cache-blocks", type=int, default=1)
+    parser.add_argument("--body-movement", type=float)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     people, library = People(given.stills, 0.0, held=True), SpeechLibrary(given.speech, held=True)
@@ -55,7 +56,7 @@ def main() -> None:
         sound, motion = Sound.from_samples(samples, RATE), speech_motion(samples, FPS)
         name = given.output / f"{number:02d}"
         animation = host.animate(
-            still.picture_u8, sound, seed=number, steps=given.steps, cache_blocks=given.cache_blocks,
+            still.picture_u8, sound, seed=number, steps=given.steps, cache_blocks=given.cache_blocks, body_movement=given.body_movement,
             guidance_audio=given.guidance_audio, guidance_reference=given.guidance_reference,
         )  # fmt: skip
         animation.save(name.with_suffix(".ours.mp4"), overwrite=True)

@@ -198,10 +198,10 @@ def test_bodies_tremble_less_and_move_as_far():
     z = torch.zeros(1, 12, codec.config.latent_channels, 2, 2)
     z[0, :, 0], z[0, :, 1], z[0, :, blocks] = (x[:, None, None].expand(-1, 2, 2) for x in (slow, quick, quick))
     calm = codec.calmed(z, None)
-    assert (calm[0, 3:-3, 0, 0, 0] - slow[3:-3]).abs().max() < 0.06 and calm[0, 3:-3, 1].abs().max() < 1e-6
+    assert (calm[0, 3:-3, 0, 0, 0] - slow[3:-3]).abs().max() < 0.08 and calm[0, 5:-5, 1].abs().max() < 1e-6
     assert torch.equal(calm[:, :, blocks:], z[:, :, blocks:])
     assert torch.allclose(codec.calmed(torch.ones_like(z), torch.ones_like(z)), torch.ones_like(z))
-    assert codec.calmed(torch.zeros_like(z), torch.ones_like(z))[0, :3, 0, 0, 0].tolist() == [0.453125, 0.125, 0.015625]
+    assert codec.calmed(torch.zeros_like(z), torch.ones_like(z))[0, :4, 0, 0, 0].tolist() == [0.548828125, 0.2265625, 0.0654296875, 0.01171875]
 
 
 def test_beside_a_close_up_what_is_half_new_is_the_pictures(codec, monkeypatch):

@@ -49,7 +49,7 @@ def test_the_person_stays_and_the_background_stands(host, picture):
     made = host.animate(picture, sound(1.0), size=256)
     frames = np.stack(list(made.frames)).astype(float)
     still = np.asarray(__import__("PIL.Image").Image.fromarray(picture).resize(made.size), float)
-    assert np.abs(frames - still).mean() < 12
+    assert np.abs(frames - still).mean() < 18  # a shift by 4 of its 512 pixels makes 23, turned about it makes 86
     assert np.abs(frames[:, :20, :60] - still[:20, :60]).mean() < 6
 
 

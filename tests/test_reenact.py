@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model import InputError
+from cyberhost_model import InputError, rendering
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.pose_shift import MAPS, pose_shift
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.inputs.audio import Sound, load_audio
 from cyberhost_model.look import Look
 from cyberhost_model.reference import head_crop, shows_only_a_head
+from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.video.writer import write_video
 from data_helpers import voice
 
@@ -159,3 +160,17 @@ def test_lips_that_are_not_seen_say_nothing(points):
     hidden.face_score[48:68] = 0
     maps = pose_shift(points, [hidden], (16, 16))
     assert not maps[0, 3:].any() and maps[0, 2].any()
+
+
+def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monkeypatch):
+    swayed = []
+    monkeypatch.setattr(rendering, "denoise_clip", lambda *given, sway, **options: (swayed.append(sway), denoise_clip(*given, sway=sway, **options))[1])
+    sound = Sound.from_samples(voice(0.1, 0), RATE)
+    made = [host.multimodal(picture, sound, "wave", **QUICK), host.reenact(picture, nodding(points, 4), audio=None, **QUICK)]
+    made += [host.animate(picture, sound, body_movement=amount, **QUICK) for amount in (None, 0, 1)]
+    for one in made:
+        list(one.frames)
+    usual = host.model.network.preset.diffusion.sway
+    assert swayed[:2] == [None, None]
+    assert [sway.share.max().item() / usual for sway in swayed[2:]] == pytest.approx([0.95, 0, 1.9], abs=0.1)
+    assert torch.equal(swayed[2].path, swayed[3].path)  # a seed is a movement, whatever its size

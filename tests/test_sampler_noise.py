@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from cyberhost_model.sampler.noise import LIVELIEST, correlated, lively, smooth_noise
+from cyberhost_model.sampler.noise import correlated, smooth_noise
 from model_helpers import MINI
 
 
@@ -57,9 +57,3 @@ def test_sampling_noise_without_correlation_is_the_generators():
 def test_impossible_correlations(correlation):
     with pytest.raises(ValueError, match="noise_correlation must be at least 0 and below 1"):
         dataclasses.replace(MINI.diffusion, noise_correlation=correlation)
-
-
-def test_movement_asks_for_more_or_less_correlation():
-    asked = [lively(0.3, amount, usual=0.1) for amount in (-1, 0, 0.05, 0.1, 0.5, 1, 2)]
-    assert asked == sorted(asked) and asked[1:4] == pytest.approx([0, 0.15, 0.3]) and asked[-1] == LIVELIEST
-    assert {lively(0.0, amount, usual=0.1) for amount in (0, 0.1, 1)} == {0.0}  # the paper's noise stays independent

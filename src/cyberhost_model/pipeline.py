@@ -36,7 +36,7 @@ from .reference import Reference, head_crop, prepare_reference, shows_only_a_hea
 from .rendering import Driven, Driver, Job, Renderer
 from .sampler.graphs import waits_for_python
 from .sampler.guidance import Guidance
-from .sampler.noise import lively
+from .sampler.sway import liveliness
 from .thrift import enough_memory
 from .video.writer import write_video
 
@@ -261,7 +261,7 @@ class CyberHost:
         )
         hands = reference.keypoints.hands_score.max() >= 0.3
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
-        job = Job(reference, look, driver, total, sound, guidance, clarity, lively(defaults.noise_correlation, amount, BODY_MOVEMENT))
+        job = Job(reference, look, driver, total, sound, guidance, clarity, min(defaults.sway * liveliness(amount, BODY_MOVEMENT), 0.95))
         told = [*([] if sound is None else sound.warnings), *warnings]
         return Animation(self.renderer.frames(job, told.append), total, look.fps, reference.video_size, sound, told, job)
 

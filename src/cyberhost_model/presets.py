@@ -113,14 +113,19 @@ class DiffusionConfig:
     flow_shift: float = 1.0
     noise_correlation: float = 0.0
     """Between the noise of a frame and the next, 0..1; 0 in the paper. Progressive noise in training, smooth noise in sampling (`sampler.noise`)."""
+    sway: float = 0.0
+    """Of a body that no key points drive: how much of the variance of the noise it is sampled from is slow and moves its parts as wholes, 0..1; 0 in the paper
+    (`sampler.sway`). The rest of that noise is as alike as `sway_correlation` says, in place of `noise_correlation`."""
+    sway_correlation: float = 0.0
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v", "flow", "x0"):
             raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
-        if not 0 <= self.noise_correlation < 1:
-            raise ValueError(f"diffusion.noise_correlation must be at least 0 and below 1, not {self.noise_correlation}")
+        for name in ("noise_correlation", "sway", "sway_correlation"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"diffusion.{name} must be at least 0 and below 1, not {value}")
         if self.beta_schedule not in ("scaled_linear", "linear"):
             raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
 
@@ -204,6 +209,8 @@ class Preset:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
         if self.motion_persistence and not (self.codec == "reference" and self.concat_reference):
             raise ValueError('motion_persistence needs codec "reference" and concat_reference: its latents are zero where the picture stands')
+        if self.diffusion.sway and not self.moving:
+            raise ValueError('diffusion.sway needs codec "reference", whose latents say how far a picture\'s parts have moved')
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 
@@ -211,6 +218,11 @@ class Preset:
     def cues(self) -> int:
         """How many of the latent's last channels are face cues (`conditions.face_cues`), which belong to the sound, not to the body."""
         return 3 if self.codec == "reference" else 0
+
+    @property
+    def moving(self) -> int:
+        """How many of the latent's first channels say how far a block moves as a whole, right and down."""
+        return 2 if self.codec == "reference" else 0
 
     @property
     def half(self) -> str:
@@ -301,7 +313,9 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.0, noise_correlation=0.4),
+    diffusion=DiffusionConfig(
+        prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.0, noise_correlation=0.4, sway=0.3, sway_correlation=0.4
+    ),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,
     concat_reference=True,

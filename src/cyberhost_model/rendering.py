@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .beside import Beside
+from .conditions.movement import moving_parts
 from .conditions.speech_level import speech_level
 from .errors import ModelError
 from .inputs.audio import Sound
@@ -25,6 +26,7 @@ from .sampler.clips import Clip, denoise_clips, plan_clips
 from .sampler.denoise import denoise_clip
 from .sampler.graphs import RecordedNetwork
 from .sampler.guidance import Guidance
+from .sampler.sway import Sway, sways
 from .thrift import Thrift, is_out_of_memory
 
 
@@ -46,7 +48,8 @@ Driver = Callable[[int, int], Driven]
 
 @dataclass(frozen=True)
 class Job:
-    """All that the frames of an animation are made of. clarity: the hands' score, -1 where no hand is seen. noise_correlation: see `sampler.noise`."""
+    """All that the frames of an animation are made of. clarity: the hands' score, -1 where no hand is seen. sway: how much of the noise is slow of a body that
+    no key points drive, see `sampler.sway`."""
 
     reference: Reference
     look: Look
@@ -55,7 +58,7 @@ class Job:
     sound: Sound | None
     guidance: Guidance
     clarity: float
-    noise_correlation: float
+    sway: float
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class Renderer:
         windows = self._windows(job.sound, job.total, look.fps) if job.sound is not None and self.hears(job) else None
         generator = torch.Generator().manual_seed(look.seed)
         shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
+        slow = self._sways(job, generator)
 
         def listened(clip: Clip) -> list[Tensor]:
             nonlocal windows
@@ -93,7 +97,9 @@ class Renderer:
                 heard = thrift.attempt("speech", lambda: listened(clip), tell)
                 heard += heard[-1:] * (clip.frames - len(heard))
                 audio = torch.stack(heard)[None].to(self.device, self.dtype)
-            driven, before = job.driver(clip.start, clip.frames), generator.get_state()
+            driven = job.driver(clip.start, clip.frames)
+            sway = next(slow) if driven.free else None
+            before = generator.get_state()
 
             def denoised() -> Tensor:
                 generator.set_state(before)  # a second attempt begins with the same noise
@@ -102,7 +108,7 @@ class Renderer:
                 with network.denoising_unet.fixed_weights():
                     z = denoise_clip(
                         network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks,
-                        noise_correlation=job.noise_correlation, predictor=recorded,
+                        sway=sway, predictor=recorded,
                     )  # fmt: skip
                 if driven.free:  # key points are followed frame by frame
                     z = codec.calmed(z, past)
@@ -140,6 +146,14 @@ class Renderer:
                     yield from crop_back(now(z), reference.large_canvas)
             if waiting is not None:
                 yield from crop_back(finished(*waiting), reference.large_canvas)
+
+    def _sways(self, job: Job, generator: torch.Generator) -> Iterator[Sway | None]:
+        """The slow noise of each clip."""
+        preset, reference = self.model.network.preset, job.reference
+        if not preset.diffusion.sway:
+            return itertools.repeat(None)
+        share = job.sway * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:])) ** 2
+        return sways(share[None, None, None], preset.moving, preset.frames, generator)
 
     def hears(self, job: Job) -> bool:
         """Whether a sound moves the lips."""

@@ -13,6 +13,8 @@ Box = tuple[float, float, float, float]
 ENLARGE = (1.0, 1.5)  # the paper's 100% - 150%
 MINIMUM = 0.01  # a thorax that does not move still has a box: its sides in 0..1 of the picture
 LEAST, MOST = 0.05, 0.5  # the fixed box's width in shoulder widths at amount 0 and 1
+SEEN = 0.3  # least score of a key point that counts
+REACH = 1.5  # latent cells about a key point that move with it
 HEIGHT = 0.6  # the fixed box's height in its widths: bodies sway more than they bob
 
 
@@ -89,3 +91,15 @@ class BodyMovementMap:
     def render(self, size: tuple[int, int]) -> np.ndarray:
         """float32 (3, H, W); see `movement_map`."""
         return movement_map(self.box, size)
+
+
+def moving_parts(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
+    """float32 (h, w): 1 at the key points that are seen, less with the distance to them in cells: where a person may move and what stands behind does not.
+    Key points in 0..1; zeros where none is seen."""
+    pairs = ((keypoints.body, keypoints.body_score), (keypoints.hands, keypoints.hands_score), (keypoints.face, keypoints.face_score))
+    points = np.concatenate([where[score > SEEN] for where, score in pairs]) * [hw[1], hw[0]]
+    y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
+    if not len(points):
+        return np.zeros(hw, np.float32)
+    squares = ((x - points[:, :1, None]) ** 2 + (y - points[:, 1:, None]) ** 2).min(0)
+    return np.exp(-squares / (2 * REACH**2)).astype(np.float32)

@@ -30,7 +30,7 @@ _BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
 _MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly move as a whole
 _TRUST = 4.0  # logits; where lips are parted in close-up, little else shows what the picture does not
-_CALMINGS = 3  # frames then count 1, 6, 15, 20, 15, 6, 1
+_CALMINGS = 5  # a frame then counts as one of a bell of 1.6 frames to either side
 _WIDE = 0.09  # a wide open mouth's gap in face heights
 _CUE_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face cues' bells, in face heights
 

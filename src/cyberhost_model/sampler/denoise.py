@@ -15,6 +15,7 @@ from cyberhost_model.sampler.block_cache import BlockCache
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.noise import smooth_noise
 from cyberhost_model.sampler.schedule import Schedule
+from cyberhost_model.sampler.sway import Sway
 
 
 @torch.no_grad()
@@ -28,19 +29,23 @@ def denoise_clip(
     guidance: Guidance | None = None,
     generator: torch.Generator | None = None,
     cache_blocks: int = 1,
-    noise_correlation: float | None = None,
+    sway: Sway | None = None,
     on_step: Callable[[int, int], None] | None = None,
     predictor: Callable[..., DenoiserOutput] | None = None,
 ) -> Tensor:
     """A clip's latents.
 
-    shape (B, F, C, h, w); steps, sampler, guidance and noise_correlation default to the preset's; the noise is drawn on the CPU, so a seed gives the same
-    clip on every device; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
-    after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
+    shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed gives the same
+    clip on every device; sway: the slow part of the noise of a body that no key points drive; cache_blocks: the deep blocks are computed at every so many
+    steps, see `BlockCache`; on_step(step, steps) is called after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
-    correlation = config.noise_correlation if noise_correlation is None else noise_correlation
-    noise = partial(smooth_noise, shape, correlation, network.preset.cues, conditions.follows, generator)
+
+    def noise() -> Tensor:
+        correlation = config.noise_correlation if sway is None else config.sway_correlation
+        drawn = smooth_noise(shape, correlation, network.preset.cues, conditions.follows, generator)
+        return drawn if sway is None else sway.into(drawn)
+
     schedule = Schedule(config, sampler, steps)
     guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
     guided = GuidedConditions(conditions, guidance)

@@ -8,19 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-LIVELIEST = 0.95
-"""The most correlation a movement is asked for with: the embedded model's heads then go as far as those of its training videos, hands further (docs/results.md)."""
 _REACH = 4  # frames to either side that a frame's noise is made of
-
-
-def lively(correlation: float, amount: float, usual: float) -> float:
-    """The correlation for a movement of `amount` in 0..1 by a network whose own is `correlation`, which is the one for `usual`: 0 for none, up to
-    `LIVELIEST`. Slow movement is as large as the noise it begins with; the movement map's box alone says little to a small network."""
-    amount = min(max(amount, 0.0), 1.0)
-    if amount <= usual:
-        return correlation * amount / usual
-    share = (amount - usual) / (1 - usual)
-    return (1 - share) * correlation + share * max(LIVELIEST, correlation) if correlation else 0.0
 
 
 def correlated(noise: Tensor, correlation: float, cues: int = 0) -> Tensor:

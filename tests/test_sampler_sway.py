@@ -1,0 +1,93 @@
+"""The slow noise that heads and hands move as wholes from."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from cyberhost_model.conditions.keypoints import Keypoints
+from cyberhost_model.conditions.movement import moving_parts
+from cyberhost_model.presets import preset
+from cyberhost_model.sampler.sway import LIVELIEST, Sway, liveliness, sways
+from model_helpers import MINI
+
+
+def clips(count, frames=12, cells=(16, 16), seed=0, channels=2):
+    """(count * frames, channels, h, w): what clips of a video get, one after the other."""
+    share = torch.ones(1, 1, 1, *cells)
+    made = itertools.islice(sways(share, channels, frames, torch.Generator().manual_seed(seed)), count)
+    return torch.cat([sway.path[0] for sway in made])
+
+
+def alike(first, second):
+    """Correlation of what has mean 0 and is alike everywhere."""
+    return ((first * second).mean() / (first.square().mean() * second.square().mean()).sqrt()).item()
+
+
+def test_the_first_clip_is_as_strong_as_noise_also_at_the_edges():
+    many = torch.stack([clips(1, seed=seed, channels=8) for seed in range(40)])
+    assert many.std((0, 1, 2)).sub(1).abs().max() < 0.15  # every cell
+    assert many.std((0, 2, 3, 4)).sub(1).abs().max() < 0.1  # every frame
+
+
+def test_it_is_smooth_over_time_and_over_cells():
+    path = clips(1, frames=400)
+    assert alike(path[1:], path[:-1]) > 0.99 and alike(path[4:], path[:-4]) == pytest.approx(np.exp(-(4**2) / (4 * 8**2)), abs=0.03)
+    assert alike(path[..., 1:], path[..., :-1]) > 0.95 and abs(alike(path[..., 12:], path[..., :-12])) < 0.2
+    assert abs(alike(path[:, 0], path[:, 1])) < 0.2  # to the side and up are two things
+
+
+def test_a_clip_that_goes_on_sets_out_from_where_the_one_before_ended():
+    many = torch.stack([clips(2, seed=seed, channels=8) for seed in range(40)])
+    later = many[:, 12:].std((0, 2, 3, 4))
+    expected = [(1 - np.exp(-(k**2) / (2 * 8**2))) ** 0.5 for k in (1, 4, 12)]  # of a smooth path with a known frame
+    assert later[[0, 3, 11]].tolist() == pytest.approx(expected, abs=0.06)
+    assert abs(alike(many[:, 11], many[:, 12])) < 0.15
+
+
+def test_a_seed_is_a_path():
+    assert torch.equal(clips(3), clips(3)) and not torch.equal(clips(3), clips(3, seed=1))
+    assert torch.equal(clips(3)[:24], clips(2))
+
+
+def test_noise_keeps_its_strength_and_only_what_moves_changes():
+    generator = torch.Generator().manual_seed(3)
+    share = torch.zeros(1, 1, 1, 4, 4)
+    share[..., :2, :] = 0.3
+    path = torch.randn(1, 4000, 2, 4, 4, generator=generator)
+    noise = torch.randn(1, 4000, 5, 4, 4, generator=generator)
+    made = Sway(path, share).into(noise)
+    assert torch.equal(made[:, :, 2:], noise[:, :, 2:]) and torch.equal(made[..., 2:, :], noise[..., 2:, :])
+    assert made.std((0, 1)).sub(1).abs().max() < 0.06
+    assert alike(made[:, :, :2, :2], path[..., :2, :]) == pytest.approx(0.3**0.5, abs=0.02)
+
+
+def test_movement_asks_for_more_or_less():
+    asked = [liveliness(amount, usual=0.1) for amount in (-1, 0, 0.05, 0.1, 0.5, 1, 2)]
+    assert asked == sorted(asked) and asked[1:4] == pytest.approx([0, 0.5, 1]) and asked[-1] == LIVELIEST
+
+
+def test_parts_move_where_key_points_are_seen():
+    points = Keypoints.empty()
+    assert not moving_parts(points, (8, 12)).any()
+    points.body[0], points.body_score[0] = (0.25, 0.5), 1.0  # 3 cells from the left, 4 from the top
+    points.hands[0, 0], points.hands_score[0, 0] = (0.9, 0.9), 0.1  # hardly seen
+    parts = moving_parts(points, (8, 12))
+    assert parts.dtype == np.float32 and parts.shape == (8, 12)
+    assert parts[3:5, 2:4] == pytest.approx(np.exp(-0.5 / (2 * 1.5**2))) and parts[3, 2] == parts.max()
+    assert parts[0, 11] < 1e-6 and parts[7, 10] < 0.02
+
+
+@pytest.mark.parametrize("name", ["sway", "sway_correlation"])
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_impossible_sways(name, value):
+    with pytest.raises(ValueError, match=f"diffusion.{name} must be at least 0 and below 1"):
+        dataclasses.replace(MINI.diffusion, **{name: value})
+
+
+def test_sway_needs_latents_that_say_how_far_parts_have_moved():
+    paper = preset("sd15")
+    with pytest.raises(ValueError, match='diffusion.sway needs codec "reference"'):
+        dataclasses.replace(paper, diffusion=dataclasses.replace(paper.diffusion, sway=0.2))
