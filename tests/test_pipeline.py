@@ -46,11 +46,11 @@ def test_the_same_seed_gives_the_same_video(host, picture):
 
 def test_the_person_stays_and_the_background_stands(host, picture):
     """Frames look like the picture: the model moves it, it does not repaint it."""
-    made = host.animate(picture, sound(1.0), size=256)
+    made = host.animate(picture, sound(1.0), size=256, seed=1)  # which does not take it far
     frames = np.stack(list(made.frames)).astype(float)
     still = np.asarray(__import__("PIL.Image").Image.fromarray(picture).resize(made.size), float)
-    assert np.abs(frames - still).mean() < 18  # a shift by 4 of its 512 pixels makes 23, turned about it makes 86
-    assert np.abs(frames[:, :20, :60] - still[:20, :60]).mean() < 6
+    assert np.abs(frames - still).mean() < 10
+    assert np.abs(frames[:, :20, :60] - still[:20, :60]).mean() < 3
 
 
 @pytest.fixture(scope="module")

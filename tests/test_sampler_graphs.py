@@ -9,6 +9,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from cyberhost_model import CyberHost, ResourceError
+from cyberhost_model.doctor.trial import blank_job, estimate
 from cyberhost_model.inputs.audio import Sound
 from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.model.denoising_unet import DenoiserOutput
@@ -159,3 +160,10 @@ def test_a_model_whose_steps_are_short_is_recorded_by_itself_on_a_gpu(host):
     assert graphs.waits_for_python(host.model.network) and not host.cuda_graphs  # this one computes on the CPU
     with torch.device("meta"):
         assert not graphs.waits_for_python(CyberHostNetwork(preset("sd15")))
+
+
+def test_a_trial_times_steps_as_the_job_takes_them(recording, monkeypatch):
+    played = []
+    monkeypatch.setattr(graphs, "record_on_cuda", lambda step: (played.append(1), traced(step))[1])
+    found = estimate(recording, blank_job(recording))
+    assert played and found.seconds > 0 and not found.costs.spared

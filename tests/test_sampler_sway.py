@@ -76,7 +76,7 @@ def test_parts_move_where_key_points_are_seen():
     points.hands[0, 0], points.hands_score[0, 0] = (0.9, 0.9), 0.1  # hardly seen
     parts = moving_parts(points, (8, 12))
     assert parts.dtype == np.float32 and parts.shape == (8, 12)
-    assert parts[3:5, 2:4] == pytest.approx(np.exp(-0.5 / (2 * 1.5**2))) and parts[3, 2] == parts.max()
+    assert parts[3:5, 2:4] == pytest.approx(np.exp(-0.5 / (2 * 1.06**2))) and parts[3, 2] == parts.max()
     assert parts[0, 11] < 1e-6 and parts[7, 10] < 0.02
 
 

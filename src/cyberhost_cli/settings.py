@@ -113,7 +113,10 @@ class Running:
     ] = False
     cuda_graphs: Annotated[
         bool | None,
-        typer.Option("--cuda-graphs/--no-cuda-graphs", help="Record a step once and play it back. [default: on an NVIDIA GPU, for small models]", show_default=False),
+        typer.Option(
+            "--cuda-graphs/--no-cuda-graphs", show_default=False,
+            help="Record a step once and play it back. [default: on an NVIDIA GPU, for small models]",
+        ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False
     report: Annotated[

@@ -152,7 +152,7 @@ class Renderer:
         preset, reference = self.model.network.preset, job.reference
         if not preset.diffusion.sway:
             return itertools.repeat(None)
-        share = job.sway * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:])) ** 2
+        share = job.sway * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
         return sways(share[None, None, None], preset.moving, preset.frames, generator)
 
     def hears(self, job: Job) -> bool:

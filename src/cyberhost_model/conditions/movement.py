@@ -14,7 +14,7 @@ ENLARGE = (1.0, 1.5)  # the paper's 100% - 150%
 MINIMUM = 0.01  # a thorax that does not move still has a box: its sides in 0..1 of the picture
 LEAST, MOST = 0.05, 0.5  # the fixed box's width in shoulder widths at amount 0 and 1
 SEEN = 0.3  # least score of a key point that counts
-REACH = 1.5  # latent cells about a key point that move with it
+REACH = 1.06  # deviation in latent cells of what moves with a key point
 HEIGHT = 0.6  # the fixed box's height in its widths: bodies sway more than they bob
 
 
@@ -41,10 +41,10 @@ def fixed_movement_box(keypoints: Keypoints, amount: float, aspect: float = 1.0)
     width, and the point below the chin for the thorax; with no face either, the lower middle of the picture.
     """
     amount = float(np.clip(amount, 0, 1))
-    body, seen = keypoints.body, keypoints.body_score > 0.3
+    body, seen = keypoints.body, keypoints.body_score > SEEN
     if seen[2] and seen[5]:
         middle, shoulders = body[NECK], float(np.hypot(*((body[2] - body[5]) * [aspect, 1]))) / aspect
-    elif keypoints.face_score.max() > 0.3:
+    elif keypoints.face_score.max() > SEEN:
         face = keypoints.face
         width = float(np.ptp(face[:, 0]))
         middle, shoulders = face[8] + [0, 0.5 * width * aspect], 2.5 * width
@@ -94,7 +94,7 @@ class BodyMovementMap:
 
 
 def moving_parts(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
-    """float32 (h, w): 1 at the key points that are seen, less with the distance to them in cells: where a person may move and what stands behind does not.
+    """float32 (h, w): 1 at the key points that are seen, less with the distance to them in cells: what is near may move, what stands behind does not.
     Key points in 0..1; zeros where none is seen."""
     pairs = ((keypoints.body, keypoints.body_score), (keypoints.hands, keypoints.hands_score), (keypoints.face, keypoints.face_score))
     points = np.concatenate([where[score > SEEN] for where, score in pairs]) * [hw[1], hw[0]]

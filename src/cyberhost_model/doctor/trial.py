@@ -17,6 +17,7 @@ from ..pipeline import CyberHost
 from ..reference import prepare_reference
 from ..rendering import Job
 from ..sampler.denoise import denoise_clip
+from ..sampler.graphs import RecordedNetwork
 from ..sampler.schedule import Schedule
 from ..thrift import Thrift
 from .machine import peak_memory, reset_peak
@@ -104,14 +105,16 @@ def _trial(host: CyberHost, job: Job) -> Costs:
     def conditions(count: int):
         return host.renderer.clip_conditions(job, job.driver(0, count), count, heard(count), zeros(preset.motion_frames) if preset.motion_frames else None)
 
-    thrift, told = Thrift(host.model, host.device, job.guidance.branches), list[str]()
+    told = list[str]()
+    recorded = RecordedNetwork(network, told.append, lambda: None) if host.cuda_graphs else None  # the second of three steps is
+    thrift = Thrift(host.model, host.device, job.guidance.branches, recorded=recorded)
 
     def step(count: int, interval: tuple[float, float]) -> Callable[[], object]:
         given = thrift.attempt("network", lambda: conditions(count), told.append)
 
         def denoised() -> torch.Tensor:
             guidance = replace(job.guidance, interval=interval, one_by_one=thrift.one_by_one)
-            return denoise_clip(network, given, zeros(count).shape, steps=1, guidance=guidance, generator=torch.Generator())
+            return denoise_clip(network, given, zeros(count).shape, steps=1, guidance=guidance, generator=torch.Generator(), predictor=recorded)
 
         return lambda: thrift.attempt("network", denoised, told.append)
 

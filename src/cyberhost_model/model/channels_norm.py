@@ -9,19 +9,20 @@ _LITTLE = 1 << 22  # numbers; with fewer, starting the operations takes longer t
 
 
 class ChannelsNorm(nn.GroupNorm):
-    """What torch's GroupNorm says, of the same weights, and what comes channels last leaves so. torch's own reads channels first: on CUDA it copies its input,
-    and convolutions copy the output back, a tenth of a step and a third of Stable Diffusion's decoding at 640x384; in half precision on a CPU it is up to ten times as slow on channels that lie
-    last, and is given a copy (docs/speed.md). On CUDA the sums are therefore taken here, in fp32."""
+    """What torch's GroupNorm says, of the same weights. torch's own reads channels first: on CUDA it copies what lies channels last, and convolutions copy
+    its output back, a tenth of a step and a third of Stable Diffusion's decoding at 640x384; in half precision on a CPU it is up to ten times as slow on
+    channels that lie last (docs/speed.md). So in half precision, where no gradient is asked for, large tensors on CUDA have their sums taken here, in fp32,
+    and on a CPU torch's gets a copy, and a picture leaves channels last."""
 
     @classmethod
     def of(cls, norm: nn.GroupNorm) -> ChannelsNorm:
-        """The same norm with the same parameters."""
-        made = cls(norm.num_groups, norm.num_channels, norm.eps, norm.affine, device="meta")
+        """The same norm with the same parameters, which it must have."""
+        made = cls(norm.num_groups, norm.num_channels, norm.eps, device="meta")
         made.weight, made.bias = norm.weight, norm.bias
         return made.train(norm.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ...), of the same shape and layout out."""
+        """(N, C, ...), of the same shape out."""
         if x.ndim < 4 or x.dtype == torch.float32 or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().forward(x)
         if x.device.type == "cpu":

@@ -20,7 +20,7 @@ Recorder = Callable[[Callable[[], DenoiserOutput]], tuple[Callable[[], None], De
 
 _SHORT = 200_000_000
 """Parameters. The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand million, gains two
-hundredths with guidance where nothing else wants the processor, and would hold some GB more (docs/speed.md)."""
+hundredths with guidance where nothing else wants the processor (docs/speed.md)."""
 
 
 def waits_for_python(network: CyberHostNetwork) -> bool:

@@ -95,8 +95,9 @@ class DistillStage(ClipStage):
 
 
 def few_steps(preset: Preset, steps: int, correlation: float | None) -> Preset:
-    """The preset of a distilled network: how it samples is told with it, and guidance is in its weights."""
-    diffusion = dataclasses.replace(preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0)
+    """The preset of a distilled network: how it samples is told with it, and guidance is in its weights. It knows the noise it learns from alone, which does
+    not sway."""
+    diffusion = dataclasses.replace(preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0, sway=0.0)
     if correlation is not None:
         diffusion = dataclasses.replace(diffusion, noise_correlation=correlation)
     return dataclasses.replace(preset, diffusion=diffusion)

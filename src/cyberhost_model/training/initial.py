@@ -77,13 +77,15 @@ def taught_preset(source: str) -> Preset | None:
 
 def as_taught(preset: Preset, source: str) -> Preset:
     """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how motion modules normalise. A
-    distilled network that trains on is no longer one: it samples as `preset` does. How alike the noise of frames is stays `preset`'s where it says so:
-    a model's config has the one it is sampled with."""
+    distilled network that trains on is no longer one: it samples as `preset` does. How alike the noise of frames is stays `preset`'s where it says so,
+    and so does the slow part of noise: a model's config has what it is sampled with."""
     theirs = taught_preset(source)
     if theirs is None:
         return preset
     diffusion, own = theirs.diffusion, preset.diffusion
-    diffusion = dataclasses.replace(diffusion, noise_correlation=own.noise_correlation or diffusion.noise_correlation)
+    diffusion = dataclasses.replace(
+        diffusion, noise_correlation=own.noise_correlation or diffusion.noise_correlation, sway=own.sway, sway_correlation=own.sway_correlation
+    )
     if diffusion.sampler == "lcm":
         diffusion = dataclasses.replace(
             diffusion, sampler=own.sampler, steps=own.steps, flow_shift=own.flow_shift,

@@ -50,7 +50,7 @@ def fitting_parts(model: str, preset: Preset) -> Model:
 
 
 def host_with(parts: Model, preset: Preset, weights: dict[str, Tensor], device: torch.device) -> CyberHost:
-    """The pipeline of `parts` with another network, in float32."""
+    """The pipeline of `parts` with another network, in float32; its steps are not recorded, for training wants the memory."""
     network = CyberHostNetwork(preset)
     network.load_state_dict(weights)
-    return CyberHost(dataclasses.replace(parts, network=network), device, torch.float32)
+    return CyberHost(dataclasses.replace(parts, network=network), device, torch.float32, cuda_graphs=False)
