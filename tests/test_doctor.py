@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import socket
 import sys
@@ -69,6 +70,22 @@ def test_the_machine_and_its_precision() -> None:
     assert machine.machine(*choose_device("cpu", "bf16"), "bf16").why == "asked for"
 
 
+def test_an_nvidia_gpu_and_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of a GPU, with torch's part and nvidia-smi played by stand-ins."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '580.159.04, NVIDIA Thing'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    unused = machine.machine(*choose_device("cpu", "auto"))
+    assert unused.device == "cpu" and unused.hint and "NVIDIA Thing" in unused.hint
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA Thing")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * 10**9, 40 * 10**9))
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    found = machine.machine(torch.device("cuda"), torch.float16, "fp16")
+    assert (found.device, found.name, found.driver, found.runtime) == ("cuda", "NVIDIA Thing", "580.159.04", "CUDA 13.0")
+    assert (found.memory, found.free, found.hint) == (40 * 10**9, 30 * 10**9, None)
+
+
 def test_waiting_ends() -> None:
     began = time.monotonic()
     with pytest.raises(NetworkError, match="does not answer within 0.1 s"):
@@ -111,7 +128,8 @@ def test_what_cannot_be_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) 
         downloads.check_fetch("sd15", [Missing("sd15", 0)], hub)
     found = {entry.command: entry for entry in downloads.downloads([])}
     assert found["animate"].size == found["reenact"].size == found["multimodal"].size == 0
-    assert found["eval"].size > 1e8 and found["train"].size > 5e9 and "sd15" in found["train"].note
+    assert found["eval"].size > 1e8 and found["train"].size > 5e9 and "sd15" in found["train"].note and "hallo2" in found["train"].note
+    assert {entry.name for entry in found["data prepare"].missing} == {"dwpose", "syncnet"} and found["data encode"].size == found["train"].size
 
 
 def test_the_embedded_model_runs_here(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,11 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import InputError
 from cyberhost_model.doctor.checks import check_picture, check_sound
+from cyberhost_model.driving.template import load_template
 from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.inputs.media import ffmpeg_binary
 from cyberhost_model.look import Look
+from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.model_folder import multiplies_bf16
 from data_helpers import voice
 
@@ -48,7 +53,7 @@ def test_a_plan_in_words(portrait_file: Path, tone, tmp_path: Path, capsys: pyte
     assert cli.main([str(word) for word in line]) == ExitStatus.OK
     shown = capsys.readouterr()
     subjects = [row.split(" ", 1)[0] for row in shown.out.splitlines()]
-    for subject in ("face", "hands", "sound", "video", "sampler", "device", "precision", "takes"):
+    for subject in ("face", "hands", "sound", "video", "sampler", "device", "precision", "ffmpeg", "cache", "takes"):
         assert subject in subjects
     assert "38 frames" in shown.out and "no speech" in shown.err
     assert list(out.parent.iterdir()) == []
@@ -72,6 +77,38 @@ def test_a_person_too_far_away(host, picture: np.ndarray) -> None:
     assert any("crop the picture" in note for note in warned) and len(warned) > len([n for n in notes if "crop" in n])
     head, _ = check_picture(host.animate(picture, Sound.from_samples(voice(0.2), 16_000), head=True).job, preset)
     assert head.head_alone and head.hands == [] and head.hand_sharpness is None and head.face > found.face
+
+
+def test_hands_and_pose_are_seen(host, picture: np.ndarray) -> None:
+    job = host.animate(picture, Sound.from_samples(voice(0.2), 16_000)).job
+    points = load_template("rest").frame(0)
+    points.hands_score[1] = 0
+    shown = replace(job, reference=replace(job.reference, keypoints=points, picture_keypoints=points))
+    found, _ = check_picture(shown, host.model.network.preset)
+    assert found.hands == ["left"] and found.hand_sharpness is not None and found.hand_sharpness >= 0
+    assert {"r_shoulder", "l_shoulder", "l_elbow"} <= set(found.body)
+    points.hands_score[:] = points.body_score[:] = 0
+    nothing, _ = check_picture(shown, host.model.network.preset)
+    assert (nothing.hands, nothing.hand_sharpness, nothing.body) == ([], None, [])
+
+
+@pytest.fixture
+def no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    ffmpeg_binary.cache_clear()
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+    yield
+    ffmpeg_binary.cache_clear()
+
+
+def test_an_ffmpeg_that_does_not_run_ends_a_plan_and_a_job_before_they_begin(
+    portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_ffmpeg: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CyberHostNetwork, "forward", lambda *_, **__: pytest.fail("a step was computed"))
+    for more in ([], ["--plan"]):
+        assert cli.main(["animate", str(portrait_file), str(speech_file), "-o", str(tmp_path / "out.mp4"), "-q", *more]) == ExitStatus.RESOURCE
+        said = capsys.readouterr().err
+        assert "/nowhere/ffmpeg" in said and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sounds(host) -> None:

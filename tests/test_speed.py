@@ -243,3 +243,20 @@ def test_beside_does_one_thing_at_a_time():
         futures = [beside.start(lambda name=name: work(name)) for name in "abc"]
         beside.settle()
         assert all(f.done() for f in futures) and [f.result() for f in futures] == ["a", "b", "c"]
+
+
+def test_what_need_be_done_once_is_done_once(host, picture):
+    """Of three clips in two steps: the reference once a video, motion frames once a clip, speech once a video, the U-Net once a step."""
+    network, calls = host.model.network, dict.fromkeys(("reference", "speech", "unet"), 0)
+
+    def counted(name):
+        return lambda *_: calls.update({name: calls[name] + 1})
+
+    hooks = [network.reference_net.register_forward_hook(counted("reference")), network.denoising_unet.register_forward_hook(counted("unet")),
+             host.model.speech.register_forward_hook(counted("speech"))]  # fmt: skip
+    try:
+        list(host.animate(picture, Sound.from_samples(voice(1.3), 16_000), steps=2, size=256).frames)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert calls == {"reference": 1 + 2, "speech": 1, "unet": 3 * 2}

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import AutoencoderKL
 
 from cyberhost_model import CyberHost, ResourceError
 from cyberhost_model.inputs.audio import Sound
@@ -167,6 +168,36 @@ def test_on_a_gpu_what_does_not_compute_goes_to_the_cpu():
         tries.clear()
         with pytest.raises(ResourceError, match="--device cpu"):
             thrift.attempt("codec", fails(9), told.append)
+
+
+def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
+    freed, tries = [], []
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: freed.append(1))
+    model = SimpleNamespace(network=Part(), codec=Part(), speech=Part(), detector=Part(), image=None)
+    model.network.preset = MINI
+
+    def action():
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)")
+        return "made"
+
+    assert Thrift(model, torch.device("mps"), branches=2).attempt("network", action, lambda line: None) == "made" and freed == [1]
+
+
+@torch.no_grad()
+def test_a_frame_decoded_in_tiles_is_nearly_the_frame():
+    torch.manual_seed(0)
+    codec = SdCodec(AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 2,
+                                  up_block_types=("UpDecoderBlock2D",) * 2, sample_size=32, latent_channels=4).eval())  # fmt: skip
+    codec.vae.tile_latent_min_size, codec.vae.tile_sample_min_size = 16, 32
+    z, picture = torch.randn(1, 1, 4, 40, 56), torch.zeros(1, 3, 80, 112)  # alike everywhere, so that norms of a part see what those of the whole do
+    whole, seen = codec.decode(z, picture), []
+    codec.vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:]))
+    codec.vae.enable_tiling()
+    tiled = codec.decode(z, picture)
+    assert len(seen) > 4 and all(max(size) <= 16 for size in seen)
+    assert tiled.shape == whole.shape == (1, 1, 3, 80, 112) and torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1] > 0.95
 
 
 def test_a_model_or_a_picture_that_does_not_fit_is_told(host, picture, monkeypatch):

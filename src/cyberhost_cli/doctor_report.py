@@ -15,13 +15,7 @@ def doctor_lines(found: Examination) -> Iterator[str]:
 
     if found.machine is not None:
         yield from _machine_lines(found.machine)
-    if found.ffmpeg is not None:
-        yield _line("ffmpeg", f"{found.ffmpeg.version} with {', '.join(found.ffmpeg.encoders)}: {found.ffmpeg.path}")
-    yield _line("cache", f"{found.cache.folder}: {human(found.cache.free)} free")
-    hub = found.hub
-    answer = f"answers in {hub.seconds:.2f} s" if hub.seconds is not None else f"not reachable: {hub.why}"
-    through = "".join(f", {scheme} through {host}" for scheme, host in hub.proxies.items())
-    yield _line("hub", f"{hub.endpoint}: {answer}{through}")
+    yield from _around_lines(found)
     for extra in found.extras:
         modules = ", ".join(f"{name} {version}" if version else f"no {name}" for name, version in extra.modules.items())
         install = "" if extra.here else f"; pip install 'cyberhost[{extra.name}]'"
@@ -72,6 +66,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     if plan.steps is not None:
         yield _line("sampler", f"{plan.steps} steps, {plan.branches} {'branch' if plan.branches == 1 else 'branches'} of guidance")
     yield from _machine_lines(plan.machine)
+    yield from _around_lines(plan)
     for entry in plan.missing:
         yield _line("fetches", f"{entry.name}: {human(entry.size)}" + (f" [{entry.licence}]" if entry.licence else "") + ("; does without" if entry.spare else ""))
     if plan.estimate is not None:
@@ -88,6 +83,19 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
     yield _line("precision", f"{machine.precision}: {machine.why}")
     if machine.hint:
         yield _line("hint", machine.hint)
+
+
+def _around_lines(found: Examination | Plan) -> Iterator[str]:
+    """What a job needs beside the device."""
+    from cyberhost_model.hub.sizes import human
+
+    if found.ffmpeg is not None:
+        yield _line("ffmpeg", f"{found.ffmpeg.version} with {', '.join(found.ffmpeg.encoders)}: {found.ffmpeg.path}")
+    yield _line("cache", f"{found.cache.folder}: {human(found.cache.free)} free")
+    if (hub := found.hub) is not None:
+        answer = f"answers in {hub.seconds:.2f} s" if hub.seconds is not None else f"not reachable: {hub.why}"
+        through = "".join(f", {scheme} through {host}" for scheme, host in hub.proxies.items())
+        yield _line("hub", f"{hub.endpoint}: {answer}{through}")
 
 
 def _estimate(estimate: Estimate) -> str:

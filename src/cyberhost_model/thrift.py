@@ -82,8 +82,8 @@ class Thrift:
             self.settle()
             # Only here, behind the except clause, is what the attempt had computed free.
             gc.collect()
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            if self.device.type in ("cuda", "mps"):
+                getattr(torch, self.device.type).empty_cache()
             saving = self._save(part)
             if saving is None:
                 raise ResourceError(

@@ -29,10 +29,13 @@ class Downloads:
 def downloads(model: list[Missing]) -> list[Downloads]:
     """For each command; `model`: what `missing_model` says of the one they would use."""
     start = missing_weights(ADAPTERS[FULL_SIZE].parts.values())
+    others = " or ".join(name for name in ADAPTERS if name != FULL_SIZE)
     return [
         *(Downloads(command, model) for command in ("animate", "reenact", "multimodal")),
         Downloads("eval", missing_weights(["eval"]), "for all metrics; one whose network cannot be had is skipped"),
-        Downloads("train", start, f"with --init {FULL_SIZE}; nothing otherwise"),
+        Downloads("train", start, f"with --init {FULL_SIZE}; another with --init {others}; nothing otherwise"),
+        Downloads("data prepare", missing_weights(["dwpose", "syncnet"]), "DWPose with --detector dwpose, SyncNet with --min-sync; nothing otherwise"),
+        Downloads("data encode", start, f"with --preset {FULL_SIZE}; nothing otherwise"),
     ]
 
 

@@ -12,8 +12,9 @@ from ..model_folder import EMBEDDED, choose_device, missing_model
 from ..pipeline import Animation, CyberHost
 from .checks import PictureCheck, SoundCheck, check_picture, check_sound
 from .downloads import check_fetch
+from .ffmpeg import Ffmpeg, find_ffmpeg
 from .machine import Machine, machine
-from .network import PATIENCE, ask_hub, within
+from .network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
 from .trial import Estimate, estimate
 
 STAND_IN = "tiny"
@@ -39,6 +40,10 @@ class Plan:
     machine: Machine
     missing: list[Missing]
     """What is fetched first."""
+    ffmpeg: Ffmpeg
+    cache: Cache
+    hub: Hub | None
+    """None: nothing has to be fetched, and nobody was asked."""
     estimate: Estimate | None
     warnings: list[str]
 
@@ -50,10 +55,12 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     not here and cannot come, ResourceError for a device that is not there or too small.
     """
     place, dtype = choose_device(device, precision)
+    ffmpeg, cache = find_ffmpeg(), find_cache()
     missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
     away = any(not entry.spare for entry in missing)
-    if away:
-        check_fetch(model, missing, ask_hub())
+    hub = ask_hub() if missing else None
+    if away and hub is not None:
+        check_fetch(model, missing, hub)
         host = CyberHost.from_pretrained(STAND_IN, "cpu")
     else:
         host = CyberHost.from_pretrained(model, device, precision, download_named=False)
@@ -68,10 +75,11 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     warnings = [*animation.warnings, *notes, *heard]
     if away:
         warnings.append(f"{model} is not on this machine: size, steps, time and memory are not known before it is fetched")
-        return Plan(picture, sound, animation.n_frames, animation.fps, None, None, None, None, model, machine(place, dtype, precision), missing, None, warnings)
+        here = machine(place, dtype, precision)
+        return Plan(picture, sound, animation.n_frames, animation.fps, None, None, None, None, model, here, missing, ffmpeg, cache, hub, None, warnings)
     found = estimate(host, job)
     return Plan(
         picture, sound, animation.n_frames, animation.fps, math.ceil(animation.n_frames / preset.frames), animation.size,
-        job.look.steps or preset.diffusion.steps, job.guidance.branches, model, machine(place, dtype, precision), missing, found,
+        job.look.steps or preset.diffusion.steps, job.guidance.branches, model, machine(place, dtype, precision), missing, ffmpeg, cache, hub, found,
         [*warnings, *found.costs.spared],
     )  # fmt: skip

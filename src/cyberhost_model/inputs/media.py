@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -29,9 +30,21 @@ def ffmpeg_binary() -> str:
     import imageio_ffmpeg  # late: it looks the binary up
 
     try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
+        path = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise ResourceError(f"no ffmpeg was found ({error}); reinstall imageio-ffmpeg") from None
+    if shutil.which(path) is None:
+        raise ResourceError(f"{path} is no program that runs: unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg")
+    return path
+
+
+def start_ffmpeg(arguments: list[str], **settings: Any) -> subprocess.Popen[bytes]:
+    """A running ffmpeg. Raises ResourceError where it does not run."""
+    command = [ffmpeg_binary(), "-nostdin", *arguments]
+    try:
+        return subprocess.Popen(command, **settings, **child_settings())
+    except OSError as error:  # such as a binary for another processor
+        raise ResourceError(f"{command[0]} does not run ({error.strerror}): unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg") from None
 
 
 def check_file(path: Path, what: str, give: str) -> None:
@@ -78,9 +91,7 @@ class Decoder:
 def ffmpeg(arguments: list[str]) -> Iterator[Decoder]:
     """Run ffmpeg with its standard output on a pipe; it is ended with the block."""
     with tempfile.TemporaryFile() as errors:  # a file, not a pipe: a broken input can fill a pipe with complaints
-        process = subprocess.Popen(
-            [ffmpeg_binary(), "-nostdin", *arguments], stdout=subprocess.PIPE, stderr=errors, **child_settings()
-        )
+        process = start_ffmpeg(arguments, stdout=subprocess.PIPE, stderr=errors)
         assert process.stdout is not None
         try:
             yield Decoder(process.stdout, process, errors)

@@ -23,7 +23,7 @@ import numpy as np
 
 from cyberhost_model.errors import OutputError
 from cyberhost_model.inputs.audio import Sound, load_audio
-from cyberhost_model.inputs.media import child_settings, end_reason, ffmpeg_binary, input_arguments
+from cyberhost_model.inputs.media import end_reason, ffmpeg_binary, input_arguments, start_ffmpeg
 from cyberhost_model.targets import check_target
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
@@ -82,13 +82,11 @@ class VideoWriter:
         with contextlib.ExitStack() as clean:  # whatever fails in here is undone at once
             clean.callback(self._part.unlink, missing_ok=True)
             self._errors = clean.enter_context(tempfile.TemporaryFile())
-            command = [ffmpeg_binary(), "-nostdin", "-y", "-v", "error", *self._video_input()]
+            arguments = ["-y", "-v", "error", *self._video_input()]
             if self.sound is not None:
-                command += self._sound_input(self.sound, clean)
-            command += self._encoding()
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors, **child_settings()
-            )
+                arguments += self._sound_input(self.sound, clean)
+            arguments += self._encoding()
+            self._process = start_ffmpeg(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors)
             clean.callback(self._kill)
             self._feeder.start()
             self._clean = clean.pop_all()
@@ -225,9 +223,10 @@ def write_video(
 
     The first frame gives the size; frames are taken one at a time, so memory does not grow with the length.
     sound: a Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames done, total)` after every frame.
-    Raises OutputError (also before the first frame is made) and what the iterable raises.
+    Raises OutputError and ResourceError (also before the first frame is made) and what the iterable raises.
     """
     out = check_output(out, overwrite)
+    ffmpeg_binary()  # a first frame may be long in the making
     if sound is not None and not isinstance(sound, Sound):
         sound = load_audio(sound)
     iterator = iter(frames)
