@@ -156,10 +156,15 @@ def test_they_are_refused_where_they_cannot_be():
         CyberHost.from_pretrained("tiny", device="cpu", cuda_graphs=True)
 
 
-def test_a_model_whose_steps_are_short_is_recorded_by_itself_on_a_gpu(host):
-    assert graphs.waits_for_python(host.model.network) and not host.cuda_graphs  # this one computes on the CPU
+def test_on_a_gpu_steps_are_recorded_by_themselves_where_there_is_room(host, monkeypatch):
     with torch.device("meta"):
-        assert not graphs.waits_for_python(CyberHostNetwork(preset("sd15")))
+        large = CyberHostNetwork(preset("sd15"))
+    free, cuda = [0], torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], 80 * 10**9))
+    assert not host.cuda_graphs and not graphs.pays(host.model.network, torch.device("cpu"))
+    assert graphs.pays(host.model.network, cuda) and not graphs.pays(large, cuda)
+    free[0] = 30 * 10**9
+    assert graphs.pays(large, cuda)
 
 
 def test_a_trial_times_steps_as_the_job_takes_them(recording, monkeypatch):

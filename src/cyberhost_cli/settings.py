@@ -115,7 +115,7 @@ class Running:
         bool | None,
         typer.Option(
             "--cuda-graphs/--no-cuda-graphs", show_default=False,
-            help="Record a step once and play it back. [default: on an NVIDIA GPU, for small models]",
+            help="Record a step once and play it back. [default: on an NVIDIA GPU with room for it]",
         ),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False

@@ -34,7 +34,7 @@ from .model.compiling import check_compiler, compile_blocks
 from .model_folder import Model, choose_device, find_model, load_model
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .rendering import Driven, Driver, Job, Renderer
-from .sampler.graphs import waits_for_python
+from .sampler.graphs import pays
 from .sampler.guidance import Guidance
 from .sampler.sway import liveliness
 from .thrift import enough_memory
@@ -90,7 +90,7 @@ class CyberHost:
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
         """Whether a clip is decoded while the next one is denoised: the same frames. On a CPU both would want the same cores."""
-        self.cuda_graphs = device.type == "cuda" and waits_for_python(self.model.network) if cuda_graphs is None else cuda_graphs
+        self.cuda_graphs = pays(self.model.network, device) if cuda_graphs is None else cuda_graphs
         if compiled:
             compile_blocks(self.model.network)
 
@@ -105,7 +105,7 @@ class CyberHost:
         download_named: bool = True,
     ) -> CyberHost:
         """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`, None: where
-        a GPU waits for Python; download_named: see `load_model`. Raises ModelError, NetworkError, ResourceError."""
+        that pays; download_named: see `load_model`. Raises ModelError, NetworkError, ResourceError."""
         check_ways(choose_device(device, precision)[0], compiled, bool(cuda_graphs))  # what cannot be is told before anything is fetched
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))

@@ -18,14 +18,19 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput
 Recorder = Callable[[Callable[[], DenoiserOutput]], tuple[Callable[[], None], DenoiserOutput]]
 """(a step that reads tensors which stay where they are) -> (what computes it again, where its output then lies). Raises RuntimeError."""
 
-_SHORT = 200_000_000
-"""Parameters. The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand million, gains two
-hundredths with guidance where nothing else wants the processor (docs/speed.md)."""
+_SMALL = 200_000_000
+"""Parameters. The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand million, and gains from
+a fiftieth to two fifths, by how few the branches are and what else wants the processor (docs/speed.md)."""
+_ROOM = 12_000_000_000
+"""Bytes free on the device beside a large network: a step at 640x384 with two branches wants 2 GB, and each of a video's two or three recordings holds
+its own."""
 
 
-def waits_for_python(network: CyberHostNetwork) -> bool:
-    """Whether a GPU computes the network's operations sooner than Python asks for them, so that recording pays for what it holds."""
-    return sum(weights.numel() for weights in network.parameters()) < _SHORT
+def pays(network: CyberHostNetwork, device: torch.device) -> bool:
+    """Whether steps on `device`, where the network is, are recorded if nobody says: where a GPU would wait for Python, and holds what that takes."""
+    if device.type != "cuda":
+        return False
+    return sum(weights.numel() for weights in network.parameters()) < _SMALL or torch.cuda.mem_get_info(device)[0] > _ROOM
 
 
 class RecordedNetwork:
