@@ -18,8 +18,9 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.doctor_report import _duration
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
-from cyberhost_model.doctor import downloads, examine, extras, ffmpeg, machine, network, trial
+from cyberhost_model.doctor import counted, downloads, examine, extras, ffmpeg, machine, network, trial
 from cyberhost_model.hub.missing import Missing
+from cyberhost_model.look import Look
 from cyberhost_model.model.region_codebook import RegionCodebookAttention
 from cyberhost_model.model_folder import choose_device, multiplies_bf16
 
@@ -156,8 +157,19 @@ def test_verdicts(options: list[str], code: int, words: str, offline: Path, caps
     assert cli.main(["doctor", *options]) == code
     shown = capsys.readouterr().out
     assert "cannot make videos here" in shown.splitlines()[-1] and words in shown.splitlines()[-1]
+    assert ("roughly" in shown) == ("sd15" in options)
     assert shown.count("\n") > 8
     assert list(offline.iterdir()) == []
+
+
+def test_a_published_model_that_is_not_here_is_counted() -> None:
+    both = Look(guidance_reference=2.5, guidance_audio=2.5)
+    found = counted.counted("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
+    assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/speed.md
+    assert 5e9 < found.memory < 1.2e10 and found.seconds > 60
+    twice = counted.counted("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
+    assert twice is not None and 1.2 < twice.seconds / found.seconds < 3.3
+    assert counted.counted("some/one", both, 48, torch.device("cpu"), torch.float32) is None
 
 
 def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cyberhost_model.doctor import Estimate, Examination, Machine, Plan
+    from cyberhost_model.doctor import Counted, Estimate, Examination, Machine, Plan
 
 
 def doctor_lines(found: Examination) -> Iterator[str]:
@@ -24,6 +24,8 @@ def doctor_lines(found: Examination) -> Iterator[str]:
         size = human(fetch.size) if fetch.size else "nothing"
         names = f" ({', '.join(entry.name for entry in fetch.missing)})" if fetch.missing else ""
         yield _line("fetches", f"{fetch.command}: {size}{names}" + (f", {fetch.note}" if fetch.note and fetch.size else ""))
+    if found.counted is not None:
+        yield _line("a minute", _counted(found.counted))
     if found.minute is not None:
         yield _line("a minute", f"{_estimate(found.minute)}, and {found.load_seconds:.1f} s to load the model")
         for line in found.minute.costs.spared:
@@ -71,6 +73,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         yield _line("fetches", f"{entry.name}: {human(entry.size)}" + (f" [{entry.licence}]" if entry.licence else "") + ("; does without" if entry.spare else ""))
     if plan.estimate is not None:
         yield _line("takes", _estimate(plan.estimate))
+    if plan.counted is not None:
+        yield _line("takes", _counted(plan.counted))
 
 
 def _machine_lines(machine: Machine) -> Iterator[str]:
@@ -104,6 +108,12 @@ def _estimate(estimate: Estimate) -> str:
     memory = "" if estimate.memory is None else f" and {human(estimate.memory)} of memory"
     rough = "" if estimate.costs.whole else " (from a step of one frame)"
     return f"about {_duration(estimate.seconds)}{memory}{rough}"
+
+
+def _counted(counted: Counted) -> str:
+    from cyberhost_model.hub.sizes import human
+
+    return f"roughly {_duration(counted.seconds)} and {human(counted.memory)} of memory, by its {counted.tflop:.1f} TFLOP a step, once it is here"
 
 
 def _duration(seconds: float) -> str:

@@ -32,6 +32,7 @@ from .look import Look
 from .model.checkpoint import load_preset
 from .model.compiling import check_compiler, compile_blocks
 from .model_folder import Model, choose_device, find_model, load_model
+from .presets import DiffusionConfig
 from .reference import Reference, head_crop, prepare_reference, shows_only_a_head, to_maps, without_hands
 from .rendering import Driven, Driver, Job, Renderer
 from .sampler.graphs import pays
@@ -254,11 +255,7 @@ class CyberHost:
     ) -> Animation:
         """What the three settings share: `driver` moves the body, by itself it moves by `amount`, `sound` is heard and goes into the video."""
         defaults = self.model.network.preset.diffusion
-        guidance = Guidance(
-            defaults.guidance_reference if look.guidance_reference is None else look.guidance_reference,
-            defaults.guidance_audio if look.guidance_audio is None else look.guidance_audio,
-            look.guidance_interval or Guidance.interval,
-        )
+        guidance = guidance_of(look, defaults)
         hands = reference.keypoints.hands_score.max() >= 0.3
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
         job = Job(reference, look, driver, total, sound, guidance, clarity, min(defaults.sway * liveliness(amount, BODY_MOVEMENT), 0.95))
@@ -273,6 +270,15 @@ class CyberHost:
             return driving, False, list(driving.warnings)
         poses = read_driving(driving, self.model.detector, progress)
         return poses, not is_sequence_file(driving), list(poses.warnings)
+
+
+def guidance_of(look: Look, defaults: DiffusionConfig) -> Guidance:
+    """What a video asks for, else its model."""
+    return Guidance(
+        defaults.guidance_reference if look.guidance_reference is None else look.guidance_reference,
+        defaults.guidance_audio if look.guidance_audio is None else look.guidance_audio,
+        look.guidance_interval or Guidance.interval,
+    )
 
 
 def check_ways(device: torch.device, compiled: bool, cuda_graphs: bool) -> None:

@@ -5,9 +5,10 @@
     plan(lambda host: host.animate("picture.jpg", "speech.wav")).estimate
 """
 
+from .counted import Counted
 from .examination import Examination, examine
 from .machine import Machine
 from .plan import Plan, plan
 from .trial import Estimate, estimate
 
-__all__ = ["Estimate", "Examination", "Machine", "Plan", "estimate", "examine", "plan"]
+__all__ = ["Counted", "Estimate", "Examination", "Machine", "Plan", "estimate", "examine", "plan"]

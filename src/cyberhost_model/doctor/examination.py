@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from ..errors import CyberHostError, ResourceError
+from ..look import FPS, Look
 from ..model_folder import choose_device, missing_model
 from ..pipeline import CyberHost
 from ..thrift import is_out_of_memory
+from .counted import Counted, counted
 from .downloads import Downloads, check_fetch, downloads
 from .extras import Extra, extras
 from .ffmpeg import Ffmpeg, find_ffmpeg
@@ -45,6 +48,8 @@ class Examination:
     """Loading the model."""
     minute: Estimate | None
     """A minute of video with the model's defaults; None where its weights are not here."""
+    counted: Counted | None
+    """The same roughly, of a published model whose weights are not here."""
     problems: list[Problem]
     """Why no video can be made here; none: it can, if need be after `downloads`."""
 
@@ -73,9 +78,10 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
     place = tried(lambda: choose_device(device, precision))
     binary, cache, hub = tried(find_ffmpeg), find_cache(), ask_hub()
     missing = tried(lambda: within(PATIENCE, lambda: missing_model(model, PATIENCE), model))
-    load = minute = None
+    load = minute = rough = None
     if missing and any(not entry.spare for entry in missing):
         tried(lambda: check_fetch(model, missing, hub))
+        rough = None if place is None else tried(partial(counted, model, Look(), round(MINUTE * FPS), *place))
     elif missing is not None and place is not None:
         began = time.perf_counter()
         host = tried(lambda: CyberHost.from_pretrained(model, device, precision, download_named=False))
@@ -84,7 +90,7 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
             place = host.device, host.dtype
             minute = tried(lambda: _minute(host))
     found = None if place is None else machine(*place, precision)
-    return Examination(model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, problems)
+    return Examination(model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, rough, problems)
 
 
 def _minute(host: CyberHost) -> Estimate:

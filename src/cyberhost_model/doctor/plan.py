@@ -11,6 +11,7 @@ from ..hub.missing import Missing
 from ..model_folder import EMBEDDED, choose_device, missing_model
 from ..pipeline import Animation, CyberHost
 from .checks import PictureCheck, SoundCheck, check_picture, check_sound
+from .counted import Counted, counted
 from .downloads import check_fetch
 from .ffmpeg import Ffmpeg, find_ffmpeg
 from .machine import Machine, machine
@@ -43,8 +44,10 @@ class Plan:
     ffmpeg: Ffmpeg
     cache: Cache
     hub: Hub | None
-    """None: nothing has to be fetched, and nobody was asked."""
+    """None: nothing has to be fetched, and it was not asked."""
     estimate: Estimate | None
+    counted: Counted | None
+    """The same roughly, of a published model that is not here."""
     warnings: list[str]
 
 
@@ -58,8 +61,8 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     ffmpeg, cache = find_ffmpeg(), find_cache()
     missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
     away = any(not entry.spare for entry in missing)
-    hub = ask_hub() if missing else None
-    if away and hub is not None:
+    hub = ask_hub() if away else None
+    if hub is not None:
         check_fetch(model, missing, hub)
         host = CyberHost.from_pretrained(STAND_IN, "cpu")
     else:
@@ -74,12 +77,12 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
         sound, heard = check_sound(animation.sound, SpeechEncoder.from_pretrained(EMBEDDED / STAND_IN / "speech"))
     warnings = [*animation.warnings, *notes, *heard]
     if away:
-        warnings.append(f"{model} is not on this machine: size, steps, time and memory are not known before it is fetched")
-        here = machine(place, dtype, precision)
-        return Plan(picture, sound, animation.n_frames, animation.fps, None, None, None, None, model, here, missing, ffmpeg, cache, hub, None, warnings)
+        warnings.append(f"{model} is not on this machine: size, steps, time and memory are not known exactly before it is fetched")
+        rough, here = counted(model, job.look, animation.n_frames, place, dtype), machine(place, dtype, precision)
+        return Plan(picture, sound, animation.n_frames, animation.fps, None, None, None, None, model, here, missing, ffmpeg, cache, hub, None, rough, warnings)
     found = estimate(host, job)
     return Plan(
         picture, sound, animation.n_frames, animation.fps, math.ceil(animation.n_frames / preset.frames), animation.size,
-        job.look.steps or preset.diffusion.steps, job.guidance.branches, model, machine(place, dtype, precision), missing, ffmpeg, cache, hub, found,
+        job.look.steps or preset.diffusion.steps, job.guidance.branches, model, machine(place, dtype, precision), missing, ffmpeg, cache, hub, found, None,
         [*warnings, *found.costs.spared],
     )  # fmt: skip

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from ..errors import ModelError, OutputError
 from ..model.checkpoint import save_network
-from ..presets import AudioConfig, Preset
+from ..presets import AudioConfig, Preset, preset
 from .adapters import animate_anyone, echomimic_v2, hallo2, sd15
 from .adapters.keymap import Converted
 from .cache import hub_cache
@@ -42,6 +43,8 @@ class Adapter:
     """Part -> its weights in the registry; a folder or file of one's own may stand in for each."""
     network: Callable[[Mapping[str, Path], Preset | None], Converted]
     """Paths of the parts and, instead of the preset of the full size, one of another -> the network."""
+    full_size: Callable[[], Preset]
+    """Its preset at the published size."""
     room: int
     """Bytes that its folder takes then, about."""
     dtype: torch.dtype = torch.float16
@@ -222,6 +225,7 @@ ADAPTERS: dict[str, Adapter] = {
         "the paper's network as its training begins",
         {"unet": "sd15-unet", "motion": "animatediff-v2", "vae": "sd15-vae", "speech": "wav2vec2", "detector": "dwpose", "face": "arcface"},
         _sd15,
+        partial(preset, "sd15"),
         9_800_000_000,
         torch.float32,  # to be trained
     ),
@@ -229,18 +233,21 @@ ADAPTERS: dict[str, Adapter] = {
         "AnimateAnyone: a person follows poses",
         {"network": "animate-anyone", "vae": "sd-vae-ft-mse", "image": "clip-image", "detector": "dwpose"},
         _animate_anyone,
+        animate_anyone.full_size,
         5_200_000_000,
     ),
     "echomimic-v2": Adapter(
         "EchoMimicV2: a half body speaks and follows poses of the hands",
         {"network": "echomimic-v2", "vae": "sd-vae-ft-mse", "speech": "whisper-tiny", "detector": "dwpose"},
         _echomimic_v2,
+        echomimic_v2.full_size,
         4_600_000_000,
     ),
     "hallo2": Adapter(
         "a beginning for training from Hallo2",
         {"network": "hallo2", "vae": "sd-vae-ft-mse", "speech": "wav2vec2", "detector": "dwpose", "face": "arcface"},
         _hallo2,
+        hallo2.full_size,
         9_800_000_000,
         torch.float32,
     ),
