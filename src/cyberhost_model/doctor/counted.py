@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -93,15 +95,12 @@ def _bytes(module: torch.nn.Module) -> float:
     return float(sum(weights.numel() * weights.element_size() for weights in module.parameters()))
 
 
-class _made_as:
+@contextlib.contextmanager
+def _made_as(dtype: torch.dtype) -> Iterator[None]:
     """Tensors made inside are of this precision: fake ones cannot be moved to another."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        self.dtype = dtype
-
-    def __enter__(self) -> None:
-        self.before = torch.get_default_dtype()
-        torch.set_default_dtype(self.dtype)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_default_dtype(self.before)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
