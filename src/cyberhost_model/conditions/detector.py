@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import ModelError, NoFaceError
-from .crops import Box, cut_box
+from .crops import Box, around, cut_box, turned_crop
 from .detector_net import HeatNet, concentration, folded, peaks
 from .finder import PeopleFinder
 from .keypoints import NECK, Keypoints, clipped, points_box
@@ -56,12 +56,6 @@ class Analysis:
     warnings: list[str] = field(default_factory=list)
 
 
-def around(centre: np.ndarray, size: float) -> Box:
-    """The square of side `size` about `centre`."""
-    x, y = float(centre[0]), float(centre[1])
-    return x - size / 2, y - size / 2, x + size / 2, y + size / 2
-
-
 def sureness(logits: torch.Tensor, between: tuple[float, float]) -> torch.Tensor:
     """(N,) in 0..1: the maps' concentration on a ramp from `between[0]` to `between[1]`."""
     return ((concentration(logits) - between[0]) / (between[1] - between[0])).clamp(0, 1)
@@ -81,20 +75,6 @@ def _reduced(picture_u8: np.ndarray) -> np.ndarray:
         return picture_u8
     ratio = LONGEST / max(width, height)
     return cv2.resize(picture_u8, (max(1, round(width * ratio)), max(1, round(height * ratio))), interpolation=cv2.INTER_AREA)
-
-
-def turned_crop(picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: float, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The square about `centre` turned by `angle` (radians) as uint8 (side, side, 3), and the (2, 3) map of its 0..1 to the picture's pixels."""
-    c, s = np.cos(angle) * size, np.sin(angle) * size
-    back = np.array([[c, -s, centre[0] - (c - s) / 2], [s, c, centre[1] - (s + c) / 2]])
-    if abs(angle) < 1e-3:
-        return cut_box(picture_u8, around(centre, size), (side, side)), back
-    # Cut the upright square that holds the turned one, at the wanted scale, then turn that: only small arrays are touched.
-    wide = int(np.ceil(side * 1.42))
-    upright = cut_box(picture_u8, around(centre, size * wide / side), (wide, wide))
-    turn = cv2.getRotationMatrix2D((wide / 2 - 0.5, wide / 2 - 0.5), float(np.degrees(angle)), 1.0)
-    turn[:, 2] -= (wide - side) / 2
-    return cv2.warpAffine(upright, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), back
 
 
 class KeypointDetector(nn.Module):
