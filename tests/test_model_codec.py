@@ -194,14 +194,14 @@ def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
     shut = lips(0.0, 0.0, 0.06)
     assert shut == pytest.approx(-0.09) == lips(-0.06, 0.0, 0.06)  # and not twice, where the denoiser says so too
     assert lips(-0.2, 0.0, 0.06) == pytest.approx(-0.2)
-    assert lips(0.0, 1.0, 0.06) == pytest.approx(0.09 - 0.06)  # as wide as anybody's
+    assert lips(0.0, 1.0, 0.06) == pytest.approx(0.09)  # as far beyond the picture as anybody's
     openings = [lips(0.0, opening, 0.06) for opening in np.linspace(0, 1, 9)]
     assert all(a < b for a, b in zip(openings, openings[1:], strict=False))
     # Key points told the denoiser: what it says is a change against the picture already.
     assert lips(0.0, 0.0, 0.06, told=True) == pytest.approx(0.0)
     assert lips(-0.06, 0.0, 0.06, told=True) == pytest.approx(-0.09)
-    assert lips(-0.02, 0.04 / 0.09, 0.06, told=True) == pytest.approx(1.5 * -0.02)
-    assert lips(0.03, 1.0, 0.06, told=True) == pytest.approx(0.03)
+    assert lips(-0.02, 0.2, 0.06, told=True) == pytest.approx(-0.02 * (1 + 0.5 / 3))
+    assert lips(0.03, 0.4, 0.06, told=True) == pytest.approx(0.03)
 
 
 def test_save_and_load(codec, tmp_path):
