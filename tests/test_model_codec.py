@@ -179,6 +179,31 @@ def test_the_mouths_cues_are_where_the_mouth_is_and_the_lips_at_least_as_heard()
     assert torch.isfinite(codec.as_heard(z, torch.ones(1, 2), torch.zeros_like(places))).all()
 
 
+def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
+    codec, places = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))), torch.zeros(1, 1, 3, 4, 4)
+    places[..., 0, 1, 1] = 1.0
+
+    def lips(denoised: float, opening: float, parted: float, told: bool = False) -> float:
+        """In face heights, as what is denoised."""
+        z = torch.zeros(1, 1, 27, 4, 4)
+        z[..., 24, 1, 1] = denoised / 0.025
+        return 0.025 * float(codec.as_heard(z, torch.tensor([[opening]]), places, parted, told)[0, 0, 24, 1, 1])
+
+    for denoised in (-0.03, 0.0, 0.05):  # a closed mouth's lips part and meet as without any of this
+        assert lips(denoised, 0.5, 0.0) == lips(denoised, 0.5, 0.0, True) == pytest.approx(max(0.045, denoised) + min(denoised, 0))
+    shut = lips(0.0, 0.0, 0.06)
+    assert shut == pytest.approx(-0.09) == lips(-0.06, 0.0, 0.06)  # and not twice, where the denoiser says so too
+    assert lips(-0.2, 0.0, 0.06) == pytest.approx(-0.2)
+    assert lips(0.0, 1.0, 0.06) == pytest.approx(0.09)  # as far beyond the picture as anybody's
+    openings = [lips(0.0, opening, 0.06) for opening in np.linspace(0, 1, 9)]
+    assert all(a < b for a, b in zip(openings, openings[1:], strict=False))
+    # Key points told the denoiser: what it says is a change against the picture already.
+    assert lips(0.0, 0.0, 0.06, told=True) == pytest.approx(0.0)
+    assert lips(-0.06, 0.0, 0.06, told=True) == pytest.approx(-0.09)
+    assert lips(-0.02, 0.2, 0.06, told=True) == pytest.approx(-0.02 * (1 + 0.5 / 3))
+    assert lips(0.03, 0.4, 0.06, told=True) == pytest.approx(0.03)
+
+
 def test_save_and_load(codec, tmp_path):
     save_codec(codec, tmp_path, torch.float32)
     again = load_codec(tmp_path)

@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from cyberhost_model import InputError, rendering
+from cyberhost_model.conditions.detector import KeypointDetector
 from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.pose_shift import MAPS, pose_shift
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.inputs.audio import Sound, load_audio
 from cyberhost_model.look import Look
+from cyberhost_model.model_folder import find_model
 from cyberhost_model.reference import head_crop, shows_only_a_head
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.video.writer import write_video
@@ -90,6 +92,25 @@ def test_a_driving_video_is_read_and_its_sound_kept(host, picture, tmp_path):
     made = host.reenact(picture, driving, progress=lambda done, of: seen.append(done), **QUICK)
     assert made.n_frames == 15 and seen[-1] == 15
     assert made.sound is not None and made.sound.duration == pytest.approx(0.6, abs=0.1)
+
+
+def test_key_points_say_where_lips_are_if_lips_are_seen(host, picture, points):
+    """And the picture's own gap is known either way; where nobody reads lips, they are said to stay."""
+    reference, _ = host._open(picture, Look(size=256))
+    assert 0.05 < reference.parted < 0.12
+    poses = nodding(points, 4)
+    assert host._skeletons(reference, poses)(0, 4).lips and not host._skeletons(reference, poses, parts=("hands",))(0, 4).lips
+    poses.face_score[2, 48:68] = 0
+    assert not host._skeletons(reference, poses)(0, 4).lips
+
+
+def test_a_detector_that_reads_no_lips_says_so(host, picture, tmp_path, monkeypatch):
+    driving = write_video((picture[:480, :480] for _ in range(4)), tmp_path / "driving.mp4", 25)
+    plain = KeypointDetector.from_pretrained(find_model("tiny") / "detector")
+    plain.lips = None
+    monkeypatch.setattr(host.model, "detector", plain)
+    assert any("lips hardly move" in line for line in host.reenact(picture, driving, audio=None, **QUICK).warnings)
+    assert host._open(picture, Look(size=256))[0].parted == 0.0
 
 
 @pytest.mark.parametrize("setting", ["reenact", "multimodal"])

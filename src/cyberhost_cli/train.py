@@ -53,7 +53,7 @@ app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
 
 @app.command(RUN)
 def train(
-    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, 1, pose, 2 or distill.")],
+    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, lips, 1, pose, 2 or distill.")],
     run: Annotated[
         Path | None, typer.Option("--run", "-o", metavar="RUN", help="Folder of the run; an earlier one goes on.")
     ] = None,

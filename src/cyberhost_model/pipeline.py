@@ -242,11 +242,12 @@ class CyberHost:
             points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
             maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
             shift = to_maps(pose_shift(reference.keypoints, points, hw, parts), like) if preset.pose_shift else None
-            places = reference.places[:, None]
+            places, lips = reference.places[:, None], False
             if "face" in parts:
                 moved = to_maps(np.stack([face_places(k, hw) for k in points]), like)
                 places = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, places)
-            return Driven(to_maps(maps, like), shift, places)
+                lips = preset.pose_shift and min(float(k.face_score[LIPS].min()) for k in points) > 0.3
+            return Driven(to_maps(maps, like), shift, places, lips=lips)
 
         return drive
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .conditions.crops import HEAD_FACES, face_crop, hand_crops
+from .conditions.detector import lips_apart
 from .conditions.face_cues import MOUTH, face_height, face_places
 from .conditions.keypoints import Keypoints, without_hands
 from .conditions.skeleton import skeleton_map
@@ -25,7 +26,8 @@ HEAD_ONLY = 0.4  # a face from this share of the picture's height on, without sh
 @dataclass
 class Reference:
     """canvas: where the picture lies in the network's input; scale: how much larger the video is; keypoints: in 0..1 of the canvas, those of
-    `picture_keypoints` in 0..1 of the picture. small, large: (1, 3, H, W) in -1..1; latent (1, C, h, w); places (1, cues, h, w)."""
+    `picture_keypoints` in 0..1 of the picture. small, large: (1, 3, H, W) in -1..1; latent (1, C, h, w); places (1, cues, h, w).
+    parted: how far the lips are apart, in face heights, see `lips_apart`."""
 
     canvas: Canvas
     scale: int
@@ -37,6 +39,7 @@ class Reference:
     places: Tensor
     close_up: CloseUp | None
     conditions: Conditions
+    parted: float = 0.0
 
     @property
     def video_size(self) -> tuple[int, int]:
@@ -82,7 +85,8 @@ def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints
     if head:
         conditions = replace(conditions, regions=("face",))
     close_up = close_up_of(large, moved, factor) if preset.cues and places.any() else None
-    return Reference(canvas, scale, keypoints, moved, small, large, latent, places, close_up, conditions)
+    parted = lips_apart(model.detector, keypoints, (w, h))
+    return Reference(canvas, scale, keypoints, moved, small, large, latent, places, close_up, conditions, parted)
 
 
 def close_up_of(picture: Tensor, keypoints: Keypoints, factor: int) -> CloseUp:

@@ -40,6 +40,8 @@ class Driven:
     places: Tensor
     free: bool = False
     """No key point says where anything is: speech alone moves the body."""
+    lips: bool = False
+    """Key points say how far the lips are apart."""
 
 
 Driver = Callable[[int, int], Driven]
@@ -112,7 +114,7 @@ class Renderer:
                     )  # fmt: skip
                 if driven.free:  # key points are followed frame by frame
                     z = codec.calmed(z, past)
-                return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places)
+                return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places, reference.parted, driven.lips)
 
             return thrift.attempt("network", denoised, tell)
 

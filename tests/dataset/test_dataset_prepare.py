@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as parquet
 import pytest
-from raw_videos import SETTINGS
+from raw_videos import SETTINGS, speaker
 
 from cyberhost_model.dataset.build import prepare_dataset
 from cyberhost_model.dataset.labels import ALWAYS, read_labels
@@ -81,8 +81,9 @@ def test_an_accepted_clip_has_video_sound_and_labels(prepared, raw):
     low, high = np.nanmin(labels["thorax"], 0), np.nanmax(labels["thorax"], 0)
     assert np.allclose(row.thorax_range, [*low, *high], atol=0.02)
     assert 0 < row.clarity < 3 and row.face_share == 1.0 and row.speech_share > 0.5 and row.sync_confidence is None
-    # The embedded detector's lips are too coarse to be measured, and nothing is said of them.
-    assert np.isnan(labels["opening"]).all() and np.isnan(labels["width"]).all() and row.lip_correlation is None
+    # The embedded detector reads lips: what it saw follows what the person did, and the sound.
+    assert np.corrcoef(labels["opening"], speaker(1).opening)[0, 1] > 0.8 and np.isfinite(labels["width"]).all()
+    assert row.lip_correlation is not None and row.lip_correlation > 0.5
     assert len(row.descriptor) == 63 and row.split in ("train", "held_out") and row.detector == "embedded"
 
 

@@ -17,6 +17,7 @@ def assemble(
     codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec.")] = None,
     audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio.")] = None,
     detector: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage detector.")] = None,
+    lips: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage lips, for the detector.")] = None,
     base: Annotated[str, typer.Option(metavar="MODEL", help="Where the other parts come from.")] = "tiny",
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
@@ -26,6 +27,6 @@ def assemble(
     sink.hush_libraries()
     from cyberhost_model.training.assemble import assemble as put_together
 
-    put_together(output, network=network, codec=codec, speech=audio, detector=detector, base=base)
+    put_together(output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base)
     sink.note(f"{output}: model written")
     sink.data({"model": str(output)})

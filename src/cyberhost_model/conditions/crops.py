@@ -68,6 +68,26 @@ def cut_box(picture_u8: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarr
     return cv2.warpAffine(part, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
+def around(centre: np.ndarray, size: float) -> Box:
+    """The square of side `size` about `centre`."""
+    x, y = float(centre[0]), float(centre[1])
+    return x - size / 2, y - size / 2, x + size / 2, y + size / 2
+
+
+def turned_crop(picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: float, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """The square about `centre` turned by `angle` (radians) as uint8 (side, side, 3), and the (2, 3) map of its 0..1 to the picture's pixels."""
+    c, s = np.cos(angle) * size, np.sin(angle) * size
+    back = np.array([[c, -s, centre[0] - (c - s) / 2], [s, c, centre[1] - (s + c) / 2]])
+    if abs(angle) < 1e-3:
+        return cut_box(picture_u8, around(centre, size), (side, side)), back
+    # Cut the upright square that holds the turned one, at the wanted scale, then turn that: only small arrays are touched.
+    wide = int(np.ceil(side * 1.42))
+    upright = cut_box(picture_u8, around(centre, size * wide / side), (wide, wide))
+    turn = cv2.getRotationMatrix2D((wide / 2 - 0.5, wide / 2 - 0.5), float(np.degrees(angle)), 1.0)
+    turn[:, 2] -= (wide - side) / 2
+    return cv2.warpAffine(upright, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), back
+
+
 def _signed(picture_u8: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(picture_u8.transpose(2, 0, 1)).astype(np.float32) / 127.5 - 1
 

@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..errors import ModelError, NoFaceError
-from .crops import Box, cut_box
+from .crops import Box, around, cut_box, turned_crop
 from .detector_net import HeatNet, concentration, folded, peaks
+from .face_cues import face_height, lips_gap
 from .finder import PeopleFinder
 from .keypoints import NECK, Keypoints, clipped, points_box
+from .lip_reader import LipReader, mouth_crop, with_gap
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
 # Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and how
@@ -36,6 +38,8 @@ FACE_SEEN = 0.3  # half of the face points of a whole-body detector must be abov
 # stays. Faces of photographs measured 0.83 and more (0.70 under heavy blur), cups and clocks 0.73 and less; hands 0.75,
 # what is none 0.51.
 FACE_SURE, HAND_SURE = (0.68, 0.78), (0.4, 0.6)
+LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller faces stay where the face network has them
+LIPS_MEET = (0.01, 0.02)  # face heights: lips that are less apart meet, from the second number on what is read counts in full
 
 
 @dataclass
@@ -54,12 +58,6 @@ class Analysis:
     keypoints: Keypoints
     people: list[Detection]
     warnings: list[str] = field(default_factory=list)
-
-
-def around(centre: np.ndarray, size: float) -> Box:
-    """The square of side `size` about `centre`."""
-    x, y = float(centre[0]), float(centre[1])
-    return x - size / 2, y - size / 2, x + size / 2, y + size / 2
 
 
 def sureness(logits: torch.Tensor, between: tuple[float, float]) -> torch.Tensor:
@@ -83,29 +81,13 @@ def _reduced(picture_u8: np.ndarray) -> np.ndarray:
     return cv2.resize(picture_u8, (max(1, round(width * ratio)), max(1, round(height * ratio))), interpolation=cv2.INTER_AREA)
 
 
-def turned_crop(picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: float, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The square about `centre` turned by `angle` (radians) as uint8 (side, side, 3), and the (2, 3) map of its 0..1 to the picture's pixels."""
-    c, s = np.cos(angle) * size, np.sin(angle) * size
-    back = np.array([[c, -s, centre[0] - (c - s) / 2], [s, c, centre[1] - (s + c) / 2]])
-    if abs(angle) < 1e-3:
-        return cut_box(picture_u8, around(centre, size), (side, side)), back
-    # Cut the upright square that holds the turned one, at the wanted scale, then turn that: only small arrays are touched.
-    wide = int(np.ceil(side * 1.42))
-    upright = cut_box(picture_u8, around(centre, size * wide / side), (wide, wide))
-    turn = cv2.getRotationMatrix2D((wide / 2 - 0.5, wide / 2 - 0.5), float(np.degrees(angle)), 1.0)
-    turn[:, 2] -= (wide - side) / 2
-    return cv2.warpAffine(upright, turn, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), back
-
-
 class KeypointDetector(nn.Module):
-    """Finds the people in a picture of any size. Deterministic; CPU is enough. `norm` False: see `HeatNet`."""
+    """Finds the people in a picture of any size. Deterministic; CPU is enough. `norm` False: see `HeatNet`. lips: without it the gap between the inner
+    lips says nothing."""
 
-    reads_lips = False
-    """Whether the lips' points follow an opening mouth. Measured on photo puppets with faces of 40 to 60 pixels: all points within 2% of the face's
-    height, but the opening read from them correlates with the true one at -0.8 to 0.4."""
-
-    def __init__(self, norm: bool = True) -> None:
+    def __init__(self, norm: bool = True, lips: LipReader | None = None) -> None:
         super().__init__()
+        self.lips = lips
         self.finder = HeatNet(FINDER_MAPS, 8, norm=norm)
         self.face = HeatNet(68, 4, norm=norm)
         self.body = HeatNet(BODY_MAPS, 4, norm=norm)
@@ -114,6 +96,12 @@ class KeypointDetector(nn.Module):
             self.finder.head[-1].bias[0] = -3.0
             self.body.head[-1].bias[:20] = -3.0
         self.to(memory_format=torch.channels_last)
+
+    @property
+    def reads_lips(self) -> bool:
+        """Whether the lips' points follow an opening mouth: the gap that the face network's own points show has little to do with the true one, the lip
+        reader's follows it (docs/results.md)."""
+        return self.lips is not None
 
     @property
     def device(self) -> torch.device:
@@ -139,7 +127,7 @@ class KeypointDetector(nn.Module):
             raise ModelError(f"no usable key point detector in {folder}: {error}; install the package again") from error
         if config.get("class") != cls.__name__ or config.get("version") != 1:
             raise ModelError(f"{folder} does not hold a KeypointDetector of version 1")
-        detector = cls(norm=False)
+        detector = cls(norm=False, lips=LipReader() if any(name.startswith("lips.") for name in weights) else None)
         try:
             detector.load_state_dict({k: v.float() for k, v in weights.items()})
         except RuntimeError as error:
@@ -175,6 +163,9 @@ class KeypointDetector(nn.Module):
         keypoints = Keypoints.empty()
         keypoints.face, keypoints.face_score[:] = points, confidence
         if whole:
+            if self.lips is not None and face_height(points) >= LIPS_FROM:
+                gap = float(self.lips(self._tensor([mouth_crop(picture_u8, points)])))
+                keypoints.face = with_gap(points, gap)
             self._body_and_hands(picture_u8, keypoints)
         size = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
         keypoints = keypoints.map(lambda p: (p / size).astype(np.float32))
@@ -306,6 +297,16 @@ def detections(detector: KeypointDetector | PeopleFinder, picture_u8: np.ndarray
         if box is not None and np.median(points.face_score) > FACE_SEEN:
             found.append(Detection(points, float(points.face_score.mean()), box))
     return sorted(found, key=lambda d: -(d.box[2] - d.box[0]) * (d.box[3] - d.box[1]))
+
+
+def lips_apart(detector: KeypointDetector | PeopleFinder, keypoints: Keypoints, size: tuple[int, int]) -> float:
+    """How far the lips of a person that `detector` found in a picture of `size` (W, H) are apart, in face heights; 0 where they meet or where it cannot
+    tell."""
+    face = keypoints.face * np.array(size, np.float32)
+    if isinstance(detector, KeypointDetector) and (detector.lips is None or face_height(face) < LIPS_FROM):
+        return 0.0
+    gap = lips_gap(face)
+    return gap * float(np.clip((gap - LIPS_MEET[0]) / (LIPS_MEET[1] - LIPS_MEET[0]), 0, 1))
 
 
 def analyse(picture_u8: np.ndarray, detector: KeypointDetector | PeopleFinder, name: str = "the picture") -> Analysis:

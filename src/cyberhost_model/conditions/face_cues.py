@@ -67,6 +67,11 @@ def face_height(face: np.ndarray) -> float:
     return float(np.linalg.norm(face[8] - face[[19, 24]].mean(0))) + 1e-6
 
 
+def lips_gap(face: np.ndarray) -> float:
+    """How far the inner lips of 68 points (68, 2) are apart, in heights of their face; about 0 where they meet, and a little below where they cross."""
+    return float(_measures(face)[0]) / face_height(face)
+
+
 def _measures(face: np.ndarray) -> np.ndarray:
     """Lips' gap, mouth's width and both lids' gaps of 68 points, along the face's own upright."""
     down = face[8] - face[[19, 24]].mean(0)

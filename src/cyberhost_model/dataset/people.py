@@ -36,10 +36,9 @@ class EmbeddedDetector:
 
     name = "embedded"
     finds_faceless = False
-    reads_lips = KeypointDetector.reads_lips
 
     def __init__(self, network: KeypointDetector) -> None:
-        self.network = network
+        self.network, self.reads_lips = network, network.reads_lips
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
         return [[found.keypoints for found in self.network.detect(frame)] for frame in frames]

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..conditions.detector import KeypointDetector
+from ..conditions.lip_reader import LipReader
 from ..conditions.speech import TINY, SpeechEncoder
 from ..errors import ModelError, TrainingError
 from ..model.checkpoint import load_preset, save_network
@@ -59,10 +60,27 @@ def trained_speech(run: str | Path) -> SpeechEncoder:
     return speech.eval()
 
 
+def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointDetector:
+    """The key point detector of a run of stage detector and one of stage lips; without one of them that part is of the detector in `base`, a folder.
+    Raises TrainingError where the base has no such part."""
+    old = KeypointDetector.from_pretrained(base) if (base / "model.safetensors").is_file() else None
+    finder = KeypointDetector() if run else old
+    if finder is None:
+        raise TrainingError(f"{lips}: reads lips for the detector of a run, and {base} names another one: give --detector")
+    if run:
+        fill(finder, part(run), run)
+        finder.lips = None if old is None else old.lips
+    if lips:
+        finder.lips = LipReader()
+        fill(finder.lips, part(lips), lips)
+    return finder
+
+
 def assemble(
-    out: str | Path, *, network: str | None = None, codec: str | None = None, speech: str | None = None, detector: str | None = None, base: str = "tiny"
-) -> None:
-    """Write the model folder `out` from runs of stages 2 or distill, codec, audio and detector; parts without a run are `base`'s, unchanged.
+    out: str | Path, *, network: str | None = None, codec: str | None = None, speech: str | None = None, detector: str | None = None,
+    lips: str | None = None, base: str = "tiny",
+) -> None:  # fmt: skip
+    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips; parts without a run are `base`'s, unchanged.
 
     The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps.
     A network only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with one trained
@@ -86,11 +104,9 @@ def assemble(
             save_codec(coder, out / "codec")
     if speech:
         trained_speech(speech).save_pretrained(out / "speech")
-    if detector:
-        finder = KeypointDetector()
-        fill(finder, part(detector), detector)
-        finder.save_pretrained(out / "detector")
-    for name, run in (("codec", codec), ("speech", speech), ("detector", detector)):
+    if detector or lips:
+        trained_detector(detector, lips, old / "detector").save_pretrained(out / "detector")
+    for name, run in (("codec", codec), ("speech", speech), ("detector", detector or lips)):
         if not run and out.resolve() != old.resolve():
             shutil.copytree(old / name, out / name, dirs_exist_ok=True)
 

@@ -31,8 +31,8 @@ else:
 
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
-STAGES = ("codec", "audio", "detector", "1", "pose", "2", "distill")
-OTHER = {"codec": {"drawn", "decoder_only", "close"}, "audio": set(), "detector": {"drawn"}}
+STAGES = ("codec", "audio", "detector", "lips", "1", "pose", "2", "distill")
+OTHER = {"codec": {"drawn", "decoder_only", "close"}, "audio": set(), "detector": {"drawn"}, "lips": {"drawn", "puppets"}}
 """What stages that train no network know besides the loop's settings; the others have dataclasses of their own."""
 
 
@@ -149,14 +149,16 @@ def build_stage(
         from .audio_stage import AudioStage, speech_files
 
         built = AudioStage(speech_files(_needed(sources.speech, "--speech", "16 kHz speech"), held=False))
-    elif stage == "detector":
+    elif stage in ("detector", "lips"):
         from ..data.drawn import drawn_still
         from ..data.stills import load_stills
         from .detector_stage import DetectorStage
+        from .lips_stage import LipsStage
 
         folders = _needed(sources.stills, "--stills", "labelled pictures")
         stills = [s for folder in folders for s in load_stills(folder) if not held_out(s.identity)]
-        built = DetectorStage(stills, [drawn_still(seed * 1_000_000 + i, (384, 384)) for i in range(settings.get("drawn", 0))])
+        drawn = [drawn_still(seed * 1_000_000 + i, (384, 384)) for i in range(settings.get("drawn", 0))]
+        built = DetectorStage(stills, drawn) if stage == "detector" else LipsStage(stills, drawn, settings.get("puppets", 8), seed=seed)
     else:
         raise TrainingError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}")
     if init:
