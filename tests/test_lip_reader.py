@@ -11,9 +11,11 @@ from safetensors.torch import load_file
 from cyberhost_cli.main import main
 from cyberhost_model.conditions.detector import LIPS_FROM, KeypointDetector, lips_apart
 from cyberhost_model.conditions.face_cues import face_height, lips_gap
+from cyberhost_model.conditions.keypoints import LIPS
 from cyberhost_model.conditions.lip_reader import LipReader, mouth_crop, with_gap
 from cyberhost_model.data.drawn import drawn_still
 from cyberhost_model.data.stills import Still
+from cyberhost_model.dataset.labels import seen_mouth
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.model_folder import find_model
 from cyberhost_model.training.assemble import assemble
@@ -113,6 +115,9 @@ def test_lips_of_small_faces_stay_where_they_are(detector, astronaut):
     small = np.asarray(Image.fromarray(astronaut).resize((120, 120), Image.Resampling.LANCZOS))
     found = detector.detect(small)[0].keypoints
     assert face_height(found.face * 120) < LIPS_FROM and lips_apart(detector, found, (120, 120)) == 0.0
+    assert found.face_score[LIPS].max() == 0 < found.face_score[:48].min()  # so that nobody takes them for read
+    opening, width = seen_mouth([found], 1.0)
+    assert np.isnan(opening).all() and np.isnan(width).all()
     raw, _ = detector.face_points(small, found.face.mean(0) * 120, float(np.ptp(found.face * 120, axis=0).max()))
     assert lips_gap(raw) == pytest.approx(lips_gap(found.face * 120), abs=0.02)
 

@@ -187,7 +187,7 @@ def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
         """In face heights, as what is denoised."""
         z = torch.zeros(1, 1, 27, 4, 4)
         z[..., 24, 1, 1] = denoised / 0.025
-        return 0.025 * float(codec.as_heard(z, torch.tensor([[opening]]), places, parted, told)[0, 0, 24, 1, 1])
+        return 0.025 * float(codec.as_heard(z, torch.tensor([[opening]]), places, parted, torch.tensor([[told]]))[0, 0, 24, 1, 1])
 
     for denoised in (-0.03, 0.0, 0.05):  # a closed mouth's lips part and meet as without any of this
         assert lips(denoised, 0.5, 0.0) == lips(denoised, 0.5, 0.0, True) == pytest.approx(max(0.045, denoised) + min(denoised, 0))

@@ -93,21 +93,27 @@ def test_hands_and_pose_are_seen(host, picture: np.ndarray) -> None:
 
 
 @pytest.fixture
-def no_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def broken_ffmpeg(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """One that is not there, or cannot run, or ends at once."""
+    path = tmp_path_factory.mktemp("bin") / "ffmpeg"
+    if request.param:
+        path.write_bytes(request.param)
+        path.chmod(0o755)
     ffmpeg_binary.cache_clear()
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
-    yield
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
+    yield path
     ffmpeg_binary.cache_clear()
 
 
+@pytest.mark.parametrize("broken_ffmpeg", [b"", b"\x7fELF\0\0\0\0", b"#!/bin/sh\nexit 127\n"], indirect=True)
 def test_an_ffmpeg_that_does_not_run_ends_a_plan_and_a_job_before_they_begin(
-    portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_ffmpeg: None, monkeypatch: pytest.MonkeyPatch
+    portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CyberHostNetwork, "forward", lambda *_, **__: pytest.fail("a step was computed"))
     for more in ([], ["--plan"]):
         assert cli.main(["animate", str(portrait_file), str(speech_file), "-o", str(tmp_path / "out.mp4"), "-q", *more]) == ExitStatus.RESOURCE
         said = capsys.readouterr().err
-        assert "/nowhere/ffmpeg" in said and said.count("\n") == 1
+        assert f"{broken_ffmpeg} does not run" in said and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 

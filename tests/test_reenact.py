@@ -99,9 +99,9 @@ def test_key_points_say_where_lips_are_if_lips_are_seen(host, picture, points):
     reference, _ = host._open(picture, Look(size=256))
     assert 0.05 < reference.parted < 0.12
     poses = nodding(points, 4)
-    assert host._skeletons(reference, poses)(0, 4).lips and not host._skeletons(reference, poses, parts=("hands",))(0, 4).lips
-    poses.face_score[2, 48:68] = 0
-    assert not host._skeletons(reference, poses)(0, 4).lips
+    assert host._skeletons(reference, poses)(0, 4).lips.all() and host._skeletons(reference, poses, parts=("hands",))(0, 4).lips is None
+    poses.face_score[2, 64] = 0.2
+    assert host._skeletons(reference, poses)(0, 4).lips.tolist() == [[True, True, False, True]]
 
 
 def test_a_detector_that_reads_no_lips_says_so(host, picture, tmp_path, monkeypatch):

@@ -242,11 +242,11 @@ class CyberHost:
             points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
             maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
             shift = to_maps(pose_shift(reference.keypoints, points, hw, parts), like) if preset.pose_shift else None
-            places, lips = reference.places[:, None], False
+            places, lips = reference.places[:, None], None
             if "face" in parts:
                 moved = to_maps(np.stack([face_places(k, hw) for k in points]), like)
                 places = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, places)
-                lips = preset.pose_shift and min(float(k.face_score[LIPS].min()) for k in points) > 0.3
+                lips = None if shift is None else shift[:, :, -1].amax((2, 3)) > 0  # as the denoiser is told, frame by frame
             return Driven(to_maps(maps, like), shift, places, lips=lips)
 
         return drive

@@ -40,8 +40,8 @@ class Driven:
     places: Tensor
     free: bool = False
     """No key point says where anything is: speech alone moves the body."""
-    lips: bool = False
-    """Key points say how far the lips are apart."""
+    lips: Tensor | None = None
+    """(1, frames), bool: key points say how far the lips are apart; None: of no frame."""
 
 
 Driver = Callable[[int, int], Driven]

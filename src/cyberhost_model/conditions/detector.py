@@ -21,7 +21,7 @@ from .crops import Box, around, cut_box, turned_crop
 from .detector_net import HeatNet, concentration, folded, peaks
 from .face_cues import face_height, lips_gap
 from .finder import PeopleFinder
-from .keypoints import NECK, Keypoints, clipped, points_box
+from .keypoints import LIPS, NECK, Keypoints, clipped, points_box
 from .lip_reader import LipReader, mouth_crop, with_gap
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
@@ -38,7 +38,7 @@ FACE_SEEN = 0.3  # half of the face points of a whole-body detector must be abov
 # stays. Faces of photographs measured 0.83 and more (0.70 under heavy blur), cups and clocks 0.73 and less; hands 0.75,
 # what is none 0.51.
 FACE_SURE, HAND_SURE = (0.68, 0.78), (0.4, 0.6)
-LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller faces stay where the face network has them
+LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller faces are not read, and count as not seen
 LIPS_MEET = (0.01, 0.02)  # face heights: lips that are less apart meet, from the second number on what is read counts in full
 
 
@@ -162,10 +162,12 @@ class KeypointDetector(nn.Module):
         """A person from the face points in pixels of the reduced picture; with body and hands where `whole`. `full`: (W, H) of the picture itself."""
         keypoints = Keypoints.empty()
         keypoints.face, keypoints.face_score[:] = points, confidence
+        if self.lips is not None:
+            if whole and face_height(points) >= LIPS_FROM:
+                keypoints.face = with_gap(points, float(self.lips(self._tensor([mouth_crop(picture_u8, points)]))))
+            else:
+                keypoints.face_score[LIPS] = 0  # whoever takes this detector's lips for read must not take these
         if whole:
-            if self.lips is not None and face_height(points) >= LIPS_FROM:
-                gap = float(self.lips(self._tensor([mouth_crop(picture_u8, points)])))
-                keypoints.face = with_gap(points, gap)
             self._body_and_hands(picture_u8, keypoints)
         size = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
         keypoints = keypoints.map(lambda p: (p / size).astype(np.float32))

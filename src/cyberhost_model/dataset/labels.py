@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..conditions.crops import face_box, hand_boxes
-from ..conditions.keypoints import NECK, Keypoints
+from ..conditions.keypoints import LIPS, NECK, Keypoints
 from ..errors import InputError
 from .manifest import written_whole
 
@@ -39,14 +39,14 @@ def pack_labels(
 
 
 def seen_mouth(points: Sequence[Keypoints], aspect: float) -> tuple[np.ndarray, np.ndarray]:
-    """Opening (T,) in 0..1 and width (T,) in -1..1 of the mouth, read from the face points; NaN without a face.
+    """Opening (T,) in 0..1 and width (T,) in -1..1 of the mouth, read from the face points; NaN where its lips are not seen.
 
     `aspect` is W / H of the picture. The width is relative to the clip's own median.
     """
     scale = np.array([aspect, 1.0])
     gap, across, height = (np.full(len(points), np.nan) for _ in range(3))
     for i, k in enumerate(points):
-        if k.face_score.max() > _SEEN:
+        if k.face_score[LIPS].max() > _SEEN:
             face = k.face * scale
             length = lambda a, b: float(np.linalg.norm(a - b))  # noqa: E731
             height[i] = length(face[8], face[[19, 24]].mean(0))

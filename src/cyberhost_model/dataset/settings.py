@@ -7,6 +7,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from ..errors import InputError
+from ..evaluation.digests import file_sha256
+from ..model_folder import EMBEDDED
 from .rows import VERSION
 
 CROPS = ("body", "head")
@@ -52,6 +54,8 @@ class Settings:
                 raise InputError(words)
 
     def fingerprint(self) -> str:
-        """Changes with every setting and with the format: clips of two fingerprints do not belong into one dataset."""
+        """Changes with every setting, with the format and with the embedded detector's weights: clips of two fingerprints do not belong into one dataset."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.detector == "embedded":
+            given["weights"] = file_sha256(EMBEDDED / "tiny" / "detector" / "model.safetensors")
         return hashlib.sha256(json.dumps([VERSION, given], sort_keys=True).encode()).hexdigest()[:16]

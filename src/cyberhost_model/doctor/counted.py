@@ -20,6 +20,7 @@ from ..model.sd_codec import AT_ONCE
 from ..pipeline import guidance_of
 from ..presets import Preset
 from ..sampler.guidance import GuidedConditions
+from ..sampler.schedule import Schedule
 
 SD_VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "block_out_channels": (128, 256, 512, 512),
@@ -42,14 +43,23 @@ class Counted:
 
 
 def counted(model: str, look: Look, total: int, device: torch.device, dtype: torch.dtype) -> Counted | None:
-    """A video of `total` frames by a published model, at its own size; None for a model of which nothing is known before it is fetched."""
+    """A video of `total` frames by a published model, at its own size; None for a model of which nothing is known before it is fetched, and where counting
+    fails: no job depends on it."""
     if model not in ADAPTERS:
         return None
-    preset = ADAPTERS[model].full_size()
+    try:
+        return _counted(ADAPTERS[model].full_size(), look, total, device, dtype)
+    except (RuntimeError, MemoryError):
+        return None
+
+
+def _counted(preset: Preset, look: Look, total: int, device: torch.device, dtype: torch.dtype) -> Counted:
     step, held, weights = _step(preset, look, dtype)
     decoding, more, vae = _decoding(preset, dtype)
-    clips, steps = math.ceil(total / preset.frames), look.steps or preset.diffusion.steps
-    work = clips * (steps * step + preset.frames * decoding)
+    guidance, timesteps = guidance_of(look, preset.diffusion), Schedule(preset.diffusion, None, look.steps).timesteps
+    guided = sum(guidance.acts_at(float(t)) for t in timesteps)
+    steps = guided + (len(timesteps) - guided) / guidance.branches
+    work = math.ceil(total / preset.frames) * (steps * step + preset.frames * decoding)
     return Counted(work / (SHARE[dtype] * matrix_rate(device, dtype)), int(weights + vae + _BESIDE + max(held, more)), step / 1e12)
 
 

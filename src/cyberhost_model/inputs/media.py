@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -26,25 +25,23 @@ DEMUXERS = (
 
 @functools.lru_cache(maxsize=1)
 def ffmpeg_binary() -> str:
-    """Path of the ffmpeg executable. Raises ResourceError where there is none."""
+    """Path of the ffmpeg executable. Raises ResourceError where there is none that runs."""
     import imageio_ffmpeg  # late: it looks the binary up
 
     try:
         path = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError as error:
         raise ResourceError(f"no ffmpeg was found ({error}); reinstall imageio-ffmpeg") from None
-    if shutil.which(path) is None:
-        raise ResourceError(f"{path} is no program that runs: unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg")
+    try:
+        subprocess.run([path, "-version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:  # not there, or for another processor, or without its libraries
+        raise ResourceError(f"{path} does not run ({error}): unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg") from None
     return path
 
 
 def start_ffmpeg(arguments: list[str], **settings: Any) -> subprocess.Popen[bytes]:
-    """A running ffmpeg. Raises ResourceError where it does not run."""
-    command = [ffmpeg_binary(), "-nostdin", *arguments]
-    try:
-        return subprocess.Popen(command, **settings, **child_settings())
-    except OSError as error:  # such as a binary for another processor
-        raise ResourceError(f"{command[0]} does not run ({error.strerror}): unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg") from None
+    """A running ffmpeg. Raises ResourceError where there is none that runs."""
+    return subprocess.Popen([ffmpeg_binary(), "-nostdin", *arguments], **settings, **child_settings())
 
 
 def check_file(path: Path, what: str, give: str) -> None:

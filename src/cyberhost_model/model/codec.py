@@ -179,7 +179,7 @@ class ReferenceCodec(nn.Module):
         mouth = slice(self.config.blocks, self.config.blocks + 2)
         return torch.cat([z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1)
 
-    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: bool = False) -> Tensor:
+    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None) -> Tensor:
         """z (B, F, C, h, w) with the mouth's cues where the mouth is, `places` (B, F or 1, cues, h, w) of `face_places`, and the lips' at least what the
         sound asks for: `opening` (B, F) in 0..1.
 
@@ -187,8 +187,8 @@ class ReferenceCodec(nn.Module):
         the chin. And on pictures unlike those it learnt from it may find no mouth to open; the sound is heard all the same.
 
         parted: how far the lips are apart in the picture, in face heights. What is asked for is an opening, and cues are changes: a smile closes in silence,
-        and opens as far beyond itself as closed lips do. told: whether key points told the denoiser so; by itself it hardly sees it, and speaks as if the
-        lips met.
+        and opens as far beyond itself as closed lips do. told (B, F), bool: where key points told the denoiser so; by itself it hardly sees it, and speaks as if
+        the lips met.
         """
         if not self.config.cues:
             return z
@@ -197,7 +197,7 @@ class ReferenceCodec(nn.Module):
         amount = (z[:, :, mouth] * there).sum((3, 4)) / (there**2).sum((3, 4)).clamp_min(1e-6)
         unit = _CUE_SIZE[0] * self.config.emphasis
         rest, change = parted / unit, amount[:, :, 0]
-        asked, own = opening.clamp(0, 1) * (_WIDE / unit + rest), change + rest if told else change
+        asked, own = opening.clamp(0, 1) * (_WIDE / unit + rest), change if told is None else torch.where(told, change + rest, change)
         lips = torch.maximum(asked, own) - rest
         lips = lips - lips.clamp_max(0) ** 2 * (_CLOSING / max(rest, 1e-6))
         lips = torch.where(own < 0, torch.minimum(lips, asked + change), lips)  # a mouth that closes further stays so in silence

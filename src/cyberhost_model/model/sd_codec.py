@@ -40,7 +40,7 @@ class SdCodec(nn.Module):
         does not grow with the clip."""
         return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(0, frames.shape[:-3])
 
-    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: bool = False) -> Tensor:
+    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None) -> Tensor:
         """z as it is: these latents have no cues."""
         return z
 

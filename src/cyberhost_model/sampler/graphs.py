@@ -1,6 +1,6 @@
 """CUDA graphs: what a step asks of the GPU is recorded once and asked for again as a whole, at every step and clip of the same shapes.
 
-That pays where a step is short enough for the GPU to wait for Python: the embedded model, one branch, small pictures.
+That pays where the GPU waits for Python: most for the embedded model, one branch, small pictures, and wherever the processor has other work.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ def assemble(
     `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no `base`.
     """
     out, old = Path(out), find_model(base)
+    finder = trained_detector(detector, lips, old / "detector") if detector or lips else None  # which may fail, so before anything is written
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = part(network)
@@ -104,8 +105,8 @@ def assemble(
             save_codec(coder, out / "codec")
     if speech:
         trained_speech(speech).save_pretrained(out / "speech")
-    if detector or lips:
-        trained_detector(detector, lips, old / "detector").save_pretrained(out / "detector")
+    if finder is not None:
+        finder.save_pretrained(out / "detector")
     for name, run in (("codec", codec), ("speech", speech), ("detector", detector or lips)):
         if not run and out.resolve() != old.resolve():
             shutil.copytree(old / name, out / name, dirs_exist_ok=True)
