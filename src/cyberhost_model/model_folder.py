@@ -114,7 +114,7 @@ def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
         if is_converted(name):
             return _missing_named(converted(name))
         named = [weights for part, weights in ADAPTERS[name].parts.items() if part in NAMED]
-        return (missing_weights(held_weights(name)) or [Missing(name, 0)]) + _spare(named)
+        return (missing_weights(held_weights(name)) or [Missing(name, 0)]) + missing_parts(named)
     repo, revision = _hub_id(name)
     size = missing_size(repo, MODEL_FILES, revision=revision, timeout=timeout)
     return [Missing(name, size)] if size else []
@@ -123,10 +123,10 @@ def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
 def _missing_named(folder: Path) -> list[Missing]:
     """What would be fetched of the parts that the model in `folder` names."""
     named = ["dwpose"] * (_named(folder / "detector", "class") == DWPose.__name__) + ["arcface"] * load_preset(folder).takes_arcface
-    return _spare(named)
+    return missing_parts(named)
 
 
-def _spare(named: list[str]) -> list[Missing]:
+def missing_parts(named: list[str]) -> list[Missing]:
     """Of named parts, what would be fetched; without onnxruntime, which computes them, nothing is."""
     return [replace(entry, spare=True) for entry in missing_weights(named)] if find_spec("onnxruntime") else []
 

@@ -87,7 +87,7 @@ class CyberHost:
     """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
 
     def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False, cuda_graphs: bool | None = None):
-        check_ways(device, False, bool(cuda_graphs))  # `compile_blocks` looks for a compiler itself
+        check_ways(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
         """Whether a clip is decoded while the next one is denoised: the same frames. On a CPU both would want the same cores."""
@@ -107,7 +107,7 @@ class CyberHost:
     ) -> CyberHost:
         """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`, None: where
         that pays; download_named: see `load_model`. Raises ModelError, NetworkError, ResourceError."""
-        check_ways(choose_device(device, precision)[0], compiled, bool(cuda_graphs))  # what cannot be is told before anything is fetched
+        check_ways(choose_device(device, precision)[0], compiled, cuda_graphs)  # what cannot be is told before anything is fetched
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))
         with enough_memory(place, "load the model"):
@@ -282,7 +282,7 @@ def guidance_of(look: Look, defaults: DiffusionConfig) -> Guidance:
     )
 
 
-def check_ways(device: torch.device, compiled: bool, cuda_graphs: bool) -> None:
+def check_ways(device: torch.device, compiled: bool, cuda_graphs: bool | None) -> None:
     """Raises ResourceError where a way of computing cannot be had."""
     if cuda_graphs and device.type != "cuda":
         raise ResourceError(f"CUDA graphs are for NVIDIA GPUs, and this computes on {device.type}: leave out --cuda-graphs")

@@ -1,5 +1,8 @@
 """Stretches, frames and identities, without any video."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -124,3 +127,8 @@ def test_wrong_settings_are_told(wrong):
     with pytest.raises(InputError):
         Settings(**wrong)
     assert Settings().fingerprint() == Settings().fingerprint() != Settings(crop="head").fingerprint()
+
+
+def test_settings_are_read_without_torch():
+    code = "import sys, cyberhost_model.dataset.settings; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

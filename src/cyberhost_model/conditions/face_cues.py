@@ -67,6 +67,12 @@ def face_height(face: np.ndarray) -> float:
     return float(np.linalg.norm(face[8] - face[[19, 24]].mean(0))) + 1e-6
 
 
+def upright(face: np.ndarray) -> np.ndarray:
+    """The direction (2,) from the brows to the chin of 68 points, of length one."""
+    down = face[8] - face[[19, 24]].mean(0)
+    return down / (np.linalg.norm(down) + 1e-6)
+
+
 def lips_gap(face: np.ndarray) -> float:
     """How far the inner lips of 68 points (68, 2) are apart, in heights of their face; about 0 where they meet, and a little below where they cross."""
     return float(_measures(face)[0]) / face_height(face)
@@ -74,7 +80,6 @@ def lips_gap(face: np.ndarray) -> float:
 
 def _measures(face: np.ndarray) -> np.ndarray:
     """Lips' gap, mouth's width and both lids' gaps of 68 points, along the face's own upright."""
-    down = face[8] - face[[19, 24]].mean(0)
-    down = down / (np.linalg.norm(down) + 1e-6)
+    down = upright(face)
     gap = lambda pairs: float(np.mean([(face[b] - face[a]) @ down for a, b in pairs]))  # noqa: E731
     return np.array([gap(_INNER_LIPS), np.linalg.norm(face[54] - face[48]), *(gap(p) for p in _LIDS)], np.float32)

@@ -12,13 +12,13 @@ from torch import nn
 
 from .crops import turned_crop
 from .detector_net import normalised
-from .face_cues import face_height
+from .face_cues import face_height, upright
+from .keypoints import LIPS
 
 CROP = 48, 64
 """(H, W) of the picture of a mouth in pixels."""
 SPAN = 0.62
 """Its width in face heights."""
-_MOUTH = slice(48, 68)
 _UNIT = 0.05  # of the network's output in face heights: half of what a smile opens
 # Inner upper and lower lip, the outer ones above and below them, and the gap there in shares of the mean one: lips meet in the corners.
 _PAIRS = ((61, 67, 50, 58, 0.9), (62, 66, 51, 57, 1.2), (63, 65, 52, 56, 0.9))
@@ -41,16 +41,19 @@ class LipReader(nn.Module):
         return self.body(normalised(crops_u8))[:, 0] * _UNIT
 
 
-def upright(face: np.ndarray) -> np.ndarray:
-    """The direction (2,) from the brows to the chin of 68 points, of length one."""
-    down = face[8] - face[[19, 24]].mean(0)
-    return down / (np.linalg.norm(down) + 1e-6)
-
-
 def mouth_crop(picture_u8: np.ndarray, face: np.ndarray) -> np.ndarray:
     """uint8 (48, 64, 3): the mouth of `picture_u8` (H, W, 3), upright and of one size. face: 68 points (68, 2) in pixels."""
+    return middle_rows(about_mouth(picture_u8, face, SPAN, CROP[1]))
+
+
+def about_mouth(picture_u8: np.ndarray, face: np.ndarray, span: float, side: int) -> np.ndarray:
+    """uint8 (side, side, 3): the upright square of `span` face heights about the mouth of 68 points (68, 2) in pixels."""
     down = upright(face)
-    square, _ = turned_crop(picture_u8, face[_MOUTH].mean(0), SPAN * face_height(face), float(np.arctan2(-down[0], down[1])), CROP[1])
+    return turned_crop(picture_u8, face[LIPS].mean(0), span * face_height(face), float(np.arctan2(-down[0], down[1])), side)[0]
+
+
+def middle_rows(square: np.ndarray) -> np.ndarray:
+    """(64, 64, 3) -> (48, 64, 3)."""
     rest = (CROP[1] - CROP[0]) // 2
     return square[rest : rest + CROP[0]]
 

@@ -7,8 +7,6 @@ import json
 from dataclasses import asdict, dataclass
 
 from ..errors import InputError
-from ..evaluation.digests import file_sha256
-from ..model_folder import EMBEDDED
 from .rows import VERSION
 
 CROPS = ("body", "head")
@@ -57,5 +55,10 @@ class Settings:
         """Changes with every setting, with the format and with the embedded detector's weights: clips of two fingerprints do not belong into one dataset."""
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if self.detector == "embedded":
-            given["weights"] = file_sha256(EMBEDDED / "tiny" / "detector" / "model.safetensors")
+            from ..evaluation.digests import file_sha256
+            from ..evaluation.people.embedded import (
+                WEIGHTS,  # late: settings are read, and found wrong, before torch is loaded
+            )
+
+            given["weights"] = file_sha256(WEIGHTS)
         return hashlib.sha256(json.dumps([VERSION, given], sort_keys=True).encode()).hexdigest()[:16]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 from ..errors import NetworkError
 from ..hub.convert import ADAPTERS, held_weights, is_converted, need_room
 from ..hub.missing import Missing, missing_weights
+from ..model_folder import missing_parts
 from .network import Hub
 
 FULL_SIZE = "sd15"
@@ -30,14 +30,13 @@ class Downloads:
 def downloads(model: list[Missing]) -> list[Downloads]:
     """For each command; `model`: what `missing_model` says of the one they would use."""
     start = [] if is_converted(FULL_SIZE) else missing_weights(held_weights(FULL_SIZE))
-    describing = missing_weights(["arcface"]) if find_spec("onnxruntime") else []
     others = " or ".join(name for name in ADAPTERS if name != FULL_SIZE)
     return [
         *(Downloads(command, model) for command in ("animate", "reenact", "multimodal")),
         Downloads("eval", missing_weights(["eval"]), "for all metrics; one whose network cannot be had is skipped"),
         Downloads("train", start, f"with --init {FULL_SIZE}; another with --init {others}; nothing otherwise"),
         Downloads("data prepare", missing_weights(["dwpose", "syncnet"]), "DWPose with --detector dwpose, SyncNet with --min-sync; nothing otherwise"),
-        Downloads("data encode", start + describing, f"with --preset {FULL_SIZE}; nothing otherwise"),
+        Downloads("data encode", start + missing_parts(["arcface"]), f"with --preset {FULL_SIZE}; nothing otherwise"),
     ]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from ..errors import CyberHostError, ResourceError
@@ -81,7 +80,7 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
     load = minute = rough = None
     if missing and any(not entry.spare for entry in missing):
         tried(lambda: check_fetch(model, missing, hub))
-        rough = None if place is None else tried(partial(counted, model, Look(), round(MINUTE * FPS), *place))
+        rough = None if place is None else counted(model, Look(), round(MINUTE * FPS), *place)
     elif missing is not None and place is not None:
         began = time.perf_counter()
         host = tried(lambda: CyberHost.from_pretrained(model, device, precision, download_named=False))

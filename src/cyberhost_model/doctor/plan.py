@@ -55,15 +55,15 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
     """Look at the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
 
     Raises what the job itself would: InputError and NoFaceError for inputs that cannot work, ModelError, NetworkError and OutputError for a model that is
-    not here and cannot come, ResourceError for a device that is not there or too small and for an ffmpeg that does
-    not run.
+    not here and cannot come, ResourceError for a device that is not there or too small and for an ffmpeg that does not run.
     """
     place, dtype = choose_device(device, precision)
     ffmpeg, cache = find_ffmpeg(), find_cache()
     missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
     away = any(not entry.spare for entry in missing)
-    hub = ask_hub() if away else None
-    if hub is not None:
+    hub = None
+    if away:
+        hub = ask_hub()
         check_fetch(model, missing, hub)
         host = CyberHost.from_pretrained(STAND_IN, "cpu")
     else:

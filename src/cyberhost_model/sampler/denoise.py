@@ -37,7 +37,8 @@ def denoise_clip(
 
     shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed gives the same clip on every device;
     sway: the slow part of the noise of a body that no key points drive; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`;
-    on_step(step, steps) is called after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
+    on_step(step, steps) is called after each step; predictor: computes steps instead of the network (`RecordedNetwork`).
+    Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
 

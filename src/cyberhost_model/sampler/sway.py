@@ -35,9 +35,8 @@ class Sway:
 
     def into(self, noise: Tensor) -> Tensor:
         """`noise` (1, F, C, h, w) of deviation 1 with the sway in it."""
-        moved = noise.shape[2] - self.path.shape[2]
-        body, rest = noise.split([self.path.shape[2], moved], 2)
-        return torch.cat([(1 - self.share).sqrt() * body + self.share.sqrt() * self.path, rest], 2)
+        moving = self.path.shape[2]
+        return torch.cat([(1 - self.share).sqrt() * noise[:, :, :moving] + self.share.sqrt() * self.path, noise[:, :, moving:]], 2)
 
 
 def sways(share: Tensor, channels: int, frames: int, generator: torch.Generator) -> Iterator[Sway]:

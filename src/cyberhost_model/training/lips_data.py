@@ -10,15 +10,15 @@ import torch
 from torch.utils.data import Dataset
 
 from ..conditions.crops import turned_crop
+from ..conditions.detector import LIPS_FROM
 from ..conditions.face_cues import face_height, lips_gap
-from ..conditions.lip_reader import CROP, SPAN, upright
+from ..conditions.lip_reader import CROP, SPAN, about_mouth, middle_rows
 from ..data.puppet import Pose, Puppet
 from ..data.stills import Still, crop_still
 from .detector_scenes import look
 
 PATCH = 128  # pixels of a face's height, which is what a patch shows
 _HEAD, _PUPPET = 2.4, 288  # what a puppet is made of: a square of so many face heights, in pixels
-SMALLEST = 24.0  # pixels of a face's height
 # How far the detector's points are off on held-out stills (deviations: 0.009, 0.02, 0.02), and more.
 _SHIFT, _SCALE, _TURN = 0.014, 0.04, 0.04
 
@@ -33,9 +33,7 @@ class Mouth:
 
 def mouth_of(picture_u8: np.ndarray, face: np.ndarray) -> Mouth:
     """The mouth of 68 labelled points (68, 2) in pixels."""
-    down, height = upright(face), face_height(face)
-    patch, _ = turned_crop(picture_u8, face[48:68].mean(0), height, float(np.arctan2(-down[0], down[1])), PATCH)
-    return Mouth(patch, lips_gap(face))
+    return Mouth(about_mouth(picture_u8, face, 1.0, PATCH), lips_gap(face))
 
 
 def speaking(still: Still, count: int, rng: np.random.Generator) -> list[Mouth]:
@@ -75,10 +73,9 @@ class LipSamples(Dataset):
 
 def seen(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
     """uint8 (48, 64, 3): the mouth as the detector will cut it, off its place by a little, of a face of any size, as another camera would have it."""
-    side = round(float(np.exp(rng.uniform(np.log(SMALLEST), np.log(PATCH)))))
+    side = round(float(np.exp(rng.uniform(np.log(LIPS_FROM), np.log(PATCH)))))
     small = cv2.resize(mouth.patch, (side, side), interpolation=cv2.INTER_AREA)
     centre = side * (0.5 + rng.normal(0, _SHIFT, 2))
     square, _ = turned_crop(small, centre, SPAN * side * float(np.exp(rng.normal(0, _SCALE))), float(rng.normal(0, _TURN)), CROP[1])
-    rest = (CROP[1] - CROP[0]) // 2
-    crop = look(rng, square.astype(np.float32), holes=False)[rest : rest + CROP[0]]
+    crop = middle_rows(look(rng, square.astype(np.float32), holes=False))
     return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
