@@ -16,7 +16,7 @@ def write_inputs(size: Size, folder: Path) -> dict[str, str]:
     import numpy as np
     from PIL import Image, ImageOps
 
-    from cyberhost_model.inputs.audio import load_audio
+    from cyberhost_model.media.audio import load_audio
 
     h, w = size.pixels
     larger = -(-256 // min(h, w))
@@ -28,6 +28,6 @@ def write_inputs(size: Size, folder: Path) -> dict[str, str]:
         out.setsampwidth(2)
         out.setframerate(16000)
         out.writeframes((np.resize(voice, count) * 32767).astype("<i2").tobytes())
-    from cyberhost_model.inputs.media import ffmpeg_binary
+    from cyberhost_model.media.ffmpeg import ffmpeg_binary
 
     return {"picture": str(folder / "picture.png"), "sound": str(folder / "speech.wav"), "ffmpeg": ffmpeg_binary(), "folder": str(folder)}

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.inputs import EXAMPLES
-from cyberhost_model.inputs import load_audio
-from cyberhost_model.inputs.audio import SPEECH_RATE
+from cyberhost_model.media.audio import SPEECH_RATE, load_audio
 
 
 def main() -> None:

@@ -20,12 +20,12 @@ import torch
 from benchmarks.clocks import CLOCK_HELP, CLOCKS
 from benchmarks.inputs import EXAMPLES
 from cyberhost_model import CyberHost
-from cyberhost_model.conditions.detector import analyse
-from cyberhost_model.conditions.keypoints import LIPS
-from cyberhost_model.evaluation.psnr import psnr
-from cyberhost_model.evaluation.ssim import ssim
-from cyberhost_model.inputs import load_audio, load_picture
-from cyberhost_model.inputs.audio import SPEECH_RATE, Sound
+from cyberhost_model.lab.evaluation.metrics.psnr import psnr
+from cyberhost_model.lab.evaluation.metrics.ssim import ssim
+from cyberhost_model.media.audio import SPEECH_RATE, Sound, load_audio
+from cyberhost_model.media.image import load_picture
+from cyberhost_model.perception.detector import analyse
+from cyberhost_model.perception.keypoints import LIPS
 
 GUIDED = {"guidance_reference": 1.5, "guidance_audio": 2.5}
 WAYS = {

@@ -117,12 +117,12 @@ class Bench:
 
     def measured(self, way: Way, profile: Path | None) -> dict[str, Any]:
         """Seconds of each part, peaks of memory, MFU and the distance to fp32, which has to be the first way measured."""
+        from cyberhost_model.lab.training.reports import peak_flops
         from cyberhost_model.model.compiling import compile_blocks
-        from cyberhost_model.model.layout import lay_out
+        from cyberhost_model.model.norms import lay_out
+        from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
         from cyberhost_model.sampler.denoise import denoise_clip
-        from cyberhost_model.sampler.graphs import RecordedNetwork
         from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-        from cyberhost_model.training.meters import peak_flops
 
         gc.collect()
         held = self.memory()

@@ -15,18 +15,20 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import savgol_filter
 
-from cyberhost_model.data.drawn import drawn_still
-from cyberhost_model.data.framing import random_framing
-from cyberhost_model.data.people import People
-from cyberhost_model.data.performance import load_gestures, perform
-from cyberhost_model.data.puppet import Puppet
-from cyberhost_model.data.speech_library import SpeechLibrary
-from cyberhost_model.data.speech_motion import speech_motion
-from cyberhost_model.data.stills import Still
-from cyberhost_model.driving import PoseSequence, clean, follow, read_poses, retarget
-from cyberhost_model.driving.sequence import ARRAYS, SEEN
-from cyberhost_model.driving.video import embedded_detector
-from cyberhost_model.video import write_video
+from cyberhost_model.driving import video as follow
+from cyberhost_model.driving.retarget import retarget
+from cyberhost_model.driving.sequence import ARRAYS, SEEN, PoseSequence
+from cyberhost_model.driving.smooth import clean
+from cyberhost_model.driving.video import embedded_detector, read_poses
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.lab.synthetic.framing import random_framing
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.performance import load_gestures, perform
+from cyberhost_model.lab.synthetic.puppet import Puppet
+from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.speech_motion import speech_motion
+from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.media.video_writer import write_video
 
 HEIGHT, SIZE, FRAMES = 640, (384, 512), 100
 PARTS = {"body": slice(0, 18), "hands": slice(18, 60), "face": slice(60, 128)}

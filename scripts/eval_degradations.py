@@ -17,15 +17,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cyberhost_model.data.people import People
-from cyberhost_model.data.speech_library import SpeechLibrary
-from cyberhost_model.data.synth import Clip, Synth
-from cyberhost_model.evaluation.people.degradations import frozen_hands, jittered, late_sound, shifted, swapped_identity
-from cyberhost_model.evaluation.protocol import METRICS
-from cyberhost_model.evaluation.results import Results
-from cyberhost_model.evaluation.run import evaluate
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.evaluation.degradations import frozen_hands, jittered, late_sound, shifted, swapped_identity
+from cyberhost_model.lab.evaluation.protocol import METRICS
+from cyberhost_model.lab.evaluation.results import Results
+from cyberhost_model.lab.evaluation.run import evaluate
+from cyberhost_model.lab.synthetic.clips import Clip, Synth
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.video_writer import write_video
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SIZE, FPS, RATE = (256, 320), 25, 16000

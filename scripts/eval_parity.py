@@ -29,14 +29,14 @@ import cv2
 import numpy as np
 import torch
 
-from cyberhost_model.evaluation.fid import clean_input, legacy_input
-from cyberhost_model.evaluation.folding import folded
-from cyberhost_model.evaluation.frechet import Gaussian, frechet_distance, gathered
-from cyberhost_model.evaluation.fvd import clip_input
-from cyberhost_model.evaluation.i3d import I3D
-from cyberhost_model.evaluation.inception import Inception
-from cyberhost_model.evaluation.psnr import psnr
-from cyberhost_model.evaluation.ssim import ssim
+from cyberhost_model.lab.evaluation.metrics.fid import clean_input, legacy_input
+from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, frechet_distance, gathered
+from cyberhost_model.lab.evaluation.metrics.fvd import clip_input
+from cyberhost_model.lab.evaluation.metrics.psnr import psnr
+from cyberhost_model.lab.evaluation.metrics.ssim import ssim
+from cyberhost_model.lab.evaluation.networks.frozen import folded
+from cyberhost_model.lab.evaluation.networks.i3d import I3D
+from cyberhost_model.lab.evaluation.networks.inception import Inception
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
 # Theirs -> ours: the branches of a block, in TensorFlow's names.

@@ -15,14 +15,14 @@ import numpy as np
 from PIL import Image
 
 from cyberhost_model import CyberHost
-from cyberhost_model.data.people import People
-from cyberhost_model.data.performance import perform
-from cyberhost_model.data.puppet import Puppet
-from cyberhost_model.data.speech_library import SpeechLibrary
-from cyberhost_model.data.speech_motion import speech_motion
-from cyberhost_model.data.stills import crop_still
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.performance import perform
+from cyberhost_model.lab.synthetic.puppet import Puppet
+from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.speech_motion import speech_motion
+from cyberhost_model.lab.synthetic.stills import crop_still
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.video_writer import write_video
 
 RATE, FPS, PAUSE = 16000, 25, 1.2
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from cyberhost_model import CyberHost
-from cyberhost_model.inputs.audio import Sound, load_audio
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.video_writer import write_video
 
 RATE = 16000
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model.conditions.keypoints import NECK, Keypoints
-from cyberhost_model.data.drawn_hands import hand_points
-from cyberhost_model.data.drawn_pose import Arm, reach
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.driving.template import FOLDER
+from cyberhost_model.lab.synthetic.drawn_hands import hand_points
+from cyberhost_model.lab.synthetic.drawn_pose import Arm, reach
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 FPS, SIZE = 25, (512, 512)
 SCALE, MIDDLE = 0.25, (0.5, 0.37)  # a head's height in picture heights, and where the neck is

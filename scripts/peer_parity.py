@@ -281,8 +281,8 @@ def compare_animate_anyone(folder: Path) -> dict:
     import torch
 
     from cyberhost_model.conditions.pose_maps import dwpose_map
-    from cyberhost_model.hub.adapters import animate_anyone
-    from cyberhost_model.hub.checkpoints import read_tensors
+    from cyberhost_model.hub.tensors import read_tensors
+    from cyberhost_model.porting import animate_anyone
 
     full = animate_anyone.full_size()
     unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
@@ -305,8 +305,8 @@ def compare_echomimic_v2(folder: Path) -> dict:
     import torch
 
     from cyberhost_model.conditions.pose_maps import hand_map
-    from cyberhost_model.hub.adapters import echomimic_v2
-    from cyberhost_model.hub.checkpoints import read_tensors
+    from cyberhost_model.hub.tensors import read_tensors
+    from cyberhost_model.porting import echomimic_v2
 
     full = echomimic_v2.full_size()
     unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
@@ -329,9 +329,9 @@ def compare_whisper(folder: Path) -> dict:
     """Speech features, and the window of them that each frame hears."""
     import torch
 
-    from cyberhost_model.conditions.speech import frame_windows
-    from cyberhost_model.conditions.speech_level import SpeechLevel
-    from cyberhost_model.conditions.whisper import WhisperEncoder
+    from cyberhost_model.speech.encoder import frame_windows
+    from cyberhost_model.speech.level import SpeechLevel
+    from cyberhost_model.speech.whisper import WhisperEncoder
 
     size = {"d_model": HEARD, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 4 * HEARD, "num_mel_bins": 80}
     encoder = WhisperEncoder(size).eval()
@@ -364,9 +364,9 @@ def compare_hallo2(folder: Path) -> dict:
 
     import torch
 
-    from cyberhost_model.hub.adapters import hallo2
-    from cyberhost_model.hub.checkpoints import read_tensors
+    from cyberhost_model.hub.tensors import read_tensors
     from cyberhost_model.model.attention import attend, temporal_transformer
+    from cyberhost_model.porting import hallo2
 
     full = hallo2.full_size()
     unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
@@ -392,7 +392,7 @@ def compare_drawing(folder: Path, draw, size: tuple[int, int]) -> dict:
     """The pose condition, in 0..1."""
     import torch
 
-    from cyberhost_model.conditions.keypoints import Keypoints
+    from cyberhost_model.perception.keypoints import Keypoints
 
     points = Keypoints(*(array for part in points_of_a_person() for array in (part[..., :2], part[..., 2])))
     theirs = torch.load(folder / "drawn.pt", weights_only=True).permute(2, 0, 1) / 255

@@ -28,18 +28,16 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from scipy.interpolate import interp1d
 
-from cyberhost_model.conditions.dwpose import DWPose
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.conditions.onnx_network import OnnxNetwork
-from cyberhost_model.conditions.wholebody import to_keypoints
-from cyberhost_model.evaluation.people.arcface import ArcFace, aligned
-from cyberhost_model.evaluation.people.face_track import LEAST_FRAMES, LEAST_SIDE, crop, follow
-from cyberhost_model.evaluation.people.mfcc import as_int16, mfcc
-from cyberhost_model.evaluation.people.s3fd import FaceFinder
-from cyberhost_model.evaluation.people.scrfd import FaceDetector
-from cyberhost_model.evaluation.people.sync_distance import distance_stream, sync_of
-from cyberhost_model.evaluation.people.syncnet import SyncNet
-from cyberhost_model.inputs.audio import load_audio
+from cyberhost_model.lab.evaluation.features.face_track import LEAST_FRAMES, LEAST_SIDE, crop, follow
+from cyberhost_model.lab.evaluation.features.mfcc import as_int16, mfcc
+from cyberhost_model.lab.evaluation.features.sync import distance_stream, sync_of
+from cyberhost_model.lab.evaluation.networks.s3fd import FaceFinder
+from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet
+from cyberhost_model.media.audio import load_audio
+from cyberhost_model.perception.arcface import ArcFace, FaceDetector, aligned
+from cyberhost_model.perception.dwpose import DWPose, to_keypoints
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.onnx_network import OnnxNetwork
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 Row = tuple[str, str, str, str]

@@ -29,19 +29,19 @@ import torch
 from PIL import Image
 
 from cyberhost_model import CyberHost
-from cyberhost_model.conditions.crops import HEAD_FACES
-from cyberhost_model.conditions.detector import Detection
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.data.people import People
-from cyberhost_model.data.performance import load_gestures, perform
-from cyberhost_model.data.puppet import Puppet
-from cyberhost_model.data.speech_library import SpeechLibrary
-from cyberhost_model.data.speech_motion import speech_motion
-from cyberhost_model.data.stills import Still, crop_still
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.driving.smooth import clean
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.performance import load_gestures, perform
+from cyberhost_model.lab.synthetic.puppet import Puppet
+from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.speech_motion import speech_motion
+from cyberhost_model.lab.synthetic.stills import Still, crop_still
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.crops import HEAD_FACES
+from cyberhost_model.perception.detector import Detection
+from cyberhost_model.perception.keypoints import Keypoints
 
 RATE, FPS, SIZE = 16000, 25, 384
 

@@ -40,7 +40,7 @@ def host():
 @pytest.fixture(scope="session")
 def picture(portrait_file: Path) -> np.ndarray:
     """The astronaut, uint8 (512, 512, 3)."""
-    from cyberhost_model.inputs.image import load_picture
+    from cyberhost_model.media.image import load_picture
 
     return load_picture(portrait_file)
 

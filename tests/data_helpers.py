@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from cyberhost_model.data.people import People
-from cyberhost_model.data.speech_library import SpeechLibrary
-from cyberhost_model.data.synth import Synth
+from cyberhost_model.lab.synthetic.clips import Synth
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
 
 RATE = 16000
 

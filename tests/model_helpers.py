@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.presets import AudioConfig, DiffusionConfig, Preset, RegionConfig, UNetConfig, preset
+from cyberhost_model.config import AudioConfig, DiffusionConfig, Preset, RegionConfig, UNetConfig, preset
+from cyberhost_model.model.network import CyberHostNetwork
 
 MINI = dataclasses.replace(
     preset("tiny"),

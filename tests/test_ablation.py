@@ -9,18 +9,15 @@ import pytest
 import torch
 
 from cyberhost_cli.main import main
-from cyberhost_model.ablation.heldout import held_out
-from cyberhost_model.ablation.rows import FULL, ROWS, Budget, chosen, slug
-from cyberhost_model.ablation.run import fitted
-from cyberhost_model.data.export import export_clip
-from cyberhost_model.dataset.manifest import add_rows
+from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.presets import ABLATIONS, preset
-from cyberhost_model.training.coder import load_coder
-from cyberhost_model.training.encode import encode_dataset
-from cyberhost_model.training.initial import beginning, start_from
-from cyberhost_model.training.recipes import read_recipe
+from cyberhost_model.lab.filmed.manifest import add_rows
+from cyberhost_model.lab.synthetic.clips import export_clip
+from cyberhost_model.lab.training.ablation import FULL, ROWS, Budget, chosen, fitted, held_out, slug
+from cyberhost_model.lab.training.encode import encode_dataset, load_coder
+from cyberhost_model.lab.training.init import beginning, start_from
+from cyberhost_model.lab.training.recipe import read_recipe
+from cyberhost_model.model.network import CyberHostNetwork
 from data_helpers import small_synth
 
 pytest.importorskip("av")

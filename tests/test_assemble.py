@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cyberhost_cli.main import main
+from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.model.codec import ReferenceCodec
-from cyberhost_model.model_folder import find_model, load_model
-from cyberhost_model.training.assemble import assemble
+from cyberhost_model.lab.training.assemble import assemble
+from cyberhost_model.runtime.loading import find_model, load_model
 
 
 def run_of(folder: Path, weights: dict[str, torch.Tensor]) -> str:

@@ -14,7 +14,7 @@ from benchmarks.report import job_overhead, markdown, ratios
 from benchmarks.rounds import run_rounds, summary
 from benchmarks.sizes import SIZES
 
-from cyberhost_model.model.codebook import MotionCodebook
+from cyberhost_model.model.region_attention import MotionCodebook
 
 
 class Asked:

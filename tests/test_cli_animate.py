@@ -19,8 +19,8 @@ from PIL import Image
 import cyberhost_model
 from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
-from cyberhost_model.inputs import load_audio
-from cyberhost_model.inputs.media import ffmpeg_binary
+from cyberhost_model.media.audio import load_audio
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
 
 WEIGHTS = Path(cyberhost_model.__file__).parent / "weights" / "tiny"
 pytestmark = pytest.mark.skipif(not list(WEIGHTS.rglob("*.safetensors")), reason="this checkout has no embedded model")

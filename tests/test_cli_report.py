@@ -15,9 +15,9 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.output import Sink
 from cyberhost_cli.reporting import report_on
-from cyberhost_model.evaluation.frames import probe, read_frames
-from cyberhost_model.evaluation.results import read_results
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
+from cyberhost_model.lab.evaluation.results import read_results
+from cyberhost_model.media.video_writer import write_video
 
 WEIGHTS = Path(cyberhost_model.__file__).parent / "weights" / "tiny"
 pytestmark = pytest.mark.skipif(not list(WEIGHTS.rglob("*.safetensors")), reason="this checkout has no embedded model")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.conditions.face_cues import face_height
-from cyberhost_model.data.people import People
-from cyberhost_model.model.close_up import FACES, SIDE, CloseUp
-from cyberhost_model.model.codec import load_codec
-from cyberhost_model.model_folder import EMBEDDED
-from cyberhost_model.training.codec_stage import CodecFrames, CodecStage, _of_close_up, close_framing
+from cyberhost_model.codecs.close_up import FACES, SIDE, CloseUp
+from cyberhost_model.codecs.reference import load_codec
+from cyberhost_model.config import EMBEDDED
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.training.stages.codec import CodecFrames, CodecStage, _of_close_up, close_framing
+from cyberhost_model.perception.geometry import face_height
 
 
 @pytest.fixture(scope="module")

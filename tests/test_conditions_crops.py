@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from cyberhost_model.conditions.clarity import SCALE, hand_clarity, laplacian_deviation
-from cyberhost_model.conditions.crops import (
+from cyberhost_model.conditions.hand_clarity import SCALE, hand_clarity, laplacian_deviation
+from cyberhost_model.perception.crops import (
     FACE_ENLARGE,
     HAND_ENLARGE,
     box_mask,
@@ -16,7 +16,7 @@ from cyberhost_model.conditions.crops import (
     hand_heatmaps,
     region_masks,
 )
-from cyberhost_model.conditions.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import Keypoints
 
 
 def boxed(face=None, left=None, right=None) -> Keypoints:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.conditions.face_cues import face_cues, face_places
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.data.drawn import drawn_still
-from cyberhost_model.data.puppet import Pose, Puppet
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.perception.face_controls import face_cues, face_places
+from cyberhost_model.perception.keypoints import Keypoints
 
 HW = (16, 16)
 

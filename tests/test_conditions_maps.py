@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.conditions.keypoints import NECK, Keypoints
 from cyberhost_model.conditions.movement import BodyMovementMap, fixed_movement_box, movement_box, movement_map
-from cyberhost_model.conditions.skeleton import FINGERS, LIMBS, hue, skeleton_map
+from cyberhost_model.conditions.pose_maps import FINGERS, LIMBS, hue, skeleton_map
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 
 def person() -> Keypoints:

@@ -5,11 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.conditions.pose_maps import POSE_MAPS, dwpose_map, hand_map
-from cyberhost_model.conditions.skeleton import skeleton_map
-from cyberhost_model.hub.adapters import animate_anyone, echomimic_v2, hallo2
-from cyberhost_model.presets import PRESETS, preset
+from cyberhost_model.conditions.pose_maps import POSE_MAPS, dwpose_map, hand_map, skeleton_map
+from cyberhost_model.config import PRESETS, preset
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.porting import animate_anyone, echomimic_v2, hallo2
 
 SIZE = (512, 768)  # AnimateAnyone draws with a shorter side of 512: nothing is resized
 

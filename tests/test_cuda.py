@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from cyberhost_model import CyberHost, ModelError
-from cyberhost_model.evaluation.psnr import psnr
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.model.channels_norm import ChannelsNorm
-from cyberhost_model.training.loop import train
-from cyberhost_model.training.settings import LoopConfig
+from cyberhost_model.lab.evaluation.metrics.psnr import psnr
+from cyberhost_model.lab.training.loop import train
+from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.model.norms import ChannelsNorm
 from data_helpers import voice
 from training_helpers import RandomStage
 

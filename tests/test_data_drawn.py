@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cyberhost_model.data.drawn import draw_person, drawn_still
-from cyberhost_model.data.drawn_look import sample_look
-from cyberhost_model.data.drawn_paint import Light
-from cyberhost_model.data.drawn_pose import Face, sample_pose
+from cyberhost_model.lab.synthetic.drawn import draw_person, drawn_still
+from cyberhost_model.lab.synthetic.drawn_look import sample_look
+from cyberhost_model.lab.synthetic.drawn_paint import Light
+from cyberhost_model.lab.synthetic.drawn_pose import Face, sample_pose
 
 SIZE = 256
 

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from cyberhost_model.data.drawn import drawn_still
-from cyberhost_model.data.framing import mirrored
-from cyberhost_model.data.puppet import Pose, Puppet
-from cyberhost_model.data.stills import crop_still
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.lab.synthetic.framing import mirrored
+from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.lab.synthetic.stills import crop_still
 
 
 @pytest.fixture(scope="module")

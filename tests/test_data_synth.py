@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.data.export import export_clip
-from cyberhost_model.data.people import People
-from cyberhost_model.data.performance import blinks, perform, wander
-from cyberhost_model.data.speech_library import SpeechLibrary
-from cyberhost_model.data.speech_motion import speech_motion
 from cyberhost_model.errors import InputError
+from cyberhost_model.lab.synthetic.clips import export_clip
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.performance import blinks, perform, wander
+from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from data_helpers import small_synth, speech_folder, voice
 
 

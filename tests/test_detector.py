@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.conditions import detector as d
-from cyberhost_model.conditions.detector import Detection, KeypointDetector, analyse, overlap, sureness, turned_crop
-from cyberhost_model.conditions.detector_net import HeatNet, concentration, folded, normalised, peaks
-from cyberhost_model.conditions.keypoints import NECK, Keypoints
 from cyberhost_model.errors import ModelError, NoFaceError
+from cyberhost_model.perception import detector as d
+from cyberhost_model.perception.detector import Detection, KeypointDetector, analyse, overlap, sureness, turned_crop
+from cyberhost_model.perception.heat_net import HeatNet, concentration, folded, normalised, peaks
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 
 @pytest.fixture(scope="module")

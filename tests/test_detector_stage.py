@@ -4,13 +4,22 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.conditions import detector as d
-from cyberhost_model.conditions.detector import Detection
-from cyberhost_model.conditions.keypoints import NECK, Keypoints
-from cyberhost_model.data.stills import Still
-from cyberhost_model.training.detector_data import BatchSizes, DetectorSamples, box_of
-from cyberhost_model.training.detector_scenes import look, placed, scrambled, similarity, sources, texture
-from cyberhost_model.training.detector_stage import DetectorStage, evaluate, focal, point_loss
+from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.lab.training.stages.detector import DetectorStage, evaluate, focal, point_loss
+from cyberhost_model.lab.training.stages.detector_samples import (
+    BatchSizes,
+    DetectorSamples,
+    box_of,
+    look,
+    placed,
+    scrambled,
+    similarity,
+    sources,
+    texture,
+)
+from cyberhost_model.perception import detector as d
+from cyberhost_model.perception.detector import Detection
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 
 def still(seed: int = 0, size: tuple[int, int] = (160, 200)) -> Still:

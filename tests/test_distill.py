@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from cyberhost_model.config import preset
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.presets import preset
+from cyberhost_model.lab.training.loop import train
+from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.lab.training.stages.distill import DistillStage, DistillStageConfig, few_steps
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.schedule import predicted_latent
-from cyberhost_model.training.distill_stage import DistillStage, DistillStageConfig, few_steps
-from cyberhost_model.training.loop import train
-from cyberhost_model.training.settings import LoopConfig
 from model_helpers import make_network, raw_conditions
 from training_helpers import SMALL, RandomClips
 

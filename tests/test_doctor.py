@@ -18,11 +18,14 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.doctor_report import _duration
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
-from cyberhost_model.doctor import counted, downloads, examine, extras, ffmpeg, machine, network, trial
-from cyberhost_model.hub.missing import Missing
-from cyberhost_model.look import Look
-from cyberhost_model.model.region_codebook import RegionCodebookAttention
-from cyberhost_model.model_folder import choose_device, multiplies_bf16
+from cyberhost_model.config import Look
+from cyberhost_model.device import choose_device, multiplies_bf16
+from cyberhost_model.doctor import counted, downloads, machine, network, trial
+from cyberhost_model.doctor import downloads as extras
+from cyberhost_model.doctor import machine as ffmpeg
+from cyberhost_model.doctor.examination import examine
+from cyberhost_model.hub.inventory import Missing
+from cyberhost_model.model.region_attention import RegionCodebookAttention
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,9 +11,8 @@ import soundfile
 from scipy.signal import resample_poly
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.inputs import Sound, load_audio
-from cyberhost_model.inputs.audio import resample_stream
-from cyberhost_model.inputs.media import ffmpeg_binary
+from cyberhost_model.media.audio import Sound, load_audio, resample_stream
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
 
 
 def convert(source: Path, target: Path, *options: str) -> Path:

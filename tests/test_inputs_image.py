@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.inputs import check_picture, crop_back, fit_canvas, load_picture, place
+from cyberhost_model.media.image import check_picture, crop_back, fit_canvas, load_picture, place
 
 
 def corners(width: int = 120, height: int = 80) -> np.ndarray:

@@ -9,18 +9,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cyberhost_cli.main import main
-from cyberhost_model.conditions.detector import LIPS_FROM, KeypointDetector, lips_apart
-from cyberhost_model.conditions.face_cues import face_height, lips_gap
-from cyberhost_model.conditions.keypoints import LIPS
-from cyberhost_model.conditions.lip_reader import LipReader, mouth_crop, with_gap
-from cyberhost_model.data.drawn import drawn_still
-from cyberhost_model.data.stills import Still
-from cyberhost_model.dataset.labels import seen_mouth
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.model_folder import find_model
-from cyberhost_model.training.assemble import assemble
-from cyberhost_model.training.lips_data import LipSamples, Mouth, mouth_of, seen, speaking
-from cyberhost_model.training.lips_stage import LipsStage, evaluate
+from cyberhost_model.lab.filmed.labels import seen_mouth
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.lab.training.assemble import assemble
+from cyberhost_model.lab.training.stages.lips import LipSamples, LipsStage, Mouth, evaluate, mouth_of, seen, speaking
+from cyberhost_model.perception.detector import LIPS_FROM, KeypointDetector, lips_apart
+from cyberhost_model.perception.face_controls import lips_gap
+from cyberhost_model.perception.geometry import face_height
+from cyberhost_model.perception.keypoints import LIPS
+from cyberhost_model.perception.lip_reader import LipReader, mouth_crop, with_gap
+from cyberhost_model.runtime.loading import find_model
 from test_assemble import run_of
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from cyberhost_model.codecs.close_up import SIDE, enlarge
+from cyberhost_model.config import Look
 from cyberhost_model.driving.template import load_template
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.look import Look
-from cyberhost_model.model.close_up import SIDE, enlarge
-from cyberhost_model.reference import prepare_reference
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.runtime.prepare import prepare_reference
 from data_helpers import voice
 
 

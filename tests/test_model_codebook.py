@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from cyberhost_model.model.able import able
-from cyberhost_model.model.codebook import MotionCodebook, gram_schmidt
-from cyberhost_model.model.region_codebook import RegionCodebookAttention
+from cyberhost_model.device import supported_device
+from cyberhost_model.model.region_attention import MotionCodebook, RegionCodebookAttention, gram_schmidt
 from model_helpers import MINI
 
 
@@ -59,7 +58,7 @@ def test_codebook_in_half_precision_is_orthogonal():
 
 @torch.no_grad()
 def test_an_apple_gpu_leaves_to_the_cpu_what_it_lacks():
-    assert able(torch.device("mps")) == torch.device("cpu") and able(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    assert supported_device(torch.device("mps")) == torch.device("cpu") and supported_device(torch.device("cuda", 1)) == torch.device("cuda", 1)
 
 
 def test_equation_5():

@@ -7,11 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cyberhost_model.data.drawn import drawn_still
-from cyberhost_model.data.poses import random_pose
-from cyberhost_model.data.puppet import Puppet
-from cyberhost_model.errors import ModelError
-from cyberhost_model.model.codec import (
+from cyberhost_model.codecs.reference import (
     Decoded,
     ReferenceCodec,
     ReferenceCodecConfig,
@@ -23,7 +19,11 @@ from cyberhost_model.model.codec import (
     save_codec,
     warp,
 )
-from cyberhost_model.training.latents import half_size, to_signed
+from cyberhost_model.errors import ModelError
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.lab.synthetic.performance import random_pose
+from cyberhost_model.lab.synthetic.puppet import Puppet
+from cyberhost_model.lab.training.clips import half_size, to_signed
 
 
 @pytest.fixture(scope="module")

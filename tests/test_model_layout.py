@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cyberhost_model.model.channels_norm import ChannelsNorm, group_norm_last
-from cyberhost_model.model.layout import lay_out
+from cyberhost_model.model.norms import ChannelsNorm, group_norm_last, lay_out
 
 
 def small() -> nn.Sequential:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cyberhost_model.model.conditions import Conditions
-from cyberhost_model.model.unet_config import build_unet2d
+from cyberhost_model.model.unet import build_unet2d
 from model_helpers import FULL, MINI, make_network, noisy_clip, raw_conditions
 
 

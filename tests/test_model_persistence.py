@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from cyberhost_model.conditions.face_cues import CUES
-from cyberhost_model.model.persistence import persistence
+from cyberhost_model.model.motion_prior import persistence
+from cyberhost_model.perception.face_controls import CUES
 from model_helpers import FULL, MINI, make_network, raw_conditions
 
 LASTING = dataclasses.replace(MINI, motion_persistence=2.0)

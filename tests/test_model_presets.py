@@ -8,10 +8,10 @@ import json
 import pytest
 import torch
 
+from cyberhost_model.config import ABLATIONS, PRESETS, Preset, preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.model.unet_config import build_motion_unet, build_unet2d
-from cyberhost_model.presets import ABLATIONS, PRESETS, Preset, preset
+from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.model.unet import build_motion_unet, build_unet2d
 from model_helpers import FULL, MINI, make_network, noisy_clip, raw_conditions
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from cyberhost_model.codecs.sd_vae import SdCodec
 from cyberhost_model.errors import ModelError
-from cyberhost_model.model.sd_codec import SdCodec
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,12 @@ import torch
 
 import cyberhost_model
 from cyberhost_model import CyberHost, InputError, ModelError, NoFaceError, ResourceError
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.model_folder import choose_device, find_model, load_model, multiplies_bf16, save_model
-from cyberhost_model.presets import preset
-from cyberhost_model.reference import head_crop
+from cyberhost_model.config import preset
+from cyberhost_model.device import choose_device, multiplies_bf16
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.runtime.loading import find_model, load_model, save_model
+from cyberhost_model.runtime.prepare import head_crop
 from data_helpers import voice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -15,13 +15,13 @@ from PIL import Image
 from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import InputError
+from cyberhost_model.config import Look
+from cyberhost_model.device import multiplies_bf16
 from cyberhost_model.doctor.checks import check_picture, check_sound
 from cyberhost_model.driving.template import load_template
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.inputs.media import ffmpeg_binary
-from cyberhost_model.look import Look
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.model_folder import multiplies_bf16
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.model.network import CyberHostNetwork
 from data_helpers import voice
 
 

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model import InputError, rendering
-from cyberhost_model.conditions.detector import KeypointDetector
-from cyberhost_model.conditions.keypoints import Keypoints
+from cyberhost_model import InputError
 from cyberhost_model.conditions.pose_shift import MAPS, pose_shift
+from cyberhost_model.config import Look
 from cyberhost_model.driving.sequence import PoseSequence
-from cyberhost_model.inputs.audio import Sound, load_audio
-from cyberhost_model.look import Look
-from cyberhost_model.model_folder import find_model
-from cyberhost_model.reference import head_crop, shows_only_a_head
+from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.detector import KeypointDetector
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.runtime import render as rendering
+from cyberhost_model.runtime.loading import find_model
+from cyberhost_model.runtime.prepare import head_crop, shows_only_a_head
 from cyberhost_model.sampler.denoise import denoise_clip
-from cyberhost_model.video.writer import write_video
 from data_helpers import voice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.model.pose_follower import known_places
-from cyberhost_model.sampler.clips import denoise_clips, plan_clips
-from cyberhost_model.sampler.denoise import denoise_clip
+from cyberhost_model.model.motion_prior import known_places
+from cyberhost_model.sampler.denoise import denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from model_helpers import MINI, make_network, noisy_clip, raw_conditions
 

@@ -9,14 +9,14 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from cyberhost_model import CyberHost, ResourceError
+from cyberhost_model.config import preset
 from cyberhost_model.doctor.trial import blank_job, estimate
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.model.cyberhost import CyberHostNetwork
+from cyberhost_model.media.audio import Sound
 from cyberhost_model.model.denoising_unet import DenoiserOutput
-from cyberhost_model.presets import preset
-from cyberhost_model.sampler import graphs
+from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.sampler import cuda_graphs as graphs
+from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import denoise_clip
-from cyberhost_model.sampler.graphs import RecordedNetwork
 from cyberhost_model.sampler.guidance import Guidance
 from data_helpers import voice
 from model_helpers import MINI, make_network, raw_conditions

@@ -8,8 +8,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, LCMScheduler
 
+from cyberhost_model.config import DiffusionConfig
 from cyberhost_model.errors import ModelError
-from cyberhost_model.presets import DiffusionConfig
 from cyberhost_model.sampler.schedule import (
     SAMPLERS,
     Schedule,

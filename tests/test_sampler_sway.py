@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.movement import moving_parts
-from cyberhost_model.presets import preset
-from cyberhost_model.sampler.sway import LIVELIEST, Sway, liveliness, sways
+from cyberhost_model.config import preset
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.sampler.noise import LIVELIEST, Sway, liveliness, sways
 from model_helpers import MINI
 
 

@@ -8,17 +8,10 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
-from cyberhost_model.conditions.speech import (
-    STEP,
-    TINY,
-    SpeechConfig,
-    SpeechEncoder,
-    frame_windows,
-    window_start,
-)
-from cyberhost_model.conditions.speech_level import SpeechLevel, speech_level
+from cyberhost_model.config import preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.presets import preset
+from cyberhost_model.speech.encoder import STEP, TINY, SpeechConfig, SpeechEncoder, frame_windows, window_start
+from cyberhost_model.speech.level import SpeechLevel, speech_level
 
 RATE = 16_000
 SMALL = {

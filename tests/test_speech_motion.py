@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.data.speech_augment import AugmentConfig, augment_speech, coloured_noise
-from cyberhost_model.data.speech_motion import motion_length, speech_motion
+from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech, coloured_noise
+from cyberhost_model.lab.synthetic.speech_motion import motion_length, speech_motion
 
 RATE = 16_000
 

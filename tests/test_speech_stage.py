@@ -7,11 +7,11 @@ import pytest
 import soundfile
 import torch
 
-from cyberhost_model.conditions.speech import SpeechConfig, SpeechEncoder
-from cyberhost_model.data.splits import held_out
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.training.audio_stage import AudioStage, measure, speech_files
-from cyberhost_model.training.loop import LoopConfig, train
+from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.training.loop import LoopConfig, train
+from cyberhost_model.lab.training.stages.audio import AudioStage, measure, speech_files
+from cyberhost_model.speech.encoder import SpeechConfig, SpeechEncoder
 
 RATE = 16_000
 SMALL = SpeechConfig(

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from cyberhost_model import CyberHost, InputError, ResourceError
-from cyberhost_model.beside import Beside
-from cyberhost_model.inputs.audio import Sound
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.background import Beside
 from cyberhost_model.model.compiling import compile_blocks
-from cyberhost_model.rendering import Renderer
-from cyberhost_model.sampler.block_cache import BlockCache
-from cyberhost_model.sampler.denoise import denoise_clip
+from cyberhost_model.runtime.render import Renderer
+from cyberhost_model.sampler.denoise import BlockCache, denoise_clip
 from cyberhost_model.sampler.guidance import Guidance
 from data_helpers import voice
 from model_helpers import FULL, MINI, make_network, raw_conditions

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cyberhost_model.data.stills import load_stills
 from cyberhost_model.errors import InputError
+from cyberhost_model.lab.synthetic.stills import load_stills
 
 EXAMPLE = Path(__file__).parents[1] / "examples/astronaut.jpg"
 

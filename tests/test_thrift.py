@@ -10,10 +10,10 @@ import torch
 from diffusers import AutoencoderKL
 
 from cyberhost_model import CyberHost, ResourceError
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.model.sd_codec import SdCodec
+from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.runtime.memory import Thrift, is_out_of_memory
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-from cyberhost_model.thrift import Thrift, is_out_of_memory
 from data_helpers import voice
 from model_helpers import MINI, make_network, noisy_clip, raw_conditions
 
@@ -78,7 +78,7 @@ def test_a_codec_that_takes_three_frames_at_a_time(host, picture, plain, monkeyp
 
 def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, monkeypatch):
     """The features go on at the clip that failed."""
-    from cyberhost_model.rendering import Renderer
+    from cyberhost_model.runtime.render import Renderer
 
     windows, failed = Renderer._windows, []
 

@@ -16,19 +16,19 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from cyberhost_cli.main import main
-from cyberhost_model.conditions.speech import TINY, SpeechEncoder
+from cyberhost_model.codecs.reference import ReferenceCodec
+from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, TrainingError
+from cyberhost_model.lab.training.assemble import assemble
+from cyberhost_model.lab.training.clips import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
+from cyberhost_model.lab.training.init import as_taught
+from cyberhost_model.lab.training.loop import LoopConfig, learning_rate, train
+from cyberhost_model.lab.training.recipe import STAGES, Sources, build_stage, read_recipe
+from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig, build_network
+from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset
-from cyberhost_model.model.codec import ReferenceCodec
-from cyberhost_model.model_folder import find_model
-from cyberhost_model.presets import ABLATIONS, preset
-from cyberhost_model.training.assemble import assemble
-from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig, build_network
-from cyberhost_model.training.initial import as_taught
-from cyberhost_model.training.latents import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
-from cyberhost_model.training.loop import LoopConfig, learning_rate, train
-from cyberhost_model.training.pose_stage import PoseStage, PoseStageConfig
-from cyberhost_model.training.recipes import STAGES, Sources, build_stage, read_recipe
+from cyberhost_model.runtime.loading import find_model
+from cyberhost_model.speech.encoder import TINY, SpeechEncoder
 from data_helpers import small_synth, speech_folder
 
 

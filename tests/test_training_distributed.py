@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cyberhost_model.training.distributed import World
-from cyberhost_model.training.lock import hold
+from cyberhost_model.lab.training.checkpoint import hold
+from cyberhost_model.lab.training.process import World
 from training_helpers import RandomStage
 from training_worker import config, first_gradients
 

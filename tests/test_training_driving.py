@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.presets import preset
-from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig, build_network, even_out
-from cyberhost_model.training.driving import DrivingMix, driving_maps, worsened
+from cyberhost_model.config import preset
+from cyberhost_model.lab.training.driving import DrivingMix, driving_maps, worsened
+from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig, build_network, even_out
 from data_helpers import small_synth
 
 SIZE = (128, 128)

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from cyberhost_cli.main import main
-from cyberhost_model.data.export import export_clip
-from cyberhost_model.dataset.manifest import add_rows, read_manifest, write_manifest
-from cyberhost_model.training.encode import stretch
+from cyberhost_model.lab.filmed.manifest import add_rows, read_manifest, write_manifest
+from cyberhost_model.lab.synthetic.clips import export_clip
+from cyberhost_model.lab.training.encode import stretch
 from data_helpers import small_synth, speech_folder
 
 pytest.importorskip("av")

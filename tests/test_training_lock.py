@@ -11,8 +11,8 @@ import torch
 
 from cyberhost_cli.main import main
 from cyberhost_model.errors import OutputError
-from cyberhost_model.training.distributed import World
-from cyberhost_model.training.lock import LOCK, hold
+from cyberhost_model.lab.training.checkpoint import LOCK, hold
+from cyberhost_model.lab.training.process import World
 from data_helpers import speech_folder
 
 ALONE = World(torch.device("cpu"))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.data.drawn import drawn_still
-from cyberhost_model.data.export import export_clip
-from cyberhost_model.data.puppet import Pose, Puppet
 from cyberhost_model.errors import InputError
-from cyberhost_model.training.observed import observed, observed_clips, read_filmed
+from cyberhost_model.lab.synthetic.clips import export_clip
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.lab.training.observed import observed, observed_clips, read_filmed
 from data_helpers import small_synth
 
 pytest.importorskip("av")

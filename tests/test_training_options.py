@@ -16,20 +16,20 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cyberhost_cli.main import main
+from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.presets import ABLATIONS, preset
-from cyberhost_model.training.clip_stage import build_network
-from cyberhost_model.training.estimate import trace_network
-from cyberhost_model.training.initial import beginning, start_from
-from cyberhost_model.training.loop import train
-from cyberhost_model.training.meters import count_flops, peak_flops
-from cyberhost_model.training.recipes import clip_settings, freeze, read_recipe
-from cyberhost_model.training.samples import SampleVideos
-from cyberhost_model.training.settings import LoopConfig
-from cyberhost_model.training.stage import Share, StageLoss
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.training.estimate import trace_network
+from cyberhost_model.lab.training.init import beginning, start_from
+from cyberhost_model.lab.training.loop import train
+from cyberhost_model.lab.training.recipe import clip_settings, freeze, read_recipe
+from cyberhost_model.lab.training.reports import count_flops, peak_flops
+from cyberhost_model.lab.training.samples import SampleVideos
+from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.lab.training.stage import Share, StageLoss
+from cyberhost_model.lab.training.stages.clip import build_network
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.model.network import CyberHostNetwork
 from model_helpers import MINI, make_network
 from training_helpers import SMALL, RandomClips, RandomStage
 

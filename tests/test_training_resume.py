@@ -9,12 +9,11 @@ import pytest
 import torch
 
 from cyberhost_model.errors import ResourceError, TrainingError
-from cyberhost_model.training.distributed import World
-from cyberhost_model.training.failures import memory_advice
-from cyberhost_model.training.loop import LoopConfig, Trainer, train
-from cyberhost_model.training.optimizer import build_optimizer
-from cyberhost_model.training.reports import Curves
-from cyberhost_model.training.stage import Share
+from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
+from cyberhost_model.lab.training.optimizer import build_optimizer
+from cyberhost_model.lab.training.process import World
+from cyberhost_model.lab.training.reports import Curves
+from cyberhost_model.lab.training.stage import Share, memory_advice
 from training_helpers import RandomStage
 
 

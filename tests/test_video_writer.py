@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from cyberhost_model.errors import OutputError
-from cyberhost_model.inputs import Sound, load_audio
-from cyberhost_model.inputs.media import ffmpeg_binary
-from cyberhost_model.video import VideoWriter, check_output, write_video
+from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.media.video_writer import VideoWriter, check_output, write_video
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals and limits")
 

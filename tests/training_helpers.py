@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
-from cyberhost_model.training.clip_stage import ClipStage, ClipStageConfig
+from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from model_helpers import MINI, make_network
 
 SMALL = dataclasses.replace(MINI, region=dataclasses.replace(MINI.region, face_channels=()))

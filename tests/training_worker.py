@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.training.distributed import gathered, join_world, leave_world
-from cyberhost_model.training.loop import LoopConfig, Trainer, train
+from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
+from cyberhost_model.lab.training.process import gathered, join_world, leave_world
 from training_helpers import RandomStage
 
 

@@ -13,7 +13,7 @@ from benchmarks.implementations.shared import jobs, on, vae
 
 def sized(size):
     """The preset of a size: tiny as it is, else sd15 with its widths and latents."""
-    from cyberhost_model.presets import preset
+    from cyberhost_model.config import preset
 
     if size.name == "tiny":
         return preset("tiny")
@@ -26,10 +26,10 @@ def sized(size):
 
 def model(size, device, dtype):
     """Everything a job needs. What the size does not name is the embedded model's (its detector) or the paper's (wav2vec2-base)."""
-    from cyberhost_model.conditions.speech import SpeechConfig, SpeechEncoder
-    from cyberhost_model.model.cyberhost import CyberHostNetwork
-    from cyberhost_model.model.sd_codec import SdCodec
-    from cyberhost_model.model_folder import load_model
+    from cyberhost_model.codecs.sd_vae import SdCodec
+    from cyberhost_model.model.network import CyberHostNetwork
+    from cyberhost_model.runtime.loading import load_model
+    from cyberhost_model.speech.encoder import SpeechConfig, SpeechEncoder
 
     tiny = load_model("tiny")
     if size.name == "tiny":
@@ -65,9 +65,9 @@ def parts(size, device, dtype, inputs):
     """Also: the conditions of a clip that follows another, decoding, a whole job, and for the embedded model from its start to a first frame."""
     import torch
 
-    from cyberhost_model.model.close_up import SIDE, enlarge
-    from cyberhost_model.pipeline import CyberHost
-    from cyberhost_model.sampler.graphs import RecordedNetwork
+    from cyberhost_model.codecs.close_up import SIDE, enlarge
+    from cyberhost_model.runtime.pipeline import CyberHost
+    from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
     from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 
     built = model(size, device, dtype)

@@ -36,7 +36,8 @@ def animate(
     sink.hush_libraries()
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
-    from cyberhost_model.inputs import load_audio, load_picture
+    from cyberhost_model.media.audio import load_audio
+    from cyberhost_model.media.image import load_picture
 
     target = running.check_output(output, ref, audio)
     picture, sound = load_picture(ref), load_audio(audio)

@@ -26,7 +26,7 @@ def doctor(
     The exit code is 0 when they can, else the code of what stands in the way. Nothing is fetched and nothing is written.
     """
     sink.hush_libraries()
-    from cyberhost_model.doctor import examine
+    from cyberhost_model.doctor.examination import examine
 
     found = examine(model, device.value, precision.value)
     sink.data({**asdict(found), "verdict": verdict(found), "exit_code": found.exit_code})

@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cyberhost_model.doctor import Counted, Estimate, Examination, Machine, Plan
+    from cyberhost_model.doctor.counted import Counted
+    from cyberhost_model.doctor.examination import Examination
+    from cyberhost_model.doctor.machine import Machine
+    from cyberhost_model.doctor.plan import Plan
+    from cyberhost_model.doctor.trial import Estimate
 
 
 def doctor_lines(found: Examination) -> Iterator[str]:
     """An examination, a line for each subject."""
-    from cyberhost_model.hub.sizes import human
+    from cyberhost_model.hub.progress import human
 
     if found.machine is not None:
         yield from _machine_lines(found.machine)
@@ -34,7 +38,7 @@ def doctor_lines(found: Examination) -> Iterator[str]:
 
 def verdict(found: Examination) -> str:
     """One line."""
-    from cyberhost_model.hub.sizes import human
+    from cyberhost_model.hub.progress import human
 
     if found.problems:
         return "cannot make videos here: " + "; ".join(problem.what for problem in found.problems)
@@ -49,7 +53,7 @@ def verdict(found: Examination) -> str:
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan, a line for each subject; warnings are the caller's."""
-    from cyberhost_model.hub.sizes import human
+    from cyberhost_model.hub.progress import human
 
     picture, sound = plan.picture, plan.sound
     yield _line("face", f"{picture.face:.0%} of the picture's height, {picture.face_pixels} pixels in the video, mouth {picture.mouth_cells:.1f} cells wide")
@@ -78,7 +82,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _machine_lines(machine: Machine) -> Iterator[str]:
-    from cyberhost_model.hub.sizes import human
+    from cyberhost_model.hub.progress import human
 
     driver = f", driver {machine.driver}" if machine.driver else ""
     runtime = f", torch for {machine.runtime}" if machine.runtime else ""
@@ -91,7 +95,7 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
 
 def _around_lines(found: Examination | Plan) -> Iterator[str]:
     """What a job needs beside the device."""
-    from cyberhost_model.hub.sizes import human
+    from cyberhost_model.hub.progress import human
 
     if found.ffmpeg is not None:
         yield _line("ffmpeg", f"{found.ffmpeg.version} with {', '.join(found.ffmpeg.encoders)}: {found.ffmpeg.path}")
@@ -103,7 +107,7 @@ def _around_lines(found: Examination | Plan) -> Iterator[str]:
 
 
 def _estimate(estimate: Estimate) -> str:
-    from cyberhost_model.hub.sizes import human
+    from cyberhost_model.hub.progress import human
 
     memory = "" if estimate.memory is None else f" and {human(estimate.memory)} of memory"
     rough = "" if estimate.costs.whole else " (from a step of one frame)"
@@ -111,7 +115,7 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def _counted(counted: Counted) -> str:
-    from cyberhost_model.hub.sizes import human
+    from cyberhost_model.hub.progress import human
 
     return f"roughly {_duration(counted.seconds)} and {human(counted.memory)} of memory, by its {counted.tflop:.1f} TFLOP a step, once it is here"
 

@@ -44,9 +44,9 @@ def run(
     """
     sink.hush_libraries()
     from cyberhost_model.errors import InputError
-    from cyberhost_model.evaluation.protocol import METRICS
-    from cyberhost_model.evaluation.registry import chosen
-    from cyberhost_model.evaluation.results import check_folder, summary_values, write_results
+    from cyberhost_model.lab.evaluation.protocol import METRICS
+    from cyberhost_model.lab.evaluation.registry import chosen
+    from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
 
     if networks not in ("public", "embedded"):
         raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
@@ -57,8 +57,8 @@ def run(
         raise typer.BadParameter(str(error)) from None
     if output is not None:
         check_folder(output)
-    from cyberhost_model.evaluation.report import write_report
-    from cyberhost_model.evaluation.run import evaluate
+    from cyberhost_model.lab.evaluation.report.write import write_report
+    from cyberhost_model.lab.evaluation.run import evaluate
 
     with sink.progress("measuring", None) as tick:
         evaluation = evaluate(generated, reference, images=images, audio=audio, metrics=wanted, name=name, weights_dir=weights_dir, download=download,
@@ -90,8 +90,9 @@ def compare(
     sink: Sink,
 ) -> None:
     """Set runs on the same videos side by side: paired differences with confidence intervals."""
-    from cyberhost_model.evaluation.report import compare_reports, comparison_text, comparison_values, write_comparison
-    from cyberhost_model.evaluation.results import check_folder
+    from cyberhost_model.lab.evaluation.report.compare import compare_reports
+    from cyberhost_model.lab.evaluation.report.compare_show import comparison_text, comparison_values, write_comparison
+    from cyberhost_model.lab.evaluation.results import check_folder
 
     if output is not None:
         check_folder(output)

@@ -44,7 +44,7 @@ class FetchBar:
 
 def report_fetches(quiet: bool) -> None:
     """From now on fetches report on stderr: the bar where it is a terminal, lines unless `quiet`."""
-    from cyberhost_model.hub.report import Report, report_to
+    from cyberhost_model.hub.progress import Report, report_to
 
     if quiet:
         report_to(Report(tell=None))

@@ -7,12 +7,12 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cyberhost_model.evaluation.results import Results
+    from cyberhost_model.lab.evaluation.results import Results
 
 
 def table(results: Results) -> str:
     """A line a measure: value, interval, videos, coverage, or why there is none."""
-    from cyberhost_model.evaluation.report.figures import counted, header, interval, percent, shown
+    from cyberhost_model.lab.evaluation.report.text import counted, header, interval, percent, shown
 
     rows = []
     for m in results.metrics:

@@ -14,7 +14,7 @@ from cyberhost_cli.output import Sink
 from cyberhost_cli.settings import Out, Ref, Running, Settings
 
 if TYPE_CHECKING:
-    from cyberhost_model.pipeline import Animation, CyberHost
+    from cyberhost_model.runtime.pipeline import Animation, CyberHost
 
 
 @spread
@@ -39,7 +39,8 @@ def reenact(
     """
     started = time.monotonic()
     sink.hush_libraries()
-    from cyberhost_model.inputs import load_audio, load_picture
+    from cyberhost_model.media.audio import load_audio
+    from cyberhost_model.media.image import load_picture
 
     target = running.check_output(output, ref, driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     picture = load_picture(ref)

@@ -12,8 +12,8 @@ from cyberhost_cli.output import Sink
 def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: bool, sink: Sink) -> dict[str, Any]:
     """Write the report and tell what it says. The video stays, whatever happens. Raises CyberHostError."""
     from cyberhost_model.errors import CyberHostError
-    from cyberhost_model.evaluation.report.single import report_video
-    from cyberhost_model.evaluation.results import summary_values
+    from cyberhost_model.lab.evaluation.report.single import report_video
+    from cyberhost_model.lab.evaluation.results import summary_values
 
     try:
         with sink.progress("measuring", None) as tick:

@@ -14,7 +14,7 @@ import typer
 from cyberhost_cli.output import Sink
 
 if TYPE_CHECKING:
-    from cyberhost_model.pipeline import Animation, CyberHost
+    from cyberhost_model.runtime.pipeline import Animation, CyberHost
 
 
 class Device(str, Enum):
@@ -133,14 +133,14 @@ class Running:
     def check_output(self, output: Path, *inputs: Path) -> Path:
         """The output and the report before any work: they can be written, and are none of the inputs. Raises OutputError."""
         from cyberhost_model.errors import OutputError
-        from cyberhost_model.video import check_output
+        from cyberhost_model.media.video_writer import check_output
 
         target = check_output(output, self.overwrite)
         for source in inputs:
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
         if self.report is not None:
-            from cyberhost_model.evaluation.report.single import check_page
+            from cyberhost_model.lab.evaluation.report.single import check_page
 
             check_page(self.report, self.overwrite)
         return target
@@ -161,7 +161,7 @@ class Running:
 
     def _tell(self, start: Callable[[CyberHost], Animation], sink: Sink, **facts: Any) -> None:
         from cyberhost_cli.doctor_report import plan_lines
-        from cyberhost_model.doctor import plan
+        from cyberhost_model.doctor.plan import plan
 
         found = plan(start, self.model, self.device.value, self.precision.value)
         for note in found.warnings:

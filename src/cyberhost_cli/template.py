@@ -36,8 +36,8 @@ def extract(
 
     target = check_target(output, overwrite)
 
-    from cyberhost_model.driving import read_poses
-    from cyberhost_model.model_folder import find_model, load_detector
+    from cyberhost_model.driving.video import read_poses
+    from cyberhost_model.runtime.loading import find_model, load_detector
 
     detector, warnings = load_detector(find_model(model) / "detector")
     with sink.progress("reading", None) as tick:
@@ -62,12 +62,11 @@ def show(
 ) -> None:
     """Draw a template's skeleton as a silent video."""
     sink.hush_libraries()
-    from cyberhost_model.video import check_output, write_video
+    from cyberhost_model.media.video_writer import check_output, write_video
 
     target = check_output(output, overwrite)
 
-    from cyberhost_model.driving import load_template
-    from cyberhost_model.driving.preview import preview
+    from cyberhost_model.driving.template import load_template, preview
 
     with sink.progress("reading", None) as tick:
         sequence = load_template(template, progress=tick)
@@ -83,7 +82,7 @@ def show(
 @spread
 def show_names(*, sink: Sink) -> None:
     """List the gestures that come with the package."""
-    from cyberhost_model.driving import load_template, template_names
+    from cyberhost_model.driving.template import load_template, template_names
 
     found = {name: load_template(name) for name in template_names()}
     if not sink.as_json and not sink.quiet:

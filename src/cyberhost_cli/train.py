@@ -118,7 +118,7 @@ def train(
         raise typer.BadParameter("say where the run is kept", param_hint="'--run' / '-o'")
     if sample_every and not sample:
         raise typer.BadParameter("say what it is made of: --sample REF AUDIO", param_hint="'--sample-every'")
-    from cyberhost_model.training.recipes import Sources, build_stage, read_recipe
+    from cyberhost_model.lab.training.recipe import Sources, build_stage, read_recipe
 
     loop, settings = read_recipe(config or preset, stage)
     if preset and stage in ("1", "2", "distill"):
@@ -145,7 +145,7 @@ def train(
         raise typer.BadParameter("say how often: --sample-every N", param_hint="'--sample'")
     sources = Sources(stills or [], speech, str(data) if data else None)
     if dry_run:
-        from cyberhost_model.training.dry_run import dry_run as foresee
+        from cyberhost_model.lab.training.dry_run import dry_run as foresee
 
         found = foresee(stage, sources, loop, settings, init)
         for line in dry_run_lines(found):
@@ -153,17 +153,17 @@ def train(
         sink.data(found)
         return
     assert run is not None
-    from cyberhost_model.training.distributed import join_world, leave_world
-    from cyberhost_model.training.lock import hold
-    from cyberhost_model.training.loop import train as run_loop
-    from cyberhost_model.training.meters import NAMES
+    from cyberhost_model.lab.training.checkpoint import hold
+    from cyberhost_model.lab.training.loop import train as run_loop
+    from cyberhost_model.lab.training.process import join_world, leave_world
+    from cyberhost_model.lab.training.reports import NAMES
 
     last: dict[str, float] = {}
     with hold(run, join_world(device)):  # before anything is read: a folder in use is told at once
         built = build_stage(stage, sources, settings, init, loop.seed, sink.note, run)
         sampler = None
         if sample:
-            from cyberhost_model.training.samples import SampleVideos
+            from cyberhost_model.lab.training.samples import SampleVideos
 
             sampler = SampleVideos(run, built.module, *sample, loop.sample_model, device)
         with sink.progress(f"stage {stage}", loop.steps, unit="steps") as tick:

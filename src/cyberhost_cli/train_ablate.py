@@ -42,8 +42,8 @@ def ablate(
     The same command goes on where a stopped one was; further --rows join those that are there.
     """
     sink.hush_libraries()
-    from cyberhost_model.ablation.rows import Budget, chosen
     from cyberhost_model.errors import InputError
+    from cyberhost_model.lab.training.ablation import Budget, chosen
 
     if networks not in ("public", "embedded"):
         raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
@@ -53,7 +53,7 @@ def ablate(
         names, wanted = chosen(rows), Budget.parse(budget)
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
-    from cyberhost_model.ablation.run import Plan, ablate
+    from cyberhost_model.lab.training.ablation import Plan, ablate
 
     plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks)  # type: ignore[arg-type]
     with sink.progress("ablations", None, unit="steps") as tick:

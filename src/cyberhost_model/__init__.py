@@ -12,8 +12,8 @@ from importlib import import_module
 from typing import Any
 
 _WHERE = {
-    "CyberHost": "pipeline",
-    "Animation": "pipeline",
+    "CyberHost": "runtime.pipeline",
+    "Animation": "runtime.pipeline",
     "CyberHostError": "errors",
     "InputError": "errors",
     "NoFaceError": "errors",

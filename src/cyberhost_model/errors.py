@@ -1,4 +1,11 @@
-"""Every error a user can cause. Each carries the exit code the command line documents; messages are one line and say what to do."""
+"""Libraries that only some commands need: imported when they are, and missing in one line."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+# Every error a user can cause. Each carries the exit code the command line documents; messages are one line and say what to do.
 
 
 class CyberHostError(Exception):
@@ -53,3 +60,11 @@ class MeasureError(CyberHostError):
     """Not one of the measures that were asked for could be had."""
 
     exit_code = 10
+
+
+def need(module: str, extra: str = "data") -> Any:
+    """Import an optional library. Raises ResourceError with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ResourceError(f"this needs the library {module}: pip install 'cyberhost[{extra}]'") from None

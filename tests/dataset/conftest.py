@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from raw_videos import SETTINGS, raw_collection
 
-from cyberhost_model.dataset.build import Report, prepare_dataset
+from cyberhost_model.lab.filmed.build import Report, prepare_dataset
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,12 @@ from pathlib import Path
 import av
 import numpy as np
 
-from cyberhost_model.data.people import People
-from cyberhost_model.data.speech_library import SpeechLibrary
-from cyberhost_model.data.synth import Clip, Synth
-from cyberhost_model.dataset.settings import Settings
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.filmed.settings import Settings
+from cyberhost_model.lab.synthetic.clips import Clip, Synth
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.video_writer import write_video
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SETTINGS = Settings(area=(256, 192), min_seconds=1.0)

@@ -6,16 +6,17 @@ import sys
 import numpy as np
 import pytest
 
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.data.drawn import drawn_still
-from cyberhost_model.dataset.candidates import Look, _of_shot
-from cyberhost_model.dataset.framing import content_box, crop_frame, fixed_box, sizes_near
-from cyberhost_model.dataset.identity import SIZE, face_descriptor, identity_of, mean_descriptor, split_of
-from cyberhost_model.dataset.labels import seen_mouth
-from cyberhost_model.dataset.people import people_count
-from cyberhost_model.dataset.rows import Reason
-from cyberhost_model.dataset.settings import Settings
 from cyberhost_model.errors import InputError
+from cyberhost_model.lab.filmed.candidates import Look, _of_shot
+from cyberhost_model.lab.filmed.framing import content_box, crop_frame, fixed_box, sizes_near
+from cyberhost_model.lab.filmed.labels import seen_mouth
+from cyberhost_model.lab.filmed.manifest import Reason
+from cyberhost_model.lab.filmed.settings import Settings
+from cyberhost_model.lab.filmed.splits import identity_of, split_of
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.perception.face_descriptor import SIZE, face_descriptor, mean_descriptor
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.people import people_count
 
 
 def looks(pattern: str) -> list[Look]:

@@ -7,12 +7,11 @@ import time
 import pytest
 from raw_videos import SETTINGS
 
-from cyberhost_model.dataset.build import prepare_dataset
-from cyberhost_model.dataset.engines import run_local
-from cyberhost_model.dataset.manifest import read_manifest, read_table
-from cyberhost_model.dataset.prepare import VIDEOS, Job, finished
-from cyberhost_model.dataset.ray_engine import check_answers
 from cyberhost_model.errors import ResourceError
+from cyberhost_model.lab.filmed.build import prepare_dataset
+from cyberhost_model.lab.filmed.engines import check_answers, run_local
+from cyberhost_model.lab.filmed.manifest import read_manifest, read_table
+from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, finished
 
 SOME = ("good", "text", "mute", "short")
 # Paths of the dataset are relative, so two datasets of the same videos have equal manifests.

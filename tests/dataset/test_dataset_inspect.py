@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 
 from cyberhost_cli.main import main
-from cyberhost_model.data.export import export_clip
-from cyberhost_model.dataset.inspection import EDGES, histogram, summarise, summary_text
-from cyberhost_model.dataset.labels import ALWAYS, read_labels
-from cyberhost_model.dataset.manifest import add_rows, read_manifest
-from cyberhost_model.dataset.page import draw_labels, spread_out
-from cyberhost_model.dataset.rows import MEANING, Reason, Row
+from cyberhost_model.lab.filmed.inspection import EDGES, histogram, summarise, summary_text
+from cyberhost_model.lab.filmed.labels import ALWAYS, read_labels
+from cyberhost_model.lab.filmed.manifest import MEANING, Reason, Row, add_rows, read_manifest
+from cyberhost_model.lab.filmed.page import draw_labels, spread_out
+from cyberhost_model.lab.synthetic.clips import export_clip
 from data_helpers import small_synth
 
 

@@ -9,14 +9,13 @@ import pyarrow.parquet as parquet
 import pytest
 from raw_videos import SETTINGS, speaker
 
-from cyberhost_model.dataset.build import prepare_dataset
-from cyberhost_model.dataset.labels import ALWAYS, read_labels
-from cyberhost_model.dataset.manifest import NAME, read_manifest, read_table, schema
-from cyberhost_model.dataset.prepare import VIDEOS, Job, list_videos, load_tools, process_video, record_path
-from cyberhost_model.dataset.rows import COLUMNS, MEANING, Reason, Row
-from cyberhost_model.dataset.source import open_video, rgb, sound_between
-from cyberhost_model.dataset.sync import Synchrony
 from cyberhost_model.errors import InputError, NetworkError
+from cyberhost_model.lab.filmed.build import prepare_dataset
+from cyberhost_model.lab.filmed.labels import ALWAYS, read_labels
+from cyberhost_model.lab.filmed.manifest import COLUMNS, MEANING, NAME, Reason, Row, read_manifest, read_table, schema
+from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, list_videos, load_tools, process_video, record_path
+from cyberhost_model.lab.filmed.source import open_video, rgb, sound_between
+from cyberhost_model.lab.filmed.sync import Synchrony
 
 EXPECTED = {
     "good": ["accepted"],

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cyberhost_model.dataset.shots import BACK, Break, ShotFinder, shots
+from cyberhost_model.perception.shots import BACK, Break, ShotFinder, shots
 
 
 def scene(seed: int) -> np.ndarray:

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from raw_videos import RATE, write, write_stamped
 
-from cyberhost_model.dataset.prepare import Job, process_video
-from cyberhost_model.dataset.rows import Reason
-from cyberhost_model.dataset.settings import Settings
-from cyberhost_model.dataset.source import Stamped, Unusable, on_grid, open_video, rgb, sound_between, thumbnail
+from cyberhost_model.lab.filmed.manifest import Reason
+from cyberhost_model.lab.filmed.prepare import Job, process_video
+from cyberhost_model.lab.filmed.settings import Settings
+from cyberhost_model.lab.filmed.source import Stamped, Unusable, on_grid, open_video, rgb, sound_between, thumbnail
 
 
 def grey(*levels: int) -> list[np.ndarray]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cyberhost_model.conditions.keypoints import NECK, Keypoints
-from cyberhost_model.data.drawn_face_shape import HeadView, landmarks
-from cyberhost_model.data.drawn_look import sample_look
-from cyberhost_model.data.drawn_pose import Face
-from cyberhost_model.driving import PoseSequence
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.lab.synthetic.drawn_face_shape import HeadView, landmarks
+from cyberhost_model.lab.synthetic.drawn_look import sample_look
+from cyberhost_model.lab.synthetic.drawn_pose import Face
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 FPS = 25.0
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from figures import Person, perform
 
-from cyberhost_model.driving import PoseSequence, read_sequence
-from cyberhost_model.driving.sequence import ARRAYS
+from cyberhost_model.driving.formats import read_sequence
+from cyberhost_model.driving.sequence import ARRAYS, PoseSequence
 from cyberhost_model.errors import InputError, OutputError
 
 

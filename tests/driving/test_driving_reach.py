@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.driving.reach import reach_note, within_reach
 from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.perception.keypoints import Keypoints
 
 CELL = (0.05, 0.1)
 

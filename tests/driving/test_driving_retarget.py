@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from figures import Person, mirrored, perform, upright
 
-from cyberhost_model.conditions.keypoints import NECK, Keypoints
-from cyberhost_model.driving import PoseSequence, retarget
+from cyberhost_model.driving.retarget import retarget
+from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.errors import InputError
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 OTHER = Person(head=0.3, shoulders=0.36, upper=0.24, fore=0.27, hand=0.14, look=3, neck=(0.7, 0.45), size=(640, 480))
 BONES = ((NECK, 2), (NECK, 5), (2, 3), (3, 4), (5, 6), (6, 7), (NECK, 8))

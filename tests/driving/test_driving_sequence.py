@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from figures import Person, perform, upright
 
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.driving import PoseSequence
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.perception.keypoints import Keypoints
 
 
 def test_frames_and_stacked_points_are_the_same() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from figures import Person, perform, upright
 
-from cyberhost_model.driving import PoseSequence, clean
-from cyberhost_model.driving.sequence import ARRAYS
+from cyberhost_model.driving.sequence import ARRAYS, PoseSequence
+from cyberhost_model.driving.smooth import clean
 
 HEIGHT = 640  # pixels in which errors are told
 POSES = Path(os.environ.get("CYBERHOST_POSES", Path(__file__).resolve().parents[3] / "shared" / "data" / "poses"))

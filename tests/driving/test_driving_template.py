@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from figures import Person, perform, upright
 
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.driving import PoseSequence, fit_length, hands_for, load_template, template_names
 from cyberhost_model.driving.proportions import hand_size
-from cyberhost_model.driving.template import FOLDER, goes_round, steps
+from cyberhost_model.driving.retarget import hands_for
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.driving.template import FOLDER, fit_length, goes_round, load_template, steps, template_names
 from cyberhost_model.errors import InputError
+from cyberhost_model.perception.keypoints import Keypoints
 
 NAMES = ["counting", "open_palms", "pointing", "rest", "wave"]
 OTHER = Person(head=0.3, shoulders=0.36, upper=0.24, fore=0.27, hand=0.14, look=3, neck=(0.7, 0.45), size=(640, 480))

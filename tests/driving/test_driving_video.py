@@ -12,14 +12,13 @@ import pytest
 import soundfile
 from PIL import Image
 
-from cyberhost_model.conditions.detector import KeypointDetector
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.driving import read_poses
-from cyberhost_model.driving.video import embedded_detector
+from cyberhost_model.driving.video import embedded_detector, read_poses
 from cyberhost_model.errors import InputError
-from cyberhost_model.inputs.frames import stream_frames
-from cyberhost_model.inputs.media import ffmpeg_binary
-from cyberhost_model.video import write_video
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.media.video_reader import stream_frames
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.detector import KeypointDetector
+from cyberhost_model.perception.keypoints import Keypoints
 
 SIDE = 256
 SWAY = 14.0  # pixels, once in two seconds
@@ -72,7 +71,7 @@ def test_the_person_is_followed_in_time(film: Path, detector: KeypointDetector) 
 
 
 def test_following_is_as_good_as_searching(film: Path, detector: KeypointDetector, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cyberhost_model.driving import follow
+    from cyberhost_model.driving import video as follow
 
     followed = read_poses(film, detector, max_seconds=1)
     monkeypatch.setattr(follow, "SEARCH", 1)

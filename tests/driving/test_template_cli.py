@@ -12,9 +12,9 @@ from PIL import Image
 
 from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
-from cyberhost_model.driving import PoseSequence
-from cyberhost_model.inputs.frames import stream_frames
-from cyberhost_model.video import write_video
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.media.video_reader import stream_frames
+from cyberhost_model.media.video_writer import write_video
 
 
 def run(*words: str) -> int:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from cyberhost_model.evaluation.extractor import Extractor, VideoInfo
-from cyberhost_model.evaluation.metric import Sample
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.evaluation.features.extractor import Extractor, VideoInfo
+from cyberhost_model.lab.evaluation.metric import Sample
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.video_writer import write_video
 
 SIZE = (96, 64)
 

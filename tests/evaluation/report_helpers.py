@@ -8,15 +8,22 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.data.synth import Clip
-from cyberhost_model.evaluation.evaluation import Evaluation, Paths
-from cyberhost_model.evaluation.metric import VideoValue
-from cyberhost_model.evaluation.people.keypoint_rows import rows
-from cyberhost_model.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
-from cyberhost_model.evaluation.results import MetricSummary, Mismatch, Provenance, Results, VideoRow
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.evaluation.features.people import rows
+from cyberhost_model.lab.evaluation.metric import VideoValue
+from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
+from cyberhost_model.lab.evaluation.results import (
+    Evaluation,
+    MetricSummary,
+    Mismatch,
+    Paths,
+    Provenance,
+    Results,
+    VideoRow,
+)
+from cyberhost_model.lab.synthetic.clips import Clip
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.keypoints import Keypoints
 from data_helpers import small_synth
 
 FPS, RATE = 25, 16000

@@ -16,9 +16,9 @@ from eval_helpers import alive, moving, noisy, write
 
 from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
-from cyberhost_model.evaluation.i3d import I3D
-from cyberhost_model.evaluation.results import read_results
-from cyberhost_model.evaluation.run import evaluate
+from cyberhost_model.lab.evaluation.networks.i3d import I3D
+from cyberhost_model.lab.evaluation.results import read_results
+from cyberhost_model.lab.evaluation.run import evaluate
 
 Run = Callable[..., dict[str, Any]]
 PICTURES = "SSIM,PSNR"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cyberhost_model.evaluation.run import evaluate
+from cyberhost_model.lab.evaluation.run import evaluate
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 OFFLINE = ("SSIM", "PSNR", "CSIM", "AKD", "HKV")

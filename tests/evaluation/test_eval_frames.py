@@ -12,13 +12,20 @@ import pytest
 from eval_helpers import moving, write
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.evaluation.extractor import VideoInfo
-from cyberhost_model.evaluation.frames import BATCH, Stream, probe, read_frames
-from cyberhost_model.evaluation.psnr import psnr
-from cyberhost_model.evaluation.timing import Resampler, aligned, partner
-from cyberhost_model.evaluation.visit import Viewed, first_frame, resized, visit, visit_picture
-from cyberhost_model.inputs.audio import Sound
-from cyberhost_model.inputs.media import ffmpeg_binary
+from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
+from cyberhost_model.lab.evaluation.features.frames import (
+    BATCH,
+    Resampler,
+    Stream,
+    aligned,
+    partner,
+    probe,
+    read_frames,
+)
+from cyberhost_model.lab.evaluation.features.visit import Viewed, first_frame, resized, visit, visit_picture
+from cyberhost_model.lab.evaluation.metrics.psnr import psnr
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
 
 
 def ffmpeg(*arguments: object) -> None:

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from eval_helpers import sample
 
-from cyberhost_model.evaluation.frechet import Gaussian, Sums, frechet_distance, gathered
-from cyberhost_model.evaluation.frechet_sets import set_distance
-from cyberhost_model.evaluation.metric import SetValue
+from cyberhost_model.lab.evaluation.metric import SetValue
+from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, Sums, frechet_distance, gathered, set_distance
 
 normal = Gaussian.from_moments
 

@@ -11,11 +11,11 @@ from eval_helpers import alive, blurred, features_of, moving, noisy, sample
 from PIL import Image
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.evaluation.fid import Fid, InceptionFrames, clean_input, legacy_input, resize_clean
-from cyberhost_model.evaluation.folding import folded
-from cyberhost_model.evaluation.fvd import Fvd, I3DClips, clip_input, clip_starts
-from cyberhost_model.evaluation.i3d import I3D, _same
-from cyberhost_model.evaluation.inception import Inception
+from cyberhost_model.lab.evaluation.metrics.fid import Fid, InceptionFrames, clean_input, legacy_input, resize_clean
+from cyberhost_model.lab.evaluation.metrics.fvd import Fvd, I3DClips, clip_input, clip_starts
+from cyberhost_model.lab.evaluation.networks.frozen import folded
+from cyberhost_model.lab.evaluation.networks.i3d import I3D, _same
+from cyberhost_model.lab.evaluation.networks.inception import Inception
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.evaluation.evaluation import Paths
-from cyberhost_model.evaluation.pairing import RULES, pair
+from cyberhost_model.lab.evaluation.pairing import RULES, pair
+from cyberhost_model.lab.evaluation.results import Paths
 
 
 def files(folder: Path, *names: str) -> Path:

@@ -10,9 +10,9 @@ from eval_helpers import blurred, moving, noisy, sample
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.evaluation.compared import ComparedFrames, FrameMean
-from cyberhost_model.evaluation.psnr import CAP, psnr
-from cyberhost_model.evaluation.ssim import ssim
+from cyberhost_model.lab.evaluation.metrics.compared_frames import ComparedFrames, FrameMean
+from cyberhost_model.lab.evaluation.metrics.psnr import CAP, psnr
+from cyberhost_model.lab.evaluation.metrics.ssim import ssim
 
 SETTINGS = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
 

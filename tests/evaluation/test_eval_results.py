@@ -12,12 +12,12 @@ import pytest
 from report_helpers import results
 
 from cyberhost_model.errors import InputError, OutputError
-from cyberhost_model.evaluation.bootstrap import mean_interval, paired_difference
-from cyberhost_model.evaluation.cache import FeatureCache
-from cyberhost_model.evaluation.metric import Measure, VideoValue
-from cyberhost_model.evaluation.results import VideoRow, check_folder, read_results, write_results
-from cyberhost_model.evaluation.spool import Spool
-from cyberhost_model.evaluation.summaries import over_videos
+from cyberhost_model.lab.evaluation.bootstrap import mean_interval, paired_difference
+from cyberhost_model.lab.evaluation.features.cache import FeatureCache
+from cyberhost_model.lab.evaluation.features.extractor import Spool
+from cyberhost_model.lab.evaluation.metric import Measure, VideoValue
+from cyberhost_model.lab.evaluation.results import VideoRow, check_folder, read_results, write_results
+from cyberhost_model.lab.evaluation.values import over_videos
 
 
 def test_features_are_kept_whole(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
 
 from raw_videos import pictures, speaker
 
-from cyberhost_model.evaluation.extractor import VideoInfo
-from cyberhost_model.evaluation.metric import Context, Sample
-from cyberhost_model.evaluation.people import akd, csim, hands
-from cyberhost_model.evaluation.people.degradations import shifted
-from cyberhost_model.evaluation.protocol import PROTOCOL_EMBEDDED
+from cyberhost_model.lab.evaluation.degradations import shifted
+from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
+from cyberhost_model.lab.evaluation.metric import Context, Sample
+from cyberhost_model.lab.evaluation.metrics import akd, csim, hands
+from cyberhost_model.lab.evaluation.protocol import PROTOCOL_EMBEDDED
 
 FRAMES = 16
 

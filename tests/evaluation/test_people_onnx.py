@@ -14,16 +14,19 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 import onnx_graphs  # noqa: E402
 
-from cyberhost_model.conditions.dwpose import DWPose  # noqa: E402
-from cyberhost_model.conditions.onnx_network import OnnxNetwork  # noqa: E402
-from cyberhost_model.dataset.people import DwposeDetector, PeopleDetector, people_count  # noqa: E402
 from cyberhost_model.errors import ModelError  # noqa: E402
-from cyberhost_model.evaluation.extractor import VideoInfo  # noqa: E402
-from cyberhost_model.evaluation.metric import Context  # noqa: E402
-from cyberhost_model.evaluation.people import akd, csim, hands  # noqa: E402
-from cyberhost_model.evaluation.people.arcface import ArcFace, aligned  # noqa: E402
-from cyberhost_model.evaluation.people.scrfd import FaceDetector  # noqa: E402
-from cyberhost_model.evaluation.protocol import PROTOCOL  # noqa: E402
+from cyberhost_model.lab.evaluation.features.extractor import VideoInfo  # noqa: E402
+from cyberhost_model.lab.evaluation.metric import Context  # noqa: E402
+from cyberhost_model.lab.evaluation.metrics import akd, csim, hands  # noqa: E402
+from cyberhost_model.lab.evaluation.protocol import PROTOCOL  # noqa: E402
+from cyberhost_model.perception.arcface import (  # noqa: E402
+    ArcFace,
+    FaceDetector,
+    aligned,
+)
+from cyberhost_model.perception.dwpose import DWPose  # noqa: E402
+from cyberhost_model.perception.onnx_network import OnnxNetwork  # noqa: E402
+from cyberhost_model.perception.people import DwposeDetector, PeopleDetector, people_count  # noqa: E402
 
 
 @pytest.fixture(scope="session")

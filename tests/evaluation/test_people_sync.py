@@ -10,12 +10,12 @@ import soundfile
 import torch
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.evaluation.people.degradations import late_sound
-from cyberhost_model.evaluation.people.face_track import CROP, crop, follow, measured, smooth_squares
-from cyberhost_model.evaluation.people.mfcc import mfcc, mfcc_stream
-from cyberhost_model.evaluation.people.s3fd import S3FD, FaceFinder, decode
-from cyberhost_model.evaluation.people.sync_distance import confidence_curve, distance_stream, sync_of
-from cyberhost_model.evaluation.people.syncnet import SyncNet, load_syncnet
+from cyberhost_model.lab.evaluation.degradations import late_sound
+from cyberhost_model.lab.evaluation.features.face_track import CROP, crop, follow, measured, smooth_squares
+from cyberhost_model.lab.evaluation.features.mfcc import mfcc, mfcc_stream
+from cyberhost_model.lab.evaluation.features.sync import confidence_curve, distance_stream, sync_of
+from cyberhost_model.lab.evaluation.networks.s3fd import S3FD, FaceFinder, decode
+from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet, load_syncnet
 
 T = 100
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.dataset.sync import Synchrony, synchrony
-from cyberhost_model.evaluation.extractor import VideoInfo
-from cyberhost_model.evaluation.frames import probe, read_frames
-from cyberhost_model.evaluation.metric import Sample
-from cyberhost_model.evaluation.people.face_track import crop
-from cyberhost_model.evaluation.people.mfcc import mfcc
-from cyberhost_model.evaluation.people.sync import SyncMetric
-from cyberhost_model.evaluation.people.sync_features import SyncFeatures
-from cyberhost_model.evaluation.people.syncnet import SyncNet
-from cyberhost_model.inputs.audio import Sound, load_audio
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
+from cyberhost_model.lab.evaluation.features.face_track import crop
+from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
+from cyberhost_model.lab.evaluation.features.mfcc import mfcc
+from cyberhost_model.lab.evaluation.features.sync import SyncFeatures
+from cyberhost_model.lab.evaluation.metric import Sample
+from cyberhost_model.lab.evaluation.metrics.sync import SyncMetric
+from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet
+from cyberhost_model.lab.filmed.sync import Synchrony, synchrony
+from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.video_writer import write_video
 
 SIZE = (240, 240)
 BOX = np.array([60.0, 50, 170, 180])

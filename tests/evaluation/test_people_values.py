@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.evaluation.extractor import VideoInfo
-from cyberhost_model.evaluation.metric import Sample, VideoValue
-from cyberhost_model.evaluation.people.akd import Akd
-from cyberhost_model.evaluation.people.csim import Csim
-from cyberhost_model.evaluation.people.hands import Hands, deviation
-from cyberhost_model.evaluation.people.keypoint_rows import COUNT, HANDS, in_pixels, rows
-from cyberhost_model.evaluation.people.per_frame import PerFrame
-from cyberhost_model.evaluation.people.sources import Source
+from cyberhost_model.lab.evaluation.features.extractor import PerFrame, VideoInfo
+from cyberhost_model.lab.evaluation.features.people import COUNT, HANDS, Source, in_pixels, rows
+from cyberhost_model.lab.evaluation.metric import Sample, VideoValue
+from cyberhost_model.lab.evaluation.metrics.akd import Akd
+from cyberhost_model.lab.evaluation.metrics.csim import Csim
+from cyberhost_model.lab.evaluation.metrics.hands import Hands, deviation
+from cyberhost_model.perception.keypoints import Keypoints
 
 SIZE = (384, 640)  # pixels are those of the protocol
 

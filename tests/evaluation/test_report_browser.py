@@ -8,12 +8,13 @@ import pytest
 from browser import BROWSER, Browser, Page
 from report_helpers import NASTY, results
 
-from cyberhost_model.evaluation.people.keypoint_rows import COUNT
-from cyberhost_model.evaluation.report import write_comparison, write_report
-from cyberhost_model.evaluation.report.compare import compare_results
-from cyberhost_model.evaluation.report.single import single_page
-from cyberhost_model.evaluation.report.weak import Weak
-from cyberhost_model.evaluation.report.worst import worst_videos
+from cyberhost_model.lab.evaluation.features.people import COUNT
+from cyberhost_model.lab.evaluation.report.compare import compare_results
+from cyberhost_model.lab.evaluation.report.compare_show import write_comparison
+from cyberhost_model.lab.evaluation.report.single import single_page
+from cyberhost_model.lab.evaluation.report.values import worst_videos
+from cyberhost_model.lab.evaluation.report.weak import Weak
+from cyberhost_model.lab.evaluation.report.write import write_report
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 READING = Path(__file__).with_name("reading.js").read_text(encoding="utf-8")

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from report_helpers import NASTY, results
 
-from cyberhost_model.evaluation.metric import VideoValue
-from cyberhost_model.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
-from cyberhost_model.evaluation.report import write_report
-from cyberhost_model.evaluation.report.charts import Line, chart, thin
-from cyberhost_model.evaluation.report.films import Films
-from cyberhost_model.evaluation.report.overlay import bones, pack
-from cyberhost_model.evaluation.report.page import report_page
-from cyberhost_model.evaluation.report.worst import moment, to_show, worst_videos
+from cyberhost_model.lab.evaluation.metric import VideoValue
+from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
+from cyberhost_model.lab.evaluation.report.charts import Line, chart, thin
+from cyberhost_model.lab.evaluation.report.films import Films
+from cyberhost_model.lab.evaluation.report.overlay import bones, pack
+from cyberhost_model.lab.evaluation.report.page import report_page
+from cyberhost_model.lab.evaluation.report.values import moment, to_show, worst_videos
+from cyberhost_model.lab.evaluation.report.write import write_report
 
 
 def test_the_files_are_written_and_nothing_is_fetched(drawn_run, tmp_path):

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from cyberhost_model.evaluation.frames import probe, read_frames
-from cyberhost_model.evaluation.report.single import report_video
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
+from cyberhost_model.lab.evaluation.report.single import report_video
+from cyberhost_model.media.video_writer import write_video
 
 
 def test_weak_seconds_of_a_file_are_named(drawn_run, tmp_path):

@@ -8,16 +8,25 @@ import numpy as np
 import pytest
 from report_helpers import results, summary, with_metrics
 
+from cyberhost_model.config import ABLATIONS
 from cyberhost_model.errors import InputError, OutputError
-from cyberhost_model.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
-from cyberhost_model.evaluation.report import ablation_table, compare_reports, comparison_text, write_comparison
-from cyberhost_model.evaluation.report.compare import compare_results
-from cyberhost_model.evaluation.report.figures import interval, percent, shown, span
-from cyberhost_model.evaluation.report.markdown import plain, table
-from cyberhost_model.evaluation.report.published import FULL_MODEL, LABEL, published
-from cyberhost_model.evaluation.report.summary import method_tables, summary_text
-from cyberhost_model.evaluation.results import write_results
-from cyberhost_model.presets import ABLATIONS
+from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
+from cyberhost_model.lab.evaluation.report.ablation import ablation_table
+from cyberhost_model.lab.evaluation.report.compare import compare_reports, compare_results
+from cyberhost_model.lab.evaluation.report.compare_show import comparison_text, write_comparison
+from cyberhost_model.lab.evaluation.report.summary import method_tables, summary_text
+from cyberhost_model.lab.evaluation.report.text import (
+    FULL_MODEL,
+    LABEL,
+    interval,
+    percent,
+    plain,
+    published,
+    shown,
+    span,
+    table,
+)
+from cyberhost_model.lab.evaluation.results import write_results
 
 A = {"SSIM": [0.5, 0.6, 0.7, 0.8], "SyncD": [9.0, 8.0, 7.0, 6.0]}
 

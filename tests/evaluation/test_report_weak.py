@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cyberhost_model.errors import OutputError
-from cyberhost_model.evaluation.report.single import changes, check_page
-from cyberhost_model.evaluation.report.weak import (
+from cyberhost_model.lab.evaluation.report.single import changes, check_page
+from cyberhost_model.lab.evaluation.report.weak import (
     clock,
     in_order,
     seconds_of,
@@ -15,7 +15,7 @@ from cyberhost_model.evaluation.report.weak import (
     weak_motion,
     weak_points,
 )
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.media.video_writer import write_video
 
 FPS = 25
 

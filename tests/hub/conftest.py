@@ -21,7 +21,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http
 
-    from cyberhost_model.hub import Report, reporting
+    from cyberhost_model.hub.progress import Report, reporting
 
     home = tmp_path / "home"
     with Hub() as running:

@@ -17,11 +17,11 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from cyberhost_model.hub.adapters import animate_anyone, echomimic_v2
-from cyberhost_model.hub.adapters import hallo2 as hallo2_adapter
-from cyberhost_model.hub.convert import ADAPTERS
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.presets import Preset
+from cyberhost_model.config import Preset
+from cyberhost_model.hub.registry import load_adapter
+from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.porting import animate_anyone, echomimic_v2
+from cyberhost_model.porting import hallo2 as hallo2_adapter
 from model_helpers import FULL
 
 MODULES = {"animate-anyone": animate_anyone, "echomimic-v2": echomimic_v2, "hallo2": hallo2_adapter}
@@ -72,4 +72,4 @@ def write_published(root: Path) -> None:
 def parts(root: Path, name: str) -> dict[str, str]:
     """What `convert` takes in place of the registry's names; the detector is the embedded one."""
     names = {"network": name, "vae": "vae", "image": "image", "speech": "whisper" if name == "echomimic-v2" else "wav2vec2"}
-    return {**{part: str(root / names[part]) for part in ADAPTERS[name].parts if part in names}, "detector": "embedded"}
+    return {**{part: str(root / names[part]) for part in load_adapter(name).parts if part in names}, "detector": "embedded"}

@@ -16,18 +16,17 @@ from peer_layouts import family, hallo2, under
 from peer_models import MODULES, files_of, parts, small
 from safetensors.torch import save_file
 
-from cyberhost_model.conditions.keypoints import Keypoints
-from cyberhost_model.conditions.speech_level import speech_level
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub import convert as conversion
-from cyberhost_model.hub.adapters import animate_anyone
-from cyberhost_model.hub.adapters import hallo2 as hallo2_adapter
-from cyberhost_model.hub.convert import ADAPTERS, convert
-from cyberhost_model.hub.registry import REGISTRY
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.model_folder import find_model, load_model
-from cyberhost_model.reference import prepare_reference
+from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
+from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.porting import animate_anyone
+from cyberhost_model.porting import hallo2 as hallo2_adapter
+from cyberhost_model.porting.convert import convert
+from cyberhost_model.runtime.loading import find_model, load_model
+from cyberhost_model.runtime.prepare import prepare_reference
 from cyberhost_model.sampler.schedule import Schedule
+from cyberhost_model.speech.level import speech_level
 
 
 def collect(name: str, files: dict):
@@ -169,7 +168,7 @@ def test_safetensors_twins_serve_too(published, tmp_path):
 
 def test_a_published_model_by_its_name(published, monkeypatch, tmp_path):
     """`--model animate-anyone`: converted once into HF_HOME, then found there."""
-    adapter = ADAPTERS["animate-anyone"]
+    adapter = load_adapter("animate-anyone")
     monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
     made = []
 
@@ -177,13 +176,13 @@ def test_a_published_model_by_its_name(published, monkeypatch, tmp_path):
         made.append(paths)
         return adapter.network(paths, small("animate-anyone"))
 
-    monkeypatch.setitem(conversion.ADAPTERS, "animate-anyone", dataclasses.replace(adapter, parts=parts(published, "animate-anyone"), network=network))
+    monkeypatch.setattr(animate_anyone, "ADAPTER", dataclasses.replace(adapter, parts=parts(published, "animate-anyone"), network=network))
     folder = find_model("animate-anyone")
     assert folder == tmp_path / "cyberhost/models/animate-anyone" and find_model("animate-anyone") == folder and len(made) == 1
     assert under(load_model("animate-anyone").network.state_dict(), "pose_encoder.")
 
 
 def test_parts_name_weights_of_the_registry():
-    for adapter in ADAPTERS.values():
+    for adapter in map(load_adapter, ADAPTERS):
         assert set(adapter.parts.values()) <= REGISTRY.keys()
     assert {weights.adapter for weights in REGISTRY.values()} - {None} == set(ADAPTERS) - {"sd15"}

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.checkpoints import read_config, read_tensors
+from cyberhost_model.hub.tensors import read_config, read_tensors
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}

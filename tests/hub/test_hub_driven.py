@@ -14,19 +14,19 @@ from peer_models import parts, small
 
 from cyberhost_cli.main import main
 from cyberhost_model import CyberHost
-from cyberhost_model.conditions.detector import analyse, detections
-from cyberhost_model.conditions.dwpose import DWPose
-from cyberhost_model.conditions.keypoints import Keypoints
 from cyberhost_model.conditions.pose_maps import dwpose_map, hand_map
+from cyberhost_model.config import Look
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.errors import NoFaceError
-from cyberhost_model.hub.convert import convert
-from cyberhost_model.hub.publish import card
-from cyberhost_model.inputs.audio import Sound, load_audio
-from cyberhost_model.inputs.frames import stream_frames
-from cyberhost_model.look import Look
-from cyberhost_model.model_folder import load_detector, load_model
-from cyberhost_model.video.writer import write_video
+from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.video_reader import stream_frames
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.detector import analyse, detections
+from cyberhost_model.perception.dwpose import DWPose
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.porting.convert import convert
+from cyberhost_model.porting.publish import card
+from cyberhost_model.runtime.loading import load_detector, load_model
 from data_helpers import voice
 
 QUICK = ["--steps", "2", "--size", "128", "--device", "cpu", "--json"]

@@ -13,8 +13,9 @@ import pytest
 from hub_server import Fault, Hub
 
 from cyberhost_model.errors import ModelError, NetworkError, OutputError
-from cyberhost_model.hub import Report, download, reporting
+from cyberhost_model.hub import download
 from cyberhost_model.hub.cache import cached, is_commit, storage
+from cyberhost_model.hub.progress import Report, reporting
 from cyberhost_model.hub.repository import fetch
 
 BIG = bytes(range(256)) * 1024  # 256 KiB, kept on the cdn

@@ -9,9 +9,9 @@ import pytest
 from hub_server import BODY, Fault
 
 from cyberhost_model.errors import ModelError, NetworkError
-from cyberhost_model.hub import REGISTRY, Report, locate, reporting
-from cyberhost_model.hub.locate import downloads
-from cyberhost_model.hub.registry import find
+from cyberhost_model.hub.locate import downloads, locate
+from cyberhost_model.hub.progress import Report, reporting
+from cyberhost_model.hub.registry import REGISTRY, find
 
 
 def test_the_registry_is_consistent():

@@ -11,15 +11,16 @@ from hub_server import BODY, Fault, Hub
 
 from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
+from cyberhost_model.config import EMBEDDED
 from cyberhost_model.doctor.network import ask_hub
 from cyberhost_model.errors import ModelError, NetworkError
-from cyberhost_model.hub import convert
 from cyberhost_model.hub.cache import hub_cache, storage
 from cyberhost_model.hub.download import growing
+from cyberhost_model.hub.inventory import Missing, missing_weights
 from cyberhost_model.hub.locate import downloads, locate
-from cyberhost_model.hub.missing import Missing, missing_weights
-from cyberhost_model.hub.parts import save_detector
-from cyberhost_model.model_folder import EMBEDDED, find_model, missing_model
+from cyberhost_model.porting import convert
+from cyberhost_model.porting.parts import save_detector
+from cyberhost_model.runtime.loading import find_model, missing_model
 
 
 def folder(hub: Hub) -> dict[str, bytes]:

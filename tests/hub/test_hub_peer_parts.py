@@ -19,16 +19,16 @@ from transformers import (
     WhisperModel,
 )
 
-from cyberhost_model.conditions.speech_level import speech_level
-from cyberhost_model.conditions.whisper import WhisperEncoder
+from cyberhost_model.config import AudioConfig, DiffusionConfig
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.parts import save_speech
+from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.conditions import Conditions
-from cyberhost_model.model.frame_norm import FrameNorm
-from cyberhost_model.model.image_token import ImageToken
-from cyberhost_model.model_folder import load_speech
-from cyberhost_model.presets import AudioConfig, DiffusionConfig
+from cyberhost_model.model.norms import FrameNorm
+from cyberhost_model.porting.parts import save_speech
+from cyberhost_model.runtime.loading import load_speech
 from cyberhost_model.sampler.schedule import Schedule, alphas_cumprod
+from cyberhost_model.speech.level import speech_level
+from cyberhost_model.speech.whisper import WhisperEncoder
 from model_helpers import FULL, make_network, noisy_clip, raw_conditions
 
 SECONDS_30 = 480_000

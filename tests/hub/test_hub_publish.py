@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cyberhost_cli.main import main
-from cyberhost_model.model_folder import find_model, load_model
+from cyberhost_model.runtime.loading import find_model, load_model
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from cyberhost_cli.main import main
 from cyberhost_model.errors import ModelError, OutputError
-from cyberhost_model.hub.convert import convert
 from cyberhost_model.hub.registry import REGISTRY
-from cyberhost_model.model_folder import load_model
+from cyberhost_model.porting.convert import convert
+from cyberhost_model.runtime.loading import load_model
 from model_helpers import FULL, noisy_clip, raw_conditions
 
 TEMPLATE = dataclasses.replace(FULL, codec="sd-vae", latent_factor=8, pose_pool=1, concat_reference=False, pose_shift=False)
@@ -177,8 +177,8 @@ def test_other_kinds_of_parts(parts, tmp_path):
 
 def test_the_published_sizes_are_the_presets():
     """Stable Diffusion 1.5's and AnimateDiff's own configurations give exactly the preset sd15."""
-    from cyberhost_model.hub.adapters.sd15 import preset_like
-    from cyberhost_model.presets import preset
+    from cyberhost_model.config import preset
+    from cyberhost_model.porting.sd15 import preset_like
 
     unet = {
         "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280], "center_input_sample": False,

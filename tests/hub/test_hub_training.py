@@ -11,17 +11,17 @@ from peer_models import parts, small
 from safetensors.torch import load_file
 
 from cyberhost_cli.main import main
-from cyberhost_model import presets
-from cyberhost_model.data.export import export_clip
-from cyberhost_model.dataset.manifest import add_rows
+from cyberhost_model import config as presets
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.hub.convert import convert
-from cyberhost_model.model_folder import load_model
-from cyberhost_model.training.assemble import trained_codec, trained_speech
-from cyberhost_model.training.clip_stage import build_network
-from cyberhost_model.training.coder import Coder, load_coder
-from cyberhost_model.training.initial import as_taught, start_from
-from cyberhost_model.training.recipes import parts_of
+from cyberhost_model.lab.filmed.manifest import add_rows
+from cyberhost_model.lab.synthetic.clips import export_clip
+from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
+from cyberhost_model.lab.training.encode import Coder, load_coder
+from cyberhost_model.lab.training.init import as_taught, start_from
+from cyberhost_model.lab.training.recipe import parts_of
+from cyberhost_model.lab.training.stages.clip import build_network
+from cyberhost_model.porting.convert import convert
+from cyberhost_model.runtime.loading import load_model
 from data_helpers import small_synth
 
 OURS = {"audio_projection", "denoising_unet.clarity", "denoising_unet.regions", "face_encoder", "hand_encoder", "reference_pose_encoder"}

@@ -12,8 +12,8 @@ from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
 
 if TYPE_CHECKING:
-    from cyberhost_model.data.synth import Synth
-    from cyberhost_model.training.coder import Coder
+    from cyberhost_model.lab.synthetic.clips import Synth
+    from cyberhost_model.lab.training.encode import Coder
 
 MADE = 500
 
@@ -41,8 +41,8 @@ def encode(
     if data is not None and (source.speech or source.stills or source.gestures):
         raise typer.BadParameter("a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures", param_hint="'--data'")
     made = source.open(frames) if data is None else None
-    from cyberhost_model.model_folder import choose_device
-    from cyberhost_model.training.coder import load_coder
+    from cyberhost_model.device import choose_device
+    from cyberhost_model.lab.training.encode import load_coder
 
     coder, warnings = load_coder(preset, codec, audio, choose_device(device, "auto")[0])
     for line in warnings:
@@ -58,7 +58,7 @@ def encode(
 def _of_dataset(
     data: Path, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int | None, frames: int, sink: Sink
 ) -> None:  # fmt: skip
-    from cyberhost_model.training.encode import encode_dataset
+    from cyberhost_model.lab.training.encode import encode_dataset
 
     split = "held_out" if source.held_out else "train"
     with sink.progress("coding clips", None, unit="clips") as tick:
@@ -74,8 +74,8 @@ def _of_dataset(
 def _made(
     made: Synth, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int, frames: int, sink: Sink
 ) -> None:  # fmt: skip
-    from cyberhost_model.training.encode import claim
-    from cyberhost_model.training.latents import save_summary, write_clip
+    from cyberhost_model.lab.training.clips import save_summary, write_clip
+    from cyberhost_model.lab.training.encode import claim
 
     claim(output, {**facts, "frames": frames})  # clips of other sources may join, of another length or coder not
     save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,

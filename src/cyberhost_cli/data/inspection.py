@@ -26,8 +26,8 @@ def inspect(
     The page is one file: sample clips with their key points drawn, and the figures.
     """
     sink.hush_libraries()
-    from cyberhost_model.dataset.inspection import summarise, summary_text
-    from cyberhost_model.dataset.manifest import read_manifest
+    from cyberhost_model.lab.filmed.inspection import summarise, summary_text
+    from cyberhost_model.lab.filmed.manifest import read_manifest
 
     rows = read_manifest(dataset)
     summary = summarise(rows)
@@ -35,7 +35,7 @@ def inspect(
         print(summary_text(summary))
     page = None
     if output is not None:
-        from cyberhost_model.dataset.page import write_page
+        from cyberhost_model.lab.filmed.page import write_page
 
         page = write_page(dataset, rows, summary, output, samples)
         sink.note(f"{page}: {min(samples, summary['clips']['accepted'])} sample clips")

@@ -39,9 +39,9 @@ def prepare(
     candidate clip, with the reason where it was rejected. Running it again does only what is missing.
     """
     sink.hush_libraries()
-    from cyberhost_model.dataset.build import ENGINES, prepare_dataset
-    from cyberhost_model.dataset.settings import Settings
     from cyberhost_model.errors import InputError
+    from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
+    from cyberhost_model.lab.filmed.settings import Settings
 
     if engine not in ENGINES:
         raise typer.BadParameter(f"--engine must be {' or '.join(ENGINES)}, not {engine!r}")

@@ -12,7 +12,7 @@ from cyberhost_cli.options import spread
 from cyberhost_cli.output import Sink
 
 if TYPE_CHECKING:
-    from cyberhost_model.data.synth import Synth
+    from cyberhost_model.lab.synthetic.clips import Synth
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
 Clips = Annotated[int, typer.Option(min=1, help="How many clips.")]
@@ -38,10 +38,10 @@ class Source:
         """The source of clips. Raises InputError when a folder holds nothing of use."""
         if self.speech is None:
             raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
-        from cyberhost_model.data.people import People
-        from cyberhost_model.data.performance import load_gestures
-        from cyberhost_model.data.speech_library import SpeechLibrary
-        from cyberhost_model.data.synth import Synth
+        from cyberhost_model.lab.synthetic.clips import Synth
+        from cyberhost_model.lab.synthetic.people import People
+        from cyberhost_model.lab.synthetic.performance import load_gestures
+        from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
 
         people = People(self.stills or [], self.drawn, self.held_out)
         gestures = load_gestures(self.gestures) if self.gestures else None
@@ -56,8 +56,8 @@ def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames =
     They are listed in manifest.parquet, as those of `data prepare`.
     """
     sink.hush_libraries()
-    from cyberhost_model.data.export import export_clip
-    from cyberhost_model.dataset.manifest import add_rows, need
+    from cyberhost_model.lab.filmed.manifest import add_rows, need
+    from cyberhost_model.lab.synthetic.clips import export_clip
 
     need("pyarrow")
     made = source.open(frames)

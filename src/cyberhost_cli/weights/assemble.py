@@ -25,7 +25,7 @@ def assemble(
 ) -> None:
     """Write a model folder (fp16 safetensors) from the runs of the stages; `--model DIR` takes it."""
     sink.hush_libraries()
-    from cyberhost_model.training.assemble import assemble as put_together
+    from cyberhost_model.lab.training.assemble import assemble as put_together
 
     put_together(output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base)
     sink.note(f"{output}: model written")

@@ -33,7 +33,7 @@ def convert(
         raise typer.BadParameter(f"--part must be PART=SOURCE, not {wrong[0]!r}")
     import torch
 
-    from cyberhost_model.hub.convert import convert as take_over
+    from cyberhost_model.porting.convert import convert as take_over
 
     parts = dict(one.split("=", 1) for one in part or [])
     done = take_over(name, output, parts, dtype=torch.float32 if precision == "fp32" else torch.float16)

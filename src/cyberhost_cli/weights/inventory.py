@@ -16,8 +16,8 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Mo
 def list_(names: Names = None, *, sink: Sink) -> None:
     """Weights of others that can be used: size, licence, purpose, and what of them is on this machine."""
     from cyberhost_model.hub.inventory import chosen, stored
+    from cyberhost_model.hub.progress import human
     from cyberhost_model.hub.registry import GROUPS, REGISTRY
-    from cyberhost_model.hub.sizes import human
 
     found: list[dict[str, Any]] = []
     for weights in chosen(names or REGISTRY):
@@ -55,7 +55,7 @@ def path(
     sink: Sink,
 ) -> None:
     """Print where weights are on this machine; nothing is fetched."""
-    from cyberhost_model.hub import locate
+    from cyberhost_model.hub.locate import locate
 
     where = locate(name, download=False)
     if not sink.as_json:

@@ -23,7 +23,8 @@ def pull(
     HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and proxies are those of every program that uses the Hub.
     """
     sink.hush_libraries()
-    from cyberhost_model.hub import inventory, locate
+    from cyberhost_model.hub import inventory
+    from cyberhost_model.hub.locate import locate
     from cyberhost_model.hub.locate import pull as fetch
 
     models = [name for name in names if "/" in name]
@@ -33,7 +34,7 @@ def pull(
         fetch(weights)
         found.append({"name": weights.name, "path": str(locate(weights.name, download=False)), "licence": weights.licence})
     if models:
-        from cyberhost_model.model_folder import find_model
+        from cyberhost_model.runtime.loading import find_model
 
         found += [{"name": name, "path": str(find_model(name)), "licence": None} for name in models]
     for entry in found:

@@ -28,7 +28,7 @@ def push(
     Without a README.md a card is written into DIR first; edit it and push again to improve it.
     """
     sink.hush_libraries()
-    from cyberhost_model.hub.publish import publish
+    from cyberhost_model.porting.publish import publish
 
     address = publish(folder, repo, licence=licence, private=private, message=message)
     sink.note(f"{repo}: published ({address})")

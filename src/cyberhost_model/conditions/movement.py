@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .keypoints import NECK, Keypoints
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 Box = tuple[float, float, float, float]
 

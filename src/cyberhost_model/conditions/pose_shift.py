@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 import numpy as np
 
-from .face_cues import CUES, face_cues, face_places
-from .keypoints import LIPS, Keypoints
-from .skeleton import LIMBS, PARTS
+from cyberhost_model.conditions.pose_maps import LIMBS, PARTS
+from cyberhost_model.perception.face_controls import CUES, face_cues, face_places
+from cyberhost_model.perception.keypoints import LIPS, Keypoints
 
 FINE = 2
 """Places of a map in a latent cell, along one side: fingers are finer than a cell."""

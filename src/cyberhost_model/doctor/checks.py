@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..conditions.clarity import hand_clarity
-from ..conditions.keypoints import BODY
-from ..conditions.speech import SpeechEncoder
-from ..conditions.speech_level import speech_level
-from ..inputs.audio import Sound
-from ..presets import Preset
-from ..rendering import Job
+from cyberhost_model.conditions.hand_clarity import hand_clarity
+from cyberhost_model.config import Preset
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.perception.keypoints import BODY
+from cyberhost_model.runtime.render import Job
+from cyberhost_model.speech.encoder import SpeechEncoder
+from cyberhost_model.speech.level import speech_level
 
 SEEN = 0.3
 _MINUTE = 3  # blocks of 20 s that are listened to

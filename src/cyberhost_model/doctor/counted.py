@@ -13,14 +13,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ..hub.convert import ADAPTERS
-from ..look import Look
-from ..model.cyberhost import CyberHostNetwork
-from ..model.sd_codec import AT_ONCE
-from ..pipeline import guidance_of
-from ..presets import Preset
-from ..sampler.guidance import GuidedConditions
-from ..sampler.schedule import Schedule
+from cyberhost_model.codecs.sd_vae import AT_ONCE
+from cyberhost_model.config import Look, Preset
+from cyberhost_model.hub.registry import ADAPTERS, load_adapter
+from cyberhost_model.model.cost import Live, raw_conditions
+from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.runtime.pipeline import guidance_of
+from cyberhost_model.sampler.guidance import GuidedConditions
+from cyberhost_model.sampler.schedule import Schedule
 
 SD_VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "block_out_channels": (128, 256, 512, 512),
@@ -48,7 +48,7 @@ def counted(model: str, look: Look, total: int, device: torch.device, dtype: tor
     if model not in ADAPTERS:
         return None
     try:
-        return _counted(ADAPTERS[model].full_size(), look, total, device, dtype)
+        return _counted(load_adapter(model).full_size(), look, total, device, dtype)
     except (RuntimeError, MemoryError):
         return None
 
@@ -76,12 +76,9 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 def _step(preset: Preset, look: Look, dtype: torch.dtype) -> tuple[float, float, float]:
     """(FLOPs, peak bytes beyond the weights, bytes of the weights) of a step with all branches."""
-    from ..training.clip_stage import ClipStageConfig  # late: training is not loaded for a job
-    from ..training.estimate import Live, raw_conditions
-
     with FakeTensorMode(), torch.no_grad(), _made_as(dtype):
         network = CyberHostNetwork(preset)
-        raw: dict[str, Tensor | None] = raw_conditions(preset, ClipStageConfig(batch=1, frames=preset.frames, temporal=preset.motion_frames > 0))
+        raw: dict[str, Tensor | None] = raw_conditions(preset, 1, preset.frames, preset.motion_frames > 0)
         given = GuidedConditions(network.conditions(**raw), guidance_of(look, preset.diffusion))  # type: ignore[arg-type]
         noisy = torch.empty(1, preset.frames, preset.latent_channels, *(side // preset.latent_factor for side in preset.size))
         with Live() as live:
@@ -91,8 +88,6 @@ def _step(preset: Preset, look: Look, dtype: torch.dtype) -> tuple[float, float,
 
 def _decoding(preset: Preset, dtype: torch.dtype) -> tuple[float, float, float]:
     """(FLOPs of a frame, peak bytes beyond the weights, bytes of the weights)."""
-    from ..training.estimate import Live
-
     with FakeTensorMode(), torch.no_grad(), _made_as(dtype):
         vae = AutoencoderKL(**SD_VAE)
         latent = torch.empty(AT_ONCE, 4, *(side // preset.latent_factor for side in preset.size))

@@ -7,18 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import CyberHostError, ResourceError
-from ..look import FPS, Look
-from ..model_folder import choose_device, missing_model
-from ..pipeline import CyberHost
-from ..thrift import is_out_of_memory
-from .counted import Counted, counted
-from .downloads import Downloads, check_fetch, downloads
-from .extras import Extra, extras
-from .ffmpeg import Ffmpeg, find_ffmpeg
-from .machine import Machine, machine
-from .network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
-from .trial import Estimate, blank_job, estimate
+from cyberhost_model.config import FPS, Look
+from cyberhost_model.device import choose_device
+from cyberhost_model.doctor.counted import Counted, counted
+from cyberhost_model.doctor.downloads import Downloads, Extra, check_fetch, downloads, extras
+from cyberhost_model.doctor.machine import Ffmpeg, Machine, find_ffmpeg, machine
+from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
+from cyberhost_model.doctor.trial import Estimate, blank_job, estimate
+from cyberhost_model.errors import CyberHostError, ResourceError
+from cyberhost_model.runtime.loading import missing_model
+from cyberhost_model.runtime.memory import is_out_of_memory
+from cyberhost_model.runtime.pipeline import CyberHost
 
 MINUTE = 60  # seconds of the video that is estimated
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from ..errors import NetworkError
-from ..hub.cache import hub_cache
-from ..hub.download import free_space
+from cyberhost_model.errors import NetworkError
+from cyberhost_model.hub.cache import hub_cache
+from cyberhost_model.hub.download import free_space
 
 PATIENCE = 6.0  # seconds
 T = TypeVar("T")

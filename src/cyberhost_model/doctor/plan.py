@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..conditions.speech import SpeechEncoder
-from ..hub.missing import Missing
-from ..model_folder import EMBEDDED, choose_device, missing_model
-from ..pipeline import Animation, CyberHost
-from .checks import PictureCheck, SoundCheck, check_picture, check_sound
-from .counted import Counted, counted
-from .downloads import check_fetch
-from .ffmpeg import Ffmpeg, find_ffmpeg
-from .machine import Machine, machine
-from .network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
-from .trial import Estimate, estimate
+from cyberhost_model.config import EMBEDDED
+from cyberhost_model.device import choose_device
+from cyberhost_model.doctor.checks import PictureCheck, SoundCheck, check_picture, check_sound
+from cyberhost_model.doctor.counted import Counted, counted
+from cyberhost_model.doctor.downloads import check_fetch
+from cyberhost_model.doctor.machine import Ffmpeg, Machine, find_ffmpeg, machine
+from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
+from cyberhost_model.doctor.trial import Estimate, estimate
+from cyberhost_model.hub.inventory import Missing
+from cyberhost_model.runtime.loading import missing_model
+from cyberhost_model.runtime.pipeline import Animation, CyberHost
+from cyberhost_model.speech.encoder import SpeechEncoder
 
 STAND_IN = "tiny"
 """Looks at the picture where the model is not on this machine."""

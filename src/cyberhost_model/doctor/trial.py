@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from ..driving.template import load_template
-from ..inputs.audio import SPEECH_RATE, Sound
-from ..look import Look
-from ..pipeline import CyberHost
-from ..reference import prepare_reference
-from ..rendering import Job
-from ..sampler.denoise import denoise_clip
-from ..sampler.graphs import RecordedNetwork
-from ..sampler.schedule import Schedule
-from ..thrift import Thrift
-from .machine import peak_memory, reset_peak
+from cyberhost_model.config import Look
+from cyberhost_model.doctor.machine import peak_memory, reset_peak
+from cyberhost_model.driving.template import load_template
+from cyberhost_model.media.audio import SPEECH_RATE, Sound
+from cyberhost_model.runtime.memory import Thrift
+from cyberhost_model.runtime.pipeline import CyberHost
+from cyberhost_model.runtime.prepare import prepare_reference
+from cyberhost_model.runtime.render import Job
+from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
+from cyberhost_model.sampler.denoise import denoise_clip
+from cyberhost_model.sampler.schedule import Schedule
 
 PATIENT = 10.0
 """Seconds a whole step may take; above, a step of one frame and one branch stands for it."""

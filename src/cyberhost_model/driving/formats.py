@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import targets
-from ..dataset.manifest import written_whole
-from ..errors import InputError
-from .sequence import ARRAYS, PARTS, PoseSequence
+from cyberhost_model.driving.sequence import ARRAYS, PARTS, PoseSequence
+from cyberhost_model.errors import InputError
+from cyberhost_model.media import files as targets
+from cyberhost_model.media.files import written_whole
 
 SUFFIXES = (".npz", ".json")
 LARGEST = {".npz": 1 << 30, ".json": 1 << 28}  # bytes, unpacked: about three hours at 60 frames a second, and half an hour as text

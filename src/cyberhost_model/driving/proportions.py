@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..conditions.keypoints import NECK, Keypoints
-from .sequence import SEEN, PoseSequence, held
+from cyberhost_model.driving.sequence import SEEN, PoseSequence, held
+from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 # Places in `PoseSequence.points`.
 SHOULDERS = (2, 5)

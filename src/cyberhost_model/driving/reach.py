@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..conditions.keypoints import Keypoints
-from .sequence import SEEN, PoseSequence
+from cyberhost_model.driving.sequence import SEEN, PoseSequence
+from cyberhost_model.perception.keypoints import Keypoints
 
 # Cells a point moves freely, as most of the training's did, and those it comes near and never passes: a limb's point, a hand's or the face's middle; and a
 # point against its own hand's or face's middle.

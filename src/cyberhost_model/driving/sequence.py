@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..conditions.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import Keypoints
 
 PARTS: dict[str, tuple[int, ...]] = {"body": (18,), "hands": (2, 21), "face": (68,)}
 ARRAYS = tuple(name for part in PARTS for name in (part, f"{part}_score"))
@@ -115,14 +115,14 @@ class PoseSequence:
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         """Write it as .npz or .json by the name's end (docs/driving.md), whole or not at all. Raises OutputError."""
-        from .formats import write_sequence
+        from cyberhost_model.driving.formats import write_sequence
 
         return write_sequence(self, path, overwrite)
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> PoseSequence:
         """Read a file that `save` wrote, or one like it. Raises InputError."""
-        from .formats import read_sequence
+        from cyberhost_model.driving.formats import read_sequence
 
         return read_sequence(path)
 

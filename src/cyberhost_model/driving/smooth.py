@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .sequence import SEEN, PoseSequence, held
+from cyberhost_model.driving.sequence import SEEN, PoseSequence, held
 
 BRIDGE = 0.5  # seconds: a point unseen for no longer is put back between the frames that show it
 BLIP = 3  # frames: a point seen for fewer, with gaps longer than BRIDGE around, is taken for a mistake

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from .formats import SUFFIXES, is_sequence_file, read_sequence
-from .sequence import SEEN, PoseSequence
-from .video import read_driving
+from cyberhost_model.conditions.pose_maps import skeleton_map
+from cyberhost_model.driving.formats import SUFFIXES, is_sequence_file, read_sequence
+from cyberhost_model.driving.sequence import SEEN, PoseSequence
+from cyberhost_model.driving.video import read_driving
+from cyberhost_model.errors import InputError
 
 if TYPE_CHECKING:
-    from ..conditions.detector import KeypointDetector
-    from ..conditions.finder import PeopleFinder
+    from cyberhost_model.perception.detector import KeypointDetector, PeopleFinder
+
+# A sequence as moving pictures of its skeleton.
+
+
+def preview(sequence: PoseSequence, side: int = 512) -> Iterator[np.ndarray]:
+    """The skeleton maps as frames, uint8 (H, W, 3) RGB with even sides, of the sequence's aspect and the area of `side` x `side`."""
+    root = sequence.aspect**0.5
+    size = max(2, 2 * round(side * root / 2)), max(2, 2 * round(side / root / 2))
+    for keypoints in sequence:
+        yield np.ascontiguousarray((skeleton_map(keypoints, size) * 255).round().astype(np.uint8).transpose(1, 2, 0))
+
 
 FOLDER = Path(__file__).parents[1] / "templates"
 _TURN = 0.2  # seconds in which a template that is played to and fro comes to rest and starts back

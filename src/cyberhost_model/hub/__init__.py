@@ -4,8 +4,8 @@
     locate("syncnet_v2.model")      # a file; fetched, checked and cached when it is not on this machine
 """
 
-from .locate import locate
-from .registry import REGISTRY, Weights
-from .report import Report, reporting
+from cyberhost_model.hub.locate import locate
+from cyberhost_model.hub.progress import Report, reporting
+from cyberhost_model.hub.registry import REGISTRY, Weights
 
 __all__ = ["REGISTRY", "Report", "Weights", "locate", "reporting"]

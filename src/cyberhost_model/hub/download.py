@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..digests import hexdigest
-from ..errors import NetworkError, OutputError
-from .failures import broken_off
-from .sizes import human
+from cyberhost_model.errors import NetworkError, OutputError
+from cyberhost_model.hub.errors import broken_off
+from cyberhost_model.hub.progress import human
+from cyberhost_model.media.files import hexdigest
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

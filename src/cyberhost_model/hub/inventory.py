@@ -1,4 +1,4 @@
-"""What of the registry is on this machine, and whether it is what it should be."""
+"""What of the registry is on this machine, whether it is what it should be, and what would be fetched."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ModelError
-from .cache import cached, noted, storage
-from .download import digest_of
-from .locate import here
-from .registry import GROUPS, REGISTRY, Weights
-from .repository import split
+from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.cache import cached, noted, storage
+from cyberhost_model.hub.download import digest_of, grown
+from cyberhost_model.hub.locate import downloads, here
+from cyberhost_model.hub.registry import GROUPS, REGISTRY, WeightFile, Weights
+from cyberhost_model.hub.repository import split
 
 
 @dataclass(frozen=True)
@@ -82,3 +82,33 @@ def remove(file: Stored) -> None:
     if file.path:
         file.path.resolve().unlink(missing_ok=True)
         file.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Weights that are not, or not all, on this machine. size: bytes still to come; licence: None where only the repository tells; spare: something inside
+    the package stands in for them where they cannot be had."""
+
+    name: str
+    size: int
+    licence: str | None = None
+    commercial: bool = True
+    spare: bool = False
+
+
+def missing_weights(names: Iterable[str]) -> list[Missing]:
+    """Of these models and groups of the registry, those that would be fetched. Raises ModelError for an unknown name."""
+    found = [(weights, _absent(weights)) for weights in chosen(names)]
+    return [Missing(weights.name, size, weights.licence, weights.commercial) for weights, size in found if size]
+
+
+def _absent(weights: Weights) -> int:
+    return sum(known.size - _begun(weights, known) for known, file in zip(weights.files, stored(weights), strict=True) if file.path is None)
+
+
+def _begun(weights: Weights, file: WeightFile) -> int:
+    """Bytes of a file that a download before has brought; it goes on from there."""
+    if weights.repo is None:
+        return min(grown(downloads() / weights.name / file.path), file.size)
+    blobs = storage(weights.repo, weights.repo_type) / "blobs"
+    return min(grown(blobs / file.sha256), file.size) if file.sha256 else 0

@@ -6,13 +6,13 @@ import os
 from functools import partial
 from pathlib import Path
 
-from ..errors import ModelError
-from .cache import cached, storage
-from .download import download, grown, need_space
-from .failures import explained
-from .registry import WeightFile, Weights, find
-from .report import advance, current
-from .repository import fetch
+from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.cache import cached, storage
+from cyberhost_model.hub.download import download, grown, need_space
+from cyberhost_model.hub.errors import explained
+from cyberhost_model.hub.progress import advance, current
+from cyberhost_model.hub.registry import WeightFile, Weights, find
+from cyberhost_model.hub.repository import fetch
 
 
 def locate(name: str, weights_dir: Path | None = None, download: bool = True) -> Path:
@@ -98,3 +98,11 @@ def _pull_plain(weights: Weights, files: list[WeightFile]) -> Path:
             )
             done += file.size
     return folder
+
+
+
+
+
+
+
+

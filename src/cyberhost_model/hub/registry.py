@@ -6,9 +6,11 @@ states, and that is remembered. Sizes are bytes; without a sha256 they may be ap
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
-from ..errors import ModelError
+from cyberhost_model.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -283,3 +285,20 @@ def find(name: str) -> tuple[Weights, WeightFile | None]:
     if len(found) != 1:
         raise ModelError(f"there are no weights {name!r}; `cyberhost weights list` names those that there are")
     return found[0]
+
+
+ADAPTERS: dict[str, str] = {
+    "sd15": "cyberhost_model.porting.sd15",
+    "animate-anyone": "cyberhost_model.porting.animate_anyone",
+    "echomimic-v2": "cyberhost_model.porting.echomimic_v2",
+    "hallo2": "cyberhost_model.porting.hallo2",
+}
+"""Published model -> the module whose ADAPTER (`porting.convert.Adapter`) makes a model folder of it. A new family is a line here and a file there;
+the module is imported when its model is used."""
+
+
+def load_adapter(name: str) -> Any:
+    """The `porting.convert.Adapter` of a published model. Raises ModelError for a name that is not in ADAPTERS."""
+    if name not in ADAPTERS:
+        raise ModelError(f"there is no adapter {name!r}; choose one of {', '.join(ADAPTERS)}")
+    return importlib.import_module(ADAPTERS[name]).ADAPTER

@@ -11,11 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError, NetworkError
-from .cache import RemoteFile, cached, filled_by_others, is_commit, is_pattern, matching, note, note_branch, storage
-from .download import download, grown, need_space
-from .failures import explained, unreachable
-from .report import advance
+from cyberhost_model.errors import ModelError, NetworkError
+from cyberhost_model.hub.cache import (
+    RemoteFile,
+    cached,
+    filled_by_others,
+    is_commit,
+    is_pattern,
+    matching,
+    note,
+    note_branch,
+    storage,
+)
+from cyberhost_model.hub.download import download, grown, need_space
+from cyberhost_model.hub.errors import explained, unreachable
+from cyberhost_model.hub.progress import advance
 
 
 def fetch(

@@ -9,6 +9,7 @@ Suffixes: B batch, F frames, M motion frames, N tokens of a frame (h * w), D cha
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock, FeedForward
@@ -17,6 +18,16 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.unets.unet_motion_model import AnimateDiffTransformer3D
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+# Gradient checkpointing in one line, so that a forward can place it itself (diffusers' own skips the motion modules).
+
+
+def recompute(enabled: bool, function: Callable[..., Any], *args: Any) -> Any:
+    """`function(*args)`; when enabled and gradients are on, its activations are computed again in the backward pass instead of kept."""
+    if enabled and torch.is_grad_enabled():
+        return checkpoint(function, *args, use_reentrant=False)
+    return function(*args)
 
 
 def attend(attn: Attention, query: Tensor, context: Tensor, shared: Tensor | None = None) -> Tensor:

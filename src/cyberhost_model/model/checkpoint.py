@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.model.cyberhost import CyberHostNetwork
-from cyberhost_model.presets import Preset
+from cyberhost_model.hub.tensors import _compare, _shapes, _shapes_in, load_weights
+from cyberhost_model.model.network import CyberHostNetwork
 
 CONFIG_FILE = "config.json"
 NETWORK_FILE = "network.safetensors"
@@ -65,19 +66,6 @@ def load_preset(directory: str | Path) -> Preset:
     return Preset.from_dict(config.get("preset"))
 
 
-def load_weights(module: torch.nn.Module, path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
-    """Gives `module` the weights of a safetensors file, strictly; it may be on the "meta" device. Raises ModelError naming missing, unexpected or
-    misshapen keys."""
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            _compare(path, _shapes(module), _shapes_in(file))
-            # One by one, so that the device never holds the whole file in its own precision.
-            weights = {key: _as(file.get_tensor(key), dtype) for key in file.keys()}
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing; get the model again") from error
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} is damaged ({error}); get the model again") from error
-    module.load_state_dict(weights, assign=True)
 
 
 def check_network(directory: str | Path) -> Preset:
@@ -96,31 +84,11 @@ def check_network(directory: str | Path) -> Preset:
     return preset
 
 
-def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def _shapes_in(file: safe_open) -> dict[str, tuple[int, ...]]:
-    """Of an open file; only its header is read."""
-    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
 
 
-def _as(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return value.to(dtype) if value.is_floating_point() else value
 
 
-def _compare(path: Path, own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
-    problems = [
-        *_some("missing", [key for key in own if key not in found]),
-        *_some("unexpected", [key for key in found if key not in own]),
-        *_some("of another shape", [key for key in own if key in found and own[key] != found[key]]),
-    ]
-    if problems:
-        raise ModelError(f"{path} does not fit its config.json: {'; '.join(problems)}")
 
 
-def _some(what: str, keys: list[str], limit: int = 3) -> list[str]:
-    if not keys:
-        return []
-    more = f" and {len(keys) - limit} more" if len(keys) > limit else ""
-    return [f"{len(keys)} {what} ({', '.join(sorted(keys)[:limit])}{more})"]

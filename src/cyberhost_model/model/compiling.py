@@ -13,7 +13,7 @@ from diffusers.models.resnet import ResnetBlock2D
 
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.model.attention import spatial_transformer, temporal_transformer
-from cyberhost_model.model.cyberhost import CyberHostNetwork
+from cyberhost_model.model.network import CyberHostNetwork
 
 _VARIANTS = 1024
 """Of one function: widths, sizes, with and without motion frames, guided and plain batches; a video has some twenty. More would be an error."""

@@ -10,14 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cyberhost_model.model.attention import spatial_transformer, temporal_transformer
+from cyberhost_model.config import Preset
+from cyberhost_model.model.attention import recompute, spatial_transformer, temporal_transformer
+from cyberhost_model.model.condition_encoders import HandClarityEmbedding
 from cyberhost_model.model.conditions import REGIONS, Conditions
-from cyberhost_model.model.hand_clarity import HandClarityEmbedding
-from cyberhost_model.model.recompute import recompute
 from cyberhost_model.model.reference_net import attention_sites
-from cyberhost_model.model.region_codebook import RegionCodebookAttention
-from cyberhost_model.model.unet_config import build_motion_unet
-from cyberhost_model.presets import Preset
+from cyberhost_model.model.region_attention import RegionCodebookAttention
+from cyberhost_model.model.unet import build_motion_unet
 
 
 class RegionMap(NamedTuple):

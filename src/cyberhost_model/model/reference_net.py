@@ -7,11 +7,10 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from cyberhost_model.model.attention import attend, feed_forward, from_tokens, to_tokens
+from cyberhost_model.config import UNetConfig
+from cyberhost_model.model.attention import attend, feed_forward, from_tokens, recompute, to_tokens
 from cyberhost_model.model.conditions import Features
-from cyberhost_model.model.recompute import recompute
-from cyberhost_model.model.unet_config import build_unet2d
-from cyberhost_model.presets import UNetConfig
+from cyberhost_model.model.unet import build_unet2d
 
 
 class ReferenceNet(nn.Module):

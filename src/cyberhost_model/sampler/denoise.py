@@ -2,20 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from cyberhost_model.errors import InputError
 from cyberhost_model.model.conditions import Conditions
-from cyberhost_model.model.cyberhost import CyberHostNetwork
 from cyberhost_model.model.denoising_unet import DenoiserOutput
-from cyberhost_model.sampler.block_cache import BlockCache
+from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-from cyberhost_model.sampler.noise import smooth_noise
+from cyberhost_model.sampler.noise import Sway, smooth_noise
 from cyberhost_model.sampler.schedule import Schedule
-from cyberhost_model.sampler.sway import Sway
+
+# A video of any length as clips that follow each other: the last latents of one are the motion frames of the next (section 3.1).
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames start .. start + frames of the video; all are made, `keep` of them are shown (fewer only in the last clip)."""
+
+    index: int
+    start: int
+    frames: int
+    keep: int
+
+
+def plan_clips(total: int, frames: int = 12) -> Iterator[Clip]:
+    """The clips of `total` frames, `frames` new ones each. Raises InputError if there is not one frame to make."""
+    if total < 1:
+        raise InputError("there is no frame to make: the sound is shorter than one video frame")
+    for index, start in enumerate(range(0, total, frames)):
+        yield Clip(index, start, frames, min(frames, total - start))
+
+
+def denoise_clips(
+    clips: Iterator[Clip], make: Callable[[Clip, Tensor | None], Tensor], motion_frames: int = 4
+) -> Iterator[tuple[Clip, Tensor]]:
+    """Runs `make(clip, motion)` for each clip in turn and yields (clip, latents (B, keep, C, h, w)).
+
+    `motion` (B, M, C, h, w) is the end of the clip before, None for the first (or when motion_frames is 0). Only that end is kept, so
+    memory does not grow with the video.
+    """
+    motion: Tensor | None = None
+    for clip in clips:
+        latents = make(clip, motion)
+        # a slice would keep the whole clip alive
+        motion = latents[:, -motion_frames:].clone() if motion_frames else None
+        yield clip, latents[:, : clip.keep]
+
+
+# Block caching: the deep half of the U-Net is computed at every n-th step alone (DeepCache, arXiv 2312.00858). Quicker, and not quite the same frames.
+
+
+class BlockCache:
+    """Stands for the network during one clip. Each batch of conditions (guidance has some of its own) has its own features; they are used for fewer than
+    `every` steps after the one that made them, whatever other batches had the steps between."""
+
+    def __init__(self, network: Callable[..., DenoiserOutput], every: int) -> None:
+        self.network, self.every = network, every
+        self._kept: dict[int, tuple[int, Tensor]] = {}
+
+    def __call__(self, step: int, noisy: Tensor, timestep: Tensor, conditions: Conditions) -> DenoiserOutput:
+        """As the network at the clip's `step`, counted from 0; `conditions` is known again by its identity."""
+        made, deep = self._kept.get(id(conditions), (step, None))
+        if deep is not None and step - made < self.every:
+            return self.network(noisy, timestep, conditions, deep=deep)
+        output = self.network(noisy, timestep, conditions)
+        self._kept[id(conditions)] = step, output.deep
+        return output
 
 
 @torch.no_grad()

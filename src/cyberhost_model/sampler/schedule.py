@@ -14,8 +14,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
+from cyberhost_model.config import DiffusionConfig
 from cyberhost_model.errors import ModelError
-from cyberhost_model.presets import DiffusionConfig
 
 TRAIN_STEPS = 1000  # t of pure noise
 LCM_STEPS = 50  # the grid of latent consistency models (arXiv 2310.04378), of which fewer steps are a part

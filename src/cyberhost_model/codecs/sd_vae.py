@@ -1,0 +1,62 @@
+"""SdCodec: Stable Diffusion's VAE behind the interface of a codec (section 3.1); it needs no reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from cyberhost_model.codecs.close_up import CloseUp
+from cyberhost_model.errors import ModelError
+
+AT_ONCE = 4
+"""Frames coded together."""
+
+
+class SdCodec(nn.Module):
+    """Pictures (B, 3, H, W) in -1..1, latents of 1/8 size scaled to about unit deviation."""
+
+    def __init__(self, vae: AutoencoderKL):
+        super().__init__()
+        self.vae = vae
+
+    @staticmethod
+    def load(folder: str | Path) -> SdCodec:
+        """From a diffusers `AutoencoderKL` folder. Raises ModelError when it does not fit."""
+        try:
+            return SdCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder}: no usable VAE ({str(error).splitlines()[0]}); get the model again") from error
+
+    def encode_reference(self, reference: Tensor, places: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, 4, H/8, W/8); `places` are the reference codec's and ignored."""
+        return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
+
+    def encode(self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, cues: Tensor | None = None) -> Tensor:
+        """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored. A few frames at a time: memory
+        does not grow with the clip."""
+        return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(0, frames.shape[:-3])
+
+    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None) -> Tensor:
+        """z as it is: these latents have no cues."""
+        return z
+
+    def calmed(self, z: Tensor, past: Tensor | None) -> Tensor:
+        """z as it is: the mean of two pictures' latents is a blur."""
+        return z
+
+    @staticmethod
+    def for_reference_net(z: Tensor, r: Tensor) -> Tensor:
+        """Motion frames z (B, M, C, h, w) as the Reference Net reads them: they are pictures' latents already."""
+        return z
+
+    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None) -> Tensor:
+        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given; the rest is the reference codec's. A few frames at a time: a clip of 24 at 768x512
+        would make tensors of 5 GB in half precision."""
+        frames = torch.cat([self.vae.decode(some / self.vae.config.scaling_factor).sample for some in z.flatten(0, 1).split(AT_ONCE)])
+        if picture is not None and picture.shape[-2:] != frames.shape[-2:]:
+            frames = F.interpolate(frames, size=picture.shape[-2:], mode="bicubic", align_corners=False)
+        return frames.clamp(-1, 1).unflatten(0, z.shape[:2])

@@ -1,0 +1,436 @@
+"""What the three settings share: how a video is to look and how much work it may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyberhost_model.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypedDict
+
+# Presets: every size of the network as one nested dataclass, stored as JSON beside the weights.
+#
+# `preset("tiny")` is the embedded model, `preset("sd15")` the paper's full size; both build the same classes. `ABLATIONS` names the eight
+# "w/o" rows of Table 1 and what each switches off.
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes shared by the Reference Net and the Denoising U-Net (diffusers' names and meanings)."""
+
+    block_out_channels: tuple[int, ...]
+    attention_levels: tuple[bool, ...]
+    """Which levels have spatial attention; the middle block always has it. Motion modules are at every level."""
+    layers_per_block: int
+    heads: tuple[int, ...]
+    """Spatial attention heads at each level."""
+    motion_heads: tuple[int, ...]
+    """Temporal attention heads at each level."""
+    cross_attention_dim: int
+    """Width of the audio tokens, keys and values of `attn2`."""
+    norm_num_groups: int
+    use_linear_projection: bool
+    motion_max_frames: int = 32
+    """Frames + motion frames a motion module can tell apart."""
+    trim_reference: bool = True
+    """Drop what the Reference Net never uses (its own cross attention, time, everything after the last site). False keeps
+    diffusers' 686 keys, so that Stable Diffusion 1.5 loads strictly."""
+    trim_motion: bool = True
+    """Motion modules with one temporal attention and no feed-forward, a third of the work. False keeps AnimateDiff's keys."""
+    motion_norm_per_frame: bool = False
+    """The motion modules' GroupNorm takes each frame by itself, as checkpoints of the AnimateAnyone family want; diffusers takes the clip as one."""
+
+    def __post_init__(self) -> None:
+        levels = len(self.block_out_channels)
+        for name in ("attention_levels", "heads", "motion_heads"):
+            if len(getattr(self, name)) != levels:
+                raise ValueError(f"unet.{name} must have {levels} entries, one for each of block_out_channels")
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Speech features as `conditions/speech.py` gives them: (B, F, tokens, layers, dim)."""
+
+    dim: int
+    """Width of the speech encoder's hidden states."""
+    layers: int
+    """Hidden states used: the encoder's layers and the features before them (multi-stage)."""
+    tokens: int
+    """Encoder steps in a video frame's window."""
+    project: bool = True
+    """False: there is no `AudioProjection`; cross attention reads the features as they are, a token for each step and layer (EchoMimicV2)."""
+
+
+@dataclass(frozen=True)
+class RegionConfig:
+    """Region Codebook Attention (section 3.2)."""
+
+    stages: tuple[str, ...]
+    """Where it is inserted: "down_blocks.<i>", "mid_block", "up_blocks.<i>", after the last layer of that stage."""
+    codebook_dim: int
+    """d of both codebooks and width of the attention; at least n and m, so that the vectors can be orthogonal."""
+    spatial_vectors: int
+    """n of C_spa."""
+    temporal_vectors: int
+    """m of C_temp."""
+    heads: int
+    identity_dim: int
+    """Width of the identity descriptor's tokens."""
+    hand_channels: tuple[int, ...]
+    """Hand Encoder; each entry halves the 128x128 crop once."""
+    face_channels: tuple[int, ...]
+    """Face Encoder on the 256x256 crop, each entry halves once; empty: `face` is an ArcFace feature (B, 512)."""
+    hand_keypoints: int = 42
+    """Heat maps a hand stage predicts (2 x 21)."""
+    face_keypoints: int = 0
+    """Heat maps a face stage predicts; the paper supervises hands only."""
+
+    def __post_init__(self) -> None:
+        if max(self.spatial_vectors, self.temporal_vectors) > self.codebook_dim:
+            raise ValueError(
+                "region.spatial_vectors and temporal_vectors must not exceed codebook_dim: no more can be orthogonal"
+            )
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """What the network predicts and how it is sampled; travels with the checkpoint."""
+
+    prediction: str
+    """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the reference codec's)."""
+    sampler: str
+    """Default sampler: "ddim", "dpm++", "flow", or "lcm" for a distilled network."""
+    steps: int
+    guidance_reference: float = 2.5
+    guidance_audio: float = 4.5
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    beta_schedule: str = "scaled_linear"
+    """Stable Diffusion's; "linear" for AnimateDiff's and the AnimateAnyone family's checkpoints."""
+    zero_terminal_snr: bool = False
+    """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
+    flow_shift: float = 1.0
+    noise_correlation: float = 0.0
+    """Between the noise of a frame and the next, 0..1; 0 in the paper. Progressive noise in training, smooth noise in sampling (`sampler.noise`)."""
+    sway: float = 0.0
+    """Of a body that no key points drive: how much of the variance of the noise it is sampled from is slow and moves its parts as wholes, 0..1; 0 in the paper
+    (`sampler.sway`). The rest of that noise is as alike as `sway_correlation` says, in place of `noise_correlation`."""
+    sway_correlation: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.prediction not in ("epsilon", "v", "flow", "x0"):
+            raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
+        if self.prediction == "epsilon" and self.zero_terminal_snr:
+            raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
+        for name in ("noise_correlation", "sway", "sway_correlation"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"diffusion.{name} must be at least 0 and below 1, not {value}")
+        if self.beta_schedule not in ("scaled_linear", "linear"):
+            raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
+
+
+@dataclass(frozen=True)
+class Ablations:
+    """Switches of Table 1; False builds the network without that part."""
+
+    motion_codebook: bool = True
+    id_descriptor: bool = True
+    face_codebook: bool = True
+    hand_codebook: bool = True
+    body_movement: bool = True
+    hand_clarity: bool = True
+    pose_aligned_reference: bool = True
+    local_enhancement: bool = True
+
+
+ABLATIONS: dict[str, dict[str, bool]] = {
+    "w/o Motion Codebook": {"motion_codebook": False},
+    "w/o ID descriptor": {"id_descriptor": False},
+    "w/o Face Codebook": {"face_codebook": False},
+    "w/o Hand Codebook": {"hand_codebook": False},
+    "w/o Body Movement": {"body_movement": False},
+    "w/o Hand Clarity": {"hand_clarity": False},
+    "w/o Pose-aligned Ref.": {"pose_aligned_reference": False},
+    "w/o Local Enhancement": {"local_enhancement": False},
+}
+"""Rows of the paper's Table 1 -> overrides of `Ablations`."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Everything that fixes the network's shape."""
+
+    name: str
+    codec: str
+    """"reference" (`ReferenceCodec`, trained here) or "sd-vae" (Stable Diffusion's)."""
+    latent_channels: int
+    latent_factor: int
+    """Picture pixels a latent pixel stands for, along one side."""
+    size: tuple[int, int]
+    """Usual picture (height, width); other sizes of a similar area, sides in multiples of 64."""
+    frames: int
+    motion_frames: int
+    unet: UNetConfig
+    audio: AudioConfig
+    region: RegionConfig
+    diffusion: DiffusionConfig
+    pose_channels: tuple[int, ...]
+    """Pose Encoder: one more than its halvings."""
+    pose_pool: int = 1
+    """The maps are averaged by this factor before the Pose Encoder (section 3.3: "down-sampled and encoded")."""
+    concat_reference: bool = False
+    """Not in the paper: the reference latent also enters at the input, through a convolution that is zero at the start (the same
+    as concatenating it to the noisy latent). Makes identity and background hold early when nothing is pretrained."""
+    motion_persistence: float = 0.0
+    """Not in the paper: frames over which a clip is expected to stay as the motion frames left it (`model.persistence`), 0 for none; the U-Net denoises
+    what differs. Attention to the motion frames alone needs far more training: clips begin with a jump and forget the movement before. Reference codec alone."""
+    audio_in_time: bool = False
+    """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is. Cross attention
+    alone needs far more training before a mouth follows."""
+    pose_shift: bool = False
+    """Not in the paper: beside the skeleton maps, how far the key points are from the reference's (`conditions/pose_shift.py`) is read by a small
+    network (`PoseFollower`); the U-Net denoises what differs from the latents that one expects. Needs `concat_reference`."""
+    image_token: bool = False
+    """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and no speech (AnimateAnyone)."""
+    pose_maps: str = "skeleton"
+    """How poses are drawn (`conditions.pose_maps`): "skeleton", or as others' weights were taught: "dwpose" (AnimateAnyone), "dwpose-hands"
+    (EchoMimicV2)."""
+    ablations: Ablations = field(default_factory=Ablations)
+
+    def __post_init__(self) -> None:
+        if self.pose_maps not in ("skeleton", "dwpose", "dwpose-hands"):
+            raise ValueError(f'pose_maps must be "skeleton", "dwpose" or "dwpose-hands", not {self.pose_maps!r}')
+        if self.pose_pool * 2 ** (len(self.pose_channels) - 1) != self.latent_factor:
+            raise ValueError("pose_pool * 2 ** (len(pose_channels) - 1) must equal latent_factor")
+        if not self.audio.project and not self.image_token and self.audio.dim != self.unet.cross_attention_dim:
+            raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
+        if self.pose_shift and not self.concat_reference:
+            raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
+        if self.motion_persistence and not (self.codec == "reference" and self.concat_reference):
+            raise ValueError('motion_persistence needs codec "reference" and concat_reference: its latents are zero where the picture stands')
+        if self.diffusion.sway and not self.moving:
+            raise ValueError('diffusion.sway needs codec "reference", whose latents say how far a picture\'s parts have moved')
+        if self.frames + self.motion_frames > self.unet.motion_max_frames:
+            raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
+
+    @property
+    def cues(self) -> int:
+        """How many of the latent's last channels are face cues (`conditions.face_cues`), which belong to the sound, not to the body."""
+        return 3 if self.codec == "reference" else 0
+
+    @property
+    def moving(self) -> int:
+        """How many of the latent's first channels say how far a block moves as a whole, right and down."""
+        return 2 if self.codec == "reference" else 0
+
+    @property
+    def half(self) -> str:
+        """The half precision that its activations fit in. Stable Diffusion's fit in fp16; those of a Reference Net that was trained from nothing, where norms
+        hide how large they grow, go beyond its range."""
+        return "bf16" if self.codec == "reference" else "fp16"
+
+    @property
+    def hears(self) -> bool:
+        """Whether speech moves it; a network that attends to the picture's token hears nothing."""
+        return not self.image_token
+
+    @property
+    def takes_arcface(self) -> bool:
+        """Whether the face is described by ArcFace's 512 numbers instead of a crop."""
+        return self.ablations.id_descriptor and self.ablations.face_codebook and not self.region.face_channels
+
+    @property
+    def setting(self) -> str:
+        """How a video is made with it: "animate" (speech alone), or, where poses drawn in others' ways are all it can follow, "multimodal" (speech
+        and hands) or "reenact" (poses)."""
+        return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.hears else "reenact"
+
+    def without(self, **switches: bool) -> Preset:
+        """The same preset with some `Ablations` changed: `preset("tiny").without(**ABLATIONS["w/o Hand Clarity"])`."""
+        return dataclasses.replace(self, ablations=dataclasses.replace(self.ablations, **switches))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dictionary for JSON."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(data: Any) -> Preset:
+        """Inverse of `to_dict`. Raises ModelError for unknown, missing or impossible entries."""
+        return _from_dict(Preset, data, "preset")
+
+
+def _from_dict(cls: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ModelError(f"config.json: {where} is not an object; the model directory is damaged, get it again")
+    hints = typing.get_type_hints(cls)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ModelError(
+            f"config.json: unknown entries in {where}: {', '.join(unknown)}; made by another version of cyberhost"
+        )
+    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
+    try:
+        return cls(**values)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"config.json: {where} does not describe a network: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _from_dict(typing.cast(type, hint), value, where)
+    if typing.get_origin(hint) is tuple and not isinstance(hint, types.UnionType):
+        return tuple(value)  # JSON has lists only
+    return value
+
+
+_TINY = Preset(
+    name="tiny",
+    codec="reference",
+    latent_channels=27,
+    latent_factor=16,
+    size=(256, 256),
+    frames=12,
+    motion_frames=4,
+    unet=UNetConfig(
+        block_out_channels=(64, 96, 160),
+        attention_levels=(True, True, False),
+        layers_per_block=1,
+        heads=(1, 2, 5),
+        motion_heads=(1, 2, 5),
+        cross_attention_dim=128,
+        norm_num_groups=16,
+        use_linear_projection=True,
+    ),
+    audio=AudioConfig(dim=128, layers=5, tokens=6),
+    region=RegionConfig(
+        stages=("down_blocks.1", "up_blocks.1", "up_blocks.2"),
+        codebook_dim=64,
+        spatial_vectors=48,
+        temporal_vectors=24,
+        heads=1,
+        identity_dim=64,
+        hand_channels=(16, 24, 48, 64),
+        face_channels=(8, 16, 32, 48, 64),
+    ),
+    diffusion=DiffusionConfig(
+        prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.0, noise_correlation=0.4, sway=0.3, sway_correlation=0.4
+    ),
+    pose_channels=(8, 16, 32, 64),
+    pose_pool=2,
+    concat_reference=True,
+    motion_persistence=14.0,
+    audio_in_time=True,
+    pose_shift=True,
+)
+
+_SD15 = Preset(
+    name="sd15",
+    codec="sd-vae",
+    latent_channels=4,
+    latent_factor=8,
+    size=(640, 384),
+    frames=12,
+    motion_frames=4,
+    unet=UNetConfig(
+        block_out_channels=(320, 640, 1280, 1280),
+        attention_levels=(True, True, True, False),
+        layers_per_block=2,
+        heads=(8, 8, 8, 8),
+        motion_heads=(8, 8, 8, 8),
+        cross_attention_dim=768,
+        norm_num_groups=32,
+        use_linear_projection=False,
+        trim_reference=False,
+        trim_motion=False,
+    ),
+    audio=AudioConfig(dim=768, layers=13, tokens=10),
+    region=RegionConfig(
+        stages=(
+            "down_blocks.0",
+            "down_blocks.1",
+            "down_blocks.2",
+            "mid_block",
+            "up_blocks.1",
+            "up_blocks.2",
+            "up_blocks.3",
+        ),
+        codebook_dim=320,
+        spatial_vectors=128,
+        temporal_vectors=64,
+        heads=8,
+        identity_dim=768,
+        hand_channels=(64, 128, 256, 512),
+        face_channels=(),
+    ),
+    diffusion=DiffusionConfig(prediction="epsilon", sampler="ddim", steps=25),
+    pose_channels=(16, 32, 96, 256),
+)
+
+PRESETS: dict[str, Preset] = {"tiny": _TINY, "sd15": _SD15}
+
+
+def preset(name: str) -> Preset:
+    """One of the two presets. Raises ModelError for another name."""
+    if name not in PRESETS:
+        raise ModelError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+FPS = 25.0  # what the model was trained at
+
+
+if TYPE_CHECKING:
+
+    class Settings(TypedDict, total=False):
+        """The fields of `Look`, as keywords."""
+
+        seed: int
+        steps: int | None
+        fps: float
+        size: int | None
+        guidance_reference: float | None
+        guidance_audio: float | None
+        guidance_interval: tuple[float, float] | None
+        hand_clarity: float | None
+        head: bool | None
+        cache_blocks: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the three settings share; keywords of `animate`, `reenact` and `multimodal`. Raises InputError.
+
+    seed: same seed, same video. steps: of denoising, default the model's. fps: 1..60. size: side in pixels of a square of the video's area (default: the
+    picture's own, at most 512); the aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. guidance_interval:
+    noise levels in 0..1 at which guidance acts (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave
+    hands out (A2V-H, section 4.2); None does so for a picture that shows a head alone.
+    cache_blocks: the U-Net's deep blocks are computed at every so many steps alone: quicker, and not quite the same frames (docs/speed.md).
+    """
+
+    seed: int = 0
+    steps: int | None = None
+    fps: float = FPS
+    size: int | None = None
+    guidance_reference: float | None = None
+    guidance_audio: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    hand_clarity: float | None = None
+    head: bool | None = None
+    cache_blocks: int = 1
+
+    def __post_init__(self) -> None:
+        if self.cache_blocks < 1:
+            raise InputError(f"cache_blocks must be at least 1 (every step), not {self.cache_blocks}")
+        if not 1 <= self.fps <= 60:
+            raise InputError(f"fps must be between 1 and 60, not {self.fps:g}")
+        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
+            raise InputError(f"the guidance interval must be two rising numbers in 0..1, not {self.guidance_interval}")
+
+
+EMBEDDED = Path(__file__).parent / "weights"

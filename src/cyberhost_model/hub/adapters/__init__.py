@@ -1,1 +1,0 @@
-"""One file a published model: its names -> ours."""

@@ -1,0 +1,82 @@
+"""Features on disk. An entry is a folder of .npy files that appears whole or not at all, so a run that was stopped goes on at the next video."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cyberhost_model.errors import OutputError
+from cyberhost_model.lab.evaluation.features.extractor import Features
+from cyberhost_model.lab.evaluation.protocol import settings_digest
+
+_VERSION = 1
+_MAPPED = 1 << 20  # bytes from which an array is mapped instead of read
+
+
+def default_cache() -> Path:
+    """CYBERHOST_CACHE, or the user's cache folder."""
+    base = os.environ.get("CYBERHOST_CACHE")
+    if base:
+        return Path(base) / "evaluation"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyberhost" / "evaluation"
+
+
+class Stored(Mapping[str, np.ndarray]):
+    """Features of one entry, read when they are asked for; long ones stay on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        path = self._folder / f"{name}.npy"
+        if not path.is_file():
+            raise KeyError(name)
+        return np.load(path, mmap_mode="r" if path.stat().st_size > _MAPPED else None, allow_pickle=False)
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.stem for path in sorted(self._folder.glob("*.npy")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class FeatureCache:
+    """Entries under a folder, by a key of what the features depend on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def key(*parts: str) -> str:
+        """Key of everything that decides about an entry: digests of the files and of the extractor."""
+        return settings_digest(_VERSION, *parts)
+
+    def get(self, key: str) -> Features | None:
+        """An entry, None where it is not there."""
+        folder = self._place(key)
+        return Stored(folder) if folder.is_dir() else None
+
+    def put(self, key: str, features: Mapping[str, np.ndarray]) -> Features:
+        """Write an entry and return it as it is read back. Raises OutputError where the disk does not let it."""
+        folder = self._place(key)
+        part = folder.with_name(f".{secrets.token_hex(6)}.part")
+        try:
+            part.mkdir(parents=True)
+            for name, array in features.items():
+                np.save(part / f"{name}.npy", array, allow_pickle=False)
+            if not folder.is_dir():  # a run beside this one may have been quicker
+                part.replace(folder)
+        except OSError as error:
+            if not folder.is_dir():
+                raise OutputError(f"{self.folder}: the cache cannot be written ({error.strerror or error}); free space, or give --cache DIR") from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        return Stored(folder)
+
+    def _place(self, key: str) -> Path:
+        return self.folder / key[:2] / key[2:]

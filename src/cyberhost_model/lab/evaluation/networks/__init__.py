@@ -1,0 +1,1 @@
+"""Networks of others that metrics look and listen with; frozen."""

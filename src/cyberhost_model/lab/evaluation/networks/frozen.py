@@ -1,0 +1,51 @@
+"""Filling a network with a public weight file: every number must be there, and nothing else, and nothing in the file is run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.tensors import read_tensors
+
+# Networks that only infer: normalisations become part of the convolutions before them, and channels lie side by side in memory.
+#
+# Measured on one core of a CPU, Inception takes 0.6 of the time and I3D 0.7.
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def folded(net: Net) -> Net:
+    """The same function, in eval mode. In every block a convolution `conv` or `conv3d` takes up the `bn` beside it, in place."""
+    net.eval()
+    for block in list(net.modules()):
+        convolution = next((name for name in ("conv", "conv3d") if hasattr(block, name)), None)
+        if convolution and isinstance(getattr(block, "bn", None), nn.modules.batchnorm._BatchNorm):
+            setattr(block, convolution, fuse_conv_bn_eval(getattr(block, convolution), block.bn))
+            block.bn = nn.Identity()
+    solid = any(isinstance(m, nn.Conv3d) for m in net.modules())
+    return net.requires_grad_(False).to(memory_format=torch.channels_last_3d if solid else torch.channels_last)
+
+
+@contextlib.contextmanager
+def inferring() -> Iterator[None]:
+    """No gradients, and convolutions in whole float32: some GPUs would round their inputs to 10 bits, which moves features by 1e-3."""
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def load_weights(net: Net, path: Path) -> Net:
+    """`net` in eval mode with the tensors in `path`. Raises ModelError where they cannot be read or do not fit."""
+    try:
+        net.load_state_dict(read_tensors(path))
+    except RuntimeError as error:  # torch's list of names and shapes
+        first = " ".join(str(error).split())[:160]
+        raise ModelError(f"{path}: not the weights of {type(net).__name__} ({first}); fetch the file again") from None
+    return net.eval().requires_grad_(False)

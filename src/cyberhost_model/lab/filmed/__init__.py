@@ -1,0 +1,1 @@
+"""Filmed people: raw videos become labelled clips (`cyberhost data prepare`)."""

@@ -1,0 +1,134 @@
+"""A dataset from raw videos: what is done is kept, the rest is run by an engine, the manifest is put together."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cyberhost_model.errors import InputError, OutputError, need
+from cyberhost_model.lab.filmed.engines import Done, run_here, run_local, run_ray
+from cyberhost_model.lab.filmed.manifest import VERSION, Reason, Row, write_manifest
+from cyberhost_model.lab.filmed.prepare import CLIPS, VIDEOS, Job, finished, list_videos, read_record
+from cyberhost_model.lab.filmed.settings import Settings
+from cyberhost_model.lab.filmed.sync import weight_files
+from cyberhost_model.media.files import written_whole
+from cyberhost_model.perception.people import load_detector
+
+ABOUT = "dataset.json"
+ENGINES = ("local", "ray")
+# Faults of a whole file, as against those of a stretch of it.
+BROKEN = {Reason.UNDECODABLE.value, Reason.NO_VIDEO.value, Reason.TRUNCATED.value, Reason.DAMAGED.value, Reason.CRASHED.value}
+
+
+@dataclass
+class Report:
+    """What a run did. `skipped`: (path, reason, detail) of the videos that are broken, wholly or in part."""
+
+    videos: int
+    kept: int
+    accepted: int = 0
+    rejected: int = 0
+    seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    skipped: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def prepare_dataset(
+    videos: list[Path],
+    dataset: Path,
+    settings: Settings | None = None,
+    workers: int = 1,
+    engine: str = "local",
+    address: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Report:
+    """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`; see docs/data.md.
+
+    Run again it does what is missing: videos that are new, changed, or were being worked on when it was stopped. `workers` counts local processes;
+    0 works in this one. progress(done, all) after every video; warn(line) for every broken one.
+    Raises InputError (no video, a dataset made with other settings), OutputError (the disk), ResourceError (a library or Ray missing).
+    """
+    settings = settings or Settings()
+    for library in ("av", "pyarrow", *(["ray"] if engine == "ray" else [])):
+        need(library, "ray" if library == "ray" else "data")
+    if engine not in ENGINES:
+        raise InputError(f"no engine {engine!r}: choose {' or '.join(ENGINES)}")
+    load_detector(settings.detector)  # an unknown or damaged one is told now, not by a worker
+    if settings.min_sync is not None:
+        weight_files()
+    jobs = [Job.of(path) for path in list_videos(videos, dataset)]
+    dataset = dataset.absolute()
+    _claim(dataset, settings)
+    todo = [job for job in jobs if not finished(dataset, job, settings)]
+    report = Report(len(jobs), len(jobs) - len(todo))
+    done = report.kept
+    if progress:
+        progress(done, len(jobs))
+    running = _runner(engine, workers, address, todo, dataset, settings)
+    try:
+        for job, rows in running:
+            done += 1
+            broken = next((row for row in rows if row.reason in BROKEN), None)
+            if broken is not None and warn:
+                warn(f"{job.path}: {broken.reason}" + (f" ({broken.detail})" if broken.detail else ""))
+            if progress:
+                progress(done, len(jobs))
+    finally:  # also after Ctrl-C: what is finished is in the manifest
+        running.close()  # type: ignore[attr-defined]
+        rows = gather(dataset)
+        write_manifest(dataset, rows)
+    _fill(report, rows, {str(job.path) for job in jobs})
+    return report
+
+
+def _runner(engine: str, workers: int, address: str | None, jobs: list[Job], dataset: Path, settings: Settings) -> Done:
+    if engine == "ray" and jobs:
+        return run_ray(jobs, dataset, settings, address)
+    return run_local(jobs, dataset, settings, workers) if workers else run_here(jobs, dataset, settings)
+
+
+def _claim(dataset: Path, settings: Settings) -> None:
+    """Make the folders and note the settings; a dataset of other settings is not mixed with."""
+    about = dataset / ABOUT
+    facts = {"version": VERSION, "settings": asdict(settings), "fingerprint": settings.fingerprint()}
+    try:
+        for folder in (dataset, dataset / CLIPS, dataset / VIDEOS):
+            folder.mkdir(parents=True, exist_ok=True)
+        if about.is_file():
+            before = json.loads(about.read_text())
+            if before.get("fingerprint") != facts["fingerprint"]:
+                old, new = before.get("settings", {}), asdict(settings)
+                changed = [k for k in new if json.loads(json.dumps(new[k])) != old.get(k)] or ["version"]
+                raise InputError(f"{dataset}: was prepared with other settings ({', '.join(changed)}); use those, or another folder")
+            return
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{dataset}: cannot be used ({error}); choose another folder") from None
+    with written_whole(about) as part:
+        part.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def gather(dataset: Path) -> list[Row]:
+    """The rows of all finished videos, of this run and of earlier ones."""
+    rows: list[Row] = []
+    for record in sorted((dataset / VIDEOS).glob("*.json")):
+        if not record.name.startswith(".") and (found := read_record(record)) is not None:
+            rows += found[1]
+    return rows
+
+
+def _fill(report: Report, rows: list[Row], sources: set[str]) -> None:
+    for row in rows:
+        if row.source not in sources:
+            continue
+        if row.accepted:
+            report.accepted += 1
+            report.seconds += row.seconds
+        else:
+            report.rejected += 1
+            report.reasons[row.reason or ""] += 1
+            if row.reason in BROKEN:
+                report.skipped.append((row.source, row.reason or "", row.detail or ""))

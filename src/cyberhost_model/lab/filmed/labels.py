@@ -1,0 +1,83 @@
+"""The labels of a clip: the arrays of its .npz file, the same for prepared and for made clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cyberhost_model.errors import InputError
+from cyberhost_model.media.files import written_whole
+from cyberhost_model.perception.crops import face_box, hand_boxes
+from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
+
+POINTS = ("body", "body_score", "hands", "hands_score", "face", "face_score")
+ALWAYS = (*POINTS, "face_box", "hand_boxes", "thorax", "clarity", "opening", "width", "identity")
+# The scale of the drawn labels (data.puppet_face): a wide open mouth has inner lips this far apart on average, in heights of the face (brows to
+# chin), and from neutral to spread the inner corners move apart by this part.
+GAPE = 0.105 * 0.88
+SPREAD = 0.087
+_SEEN = 0.3
+
+
+def pack_labels(
+    points: Sequence[Keypoints], size: tuple[int, int], clarity: np.ndarray, opening: np.ndarray, width: np.ndarray, identity: str
+) -> dict[str, np.ndarray]:
+    """The arrays of T frames of `size` (W, H); see docs/data.md for shapes and units."""
+    none = (np.nan,) * 4
+    return {
+        **{n: np.stack([getattr(k, n) for k in points]) for n in POINTS},
+        "face_box": np.array([face_box(k, size) or none for k in points], np.float32),
+        "hand_boxes": np.array([[b or none for b in hand_boxes(k, size)] for k in points], np.float32),
+        "thorax": np.stack([k.body[NECK] if k.body_score[NECK] > _SEEN else np.full(2, np.nan, np.float32) for k in points]),
+        "clarity": np.asarray(clarity, np.float32),
+        "opening": np.asarray(opening, np.float32),
+        "width": np.asarray(width, np.float32),
+        "identity": np.array(identity),
+    }
+
+
+def seen_mouth(points: Sequence[Keypoints], aspect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Opening (T,) in 0..1 and width (T,) in -1..1 of the mouth, read from the face points; NaN where its lips are not seen.
+
+    `aspect` is W / H of the picture. The width is relative to the clip's own median.
+    """
+    scale = np.array([aspect, 1.0])
+    gap, across, height = (np.full(len(points), np.nan) for _ in range(3))
+    for i, k in enumerate(points):
+        if k.face_score[LIPS].max() > _SEEN:
+            face = k.face * scale
+            length = lambda a, b: float(np.linalg.norm(a - b))  # noqa: E731
+            height[i] = length(face[8], face[[19, 24]].mean(0))
+            gap[i] = np.mean([length(face[a], face[b]) for a, b in ((61, 67), (62, 66), (63, 65))])
+            across[i] = length(face[60], face[64])
+    if np.isnan(height).all():
+        return gap.astype(np.float32), across.astype(np.float32)
+    opening = np.clip(gap / (GAPE * height), 0, 1)
+    relative = across / height
+    width = np.clip((relative / np.nanmedian(relative) - 1) / SPREAD, -1, 1)
+    return opening.astype(np.float32), width.astype(np.float32)
+
+
+def write_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
+    """Write the arrays, whole or not at all. Raises OutputError."""
+    with written_whole(path) as part:
+        np.savez_compressed(part, **labels)  # type: ignore[arg-type]  # numpy declares its one flag, not the arrays
+
+
+def read_labels(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a clip. Raises InputError when the file is missing, damaged or lacks an array."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: no labels that can be read ({str(error).splitlines()[0]}); prepare the dataset again") from None
+    if missing := [name for name in ALWAYS if name not in labels]:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; prepare the dataset again")
+    return labels
+
+
+def unpack_points(labels: dict[str, np.ndarray], frame: int) -> Keypoints:
+    """The key points of one frame."""
+    return Keypoints(*(labels[name][frame] for name in POINTS))

@@ -1,0 +1,229 @@
+"""DATASET/manifest.parquet: one row a candidate clip, accepted or rejected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyberhost_model.errors import InputError, need
+from cyberhost_model.media.files import written_whole
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# What the manifest says of a clip: its columns, and the reasons for which a clip is rejected.
+
+
+VERSION = 1
+FPS = 25.0
+ACCEPTED, REJECTED = "accepted", "rejected"
+
+
+class Reason(str, Enum):
+    """Why a stretch of a video is not used. The value is what the manifest holds; `MEANING` says it in words."""
+
+    CUT_TOO_SHORT = "cut_too_short"
+    TOO_SHORT = "too_short"
+    TRANSITION = "transition"
+    NO_PERSON = "no_person"
+    SEVERAL_PEOPLE = "several_people"
+    NO_FACE = "no_face"
+    NO_HANDS = "no_hands"
+    LOW_RESOLUTION = "low_resolution"
+    LOW_FRAME_RATE = "low_frame_rate"
+    STILL = "still"
+    NO_AUDIO = "no_audio"
+    SILENT = "silent"
+    NO_SPEECH = "no_speech"
+    OUT_OF_SYNC = "out_of_sync"
+    DAMAGED = "damaged"
+    TRUNCATED = "truncated"
+    NO_VIDEO = "no_video"
+    UNDECODABLE = "undecodable"
+    CRASHED = "crashed"
+
+
+MEANING: dict[Reason, str] = {
+    Reason.CUT_TOO_SHORT: "a shot shorter than the shortest clip",
+    Reason.TOO_SHORT: "a usable stretch of a shot (or the whole video) shorter than the shortest clip",
+    Reason.TRANSITION: "a dissolve or fade between two shots",
+    Reason.NO_PERSON: "nobody is there (only a detector that finds people without faces can say so)",
+    Reason.SEVERAL_PEOPLE: "more than one person of a similar size",
+    Reason.NO_FACE: "no face, or not in enough frames",
+    Reason.NO_HANDS: "with `--crop body`: hands in too few frames",
+    Reason.LOW_RESOLUTION: "the crop would have to be enlarged too much",
+    Reason.LOW_FRAME_RATE: "too few different frames a second",
+    Reason.STILL: "the picture does not move",
+    Reason.NO_AUDIO: "no sound, or none during this stretch",
+    Reason.SILENT: "the sound is below -60 dB throughout",
+    Reason.NO_SPEECH: "there is sound, but too little of it is speech",
+    Reason.OUT_OF_SYNC: "with --min-sync: lips and sound do not belong together, or not at the same time",
+    Reason.DAMAGED: "frames that could not be decoded whole",
+    Reason.TRUNCATED: "the file ends before the length it declares",
+    Reason.NO_VIDEO: "a media file without a video stream",
+    Reason.UNDECODABLE: "not a video file, or nothing of it can be decoded",
+    Reason.CRASHED: "the process that worked on the video died; it is tried again by the next run",
+}
+
+
+@dataclass
+class Row:
+    """One candidate clip. None where a thing is not known: a rejected clip is measured only as far as it got.
+
+    Times are seconds on the source file's own clock (its time stamps).
+    """
+
+    clip: str
+    """Name, unique in the dataset; the files begin with it."""
+    status: str
+    """ "accepted" or "rejected"."""
+    source: str
+    """Absolute path of the video it comes from, or "synth"."""
+    reason: str | None = None
+    """A `Reason`; None when accepted."""
+    detail: str | None = None
+    """The figure behind the reason, or the decoder's words."""
+    start: float | None = None
+    end: float | None = None
+    source_size: int | None = None
+    """Bytes; with the path and `source_mtime` it decides whether a video is done already."""
+    source_mtime: int | None = None
+    """Nanoseconds."""
+    source_fps: float | None = None
+    """Different frames a second in this stretch."""
+    frames: int | None = None
+    fps: float = FPS
+    width: int | None = None
+    height: int | None = None
+    box: list[float] | None = None
+    """x0, y0, x1, y1 of the crop in pixels of the upright source frame."""
+    face_share: float | None = None
+    """Share of the frames with a face."""
+    hands_share: float | None = None
+    """Share of the frames with at least one hand."""
+    clarity: float | None = None
+    """Mean hand clarity score of the frames with a hand (conditions.clarity)."""
+    movement: float | None = None
+    """The longer side of the thorax range, in 0..1 of the clip's width or height."""
+    thorax_range: list[float] | None = None
+    """x0, y0, x1, y1 of the thorax points, not enlarged, in 0..1 of the clip (section 3.3)."""
+    loudness: float | None = None
+    """RMS of the sound, dB of full scale."""
+    speech_share: float | None = None
+    """Share of the frames in which speech is heard."""
+    lip_correlation: float | None = None
+    """Correlation of the seen and the heard mouth opening, low for a voice from elsewhere; None by a detector that does not read lips."""
+    sync_confidence: float | None = None
+    """Audio-visual confidence of a SyncNet; None as long as none was run."""
+    identity: str | None = None
+    split: str | None = None
+    """ "train" or "held_out", by the identity."""
+    descriptor: list[float] | None = None
+    """Identity descriptor of the face."""
+    detector: str | None = None
+    """Which network found the key points; "exact" for made clips."""
+    video: str | None = None
+    """File names, relative to the dataset's folder."""
+    labels: str | None = None
+    reference: str | None = None
+
+    @property
+    def accepted(self) -> bool:
+        return self.status == ACCEPTED
+
+    @property
+    def seconds(self) -> float:
+        """Length; 0 where it is not known."""
+        return 0.0 if self.start is None or self.end is None else self.end - self.start
+
+    def reject(self, reason: Reason, detail: str | None = None) -> Row:
+        """Mark it rejected; returns itself."""
+        self.status, self.reason, self.detail = REJECTED, reason.value, detail
+        return self
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+
+
+def row_values(row: Row) -> dict[str, Any]:
+    """Column -> plain Python value."""
+    return {name: getattr(row, name) for name in COLUMNS}
+
+
+NAME = "manifest.parquet"
+_VERSION_KEY = b"cyberhost.dataset"
+_TEXT = ("clip", "status", "reason", "detail", "source", "identity", "split", "detector", "video", "labels", "reference")
+_WHOLE = ("source_size", "source_mtime", "frames", "width", "height")
+_LISTS = ("box", "thorax_range", "descriptor")
+
+
+def schema() -> pyarrow.Schema:
+    """The columns in order: text, int64, lists of float32 and float64; all but clip, status and source may be null."""
+    pa = need("pyarrow")
+
+    def kind(name: str) -> Any:
+        if name in _TEXT:
+            return pa.string()
+        if name in _WHOLE:
+            return pa.int64()
+        return pa.list_(pa.float32()) if name in _LISTS else pa.float64()
+
+    columns = [pa.field(name, kind(name), nullable=name not in ("clip", "status", "source")) for name in COLUMNS]
+    return pa.schema(columns, metadata={_VERSION_KEY: str(VERSION).encode()})
+
+
+def write_manifest(dataset: Path, rows: Iterable[Row]) -> Path:
+    """Write the rows, ordered by source and start, whole or not at all. Raises OutputError."""
+    parquet = need("pyarrow.parquet")
+    ordered = sorted(rows, key=lambda r: (r.source, -1.0 if r.start is None else r.start, r.clip))
+    table = need("pyarrow").Table.from_pylist([row_values(r) for r in ordered], schema=schema())
+    path = dataset / NAME
+    with written_whole(path) as part:
+        parquet.write_table(table, part, compression="zstd")
+    return path
+
+
+
+
+def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS) -> pyarrow.Table:
+    """The manifest as an Arrow table of `columns`. Raises InputError when it is missing, damaged, of another version or lacks a column."""
+    dataset = Path(dataset)
+    path = dataset / NAME
+    if not path.is_file():
+        raise InputError(f"{dataset}: holds no {NAME}; make a dataset with `cyberhost data prepare` or `cyberhost data synth`")
+    arrow, parquet = need("pyarrow"), need("pyarrow.parquet")
+    try:
+        found = parquet.read_schema(path)
+        columns = list(columns)
+        if missing := [name for name in columns if name not in found.names]:
+            raise InputError(f"{path}: lacks the column {', '.join(map(repr, missing))}; prepare the dataset again, or add it (docs/data.md)")
+        version = (found.metadata or {}).get(_VERSION_KEY, b"none").decode()
+        if version != str(VERSION):
+            raise InputError(f"{path}: is of version {version}, this program reads version {VERSION}; prepare the dataset again")
+        wanted = schema()
+        return parquet.read_table(path, columns=columns).cast(arrow.schema([wanted.field(n) for n in columns], metadata=found.metadata))
+    except (OSError, arrow.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); prepare the dataset again") from None
+
+
+def read_manifest(dataset: str | os.PathLike[str], accepted: bool = False) -> list[Row]:
+    """All rows, or the accepted ones alone. Raises InputError, also for a dataset without one accepted clip where those are asked for."""
+    rows = [Row(**values) for values in read_table(dataset).to_pylist()]
+    if not accepted:
+        return rows
+    kept = [row for row in rows if row.accepted]
+    if not kept:
+        raise InputError(f"{dataset}: no clip was accepted; `cyberhost data inspect` lists the reasons")
+    return kept
+
+
+def add_rows(dataset: Path, rows: Iterable[Row]) -> Path:
+    """Put rows into the manifest, in place of those of the same name."""
+    new = list(rows)
+    names = {row.clip for row in new}
+    old = read_manifest(dataset) if (dataset / NAME).is_file() else []
+    return write_manifest(dataset, [*(row for row in old if row.clip not in names), *new])

@@ -1,0 +1,62 @@
+"""What `cyberhost data prepare` is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from cyberhost_model.errors import InputError
+from cyberhost_model.lab.filmed.manifest import VERSION
+
+CROPS = ("body", "head")
+GROUPINGS = ("video", "folder")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How raw videos become clips. Raises InputError for values that make no sense."""
+
+    crop: str = "body"
+    """ "body": head to hands; hands must be seen. "head": head and neck."""
+    area: tuple[int, int] = (640, 384)
+    """A size whose area the clips come near to; their sides are multiples of 64, their aspect that of what they show."""
+    min_seconds: float = 2.0
+    max_seconds: float = 10.0
+    min_face: float = 0.95
+    """Least share of frames with a face."""
+    min_hands: float = 0.5
+    """Least share of frames with a hand, for the body crop."""
+    min_speech: float = 0.3
+    """Least share of frames in which speech is heard."""
+    min_fps: float = 18.0
+    """Least number of different frames a second."""
+    max_enlarge: float = 1.5
+    """Most that the crop's sides may be enlarged by."""
+    identity_by: str = "video"
+    """ "video": every file is an identity of its own; "folder": the files of a folder share one."""
+    detector: str = "embedded"
+    min_sync: float | None = None
+    """Least confidence of SyncNet that lips and sound belong together; None: it is not asked (its weights are fetched, and it takes as long again)."""
+
+    def __post_init__(self) -> None:
+        wrong = [
+            (self.crop not in CROPS, f"no crop {self.crop!r}: choose {' or '.join(CROPS)}"),
+            (self.identity_by not in GROUPINGS, f"identities go by {' or '.join(GROUPINGS)}, not {self.identity_by!r}"),
+            (min(self.area) < 64 or max(self.area) > 4096, f"an area of {self.area[0]}x{self.area[1]}: sides must be 64 to 4096"),
+            (not 0.2 <= self.min_seconds <= self.max_seconds, "the shortest clip must be 0.2 s or more and no longer than the longest"),
+            (self.max_seconds > 120, "clips longer than 120 s cannot be used: choose a smaller longest clip"),
+        ]
+        for failed, words in wrong:
+            if failed:
+                raise InputError(words)
+
+    def fingerprint(self) -> str:
+        """Changes with every setting, with the format and with the embedded detector's weights: clips of two fingerprints do not belong into one dataset."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.detector == "embedded":
+            from cyberhost_model.lab.evaluation.features.people import WEIGHTS
+            from cyberhost_model.lab.evaluation.protocol import file_sha256
+
+            given["weights"] = file_sha256(WEIGHTS)
+        return hashlib.sha256(json.dumps([VERSION, given], sort_keys=True).encode()).hexdigest()[:16]

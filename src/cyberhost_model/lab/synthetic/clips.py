@@ -1,0 +1,172 @@
+"""Training clips made by the project: a person from `People`, speech from a `SpeechLibrary`, a performance on a puppet. Seeded; every label exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from cyberhost_model.conditions.hand_clarity import hand_clarity
+from cyberhost_model.conditions.movement import movement_box
+from cyberhost_model.lab.filmed.clip import correlation
+from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_labels
+from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
+from cyberhost_model.lab.filmed.splits import split_of
+from cyberhost_model.lab.synthetic.framing import SIZES, random_framing, random_head, random_look
+from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.performance import perform, random_pose
+from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
+from cyberhost_model.lab.synthetic.speech_augment import augment_speech
+from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_motion
+from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.files import written_whole
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.face_descriptor import face_descriptor, mean_descriptor
+from cyberhost_model.perception.keypoints import NECK, Keypoints
+from cyberhost_model.perception.people import has_face, has_hand
+
+# Made clips as files anyone can look at and train on: the same format as clips prepared from videos (docs/data.md), with exact labels.
+
+
+_RATE = 16000
+SOURCE, DETECTOR = "synth", "exact"
+
+
+def export_clip(clip: Clip, folder: Path, number: int) -> Row:
+    """Write `clip` as NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz (labels); returns its row of the manifest.
+
+    To the labels of every clip come flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8 0..255 against the reference.
+    """
+    size, points = clip.reference.size, clip.keypoints()
+    frames = len(points)
+    motion = slice(clip.first, clip.first + frames)
+    opening, width = clip.motion.opening[motion], clip.motion.width[motion]
+    labels = {
+        **pack_labels(points, size, clip.clarity, opening, width, clip.reference.identity),
+        "flow": np.stack([f.flow for f in clip.frames]).astype(np.float16),
+        "seen": (np.stack([f.seen for f in clip.frames]).clip(0, 1) * 255).astype(np.uint8),
+    }
+    name = f"{number:06d}"
+    begin = round(clip.first / FPS * _RATE)
+    samples = clip.samples[begin : begin + round(frames / FPS * _RATE)]
+    with written_whole(folder / f"{name}.png") as part:
+        Image.fromarray(clip.reference.picture_u8).save(part)
+    write_labels(folder / f"{name}.npz", labels)
+    write_video((f.picture_u8 for f in clip.frames), folder / f"{name}.mp4", FPS, Sound.from_samples(samples, _RATE), overwrite=True)
+    thorax = np.array([k.body[NECK] for k in points])
+    described = [face_descriptor(f.picture_u8, f.keypoints) for f in clip.frames[::5]]
+    with_hand = [c for c, k in zip(clip.clarity, points, strict=True) if has_hand(k)]
+    return Row(
+        name,
+        ACCEPTED,
+        SOURCE,
+        start=0.0,
+        end=frames / FPS,
+        source_fps=FPS,
+        frames=frames,
+        fps=FPS,
+        width=size[0],
+        height=size[1],
+        box=[0.0, 0.0, float(size[0]), float(size[1])],
+        face_share=sum(map(has_face, points)) / frames,
+        hands_share=len(with_hand) / frames,
+        clarity=float(np.mean(with_hand)) if with_hand else None,
+        movement=float(np.ptp(thorax, 0).max()),
+        thorax_range=list(movement_box(thorax, 0.0, 0.0)),
+        loudness=float(20 * np.log10(max(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1e-6))),
+        speech_share=float(clip.motion.speech[motion].mean()),
+        lip_correlation=correlation(seen_mouth(points, size[0] / size[1])[0], opening),
+        identity=clip.reference.identity,
+        split=split_of(clip.reference.identity),
+        descriptor=mean_descriptor([d for d in described if d is not None]),
+        detector=DETECTOR,
+        video=f"{name}.mp4",
+        labels=f"{name}.npz",
+        reference=f"{name}.png",
+    )
+
+
+FPS = 25.0
+
+
+@dataclass
+class Clip:
+    """T frames of one person speaking. reference is the still the puppet was cut from.
+
+    samples float32 (n,) at 16 kHz, longer than the clip; `first` is the video frame of `samples` at which the clip begins;
+    motion covers all of `samples`; head: a crop about the head, hands left out. frames are `Rendered` (picture, flow against the reference, what it shows, key points).
+    """
+
+    reference: Still
+    frames: list[Rendered]
+    samples: np.ndarray
+    first: int
+    motion: SpeechMotion
+    clarity: np.ndarray
+    head: bool = False
+
+    @property
+    def opening(self) -> np.ndarray:
+        """The true mouth opening of each frame, float32 (T,)."""
+        return self.motion.opening[self.first : self.first + len(self.frames)]
+
+    def keypoints(self) -> list[Keypoints]:
+        return [f.keypoints for f in self.frames]
+
+
+class Voices(Protocol):
+    """Where speech comes from: `SpeechLibrary`, or the like."""
+
+    def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
+        """A stretch of speech, float32 (seconds * 16000,)."""
+        ...
+
+
+class Synth:
+    """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone. `heads`: share of crops about the head."""
+
+    def __init__(self, people: People, speech: Voices, seed: int = 0, frames: int = 32, gestures: list[np.ndarray] | None = None,
+                 sizes: tuple[tuple[int, int], ...] = SIZES, clean: bool = False, heads: float = 0.0):  # fmt: skip
+        self.heads = heads
+        self.people, self.speech, self.seed, self.frames, self.gestures, self.sizes, self.clean = people, speech, seed, frames, gestures, sizes, clean
+
+    def clip(self, i: int) -> Clip:
+        """Clip number i. One in four references is itself posed, so that a reference may have an open mouth or raised hands."""
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self.seed, i])
+        size = self.sizes[0] if rng.random() < 0.4 else self.sizes[int(rng.integers(len(self.sizes)))]
+        head = self.heads > 0 and rng.random() < self.heads
+        still = (random_head if head else random_framing)(self.people.still(rng, size), rng, size)
+        if not self.clean:
+            still.picture_u8 = random_look(still.picture_u8, rng)
+        gape = float(rng.uniform(0.095, 0.115))
+        if rng.random() < 0.25:
+            first = Puppet(still, gape)
+            posed = first.render(random_pose(rng, first, calm=0.4))
+            if posed.seen.mean() > 0.97:  # a mask is only known where the still was moved little
+                still = Still(posed.picture_u8, moved_mask(still.mask, posed.flow), posed.keypoints, still.identity)
+        puppet = Puppet(still, gape)
+        seconds = max(self.frames / FPS + 1, 8.0)
+        clean = self.speech.window(rng, seconds)
+        samples = clean
+        if not self.clean:
+            recorded = augment_speech(clean, rng)
+            samples, clean = recorded.heard, recorded.clean
+        motion = speech_motion(clean, FPS)
+        poses = perform(motion, rng, puppet.clasped, self.gestures, FPS)
+        start = int(rng.integers(len(motion) - self.frames + 1))
+        frames = [puppet.render(p) for p in poses[start : start + self.frames]]
+        clarity = np.array([hand_clarity(f.picture_u8, f.keypoints) for f in frames], np.float32)
+        return Clip(still, frames, samples, start, motion, clarity, head)
+
+
+def moved_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """The person's matte after a frame's motion."""
+    h, w = mask.shape
+    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    return cv2.remap(mask, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,111 @@
+"""A performance: poses over time. The mouth follows the speech exactly; head, brows and arms stress it and wander in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from cyberhost_model.errors import InputError
+from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion
+
+# Random single poses: what the codec learns to code. Wider than any performance, so that the codec is never the limit.
+
+
+def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> Pose:
+    """A pose with every part moved at random; `calm` scales the amount (1 = the widest that still looks natural)."""
+    n = lambda s: float(np.clip(rng.normal(0, s), -2.2 * s, 2.2 * s)) * calm  # noqa: E731
+    arm = 0.2 if puppet.clasped else 1.0
+    one = lambda: (n(0.05 * arm), n(0.13 * arm), n(0.1 * arm))  # noqa: E731
+    left = one()
+    right = tuple(-a for a in left) if puppet.clasped else one()
+    return Pose(
+        opening=float(np.clip(rng.beta(0.8, 1.1), 0, 1)) if rng.random() < 0.8 else 0.0,
+        width=float(np.clip(rng.normal(0, 0.5), -1, 1)),
+        blink=float(rng.random() < 0.2) * rng.random(),
+        brow=n(0.5), yaw=n(0.12), pitch=n(0.1), roll=n(0.05),
+        shift=(n(0.04), n(0.04)), sway=(n(0.05), n(0.025)), arms=(left, right),  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+# Body points of a gesture file (OpenPose): shoulder, elbow, wrist of the left and the right arm.
+_CHAINS = ((5, 6, 7), (2, 3, 4))
+
+
+def wander(rng: np.random.Generator, times: np.ndarray, slow: float = 6.0, quick: float = 1.1) -> np.ndarray:
+    """Smooth noise of unit deviation at `times` (seconds): eight waves with periods from `slow` to `quick` seconds, slower ones larger."""
+    periods = np.exp(rng.uniform(np.log(quick), np.log(slow), 8))
+    weights = periods**0.7
+    waves = np.sin(2 * np.pi * times[:, None] / periods + rng.uniform(0, 2 * np.pi, 8)) * weights
+    return (waves.sum(1) / np.sqrt((weights**2).sum() / 2)).astype(np.float32)
+
+
+def _smooth(x: np.ndarray, frames: int) -> np.ndarray:
+    kernel = np.hanning(frames + 2)[1:-1]
+    return np.convolve(np.pad(x, frames // 2, mode="edge"), kernel / kernel.sum(), "valid")[: len(x)].astype(np.float32)
+
+
+def blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
+    """0 open .. 1 shut: a blink of a quarter of a second every two to five seconds."""
+    shut, t = np.zeros(len(times), np.float32), times[0] - rng.uniform(0, 4)
+    while t < times[-1]:
+        shut = np.maximum(shut, np.clip(1.3 - np.abs(times - t) / 0.1, 0, 1))
+        t += rng.uniform(2, 5)
+    return shut.astype(np.float32)
+
+
+def load_gestures(folder: str | Path) -> list[np.ndarray]:
+    """Arm motion of recorded gestures: for each `.npz` (body (T, 18, 2) at 24-25 fps) an array (T, 2, 2) of how the upper arm and the forearm of
+    the left and the right arm turn against their own mean, in radians, mirrored so that both arms turn outward alike. Raises InputError where there are none."""
+    out = []
+    files = sorted(Path(folder).glob("*.npz"))
+    if not files:
+        raise InputError(f"{folder}: holds no recorded gestures (.npz)")
+    for path in files:
+        body = np.load(path)["body"].astype(np.float32)
+        turns = np.zeros((len(body), 2, 2), np.float32)
+        for side, (s, e, w) in enumerate(_CHAINS):
+            sign = 1.0 if side == 0 else -1.0
+            angles = [np.unwrap(np.arctan2(*(body[:, b] - body[:, a]).T[::-1])) for a, b in ((s, e), (e, w))]
+            upper, fore = angles[0] - np.median(angles[0]), angles[1] - np.median(angles[1])
+            turns[:, side] = np.stack([upper, fore - upper], 1) * sign
+        out.append(np.stack([_smooth(t, 5) for t in turns.reshape(len(body), 4).T], 1).reshape(-1, 2, 2))
+    return out
+
+
+def perform(motion: SpeechMotion, rng: np.random.Generator, clasped: bool, gestures: list[np.ndarray] | None = None, fps: float = 25.0) -> list[Pose]:
+    """One pose for each frame of `motion`. `clasped` hands move together and little; `gestures` (see `load_gestures`) lend the arms real motion."""
+    n = len(motion.opening)
+    times = np.arange(n, dtype=np.float32) / fps
+    w = lambda amount, **k: amount * wander(rng, times, **k)  # noqa: E731
+    lively = float(np.exp(rng.normal(0, 0.3)))
+    stress = _smooth(motion.energy, 7)
+    swing = stress - _smooth(motion.energy, 25)  # rises at the start of a stressed word, falls at its end
+    pitch = w(0.035 * lively) + 0.12 * swing
+    yaw, roll = w(0.06 * lively), w(0.022 * lively) + 0.03 * swing * rng.choice([-1, 1])
+    shift = np.stack([w(0.018 * lively), w(0.012 * lively) + 0.05 * swing], 1)
+    sway = np.stack([w(0.022 * lively, quick=2.0), w(0.008 * lively, quick=2.0) + 0.006 * np.sin(2 * np.pi * times / rng.uniform(3, 5))], 1)
+    brow = np.clip(w(0.25) + 0.8 * swing, -1, 1)
+    arms = np.zeros((n, 2, 3), np.float32)
+    for side in (0, 1):
+        arms[:, side] = np.stack([w(0.018), w(0.05, quick=0.9) - 0.16 * stress, w(0.05, quick=0.9) - 0.05 * stress], 1)
+    if gestures and rng.random() < 0.5:
+        clip = gestures[int(rng.integers(len(gestures)))]
+        reach = min(len(clip), n)
+        start = int(rng.integers(len(clip) - reach + 1))
+        turns = np.resize(clip[start : start + reach], (n, 2, 2))
+        if rng.random() < 0.5:
+            turns = turns[:, ::-1]
+        limit = np.array([0.08, 0.22], np.float32)
+        arms[:, :, :2] = 0.5 * arms[:, :, :2] + limit * np.tanh(turns * 0.35 / limit) * rng.uniform(0.4, 1)
+    if clasped:
+        both = 0.25 * arms[:, 0]
+        arms = np.stack([both, -both * [1, 1, 1]], 1)
+    shut = blinks(rng, times)
+    return [
+        Pose(float(motion.opening[i]), float(motion.width[i]), float(shut[i]), float(brow[i]), float(yaw[i]), float(pitch[i]), float(roll[i]),
+             (float(shift[i, 0]), float(shift[i, 1])), (float(sway[i, 0]), float(sway[i, 1])),
+             (tuple(map(float, arms[i, 0])), tuple(map(float, arms[i, 1]))))  # type: ignore[arg-type]
+        for i in range(n)
+    ]  # fmt: skip

@@ -1,0 +1,256 @@
+"""A photo puppet: one labelled still, moved by warping along its key points. Labels of every frame are exact, optical flow included."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from cyberhost_model.lab.synthetic.puppet_face import PuppetFace
+from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.perception.keypoints import Keypoints
+
+_ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and the right arm (OpenPose)
+
+
+@dataclass
+class Pose:
+    """One frame's performance. Angles in radians; shifts in shares of the face's height; the still itself is `Pose()` but for its mouth."""
+
+    opening: float = 0.0  # 0 closed .. 1 wide open
+    width: float = 0.0  # -1 rounded .. 1 spread
+    blink: float = 0.0  # 0 open .. 1 shut
+    brow: float = 0.0  # -1 down .. 1 up
+    yaw: float = 0.0
+    pitch: float = 0.0
+    roll: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)  # of the head against the torso
+    sway: tuple[float, float] = (0.0, 0.0)  # of the torso
+    arms: tuple[tuple[float, float, float], tuple[float, float, float]] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))  # left, right: shoulder, elbow, wrist
+
+
+@dataclass
+class Rendered:
+    """picture_u8 (H, W, 3); flow float32 (H, W, 2): source minus own position in pixels of the still; seen float32 (H, W): 1 where the still shows it."""
+
+    picture_u8: np.ndarray
+    flow: np.ndarray
+    seen: np.ndarray
+    keypoints: Keypoints
+
+
+@dataclass
+class _Bone:
+    start: np.ndarray
+    rgba: np.ndarray
+    alpha: np.ndarray
+    joints: list[int] = field(default_factory=list)  # body points that move with it
+    hand: int | None = None
+
+    @property
+    def corners(self) -> np.ndarray:
+        """Of the box around what is not transparent, (4, 2) in pixels."""
+        x, y, w, h = cv2.boundingRect((self.alpha > 0).astype(np.uint8))
+        return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32)
+
+
+def _rotation(angle: float, pivot: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """3x3 rotation about `pivot`."""
+    c, s = np.cos(angle) * scale, np.sin(angle) * scale
+    m = [[c, -s, pivot[0] - c * pivot[0] + s * pivot[1]], [s, c, pivot[1] - s * pivot[0] - c * pivot[1]], [0, 0, 1]]
+    return np.array(m, np.float32)
+
+
+def _apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return points @ m[:2, :2].T + m[:2, 2]
+
+
+def _fill(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """`picture` with the hole (float mask) painted from its surroundings, at a quarter of the size: it is mostly hidden."""
+    h, w = hole.shape
+    small = cv2.resize(picture, (w // 4, h // 4), interpolation=cv2.INTER_AREA)
+    mask = (cv2.resize(cv2.dilate(hole, np.ones((7, 7))), (w // 4, h // 4)) > 0.05).astype(np.uint8)
+    if mask.all():
+        return picture
+    filled = cv2.resize(cv2.inpaint(small, mask, 3, cv2.INPAINT_TELEA), (w, h), interpolation=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(cv2.dilate(hole, np.ones((7, 7))), (0, 0), 1.5)[..., None]
+    return np.clip(picture * (1 - soft) + filled * soft, 0, 255).astype(np.uint8)
+
+
+class Puppet:
+    """A still cut into background, body and arm layers. Not thread-safe; make one a worker."""
+
+    def __init__(self, still: Still, gape: float = 0.1):
+        self.still = still
+        self.size = w, h = still.size
+        px = still.keypoints.map(lambda p: (p * np.array([w, h])).astype(np.float32))
+        self.points = px
+        self.face = PuppetFace(px.face, gape)
+        self.grid = np.stack(np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)), -1)
+        fh = self.face.height
+        chin, brow = px.face[8], px.face[[19, 24]].mean(0)
+        self.up = (brow - chin) / (np.linalg.norm(brow - chin) + 1e-6)
+        self.head_centre = (chin + brow) / 2 + self.up * 0.12 * fh
+        shoulders = px.body_score[2] > 0.3 and px.body_score[5] > 0.3
+        self.neck = px.body[1] if shoulders else chin - self.up * 0.35 * fh
+        self.span = float(np.linalg.norm(px.body[2] - px.body[5])) if shoulders else 2.2 * fh
+        self.pivot = chin + (self.neck - chin) * 0.55
+        self.ramp = max(float((self.neck - chin) @ -self.up), 0.25 * fh)
+        skin = np.median(still.picture_u8.reshape(-1, 3)[self._pixels(px.face[27:36])], 0)
+        lum = float(np.clip(skin.mean() / 150, 0.5, 1.15))
+        self.tooth, self.dark = np.array([222, 212, 200]) * lum, np.array([58, 24, 24]) * lum
+        mask = still.mask
+        self.background = _fill(still.picture_u8, mask)
+        self.bones = self._cut_arms(mask)
+        body_alpha, body = mask.copy(), still.picture_u8
+        moving = np.zeros_like(mask)
+        for chain in self.bones.values():
+            for bone in chain[1:]:
+                moving = np.maximum(moving, bone.alpha)
+        if moving.max() > 0:
+            torso = np.zeros_like(mask)
+            hips = px.body[[8, 11]] if min(px.body_score[8], px.body_score[11]) > 0.3 else px.body[[2, 5]] + [0, 2.0 * self.span]
+            poly = np.array([px.body[2], px.body[5], hips[1] + [0, self.span], hips[0] + [0, self.span]], np.float32)
+            cv2.fillConvexPoly(torso, cv2.convexHull(poly.round().astype(np.int32)), 1.0)
+            torso = cv2.GaussianBlur(torso, (0, 0), 2)
+            cloth = _fill(_fill(still.picture_u8, np.maximum(moving, 1 - mask)), moving)
+            body = np.clip(still.picture_u8 * (1 - moving[..., None]) + cloth * moving[..., None], 0, 255).astype(np.uint8)
+            body_alpha = np.where(moving > 0.02, mask * (1 - moving) + torso * moving, mask)
+        self.body = np.dstack([body, np.clip(body_alpha * 255, 0, 255).astype(np.uint8)])
+        self.filled = np.clip(moving * 1.5, 0, 1)
+
+    def _pixels(self, points: np.ndarray) -> np.ndarray:
+        w, h = self.size
+        p = np.clip(points.round().astype(int), 0, [w - 1, h - 1])
+        return p[:, 1] * w + p[:, 0]
+
+    def _cut_arms(self, mask: np.ndarray) -> dict[int, list[_Bone]]:
+        """Upper arm, forearm and hand of each arm that can be seen, as soft-edged layers."""
+        px, (w, h), chains = self.points, self.size, {}
+        inside = lambda i: px.body_score[i] > 0.5 and -0.05 * w < px.body[i, 0] < 1.05 * w and px.body[i, 1] < 1.1 * h  # noqa: E731
+        for side, (s, e, wr) in _ARMS.items():
+            hand = px.hands[side]
+            if not (inside(s) and inside(e) and inside(wr)) or px.hands_score[side].max() < 0.3:
+                continue
+            if hand[:, 1].min() < px.face[8, 1] + 0.1 * self.face.height:
+                continue  # a hand at the face stays with it
+            wrist = hand[0]
+
+            def capsule(a: np.ndarray, b: np.ndarray, ra: float, rb: float) -> np.ndarray:
+                d = b - a
+                t = np.clip(((self.grid - a) @ d) / max(float(d @ d), 1.0), 0, 1)
+                dist = np.linalg.norm(self.grid - (a + t[..., None] * d), axis=-1)
+                return np.clip((ra + (rb - ra) * t - dist) / 2 + 0.5, 0, 1).astype(np.float32)
+
+            palm = float(np.linalg.norm(hand[9] - hand[0]))
+            hull = np.zeros((h, w), np.float32)
+            cv2.fillConvexPoly(hull, cv2.convexHull(hand.round().astype(np.int32)), 1.0)
+            for a, b in ((0, 1), (1, 2), (2, 3), (3, 4), (5, 6), (6, 7), (7, 8), (9, 12), (13, 16), (17, 20)):
+                cv2.line(hull, tuple(map(int, hand[a])), tuple(map(int, hand[b])), 1.0, max(1, int(palm * 0.3)))
+            hull = cv2.GaussianBlur(hull, (0, 0), 0.7)
+            alphas = [capsule(px.body[s], px.body[e], 0.2 * self.span, 0.15 * self.span), capsule(px.body[e], wrist, 0.15 * self.span, 0.55 * palm), hull]
+            bones = []
+            for alpha, start, joints, which in zip(alphas, (px.body[s], px.body[e], wrist), ([e], [wr], []), (None, None, side), strict=True):
+                alpha = alpha * mask
+                bones.append(_Bone(start, np.dstack([self.still.picture_u8, (alpha * 255).astype(np.uint8)]), alpha, joints, which))
+            chains[side] = bones
+        return chains
+
+    @property
+    def clasped(self) -> bool:
+        """True when both hands rest together: they must move as one."""
+        return len(self.bones) == 2 and float(np.linalg.norm(self.points.hands[0, 0] - self.points.hands[1, 0])) < 0.6 * self.span
+
+    def _back_body(self, p: np.ndarray, pose: Pose) -> np.ndarray:
+        """Backward map of torso and head, without the face's own motion."""
+        fh, (_, h) = self.face.height, self.size
+        reach = max(h - self.neck[1], 0.5 * fh)
+        weight = np.clip((h - p[..., 1]) / reach, 0, 1)
+        weight = weight * weight * (3 - 2 * weight)
+        q = p - weight[..., None] * np.array(pose.sway, np.float32) * fh
+        chin = self.points.face[8]
+        along = (q - chin) @ -self.up  # below the chin: positive
+        head = 1 - np.clip(along / self.ramp, 0, 1)
+        head = (head * head * (3 - 2 * head))[..., None]
+        m = np.linalg.inv(_rotation(pose.roll, self.pivot))
+        shift = np.array(pose.shift, np.float32) * fh
+        q = q + head * (_apply(m, q - shift) - q)
+        rel = (q - self.head_centre) / fh
+        r2 = (rel[..., 0] / 0.75) ** 2 + (rel[..., 1] / 0.95) ** 2
+        dome = np.maximum(1 - r2, 0) ** 1.2
+        return q - (dome * fh * 0.55)[..., None] * np.array([np.sin(pose.yaw), np.sin(pose.pitch)], np.float32) * np.minimum(head, 1)
+
+    def _forward_body(self, points: np.ndarray, pose: Pose) -> np.ndarray:
+        out = points.astype(np.float32).copy()
+        for _ in range(4):
+            out = out + (points - self._back_body(out, pose))
+        return out
+
+    def _arm_motion(self, side: int, pose: Pose) -> list[np.ndarray]:
+        """Forward transforms (3x3) of upper arm, forearm and hand, the torso's motion included."""
+        chain, sign = self.bones[side], 1.0 if side == 0 else -1.0
+        shoulder, elbow, wrist = (a * sign for a in pose.arms[side])
+        base = np.eye(3, dtype=np.float32)
+        base[:2, 2] = self._forward_body(chain[0].start[None], pose)[0] - chain[0].start
+        upper = base @ _rotation(shoulder, chain[0].start)
+        fore = upper @ _rotation(elbow, chain[1].start)
+        return [upper, fore, fore @ _rotation(wrist, chain[2].start)]
+
+    def _lay(self, bone: _Bone, m: np.ndarray, picture: np.ndarray, flow: np.ndarray, seen: np.ndarray) -> None:
+        """Draw one layer, moved by `m`, over the frame and its labels (in place); only its own box is touched."""
+        w, h = self.size
+        corners = _apply(m, bone.corners)
+        x0, y0 = np.clip(np.floor(corners.min(0)), 0, [w - 1, h - 1]).astype(int)
+        x1, y1 = np.clip(np.ceil(corners.max(0)) + 1, [x0 + 1, y0 + 1], [w, h]).astype(int)
+        box, local = np.s_[y0:y1, x0:x1], m[:2].copy()
+        local[:, 2] -= (x0, y0)
+        layer = cv2.warpAffine(bone.rgba, local, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+        a = layer[..., 3:].astype(np.float32) * np.float32(1 / 255)
+        picture[box] += (layer[..., :3] - picture[box]) * a
+        grid, on = self.grid[box], a[..., 0] > 0.5
+        flow[box][on] = (_apply(np.linalg.inv(m), grid) - grid)[on]
+        seen[box][on] = 1.0
+
+    def _back_field(self, pose: Pose) -> np.ndarray:
+        """`_back_body` of every pixel; it is smooth, so a quarter of the size is enough to compute it at."""
+        w, h = self.size
+        coarse = cv2.resize(self.grid, (w // 4, h // 4), interpolation=cv2.INTER_LINEAR)
+        return self.grid + cv2.resize(self._back_body(coarse, pose) - coarse, (w, h), interpolation=cv2.INTER_LINEAR)
+
+    def render(self, pose: Pose) -> Rendered:
+        """The frame of `pose` with its labels."""
+        w, h = self.size
+        face = (pose.opening, pose.width, pose.blink, pose.brow)
+        q = self._back_field(pose)
+        moved = self._forward_body(self.face.bounds.reshape(2, 2), pose)
+        x0, y0 = np.clip(np.floor(moved[0]), 0, [w - 1, h - 1]).astype(int)
+        x1, y1 = np.clip(np.ceil(moved[1]), [x0 + 1, y0 + 1], [w, h]).astype(int)
+        roi = np.s_[y0:y1, x0:x1]
+        local = q[roi]
+        q[roi], inside, depth = self.face.back(local, *face)
+        out = cv2.remap(self.body, q[..., 0], q[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        seen = 1 - cv2.remap(self.filled, q[..., 0], q[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        if inside.max() > 0:
+            u, _ = self.face.mouth.to_local(local)
+            up, low = self.face.edges(u, pose.opening)
+            paint = self.face.paint_inside(out[roi][..., :3], u, depth, low - up, self.tooth, self.dark)
+            out[roi][..., :3] += (paint - out[roi][..., :3]) * inside[..., None]
+            seen[roi] *= 1 - inside * np.clip((low - up - 1.3 * self.face.rest_gap) / (0.015 * self.face.height), 0, 1)
+        alpha = out[..., 3:] / 255
+        picture = self.background + (out[..., :3] - self.background) * alpha
+        on_body = alpha[..., 0] > 0.5
+        flow = np.where(on_body[..., None], q - self.grid, 0)
+        seen = np.where(on_body, seen, 1 - self.still.mask)
+        points = self.points
+        hands, body = (self._forward_body(p, pose) for p in (points.hands, points.body))  # a hand without an arm of its own moves with the body
+        for side, chain in self.bones.items():
+            for bone, m in zip(chain, self._arm_motion(side, pose), strict=True):
+                self._lay(bone, m, picture, flow, seen)
+                body[bone.joints] = _apply(m, points.body[bone.joints])
+                if bone.hand is not None:
+                    hands[bone.hand] = _apply(m, points.hands[bone.hand])
+        new = Keypoints(body, points.body_score, hands, points.hands_score, self._forward_body(self.face.forward(points.face, *face), pose), points.face_score)
+        scale = np.array([w, h], np.float32)
+        return Rendered(np.clip(picture + 0.5, 0, 255).astype(np.uint8), flow.astype(np.float32), seen.astype(np.float32),
+                        new.map(lambda p: (p / scale).astype(np.float32)))  # fmt: skip

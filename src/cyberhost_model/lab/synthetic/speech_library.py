@@ -1,0 +1,40 @@
+"""Recorded speech to train on: windows of utterances, by speaker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from cyberhost_model.errors import InputError
+from cyberhost_model.lab.filmed.splits import held_out
+
+# What is kept out of training: a tenth of the identities and of the speakers, chosen by a hash of their names.
+
+
+
+
+class SpeechLibrary:
+    """All 16 kHz FLAC and WAV files below `folder`; the speaker is the first part of a file's name up to a dash. Held-out speakers are kept apart."""
+
+    rate = 16000
+
+    def __init__(self, folder: str | Path, held: bool = False):
+        files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".flac", ".wav"))
+        self.files = [p for p in files if held_out(p.name.split("-")[0]) == held]
+        if not self.files:
+            raise InputError(f"no speech (.flac or .wav) in {folder}")
+
+    def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
+        """A random stretch of speech, float32 (seconds * 16000,); short recordings are followed by others."""
+        need, parts = round(seconds * self.rate), []
+        while need > 0:
+            samples, rate = soundfile.read(self.files[int(rng.integers(len(self.files)))], dtype="float32", always_2d=True)
+            if rate != self.rate:
+                raise InputError(f"training speech must be 16 kHz, found {rate} Hz: resample it first")
+            mono = samples.mean(1)
+            start = int(rng.integers(max(len(mono) - need, 0) + 1))
+            parts.append(mono[start : start + need])
+            need -= len(parts[-1])
+        return np.concatenate(parts)

@@ -1,0 +1,120 @@
+"""From the runs of the stages to a model folder."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from cyberhost_model.codecs.reference import ReferenceCodec, load_codec, save_codec
+from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.errors import ModelError, TrainingError
+from cyberhost_model.lab.training.init import run_preset
+from cyberhost_model.model.checkpoint import load_preset, save_network
+from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.perception.detector import KeypointDetector
+from cyberhost_model.perception.lip_reader import LipReader
+from cyberhost_model.runtime.loading import find_model
+from cyberhost_model.speech.encoder import TINY, SpeechEncoder
+
+
+def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """The EMA weights of a run whose names begin with `prefix`, without it. Raises TrainingError when there is no checkpoint."""
+    file = Path(run) / "last" / "ema.safetensors"
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"{file}: no checkpoint to take weights from ({error})") from error
+    return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
+
+
+def _model(name: str | Path) -> Path:
+    """A model's folder, where no run of that name is. Raises TrainingError when it is neither."""
+    try:
+        return find_model(str(name))
+    except ModelError as error:
+        raise TrainingError(f"{name}: no checkpoint to take weights from, and no model ({error})") from error
+
+
+def trained_codec(run: str | Path) -> ReferenceCodec | SdCodec:
+    """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder). Raises TrainingError and ModelError."""
+    if not (Path(run) / "last").is_dir():
+        model = _model(run)
+        return load_codec(model / "codec").eval() if load_preset(model).codec == "reference" else SdCodec.load(model / "codec")
+    codec = ReferenceCodec()
+    fill(codec, part(run, "codec."), run)
+    return codec.eval()
+
+
+def trained_speech(run: str | Path) -> SpeechEncoder:
+    """The speech encoder of a run of stage audio, or that of a model ("tiny", a folder). Raises TrainingError."""
+    if not (Path(run) / "last").is_dir():
+        return SpeechEncoder.from_pretrained(_model(run) / "speech")
+    speech = SpeechEncoder(TINY)
+    fill(speech, part(run, "encoder."), run)
+    return speech.eval()
+
+
+def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointDetector:
+    """The key point detector of a run of stage detector and one of stage lips; without one of them that part is of the detector in `base`, a folder.
+    Raises TrainingError where the base has no such part."""
+    old = KeypointDetector.from_pretrained(base) if (base / "model.safetensors").is_file() else None
+    finder = KeypointDetector() if run else old
+    if finder is None:
+        raise TrainingError(f"{lips}: reads lips for the detector of a run, and {base} names another one: give --detector")
+    if run:
+        fill(finder, part(run), run)
+        finder.lips = None if old is None else old.lips
+    if lips:
+        finder.lips = LipReader()
+        fill(finder.lips, part(lips), lips)
+    return finder
+
+
+def assemble(
+    out: str | Path, *, network: str | None = None, codec: str | None = None, speech: str | None = None, detector: str | None = None,
+    lips: str | None = None, base: str = "tiny",
+) -> None:  # fmt: skip
+    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips; parts without a run are `base`'s, unchanged.
+
+    The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps.
+    A network only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with one trained
+    `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no `base`.
+    """
+    out, old = Path(out), find_model(base)
+    finder = trained_detector(detector, lips, old / "detector") if detector or lips else None  # which may fail, so before anything is written
+    out.mkdir(parents=True, exist_ok=True)
+    if network:
+        weights = part(network)
+        net = CyberHostNetwork(run_preset(network) or replace(load_preset(old), pose_shift=any(name.startswith("pose_follower.") for name in weights)))
+        fill(net, weights, network)
+        save_network(net, out)
+    elif out.resolve() != old.resolve():
+        for name in ("config.json", "network.safetensors"):
+            shutil.copyfile(old / name, out / name)
+    if codec:
+        coder = trained_codec(codec)
+        if isinstance(coder, SdCodec):
+            coder.vae.save_pretrained(out / "codec")
+        else:
+            save_codec(coder, out / "codec")
+    if speech:
+        trained_speech(speech).save_pretrained(out / "speech")
+    if finder is not None:
+        finder.save_pretrained(out / "detector")
+    for name, run in (("codec", codec), ("speech", speech), ("detector", detector or lips)):
+        if not run and out.resolve() != old.resolve():
+            shutil.copytree(old / name, out / name, dirs_exist_ok=True)
+
+
+def fill(module: nn.Module, weights: dict[str, torch.Tensor], run: str | Path) -> None:
+    """Load `weights` strictly. Raises TrainingError when they are another part's."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(f"{run}: is not a run of this part ({str(error).splitlines()[-1].strip()})") from error

@@ -1,0 +1,257 @@
+"""Clips as the denoiser trains on them: coded once, kept on disk, cut into clips at random places."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cyberhost_model.codecs.reference import ReferenceCodec
+from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.conditions.pose_maps import skeleton_map
+from cyberhost_model.config import Preset
+from cyberhost_model.errors import OutputError, TrainingError
+from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
+from cyberhost_model.lab.synthetic.clips import FPS, Clip
+from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
+from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
+from cyberhost_model.perception.face_controls import CUES, face_cues, face_places
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
+
+TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
+"""What a coded clip has besides its key points."""
+SUMMARY = "source.json"
+HEAD = "-head"  # ends the folder's name of clips without hands
+SIZE = re.compile(rf"\d+x\d+({HEAD})?")
+"""Names of the folders of clips, by their size in pixels."""
+
+
+def to_signed(pictures_u8: np.ndarray) -> Tensor:
+    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in -1..1."""
+    return torch.from_numpy(np.ascontiguousarray(pictures_u8)).movedim(-1, -3).float() / 127.5 - 1
+
+
+def half_size(field: np.ndarray) -> np.ndarray:
+    """A map (H, W) or (H, W, 2) at half the size, averaged: how the codec takes flow and what is seen."""
+    return cv2.resize(field, (field.shape[1] // 2, field.shape[0] // 2), interpolation=cv2.INTER_AREA)
+
+
+def _pack(points: list[Keypoints]) -> dict[str, Tensor]:
+    names = ("body", "body_score", "hands", "hands_score", "face", "face_score")
+    return {n: torch.from_numpy(np.stack([getattr(k, n) for k in points])) for n in names}
+
+
+def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
+    return Keypoints(*(packed[f"{prefix}{n}"][i].float().numpy() for n in ("body", "body_score", "hands", "hands_score", "face", "face_score")))
+
+
+@torch.inference_mode()
+def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor]:
+    """What the denoiser's training wants of a clip of T frames, as tensors for one safetensors file.
+
+    z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it; key points of reference and
+    frames; clarity (T,), opening (T,); sound (n,) int16 at 16 kHz, in which the clip begins at video frame `first`.
+    """
+    device = next(codec.parameters()).device
+    frames = to_signed(np.stack([f.picture_u8 for f in clip.frames])).to(device)
+    flow = torch.from_numpy(np.stack([half_size(f.flow) for f in clip.frames])).movedim(-1, -3).to(device)
+    seen = torch.from_numpy(np.stack([half_size(f.seen) for f in clip.frames]))[:, None].to(device)
+    picture, points, moved = clip.reference.picture_u8, clip.reference.keypoints, clip.keypoints()
+    cues = torch.from_numpy(face_cues(points, moved, (frames.shape[-2] // 16, frames.shape[-1] // 16))).to(device)
+    crop_u8 = lambda x: torch.from_numpy(np.clip((x + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8))  # noqa: E731
+    return {
+        "z": codec.encode(frames, flow, seen, cues).half().cpu(),
+        "reference": torch.from_numpy(np.ascontiguousarray(picture)),
+        "face": crop_u8(face_crop(picture, points)),
+        "hands": crop_u8(hand_crops(picture, points)),
+        "hands_seen": torch.tensor([float(points.hands_score[s].max() > 0.3) for s in (0, 1)]),
+        "clarity": torch.from_numpy(clip.clarity),
+        "opening": torch.from_numpy(clip.opening.copy()),
+        "sound": torch.from_numpy((np.clip(clip.samples, -1, 1) * 32767).astype(np.int16)),
+        "first": torch.tensor(clip.first),
+        **{f"reference.{k}": v for k, v in _pack([points]).items()},
+        **{f"frame.{k}": v.half() for k, v in _pack(moved).items()},
+    }
+
+
+@torch.inference_mode()
+def describe_clip(saved: dict[str, Tensor], codec: ReferenceCodec | SdCodec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
+    """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D) float16 of its sound."""
+    first, last = int(saved["first"]), int(saved["first"]) + len(saved["z"])
+    features = speech.features(saved["sound"].float().numpy() / 32767)
+    return {
+        "r": codec.encode_reference(to_signed(saved["reference"].numpy())[None].to(next(codec.parameters()).device))[0].half().cpu(),
+        "audio": frame_windows(features, last - first, FPS, tokens, first_frame=first).half(),
+    }
+
+
+def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[int, int], head: bool = False) -> None:
+    """Save one coded clip as `WxH/name.safetensors` (`WxH-head/` where it shows a head alone), whole or not at all. Raises OutputError."""
+    place = folder / (f"{size[0]}x{size[1]}" + HEAD * head)
+    place.mkdir(parents=True, exist_ok=True)
+    temporary = place / f".{name}.tmp"  # no name that readers look for
+    try:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
+        temporary.replace(place / f"{name}.safetensors")
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{place}: a clip cannot be written ({' '.join(str(error).split())}); check space and rights") from None
+
+
+class LatentClips(Dataset):
+    """Item i: a batch of `batch` clips of `frames` frames of one size, with hands or without, from the clips below `folder` (as `write_clip` left them)."""
+
+    def __init__(self, folder: str | Path, preset: Preset, seed: int, batch: int, frames: int, limit: int | None = None,
+                 driving: DrivingMix | None = None):  # fmt: skip
+        self.preset, self.seed, self.batch, self.frames = preset, seed, batch, frames
+        self.driving = driving or DrivingMix()
+        found = find_clips(folder, preset, frames)[:limit]
+        self.pools: dict[tuple[int, int, bool], list[Path]] = {}
+        for path in found:
+            w, h = path.parent.name.removesuffix(HEAD).split("x")
+            self.pools.setdefault((int(w), int(h), path.parent.name.endswith(HEAD)), []).append(path)
+        self.kinds = sorted(self.pools)
+        self.weights = np.array([len(self.pools[s]) for s in self.kinds], float) / len(found)
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        clips, _ = self._cut(i)
+        return {k: torch.stack([c[k] for c in clips]) for k in clips[0]}
+
+    def files(self, i: int) -> list[Path]:
+        """The files item i is cut from, for messages."""
+        return self._cut(i)[1]
+
+    def _cut(self, i: int) -> tuple[list[dict[str, Tensor]], list[Path]]:
+        cv2.setNumThreads(1)
+        rng = np.random.default_rng([self.seed, i])
+        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.weights))]
+        pool, clips, paths = self.pools[kind], [], []
+        *size, head = kind
+        moving = self.driving.moving(rng)
+        for _ in range(self.batch):
+            paths.append(pool[int(rng.integers(len(pool)))])
+            saved, needed = read_clip(paths[-1]), self.preset.motion_frames + self.frames
+            if len(saved["z"]) < needed:
+                raise TrainingError(f"{paths[-1]}: the coded clip has {len(saved['z'])} frames, {needed} are needed: code it again, or delete it")
+            clips.append({**self._clip(saved, (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
+        return clips, paths
+
+    def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator) -> dict[str, Tensor]:
+        m, n = self.preset.motion_frames, self.frames
+        total = len(saved["z"])
+        start = int(rng.integers(m, total - n + 1)) if n > 1 else int(rng.integers(m, total))
+        part = slice(start, start + n)
+        h, w = saved["z"].shape[-2:]
+        points = [_unpack(saved, "frame.", t) for t in range(start, start + n)]
+        masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
+        exact = _unpack(saved, "reference.", 0)
+        pose, shift, deaf = driving_maps(points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng)
+        reference, r = _uncertain(exact, rng), saved["r"].float()
+        if self.preset.codec == "reference":
+            r[-len(CUES) :] = torch.from_numpy(face_places(reference, (h, w)))
+        return {
+            "z": saved["z"][part].float(),
+            "motion": saved["z"][start - m : start].float(),
+            "r": r,
+            "audio": saved["audio"][part].float(),
+            "face": saved["face"].float() / 127.5 - 1 if saved["face"].dtype == torch.uint8 else saved["face"].float(),
+            "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
+            "skeleton": torch.from_numpy(skeleton_map(reference, size)),
+            "pose": torch.from_numpy(pose),
+            "pose_shift": torch.from_numpy(shift),
+            "deaf": torch.tensor(deaf),
+            "clarity": torch.where(saved["clarity"][part] > 0, saved["clarity"][part], torch.tensor(-1.0)),
+            "lips": torch.from_numpy(np.stack([lips_mask(k, (h, w)) for k in points])),
+            "masks": torch.from_numpy(masks),
+            "heatmaps": torch.from_numpy(np.stack([hand_heatmaps(k, (h, w), sigma=0.7) for k in points])),
+            "opening": saved["opening"][part].float(),
+        }
+
+
+def read_clip(file: Path) -> dict[str, Tensor]:
+    """The tensors of one coded clip. Raises TrainingError for a file that is gone, damaged or lacks one."""
+    try:
+        saved = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost data encode` again"
+        ) from None
+    if missing := [name for name in TENSORS if name not in saved]:
+        raise TrainingError(f"{file}: the coded clip lacks {', '.join(missing)}; code the clips again with `cyberhost data encode`")
+    return saved
+
+
+def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
+    """The coded clips below `folder`. Raises TrainingError where there are none, or they do not serve (`check_fits`)."""
+    found = sorted((p for p in Path(folder).glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name)), key=lambda p: p.stem)
+    if not found:
+        raise TrainingError(_nothing(Path(folder)))
+    check_fits(found[0], preset, frames)
+    return found
+
+
+def check_fits(file: Path, preset: Preset, frames: int) -> None:
+    """Whether a coded clip, and so those beside it, serves a network of `preset` and clips of `frames` frames; its header alone is read.
+
+    Raises TrainingError."""
+    try:
+        with safe_open(file, "pt") as clip:
+            length, channels = clip.get_slice("z").get_shape()[:2]
+            heard = clip.get_slice("audio").get_shape()[1:]
+    except (OSError, SafetensorError):
+        read_clip(file)
+        raise
+    audio = preset.audio
+    if channels != preset.latent_channels or heard != [audio.tokens, audio.layers, audio.dim]:
+        raise TrainingError(
+            f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with `cyberhost data encode --preset {preset.name}`"
+        )
+    if length < (need := preset.motion_frames + frames):
+        raise TrainingError(f"{file.parent.parent}: its clips have {length} frames, and {need} are needed; code them with `cyberhost data encode --frames 32`")
+
+
+def _nothing(folder: Path) -> str:
+    """Why a folder without coded clips is no training data."""
+    if (folder / MANIFEST).is_file():
+        return f"{folder}: a dataset, not coded yet: code it with `cyberhost data encode --data {folder} -o CLIPS` and train on CLIPS"
+    return f"no coded clips in {folder}: make them with `cyberhost data encode`"
+
+
+def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
+    """float32 (h, w) of a latent grid: 1 in every cell the mouth or the chin below it touches."""
+    size = np.array([hw[1], hw[0]], np.float32)
+    points = np.concatenate([k.face[48:68], k.face[7:10]]) * size
+    if k.face_score.max() < 0.3:
+        return np.zeros(hw, np.float32)
+    (x0, y0), (x1, y1) = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
+    mask = np.zeros(hw, np.float32)
+    mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = 1
+    return mask
+
+
+def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:
+    """Key points as a detector would find them: shifted a little, each group now and then missed."""
+    scale = float(np.linalg.norm(k.face[8] - k.face[[19, 24]].mean(0)))
+    shift = lambda p: (p + rng.normal(0, 0.02 * scale, p.shape) + rng.normal(0, 0.02 * scale, 2)).astype(np.float32)  # noqa: E731
+    out = k.map(shift)
+    for score in (out.hands_score[0], out.hands_score[1], out.body_score):
+        score *= rng.random() > 0.12
+    out.face_score = out.face_score * (rng.random() > 0.05)
+    return out
+
+
+def save_summary(folder: Path, **facts: object) -> None:
+    """What the coded clips were made from, beside them."""
+    (folder / SUMMARY).write_text(json.dumps(facts, indent=2, default=str))

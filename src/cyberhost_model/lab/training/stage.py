@@ -1,0 +1,156 @@
+"""What the loop needs to know of a stage, and which items of its data a process takes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from cyberhost_model.errors import CyberHostError, ResourceError, TrainingError
+from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.runtime.memory import is_out_of_memory
+
+# What a run says when it cannot go on.
+
+
+LOST_WORKER = re.compile(r"DataLoader worker \(pid")
+"""torch's words for a process that died; what one raises has "Caught ... in DataLoader worker process" before it, and is no matter of memory."""
+
+
+@contextlib.contextmanager
+def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iterator[None]:
+    """Turns too little memory, of the GPU or of the machine, into a ResourceError that names the options to change.
+
+    checkpoints: whether the stage's network can compute activations again.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
+        if LOST_WORKER.search(str(error)):
+            reason = "a process that makes batches died, most likely for want of memory, its own or shared (/dev/shm, which containers keep small)"
+            raise ResourceError(f"{reason}: use fewer workers (--workers, now {config.workers}), smaller batches, or give it more memory") from error
+        raise
+
+
+def too_little_memory(config: LoopConfig, checkpoints: bool, processes: int) -> str:
+    """The options that would need less, those that are on already left out."""
+    where = "GPU" if config.device.startswith("cuda") else "machine's"
+    advice = []
+    if checkpoints and not config.gradient_checkpointing:
+        advice.append("--gradient-checkpointing")
+    if config.precision == "fp32":
+        advice.append("--precision bf16")
+    advice.append("a smaller batch in the recipe with a larger --accumulate")
+    if config.optimizer != "adamw8bit" and config.device.startswith("cuda") and not (processes > 1 and config.parallel == "fsdp"):
+        advice.append("--optimizer adamw8bit")
+    if not config.ema_device and config.device.startswith("cuda"):
+        advice.append("--ema-device cpu")
+    if processes > 1 and config.parallel == "ddp":
+        advice.append("--parallel fsdp")
+    return f"not enough {where} memory to train: try {', '.join(advice)}"
+
+
+Batch = dict[str, Any]
+
+
+class Stage(Protocol):
+    """What the loop needs to know of a stage. `module` holds every parameter that trains (requires_grad) and every one that ships."""
+
+    name: str
+    module: nn.Module
+
+    def dataset(self, seed: int) -> Dataset:
+        """Map-style: item i is a whole batch, a dict of tensors, made from (seed, i) alone. Sizes may differ from item to item.
+
+        A dataset that has a method `files(i)` lets errors name the files of an item.
+        """
+        ...
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Scalar losses by name; `loss` is the one that trains, the others are logged.
+
+        A stage that has a method `follow(average)` is given the loop's averaged weights by name before the first step, and reads them as they change.
+        """
+        ...
+
+
+class StageLoss(nn.Module):
+    """A stage's loss as the forward of a module, so that DDP and FSDP see all of it, however many methods of the network it calls."""
+
+    def __init__(self, stage: Stage, touch: bool = False) -> None:
+        """touch: give parameters that a batch does not use a gradient of zero, where processes must agree on which have one (FSDP)."""
+        super().__init__()
+        self.module = stage.module
+        self.stage = stage
+        self.touch = touch
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The stage's losses; only `loss` has a gradient, for DDP follows every output that has one."""
+        losses = {name: value if name == "loss" else value.detach() for name, value in self.stage.loss(batch, generator).items()}
+        if self.touch:
+            losses["loss"] = _Touch.apply(losses["loss"], *(p for p in self.module.parameters() if p.requires_grad))
+        return losses
+
+
+class _Touch(torch.autograd.Function):
+    """The first argument, with gradients of zero for the others."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.shapes = [(p.shape, p.dtype) for p in parameters]
+        return loss.clone()  # a view would lose FSDP's hooks
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        zeros = (gradients[0].new_zeros((), dtype=dtype).expand(shape) for shape, dtype in ctx.shapes)
+        return (gradients[0], *zeros)
+
+
+class Share(Dataset):
+    """The items one process takes, in order: `start + (step * accumulate + part) * size + rank`.
+
+    All processes together take every item once, whatever their number; one process with `accumulate = n` and n processes take the same items for a step.
+    """
+
+    def __init__(self, dataset: Dataset, start: int, batches: int, rank: int = 0, size: int = 1) -> None:
+        self.dataset, self.start, self.batches, self.rank, self.size = dataset, start, batches, rank, size
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def item(self, i: int) -> int:
+        """Number of the item that is this process's batch i."""
+        return self.start + i * self.size + self.rank
+
+    def __getitem__(self, i: int) -> Batch | CyberHostError:
+        try:
+            return self.dataset[self.item(i)]
+        except CyberHostError as error:
+            return error  # raised where it is taken: a worker process would make a traceback of it
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            told = TrainingError(f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it out or make it again")
+            told.__cause__ = error
+            return told
+
+    def _named(self, i: int) -> str:
+        """The item with its files; just its number where it is these that cannot be told."""
+        try:
+            return describe_item(self.dataset, self.item(i))
+        except Exception:
+            return f"item {self.item(i)}"
+
+
+def describe_item(dataset: Any, item: int) -> str:
+    """ "item 7", with its files where the dataset can tell them."""
+    if not hasattr(dataset, "files"):
+        return f"item {item}"
+    return f"item {item}: {', '.join(str(file) for file in dataset.files(item))}"

@@ -1,0 +1,1 @@
+"""One stage of training a file: what is built, what a batch is and what the loss is."""

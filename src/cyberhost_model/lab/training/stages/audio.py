@@ -1,0 +1,174 @@
+"""Trains the tiny SpeechEncoder: hear the mouth's motion, and the clean sound, in speech under random conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers.audio_utils import mel_filter_bank
+
+from cyberhost_model.errors import TrainingError
+from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech
+from cyberhost_model.lab.synthetic.speech_motion import speech_motion, step_power
+from cyberhost_model.speech.encoder import RATE, STEP, TINY, SpeechEncoder
+from cyberhost_model.speech.level import speech_level
+
+FPS = 25
+MELS = 40
+_FRAME = RATE // FPS
+_SOURCE_SECONDS = 10.0  # labels are relative to this much speech, of which a window of 4-8 s is learnt
+_MEL_RANGE = 60.0  # dB below the clean speech's loud steps
+
+
+def speech_files(folder: str | Path, held: bool) -> list[Path]:
+    """The FLAC and WAV files of `folder` whose speaker (the name up to the first "-") is held out, or is not.
+    Raises TrainingError when there are none."""
+    if not Path(folder).is_dir():
+        raise TrainingError(f"{folder}: no such folder of speech")
+    files = [p for p in sorted(Path(folder).iterdir()) if p.suffix in (".flac", ".wav")]
+    files = [p for p in files if held_out(p.stem.split("-")[0]) == held]
+    if not files:
+        raise TrainingError(f"{folder}: holds no speech (speaker-*.flac or .wav, 16 kHz) to {'check' if held else 'train'} with")
+    return files
+
+
+@cache
+def load_speech(path: Path) -> np.ndarray:
+    """Float32 (n,); raises TrainingError if it is not mono at 16 kHz."""
+    try:
+        samples, rate = soundfile.read(path, dtype="float32")
+    except (soundfile.SoundFileError, TypeError, OSError) as error:  # a cut FLAC is a TypeError
+        raise TrainingError(f"{path}: cannot be read ({' '.join(str(error).split())}); delete it") from error
+    if rate != RATE or samples.ndim != 1:
+        raise TrainingError(f"{path}: speech for training must be mono at 16 kHz; convert it")
+    return samples
+
+
+def log_mel(samples: np.ndarray) -> np.ndarray:
+    """(n,) -> (n / 320, 40): log-mel of 20 ms, -1.5 (60 dB below the loud steps, or silence) .. about 1.5."""
+    power = step_power(samples)
+    power = power[: len(power) // 2 * 2].reshape(-1, 2, power.shape[1]).mean(1)
+    decibel = 10 * np.log10(power @ _filters() + 1e-10)
+    top = np.percentile(decibel.max(1), 90)
+    return (np.clip((decibel - top) / _MEL_RANGE, -1, 0.2) * 3 + 1.5).astype(np.float32)
+
+
+@cache
+def _filters() -> np.ndarray:
+    return mel_filter_bank(257, MELS, 60.0, 7600.0, RATE, norm=None, mel_scale="slaney").astype(np.float32)
+
+
+class SpeechWindows(Dataset):
+    """Item i: a batch of `count` windows of one length, 4-8 s.
+
+    heard (B, n) at the encoder's level; motion (B, n / 640, 4): opening, width, energy, speech; mel (B, n / 320, 40).
+    """
+
+    def __init__(self, files: Sequence[Path], seed: int, count: int = 6, target: float = TINY.target) -> None:
+        self.files, self.seed, self.count, self.target = list(files), seed, count, target
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, i])
+        frames = int(rng.integers(4 * FPS, 8 * FPS + 1))
+        items = [self._window(frames, rng) for _ in range(self.count)]
+        names = ("heard", "motion", "mel")
+        return {name: torch.from_numpy(np.stack([item[k] for item in items])) for k, name in enumerate(names)}
+
+    def _window(self, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        samples = load_speech(self.files[rng.integers(len(self.files))])
+        length = int(_SOURCE_SECONDS * RATE)
+        start = int(rng.integers(0, max(1, len(samples) - length)))
+        samples = samples[start : start + length]
+        samples = np.pad(samples, (0, max(0, frames * _FRAME - len(samples))))
+        both = augment_speech(samples, rng, AugmentConfig())
+        motion = speech_motion(both.clean)
+        labels = np.stack([motion.opening, motion.width, motion.energy, motion.speech.astype(np.float32)], 1)
+        heard = speech_level([both.heard]).normalise(both.heard, self.target)
+        heard = heard * np.float32(10 ** (rng.normal(0, 2) / 20))  # the level of a recording is not that of its windows
+        first = int(rng.integers(0, len(heard) // _FRAME - frames + 1))
+        inside = slice(first * _FRAME, (first + frames) * _FRAME)
+        mel = log_mel(both.clean)[first * _FRAME // STEP : (first + frames) * _FRAME // STEP]
+        return heard[inside], labels[first : first + frames], mel
+
+
+class AudioStage:
+    """Losses: squares of opening, width and energy, cross entropy of speech, and the clean log-mel beside them, so that the
+    features keep more of the sound than the mouth's labels ask for."""
+
+    name = "audio"
+
+    def __init__(self, files: Sequence[Path], encoder: SpeechEncoder | None = None, count: int = 6) -> None:
+        self.files, self.count = files, count
+        encoder = encoder or SpeechEncoder(TINY)
+        if encoder.motion_head is None:
+            raise TrainingError("the audio stage trains a speech encoder with a motion head")
+        self.module = nn.ModuleDict({"encoder": encoder, "mel": nn.Linear(encoder.dim, MELS)}).train()
+
+    def dataset(self, seed: int) -> Dataset:
+        return SpeechWindows(self.files, seed, self.count, self.encoder.config.target)
+
+    @property
+    def encoder(self) -> SpeechEncoder:
+        """The part that ships."""
+        return self.module["encoder"]  # type: ignore[return-value]
+
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        head = self.encoder.motion_head
+        assert head is not None
+        mixed = head.mix(self.encoder(batch["heard"]))
+        predicted = head.out(mixed).unflatten(1, (-1, 2)).mean(2)  # 50 Hz -> 25 fps
+        opening, width, energy = ((predicted - batch["motion"])[..., i].square().mean() for i in range(3))
+        speech = F.binary_cross_entropy_with_logits(predicted[..., 3], batch["motion"][..., 3])
+        mel = F.smooth_l1_loss(self.module["mel"](mixed), batch["mel"], beta=0.2)
+        loss = 10 * opening + 5 * width + 3 * energy + 0.3 * speech + 0.5 * mel
+        return {"loss": loss, "opening": opening, "width": width, "energy": energy, "speech": speech, "mel": mel}
+
+
+def measure(encoder: SpeechEncoder, files: Sequence[Path], conditions: bool = True) -> dict[str, float]:
+    """How well `encoder` hears the mouth in `files` (whole recordings): mean correlations with `speech_motion`, the speech
+    decision's accuracy; with `conditions` also under noise and gain, and the opening in silence."""
+    rng = np.random.default_rng(0)
+    sums: dict[str, list[float]] = {}
+
+    def correlate(name: str, a: np.ndarray, b: np.ndarray) -> None:
+        if a.std() > 1e-6 and b.std() > 1e-6:
+            sums.setdefault(name, []).append(float(np.corrcoef(a, b)[0, 1]))
+
+    for file in files:
+        samples = load_speech(file)
+        truth, heard = speech_motion(samples), encoder.predict_motion(samples)
+        for name in ("opening", "width", "energy"):
+            correlate(name, getattr(heard, name), getattr(truth, name))
+        correlate("opening, speech only", heard.opening[truth.speech], truth.opening[truth.speech])
+        correlate("width, speech only", heard.width[truth.speech], truth.width[truth.speech])
+        sums.setdefault("opening's deviation, ratio", []).append(float(heard.opening.std() / truth.opening.std()))
+        sums.setdefault("speech accuracy", []).append(float(((heard.speech > 0.5) == truth.speech).mean()))
+        if not truth.speech.all():
+            sums.setdefault("opening in pauses", []).append(float(heard.opening[~truth.speech].mean()))
+        if conditions:
+            deviation = float(np.sqrt(np.mean(samples**2)))
+            for snr in (20, 10):
+                noise = rng.standard_normal(len(samples)).astype(np.float32) * deviation * 10 ** (-snr / 20)
+                correlate(f"opening at {snr} dB SNR", encoder.predict_motion(samples + noise).opening, truth.opening)
+            for gain in (-20, 6):
+                changed = np.clip(samples * np.float32(10 ** (gain / 20)), -1, 1)
+                correlate(f"opening at {gain:+} dB", encoder.predict_motion(changed).opening, truth.opening)
+    result = {name: float(np.mean(values)) for name, values in sums.items()}
+    if conditions:
+        for decibel in (-200, -60, -40, -20):
+            noise = rng.standard_normal(6 * RATE).astype(np.float32) * 10 ** (decibel / 20)
+            quiet = encoder.predict_motion(noise if decibel > -200 else np.zeros_like(noise)).opening
+            name = "digital silence" if decibel == -200 else f"noise at {decibel} dBFS"
+            result[f"largest opening, {name}"] = float(quiet.max())
+    return result

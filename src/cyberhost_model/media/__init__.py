@@ -1,0 +1,1 @@
+"""Picture, sound and video files in and out."""

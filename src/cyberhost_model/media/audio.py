@@ -1,0 +1,153 @@
+"""Sound files, and the sound of video files -> samples. Long files are read in blocks; memory does not grow with them.
+
+libsndfile (soundfile) reads WAV, FLAC, OGG and MP3; the ffmpeg of imageio-ffmpeg reads everything else.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from cyberhost_model.errors import InputError
+from cyberhost_model.media.audio_decoding import Block, open_blocks
+from cyberhost_model.media.ffmpeg import check_file
+
+SPEECH_RATE = 16_000  # Hz, what the speech encoders hear
+SILENT_PEAK = 1e-3  # -60 dB of full scale: no speech is below it
+CLIPPED_LEVEL = 0.999
+CLIPPED_SHARE = 1e-3  # of all samples
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A checked sound. Its samples stay in the file until they are asked for.
+
+    `rate` in Hz; `length` in samples for each channel; `warnings`: lines for the user ("the sound is silent ...").
+    `path` is None for a sound made from an array.
+    """
+
+    path: Path | None
+    rate: int
+    channels: int
+    length: int
+    warnings: tuple[str, ...] = ()
+    _array: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def from_samples(cls, samples: np.ndarray, rate: int) -> Sound:
+        """A sound from an array, (n,) or (n, channels), values in [-1, 1]. Raises InputError as `load_audio` does."""
+        array = np.asarray(samples, dtype=np.float32)
+        array = array[:, None] if array.ndim == 1 else array
+        if array.ndim != 2 or array.shape[1] == 0 or rate < 1:
+            raise InputError(f"a sound must be (n,) or (n, channels) with a rate in Hz, not {np.shape(samples)}")
+        return _check("the sound", iter([array]), rate, array.shape[1], path=None, array=array)
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return self.length / self.rate
+
+    @property
+    def samples(self) -> np.ndarray:
+        """All samples, float32 (n, channels), at the file's own rate. For long files prefer `blocks`."""
+        return np.concatenate(list(self.blocks()))
+
+    def n_frames(self, fps: float) -> int:
+        """Video frames that cover the sound: ceil(duration * fps), so that every sample falls into a frame."""
+        rate = Fraction(fps).limit_denominator(1001)
+        return max(1, math.ceil(Fraction(self.length, self.rate) * rate))
+
+    def blocks(self) -> Iterator[Block]:
+        """The samples in order, float32 (n, channels) blocks of a few seconds."""
+        if self._array is not None:
+            yield self._array
+            return
+        assert self.path is not None
+        with open_blocks(self.path) as (_, _, blocks):
+            yield from blocks
+
+    def stream_mono16k(self, seconds: float = 10.0) -> Iterator[np.ndarray]:
+        """The mean of the channels at 16 kHz in order: float32 (n,) blocks of about `seconds`, values in [-1, 1]."""
+        yield from resample_stream(self.blocks(), self.rate, SPEECH_RATE, seconds)
+
+    def mono16k(self) -> np.ndarray:
+        """The whole sound, mono at 16 kHz: float32 (n,), n = ceil(duration * 16000), values in [-1, 1]."""
+        return np.concatenate(list(self.stream_mono16k()))
+
+
+def load_audio(path: str | os.PathLike[str]) -> Sound:
+    """Open and check a sound file (WAV, FLAC, OGG, MP3, M4A, AAC, ...) or the sound of a video file.
+
+    The file is read through once. Any length above zero is taken, 0.05 s too: it gives at least one video frame.
+    Raises InputError for a file that is missing, empty, corrupt, without sound, or holds values that are no numbers.
+    Silence and clipping are no errors; they are noted in `Sound.warnings`.
+    """
+    path = Path(path)
+    check_file(path, "sound file", "one sound file (WAV, FLAC, MP3, M4A, OGG) or a video")
+    with open_blocks(path) as (rate, channels, blocks):
+        return _check(str(path), blocks, rate, channels, path=path)
+
+
+def _check(
+    name: str, blocks: Iterator[Block], rate: int, channels: int, path: Path | None, array: np.ndarray | None = None
+) -> Sound:
+    length, clipped, peak = 0, 0, 0.0
+    for block in blocks:
+        level = np.abs(block)
+        if not np.isfinite(level).all():
+            raise InputError(f"{name}: holds samples that are not numbers (NaN or infinity); export it again")
+        length += len(block)
+        peak = max(peak, float(level.max(initial=0.0)))
+        clipped += int((level >= CLIPPED_LEVEL).sum())
+    if length == 0:
+        raise InputError(f"{name}: holds no sound (0 samples); record or export it again")
+    notes = []
+    if peak < SILENT_PEAK:
+        notes.append("the sound is silent: the mouth will rest")
+    if clipped > CLIPPED_SHARE * length * channels:
+        notes.append(f"the sound is clipped ({clipped / (length * channels):.1%} of its samples): lower the gain")
+    return Sound(path, rate, channels, length, tuple(notes), array)
+
+
+def resample_stream(blocks: Iterator[Block], rate: int, target: int, seconds: float) -> Iterator[np.ndarray]:
+    """Mean of the channels, resampled from `rate` to `target` Hz piece by piece.
+
+    Equal to `scipy.signal.resample_poly` on the whole sound: each piece is resampled with as much of its
+    neighbours as the filter reaches, and starts on a sample that both rates share.
+    """
+    common = math.gcd(rate, target)
+    up, down = target // common, rate // common
+    if up == down:
+        yield from (np.clip(block.mean(axis=1), -1.0, 1.0) for block in blocks if len(block))
+        return
+    from scipy.signal import resample_poly  # late: it takes a quarter of a second to import
+
+    # resample_poly's default filter reaches 10 * max(up, down) samples of the upsampled signal to either side.
+    reach = math.ceil((10 * max(up, down) / up + 1) / down) * down
+    piece = math.ceil(max(seconds, 0.1) * rate / down) * down
+    held = np.zeros(0, dtype=np.float32)  # `before` samples already used as context, then new ones
+    before = 0
+
+    def emit(last: bool) -> np.ndarray:
+        new = len(held) - before if last else piece
+        end = before + new if last else before + new + reach
+        made = resample_poly(held[:end].astype(np.float64), up, down)
+        start = before * up // down
+        stop = start + math.ceil(new * up / down)
+        return np.clip(made[start:stop], -1.0, 1.0).astype(np.float32)
+
+    for block in blocks:
+        held = np.concatenate([held, block.mean(axis=1, dtype=np.float32)])
+        while len(held) - before >= piece + reach:
+            yield emit(last=False)
+            keep = min(reach, before + piece)
+            held = held[before + piece - keep :]
+            before = keep
+    if len(held) > before:
+        yield emit(last=True)

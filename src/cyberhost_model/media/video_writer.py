@@ -1,0 +1,244 @@
+"""Frames + sound -> MP4: H.264 yuv420p with AAC, tagged BT.709, the index in front (`+faststart`).
+
+The file is written under a temporary name in its own folder and renamed when it is whole; on any error, Ctrl-C or
+SIGTERM (raised as an exception) the temporary file is removed and ffmpeg ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import secrets
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from cyberhost_model.errors import OutputError
+from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, input_arguments, start_ffmpeg
+from cyberhost_model.media.files import check_target
+
+SUFFIXES = (".mp4", ".m4v", ".mov")
+# The rates AAC has; a sound of another rate is resampled to the next one above.
+AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+AHEAD = 16  # frames that may wait for the encoder, so that a clip's burst of them does not hold up the next clip
+CRF = 16  # visually lossless for H.264 at this size
+
+
+def check_output(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Check, before any work, that a video can be written to `out`. Returns it as a Path; raises OutputError."""
+    return check_target(out, SUFFIXES, overwrite)
+
+
+class VideoWriter:
+    """Context manager that takes frames one by one; a thread hands them to the encoder, and `add` waits only while `AHEAD` of them are waiting.
+
+    ```
+    with VideoWriter("out.mp4", size=(256, 256), fps=25, sound=load_audio("speech.wav")) as writer:
+        for frame in frames:            # uint8 (H, W, 3), RGB
+            writer.add(frame)
+    ```
+
+    size: (W, H), both even. sound: muxed whole, from its first sample, at its own rate where AAC has that rate and
+    in stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow, to this length.
+    Raises OutputError when the file cannot be written (folder, rights, disk full).
+    """
+
+    def __init__(
+        self,
+        out: str | os.PathLike[str],
+        size: tuple[int, int],
+        fps: float = 25,
+        sound: Sound | None = None,
+        overwrite: bool = False,
+        crf: int = CRF,
+        sound_seconds: float | None = None,
+    ) -> None:
+        if size[0] % 2 or size[1] % 2 or min(size) < 2:
+            raise ValueError(f"H.264 in yuv420p needs even sides, not {size[0]}x{size[1]}")
+        self.out = check_output(out, overwrite)
+        self.size = size
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.sound = sound
+        self.crf = crf
+        self.sound_seconds = sound_seconds
+        self.frames = 0
+        self._part = self.out.parent / f".cyberhost-{secrets.token_hex(6)}.part{self.out.suffix.lower()}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
+        self._feeder = threading.Thread(target=self._feed, name="frames to ffmpeg", daemon=True)
+        self._error: OSError | None = None
+        self._clean = contextlib.ExitStack()
+
+    def __enter__(self) -> VideoWriter:
+        with contextlib.ExitStack() as clean:  # whatever fails in here is undone at once
+            clean.callback(self._part.unlink, missing_ok=True)
+            self._errors = clean.enter_context(tempfile.TemporaryFile())
+            arguments = ["-y", "-v", "error", *self._video_input()]
+            if self.sound is not None:
+                arguments += self._sound_input(self.sound, clean)
+            arguments += self._encoding()
+            self._process = start_ffmpeg(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors)
+            clean.callback(self._kill)
+            self._feeder.start()
+            self._clean = clean.pop_all()
+        return self
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append one frame, uint8 (H, W, 3), RGB."""
+        if frame.dtype != np.uint8 or frame.shape != (self.size[1], self.size[0], 3):
+            expected = (self.size[1], self.size[0], 3)
+            raise ValueError(f"a frame must be uint8 {expected}, not {frame.dtype} {tuple(frame.shape)}")
+        if self._error is not None:
+            raise self._failure(self._error)
+        self._waiting.put(frame.tobytes())
+        self.frames += 1
+
+    def _feed(self) -> None:
+        """In the thread. After an error it goes on emptying the queue, so that nobody waits for room in it."""
+        assert self._process is not None and self._process.stdin is not None
+        while (frame := self._waiting.get()) is not None:
+            if self._error is not None:
+                continue
+            try:
+                self._process.stdin.write(frame)
+            except OSError as error:
+                self._error = error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._clean:
+            if kind is None:
+                self._finish()
+
+    def _finish(self) -> None:
+        process = self._process
+        assert process is not None and process.stdin is not None
+        if self.frames == 0:
+            raise ValueError("a video needs at least one frame")
+        self._waiting.put(None)
+        self._feeder.join()
+        if self._error is not None:
+            raise self._failure(self._error)
+        try:
+            process.stdin.close()
+        except OSError as error:
+            raise self._failure(error) from None
+        if process.wait() != 0 or not self._part.is_file() or self._complaint("No space left", "File too large"):
+            raise self._failure(None)
+        try:
+            self._part.replace(self.out)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _complaint(self, *known: str) -> bool:
+        """Whether ffmpeg wrote one of these lines, even where it ended with code 0."""
+        self._errors.seek(0)
+        text = self._errors.read().decode(errors="replace")
+        return any(line in text for line in known)
+
+    def _failure(self, error: OSError | None) -> OutputError:
+        assert self._process is not None
+        if error is not None and error.errno not in (errno.EPIPE, errno.EINVAL):
+            reason = error.strerror or str(error)
+        else:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=10)  # a broken pipe: ffmpeg is about to end and to say why
+            self._errors.seek(0)
+            reason = end_reason(self._process.returncode or 0, self._errors.read().decode(errors="replace"))
+        hint = (
+            "; free some space and run again" if "space" in reason or "large" in reason or "SIGXFSZ" in reason else ""
+        )
+        return OutputError(f"{self.out}: the video cannot be written ({reason}){hint}")
+
+    def _kill(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.kill()
+        if self._feeder.is_alive():  # what waits is dropped: writing to a dead process fails at once
+            self._error = self._error or OSError(errno.EPIPE, "ended")
+            self._waiting.put(None)
+            self._feeder.join()
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
+        process.wait()
+
+    def _video_input(self) -> list[str]:
+        size = f"{self.size[0]}x{self.size[1]}"
+        rate = f"{self.fps.numerator}/{self.fps.denominator}"
+        return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "pipe:0"]
+
+    def _sound_input(self, sound: Sound, clean: contextlib.ExitStack) -> list[str]:
+        if sound.path is not None:
+            return input_arguments(sound.path)
+        import soundfile
+
+        folder = clean.enter_context(tempfile.TemporaryDirectory(prefix="cyberhost-"))
+        path = Path(folder) / "sound.wav"
+        soundfile.write(str(path), sound.samples, sound.rate, subtype="FLOAT")
+        return input_arguments(path)
+
+    def _encoding(self) -> list[str]:
+        # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
+        convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+        arguments = ["-map", "0:v:0", "-vf", f"{convert},format=yuv420p,{tags}"]
+        arguments += ["-c:v", "libx264", "-preset", "medium", "-crf", str(self.crf)]
+        arguments += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+        if self.sound is not None:
+            rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
+            # Time from the sample count: a video's sound may begin late, but the frames were made from its samples.
+            fitted = "" if self.sound_seconds is None else f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
+            arguments += ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{fitted}", "-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
+            if self.sound.channels > 2:
+                arguments += ["-ac", "2"]
+        return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]
+
+
+def write_video(
+    frames: Iterable[np.ndarray],
+    out: str | os.PathLike[str],
+    fps: float = 25,
+    sound: Sound | str | os.PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    crf: int = CRF,
+    total: int | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    sound_seconds: float | None = None,
+) -> Path:
+    """Write an iterable of frames, uint8 (H, W, 3) RGB with even sides, to `out`. Returns its path.
+
+    The first frame gives the size; frames are taken one at a time, so memory does not grow with the length.
+    sound: a Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames done, total)` after every frame.
+    Raises OutputError and ResourceError (also before the first frame is made) and what the iterable raises.
+    """
+    out = check_output(out, overwrite)
+    ffmpeg_binary()  # a first frame may be long in the making
+    if sound is not None and not isinstance(sound, Sound):
+        sound = load_audio(sound)
+    iterator = iter(frames)
+    try:
+        first = next(iterator)
+    except StopIteration:
+        raise ValueError("a video needs at least one frame") from None
+    with VideoWriter(out, (first.shape[1], first.shape[0]), fps, sound, overwrite, crf, sound_seconds) as writer:
+        frame: np.ndarray | None = first
+        while frame is not None:
+            writer.add(frame)
+            if progress is not None:
+                progress(writer.frames, total)
+            frame = next(iterator, None)
+    return out

@@ -1,0 +1,188 @@
+"""ImageToken: CLIP's embedding of the reference picture, which presets with `image_token` attend to (AnimateAnyone)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
+from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import CLIPVisionModelWithProjection
+
+from cyberhost_model.config import AudioConfig, RegionConfig
+from cyberhost_model.errors import ModelError
+
+# AudioProjection: multi-stage speech features -> the tokens a frame's cross attention reads (section 3.1).
+
+
+class AudioTokens(nn.Module):
+    """No projection: every layer of every step is a token (`AudioConfig.project`)."""
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """audio (B, F, L, layers, D) -> (B, F, L * layers, D)."""
+        return audio.flatten(2, 3)
+
+
+class AudioProjection(nn.Module):
+    """Mixes all layers of the speech encoder at each step of a frame's window. The last layer is zero at the start: no audio."""
+
+    def __init__(self, config: AudioConfig, dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.dim)  # the layers' scales differ widely
+        self.layer_weight = nn.Parameter(torch.ones(config.layers, 1))
+        self.mix = nn.Linear(config.layers * config.dim, dim)
+        self.position = nn.Parameter(torch.randn(config.tokens, dim) * 0.02)
+        self.out = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        nn.init.zeros_(self.out[-1].weight)
+        nn.init.zeros_(self.out[-1].bias)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """audio (B, F, L, layers, D_audio), each frame's window of L encoder steps -> (B, F, L, D)."""
+        audio = self.norm(audio) * self.layer_weight
+        return self.out(self.mix(audio.flatten(-2)) + self.position)
+
+
+# PoseEncoder: maps of the picture's size (skeleton, body movement) to a residual on the U-Net's first features (section 3.3).
+
+
+class PoseEncoder(nn.Module):
+    """Strided convolutions, the last layer zero at the start: diffusers' ControlNet embedding, which the AnimateAnyone family also uses."""
+
+    def __init__(self, channels: tuple[int, ...], out_channels: int, pool: int) -> None:
+        super().__init__()
+        self.pool = pool
+        self.layers = ControlNetConditioningEmbedding(out_channels, 3, channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """maps (B, 3, H, W) in 0..1 -> (B, C0, h, w)."""
+        if self.pool > 1:
+            maps = functional.avg_pool2d(maps, self.pool)
+        return self.layers(maps)
+
+
+# HandClarityEmbedding: the Hand Clarity Score as a residual on the time embedding (section 3.3).
+
+
+class HandClarityEmbedding(nn.Module):
+    """Score -> Fourier features -> residual, zero at the start. A score that is not above 0 (no hand to judge) adds nothing."""
+
+    def __init__(self, time_embed_dim: int, bands: int = 8) -> None:
+        super().__init__()
+        # half a period to many periods over the usual range 0..1
+        self.register_buffer("frequencies", math.pi * 2.0 ** torch.linspace(-1, 3, bands, device="cpu"), persistent=False)
+        self.hidden = nn.Linear(2 * bands, time_embed_dim // 4)
+        self.out = nn.Linear(time_embed_dim // 4, time_embed_dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, score: Tensor) -> Tensor:
+        """score (B, F) -> (B, F, time_embed_dim)."""
+        phase = score[..., None] * self.frequencies
+        features = torch.cat([phase.sin(), phase.cos()], dim=-1)
+        residual = self.out(nn.functional.silu(self.hidden(features)))
+        return torch.where(score[..., None] > 0, residual, 0.0)
+
+
+# HandEncoder and FaceEncoder: the Regional Image Encoder R, which makes identity descriptors of cropped pictures (section 3.2).
+
+
+HAND_CROP = 128  # pixels, section 3.2
+FACE_CROP = 256  # pixels, section 3.2
+ARCFACE_DIM = 512
+ARCFACE_TOKENS = 4
+
+
+class CropEncoder(nn.Module):
+    """A deeper Pose Encoder: every entry of `channels` halves the crop; all but the first have a residual block. One token a pixel."""
+
+    def __init__(self, crop: int, channels: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        self.conv_in = nn.Conv2d(3, channels[0], 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(
+            DownEncoderBlock2D(a, b, num_layers=1, resnet_groups=8)
+            for a, b in zip(channels[:-1], channels[1:], strict=True)
+        )
+        side = crop // 2 ** len(channels)
+        self.position = nn.Parameter(torch.randn(1, side * side, channels[-1]) * 0.02)
+        self.norm = nn.LayerNorm(channels[-1])
+        self.out = nn.Linear(channels[-1], dim)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """(B, 3, crop, crop) in [-1, 1] -> (B, tokens, dim)."""
+        x = self.conv_in(crops)
+        for block in self.blocks:
+            x = block(x)
+        return self.out(self.norm(x.flatten(2).mT + self.position))
+
+
+class HandEncoder(nn.Module):
+    """Both hands' crops -> one descriptor: the tokens of the left hand, then those of the right."""
+
+    def __init__(self, config: RegionConfig) -> None:
+        super().__init__()
+        self.encoder = CropEncoder(HAND_CROP, config.hand_channels, config.identity_dim)
+        self.side = nn.Parameter(torch.randn(2, 1, config.identity_dim) * 0.02)
+
+    def forward(self, hands: Tensor) -> Tensor:
+        """(B, 2, 3, 128, 128) in [-1, 1], left and right; zeros where a hand is not seen -> (B, 2 * tokens, D)."""
+        tokens = self.encoder(hands.flatten(0, 1)).unflatten(0, (-1, 2)) + self.side
+        seen = hands.flatten(2).any(dim=-1)[..., None, None]  # a hand that is not seen describes nothing
+        return (tokens * seen).flatten(1, 2)
+
+
+class FaceEncoder(nn.Module):
+    """The face -> its descriptor, from the crop by convolutions of our own or from an ArcFace feature the caller computed.
+
+    ArcFace (the paper's choice) is a pretrained network under a non-commercial licence; it stays outside, only its 512 numbers enter.
+    """
+
+    def __init__(self, config: RegionConfig) -> None:
+        super().__init__()
+        self.takes_arcface = not config.face_channels
+        if self.takes_arcface:
+            self.project = nn.Linear(ARCFACE_DIM, ARCFACE_TOKENS * config.identity_dim)
+            self.norm = nn.LayerNorm(config.identity_dim)
+        else:
+            self.encoder = CropEncoder(FACE_CROP, config.face_channels, config.identity_dim)
+
+    def forward(self, face: Tensor) -> Tensor:
+        """(B, 3, 256, 256) in [-1, 1], or (B, 512) for an ArcFace preset; zeros where there is none -> (B, tokens, D)."""
+        if self.takes_arcface:
+            tokens = self.norm(self.project(face).unflatten(-1, (ARCFACE_TOKENS, -1)))
+        else:
+            tokens = self.encoder(face)
+        return tokens * face.flatten(1).any(dim=-1)[:, None, None]
+
+
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+class ImageToken(nn.Module):
+    """One vector of a picture."""
+
+    def __init__(self, clip: CLIPVisionModelWithProjection) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+
+    @staticmethod
+    def load(folder: str | Path) -> ImageToken:
+        """From a transformers `CLIPVisionModelWithProjection` folder. Raises ModelError when it does not fit."""
+        try:
+            clip, info = CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder}: no usable image encoder ({str(error).splitlines()[0]}); get the model again") from error
+        if wrong := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
+            raise ModelError(f"{folder}: {len(wrong)} weights of the image encoder are missing or unknown, such as {wrong[0]}; get the model again")
+        return ImageToken(clip.float()).eval()
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """(B, 3, H, W) in -1..1 -> (B, D); the picture is stretched to a square, as the peers do."""
+        side = self.clip.config.image_size
+        small = functional.interpolate(picture.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
+        unit = (small.clamp(-1, 1) + 1) / 2
+        return self.clip(((unit - self.mean) / self.std).to(next(self.clip.parameters()).dtype)).image_embeds

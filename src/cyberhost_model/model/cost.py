@@ -1,0 +1,83 @@
+"""What a pass of the network costs, counted on tensors that have sizes and no memory: bytes alive and floating point operations."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from cyberhost_model.conditions.pose_shift import FINE, MAPS
+from cyberhost_model.config import Preset
+
+
+def _attention_flops(*args: Any, **kwargs: Any) -> int:
+    return flop_registry[torch.ops.aten._scaled_dot_product_flash_attention](*args, **kwargs)
+
+
+_attention_flops._get_raw = True  # type: ignore[attr-defined]  # it takes tensors, as the entries of flop_registry do
+CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+
+
+FORMULAS = {**flop_registry, **CPU_ATTENTION}
+"""FLOPs of operations; torch's own lack attention on a CPU."""
+
+
+class Live(TorchDispatchMode):
+    """While inside, follows the bytes of tensors that are made and still alive, of which `peak` is the most, and adds up `flops`.
+
+    `FlopCounterMode` itself cannot be used along with it: its hooks keep tensors alive for longer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self.flops = 0.0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if (formula := FORMULAS.get(func._overloadpacket)) is not None:
+            self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor):
+                self._note(value.untyped_storage())
+        return out
+
+    def _note(self, storage: Any) -> None:
+        key = storage._cdata
+        if key in self.known:
+            return
+        size = storage.nbytes()
+        self.known.add(key)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.bytes -= size
+
+
+def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = True) -> dict[str, Tensor | None]:
+    """Arguments of `CyberHostNetwork.conditions` for `batch` clips of `frames` frames at the preset's size, all given; empty tensors. temporal: with motion frames."""
+    channels = preset.latent_channels
+    picture = preset.size
+    latent = tuple(side // preset.latent_factor for side in picture)
+    face = (3, 256, 256) if preset.region.face_channels else (512,)
+    audio = preset.audio
+    return {
+        "reference_latent": torch.empty(batch, channels, *latent),
+        "reference_pose": torch.empty(batch, 3, *picture),
+        "face": torch.empty(batch, *face),
+        "hands": torch.empty(batch, 2, 3, 128, 128),
+        "audio": torch.empty(batch, frames, audio.tokens, audio.layers, audio.dim),
+        "motion_latents": torch.empty(batch, preset.motion_frames, channels, *latent) if temporal else None,
+        "pose": torch.empty(batch, 1, 3, *picture),
+        "pose_shift": torch.empty(batch, frames, MAPS, *(FINE * side for side in latent)) if preset.pose_shift else None,
+        "hand_clarity": torch.empty(batch, frames),
+    }

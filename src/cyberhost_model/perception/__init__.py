@@ -1,0 +1,1 @@
+"""What is seen in a picture: key points, faces, hands, lips, people, shots."""

@@ -1,0 +1,1 @@
+"""Published weights of others into model folders of ours, and ours onto the Hub."""

@@ -1,0 +1,74 @@
+"""EchoMimicV2: half bodies from speech and hand poses; the layout is AnimateAnyone's, but cross attention reads Whisper's features."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from cyberhost_model.config import AudioConfig, Preset, preset
+from cyberhost_model.porting.animate_anyone import DIFFUSION, NOTHING_OF_OURS, UNUSED
+from cyberhost_model.porting.animatediff import motion_rules
+from cyberhost_model.porting.convert import Adapter, named_tensors
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
+
+FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_encoder.pth")
+AUDIO_WEIGHT = 3.0
+"""What its code multiplies the output of the audio attention by."""
+NO_CROSS_ATTENTION = (r"reference_net\.unet\..+\.transformer_blocks\.\d+\.(attn2|norm2)\..+",)
+"""Its Reference Net has none: ours then adds zero."""
+RULES = {
+    "reference_unet.pth": (Rule(r"(.+)", (r"reference_net.unet.\1",)),),
+    "denoising_unet.pth": (
+        Rule(
+            r"((?!.*motion_modules).+\.attn2\.to_out\.0\..+)",
+            (r"denoising_unet.unet.\1",),
+            f"times {AUDIO_WEIGHT:g}, as its code multiplies the output",
+            lambda weight: weight.float() * AUDIO_WEIGHT,
+        ),
+        Rule(r"((?!.*motion_modules).+)", (r"denoising_unet.unet.\1",)),
+    ),
+    "motion_module.pth": motion_rules(),
+    "pose_encoder.pth": (Rule(r"(.+)", (r"pose_encoder.layers.\1",)),),
+}
+
+
+def full_size() -> Preset:
+    """The preset of the published checkpoint."""
+    base = preset("sd15")
+    return dataclasses.replace(
+        base,
+        name="echomimic-v2",
+        size=(768, 768),
+        motion_frames=0,  # it knows none: clips do not know of each other
+        unet=dataclasses.replace(base.unet, motion_norm_per_frame=True, cross_attention_dim=384),
+        audio=AudioConfig(dim=384, layers=5, tokens=10, project=False),  # Whisper tiny
+        diffusion=dataclasses.replace(DIFFUSION, steps=30, guidance_reference=2.5, guidance_audio=2.5),
+        pose_maps="dwpose-hands",
+        ablations=NOTHING_OF_OURS,
+    )
+
+
+def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
+    """`files`: the tensors of FILES by name. Raises ModelError naming what cannot be mapped."""
+    keys = KeyMap(UNUSED, NO_CROSS_ATTENTION)
+    for name in FILES:
+        keys.take(name, files[name], RULES[name])
+    return keys
+
+
+def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
+    """The network from the repository's folder; `template` instead of the preset of the published size. Raises ModelError."""
+    return collect(named_tensors(paths["network"], FILES)).into(template or full_size())
+
+
+ADAPTER = Adapter(
+    "echomimic-v2",
+    "EchoMimicV2: a half body speaks and follows poses of the hands",
+    {"network": "echomimic-v2", "vae": "sd-vae-ft-mse", "speech": "whisper-tiny", "detector": "dwpose"},
+    network,
+    full_size,
+    room=4_600_000_000,
+)

@@ -1,0 +1,1 @@
+"""A model made ready, and videos made with it."""
