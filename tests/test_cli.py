@@ -247,7 +247,7 @@ def test_the_reader_of_the_help_has_gone(command: list[str]) -> None:
 
 
 def test_sink(capsys: pytest.CaptureFixture[str]) -> None:
-    from cyberhost_cli.output import Sink
+    from cyberhost_cli.console import Sink
 
     sink = Sink(as_json=True)
     sink.note("words")
@@ -264,7 +264,7 @@ def test_sink(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bar_is_drawn_on_stderr_alone(command: list[str]) -> None:
     pty = pytest.importorskip("pty")
     script = (
-        "from cyberhost_cli.output import Sink\n"
+        "from cyberhost_cli.console import Sink\n"
         "with Sink().progress('animating', 4) as tick:\n"
         "    for i in range(4):\n        tick(i + 1, 4)\n"
     )

@@ -12,9 +12,9 @@ from PIL import Image
 
 import cyberhost_model
 from cyberhost_cli import main as cli
+from cyberhost_cli.console import Sink
+from cyberhost_cli.evaluate import report_on
 from cyberhost_cli.exit_status import ExitStatus
-from cyberhost_cli.output import Sink
-from cyberhost_cli.reporting import report_on
 from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
 from cyberhost_model.lab.evaluation.results import read_results
 from cyberhost_model.media.video_writer import write_video

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from cyberhost_cli import main as cli
-from cyberhost_cli.doctor_report import _duration
+from cyberhost_cli.doctor import _duration
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
 from cyberhost_model.config import Look

@@ -2,15 +2,62 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cyberhost_cli import measures
-from cyberhost_cli.groups import RUN, RunByDefault
-from cyberhost_cli.options import spread
-from cyberhost_cli.output import Sink
+from cyberhost_cli.console import Sink
+from cyberhost_cli.options import RUN, RunByDefault, spread
+
+if TYPE_CHECKING:
+    from cyberhost_model.lab.evaluation.results import Results
+
+# Measures as a command shows them.
+
+
+def table(results: Results) -> str:
+    """A line a measure: value, interval, videos, coverage, or why there is none."""
+    from cyberhost_model.lab.evaluation.report.text import counted, header, interval, percent, shown
+
+    rows = []
+    for m in results.metrics:
+        sure = f"95% {interval(m.ci95, m.decimals)}" if m.ci95 else ""
+        told = f"{counted(m.n, 'video')}, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
+        rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, told))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
+    lines = [f"{head:<{widths[0]}}  {value:>{widths[1]}}  {sure:<{widths[2]}}  {told}" for head, value, sure, told in rows]
+    return "\n".join([f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})", *(line.rstrip() for line in lines)])
+
+
+def command() -> str:
+    """What was typed."""
+    return shlex.join(["cyberhost", *sys.argv[1:]])
+
+
+# `--report`: what can be measured of a video that was just made, and which of its seconds are weak.
+
+
+def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: bool, sink: Sink) -> dict[str, Any]:
+    """Write the report and tell what it says. The video stays, whatever happens. Raises CyberHostError."""
+    from cyberhost_model.errors import CyberHostError
+    from cyberhost_model.lab.evaluation.report.single import report_video
+    from cyberhost_model.lab.evaluation.results import summary_values
+
+    try:
+        with sink.progress("measuring", None) as tick:
+            made = report_video(video, out, picture=picture, device=device, overwrite=overwrite, command=command(), progress=tick)
+    except CyberHostError as error:
+        raise type(error)(f"{video}: the video is made, its report is not: {error}") from error
+    results = made.evaluation.results
+    sink.note(table(results))
+    sink.note(f"{made.page}: report written; weak seconds: {len(made.weak) or 'none'}")
+    for line in made.lines:
+        sink.note(f"  {line}")
+    return {"page": str(made.page), "weak": made.values, "metrics": summary_values(results)["metrics"]}
+
 
 app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
                   epilog="`cyberhost eval VIDEOS ...` is short for `cyberhost eval run VIDEOS ...`.")  # fmt: skip
@@ -62,7 +109,7 @@ def run(
 
     with sink.progress("measuring", None) as tick:
         evaluation = evaluate(generated, reference, images=images, audio=audio, metrics=wanted, name=name, weights_dir=weights_dir, download=download,
-                              networks=networks, clips=clips, cache=cache, seed=seed, device=device, command=measures.command(), progress=tick)  # type: ignore[arg-type]  # fmt: skip
+                              networks=networks, clips=clips, cache=cache, seed=seed, device=device, command=command(), progress=tick)  # type: ignore[arg-type]  # fmt: skip
     results = evaluation.results
     for kind, rule in {told.kind: told.rule for told in results.mismatches}.items():
         sink.warn(f"{kind}: {rule}")
@@ -73,7 +120,7 @@ def run(
         write_results(results, output)
         write_report(evaluation, output)
     if not sink.as_json and not sink.quiet:
-        print(measures.table(results))
+        print(table(results))
     if output is not None:
         sink.note(f"{output}: report written")
     results.require_a_value()

@@ -34,9 +34,9 @@ class Entry(NamedTuple):
 
 # A new command is one line here. Its module is imported only when the command is called.
 COMMANDS: dict[str, Entry] = {
-    "animate": Entry("cyberhost_cli.animate", "animate", "Make the person in a picture speak."),
-    "reenact": Entry("cyberhost_cli.reenact", "reenact", "Make the person in a picture move as one in a video."),
-    "multimodal": Entry("cyberhost_cli.multimodal", "multimodal", "Speech for the lips, a template for the hands."),
+    "animate": Entry("cyberhost_cli.generate", "animate", "Make the person in a picture speak."),
+    "reenact": Entry("cyberhost_cli.generate", "reenact", "Make the person in a picture move as one in a video."),
+    "multimodal": Entry("cyberhost_cli.generate", "multimodal", "Speech for the lips, a template for the hands."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
     "doctor": Entry("cyberhost_cli.doctor", "doctor", "Tell whether videos can be made here, and what they take."),
     "eval": Entry("cyberhost_cli.evaluate", "app", "Measure videos by the paper's metrics; compare runs."),

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cyberhost_cli.console import Sink
 from cyberhost_cli.options import spread
-from cyberhost_cli.output import Sink
 
 app = typer.Typer(help="Make and show gesture templates.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -32,7 +32,7 @@ def extract(
     The file is a template for `--hands`, and drives like the video itself.
     """
     sink.hush_libraries()
-    from cyberhost_model.driving.formats import check_target
+    from cyberhost_model.driving.sequence import check_target
 
     target = check_target(output, overwrite)
 

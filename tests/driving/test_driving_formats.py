@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from figures import Person, perform
 
-from cyberhost_model.driving.formats import read_sequence
-from cyberhost_model.driving.sequence import ARRAYS, PoseSequence
+from cyberhost_model.driving.sequence import ARRAYS, PoseSequence, read_sequence
 from cyberhost_model.errors import InputError, OutputError
 
 
@@ -157,7 +156,7 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_file_that_unpacks_to_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cyberhost_model.driving import formats
+    from cyberhost_model.driving import sequence as formats
 
     monkeypatch.setattr(formats, "LARGEST", {".npz": 10_000, ".json": 10_000})
     for suffix in (".npz", ".json"):

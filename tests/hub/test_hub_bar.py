@@ -5,7 +5,7 @@ import io
 import pytest
 from rich import console
 
-from cyberhost_cli.fetching import FetchBar
+from cyberhost_cli.console import FetchBar
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
 """What drives a body besides speech: key points of a driving video or of a template, cleaned and brought to the reference's proportions."""
 
-from cyberhost_model.driving.formats import read_sequence, write_sequence
 from cyberhost_model.driving.retarget import hands_for, retarget
-from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.driving.sequence import PoseSequence, read_sequence, write_sequence
 from cyberhost_model.driving.smooth import clean
 from cyberhost_model.driving.template import fit_length, load_template, template_names
 from cyberhost_model.driving.video import read_poses

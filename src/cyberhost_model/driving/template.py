@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cyberhost_model.conditions.pose_maps import skeleton_map
-from cyberhost_model.driving.formats import SUFFIXES, is_sequence_file, read_sequence
-from cyberhost_model.driving.sequence import SEEN, PoseSequence
+from cyberhost_model.driving.sequence import SEEN, SUFFIXES, PoseSequence, is_sequence_file, read_sequence
 from cyberhost_model.driving.video import read_driving
 from cyberhost_model.errors import InputError
 

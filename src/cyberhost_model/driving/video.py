@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cyberhost_model.driving.formats import is_sequence_file, read_sequence
-from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, read_sequence
 from cyberhost_model.driving.smooth import clean, stretches
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.video_reader import stream_frames

@@ -16,11 +16,10 @@ from cyberhost_model.conditions.pose_maps import PARTS, POSE_MAPS
 from cyberhost_model.conditions.pose_shift import pose_shift
 from cyberhost_model.config import DiffusionConfig, Look
 from cyberhost_model.device import choose_device
-from cyberhost_model.driving.formats import is_sequence_file
 from cyberhost_model.driving.reach import reach_note, within_reach
 from cyberhost_model.driving.retarget import hands_for
 from cyberhost_model.driving.retarget import retarget as to_proportions
-from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file
 from cyberhost_model.driving.template import fit_length, load_template
 from cyberhost_model.driving.video import read_driving
 from cyberhost_model.errors import InputError, ResourceError

@@ -6,14 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from cyberhost_model.lab.evaluation.features.sync import (
-    FPS,
-    VSHIFT,
-    Sync,
-    SyncFeatures,
-    confidence_curve,
-    sync_of,
-)
+from cyberhost_model.lab.evaluation.features.sync import FPS, VSHIFT, Sync, SyncFeatures, confidence_curve, sync_of
 from cyberhost_model.lab.evaluation.metric import Context, Role, Sample, VideoValue
 from cyberhost_model.lab.evaluation.networks.s3fd import FaceFinder
 from cyberhost_model.lab.evaluation.networks.syncnet import FRAMES, load_syncnet

@@ -9,16 +9,7 @@ from typing import Any
 
 from cyberhost_model.config import ABLATIONS
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.evaluation.report.text import (
-    FULL_MODEL,
-    LABEL,
-    NONE,
-    header,
-    plain,
-    published,
-    shown,
-    table,
-)
+from cyberhost_model.lab.evaluation.report.text import FULL_MODEL, LABEL, NONE, header, plain, published, shown, table
 from cyberhost_model.lab.evaluation.report.values import by_protocol, check_comparable, measured, value_of
 from cyberhost_model.lab.evaluation.results import MetricSummary, Results, read_results
 

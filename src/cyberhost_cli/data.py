@@ -1,0 +1,259 @@
+"""`cyberhost data`: training material, made or prepared from videos. Each command has its file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cyberhost_cli.console import Sink
+from cyberhost_cli.options import spread
+
+if TYPE_CHECKING:
+    from cyberhost_model.lab.synthetic.clips import Synth
+    from cyberhost_model.lab.training.encode import Coder
+
+# `cyberhost data synth`: clips the project makes itself.
+
+
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
+Clips = Annotated[int, typer.Option(min=1, help="How many clips.")]
+Frames = Annotated[int, typer.Option(min=16, help="Frames a clip, at 25 a second.")]
+
+
+@dataclass
+class Source:
+    """What clips are made of."""
+
+    speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV), for clips that are made.")] = None
+    stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None
+    gestures: Annotated[Path | None, typer.Option(metavar="DIR", help="Recorded gestures (.npz); optional.")] = None
+    drawn: Annotated[float, typer.Option(min=0, max=1, help="Share of drawn people; 1 without --stills.")] = 0.3
+    heads: Annotated[float, typer.Option(min=0, max=1, help="Share of crops about the head.")] = 0.0
+    start: Annotated[int, typer.Option(min=0, help="Number of the first clip.")] = 0
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same clips.")] = 0
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only people and speakers kept out of training.")
+    ] = False
+
+    def open(self, frames: int) -> Synth:
+        """The source of clips. Raises InputError when a folder holds nothing of use."""
+        if self.speech is None:
+            raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
+        from cyberhost_model.lab.synthetic.clips import Synth
+        from cyberhost_model.lab.synthetic.people import People
+        from cyberhost_model.lab.synthetic.performance import load_gestures
+        from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+
+        people = People(self.stills or [], self.drawn, self.held_out)
+        gestures = load_gestures(self.gestures) if self.gestures else None
+        return Synth(people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads)
+
+
+@spread
+def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames = 50, sink: Sink) -> None:
+    """Videos of photo puppets and drawn people that speak, with exact labels.
+
+    Clip N is N.mp4 with N.png (its reference) and N.npz: key points, flow, boxes, thorax, clarity, mouth opening.
+    They are listed in manifest.parquet, as those of `data prepare`.
+    """
+    sink.hush_libraries()
+    from cyberhost_model.lab.filmed.manifest import add_rows, need
+    from cyberhost_model.lab.synthetic.clips import export_clip
+
+    need("pyarrow")
+    made = source.open(frames)
+    output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    try:
+        with sink.progress("making clips", clips, unit="clips") as tick:
+            for done in range(clips):
+                rows.append(export_clip(made.clip(source.start + done), output, source.start + done))
+                tick(done + 1)
+    finally:  # the clips that are there when it is stopped are in the manifest
+        if rows:
+            add_rows(output, rows)
+    sink.note(f"{output}: {clips} clips of {frames} frames")
+    sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
+
+
+# `cyberhost data prepare`: raw talking videos become a dataset.
+
+
+@spread
+def prepare(
+    videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="Videos, or folders of them.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="Folder of the dataset.")],
+    *,
+    crop: Annotated[str, typer.Option(metavar="body|head", help="Head to hands, or the head alone.")] = "body",
+    area: Annotated[str, typer.Option(metavar="WxH", help="Clips get about this area, sides 64n.")] = "640x384",
+    min_seconds: Annotated[float, typer.Option(help="Shortest clip.")] = 2.0,
+    max_seconds: Annotated[float, typer.Option(help="Longest clip.")] = 10.0,
+    min_face: Annotated[float, typer.Option(min=0, max=1, help="Least share of frames with a face.")] = 0.95,
+    min_hands: Annotated[float, typer.Option(min=0, max=1, help="Least share with a hand (body).")] = 0.5,
+    min_speech: Annotated[float, typer.Option(min=0, max=1, help="Least share with speech.")] = 0.3,
+    min_fps: Annotated[float, typer.Option(min=0, help="Least different frames a second.")] = 18.0,
+    max_enlarge: Annotated[float, typer.Option(min=0.1, help="Most a crop may be enlarged.")] = 1.5,
+    identity_by: Annotated[str, typer.Option(metavar="video|folder", help="What shares an identity.")] = "video",
+    detector: Annotated[str, typer.Option(help="Key point detector.")] = "embedded",
+    min_sync: Annotated[float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not asked]")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 1,
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are worked on.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
+    sink: Sink,
+) -> None:
+    """Turn raw talking videos into training clips with labels.
+
+    One person, face and hands, speech; 25 frames a second, 16 kHz. manifest.parquet has a row for every
+    candidate clip, with the reason where it was rejected. Running it again does only what is missing.
+    """
+    sink.hush_libraries()
+    from cyberhost_model.errors import InputError
+    from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
+    from cyberhost_model.lab.filmed.settings import Settings
+
+    if engine not in ENGINES:
+        raise typer.BadParameter(f"--engine must be {' or '.join(ENGINES)}, not {engine!r}")
+    if address is not None and engine != "ray":
+        raise typer.BadParameter("--address goes with --engine ray")
+    try:
+        settings = Settings(crop, _size(area), min_seconds, max_seconds, min_face, min_hands, min_speech, min_fps,
+                            max_enlarge, identity_by, detector, min_sync)  # fmt: skip
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+    with sink.progress("preparing", None, unit="videos") as tick:
+        report = prepare_dataset(videos, output, settings, workers, engine, address, tick, sink.warn)
+    sink.note(f"{output}: {report.accepted} clips ({report.seconds / 60:.1f} minutes) from {report.videos} videos, {report.kept} of them done before")
+    reasons = dict(report.reasons.most_common())
+    if reasons:
+        sink.note(f"rejected {report.rejected}: " + ", ".join(f"{name} {n}" for name, n in reasons.items()))
+    skipped = [dict(zip(("source", "reason", "detail"), item, strict=True)) for item in report.skipped]
+    sink.data({"output": str(output), "videos": report.videos, "done_before": report.kept, "accepted": report.accepted, "rejected": report.rejected,
+               "seconds": round(report.seconds, 2), "reasons": reasons, "broken": skipped})  # fmt: skip
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"--area must look like 640x384, not {text!r}")
+    return int(width), int(height)
+
+
+# `cyberhost data inspect`: what a dataset holds.
+
+
+@spread
+def inspect(
+    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder with a manifest.parquet.")],
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Also write an HTML page of samples.")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Clips on the page.")] = 12,
+    sink: Sink,
+) -> None:
+    """Counts, hours, identities, sizes, histograms and rejections of a dataset.
+
+    The page is one file: sample clips with their key points drawn, and the figures.
+    """
+    sink.hush_libraries()
+    from cyberhost_model.lab.filmed.inspection import summarise, summary_text
+    from cyberhost_model.lab.filmed.manifest import read_manifest
+
+    rows = read_manifest(dataset)
+    summary = summarise(rows)
+    if not sink.as_json and not sink.quiet:
+        print(summary_text(summary))
+    page = None
+    if output is not None:
+        from cyberhost_model.lab.filmed.page import write_page
+
+        page = write_page(dataset, rows, summary, output, samples)
+        sink.note(f"{page}: {min(samples, summary['clips']['accepted'])} sample clips")
+    sink.data({"dataset": str(dataset), **summary, "page": str(page) if page else None})
+
+
+# `cyberhost data encode`: clips as stages 1 and 2 of training take them, of a dataset or made on the spot.
+
+
+MADE = 500
+
+
+@spread
+def encode(
+    source: Source,
+    output: Output,
+    *,
+    data: Annotated[Path | None, typer.Option(metavar="DATASET", help="Code these clips (data prepare, data synth) instead of making some.")] = None,
+    preset: Annotated[str, typer.Option(metavar="tiny|sd15", help="Size of the network that the clips are for.")] = "tiny",
+    codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec, or a model. [default: the preset's]")] = None,
+    audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio, or a model. [default: the preset's]")] = None,
+    clips: Annotated[int | None, typer.Option(min=1, help=f"How many clips. [default: {MADE}; all of a dataset]")] = None,
+    frames: Frames = 32,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    sink: Sink,
+) -> None:
+    """Code clips for stages 1 and 2 of training; clips that are there already are kept.
+
+    With --data the training split of a dataset (--held-out: the other one); a clip that cannot be read is named and left out. Without, the clips
+    `data synth` would make of the same --speech, --stills and --gestures.
+    """
+    sink.hush_libraries()
+    if data is not None and (source.speech or source.stills or source.gestures):
+        raise typer.BadParameter("a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures", param_hint="'--data'")
+    made = source.open(frames) if data is None else None
+    from cyberhost_model.device import choose_device
+    from cyberhost_model.lab.training.encode import load_coder
+
+    coder, warnings = load_coder(preset, codec, audio, choose_device(device, "auto")[0])
+    for line in warnings:
+        sink.warn(line)
+    facts: dict[str, object] = {"preset": preset, "codec": codec or preset, "audio": audio or preset}
+    if made is None:
+        assert data is not None
+        _of_dataset(data, source, output, coder, facts, clips, frames, sink)
+    else:
+        _made(made, source, output, coder, facts, clips or MADE, frames, sink)
+
+
+def _of_dataset(
+    data: Path, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int | None, frames: int, sink: Sink
+) -> None:  # fmt: skip
+    from cyberhost_model.lab.training.encode import encode_dataset
+
+    split = "held_out" if source.held_out else "train"
+    with sink.progress("coding clips", None, unit="clips") as tick:
+        report = encode_dataset(data, output, coder, frames=frames, seed=source.seed, split=split, limit=clips, facts=facts, progress=tick, warn=sink.warn)
+    sink.note(f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them done before")
+    if report.short:
+        sink.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
+    broken = [{"clip": clip, "detail": detail} for clip, detail in report.broken]
+    sink.data({"output": str(output), "clips": report.clips, "done_before": report.kept, "coded": report.coded, "short": report.short,
+               "split": split, "frames": frames, "seed": source.seed, "broken": broken})  # fmt: skip
+
+
+def _made(
+    made: Synth, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int, frames: int, sink: Sink
+) -> None:  # fmt: skip
+    from cyberhost_model.lab.training.clips import save_summary, write_clip
+    from cyberhost_model.lab.training.encode import claim
+
+    claim(output, {**facts, "frames": frames})  # clips of other sources may join, of another length or coder not
+    save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,
+                 frames=frames, seed=source.seed, **facts)  # fmt: skip
+    there = {p.stem for p in output.glob("*x*/*.safetensors")}
+    with sink.progress("coding clips", clips, unit="clips") as tick:
+        for number in range(source.start, source.start + clips):
+            if f"{number:06d}" not in there:
+                clip = made.clip(number)
+                write_clip(output, f"{number:06d}", coder.code(clip), clip.reference.size, clip.head)
+            tick(number - source.start + 1)
+    sink.note(f"{output}: {clips} coded clips of {frames} frames")
+    sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
+
+
+app = typer.Typer(help="Make training data.", no_args_is_help=True, rich_markup_mode=None)
+for command in (prepare, inspect, synth, encode):
+    app.command()(command)

@@ -1,0 +1,248 @@
+"""`cyberhost weights`: what others published, fetched, checked and converted; models put together and published. Each command has its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cyberhost_cli.console import Sink
+from cyberhost_cli.options import spread
+
+# `cyberhost weights list`, `path`, `verify`: what there is, where it is, whether it is whole.
+
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models or groups. [default: all]")]
+
+
+@spread
+def list_(names: Names = None, *, sink: Sink) -> None:
+    """Weights of others that can be used: size, licence, purpose, and what of them is on this machine."""
+    from cyberhost_model.hub.inventory import chosen, stored
+    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.registry import GROUPS, REGISTRY
+
+    found: list[dict[str, Any]] = []
+    for weights in chosen(names or REGISTRY):
+        files = stored(weights)
+        entry = {
+            "name": weights.name,
+            "what": weights.what,
+            "licence": weights.licence,
+            "commercial": weights.commercial,
+            "source": weights.url or weights.repo,
+            "revision": weights.revision,
+            "size": weights.size,
+            "here": all(file.path for file in files),
+            "converts": weights.adapter is not None,
+            "files": [
+                {"path": known.path, "size": known.size, "sha256": known.sha256, "here": file.path is not None}
+                for known, file in zip(weights.files, files, strict=True)
+            ],
+        }
+        found.append(entry)
+        if not sink.as_json:
+            some = any(file.path for file in files)
+            state = "here" if entry["here"] else "in part" if some else "-"
+            print(f"{weights.name:<15} {human(weights.size):>8}  {state:<8} {weights.what} [{weights.licence}]")
+    if not sink.as_json and not names:
+        for group, members in GROUPS.items():
+            print(f"{group:<15} {'':>8}  {'':<8} together: {', '.join(members)}")
+    sink.data({"weights": found, "groups": {group: list(members) for group, members in GROUPS.items()}})
+
+
+@spread
+def path(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model, or one of its files.")],
+    *,
+    sink: Sink,
+) -> None:
+    """Print where weights are on this machine; nothing is fetched."""
+    from cyberhost_model.hub.locate import locate
+
+    where = locate(name, download=False)
+    if not sink.as_json:
+        print(where)
+    sink.data({"name": name, "path": str(where)})
+
+
+@spread
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Models, groups or Hub ids. [default: all]")
+    ] = None,
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete what is damaged.")] = False,
+    sink: Sink,
+) -> None:
+    """Compare what is on this machine with its checksums; damaged files end with exit code 6."""
+    from cyberhost_model.errors import ModelError
+    from cyberhost_model.hub import inventory
+    from cyberhost_model.hub.registry import REGISTRY
+
+    asked = names or list(REGISTRY)
+    files = [file for name in asked if "/" in name for file in inventory.stored_model(name)]
+    files += [file for weights in inventory.chosen(n for n in asked if "/" not in n) for file in inventory.stored(weights)]
+    if not names:  # what was never fetched is not missing
+        here = {file.of for file in files if file.path}
+        files = [file for file in files if file.of in here]
+    rows = []
+    with sink.progress("Checking", len(files), "files") as tick:
+        for done, (file, state) in enumerate(inventory.verified(files), 1):
+            tick(done)
+            rows.append({"of": file.of, "file": file.name, "state": state, "path": str(file.path) if file.path else None})
+            if not sink.as_json and not sink.quiet:
+                print(f"{state:<8} {file.of} {file.name}")
+            if state == "wrong" and remove:
+                inventory.remove(file)
+    sink.data({"files": rows, "removed": remove})
+    wrong = [row for row in rows if row["state"] == "wrong"]
+    missing = [row for row in rows if row["state"] == "missing" and names]
+    if wrong or missing:
+        bad, word = (wrong, "damaged") if wrong else (missing, "missing")
+        hint = "`cyberhost weights pull` fetches it again" if remove or not wrong else "run again with --remove, then fetch it again"
+        raise ModelError(f"{len(bad)} of {len(rows)} files {word}, such as {bad[0]['of']} {bad[0]['file']}; {hint}")
+
+
+# `cyberhost weights pull`: fetch weights before they are needed.
+
+
+@spread
+def pull(
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Models or groups of `weights list`, or Hub ids.")
+    ],
+    *,
+    sink: Sink,
+) -> None:
+    """Fetch weights into the shared cache of Hugging Face: resumed, checked, each file once.
+
+    HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and proxies are those of every program that uses the Hub.
+    """
+    sink.hush_libraries()
+    from cyberhost_model.hub import inventory
+    from cyberhost_model.hub.locate import locate
+    from cyberhost_model.hub.locate import pull as fetch
+
+    models = [name for name in names if "/" in name]
+    chosen = inventory.chosen(name for name in names if "/" not in name)
+    found: list[dict[str, Any]] = []
+    for weights in chosen:
+        fetch(weights)
+        found.append({"name": weights.name, "path": str(locate(weights.name, download=False)), "licence": weights.licence})
+    if models:
+        from cyberhost_model.runtime.loading import find_model
+
+        found += [{"name": name, "path": str(find_model(name)), "licence": None} for name in models]
+    for entry in found:
+        sink.note(f"{entry['name']}: {entry['path']}")
+    sink.data({"pulled": found})
+
+
+# `cyberhost weights convert`: published weights become a model of ours.
+
+
+@spread
+def convert(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="sd15, animate-anyone, echomimic-v2 or hallo2.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
+    *,
+    part: Annotated[
+        list[str] | None, typer.Option(metavar="PART=SOURCE", help="Another name, folder or file for a part; may be repeated.")
+    ] = None,
+    precision: Annotated[str, typer.Option(metavar="fp32|fp16", help="How weights are stored.")] = "fp32",
+    sink: Sink,
+) -> None:
+    """Make a model folder of published weights: safetensors, an account of every weight, the licences.
+
+    What is not on this machine is fetched. A weight that cannot be mapped is an error that names it.
+    """
+    sink.hush_libraries()
+    if precision not in ("fp32", "fp16"):
+        raise typer.BadParameter(f"--precision must be fp32 or fp16, not {precision!r}")
+    if wrong := [one for one in part or [] if "=" not in one]:
+        raise typer.BadParameter(f"--part must be PART=SOURCE, not {wrong[0]!r}")
+    import torch
+
+    from cyberhost_model.porting.convert import convert as take_over
+
+    parts = dict(one.split("=", 1) for one in part or [])
+    done = take_over(name, output, parts, dtype=torch.float32 if precision == "fp32" else torch.float16)
+    sink.note(f"{output}: {done.taken} weights taken, {done.initial} of ours begin afresh")
+    for reason, count in done.left_out.items():
+        sink.note(f"  {count} left out: {reason}")
+    for name_, licence in done.licences.items():
+        sink.note(f"  {name_}: {licence}")
+    sink.data(
+        {
+            "model": str(output),
+            "taken": done.taken,
+            "initial": done.initial,
+            "left_out": done.left_out,
+            "licences": done.licences,
+        }
+    )
+
+
+# `cyberhost weights assemble`: a model folder from training runs.
+
+
+@spread
+def assemble(
+    network: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage 2 or distill.")] = None,
+    codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec.")] = None,
+    audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio.")] = None,
+    detector: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage detector.")] = None,
+    lips: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage lips, for the detector.")] = None,
+    base: Annotated[str, typer.Option(metavar="MODEL", help="Where the other parts come from.")] = "tiny",
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
+    sink: Sink,
+) -> None:
+    """Write a model folder (fp16 safetensors) from the runs of the stages; `--model DIR` takes it."""
+    sink.hush_libraries()
+    from cyberhost_model.lab.training.assemble import assemble as put_together
+
+    put_together(output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base)
+    sink.note(f"{output}: model written")
+    sink.data({"model": str(output)})
+
+
+# `cyberhost weights push`: publish a model on the Hub.
+
+
+@spread
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the model.")],
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the Hub; made if there is none.")],
+    *,
+    licence: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Licence for the card, such as apache-2.0, where DIR has no README.md.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
+    sink: Sink,
+) -> None:
+    """Publish a model folder with its card; `--model USER/NAME` then takes it.
+
+    Without a README.md a card is written into DIR first; edit it and push again to improve it.
+    """
+    sink.hush_libraries()
+    from cyberhost_model.porting.publish import publish
+
+    address = publish(folder, repo, licence=licence, private=private, message=message)
+    sink.note(f"{repo}: published ({address})")
+    sink.data({"repo": repo, "commit": address})
+
+
+HELP = "Fetch, check, convert, put together and publish weights."
+app = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
+app.command(name="list")(list_)
+for command in (pull, verify, path, convert, assemble, push):
+    app.command()(command)
+
+
+@app.callback()
+def _group() -> None:
+    """Fetch, check, convert, put together and publish weights."""
