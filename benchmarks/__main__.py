@@ -30,7 +30,9 @@ PEERS = {"Moore-AnimateAnyone": "animate_anyone", "EchoMimicV2": "echomimic_v2"}
 
 def main() -> int:
     """The command line. Ends with 1 where an implementation broke."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=sorted(SIZES), default="middle")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="default: fp16 on a GPU, else fp32")
@@ -47,7 +49,9 @@ def main() -> int:
 
     contestants = [c for c in _contestants(given) if given.only is None or c.label in given.only]
     precision = given.precision or ("fp16" if given.device.startswith("cuda") else "fp32")
-    report = measure(given.size, contestants, given.device, precision, given.threads, given.clock, given.rounds, given.job_rounds)
+    report = measure(
+        given.size, contestants, given.device, precision, given.threads, given.clock, given.rounds, given.job_rounds
+    )
     if given.json:
         given.json.write_text(json.dumps(report, indent=1) + "\n")
     if given.markdown:
@@ -66,7 +70,14 @@ def _contestants(given: argparse.Namespace) -> list[Contestant]:
 
 
 def measure(
-    size: str, contestants: list[Contestant], device: str, precision: str, threads: int | None, clock: str, rounds: int, job_rounds: int
+    size: str,
+    contestants: list[Contestant],
+    device: str,
+    precision: str,
+    threads: int | None,
+    clock: str,
+    rounds: int,
+    job_rounds: int,
 ) -> dict[str, Any]:
     """The whole report. Contestants load side by side and are then asked in turn."""
     started: list[Worker] = []
@@ -78,7 +89,14 @@ def measure(
 
     with tempfile.TemporaryDirectory() as folder:
         inputs = write_inputs(SIZES[size], Path(folder))
-        settings = {"size": size, "device": device, "precision": precision, "threads": threads, "clock": clock, "inputs": inputs}
+        settings = {
+            "size": size,
+            "device": device,
+            "precision": precision,
+            "threads": threads,
+            "clock": clock,
+            "inputs": inputs,
+        }
         try:
             for contestant in contestants:
                 try:
@@ -105,10 +123,17 @@ def measure(
         found["job, of its denoising and decoding"] = overhead
     facts = workers[0].facts if workers else {}
     return {
-        "size": asdict(SIZES[size]), "device": facts.get("device"), "precision": precision, "clock": clock, "torch": facts.get("torch"),
-        "load_seconds": {w.label: w.facts["load_seconds"] for w in workers}, "results": results, "ratios": found, "broken": broken,
+        "size": asdict(SIZES[size]),
+        "device": facts.get("device"),
+        "precision": precision,
+        "clock": clock,
+        "torch": facts.get("torch"),
+        "load_seconds": {w.label: w.facts["load_seconds"] for w in workers},
+        "results": results,
+        "ratios": found,
+        "broken": broken,
         "measurements": measured,
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

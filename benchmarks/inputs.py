@@ -20,7 +20,9 @@ def write_inputs(size: Size, folder: Path) -> dict[str, str]:
 
     h, w = size.pixels
     larger = -(-256 // min(h, w))
-    ImageOps.fit(Image.open(EXAMPLES / "astronaut.jpg").convert("RGB"), (w * larger, h * larger)).save(folder / "picture.png")
+    ImageOps.fit(Image.open(EXAMPLES / "astronaut.jpg").convert("RGB"), (w * larger, h * larger)).save(
+        folder / "picture.png"
+    )
     voice = np.concatenate(list(load_audio(EXAMPLES / "speech.wav").stream_mono16k()))
     count = size.job_frames * 16000 // FPS
     with wave.open(str(folder / "speech.wav"), "wb") as out:
@@ -30,4 +32,9 @@ def write_inputs(size: Size, folder: Path) -> dict[str, str]:
         out.writeframes((np.resize(voice, count) * 32767).astype("<i2").tobytes())
     from cyberhost_model.media.ffmpeg import ffmpeg_binary
 
-    return {"picture": str(folder / "picture.png"), "sound": str(folder / "speech.wav"), "ffmpeg": ffmpeg_binary(), "folder": str(folder)}
+    return {
+        "picture": str(folder / "picture.png"),
+        "sound": str(folder / "speech.wav"),
+        "ffmpeg": ffmpeg_binary(),
+        "folder": str(folder),
+    }

@@ -24,7 +24,9 @@ from cyberhost_model.media.audio import SPEECH_RATE, load_audio
 
 def main() -> None:
     """The command line: a Markdown table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.length", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.length", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, nargs="+", default=[60, 600])
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--size", type=int, default=256)
@@ -47,7 +49,16 @@ def animate(seconds: float, steps: int, size: int) -> tuple[float, float]:
             out.setsampwidth(2)
             out.setframerate(SPEECH_RATE)
             out.writeframes((np.resize(voice, round(seconds * SPEECH_RATE)) * 32767).astype("<i2").tobytes())
-        command = [sys.executable, "-m", "cyberhost_cli", "animate", str(EXAMPLES / "astronaut.jpg"), str(sound), "-o", str(Path(folder) / "out.mp4")]
+        command = [
+            sys.executable,
+            "-m",
+            "cyberhost_cli",
+            "animate",
+            str(EXAMPLES / "astronaut.jpg"),
+            str(sound),
+            "-o",
+            str(Path(folder) / "out.mp4"),
+        ]
         command += ["--steps", str(steps), "--size", str(size), "--quiet"]
         began = time.perf_counter()
         process = subprocess.Popen(command)

@@ -35,13 +35,22 @@ class Worker:
     def __init__(self, contestant: Contestant, settings: dict[str, Any]) -> None:
         self.label = contestant.label
         self._errors = tempfile.TemporaryFile()
-        given = {**settings, "implementation": contestant.implementation, "repository": contestant.repository, "options": contestant.options}
+        given = {
+            **settings,
+            "implementation": contestant.implementation,
+            "repository": contestant.repository,
+            "options": contestant.options,
+        }
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
             [contestant.python, "-m", "benchmarks.worker", json.dumps(given)],
-            cwd=ROOT, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
         self.facts: dict[str, Any] = {}
 
     def ready(self) -> None:

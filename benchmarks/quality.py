@@ -50,7 +50,9 @@ WAYS = {
 
 def main() -> None:
     """The command line: a Markdown table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--picture", default=str(EXAMPLES / "astronaut.jpg"))
     parser.add_argument("--sound", default=str(EXAMPLES / "speech.wav"))
     parser.add_argument("--seconds", type=float, default=2.0)
@@ -64,7 +66,9 @@ def main() -> None:
         print(line, flush=True)
 
 
-def measured(picture_file: str, sound_file: str, seconds: float, rounds: int, clock: Callable[[], float]) -> Iterable[str]:
+def measured(
+    picture_file: str, sound_file: str, seconds: float, rounds: int, clock: Callable[[], float]
+) -> Iterable[str]:
     """Rows of the table."""
     host = CyberHost.from_pretrained("tiny")
     picture = load_picture(Path(picture_file))
@@ -104,7 +108,9 @@ def cut(frame: np.ndarray, box: tuple[float, ...]) -> np.ndarray:
     h, w = frame.shape[:2]
     x0, y0, x1, y1 = box
     margin = max((y1 - y0) / 2, 8 / min(h, w))
-    return frame[int((y0 - margin) * h) : int((y1 + margin) * h) + 1, int((x0 - margin) * w) : int((x1 + margin) * w) + 1]
+    return frame[
+        int((y0 - margin) * h) : int((y1 + margin) * h) + 1, int((x0 - margin) * w) : int((x1 + margin) * w) + 1
+    ]
 
 
 def motion(frames: list[np.ndarray]) -> float:

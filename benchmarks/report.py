@@ -48,7 +48,9 @@ def markdown(report: dict[str, Any]) -> str:
             if one := measured.get(part):
                 since = "*" if one["peak_since_start"] else ""
                 spread = f"{one['quickest']:.3g} - {one['slowest']:.3g}"
-                lines.append(f"| {part} | {label} | {one['median']:.3g} | {spread} | {one['times']} | {one['peak_mb']:.0f}{since} |")
+                lines.append(
+                    f"| {part} | {label} | {one['median']:.3g} | {spread} | {one['times']} | {one['peak_mb']:.0f}{since} |"
+                )
     if any(one["peak_since_start"] for measured in results.values() for one in measured.values()):
         lines += ["", "* the most since the process began: this system does not forget earlier peaks"]
     lines += ["", "| Median of ours against | ratio |", "|---|---:|"]

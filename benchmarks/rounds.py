@@ -12,7 +12,12 @@ JOB, WARMING = "job", "job's warming up"
 
 
 def run_rounds(
-    workers: list[Worker], rounds: int, job_rounds: int, warm_job: bool, broken: dict[str, str], tell: Callable[[str], None]
+    workers: list[Worker],
+    rounds: int,
+    job_rounds: int,
+    warm_job: bool,
+    broken: dict[str, str],
+    tell: Callable[[str], None],
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """label -> part -> measurements. A first round is thrown away: it loads kernels and fills caches. What breaks goes
     into `broken` and is left out from then on. A job is long and not thrown away; where `warm_job`, one of a single step comes before it."""
@@ -47,6 +52,10 @@ def summary(measured: list[dict[str, Any]]) -> dict[str, Any]:
     """Median, quickest and slowest seconds, and the peak of memory."""
     seconds = [one["seconds"] for one in measured]
     return {
-        "median": statistics.median(seconds), "quickest": min(seconds), "slowest": max(seconds), "times": len(seconds),
-        "peak_mb": max(one["peak_mb"] for one in measured), "peak_since_start": any(one["peak_since_start"] for one in measured),
-    }  # fmt: skip
+        "median": statistics.median(seconds),
+        "quickest": min(seconds),
+        "slowest": max(seconds),
+        "times": len(seconds),
+        "peak_mb": max(one["peak_mb"] for one in measured),
+        "peak_since_start": any(one["peak_since_start"] for one in measured),
+    }

@@ -29,7 +29,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size("tiny", (64, 96, 160), (16, 16), factor=16, context=128, job_frames=48, job_steps=5, decoded=12, branches=(1, 3)),
+    "tiny": Size(
+        "tiny", (64, 96, 160), (16, 16), factor=16, context=128, job_frames=48, job_steps=5, decoded=12, branches=(1, 3)
+    ),
     "small": Size("small", (32, 64, 96, 96), (8, 8), context=24, job_frames=48, job_steps=2, branches=(2, 1, 3)),
     "middle": Size("middle", (160, 320, 640, 640), (24, 24), job_frames=48, job_steps=8),
     "wide": Size("wide", (128, 256, 512, 512), (64, 64), frames=4, job_frames=4, job_steps=1, decoded=1),

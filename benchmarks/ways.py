@@ -57,14 +57,26 @@ WAYS = {
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ways", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ways", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", choices=sorted(SIZES), default="full")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--branches", type=int, nargs="+", choices=(1, 2, 3), help="of guidance; all three by default, of which each is compiled by itself")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(map(repr, WAYS)))
+    parser.add_argument(
+        "--branches",
+        type=int,
+        nargs="+",
+        choices=(1, 2, 3),
+        help="of guidance; all three by default, of which each is compiled by itself",
+    )
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), metavar="WAY", help=", ".join(map(repr, WAYS))
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--profile", type=Path, metavar="FILE", help="where each way's operations go, by the time they take")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="where each way's operations go, by the time they take"
+    )
     given = parser.parse_args()
     found: dict[str, Any] = {}
     size = SIZES[given.size]
@@ -80,7 +92,12 @@ def main() -> None:
             torch._dynamo.reset()  # compiled or broken, the next way begins afresh
             print(f"{time.strftime('%H:%M:%S')} {name}: {found[name]}", file=sys.stderr, flush=True)
             if given.json:
-                given.json.write_text(json.dumps({"size": given.size, "device": bench.name, "torch": torch.__version__, "ways": found}, indent=1) + "\n")
+                given.json.write_text(
+                    json.dumps(
+                        {"size": given.size, "device": bench.name, "torch": torch.__version__, "ways": found}, indent=1
+                    )
+                    + "\n"
+                )
     print(table(found, bench))
 
 
@@ -111,7 +128,9 @@ class Bench:
         found = {}
         for branches in sorted(self.size.branches):
             with FlopCounterMode(display=False) as counter:
-                GuidedConditions(clip, guidance(branches, Guidance)).predict(self.network, self.given["noisy"], torch.full((1,), 601.0, device=self.device))
+                GuidedConditions(clip, guidance(branches, Guidance)).predict(
+                    self.network, self.given["noisy"], torch.full((1,), 601.0, device=self.device)
+                )
             found[branches] = counter.get_total_flops()
         return found
 
@@ -161,7 +180,13 @@ class Bench:
                     profile.write_text(self.profiled(step))
             scales = guidance(2, Guidance)
             errors["clip"] = denoise_clip(
-                network, clip, tuple(x["noisy"].shape), steps=CLIP_STEPS, guidance=scales, generator=torch.Generator().manual_seed(0), predictor=predictor if way.recorded else None
+                network,
+                clip,
+                tuple(x["noisy"].shape),
+                steps=CLIP_STEPS,
+                guidance=scales,
+                generator=torch.Generator().manual_seed(0),
+                predictor=predictor if way.recorded else None,
             )
         z = x["z"]
         decode = lambda: codec.decode(z, x["maps"][:, 0])  # noqa: E731
@@ -212,18 +237,38 @@ class Bench:
 def table(found: dict[str, Any], bench: Bench) -> str:
     """Markdown."""
     branches = sorted(bench.size.branches)
-    titles = [*(f"step, {n}" for n in branches), f"MFU, {branches[-1]}", "peak GB", f"decode {bench.size.frames}", "peak GB", "error of step", "clip", "frames"]
+    titles = [
+        *(f"step, {n}" for n in branches),
+        f"MFU, {branches[-1]}",
+        "peak GB",
+        f"decode {bench.size.frames}",
+        "peak GB",
+        "error of step",
+        "clip",
+        "frames",
+    ]
     lines = [
-        f"Size {bench.size.name}, {bench.name}, torch {torch.__version__}. TFLOP of a step: " + ", ".join(f"{n} branches {bench.flops.get(n, 0) / 1e12:.1f}" for n in branches) + ".", "",
-        "| Way | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(titles),
-    ]  # fmt: skip
+        f"Size {bench.size.name}, {bench.name}, torch {torch.__version__}. TFLOP of a step: "
+        + ", ".join(f"{n} branches {bench.flops.get(n, 0) / 1e12:.1f}" for n in branches)
+        + ".",
+        "",
+        "| Way | " + " | ".join(titles) + " |",
+        "|---|" + "---:|" * len(titles),
+    ]
     for name, one in found.items():
         if "broken" in one:
             lines.append(f"| {name} | {one['broken']} |")
             continue
         cells = [f"{one[f'step, {n}']:.4f}" for n in branches]
-        cells += [f"{one.get(f'step, {branches[-1]}, mfu', 0):.0%}", f"{one[f'step, {branches[-1]}, peak_mb'] / 1e3:.1f}"]
-        cells += [f"{one['decode']:.4f}", f"{one['decode, peak_mb'] / 1e3:.1f}", *(f"{one['error'][part]:.1e}" for part in ("step", "clip", "frames"))]
+        cells += [
+            f"{one.get(f'step, {branches[-1]}, mfu', 0):.0%}",
+            f"{one[f'step, {branches[-1]}, peak_mb'] / 1e3:.1f}",
+        ]
+        cells += [
+            f"{one['decode']:.4f}",
+            f"{one['decode, peak_mb'] / 1e3:.1f}",
+            *(f"{one['error'][part]:.1e}" for part in ("step", "clip", "frames")),
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -41,11 +41,18 @@ def main() -> None:
     with torch.no_grad():
         parts = module.parts(SIZES[given["size"]], device, dtype, given["inputs"], **given["options"])
         loaded = time.perf_counter() - started
-        name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
-        print(json.dumps({"parts": list(parts), "load_seconds": loaded, "device": name, "torch": torch.__version__}), file=answers)
+        name = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
+        )
+        print(
+            json.dumps({"parts": list(parts), "load_seconds": loaded, "device": name, "torch": torch.__version__}),
+            file=answers,
+        )
         for line in sys.stdin:
             part = parts[json.loads(line)]
-            with getattr(part, "inside", contextlib.nullcontext)():  # what is set up more seldom than the part runs, and not counted
+            with getattr(
+                part, "inside", contextlib.nullcontext
+            )():  # what is set up more seldom than the part runs, and not counted
                 print(json.dumps(measure(part, device, CLOCKS[given["clock"]])), file=answers)
 
 

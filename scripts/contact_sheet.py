@@ -24,7 +24,10 @@ def main() -> None:
     rows = -(-len(frames) // given.columns)
     sheet = Image.new("RGB", (given.columns * given.width, rows * height))
     for i, frame in enumerate(frames):
-        sheet.paste(Image.fromarray(frame).resize((given.width, height)), (i % given.columns * given.width, i // given.columns * height))
+        sheet.paste(
+            Image.fromarray(frame).resize((given.width, height)),
+            (i % given.columns * given.width, i // given.columns * height),
+        )
     sheet.save(given.output, quality=88)
 
 

@@ -59,9 +59,19 @@ def smoothing(name: str, trues: list[PoseSequence]) -> None:
             good = clean(bad)
             before, after = distances(bad, true), distances(good, true)
             shown = true.scores() > SEEN
-            rows.append([before, after, np.where(speed > 5, before, np.nan), np.where(speed > 5, after, np.nan), (good.scores() > SEEN)[shown].mean()])
+            rows.append(
+                [
+                    before,
+                    after,
+                    np.where(speed > 5, before, np.nan),
+                    np.where(speed > 5, after, np.nan),
+                    (good.scores() > SEEN)[shown].mean(),
+                ]
+            )
         joined = [np.concatenate([r[i].ravel() for r in rows]) for i in range(4)]
-        print(f"| {name} | {tremble:g} px, {'20%' if tremble else '0%'} | {' | '.join(mean(j) for j in joined)} | {np.mean([r[4] for r in rows]):.1%} |")
+        print(
+            f"| {name} | {tremble:g} px, {'20%' if tremble else '0%'} | {' | '.join(mean(j) for j in joined)} | {np.mean([r[4] for r in rows]):.1%} |"
+        )
 
 
 def recorded(folder: Path) -> list[PoseSequence]:
@@ -79,7 +89,9 @@ def people(folder: str, rng: np.random.Generator) -> list[Still]:
     found = [s for s in People([folder], 0.0, True).stills if s.keypoints.hands_score.max(1).min() > SEEN]
     made = [random_framing(s, rng, SIZE) for s in found]
     free = [s for s in made if movable(s)]
-    drawn = (random_framing(drawn_still(i, (SIZE[0] * 3 // 2, SIZE[1] * 3 // 2)), rng, SIZE) for i in range(10_000, 10_200))
+    drawn = (
+        random_framing(drawn_still(i, (SIZE[0] * 3 // 2, SIZE[1] * 3 // 2)), rng, SIZE) for i in range(10_000, 10_200)
+    )
     return free + list(itertools.islice((s for s in drawn if movable(s)), len(free)))
 
 
@@ -96,22 +108,41 @@ def reading(clips: list[tuple[PoseSequence, Path]]) -> None:
         raw = [read_poses(path, detector, smooth=False) for _, path in clips]
         cost = (time.process_time() - start) / sum(map(len, raw))
         for words, made in ((name, raw), (f"{name}, cleaned", [clean(r) for r in raw])):
-            off = [np.concatenate([distances(m, t)[:, part].ravel() for m, (t, _) in zip(made, clips, strict=True)]) for part in PARTS.values()]
-            rough = [HEIGHT * np.linalg.norm(np.diff(m.points() * [m.aspect, 1], 2, axis=0), axis=-1)[:, 60:].mean() for m in made]
+            off = [
+                np.concatenate([distances(m, t)[:, part].ravel() for m, (t, _) in zip(made, clips, strict=True)])
+                for part in PARTS.values()
+            ]
+            rough = [
+                HEIGHT * np.linalg.norm(np.diff(m.points() * [m.aspect, 1], 2, axis=0), axis=-1)[:, 60:].mean()
+                for m in made
+            ]
             print(f"| {words} | {' | '.join(mean(o) for o in off)} | {np.mean(rough):.2f} | {1000 * cost:.1f} |")
-    rough = [HEIGHT * np.linalg.norm(np.diff(t.points() * [t.aspect, 1], 2, axis=0), axis=-1)[:, 60:].mean() for t, _ in clips]
+    rough = [
+        HEIGHT * np.linalg.norm(np.diff(t.points() * [t.aspect, 1], 2, axis=0), axis=-1)[:, 60:].mean()
+        for t, _ in clips
+    ]
     print(f"| the true points | 0 | 0 | 0 | {np.mean(rough):.2f} | |")
 
 
 def same_performance(pairs: list[tuple[PoseSequence, PoseSequence, Still]]) -> None:
     """The driving, the other's true performance, and the other's still. Motion: what is left when each point's mean place is taken away."""
-    rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"the still picture": [], "driving as it is": [], "retargeted": []}
+    rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
+        "the still picture": [],
+        "driving as it is": [],
+        "retargeted": [],
+    }
     for drive, true, still in pairs:
-        made = (PoseSequence.of([still.keypoints] * len(true), 25, still.size), drive, retarget(drive, still.keypoints, still.size))
+        made = (
+            PoseSequence.of([still.keypoints] * len(true), 25, still.size),
+            drive,
+            retarget(drive, still.keypoints, still.size),
+        )
         for row, sequence in zip(rows.values(), made, strict=True):
             row.append((distances(sequence, true), distances(centred(sequence), centred(true))))
     for name, found in rows.items():
-        cells = [mean(np.concatenate([f[i][:, part].ravel() for f in found])) for part in PARTS.values() for i in (0, 1)]
+        cells = [
+            mean(np.concatenate([f[i][:, part].ravel() for f in found])) for part in PARTS.values() for i in (0, 1)
+        ]
         print(f"| {name} | {' | '.join(cells)} |")
 
 
@@ -140,12 +171,16 @@ def main() -> None:
             path = write_video((f.picture_u8 for f in made[0][1]), Path(folder) / f"{i}.mp4", 25)
             clips.append((made[0][0], path))
             pairs.append((made[0][0], made[1][0], stills[(i + 1) % len(stills)]))
-        print("## Cleaning\n| key points | noise, missing | before | after | before, quick | after, quick | shown |\n|---|---|---|---|---|---|---|")
+        print(
+            "## Cleaning\n| key points | noise, missing | before | after | before, quick | after, quick | shown |\n|---|---|---|---|---|---|---|"
+        )
         smoothing("recorded", recorded(Path(options.gestures)))
         smoothing("generated", [t for t, _ in clips])
         print("## Reading\n| | body | hands | face | trembling | ms |\n|---|---|---|---|---|---|")
         reading(clips)
-    print("## The same performance by another person\n| | body | motion | hands | motion | face | motion |\n|---|---|---|---|---|---|---|")
+    print(
+        "## The same performance by another person\n| | body | motion | hands | motion | face | motion |\n|---|---|---|---|---|---|---|"
+    )
     same_performance(pairs)
     long = recorded(Path(options.gestures))[0]
     long = long.sampled(np.arange(1500) % len(long), 25)

@@ -46,7 +46,11 @@ Worse = Callable[[Film, Film, float], Film]
 
 def noise(film: Film, other: Film, amount: float) -> Film:
     random = np.random.default_rng(0)
-    return Film(np.clip(film.frames + random.normal(0, amount, film.frames.shape), 0, 255).astype(np.uint8), film.sound, film.clip)
+    return Film(
+        np.clip(film.frames + random.normal(0, amount, film.frames.shape), 0, 255).astype(np.uint8),
+        film.sound,
+        film.clip,
+    )
 
 
 def blur(film: Film, other: Film, sigma: float) -> Film:
@@ -115,7 +119,14 @@ def write(folder: Path, clips: list[Film]) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--people", type=int, nargs="+", default=[5, 25, 1, 17], metavar="N", help="numbers of drawn people; the hands of the default ones move and are seen")
+    parser.add_argument(
+        "--people",
+        type=int,
+        nargs="+",
+        default=[5, 25, 1, 17],
+        metavar="N",
+        help="numbers of drawn people; the hands of the default ones move and are seen",
+    )
     parser.add_argument("--frames", type=int, default=52)
     parser.add_argument("--metrics", default=",".join(METRICS))
     parser.add_argument("--networks", default="public", choices=("public", "embedded"))
@@ -126,8 +137,17 @@ def main() -> None:
     truth = write(chosen.out / "truth", clips)
 
     def measure(folder: Path) -> Results:
-        return evaluate(folder, truth, metrics=chosen.metrics.split(","), weights_dir=chosen.weights_dir, networks=chosen.networks, clips=chosen.clips,
-                        download=False, cache=chosen.out / "features", device="cpu").results  # fmt: skip
+        return evaluate(
+            folder,
+            truth,
+            metrics=chosen.metrics.split(","),
+            weights_dir=chosen.weights_dir,
+            networks=chosen.networks,
+            clips=chosen.clips,
+            download=False,
+            cache=chosen.out / "features",
+            device="cpu",
+        ).results
 
     itself = measure(truth)
     names = [m.name for m in itself.metrics if m.status == "ok"]
@@ -142,8 +162,16 @@ def main() -> None:
             continue
         runs = [itself]
         for step in steps:
-            runs.append(measure(write(chosen.out / f"{way.split(',')[0].replace(' ', '_')}_{step:g}", worsened(clips, way, step))))
-            verdict = ", ".join(f"{name} {'yes' if yes else 'no'}" for name, yes in steady(runs, wanted).items()) if step == steps[-1] else ""
+            runs.append(
+                measure(
+                    write(chosen.out / f"{way.split(',')[0].replace(' ', '_')}_{step:g}", worsened(clips, way, step))
+                )
+            )
+            verdict = (
+                ", ".join(f"{name} {'yes' if yes else 'no'}" for name, yes in steady(runs, wanted).items())
+                if step == steps[-1]
+                else ""
+            )
             print(f"| {way} {step:g} | {' | '.join(shown(runs[-1], names))} | {verdict} |", flush=True)
 
 

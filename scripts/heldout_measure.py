@@ -66,7 +66,9 @@ def opening(points: np.ndarray) -> float:
     return float(np.linalg.norm(points[LIPS[1]] - points[LIPS[0]]) / np.linalg.norm(points[CHIN] - points[TOP]))
 
 
-def measure(video: np.ndarray, still: np.ndarray, true: np.ndarray, speech: np.ndarray, judges: Judges) -> dict[str, float]:
+def measure(
+    video: np.ndarray, still: np.ndarray, true: np.ndarray, speech: np.ndarray, judges: Judges
+) -> dict[str, float]:
     reference = judges.face(still)
     own, base = judges.embedding(still, reference), sharpness(still, reference)
     height = np.linalg.norm(reference[CHIN] - reference[TOP])
@@ -96,14 +98,17 @@ def measure(video: np.ndarray, still: np.ndarray, true: np.ndarray, speech: np.n
     talk, quiet = ok & speech[:n] & (true[:n] > 0.02), ok & (true[:n] < 0.005)
     moves = lips[ok].std() > 1e-6
     return {
-        "face found": float(ok.mean()), "face cosine": float(np.nanmean(rows[:, 0])), "sharpness": float(np.nanmean(rows[:, 1])),
+        "face found": float(ok.mean()),
+        "face cosine": float(np.nanmean(rows[:, 0])),
+        "sharpness": float(np.nanmean(rows[:, 1])),
         "hands found": float(np.mean(hands)) if shown else np.nan,
         "mouth corr": float(np.corrcoef(lips[ok], true[:n][ok])[0, 1]) if moves else np.nan,
-        "mouth dev": float(lips[talk].std()), "silent dev": float(lips[quiet].std()) if quiet.sum() > 5 else np.nan,
+        "mouth dev": float(lips[talk].std()),
+        "silent dev": float(lips[quiet].std()) if quiet.sum() > 5 else np.nan,
         "background": float(np.mean(background)) if background else np.nan,
         "head": float(np.nanstd(rows[:, 3:], axis=0).mean()),
         "hands": float(np.mean([np.nanstd(np.array(t), axis=0).mean() for t in trails])) if shown else np.nan,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

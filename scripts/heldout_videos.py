@@ -56,9 +56,15 @@ def main() -> None:
         sound, motion = Sound.from_samples(samples, RATE), speech_motion(samples, FPS)
         name = given.output / f"{number:02d}"
         animation = host.animate(
-            still.picture_u8, sound, seed=number, steps=given.steps, cache_blocks=given.cache_blocks, body_movement=given.body_movement,
-            guidance_audio=given.guidance_audio, guidance_reference=given.guidance_reference,
-        )  # fmt: skip
+            still.picture_u8,
+            sound,
+            seed=number,
+            steps=given.steps,
+            cache_blocks=given.cache_blocks,
+            body_movement=given.body_movement,
+            guidance_audio=given.guidance_audio,
+            guidance_reference=given.guidance_reference,
+        )
         animation.save(name.with_suffix(".ours.mp4"), overwrite=True)
         w, h = animation.size
         puppet = Puppet(crop_still(still, (0, 0, *still.size), (w // 4 * 4, h // 4 * 4)))

@@ -43,7 +43,9 @@ def main() -> None:
     voice = np.concatenate(list(load_audio(given.speech).stream_mono16k()))
     samples = np.resize(voice, round(given.minutes * 60 * RATE)).astype(np.float32)
     sound = Sound.from_samples(samples, RATE)
-    animation = CyberHost.from_pretrained("tiny").animate(given.picture, sound, steps=given.steps, fps=given.fps, size=given.size)
+    animation = CyberHost.from_pretrained("tiny").animate(
+        given.picture, sound, steps=given.steps, fps=given.fps, size=given.size
+    )
     second = round(given.fps)
     first: list[np.ndarray] = []
     last: deque[np.ndarray] = deque(maxlen=second)
@@ -56,9 +58,15 @@ def main() -> None:
             memory.append(round(resident_mb()))
             print(f"{number} of {animation.n_frames} frames, {memory[-1]} MB", file=sys.stderr, flush=True)
     for name, frames in (("first", first), ("last", list(last))):
-        write_video(frames, given.output / f"{name}.mp4", given.fps, Sound.from_samples(samples[:RATE], RATE), overwrite=True)
+        write_video(
+            frames, given.output / f"{name}.mp4", given.fps, Sound.from_samples(samples[:RATE], RATE), overwrite=True
+        )
     colour = [np.stack(part).mean((0, 1, 2)).round(2).tolist() for part in (first, list(last))]
-    print(json.dumps({"frames": animation.n_frames, "memory_mb": memory, "colour_first": colour[0], "colour_last": colour[1]}))
+    print(
+        json.dumps(
+            {"frames": animation.n_frames, "memory_mb": memory, "colour_first": colour[0], "colour_last": colour[1]}
+        )
+    )
 
 
 if __name__ == "__main__":

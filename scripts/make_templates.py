@@ -22,7 +22,15 @@ FPS, SIZE = 25, (512, 512)
 SCALE, MIDDLE = 0.25, (0.5, 0.37)  # a head's height in picture heights, and where the neck is
 SHOULDER, POLE = 0.7, (0.15, 0.75, -0.5)  # half the shoulders' width in head heights, and where the elbow points
 # Nose, eyes, ears and hips in head heights about the neck (x to the picture's right, y down).
-TRUNK = {0: (0, -0.77), 14: (-0.145, -0.944), 15: (0.145, -0.944), 16: (-0.315, -0.885), 17: (0.315, -0.885), 8: (-0.4, 2.15), 11: (0.4, 2.15)}
+TRUNK = {
+    0: (0, -0.77),
+    14: (-0.145, -0.944),
+    15: (0.145, -0.944),
+    16: (-0.315, -0.885),
+    17: (0.315, -0.885),
+    8: (-0.4, 2.15),
+    11: (0.4, 2.15),
+}
 LATER = {"wrist": 0.0, "fingers": 0.05, "palm": 0.03, "curl": 0.09, "spread": 0.09}  # seconds
 
 
@@ -58,7 +66,9 @@ def counted(n: int) -> Hand:
 
 def waved(side: float) -> Hand:
     """A raised hand leaning out (1) or in (-1); the wrist follows the forearm."""
-    return replace(RAISED, wrist=(1.12 + 0.1 * side, 0.36 + 0.02 * abs(side), 0.45), fingers=(0.1 + 0.42 * side, -0.9, 0.08))
+    return replace(
+        RAISED, wrist=(1.12 + 0.1 * side, 0.36 + 0.02 * abs(side), 0.45), fingers=(0.1 + 0.42 * side, -0.9, 0.08)
+    )
 
 
 Round = list[tuple[float, Hand]]  # seconds, pose
@@ -72,22 +82,54 @@ GESTURES: dict[str, tuple[float, Round, Round]] = {
     ),
     "counting": (
         6.0,
-        [(0, REST), (0.1, REST), (1.1, counted(1)), (1.35, counted(1)), (1.75, counted(2)), (2.05, counted(2)), (2.45, counted(3)),
-         (2.75, counted(3)), (3.15, counted(4)), (3.45, counted(4)), (3.85, counted(5)), (4.6, counted(5)), (5.8, REST)],
+        [
+            (0, REST),
+            (0.1, REST),
+            (1.1, counted(1)),
+            (1.35, counted(1)),
+            (1.75, counted(2)),
+            (2.05, counted(2)),
+            (2.45, counted(3)),
+            (2.75, counted(3)),
+            (3.15, counted(4)),
+            (3.45, counted(4)),
+            (3.85, counted(5)),
+            (4.6, counted(5)),
+            (5.8, REST),
+        ],
         [(0, REST), (3.0, EASED)],
     ),
     "pointing": (
         4.4,
-        [(0, REST), (0.1, REST), (1.1, POINT), (1.4, replace(POINT, wrist=(0.92, 1.08, 0.68))), (1.7, POINT), (2.4, ASIDE), (3.0, ASIDE), (4.2, REST)],
+        [
+            (0, REST),
+            (0.1, REST),
+            (1.1, POINT),
+            (1.4, replace(POINT, wrist=(0.92, 1.08, 0.68))),
+            (1.7, POINT),
+            (2.4, ASIDE),
+            (3.0, ASIDE),
+            (4.2, REST),
+        ],
         [(0, REST), (2.0, EASED)],
     ),
     "wave": (
         4.8,
-        [(0, REST), (0.1, REST), (1.2, waved(0)), (1.45, waved(1)), (1.8, waved(-1)), (2.15, waved(1)), (2.5, waved(-1)), (2.85, waved(1)),
-         (3.15, waved(0)), (4.5, REST)],
+        [
+            (0, REST),
+            (0.1, REST),
+            (1.2, waved(0)),
+            (1.45, waved(1)),
+            (1.8, waved(-1)),
+            (2.15, waved(1)),
+            (2.5, waved(-1)),
+            (2.85, waved(1)),
+            (3.15, waved(0)),
+            (4.5, REST),
+        ],
         [(0, REST), (2.4, EASED)],
     ),
-}  # fmt: skip
+}
 
 
 def between(keys: Round, seconds: float, times: np.ndarray, field: int) -> np.ndarray:
@@ -105,7 +147,9 @@ def between(keys: Round, seconds: float, times: np.ndarray, field: int) -> np.nd
 def arms(keys: Round, seconds: float, side: int) -> list[tuple[np.ndarray, Arm]]:
     """(shoulder, arm) of every frame; side -1 for the person's right arm."""
     times = np.arange(round(seconds * FPS)) / FPS
-    wrist, fingers, palm, curl, spread = (between(keys, seconds, times - late, i) for i, late in enumerate(LATER.values()))
+    wrist, fingers, palm, curl, spread = (
+        between(keys, seconds, times - late, i) for i, late in enumerate(LATER.values())
+    )
     phase = 2 * np.pi * times[:, None] / seconds
     wrist = wrist + 0.012 * np.sin(phase * [2, 1, 1] + [0.4 + side, 1.0, 2.0])  # nobody holds quite still
     curl = np.clip(curl + 0.015 * np.sin(phase * [1, 2, 1, 2, 1] + [0, 1, 2, 3, 4] + side), 0, 1)
@@ -127,11 +171,16 @@ def gesture(name: str) -> PoseSequence:
     seconds, right, left = GESTURES[name]
     frames = []
     place = lambda p: np.asarray(p, float)[..., :2] * SCALE + MIDDLE  # noqa: E731
-    for (r_shoulder, right_arm), (l_shoulder, left_arm) in zip(arms(right, seconds, -1), arms(left, seconds, 1), strict=True):
+    for (r_shoulder, right_arm), (l_shoulder, left_arm) in zip(
+        arms(right, seconds, -1), arms(left, seconds, 1), strict=True
+    ):
         k = Keypoints.empty()
         for joint, point in TRUNK.items():
             k.body[joint] = place(point)
-        k.body[2:5], k.body[5:8] = place([r_shoulder, right_arm.elbow, right_arm.wrist]), place([l_shoulder, left_arm.elbow, left_arm.wrist])
+        k.body[2:5], k.body[5:8] = (
+            place([r_shoulder, right_arm.elbow, right_arm.wrist]),
+            place([l_shoulder, left_arm.elbow, left_arm.wrist]),
+        )
         k.body[NECK] = (k.body[2] + k.body[5]) / 2
         k.body_score[[NECK, *range(2, 8), *TRUNK]] = 1
         k.hands[:] = place([hand_points(left_arm, 1, 0.5), hand_points(right_arm, -1, 0.5)])

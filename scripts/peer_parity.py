@@ -117,12 +117,16 @@ def make_animate_anyone(folder: Path) -> None:
     noisy, pose = torch.randn(1, 4, FRAMES, *SIZE), torch.rand(1, 3, FRAMES, SIZE[0] * 8, SIZE[1] * 8)
     timestep = torch.tensor(601)
     writer = ReferenceAttentionControl(reference, mode="write", batch_size=1, fusion_blocks="full")
-    reader = ReferenceAttentionControl(denoising, mode="read", batch_size=1, fusion_blocks="full", do_classifier_free_guidance=True)
+    reader = ReferenceAttentionControl(
+        denoising, mode="read", batch_size=1, fusion_blocks="full", do_classifier_free_guidance=True
+    )
     both = torch.cat([torch.zeros_like(token), token])  # as its pipeline: without and with the picture
     reference(latent.repeat(2, 1, 1, 1), torch.zeros_like(timestep), encoder_hidden_states=both, return_dict=False)
     reader.update(writer, dtype=torch.float32)
     encoded = guider(pose).repeat(2, 1, 1, 1, 1)
-    out = denoising(noisy.repeat(2, 1, 1, 1, 1), timestep, encoder_hidden_states=both, pose_cond_fea=encoded, return_dict=False)[0]
+    out = denoising(
+        noisy.repeat(2, 1, 1, 1, 1), timestep, encoder_hidden_states=both, pose_cond_fea=encoded, return_dict=False
+    )[0]
     save(folder, token=token, latent=latent, noisy=noisy, pose=pose, timestep=timestep, without=out[:1], with_=out[1:])
     make_drawing(folder, draw_of_moore(*points_of_a_person()))
 
@@ -177,8 +181,12 @@ def make_echomimic_v2(folder: Path) -> None:
     latent, noisy = torch.randn(1, 4, *SIZE), torch.randn(1, 4, FRAMES, *SIZE)
     pose, audio = torch.rand(1, 3, FRAMES, SIZE[0] * 8, SIZE[1] * 8), torch.randn(1, FRAMES, 50, CONTEXT)
     timestep = torch.tensor(601)
-    writer = ReferenceAttentionControl(reference, do_classifier_free_guidance=True, mode="write", batch_size=1, fusion_blocks="full")
-    reader = ReferenceAttentionControl(denoising, do_classifier_free_guidance=True, mode="read", batch_size=1, fusion_blocks="full")
+    writer = ReferenceAttentionControl(
+        reference, do_classifier_free_guidance=True, mode="write", batch_size=1, fusion_blocks="full"
+    )
+    reader = ReferenceAttentionControl(
+        denoising, do_classifier_free_guidance=True, mode="read", batch_size=1, fusion_blocks="full"
+    )
     reference(latent, torch.zeros_like(timestep), encoder_hidden_states=None, return_dict=False)
     reader.update(writer, do_classifier_free_guidance=True, dtype=torch.float32)
     encoded = encoder(pose)  # its pipeline leaves the pose out beside the reference and the speech
@@ -195,7 +203,9 @@ def make_echomimic_v2(folder: Path) -> None:
     from src.utils.dwpose_util import draw_pose_select_v2
 
     _, hands, _ = points_of_a_person()
-    drawn = draw_pose_select_v2({"bodies": None, "hands": hands[..., :2], "hands_score": hands[..., 2]}, 768, 768, ref_w=800)
+    drawn = draw_pose_select_v2(
+        {"bodies": None, "hands": hands[..., :2], "hands_score": hands[..., 2]}, 768, 768, ref_w=800
+    )
     make_drawing(folder, drawn.transpose(1, 2, 0).copy())
 
 
@@ -205,7 +215,9 @@ def whisper_guide():
     from src.models.whisper.whisper.model import ModelDimensions, Whisper
 
     size = {"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": HEARD, "n_audio_head": 6, "n_audio_layer": 4}
-    model = Whisper(ModelDimensions(**size, n_vocab=51865, n_text_ctx=4, n_text_state=16, n_text_head=4, n_text_layer=1))
+    model = Whisper(
+        ModelDimensions(**size, n_vocab=51865, n_text_ctx=4, n_text_state=16, n_text_head=4, n_text_layer=1)
+    )
     randomise(model.encoder)
     guide = audio2feature.Audio2Feature.__new__(audio2feature.Audio2Feature)
     guide.model = model
@@ -224,7 +236,11 @@ def make_whisper(folder: Path) -> None:
     sound = (0.3 * np.sin(2 * np.pi * (200 + 40 * time) * time) * np.sin(3 * time) ** 2).astype(np.float32)
     features = guide.audio2feat(sound)
     chunks = guide.feature2chunks(features.reshape(-1, 5, HEARD), fps=25)
-    save_as = {"sound": torch.from_numpy(sound), "features": torch.from_numpy(features), "chunks": torch.from_numpy(chunks)}
+    save_as = {
+        "sound": torch.from_numpy(sound),
+        "features": torch.from_numpy(features),
+        "chunks": torch.from_numpy(chunks),
+    }
     torch.save(save_as, folder / "heard.pt")
 
 
@@ -243,21 +259,33 @@ def make_hallo2(folder: Path) -> None:
     from hallo.models.unet_2d_condition import UNet2DConditionModel
     from hallo.models.unet_3d import UNet3DConditionModel
 
-    audio = {"use_audio_module": True, "audio_attention_dim": CONTEXT, "stack_enable_blocks_name": ["up", "down", "mid"]}
+    audio = {
+        "use_audio_module": True,
+        "audio_attention_dim": CONTEXT,
+        "stack_enable_blocks_name": ["up", "down", "mid"],
+    }
     net = torch.nn.Module()
     # a published config.json has this entry, and its forward reads it
     net.reference_unet = UNet2DConditionModel.from_config({**SHARED, "center_input_sample": False})
-    net.denoising_unet = UNet3DConditionModel(in_channels=4, out_channels=4, **SHARED, **MOTION, **audio, stack_enable_blocks_depth=[0, 1, 2, 3])
+    net.denoising_unet = UNet3DConditionModel(
+        in_channels=4, out_channels=4, **SHARED, **MOTION, **audio, stack_enable_blocks_depth=[0, 1, 2, 3]
+    )
     net.face_locator = FaceLocator(WIDTHS[0])
     net.imageproj = ImageProjModel(CONTEXT, 16, 4)
-    net.audioproj = AudioProjModel(seq_len=5, blocks=12, channels=8, intermediate_dim=16, output_dim=CONTEXT, context_tokens=32)
+    net.audioproj = AudioProjModel(
+        seq_len=5, blocks=12, channels=8, intermediate_dim=16, output_dim=CONTEXT, context_tokens=32
+    )
     randomise(net)
     torch.save(dict(net.state_dict()), folder / "net.pth")
 
     latent = torch.randn(1, 4, *SIZE)
     ReferenceAttentionControl(net.reference_unet, mode="write", batch_size=1, fusion_blocks="full")
     net.reference_unet(latent, torch.tensor(0), encoder_hidden_states=torch.zeros(1, 1, CONTEXT), return_dict=False)
-    features = {n.rsplit(".transformer_blocks", 1)[0]: m.bank[0] for n, m in net.reference_unet.named_modules() if getattr(m, "bank", None)}
+    features = {
+        n.rsplit(".transformer_blocks", 1)[0]: m.bank[0]
+        for n, m in net.reference_unet.named_modules()
+        if getattr(m, "bank", None)
+    }
     moved, heard = {}, {}
     for site in ("down_blocks.0", "mid_block", "up_blocks.3"):
         block = net.denoising_unet.get_submodule(site)
@@ -267,7 +295,11 @@ def make_hallo2(folder: Path) -> None:
         layer = block.audio_modules[-1].transformer_blocks[0]
         tokens, speech = torch.randn(FRAMES, 16, width), torch.randn(FRAMES, 32, CONTEXT)
         lips = layer.attn2_2(layer.norm2(tokens), encoder_hidden_states=speech)
-        lips = layer.zero_conv_lip(lips.reshape(FRAMES, 4, 4, width).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).reshape(FRAMES, 16, width)
+        lips = (
+            layer.zero_conv_lip(lips.reshape(FRAMES, 4, 4, width).permute(0, 3, 1, 2))
+            .permute(0, 2, 3, 1)
+            .reshape(FRAMES, 16, width)
+        )
         heard[site] = (tokens, speech, lips)
     save(folder, latent=latent, features=features, moved=moved, heard=heard)
 
@@ -295,7 +327,9 @@ def compare_animate_anyone(folder: Path) -> dict:
         noisy, timestep = given["noisy"].transpose(1, 2), given["timestep"][None]
         with_ = network(noisy, timestep, clip).prediction.transpose(1, 2)
         without = network(noisy, timestep, clip.without_audio().without_reference()).prediction.transpose(1, 2)
-    found = figures(converted, {"with the reference": (with_, given["with_"]), "without the reference": (without, given["without"])})
+    found = figures(
+        converted, {"with the reference": (with_, given["with_"]), "without the reference": (without, given["without"])}
+    )
     return merged(found, compare_drawing(folder, dwpose_map, (512, 768)))
 
 
@@ -321,7 +355,9 @@ def compare_echomimic_v2(folder: Path) -> dict:
         with_ = network(noisy, timestep, clip).prediction.transpose(1, 2)
         bare = dataclasses.replace(clip.without_audio().without_reference(), pose=None)
         without = network(noisy, timestep, bare).prediction.transpose(1, 2)
-    found = figures(converted, {"with all conditions": (with_, given["with_"]), "with none": (without, given["without"])})
+    found = figures(
+        converted, {"with all conditions": (with_, given["with_"]), "with none": (without, given["without"])}
+    )
     return merged(found, compare_whisper(folder), compare_drawing(folder, hand_map, (768, 768)))
 
 
@@ -333,10 +369,26 @@ def compare_whisper(folder: Path) -> dict:
     from cyberhost_model.speech.level import SpeechLevel
     from cyberhost_model.speech.whisper import WhisperEncoder
 
-    size = {"d_model": HEARD, "encoder_layers": 4, "encoder_attention_heads": 6, "encoder_ffn_dim": 4 * HEARD, "num_mel_bins": 80}
+    size = {
+        "d_model": HEARD,
+        "encoder_layers": 4,
+        "encoder_attention_heads": 6,
+        "encoder_ffn_dim": 4 * HEARD,
+        "num_mel_bins": 80,
+    }
     encoder = WhisperEncoder(size).eval()
-    names = {"positional_embedding": "embed_positions.weight", "blocks.": "layers.", ".attn.query": ".self_attn.q_proj", ".attn.key": ".self_attn.k_proj"}
-    names |= {".attn.value": ".self_attn.v_proj", ".attn.out": ".self_attn.out_proj", ".attn_ln": ".self_attn_layer_norm", ".mlp.0": ".fc1"}
+    names = {
+        "positional_embedding": "embed_positions.weight",
+        "blocks.": "layers.",
+        ".attn.query": ".self_attn.q_proj",
+        ".attn.key": ".self_attn.k_proj",
+    }
+    names |= {
+        ".attn.value": ".self_attn.v_proj",
+        ".attn.out": ".self_attn.out_proj",
+        ".attn_ln": ".self_attn_layer_norm",
+        ".mlp.0": ".fc1",
+    }
     names |= {".mlp.2": ".fc2", ".mlp_ln": ".final_layer_norm"}
     state = {}
     for name, value in torch.load(folder / "whisper.pt", weights_only=True).items():
@@ -351,7 +403,10 @@ def compare_whisper(folder: Path) -> dict:
     blocks = [sound[i : i + 7000] for i in range(0, len(sound), 7000)]
     ours = torch.cat(list(encoder.stream(blocks, SpeechLevel(1.0, 1.0))))
     windows = frame_windows(ours, len(heard["chunks"]), 25.0, 10)
-    pairs = {"speech features": (ours, heard["features"].reshape(ours.shape)), "windows": (windows.flatten(1, 2), heard["chunks"])}
+    pairs = {
+        "speech features": (ours, heard["features"].reshape(ours.shape)),
+        "windows": (windows.flatten(1, 2), heard["chunks"]),
+    }
     return {
         "differences": {name: float((a - b).abs().max()) for name, (a, b) in pairs.items()},
         "outputs": {name: float(b.std()) for name, (_, b) in pairs.items()},
@@ -370,18 +425,25 @@ def compare_hallo2(folder: Path) -> dict:
 
     full = hallo2.full_size()
     unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
-    converted = hallo2.collect(read_tensors(folder / "net.pth")).into(dataclasses.replace(full, unet=unet, frames=FRAMES))
+    converted = hallo2.collect(read_tensors(folder / "net.pth")).into(
+        dataclasses.replace(full, unet=unet, frames=FRAMES)
+    )
     given = torch.load(folder / "in_and_out.pt", weights_only=True)
     network = converted.network
     pairs = {}
     with torch.no_grad():
         features = network.reference_net(given["latent"])
         assert features.keys() == given["features"].keys()
-        pairs["reference features"] = tuple(torch.cat([one[site].flatten() for site in features]) for one in (features, given["features"]))
+        pairs["reference features"] = tuple(
+            torch.cat([one[site].flatten() for site in features]) for one in (features, given["features"])
+        )
         for site in given["moved"]:
             block = network.denoising_unet.unet.get_submodule(site)
             clip, theirs = (x.transpose(1, 2).flatten(0, 1) for x in given["moved"][site])
-            pairs[f"motion module, {site}"] = (temporal_transformer(block.motion_modules[-1], clip, FRAMES, None, ()), theirs)
+            pairs[f"motion module, {site}"] = (
+                temporal_transformer(block.motion_modules[-1], clip, FRAMES, None, ()),
+                theirs,
+            )
             layer = block.attentions[-1].transformer_blocks[0]
             tokens, speech, theirs = given["heard"][site]
             pairs[f"audio attention, {site}"] = (attend(layer.attn2, layer.norm2(tokens), speech), theirs)
@@ -397,12 +459,18 @@ def compare_drawing(folder: Path, draw, size: tuple[int, int]) -> dict:
     points = Keypoints(*(array for part in points_of_a_person() for array in (part[..., :2], part[..., 2])))
     theirs = torch.load(folder / "drawn.pt", weights_only=True).permute(2, 0, 1) / 255
     ours = torch.from_numpy(draw(points, size))
-    return {"differences": {"pose map": float((ours - theirs).abs().max())}, "outputs": {"pose map": float(theirs.std())}}
+    return {
+        "differences": {"pose map": float((ours - theirs).abs().max())},
+        "outputs": {"pose map": float(theirs.std())},
+    }
 
 
 def merged(*found: dict) -> dict:
     """Figures of several comparisons as one."""
-    return {key: {name: value for one in found for name, value in one.get(key, {}).items()} for key in ("weights", "differences", "outputs")}
+    return {
+        key: {name: value for one in found for name, value in one.get(key, {}).items()}
+        for key in ("weights", "differences", "outputs")
+    }
 
 
 def figures(converted, pairs: dict) -> dict:

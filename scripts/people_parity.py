@@ -57,7 +57,11 @@ def main() -> None:
     for row in cepstra():
         show(row)
     with tempfile.TemporaryDirectory() as folder:
-        for repository, rows in ((given.syncnet, of_syncnet), (given.insightface, of_insightface), (given.dwpose, of_dwpose)):
+        for repository, rows in (
+            (given.syncnet, of_syncnet),
+            (given.insightface, of_insightface),
+            (given.dwpose, of_dwpose),
+        ):
             for row in rows(repository, Path(folder)) if repository else ():
                 show(row)
 
@@ -81,7 +85,10 @@ def loaded(name: str, path: Path) -> Any:
 
 def cepstra() -> Iterator[Row]:
     speech = np.concatenate(list(load_audio(EXAMPLES / "speech.wav").stream_mono16k()))
-    off = max(largest(mfcc(speech[:n]), python_speech_features.mfcc(as_int16(speech[:n]).astype(np.int16), 16000)) for n in (300, 401, 16000, len(speech)))
+    off = max(
+        largest(mfcc(speech[:n]), python_speech_features.mfcc(as_int16(speech[:n]).astype(np.int16), 16000))
+        for n in (300, 401, 16000, len(speech))
+    )
     yield "MFCC", "python_speech_features 0.6", "`examples/speech.wav`, cut to four lengths", f"{off:.0e}"
 
 
@@ -100,8 +107,18 @@ def of_syncnet(repository: Path, folder: Path) -> Iterator[Row]:
     with torch.inference_mode():
         frames, sound = torch.randint(0, 256, (1, 3, 12, 224, 224)).float(), 10 * torch.randn(4, 1, 13, 20)
         expected = torch.cat([theirs.forward_lip(frames[:, :, t : t + 5]) for t in range(8)])
-        yield "SyncNet v2, pictures", "syncnet_python", "same random weights, 8 windows", f"{largest(ours.pictures(frames)[0], expected):.0e}"
-        yield "SyncNet v2, sound", "syncnet_python", "same random weights, 4 windows", f"{largest(ours.sound(sound), theirs.forward_aud(sound)):.0e}"
+        yield (
+            "SyncNet v2, pictures",
+            "syncnet_python",
+            "same random weights, 8 windows",
+            f"{largest(ours.pictures(frames)[0], expected):.0e}",
+        )
+        yield (
+            "SyncNet v2, sound",
+            "syncnet_python",
+            "same random weights, 4 windows",
+            f"{largest(ours.sound(sound), theirs.forward_aud(sound)):.0e}",
+        )
     calc_pdist = loaded("SyncNetInstance", repository / "SyncNetInstance.py").calc_pdist
     off = 0.0
     for windows in (60, 200):
@@ -109,7 +126,11 @@ def of_syncnet(repository: Path, folder: Path) -> Iterator[Row]:
         a = torch.roll(v, 3, 0) + 0.3 * torch.randn(windows, 1024)
         mean = torch.stack(calc_pdist(v, a, vshift=15)).mean(0)
         sync = sync_of(distance_stream(np.array_split(v.numpy(), 7), np.array_split(a.numpy(), 5)))
-        pairs = ((sync.distance, mean.min()), (sync.confidence, mean.median() - mean.min()), (sync.offset, 15 - mean.argmin()))
+        pairs = (
+            (sync.distance, mean.min()),
+            (sync.confidence, mean.median() - mean.min()),
+            (sync.offset, 15 - mean.argmin()),
+        )
         off = max(off, *(largest(ours, theirs) for ours, theirs in pairs))
     yield "SyncC, SyncD, offset", "syncnet_python", "random embeddings, 60 and 200 windows", f"{off:.0e}"
     yield from of_s3fd(repository, folder)
@@ -138,8 +159,17 @@ def of_s3fd(repository: Path, folder: Path) -> Iterator[Row]:
             expected = theirs.detect_faces(picture, conf_th=least, scales=[scale])
             ((boxes, scores),) = FaceFinder(folder / "sfd_face.pth", scale=scale, least=least)(picture[None])
             assert len(expected) == len(boxes)
-            count, box, score = count + len(boxes), max(box, largest(boxes, expected[:, :4])), max(score, largest(scores, expected[:, 4]))
-    yield "S3FD, boxes", "syncnet_python", f"same random weights, one picture, 4 settings, {count} boxes", f"{box:.0e} px (score {score:.0e})"
+            count, box, score = (
+                count + len(boxes),
+                max(box, largest(boxes, expected[:, :4])),
+                max(score, largest(scores, expected[:, 4])),
+            )
+    yield (
+        "S3FD, boxes",
+        "syncnet_python",
+        f"same random weights, one picture, 4 settings, {count} boxes",
+        f"{box:.0e} px (score {score:.0e})",
+    )
 
 
 def of_tracks(pipeline: str) -> Iterator[Row]:
@@ -154,26 +184,42 @@ def of_tracks(pipeline: str) -> Iterator[Row]:
         a, b = np.array([50, 50, 200, 220.0]), np.array([400, 40, 560, 230.0])
         for t in range(200):
             a, b = a + random.normal(0, 2, 4), b + random.normal(0, 2, 4)
-            seen = [a] * (random.random() < 0.9 and not 60 < t < 75) + [b] * (random.random() < 0.8 and not 100 < t < 140)
+            seen = [a] * (random.random() < 0.9 and not 60 < t < 75) + [b] * (
+                random.random() < 0.8 and not 100 < t < 140
+            )
             random.shuffle(seen)
             faces.append(seen)
-        expected = names["track_shot"](options, [[{"frame": t, "bbox": f.tolist()} for f in seen] for t, seen in enumerate(faces)])
-        found = [t for t in follow([np.array(f).reshape(-1, 4) for f in faces]) if t.seen >= LEAST_FRAMES and t.side > LEAST_SIDE]
+        expected = names["track_shot"](
+            options, [[{"frame": t, "bbox": f.tolist()} for f in seen] for t, seen in enumerate(faces)]
+        )
+        found = [
+            t
+            for t in follow([np.array(f).reshape(-1, 4) for f in faces])
+            if t.seen >= LEAST_FRAMES and t.side > LEAST_SIDE
+        ]
         assert [(t.start, len(t.boxes)) for t in found] == [(t["frame"][0], len(t["frame"])) for t in expected]
-        tracks, off = tracks + len(found), max([off, *(largest(t.boxes, e["bbox"]) for t, e in zip(found, expected, strict=True))])
+        tracks, off = (
+            tracks + len(found),
+            max([off, *(largest(t.boxes, e["bbox"]) for t, e in zip(found, expected, strict=True))]),
+        )
     yield "Face tracks", "syncnet_python", f"20 random scenes, {tracks} tracks", f"{off:.0e} px"
     picture, worst = example(), 0.0
     for x, y, half in ((300.7, 120.2, 70.3), (30, 20.5, 60), (510.2, 500, 90.9)):
         pad = int(half * 1.8)  # as in their crop_video
         padded = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)), "constant", constant_values=110)
-        cut = padded[int(y + pad - half) : int(y + pad + half * 1.8), int(x + pad - half * 1.4) : int(x + pad + half * 1.4)]
+        cut = padded[
+            int(y + pad - half) : int(y + pad + half * 1.8), int(x + pad - half * 1.4) : int(x + pad + half * 1.4)
+        ]
         worst = max(worst, largest(crop(picture, np.array([x, y, half])), cv2.resize(cut, (224, 224))))
     yield "Face crops", "syncnet_python's arithmetic", "3 squares, two across the edge", f"{worst:.0f}"
 
 
 def of_insightface(repository: Path, folder: Path) -> Iterator[Row]:
     package = next(p for p in (repository / "python-package" / "insightface", repository / "insightface") if p.is_dir())
-    scrfd, align = loaded("their_scrfd", package / "model_zoo" / "scrfd.py"), loaded("their_align", package / "utils" / "face_align.py")
+    scrfd, align = (
+        loaded("their_scrfd", package / "model_zoo" / "scrfd.py"),
+        loaded("their_align", package / "utils" / "face_align.py"),
+    )
     graph_of_faces(folder / "det_10g.onnx"), graph_of_embeddings(folder / "w600k_r50.onnx")
     theirs = scrfd.SCRFD(str(folder / "det_10g.onnx"))
     theirs.prepare(-1, input_size=(640, 640))
@@ -190,14 +236,29 @@ def of_insightface(repository: Path, folder: Path) -> Iterator[Row]:
     network = OnnxNetwork(folder / "w600k_r50.onnx")
     session, embedding = onnxruntime.InferenceSession(str(folder / "w600k_r50.onnx")), 0.0
     for _ in range(4):
-        points = np.array(Box, np.float32) * random.uniform(0.8, 3) + random.uniform(50, 200, 2) + random.normal(0, 5, (5, 2))
-        expected, found = align.norm_crop(np.ascontiguousarray(picture[..., ::-1]), points.astype(np.float32)), aligned(picture, points)
+        points = (
+            np.array(Box, np.float32) * random.uniform(0.8, 3)
+            + random.uniform(50, 200, 2)
+            + random.normal(0, 5, (5, 2))
+        )
+        expected, found = (
+            align.norm_crop(np.ascontiguousarray(picture[..., ::-1]), points.astype(np.float32)),
+            aligned(picture, points),
+        )
         differ = max(differ, float((expected[..., ::-1] != found).mean()))
         assert largest(expected[..., ::-1], found) <= 1
         blob = cv2.dnn.blobFromImages([expected], 1 / 127.5, (112, 112), (127.5,) * 3, swapRB=True)
-        (a,), (b,) = session.run(None, {"input.1": blob}), network(((found[None].astype(np.float32) - 127.5) / 127.5).transpose(0, 3, 1, 2))
+        (a,), (b,) = (
+            session.run(None, {"input.1": blob}),
+            network(((found[None].astype(np.float32) - 127.5) / 127.5).transpose(0, 3, 1, 2)),
+        )
         embedding = max(embedding, 1 - float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)))
-    yield "Aligned faces", "insightface (scikit-image)", "4 random sets of points", f"1 of 255 in {differ:.2%} of the values"
+    yield (
+        "Aligned faces",
+        "insightface (scikit-image)",
+        "4 random sets of points",
+        f"1 of 255 in {differ:.2%} of the values",
+    )
     yield "ArcFace, input to embedding", "insightface", "random graph, the same faces", f"1 - cosine {embedding:.0e}"
     assert ArcFace(detector, network)(picture[None]).shape == (1, 512)
 
@@ -207,10 +268,14 @@ def of_dwpose(repository: Path, folder: Path) -> Iterator[Row]:
     package = types.ModuleType("their_dwpose")
     package.__path__ = [str(place)]  # type: ignore[attr-defined]
     sys.modules["their_dwpose"] = package
-    detector, pose, whole = (loaded(f"their_dwpose.{name}", place / f"{name}.py") for name in ("onnxdet", "onnxpose", "wholebody"))
+    detector, pose, whole = (
+        loaded(f"their_dwpose.{name}", place / f"{name}.py") for name in ("onnxdet", "onnxpose", "wholebody")
+    )
     graph_of_people(folder / "yolox_l.onnx"), graph_of_points(folder / "dw-ll_ucoco_384.onnx")
     theirs = whole.Wholebody.__new__(whole.Wholebody)
-    theirs.session_det, theirs.session_pose = (onnxruntime.InferenceSession(str(folder / n)) for n in ("yolox_l.onnx", "dw-ll_ucoco_384.onnx"))
+    theirs.session_det, theirs.session_pose = (
+        onnxruntime.InferenceSession(str(folder / n)) for n in ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
+    )
     ours = DWPose.from_files(folder / "yolox_l.onnx", folder / "dw-ll_ucoco_384.onnx")
     people, box, steps, scores = 0, 0.0, [], 0.0
     for size in ((640, 384), (384, 640), (500, 500)):
@@ -222,13 +287,19 @@ def of_dwpose(repository: Path, folder: Path) -> Iterator[Row]:
         people, box = people + len(found), max(box, largest(found, expected))
         places, sure = theirs(bgr)
         points, ours_sure = ours.points([picture] * len(expected), expected)
-        for k, p, s in zip((to_keypoints(p, s, size) for p, s in zip(points, ours_sure, strict=True)), places, sure, strict=True):
+        for k, p, s in zip(
+            (to_keypoints(p, s, size) for p, s in zip(points, ours_sure, strict=True)), places, sure, strict=True
+        ):
             steps.append(np.abs(flat(k) * size - np.concatenate([p[:18], p[24:]])).max(1))
             scores = max(scores, largest(np.delete(flat_scores(k), 1), np.delete(np.concatenate([s[:18], s[24:]]), 1)))
     moved = np.concatenate(steps)
     yield "YOLOX, boxes of people", "DWPose", f"random graph, 3 sizes, {people} people", f"{box:.0e} px"
-    yield ("DWPose, points", "DWPose", f"random graph, {len(moved)} points of them",
-           f"{np.percentile(moved, 99):.0e} px in 99%; {(moved > 0.01).mean():.1%} take another of two equal maxima (score {scores:.0e} of {ours_sure.max():.0f})")  # fmt: skip
+    yield (
+        "DWPose, points",
+        "DWPose",
+        f"random graph, {len(moved)} points of them",
+        f"{np.percentile(moved, 99):.0e} px in 99%; {(moved > 0.01).mean():.1%} take another of two equal maxima (score {scores:.0e} of {ours_sure.max():.0f})",
+    )
     assert pose.decode is not None
 
 
@@ -269,14 +340,21 @@ class Graph:
         """A linear map of each patch; zero where the patch is flat, so that a filled border has no ties."""
         weight = self.random.normal(0, scale / np.sqrt(3 * side * side), (outputs, 3, side, side))
         weight -= weight.mean((2, 3), keepdims=True)
-        return self.node("Conv", [x, self.constant(weight.astype(np.float32)), self.constant(bias.astype(np.float32))], strides=[side, side])
+        return self.node(
+            "Conv",
+            [x, self.constant(weight.astype(np.float32)), self.constant(bias.astype(np.float32))],
+            strides=[side, side],
+        )
 
     def reshaped(self, x: str, shape: list[int]) -> str:
         return self.node("Reshape", [x, self.constant(np.array(shape))])
 
     def save(self, path: Path, outputs: list[tuple[str, list]]) -> None:
         told = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs]
-        model = helper.make_model(helper.make_graph(self.nodes, "g", self.inputs, told, self.constants), opset_imports=[helper.make_opsetid("", 13)])
+        model = helper.make_model(
+            helper.make_graph(self.nodes, "g", self.inputs, told, self.constants),
+            opset_imports=[helper.make_opsetid("", 13)],
+        )
         model.ir_version = 8
         onnx.save(model, path)
 
@@ -285,15 +363,25 @@ def graph_of_people(path: Path) -> None:
     graph = Graph("images", [1, 3, 640, 640], 0)
     x = graph.node("Mul", ["images", graph.constant(np.float32(1 / 128))])
     bias = np.concatenate([[0.5, 0.5, np.log(6), np.log(9)], np.zeros(81)])
-    levels = [graph.node("Transpose", [graph.reshaped(graph.patches(x, 85, s, 0.6, bias), [0, 85, -1])], perm=[0, 2, 1]) for s in (8, 16, 32)]
-    box, classes = graph.node("Split", [graph.node("Concat", levels, axis=1), graph.constant(np.array([4, 81]))], 2, axis=2)
+    levels = [
+        graph.node("Transpose", [graph.reshaped(graph.patches(x, 85, s, 0.6, bias), [0, 85, -1])], perm=[0, 2, 1])
+        for s in (8, 16, 32)
+    ]
+    box, classes = graph.node(
+        "Split", [graph.node("Concat", levels, axis=1), graph.constant(np.array([4, 81]))], 2, axis=2
+    )
     graph.save(path, [(graph.node("Concat", [box, graph.node("Sigmoid", [classes])], axis=2), [1, 8400, 85])])
 
 
 def graph_of_points(path: Path) -> None:
     graph = Graph("input", ["batch", 3, 384, 288], 1)
     flat_patches = graph.reshaped(graph.patches("input", 133, 16, 1.0, np.zeros(133)), [0, 133, -1])
-    maps = [graph.node("MatMul", [flat_patches, graph.constant(graph.random.normal(0, 0.2, (432, bins)).astype(np.float32))]) for bins in (576, 768)]
+    maps = [
+        graph.node(
+            "MatMul", [flat_patches, graph.constant(graph.random.normal(0, 0.2, (432, bins)).astype(np.float32))]
+        )
+        for bins in (576, 768)
+    ]
     graph.save(path, [(m, ["batch", 133, bins]) for m, bins in zip(maps, (576, 768), strict=True)])
 
 
@@ -301,7 +389,9 @@ def graph_of_faces(path: Path) -> None:
     graph, outputs = Graph("input.1", [1, 3, "?", "?"], 2), []
     for n, scale, bias in ((1, 1.0, -1.0), (4, 0.3, 2.5), (10, 0.3, 0.0)):
         for stride in (8, 16, 32):
-            cells = graph.node("Transpose", [graph.patches("input.1", 2 * n, stride, scale, np.full(2 * n, bias))], perm=[2, 3, 0, 1])
+            cells = graph.node(
+                "Transpose", [graph.patches("input.1", 2 * n, stride, scale, np.full(2 * n, bias))], perm=[2, 3, 0, 1]
+            )
             flat_cells = graph.reshaped(cells, [-1, n])
             outputs.append((graph.node("Sigmoid", [flat_cells]) if n == 1 else flat_cells, [None, n]))
     graph.save(path, outputs)
@@ -310,7 +400,18 @@ def graph_of_faces(path: Path) -> None:
 def graph_of_embeddings(path: Path) -> None:
     graph = Graph("input.1", ["None", 3, 112, 112], 3)
     flat_patches = graph.node("Flatten", [graph.patches("input.1", 32, 14, 1.0, np.zeros(32))])
-    graph.save(path, [(graph.node("MatMul", [flat_patches, graph.constant(graph.random.normal(0, 0.05, (2048, 512)).astype(np.float32))]), ["None", 512])])
+    graph.save(
+        path,
+        [
+            (
+                graph.node(
+                    "MatMul",
+                    [flat_patches, graph.constant(graph.random.normal(0, 0.05, (2048, 512)).astype(np.float32))],
+                ),
+                ["None", 512],
+            )
+        ],
+    )
 
 
 if __name__ == "__main__":

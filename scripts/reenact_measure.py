@@ -57,12 +57,21 @@ def main() -> None:
                     found[video.parent.name] = [points_of(holistic, f) for f in frames_of(video, step)]
             truth, opening = found.pop("truth"), np.array(json.loads(facts.read_text())["opening"])[::step]
             for kind, rows in found.items():
-                apart = [[np.abs(a - b) for a, b in zip(r[:3], t[:3], strict=True)] for r, t in zip(rows, truth, strict=False)]
+                apart = [
+                    [np.abs(a - b) for a, b in zip(r[:3], t[:3], strict=True)]
+                    for r, t in zip(rows, truth, strict=False)
+                ]
                 lips = np.array([r[3] for r in rows])
                 ok = ~np.isnan(lips)
-                follows = np.corrcoef(lips[ok], opening[: len(lips)][ok])[0, 1] if ok.sum() > 3 and lips[ok].std() > 1e-6 else np.nan
+                follows = (
+                    np.corrcoef(lips[ok], opening[: len(lips)][ok])[0, 1]
+                    if ok.sum() > 3 and lips[ok].std() > 1e-6
+                    else np.nan
+                )
                 parts = [np.nanmean(np.concatenate([a[i].reshape(-1) for a in apart])) for i in range(3)]
-                table.setdefault(kind, []).append([*parts, np.nanmean(np.concatenate([x.reshape(-1) for a in apart for x in a])), follows])
+                table.setdefault(kind, []).append(
+                    [*parts, np.nanmean(np.concatenate([x.reshape(-1) for a in apart for x in a])), follows]
+                )
             print(facts.stem, {k: np.round(v[-1], 2).tolist() for k, v in table.items()}, file=sys.stderr, flush=True)
     print("| video | body | hands | face | all | mouth |\n|---|---|---|---|---|---|")
     for kind, rows in table.items():

@@ -80,7 +80,9 @@ def head_box(still: Still) -> tuple[float, float, float, float]:
     return float(x0), float(y0), float(x0 + side), float(y0 + side)
 
 
-def make(host: CyberHost, still: Still, number: int, library: SpeechLibrary, gestures: list, given: argparse.Namespace) -> None:
+def make(
+    host: CyberHost, still: Still, number: int, library: SpeechLibrary, gestures: list, given: argparse.Namespace
+) -> None:
     """The videos of one person."""
     rng = np.random.default_rng([23, number])
     samples = library.window(rng, given.seconds)
@@ -105,7 +107,10 @@ def make(host: CyberHost, still: Still, number: int, library: SpeechLibrary, ges
         "video": lambda: host.reenact(still.picture_u8, played, audio=None, retarget=False, **look).frames,
         "retarget": lambda: host.reenact(still.picture_u8, played, audio=None, **look).frames,
         "head": lambda: host.animate(close.picture_u8, sound, head=True, **look).frames,
-        "head_truth": lambda: (close_puppet.render(p).picture_u8 for p in perform(motion, np.random.default_rng([24, number]), True, gestures)),
+        "head_truth": lambda: (
+            close_puppet.render(p).picture_u8
+            for p in perform(motion, np.random.default_rng([24, number]), True, gestures)
+        ),
         "head_still": lambda: (close.picture_u8 for _ in truth),
     }
     known = {
@@ -122,7 +127,9 @@ def make(host: CyberHost, still: Still, number: int, library: SpeechLibrary, ges
         (given.output / kind).mkdir(exist_ok=True)
         write_video(itertools.islice(frames_of(), frames), given.output / kind / played.name, FPS, overwrite=True)
     host.model.detector = detector
-    name.with_suffix(".json").write_text(json.dumps({"identity": still.identity, "opening": motion.opening[:frames].tolist()}))
+    name.with_suffix(".json").write_text(
+        json.dumps({"identity": still.identity, "opening": motion.opening[:frames].tolist()})
+    )
     Image.fromarray(shown.picture_u8).save(name.with_suffix(".png"))
     soundfile.write(name.with_suffix(".wav"), samples, RATE)
     print(name, still.identity, f"{w}x{h}", flush=True)

@@ -41,8 +41,29 @@ def material(tmp_path_factory):
 def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     _, coded = material
     out = tmp_path / "ablation"
-    command = ["train", "ablate", "--rows", "hand-clarity", "--budget", "2", "--data", str(coded), "-o", str(out), "--init", "tiny",
-               "--clips", "1", "--frames", "16", "--workers", "0", "--weights-dir", str(tmp_path), "--json"]  # fmt: skip
+    command = [
+        "train",
+        "ablate",
+        "--rows",
+        "hand-clarity",
+        "--budget",
+        "2",
+        "--data",
+        str(coded),
+        "-o",
+        str(out),
+        "--init",
+        "tiny",
+        "--clips",
+        "1",
+        "--frames",
+        "16",
+        "--workers",
+        "0",
+        "--weights-dir",
+        str(tmp_path),
+        "--json",
+    ]
     assert main(command) == 0
     found = json.loads(capsys.readouterr().out)
     rows = found["rows"]
@@ -51,10 +72,18 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
         assert {m for m, v in values.items() if v["status"] == "ok"} >= {"SSIM", "PSNR", "CSIM", "AKD", "HKC", "HKV"}
         assert values["FID"]["status"] == "skipped" and values["FID"]["reason"]
         assert values["SSIM"]["protocol"] != values["CSIM"]["protocol"] == "cyberhost-eval-1-embedded"
-    assert rows[FULL]["HKV"]["paper"] == 24.73 and rows["w/o Hand Clarity"]["HKC"]["paper"] == 0.849 and rows[FULL]["AKD"]["paper"] is None
+    assert (
+        rows[FULL]["HKV"]["paper"] == 24.73
+        and rows["w/o Hand Clarity"]["HKC"]["paper"] == 0.849
+        and rows[FULL]["AKD"]["paper"] is None
+    )
     assert rows[FULL]["PSNR"]["value"] != rows["w/o Hand Clarity"]["PSNR"]["value"]
     table = (out / "table.md").read_text()
-    assert "2 steps of stage 2, 2 items a batch" in table and "Not measured: w/o Motion Codebook" in table and "Skipped: FID" in table
+    assert (
+        "2 steps of stage 2, 2 items a batch" in table
+        and "Not measured: w/o Motion Codebook" in table
+        and "Skipped: FID" in table
+    )
     with (out / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 22 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
@@ -106,5 +135,9 @@ def test_an_ablated_network_starts_from_a_whole_one(row):
 def test_a_held_out_dataset_gives_pictures_and_films(material, tmp_path):
     dataset, _ = material
     (held,) = held_out(dataset, tmp_path / "pictures", 5)
-    assert held.name == "000001" and held.film == dataset / "000001.mp4" and held.picture == tmp_path / "pictures/000001.png"
+    assert (
+        held.name == "000001"
+        and held.film == dataset / "000001.mp4"
+        and held.picture == tmp_path / "pictures/000001.png"
+    )
     assert held.picture.is_file()

@@ -56,16 +56,37 @@ def test_what_breaks_is_left_out_and_told():
 
 def test_ratios_are_of_the_lower_bound_and_of_the_quicker_peer():
     def part(median: float) -> dict:
-        return {"median": median, "quickest": median, "slowest": median, "times": 1, "peak_mb": 5.0, "peak_since_start": False}
+        return {
+            "median": median,
+            "quickest": median,
+            "slowest": median,
+            "times": 1,
+            "peak_mb": 5.0,
+            "peak_since_start": False,
+        }
 
     ours = {"step, 2 branches": part(3.0), "decode": part(1.0), "job": part(15.0)}
-    results = {"ours": ours, "plain diffusers": {"step, 2 branches": part(2.0)}, "A": {"job": part(30.0)}, "B": {"job": part(20.0)}}
+    results = {
+        "ours": ours,
+        "plain diffusers": {"step, 2 branches": part(2.0)},
+        "A": {"job": part(30.0)},
+        "B": {"job": part(20.0)},
+    }
     found = ratios(results)
     assert found == {"step, 2 branches, of plain diffusers'": 1.5, "job, of the quicker peer's": 0.75}
     size = {"branches": (2,), "job_frames": 4, "frames": 2, "decoded": 2, "job_steps": 2}
     assert job_overhead(ours, size) == pytest.approx(15 / (2 * 2 * 3 + 2))
     size |= {"name": "x", "widths": (1,), "latent": (2, 2)}
-    report = {"size": size, "results": results, "ratios": found, "broken": {"C": "why"}, "precision": "fp32", "device": "cpu", "torch": "2", "clock": "wall"}
+    report = {
+        "size": size,
+        "results": results,
+        "ratios": found,
+        "broken": {"C": "why"},
+        "precision": "fp32",
+        "device": "cpu",
+        "torch": "2",
+        "clock": "wall",
+    }
     text = markdown(report)
     assert "| step, 2 branches, of plain diffusers' | 1.50 |" in text and "C could not be measured: why" in text
 
@@ -101,5 +122,8 @@ def test_waiting_takes_no_processor():
 def test_an_interpreter_that_does_not_start_is_told(capsys):
     """The others would still be measured."""
     report = measure("small", [Contestant("peer", "animate_anyone", "/nowhere/python")], "cpu", "fp32", 1, "wall", 1, 1)
-    assert report["broken"] == {"peer": "/nowhere/python does not start: No such file or directory"} and not report["measurements"]
+    assert (
+        report["broken"] == {"peer": "/nowhere/python does not start: No such file or directory"}
+        and not report["measurements"]
+    )
     assert "peer: /nowhere/python does not start" in capsys.readouterr().err

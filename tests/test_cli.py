@@ -56,8 +56,12 @@ def test_help_and_version_are_quick_and_load_no_torch(command: list[str]) -> Non
     assert run.stdout.splitlines()[-1].startswith("cyberhost ")
 
 
-@pytest.mark.parametrize(("chosen", "spins"), [({}, cli.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)])
-def test_threads_sleep_soon_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], spins: str | None) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "spins"), [({}, cli.SPINS), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)]
+)
+def test_threads_sleep_soon_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], spins: str | None
+) -> None:
     """Two threads that wait for each other by spinning take six times as long beside another program."""
     monkeypatch.setattr(os, "environ", chosen.copy())
     assert cli.main(["--version"]) == 0

@@ -40,19 +40,43 @@ def checked(told: dict[str, Any]) -> dict[str, Any]:
     page = Path(report["page"]).read_text(encoding="utf-8")
     assert page.rstrip().endswith("</html>") and "data:video/mp4" in page
     assert list(report["metrics"]) == MEASURES
-    assert report["metrics"]["CSIM"]["value"] > 0.9 and report["metrics"]["CSIM"]["protocol"] == "cyberhost-eval-1-embedded"
+    assert (
+        report["metrics"]["CSIM"]["value"] > 0.9
+        and report["metrics"]["CSIM"]["protocol"] == "cyberhost-eval-1-embedded"
+    )
     sync = report["metrics"]["SyncC"]
     assert sync["status"] == "skipped" and sync["value"] is None and sync["reason"]
     assert all(set(weak) == {"start", "stop", "kind", "words"} for weak in report["weak"])
     return report
 
 
-def test_every_way_to_make_a_video_reports_on_it(portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_way_to_make_a_video_reports_on_it(
+    portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ref, sound, video = str(portrait_file), str(tone(seconds=0.3)), tmp_path / "out.mp4"
     calls = {
         "animate": [ref, sound, "-o", str(video), "--report", str(tmp_path / "page.html")],
-        "multimodal": [ref, "--audio", sound, "--hands", "wave", "-o", str(tmp_path / "wave.mp4"), "--report", str(tmp_path / "wave")],
-        "reenact": [ref, str(video), "--audio", "none", "-o", str(tmp_path / "silent.mp4"), "--report", str(tmp_path / "silent")],
+        "multimodal": [
+            ref,
+            "--audio",
+            sound,
+            "--hands",
+            "wave",
+            "-o",
+            str(tmp_path / "wave.mp4"),
+            "--report",
+            str(tmp_path / "wave"),
+        ],
+        "reenact": [
+            ref,
+            str(video),
+            "--audio",
+            "none",
+            "-o",
+            str(tmp_path / "silent.mp4"),
+            "--report",
+            str(tmp_path / "silent"),
+        ],
     }
     for name, call in calls.items():
         assert cli.main([name, *call, *QUICK, "--json"]) == ExitStatus.OK
@@ -88,24 +112,44 @@ def test_a_report_that_fails_leaves_the_video(
 ) -> None:
     cache.write_text("a file where the features should go")
     video = tmp_path / "out.mp4"
-    call = ["animate", str(portrait_file), str(tone(seconds=0.1)), "-o", str(video), "--report", str(tmp_path / "page.html"), *QUICK]
+    call = [
+        "animate",
+        str(portrait_file),
+        str(tone(seconds=0.1)),
+        "-o",
+        str(video),
+        "--report",
+        str(tmp_path / "page.html"),
+        *QUICK,
+    ]
     assert cli.main([*call, "--json"]) == ExitStatus.OUTPUT
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1 and "the video is made, its report is not" in shown.err
     assert sum(len(batch) for batch in read_frames(probe(video))) == 3 and not (tmp_path / "page.html").exists()
 
 
-def test_where_a_report_cannot_go_is_told_first(picture_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_a_report_cannot_go_is_told_first(
+    picture_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "old.html").write_text("old")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "report.html").write_text("old")
     before = sorted(tmp_path.rglob("*"))
     sound = str(tone())
-    for report, words in (("page.pdf", "must end in .html"), ("old.html", "--overwrite"), ("full", "--overwrite"), ("no/page.html", "does not exist")):
-        code = cli.main(["animate", str(picture_file), sound, "-o", str(tmp_path / "out.mp4"), "--report", str(tmp_path / report)])
+    for report, words in (
+        ("page.pdf", "must end in .html"),
+        ("old.html", "--overwrite"),
+        ("full", "--overwrite"),
+        ("no/page.html", "does not exist"),
+    ):
+        code = cli.main(
+            ["animate", str(picture_file), sound, "-o", str(tmp_path / "out.mp4"), "--report", str(tmp_path / report)]
+        )
         shown = capsys.readouterr()
         assert code == ExitStatus.OUTPUT and shown.err.count("\n") == 1 and words in shown.err, shown.err
     assert sorted({*tmp_path.rglob("*")} - {Path(sound)}) == before
     # A new folder is made when there is something to put in it: this picture shows nobody.
-    code = cli.main(["animate", str(picture_file), sound, "-o", str(tmp_path / "out.mp4"), "--report", str(tmp_path / "new")])
+    code = cli.main(
+        ["animate", str(picture_file), sound, "-o", str(tmp_path / "out.mp4"), "--report", str(tmp_path / "new")]
+    )
     assert code == ExitStatus.NO_FACE and not (tmp_path / "new").exists()

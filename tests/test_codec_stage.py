@@ -38,7 +38,10 @@ def test_in_close_ups_the_mouth_alone_moves(close):
     assert close["close"].all() and close["frames"].shape == (4, SIDE, SIDE, 3)
     middle, height = SIDE / 2, SIDE / FACES
     above, around = slice(0, int(middle - 0.5 * height)), slice(int(middle - 0.2 * height), int(middle + 0.4 * height))
-    changes = [np.abs(b.astype(float) - a).mean(-1) for a, b in zip(close["reference"].numpy().repeat(2, 0), close["frames"].numpy(), strict=True)]
+    changes = [
+        np.abs(b.astype(float) - a).mean(-1)
+        for a, b in zip(close["reference"].numpy().repeat(2, 0), close["frames"].numpy(), strict=True)
+    ]
     assert max(change[above].mean() for change in changes) < 1, "resampling's alone"
     assert max(change[around].mean() for change in changes) > 3
 
@@ -60,7 +63,11 @@ def test_close_ups_teach_the_decoder_alone(people):
     """With `decoder_only` what a denoiser was trained on stays, to the bit."""
     stage = CodecStage(people, load_codec(EMBEDDED / "tiny" / "codec"), decoder_only=True, close=1.0)
     codec = stage.module["codec"]
-    kept = {name: value.clone() for name, value in codec.state_dict().items() if name.startswith(("appearance", "to_r.", "basis", "z_std", "r_"))}
+    kept = {
+        name: value.clone()
+        for name, value in codec.state_dict().items()
+        if name.startswith(("appearance", "to_r.", "basis", "z_std", "r_"))
+    }
     optimizer = torch.optim.AdamW([p for p in stage.module.parameters() if p.requires_grad], lr=1e-4)
     batch = stage.dataset(seed=1)[0]
     losses = []
@@ -75,6 +82,9 @@ def test_close_ups_teach_the_decoder_alone(people):
 
 
 def test_without_close_ups_the_items_are_what_they_were(people):
-    plain, some = CodecFrames(people, seed=5, count=1, poses=1)[0], CodecFrames(people, seed=5, count=1, poses=1, close=1e-9)[0]
+    plain, some = (
+        CodecFrames(people, seed=5, count=1, poses=1)[0],
+        CodecFrames(people, seed=5, count=1, poses=1, close=1e-9)[0],
+    )
     assert not plain["close"].any() and plain["frames"].shape[1] in (192, 256)
     assert not some["close"].any()

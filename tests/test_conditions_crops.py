@@ -39,10 +39,15 @@ def boxed(face=None, left=None, right=None) -> Keypoints:
 def test_boxes_are_square_enlarged_and_about_the_points():
     k = boxed(face=(0.4, 0.2, 0.6, 0.3), left=(0.7, 0.7, 0.8, 0.9))
     # 200 x 400 pixels: the face is 40 x 40, the hand 20 x 80.
-    assert np.allclose(face_box(k, (200, 400)), (100 - 20 * FACE_ENLARGE, 100 - 20 * FACE_ENLARGE, 100 + 20 * FACE_ENLARGE, 100 + 20 * FACE_ENLARGE))
+    assert np.allclose(
+        face_box(k, (200, 400)),
+        (100 - 20 * FACE_ENLARGE, 100 - 20 * FACE_ENLARGE, 100 + 20 * FACE_ENLARGE, 100 + 20 * FACE_ENLARGE),
+    )
     left, right = hand_boxes(k, (200, 400))
     assert right is None
-    assert np.allclose(left, (150 - 40 * HAND_ENLARGE, 320 - 40 * HAND_ENLARGE, 150 + 40 * HAND_ENLARGE, 320 + 40 * HAND_ENLARGE))
+    assert np.allclose(
+        left, (150 - 40 * HAND_ENLARGE, 320 - 40 * HAND_ENLARGE, 150 + 40 * HAND_ENLARGE, 320 + 40 * HAND_ENLARGE)
+    )
     assert face_box(Keypoints.empty(), (9, 9)) is None
 
 
@@ -68,7 +73,9 @@ def test_cut_box_is_exact_and_repeats_the_edge():
     picture = np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8)
     assert np.array_equal(cut_box(picture, (10, 5, 30, 25), (20, 20)), picture[5:25, 10:30])
     out = cut_box(picture, (-10, 0, 30, 40), (40, 40))
-    assert np.array_equal(out[:, :10], np.repeat(picture[:, :1], 10, 1)) and np.array_equal(out[:, 10:], picture[:, :30])
+    assert np.array_equal(out[:, :10], np.repeat(picture[:, :1], 10, 1)) and np.array_equal(
+        out[:, 10:], picture[:, :30]
+    )
     assert cut_box(picture, (200, 200, 220, 220), (8, 8)).shape == (8, 8, 3)
 
 
@@ -80,7 +87,10 @@ def test_masks_match_boxes():
     assert np.array_equal(face.astype(bool), inside(face_box(k, (32, 32))))
     left, right = hand_boxes(k, (32, 32))
     assert np.array_equal(hands.astype(bool), inside(left) | inside(right))
-    assert region_masks(Keypoints.empty(), (8, 4))[0].shape == (8, 4) and region_masks(Keypoints.empty(), (8, 4))[1].max() == 0
+    assert (
+        region_masks(Keypoints.empty(), (8, 4))[0].shape == (8, 4)
+        and region_masks(Keypoints.empty(), (8, 4))[1].max() == 0
+    )
     assert box_mask((1.1, 2.1, 1.2, 2.2), (4, 4)).nonzero() == (np.array([2]), np.array([1]))  # never lost
     assert box_mask((-9.0, -9.0, -8.0, -8.0), (4, 4)).sum() == 0
 

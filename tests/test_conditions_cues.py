@@ -52,7 +52,10 @@ def test_half_open_is_half_the_cue(puppet):
 def test_without_a_face_there_are_no_cues(puppet):
     gone = rendered(puppet, opening=1.0)
     gone.face_score = np.zeros_like(gone.face_score)
-    assert not face_cues(puppet.still.keypoints, [gone], HW).any() and not face_cues(gone, [puppet.still.keypoints], HW).any()
+    assert (
+        not face_cues(puppet.still.keypoints, [gone], HW).any()
+        and not face_cues(gone, [puppet.still.keypoints], HW).any()
+    )
 
 
 def test_places_are_bells_of_height_one_where_the_cues_would_stand(puppet):

@@ -22,7 +22,14 @@ def person() -> Keypoints:
 
 
 def test_hues_are_openpose_colours():
-    assert [hue(20 * i) for i in (0, 1, 2, 3, 6, 12)] == [(255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (0, 255, 0), (0, 0, 255)]
+    assert [hue(20 * i) for i in (0, 1, 2, 3, 6, 12)] == [
+        (255, 0, 0),
+        (255, 85, 0),
+        (255, 170, 0),
+        (255, 255, 0),
+        (0, 255, 0),
+        (0, 0, 255),
+    ]
 
 
 def test_limb_lies_where_the_points_are_in_its_own_colour():

@@ -114,7 +114,11 @@ def test_points_outside_the_picture_are_no_fault():
 
 
 def test_every_preset_names_a_drawing():
-    assert [module.full_size().pose_maps for module in (animate_anyone, echomimic_v2, hallo2)] == ["dwpose", "dwpose-hands", "skeleton"]
+    assert [module.full_size().pose_maps for module in (animate_anyone, echomimic_v2, hallo2)] == [
+        "dwpose",
+        "dwpose-hands",
+        "skeleton",
+    ]
     assert POSE_MAPS["skeleton"] is skeleton_map and all(p.pose_maps == "skeleton" for p in PRESETS.values())
     for name in POSE_MAPS:
         assert dataclasses.replace(preset("tiny"), pose_maps=name).pose_maps == name

@@ -88,7 +88,16 @@ def test_too_little_memory_is_told_and_changes_nothing(fast, picture):
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_training_goes_on(tmp_path, precision):
-    config = {"lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "device": "cuda", "precision": precision, "gradient_checkpointing": True, "optimizer": "adamw-fused"}
+    config = {
+        "lr": 1e-3,
+        "warmup": 0,
+        "workers": 0,
+        "log_every": 1,
+        "device": "cuda",
+        "precision": precision,
+        "gradient_checkpointing": True,
+        "optimizer": "adamw-fused",
+    }
     train(RandomStage(), tmp_path, LoopConfig(steps=2, **config))
     last = train(RandomStage(), tmp_path, LoopConfig(steps=4, **config))
     assert (last / "ema.safetensors").is_file() and len((tmp_path / "curves.csv").read_text().splitlines()) == 4

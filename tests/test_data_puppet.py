@@ -32,10 +32,14 @@ def test_rest_is_the_still(puppet):
 
 def test_flow_explains_the_frame(puppet):
     """Where the still shows what is seen, warping it by the flow gives the frame."""
-    pose = Pose(opening=0.6, roll=0.06, shift=(0.04, 0.02), sway=(0.05, 0.0), arms=((0.05, -0.15, 0.1), (0.05, -0.15, 0.1)))
+    pose = Pose(
+        opening=0.6, roll=0.06, shift=(0.04, 0.02), sway=(0.05, 0.0), arms=((0.05, -0.15, 0.1), (0.05, -0.15, 0.1))
+    )
     frame = puppet.render(pose)
     source = (puppet.grid + frame.flow).astype(np.float32)
-    warped = cv2.remap(puppet.still.picture_u8, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.remap(
+        puppet.still.picture_u8, source[..., 0], source[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
     moved = (np.linalg.norm(frame.flow, axis=-1) > 1) & (frame.seen > 0.99)
     error = np.abs(warped.astype(float) - frame.picture_u8).mean(-1)[moved]
     still = np.abs(puppet.still.picture_u8.astype(float) - frame.picture_u8).mean(-1)[moved]

@@ -105,7 +105,9 @@ def test_whole_person_has_the_layout_and_is_deterministic(detector, picture):
     assert np.allclose(person.body[NECK], (person.body[2] + person.body[5]) / 2)
     assert np.allclose(person.body[14], person.face[36:42].mean(0), atol=1e-5)
     assert (person.face_score == np.float32(first[0].face_confidence)).all()
-    assert all(np.array_equal(a, b) for a, b in zip(vars(person).values(), vars(second[0].keypoints).values(), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(vars(person).values(), vars(second[0].keypoints).values(), strict=True)
+    )
     areas = [(b[2] - b[0]) * (b[3] - b[1]) for b in (p.box for p in first)]
     assert areas == sorted(areas, reverse=True)
 
@@ -131,7 +133,9 @@ def test_finder_peaks_come_back_in_pixels(monkeypatch):
     detector.finder = OneSpot(0.25)
     picture = np.zeros((100, 300, 3), np.uint8)
     picture[30:50, 200:220, 0] = 255
-    (confidence, centre, size), *_ = sorted(detector.candidates(picture, [(np.array([150.0, 50.0]), 320.0)]), key=lambda c: -c[0])
+    (confidence, centre, size), *_ = sorted(
+        detector.candidates(picture, [(np.array([150.0, 50.0]), 320.0)]), key=lambda c: -c[0]
+    )
     assert np.allclose(centre, (210, 40), atol=9) and np.isclose(size, 80, rtol=1e-3) and confidence > 0.9
 
 

@@ -65,7 +65,9 @@ def test_points_outside_the_still_are_not_shown():
     one = still()
     one.keypoints.body[5] = (1.2, 0.5)
     source = sources([one])[0]
-    assert placed(source, similarity(source.size / 2, np.array([64, 64]), 0.5, 0.0), 128)[2].body_score[[2, 5]].tolist() == [1, 0]
+    assert placed(source, similarity(source.size / 2, np.array([64, 64]), 0.5, 0.0), 128)[2].body_score[
+        [2, 5]
+    ].tolist() == [1, 0]
 
 
 def test_batches_are_a_function_of_seed_and_step(samples):
@@ -86,7 +88,9 @@ def test_finder_targets_point_back_at_the_face(samples):
             y, x = np.mgrid[:cells, :cells]
             dx, dy, log_size = s["regress"][:, iy, ix]
             centre = np.array([ix + 0.5 + dx, iy + 0.5 + dy])
-            assert (np.abs(centre - [ix + 0.5, iy + 0.5]) <= 0.5001).all() or min(ix, iy) == 0 or max(ix, iy) == cells - 1
+            assert (
+                (np.abs(centre - [ix + 0.5, iy + 0.5]) <= 0.5001).all() or min(ix, iy) == 0 or max(ix, iy) == cells - 1
+            )
             same = near & (np.abs(x - ix) <= 1) & (np.abs(y - iy) <= 1)
             assert same.sum() >= 4 and 0.04 < np.exp(log_size) * d.SIZE_UNIT < 0.75
             seen += 1
@@ -111,7 +115,12 @@ def test_textures_and_looks_keep_shape_and_range():
     for _ in range(10):
         picture = texture(rng, 64)
         out = look(rng, picture)
-        assert picture.shape == (64, 64, 3) and picture.dtype == np.float32 and out.dtype == np.uint8 and out.shape == (64, 64, 3)
+        assert (
+            picture.shape == (64, 64, 3)
+            and picture.dtype == np.float32
+            and out.dtype == np.uint8
+            and out.shape == (64, 64, 3)
+        )
         mixed = scrambled(rng, picture, np.array([32.0, 32.0]), 30.0)
         assert np.array_equal(mixed[:12], picture[:12]) and not np.array_equal(mixed, picture)
 
@@ -119,7 +128,10 @@ def test_textures_and_looks_keep_shape_and_range():
 def test_point_loss_is_zero_for_the_target_and_counts_present_crops_only():
     points = torch.tensor([[[0.5, 0.25]], [[0.1, 0.9]]])
     at = torch.arange(16) + 0.5
-    gauss = -((at[None, None, :] - points[..., 0, None] * 16) ** 2)[:, :, None, :] - ((at - points[..., 1, None] * 16) ** 2)[..., None]
+    gauss = (
+        -((at[None, None, :] - points[..., 0, None] * 16) ** 2)[:, :, None, :]
+        - ((at - points[..., 1, None] * 16) ** 2)[..., None]
+    )
     logits = gauss / (2 * 1.3**2)
     assert point_loss(logits, points, torch.ones(2)) < 1e-3
     assert point_loss(torch.zeros(2, 1, 16, 16), points, torch.ones(2)) > 1
@@ -169,7 +181,9 @@ def test_measurements():
     stills = [still(i) for i in range(3)]
     nobody = [np.zeros((8, 8, 3), np.uint8)]
     perfect = evaluate(Truthful(stills), stills, nobody)
-    assert perfect["face_found"] == 1 and perfect["nme"] == 0 and perfect["hand_found"] == 1 and perfect["hand_pck"] == 1
+    assert (
+        perfect["face_found"] == 1 and perfect["nme"] == 0 and perfect["hand_found"] == 1 and perfect["hand_pck"] == 1
+    )
     assert perfect["hand_false"] == 0 and perfect["body_pck"] == 1 and perfect["false_alarms"] == 0
     shifted = evaluate(Truthful(stills, 2.0), stills, nobody)
     face = stills[0].keypoints.face

@@ -20,7 +20,9 @@ from cyberhost_model.sampler.schedule import predicted_latent
 from model_helpers import make_network, raw_conditions
 from training_helpers import SMALL, RandomClips
 
-STRAIGHT = dataclasses.replace(SMALL, diffusion=dataclasses.replace(SMALL.diffusion, guidance_reference=1.0, guidance_audio=1.0))
+STRAIGHT = dataclasses.replace(
+    SMALL, diffusion=dataclasses.replace(SMALL.diffusion, guidance_reference=1.0, guidance_audio=1.0)
+)
 DDPM = dataclasses.replace(SMALL, diffusion=dataclasses.replace(SMALL.diffusion, prediction="epsilon", sampler="ddim"))
 """With the paper's guidance scales."""
 
@@ -29,7 +31,11 @@ class RandomDistillation(DistillStage):
     """On `RandomClips`."""
 
     def __init__(self, preset=STRAIGHT, **settings) -> None:
-        super().__init__(Path(), make_network(preset).train(), DistillStageConfig("distill", batch=1, frames=preset.frames, **settings))
+        super().__init__(
+            Path(),
+            make_network(preset).train(),
+            DistillStageConfig("distill", batch=1, frames=preset.frames, **settings),
+        )
 
     def dataset(self, seed: int) -> RandomClips:
         return RandomClips(seed, False, self.preset)
@@ -39,7 +45,9 @@ def _config(**changes) -> LoopConfig:
     return LoopConfig(**{"steps": 6, "lr": 1e-3, "warmup": 0, "workers": 0, "ema": 0.9, "save_seconds": 1e9, **changes})
 
 
-@pytest.mark.parametrize("preset", [STRAIGHT, DDPM, dataclasses.replace(DDPM, diffusion=dataclasses.replace(DDPM.diffusion, prediction="v"))])
+@pytest.mark.parametrize(
+    "preset", [STRAIGHT, DDPM, dataclasses.replace(DDPM, diffusion=dataclasses.replace(DDPM.diffusion, prediction="v"))]
+)
 def test_on_a_grid_of_one_point_the_student_learns_the_guided_teacher_s_latent(preset):
     """The step ends without noise, where the boundary condition says what the average says."""
     stage = RandomDistillation(preset, points=1, alpha=0.0, huber=1e-6, motion=1.0)
@@ -48,11 +56,15 @@ def test_on_a_grid_of_one_point_the_student_learns_the_guided_teacher_s_latent(p
             parameter.mul_(1.1)
     batch = stage.dataset(0)[0]
     seen = {}
-    stage.module.denoising_unet.register_forward_hook(lambda _, given, out: seen.update(last=(given[:3], out.prediction.detach())))
+    stage.module.denoising_unet.register_forward_hook(
+        lambda _, given, out: seen.update(last=(given[:3], out.prediction.detach()))
+    )
     found = stage.loss(batch, torch.Generator().manual_seed(0))["distance"]
     (noisy, t, given), said = seen["last"]  # after the average's
     diffusion = preset.diffusion
-    taught = GuidedConditions(given, Guidance(diffusion.guidance_reference, diffusion.guidance_audio)).predict(stage.teacher, noisy, t)
+    taught = GuidedConditions(given, Guidance(diffusion.guidance_reference, diffusion.guidance_audio)).predict(
+        stage.teacher, noisy, t
+    )
     assert noisy.shape == batch["z"].shape and t.item() in (999.0, 1000.0)
     ours, theirs = (predicted_latent(diffusion, prediction, noisy, t) for prediction in (said, taught))
     assert found.item() == pytest.approx((ours - theirs).abs().mean().item(), rel=0.05)
@@ -69,8 +81,12 @@ def test_one_clip_with_one_noise_is_learnt_and_the_teacher_stays(preset, tmp_pat
     train(stage, tmp_path, _config(steps=15, lr=4e-4, decay=8))
     assert stage.loss(batch, None)["loss"].item() < 0.7 * first
     after = stage.module.state_dict()
-    assert {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])} == {"denoising_unet"}
-    assert all(torch.equal(value, before[f"denoising_unet.{name}"]) for name, value in stage.teacher.state_dict().items())
+    assert {name.split(".")[0] for name, value in before.items() if not torch.equal(value, after[name])} == {
+        "denoising_unet"
+    }
+    assert all(
+        torch.equal(value, before[f"denoising_unet.{name}"]) for name, value in stage.teacher.state_dict().items()
+    )
 
 
 def test_targets_are_the_average_s():
@@ -108,7 +124,10 @@ def test_what_is_distilled_samples_in_few_steps_without_guidance():
     raw = raw_conditions(SMALL, batch=1) | {"face": torch.randn(1, 512)}
     network, shape = stage.module.eval(), (1, SMALL.frames, SMALL.latent_channels, 4, 4)
     network.denoising_unet.register_forward_hook(lambda _, given, out: calls.append(len(given[0])))
-    clips = [denoise_clip(network, network.conditions(**raw), shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    clips = [
+        denoise_clip(network, network.conditions(**raw), shape, generator=torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
+    ]
     assert calls == [1] * 6 and torch.equal(clips[0], clips[1]) and not torch.equal(clips[0], clips[2])
 
 

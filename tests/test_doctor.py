@@ -86,7 +86,12 @@ def test_an_nvidia_gpu_and_its_driver(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * 10**9, 40 * 10**9))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     found = machine.machine(torch.device("cuda"), torch.float16, "fp16")
-    assert (found.device, found.name, found.driver, found.runtime) == ("cuda", "NVIDIA Thing", "580.159.04", "CUDA 13.0")
+    assert (found.device, found.name, found.driver, found.runtime) == (
+        "cuda",
+        "NVIDIA Thing",
+        "580.159.04",
+        "CUDA 13.0",
+    )
     assert (found.memory, found.free, found.hint) == (40 * 10**9, 30 * 10**9, None)
 
 
@@ -132,10 +137,19 @@ def test_what_cannot_be_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) 
         downloads.check_fetch("sd15", [Missing("sd15", 0)], hub)
     found = {entry.command: entry for entry in downloads.downloads([])}
     assert found["animate"].size == found["reenact"].size == found["multimodal"].size == 0
-    assert found["eval"].size > 1e8 and found["train"].size > 5e9 and "sd15" in found["train"].note and "hallo2" in found["train"].note
+    assert (
+        found["eval"].size > 1e8
+        and found["train"].size > 5e9
+        and "sd15" in found["train"].note
+        and "hallo2" in found["train"].note
+    )
     assert {entry.name for entry in found["data prepare"].missing} == {"dwpose", "syncnet"}
     names = {command: {entry.name for entry in found[command].missing} for command in ("train", "data encode")}
-    assert not names["train"] & {"dwpose", "arcface"} and names["data encode"] - names["train"] <= {"arcface"} and found["data encode"].size > 5e9
+    assert (
+        not names["train"] & {"dwpose", "arcface"}
+        and names["data encode"] - names["train"] <= {"arcface"}
+        and found["data encode"].size > 5e9
+    )
 
 
 def test_the_embedded_model_runs_here(offline: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +190,9 @@ def test_a_published_model_that_is_not_here_is_counted(monkeypatch: pytest.Monke
     assert 5e9 < found.memory < 1.2e10 and found.seconds > 60
     twice = counted.counted("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
     assert twice is not None and twice.seconds == pytest.approx(2 * found.seconds)
-    third = counted.counted("sd15", dataclasses.replace(both, guidance_interval=(0.0, 0.5)), 48, torch.device("cpu"), torch.bfloat16)
+    third = counted.counted(
+        "sd15", dataclasses.replace(both, guidance_interval=(0.0, 0.5)), 48, torch.device("cpu"), torch.bfloat16
+    )
     assert third is not None and 0.6 < third.seconds / found.seconds < 0.9 and third.tflop == found.tflop
     assert counted.counted("some/one", both, 48, torch.device("cpu"), torch.float32) is None
 
@@ -207,9 +223,14 @@ def test_an_examination_raises_nothing(offline: Path) -> None:
 
 @pytest.mark.parametrize(
     ("part", "said"),
-    [("pipeline.load_model", "not enough memory on cpu to load the model: end other"), ("doctor.examination.blank_job", "CUDA out of memory. Tried to allocate")],
+    [
+        ("pipeline.load_model", "not enough memory on cpu to load the model: end other"),
+        ("doctor.examination.blank_job", "CUDA out of memory. Tried to allocate"),
+    ],
 )
-def test_too_little_memory_for_the_model_is_a_problem(offline: Path, monkeypatch: pytest.MonkeyPatch, part: str, said: str) -> None:
+def test_too_little_memory_for_the_model_is_a_problem(
+    offline: Path, monkeypatch: pytest.MonkeyPatch, part: str, said: str
+) -> None:
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20.00 MiB")
 
@@ -224,7 +245,9 @@ def test_steps_are_timed_with_fixed_weights(host: CyberHost, monkeypatch: pytest
     unet = host.model.network.denoising_unet
     for module in unet.regions.values():
         if isinstance(module, RegionCodebookAttention):
-            monkeypatch.setattr(module, "_codebooks", lambda real=module._codebooks, module=module: (made.append(module), real())[1])
+            monkeypatch.setattr(
+                module, "_codebooks", lambda real=module._codebooks, module=module: (made.append(module), real())[1]
+            )
     monkeypatch.setattr(trial, "PATIENT", 1e9)
     trial.trial(host, trial.blank_job(host))
     assert len(made) == len(set(made)) > 0

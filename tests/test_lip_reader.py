@@ -79,7 +79,9 @@ def test_inner_lips_are_put_as_far_apart_as_said(person, angle, gap):
     before = face.copy()
     moved = with_gap(face, gap)
     assert np.array_equal(face, before) and lips_gap(moved) == pytest.approx(gap, abs=1e-5)
-    assert np.array_equal(np.delete(moved, range(49, 68), 0), np.delete(face, range(49, 68), 0)) and np.array_equal(moved[[60, 64]], face[[60, 64]])
+    assert np.array_equal(np.delete(moved, range(49, 68), 0), np.delete(face, range(49, 68), 0)) and np.array_equal(
+        moved[[60, 64]], face[[60, 64]]
+    )
     back = turned(moved, -angle)
     for above, high, low, below in ((50, 61, 67, 58), (51, 62, 66, 57), (52, 63, 65, 56)):
         assert back[above, 1] < back[high, 1] <= back[low, 1] + 1e-3 and back[low, 1] < back[below, 1]
@@ -102,9 +104,13 @@ def test_a_detector_without_a_reader_is_as_before(detector, astronaut, tmp_path)
 
 def test_a_smile_is_open_and_shut_lips_are_not(detector, astronaut):
     found = detector.detect(astronaut)[0].keypoints
-    assert 0.05 < lips_gap(found.face * 512) < 0.12 and lips_apart(detector, found, (512, 512)) == pytest.approx(lips_gap(found.face * 512))
+    assert 0.05 < lips_gap(found.face * 512) < 0.12 and lips_apart(detector, found, (512, 512)) == pytest.approx(
+        lips_gap(found.face * 512)
+    )
     followed = detector.follow(astronaut, found)
-    assert followed is not None and lips_gap(followed.keypoints.face * 512) == pytest.approx(lips_gap(found.face * 512), abs=0.02)
+    assert followed is not None and lips_gap(followed.keypoints.face * 512) == pytest.approx(
+        lips_gap(found.face * 512), abs=0.02
+    )
     for seed in (3008, 3011):
         shut = drawn_still(seed, (384, 384))
         k = detector.detect(shut.picture_u8)[0].keypoints
@@ -133,9 +139,16 @@ def test_mouths_of_puppets_open_and_batches_repeat(person):
     rng = np.random.default_rng(0)
     mouths = speaking(person, 6, rng)
     gaps = [m.gap for m in mouths]
-    assert all(m.patch.shape == (128, 128, 3) and m.patch.dtype == np.uint8 for m in mouths) and max(gaps) > min(gaps) + 0.02
+    assert (
+        all(m.patch.shape == (128, 128, 3) and m.patch.dtype == np.uint8 for m in mouths)
+        and max(gaps) > min(gaps) + 0.02
+    )
     one, two = (LipSamples([mouths, []], [0.5, 0.5], 3, 4)[2] for _ in range(2))
-    assert one["crops"].shape == (4, 48, 64, 3) and torch.equal(one["crops"], two["crops"]) and torch.equal(one["gap"], two["gap"])
+    assert (
+        one["crops"].shape == (4, 48, 64, 3)
+        and torch.equal(one["crops"], two["crops"])
+        and torch.equal(one["gap"], two["gap"])
+    )
     assert not torch.equal(one["crops"], LipSamples([mouths], [1.0], 3, 4)[1]["crops"])
     assert all(seen(rng, Mouth(m.patch, m.gap)).shape == (48, 64, 3) for m in mouths)
 
@@ -168,7 +181,9 @@ def test_a_run_of_the_stage_becomes_part_of_the_detector(reader, detector, tmp_p
     assert ours.keys() == base.keys() and changed == {"lips"}
     assemble(tmp_path / "both", detector=faces)
     kept = load_file(tmp_path / "both/detector/model.safetensors")
-    assert torch.equal(kept["lips.body.0.weight"], base["lips.body.0.weight"]) and not torch.equal(kept["face.stem.0.weight"], base["face.stem.0.weight"])
+    assert torch.equal(kept["lips.body.0.weight"], base["lips.body.0.weight"]) and not torch.equal(
+        kept["face.stem.0.weight"], base["face.stem.0.weight"]
+    )
     named = tmp_path / "named"
     assemble(named)
     (named / "detector/model.safetensors").unlink()

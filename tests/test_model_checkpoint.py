@@ -32,10 +32,14 @@ def copy(directory, target):
 def test_weights_come_from_the_file_as_they_are_wanted_and_none_is_made_before(saved, monkeypatch):
     made, opened, own = [], [], checkpoint.safe_open
     monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda layer: made.append(layer.weight.is_meta))
-    monkeypatch.setattr(checkpoint, "safe_open", lambda path, **options: (opened.append(options["device"]), own(path, **options))[1])
+    monkeypatch.setattr(
+        checkpoint, "safe_open", lambda path, **options: (opened.append(options["device"]), own(path, **options))[1]
+    )
     loaded = load_network(saved[1], "cpu", torch.bfloat16)
     assert made and all(made) and opened == ["cpu"]
-    assert {weights.dtype for weights in loaded.parameters()} == {torch.bfloat16} and {weights.device.type for weights in loaded.parameters()} == {"cpu"}
+    assert {weights.dtype for weights in loaded.parameters()} == {torch.bfloat16} and {
+        weights.device.type for weights in loaded.parameters()
+    } == {"cpu"}
 
 
 @torch.no_grad()

@@ -69,7 +69,10 @@ def test_a_small_mouth_opens(host, reference):
 
 def test_outside_the_close_up_nothing_changes(host, reference):
     codec, z = host.model.codec, said(host, reference, 0.09)
-    parted, still = (codec.decode(latent, reference.small, reference.large, reference.close_up)[0, 0] for latent in (z, torch.zeros_like(z)))
+    parted, still = (
+        codec.decode(latent, reference.small, reference.large, reference.close_up)[0, 0]
+        for latent in (z, torch.zeros_like(z))
+    )
     (x, y), side = reference.close_up.corner, reference.close_up.side
     changed = (parted - still).abs().amax(0)
     assert changed[y : y + side, x : x + side].max() > 0.3
@@ -86,7 +89,9 @@ def test_without_a_face_there_is_none(host, picture, reference):
 def test_lips_that_key_points_move_alone_are_not_parted_there(host, picture, monkeypatch, audio):
     """Their cue says less of them than the flow does."""
     decode, given = host.model.codec.decode, []
-    monkeypatch.setattr(host.model.codec, "decode", lambda *arguments: (given.append(arguments[3]), decode(*arguments))[1])
+    monkeypatch.setattr(
+        host.model.codec, "decode", lambda *arguments: (given.append(arguments[3]), decode(*arguments))[1]
+    )
     made = host.reenact(picture, load_template("rest"), audio=audio, steps=1, size=256)
     next(made.frames)
     assert [close_up is None for close_up in given] == [audio is None]

@@ -58,7 +58,9 @@ def test_codebook_in_half_precision_is_orthogonal():
 
 @torch.no_grad()
 def test_an_apple_gpu_leaves_to_the_cpu_what_it_lacks():
-    assert supported_device(torch.device("mps")) == torch.device("cpu") and supported_device(torch.device("cuda", 1)) == torch.device("cuda", 1)
+    assert supported_device(torch.device("mps")) == torch.device("cpu") and supported_device(
+        torch.device("cuda", 1)
+    ) == torch.device("cuda", 1)
 
 
 def test_equation_5():

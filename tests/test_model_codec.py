@@ -72,7 +72,9 @@ def test_encode_then_expand_keeps_most_of_the_motion(codec, frames):
 
 def test_a_frame_equal_to_the_reference_codes_as_zero_and_decodes_to_itself(codec, frames):
     reference = frames[0]["reference"]
-    z = codec.encode(reference[:, None], torch.zeros(1, 1, 2, 64, 64), torch.ones(1, 1, 1, 64, 64), torch.zeros(1, 1, 3, 8, 8))
+    z = codec.encode(
+        reference[:, None], torch.zeros(1, 1, 2, 64, 64), torch.ones(1, 1, 1, 64, 64), torch.zeros(1, 1, 3, 8, 8)
+    )
     assert z.shape == (1, 1, 27, 8, 8) and z.abs().max() == 0
     with torch.no_grad():
         decoded = codec.decode(z, reference)
@@ -143,7 +145,9 @@ def test_a_picture_in_half_precision_is_moved_as_exactly(dtype, mode):
     assert still.dtype == dtype
     torch.testing.assert_close(still, picture, rtol=0, atol=0.01)
     flow[:, 0], flow[:, 1] = 2.5, -1.25
-    torch.testing.assert_close(warp(picture, flow, mode).float(), warp(picture.float(), flow.float(), mode), rtol=0, atol=0.01)
+    torch.testing.assert_close(
+        warp(picture, flow, mode).float(), warp(picture.float(), flow.float(), mode), rtol=0, atol=0.01
+    )
 
 
 def test_tiny_flows_are_held_still():
@@ -168,7 +172,9 @@ def test_the_mouths_cues_are_where_the_mouth_is_and_the_lips_at_least_as_heard()
     said = heard[0, :, 24:26, 1, 1:3]
     torch.testing.assert_close(said[..., 1], said[..., 0] / 2)
     assert torch.equal(heard[:, :, 24:26] != 0, (places[:, :, :1] > 0).expand(1, 2, 2, 4, 4))
-    best = (z[0, 0, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])) / 1.25  # silence asks for nothing; this is the nearest bell
+    best = (
+        z[0, 0, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])
+    ) / 1.25  # silence asks for nothing; this is the nearest bell
     torch.testing.assert_close(said[0, :, 0], best)
     z[0, 1, 24], full = places[0, 0, 0], 0.09 / 0.025
     assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 1] == pytest.approx(full)
@@ -187,10 +193,16 @@ def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
         """In face heights, as what is denoised."""
         z = torch.zeros(1, 1, 27, 4, 4)
         z[..., 24, 1, 1] = denoised / 0.025
-        return 0.025 * float(codec.as_heard(z, torch.tensor([[opening]]), places, parted, torch.tensor([[told]]))[0, 0, 24, 1, 1])
+        return 0.025 * float(
+            codec.as_heard(z, torch.tensor([[opening]]), places, parted, torch.tensor([[told]]))[0, 0, 24, 1, 1]
+        )
 
     for denoised in (-0.03, 0.0, 0.05):  # a closed mouth's lips part and meet as without any of this
-        assert lips(denoised, 0.5, 0.0) == lips(denoised, 0.5, 0.0, True) == pytest.approx(max(0.045, denoised) + min(denoised, 0))
+        assert (
+            lips(denoised, 0.5, 0.0)
+            == lips(denoised, 0.5, 0.0, True)
+            == pytest.approx(max(0.045, denoised) + min(denoised, 0))
+        )
     shut = lips(0.0, 0.0, 0.06)
     assert shut == pytest.approx(-0.09) == lips(-0.06, 0.0, 0.06)  # and not twice, where the denoiser says so too
     assert lips(-0.2, 0.0, 0.06) == pytest.approx(-0.2)
@@ -226,14 +238,26 @@ def test_bodies_tremble_less_and_move_as_far():
     assert (calm[0, 3:-3, 0, 0, 0] - slow[3:-3]).abs().max() < 0.08 and calm[0, 5:-5, 1].abs().max() < 1e-6
     assert torch.equal(calm[:, :, blocks:], z[:, :, blocks:])
     assert torch.allclose(codec.calmed(torch.ones_like(z), torch.ones_like(z)), torch.ones_like(z))
-    assert codec.calmed(torch.zeros_like(z), torch.ones_like(z))[0, :4, 0, 0, 0].tolist() == [0.548828125, 0.2265625, 0.0654296875, 0.01171875]
+    assert codec.calmed(torch.zeros_like(z), torch.ones_like(z))[0, :4, 0, 0, 0].tolist() == [
+        0.548828125,
+        0.2265625,
+        0.0654296875,
+        0.01171875,
+    ]
 
 
 def test_beside_a_close_up_what_is_half_new_is_the_pictures(codec, monkeypatch):
     """Where lips are parted on the whole frame, they need what is new; else it is mostly specks beside what moves."""
     grey = torch.zeros(1, 3, 64, 64)
-    monkeypatch.setattr(codec, "read", lambda z, pyramid: Decoded(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)))
+    monkeypatch.setattr(
+        codec,
+        "read",
+        lambda z, pyramid: Decoded(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)),
+    )
     monkeypatch.setattr(codec, "_parted", lambda mouths, close_up, square: square)
     uncut = SimpleNamespace(cut=lambda source: source, put=lambda square, source: source)
     z = torch.zeros(1, 1, codec.config.latent_channels, 4, 4)
-    assert codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3) and codec.decode(z, grey, None, uncut).mean() < 0.02
+    assert (
+        codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3)
+        and codec.decode(z, grey, None, uncut).mean() < 0.02
+    )

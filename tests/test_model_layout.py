@@ -33,7 +33,11 @@ def test_half_precision_lies_channels_last_and_its_norms_read_channels_first(mon
     with torch.no_grad():
         between, out = network[:2](x), network(x)
     assert network[0].weight.is_contiguous(memory_format=torch.channels_last) and not network[0].weight.is_contiguous()
-    assert seen[0].is_contiguous() and between.is_contiguous(memory_format=torch.channels_last) and out.is_contiguous(memory_format=torch.channels_last)
+    assert (
+        seen[0].is_contiguous()
+        and between.is_contiguous(memory_format=torch.channels_last)
+        and out.is_contiguous(memory_format=torch.channels_last)
+    )
     assert torch.allclose(out, expected, atol=2e-2)
 
 
@@ -67,4 +71,6 @@ def test_the_own_sums_say_what_torch_says_in_full_precision(shape, offset, dtype
 
 
 def test_a_still_group_is_its_bias():
-    assert torch.allclose(group_norm_last(torch.full((1, 4, 4, 16), 7.3), norm()), norm().bias.expand(1, 4, 4, 16), atol=1e-2)
+    assert torch.allclose(
+        group_norm_last(torch.full((1, 4, 4, 16), 7.3), norm()), norm().bias.expand(1, 4, 4, 16), atol=1e-2
+    )

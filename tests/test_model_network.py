@@ -45,7 +45,10 @@ def test_a_frame_hears_its_own_audio_through_the_time_embedding():
     audio = torch.randn(2, 3, 2, 16)
     other = audio.clone()
     other[:, 1] += 1
-    change = (network(noisy, timestep, Conditions(audio=audio)).prediction - network(noisy, timestep, Conditions(audio=other)).prediction).abs()
+    change = (
+        network(noisy, timestep, Conditions(audio=audio)).prediction
+        - network(noisy, timestep, Conditions(audio=other)).prediction
+    ).abs()
     assert change[:, 1].max() > 1e-3 and change[:, [0, 2]].max() == 0
     silent = network(noisy, timestep, Conditions(audio=torch.zeros_like(audio))).prediction
     torch.testing.assert_close(silent, network(noisy, timestep, Conditions()).prediction)

@@ -17,7 +17,11 @@ def test_the_body_stays_for_a_while_and_the_lips_do_not():
     last = torch.randn(2, 9, 4, 5)
     stays, spread = persistence(last, 14.0, 12, 3)
     assert stays.shape == (2, 12, 9, 4, 5) and spread.shape == (2, 12, 9, 1, 1)
-    assert (spread[:, 1:, :-3] > spread[:, :-1, :-3]).all() and 0.3 < spread[0, 0, 0] < 0.35 and (spread[:, :, -3:] == 1).all()
+    assert (
+        (spread[:, 1:, :-3] > spread[:, :-1, :-3]).all()
+        and 0.3 < spread[0, 0, 0] < 0.35
+        and (spread[:, :, -3:] == 1).all()
+    )
     for frame in (0, 5, 11):
         torch.testing.assert_close(stays[:, frame, :-3], math.exp(-(((frame + 1) / 14) ** 2)) * last[:, :-3])
     assert not stays[:, :, -3:].any()
@@ -43,7 +47,10 @@ def test_without_motion_frames_nothing_is_expected():
 
 
 def test_what_is_denoised_makes_the_whole_again():
-    given, z = make_network(LASTING).conditions(**raw_conditions()), torch.randn(2, LASTING.frames, LASTING.latent_channels, 4, 4)
+    given, z = (
+        make_network(LASTING).conditions(**raw_conditions()),
+        torch.randn(2, LASTING.frames, LASTING.latent_channels, 4, 4),
+    )
     torch.testing.assert_close(given.whole(given.remainder(z)), z)
     torch.testing.assert_close(given.remainder(given.expected + given.spread), torch.ones_like(z))
 

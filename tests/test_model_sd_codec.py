@@ -12,7 +12,9 @@ from cyberhost_model.errors import ModelError
 def codec() -> SdCodec:
     torch.manual_seed(0)
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
-    vae = AutoencoderKL(down_block_types=down, up_block_types=up, block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1)
+    vae = AutoencoderKL(
+        down_block_types=down, up_block_types=up, block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1
+    )
     return SdCodec(vae).eval()
 
 
@@ -38,7 +40,11 @@ def test_a_long_clip_is_decoded_a_few_frames_at_a_time(codec, monkeypatch):
 
 def test_motion_frames_are_latents_as_they_are(codec):
     z, r = torch.rand(1, 4, 4, 8, 8), torch.rand(1, 4, 8, 8)
-    assert codec.for_reference_net(z, r) is z and codec.calmed(z, None) is z and codec.as_heard(z, torch.zeros(1, 4), torch.zeros(1, 3, 8, 8)) is z
+    assert (
+        codec.for_reference_net(z, r) is z
+        and codec.calmed(z, None) is z
+        and codec.as_heard(z, torch.zeros(1, 4), torch.zeros(1, 3, 8, 8)) is z
+    )
 
 
 def test_a_folder_without_a_vae_is_told(tmp_path):

@@ -78,7 +78,9 @@ def test_speech_moves_the_mouth_and_silence_rests_it(host, picture):
         mouths = np.stack([frame[y0:y1, x0:x1] for frame in itertools.islice(frames, 48)]).astype(float)
         return float(np.abs(np.diff(mouths, axis=0)).mean())
 
-    assert liveliness(EXAMPLES / "speech.wav") > 2.5 * liveliness(Sound.from_samples(np.zeros(2 * RATE, np.float32), RATE))
+    assert liveliness(EXAMPLES / "speech.wav") > 2.5 * liveliness(
+        Sound.from_samples(np.zeros(2 * RATE, np.float32), RATE)
+    )
 
 
 def test_frames_are_made_one_clip_at_a_time(host, picture):
@@ -90,7 +92,16 @@ def test_frames_are_made_one_clip_at_a_time(host, picture):
 
 
 def test_silent_and_very_short_sounds(host, picture):
-    assert len(list(host.animate(picture, Sound.from_samples(np.zeros(RATE // 2, np.float32), RATE), steps=1, size=256).frames)) == 13
+    assert (
+        len(
+            list(
+                host.animate(
+                    picture, Sound.from_samples(np.zeros(RATE // 2, np.float32), RATE), steps=1, size=256
+                ).frames
+            )
+        )
+        == 13
+    )
     assert len(list(host.animate(picture, Sound.from_samples(voice(0.05), RATE), steps=1, size=256).frames)) == 2
 
 
@@ -152,8 +163,12 @@ def test_the_library_has_no_terminal_in_it():
 
 
 def test_guidance_changes_the_result(host, picture):
-    plain = list(host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=1.0, guidance_reference=1.0).frames)
-    strong = list(host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=3.0, guidance_reference=1.0).frames)
+    plain = list(
+        host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=1.0, guidance_reference=1.0).frames
+    )
+    strong = list(
+        host.animate(picture, sound(0.3), steps=2, size=256, guidance_audio=3.0, guidance_reference=1.0).frames
+    )
     assert torch.tensor(np.stack(plain)).ne(torch.tensor(np.stack(strong))).any()
 
 

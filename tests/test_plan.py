@@ -32,24 +32,44 @@ def told(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
     return json.loads(shown.out)
 
 
-def test_a_plan_of_a_job(portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_of_a_job(
+    portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ("--steps", "4", "--guidance-audio", "2", "--size", "256", "--device", "cpu")
     plan = told(capsys, "animate", portrait_file, speech_file, "-o", tmp_path / "out.mp4", *options)
     assert list(tmp_path.iterdir()) == []
     seconds = soundfile.info(str(speech_file)).duration
     assert plan["frames"] == int(np.ceil(seconds * 25)) and plan["clips"] == -(-plan["frames"] // 12)
     assert (plan["steps"], plan["branches"], plan["missing"], plan["model"]) == (4, 2, [], "tiny")
-    assert plan["sound"]["seconds"] == pytest.approx(seconds) and plan["sound"]["speech"] > 0.5 and -40 < plan["sound"]["level"] < 0
+    assert (
+        plan["sound"]["seconds"] == pytest.approx(seconds)
+        and plan["sound"]["speech"] > 0.5
+        and -40 < plan["sound"]["level"] < 0
+    )
     picture = plan["picture"]
     assert 0.1 < picture["face"] < 0.4 and abs(picture["turn"]) < 0.5 and not picture["head_alone"]
-    assert plan["size"][0] == plan["size"][1] and picture["face_pixels"] == pytest.approx(picture["face"] * plan["size"][1], abs=1)
+    assert plan["size"][0] == plan["size"][1] and picture["face_pixels"] == pytest.approx(
+        picture["face"] * plan["size"][1], abs=1
+    )
     assert plan["estimate"]["seconds"] > 0 and plan["machine"]["precision"] == ("bf16" if multiplies_bf16() else "fp32")
 
 
 def test_a_plan_in_words(portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "made" / "out.mp4"
     out.parent.mkdir()
-    line = ["multimodal", portrait_file, "--audio", tone(seconds=1.5), "--hands", "wave", "-o", out, "--steps", "1", "--plan"]
+    line = [
+        "multimodal",
+        portrait_file,
+        "--audio",
+        tone(seconds=1.5),
+        "--hands",
+        "wave",
+        "-o",
+        out,
+        "--steps",
+        "1",
+        "--plan",
+    ]
     assert cli.main([str(word) for word in line]) == ExitStatus.OK
     shown = capsys.readouterr()
     subjects = [row.split(" ", 1)[0] for row in shown.out.splitlines()]
@@ -59,7 +79,9 @@ def test_a_plan_in_words(portrait_file: Path, tone, tmp_path: Path, capsys: pyte
     assert list(out.parent.iterdir()) == []
 
 
-def test_a_picture_that_cannot_work(picture_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_that_cannot_work(
+    picture_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = cli.main(["animate", str(picture_file), str(tone()), "-o", str(tmp_path / "out.mp4"), "--plan"])
     shown = capsys.readouterr()
     assert code == ExitStatus.NO_FACE and shown.out == "" and shown.err.count("\n") == 1
@@ -93,7 +115,9 @@ def test_hands_and_pose_are_seen(host, picture: np.ndarray) -> None:
 
 
 @pytest.fixture
-def broken_ffmpeg(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def broken_ffmpeg(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """One that is not there, or cannot run, or ends at once."""
     path = tmp_path_factory.mktemp("bin") / "ffmpeg"
     if request.param:
@@ -107,11 +131,19 @@ def broken_ffmpeg(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 @pytest.mark.parametrize("broken_ffmpeg", [b"", b"\x7fELF\0\0\0\0", b"#!/bin/sh\nexit 127\n"], indirect=True)
 def test_an_ffmpeg_that_does_not_run_ends_a_plan_and_a_job_before_they_begin(
-    portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], broken_ffmpeg: Path, monkeypatch: pytest.MonkeyPatch
+    portrait_file: Path,
+    speech_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    broken_ffmpeg: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(CyberHostNetwork, "forward", lambda *_, **__: pytest.fail("a step was computed"))
     for more in ([], ["--plan"]):
-        assert cli.main(["animate", str(portrait_file), str(speech_file), "-o", str(tmp_path / "out.mp4"), "-q", *more]) == ExitStatus.RESOURCE
+        assert (
+            cli.main(["animate", str(portrait_file), str(speech_file), "-o", str(tmp_path / "out.mp4"), "-q", *more])
+            == ExitStatus.RESOURCE
+        )
         said = capsys.readouterr().err
         assert f"{broken_ffmpeg} does not run" in said and said.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

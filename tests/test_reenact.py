@@ -64,7 +64,10 @@ def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
     assert driven.places.shape == (1, 12, 3, 16, 16) and not driven.places[0, 0].equal(driven.places[0, 1])
     face = host._skeletons(reference, poses, parts=("face",))(0, 12).pose
     assert 0 < (face > 0).sum() < 0.5 * (maps > 0).sum()
-    videos = [np.stack(list(host.reenact(picture, nodding(points, 12, far), audio=None, **QUICK).frames)) for far in (0.05, 0.0)]
+    videos = [
+        np.stack(list(host.reenact(picture, nodding(points, 12, far), audio=None, **QUICK).frames))
+        for far in (0.05, 0.0)
+    ]
     assert not np.array_equal(*videos)
 
 
@@ -72,13 +75,18 @@ def test_a_small_network_without_the_pose_shift_is_told_to_hardly_follow(host, p
     monkeypatch.setattr(host.model.network, "preset", dataclasses.replace(host.model.network.preset, pose_shift=False))
     reference, _ = host._open(picture, Look(size=256))
     assert host._skeletons(reference, nodding(points, 14))(0, 12).shift is None
-    assert any("hardly follows key points" in line for line in host.reenact(picture, nodding(points, 14), audio=None, **QUICK).warnings)
+    assert any(
+        "hardly follows key points" in line
+        for line in host.reenact(picture, nodding(points, 14), audio=None, **QUICK).warnings
+    )
 
 
 def test_a_picture_follows_its_driving(host, picture, points):
     """The person found in the made frames goes up and down as the driving does, by most of the way (measured on other people: docs/results.md)."""
     rest, far = points, 0.04
-    poses = PoseSequence.of([rest.map(lambda p, d=d: (p + [0, d]).astype(np.float32)) for d in (0.0, far, -far)], 25.0, (512, 512))
+    poses = PoseSequence.of(
+        [rest.map(lambda p, d=d: (p + [0, d]).astype(np.float32)) for d in (0.0, far, -far)], 25.0, (512, 512)
+    )
     still, low, high = host.reenact(picture, poses, audio=None, retarget=False, **QUICK).frames
     face = [host.model.detector.detect(f)[0].keypoints.face[:, 1].mean() for f in (still, low, high)]
     assert face[1] - face[0] > 0.6 * far and face[0] - face[2] > 0.6 * far
@@ -100,7 +108,10 @@ def test_key_points_say_where_lips_are_if_lips_are_seen(host, picture, points):
     reference, _ = host._open(picture, Look(size=256))
     assert 0.05 < reference.parted < 0.12
     poses = nodding(points, 4)
-    assert host._skeletons(reference, poses)(0, 4).lips.all() and host._skeletons(reference, poses, parts=("hands",))(0, 4).lips is None
+    assert (
+        host._skeletons(reference, poses)(0, 4).lips.all()
+        and host._skeletons(reference, poses, parts=("hands",))(0, 4).lips is None
+    )
     poses.face_score[2, 64] = 0.2
     assert host._skeletons(reference, poses)(0, 4).lips.tolist() == [[True, True, False, True]]
 
@@ -115,7 +126,9 @@ def test_a_detector_that_reads_no_lips_says_so(host, picture, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("setting", ["reenact", "multimodal"])
-def test_what_drives_is_where_the_host_computes_though_the_network_waits_elsewhere(host, picture, points, setting, monkeypatch):
+def test_what_drives_is_where_the_host_computes_though_the_network_waits_elsewhere(
+    host, picture, points, setting, monkeypatch
+):
     """A clip's driving is drawn while the network of the clip before may wait in the machine's memory (`Thrift`)."""
     if setting == "reenact":
         made = host.reenact(picture, nodding(points, 2), audio=None, **QUICK)
@@ -186,9 +199,16 @@ def test_lips_that_are_not_seen_say_nothing(points):
 
 def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monkeypatch):
     swayed = []
-    monkeypatch.setattr(rendering, "denoise_clip", lambda *given, sway, **options: (swayed.append(sway), denoise_clip(*given, sway=sway, **options))[1])
+    monkeypatch.setattr(
+        rendering,
+        "denoise_clip",
+        lambda *given, sway, **options: (swayed.append(sway), denoise_clip(*given, sway=sway, **options))[1],
+    )
     sound = Sound.from_samples(voice(0.1, 0), RATE)
-    made = [host.multimodal(picture, sound, "wave", **QUICK), host.reenact(picture, nodding(points, 4), audio=None, **QUICK)]
+    made = [
+        host.multimodal(picture, sound, "wave", **QUICK),
+        host.reenact(picture, nodding(points, 4), audio=None, **QUICK),
+    ]
     made += [host.animate(picture, sound, body_movement=amount, **QUICK) for amount in (None, 0, 1)]
     for one in made:
         list(one.frames)

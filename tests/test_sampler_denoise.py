@@ -67,9 +67,13 @@ def test_guidance_on_an_interval_of_the_steps():
     counting.preset, counting.device, counting.dtype = network.preset, network.device, network.dtype
     seen = []
     denoise_clip(
-        counting, conditions, (2, 3, 4, 4, 4), steps=4, guidance=Guidance(2.5, 4.5, (0.4, 0.8)),
+        counting,
+        conditions,
+        (2, 3, 4, 4, 4),
+        steps=4,
+        guidance=Guidance(2.5, 4.5, (0.4, 0.8)),
         on_step=lambda step, steps: seen.append((step, steps)),
-    )  # fmt: skip
+    )
     assert counting.batches == [2, 6, 6, 2]  # t = 1000, 750, 500, 250
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 

@@ -51,10 +51,16 @@ def clips(network, predictor=None, cache_blocks=1):
         with network.denoising_unet.fixed_weights():
             made.append(
                 denoise_clip(
-                    network, network.conditions(**given), shape, steps=6, guidance=GUIDED, generator=torch.Generator().manual_seed(index),
-                    predictor=predictor, cache_blocks=cache_blocks,
+                    network,
+                    network.conditions(**given),
+                    shape,
+                    steps=6,
+                    guidance=GUIDED,
+                    generator=torch.Generator().manual_seed(index),
+                    predictor=predictor,
+                    cache_blocks=cache_blocks,
                 )
-            )  # fmt: skip
+            )
     return torch.cat(made)
 
 
@@ -70,7 +76,9 @@ def test_recorded_steps_are_the_steps(cache_blocks):
         return traced(step)
 
     recorded = RecordedNetwork(network, told.append, lambda: None, record)
-    torch.testing.assert_close(clips(network, recorded, cache_blocks), clips(network, None, cache_blocks), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        clips(network, recorded, cache_blocks), clips(network, None, cache_blocks), rtol=1e-4, atol=1e-5
+    )
     assert told == []
     # first clip and later ones, inside and outside the interval of guidance; with blocks kept another step, which the first clip has but once
     assert len(records) == (4 if cache_blocks == 1 else 6)
@@ -98,7 +106,9 @@ def test_where_recording_fails_steps_are_computed_without():
     recorded = RecordedNetwork(network, told.append, lambda: None, record)
     assert torch.equal(clips(network, recorded), clips(network))
     assert asked == [1], "it is not tried again"
-    assert told == ["CUDA graphs cannot be used here (operation not permitted when stream is capturing): steps are computed without"]
+    assert told == [
+        "CUDA graphs cannot be used here (operation not permitted when stream is capturing): steps are computed without"
+    ]
 
 
 @torch.no_grad()
@@ -148,7 +158,9 @@ def test_too_little_memory_gives_up_recordings_first(recording, picture, monkeyp
     monkeypatch.undo()
     plain, _ = frames_of(recording, picture)
     assert np.abs(frames - plain).max() <= 1
-    assert [line for line in made.warnings if "memory" in line] == ["too little memory on cpu: steps are computed without CUDA graphs"]
+    assert [line for line in made.warnings if "memory" in line] == [
+        "too little memory on cpu: steps are computed without CUDA graphs"
+    ]
 
 
 def test_they_are_refused_where_they_cannot_be():

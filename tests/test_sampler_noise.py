@@ -50,7 +50,9 @@ def test_sampling_noise_that_follows_a_clip_sets_out_from_nothing():
 
 
 def test_sampling_noise_without_correlation_is_the_generators():
-    assert torch.equal(smooth(0.0, follows=(True,) * 4), torch.randn(4, 40, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(
+        smooth(0.0, follows=(True,) * 4), torch.randn(4, 40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    )
 
 
 @pytest.mark.parametrize("correlation", [-0.1, 1.0])

@@ -56,9 +56,13 @@ def test_samplers_recover_the_latent(sampler, prediction, steps):
 def test_ddim_is_diffusers_ddim(prediction):
     diffusion = config(prediction)
     theirs = DDIMScheduler(
-        beta_start=diffusion.beta_start, beta_end=diffusion.beta_end, beta_schedule="scaled_linear", clip_sample=False,
-        prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[prediction], timestep_spacing="trailing",
-    )  # fmt: skip
+        beta_start=diffusion.beta_start,
+        beta_end=diffusion.beta_end,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        prediction_type={"epsilon": "epsilon", "v": "v_prediction"}[prediction],
+        timestep_spacing="trailing",
+    )
     theirs.set_timesteps(10)
     ours = Schedule(diffusion, "ddim", 10)
     assert ours.timesteps.tolist() == theirs.timesteps.tolist()
@@ -130,7 +134,9 @@ def test_a_latent_without_noise_is_left_as_it_is(prediction):
         torch.testing.assert_close(consistent_latent(diffusion, said, noisy, timestep), expected)
 
 
-@pytest.mark.parametrize(("prediction", "sampler"), [("epsilon", "ddim"), ("v", "ddim"), ("flow", "flow"), ("x0", "flow")])
+@pytest.mark.parametrize(
+    ("prediction", "sampler"), [("epsilon", "ddim"), ("v", "ddim"), ("flow", "flow"), ("x0", "flow")]
+)
 def test_the_solver_steps_as_the_sampler_does(prediction, sampler):
     diffusion, z = config(prediction), torch.randn(2, 3, 4)
     schedule = Schedule(diffusion, sampler, 50)

@@ -34,7 +34,9 @@ def test_the_first_clip_is_as_strong_as_noise_also_at_the_edges():
 
 def test_it_is_smooth_over_time_and_over_cells():
     path = clips(1, frames=400)
-    assert alike(path[1:], path[:-1]) > 0.99 and alike(path[4:], path[:-4]) == pytest.approx(np.exp(-(4**2) / (4 * 8**2)), abs=0.03)
+    assert alike(path[1:], path[:-1]) > 0.99 and alike(path[4:], path[:-4]) == pytest.approx(
+        np.exp(-(4**2) / (4 * 8**2)), abs=0.03
+    )
     assert alike(path[..., 1:], path[..., :-1]) > 0.95 and abs(alike(path[..., 12:], path[..., :-12])) < 0.2
     assert abs(alike(path[:, 0], path[:, 1])) < 0.2  # to the side and up are two things
 

@@ -100,9 +100,7 @@ def test_level_is_gain_invariant_and_leaves_silence() -> None:
     speech = (rng.standard_normal(3 * RATE) * np.repeat(bursts, 1600)).astype(np.float32)
     loud, quiet = speech_level([speech + 0.01]), speech_level([speech * 0.1 + 0.01])
     assert loud.rms == pytest.approx(0.2, rel=0.02) and quiet.rms == pytest.approx(0.02, rel=0.02)
-    np.testing.assert_allclose(
-        loud.normalise(speech + 0.01, 0.1), quiet.normalise(speech * 0.1 + 0.01, 0.1), atol=2e-4
-    )
+    np.testing.assert_allclose(loud.normalise(speech + 0.01, 0.1), quiet.normalise(speech * 0.1 + 0.01, 0.1), atol=2e-4)
     parts = np.array_split(speech, 7)
     assert speech_level(parts).rms == pytest.approx(speech_level([speech]).rms, rel=1e-6)
     hum = (rng.standard_normal(3 * RATE) * 0.1).astype(np.float32)  # steady noise alone

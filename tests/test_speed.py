@@ -28,7 +28,9 @@ def clip(network, config=MINI, **options):
     conditions = network.conditions(**raw_conditions(config, batch=1))
     guidance = Guidance(2.5, 4.5, interval=(0.0, 0.6))
     shape = (1, config.frames, config.latent_channels, 4, 4)
-    return denoise_clip(network, conditions, shape, steps=4, guidance=guidance, generator=torch.Generator().manual_seed(1), **options)
+    return denoise_clip(
+        network, conditions, shape, steps=4, guidance=guidance, generator=torch.Generator().manual_seed(1), **options
+    )
 
 
 @torch.no_grad()
@@ -85,7 +87,10 @@ def test_block_caching_computes_the_deep_blocks_at_every_nth_step():
     network = make_network()
     deep, shallow = [], []
     unet = network.denoising_unet.unet
-    hooks = [unet.mid_block.resnets[0].register_forward_hook(lambda *_: deep.append(1)), unet.conv_in.register_forward_hook(lambda *_: shallow.append(1))]
+    hooks = [
+        unet.mid_block.resnets[0].register_forward_hook(lambda *_: deep.append(1)),
+        unet.conv_in.register_forward_hook(lambda *_: shallow.append(1)),
+    ]
     plain = clip(network)
     assert len(deep) == len(shallow) == 4
     deep.clear()
@@ -145,7 +150,9 @@ def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, m
     monkeypatch.setattr(plain_host, "overlap", True)
     threads = []
     decode = Renderer.decoded
-    monkeypatch.setattr(Renderer, "decoded", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1])
+    monkeypatch.setattr(
+        Renderer, "decoded", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1]
+    )
     beside, _ = frames_of(plain_host, picture, 1.3)
     assert np.array_equal(beside, plain)
     assert [t is threading.main_thread() for t in threads] == [True, False, False]
@@ -251,8 +258,11 @@ def test_what_need_be_done_once_is_done_once(host, picture):
     def counted(name):
         return lambda *_: calls.update({name: calls[name] + 1})
 
-    hooks = [network.reference_net.register_forward_hook(counted("reference")), network.denoising_unet.register_forward_hook(counted("unet")),
-             host.model.speech.register_forward_hook(counted("speech"))]  # fmt: skip
+    hooks = [
+        network.reference_net.register_forward_hook(counted("reference")),
+        network.denoising_unet.register_forward_hook(counted("unet")),
+        host.model.speech.register_forward_hook(counted("speech")),
+    ]
     try:
         list(host.animate(picture, Sound.from_samples(voice(1.3), 16_000), steps=2, size=256).frames)
     finally:

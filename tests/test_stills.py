@@ -34,8 +34,15 @@ def folder(tmp_path_factory) -> Path:
 
     place = tmp_path_factory.mktemp("stills")
     Image.open(EXAMPLE).resize((128, 128)).save(place / "one.png")
-    ring = lambda n, cx, cy, r: [[cx + r * math.cos(6.283 * i / n), cy + 1.3 * r * math.sin(6.283 * i / n)] for i in range(n)]  # noqa: E731
-    label = {"face": ring(478, 0.44, 0.22, 0.09), "pose33": [[x, y, 1.0] for x, y in ring(33, 0.45, 0.6, 0.2)], "left_hand21": None, "right_hand21": None}
+    ring = lambda n, cx, cy, r: [
+        [cx + r * math.cos(6.283 * i / n), cy + 1.3 * r * math.sin(6.283 * i / n)] for i in range(n)
+    ]  # noqa: E731
+    label = {
+        "face": ring(478, 0.44, 0.22, 0.09),
+        "pose33": [[x, y, 1.0] for x, y in ring(33, 0.45, 0.6, 0.2)],
+        "left_hand21": None,
+        "right_hand21": None,
+    }
     empty = {"face": None, "pose33": None, "left_hand21": None, "right_hand21": None}
     (place / "keypoints.json").write_text(json.dumps({"one.png": label, "gone.png": label, "nobody.png": empty}))
     return place

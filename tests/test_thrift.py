@@ -73,7 +73,10 @@ def test_a_codec_that_takes_three_frames_at_a_time(host, picture, plain, monkeyp
     made = animation(host, picture)
     frames = np.stack(list(made.frames))
     assert np.abs(frames.astype(int) - plain).max() <= 1
-    assert [w.rsplit(" ", 4)[1:] for w in made.warnings if "decoded" in w] == [["6", "at", "a", "time"], ["3", "at", "a", "time"]]
+    assert [w.rsplit(" ", 4)[1:] for w in made.warnings if "decoded" in w] == [
+        ["6", "at", "a", "time"],
+        ["3", "at", "a", "time"],
+    ]
 
 
 def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, monkeypatch):
@@ -160,7 +163,12 @@ def test_on_a_gpu_what_does_not_compute_goes_to_the_cpu():
         patch.setattr(torch.cuda, "empty_cache", lambda: cuda_calls.append(1))
         where = thrift.attempt("network", fails(2), told.append)
         assert where == {"network": "cuda", "codec": "cpu", "speech": "cpu", "detector": "cpu"}
-        assert ["one after the other" in told[0], "machine's memory" in told[1], len(told), len(cuda_calls)] == [True, True, 2, 2]
+        assert ["one after the other" in told[0], "machine's memory" in told[1], len(told), len(cuda_calls)] == [
+            True,
+            True,
+            2,
+            2,
+        ]
         tries.clear()
         where = thrift.attempt("codec", fails(3), told.append)
         assert where["network"] == "cpu" and where["codec"] == "cuda"
@@ -182,22 +190,38 @@ def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
             raise RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)")
         return "made"
 
-    assert Thrift(model, torch.device("mps"), branches=2).attempt("network", action, lambda line: None) == "made" and freed == [1]
+    assert Thrift(model, torch.device("mps"), branches=2).attempt(
+        "network", action, lambda line: None
+    ) == "made" and freed == [1]
 
 
 @torch.no_grad()
 def test_a_frame_decoded_in_tiles_is_nearly_the_frame():
     torch.manual_seed(0)
-    codec = SdCodec(AutoencoderKL(block_out_channels=(8, 8), norm_num_groups=4, down_block_types=("DownEncoderBlock2D",) * 2,
-                                  up_block_types=("UpDecoderBlock2D",) * 2, sample_size=32, latent_channels=4).eval())  # fmt: skip
+    codec = SdCodec(
+        AutoencoderKL(
+            block_out_channels=(8, 8),
+            norm_num_groups=4,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            sample_size=32,
+            latent_channels=4,
+        ).eval()
+    )
     codec.vae.tile_latent_min_size, codec.vae.tile_sample_min_size = 16, 32
-    z, picture = torch.randn(1, 1, 4, 40, 56), torch.zeros(1, 3, 80, 112)  # alike everywhere, so that norms of a part see what those of the whole do
+    z, picture = (
+        torch.randn(1, 1, 4, 40, 56),
+        torch.zeros(1, 3, 80, 112),
+    )  # alike everywhere, so that norms of a part see what those of the whole do
     whole, seen = codec.decode(z, picture), []
     codec.vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:]))
     codec.vae.enable_tiling()
     tiled = codec.decode(z, picture)
     assert len(seen) > 4 and all(max(size) <= 16 for size in seen)
-    assert tiled.shape == whole.shape == (1, 1, 3, 80, 112) and torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1] > 0.95
+    assert (
+        tiled.shape == whole.shape == (1, 1, 3, 80, 112)
+        and torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1] > 0.95
+    )
 
 
 def test_a_model_or_a_picture_that_does_not_fit_is_told(host, picture, monkeypatch):

@@ -161,7 +161,12 @@ def test_coded_clips_hold_what_the_stages_want(clips):
 
 def test_clips_that_cannot_be_trained_on_are_told(clips, tmp_path, capsys):
     def said(folder: Path, workers: int = 0) -> str:
-        assert main(["train", "--stage", "2", "--data", str(folder), "-o", str(tmp_path / "run"), "--workers", str(workers)]) == 9
+        assert (
+            main(
+                ["train", "--stage", "2", "--data", str(folder), "-o", str(tmp_path / "run"), "--workers", str(workers)]
+            )
+            == 9
+        )
         return capsys.readouterr().err
 
     assert "18 frames, and 24 are needed" in _short(clips)
@@ -196,8 +201,18 @@ def test_lips_mask_covers_the_mouth(tmp_path):
 def test_every_part_of_a_stage_is_trained(clips, stage):
     """One step moves every weight that the stage trains; stage 1 leaves the motion modules alone."""
     temporal = stage == "2"
-    config = ClipStageConfig(stage, batch=2, frames=12 if temporal else 1, temporal=temporal, motion=1.0, drop_audio=0, drop_reference=0, lips=4, hear=0.3,
-                             driving={"skeleton": 0.99})  # fmt: skip
+    config = ClipStageConfig(
+        stage,
+        batch=2,
+        frames=12 if temporal else 1,
+        temporal=temporal,
+        motion=1.0,
+        drop_audio=0,
+        drop_reference=0,
+        lips=4,
+        hear=0.3,
+        driving={"skeleton": 0.99},
+    )
     network = build_network(dataclasses.replace(preset("tiny"), pose_shift=True))
     for p in network.parameters():  # away from the zeros it starts with, behind which nothing has a gradient
         p.data.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.02)
@@ -205,7 +220,9 @@ def test_every_part_of_a_stage_is_trained(clips, stage):
     batch = built.dataset(0)[0]
     for seed in range(8):  # the heat maps' loss counts in half of the batches only
         built.loss(batch, torch.Generator().manual_seed(seed))["loss"].backward()
-    silent = [n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)]
+    silent = [
+        n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)
+    ]
     # Temporal codebooks need several frames, and hands that are not in the picture describe nothing.
     assert [n for n in silent if "regions" not in n and "hand_encoder" not in n and "clarity" not in n] == []
     frozen = [n for n, p in network.named_parameters() if not p.requires_grad]
@@ -264,15 +281,40 @@ def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys
     for command in (["distill"], ["run", "--stage", "distill"]):
         assert main(["train", *command, "--data", str(clips), "-o", str(run)]) == 9
         assert "--init" in capsys.readouterr().err
-    assert main(["train", "distill", "--data", str(clips), "--init", "tiny", "-o", str(run), "--steps", "1", "--workers", "0", "--json"]) == 0
+    assert (
+        main(
+            [
+                "train",
+                "distill",
+                "--data",
+                str(clips),
+                "--init",
+                "tiny",
+                "-o",
+                str(run),
+                "--steps",
+                "1",
+                "--workers",
+                "0",
+                "--json",
+            ]
+        )
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["stage"] == "distill"
     assert main(["train", "distill", "--data", str(clips), "--init", str(run), "-o", str(tmp_path / "again")]) == 9
     assert "not distilled itself" in capsys.readouterr().err
     assemble(model, network=str(run))
     taught, teacher = load_preset(model), load_preset(find_model("tiny"))
     assert (taught.diffusion.sampler, taught.diffusion.steps) == ("lcm", 2) and taught.pose_shift == teacher.pose_shift
-    assert as_taught(preset("tiny"), str(model)).diffusion == preset("tiny").diffusion  # trained on, it is an ordinary network again
-    assert teacher.diffusion.noise_correlation != as_taught(preset("tiny"), "tiny").diffusion.noise_correlation == preset("tiny").diffusion.noise_correlation
+    assert (
+        as_taught(preset("tiny"), str(model)).diffusion == preset("tiny").diffusion
+    )  # trained on, it is an ordinary network again
+    assert (
+        teacher.diffusion.noise_correlation
+        != as_taught(preset("tiny"), "tiny").diffusion.noise_correlation
+        == preset("tiny").diffusion.noise_correlation
+    )
     assert as_taught(preset("sd15"), "tiny").diffusion.sway == 0  # which its codec could not have
     ours, theirs = load_file(model / "network.safetensors"), load_file(find_model("tiny") / "network.safetensors")
     moved = {name.split(".")[0] for name in theirs if not torch.equal(ours[name], theirs[name])}
@@ -302,7 +344,24 @@ def test_bad_recipes_and_sources_are_told(tmp_path, clips):
 def test_the_commands_from_speech_to_a_run(tmp_path, capsys):
     """`data synth` and `train --stage audio` on drawn people and a synthetic voice."""
     speech = speech_folder(tmp_path / "speech")
-    assert main(["data", "synth", "--speech", str(speech), "-o", str(tmp_path / "d"), "--clips", "1", "--frames", "16", "--json"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "synth",
+                "--speech",
+                str(speech),
+                "-o",
+                str(tmp_path / "d"),
+                "--clips",
+                "1",
+                "--frames",
+                "16",
+                "--json",
+            ]
+        )
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["clips"] == 1
     assert len(list((tmp_path / "d").glob("*.mp4"))) == 1
     run = ["train", "--stage", "audio", "--speech", str(speech), "-o", str(tmp_path / "run"), "--steps", "2", "--json"]

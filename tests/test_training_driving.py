@@ -14,7 +14,9 @@ SIZE = (128, 128)
 
 @pytest.fixture(scope="module")
 def points(tmp_path_factory):
-    return [f.keypoints for f in small_synth(tmp_path_factory.mktemp("driving"), frames=17, size=SIZE).clip(2).frames[:3]]
+    return [
+        f.keypoints for f in small_synth(tmp_path_factory.mktemp("driving"), frames=17, size=SIZE).clip(2).frames[:3]
+    ]
 
 
 def drive(points, moving, seed=0, **mix):
@@ -26,7 +28,9 @@ def test_without_skeletons_there_is_one_movement_map(points):
     assert maps.shape == (1, 3, *SIZE) and shift.shape == (3, 7, 16, 16) and not shift.any() and not deaf
     inside = np.argwhere(maps[0, 0] > 0.5)
     x, y = points[1].body[1] * SIZE  # the thorax stays inside its box
-    assert inside[:, 1].min() - 1 <= x <= inside[:, 1].max() + 1 and inside[:, 0].min() - 1 <= y <= inside[:, 0].max() + 1
+    assert (
+        inside[:, 1].min() - 1 <= x <= inside[:, 1].max() + 1 and inside[:, 0].min() - 1 <= y <= inside[:, 0].max() + 1
+    )
     nothing, *_ = drive(points, False, nothing=1.0)
     assert nothing.shape == (1, 3, *SIZE) and not nothing.any()
 
@@ -78,15 +82,30 @@ def test_a_deaf_clip_hears_nothing():
     g = torch.Generator().manual_seed(0)
     rand = lambda *shape: torch.rand(shape, generator=g)  # noqa: E731
     batch = {
-        "z": rand(1, 3, 27, 4, 4), "motion": rand(1, 4, 27, 4, 4), "r": rand(1, 27, 4, 4), "audio": rand(1, 3, 6, 5, 128),
-        "face": rand(1, 3, 256, 256), "hands": rand(1, 2, 3, 128, 128), "skeleton": rand(1, 3, 64, 64), "pose": rand(1, 3, 3, 64, 64), "pose_shift": rand(1, 3, 7, 8, 8),
-        "clarity": rand(1, 3), "lips": torch.ones(1, 3, 4, 4), "masks": torch.ones(1, 3, 2, 4, 4), "heatmaps": rand(1, 3, 42, 4, 4),
-        "opening": rand(1, 3), "head": torch.tensor([False]),
-    }  # fmt: skip
+        "z": rand(1, 3, 27, 4, 4),
+        "motion": rand(1, 4, 27, 4, 4),
+        "r": rand(1, 27, 4, 4),
+        "audio": rand(1, 3, 6, 5, 128),
+        "face": rand(1, 3, 256, 256),
+        "hands": rand(1, 2, 3, 128, 128),
+        "skeleton": rand(1, 3, 64, 64),
+        "pose": rand(1, 3, 3, 64, 64),
+        "pose_shift": rand(1, 3, 7, 8, 8),
+        "clarity": rand(1, 3),
+        "lips": torch.ones(1, 3, 4, 4),
+        "masks": torch.ones(1, 3, 2, 4, 4),
+        "heatmaps": rand(1, 3, 42, 4, 4),
+        "opening": rand(1, 3),
+        "head": torch.tensor([False]),
+    }
 
     def main_loss(deaf: bool, audio: torch.Tensor) -> float:
         with torch.no_grad():
-            return float(stage.loss({**batch, "audio": audio, "deaf": torch.tensor([deaf])}, torch.Generator().manual_seed(3))["main"])
+            return float(
+                stage.loss({**batch, "audio": audio, "deaf": torch.tensor([deaf])}, torch.Generator().manual_seed(3))[
+                    "main"
+                ]
+            )
 
     other = rand(1, 3, 6, 5, 128) * 5
     assert main_loss(True, batch["audio"]) == main_loss(True, other)

@@ -43,12 +43,20 @@ def _encode(dataset, out, capsys, *more):
 def test_a_dataset_is_coded_clip_by_clip_and_goes_on_where_it_was(dataset, tmp_path, capsys):
     out = tmp_path / "coded"
     code, found, said = _encode(dataset, out, capsys)
-    assert code == 0 and found["clips"] == 4 and found["coded"] == 4 and found["short"] == 1 and found["split"] == "train"
+    assert (
+        code == 0 and found["clips"] == 4 and found["coded"] == 4 and found["short"] == 1 and found["split"] == "train"
+    )
     assert [broken["clip"] for broken in found["broken"]] == ["000002"] and "000002.mp4" in said
     files = sorted(out.glob("*x*/*"))
-    assert [f.relative_to(out).as_posix() for f in files] == [f"128x128/00000{clip}-000{start}.safetensors" for clip in (0, 1) for start in ("00", "20")]
+    assert [f.relative_to(out).as_posix() for f in files] == [
+        f"128x128/00000{clip}-000{start}.safetensors" for clip in (0, 1) for start in ("00", "20")
+    ]
     whole = load_file(files[1])
-    assert whole["z"].shape == (20, 27, 8, 8) and len(whole["opening"]) == len(whole["audio"]) == 20 and int(whole["first"]) == 20
+    assert (
+        whole["z"].shape == (20, 27, 8, 8)
+        and len(whole["opening"]) == len(whole["audio"]) == 20
+        and int(whole["first"]) == 20
+    )
     assert all(torch.isfinite(v.float()).all() for v in whole.values())
     kept = files[2].stat().st_mtime_ns
     files[1].unlink()
@@ -98,7 +106,20 @@ def test_from_made_clips_to_training_steps(tmp_path, capsys):
     shutil.rmtree(made)  # training reads the coded clips alone
     capsys.readouterr()
     for stage in ("1", "2"):
-        command = ["train", "--stage", stage, "--data", str(coded), "-o", str(tmp_path / stage), "--steps", "2", "--workers", "0", "--json"]
+        command = [
+            "train",
+            "--stage",
+            stage,
+            "--data",
+            str(coded),
+            "-o",
+            str(tmp_path / stage),
+            "--steps",
+            "2",
+            "--workers",
+            "0",
+            "--json",
+        ]
         assert main(command) == 0
         losses = json.loads(capsys.readouterr().out)["losses"]
         assert 0 < losses["loss"] < 1e3

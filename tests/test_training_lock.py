@@ -21,8 +21,22 @@ ALONE = World(torch.device("cpu"))
 @pytest.fixture
 def training(tmp_path, command):
     """(arguments of a training, its process, its folder with a first checkpoint)."""
-    arguments = ["train", "--stage", "audio", "--speech", str(speech_folder(tmp_path / "speech")), "-o", str(tmp_path / "run"), "--workers", "1"]
-    process = subprocess.Popen([*command, *arguments, "--steps", "1000000", "--save-minutes", "0", "--keep", "1"], stderr=subprocess.PIPE, text=True)
+    arguments = [
+        "train",
+        "--stage",
+        "audio",
+        "--speech",
+        str(speech_folder(tmp_path / "speech")),
+        "-o",
+        str(tmp_path / "run"),
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(
+        [*command, *arguments, "--steps", "1000000", "--save-minutes", "0", "--keep", "1"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     state = tmp_path / "run/last/state.json"
     deadline = time.monotonic() + 120
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:

@@ -39,7 +39,9 @@ def test_clips_are_cut_with_their_labels_and_sound(tmp_path):
     clip = small_synth(tmp_path / "speech", frames=36).clip(1)
     row = export_clip(clip, tmp_path, 1)
     filmed = read_filmed(tmp_path, row)
-    assert filmed.pictures.shape == (36, 128, 128, 3) and len(filmed.samples) == pytest.approx(36 / 25 * 16000, rel=0.05)
+    assert filmed.pictures.shape == (36, 128, 128, 3) and len(filmed.samples) == pytest.approx(
+        36 / 25 * 16000, rel=0.05
+    )
     parts = list(observed_clips(filmed, 16, np.random.default_rng(0)))
     assert [p.first for p in parts] == [0, 16]
     assert all(len(p.frames) == len(p.clarity) == len(p.opening) == 16 for p in parts)

@@ -35,7 +35,9 @@ from training_helpers import SMALL, RandomClips, RandomStage
 
 
 def _config(**changes) -> LoopConfig:
-    return LoopConfig(**{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes})
+    return LoopConfig(
+        **{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes}
+    )
 
 
 def _curves(run: Path) -> list[dict[str, float]]:
@@ -45,10 +47,20 @@ def _curves(run: Path) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_trains_in_float32_weights_and_goes_on(tmp_path, precision):
-    options = {"precision": precision, "gradient_checkpointing": True, "optimizer": "adamw-fused", "ema_device": "cpu", "ema_every": 2}
+    options = {
+        "precision": precision,
+        "gradient_checkpointing": True,
+        "optimizer": "adamw-fused",
+        "ema_device": "cpu",
+        "ema_every": 2,
+    }
     train(RandomStage(), tmp_path, _config(steps=1, **options))
     train(RandomStage(), tmp_path, _config(**options))
-    assert all(value.dtype == torch.float32 for value in load_file(tmp_path / "last/model.safetensors").values() if value.is_floating_point())
+    assert all(
+        value.dtype == torch.float32
+        for value in load_file(tmp_path / "last/model.safetensors").values()
+        if value.is_floating_point()
+    )
     state = json.loads((tmp_path / "last/state.json").read_text())
     assert state["step"] == 2 and ("scaler" in state["extra"]) == (precision == "fp16")
 
@@ -136,7 +148,10 @@ def test_a_gradient_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
             losses, self.calls = super().loss(batch, generator), self.calls + torch.is_grad_enabled()
             return {"loss": losses["loss"] + (losses["loss"] * 0).sqrt()} if self.calls == 3 else losses
 
-    with pytest.raises(TrainingError, match=r"gradient is not finite at step 1 \(item 2: clip-2.safetensors; item 3.*last checkpoint is step 1"):
+    with pytest.raises(
+        TrainingError,
+        match=r"gradient is not finite at step 1 \(item 2: clip-2.safetensors; item 3.*last checkpoint is step 1",
+    ):
         train(Poisoned(), tmp_path, _config(save_seconds=0, accumulate=2))
     assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "last/ema.safetensors").values())
 
@@ -172,13 +187,30 @@ def test_curves_tell_losses_and_speed_and_go_to_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
     train(RandomStage(), tmp_path, _config(report=["tensorboard"], peak_tflops=1.0))
     for row in _curves(tmp_path):
-        assert {"loss", "main", "mask", "hear", "grad_norm", "lr", "samples_s", "data_share", "tflops", "mfu"} <= row.keys()
-        assert row["samples_s"] > 0 and 0 <= row["data_share"] <= 1 and row["mfu"] == pytest.approx(row["tflops"], rel=1e-3)
+        assert {
+            "loss",
+            "main",
+            "mask",
+            "hear",
+            "grad_norm",
+            "lr",
+            "samples_s",
+            "data_share",
+            "tflops",
+            "mfu",
+        } <= row.keys()
+        assert (
+            row["samples_s"] > 0
+            and 0 <= row["data_share"] <= 1
+            and row["mfu"] == pytest.approx(row["tflops"], rel=1e-3)
+        )
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert [round(e.value, 3) for e in events.Scalars("main")] == [pytest.approx(row["main"], abs=2e-3) for row in _curves(tmp_path)]
+    assert [round(e.value, 3) for e in events.Scalars("main")] == [
+        pytest.approx(row["main"], abs=2e-3) for row in _curves(tmp_path)
+    ]
 
 
 def test_counting_flops_leaves_everything_as_it_was():
@@ -187,7 +219,9 @@ def test_counting_flops_leaves_everything_as_it_was():
     mean, state = layer.running_mean.clone(), torch.get_rng_state()
     x = torch.randn(2, 8, 4, 4)
     torch.set_rng_state(state)
-    counted = count_flops(layer, lambda: (layer(torch.rand(5, 4)), torch.nn.functional.scaled_dot_product_attention(x, x, x)))
+    counted = count_flops(
+        layer, lambda: (layer(torch.rand(5, 4)), torch.nn.functional.scaled_dot_product_attention(x, x, x))
+    )
     assert counted == 2 * 2 * 8 * 4 * 4 * (4 + 4)
     assert torch.equal(layer.running_mean, mean) and torch.equal(torch.get_rng_state(), state)
     assert peak_flops(torch.device("cpu"), "fp32") is None and peak_flops(torch.device("cpu"), "fp32", 2) == 2e12
@@ -229,7 +263,9 @@ def test_a_network_may_begin_without_a_reader_of_the_pose_shift(tmp_path):
 def test_frozen_parts_do_not_train():
     network = make_network(MINI)
     freeze(network, ["reference_net.*"])
-    assert not any(p.requires_grad for p in network.reference_net.parameters()) and any(p.requires_grad for p in network.parameters())
+    assert not any(p.requires_grad for p in network.reference_net.parameters()) and any(
+        p.requires_grad for p in network.parameters()
+    )
     with pytest.raises(TrainingError, match="fits no parameter"):
         freeze(network, ["refrence_net.*"])
 
@@ -259,7 +295,10 @@ def test_a_trace_on_fake_tensors_tells_what_checkpointing_spares():
     _, settings = read_recipe("tiny", "2")
     _, config, _ = clip_settings("2", settings)
     config.batch, config.frames = 1, SMALL.frames
-    kept, spared = (trace_network(SMALL, config, LoopConfig(1, gradient_checkpointing=on), lambda network: None) for on in (False, True))
+    kept, spared = (
+        trace_network(SMALL, config, LoopConfig(1, gradient_checkpointing=on), lambda network: None)
+        for on in (False, True)
+    )
     own = sum(p.numel() for p in make_network(SMALL).parameters())
     assert sum(row.parameters for row in kept.modules) == own
     assert spared.peak < 0.7 * kept.peak and spared.flops == kept.flops > 1e9
@@ -270,11 +309,21 @@ def test_a_dry_run_trains_nothing_and_tells_all(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["parameters"] == sum(row["parameters"] for row in found["modules"]) > 10**7
     rest = {row["name"]: row["parameters"] for row in found["modules"] if not row["trained"]}
-    assert set(rest) == {"pose_follower"} and found["trained"] == found["parameters"] - rest["pose_follower"]  # stage pose's
+    assert (
+        set(rest) == {"pose_follower"} and found["trained"] == found["parameters"] - rest["pose_follower"]
+    )  # stage pose's
     memory = found["memory"]
-    assert memory["weights"] == 4 * found["parameters"] and memory["gradients"] == 4 * found["trained"] and memory["optimizer"] == 8 * found["trained"]
+    assert (
+        memory["weights"] == 4 * found["parameters"]
+        and memory["gradients"] == 4 * found["trained"]
+        and memory["optimizer"] == 8 * found["trained"]
+    )
     assert memory["total"] > found["memory_fsdp_8"]["weights"] and memory["activations"] > 0
-    assert found["steps"] == read_recipe(None, "2")[0].steps and found["hours"] is None and "--data" in found["hours_unknown_because"]
+    assert (
+        found["steps"] == read_recipe(None, "2")[0].steps
+        and found["hours"] is None
+        and "--data" in found["hours_unknown_because"]
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -304,7 +353,10 @@ def test_a_run_makes_its_sample_videos_on_time(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     made, shades = [], np.arange(25, dtype=np.uint8)[:, None, None, None]
     film = write_video(
-        iter(np.broadcast_to(10 * shades, (25, 64, 96, 3)).copy()), tmp_path / "film.mp4", 25, Sound.from_samples(np.zeros(16000, np.float32), 16000)
+        iter(np.broadcast_to(10 * shades, (25, 64, 96, 3)).copy()),
+        tmp_path / "film.mp4",
+        25,
+        Sound.from_samples(np.zeros(16000, np.float32), 16000),
     )
 
     def sample(step, weights):

@@ -18,7 +18,9 @@ from training_helpers import RandomStage
 
 
 def _config(**changes) -> LoopConfig:
-    return LoopConfig(**{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes})
+    return LoopConfig(
+        **{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes}
+    )
 
 
 def _predicts(what: str) -> RandomStage:

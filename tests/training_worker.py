@@ -15,7 +15,19 @@ from training_helpers import RandomStage
 
 
 def config(parallel: str = "ddp", **changes) -> LoopConfig:
-    return LoopConfig(**{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 2, "save_seconds": 1e9, "clip": 1e9, "parallel": parallel, **changes})
+    return LoopConfig(
+        **{
+            "steps": 2,
+            "lr": 1e-3,
+            "warmup": 0,
+            "workers": 0,
+            "log_every": 2,
+            "save_seconds": 1e9,
+            "clip": 1e9,
+            "parallel": parallel,
+            **changes,
+        }
+    )
 
 
 def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
@@ -55,7 +67,11 @@ def main(out: Path) -> None:
     train(RandomStage(mixed=True), out / "whole", config("fsdp"))
     train(RandomStage(mixed=True), out / "parts", config("fsdp", steps=1))
     train(RandomStage(mixed=True), out / "parts", config("fsdp"))
-    train(RandomStage(), out / "fp16", config("fsdp", steps=1, precision="fp16", gradient_checkpointing=True, ema_device="cpu"))
+    train(
+        RandomStage(),
+        out / "fp16",
+        config("fsdp", steps=1, precision="fp16", gradient_checkpointing=True, ema_device="cpu"),
+    )
     try:
         train(Poisoned(), out / "poisoned", config("ddp"))
     except TrainingError as error:

@@ -39,16 +39,32 @@ def parts(size, device, dtype, inputs):
         return token if branches == 1 else torch.cat([torch.zeros_like(token), token])
 
     def denoise(noisy, branches):
-        nets[1](noisy, torch.tensor(601, device=device), encoder_hidden_states=context(branches), pose_cond_fea=pose.repeat(branches, 1, 1, 1, 1), return_dict=False)
+        nets[1](
+            noisy,
+            torch.tensor(601, device=device),
+            encoder_hidden_states=context(branches),
+            pose_cond_fea=pose.repeat(branches, 1, 1, 1, 1),
+            return_dict=False,
+        )
 
     net, decode = decoding(size, device, dtype)
     # the published model's: ViT-L/14
-    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14}
+    vision = {
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+    }
     small = {} if size.name == "small" else vision
-    encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**small, projection_dim=size.context)).to(device, dtype).eval()
+    encoder = (
+        CLIPVisionModelWithProjection(CLIPVisionConfig(**small, projection_dim=size.context)).to(device, dtype).eval()
+    )
     pipeline = Pose2VideoPipeline(net, encoder, *nets, guider, DDIMScheduler(**SCHEDULE))
     pipeline.set_progress_bar_config(disable=True)
-    maps = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (h, w, 3), np.uint8)) for i in range(size.job_frames)]
+    maps = [
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (h, w, 3), np.uint8)) for i in range(size.job_frames)
+    ]
 
     def make(picture, steps):
         guided = GUIDANCE if size.branches[0] > 1 else 1.0

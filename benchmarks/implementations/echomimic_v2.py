@@ -41,12 +41,21 @@ def parts(size, device, dtype, inputs):
 
     def denoise(noisy, branches):
         speech, place = (x if branches == 1 else torch.cat([torch.zeros_like(x), x]) for x in (audio, pose))
-        nets[1](noisy, torch.tensor(601, device=device), encoder_hidden_states=None, audio_cond_fea=speech, face_musk_fea=place, return_dict=False)
+        nets[1](
+            noisy,
+            torch.tensor(601, device=device),
+            encoder_hidden_states=None,
+            audio_cond_fea=speech,
+            face_musk_fea=place,
+            return_dict=False,
+        )
 
     net, decode = decoding(size, device, dtype)
     guide = whisper_guide()
     guide.model.to(device)
-    pipeline = EchoMimicV2Pipeline(net, *nets, audio_guider=guide, pose_encoder=encoder, scheduler=DDIMScheduler(**SCHEDULE))
+    pipeline = EchoMimicV2Pipeline(
+        net, *nets, audio_guider=guide, pose_encoder=encoder, scheduler=DDIMScheduler(**SCHEDULE)
+    )
     pipeline.set_progress_bar_config(disable=True)
     with wave.open(inputs["sound"]) as file:
         sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").astype(np.float32) / 32767
@@ -54,10 +63,14 @@ def parts(size, device, dtype, inputs):
 
     def make(picture, steps):
         guided = GUIDANCE if size.branches[0] > 1 else 1.0
-        return pipeline(picture, sound, poses, w, h, size.job_frames, steps, guided, context_frames=size.frames, fps=25).videos
+        return pipeline(
+            picture, sound, poses, w, h, size.job_frames, steps, guided, context_frames=size.frames, fps=25
+        ).videos
 
     def updating(branches):
         return {"do_classifier_free_guidance": branches == 2}
 
-    found = reference_parts(size, device, dtype, nets, ReferenceAttentionControl, lambda branches: None, denoise, updating)
+    found = reference_parts(
+        size, device, dtype, nets, ReferenceAttentionControl, lambda branches: None, denoise, updating
+    )
     return {**found, "decode": decode, **whole_jobs(size, inputs, "echomimic-v2", make)}

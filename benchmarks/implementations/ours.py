@@ -37,7 +37,9 @@ def model(size, device, dtype):
     with device:  # random numbers by the thousand million are slow on a CPU
         speech = SpeechEncoder(SpeechConfig(wav2vec2={}, reach=None, target=1.0, motion_head=False))
         network = CyberHostNetwork(sized(size))
-    return dataclasses.replace(tiny, network=network, codec=SdCodec(vae(size, device, dtype)), speech=speech).to(device, dtype)
+    return dataclasses.replace(tiny, network=network, codec=SdCodec(vae(size, device, dtype)), speech=speech).to(
+        device, dtype
+    )
 
 
 def drawn(size, preset, device, dtype):
@@ -45,10 +47,14 @@ def drawn(size, preset, device, dtype):
     channels, audio = preset.latent_channels, preset.audio
     draw = partial(on, device, dtype, 1)
     return {
-        "latent": draw(channels, *size.latent), "maps": draw(1, 3, *size.pixels).sigmoid(), "face": draw(3, 256, 256), "hands": draw(2, 3, 128, 128),
-        "audio": draw(size.frames, audio.tokens, audio.layers, audio.dim), "past": draw(preset.motion_frames, channels, *size.latent),
+        "latent": draw(channels, *size.latent),
+        "maps": draw(1, 3, *size.pixels).sigmoid(),
+        "face": draw(3, 256, 256),
+        "hands": draw(2, 3, 128, 128),
+        "audio": draw(size.frames, audio.tokens, audio.layers, audio.dim),
+        "past": draw(preset.motion_frames, channels, *size.latent),
         "clarity": draw(size.frames).sigmoid(),
-    }  # fmt: skip
+    }
 
 
 def video_of(network, raw):
@@ -91,14 +97,27 @@ def parts(size, device, dtype, inputs):
 
     z = 0.1 * on(device, dtype, 1, size.decoded, channels, *size.latent)
     # as jobs decode with the reference codec: a face of a sixth of the picture's height
-    close_up = enlarge(picture, (w // 3, h // 8), round(0.3 * h), torch.rand(1, 3, SIDE // 16, SIDE // 16, device=device, dtype=dtype)) if size.name == "tiny" else None
+    close_up = (
+        enlarge(
+            picture,
+            (w // 3, h // 8),
+            round(0.3 * h),
+            torch.rand(1, 3, SIDE // 16, SIDE // 16, device=device, dtype=dtype),
+        )
+        if size.name == "tiny"
+        else None
+    )
 
     def job(steps):
         scales = guidance(size.branches[0], Guidance)
         made = host.animate(
-            inputs["picture"], inputs["sound"], steps=steps, size=round((h * w) ** 0.5),
-            guidance_reference=scales.reference, guidance_audio=scales.audio,
-        )  # fmt: skip
+            inputs["picture"],
+            inputs["sound"],
+            steps=steps,
+            size=round((h * w) ** 0.5),
+            guidance_reference=scales.reference,
+            guidance_audio=scales.audio,
+        )
         if made.n_frames != size.job_frames:
             raise ValueError(f"{made.n_frames} frames instead of {size.job_frames}")
         made.save(Path(inputs["folder"]) / "ours.mp4", overwrite=True)
@@ -107,7 +126,9 @@ def parts(size, device, dtype, inputs):
     found |= {f"step, {n} branch{'es' * (n > 1)}": step(n) for n in size.branches}
     if device.type == "cuda":
         for n in size.branches:
-            found[f"step, {n} branch{'es' * (n > 1)}, CUDA graph"] = recorded = step(n, RecordedNetwork(network, fail, lambda: None))
+            found[f"step, {n} branch{'es' * (n > 1)}, CUDA graph"] = recorded = step(
+                n, RecordedNetwork(network, fail, lambda: None)
+            )
             with recorded.inside():
                 recorded(), recorded()  # the second one is recorded
     found |= {"decode": lambda: codec.decode(z, picture, picture, close_up), **jobs(size, job)}

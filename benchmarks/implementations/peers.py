@@ -11,16 +11,27 @@ from benchmarks.implementations.shared import jobs, on, vae
 
 POSE = (16, 32, 96, 256)
 SCHEDULE = {
-    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "linear", "clip_sample": False, "steps_offset": 1,
-    "prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
-}  # fmt: skip
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "linear",
+    "clip_sample": False,
+    "steps_offset": 1,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+}
 """Of their inference_v2.yaml."""
 GUIDANCE = 2.5
 
 
 def sized(size, context: int) -> dict:
     """Arguments of their 2D U-Net; their 3D one takes `MOTION` besides."""
-    return {"block_out_channels": size.widths, "cross_attention_dim": context, "attention_head_dim": 8, "layers_per_block": 2}
+    return {
+        "block_out_channels": size.widths,
+        "cross_attention_dim": context,
+        "attention_head_dim": 8,
+        "layers_per_block": 2,
+    }
 
 
 def unets(size, context, device, dtype, two, three):
@@ -36,7 +47,8 @@ def at_home(control, device, dtype) -> None:
 
     for hook in (control.register_reference_hooks, control.update):
         hook.__defaults__ = tuple(
-            torch.device(device) if isinstance(d, torch.device) else dtype if isinstance(d, torch.dtype) else d for d in hook.__defaults__
+            torch.device(device) if isinstance(d, torch.device) else dtype if isinstance(d, torch.dtype) else d
+            for d in hook.__defaults__
         )
 
 
@@ -52,7 +64,10 @@ def reference_parts(size, device, dtype, nets, control, context, denoise, updati
     def prepared(branches):
         """Reader and writer put their hooks in place of what was there before."""
         guided = branches == 2
-        return (control(net, do_classifier_free_guidance=guided, mode=mode, batch_size=1, fusion_blocks="full") for net, mode in zip(nets, ("write", "read"), strict=True))
+        return (
+            control(net, do_classifier_free_guidance=guided, mode=mode, batch_size=1, fusion_blocks="full")
+            for net, mode in zip(nets, ("write", "read"), strict=True)
+        )
 
     state: dict = {}
 
@@ -100,7 +115,22 @@ def whole_jobs(size, inputs, name, make):
     def run(steps):
         video = make(Image.open(inputs["picture"]), steps)[0]
         frames = (video.permute(1, 2, 3, 0) * 255).round().clamp(0, 255).byte().numpy()
-        command = [inputs["ffmpeg"], "-y", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{w}x{h}", "-r", "25", "-i", "pipe:0"]
+        command = [
+            inputs["ffmpeg"],
+            "-y",
+            "-v",
+            "error",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-s",
+            f"{w}x{h}",
+            "-r",
+            "25",
+            "-i",
+            "pipe:0",
+        ]
         command += ["-i", inputs["sound"], "-c:v", "libx264", "-crf", "16", "-pix_fmt", "yuv420p", "-c:a", "aac"]
         subprocess.run([*command, str(Path(inputs["folder"]) / f"{name}.mp4")], input=frames.tobytes(), check=True)
 

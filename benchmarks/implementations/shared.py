@@ -5,9 +5,13 @@ from __future__ import annotations
 import torch
 
 SD_VAE = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2, "latent_channels": 4, "norm_num_groups": 32,
-}  # fmt: skip
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+    "norm_num_groups": 32,
+}
 """Stable Diffusion's VAE."""
 
 

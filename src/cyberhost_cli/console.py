@@ -105,7 +105,13 @@ class FetchBar:
 
         if self._bar is not None:
             self._bar.stop()
-        columns = (TextColumn("Fetching {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("Fetching {task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )
         self._bar = Progress(*columns, console=Console(stderr=True))
         self._task, self._of = self._bar.add_task(what, total=total), what
         self._bar.start()

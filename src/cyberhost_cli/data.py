@@ -27,16 +27,16 @@ Frames = Annotated[int, typer.Option(min=16, help="Frames a clip, at 25 a second
 class Source:
     """What clips are made of."""
 
-    speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV), for clips that are made.")] = None
+    speech: Annotated[
+        str | None, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV), for clips that are made.")
+    ] = None
     stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None
     gestures: Annotated[Path | None, typer.Option(metavar="DIR", help="Recorded gestures (.npz); optional.")] = None
     drawn: Annotated[float, typer.Option(min=0, max=1, help="Share of drawn people; 1 without --stills.")] = 0.3
     heads: Annotated[float, typer.Option(min=0, max=1, help="Share of crops about the head.")] = 0.0
     start: Annotated[int, typer.Option(min=0, help="Number of the first clip.")] = 0
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same clips.")] = 0
-    held_out: Annotated[
-        bool, typer.Option("--held-out", help="Only people and speakers kept out of training.")
-    ] = False
+    held_out: Annotated[bool, typer.Option("--held-out", help="Only people and speakers kept out of training.")] = False
 
     def open(self, frames: int) -> Synth:
         """The source of clips. Raises InputError when a folder holds nothing of use."""
@@ -98,7 +98,9 @@ def prepare(
     max_enlarge: Annotated[float, typer.Option(min=0.1, help="Most a crop may be enlarged.")] = 1.5,
     identity_by: Annotated[str, typer.Option(metavar="video|folder", help="What shares an identity.")] = "video",
     detector: Annotated[str, typer.Option(help="Key point detector.")] = "embedded",
-    min_sync: Annotated[float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not asked]")] = None,
+    min_sync: Annotated[
+        float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not asked]")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 1,
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are worked on.")] = "local",
     address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
@@ -119,19 +121,43 @@ def prepare(
     if address is not None and engine != "ray":
         raise typer.BadParameter("--address goes with --engine ray")
     try:
-        settings = Settings(crop, _size(area), min_seconds, max_seconds, min_face, min_hands, min_speech, min_fps,
-                            max_enlarge, identity_by, detector, min_sync)  # fmt: skip
+        settings = Settings(
+            crop,
+            _size(area),
+            min_seconds,
+            max_seconds,
+            min_face,
+            min_hands,
+            min_speech,
+            min_fps,
+            max_enlarge,
+            identity_by,
+            detector,
+            min_sync,
+        )
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     with sink.progress("preparing", None, unit="videos") as tick:
         report = prepare_dataset(videos, output, settings, workers, engine, address, tick, sink.warn)
-    sink.note(f"{output}: {report.accepted} clips ({report.seconds / 60:.1f} minutes) from {report.videos} videos, {report.kept} of them done before")
+    sink.note(
+        f"{output}: {report.accepted} clips ({report.seconds / 60:.1f} minutes) from {report.videos} videos, {report.kept} of them done before"
+    )
     reasons = dict(report.reasons.most_common())
     if reasons:
         sink.note(f"rejected {report.rejected}: " + ", ".join(f"{name} {n}" for name, n in reasons.items()))
     skipped = [dict(zip(("source", "reason", "detail"), item, strict=True)) for item in report.skipped]
-    sink.data({"output": str(output), "videos": report.videos, "done_before": report.kept, "accepted": report.accepted, "rejected": report.rejected,
-               "seconds": round(report.seconds, 2), "reasons": reasons, "broken": skipped})  # fmt: skip
+    sink.data(
+        {
+            "output": str(output),
+            "videos": report.videos,
+            "done_before": report.kept,
+            "accepted": report.accepted,
+            "rejected": report.rejected,
+            "seconds": round(report.seconds, 2),
+            "reasons": reasons,
+            "broken": skipped,
+        }
+    )
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -186,11 +212,22 @@ def encode(
     source: Source,
     output: Output,
     *,
-    data: Annotated[Path | None, typer.Option(metavar="DATASET", help="Code these clips (data prepare, data synth) instead of making some.")] = None,
-    preset: Annotated[str, typer.Option(metavar="tiny|sd15", help="Size of the network that the clips are for.")] = "tiny",
-    codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec, or a model. [default: the preset's]")] = None,
-    audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio, or a model. [default: the preset's]")] = None,
-    clips: Annotated[int | None, typer.Option(min=1, help=f"How many clips. [default: {MADE}; all of a dataset]")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DATASET", help="Code these clips (data prepare, data synth) instead of making some."),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="tiny|sd15", help="Size of the network that the clips are for.")
+    ] = "tiny",
+    codec: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Run of stage codec, or a model. [default: the preset's]")
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Run of stage audio, or a model. [default: the preset's]")
+    ] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help=f"How many clips. [default: {MADE}; all of a dataset]")
+    ] = None,
     frames: Frames = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     sink: Sink,
@@ -202,7 +239,10 @@ def encode(
     """
     sink.hush_libraries()
     if data is not None and (source.speech or source.stills or source.gestures):
-        raise typer.BadParameter("a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures", param_hint="'--data'")
+        raise typer.BadParameter(
+            "a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures",
+            param_hint="'--data'",
+        )
     made = source.open(frames) if data is None else None
     from cyberhost_model.device import choose_device
     from cyberhost_model.lab.training.encode import load_coder
@@ -219,30 +259,77 @@ def encode(
 
 
 def _of_dataset(
-    data: Path, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int | None, frames: int, sink: Sink
-) -> None:  # fmt: skip
+    data: Path,
+    source: Source,
+    output: Path,
+    coder: Coder,
+    facts: dict[str, object],
+    clips: int | None,
+    frames: int,
+    sink: Sink,
+) -> None:
     from cyberhost_model.lab.training.encode import encode_dataset
 
     split = "held_out" if source.held_out else "train"
     with sink.progress("coding clips", None, unit="clips") as tick:
-        report = encode_dataset(data, output, coder, frames=frames, seed=source.seed, split=split, limit=clips, facts=facts, progress=tick, warn=sink.warn)
-    sink.note(f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them done before")
+        report = encode_dataset(
+            data,
+            output,
+            coder,
+            frames=frames,
+            seed=source.seed,
+            split=split,
+            limit=clips,
+            facts=facts,
+            progress=tick,
+            warn=sink.warn,
+        )
+    sink.note(
+        f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them done before"
+    )
     if report.short:
         sink.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
     broken = [{"clip": clip, "detail": detail} for clip, detail in report.broken]
-    sink.data({"output": str(output), "clips": report.clips, "done_before": report.kept, "coded": report.coded, "short": report.short,
-               "split": split, "frames": frames, "seed": source.seed, "broken": broken})  # fmt: skip
+    sink.data(
+        {
+            "output": str(output),
+            "clips": report.clips,
+            "done_before": report.kept,
+            "coded": report.coded,
+            "short": report.short,
+            "split": split,
+            "frames": frames,
+            "seed": source.seed,
+            "broken": broken,
+        }
+    )
 
 
 def _made(
-    made: Synth, source: Source, output: Path, coder: Coder, facts: dict[str, object], clips: int, frames: int, sink: Sink
-) -> None:  # fmt: skip
+    made: Synth,
+    source: Source,
+    output: Path,
+    coder: Coder,
+    facts: dict[str, object],
+    clips: int,
+    frames: int,
+    sink: Sink,
+) -> None:
     from cyberhost_model.lab.training.clips import save_summary, write_clip
     from cyberhost_model.lab.training.encode import claim
 
     claim(output, {**facts, "frames": frames})  # clips of other sources may join, of another length or coder not
-    save_summary(output, stills=source.stills, speech=source.speech, gestures=source.gestures, drawn=source.drawn, heads=source.heads,
-                 frames=frames, seed=source.seed, **facts)  # fmt: skip
+    save_summary(
+        output,
+        stills=source.stills,
+        speech=source.speech,
+        gestures=source.gestures,
+        drawn=source.drawn,
+        heads=source.heads,
+        frames=frames,
+        seed=source.seed,
+        **facts,
+    )
     there = {p.stem for p in output.glob("*x*/*.safetensors")}
     with sink.progress("coding clips", clips, unit="clips") as tick:
         for number in range(source.start, source.start + clips):

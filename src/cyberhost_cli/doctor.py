@@ -35,7 +35,9 @@ def doctor_lines(found: Examination) -> Iterator[str]:
     for fetch in found.downloads:
         size = human(fetch.size) if fetch.size else "nothing"
         names = f" ({', '.join(entry.name for entry in fetch.missing)})" if fetch.missing else ""
-        yield _line("fetches", f"{fetch.command}: {size}{names}" + (f", {fetch.note}" if fetch.note and fetch.size else ""))
+        yield _line(
+            "fetches", f"{fetch.command}: {size}{names}" + (f", {fetch.note}" if fetch.note and fetch.size else "")
+        )
     if found.counted is not None:
         yield _line("a minute", _counted(found.counted))
     if found.minute is not None:
@@ -64,7 +66,10 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     from cyberhost_model.hub.progress import human
 
     picture, sound = plan.picture, plan.sound
-    yield _line("face", f"{picture.face:.0%} of the picture's height, {picture.face_pixels} pixels in the video, mouth {picture.mouth_cells:.1f} cells wide")
+    yield _line(
+        "face",
+        f"{picture.face:.0%} of the picture's height, {picture.face_pixels} pixels in the video, mouth {picture.mouth_cells:.1f} cells wide",
+    )
     yield _line("turned", f"{abs(picture.turn):.0%} to the side, {picture.tilt:+.0f} degrees off the level")
     sharp = f", sharpness {picture.hand_sharpness:.2f}" if picture.hand_sharpness is not None else ""
     yield _line("hands", (" and ".join(picture.hands) if picture.hands else "none seen") + sharp)
@@ -72,17 +77,29 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     if picture.head_alone:
         yield _line("setting", "a talking head; hands are left out")
     if sound is not None:
-        level = "silence" if sound.level is None else f"speech in {sound.speech:.0%} of the first minute, at {sound.level:.0f} dB"
+        level = (
+            "silence"
+            if sound.level is None
+            else f"speech in {sound.speech:.0%} of the first minute, at {sound.level:.0f} dB"
+        )
         yield _line("sound", f"{sound.seconds:.2f} s, {level}")
     clips = "" if plan.clips is None else f" in {plan.clips} clips"
     size = "" if plan.size is None else f" of {plan.size[0]}x{plan.size[1]}"
     yield _line("video", f"{plan.frames} frames{size} at {plan.fps:g} a second{clips}")
     if plan.steps is not None:
-        yield _line("sampler", f"{plan.steps} steps, {plan.branches} {'branch' if plan.branches == 1 else 'branches'} of guidance")
+        yield _line(
+            "sampler",
+            f"{plan.steps} steps, {plan.branches} {'branch' if plan.branches == 1 else 'branches'} of guidance",
+        )
     yield from _machine_lines(plan.machine)
     yield from _around_lines(plan)
     for entry in plan.missing:
-        yield _line("fetches", f"{entry.name}: {human(entry.size)}" + (f" [{entry.licence}]" if entry.licence else "") + ("; does without" if entry.spare else ""))
+        yield _line(
+            "fetches",
+            f"{entry.name}: {human(entry.size)}"
+            + (f" [{entry.licence}]" if entry.licence else "")
+            + ("; does without" if entry.spare else ""),
+        )
     if plan.estimate is not None:
         yield _line("takes", _estimate(plan.estimate))
     if plan.counted is not None:
@@ -95,7 +112,10 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
     driver = f", driver {machine.driver}" if machine.driver else ""
     runtime = f", torch for {machine.runtime}" if machine.runtime else ""
     cores = f", {machine.cores} cores" if machine.device == "cpu" else ""
-    yield _line("device", f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {human(machine.free)} of {human(machine.memory)} free")
+    yield _line(
+        "device",
+        f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {human(machine.free)} of {human(machine.memory)} free",
+    )
     yield _line("precision", f"{machine.precision}: {machine.why}")
     if machine.hint:
         yield _line("hint", machine.hint)
@@ -143,7 +163,9 @@ def _line(name: str, text: str) -> str:
 @spread
 def doctor(
     *,
-    model: Annotated[str, typer.Option(metavar="NAME", help="'tiny', a folder with a model, a published one or a Hub id.")] = "tiny",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="'tiny', a folder with a model, a published one or a Hub id.")
+    ] = "tiny",
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto,
     sink: Sink,

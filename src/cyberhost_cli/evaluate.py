@@ -28,8 +28,15 @@ def table(results: Results) -> str:
         told = f"{counted(m.n, 'video')}, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
         rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, told))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
-    lines = [f"{head:<{widths[0]}}  {value:>{widths[1]}}  {sure:<{widths[2]}}  {told}" for head, value, sure, told in rows]
-    return "\n".join([f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})", *(line.rstrip() for line in lines)])
+    lines = [
+        f"{head:<{widths[0]}}  {value:>{widths[1]}}  {sure:<{widths[2]}}  {told}" for head, value, sure, told in rows
+    ]
+    return "\n".join(
+        [
+            f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})",
+            *(line.rstrip() for line in lines),
+        ]
+    )
 
 
 def command() -> str:
@@ -48,7 +55,9 @@ def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: boo
 
     try:
         with sink.progress("measuring", None) as tick:
-            made = report_video(video, out, picture=picture, device=device, overwrite=overwrite, command=command(), progress=tick)
+            made = report_video(
+                video, out, picture=picture, device=device, overwrite=overwrite, command=command(), progress=tick
+            )
     except CyberHostError as error:
         raise type(error)(f"{video}: the video is made, its report is not: {error}") from error
     results = made.evaluation.results
@@ -59,26 +68,48 @@ def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: boo
     return {"page": str(made.page), "weak": made.values, "metrics": summary_values(results)["metrics"]}
 
 
-app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
-                  epilog="`cyberhost eval VIDEOS ...` is short for `cyberhost eval run VIDEOS ...`.")  # fmt: skip
+app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="`cyberhost eval VIDEOS ...` is short for `cyberhost eval run VIDEOS ...`.",
+)
 
 
 @app.command(RUN)
 @spread
 def run(
-    generated: Annotated[Path, typer.Argument(metavar="VIDEOS", help="A video, a folder of them, or a manifest (.csv, .json).")],
-    reference: Annotated[Path | None, typer.Option(metavar="PATH", help="Ground truth: a video, or a folder with the same names.")] = None,
-    images: Annotated[Path | None, typer.Option(metavar="PATH", help="Reference pictures. [default: first frames of the ground truth]")] = None,
+    generated: Annotated[
+        Path, typer.Argument(metavar="VIDEOS", help="A video, a folder of them, or a manifest (.csv, .json).")
+    ],
+    reference: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Ground truth: a video, or a folder with the same names.")
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Reference pictures. [default: first frames of the ground truth]"),
+    ] = None,
     audio: Annotated[Path | None, typer.Option(metavar="PATH", help="Sounds. [default: the videos' own]")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="REPORT", help="Folder of the report. [default: none is written]")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="REPORT", help="Folder of the report. [default: none is written]"),
+    ] = None,
     *,
-    metrics: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="Metrics, with commas between. [default: all]")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option(metavar="NAMES", help="Metrics, with commas between. [default: all]")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="What the method is called. [default: the folder's name]")] = None,
-    networks: Annotated[str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV: another protocol each.")] = "public",
+    networks: Annotated[
+        str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV: another protocol each.")
+    ] = "public",
     clips: Annotated[int, typer.Option(min=1, help="Clips of 16 frames a video, for FVD.")] = 4,
-    weights_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with weights, looked into first.")] = None,
+    weights_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with weights, looked into first.")
+    ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = True,
-    cache: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the features. [default: the user's cache]")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the features. [default: the user's cache]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the splits.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
     sink: Sink,
@@ -108,8 +139,23 @@ def run(
     from cyberhost_model.lab.evaluation.run import evaluate
 
     with sink.progress("measuring", None) as tick:
-        evaluation = evaluate(generated, reference, images=images, audio=audio, metrics=wanted, name=name, weights_dir=weights_dir, download=download,
-                              networks=networks, clips=clips, cache=cache, seed=seed, device=device, command=command(), progress=tick)  # type: ignore[arg-type]  # fmt: skip
+        evaluation = evaluate(
+            generated,
+            reference,
+            images=images,
+            audio=audio,
+            metrics=wanted,
+            name=name,
+            weights_dir=weights_dir,
+            download=download,
+            networks=networks,
+            clips=clips,
+            cache=cache,
+            seed=seed,
+            device=device,
+            command=command(),
+            progress=tick,
+        )  # type: ignore[arg-type]
     results = evaluation.results
     for kind, rule in {told.kind: told.rule for told in results.mismatches}.items():
         sink.warn(f"{kind}: {rule}")
@@ -130,8 +176,14 @@ def run(
 @app.command()
 @spread
 def compare(
-    reports: Annotated[list[Path], typer.Argument(metavar="REPORTS...", help="Folders that `eval ... -o` wrote; the first is compared with.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison. [default: none is written]")] = None,
+    reports: Annotated[
+        list[Path],
+        typer.Argument(metavar="REPORTS...", help="Folders that `eval ... -o` wrote; the first is compared with."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison. [default: none is written]"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     *,
     sink: Sink,

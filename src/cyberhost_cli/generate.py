@@ -46,7 +46,12 @@ def animate(
     target = running.check_output(output, ref, audio)
     picture, sound = load_picture(ref), load_audio(audio)
     running.make(
-        lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)), target, ref, settings, sink, started
+        lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)),
+        target,
+        ref,
+        settings,
+        sink,
+        started,
     )
 
 
@@ -96,7 +101,9 @@ def multimodal(
     hands: Annotated[
         str,
         typer.Option(
-            "--hands", metavar="TEMPLATE", help="A gesture's name (cyberhost template list), a key point file or a video."
+            "--hands",
+            metavar="TEMPLATE",
+            help="A gesture's name (cyberhost template list), a key point file or a video.",
         ),
     ],
     output: Out,

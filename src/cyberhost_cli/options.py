@@ -57,10 +57,16 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         elif is_dataclass(kind):
             groups[name] = kind  # type: ignore[assignment]
             inner = get_type_hints(kind, include_extras=True)
-            flat += [_keyword(f.name, inner[f.name], inspect.Parameter.empty if f.default is MISSING else f.default) for f in fields(kind)]
+            flat += [
+                _keyword(f.name, inner[f.name], inspect.Parameter.empty if f.default is MISSING else f.default)
+                for f in fields(kind)
+            ]
         else:
             flat.append(_keyword(name, hints[name], parameter.default))
-    members = {name: ["quiet", "as_json", "debug"] if kind is Sink else [f.name for f in fields(kind)] for name, kind in groups.items()}  # type: ignore[arg-type]
+    members = {
+        name: ["quiet", "as_json", "debug"] if kind is Sink else [f.name for f in fields(kind)]
+        for name, kind in groups.items()
+    }  # type: ignore[arg-type]
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
@@ -76,7 +82,11 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 def given(command: Callable[..., None], about: str, **values: Any) -> Callable[..., None]:
     """A command with some options given, and so without them; `about` is its help."""
     hints = get_type_hints(command, include_extras=True)
-    left = [_keyword(name, hints[name], p.default) for name, p in inspect.signature(command).parameters.items() if name not in values]
+    left = [
+        _keyword(name, hints[name], p.default)
+        for name, p in inspect.signature(command).parameters.items()
+        if name not in values
+    ]
 
     def run(**others: Any) -> None:
         command(**values, **others)
@@ -156,7 +166,9 @@ class Settings:
     ] = None
     guidance_interval: Annotated[
         Any,  # tuple[float, float] | None, which Typer would take as two arguments
-        typer.Option(metavar="LO,HI", parser=interval, help="Noise levels in 0..1 at which guidance acts. [default: 0,1]"),
+        typer.Option(
+            metavar="LO,HI", parser=interval, help="Noise levels in 0..1 at which guidance acts. [default: 0,1]"
+        ),
     ] = None
     hand_clarity: Annotated[
         float | None,
@@ -171,7 +183,11 @@ class Settings:
     ] = None
     cache_blocks: Annotated[
         int,
-        typer.Option(metavar="N", min=1, help="Compute the U-Net's deep blocks at every N-th step alone: quicker, not quite the same frames."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Compute the U-Net's deep blocks at every N-th step alone: quicker, not quite the same frames.",
+        ),
     ] = 1
 
 
@@ -185,12 +201,14 @@ class Running:
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto
     precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto
     compiled: Annotated[
-        bool, typer.Option("--compile", help="Compile the network first (torch.compile): pays for long videos on a GPU.")
+        bool,
+        typer.Option("--compile", help="Compile the network first (torch.compile): pays for long videos on a GPU."),
     ] = False
     cuda_graphs: Annotated[
         bool | None,
         typer.Option(
-            "--cuda-graphs/--no-cuda-graphs", show_default=False,
+            "--cuda-graphs/--no-cuda-graphs",
+            show_default=False,
             help="Record a step once and play it back. [default: on an NVIDIA GPU with room for it]",
         ),
     ] = None
@@ -203,7 +221,8 @@ class Running:
         ),
     ] = None
     plan: Annotated[
-        bool, typer.Option("--plan", help="Check picture and sound, tell frames, downloads, time and memory; make nothing.")
+        bool,
+        typer.Option("--plan", help="Check picture and sound, tell frames, downloads, time and memory; make nothing."),
     ] = False
 
     def check_output(self, output: Path, *inputs: Path) -> Path:
@@ -222,7 +241,14 @@ class Running:
         return target
 
     def make(
-        self, start: Callable[[CyberHost], Animation], target: Path, ref: Path, settings: Settings, sink: Sink, started: float, **facts: Any
+        self,
+        start: Callable[[CyberHost], Animation],
+        target: Path,
+        ref: Path,
+        settings: Settings,
+        sink: Sink,
+        started: float,
+        **facts: Any,
     ) -> None:
         """Make what `start` begins, or with --plan only tell of it. Raises ModelError, NetworkError, ResourceError, and what `start` does."""
         if self.plan:
@@ -231,7 +257,11 @@ class Running:
         from cyberhost_model import CyberHost
 
         host = CyberHost.from_pretrained(
-            self.model, device=self.device.value, precision=self.precision.value, compiled=self.compiled, cuda_graphs=self.cuda_graphs
+            self.model,
+            device=self.device.value,
+            precision=self.precision.value,
+            compiled=self.compiled,
+            cuda_graphs=self.cuda_graphs,
         )
         self._write(start(host), target, ref, settings, sink, started, **facts)
 
@@ -247,7 +277,16 @@ class Running:
                 print(line)
         sink.data({**asdict(found), **facts})
 
-    def _write(self, animation: Animation, target: Path, ref: Path, settings: Settings, sink: Sink, started: float, **facts: Any) -> None:
+    def _write(
+        self,
+        animation: Animation,
+        target: Path,
+        ref: Path,
+        settings: Settings,
+        sink: Sink,
+        started: float,
+        **facts: Any,
+    ) -> None:
         """Make the video with a bar, tell what was made, and report on it where that is wanted."""
         told = len(animation.warnings)
         for note in animation.warnings:
@@ -257,7 +296,9 @@ class Running:
         for note in animation.warnings[told:]:  # of memory that was short
             sink.warn(note)
         seconds = time.monotonic() - started
-        duration = animation.sound.duration if animation.fits and animation.sound else animation.n_frames / animation.fps
+        duration = (
+            animation.sound.duration if animation.fits and animation.sound else animation.n_frames / animation.fps
+        )
         width, height = animation.size
         sink.note(
             f"{path}: {animation.n_frames} frames of {width}x{height}, {duration:.2f} s of video "
@@ -267,7 +308,17 @@ class Running:
             from cyberhost_cli.evaluate import report_on
 
             facts["report"] = report_on(path, self.report, ref, self.device.value, self.overwrite, sink)
-        sink.data({
-            "output": str(path), "frames": animation.n_frames, "fps": animation.fps, "size": [width, height], "seconds": round(seconds, 3),
-            "duration": round(duration, 6), "seed": settings.seed, "model": self.model, "warnings": animation.warnings, **facts,
-        })  # fmt: skip
+        sink.data(
+            {
+                "output": str(path),
+                "frames": animation.n_frames,
+                "fps": animation.fps,
+                "size": [width, height],
+                "seconds": round(seconds, 3),
+                "duration": round(duration, 6),
+                "seed": settings.seed,
+                "model": self.model,
+                "warnings": animation.warnings,
+                **facts,
+            }
+        )

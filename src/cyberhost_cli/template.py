@@ -21,7 +21,9 @@ def extract(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of one person.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The key points (.npz or .json).")],
     *,
-    max_seconds: Annotated[float | None, typer.Option(metavar="S", min=0.04, help="Read no more than this. [default: all]")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(metavar="S", min=0.04, help="Read no more than this. [default: all]")
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep gaps and trembling.")] = False,
     model: Annotated[str, typer.Option(metavar="NAME", help="Whose detector reads it.")] = "tiny",
     overwrite: Overwrite = False,
@@ -53,7 +55,9 @@ def extract(
 @app.command()
 @spread
 def show(
-    template: Annotated[str, typer.Argument(metavar="TEMPLATE", help="A name (`template list`), a key point file or a video.")],
+    template: Annotated[
+        str, typer.Argument(metavar="TEMPLATE", help="A name (`template list`), a key point file or a video.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")],
     *,
     size: Annotated[int, typer.Option(min=64, max=2048, help="The video has the area of SIZE x SIZE pixels.")] = 512,
@@ -73,7 +77,9 @@ def show(
     for line in sequence.warnings:
         sink.warn(line)
     with sink.progress("drawing", len(sequence)) as tick:
-        write_video(preview(sequence, size), target, sequence.fps, overwrite=overwrite, total=len(sequence), progress=tick)
+        write_video(
+            preview(sequence, size), target, sequence.fps, overwrite=overwrite, total=len(sequence), progress=tick
+        )
     sink.note(f"{target}: {len(sequence)} frames, {sequence.seconds:.2f} s")
     sink.data({"output": str(target), **_summary(sequence), "warnings": sequence.warnings})
 
@@ -92,5 +98,7 @@ def show_names(*, sink: Sink) -> None:
 
 
 def _summary(sequence) -> dict[str, object]:  # type: ignore[no-untyped-def]
-    seen = {part: round(float((getattr(sequence, f"{part}_score") > 0.3).mean()), 3) for part in ("body", "hands", "face")}
+    seen = {
+        part: round(float((getattr(sequence, f"{part}_score") > 0.3).mean()), 3) for part in ("body", "hands", "face")
+    }
     return {"frames": len(sequence), "fps": sequence.fps, "size": list(sequence.size), "seen": seen}

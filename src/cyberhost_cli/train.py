@@ -65,25 +65,45 @@ def _gib(value: float | None) -> str:
 @spread
 def ablate(
     data: Annotated[Path, typer.Option(metavar="CLIPS", help="Coded clips (data encode).")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all rows; an earlier one goes on.")],
-    budget: Annotated[str, typer.Option(metavar="STEPS|MINUTES", help="200: steps a row; 20m: minutes of training for all rows.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all rows; an earlier one goes on.")
+    ],
+    budget: Annotated[
+        str, typer.Option(metavar="STEPS|MINUTES", help="200: steps a row; 20m: minutes of training for all rows.")
+    ],
     *,
-    rows: Annotated[str, typer.Option(metavar="all|NAME,...", help="Rows of Table 1, with commas between; the full model comes along.")] = "all",
-    init: Annotated[str | None, typer.Option(metavar="FROM", help="Base of all rows: 'tiny', a run, a model. [default: from scratch]")] = None,
+    rows: Annotated[
+        str,
+        typer.Option(metavar="all|NAME,...", help="Rows of Table 1, with commas between; the full model comes along."),
+    ] = "all",
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="FROM", help="Base of all rows: 'tiny', a run, a model. [default: from scratch]"),
+    ] = None,
     stage: Annotated[str, typer.Option(metavar="1|2", help="Stage that is trained.")] = "2",
     config: Annotated[str | None, typer.Option(metavar="FILE", help="Recipe. [default: tiny]")] = None,
     held_out: Annotated[
         Path | None,
-        typer.Option("--held-out", metavar="DATASET", help="Measure on its held-out clips. [default: drawn people with voices of CLIPS]"),
+        typer.Option(
+            "--held-out",
+            metavar="DATASET",
+            help="Measure on its held-out clips. [default: drawn people with voices of CLIPS]",
+        ),
     ] = None,
     clips: Annotated[int, typer.Option(min=1, help="Clips to measure on.")] = 4,
     frames: Annotated[int, typer.Option(min=16, help="Frames of a drawn clip, at 25 a second.")] = 50,
-    networks: Annotated[str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV.")] = "embedded",
-    weights_dir: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder with the metrics' weights, looked into first.")] = None,
+    networks: Annotated[
+        str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV.")
+    ] = "embedded",
+    weights_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder with the metrics' weights, looked into first.")
+    ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same batches, noise and videos.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make batches. [default: the recipe's]")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that make batches. [default: the recipe's]")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     sink: Sink,
 ) -> None:
@@ -108,11 +128,29 @@ def ablate(
 
     plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks)  # type: ignore[arg-type]
     with sink.progress("ablations", None, unit="steps") as tick:
-        done = ablate(plan, names, output, device=device, threads=threads, workers=workers, weights_dir=weights_dir, download=download, progress=tick)
+        done = ablate(
+            plan,
+            names,
+            output,
+            device=device,
+            threads=threads,
+            workers=workers,
+            weights_dir=weights_dir,
+            download=download,
+            progress=tick,
+        )
     if not sink.as_json and not sink.quiet:
         print(done.table.read_text(encoding="utf-8"), end="")
     sink.note(f"{done.table}: {len(names)} rows of {done.steps} steps")
-    sink.data({"output": str(output), "steps": done.steps, "table": str(done.table), "csv": str(done.csv), "rows": done.values})
+    sink.data(
+        {
+            "output": str(output),
+            "steps": done.steps,
+            "table": str(done.table),
+            "csv": str(done.csv),
+            "rows": done.values,
+        }
+    )
 
 
 class Precision(str, Enum):
@@ -145,8 +183,12 @@ class Report(str, Enum):
     wandb = "wandb"
 
 
-app = typer.Typer(cls=RunByDefault, no_args_is_help=True, rich_markup_mode=None,
-                  epilog="`cyberhost train --stage ...` is short for `cyberhost train run --stage ...`.")  # fmt: skip
+app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    epilog="`cyberhost train --stage ...` is short for `cyberhost train run --stage ...`.",
+)
 
 
 @app.command(RUN)
@@ -155,11 +197,14 @@ def train(
     run: Annotated[
         Path | None, typer.Option("--run", "-o", metavar="RUN", help="Folder of the run; an earlier one goes on.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Coded clips, for stages 1, pose, 2 and distill.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Coded clips, for stages 1, pose, 2 and distill.")
+    ] = None,
     stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None,
     speech: Annotated[str | None, typer.Option(metavar="DIR", help="16 kHz speech, for stage audio.")] = None,
     config: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Recipe: a file, 'tiny' or 'sd15'. [default: the preset's, or tiny]")
+        str | None,
+        typer.Option(metavar="FILE", help="Recipe: a file, 'tiny' or 'sd15'. [default: the preset's, or tiny]"),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Size of the network: tiny or sd15. [default: the recipe's]")
@@ -196,7 +241,9 @@ def train(
     peak_tflops: Annotated[
         float | None, typer.Option(min=0, help="The device's peak, for MFU. [default: known for common GPUs]")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell parameters, memory and time; train nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell parameters, memory and time; train nothing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object about the run on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,

@@ -83,7 +83,9 @@ def verify(
 
     asked = names or list(REGISTRY)
     files = [file for name in asked if "/" in name for file in inventory.stored_model(name)]
-    files += [file for weights in inventory.chosen(n for n in asked if "/" not in n) for file in inventory.stored(weights)]
+    files += [
+        file for weights in inventory.chosen(n for n in asked if "/" not in n) for file in inventory.stored(weights)
+    ]
     if not names:  # what was never fetched is not missing
         here = {file.of for file in files if file.path}
         files = [file for file in files if file.of in here]
@@ -91,7 +93,9 @@ def verify(
     with sink.progress("Checking", len(files), "files") as tick:
         for done, (file, state) in enumerate(inventory.verified(files), 1):
             tick(done)
-            rows.append({"of": file.of, "file": file.name, "state": state, "path": str(file.path) if file.path else None})
+            rows.append(
+                {"of": file.of, "file": file.name, "state": state, "path": str(file.path) if file.path else None}
+            )
             if not sink.as_json and not sink.quiet:
                 print(f"{state:<8} {file.of} {file.name}")
             if state == "wrong" and remove:
@@ -101,7 +105,11 @@ def verify(
     missing = [row for row in rows if row["state"] == "missing" and names]
     if wrong or missing:
         bad, word = (wrong, "damaged") if wrong else (missing, "missing")
-        hint = "`cyberhost weights pull` fetches it again" if remove or not wrong else "run again with --remove, then fetch it again"
+        hint = (
+            "`cyberhost weights pull` fetches it again"
+            if remove or not wrong
+            else "run again with --remove, then fetch it again"
+        )
         raise ModelError(f"{len(bad)} of {len(rows)} files {word}, such as {bad[0]['of']} {bad[0]['file']}; {hint}")
 
 
@@ -130,7 +138,9 @@ def pull(
     found: list[dict[str, Any]] = []
     for weights in chosen:
         fetch(weights)
-        found.append({"name": weights.name, "path": str(locate(weights.name, download=False)), "licence": weights.licence})
+        found.append(
+            {"name": weights.name, "path": str(locate(weights.name, download=False)), "licence": weights.licence}
+        )
     if models:
         from cyberhost_model.runtime.loading import find_model
 
@@ -149,7 +159,8 @@ def convert(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
     *,
     part: Annotated[
-        list[str] | None, typer.Option(metavar="PART=SOURCE", help="Another name, folder or file for a part; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="PART=SOURCE", help="Another name, folder or file for a part; may be repeated."),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="fp32|fp16", help="How weights are stored.")] = "fp32",
     sink: Sink,
@@ -218,7 +229,8 @@ def push(
     repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the Hub; made if there is none.")],
     *,
     licence: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Licence for the card, such as apache-2.0, where DIR has no README.md.")
+        str | None,
+        typer.Option(metavar="NAME", help="Licence for the card, such as apache-2.0, where DIR has no README.md."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     message: Annotated[str | None, typer.Option(help="Commit message.")] = None,

@@ -213,9 +213,13 @@ class Preset:
         if self.pose_shift and not self.concat_reference:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
         if self.motion_persistence and not (self.codec == "reference" and self.concat_reference):
-            raise ValueError('motion_persistence needs codec "reference" and concat_reference: its latents are zero where the picture stands')
+            raise ValueError(
+                'motion_persistence needs codec "reference" and concat_reference: its latents are zero where the picture stands'
+            )
         if self.diffusion.sway and not self.moving:
-            raise ValueError('diffusion.sway needs codec "reference", whose latents say how far a picture\'s parts have moved')
+            raise ValueError(
+                'diffusion.sway needs codec "reference", whose latents say how far a picture\'s parts have moved'
+            )
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 
@@ -319,7 +323,14 @@ _TINY = Preset(
         face_channels=(8, 16, 32, 48, 64),
     ),
     diffusion=DiffusionConfig(
-        prediction="x0", sampler="flow", steps=8, guidance_reference=1.0, guidance_audio=1.0, noise_correlation=0.4, sway=0.3, sway_correlation=0.4
+        prediction="x0",
+        sampler="flow",
+        steps=8,
+        guidance_reference=1.0,
+        guidance_audio=1.0,
+        noise_correlation=0.4,
+        sway=0.3,
+        sway_correlation=0.4,
     ),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,

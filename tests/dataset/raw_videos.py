@@ -44,7 +44,9 @@ def write(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray | None, fp
     return write_video(frames, path, fps, None if sound is None else Sound.from_samples(sound, RATE), overwrite=True)
 
 
-def write_stamped(path: Path, frames: Frames, times: list[float], sound: np.ndarray | None = None, turned: int = 0) -> Path:
+def write_stamped(
+    path: Path, frames: Frames, times: list[float], sound: np.ndarray | None = None, turned: int = 0
+) -> Path:
     """A file whose frames carry these time stamps (seconds), in milliseconds. `turned`: the container's rotation, degrees."""
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=1000, options={"preset": "ultrafast", "crf": "16"})
@@ -58,7 +60,9 @@ def write_stamped(path: Path, frames: Frames, times: list[float], sound: np.ndar
         out.mux(video.encode())
         if audio is not None and sound is not None:
             for start in range(0, len(sound), 1024):
-                block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[None, start : start + 1024]), format="fltp", layout="mono")
+                block = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(sound[None, start : start + 1024]), format="fltp", layout="mono"
+                )
                 block.sample_rate, block.pts, block.time_base = RATE, start, Fraction(1, RATE)
                 out.mux(audio.encode(block))
             out.mux(audio.encode())
@@ -89,13 +93,17 @@ def raw_collection(folder: Path) -> dict[str, Path]:
     times = times[times < long]
     made = {
         "good": write(folder / "good.mp4", a, say),
-        "variable": write_stamped(folder / "variable.mp4", [a[min(int(t * 25), FRAMES - 1)] for t in times], list(times), say),
+        "variable": write_stamped(
+            folder / "variable.mp4", [a[min(int(t * 25), FRAMES - 1)] for t in times], list(times), say
+        ),
         "cuts": write(folder / "cuts.mp4", a + b + a[:8], np.concatenate([say, voice(second), say[: 8 * 640]])),
         "two": write(folder / "two.mp4", [np.concatenate(pair, 1) for pair in zip(a, b, strict=True)], say),
         "no_face": write(folder / "no_face.mp4", covered(first), say),
         "silent": write(folder / "silent.mp4", a, np.zeros_like(say)),
         "mute": write(folder / "mute.mp4", a, None),
-        "noise": write(folder / "noise.mp4", a, (0.05 * np.random.default_rng(0).normal(size=len(say))).astype(np.float32)),
+        "noise": write(
+            folder / "noise.mp4", a, (0.05 * np.random.default_rng(0).normal(size=len(say))).astype(np.float32)
+        ),
         "slow": write(folder / "slow.mp4", a[::3], say, 25 / 3),
         "still": write(folder / "still.mp4", [a[0]] * FRAMES, say),
         "short": write(folder / "short.mp4", a[:10], say[: 10 * 640]),

@@ -123,7 +123,9 @@ def test_the_mouth_is_read_from_the_points():
     assert np.allclose(width[:2], 0, atol=1e-3)
 
 
-@pytest.mark.parametrize("wrong", [{"crop": "feet"}, {"identity_by": "name"}, {"area": (8, 8)}, {"min_seconds": 5.0, "max_seconds": 4.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"crop": "feet"}, {"identity_by": "name"}, {"area": (8, 8)}, {"min_seconds": 5.0, "max_seconds": 4.0}]
+)
 def test_wrong_settings_are_told(wrong):
     with pytest.raises(InputError):
         Settings(**wrong)

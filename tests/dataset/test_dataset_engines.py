@@ -62,7 +62,9 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, prepared, tmp_p
     try:
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         cluster.wait_for_nodes()
-        report = prepare_dataset([raw[n] for n in SOME], tmp_path / "ray", SETTINGS, engine="ray", address=cluster.address)
+        report = prepare_dataset(
+            [raw[n] for n in SOME], tmp_path / "ray", SETTINGS, engine="ray", address=cluster.address
+        )
     finally:
         cluster.shutdown()
     assert report.videos == len(SOME) and report.accepted == 1

@@ -22,7 +22,10 @@ def made(tmp_path_factory):
     synth = small_synth(folder / "speech")
     rows = [export_clip(synth.clip(i), folder, i) for i in range(3)]
     add_rows(folder, rows[:2])
-    add_rows(folder, [rows[2], Row("x/0000", "rejected", "/v/x.mp4", start=1.0, end=37.0).reject(Reason.NO_HANDS, "a hand in 3%")])
+    add_rows(
+        folder,
+        [rows[2], Row("x/0000", "rejected", "/v/x.mp4", start=1.0, end=37.0).reject(Reason.NO_HANDS, "a hand in 3%")],
+    )
     return folder
 
 
@@ -32,7 +35,9 @@ def test_made_clips_have_the_format_of_prepared_ones(made):
     labels = read_labels(made / rows[0].labels)
     assert set(ALWAYS) < set(labels) and set(labels) - set(ALWAYS) == {"flow", "seen"}
     assert all(len(labels[name]) == rows[0].frames for name in labels if name != "identity")
-    assert rows[0].detector == "exact" and rows[0].split in ("train", "held_out") and (made / rows[0].reference).is_file()
+    assert (
+        rows[0].detector == "exact" and rows[0].split in ("train", "held_out") and (made / rows[0].reference).is_file()
+    )
     assert all(row.lip_correlation > 0.7 for row in rows if row.speech_share > 0.5)
 
 
@@ -56,7 +61,11 @@ def test_the_summary_counts(made):
 
 
 def test_a_histogram_keeps_what_lies_beyond_its_edges():
-    assert histogram([0.5, 1.5, 99.0, None, float("nan")], [0, 1, 2]) == {"edges": [0, 1, 2], "counts": [1, 2], "unknown": 2}
+    assert histogram([0.5, 1.5, 99.0, None, float("nan")], [0, 1, 2]) == {
+        "edges": [0, 1, 2],
+        "counts": [1, 2],
+        "unknown": 2,
+    }
 
 
 def test_samples_are_spread_over_the_dataset():
@@ -80,7 +89,9 @@ def test_the_page_is_whole_and_fetches_nothing(made, tmp_path, capsys):
     text = page.read_text()
     assert data["clips"]["accepted"] == 3 and data["page"] == str(page)
     assert text.count("data:image/jpeg;base64,") == 6 and "no_hands" in text
-    assert not re.search(r"(src|href)=\"(?!data:)", text) and "<script" not in text and text.rstrip().endswith("</html>")
+    assert (
+        not re.search(r"(src|href)=\"(?!data:)", text) and "<script" not in text and text.rstrip().endswith("</html>")
+    )
 
 
 def test_inspect_prints_figures_and_tells_what_is_wrong(made, tmp_path, capsys):
@@ -112,6 +123,25 @@ def test_synth_writes_a_manifest(tmp_path, capsys):
     from data_helpers import speech_folder
 
     speech = speech_folder(tmp_path / "speech")
-    assert main(["data", "synth", "--speech", str(speech), "-o", str(tmp_path / "set"), "--clips", "1", "--frames", "16", "--start", "4", "-q"]) == 0
+    assert (
+        main(
+            [
+                "data",
+                "synth",
+                "--speech",
+                str(speech),
+                "-o",
+                str(tmp_path / "set"),
+                "--clips",
+                "1",
+                "--frames",
+                "16",
+                "--start",
+                "4",
+                "-q",
+            ]
+        )
+        == 0
+    )
     (row,) = read_manifest(tmp_path / "set")
     assert row.clip == "000004" and row.accepted and (tmp_path / "set" / row.video).is_file()

@@ -188,7 +188,11 @@ def test_syncnet_is_asked_only_where_wanted_and_its_verdict_counts(raw, tmp_path
 
 
 def test_without_its_weights_syncnet_is_told_before_any_work(raw, tmp_path, monkeypatch):
-    for name, value in {"HF_HUB_OFFLINE": True, "HF_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "home/hub")}.items():
+    for name, value in {
+        "HF_HUB_OFFLINE": True,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_CACHE": str(tmp_path / "home/hub"),
+    }.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
     with pytest.raises(NetworkError):
         prepare_dataset([raw["good"]], tmp_path / "set", dataclasses.replace(SETTINGS, min_sync=3.0), workers=0)

@@ -10,7 +10,9 @@ from cyberhost_model.perception.shots import BACK, Break, ShotFinder, shots
 def scene(seed: int) -> np.ndarray:
     """A smooth coloured background, larger than the frame."""
     rng = np.random.default_rng(seed)
-    return cv2.resize(rng.uniform(0, 255, (5, 8, 3)).astype(np.float32), (96, 54), interpolation=cv2.INTER_CUBIC).clip(0, 255)
+    return cv2.resize(rng.uniform(0, 255, (5, 8, 3)).astype(np.float32), (96, 54), interpolation=cv2.INTER_CUBIC).clip(
+        0, 255
+    )
 
 
 def frame(background: np.ndarray, i: int, pan: float = 0.0) -> np.ndarray:

@@ -72,7 +72,7 @@ def test_sound_lies_where_its_stamps_say(tmp_path):
     path = write(tmp_path / "s.mp4", grey(*[50] * 75), ticks)
     whole, part = sound_between(path, 0.0, 3.0), sound_between(path, 1.5, 2.5)
     assert abs(len(whole) - 3 * RATE) < 64 and len(part) == RATE
-    assert abs(int(np.abs(whole[: RATE]).argmax()) - RATE // 2) <= 8
+    assert abs(int(np.abs(whole[:RATE]).argmax()) - RATE // 2) <= 8
     assert abs(int(np.abs(part).argmax()) - RATE // 2) <= 8
 
 
@@ -92,7 +92,9 @@ def test_late_sound_is_preceded_by_silence(tmp_path):
 
 def moving(count: int) -> list[np.ndarray]:
     """A texture that moves to the right."""
-    texture = np.kron(np.random.default_rng(0).integers(0, 255, (12, 16, 3)), np.ones((8, 8, 1))).astype(np.uint8) // 4 + 90
+    texture = (
+        np.kron(np.random.default_rng(0).integers(0, 255, (12, 16, 3)), np.ones((8, 8, 1))).astype(np.uint8) // 4 + 90
+    )
     return [np.roll(texture, i, 1) for i in range(count)]
 
 

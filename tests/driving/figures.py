@@ -29,7 +29,9 @@ class Person:
     size: tuple[int, int] = (480, 640)
 
 
-def perform(person: Person, frames: int = 40, angle: float = 0.0, mouth: float = 0.04, roll: float = 0.15) -> PoseSequence:
+def perform(
+    person: Person, frames: int = 40, angle: float = 0.0, mouth: float = 0.04, roll: float = 0.15
+) -> PoseSequence:
     """Both arms swing, the torso sways, the head rolls and the mouth (in head heights) opens and shuts; bones keep their lengths.
 
     `angle`: how far the arms are turned outwards from where they usually are, radians.
@@ -54,7 +56,9 @@ def perform(person: Person, frames: int = 40, angle: float = 0.0, mouth: float =
             hand[0] = k.body[wrist]
             for f in range(5):
                 for j in range(4):
-                    hand[1 + 4 * f + j] = k.body[wrist] + person.hand * (0.4 + 0.2 * j) * np.array([side * np.cos(fan[f]), np.sin(fan[f])])
+                    hand[1 + 4 * f + j] = k.body[wrist] + person.hand * (0.4 + 0.2 * j) * np.array(
+                        [side * np.cos(fan[f]), np.sin(fan[f])]
+                    )
         face = Face(open=mouth * (1 - np.cos(t)) / 2, lids=0.6 + 0.4 * np.cos(0.7 * t), roll=roll * np.sin(0.8 * t))
         view = HeadView(look, face, person.head, float(neck[0]), float(neck[1] - 0.94 * person.head))
         k.face = view.forward(landmarks(look, face)).astype(np.float32)
@@ -74,8 +78,31 @@ def upright(sequence: PoseSequence) -> np.ndarray:
 def mirrored(sequence: PoseSequence) -> PoseSequence:
     """The sequence in a mirror: as a detector would see it, left and right changed."""
     body = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
-    face = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, *range(35, 30, -1), 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-            *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]  # fmt: skip
+    face = [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        27,
+        28,
+        29,
+        30,
+        *range(35, 30, -1),
+        45,
+        44,
+        43,
+        42,
+        47,
+        46,
+        39,
+        38,
+        37,
+        36,
+        41,
+        40,
+        *range(54, 47, -1),
+        *range(59, 54, -1),
+        *range(64, 59, -1),
+        *range(67, 64, -1),
+    ]
     order = np.array([*body, *range(39, 60), *range(18, 39), *(60 + f for f in face)])
     points = sequence.points()[:, order]
     points[..., 0] = 1 - points[..., 0]

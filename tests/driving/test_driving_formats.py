@@ -18,7 +18,11 @@ from cyberhost_model.errors import InputError, OutputError
 
 def values(frames: int = 15) -> dict[str, Any]:
     sequence = perform(Person(), frames)
-    return {"fps": np.float64(25.0), "size": np.array([480, 640]), **{name: getattr(sequence, name).copy() for name in ARRAYS}}
+    return {
+        "fps": np.float64(25.0),
+        "size": np.array([480, 640]),
+        **{name: getattr(sequence, name).copy() for name in ARRAYS},
+    }
 
 
 def spoiled(change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
@@ -67,14 +71,23 @@ def test_null_is_a_point_that_is_not_seen(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "wrong number of points": (lambda v: v.update(body=v["body"][:, :17]), r"body is \(15, 17, 2\), must be \(frames, 18, 2\)"),
+    "wrong number of points": (
+        lambda v: v.update(body=v["body"][:, :17]),
+        r"body is \(15, 17, 2\), must be \(frames, 18, 2\)",
+    ),
     "one hand": (lambda v: v.update(hands=v["hands"][:, 0]), r"hands is \(15, 21, 2\), must be \(frames, 2, 21, 2\)"),
     "three coordinates": (lambda v: v.update(face=np.zeros((15, 68, 3))), r"must be \(frames, 68, 2\)"),
     "a single number": (lambda v: v.update(face=np.float32(1)), r"face is \(\), must be"),
-    "lengths differ": (lambda v: v.update(face=v["face"][:9], face_score=v["face_score"][:9]), "differ in length.*face 9"),
+    "lengths differ": (
+        lambda v: v.update(face=v["face"][:9], face_score=v["face_score"][:9]),
+        "differ in length.*face 9",
+    ),
     "no frame": (lambda v: v.update({n: v[n][:0] for n in ARRAYS}), "holds no frame"),
     "text": (lambda v: v.update(body=v["body"].astype(str)), "body must hold numbers"),
-    "NaN": (point("hands", (3, 0, 20, 1), np.nan), "hands of frame 3, left hand's point 20 is not a number though its score is 1; give it a score of 0"),
+    "NaN": (
+        point("hands", (3, 0, 20, 1), np.nan),
+        "hands of frame 3, left hand's point 20 is not a number though its score is 1; give it a score of 0",
+    ),
     "infinity": (point("body", (0, 2, 0), np.inf), "body of frame 0, point 2 is not a number"),
     "a score above 1": (point("face_score", (7, 9), 1.2), r"face_score of frame 7, point 9 is 1.2; scores lie in 0..1"),
     "a score below 0": (point("body_score", (7, 9), -0.5), "body_score of frame 7"),

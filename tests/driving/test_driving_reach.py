@@ -20,7 +20,9 @@ def rest() -> Keypoints:
 
 def moved(rest: Keypoints, *steps: tuple[float, float]) -> PoseSequence:
     """The whole person moved by so many cells, a frame a step."""
-    return PoseSequence.of([rest.map(lambda p, s=s: (p + np.multiply(s, CELL)).astype(np.float32)) for s in steps], 25, (100, 100))
+    return PoseSequence.of(
+        [rest.map(lambda p, s=s: (p + np.multiply(s, CELL)).astype(np.float32)) for s in steps], 25, (100, 100)
+    )
 
 
 def test_what_is_near_stays_and_what_is_far_comes_near_the_same_way(rest):

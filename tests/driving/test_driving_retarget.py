@@ -40,7 +40,10 @@ def gap(points: np.ndarray) -> np.ndarray:
     """(T,) the opening of the mouth in heights of the face, points (T, 128, 2)."""
     face = points[:, 60:]
     height = np.linalg.norm(face[:, 8] - face[:, [19, 24]].mean(1), axis=-1)
-    return np.mean([np.linalg.norm(face[:, a] - face[:, b], axis=-1) for a, b in ((61, 67), (62, 66), (63, 65))], 0) / height
+    return (
+        np.mean([np.linalg.norm(face[:, a] - face[:, b], axis=-1) for a, b in ((61, 67), (62, 66), (63, 65))], 0)
+        / height
+    )
 
 
 @pytest.mark.parametrize("frame", [0, 17])
@@ -81,7 +84,10 @@ def test_the_face_keeps_its_shape_and_takes_the_motion() -> None:
     assert np.abs(after - mine)[rigid].mean() < 0.15 * np.abs(theirs - mine)[rigid].mean()
     assert np.corrcoef(gap(upright(moved)), gap(upright(drive)))[0, 1] > 0.99
     assert np.abs(gap(upright(moved)) - gap(upright(drive))).max() < 0.25 * gap(upright(drive)).max()
-    roll = [np.unwrap(np.angle(np.array([complex(*(f[42:48].mean(0) - f[36:42].mean(0))) for f in upright(s)[:, 60:]]))) for s in (moved, drive)]
+    roll = [
+        np.unwrap(np.angle(np.array([complex(*(f[42:48].mean(0) - f[36:42].mean(0))) for f in upright(s)[:, 60:]])))
+        for s in (moved, drive)
+    ]
     np.testing.assert_allclose(roll[0] - roll[0][0], roll[1] - roll[1][0], atol=0.02)
 
 

@@ -21,7 +21,9 @@ def spoiled(sequence: PoseSequence, tremble: float = 3.0, missing: float = 0.2, 
     rng = np.random.default_rng(seed)
     noise = rng.normal(0, tremble / HEIGHT, (len(sequence), 128, 2)) / [sequence.aspect, 1]
     gone = rng.random((len(sequence), 128)) < missing
-    return sequence.with_points(np.where(gone[..., None], 7.0, sequence.points() + noise), np.where(gone, 0, sequence.scores()))
+    return sequence.with_points(
+        np.where(gone[..., None], 7.0, sequence.points() + noise), np.where(gone, 0, sequence.scores())
+    )
 
 
 def error(sequence: PoseSequence, true: PoseSequence) -> np.ndarray:
@@ -138,7 +140,9 @@ def test_long_sequences_go_block_by_block_without_a_seam() -> None:
 @pytest.mark.parametrize("name", ["01", "salute"])
 def test_recorded_gestures(name: str) -> None:
     with np.load(POSES / f"{name}.npz") as file:
-        recorded = PoseSequence(25, (480, 640), **{n: file[n].clip(-1, 2) if "score" not in n else file[n].clip(0, 1) for n in ARRAYS})
+        recorded = PoseSequence(
+            25, (480, 640), **{n: file[n].clip(-1, 2) if "score" not in n else file[n].clip(0, 1) for n in ARRAYS}
+        )
     true = clean(recorded)
     bad = spoiled(true, seed=1)
     assert error(clean(bad), true).mean() < 0.6 * error(bad, true).mean()

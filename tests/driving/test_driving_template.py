@@ -74,7 +74,9 @@ def test_bundled_gestures_go_round_without_a_jump(name: str, fps: float) -> None
     assert len(long) == 400 and long.fps == fps
     inside, _ = steps(template)
     assert steps(long)[0].max() <= inside.max() * 25 / fps * 1.001 + 1e-6
-    np.testing.assert_allclose(fit_length(template, 250, 25).points()[len(template) : len(template) + 5], template.points()[:5], atol=1e-6)
+    np.testing.assert_allclose(
+        fit_length(template, 250, 25).points()[len(template) : len(template) + 5], template.points()[:5], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("frames", [2, 3, 7, 30])

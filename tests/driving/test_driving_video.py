@@ -70,7 +70,9 @@ def test_the_person_is_followed_in_time(film: Path, detector: KeypointDetector) 
     assert poses.face_score.min() > 0.5 and poses.body_score[:, [2, 5]].min() > 0.3
 
 
-def test_following_is_as_good_as_searching(film: Path, detector: KeypointDetector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_is_as_good_as_searching(
+    film: Path, detector: KeypointDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from cyberhost_model.driving import video as follow
 
     followed = read_poses(film, detector, max_seconds=1)
@@ -93,9 +95,29 @@ def test_any_frame_rate(fps: int, person: np.ndarray, detector: KeypointDetector
 def test_a_variable_rate_a_late_picture_a_turned_phone_and_wide_pixels(film: Path, tmp_path: Path) -> None:
     shape = lambda path, **k: (lambda f: (len(f), f[0].shape))(list(stream_frames(path, **k)))  # noqa: E731
     source = str(film)
-    variable = encode(tmp_path / "variable.mkv", "-i", source, "-vf", "select='not(between(n,10,19))'", "-fps_mode", "vfr")
+    variable = encode(
+        tmp_path / "variable.mkv", "-i", source, "-vf", "select='not(between(n,10,19))'", "-fps_mode", "vfr"
+    )
     assert shape(variable) == (50, (SIDE, SIDE, 3))
-    late = encode(tmp_path / "late.mkv", "-f", "lavfi", "-t", "2.4", "-i", "sine", "-itsoffset", "0.4", "-i", source, "-map", "0", "-map", "1", "-c:v", "copy")
+    late = encode(
+        tmp_path / "late.mkv",
+        "-f",
+        "lavfi",
+        "-t",
+        "2.4",
+        "-i",
+        "sine",
+        "-itsoffset",
+        "0.4",
+        "-i",
+        source,
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:v",
+        "copy",
+    )
     assert shape(late)[0] == 60
     wide = encode(tmp_path / "wide.mp4", "-i", source, "-vf", "scale=128:256,setsar=2")
     assert shape(wide) == (50, (256, 256, 3))
@@ -119,11 +141,15 @@ def test_cuts_and_gaps_are_told(person: np.ndarray, detector: KeypointDetector, 
     assert poses.scores()[20:40].max() == 0 and poses.face_score[40:].min() > 0.3
 
 
-def test_several_people_are_told_and_the_same_one_is_followed(person: np.ndarray, detector: KeypointDetector, tmp_path: Path) -> None:
+def test_several_people_are_told_and_the_same_one_is_followed(
+    person: np.ndarray, detector: KeypointDetector, tmp_path: Path
+) -> None:
     both = np.concatenate([person, np.full_like(person, 100)], 1)
     both[20:240, SIDE + 20 : SIDE + 240] = cv2.resize(person, (220, 220), interpolation=cv2.INTER_AREA)
     poses = read_poses(write_video([both] * 14, tmp_path / "two.mp4", 25), detector)
-    assert poses.warnings == ["several people of similar size are seen at 0.00-0.56 s: the one with the largest face is followed"]
+    assert poses.warnings == [
+        "several people of similar size are seen at 0.00-0.56 s: the one with the largest face is followed"
+    ]
     assert (poses.body[:, 0, 0] * poses.size[0] < SIDE).all()
 
 
@@ -164,8 +190,25 @@ def test_what_cannot_work(tmp_path: Path, detector: KeypointDetector) -> None:
     refused(tmp_path / "sound.wav", "holds no picture")
     sound = encode(tmp_path / "sound.mp4", "-i", str(tmp_path / "sound.wav"))
     refused(sound, "holds no picture")
-    cover = encode(tmp_path / "cover.m4a", "-i", str(sound), "-f", "lavfi", "-i", "testsrc=s=64x64", "-frames:v", "1", "-map", "0", "-map", "1",
-                   "-c:v", "mjpeg", "-disposition:v:0", "attached_pic")  # fmt: skip
+    cover = encode(
+        tmp_path / "cover.m4a",
+        "-i",
+        str(sound),
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc=s=64x64",
+        "-frames:v",
+        "1",
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:v",
+        "mjpeg",
+        "-disposition:v:0",
+        "attached_pic",
+    )
     refused(cover, "holds no picture")
     nobody = encode(tmp_path / "nobody.mp4", "-f", "lavfi", "-t", "0.2", "-i", "testsrc2=s=128x128")
     refused(nobody, "nobody is found in it")

@@ -23,7 +23,13 @@ def run(*words: str) -> int:
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list") == ExitStatus.OK
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["counting", "open_palms", "pointing", "rest", "wave"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "counting",
+        "open_palms",
+        "pointing",
+        "rest",
+        "wave",
+    ]
     assert run("list", "--json") == ExitStatus.OK
     assert json.loads(capsys.readouterr().out)["templates"]["wave"]["seen"]["hands"] == 1
 
@@ -72,7 +78,14 @@ def test_extract(tmp_path: Path, portrait_file: Path, capsys: pytest.CaptureFixt
         ([], ExitStatus.USAGE, "--help"),
     ],
 )
-def test_wrong_use(words: list[str], code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_use(
+    words: list[str],
+    code: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     made = json.loads(perform(Person(), 3).save(tmp_path / "good.json").read_text())
     made["face"][1][5] = [float("nan"), 0.5]

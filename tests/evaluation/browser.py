@@ -24,9 +24,25 @@ BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None) i
 SECONDS = 120  # for one answer; a busy machine is slow to start a browser
 
 # The protocol is read from descriptor 3 and written to descriptor 4.
-_LAUNCH = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
-_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"]
-_FLAGS += ["--disable-sync", "--disable-breakpad", "--no-first-run", "--hide-scrollbars", "--mute-audio", "--remote-debugging-pipe"]
+_LAUNCH = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
+_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+_FLAGS += [
+    "--disable-sync",
+    "--disable-breakpad",
+    "--no-first-run",
+    "--hide-scrollbars",
+    "--mute-audio",
+    "--remote-debugging-pipe",
+]
 
 
 class Browser:
@@ -38,11 +54,29 @@ class Browser:
         assert BROWSER is not None
         self._profile = tempfile.TemporaryDirectory(prefix="browser-", ignore_cleanup_errors=True)
         # Numbers from 10 on: none of them is overwritten while the others are put in place.
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for pair in (os.pipe(), os.pipe()) for end in pair if not os.set_inheritable(end, False)]
+        ends = [
+            fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10)
+            for pair in (os.pipe(), os.pipe())
+            for end in pair
+            if not os.set_inheritable(end, False)
+        ]
         theirs_in, self._out, self._in, theirs_out = ends
-        command = [sys.executable, "-c", _LAUNCH, str(theirs_in), str(theirs_out), BROWSER, *_FLAGS, f"--user-data-dir={self._profile.name}"]
+        command = [
+            sys.executable,
+            "-c",
+            _LAUNCH,
+            str(theirs_in),
+            str(theirs_out),
+            BROWSER,
+            *_FLAGS,
+            f"--user-data-dir={self._profile.name}",
+        ]
         self._process = subprocess.Popen(
-            command, pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            pass_fds=(theirs_in, theirs_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         os.close(theirs_in)
         os.close(theirs_out)
@@ -61,7 +95,9 @@ class Browser:
     def ask(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol; what happens meanwhile is kept in `events`."""
         self._last += 1
-        message = {"id": self._last, "method": method, "params": parameters} | ({"sessionId": session} if session else {})
+        message = {"id": self._last, "method": method, "params": parameters} | (
+            {"sessionId": session} if session else {}
+        )
         os.write(self._out, json.dumps(message).encode() + b"\0")
         while True:
             told = self._next()
@@ -88,9 +124,16 @@ class Browser:
         opened = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             opened.ask(f"{domain}.enable")
-        opened.ask("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1)
-        opened.ask("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False)
-        opened.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        opened.ask(
+            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+        opened.ask(
+            "Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False
+        )
+        opened.ask(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         opened.ask("Page.navigate", url=page.as_uri())
         opened.run("""new Promise((done) => {
           const films = [...document.querySelectorAll("video")];
@@ -112,7 +155,9 @@ class Page:
     def run(self, expression: str) -> Any:
         """The value of an expression of JavaScript, awaited, as if a reader had clicked."""
         self.ask("Page.bringToFront")  # what lies behind another tab is not painted
-        told = self.ask("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True)
+        told = self.ask(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True, userGesture=True
+        )
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
 
@@ -123,16 +168,28 @@ class Page:
         return Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
 
     def _events(self, method: str) -> list[dict[str, Any]]:
-        return [e["params"] for e in self._browser.events if e.get("sessionId") == self._session and e["method"] == method]
+        return [
+            e["params"] for e in self._browser.events if e.get("sessionId") == self._session and e["method"] == method
+        ]
 
     @property
     def console(self) -> list[str]:
         """What was said: by the page's script, of its errors, by the browser of what it refused."""
-        said = [str([a.get("value", a.get("description")) for a in e["args"]]) for e in self._events("Runtime.consoleAPICalled")]
-        said += [e["exceptionDetails"].get("exception", {}).get("description", "error") for e in self._events("Runtime.exceptionThrown")]
+        said = [
+            str([a.get("value", a.get("description")) for a in e["args"]])
+            for e in self._events("Runtime.consoleAPICalled")
+        ]
+        said += [
+            e["exceptionDetails"].get("exception", {}).get("description", "error")
+            for e in self._events("Runtime.exceptionThrown")
+        ]
         return said + [e["entry"]["text"] for e in self._events("Log.entryAdded")]
 
     @property
     def asked_for(self) -> list[str]:
         """Every address the page asked for, its own included; what it holds itself is not asked for."""
-        return [url for e in self._events("Network.requestWillBeSent") if not (url := e["request"]["url"]).startswith("data:")]
+        return [
+            url
+            for e in self._events("Network.requestWillBeSent")
+            if not (url := e["request"]["url"]).startswith("data:")
+        ]

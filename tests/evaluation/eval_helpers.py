@@ -26,7 +26,11 @@ def moving(seed: int, frames: int = 20, size: tuple[int, int] = SIZE) -> np.ndar
 
 def noisy(frames: np.ndarray, amount: float, seed: int = 0) -> np.ndarray:
     """With Gaussian noise of this deviation."""
-    return np.clip(frames + np.random.default_rng(seed).normal(0, amount, frames.shape), 0, 255).astype(np.uint8) if amount else frames
+    return (
+        np.clip(frames + np.random.default_rng(seed).normal(0, amount, frames.shape), 0, 255).astype(np.uint8)
+        if amount
+        else frames
+    )
 
 
 def blurred(frames: np.ndarray, sigma: float) -> np.ndarray:

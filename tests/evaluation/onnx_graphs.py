@@ -32,11 +32,18 @@ class Graph:
     def patches(self, x: str, side: int, weight: np.ndarray, bias: np.ndarray) -> str:
         """A linear map (outputs, 3) of the mean colour of each `side` x `side` patch."""
         kernel = np.repeat(np.repeat(weight[:, :, None, None], side, 2), side, 3) / side**2
-        return self.node("Conv", [x, self.constant(kernel.astype(np.float32)), self.constant(bias.astype(np.float32))], strides=[side, side])
+        return self.node(
+            "Conv",
+            [x, self.constant(kernel.astype(np.float32)), self.constant(bias.astype(np.float32))],
+            strides=[side, side],
+        )
 
     def save(self, path: Path, outputs: list[tuple[str, Shape]]) -> Path:
         told = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs]
-        model = helper.make_model(helper.make_graph(self.nodes, "g", self.inputs, told, self.constants), opset_imports=[helper.make_opsetid("", 13)])
+        model = helper.make_model(
+            helper.make_graph(self.nodes, "g", self.inputs, told, self.constants),
+            opset_imports=[helper.make_opsetid("", 13)],
+        )
         model.ir_version = 8
         onnx.checker.check_model(model)
         onnx.save(model, path)
@@ -54,7 +61,11 @@ def yolox(path: Path) -> Path:
             weight[4] = -0.5 / 255, -0.5 / 255, 1 / 255
         bias[5] = 1
         cells = graph.patches("images", stride, weight, bias)
-        levels.append(graph.node("Transpose", [graph.node("Reshape", [cells, graph.constant(np.array([1, 85, -1]))])], perm=[0, 2, 1]))
+        levels.append(
+            graph.node(
+                "Transpose", [graph.node("Reshape", [cells, graph.constant(np.array([1, 85, -1]))])], perm=[0, 2, 1]
+            )
+        )
     return graph.save(path, [(graph.node("Concat", levels, axis=1), [1, 8400, 85])])
 
 
@@ -69,8 +80,18 @@ def wholebody(path: Path) -> Path:
         for k in range(133):
             for c in range(cells):
                 spread[k, c, min(bins - 1, 32 * c + 16 + (k if axis == 2 else 0))] = 1
-        outputs.append(graph.node("Squeeze", [graph.node("MatMul", [graph.node("Unsqueeze", [best, graph.constant(np.array([1]))]),
-                                                                    graph.constant(spread)]), graph.constant(np.array([2]))]))  # fmt: skip
+        outputs.append(
+            graph.node(
+                "Squeeze",
+                [
+                    graph.node(
+                        "MatMul",
+                        [graph.node("Unsqueeze", [best, graph.constant(np.array([1]))]), graph.constant(spread)],
+                    ),
+                    graph.constant(np.array([2])),
+                ],
+            )
+        )
     return graph.save(path, [(outputs[0], ["batch", 133, 576]), (outputs[1], ["batch", 133, 768])])
 
 
@@ -90,7 +111,9 @@ def scrfd(path: Path) -> Path:
             else:
                 bias[:10] = np.array([[-0.5, -0.5], [0.5, -0.5], [0, 0], [-0.4, 0.5], [0.4, 0.5]]).ravel()
             cells = graph.patches("input.1", stride, weight, bias)
-            flat = graph.node("Reshape", [graph.node("Transpose", [cells], perm=[2, 3, 0, 1]), graph.constant(np.array([-1, n]))])
+            flat = graph.node(
+                "Reshape", [graph.node("Transpose", [cells], perm=[2, 3, 0, 1]), graph.constant(np.array([-1, n]))]
+            )
             outputs.append((flat, [None, n]))
     return graph.save(path, outputs)
 

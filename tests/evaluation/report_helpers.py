@@ -36,18 +36,38 @@ def summary(name: str, value: float | None, direction: str = "up", **others) -> 
     return MetricSummary(name, "skipped" if value is None else "ok", value, direction=direction, **fields)
 
 
-def results(name: str, values: dict[str, Sequence[float]], identities: Sequence[str] = "aabb", names: Sequence[str] = (), **others) -> Results:
+def results(
+    name: str,
+    values: dict[str, Sequence[float]],
+    identities: Sequence[str] = "aabb",
+    names: Sequence[str] = (),
+    **others,
+) -> Results:
     """A run of as many videos as there are values of a measure. `others`: changes to the measures' summaries, by name."""
     count = len(next(iter(values.values())))
     names = names or [f"v{i}" for i in range(count)]
     rows = tuple(
-        VideoRow(names[i], identities[i % len(identities)], f"gen/{names[i]}.mp4", f"ref/{names[i]}.mp4", 50, FPS, 128, 128,
-                 {measure: VideoValue(float(v[i])) for measure, v in values.items()})
+        VideoRow(
+            names[i],
+            identities[i % len(identities)],
+            f"gen/{names[i]}.mp4",
+            f"ref/{names[i]}.mp4",
+            50,
+            FPS,
+            128,
+            128,
+            {measure: VideoValue(float(v[i])) for measure, v in values.items()},
+        )
         for i in range(count)
-    )  # fmt: skip
+    )
     down = ("SyncD", "AKD", "FID", "FVD")
     metrics = tuple(
-        summary(measure, float(np.nanmean(v)), "down" if measure in down else "up", **{"n": int(np.isfinite(v).sum()), **others.get(measure, {})})
+        summary(
+            measure,
+            float(np.nanmean(v)),
+            "down" if measure in down else "up",
+            **{"n": int(np.isfinite(v).sum()), **others.get(measure, {})},
+        )
         for measure, v in values.items()
     )
     return Results(name, metrics, rows, (), provenance(count))
@@ -59,11 +79,23 @@ def with_metrics(run: Results, *metrics: MetricSummary) -> Results:
 
 
 def provenance(videos: int) -> Provenance:
-    return Provenance("2025-01-02T03:04:05Z", "cyberhost eval gen --reference ref -o out", "cpu", 0, videos, videos * 50, videos * 2.0,
-                      {"cyberhost": "0.1.0", "torch": "2.13.0"}, {"gen/v0.mp4": "0" * 64}, {"clips": 4})  # fmt: skip
+    return Provenance(
+        "2025-01-02T03:04:05Z",
+        "cyberhost eval gen --reference ref -o out",
+        "cpu",
+        0,
+        videos,
+        videos * 50,
+        videos * 2.0,
+        {"cyberhost": "0.1.0", "torch": "2.13.0"},
+        {"gen/v0.mp4": "0" * 64},
+        {"clips": 4},
+    )
 
 
-def films(folder: Path, count: int, frames: int = 24, size: tuple[int, int] = (128, 192)) -> tuple[dict[str, Paths], dict[str, list[Keypoints]]]:
+def films(
+    folder: Path, count: int, frames: int = 24, size: tuple[int, int] = (128, 192)
+) -> tuple[dict[str, Paths], dict[str, list[Keypoints]]]:
     """Ground truth and generated (a blurred copy) of drawn people; their key points."""
     import cv2
 
@@ -77,7 +109,9 @@ def films(folder: Path, count: int, frames: int = 24, size: tuple[int, int] = (1
         name = NASTY if i == 0 else f"person/{i}"
         shown = [f.picture_u8 for f in clip.frames]
         paths[name] = Paths(
-            write_video((cv2.GaussianBlur(f, (0, 0), 1.2) for f in shown), folder / f"gen{i}.mp4", FPS, sound, overwrite=True),
+            write_video(
+                (cv2.GaussianBlur(f, (0, 0), 1.2) for f in shown), folder / f"gen{i}.mp4", FPS, sound, overwrite=True
+            ),
             write_video(shown, folder / f"ref{i}.mp4", FPS, sound, overwrite=True),
         )
         points[name] = clip.keypoints()
@@ -95,16 +129,33 @@ def evaluation(folder: Path, count: int = 3, frames: int = 24, size: tuple[int, 
         csim[4:7] = np.nan
         distance = 9 - 3 * np.exp(-((shift - i) ** 2) / 4) + random.normal(0, 0.1, 31)
         reason = "" if i else "no face track of 50 frames"
-        sync = {"series": {"shift": shift, "distance": distance}, "extras": {"offset": float(-i)}} if i else {"coverage": 0.0, "reason": reason}
+        sync = (
+            {"series": {"shift": shift, "distance": distance}, "extras": {"offset": float(-i)}}
+            if i
+            else {"coverage": 0.0, "reason": reason}
+        )
         values = {
             "SSIM": VideoValue(0.7 + 0.05 * i, series={"frame": 0.7 + 0.05 * i + random.normal(0, 0.01, frames)}),
             "PSNR": VideoValue(20.0 + i),
             "SyncC": VideoValue(3.0 + i if i else np.nan, **sync),
             "SyncD": VideoValue(9.0 - i if i else np.nan, **sync),
             "CSIM": VideoValue(float(np.nanmean(csim)), 0.95, {"face_rate": 0.95}, series={"frame": csim}),
-            "HKC": VideoValue(0.8 - 0.1 * i, extras={"person_rate": 1.0}, series={"frame": np.full(frames, 0.8 - 0.1 * i)}),
+            "HKC": VideoValue(
+                0.8 - 0.1 * i, extras={"person_rate": 1.0}, series={"frame": np.full(frames, 0.8 - 0.1 * i)}
+            ),
         }
-        measured.append(VideoRow(name, f"person {i // 2}", str(paths[name].generated), str(paths[name].reference), frames, FPS, *size, values))
+        measured.append(
+            VideoRow(
+                name,
+                f"person {i // 2}",
+                str(paths[name].generated),
+                str(paths[name].reference),
+                frames,
+                FPS,
+                *size,
+                values,
+            )
+        )
 
     def mean(measure: str) -> float:
         return float(np.nanmean([r.values[measure].value for r in measured]))
@@ -115,15 +166,43 @@ def evaluation(folder: Path, count: int = 3, frames: int = 24, size: tuple[int, 
     metrics = (
         summary("SSIM", mean("SSIM"), ci95=(0.701, 0.788), n=count),
         summary("PSNR", mean("PSNR"), ci95=(20.1, 21.9), n=count, unit="dB", decimals=2),
-        summary("FID", 61.23, "down", n=count, decimals=2, extras={"floor": {"value": 12.5, "n": 30}, "n_frames": count * frames, "trend": trend, "limit": 300.0}),
-        summary("FVD", None, "down", n=0, coverage=0.0, decimals=1, reason="i3d_pretrained_400.pt cannot be had: no network; give --weights-dir"),
+        summary(
+            "FID",
+            61.23,
+            "down",
+            n=count,
+            decimals=2,
+            extras={"floor": {"value": 12.5, "n": 30}, "n_frames": count * frames, "trend": trend, "limit": 300.0},
+        ),
+        summary(
+            "FVD",
+            None,
+            "down",
+            n=0,
+            coverage=0.0,
+            decimals=1,
+            reason="i3d_pretrained_400.pt cannot be had: no network; give --weights-dir",
+        ),
         summary("SyncC", mean("SyncC"), n=count - 1, coverage=(count - 1) / count, weights=sync_weights),
         summary("SyncD", mean("SyncD"), "down", n=count - 1, coverage=(count - 1) / count, weights=sync_weights),
-        summary("CSIM", mean("CSIM"), n=count, coverage=0.95, licence="ArcFace weights: non-commercial use only", extras={"face_rate": 0.95}, **embedded),
+        summary(
+            "CSIM",
+            mean("CSIM"),
+            n=count,
+            coverage=0.95,
+            licence="ArcFace weights: non-commercial use only",
+            extras={"face_rate": 0.95},
+            **embedded,
+        ),
         summary("HKC", mean("HKC"), n=count, extras={"person_rate": 1.0}, **embedded),
-    )  # fmt: skip
+    )
     told = (
-        Mismatch("person/9", "missing", "no generated video of this name", "a ground truth without a generated video is left out"),
+        Mismatch(
+            "person/9",
+            "missing",
+            "no generated video of this name",
+            "a ground truth without a generated video is left out",
+        ),
         Mismatch(NASTY, "frames", f"{frames} and {frames + 2} frames", "frames are compared as far as both videos go"),
     )
     arrays = {name: rows(people, np.ones(len(people))) for name, people in points.items()}

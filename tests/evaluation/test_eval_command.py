@@ -54,23 +54,40 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_a_report_and_a_comparison(run: Run, videos: Path, tmp_path: Path) -> None:
-    told = {name: run(videos / name, "--reference", videos / "true", "--metrics", PICTURES, "-o", tmp_path / name) for name in ("good", "poor")}
+    told = {
+        name: run(videos / name, "--reference", videos / "true", "--metrics", PICTURES, "-o", tmp_path / name)
+        for name in ("good", "poor")
+    }
     for name, told_one in told.items():
         report = tmp_path / name
         assert {p.name for p in report.iterdir()} == {"per_video.csv", "summary.json", "summary.md", "report.html"}
         assert told_one["output"] == str(report) and told_one["name"] == name and told_one["mismatches"] == []
         for measure in ("SSIM", "PSNR"):
             metric = told_one["metrics"][measure]
-            assert (metric["status"], metric["n"], metric["coverage"], metric["protocol"]) == ("ok", 3, 1.0, "cyberhost-eval-1")
+            assert (metric["status"], metric["n"], metric["coverage"], metric["protocol"]) == (
+                "ok",
+                3,
+                1.0,
+                "cyberhost-eval-1",
+            )
             low, high = metric["ci95"]
             assert low < metric["value"] < high
         results = read_results(report)
-        assert [v.video for v in results.videos] == ["anna/1", "anna/2", "bob/1"] and {v.identity for v in results.videos} == {"anna", "bob"}
-        assert results.provenance.frames == 54 and len(results.provenance.inputs) == 6 and results.provenance.versions["torch"]
+        assert [v.video for v in results.videos] == ["anna/1", "anna/2", "bob/1"] and {
+            v.identity for v in results.videos
+        } == {"anna", "bob"}
+        assert (
+            results.provenance.frames == 54
+            and len(results.provenance.inputs) == 6
+            and results.provenance.versions["torch"]
+        )
     for measure in ("SSIM", "PSNR"):
         assert told["good"]["metrics"][measure]["value"] > told["poor"]["metrics"][measure]["value"]
     compared = run("compare", tmp_path / "good", tmp_path / "poor", "-o", tmp_path / "compared")
-    assert all(d["better"] == "good" and d["n"] == 3 for d in compared["differences"]) and len(compared["differences"]) == 2
+    assert (
+        all(d["better"] == "good" and d["n"] == 3 for d in compared["differences"])
+        and len(compared["differences"]) == 2
+    )
     assert (tmp_path / "compared" / "comparison.md").is_file()
 
 
@@ -81,7 +98,12 @@ def test_words_for_people(videos: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert cli.main(["eval", "run", str(tmp_path / "made"), *options]) == 0
     shown = capsys.readouterr()
     lines = shown.out.splitlines()
-    assert lines[0] == "made (cyberhost-eval-1)" and lines[1].startswith("SSIM ↑") and "95%" in lines[1] and lines[1].endswith("3 videos, 75% covered")
+    assert (
+        lines[0] == "made (cyberhost-eval-1)"
+        and lines[1].startswith("SSIM ↑")
+        and "95%" in lines[1]
+        and lines[1].endswith("3 videos, 75% covered")
+    )
     assert "warning: extra: " in shown.err and "carl: no ground truth of this name" in shown.err
     assert cli.main(["eval", str(tmp_path / "made"), *options, "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -94,7 +116,10 @@ def test_one_video_without_a_ground_truth(run: Run, videos: Path) -> None:
     assert told["metrics"]["HKC"]["value"] == told["metrics"]["HKC"]["extras"]["person_rate"] == 0  # blots are nobody
     assert "--reference" in reasons["SSIM"] and "--images" in reasons["CSIM"] and "--audio" in reasons["SyncC"]
     assert all(told["metrics"][name]["value"] is None for name in reasons)
-    assert told["metrics"]["HKC"]["protocol"] == "cyberhost-eval-1-embedded" and told["metrics"]["SSIM"]["protocol"] == "cyberhost-eval-1"
+    assert (
+        told["metrics"]["HKC"]["protocol"] == "cyberhost-eval-1-embedded"
+        and told["metrics"]["SSIM"]["protocol"] == "cyberhost-eval-1"
+    )
 
 
 def test_fvd_with_weights_from_a_folder(run: Run, videos: Path, tmp_path: Path) -> None:
@@ -102,9 +127,25 @@ def test_fvd_with_weights_from_a_folder(run: Run, videos: Path, tmp_path: Path) 
     folder.mkdir()
     torch.save(alive(I3D(), (1, 3, 16, 224, 224)).state_dict(), folder / "i3d_pretrained_400.pt")
     (folder / "pt_inception-2015-12-05-6726825d.pth").write_bytes(b"something else")
-    told = run(videos / "good" / "anna", "--reference", videos / "true" / "anna", "--metrics", "FID,FVD", "--weights-dir", folder, "--clips", 1)
+    told = run(
+        videos / "good" / "anna",
+        "--reference",
+        videos / "true" / "anna",
+        "--metrics",
+        "FID,FVD",
+        "--weights-dir",
+        folder,
+        "--clips",
+        1,
+    )
     fvd, fid = told["metrics"]["FVD"], told["metrics"]["FID"]
-    assert fvd["status"] == "ok" and fvd["value"] > 0 and fvd["ci95"] is None and fvd["extras"]["n_clips"] == 2 and "note" in fvd["extras"]
+    assert (
+        fvd["status"] == "ok"
+        and fvd["value"] > 0
+        and fvd["ci95"] is None
+        and fvd["extras"]["n_clips"] == 2
+        and "note" in fvd["extras"]
+    )
     assert len(fvd["weights"]["i3d_pretrained_400.pt"]) == 64
     assert fid["status"] == "skipped" and "is damaged" in fid["reason"] and fid["value"] is None
 
@@ -120,10 +161,18 @@ def test_what_does_not_fit(run: Run, videos: Path, tmp_path: Path) -> None:
     (true / "anna" / "2.mp4").write_bytes((true / "anna" / "2.mp4").read_bytes()[:900])  # cut off
     told = run(made, "--reference", true, "--metrics", PICTURES, "-o", tmp_path / "report")
     kinds = {(m["video"], m["kind"]) for m in told["mismatches"]}
-    assert kinds == {("anna/1", "fps"), ("anna/1", "frames"), ("anna/2", "broken"), ("eve", "extra"), ("bob/1", "broken")}
+    assert kinds == {
+        ("anna/1", "fps"),
+        ("anna/1", "frames"),
+        ("anna/2", "broken"),
+        ("eve", "extra"),
+        ("bob/1", "broken"),
+    }
     assert all(m["rule"] and m["detail"] for m in told["mismatches"])
     metric = told["metrics"]["SSIM"]
-    assert (metric["n"], metric["status"], metric["ci95"]) == (1, "ok", None) and metric["coverage"] == pytest.approx(9 / 12 / 3)
+    assert (metric["n"], metric["status"], metric["ci95"]) == (1, "ok", None) and metric["coverage"] == pytest.approx(
+        9 / 12 / 3
+    )
     rows = {v.video: v.values["SSIM"] for v in read_results(tmp_path / "report").videos}
     assert set(rows) == {"anna/1", "anna/2", "eve"} and rows["eve"].reason == "it has no ground truth"
 
@@ -173,13 +222,30 @@ def test_features_are_not_made_twice(videos: Path, tmp_path: Path) -> None:
     again = evaluate(videos / "good", **arguments)
     assert read == [] and again.results.metrics == first.results.metrics
     counted = again.features("bob/1", "reference", "frames")
-    assert counted is not None and int(counted["frames"]) == 18 and again.features("bob/1", "reference", "dwpose") is None
+    assert (
+        counted is not None and int(counted["frames"]) == 18 and again.features("bob/1", "reference", "dwpose") is None
+    )
 
 
 def test_without_weights_nothing_is_zero(command: list[str], videos: Path, tmp_path: Path) -> None:
     """In a home without weights, and none fetched: every measure that needs some is skipped, with what to do."""
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "hub"), "XDG_CACHE_HOME": str(tmp_path / "cache"), "CYBERHOST_CACHE": ""}
-    call = [*command, "eval", str(videos / "good"), "--reference", str(videos / "true"), "--audio", str(videos / "true"), "--no-download", "--json"]
+    environment = {
+        **os.environ,
+        "HF_HOME": str(tmp_path / "hub"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "CYBERHOST_CACHE": "",
+    }
+    call = [
+        *command,
+        "eval",
+        str(videos / "good"),
+        "--reference",
+        str(videos / "true"),
+        "--audio",
+        str(videos / "true"),
+        "--no-download",
+        "--json",
+    ]
     done = subprocess.run(call, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)["metrics"]
@@ -190,7 +256,9 @@ def test_without_weights_nothing_is_zero(command: list[str], videos: Path, tmp_p
     assert (tmp_path / "cache" / "cyberhost" / "evaluation").is_dir()
 
 
-def test_nothing_measured_is_a_failure_with_a_report(run: Run, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_measured_is_a_failure_with_a_report(
+    run: Run, videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     report = tmp_path / "report"
     told = run(videos / "good", "--metrics", "SSIM,CSIM", "-o", report, code=ExitStatus.MEASURE)
     assert "nothing was measured" in told["error"] and "SSIM, CSIM" in told["error"] and "--reference" in told["error"]
@@ -200,6 +268,11 @@ def test_nothing_measured_is_a_failure_with_a_report(run: Run, videos: Path, tmp
     # One that can be had is enough.
     assert run(videos / "good", "--metrics", "SSIM,HKC", "--networks", "embedded")["metrics"]["HKC"]["status"] == "ok"
     # For people the reasons stand in the table, the line is the last.
-    assert cli.main(["eval", str(videos / "good"), "--metrics", "PSNR", "--cache", str(tmp_path / "cache")]) == ExitStatus.MEASURE
+    assert (
+        cli.main(["eval", str(videos / "good"), "--metrics", "PSNR", "--cache", str(tmp_path / "cache")])
+        == ExitStatus.MEASURE
+    )
     shown = capsys.readouterr()
-    assert "skipped: it compares with the ground truth" in shown.out and shown.err.splitlines()[-1].startswith("cyberhost: nothing was measured")
+    assert "skipped: it compares with the ground truth" in shown.out and shown.err.splitlines()[-1].startswith(
+        "cyberhost: nothing was measured"
+    )

@@ -36,7 +36,10 @@ def read(path: Path) -> np.ndarray:
     return np.concatenate([batch.copy() for batch in read_frames(probe(path))])
 
 
-@pytest.mark.parametrize(("fps", "rate"), [(25, Fraction(25)), (29.97, Fraction(30000, 1001)), (23.976, Fraction(24000, 1001)), (12.5, Fraction(25, 2))])
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [(25, Fraction(25)), (29.97, Fraction(30000, 1001)), (23.976, Fraction(24000, 1001)), (12.5, Fraction(25, 2))],
+)
 def test_rates_and_frames(fps: float, rate: Fraction, tmp_path: Path) -> None:
     frames = moving(0, BATCH + 5)
     path = write(tmp_path / "a.mp4", frames, fps)
@@ -66,7 +69,9 @@ def test_a_variable_rate_is_put_on_a_grid(name: str, tmp_path: Path) -> None:
     frames = read(tmp_path / name)
     assert abs(len(frames) / stream.fps - (30 / 25 + 30 * 3 / 25)) < 0.25  # seconds
     still = [np.array_equal(a, b) for a, b in itertools.pairwise(frames)]
-    assert np.mean(still[: len(still) // 4]) < 0.2 < np.mean(still[-len(still) // 2 :])  # the slow half shows each frame for longer
+    assert (
+        np.mean(still[: len(still) // 4]) < 0.2 < np.mean(still[-len(still) // 2 :])
+    )  # the slow half shows each frame for longer
 
 
 def test_damaged_and_other_files(tmp_path: Path) -> None:
@@ -75,7 +80,11 @@ def test_damaged_and_other_files(tmp_path: Path) -> None:
     ffmpeg("-i", path, "-c:v", "libx264", "-g", "10", cut)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size * 6 // 10])
     assert 0 < len(read(cut)) < 40
-    for name, content in {"junk.mp4": b"junk" * 99, "empty.mp4": b"", "list.mp4": b"#EXTM3U\nfile:///etc/passwd\n"}.items():
+    for name, content in {
+        "junk.mp4": b"junk" * 99,
+        "empty.mp4": b"",
+        "list.mp4": b"#EXTM3U\nfile:///etc/passwd\n",
+    }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError) as told:
             probe(tmp_path / name)
@@ -126,11 +135,21 @@ def test_one_pass_feeds_everyone(tmp_path: Path) -> None:
     reference = probe(write(tmp_path / "r.mp4", moving(0, 40), 25))
     own, even, poor, both = Seen("own"), Seen("even", 25.0), Seen("poor", fail="too dark"), Seen("both")
     ticks: list[int] = []
-    made, true, pairs = visit(Viewed(generated, None, [own, even, poor]), Viewed(reference, None, [own, even]), [both], lambda: ticks.append(1))
+    made, true, pairs = visit(
+        Viewed(generated, None, [own, even, poor]),
+        Viewed(reference, None, [own, even]),
+        [both],
+        lambda: ticks.append(1),
+    )
     assert len(ticks) == 64
     frames, others = read(tmp_path / "g.mp4"), read(tmp_path / "r.mp4")
-    assert np.array_equal(made.features["own"]["frames"][:, 0], frames) and np.array_equal(true.features["own"]["frames"][:, 0], others)
-    assert np.array_equal(made.features["even"]["frames"][:, 0], np.repeat(frames, 2, 0)) and made.features["even"]["expected"] == 48
+    assert np.array_equal(made.features["own"]["frames"][:, 0], frames) and np.array_equal(
+        true.features["own"]["frames"][:, 0], others
+    )
+    assert (
+        np.array_equal(made.features["even"]["frames"][:, 0], np.repeat(frames, 2, 0))
+        and made.features["even"]["expected"] == 48
+    )
     assert made.reasons == {"poor": "too dark"} and not true.reasons and "poor" not in made.features
     expected = aligned(24, 12.5, 40, 25)
     together = pairs.features["both"]["frames"]

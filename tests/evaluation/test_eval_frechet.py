@@ -25,9 +25,13 @@ def test_known_distances() -> None:
     assert frechet_distance(normal(zero, np.eye(64)), normal(zero, 4 * np.eye(64))) == pytest.approx(64, abs=1e-9)
     a, b = np.random.default_rng(0).uniform(0.1, 5, (2, 30))
     expected = np.sum((np.sqrt(a) - np.sqrt(b)) ** 2)
-    assert frechet_distance(normal(np.zeros(30), np.diag(a)), normal(np.zeros(30), np.diag(b))) == pytest.approx(expected, abs=1e-9)
+    assert frechet_distance(normal(np.zeros(30), np.diag(a)), normal(np.zeros(30), np.diag(b))) == pytest.approx(
+        expected, abs=1e-9
+    )
     left, right = np.array([[2, 0.5], [0.5, 1]]), np.array([[1, -0.3], [-0.3, 3]])
-    assert frechet_distance(normal(np.zeros(2), left), normal(np.array([1.0, 2]), right)) == pytest.approx(5.929311854968, abs=1e-11)
+    assert frechet_distance(normal(np.zeros(2), left), normal(np.array([1.0, 2]), right)) == pytest.approx(
+        5.929311854968, abs=1e-11
+    )
 
 
 @pytest.mark.parametrize("n", [32, 100, 269])
@@ -60,7 +64,12 @@ def test_sums_are_those_of_all_rows_at_once() -> None:
 def videos(count: int, rows: int, shift: float, identities: int = 100) -> list:
     random = np.random.default_rng(0)
     return [
-        sample(f"v{i}", f"p{i % identities}", generated={"x": random.normal(shift, 1, (rows, 6))}, reference={"x": random.normal(0, 1, (rows, 6))})
+        sample(
+            f"v{i}",
+            f"p{i % identities}",
+            generated={"x": random.normal(shift, 1, (rows, 6))},
+            reference={"x": random.normal(0, 1, (rows, 6))},
+        )
         for i in range(count)
     ]
 
@@ -71,10 +80,14 @@ def measured(samples: list, seed: int = 0) -> SetValue:
 
 def test_a_set_tells_its_size_floor_and_trend() -> None:
     value = measured(videos(16, 10, 1.0))
-    everything = [np.concatenate([s.features[role]["x"] for s in videos(16, 10, 1.0)]) for role in ("generated", "reference")]
+    everything = [
+        np.concatenate([s.features[role]["x"] for s in videos(16, 10, 1.0)]) for role in ("generated", "reference")
+    ]
     assert value.value == pytest.approx(between(*everything), abs=1e-9)
     assert (value.extras["n_frames"], value.extras["n_reference_frames"], value.coverage) == (160, 160, 1.0)
-    assert [t["n"] for t in value.extras["trend"]] == [40, 80, 120, 160] and value.extras["trend"][-1]["value"] == value.value
+    assert [t["n"] for t in value.extras["trend"]] == [40, 80, 120, 160] and value.extras["trend"][-1][
+        "value"
+    ] == value.value
     assert 0 < value.extras["floor"]["value"] < value.value and value.extras["floor"]["n"] == 80
     assert "note" not in value.extras
     assert measured(videos(16, 10, 1.0)[::-1]).value == pytest.approx(value.value, abs=1e-9)
@@ -102,10 +115,17 @@ def test_a_person_is_not_in_both_halves() -> None:
 
 def test_what_a_set_cannot_tell() -> None:
     few = measured(videos(1, 5, 0.0))
-    assert math.isfinite(few.value) and few.extras["floor"] is None and "trend" not in few.extras and "mostly bias" in few.extras["note"]
+    assert (
+        math.isfinite(few.value)
+        and few.extras["floor"] is None
+        and "trend" not in few.extras
+        and "mostly bias" in few.extras["note"]
+    )
     lone = measured(videos(1, 1, 0.0))
     assert math.isnan(lone.value) and "two frames" in lone.reason
-    empty = measured([*videos(3, 10, 0.0), sample("short", generated={"x": np.zeros((0, 6))}, reference={"x": np.zeros((5, 6))})])
+    empty = measured(
+        [*videos(3, 10, 0.0), sample("short", generated={"x": np.zeros((0, 6))}, reference={"x": np.zeros((5, 6))})]
+    )
     assert empty.coverage == 0.75 and empty.extras["n_reference_frames"] == 30
     nothing = measured([sample("short", generated={"x": np.zeros((0, 6))}, reference={"x": np.zeros((0, 6))})])
     assert math.isnan(nothing.value) and nothing.reason == "no video has frames"

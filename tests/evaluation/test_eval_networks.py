@@ -32,7 +32,10 @@ def test_layouts_of_the_public_files() -> None:
     state = Inception().state_dict()
     assert len(state) == 566 and sum(v.numel() for k, v in state.items() if "num_batches" not in k) == 23_885_392
     assert state["Mixed_7c.branch3x3dbl_3b.conv.weight"].shape == (384, 384, 3, 1)
-    assert state["Mixed_6b.branch7x7dbl_2.conv.weight"].shape == (128, 128, 7, 1) and state["fc.weight"].shape == (1008, 2048)
+    assert state["Mixed_6b.branch7x7dbl_2.conv.weight"].shape == (128, 128, 7, 1) and state["fc.weight"].shape == (
+        1008,
+        2048,
+    )
     state = I3D().state_dict()
     assert len(state) == 344 and state["Mixed_4f.b2b.conv3d.weight"].shape == (128, 32, 3, 3, 3)
     assert state["logits.conv3d.bias"].shape == (400,) and state["Conv3d_1a_7x7.bn.running_var"].shape == (64,)
@@ -41,7 +44,9 @@ def test_layouts_of_the_public_files() -> None:
 @torch.inference_mode()
 def test_public_weights_are_read_and_folded(inception: Inception, tmp_path: Path) -> None:
     path = tmp_path / "inception.pth"
-    torch.save({k: v for k, v in inception.state_dict().items() if "num_batches" not in k}, path)  # older files do not count batches
+    torch.save(
+        {k: v for k, v in inception.state_dict().items() if "num_batches" not in k}, path
+    )  # older files do not count batches
     x = clean_input(moving(0, 1))
     np.testing.assert_allclose(Inception.from_file(path)(x), inception(x), rtol=1e-4, atol=1e-3)
     with pytest.raises(ModelError, match="not the weights of I3D"):
@@ -123,6 +128,8 @@ def test_fvd_rises(i3d: I3D) -> None:
     steps = []
     for amount in (2, 20):
         made = [features_of(looks, noisy(moving(i, 16), amount)) for i in range(2)]
-        value = Fvd(looks, "0").of_set([sample(str(i), generated=g, reference=t) for i, (g, t) in enumerate(zip(made, truth, strict=True))], 0)
+        value = Fvd(looks, "0").of_set(
+            [sample(str(i), generated=g, reference=t) for i, (g, t) in enumerate(zip(made, truth, strict=True))], 0
+        )
         steps.append(value["FVD"].value)
     assert steps[0] < steps[1]

@@ -33,7 +33,9 @@ def test_folders_by_name(tmp_path: Path) -> None:
     items, mismatches = pair(made, true, images, audio)
     assert [(i.name, i.identity) for i in items] == [("anna/1", "anna"), ("anna/2", "anna"), ("bob", "bob")]
     assert items[0].paths == Paths(made / "anna/1.mp4", true / "anna/1.mkv", images / "anna.png", audio / "anna/1.wav")
-    assert items[1].paths.reference is None and items[2].paths.image is None and items[2].paths.audio == audio / "bob.mp4"
+    assert (
+        items[1].paths.reference is None and items[2].paths.image is None and items[2].paths.audio == audio / "bob.mp4"
+    )
     assert told(mismatches) == {("anna/2", "extra"), ("carl", "missing"), ("bob", "image")}
 
 
@@ -46,7 +48,10 @@ def test_single_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["csv", "json"])
 def test_manifests(tmp_path: Path, suffix: str) -> None:
     files(tmp_path, "m/g1.mp4", "m/g2.mp4", "t.mp4", "s.wav")
-    rows = [{"generated": "m/g1.mp4", "identity": "eve", "reference": "t.mp4", "audio": ""}, {"generated": "m/g2.mp4", "name": "two", "audio": "s.wav"}]
+    rows = [
+        {"generated": "m/g1.mp4", "identity": "eve", "reference": "t.mp4", "audio": ""},
+        {"generated": "m/g2.mp4", "name": "two", "audio": "s.wav"},
+    ]
     path = tmp_path / f"list.{suffix}"
     if suffix == "json":
         path.write_text(json.dumps(rows))
@@ -54,7 +59,10 @@ def test_manifests(tmp_path: Path, suffix: str) -> None:
         path.write_text("generated,identity,reference,name,audio\nm/g1.mp4,eve,t.mp4,,\nm/g2.mp4,,,two,s.wav\n")
     items, mismatches = pair(path)
     assert [(i.name, i.identity) for i in items] == [("m/g1", "eve"), ("two", "two")] and not mismatches
-    assert items[0].paths == Paths(tmp_path / "m/g1.mp4", tmp_path / "t.mp4") and items[1].paths.audio == tmp_path / "s.wav"
+    assert (
+        items[0].paths == Paths(tmp_path / "m/g1.mp4", tmp_path / "t.mp4")
+        and items[1].paths.audio == tmp_path / "s.wav"
+    )
 
 
 WRONG = {

@@ -58,7 +58,10 @@ def test_psnr_is_that_of_scikit_image() -> None:
 def test_worse_pictures_fall(worse) -> None:
     frames = moving(3, 3)
     for measure in (ssim, psnr):
-        steps = [np.mean([measure(a, b) for a, b in zip(worse(frames, amount), frames, strict=True)]) for amount in (0, 2, 4, 8)]
+        steps = [
+            np.mean([measure(a, b) for a, b in zip(worse(frames, amount), frames, strict=True)])
+            for amount in (0, 2, 4, 8)
+        ]
         assert all(a > b for a, b in itertools.pairwise(steps)), (measure, steps)
 
 

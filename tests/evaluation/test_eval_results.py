@@ -27,9 +27,16 @@ def test_features_are_kept_whole(tmp_path: Path) -> None:
     long = Spool(1024)
     for i in range(5):
         long.add(np.full((100, 1024), i))
-    kept = cache.put(key, {"long": long.array(), "none": Spool(3).array(), "reason": np.array("dark"), "n": np.array(5)})
+    kept = cache.put(
+        key, {"long": long.array(), "none": Spool(3).array(), "reason": np.array("dark"), "n": np.array(5)}
+    )
     assert isinstance(kept["long"], np.memmap) and kept["long"].shape == (500, 1024) and kept["long"][450, 7] == 4
-    assert kept["none"].shape == (0, 3) and str(kept["reason"]) == "dark" and int(kept["n"]) == 5 and sorted(kept) == ["long", "n", "none", "reason"]
+    assert (
+        kept["none"].shape == (0, 3)
+        and str(kept["reason"]) == "dark"
+        and int(kept["n"]) == 5
+        and sorted(kept) == ["long", "n", "none", "reason"]
+    )
     with pytest.raises(KeyError):
         kept["other"]
     cache.put(key, {"n": np.array(6)})  # the first one stays
@@ -44,20 +51,34 @@ def test_features_are_kept_whole(tmp_path: Path) -> None:
 def test_results_come_back(tmp_path: Path) -> None:
     run = results("ours", {"SSIM": [0.5, 0.75, math.nan]})
     first = run.videos[0]
-    extended = {**first.values, "SSIM": VideoValue(0.5, 0.9, {"rate": 0.25, "nothing": math.nan}, "", {"frame": np.ones(3)})}
+    extended = {
+        **first.values,
+        "SSIM": VideoValue(0.5, 0.9, {"rate": 0.25, "nothing": math.nan}, "", {"frame": np.ones(3)}),
+    }
     first = VideoRow(**{**vars(first), "values": extended})
-    last = VideoRow(**{**vars(run.videos[2]), "values": {"SSIM": VideoValue(math.nan, 0.0, reason='it is "dark", very')}})
+    last = VideoRow(
+        **{**vars(run.videos[2]), "values": {"SSIM": VideoValue(math.nan, 0.0, reason='it is "dark", very')}}
+    )
     run = type(run)(run.name, run.metrics, (first, run.videos[1], last), run.mismatches, run.provenance)
     write_results(run, tmp_path)
     back = read_results(tmp_path / "summary.json")
     assert back.metrics == run.metrics and back.provenance == run.provenance and back.mismatches == run.mismatches
     assert back.videos[0].values["SSIM"] == VideoValue(0.5, 0.9, {"rate": 0.25}) and back.videos[1] == run.videos[1]
-    assert math.isnan(back.videos[2].values["SSIM"].value) and back.videos[2].values["SSIM"].reason == 'it is "dark", very'
+    assert (
+        math.isnan(back.videos[2].values["SSIM"].value) and back.videos[2].values["SSIM"].reason == 'it is "dark", very'
+    )
     with (tmp_path / "per_video.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert rows[0]["SSIM"] == "0.5" and rows[0]["SSIM.rate"] == "0.25" and rows[2]["SSIM"] == "" and rows[0]["frames"] == "50"
+    assert (
+        rows[0]["SSIM"] == "0.5"
+        and rows[0]["SSIM.rate"] == "0.25"
+        and rows[2]["SSIM"] == ""
+        and rows[0]["frames"] == "50"
+    )
     told = json.loads((tmp_path / "summary.json").read_text())
-    assert {"status", "value", "ci95", "n", "coverage", "direction", "protocol", "weights"} <= set(told["metrics"]["SSIM"])
+    assert {"status", "value", "ci95", "n", "coverage", "direction", "protocol", "weights"} <= set(
+        told["metrics"]["SSIM"]
+    )
     assert {"versions", "seed", "device", "command", "inputs"} <= set(told["provenance"])
 
 
@@ -127,7 +148,11 @@ class Plain:
 
 def test_a_summary_of_videos() -> None:
     measure = Measure("X", "up")
-    values = [VideoValue(1.0, 0.5, {"rate": 0.2}), VideoValue(3.0, 1.0, {"rate": 0.4}), VideoValue(math.nan, 0.7, reason="no face")]
+    values = [
+        VideoValue(1.0, 0.5, {"rate": 0.2}),
+        VideoValue(3.0, 1.0, {"rate": 0.4}),
+        VideoValue(math.nan, 0.7, reason="no face"),
+    ]
     summary = over_videos(measure, Plain(), values, ["a", "b", "c"], 0)
     assert (summary.status, summary.value, summary.n, summary.coverage) == ("ok", 2.0, 2, 0.5)
     assert summary.extras == pytest.approx({"rate": 0.3}) and summary.ci95 is not None and summary.weights == {"w": "1"}

@@ -38,6 +38,11 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
 
     monkeypatch.setattr(importlib, "import_module", without)
     nothing = Context(download=False)
-    for load in (lambda: load_detector("dwpose"), lambda: akd.build(nothing), lambda: hands.build(nothing), lambda: csim.build(nothing)):
+    for load in (
+        lambda: load_detector("dwpose"),
+        lambda: akd.build(nothing),
+        lambda: hands.build(nothing),
+        lambda: csim.build(nothing),
+    ):
         with pytest.raises(ResourceError, match=r"onnxruntime: pip install 'cyberhost\[eval\]'"):
             load()

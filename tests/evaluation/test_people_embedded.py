@@ -57,7 +57,15 @@ def true(look, frames) -> dict[str, np.ndarray]:
 
 def values(metric, generated, **others):
     pairs = np.stack([np.arange(FRAMES)] * 2, 1)
-    sample = Sample("clip", "somebody", FRAMES, 25.0, {"generated": generated, **others}, pairs, {"generated": 320, "reference": 320})
+    sample = Sample(
+        "clip",
+        "somebody",
+        FRAMES,
+        25.0,
+        {"generated": generated, **others},
+        pairs,
+        {"generated": 320, "reference": 320},
+    )
     return {name: value.value for name, value in metric.of_video(sample).items()}
 
 

@@ -105,7 +105,9 @@ def test_faces_and_their_points_are_found(weights):
 
 def test_a_face_is_turned_upright():
     """A picture that shows a face turned by 30 degrees and twice as large is brought to the places of ArcFace."""
-    wanted = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]])
+    wanted = np.array(
+        [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+    )
     turn = 2 * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
     points = wanted @ turn.T + [200, 60]
     picture = np.zeros((400, 400, 3), np.uint8)
@@ -131,7 +133,9 @@ def test_the_metrics_are_built_from_a_folder_of_weights(weights):
     metric, of_hands, of_faces = akd.build(context), hands.build(context), csim.build(context)
     assert metric.protocol == of_hands.protocol == of_faces.protocol == PROTOCOL
     assert metric.needs["generated"] is of_hands.needs["generated"]  # the detector runs once
-    assert set(metric.weights) == {"yolox_l.onnx", "dw-ll_ucoco_384.onnx"} and all(len(v) == 64 for v in metric.weights.values())
+    assert set(metric.weights) == {"yolox_l.onnx", "dw-ll_ucoco_384.onnx"} and all(
+        len(v) == 64 for v in metric.weights.values()
+    )
     assert "non-commercial" in of_faces.licence and not metric.licence
     extractor = metric.needs["generated"]
     extractor.begin(VideoInfo(Path("x"), 25.0, (960, 960), 2))

@@ -29,7 +29,9 @@ def planted(lag: int) -> tuple[np.ndarray, np.ndarray]:
     return basis[:T], sound
 
 
-@pytest.mark.parametrize("lag, offset, confidence, distance", [(3, -3, 13.5108, 0.300), (-4, 4, 13.4108, 0.400), (0, 0, 13.8108, 0.0)])
+@pytest.mark.parametrize(
+    "lag, offset, confidence, distance", [(3, -3, 13.5108, 0.300), (-4, 4, 13.4108, 0.400), (0, 0, 13.8108, 0.0)]
+)
 def test_expected_values_of_the_protocol(lag, offset, confidence, distance):
     pictures, sound = planted(lag)
     sync = sync_of(distance_stream([pictures], [sound]))
@@ -73,7 +75,9 @@ def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
 
     def heard(x: np.ndarray) -> np.ndarray:
         columns = mfcc(x)
-        return np.stack([columns[4 * i : 4 * i + 20].ravel() for i in range((len(columns) - 20) // 4)]).astype(np.float32)
+        return np.stack([columns[4 * i : 4 * i + 20].ravel() for i in range((len(columns) - 20) // 4)]).astype(
+            np.float32
+        )
 
     shown = heard(samples)
     for late in range(11):
@@ -101,8 +105,36 @@ def test_cepstra_are_those_of_python_speech_features():
     x = 0.3 * np.sin(2 * np.pi * 440 * t) + 0.1 * np.sin(2 * np.pi * 3000 * t * (1 + t))
     x[1200:] = 0
     expected = {
-        0: [21.2081, 0.2516, -3.7721, 23.293, -48.5307, -42.3383, 6.2454, -40.3845, -8.3488, 38.369, -2.6824, 16.906, 29.4516],
-        6: [20.8518, -4.9117, 9.5782, 13.844, -55.374, -21.596, -2.239, -44.578, 13.394, 19.9396, -6.4839, 30.8679, 7.6436],
+        0: [
+            21.2081,
+            0.2516,
+            -3.7721,
+            23.293,
+            -48.5307,
+            -42.3383,
+            6.2454,
+            -40.3845,
+            -8.3488,
+            38.369,
+            -2.6824,
+            16.906,
+            29.4516,
+        ],
+        6: [
+            20.8518,
+            -4.9117,
+            9.5782,
+            13.844,
+            -55.374,
+            -21.596,
+            -2.239,
+            -44.578,
+            13.394,
+            19.9396,
+            -6.4839,
+            30.8679,
+            7.6436,
+        ],
         10: [-36.0437] + [0.0] * 12,
     }
     found = mfcc(x.astype(np.float32))

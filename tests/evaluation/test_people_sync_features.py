@@ -52,7 +52,9 @@ def video(tmp_path_factory) -> Path:
     lights = (90 * np.exp(-((x - 60 - 2 * t) ** 2 + (y - 110) ** 2) / 800) for t in range(64))
     frames = (np.stack([x / 2 + light, y / 2 + 20, light + 60], -1).astype(np.uint8) for light in lights)
     t = np.arange(64 * 640) / 16000
-    sound = Sound.from_samples((0.3 * np.sin(2 * np.pi * 180 * t) * np.sin(2 * np.pi * 1.3 * t) ** 2).astype(np.float32), 16000)
+    sound = Sound.from_samples(
+        (0.3 * np.sin(2 * np.pi * 180 * t) * np.sin(2 * np.pi * 1.3 * t) ** 2).astype(np.float32), 16000
+    )
     return write_video(frames, tmp_path_factory.mktemp("sync") / "clip.mp4", 25, sound)
 
 
@@ -72,9 +74,17 @@ def values(found: dict[str, np.ndarray]):
 def test_a_clip_of_a_dataset_is_judged_by_the_same_numbers(video, net):
     found = synchrony(video, SyncFeatures(Finder(), net, ""))  # type: ignore[arg-type]
     measured = values(features(Finder(), net, video, video))["SyncC"]
-    assert found is not None and found.confidence == pytest.approx(measured.value) and found.offset == measured.extras["offset"]
+    assert (
+        found is not None
+        and found.confidence == pytest.approx(measured.value)
+        and found.offset == measured.extras["offset"]
+    )
     assert synchrony(video, SyncFeatures(Finder(first=30), net, "")) is None  # type: ignore[arg-type]
-    assert Synchrony(5.0, 2).fault(3.0) == "" and "early" in Synchrony(5.0, 3).fault(3.0) and "confidence" in Synchrony(2.9, 0).fault(3.0)
+    assert (
+        Synchrony(5.0, 2).fault(3.0) == ""
+        and "early" in Synchrony(5.0, 3).fault(3.0)
+        and "confidence" in Synchrony(2.9, 0).fault(3.0)
+    )
 
 
 def test_a_stream_gives_what_the_whole_gives(video, net):
@@ -86,15 +96,28 @@ def test_a_stream_gives_what_the_whole_gives(video, net):
         seen = torch.from_numpy(np.stack(crops)[..., ::-1].copy()).permute(3, 0, 1, 2)[None].float()
         some = range(0, windows, 7)
         pictures = torch.cat([net.pictures(seen[:, :, t : t + 5])[0] for t in some]).numpy()
-        sounds = net.sound(torch.stack([torch.from_numpy(heard[4 * t : 4 * t + 20].T.copy()).float()[None] for t in range(windows)]))
+        sounds = net.sound(
+            torch.stack([torch.from_numpy(heard[4 * t : 4 * t + 20].T.copy()).float()[None] for t in range(windows)])
+        )
     padded = np.pad(sounds.numpy(), ((15, 15), (0, 0)))
-    expected = [np.linalg.norm(picture - padded[t : t + 31] + 1e-6, axis=1) for t, picture in zip(some, pictures, strict=True)]
+    expected = [
+        np.linalg.norm(picture - padded[t : t + 31] + 1e-6, axis=1) for t, picture in zip(some, pictures, strict=True)
+    ]
     assert found["distances"].shape == (windows, 31) and int(found["first"]) == 6 and str(found["reason"]) == ""
     assert np.allclose(found["distances"][::7], expected, atol=1e-4)
     value = values(found)["SyncC"]
-    assert value.coverage == pytest.approx(58 / 64) and value.extras["windows"] == windows and value.extras["face_pixels"] == 130
+    assert (
+        value.coverage == pytest.approx(58 / 64)
+        and value.extras["windows"] == windows
+        and value.extras["face_pixels"] == 130
+    )
     frame = value.series["frame"]
-    assert len(frame) == 64 and np.isnan(frame[:8]).all() and np.isfinite(frame[8 : 8 + windows]).all() and np.isnan(frame[-3:]).all()
+    assert (
+        len(frame) == 64
+        and np.isnan(frame[:8]).all()
+        and np.isfinite(frame[8 : 8 + windows]).all()
+        and np.isnan(frame[-3:]).all()
+    )
     assert len(value.series["shift"]) == len(value.series["distance"]) == 31
 
 

@@ -59,7 +59,10 @@ def test_akd_of_a_shift():
 def test_akd_grows_with_the_shift_and_does_not_depend_on_the_size_of_the_frames():
     for size in ((384, 640), (192, 320), (1080, 1080)):
         true = people(3, size=size)
-        values = [Akd(source()).of_video(sample(generated=moved(true, [s, 0]), reference=true))["AKD"].value for s in (0, 1, 2, 4, 8)]
+        values = [
+            Akd(source()).of_video(sample(generated=moved(true, [s, 0]), reference=true))["AKD"].value
+            for s in (0, 1, 2, 4, 8)
+        ]
         assert values == pytest.approx([0, 0.5, 1, 2, 4], abs=1e-3)
 
 
@@ -85,7 +88,9 @@ def test_akd_compares_the_frames_that_belong_together():
     made = {k: v[::2] if k != "size" else v for k, v in true.items()}
     given = sample(generated=made, reference=true)
     pairs = np.stack([np.arange(4), np.arange(4) * 2], 1)
-    value = Akd(source()).of_video(Sample(given.name, given.identity, 4, 12.5, given.features, pairs, given.heights))["AKD"]
+    value = Akd(source()).of_video(Sample(given.name, given.identity, 4, 12.5, given.features, pairs, given.heights))[
+        "AKD"
+    ]
     assert value.value == pytest.approx(0, abs=1e-5)
 
 
@@ -119,7 +124,11 @@ def test_hkc_is_the_mean_score_as_it_is():
     features["scores"][50:, HANDS] = 0.5
     features["found"][:20] = 0
     value = of_hands(features)["HKC"]
-    assert value.value == pytest.approx(1.0) and value.extras["person_rate"] == pytest.approx(0.8) and len(value.series["frame"]) == 100
+    assert (
+        value.value == pytest.approx(1.0)
+        and value.extras["person_rate"] == pytest.approx(0.8)
+        and len(value.series["frame"]) == 100
+    )
 
 
 def test_no_hands_are_no_motion_but_a_score():
@@ -145,9 +154,13 @@ def test_csim_leaves_frames_without_a_face_out():
     value = Csim(source()).of_video(sample(generated={"embeddings": made}, image={"embeddings": wanted}))["CSIM"]
     assert value.value == pytest.approx((1 + 0.5 + 0) / 3, abs=1e-6)
     assert value.coverage == value.extras["face_rate"] == 0.75 and math.isnan(value.series["frame"][1])
-    none = Csim(source()).of_video(sample(generated={"embeddings": made * np.nan}, image={"embeddings": wanted}))["CSIM"]
+    none = Csim(source()).of_video(sample(generated={"embeddings": made * np.nan}, image={"embeddings": wanted}))[
+        "CSIM"
+    ]
     assert math.isnan(none.value) and none.extras["face_rate"] == 0 and "no face is found in the video" in none.reason
-    blind = Csim(source()).of_video(sample(generated={"embeddings": made}, image={"embeddings": wanted * np.nan}))["CSIM"]
+    blind = Csim(source()).of_video(sample(generated={"embeddings": made}, image={"embeddings": wanted * np.nan}))[
+        "CSIM"
+    ]
     assert math.isnan(blind.value) and "reference picture" in blind.reason
 
 

@@ -73,7 +73,9 @@ def test_it_runs_without_an_error_and_asks_for_nothing(page, file):
 
 def test_an_error_and_a_fetch_would_be_noticed(browser, tmp_path):
     bad = tmp_path / "bad.html"
-    bad.write_text("<!doctype html><title>x</title><script src='https://example.org/x.js'></script><script>nothing()</script>")
+    bad.write_text(
+        "<!doctype html><title>x</title><script src='https://example.org/x.js'></script><script>nothing()</script>"
+    )
     page = browser.open(bad)
     assert any("nothing is not defined" in line for line in page.console)
     assert "https://example.org/x.js" in page.asked_for
@@ -86,7 +88,12 @@ def test_players_stand_side_by_side_and_can_be_sought(page):
     assert len(stages) == 3
     for true, made in stages:
         assert true["error"] is None and made["error"] is None
-        assert true["y"] == made["y"] and true["x"] + true["w"] <= made["x"] and true["w"] == made["w"] > 100 and true["h"] > 150
+        assert (
+            true["y"] == made["y"]
+            and true["x"] + true["w"] <= made["x"]
+            and true["w"] == made["w"] > 100
+            and true["h"] > 150
+        )
         assert true["seconds"] == pytest.approx(0.96, abs=0.05) and made["seconds"] == pytest.approx(0.96, abs=0.05)
     shown = []
     for to in (0.12, 0.8):  # the slider under both moves both, by whole frames
@@ -122,7 +129,9 @@ def test_one_key_plays_both(page):
       key.click();
       look();
     })""")
-    assert times["paused"] == [True, True] and times["words"] == ["Play both", "Pause"] and times["muted"] == [True, False]
+    assert (
+        times["paused"] == [True, True] and times["words"] == ["Play both", "Pause"] and times["muted"] == [True, False]
+    )
     assert abs(times["at"][0] - times["at"][1]) < 0.25
 
 
@@ -143,7 +152,9 @@ def test_the_skeleton_lies_over_the_person_and_follows(page, drawn_run):
     key = "document.querySelector('#clip-1 [data-skeleton]')"
     page.run(f"{key}.click()")
     assert page.run(PAINTED.format(canvas=canvas)) is None
-    assert (np.abs(with_it - cut(page, "#clip-1 video")).max(-1) > 60).mean() > 0.01, "coloured lines were seen over the film"
+    assert (np.abs(with_it - cut(page, "#clip-1 video")).max(-1) > 60).mean() > 0.01, (
+        "coloured lines were seen over the film"
+    )
     page.run(f"{key}.click()")
     assert page.run(PAINTED.format(canvas=canvas)) is not None
 
@@ -163,7 +174,13 @@ def test_the_worst_of_each_measure_can_be_seen(page, drawn_run):
         name: a.textContent, head: card.querySelector("h3").textContent, tags: [...card.querySelectorAll(".tags li")].map((t) => t.textContent),
         height: card.getBoundingClientRect().height }; })])""")
     worst = worst_videos(drawn_run.results)
-    assert {measure: [clip["name"] for clip in clips] for measure, clips in rows} == worst and set(worst) >= {"SSIM", "PSNR", "SyncC", "CSIM", "HKC"}
+    assert {measure: [clip["name"] for clip in clips] for measure, clips in rows} == worst and set(worst) >= {
+        "SSIM",
+        "PSNR",
+        "SyncC",
+        "CSIM",
+        "HKC",
+    }
     for measure, clips in rows:
         for place, clip in zip(("worst", "2nd worst", "3rd worst"), clips, strict=False):
             assert clip["head"] == clip["name"] and f"{place} {measure}" in clip["tags"] and clip["height"] > 200
@@ -183,12 +200,21 @@ def test_it_can_be_read(browser, file, size, dark):
 def test_weak_seconds_can_be_played(browser, drawn_run, tmp_path):
     only = dataclasses.replace(drawn_run.results, videos=drawn_run.results.videos[:1])
     file = tmp_path / "single.html"
-    file.write_text(single_page(dataclasses.replace(drawn_run, results=only), [Weak(1.5, 1.8, "hands", "words <b>")]), encoding="utf-8")
+    file.write_text(
+        single_page(dataclasses.replace(drawn_run, results=only), [Weak(1.5, 1.8, "hands", "words <b>")]),
+        encoding="utf-8",
+    )
     page = browser.open(file, (390, 844))
     found = page.run(READING)
-    assert page.console == [] and page.asked_for == [file.as_uri()] and "words <b>" in page.run("document.querySelector('.weak').innerText")
+    assert (
+        page.console == []
+        and page.asked_for == [file.as_uri()]
+        and "words <b>" in page.run("document.querySelector('.weak').innerText")
+    )
     assert found["pageWidth"] <= 390 and found["faintest"][0] >= 4.5 and found["nameless"] == []
-    page.run("new Promise((done) => { document.querySelector('video').addEventListener('seeked', done, {once: true}); document.querySelector('[data-jump]').click(); })")
+    page.run(
+        "new Promise((done) => { document.querySelector('video').addEventListener('seeked', done, {once: true}); document.querySelector('[data-jump]').click(); })"
+    )
     assert page.run("document.querySelector('video').currentTime") >= 0.49
 
 
@@ -197,5 +223,9 @@ def test_a_comparison_can_be_read(browser, tmp_path):
     file = write_comparison(compare_results(runs), tmp_path)[3]
     page = browser.open(file, (390, 844), dark=True)
     found = page.run(READING)
-    assert page.console == [] and page.asked_for == [file.as_uri()] and "b is better" in page.run("document.body.innerText")
+    assert (
+        page.console == []
+        and page.asked_for == [file.as_uri()]
+        and "b is better" in page.run("document.body.innerText")
+    )
     assert found["pageWidth"] <= 390 and found["faintest"][0] >= 4.5

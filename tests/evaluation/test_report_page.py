@@ -22,22 +22,35 @@ def test_the_files_are_written_and_nothing_is_fetched(drawn_run, tmp_path):
     assert [p.name for p in write_report(drawn_run, tmp_path)] == ["summary.md", "report.html"]
     page = (tmp_path / "report.html").read_text()
     assert page.rstrip().endswith("</html>") and page.count("data:video/mp4;base64,") == 6
-    assert not re.search(r'(src|href)="(?!data:video/mp4|#)', page) and "http" not in page.split("</style>")[1].replace("http-equiv", "")
+    assert not re.search(r'(src|href)="(?!data:video/mp4|#)', page) and "http" not in page.split("</style>")[1].replace(
+        "http-equiv", ""
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "summary.md"]
 
 
 def test_names_are_text(drawn_run):
     page = report_page(drawn_run, Films(limit=0))
-    assert NASTY not in page and "&lt;img src=x onerror=alert(1)&gt;" in page and "<b>tiny" not in page and "tiny &lt;b&gt;" in page
+    assert (
+        NASTY not in page
+        and "&lt;img src=x onerror=alert(1)&gt;" in page
+        and "<b>tiny" not in page
+        and "tiny &lt;b&gt;" in page
+    )
 
 
 def test_protocols_stand_in_tables_of_their_own(drawn_run):
     page = report_page(drawn_run, Films(limit=0))
     tables = re.findall(r'aria-label="([^"]*)"><table>(.*?)</table>', page)
     for label, table in tables:
-        rows = set(re.findall(r'(CSIM|HKC|SSIM|PSNR|SyncC|SyncD) [↑↓]', table))
-        assert "of the paper" in label or not (rows & {"CSIM", "HKC"} and rows & {"SSIM", "PSNR", "SyncC", "SyncD"}), label
-    assert sum(label.endswith(PROTOCOL_EMBEDDED) for label, _ in tables) == sum(label.endswith(PROTOCOL) for label, _ in tables) == 6
+        rows = set(re.findall(r"(CSIM|HKC|SSIM|PSNR|SyncC|SyncD) [↑↓]", table))
+        assert "of the paper" in label or not (rows & {"CSIM", "HKC"} and rows & {"SSIM", "PSNR", "SyncC", "SyncD"}), (
+            label
+        )
+    assert (
+        sum(label.endswith(PROTOCOL_EMBEDDED) for label, _ in tables)
+        == sum(label.endswith(PROTOCOL) for label, _ in tables)
+        == 6
+    )
 
 
 def test_films_have_a_limit_and_what_is_left_out_is_told(drawn_run):

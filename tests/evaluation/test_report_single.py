@@ -15,12 +15,24 @@ def test_weak_seconds_of_a_file_are_named(drawn_run, tmp_path):
     frames[6:20] = [frames[6]] * 14
     video = write_video(frames + [np.full_like(frames[0], 90)] * 12, tmp_path / "a<b.mp4", 25, source)
     told = []
-    report = report_video(video, tmp_path / "report.html", picture=tmp_path / "picture.png", cache=tmp_path / "cache", progress=lambda *t: told.append(t))
+    report = report_video(
+        video,
+        tmp_path / "report.html",
+        picture=tmp_path / "picture.png",
+        cache=tmp_path / "cache",
+        progress=lambda *t: told.append(t),
+    )
     # The grey end stands still too; its first frame is a change.
     assert report.lines[0] == "0:00.2 to 0:00.8: the picture stands still: 13 frames are like the one before"
     assert [w.kind for w in report.weak].count("frozen") == 2 and "no face" in [w.kind for w in report.weak]
     csim, hkc = (report.evaluation.results.metric(name) for name in ("CSIM", "HKC"))
-    assert csim is not None and csim.value is not None and csim.value > 0.9 and 0.6 < csim.coverage < 0.7 and hkc is not None
+    assert (
+        csim is not None
+        and csim.value is not None
+        and csim.value > 0.9
+        and 0.6 < csim.coverage < 0.7
+        and hkc is not None
+    )
     page = report.page.read_text()
     assert "a&lt;b" in page and "a<b" not in page and "data-points=" in page and 'data-jump="0.00"' in page
     assert "syncnet" in page.lower(), "what could not be measured is told with its reason"

@@ -38,7 +38,11 @@ def cells(text: str, first: str) -> list[str]:
 
 
 def test_numbers_are_written_alike():
-    assert shown(-1.25, 1, sign=True) == "−1.2" and shown(1.25, 2, sign=True) == "+1.25" and shown(float("nan"), 2) == shown(None, 2) == "–"
+    assert (
+        shown(-1.25, 1, sign=True) == "−1.2"
+        and shown(1.25, 2, sign=True) == "+1.25"
+        and shown(float("nan"), 2) == shown(None, 2) == "–"
+    )
     assert interval((0.1, 0.2), 1) == "0.1 to 0.2" and interval(None, 1) == "–"
     assert percent(1.0) == "100%" and percent(0.9999) == "99.9%" and percent(0.5) == "50%"
     assert span([0.5, 1.0]) == "50% to 100%" and span([1.0, 1.0]) == "100%" and span([]) == "–"
@@ -65,7 +69,9 @@ def test_the_best_of_several_methods_is_bold_and_protocols_stand_apart():
     assert cells(first, "one") == ["one", "4", "100%", "0.650", "**7.500**", "–"]
     assert cells(first, "two") == ["two", "4", "100%", "**0.900**", "9.000", "0.700"]
     assert cells(others[0], "one")[-1] == "0.500", "alone under its protocol: nothing to be better than"
-    assert "**" not in method_tables([one, results("three", {"SSIM": [0.9, 0.9, np.nan, 0.9]})]), "on other videos: not to be called better"
+    assert "**" not in method_tables([one, results("three", {"SSIM": [0.9, 0.9, np.nan, 0.9]})]), (
+        "on other videos: not to be called better"
+    )
     assert "SSIM ↑" in first and "SyncD ↓" in first
 
 
@@ -73,7 +79,13 @@ def test_a_summary_tells_what_was_skipped_and_keeps_the_papers_values_apart():
     run = with_metrics(
         results("mine", A),
         summary("FVD", None, "down", n=0, reason="no weights"),
-        summary("FID", 40.0, "down", decimals=2, extras={"floor": {"value": 3.5, "n": 9}, "trend": [{"videos": 2, "n": 8, "value": 50.0}], "limit": 30.0}),
+        summary(
+            "FID",
+            40.0,
+            "down",
+            decimals=2,
+            extras={"floor": {"value": 3.5, "n": 9}, "trend": [{"videos": 2, "n": 8, "value": 50.0}], "limit": 30.0},
+        ),
     )
     text = summary_text(run)
     assert cells(text, "FVD") == ["FVD", "no weights"]
@@ -94,7 +106,11 @@ def test_a_comparison_pairs_by_name_and_says_what_it_can(tmp_path):
     comparison = compare_reports([tmp_path / "a", tmp_path / "b" / "summary.json"], seed=1)
     ssim, sync = comparison.differences
     assert (ssim.measure, ssim.n, ssim.people) == ("SSIM", 3, 3) and ssim.difference == pytest.approx(0.0)
-    assert sync.difference == pytest.approx(np.mean([9.1 - 8, 7.9 - 7, 7.1 - 6])) and sync.better == "a" and sync.ci95[0] > 0
+    assert (
+        sync.difference == pytest.approx(np.mean([9.1 - 8, 7.9 - 7, 7.1 - 6]))
+        and sync.better == "a"
+        and sync.ci95[0] > 0
+    )
     assert comparison.unmatched == {"a": ("v9",), "b": ("v0",)}
     assert any("a has no FID" in line for line in comparison.notes)
     text = comparison_text(comparison)
@@ -105,11 +121,17 @@ def test_a_comparison_pairs_by_name_and_says_what_it_can(tmp_path):
 
 
 def test_a_comparison_as_files(tmp_path):
-    runs = [results("a", A, "wxyz"), results("b", {"SSIM": [0.9, 0.9, 0.9, 0.95]}, "wxyz"), results("<c>", {"SSIM": [0.1] * 4}, "wxyz")]
+    runs = [
+        results("a", A, "wxyz"),
+        results("b", {"SSIM": [0.9, 0.9, 0.9, 0.95]}, "wxyz"),
+        results("<c>", {"SSIM": [0.1] * 4}, "wxyz"),
+    ]
     paths = write_comparison(compare_results(runs), tmp_path / "out")
     assert [p.name for p in paths] == ["comparison.md", "comparison.csv", "comparison.json", "comparison.html"]
     values = json.loads(paths[2].read_text())
-    assert [(d["run"], d["better"]) for d in values["differences"]] == [("b", "b"), ("<c>", "a")] and values["seed"] == 0
+    assert [(d["run"], d["better"]) for d in values["differences"]] == [("b", "b"), ("<c>", "a")] and values[
+        "seed"
+    ] == 0
     rows = list(csv.DictReader(paths[1].open()))
     assert rows[0]["protocol"] == PROTOCOL and float(rows[0]["low"]) > 0 and rows[1]["other"] == "<c>"
     page = paths[3].read_text()
@@ -141,7 +163,10 @@ def test_videos_of_another_ground_truth_are_left_out():
     a, b = results("a", A, "wxyz"), results("b", A, "wxyz")
     a.provenance.inputs["ref/v0.mp4"], b.provenance.inputs["ref/v0.mp4"] = "0" * 64, "1" * 64
     comparison = compare_results([a, b])
-    assert comparison.differences[0].n == 3 and "1 of 4 videos were measured against another ground truth" in comparison.notes[0]
+    assert (
+        comparison.differences[0].n == 3
+        and "1 of 4 videos were measured against another ground truth" in comparison.notes[0]
+    )
 
 
 def test_ablations_stand_beside_the_papers_in_columns_of_their_own(tmp_path):

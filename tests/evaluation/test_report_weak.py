@@ -35,7 +35,9 @@ def test_a_face_that_changes_and_one_that_is_lost():
     similarity[200:212] = np.nan
     lost, unlike = weak_faces(similarity, FPS)
     assert (lost.start, lost.kind, lost.words) == (8.0, "no face", "no face is found in 12 of 25 frames")
-    assert (unlike.start, unlike.stop) == (3.0, 4.0) and "similarity 0.4" in unlike.words and "usually 0.7" in unlike.words
+    assert (
+        (unlike.start, unlike.stop) == (3.0, 4.0) and "similarity 0.4" in unlike.words and "usually 0.7" in unlike.words
+    )
 
 
 def test_hands_that_fade_and_hands_that_were_never_there():
@@ -63,7 +65,9 @@ def test_a_shaking_second_stands_out_from_the_rest():
     (found,) = weak_points(shakes, FPS, 125)
     assert (found.start, found.stop, found.kind) == (2.0, 3.0, "jitter")
     assert found.words == "shaking from frame to frame (hands, face): up to 6.0 pixels of a frame 640 high, usually 0.6"
-    assert weak_points({"hands": np.array([5.0, 5.5, 6.0])}, FPS, 75) == [], "alike throughout: no second is weaker than the others"
+    assert weak_points({"hands": np.array([5.0, 5.5, 6.0])}, FPS, 75) == [], (
+        "alike throughout: no second is weaker than the others"
+    )
 
 
 def test_a_picture_that_stands_still_in_a_real_file(tmp_path):
@@ -88,10 +92,19 @@ def test_stretches_are_joined_and_in_order():
 
 def test_the_page_needs_a_name_and_a_folder(tmp_path):
     assert check_page(tmp_path / "a.html") == tmp_path / "a.html"
-    assert check_page(tmp_path) == tmp_path / "report.html" and check_page(tmp_path / "new") == tmp_path / "new" / "report.html"
+    assert (
+        check_page(tmp_path) == tmp_path / "report.html"
+        and check_page(tmp_path / "new") == tmp_path / "new" / "report.html"
+    )
     (tmp_path / "old.html").touch()
     (tmp_path / "file").touch()
-    for wrong in (tmp_path / "a.pdf", tmp_path / "no" / "a.html", tmp_path / "no" / "new", tmp_path / "old.html", tmp_path / "file"):
+    for wrong in (
+        tmp_path / "a.pdf",
+        tmp_path / "no" / "a.html",
+        tmp_path / "no" / "new",
+        tmp_path / "old.html",
+        tmp_path / "file",
+    ):
         with pytest.raises(OutputError):
             check_page(wrong, overwrite=False)
     assert check_page(tmp_path / "old.html", overwrite=True) == tmp_path / "old.html"

@@ -58,8 +58,21 @@ def known(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     from cyberhost_model.hub.registry import WeightFile, Weights
 
     models = (
-        Weights("pair", "two files", "MIT", (WeightFile("a/config.json", 2), WeightFile("a/model.bin", len(BODY), sha)), repo="lab/pair"),
-        Weights("net", "one file", "research only", (WeightFile("net.pth", len(BODY), sha),), url=f"{hub.url}/plain", commercial=False),
+        Weights(
+            "pair",
+            "two files",
+            "MIT",
+            (WeightFile("a/config.json", 2), WeightFile("a/model.bin", len(BODY), sha)),
+            repo="lab/pair",
+        ),
+        Weights(
+            "net",
+            "one file",
+            "research only",
+            (WeightFile("net.pth", len(BODY), sha),),
+            url=f"{hub.url}/plain",
+            commercial=False,
+        ),
     )
     monkeypatch.setattr(registry, "_ALL", models)
     monkeypatch.setitem(registry.GROUPS, "both", ("pair", "net"))
@@ -73,7 +86,9 @@ def known(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
 @pytest.fixture
 def elsewhere(hub: Hub, tmp_path: Path) -> dict[str, str]:
     """The environment of a process of its own that uses the same Hub and cache."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_") and "proxy" not in name.lower()}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("HF_") and "proxy" not in name.lower()
+    }
     return {
         **kept,
         "HF_HOME": str(tmp_path / "home"),

@@ -152,7 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _repo(self, kind: str, repo: str) -> Repo | None:
         hub = self.server.hub
         found = hub.repos.get((kind.rstrip("s"), repo))
-        token = hub.requests[-1].token if not self.headers.get("Authorization") else self.headers["Authorization"].removeprefix("Bearer ")
+        token = (
+            hub.requests[-1].token
+            if not self.headers.get("Authorization")
+            else self.headers["Authorization"].removeprefix("Bearer ")
+        )
         if found and found.private and token not in hub.tokens:
             found = None
         if found is None:
@@ -176,7 +180,16 @@ class _Handler(BaseHTTPRequestHandler):
             if len(data) >= LFS_FROM:
                 entry["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
             siblings.append(entry)
-        self._json({"id": repo, "modelId": repo, "sha": found.commit, "siblings": siblings, "tags": [], "private": found.private})
+        self._json(
+            {
+                "id": repo,
+                "modelId": repo,
+                "sha": found.commit,
+                "siblings": siblings,
+                "tags": [],
+                "private": found.private,
+            }
+        )
 
     def resolve(self, body: bytes, fault: Fault, repo: str, revision: str, path: str, kind: str | None = None) -> None:
         if not (found := self._repo(kind or "model", repo)):
@@ -192,14 +205,24 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             digest = hashlib.sha256(data).hexdigest()
             where = f"{self.server.hub.cdn}/cdn/{digest}"
-            headers |= {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": str(len(data)), "Location": where, "ETag": '"pointer"'}
+            headers |= {
+                "X-Linked-Etag": f'"{digest}"',
+                "X-Linked-Size": str(len(data)),
+                "Location": where,
+                "ETag": '"pointer"',
+            }
             self._answer(302, b"", headers)
 
     def cdn(self, body: bytes, fault: Fault, digest: str) -> None:
         if self.headers.get("Authorization"):  # a token must not leave the Hub
             self._answer(400, b"", {})
             return
-        data = next(d for r in self.server.hub.repos.values() for d in r.files.values() if hashlib.sha256(d).hexdigest() == digest)
+        data = next(
+            d
+            for r in self.server.hub.repos.values()
+            for d in r.files.values()
+            if hashlib.sha256(d).hexdigest() == digest
+        )
         self._file(data, fault, {"ETag": f'"{digest}"'})
 
     def plain(self, body: bytes, fault: Fault, path: str) -> None:
@@ -221,13 +244,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def preupload(self, body: bytes, fault: Fault, repo: str, revision: str) -> None:
         modes = [
-            {"path": f["path"], "uploadMode": "lfs" if f["size"] >= LFS_FROM else "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            {"path": f["path"], "uploadMode": "lfs" if f["size"] >= LFS_FROM else "regular", "shouldIgnore": False}
+            for f in json.loads(body)["files"]
         ]
         self._json({"files": modes})
 
     def batch(self, body: bytes, fault: Fault, repo: str) -> None:
         url = self.server.hub.cdn
-        objects = [{**o, "actions": {"upload": {"href": f"{url}/upload/{o['oid']}"}}} for o in json.loads(body)["objects"]]
+        objects = [
+            {**o, "actions": {"upload": {"href": f"{url}/upload/{o['oid']}"}}} for o in json.loads(body)["objects"]
+        ]
         self._json({"transfer": "basic", "objects": objects})
 
     def upload(self, body: bytes, fault: Fault, digest: str) -> None:

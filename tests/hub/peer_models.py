@@ -32,11 +32,18 @@ def small(name: str) -> Preset:
     full = MODULES[name].full_size()
     unet = dataclasses.replace(FULL.unet, motion_norm_per_frame=full.unet.motion_norm_per_frame)
     audio = dataclasses.replace(full.audio, dim=16, layers=3 if name != "echomimic-v2" else 2, tokens=2)
-    sizes = {"size": (128, 128), "frames": 3, "motion_frames": min(full.motion_frames, 2), "pose_channels": (4, 8, 8, 8)}
+    sizes = {
+        "size": (128, 128),
+        "frames": 3,
+        "motion_frames": min(full.motion_frames, 2),
+        "pose_channels": (4, 8, 8, 8),
+    }
     return dataclasses.replace(full, unet=unet, audio=audio, region=FULL.region, **sizes)
 
 
-def files_of(name: str, state: dict[str, torch.Tensor], widths: tuple[int, ...], context: int) -> dict[str, dict[str, torch.Tensor]]:
+def files_of(
+    name: str, state: dict[str, torch.Tensor], widths: tuple[int, ...], context: int
+) -> dict[str, dict[str, torch.Tensor]]:
     """Weights of ours as the files that are published, by name."""
     if name == "hallo2":
         return {"net.pth": hallo2(state, widths, context)}
@@ -48,21 +55,52 @@ def files_of(name: str, state: dict[str, torch.Tensor], widths: tuple[int, ...],
 def trained(name: str) -> dict[str, torch.Tensor]:
     """Weights none of which are zero, so that every layer acts."""
     state = CyberHostNetwork(small(name)).state_dict()
-    return {key: value if value.any() or not value.is_floating_point() else torch.randn_like(value) * 0.05 for key, value in state.items()}
+    return {
+        key: value if value.any() or not value.is_floating_point() else torch.randn_like(value) * 0.05
+        for key, value in state.items()
+    }
 
 
 def write_published(root: Path) -> None:
     """Parts of all three, tiny, in the formats they are published in: pickles, and transformers' folders."""
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    AutoencoderKL(**blocks, block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1).save_pretrained(root / "vae")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "projection_dim": 16}
+    AutoencoderKL(**blocks, block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1).save_pretrained(
+        root / "vae"
+    )
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "projection_dim": 16,
+    }
     clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=224, patch_size=112))
     clip.config.save_pretrained(root / "image")
-    torch.save({**clip.state_dict(), "vision_model.embeddings.position_ids": torch.arange(5)[None]}, root / "image/pytorch_model.bin")
-    attention = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16, "decoder_layers": 1}
-    WhisperForConditionalGeneration(WhisperConfig(**attention, decoder_attention_heads=2, decoder_ffn_dim=16)).save_pretrained(root / "whisper")
-    Wav2Vec2Model(Wav2Vec2Config(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7, num_conv_pos_embedding_groups=2)).save_pretrained(root / "wav2vec2")
+    torch.save(
+        {**clip.state_dict(), "vision_model.embeddings.position_ids": torch.arange(5)[None]},
+        root / "image/pytorch_model.bin",
+    )
+    attention = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_layers": 1,
+    }
+    WhisperForConditionalGeneration(
+        WhisperConfig(**attention, decoder_attention_heads=2, decoder_ffn_dim=16)
+    ).save_pretrained(root / "whisper")
+    Wav2Vec2Model(
+        Wav2Vec2Config(
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=16,
+            conv_dim=[8] * 7,
+            num_conv_pos_embedding_groups=2,
+        )
+    ).save_pretrained(root / "wav2vec2")
     for name in MODULES:
         (root / name).mkdir()
         for file, weights in files_of(name, trained(name), (32, 64), 16).items():
@@ -71,5 +109,13 @@ def write_published(root: Path) -> None:
 
 def parts(root: Path, name: str) -> dict[str, str]:
     """What `convert` takes in place of the registry's names; the detector is the embedded one."""
-    names = {"network": name, "vae": "vae", "image": "image", "speech": "whisper" if name == "echomimic-v2" else "wav2vec2"}
-    return {**{part: str(root / names[part]) for part in load_adapter(name).parts if part in names}, "detector": "embedded"}
+    names = {
+        "network": name,
+        "vae": "vae",
+        "image": "image",
+        "speech": "whisper" if name == "echomimic-v2" else "wav2vec2",
+    }
+    return {
+        **{part: str(root / names[part]) for part in load_adapter(name).parts if part in names},
+        "detector": "embedded",
+    }

@@ -54,15 +54,26 @@ def test_every_name_at_the_full_size(name):
     assert len(keys.weights) + len(fresh) + len(void) == len(state) and sum(counts.values()) == len(keys.entries)
     ours = "audio_projection|face_encoder|hand_encoder|(reference_)?pose_encoder|denoising_unet\\.(clarity|regions)"
     outside = [key for key in fresh if not re.match(rf"({ours}|reference_net\.unet\.conv_(norm_)?out)\.?", key)]
-    assert (not outside) if name != "hallo2" else len(outside) == 8 * 5 and all(".attn2." in key or ".norm2." in key for key in outside)
+    assert (
+        (not outside)
+        if name != "hallo2"
+        else len(outside) == 8 * 5 and all(".attn2." in key or ".norm2." in key for key in outside)
+    )
     assert len(void) == {"animate-anyone": 0, "echomimic-v2": 112, "hallo2": 16}[name]
-    assert preset.diffusion.prediction == "v" and preset.diffusion.zero_terminal_snr and preset.diffusion.beta_schedule == "linear"
+    assert (
+        preset.diffusion.prediction == "v"
+        and preset.diffusion.zero_terminal_snr
+        and preset.diffusion.beta_schedule == "linear"
+    )
 
 
 @pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])
 def test_every_number_at_a_small_size(name):
     preset = small(name)
-    state = {key: torch.randn_like(value) if value.is_floating_point() else value for key, value in CyberHostNetwork(preset).state_dict().items()}
+    state = {
+        key: torch.randn_like(value) if value.is_floating_point() else value
+        for key, value in CyberHostNetwork(preset).state_dict().items()
+    }
     converted = collect(name, files_of(name, state, (32, 64), 16)).into(preset)
     found = converted.network.state_dict()
     told = {new for entry in converted.entries for new in entry.new}
@@ -77,14 +88,22 @@ def test_hallo2_takes_the_lips_attention_with_its_convolution():
     preset = small("hallo2")
     net = hallo2(CyberHostNetwork(preset).state_dict(), (32, 64), 16)
     unet = hallo2_adapter.collect(net).into(preset).network.denoising_unet.unet
-    block, site = unet.down_blocks[0].attentions[0].transformer_blocks[0], "denoising_unet.down_blocks.0.audio_modules.0.transformer_blocks.0"
+    block, site = (
+        unet.down_blocks[0].attentions[0].transformer_blocks[0],
+        "denoising_unet.down_blocks.0.audio_modules.0.transformer_blocks.0",
+    )
     x = torch.randn(5, 32)
     inside = torch.nn.functional.linear(x, net[f"{site}.attn2_2.to_out.0.weight"], net[f"{site}.attn2_2.to_out.0.bias"])
-    after = torch.nn.functional.conv2d(inside[:, :, None, None], net[f"{site}.zero_conv_lip.weight"], net[f"{site}.zero_conv_lip.bias"])[:, :, 0, 0]
+    after = torch.nn.functional.conv2d(
+        inside[:, :, None, None], net[f"{site}.zero_conv_lip.weight"], net[f"{site}.zero_conv_lip.bias"]
+    )[:, :, 0, 0]
     torch.testing.assert_close(block.attn2.to_out[0](x), after, rtol=1e-4, atol=1e-4)
     assert torch.equal(block.attn2.to_k.weight, net[f"{site}.attn2_2.to_k.weight"])
-    assert hallo2_adapter.other_widths(net) == [("down_blocks.1.", ".0.transformer_blocks.0."), ("up_blocks.0.", ".0.transformer_blocks.0."),
-                                                ("up_blocks.0.", ".1.transformer_blocks.0.")]  # fmt: skip
+    assert hallo2_adapter.other_widths(net) == [
+        ("down_blocks.1.", ".0.transformer_blocks.0."),
+        ("up_blocks.0.", ".0.transformer_blocks.0."),
+        ("up_blocks.0.", ".1.transformer_blocks.0."),
+    ]
     assert not unet.down_blocks[1].attentions[0].transformer_blocks[0].attn2.to_out[0].weight.any()
 
 
@@ -135,16 +154,28 @@ def test_the_folder_is_a_model(published, tmp_path, name):
     assert network.preset == preset and (model.image is not None) == (name == "animate-anyone")
     Schedule(network.preset.diffusion)
     picture = torch.rand(1, 3, 32, 32) * 2 - 1
-    video = network.reference_conditions(model.codec.encode_reference(picture), image=None if model.image is None else model.image(picture))
+    video = network.reference_conditions(
+        model.codec.encode_reference(picture), image=None if model.image is None else model.image(picture)
+    )
     reference = prepare_reference(model, np.zeros((64, 64, 3), np.uint8), Keypoints.empty(), None, False)
-    assert (reference.conditions.audio is not None) == (name == "animate-anyone")  # what all clips attend to: the picture's token
-    audio = None if name == "animate-anyone" else torch.stack(list(model.speech.stream_windows([sound(0.4)], speech_level([sound(0.4)]), 3, 25.0, preset.audio.tokens)))[None]
+    assert (reference.conditions.audio is not None) == (
+        name == "animate-anyone"
+    )  # what all clips attend to: the picture's token
+    audio = (
+        None
+        if name == "animate-anyone"
+        else torch.stack(
+            list(model.speech.stream_windows([sound(0.4)], speech_level([sound(0.4)]), 3, 25.0, preset.audio.tokens))
+        )[None]
+    )
     if name == "hallo2":
         audio = None  # its audio projection begins at zero
     clip = network.clip_conditions(video, audio, pose=torch.rand(1, 3, 3, 32, 32))
     prediction = network(torch.randn(1, 3, 4, 4, 4), torch.tensor([500]), clip).prediction
     assert prediction.shape == (1, 3, 4, 4, 4) and prediction.isfinite().all()
-    silent = network(torch.zeros(1, 3, 4, 4, 4), torch.tensor([500]), clip.without_audio().without_reference()).prediction
+    silent = network(
+        torch.zeros(1, 3, 4, 4, 4), torch.tensor([500]), clip.without_audio().without_reference()
+    ).prediction
     assert (silent - network(torch.zeros(1, 3, 4, 4, 4), torch.tensor([500]), clip).prediction).abs().max() > 1e-6
 
 
@@ -161,7 +192,9 @@ def test_safetensors_twins_serve_too(published, tmp_path):
         save_file(weights, twins / f"{file.stem}.safetensors")
     used = {**parts(published, "animate-anyone"), "network": str(twins)}
     first = convert("animate-anyone", tmp_path / "a", used, template=small("animate-anyone"))
-    second = convert("animate-anyone", tmp_path / "b", parts(published, "animate-anyone"), template=small("animate-anyone"))
+    second = convert(
+        "animate-anyone", tmp_path / "b", parts(published, "animate-anyone"), template=small("animate-anyone")
+    )
     assert first.taken == second.taken
     assert (tmp_path / "a/network.safetensors").read_bytes() == (tmp_path / "b/network.safetensors").read_bytes()
 
@@ -176,9 +209,17 @@ def test_a_published_model_by_its_name(published, monkeypatch, tmp_path):
         made.append(paths)
         return adapter.network(paths, small("animate-anyone"))
 
-    monkeypatch.setattr(animate_anyone, "ADAPTER", dataclasses.replace(adapter, parts=parts(published, "animate-anyone"), network=network))
+    monkeypatch.setattr(
+        animate_anyone,
+        "ADAPTER",
+        dataclasses.replace(adapter, parts=parts(published, "animate-anyone"), network=network),
+    )
     folder = find_model("animate-anyone")
-    assert folder == tmp_path / "cyberhost/models/animate-anyone" and find_model("animate-anyone") == folder and len(made) == 1
+    assert (
+        folder == tmp_path / "cyberhost/models/animate-anyone"
+        and find_model("animate-anyone") == folder
+        and len(made) == 1
+    )
     assert under(load_model("animate-anyone").network.state_dict(), "pose_encoder.")
 
 

@@ -27,4 +27,8 @@ def test_another_model_gets_a_bar_of_its_own(screen: io.StringIO) -> None:
     bar = FetchBar()
     bar("lab/one", 10, 1_000_000)
     bar("lab/two", 2_000_000, 2_000_000)
-    assert "Fetching lab/one" in screen.getvalue() and "Fetching lab/two" in screen.getvalue() and "2.0/2.0 MB" in screen.getvalue()
+    assert (
+        "Fetching lab/one" in screen.getvalue()
+        and "Fetching lab/two" in screen.getvalue()
+        and "2.0/2.0 MB" in screen.getvalue()
+    )

@@ -53,9 +53,13 @@ def test_a_bare_pickle_runs_nothing(tmp_path):
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.ckpt", "w.bin"])
 def test_tensors_come_as_they_are(tmp_path, name):
     file = tmp_path / name
-    save_file(WEIGHTS, file) if name.endswith("safetensors") else torch.save({"state_dict": WEIGHTS} if name.endswith("ckpt") else WEIGHTS, file)
+    save_file(WEIGHTS, file) if name.endswith("safetensors") else torch.save(
+        {"state_dict": WEIGHTS} if name.endswith("ckpt") else WEIGHTS, file
+    )
     found = read_tensors(file)
-    assert found.keys() == WEIGHTS.keys() and all(torch.equal(found[key], WEIGHTS[key]) and found[key].dtype == WEIGHTS[key].dtype for key in WEIGHTS)
+    assert found.keys() == WEIGHTS.keys() and all(
+        torch.equal(found[key], WEIGHTS[key]) and found[key].dtype == WEIGHTS[key].dtype for key in WEIGHTS
+    )
 
 
 def test_what_is_no_checkpoint(tmp_path):

@@ -20,11 +20,18 @@ def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict
 
 def test_list_tells_what_is_here(known, capsys):
     before = said(capsys, "list")
-    assert [(w["name"], w["here"], w["licence"], w["commercial"]) for w in before["weights"]] == [("pair", False, "MIT", True), ("net", False, "research only", False)]
+    assert [(w["name"], w["here"], w["licence"], w["commercial"]) for w in before["weights"]] == [
+        ("pair", False, "MIT", True),
+        ("net", False, "research only", False),
+    ]
     assert before["groups"]["both"] == ["pair", "net"] and not known.requests
     assert main(["weights", "pull", "both"]) == 0
     told = capsys.readouterr()
-    assert told.out == "" and "net: research only; not for commercial use" in told.err and f"net: {downloads() / 'net'}" in told.err
+    assert (
+        told.out == ""
+        and "net: research only; not for commercial use" in told.err
+        and f"net: {downloads() / 'net'}" in told.err
+    )
     after = said(capsys, "list", "pair")
     assert [w["here"] for w in after["weights"]] == [True] and all(f["here"] for f in after["weights"][0]["files"])
     assert main(["weights", "list", "net"]) == 0
@@ -48,7 +55,10 @@ def test_verify_finds_what_was_damaged(known, capsys):
     said(capsys, "pull", "both")
     states = {row["file"]: row["state"] for row in said(capsys, "verify")["files"]}
     assert states == {"a/config.json": "right", "a/model.bin": "right", "net.pth": "right"}
-    for damaged in (downloads() / "net/net.pth", next((storage("lab/pair") / "snapshots").rglob("config.json")).resolve()):
+    for damaged in (
+        downloads() / "net/net.pth",
+        next((storage("lab/pair") / "snapshots").rglob("config.json")).resolve(),
+    ):
         damaged.write_bytes(b"!" + damaged.read_bytes()[1:])
     found = said(capsys, "verify", code=6)["files"]
     assert {row["file"]: row["state"] for row in found} == {**states, "a/config.json": "wrong", "net.pth": "wrong"}
@@ -65,7 +75,10 @@ def test_verify_knows_models_on_the_hub(known, capsys):
     assert main(["weights", "verify", "user/model"]) == 6
     assert "user/model is not on this machine" in capsys.readouterr().err
     said(capsys, "pull", "user/model")
-    assert {row["file"]: row["state"] for row in said(capsys, "verify", "user/model")["files"]} == {"config.json": "right", "network.safetensors": "right"}
+    assert {row["file"]: row["state"] for row in said(capsys, "verify", "user/model")["files"]} == {
+        "config.json": "right",
+        "network.safetensors": "right",
+    }
 
 
 @pytest.mark.parametrize(("status", "code"), [(429, 7), (503, 7), (403, 6), (404, 6)])

@@ -35,7 +35,11 @@ QUICK = ["--steps", "2", "--size", "128", "--device", "cpu", "--json"]
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty cache, and HF_HUB_OFFLINE set."""
-    for name, value in {"HF_HUB_OFFLINE": True, "HF_HOME": str(tmp_path / "home"), "HF_HUB_CACHE": str(tmp_path / "home/hub")}.items():
+    for name, value in {
+        "HF_HUB_OFFLINE": True,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_CACHE": str(tmp_path / "home/hub"),
+    }.items():
         monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
 
 
@@ -62,7 +66,9 @@ def run(capsys: pytest.CaptureFixture[str], *command: str | Path) -> dict:
 
 def swaying(points: Keypoints, frames: int, far: float = 0.05) -> PoseSequence:
     """The person of the picture, further right in every frame."""
-    return PoseSequence.of([points.map(lambda p, i=i: (p + [far * i, 0]).astype(np.float32)) for i in range(frames)], 25.0, (512, 512))
+    return PoseSequence.of(
+        [points.map(lambda p, i=i: (p + [far * i, 0]).astype(np.float32)) for i in range(frames)], 25.0, (512, 512)
+    )
 
 
 def host_of(folder: Path) -> CyberHost:
@@ -86,13 +92,27 @@ def test_animate_anyone_reenacts_a_video(models, offline, portrait_file, picture
 def test_echomimic_speaks_with_a_gesture(models, offline, portrait_file, sound, tmp_path, capsys):
     out, heard = tmp_path / "out.mp4", tmp_path / "speech.mp4"
     write_video((np.zeros((64, 64, 3), np.uint8) for _ in range(5)), heard, 25, sound)
-    told = run(capsys, "multimodal", portrait_file, "--audio", heard, "--hands", "wave", "-o", out, "--model", models["echomimic-v2"])
+    told = run(
+        capsys,
+        "multimodal",
+        portrait_file,
+        "--audio",
+        heard,
+        "--hands",
+        "wave",
+        "-o",
+        out,
+        "--model",
+        models["echomimic-v2"],
+    )
     assert told["frames"] == len(list(stream_frames(out, 25.0))) == load_audio(heard).n_frames(25.0)
     assert load_audio(out).duration == pytest.approx(load_audio(heard).duration, abs=0.05)
     assert sum("embedded detector" in line for line in told["warnings"]) == 1
 
 
-def test_what_they_cannot_do_is_an_error_that_names_what_they_can(models, offline, portrait_file, speech_file, tmp_path, capsys):
+def test_what_they_cannot_do_is_an_error_that_names_what_they_can(
+    models, offline, portrait_file, speech_file, tmp_path, capsys
+):
     for name, command, hint in (
         ("animate-anyone", ["animate", portrait_file, speech_file], "use reenact"),
         ("animate-anyone", ["multimodal", portrait_file, "--audio", speech_file, "--hands", "wave"], "use reenact"),
@@ -108,21 +128,30 @@ def test_they_are_given_the_drawing_they_know(models, offline, host, picture, na
     converted = host_of(models[name])
     poses = swaying(analyse(picture, host.model.detector).keypoints, 3)
     poses.hands_score[:] = 1  # the picture's hands are not all found
-    poses.hands[:] = poses.body[:, [7, 4], None] + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2, 21, 2)).astype(np.float32)
+    poses.hands[:] = poses.body[:, [7, 4], None] + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2, 21, 2)).astype(
+        np.float32
+    )
     reference, _ = converted._open(picture, Look(size=128))
     driven = converted._skeletons(reference, poses)(0, 3)
-    expected = torch.from_numpy(np.stack([draw(reference.on_canvas(poses.frame(i)), reference.canvas.size) for i in range(3)]))
+    expected = torch.from_numpy(
+        np.stack([draw(reference.on_canvas(poses.frame(i)), reference.canvas.size) for i in range(3)])
+    )
     assert driven.shift is None and expected.any() and torch.equal(driven.pose[0], expected.to(driven.pose.dtype))
     still = swaying(poses.frame(0), 3, 0.0)
     sound = None if name == "animate-anyone" else Sound.from_samples(voice(0.12, 0), 16000)
-    videos = [np.stack(list(converted.reenact(picture, p, audio=sound, retarget=False, steps=2, size=128).frames)) for p in (poses, still)]
+    videos = [
+        np.stack(list(converted.reenact(picture, p, audio=sound, retarget=False, steps=2, size=128).frames))
+        for p in (poses, still)
+    ]
     assert videos[0].shape == videos[1].shape == (3, 128, 128, 3) and not np.array_equal(videos[0][2], videos[1][2])
 
 
 def test_a_network_that_hears_nothing_makes_the_same_video_with_any_sound(models, offline, host, picture, sound):
     converted = host_of(models["animate-anyone"])
     poses = swaying(analyse(picture, host.model.detector).keypoints, 3)
-    silent, loud = (np.stack(list(converted.reenact(picture, poses, audio=a, steps=1, size=128).frames)) for a in (None, sound))
+    silent, loud = (
+        np.stack(list(converted.reenact(picture, poses, audio=a, steps=1, size=128).frames)) for a in (None, sound)
+    )
     assert np.array_equal(silent, loud)
 
 
@@ -134,7 +163,10 @@ class Unclipped:
 
     def people(self, frame: np.ndarray) -> list[Keypoints]:
         found = (d.keypoints for d in self.detector.detect(frame, people=4))
-        return [dataclasses.replace(k, face_score=k.face_score * self.gain, body_score=k.body_score * self.gain) for k in found]
+        return [
+            dataclasses.replace(k, face_score=k.face_score * self.gain, body_score=k.body_score * self.gain)
+            for k in found
+        ]
 
 
 def test_a_detector_of_whole_people_reads_the_picture_too(host, picture):
@@ -164,7 +196,9 @@ def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, of
     """ArcFace's weights may be neither shipped nor, on some machines, fetched: then the face is not described."""
     from test_hub_sd15 import TEMPLATE
 
-    template = dataclasses.replace(small("hallo2"), ablations=TEMPLATE.ablations, region=dataclasses.replace(TEMPLATE.region, face_channels=()))
+    template = dataclasses.replace(
+        small("hallo2"), ablations=TEMPLATE.ablations, region=dataclasses.replace(TEMPLATE.region, face_channels=())
+    )
     convert("hallo2", tmp_path / "model", {**parts(published, "hallo2"), "face": "arcface"}, template=template)
     sources = {s["part"]: s for s in json.loads((tmp_path / "model/sources.json").read_text())}
     assert sources["face"]["commercial"] is False and "non-commercial" in sources["face"]["licence"]
@@ -177,7 +211,13 @@ def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, of
     assert described.conditions.face.any() and described.conditions.face.shape == reference.conditions.face.shape
 
 
-@pytest.mark.parametrize(("name", "line"), [("animate-anyone", "cyberhost reenact ref.png driving.mp4 "), ("echomimic-v2", "cyberhost multimodal ref.png --audio speech.wav --hands wave ")])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("animate-anyone", "cyberhost reenact ref.png driving.mp4 "),
+        ("echomimic-v2", "cyberhost multimodal ref.png --audio speech.wav --hands wave "),
+    ],
+)
 def test_the_card_shows_the_command_that_works(models, name, line):
     text = card(models[name], small(name), "me/mine", "mit")
     assert line + "--model me/mine" in text and "cyberhost animate" not in text

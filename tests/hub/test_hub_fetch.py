@@ -44,12 +44,20 @@ def test_what_is_wanted_arrives_in_the_shared_cache_and_nothing_else(hub, repo):
     assert folder == storage("user/name") / "snapshots" / repo.commit
     from huggingface_hub import try_to_load_from_cache
 
-    assert try_to_load_from_cache("user/name", "part/model.safetensors", revision=repo.commit) == str(folder / "part/model.safetensors")
+    assert try_to_load_from_cache("user/name", "part/model.safetensors", revision=repo.commit) == str(
+        folder / "part/model.safetensors"
+    )
     total = len(BIG) + 2
-    assert seen[-1] == ("user/name", total, total) and [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    assert seen[-1] == ("user/name", total, total) and [done for _, done, _ in seen] == sorted(
+        done for _, done, _ in seen
+    )
     asked = len(hub.requests)
-    assert fetch("user/name", WANTED, revision=repo.commit) == folder and len(hub.requests) == asked  # a commit asks nobody
-    assert fetch("user/name", WANTED) == folder and len(hub.gets()) == 1  # main is looked up, and nothing is fetched again
+    assert (
+        fetch("user/name", WANTED, revision=repo.commit) == folder and len(hub.requests) == asked
+    )  # a commit asks nobody
+    assert (
+        fetch("user/name", WANTED) == folder and len(hub.gets()) == 1
+    )  # main is looked up, and nothing is fetched again
 
 
 def test_main_moves_on(hub, repo):
@@ -196,13 +204,17 @@ def test_what_another_program_cached_serves_too(hub, repo):
 
     path = hf_hub_download("user/name", "part/model.safetensors")
     asked = len(hub.gets())
-    assert (fetch("user/name", ["part/model.safetensors"]) / "part/model.safetensors").samefile(path) and len(hub.gets()) == asked
+    assert (fetch("user/name", ["part/model.safetensors"]) / "part/model.safetensors").samefile(path) and len(
+        hub.gets()
+    ) == asked
     shutil.rmtree(storage("user/name") / "cyberhost")
     hub.faults.append(Fault("/api/", status=503))
     assert (fetch("user/name", ["*.safetensors"]) / "part/model.safetensors").samefile(path)
 
 
-@pytest.mark.parametrize("path", ["../../outside.json", "/etc/outside.json", "a/../../outside.json", "a\\..\\outside.json"])
+@pytest.mark.parametrize(
+    "path", ["../../outside.json", "/etc/outside.json", "a/../../outside.json", "a\\..\\outside.json"]
+)
 def test_a_listing_cannot_lead_out_of_the_cache(hub, tmp_path, path):
     hub.add("user/name", {path: b"{}"})
     with pytest.raises(NetworkError, match="does not list its files as a Hub does"):
@@ -212,7 +224,9 @@ def test_a_listing_cannot_lead_out_of_the_cache(hub, tmp_path, path):
 
 def test_no_room_is_told_before_anything_is_fetched(hub, repo, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
-    with pytest.raises(OutputError, match=r"262 KB are needed in .* and its disk has 1 KB free; free some, or set HF_HOME"):
+    with pytest.raises(
+        OutputError, match=r"262 KB are needed in .* and its disk has 1 KB free; free some, or set HF_HOME"
+    ):
         fetch("user/name", WANTED)
     assert not hub.gets()
 
@@ -234,7 +248,9 @@ def test_a_disk_that_fills_up_meanwhile(hub, repo, elsewhere, python):
     """The kernel refuses to let the file grow, as it does on a full disk or a quota; what is there is not thrown away."""
     run = [python, "-c", _LIMITED]
     stopped = subprocess.run([*run, "100000"], env=elsewhere, capture_output=True, text=True)
-    assert stopped.returncode == 1 and re.match(r"5 the disk of \S+ is full; free 262 KB", stopped.stderr.splitlines()[-1]), stopped.stderr
+    assert stopped.returncode == 1 and re.match(
+        r"5 the disk of \S+ is full; free 262 KB", stopped.stderr.splitlines()[-1]
+    ), stopped.stderr
     went_on = subprocess.run([*run, "0"], env=elsewhere, capture_output=True, text=True)
     assert went_on.returncode == 0 and (Path(went_on.stdout.strip()) / "part/model.safetensors").read_bytes() == BIG
     assert hub.gets()[-1].range == "bytes=100000-"
@@ -242,7 +258,10 @@ def test_a_disk_that_fills_up_meanwhile(hub, repo, elsewhere, python):
 
 def test_two_processes_at_once_fetch_it_once(hub, repo, elsewhere, python):
     hub.faults.append(Fault("/cdn/", times=1, slow=1.5))
-    both = [subprocess.Popen([python, "-c", _LIMITED, "0"], env=elsewhere, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([python, "-c", _LIMITED, "0"], env=elsewhere, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     folders = {Path(process.communicate(timeout=60)[0].strip()) for process in both}
     assert [process.returncode for process in both] == [0, 0]
     assert len(folders) == 1 and (folders.pop() / "part/model.safetensors").read_bytes() == BIG
@@ -252,10 +271,19 @@ def test_two_processes_at_once_fetch_it_once(hub, repo, elsewhere, python):
 def test_offline_and_endpoint_are_those_of_the_environment(hub, repo, elsewhere, python):
     run = [python, "-c", _LIMITED, "0"]
     offline = subprocess.run(run, env={**elsewhere, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True)
-    assert offline.returncode == 1 and "7 user/name cannot be fetched: HF_HUB_OFFLINE is set" in offline.stderr and not hub.requests
+    assert (
+        offline.returncode == 1
+        and "7 user/name cannot be fetched: HF_HUB_OFFLINE is set" in offline.stderr
+        and not hub.requests
+    )
     online = subprocess.run(run, env=elsewhere, capture_output=True, text=True)
     assert online.stdout.startswith(elsewhere["HF_HOME"])
-    again = subprocess.run(run, env={**elsewhere, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"}, capture_output=True, text=True)
+    again = subprocess.run(
+        run,
+        env={**elsewhere, "HF_HUB_OFFLINE": "1", "HF_ENDPOINT": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+    )
     assert again.stdout == online.stdout
 
 

@@ -16,7 +16,14 @@ from cyberhost_model.hub.registry import REGISTRY, find
 
 def test_the_registry_is_consistent():
     names = [file.path.rsplit("/", 1)[-1] for weights in REGISTRY.values() for file in weights.files]
-    for name in ("pt_inception-2015-12-05-6726825d.pth", "i3d_pretrained_400.pt", "syncnet_v2.model", "sfd_face.pth", "det_10g.onnx", "w600k_r50.onnx"):
+    for name in (
+        "pt_inception-2015-12-05-6726825d.pth",
+        "i3d_pretrained_400.pt",
+        "syncnet_v2.model",
+        "sfd_face.pth",
+        "det_10g.onnx",
+        "w600k_r50.onnx",
+    ):
         assert names.count(name) == 1 and find(name)[1] is not None
     for weights in REGISTRY.values():
         assert weights.files and weights.licence and weights.what and weights.size > 0
@@ -75,4 +82,7 @@ def test_the_licence_is_told_once(known):
         locate("pair")
         (downloads() / "net" / "net.pth").unlink()
         locate("net")
-    assert lines == [f"net: research only; not for commercial use; from {known.url}/plain", "pair: MIT; from lab/pair@main"]
+    assert lines == [
+        f"net: research only; not for commercial use; from {known.url}/plain",
+        "pair: MIT; from lab/pair@main",
+    ]

@@ -25,13 +25,18 @@ from cyberhost_model.runtime.loading import find_model, missing_model
 
 def folder(hub: Hub) -> dict[str, bytes]:
     """The embedded model as a repository, with a file that is no part of it."""
-    files = {str(p.relative_to(EMBEDDED / "tiny")): p.read_bytes() for p in (EMBEDDED / "tiny").rglob("*") if p.is_file()}
+    files = {
+        str(p.relative_to(EMBEDDED / "tiny")): p.read_bytes() for p in (EMBEDDED / "tiny").rglob("*") if p.is_file()
+    }
     hub.add("someone/model", {**files, "training.log": BODY})
     return files
 
 
 def test_weights_of_the_registry(known: Hub) -> None:
-    assert missing_weights(["both"]) == [Missing("pair", 2 + len(BODY), "MIT"), Missing("net", len(BODY), "research only", False)]
+    assert missing_weights(["both"]) == [
+        Missing("pair", 2 + len(BODY), "MIT"),
+        Missing("net", len(BODY), "research only", False),
+    ]
     assert not known.requests
     locate("config.json")  # one of the two files of a model
     assert missing_weights(["pair"]) == [Missing("pair", len(BODY), "MIT")]
@@ -56,14 +61,21 @@ def test_a_model_on_the_hub(hub: Hub, tmp_path: Path) -> None:
 def test_embedded_and_converted_models(hub: Hub) -> None:
     assert missing_model("tiny") == [] and missing_model(str(EMBEDDED / "tiny")) == []
     absent = missing_model("sd15")
-    assert {entry.name for entry in absent if not entry.spare} == {"sd15-unet", "sd15-vae", "animatediff-v2", "wav2vec2"}
+    assert {entry.name for entry in absent if not entry.spare} == {
+        "sd15-unet",
+        "sd15-vae",
+        "animatediff-v2",
+        "wav2vec2",
+    }
     assert {entry.name for entry in absent if entry.spare} == {"dwpose", "arcface"}
     made = downloads().parent / "models" / "sd15"
     shutil.copytree(EMBEDDED / "tiny", made)
     assert missing_model("sd15") == [] and not hub.requests
 
 
-def test_a_model_that_names_what_is_not_here(hub: Hub, portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_names_what_is_not_here(
+    hub: Hub, portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It is told, not fetched, and the model is measured with what stands in for it."""
     named = tmp_path / "named"
     shutil.copytree(EMBEDDED / "tiny", named)
@@ -71,7 +83,16 @@ def test_a_model_that_names_what_is_not_here(hub: Hub, portrait_file: Path, tone
     save_detector("dwpose", named / "detector")
     [dwpose] = missing_model(str(named))
     assert dwpose.name == "dwpose" and dwpose.spare and dwpose.size > 10**8
-    line = ["animate", str(portrait_file), str(tone(seconds=0.4)), "-o", str(tmp_path / "out.mp4"), "--model", str(named), "--plan"]
+    line = [
+        "animate",
+        str(portrait_file),
+        str(tone(seconds=0.4)),
+        "-o",
+        str(tmp_path / "out.mp4"),
+        "--model",
+        str(named),
+        "--plan",
+    ]
     assert cli.main(line) == ExitStatus.OK
     shown = capsys.readouterr()
     assert "fetches    dwpose: " in shown.out and "does without" in shown.out and "takes      about" in shown.out
@@ -84,11 +105,22 @@ def test_the_hub_answers(hub: Hub) -> None:
     assert found.reachable and found.seconds is not None and found.endpoint == hub.url
 
 
-def test_a_plan_with_a_model_that_is_not_here(hub: Hub, portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_with_a_model_that_is_not_here(
+    hub: Hub, portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The picture and the sound are checked all the same, and nothing is fetched."""
     folder(hub)
     sound = tone(seconds=0.4)
-    line = ["animate", str(portrait_file), str(sound), "-o", str(tmp_path / "out.mp4"), "--model", "someone/model", "--plan"]
+    line = [
+        "animate",
+        str(portrait_file),
+        str(sound),
+        "-o",
+        str(tmp_path / "out.mp4"),
+        "--model",
+        "someone/model",
+        "--plan",
+    ]
     assert cli.main(line) == ExitStatus.OK
     shown = capsys.readouterr()
     assert "fetches    someone/model: " in shown.out and "face " in shown.out and "takes" not in shown.out
@@ -98,7 +130,10 @@ def test_a_plan_with_a_model_that_is_not_here(hub: Hub, portrait_file: Path, ton
 
 def test_what_a_stopped_download_brought_counts(known: Hub) -> None:
     """Of files of the Hub, which grow beside their blobs, and of those that lie elsewhere."""
-    begun = {"pair": storage("lab/pair") / "blobs" / hashlib.sha256(BODY).hexdigest(), "net": downloads() / "net" / "net.pth"}
+    begun = {
+        "pair": storage("lab/pair") / "blobs" / hashlib.sha256(BODY).hexdigest(),
+        "net": downloads() / "net" / "net.pth",
+    }
     for target in begun.values():
         target.parent.mkdir(parents=True)
         growing(target).write_bytes(BODY[:100])

@@ -38,10 +38,20 @@ SECONDS_30 = 480_000
 def whisper(tmp_path_factory):
     """(transformers' model, ours through its folder)."""
     torch.manual_seed(0)
-    size = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_layers": 1}
+    size = {
+        "d_model": 16,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_layers": 1,
+    }
     model = WhisperModel(WhisperConfig(**size, decoder_attention_heads=2, decoder_ffn_dim=16)).eval()
     ours = WhisperEncoder({**size, "num_mel_bins": 80})
-    state = {f"model.{k.removeprefix('encoder.')}": v for k, v in model.state_dict().items() if k.startswith("encoder.") and "encoder.layer_norm" not in k}
+    state = {
+        f"model.{k.removeprefix('encoder.')}": v
+        for k, v in model.state_dict().items()
+        if k.startswith("encoder.") and "encoder.layer_norm" not in k
+    }
     ours.load_state_dict(state)
     folder = tmp_path_factory.mktemp("whisper")
     ours.save_pretrained(folder, torch.float32)
@@ -61,7 +71,9 @@ def test_whisper_hears_what_transformers_hears(whisper):
     mel = WhisperFeatureExtractor()(sound, sampling_rate=16000, return_tensors="pt").input_features
     states = model.encoder(mel, output_hidden_states=True).hidden_states
     last = []
-    model.encoder.layers[-1].register_forward_hook(lambda _, __, out: last.append(out[0] if isinstance(out, tuple) else out))
+    model.encoder.layers[-1].register_forward_hook(
+        lambda _, __, out: last.append(out[0] if isinstance(out, tuple) else out)
+    )
     model.encoder(mel)
     expected = torch.stack([*states[:-1], last[0]], 2)[0]  # transformers norms the last one
     found = ours.features(sound)
@@ -97,14 +109,24 @@ def test_a_whisper_folder_that_does_not_fit(whisper, tmp_path):
 
 @torch.no_grad()
 def test_the_image_token_is_clips(tmp_path):
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 24}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "projection_dim": 24,
+    }
     clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**sizes, image_size=224, patch_size=56)).eval()
     clip.save_pretrained(tmp_path)
     y, x = np.mgrid[0:300, 0:200]
     picture = np.stack([x, y * 0.8, (x + y) / 2], -1).astype(np.uint8)
-    pixels = CLIPImageProcessor().preprocess(Image.fromarray(picture).resize((224, 224)), return_tensors="pt").pixel_values  # as AnimateAnyone does
+    pixels = (
+        CLIPImageProcessor().preprocess(Image.fromarray(picture).resize((224, 224)), return_tensors="pt").pixel_values
+    )  # as AnimateAnyone does
     ours = ImageToken.load(tmp_path)(torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1)
-    torch.testing.assert_close(ours, clip(pixels).image_embeds, rtol=0.02, atol=5e-3)  # PIL rounds the resized picture to bytes
+    torch.testing.assert_close(
+        ours, clip(pixels).image_embeds, rtol=0.02, atol=5e-3
+    )  # PIL rounds the resized picture to bytes
     with pytest.raises(ModelError, match="no usable image encoder"):
         ImageToken.load(tmp_path / "none")
 
@@ -155,9 +177,15 @@ def test_linear_betas_are_ddims():
     """The peers' scheduler: linear betas rescaled to zero signal, trailing steps, v."""
     config = DiffusionConfig(prediction="v", sampler="ddim", steps=5, beta_schedule="linear", zero_terminal_snr=True)
     peers = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="linear", clip_sample=False, steps_offset=1, prediction_type="v_prediction",
-        rescale_betas_zero_snr=True, timestep_spacing="trailing",
-    )  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="linear",
+        clip_sample=False,
+        steps_offset=1,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
     peers.set_timesteps(5)
     ours = Schedule(config)
     assert ours.timesteps.tolist() == peers.timesteps.tolist() == [999, 799, 599, 399, 199]

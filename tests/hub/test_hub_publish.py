@@ -30,7 +30,9 @@ def test_push_then_load_by_its_id(hub, folder, monkeypatch, capsys):
     said = json.loads(capsys.readouterr().out)
     repo = hub.repos["model", "me/speaker"]
     assert said == {"repo": "me/speaker", "commit": f"{hub.url}/me/speaker/commit/{repo.commit}"}
-    assert set(repo.files) == {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {"optimizer.pt"}
+    assert set(repo.files) == {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {
+        "optimizer.pt"
+    }
     assert repo.files["network.safetensors"] == (folder / "network.safetensors").read_bytes()
 
     shutil.rmtree(folder)
@@ -48,13 +50,29 @@ def test_the_card_says_what_the_folder_is(hub, folder, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_good")
     sources = [
         {"part": "codec", "from": "lab/vae", "revision": "a" * 40, "licence": "MIT", "commercial": True},
-        {"part": "face", "from": "https://example.org/face", "revision": None, "licence": "research only", "commercial": False},
+        {
+            "part": "face",
+            "from": "https://example.org/face",
+            "revision": None,
+            "licence": "research only",
+            "commercial": False,
+        },
     ]
     (folder / "sources.json").write_text(json.dumps(sources))
     assert main(["weights", "push", str(folder), "me/speaker", "--licence", "cc-by-nc-4.0", "--quiet"]) == 0
     card = ModelCard((folder / "README.md").read_text())
-    assert card.data.license == "cc-by-nc-4.0" and card.data.library_name == "cyberhost" and card.data.base_model == ["lab/vae"]
-    for line in ("--model me/speaker", 'from_pretrained("me/speaker")', "| codec | lab/vae@aaaaaaaa | MIT |", "**Not for commercial use**", "predicts `x0`"):
+    assert (
+        card.data.license == "cc-by-nc-4.0"
+        and card.data.library_name == "cyberhost"
+        and card.data.base_model == ["lab/vae"]
+    )
+    for line in (
+        "--model me/speaker",
+        'from_pretrained("me/speaker")',
+        "| codec | lab/vae@aaaaaaaa | MIT |",
+        "**Not for commercial use**",
+        "predicts `x0`",
+    ):
         assert line in card.text
     row = next(line for line in card.text.splitlines() if line.startswith("| network.safetensors |"))
     parameters = sum(p.numel() for p in load_model("tiny").network.state_dict().values())
@@ -67,7 +85,10 @@ def test_the_card_says_what_the_folder_is(hub, folder, monkeypatch):
 def test_what_cannot_be_published(hub, folder, tmp_path, capsys, monkeypatch):
     push = ["weights", "push", str(folder), "me/speaker", "--licence", "mit"]
     assert main(push) == 6
-    assert "me/speaker may not be published (401); check the name, or log in with `hf auth login`" in capsys.readouterr().err
+    assert (
+        "me/speaker may not be published (401); check the name, or log in with `hf auth login`"
+        in capsys.readouterr().err
+    )
     assert main(["weights", "push", str(tmp_path), "me/speaker"]) == 6
     assert "not a cyberhost model directory" in capsys.readouterr().err
     assert main(["weights", "push", str(folder), "speaker"]) == 6

@@ -19,7 +19,9 @@ from cyberhost_model.porting.convert import convert
 from cyberhost_model.runtime.loading import load_model
 from model_helpers import FULL, noisy_clip, raw_conditions
 
-TEMPLATE = dataclasses.replace(FULL, codec="sd-vae", latent_factor=8, pose_pool=1, concat_reference=False, pose_shift=False)
+TEMPLATE = dataclasses.replace(
+    FULL, codec="sd-vae", latent_factor=8, pose_pool=1, concat_reference=False, pose_shift=False
+)
 UNET = {
     "block_out_channels": (32, 64),
     "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -40,7 +42,11 @@ def save_unet(folder: Path, **changes) -> Path:
 def save_motion(folder: Path, middle: bool = True) -> Path:
     torch.manual_seed(2)
     adapter = MotionAdapter(
-        block_out_channels=(32, 64), motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=8, use_motion_mid_block=middle
+        block_out_channels=(32, 64),
+        motion_layers_per_block=1,
+        motion_num_attention_heads=2,
+        motion_norm_num_groups=8,
+        use_motion_mid_block=middle,
     )
     for name, parameter in adapter.named_parameters():
         if "proj_out" in name:  # zero until trained: let the modules act
@@ -54,9 +60,20 @@ def parts(tmp_path_factory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("published")
     torch.manual_seed(3)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    AutoencoderKL(**blocks, block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1).save_pretrained(root / "vae")
-    config = Wav2Vec2Config(hidden_size=12, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16, conv_dim=[8] * 7, num_conv_pos_embedding_groups=2)
-    Wav2Vec2ForCTC(config).save_pretrained(root / "speech")  # as wav2vec2-base-960h: with a head for letters, which is left out
+    AutoencoderKL(**blocks, block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1).save_pretrained(
+        root / "vae"
+    )
+    config = Wav2Vec2Config(
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=16,
+        conv_dim=[8] * 7,
+        num_conv_pos_embedding_groups=2,
+    )
+    Wav2Vec2ForCTC(config).save_pretrained(
+        root / "speech"
+    )  # as wav2vec2-base-960h: with a head for letters, which is left out
     save_unet(root / "unet")
     save_motion(root / "motion")
     return {**{part: str(root / part) for part in ("unet", "motion", "vae", "speech")}, "detector": "embedded"}
@@ -93,7 +110,9 @@ def test_the_reference_net_is_the_same_unet(parts, made):
     latents, seen = torch.randn(2, 4, 8, 8), {}
     unet = UNet2DConditionModel.from_pretrained(parts["unet"]).eval()
     for site in network.reference_net.sites:
-        unet.get_submodule(site).transformer_blocks[0].attn1.register_forward_pre_hook(lambda _, args, site=site: seen.update({site: args[0]}))
+        unet.get_submodule(site).transformer_blocks[0].attn1.register_forward_pre_hook(
+            lambda _, args, site=site: seen.update({site: args[0]})
+        )
     unet(latents, 0, torch.zeros(2, 1, 16))
     features = network.reference_net(latents)
     assert set(features) == set(seen) and len(seen) > 2
@@ -125,7 +144,13 @@ def test_every_weight_is_accounted_for(parts, made):
         source = {"unet": unet, "motion": motion}[entry["source"]]
         assert entry["new"] and all(torch.equal(network[name], source[entry["old"]]) for name in entry["new"])
     said = {source["part"]: source["licence"] for source in json.loads((folder / "sources.json").read_text())}
-    assert said == summary.licences and set(said) == {"unet", "motion", "vae", "speech", "detector"}  # the template describes faces itself, without ArcFace
+    assert said == summary.licences and set(said) == {
+        "unet",
+        "motion",
+        "vae",
+        "speech",
+        "detector",
+    }  # the template describes faces itself, without ArcFace
 
 
 @torch.no_grad()
@@ -135,15 +160,23 @@ def test_a_motion_adapter_without_a_middle_block(parts, tmp_path):
     convert("sd15", tmp_path / "model", used, template=TEMPLATE)
     noisy, timestep = noisy_clip(TEMPLATE)
     network = load_model(str(tmp_path / "model")).network
-    ours = network(noisy, timestep, network.conditions(reference_latent=torch.zeros(2, 4, 4, 4)).without_reference()).prediction
+    ours = network(
+        noisy, timestep, network.conditions(reference_latent=torch.zeros(2, 4, 4, 4)).without_reference()
+    ).prediction
     torch.testing.assert_close(ours, theirs(used, noisy, timestep, torch.zeros(6, 1, 16)), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda w: w.pop("conv_in.weight"), r"2 weights \(denoising_unet.unet.conv_in.weight, reference_net.unet.conv_in.weight\) are missing"),
-        (lambda w: w.update({"wings.left": torch.zeros(1)}), r"2 weights \(reference_net.unet.wings.left, .*\) have no place"),
+        (
+            lambda w: w.pop("conv_in.weight"),
+            r"2 weights \(denoising_unet.unet.conv_in.weight, reference_net.unet.conv_in.weight\) are missing",
+        ),
+        (
+            lambda w: w.update({"wings.left": torch.zeros(1)}),
+            r"2 weights \(reference_net.unet.wings.left, .*\) have no place",
+        ),
         (lambda w: w.update({"conv_in.bias": torch.zeros(3)}), "conv_in.bias.* are of another shape"),
     ],
 )
@@ -181,10 +214,19 @@ def test_the_published_sizes_are_the_presets():
     from cyberhost_model.porting.sd15 import preset_like
 
     unet = {
-        "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280], "center_input_sample": False,
-        "cross_attention_dim": 768, "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], "flip_sin_to_cos": True, "freq_shift": 0,
-        "in_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "out_channels": 4,
-    }  # fmt: skip
+        "act_fn": "silu",
+        "attention_head_dim": 8,
+        "block_out_channels": [320, 640, 1280, 1280],
+        "center_input_sample": False,
+        "cross_attention_dim": 768,
+        "down_block_types": ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"],
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": 4,
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+        "out_channels": 4,
+    }
     motion = {"motion_num_attention_heads": 8, "motion_max_seq_length": 32}
     assert preset_like(unet, motion, preset("sd15").audio) == preset("sd15")
     assert REGISTRY.keys() >= {"sd15-unet", "sd15-vae", "animatediff-v2", "wav2vec2"}
@@ -194,7 +236,9 @@ def test_the_command_tells_what_it_took(parts, tmp_path, capsys):
     """At four levels, as the preset's regions want them."""
     deep = {"block_out_channels": (32,) * 4, "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)}
     unet = save_unet(tmp_path / "unet", **deep, up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3)
-    MotionAdapter(block_out_channels=(32,) * 4, motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=8).save_pretrained(tmp_path / "motion")
+    MotionAdapter(
+        block_out_channels=(32,) * 4, motion_layers_per_block=1, motion_num_attention_heads=2, motion_norm_num_groups=8
+    ).save_pretrained(tmp_path / "motion")
     used = {**parts, "unet": str(unet), "motion": str(tmp_path / "motion")}
     options = [word for part, source in used.items() for word in ("--part", f"{part}={source}")]
     command = ["weights", "convert", "sd15", "-o", str(tmp_path / "model"), *options]

@@ -24,7 +24,14 @@ from cyberhost_model.porting.convert import convert
 from cyberhost_model.runtime.loading import load_model
 from data_helpers import small_synth
 
-OURS = {"audio_projection", "denoising_unet.clarity", "denoising_unet.regions", "face_encoder", "hand_encoder", "reference_pose_encoder"}
+OURS = {
+    "audio_projection",
+    "denoising_unet.clarity",
+    "denoising_unet.regions",
+    "face_encoder",
+    "hand_encoder",
+    "reference_pose_encoder",
+}
 
 
 def paper(width: int = 16) -> presets.Preset:
@@ -45,7 +52,12 @@ def models(published, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("name", "width", "begins"),
-    [("animate-anyone", 16, OURS), ("echomimic-v2", 16, OURS), ("echomimic-v2", 24, {*OURS, "denoising_unet.unet", "reference_net"}), ("hallo2", 16, set())],
+    [
+        ("animate-anyone", 16, OURS),
+        ("echomimic-v2", 16, OURS),
+        ("echomimic-v2", 24, {*OURS, "denoising_unet.unet", "reference_net"}),
+        ("hallo2", 16, set()),
+    ],
 )
 def test_the_papers_network_begins_with_what_others_have(models, name, width, begins):
     shape = as_taught(paper(width), str(models / name))
@@ -74,7 +86,20 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
     row.split = "train"
     add_rows(tmp_path, [row])
     begun, coded, run = str(models / "hallo2"), tmp_path / "coded", tmp_path / "run"
-    encode = ["data", "encode", "--data", str(tmp_path), "-o", str(coded), "--frames", "16", "--codec", begun, "--audio", begun]
+    encode = [
+        "data",
+        "encode",
+        "--data",
+        str(tmp_path),
+        "-o",
+        str(coded),
+        "--frames",
+        "16",
+        "--codec",
+        begun,
+        "--audio",
+        begun,
+    ]
     assert main(encode) == 9 and "kind that preset tiny takes" in capsys.readouterr().err
     assert main([*encode, "--preset", "sd15"]) == 0
     (file,) = coded.glob("*x*/*.safetensors")
@@ -98,7 +123,12 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
 def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_path):
     shape = dataclasses.replace(paper(), region=dataclasses.replace(paper().region, face_channels=()))
     clip = small_synth(tmp_path / "speech", frames=16).clip(0)
-    coder = Coder(shape, trained_codec(models / "hallo2"), trained_speech(models / "hallo2"), lambda picture: torch.arange(512.0).numpy() / 512)
+    coder = Coder(
+        shape,
+        trained_codec(models / "hallo2"),
+        trained_speech(models / "hallo2"),
+        lambda picture: torch.arange(512.0).numpy() / 512,
+    )
     assert torch.equal(coder.code(clip)["face"].float(), torch.arange(512.0) / 512)
     coder.face = None
     assert not coder.code(clip)["face"].any()

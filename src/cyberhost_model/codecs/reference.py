@@ -67,7 +67,10 @@ def save_codec(codec: ReferenceCodec, folder: str | Path, dtype: torch.dtype = t
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(codec.config), indent=2) + "\n")
-    save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in codec.state_dict().items()}, folder / "model.safetensors")
+    save_file(
+        {k: v.detach().to("cpu", dtype).contiguous() for k, v in codec.state_dict().items()},
+        folder / "model.safetensors",
+    )
 
 
 def load_codec(folder: str | Path) -> ReferenceCodec:
@@ -94,7 +97,9 @@ class Decoded:
 class _Res(nn.Module):
     def __init__(self, c: int):
         super().__init__()
-        self.body = nn.Sequential(nn.GroupNorm(8, c), nn.SiLU(), nn.Conv2d(c, c, 3, padding=1), nn.SiLU(), nn.Conv2d(c, c, 3, padding=1))
+        self.body = nn.Sequential(
+            nn.GroupNorm(8, c), nn.SiLU(), nn.Conv2d(c, c, 3, padding=1), nn.SiLU(), nn.Conv2d(c, c, 3, padding=1)
+        )
         nn.init.zeros_(self.body[-1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +112,9 @@ class _Pyramid(nn.Module):
     def __init__(self, channels: int, fold: int, widths: tuple[int, int, int]):
         super().__init__()
         a, b, c = widths
-        self.quarter = nn.Sequential(nn.PixelUnshuffle(fold), nn.Conv2d(channels * fold * fold, a, 3, padding=1), _Res(a))
+        self.quarter = nn.Sequential(
+            nn.PixelUnshuffle(fold), nn.Conv2d(channels * fold * fold, a, 3, padding=1), _Res(a)
+        )
         self.eighth = nn.Sequential(nn.Conv2d(a, b, 3, stride=2, padding=1), _Res(b))
         self.sixteenth = nn.Sequential(nn.Conv2d(b, c, 3, stride=2, padding=1), _Res(c), _Res(c))
 
@@ -125,7 +132,11 @@ class ReferenceCodec(nn.Module):
         self.config = config = config or ReferenceCodecConfig()
         (a, b, c), n = config.widths, config.blocks
         # Orthonormal blocks, and the deviation of each component, in which `z` is measured.
-        for name, count, channels in (("flow", config.flow, 2), ("novelty", config.novelty, 1), ("colour", config.colour, 3)):
+        for name, count, channels in (
+            ("flow", config.flow, 2),
+            ("novelty", config.novelty, 1),
+            ("colour", config.colour, 3),
+        ):
             self.register_buffer(f"basis_{name}", torch.zeros(count, channels, _BLOCK, _BLOCK))
         self.register_buffer("z_std", torch.cat([torch.ones(n), torch.tensor(_CUE_SIZE[: config.cues])]))
         self.appearance = _Pyramid(3, 4, config.widths)
@@ -158,7 +169,10 @@ class ReferenceCodec(nn.Module):
         lead = frames.shape[:-3]
         frames, flow, seen, cues = (x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, seen, cues))
         parts = components(frames, flow, seen)
-        z = torch.cat([*(F.conv2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in parts.items()), cues], 1) / self.z_std[:, None, None]
+        z = (
+            torch.cat([*(F.conv2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in parts.items()), cues], 1)
+            / self.z_std[:, None, None]
+        )
         return z.unflatten(0, lead) if len(lead) > 1 else z
 
     @staticmethod
@@ -177,9 +191,13 @@ class ReferenceCodec(nn.Module):
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
         fine = slice(_MEAN_FLOW, self.config.blocks)
         mouth = slice(self.config.blocks, self.config.blocks + 2)
-        return torch.cat([z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1)
+        return torch.cat(
+            [z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1
+        )
 
-    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None) -> Tensor:
+    def as_heard(
+        self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None
+    ) -> Tensor:
         """z (B, F, C, h, w) with the mouth's cues where the mouth is, `places` (B, F or 1, cues, h, w) of `face_places`, and the lips' at least what the
         sound asks for: `opening` (B, F) in 0..1.
 
@@ -197,10 +215,15 @@ class ReferenceCodec(nn.Module):
         amount = (z[:, :, mouth] * there).sum((3, 4)) / (there**2).sum((3, 4)).clamp_min(1e-6)
         unit = _CUE_SIZE[0] * self.config.emphasis
         rest, change = parted / unit, amount[:, :, 0]
-        asked, own = opening.clamp(0, 1) * (_WIDE / unit + rest), change if told is None else torch.where(told, change + rest, change)
+        asked, own = (
+            opening.clamp(0, 1) * (_WIDE / unit + rest),
+            change if told is None else torch.where(told, change + rest, change),
+        )
         lips = torch.maximum(asked, own) - rest
         lips = lips - lips.clamp_max(0) ** 2 * (_CLOSING / max(rest, 1e-6))
-        lips = torch.where(own < 0, torch.minimum(lips, asked + change), lips)  # a mouth that closes further stays so in silence
+        lips = torch.where(
+            own < 0, torch.minimum(lips, asked + change), lips
+        )  # a mouth that closes further stays so in silence
         said = torch.stack([lips, amount[:, :, 1]], 2)[..., None, None] * there
         return torch.cat([z[:, :, : mouth.start], said, z[:, :, mouth.stop :]], 2)
 
@@ -221,7 +244,10 @@ class ReferenceCodec(nn.Module):
         """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...) and colour (B, 3, ...) at half size."""
         c = self.config
         parts = (z * self.z_std[:, None, None])[:, : c.blocks].split([c.flow, c.novelty, c.colour], 1)
-        return {k: F.conv_transpose2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in zip(("flow", "novelty", "colour"), parts, strict=True)}
+        return {
+            k: F.conv_transpose2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK)
+            for k, x in zip(("flow", "novelty", "colour"), parts, strict=True)
+        }
 
     def read(self, z: Tensor, pyramid: tuple[Tensor, Tensor, Tensor]) -> Decoded:
         """Decode z (B, C, h, w) beside the reference's features (each (B, ...)) into flow, mask and colour."""
@@ -241,7 +267,9 @@ class ReferenceCodec(nn.Module):
         colour = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
         return Decoded(base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * seen, colour + self.to_colour(x))
 
-    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None) -> Tensor:
+    def decode(
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+    ) -> Tensor:
         """z (B, F, C, h, w) and reference (B, 3, H, W) -> frames (B, F, 3, H, W), or of the size of `picture`: the reference, larger. close_up: of
         that picture's mouth, where its lips are parted."""
         b, f = z.shape[:2]
@@ -324,7 +352,11 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     h, w = picture.shape[-2:]
     place = supported_device(picture.device)
     flow = flow.to(place, torch.float32)
-    y, x = torch.meshgrid(torch.arange(h, device=place, dtype=torch.float32), torch.arange(w, device=place, dtype=torch.float32), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(h, device=place, dtype=torch.float32),
+        torch.arange(w, device=place, dtype=torch.float32),
+        indexing="ij",
+    )
     grid = torch.stack([(x + flow[:, 0] + 0.5) * (2 / w) - 1, (y + flow[:, 1] + 0.5) * (2 / h) - 1], -1)
     moved = F.grid_sample(picture.to(place, torch.float32), grid, mode=mode, padding_mode="border", align_corners=False)
     return moved.to(picture.device, picture.dtype)
@@ -336,5 +368,9 @@ def compose(decoded: Decoded, picture: Tensor, mode: str = "bilinear") -> Tensor
     scale = h / decoded.colour.shape[-2]
     flow = F.interpolate(decoded.flow.float(), size=(h, w), mode="bilinear", align_corners=False) * scale
     seen = F.interpolate(decoded.seen, size=(h, w), mode="bilinear", align_corners=False).sigmoid()
-    colour = decoded.colour if scale == 1 else F.interpolate(decoded.colour, size=(h, w), mode="bicubic", align_corners=False)
+    colour = (
+        decoded.colour
+        if scale == 1
+        else F.interpolate(decoded.colour, size=(h, w), mode="bicubic", align_corners=False)
+    )
     return colour + (warp(picture, flow, mode) - colour) * seen

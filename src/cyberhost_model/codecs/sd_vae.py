@@ -35,12 +35,18 @@ class SdCodec(nn.Module):
         """(B, 3, H, W) -> (B, 4, H/8, W/8); `places` are the reference codec's and ignored."""
         return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
 
-    def encode(self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, cues: Tensor | None = None) -> Tensor:
+    def encode(
+        self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, cues: Tensor | None = None
+    ) -> Tensor:
         """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored. A few frames at a time: memory
         does not grow with the clip."""
-        return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(0, frames.shape[:-3])
+        return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(
+            0, frames.shape[:-3]
+        )
 
-    def as_heard(self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None) -> Tensor:
+    def as_heard(
+        self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None
+    ) -> Tensor:
         """z as it is: these latents have no cues."""
         return z
 
@@ -53,10 +59,14 @@ class SdCodec(nn.Module):
         """Motion frames z (B, M, C, h, w) as the Reference Net reads them: they are pictures' latents already."""
         return z
 
-    def decode(self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None) -> Tensor:
+    def decode(
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+    ) -> Tensor:
         """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given; the rest is the reference codec's. A few frames at a time: a clip of 24 at 768x512
         would make tensors of 5 GB in half precision."""
-        frames = torch.cat([self.vae.decode(some / self.vae.config.scaling_factor).sample for some in z.flatten(0, 1).split(AT_ONCE)])
+        frames = torch.cat(
+            [self.vae.decode(some / self.vae.config.scaling_factor).sample for some in z.flatten(0, 1).split(AT_ONCE)]
+        )
         if picture is not None and picture.shape[-2:] != frames.shape[-2:]:
             frames = F.interpolate(frames, size=picture.shape[-2:], mode="bicubic", align_corners=False)
         return frames.clamp(-1, 1).unflatten(0, z.shape[:2])

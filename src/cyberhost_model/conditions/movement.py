@@ -96,7 +96,11 @@ class BodyMovementMap:
 def moving_parts(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     """float32 (h, w): 1 at the key points that are seen, less with the distance to them in cells: what is near may move, what stands behind does not.
     Key points in 0..1; zeros where none is seen."""
-    pairs = ((keypoints.body, keypoints.body_score), (keypoints.hands, keypoints.hands_score), (keypoints.face, keypoints.face_score))
+    pairs = (
+        (keypoints.body, keypoints.body_score),
+        (keypoints.hands, keypoints.hands_score),
+        (keypoints.face, keypoints.face_score),
+    )
     points = np.concatenate([where[score > SEEN] for where, score in pairs]) * [hw[1], hw[0]]
     y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
     if not len(points):

@@ -18,13 +18,39 @@ from cyberhost_model.perception.keypoints import Keypoints
 
 
 # OpenPose's 17 body limbs, as pairs of BODY indices; limb i has the hue of 20 degrees times i.
-LIMBS = ((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13),
-         (1, 0), (0, 14), (14, 16), (0, 15), (15, 17))  # fmt: skip
+LIMBS = (
+    (1, 2),
+    (1, 5),
+    (2, 3),
+    (3, 4),
+    (5, 6),
+    (6, 7),
+    (1, 8),
+    (8, 9),
+    (9, 10),
+    (1, 11),
+    (11, 12),
+    (12, 13),
+    (1, 0),
+    (0, 14),
+    (14, 16),
+    (0, 15),
+    (15, 17),
+)
 # Five fingers of four bones; bone i has the hue of 18 degrees times i.
 FINGERS = tuple((0 if j == 0 else 4 * f + j, 4 * f + j + 1) for f in range(5) for j in range(4))
 # Lines through the 68 face points: (first, last + 1, closed).
-CONTOURS = ((0, 17, False), (17, 22, False), (22, 27, False), (27, 31, False), (31, 36, False), (36, 42, True),
-            (42, 48, True), (48, 60, True), (60, 68, True))  # fmt: skip
+CONTOURS = (
+    (0, 17, False),
+    (17, 22, False),
+    (22, 27, False),
+    (27, 31, False),
+    (31, 36, False),
+    (36, 42, True),
+    (42, 48, True),
+    (48, 60, True),
+    (60, 68, True),
+)
 PARTS = ("body", "hands", "face")
 _SHIFT = 4  # OpenCV draws with 1/16 pixel: small maps keep the exact place of a lip
 
@@ -79,9 +105,17 @@ class PoseMap(Protocol):
         """`size` (W, H) -> float32 (3, H, W) in 0..1, black where nothing is; `parts` among `skeleton.PARTS`."""
 
 
-_STICK, _DOT, _FACE_DOT, _LINE = 4, 4, 3, 2  # pixels of half a limb's width, the radius of a joint and of a face point, a finger's width
+_STICK, _DOT, _FACE_DOT, _LINE = (
+    4,
+    4,
+    3,
+    2,
+)  # pixels of half a limb's width, the radius of a joint and of a face point, a finger's width
 _DIM = 0.6  # limbs are darker than joints
-_BODY_SIDE, _HAND_SIDE = 512, 800  # shorter side that AnimateAnyone and EchoMimicV2 draw at; the drawing is then resized
+_BODY_SIDE, _HAND_SIDE = (
+    512,
+    800,
+)  # shorter side that AnimateAnyone and EchoMimicV2 draw at; the drawing is then resized
 _FAR = (-2, 3)  # points are held within this part of the picture
 
 
@@ -157,4 +191,9 @@ def _hand(canvas: np.ndarray, points: np.ndarray, bright: np.ndarray) -> None:
 
 def _resized(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W, 3) of any size -> float32 (3, H, W) in 0..1 of `size`."""
-    return np.ascontiguousarray(cv2.resize(canvas, size, interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)).astype(np.float32) / 255
+    return (
+        np.ascontiguousarray(cv2.resize(canvas, size, interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)).astype(
+            np.float32
+        )
+        / 255
+    )

@@ -24,7 +24,9 @@ _UNIT = 4.0  # units from place to place, so that a motion of a few pixels is of
 _ALONG = np.linspace(0, 1, 5, dtype=np.float32)[:, None]  # places on a limb
 
 
-def pose_shift(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int], parts: Collection[str] = PARTS) -> np.ndarray:
+def pose_shift(
+    reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int], parts: Collection[str] = PARTS
+) -> np.ndarray:
     """float32 (T, 7, 2h, 2w): what takes each frame's key points back to the reference's, where the frame has them.
 
     x and y in eighths of a latent cell, weighted by the bells of the points near; the bells' largest, 0..1; then the face cues (`face_cues`) and, as bells,

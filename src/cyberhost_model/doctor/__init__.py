@@ -1,8 +1,8 @@
 """Whether a job can work on this machine and what it takes, before it starts.
 
-    from cyberhost_model.doctor import examine, plan
-    examine("tiny").problems
-    plan(lambda host: host.animate("picture.jpg", "speech.wav")).estimate
+from cyberhost_model.doctor import examine, plan
+examine("tiny").problems
+plan(lambda host: host.animate("picture.jpg", "speech.wav")).estimate
 """
 
 from cyberhost_model.doctor.counted import Counted

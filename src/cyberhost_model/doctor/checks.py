@@ -66,17 +66,30 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
     turn = 2 * float((face[30] - face[0]) @ jaw / max(jaw @ jaw, 1e-6)) - 1
     eyes = face[42:48].mean(0) - face[36:42].mean(0)
     hands = [side for side, score in zip(("left", "right"), own.hands_score, strict=True) if score.max() >= SEEN]
-    shown = (reference.large[0].float().permute(1, 2, 0).cpu().numpy() * 127.5 + 127.5).round().clip(0, 255).astype(np.uint8)
+    shown = (
+        (reference.large[0].float().permute(1, 2, 0).cpu().numpy() * 127.5 + 127.5)
+        .round()
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
     inside = (own.body_score > SEEN) & ((own.body >= 0) & (own.body < 1)).all(1)
     found = PictureCheck(
-        tall / h, round(tall * reference.scale), mouth, turn, math.degrees(math.atan2(eyes[1], eyes[0])), hands,
-        hand_clarity(shown, placed) if hands else None, [name for name in _UPPER if inside[BODY.index(name)]],
+        tall / h,
+        round(tall * reference.scale),
+        mouth,
+        turn,
+        math.degrees(math.atan2(eyes[1], eyes[0])),
+        hands,
+        hand_clarity(shown, placed) if hands else None,
+        [name for name in _UPPER if inside[BODY.index(name)]],
         reference.conditions.regions == ("face",),
-    )  # fmt: skip
+    )
     notes = []
     if mouth < 1:
         closer = "crop the picture nearer to the person" + ("" if found.head_alone else ", or give --head")
-        notes.append(f"the mouth is {mouth:.1f} cells of the network's grid wide, less than it can tell apart: {closer}")
+        notes.append(
+            f"the mouth is {mouth:.1f} cells of the network's grid wide, less than it can tell apart: {closer}"
+        )
     return found, notes
 
 
@@ -92,5 +105,7 @@ def check_sound(sound: Sound, encoder: SpeechEncoder) -> tuple[SoundCheck, list[
     if loudness is not None and share < _NOTHING:
         notes.append("no speech is heard in the first minute: the mouth will rest")
     elif loudness is not None and loudness < _QUIET:
-        notes.append(f"the speech is very quiet ({loudness:.0f} dB): record or export it louder, or the mouth will hardly open")
+        notes.append(
+            f"the speech is very quiet ({loudness:.0f} dB): record or export it louder, or the mouth will hardly open"
+        )
     return SoundCheck(sound.duration, loudness, share), notes

@@ -23,9 +23,11 @@ from cyberhost_model.sampler.guidance import GuidedConditions
 from cyberhost_model.sampler.schedule import Schedule
 
 SD_VAE = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4, "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
     "layers_per_block": 2,
-}  # fmt: skip
+}
 """Stable Diffusion's VAE, which all published models have."""
 SHARE = {torch.float32: 0.6, torch.float16: 0.3, torch.bfloat16: 0.3}
 """Of the rate of large matrix products that steps reach (docs/speed.md): 0.3 in fp16 on an H100; 0.3 - 0.5 in bf16 and 0.6 in fp32 on a CPU."""
@@ -60,7 +62,9 @@ def _counted(preset: Preset, look: Look, total: int, device: torch.device, dtype
     guided = sum(guidance.acts_at(float(t)) for t in timesteps)
     steps = guided + (len(timesteps) - guided) / guidance.branches
     work = math.ceil(total / preset.frames) * (steps * step + preset.frames * decoding)
-    return Counted(work / (SHARE[dtype] * matrix_rate(device, dtype)), int(weights + vae + _BESIDE + max(held, more)), step / 1e12)
+    return Counted(
+        work / (SHARE[dtype] * matrix_rate(device, dtype)), int(weights + vae + _BESIDE + max(held, more)), step / 1e12
+    )
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
@@ -80,7 +84,9 @@ def _step(preset: Preset, look: Look, dtype: torch.dtype) -> tuple[float, float,
         network = CyberHostNetwork(preset)
         raw: dict[str, Tensor | None] = raw_conditions(preset, 1, preset.frames, preset.motion_frames > 0)
         given = GuidedConditions(network.conditions(**raw), guidance_of(look, preset.diffusion))  # type: ignore[arg-type]
-        noisy = torch.empty(1, preset.frames, preset.latent_channels, *(side // preset.latent_factor for side in preset.size))
+        noisy = torch.empty(
+            1, preset.frames, preset.latent_channels, *(side // preset.latent_factor for side in preset.size)
+        )
         with Live() as live:
             given.predict(network, noisy, torch.empty(1))
         return live.flops, float(live.peak), _bytes(network)

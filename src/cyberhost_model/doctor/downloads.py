@@ -19,7 +19,10 @@ from cyberhost_model.runtime.loading import missing_parts
 # Name -> (modules, what they are for). The names are those of pyproject.toml.
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "data": (("av", "pyarrow"), "`cyberhost data`: reads videos with time stamps, writes manifests"),
-    "eval": (("onnxruntime",), "models that take ArcFace's numbers or DWPose's key points (sd15), `cyberhost eval` with the public networks of people, `data prepare --detector dwpose`"),
+    "eval": (
+        ("onnxruntime",),
+        "models that take ArcFace's numbers or DWPose's key points (sd15), `cyberhost eval` with the public networks of people, `data prepare --detector dwpose`",
+    ),
     "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
     "train": (("accelerate", "tensorboard"), "`cyberhost train` on many devices, and its curves in TensorBoard"),
     "wandb": (("wandb",), "`cyberhost train --report wandb`"),
@@ -42,7 +45,9 @@ class Extra:
 
 def extras() -> list[Extra]:
     """Every optional extra; nothing is imported for it."""
-    return [Extra(name, what, {module: _version(module) for module in modules}) for name, (modules, what) in _EXTRAS.items()]
+    return [
+        Extra(name, what, {module: _version(module) for module in modules}) for name, (modules, what) in _EXTRAS.items()
+    ]
 
 
 def _version(module: str) -> str | None:
@@ -79,7 +84,11 @@ def downloads(model: list[Missing]) -> list[Downloads]:
         *(Downloads(command, model) for command in ("animate", "reenact", "multimodal")),
         Downloads("eval", missing_weights(["eval"]), "for all metrics; one whose network cannot be had is skipped"),
         Downloads("train", start, f"with --init {FULL_SIZE}; another with --init {others}; nothing otherwise"),
-        Downloads("data prepare", missing_weights(["dwpose", "syncnet"]), "DWPose with --detector dwpose, SyncNet with --min-sync; nothing otherwise"),
+        Downloads(
+            "data prepare",
+            missing_weights(["dwpose", "syncnet"]),
+            "DWPose with --detector dwpose, SyncNet with --min-sync; nothing otherwise",
+        ),
         Downloads("data encode", start + missing_parts(["arcface"]), f"with --preset {FULL_SIZE}; nothing otherwise"),
     ]
 

@@ -70,7 +70,12 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
             if not is_out_of_memory(error):
                 raise
             said = " ".join(str(error).split())
-            problems.append(Problem(f"not enough memory for the model{said and f' ({said})'}: end other programs, or give --device cpu", ResourceError.exit_code))
+            problems.append(
+                Problem(
+                    f"not enough memory for the model{said and f' ({said})'}: end other programs, or give --device cpu",
+                    ResourceError.exit_code,
+                )
+            )
         return None
 
     place = tried(lambda: choose_device(device, precision))
@@ -88,7 +93,9 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
             place = host.device, host.dtype
             minute = tried(lambda: _minute(host))
     found = None if place is None else machine(*place, precision)
-    return Examination(model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, rough, problems)
+    return Examination(
+        model, found, binary, cache, hub, extras(), downloads(missing or []), load, minute, rough, problems
+    )
 
 
 def _minute(host: CyberHost) -> Estimate:

@@ -39,15 +39,26 @@ def find_ffmpeg() -> Ffmpeg:
     path = ffmpeg_binary()
     first = _said(path, "-version").split("\n", 1)[0]
     names = {words[1] for words in map(str.split, _said(path, "-encoders").splitlines()) if len(words) > 1}
-    found = Ffmpeg(path, first.removeprefix("ffmpeg version ").split(" ", 1)[0], tuple(name for name in ENCODERS if name in names))
+    found = Ffmpeg(
+        path, first.removeprefix("ffmpeg version ").split(" ", 1)[0], tuple(name for name in ENCODERS if name in names)
+    )
     if missing := set(ENCODERS) - set(found.encoders):
-        raise ResourceError(f"{path} cannot write {' and '.join(sorted(missing))}: unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg")
+        raise ResourceError(
+            f"{path} cannot write {' and '.join(sorted(missing))}: unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg"
+        )
     return found
 
 
 def _said(path: str, argument: str) -> str:
     try:
-        run = subprocess.run([path, "-hide_banner", argument], capture_output=True, text=True, errors="replace", timeout=_FFMPEG_PATIENCE, check=True)
+        run = subprocess.run(
+            [path, "-hide_banner", argument],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_FFMPEG_PATIENCE,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise ResourceError(f"{path} does not run ({str(error).splitlines()[0]}): reinstall imageio-ffmpeg") from None
     return run.stdout
@@ -82,7 +93,13 @@ class Machine:
 def machine(device: torch.device, dtype: torch.dtype, asked_precision: str = "auto") -> Machine:
     """The machine as far as it can be told, for the device and the precision of `choose_device`."""
     total, free = _memory(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "Apple GPU" if device.type == "mps" else _cpu_name()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else "Apple GPU"
+        if device.type == "mps"
+        else _cpu_name()
+    )
     gpus = _nvidia("driver_version,name")
     driver = gpus[0].split(",")[0].strip() if gpus and device.type == "cuda" else None
     hint = None
@@ -90,7 +107,7 @@ def machine(device: torch.device, dtype: torch.dtype, asked_precision: str = "au
         hint = f"{gpus[0].split(',')[-1].strip()} is in this machine, but torch cannot use it: install a torch build with CUDA (pytorch.org)"
     return Machine(
         device.type, name, _cores(), driver, _runtime(), total, free, *_precision(device, dtype, asked_precision), hint
-    )  # fmt: skip
+    )
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -168,7 +185,9 @@ def _nvidia(query: str) -> list[str]:
     if tool is None:
         return []
     try:
-        said = subprocess.run([tool, f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, timeout=_PATIENCE)
+        said = subprocess.run(
+            [tool, f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, timeout=_PATIENCE
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
     return [line for line in said.stdout.splitlines() if line.strip()] if said.returncode == 0 else []

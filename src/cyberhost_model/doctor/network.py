@@ -79,7 +79,9 @@ def within(patience: float, action: Callable[[], T], what: str) -> T:
     if failed:
         raise failed[0]
     if not done:
-        raise NetworkError(f"{what} does not answer within {patience:g} s; check the network and the proxy, or set HF_ENDPOINT")
+        raise NetworkError(
+            f"{what} does not answer within {patience:g} s; check the network and the proxy, or set HF_ENDPOINT"
+        )
     return done[0]
 
 

@@ -52,7 +52,9 @@ class Plan:
     warnings: list[str]
 
 
-def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: str = "auto", precision: str = "auto") -> Plan:
+def plan(
+    start: Callable[[CyberHost], Animation], model: str = "tiny", device: str = "auto", precision: str = "auto"
+) -> Plan:
     """Look at the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
 
     Raises what the job itself would: InputError and NoFaceError for inputs that cannot work, ModelError, NetworkError and OutputError for a model that is
@@ -79,12 +81,46 @@ def plan(start: Callable[[CyberHost], Animation], model: str = "tiny", device: s
         sound, heard = check_sound(animation.sound, SpeechEncoder.from_pretrained(EMBEDDED / STAND_IN / "speech"))
     warnings = [*animation.warnings, *notes, *heard]
     if away:
-        warnings.append(f"{model} is not on this machine: size, steps, time and memory are not known exactly before it is fetched")
+        warnings.append(
+            f"{model} is not on this machine: size, steps, time and memory are not known exactly before it is fetched"
+        )
         rough, here = counted(model, job.look, animation.n_frames, place, dtype), machine(place, dtype, precision)
-        return Plan(picture, sound, animation.n_frames, animation.fps, None, None, None, None, model, here, missing, ffmpeg, cache, hub, None, rough, warnings)
+        return Plan(
+            picture,
+            sound,
+            animation.n_frames,
+            animation.fps,
+            None,
+            None,
+            None,
+            None,
+            model,
+            here,
+            missing,
+            ffmpeg,
+            cache,
+            hub,
+            None,
+            rough,
+            warnings,
+        )
     found = estimate(host, job)
     return Plan(
-        picture, sound, animation.n_frames, animation.fps, math.ceil(animation.n_frames / preset.frames), animation.size,
-        job.look.steps or preset.diffusion.steps, job.guidance.branches, model, machine(place, dtype, precision), missing, ffmpeg, cache, hub, found, None,
+        picture,
+        sound,
+        animation.n_frames,
+        animation.fps,
+        math.ceil(animation.n_frames / preset.frames),
+        animation.size,
+        job.look.steps or preset.diffusion.steps,
+        job.guidance.branches,
+        model,
+        machine(place, dtype, precision),
+        missing,
+        ffmpeg,
+        cache,
+        hub,
+        found,
+        None,
         [*warnings, *found.costs.spared],
-    )  # fmt: skip
+    )

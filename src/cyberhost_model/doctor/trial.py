@@ -103,10 +103,18 @@ def _trial(host: CyberHost, job: Job) -> Costs:
         return torch.zeros(shape, device=host.device, dtype=host.dtype) if hears else None
 
     def conditions(count: int):
-        return host.renderer.clip_conditions(job, job.driver(0, count), count, heard(count), zeros(preset.motion_frames) if preset.motion_frames else None)
+        return host.renderer.clip_conditions(
+            job,
+            job.driver(0, count),
+            count,
+            heard(count),
+            zeros(preset.motion_frames) if preset.motion_frames else None,
+        )
 
     told = list[str]()
-    recorded = RecordedNetwork(network, told.append, lambda: None) if host.cuda_graphs else None  # the second of three steps is
+    recorded = (
+        RecordedNetwork(network, told.append, lambda: None) if host.cuda_graphs else None
+    )  # the second of three steps is
     thrift = Thrift(host.model, host.device, job.guidance.branches, recorded=recorded)
 
     def step(count: int, interval: tuple[float, float]) -> Callable[[], object]:
@@ -114,7 +122,15 @@ def _trial(host: CyberHost, job: Job) -> Costs:
 
         def denoised() -> torch.Tensor:
             guidance = replace(job.guidance, interval=interval, one_by_one=thrift.one_by_one)
-            return denoise_clip(network, given, zeros(count).shape, steps=1, guidance=guidance, generator=torch.Generator(), predictor=recorded)
+            return denoise_clip(
+                network,
+                given,
+                zeros(count).shape,
+                steps=1,
+                guidance=guidance,
+                generator=torch.Generator(),
+                predictor=recorded,
+            )
 
         return lambda: thrift.attempt("network", denoised, told.append)
 
@@ -138,8 +154,12 @@ def _trial(host: CyberHost, job: Job) -> Costs:
     if hears:
         noise = 0.1 * np.random.default_rng(0).standard_normal(_HEARD * SPEECH_RATE).astype(np.float32)
         features = host.model.speech.features
-        listen = _seconds(host, lambda: thrift.attempt("speech", lambda: features(noise), told.append), again=whole) / _HEARD
-    return Costs(guided, plain, prepared, decode, listen, peak_memory(host.device) if whole else None, whole, tuple(told))
+        listen = (
+            _seconds(host, lambda: thrift.attempt("speech", lambda: features(noise), told.append), again=whole) / _HEARD
+        )
+    return Costs(
+        guided, plain, prepared, decode, listen, peak_memory(host.device) if whole else None, whole, tuple(told)
+    )
 
 
 def _seconds(host: CyberHost, action: Callable[[], object], again: bool = True) -> float:

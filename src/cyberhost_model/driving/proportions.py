@@ -20,10 +20,26 @@ HANDS = (slice(18, 39), slice(39, 60))
 FACE = slice(60, 128)
 CHIN, BROWS = 60 + 8, (60 + 19, 60 + 24)
 # child -> its ancestors, the nearest first: one that is never seen is passed over.
-_ANCESTORS = {2: (1,), 5: (1,), 3: (2, 1), 6: (5, 1), 4: (3, 2, 1), 7: (6, 5, 1), 8: (1,), 11: (1,), 9: (8, 1), 12: (11, 1),
-              10: (9, 8, 1), 13: (12, 11, 1)}  # fmt: skip
-_BONES = np.array([(0 if j == 0 else 4 * f + j, 4 * f + j + 1) for f in range(5) for j in range(4)])  # of a hand's 21 points
-_NECK_DOWN = 0.45  # the neck lies this part of the face's height (brows to chin) below the chin, where no shoulders tell
+_ANCESTORS = {
+    2: (1,),
+    5: (1,),
+    3: (2, 1),
+    6: (5, 1),
+    4: (3, 2, 1),
+    7: (6, 5, 1),
+    8: (1,),
+    11: (1,),
+    9: (8, 1),
+    12: (11, 1),
+    10: (9, 8, 1),
+    13: (12, 11, 1),
+}
+_BONES = np.array(
+    [(0 if j == 0 else 4 * f + j, 4 * f + j + 1) for f in range(5) for j in range(4)]
+)  # of a hand's 21 points
+_NECK_DOWN = (
+    0.45  # the neck lies this part of the face's height (brows to chin) below the chin, where no shoulders tell
+)
 _FULL = 95  # percentile of a bone's length over time that counts as its length unforeshortened
 _SHORT = (0.1, 0.3)  # shoulder widths: a bone that looks shorter tells little, one that looks longer tells all
 # A bone of the reference may be that much shorter or longer than the whole figure says. What looks shorter still points at the camera: the length
@@ -102,7 +118,9 @@ def arms_unlike(drive: Figure, reference: Figure) -> np.ndarray:
     if drive.ever[NECK] and reference.ever[NECK]:
         total += _unlike(drive, reference, np.array(ARMS), (NECK,), shoulder_width)
     for hand in HANDS:
-        total += 0.2 * _unlike(drive, reference, np.arange(hand.start, hand.stop), hand, lambda f, h=hand: spread(f.points[:, h]))  # type: ignore[misc]
+        total += 0.2 * _unlike(
+            drive, reference, np.arange(hand.start, hand.stop), hand, lambda f, h=hand: spread(f.points[:, h])
+        )  # type: ignore[misc]
     return total
 
 
@@ -115,14 +133,21 @@ def head_unlike(drive: Figure, reference: Figure) -> np.ndarray:
 
 
 def _unlike(
-    drive: Figure, reference: Figure, places: np.ndarray, origin: slice | tuple[int, ...], unit: Callable[[Figure], np.ndarray]
+    drive: Figure,
+    reference: Figure,
+    places: np.ndarray,
+    origin: slice | tuple[int, ...],
+    unit: Callable[[Figure], np.ndarray],
 ) -> np.ndarray:
     """(T,) the mean distance of points both show, from the middle of `origin` and in `unit`s; 0 where there are none, 1 for a frame that shows few."""
     common = drive.seen[:, places] & reference.seen[0, places]
     count = common.sum(1)
     if not count.any():
         return np.zeros(len(count))
-    here, there = ((f.points[:, places] - f.mean(origin)[:, None]) / np.maximum(unit(f), 1e-6)[:, None, None] for f in (drive, reference))
+    here, there = (
+        (f.points[:, places] - f.mean(origin)[:, None]) / np.maximum(unit(f), 1e-6)[:, None, None]
+        for f in (drive, reference)
+    )
     far = (np.linalg.norm(here - there, axis=-1) * common).sum(1)
     return np.where(2 * count > count.max(), far / np.maximum(count, 1), 1.0)
 
@@ -139,7 +164,9 @@ def head_anchor(drive: Figure, unlike: np.ndarray) -> int:
     nearest = int(unlike.argmin())
     if np.median(unlike) > _WORTH * unlike[nearest]:
         return nearest
-    places = np.flatnonzero(drive.ever & np.isin(np.arange(len(drive.ever)), [*HEAD, NECK, *SHOULDERS, *range(FACE.start, FACE.stop)]))
+    places = np.flatnonzero(
+        drive.ever & np.isin(np.arange(len(drive.ever)), [*HEAD, NECK, *SHOULDERS, *range(FACE.start, FACE.stop)])
+    )
     points = drive.points[:, places]
     away = np.linalg.norm(points - np.median(points, 0), axis=-1).mean(1)
     return int(np.where(2 * drive.seen[:, places].sum(1) > len(places), away, np.inf).argmin())
@@ -183,7 +210,9 @@ def trust_in(length: float, width: float) -> float:
 def bones(figure: Figure) -> list[tuple[int, int]]:
     """(child, parent) of the body's bones that are ever seen, parents first."""
     ever = figure.ever
-    parents = {child: next((a for a in ancestors if ever[a]), None) for child, ancestors in _ANCESTORS.items() if ever[child]}
+    parents = {
+        child: next((a for a in ancestors if ever[a]), None) for child, ancestors in _ANCESTORS.items() if ever[child]
+    }
     return [(child, parent) for child, parent in parents.items() if parent is not None]
 
 
@@ -202,7 +231,12 @@ def completed(own: Figure, drive: Figure, anchor: int, arms: int, scale: float) 
     if known.any():
         origin, from_, size = points[head][known].mean(0), there[head][known].mean(0), scale
         if known.sum() >= 10:
-            size = float(np.sqrt(np.square(points[head][known] - origin).sum() / max(np.square(there[head][known] - from_).sum(), 1e-12)))
+            size = float(
+                np.sqrt(
+                    np.square(points[head][known] - origin).sum()
+                    / max(np.square(there[head][known] - from_).sum(), 1e-12)
+                )
+            )
     else:
         origin, from_, size = points[NECK], there[NECK], scale
     for place in head[~ever[head]]:

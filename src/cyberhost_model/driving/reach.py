@@ -49,7 +49,9 @@ def reach_note(share: float) -> list[str]:
     """What to tell the user about it."""
     if share < _TOLD:
         return []
-    return [f"the driving goes further from the picture's pose than this model can follow in {share:.0%} of the frames: there the motion is made smaller"]
+    return [
+        f"the driving goes further from the picture's pose than this model can follow in {share:.0%} of the frames: there the motion is made smaller"
+    ]
 
 
 def _far(away: np.ndarray) -> np.ndarray:

@@ -57,7 +57,9 @@ def arm_root(drive: Figure, side: int) -> int:
     return shoulder if drive.ever[shoulder] else NECK
 
 
-def move_arm(drive: Figure, own: Figure, side: int, anchor: int, scale: float, root: np.ndarray) -> dict[int, np.ndarray]:
+def move_arm(
+    drive: Figure, own: Figure, side: int, anchor: int, scale: float, root: np.ndarray
+) -> dict[int, np.ndarray]:
     """Points of the left (0) or right (1) arm -> their places (T, 2), from the moved `root` (T, 2) on; the hand's 21 among them.
 
     `own` is complete (`proportions.completed`). An elbow that is never seen is passed over.
@@ -70,12 +72,17 @@ def move_arm(drive: Figure, own: Figure, side: int, anchor: int, scale: float, r
     poses = [root]
     for child, parent in zip(chain[1:], chain, strict=False):
         bone = drive.points[:, child] - drive.points[:, parent]
-        lengths, there = np.linalg.norm(bone, axis=-1), float(np.linalg.norm(own.points[0, child] - own.points[0, parent]))
+        lengths, there = (
+            np.linalg.norm(bone, axis=-1),
+            float(np.linalg.norm(own.points[0, child] - own.points[0, parent])),
+        )
         scaled = length_scale(lengths, drive.seen[:, child] & drive.seen[:, parent], anchor, there, scale, width)
         pose = pose + scaled * bone
         poses.append(pose)
         full.append(max(scaled * float(lengths.max()), there))
-    off = [own.points[0, p] - own.points[0, chain[0]] - (pose - root)[anchor] for p, pose in zip(chain, poses, strict=True)]
+    off = [
+        own.points[0, p] - own.points[0, chain[0]] - (pose - root)[anchor] for p, pose in zip(chain, poses, strict=True)
+    ]
     home = _home([pose - root for pose in poses], off, anchor, sum(full))
     for child, parent, pose, shift, most in zip(chain[1:], chain, poses[1:], off[1:], full[1:], strict=False):
         bone = pose + home[:, None] * shift - moved[parent]
@@ -83,7 +90,13 @@ def move_arm(drive: Figure, own: Figure, side: int, anchor: int, scale: float, r
         moved[child] = moved[parent] + bone * np.minimum(1, most / np.maximum(length, 1e-9))
     wrist = WRISTS[side]
     if ever[wrist] and ever[HANDS[side]].all():
-        moved |= dict(zip(range(HANDS[side].start, HANDS[side].stop), move_hand(drive, own, side, anchor, scale, home, moved[wrist]), strict=True))
+        moved |= dict(
+            zip(
+                range(HANDS[side].start, HANDS[side].stop),
+                move_hand(drive, own, side, anchor, scale, home, moved[wrist]),
+                strict=True,
+            )
+        )
     return moved
 
 
@@ -92,12 +105,18 @@ def _home(poses: Sequence[np.ndarray], off: Sequence[np.ndarray], anchor: int, l
 
     It is as wide as the two poses are apart: a narrower one would turn the arm back while the driving goes on.
     """
-    gone = np.sqrt(np.mean([np.square(pose - pose[anchor]).sum(-1) for pose in poses[1:]], 0)) if len(poses) > 1 else np.zeros(len(poses[0]))
+    gone = (
+        np.sqrt(np.mean([np.square(pose - pose[anchor]).sum(-1) for pose in poses[1:]], 0))
+        if len(poses) > 1
+        else np.zeros(len(poses[0]))
+    )
     apart = float(np.sqrt(np.mean([np.square(shift).sum() for shift in off[1:]]))) if len(off) > 1 else 0.0
     return np.exp(-0.5 * (gone / max(_HOME * length, apart, 1e-9)) ** 2)
 
 
-def move_hand(drive: Figure, own: Figure, side: int, anchor: int, scale: float, home: np.ndarray, wrist: np.ndarray) -> np.ndarray:
+def move_hand(
+    drive: Figure, own: Figure, side: int, anchor: int, scale: float, home: np.ndarray, wrist: np.ndarray
+) -> np.ndarray:
     """(21, T, 2) the driving's hand at the moved wrist, of the reference's size, turned as the reference's at home.
 
     `home` (T,): how far each frame's pose is the picture's.
@@ -229,13 +248,17 @@ def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tupl
         raise InputError("the template shows no hands: give one that does")
     used = [side for side in shown if own.ever[WRISTS[side]]]
     if not used:
-        raise InputError(f"the picture shows no {' and no '.join(_SIDES[s] for s in shown)} hand for the template to move; use another picture or template")
+        raise InputError(
+            f"the picture shows no {' and no '.join(_SIDES[s] for s in shown)} hand for the template to move; use another picture or template"
+        )
     out, scores = np.zeros_like(drive.points), np.zeros_like(sequence.scores())
     for side in used:
         out[:, HANDS[side]] = _placed(drive, own, side)
         scores[:, HANDS[side]] = sequence.scores()[:, HANDS[side]]
     placed = sequence.with_points(out / [reference_size[0] / reference_size[1], 1], scores, size=reference_size)
-    placed.warnings += [f"the picture shows no {_SIDES[s]} hand: the template's is left out" for s in shown if s not in used]
+    placed.warnings += [
+        f"the picture shows no {_SIDES[s]} hand: the template's is left out" for s in shown if s not in used
+    ]
     return placed
 
 
@@ -261,7 +284,9 @@ def _unlike(drive: Figure, own: Figure, side: int) -> np.ndarray:
     total = np.zeros(len(drive.points))
     if own.ever[hand].all():
         here, there = drive.points[:, hand], own.points[:, hand]
-        shape = (here - here[:, :1]) / hand_size(here)[:, None, None] - (there - there[:, :1]) / hand_size(there)[:, None, None]
+        shape = (here - here[:, :1]) / hand_size(here)[:, None, None] - (there - there[:, :1]) / hand_size(there)[
+            :, None, None
+        ]
         total += 0.1 * np.linalg.norm(shape, axis=-1).mean(1)
     if drive.ever[NECK] and own.ever[NECK]:
         at = (drive.points[:, wrist] - drive.points[:, NECK]) / shoulder_width(drive)[:, None]
@@ -293,7 +318,9 @@ def retarget(sequence: PoseSequence, reference: Keypoints, reference_size: tuple
             out[:, place] = points
     head = move_head(drive, own, anchor, scale, out[:, NECK])
     out[:, list(HEAD)], out[:, FACE] = head[:, :5], head[:, 5:]
-    return sequence.with_points(out / [reference_size[0] / reference_size[1], 1], sequence.scores(), size=reference_size)
+    return sequence.with_points(
+        out / [reference_size[0] / reference_size[1], 1], sequence.scores(), size=reference_size
+    )
 
 
 def _trunk_bone(drive: Figure, own: Figure, child: int, parent: int, anchor: int, scale: float) -> np.ndarray:

@@ -21,7 +21,10 @@ from cyberhost_model.perception.keypoints import Keypoints
 
 
 SUFFIXES = (".npz", ".json")
-LARGEST = {".npz": 1 << 30, ".json": 1 << 28}  # bytes, unpacked: about three hours at 60 frames a second, and half an hour as text
+LARGEST = {
+    ".npz": 1 << 30,
+    ".json": 1 << 28,
+}  # bytes, unpacked: about three hours at 60 frames a second, and half an hour as text
 FPS = (1.0, 240.0)
 _FAR = 10.0  # picture sides: points lie outside the picture, but not that far
 _DIGITS = 5  # of a coordinate in JSON: a hundredth of a pixel at 1000 pixels
@@ -49,7 +52,9 @@ def write_sequence(sequence: PoseSequence, path: str | os.PathLike[str], overwri
             np.savez_compressed(target, fps=np.float64(sequence.fps), size=np.array(sequence.size, np.int64), **arrays)
         else:
             plain = {name: np.round(array.astype(np.float64), _DIGITS).tolist() for name, array in arrays.items()}
-            target.write_text(json.dumps({"fps": sequence.fps, "size": list(sequence.size), **plain}, separators=(",", ":")) + "\n")
+            target.write_text(
+                json.dumps({"fps": sequence.fps, "size": list(sequence.size), **plain}, separators=(",", ":")) + "\n"
+            )
     return path
 
 
@@ -75,7 +80,9 @@ def read_sequence(path: str | os.PathLike[str]) -> PoseSequence:
 
 def _check_bytes(path: Path, size: int) -> None:
     if size > (most := LARGEST[path.suffix.lower()]):
-        raise InputError(f"{path}: holds {size >> 20} MiB of numbers, at most {most >> 20} are read; cut it into shorter files")
+        raise InputError(
+            f"{path}: holds {size >> 20} MiB of numbers, at most {most >> 20} are read; cut it into shorter files"
+        )
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
@@ -96,7 +103,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no JSON that can be read ({str(error).splitlines()[0][:100]}); make it again (docs/driving.md)") from None
+        raise InputError(
+            f"{path}: no JSON that can be read ({str(error).splitlines()[0][:100]}); make it again (docs/driving.md)"
+        ) from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: must hold one JSON object with fps, size and key points (docs/driving.md)")
     return values
@@ -104,7 +113,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _checked(path: Path, values: dict[str, Any]) -> PoseSequence:
     if unknown := sorted(set(values) - {"fps", "size", *ARRAYS}):
-        raise InputError(f"{path}: unknown name {', '.join(map(repr, unknown))}; known are fps, size, {', '.join(ARRAYS)}")
+        raise InputError(
+            f"{path}: unknown name {', '.join(map(repr, unknown))}; known are fps, size, {', '.join(ARRAYS)}"
+        )
     if missing := [name for name in ("fps", "size") if name not in values]:
         raise InputError(f"{path}: lacks {' and '.join(missing)}; add it (docs/driving.md)")
     fps, size = _fps(path, values["fps"]), _size(path, values["size"])
@@ -119,14 +130,18 @@ def _checked(path: Path, values: dict[str, Any]) -> PoseSequence:
             arrays[name] = _array(path, name, values[name], (*PARTS[part], *last))
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
-        raise InputError(f"{path}: its arrays differ in length ({', '.join(f'{n} {c}' for n, c in lengths.items())} frames)")
+        raise InputError(
+            f"{path}: its arrays differ in length ({', '.join(f'{n} {c}' for n, c in lengths.items())} frames)"
+        )
     frames = lengths[given[0]]
     if frames == 0:
         raise InputError(f"{path}: holds no frame; extract it again")
     for part in given:
         _check_points(path, part, arrays[part], arrays[f"{part}_score"])
     if not any((arrays[f"{part}_score"] > 0).any() for part in given):
-        raise InputError(f"{path}: no point is seen in any frame (all scores are 0); extract it from a video that shows the person")
+        raise InputError(
+            f"{path}: no point is seen in any frame (all scores are 0); extract it from a video that shows the person"
+        )
     for part, shape in PARTS.items():
         if part not in given:
             arrays[part] = np.zeros((frames, *shape, 2), np.float32)
@@ -180,21 +195,27 @@ def _array(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> np.ndar
 def _check_points(path: Path, part: str, points: np.ndarray, score: np.ndarray) -> None:
     if not np.isfinite(score).all() or score.min() < 0 or score.max() > 1:
         where = np.argwhere(~((score >= 0) & (score <= 1)))[0]
-        raise InputError(f"{path}: {_name(f'{part}_score', where)} is {score[tuple(where)]:g}; scores lie in 0..1: clip or divide them")
+        raise InputError(
+            f"{path}: {_name(f'{part}_score', where)} is {score[tuple(where)]:g}; scores lie in 0..1: clip or divide them"
+        )
     wrong = ~np.isfinite(points).all(-1) & (score > 0)
     if wrong.any():
         where = np.argwhere(wrong)[0]
-        raise InputError(f"{path}: {_name(part, where)} is not a number though its score is {score[tuple(where)]:g}; give it a score of 0")
+        raise InputError(
+            f"{path}: {_name(part, where)} is not a number though its score is {score[tuple(where)]:g}; give it a score of 0"
+        )
     far = (np.abs(np.where(score[..., None] > 0, points, 0)) > _FAR).any(-1)
     if far.any():
         where = np.argwhere(far)[0]
         x, y = points[tuple(where)]
-        raise InputError(f"{path}: {_name(part, where)} lies at ({x:g}, {y:g}); coordinates are in 0..1 of width and height, not in pixels")
+        raise InputError(
+            f"{path}: {_name(part, where)} lies at ({x:g}, {y:g}); coordinates are in 0..1 of width and height, not in pixels"
+        )
     points[score == 0] = 0
 
 
 def _name(part: str, where: np.ndarray) -> str:
-    """"hands of frame 3, left hand's point 20": a place in an array in words."""
+    """ "hands of frame 3, left hand's point 20": a place in an array in words."""
     frame, *rest = where.tolist()
     hand = f"{('left', 'right')[rest[0]]} hand's " if part.startswith("hands") else ""
     return f"{part} of frame {frame}, {hand}point {rest[-1]}"
@@ -230,7 +251,9 @@ class PoseSequence:
         """The key points of single frames in a row. Raises ValueError for none."""
         if not frames:
             raise ValueError("a pose sequence needs at least one frame")
-        return PoseSequence(fps, size, **{name: np.stack([getattr(k, name) for k in frames]).astype(np.float32) for name in ARRAYS})  # type: ignore[arg-type]
+        return PoseSequence(
+            fps, size, **{name: np.stack([getattr(k, name) for k in frames]).astype(np.float32) for name in ARRAYS}
+        )  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return len(self.body)
@@ -294,7 +317,11 @@ class PoseSequence:
         weight = np.where(both, share, share >= 0.5)
         # Not a + w (b - a): where the weight is 0 or 1 the point is copied exactly, and a point that is not seen may be NaN.
         a, b = points[low], points[high]
-        mixed = np.where(weight[..., None] == 0, a, np.where(weight[..., None] == 1, b, (1 - weight[..., None]) * a + weight[..., None] * b))
+        mixed = np.where(
+            weight[..., None] == 0,
+            a,
+            np.where(weight[..., None] == 1, b, (1 - weight[..., None]) * a + weight[..., None] * b),
+        )
         return self.with_points(mixed, (1 - weight) * scores[low] + weight * scores[high], fps=float(fps))
 
     def resampled(self, fps: float, n_frames: int | None = None) -> PoseSequence:

@@ -21,7 +21,16 @@ _UNSEEN, _FREEST = 1e-5, 0.95
 _REACH, _AROUND = 3, 8  # frames to either side
 _OUTLIER, _LEAST = 6.0, 0.004  # robust deviations, share of the picture's height
 # Arms, torso and legs, the head's points, each hand, the face: points of a group tremble alike.
-_GROUPS = ((0, 14, 15, 16, 17), (1, 2, 5), (3, 4), (6, 7), (8, 9, 10, 11, 12, 13), tuple(range(18, 39)), tuple(range(39, 60)), tuple(range(60, 128)))
+_GROUPS = (
+    (0, 14, 15, 16, 17),
+    (1, 2, 5),
+    (3, 4),
+    (6, 7),
+    (8, 9, 10, 11, 12, 13),
+    tuple(range(18, 39)),
+    tuple(range(39, 60)),
+    tuple(range(60, 128)),
+)
 
 
 def clean(sequence: PoseSequence, bridge: float = BRIDGE) -> PoseSequence:
@@ -37,7 +46,9 @@ def clean(sequence: PoseSequence, bridge: float = BRIDGE) -> PoseSequence:
         first, stop = max(0, start - _MARGIN), min(frames, start + _BLOCK)
         piece = _cleaned(sequence.cut(first, min(frames, stop + _MARGIN)), bridge)
         pieces.append(piece.cut(start - first, stop - first))
-    return sequence.with_points(np.concatenate([p.points() for p in pieces]), np.concatenate([p.scores() for p in pieces]))
+    return sequence.with_points(
+        np.concatenate([p.points() for p in pieces]), np.concatenate([p.scores() for p in pieces])
+    )
 
 
 def _cleaned(sequence: PoseSequence, bridge: float) -> PoseSequence:
@@ -65,7 +76,9 @@ def _outliers(points: np.ndarray) -> np.ndarray:
     if frames < 2 * _REACH + 1:
         return np.zeros(points.shape[:2], bool)
     padded = np.pad(points, ((_REACH, _REACH), (0, 0), (0, 0)), constant_values=np.nan)
-    before, after = (np.stack([padded[_REACH + s * k : _REACH + s * k + frames] for k in range(1, _REACH + 1)]) for s in (-1, 1))
+    before, after = (
+        np.stack([padded[_REACH + s * k : _REACH + s * k + frames] for k in range(1, _REACH + 1)]) for s in (-1, 1)
+    )
     off = np.linalg.norm(points - nanmedian((before + after) / 2), axis=-1)
     way = np.nan_to_num(nanmedian(np.linalg.norm(after - before, axis=-1) / 2))
     padded = np.pad(off, ((_AROUND, _AROUND), (0, 0)), constant_values=np.nan)
@@ -135,8 +148,12 @@ def _smooth_group(points: np.ndarray, weights: np.ndarray, group: np.ndarray) ->
     # The eigenvalues of D'D, near enough, tell how much freedom a lambda leaves without inverting anything.
     bend = (2 - 2 * np.cos(np.pi * np.arange(frames) / frames)) ** _ORDER
     fits = np.stack([_whittaker(y, w, penalty) for penalty in _LAMBDAS])
-    freedom = np.stack([(usual[:, None] / (usual[:, None] + penalty * bend)).sum(1) / seen.sum(0) for penalty in _LAMBDAS])
-    error = (np.where(seen, w, 0)[..., None] * (y - fits) ** 2).sum(-1) / (1 - np.minimum(freedom, _FREEST))[:, None] ** 2
+    freedom = np.stack(
+        [(usual[:, None] / (usual[:, None] + penalty * bend)).sum(1) / seen.sum(0) for penalty in _LAMBDAS]
+    )
+    error = (np.where(seen, w, 0)[..., None] * (y - fits) ** 2).sum(-1) / (1 - np.minimum(freedom, _FREEST))[
+        :, None
+    ] ** 2
     loss = _windowed(error.sum(-1).T, _WINDOW)
     # Which lambda, in places between those tried, changes slowly: the curve must not.
     place = _windowed(loss.argmin(1).astype(float), _WINDOW)

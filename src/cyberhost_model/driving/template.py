@@ -52,7 +52,9 @@ def load_template(
     if name in template_names():
         return read_sequence(FOLDER / f"{name}.npz")
     if not is_sequence_file(path) and not path.exists():
-        raise InputError(f"{name}: no such template; give one of {', '.join(template_names())}, a key point file ({' or '.join(SUFFIXES)}) or a video")
+        raise InputError(
+            f"{name}: no such template; give one of {', '.join(template_names())}, a key point file ({' or '.join(SUFFIXES)}) or a video"
+        )
     return read_driving(path, detector, progress)
 
 

@@ -87,7 +87,9 @@ class Follower:
 
 def _box(person: Keypoints, scale: np.ndarray) -> np.ndarray:
     """Corners (2, 2) in pixels of the face; of the head and shoulders where no face is seen."""
-    box = points_box(person.face, person.face_score) or points_box(person.body[[0, 1, 2, 5, 14, 15, 16, 17]], person.body_score[[0, 1, 2, 5, 14, 15, 16, 17]])
+    box = points_box(person.face, person.face_score) or points_box(
+        person.body[[0, 1, 2, 5, 14, 15, 16, 17]], person.body_score[[0, 1, 2, 5, 14, 15, 16, 17]]
+    )
     return np.array(box or (0, 0, 1, 1), np.float64).reshape(2, 2) * scale
 
 
@@ -117,7 +119,9 @@ def read_driving(
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
     """A key point file (.npz, .json) as it is, or the poses of a video, read by `detector` (default: the embedded one). Raises InputError."""
-    return read_sequence(path) if is_sequence_file(path) else read_poses(path, detector or embedded_detector(), progress)
+    return (
+        read_sequence(path) if is_sequence_file(path) else read_poses(path, detector or embedded_detector(), progress)
+    )
 
 
 def read_poses(
@@ -147,16 +151,26 @@ def read_poses(
             progress(i + 1, None)
     found = follower.found
     if last is None or all(k is None for k in found):
-        raise InputError(f"{path}: nobody is found in it; give a video of one person whose face is seen, at least a tenth of the picture's height")
+        raise InputError(
+            f"{path}: nobody is found in it; give a video of one person whose face is seen, at least a tenth of the picture's height"
+        )
     sequence = PoseSequence.of([k or Keypoints.empty() for k in found], FPS, (last.shape[1], last.shape[0]))
-    sequence = sequence.with_points(sequence.points(), np.clip(sequence.scores(), 0, 1))  # some detectors' scores are no probabilities
-    cuts = [round(b.end * FPS) for b in finder.breaks() if b.start == b.end]  # a moving camera may look like a dissolve, in which no pose jumps
+    sequence = sequence.with_points(
+        sequence.points(), np.clip(sequence.scores(), 0, 1)
+    )  # some detectors' scores are no probabilities
+    cuts = [
+        round(b.end * FPS) for b in finder.breaks() if b.start == b.end
+    ]  # a moving camera may look like a dissolve, in which no pose jumps
     if smooth:
         sequence = _cleaned(_without_repeats(sequence, repeated), cuts)
-    sequence.warnings += [*(f"{path}: parts of it are damaged ({fault}); what can be decoded is used" for fault in faults),
-                          *_told(follower.crowded, "several people of similar size are seen", "the one with the largest face is followed"),
-                          *_told([k is None for k in found], "nobody is seen", "there the driving says nothing"),
-                          *_told(_at(cuts, len(found)), "the picture is cut", "the pose jumps there; give a single shot")]  # fmt: skip
+    sequence.warnings += [
+        *(f"{path}: parts of it are damaged ({fault}); what can be decoded is used" for fault in faults),
+        *_told(
+            follower.crowded, "several people of similar size are seen", "the one with the largest face is followed"
+        ),
+        *_told([k is None for k in found], "nobody is seen", "there the driving says nothing"),
+        *_told(_at(cuts, len(found)), "the picture is cut", "the pose jumps there; give a single shot"),
+    ]
     return sequence
 
 

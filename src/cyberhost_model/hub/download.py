@@ -52,7 +52,9 @@ def download(
                 f"the disk of {target.parent} is full; free {human(size)} and run it again (it goes on where it stopped), or set HF_HOME"
             ) from None
         if isinstance(error, PermissionError):
-            raise OutputError(f"{error.filename or target.parent}: may not be written; set HF_HOME to a folder of yours") from None
+            raise OutputError(
+                f"{error.filename or target.parent}: may not be written; set HF_HOME to a folder of yours"
+            ) from None
         raise
 
 
@@ -97,7 +99,9 @@ def grown(target: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _fetch(url: str, target: Path, size: int, digest: str, headers: dict[str, str], progress: Callable[[int], None]) -> None:
+def _fetch(
+    url: str, target: Path, size: int, digest: str, headers: dict[str, str], progress: Callable[[int], None]
+) -> None:
     part, there = growing(target), grown(target)
     if there > size:
         part.unlink()
@@ -110,7 +114,9 @@ def _fetch(url: str, target: Path, size: int, digest: str, headers: dict[str, st
         found = digest_of(part, digest)
     if found != digest:
         part.unlink()
-        raise NetworkError(f"{url}: what came is not the file (checksum {found[:12]}, expected {digest[:12]}); it was removed, try again later")
+        raise NetworkError(
+            f"{url}: what came is not the file (checksum {found[:12]}, expected {digest[:12]}); it was removed, try again later"
+        )
     os.replace(part, target)
 
 
@@ -127,7 +133,9 @@ def _grow(url: str, part: Path, size: int, headers: dict[str, str], progress: Ca
         try:
             with part.open("ab") as file:
                 counted: Any = _Counted(file, progress)
-                http_get(url, counted, resume_size=there, headers=headers, expected_size=size, displayed_filename=part.name)
+                http_get(
+                    url, counted, resume_size=there, headers=headers, expected_size=size, displayed_filename=part.name
+                )
         except Exception as error:
             if not broken_off(error) or part.stat().st_size <= there:
                 raise
@@ -146,4 +154,3 @@ class _Counted:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
-

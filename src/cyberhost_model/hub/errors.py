@@ -15,7 +15,9 @@ def explained(what: str, done: str = "fetched") -> Iterator[None]:
     and ModelError."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    transport: Any = HfHubHTTPError.__mro__[1]  # HTTPError of httpx or requests, whichever this huggingface_hub speaks through
+    transport: Any = HfHubHTTPError.__mro__[
+        1
+    ]  # HTTPError of httpx or requests, whichever this huggingface_hub speaks through
     try:
         yield
     except CyberHostError:
@@ -45,17 +47,25 @@ def _explanation(what: str, done: str, error: BaseException) -> CyberHostError:
     status = next((s for s in map(_status, chain) if s), None)
     again = "then run it again, it goes on where it stopped"
     if any(isinstance(e, OfflineModeIsEnabled) for e in chain):
-        return NetworkError(f"{what} cannot be {done}: HF_HUB_OFFLINE is set; unset it, or use a machine with a network")
+        return NetworkError(
+            f"{what} cannot be {done}: HF_HUB_OFFLINE is set; unset it, or use a machine with a network"
+        )
     if any(isinstance(e, GatedRepoError) for e in chain):
-        return ModelError(f"{what} is gated; accept its terms on its page of the Hub, then log in with `hf auth login` or set HF_TOKEN")
+        return ModelError(
+            f"{what} is gated; accept its terms on its page of the Hub, then log in with `hf auth login` or set HF_TOKEN"
+        )
     if status in (401, 403) or any(isinstance(e, LocalTokenNotFoundError) for e in chain):
         why = f" ({status})" if status else ""
-        return ModelError(f"{what} may not be {done}{why}; check the name, or log in with `hf auth login` or set HF_TOKEN")
+        return ModelError(
+            f"{what} may not be {done}{why}; check the name, or log in with `hf auth login` or set HF_TOKEN"
+        )
     if status == 404:
         return ModelError(f"{what} does not exist (404); check the name and the revision")
     if status == 429:
         wait = next((w for w in map(_wait, chain) if w), None)
-        return NetworkError(f"{what}: too many requests (429); try again {f'in {wait} s' if wait else 'later'}, or log in with `hf auth login`")
+        return NetworkError(
+            f"{what}: too many requests (429); try again {f'in {wait} s' if wait else 'later'}, or log in with `hf auth login`"
+        )
     if status:
         return NetworkError(f"{what}: the server failed ({status}); try again later")
     if any("Timeout" in type(e).__name__ for e in chain):

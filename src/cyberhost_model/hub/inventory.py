@@ -32,7 +32,9 @@ def chosen(names: Iterable[str]) -> list[Weights]:
     for name in names:
         for member in GROUPS.get(name, (name,)):
             if member not in REGISTRY:
-                raise ModelError(f"there are no weights {member!r}; `cyberhost weights list` names those that there are")
+                raise ModelError(
+                    f"there are no weights {member!r}; `cyberhost weights list` names those that there are"
+                )
             found[member] = REGISTRY[member]
     return list(found.values())
 
@@ -43,7 +45,9 @@ def stored(weights: Weights) -> list[Stored]:
     for file in weights.files:
         folder = here(weights, [file])
         path = folder / file.path if folder else None
-        files.append(Stored(weights.name, file.path, path, file.sha256 or (_stated(weights, file.path) if path else None)))
+        files.append(
+            Stored(weights.name, file.path, path, file.sha256 or (_stated(weights, file.path) if path else None))
+        )
     return files
 
 
@@ -65,7 +69,9 @@ def _stated(weights: Weights, path: str) -> str | None:
     return next((file.digest for file in files if file.path == path), None)
 
 
-def verified(files: Iterable[Stored], progress: Callable[[str], None] = lambda name: None) -> Iterator[tuple[Stored, str]]:
+def verified(
+    files: Iterable[Stored], progress: Callable[[str], None] = lambda name: None
+) -> Iterator[tuple[Stored, str]]:
     """Each file with what is found: "right", "wrong" (its digest is another), "missing", or "unknown" (here, and nobody stated a digest)."""
     for file in files:
         progress(file.name)
@@ -103,7 +109,11 @@ def missing_weights(names: Iterable[str]) -> list[Missing]:
 
 
 def _absent(weights: Weights) -> int:
-    return sum(known.size - _begun(weights, known) for known, file in zip(weights.files, stored(weights), strict=True) if file.path is None)
+    return sum(
+        known.size - _begun(weights, known)
+        for known, file in zip(weights.files, stored(weights), strict=True)
+        if file.path is None
+    )
 
 
 def _begun(weights: Weights, file: WeightFile) -> int:

@@ -49,7 +49,14 @@ def pull(weights: Weights, files: list[WeightFile] | None = None) -> Path:
     if weights.repo:
         pinned = {file.path: file.sha256 for file in files if file.sha256}
         paths = [file.path for file in files]
-        return fetch(weights.repo, paths, revision=weights.revision, repo_type=weights.repo_type, sha256=pinned, what=weights.name)
+        return fetch(
+            weights.repo,
+            paths,
+            revision=weights.revision,
+            repo_type=weights.repo_type,
+            sha256=pinned,
+            what=weights.name,
+        )
     return _pull_plain(weights, files)
 
 
@@ -98,11 +105,3 @@ def _pull_plain(weights: Weights, files: list[WeightFile]) -> Path:
             )
             done += file.size
     return folder
-
-
-
-
-
-
-
-

@@ -96,11 +96,15 @@ def split(name: str) -> tuple[str, str | None]:
     return repo, revision or None
 
 
-def _listing(repo: str, revision: str | None, repo_type: str, timeout: float | None = None) -> tuple[str, list[RemoteFile]]:
+def _listing(
+    repo: str, revision: str | None, repo_type: str, timeout: float | None = None
+) -> tuple[str, list[RemoteFile]]:
     from huggingface_hub import HfApi
 
     info: Any = HfApi().repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True, timeout=timeout)
-    files = [RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []]
+    files = [
+        RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []
+    ]
     if not is_commit(info.sha) or not all(_harmless(file) for file in files):
         raise NetworkError(f"{repo}: the server does not list its files as a Hub does; check HF_ENDPOINT")
     return info.sha, files
@@ -109,7 +113,11 @@ def _listing(repo: str, revision: str | None, repo_type: str, timeout: float | N
 def _harmless(file: RemoteFile) -> bool:
     """Whether a file's names can become paths: no way out of the cache."""
     parts = file.path.split("/")
-    return bool(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", file.digest)) and "\\" not in file.path and not {"", ".", ".."} & set(parts)
+    return (
+        bool(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", file.digest))
+        and "\\" not in file.path
+        and not {"", ".", ".."} & set(parts)
+    )
 
 
 def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what: str) -> Path:

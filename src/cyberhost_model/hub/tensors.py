@@ -29,8 +29,19 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise ModelError(f"{path} is missing; fetch it again") from None
     except pickle.UnpicklingError:
-        raise ModelError(f"{path} holds more than tensors; it was not opened, since a pickle can run code. Get it as safetensors") from None
-    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise ModelError(
+            f"{path} holds more than tensors; it was not opened, since a pickle can run code. Get it as safetensors"
+        ) from None
+    except (
+        OSError,
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:
         raise ModelError(f"{path} is damaged ({' '.join(str(error).split())[:120]}); fetch it again") from None
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
@@ -53,7 +64,9 @@ def _can_map(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def load_weights(module: torch.nn.Module, path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> None:
+def load_weights(
+    module: torch.nn.Module, path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> None:
     """Gives `module` the weights of a safetensors file, strictly; it may be on the "meta" device. Raises ModelError naming missing, unexpected or
     misshapen keys."""
     try:

@@ -50,7 +50,19 @@ def _sndfile_blocks(path: Path, file: Any) -> Iterator[Block]:
 @contextlib.contextmanager
 def _open_ffmpeg(path: Path) -> Iterator[tuple[int, int, Iterator[Block]]]:
     # WAV on the pipe, because its header tells rate and channels; float, so that nothing is clipped on the way.
-    command = ["-v", "error", *input_arguments(path), "-map", "0:a:0", "-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-"]
+    command = [
+        "-v",
+        "error",
+        *input_arguments(path),
+        "-map",
+        "0:a:0",
+        "-c:a",
+        "pcm_f32le",
+        "-bitexact",
+        "-f",
+        "wav",
+        "-",
+    ]
     with ffmpeg(command) as decoder:
         layout = _read_wav_header(decoder.stdout)
         if layout is None:

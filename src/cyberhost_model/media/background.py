@@ -13,7 +13,9 @@ class Beside:
     """Context manager: one thread, one piece of work at a time. Leaving it, however that comes about, waits for the work that is going on."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="beside")  # its thread begins with the first piece of work
+        self._pool = ThreadPoolExecutor(
+            1, thread_name_prefix="beside"
+        )  # its thread begins with the first piece of work
         self._latest: Future | None = None
 
     def __enter__(self) -> Beside:

@@ -33,9 +33,21 @@ def ffmpeg_binary() -> str:
     except RuntimeError as error:
         raise ResourceError(f"no ffmpeg was found ({error}); reinstall imageio-ffmpeg") from None
     try:
-        subprocess.run([path, "-version"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, timeout=20, check=True)
-    except (OSError, subprocess.SubprocessError) as error:  # not there, or for another processor, or without its libraries
-        raise ResourceError(f"{path} does not run ({error}): unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg") from None
+        subprocess.run(
+            [path, "-version"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            timeout=20,
+            check=True,
+        )
+    except (
+        OSError,
+        subprocess.SubprocessError,
+    ) as error:  # not there, or for another processor, or without its libraries
+        raise ResourceError(
+            f"{path} does not run ({error}): unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg"
+        ) from None
     return path
 
 

@@ -21,7 +21,9 @@ def check_target(out: str | os.PathLike[str], suffixes: Sequence[str], overwrite
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give the name of a file, for example {out / f'out{suffixes[0]}'}")
     if out.suffix.lower() not in suffixes:
-        raise OutputError(f"{out}: the name must end in {' or '.join(filter(None, [', '.join(suffixes[:-1]), suffixes[-1]]))}")
+        raise OutputError(
+            f"{out}: the name must end in {' or '.join(filter(None, [', '.join(suffixes[:-1]), suffixes[-1]]))}"
+        )
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: exists already; give --overwrite (overwrite=True) or another name")
     check_parent(out)

@@ -43,7 +43,9 @@ def data_uri(kind: str, data: bytes) -> str:
 
 def facts(values: dict[str, str]) -> str:
     """Label -> figure, as a row of boxes."""
-    boxes = (f'<div class="fact"><b>{html.escape(value)}</b>{html.escape(label)}</div>' for label, value in values.items())
+    boxes = (
+        f'<div class="fact"><b>{html.escape(value)}</b>{html.escape(label)}</div>' for label, value in values.items()
+    )
     return f'<div class="facts">{"".join(boxes)}</div>'
 
 

@@ -48,7 +48,9 @@ def stream_frames(
         if not given:
             raise InputError(_why_no_video(path, code, complaints))
         if faults is not None and complaints.strip():
-            faults.append(re.sub(r"^\[[^\]]*\]\s*", "", end_reason(code, complaints)))  # without the name of ffmpeg's part
+            faults.append(
+                re.sub(r"^\[[^\]]*\]\s*", "", end_reason(code, complaints))
+            )  # without the name of ffmpeg's part
 
 
 def _read_ppm(pipe: IO[bytes]) -> np.ndarray | None:

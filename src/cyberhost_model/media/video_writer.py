@@ -86,7 +86,9 @@ class VideoWriter:
             if self.sound is not None:
                 arguments += self._sound_input(self.sound, clean)
             arguments += self._encoding()
-            self._process = start_ffmpeg(arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors)
+            self._process = start_ffmpeg(
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors
+            )
             clean.callback(self._kill)
             self._feeder.start()
             self._clean = clean.pop_all()
@@ -200,8 +202,23 @@ class VideoWriter:
         if self.sound is not None:
             rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
             # Time from the sample count: a video's sound may begin late, but the frames were made from its samples.
-            fitted = "" if self.sound_seconds is None else f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
-            arguments += ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{fitted}", "-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
+            fitted = (
+                ""
+                if self.sound_seconds is None
+                else f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
+            )
+            arguments += [
+                "-map",
+                "1:a:0",
+                "-af",
+                f"asetpts=N/SR/TB{fitted}",
+                "-c:a",
+                "aac",
+                "-b:a",
+                "192k",
+                "-ar",
+                str(rate),
+            ]
             if self.sound.channels > 2:
                 arguments += ["-ac", "2"]
         return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]

@@ -56,7 +56,10 @@ def _rows(x: Tensor, batch: int) -> Tensor:
 def feed_forward(ff: FeedForward, x: Tensor) -> Tensor:
     """diffusers' GEGLU feed-forward, each half of its first layer by itself: halves of one tensor lie apart, and a GPU takes twice as long over them."""
     proj = ff.net[0].proj
-    value, gate = (functional.linear(x, weight, bias) for weight, bias in zip(proj.weight.chunk(2), proj.bias.chunk(2), strict=True))
+    value, gate = (
+        functional.linear(x, weight, bias)
+        for weight, bias in zip(proj.weight.chunk(2), proj.bias.chunk(2), strict=True)
+    )
     x = value * functional.gelu(gate)
     for layer in ff.net[1:]:
         x = layer(x)

@@ -66,8 +66,6 @@ def load_preset(directory: str | Path) -> Preset:
     return Preset.from_dict(config.get("preset"))
 
 
-
-
 def check_network(directory: str | Path) -> Preset:
     """The preset of a model whose network.safetensors holds exactly what config.json describes; only its header is read.
     Raises ModelError as `load_network` does."""
@@ -82,13 +80,3 @@ def check_network(directory: str | Path) -> Preset:
         raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
     _compare(path, own, found)
     return preset
-
-
-
-
-
-
-
-
-
-

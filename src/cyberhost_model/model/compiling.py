@@ -45,9 +45,13 @@ def check_compiler(device: torch.device) -> None:
         try:
             get_cpp_compiler()
         except Exception as error:  # of a class that changes with torch
-            raise ResourceError("compiling for the CPU needs a C++ compiler such as g++: install one, or leave out --compile") from error
+            raise ResourceError(
+                "compiling for the CPU needs a C++ compiler such as g++: install one, or leave out --compile"
+            ) from error
     elif device.type == "cuda":
         from torch.utils._triton import has_triton
 
         if not has_triton():
-            raise ResourceError("compiling for this GPU needs triton (pip install triton): install it, or leave out --compile")
+            raise ResourceError(
+                "compiling for this GPU needs triton (pip install triton): install it, or leave out --compile"
+            )

@@ -72,7 +72,9 @@ class HandClarityEmbedding(nn.Module):
     def __init__(self, time_embed_dim: int, bands: int = 8) -> None:
         super().__init__()
         # half a period to many periods over the usual range 0..1
-        self.register_buffer("frequencies", math.pi * 2.0 ** torch.linspace(-1, 3, bands, device="cpu"), persistent=False)
+        self.register_buffer(
+            "frequencies", math.pi * 2.0 ** torch.linspace(-1, 3, bands, device="cpu"), persistent=False
+        )
         self.hidden = nn.Linear(2 * bands, time_embed_dim // 4)
         self.out = nn.Linear(time_embed_dim // 4, time_embed_dim)
         nn.init.zeros_(self.out.weight)
@@ -173,16 +175,24 @@ class ImageToken(nn.Module):
     def load(folder: str | Path) -> ImageToken:
         """From a transformers `CLIPVisionModelWithProjection` folder. Raises ModelError when it does not fit."""
         try:
-            clip, info = CLIPVisionModelWithProjection.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+            clip, info = CLIPVisionModelWithProjection.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True
+            )
         except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: no usable image encoder ({str(error).splitlines()[0]}); get the model again") from error
+            raise ModelError(
+                f"{folder}: no usable image encoder ({str(error).splitlines()[0]}); get the model again"
+            ) from error
         if wrong := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
-            raise ModelError(f"{folder}: {len(wrong)} weights of the image encoder are missing or unknown, such as {wrong[0]}; get the model again")
+            raise ModelError(
+                f"{folder}: {len(wrong)} weights of the image encoder are missing or unknown, such as {wrong[0]}; get the model again"
+            )
         return ImageToken(clip.float()).eval()
 
     def forward(self, picture: Tensor) -> Tensor:
         """(B, 3, H, W) in -1..1 -> (B, D); the picture is stretched to a square, as the peers do."""
         side = self.clip.config.image_size
-        small = functional.interpolate(picture.float(), (side, side), mode="bicubic", antialias=True, align_corners=False)
+        small = functional.interpolate(
+            picture.float(), (side, side), mode="bicubic", antialias=True, align_corners=False
+        )
         unit = (small.clamp(-1, 1) + 1) / 2
         return self.clip(((unit - self.mean) / self.std).to(next(self.clip.parameters()).dtype)).image_embeds

@@ -101,7 +101,9 @@ class Conditions:
         left, expected, spread = _zeroed(self.continued, drop), self.expected, self.spread
         if expected is not None and self.continued is not None and left is not None and spread is not None:
             expected, spread = expected - self.continued + left, 1 - _zeroed(1 - spread, drop)  # type: ignore[operator]
-        return dataclasses.replace(self, motion=motion, motion_present=present, expected=expected, continued=left, spread=spread)
+        return dataclasses.replace(
+            self, motion=motion, motion_present=present, expected=expected, continued=left, spread=spread
+        )
 
     def remainder(self, z: Tensor) -> Tensor:
         """What the U-Net denoises of a clip's latents z (B, F, C, h, w)."""
@@ -123,7 +125,18 @@ class Conditions:
         if any(part.regions != parts[0].regions for part in parts):
             raise ValueError("cannot batch clips with different regions")
         tensors: dict[str, Tensor | None] = {}
-        for name in ("reference_latent", "audio", "pose", "expected", "continued", "spread", "known", "hand_clarity", "face", "hands"):
+        for name in (
+            "reference_latent",
+            "audio",
+            "pose",
+            "expected",
+            "continued",
+            "spread",
+            "known",
+            "hand_clarity",
+            "face",
+            "hands",
+        ):
             values = [getattr(part, name) for part in parts]
             if any(value is None for value in values) != all(value is None for value in values):
                 raise ValueError(f"cannot batch clips with and without {name}")

@@ -78,6 +78,8 @@ def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = Tru
         "audio": torch.empty(batch, frames, audio.tokens, audio.layers, audio.dim),
         "motion_latents": torch.empty(batch, preset.motion_frames, channels, *latent) if temporal else None,
         "pose": torch.empty(batch, 1, 3, *picture),
-        "pose_shift": torch.empty(batch, frames, MAPS, *(FINE * side for side in latent)) if preset.pose_shift else None,
+        "pose_shift": torch.empty(batch, frames, MAPS, *(FINE * side for side in latent))
+        if preset.pose_shift
+        else None,
         "hand_clarity": torch.empty(batch, frames),
     }

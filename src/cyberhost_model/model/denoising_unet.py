@@ -56,7 +56,9 @@ class DenoisingUNet(nn.Module):
         self.spatial_transformer, self.temporal_transformer = spatial_transformer, temporal_transformer
         self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
         self.reference_in = _input(preset.latent_channels, width) if preset.concat_reference else None
-        self.expected_in = _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_persistence else None
+        self.expected_in = (
+            _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_persistence else None
+        )
         self.audio_time = None
         if preset.audio_in_time:  # not zero: the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
@@ -76,7 +78,12 @@ class DenoisingUNet(nn.Module):
                     )
 
     def forward(
-        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False, deep: Tensor | None = None
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        conditions: Conditions,
+        heatmaps: bool = False,
+        deep: Tensor | None = None,
     ) -> DenoiserOutput:
         """One step of denoising.
 

@@ -45,7 +45,12 @@ class CyberHostNetwork(nn.Module):
         self.hand_encoder = HandEncoder(region) if describes and switches.hand_codebook else None
 
     def forward(
-        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, heatmaps: bool = False, deep: Tensor | None = None
+        self,
+        noisy: Tensor,
+        timestep: Tensor,
+        conditions: Conditions,
+        heatmaps: bool = False,
+        deep: Tensor | None = None,
     ) -> DenoiserOutput:
         """See `DenoisingUNet.forward`."""
         return self.denoising_unet(noisy, timestep, conditions, heatmaps, deep)
@@ -103,7 +108,9 @@ class CyberHostNetwork(nn.Module):
         if self.preset.motion_persistence and motion_latents is not None and video.reference_latent is not None:
             frames = self.preset.frames if hand_clarity is None else hand_clarity.shape[1]
             last = motion_latents[:, -1] - video.reference_latent
-            continued, spread = persistence(last, self.preset.motion_persistence, frames, self.preset.cues, expected, known)
+            continued, spread = persistence(
+                last, self.preset.motion_persistence, frames, self.preset.cues, expected, known
+            )
             expected = continued if expected is None else expected + continued
         return dataclasses.replace(
             video,

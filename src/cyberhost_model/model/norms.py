@@ -45,7 +45,9 @@ class ChannelsNorm(nn.GroupNorm):
             return super().forward(x)
         if x.device.type == "cpu":
             out = super().forward(x.contiguous())
-            return out.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else out  # a clip's frames are copied anyway, to lie pixel by pixel
+            return (
+                out.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else out
+            )  # a clip's frames are copied anyway, to lie pixel by pixel
         last = x.movedim(1, -1)
         if not x.is_cuda or x.numel() < _LITTLE or not last.is_contiguous():
             return super().forward(x)
@@ -62,7 +64,9 @@ def group_norm_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
     scale = (variance.clamp_min(0) + norm.eps).rsqrt() * norm.weight.view(1, norm.num_groups, -1)
     shift = torch.addcmul(norm.bias.view(1, norm.num_groups, -1), mean, scale, value=-1)
     out = torch.empty_like(flat)
-    torch.addcmul(shift.view(len(x), 1, -1), flat, scale.view(len(x), 1, -1), out=out)  # in fp32, whose result alone is rounded
+    torch.addcmul(
+        shift.view(len(x), 1, -1), flat, scale.view(len(x), 1, -1), out=out
+    )  # in fp32, whose result alone is rounded
     return out.view(x.shape)
 
 

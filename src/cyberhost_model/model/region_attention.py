@@ -84,10 +84,12 @@ class RegionCodebookAttention(nn.Module):
         self.heatmaps = None
         if keypoints:
             self.heatmaps = nn.Sequential(
-                nn.Conv2d(channels, HEATMAP_WIDTH, 3, padding=1), nn.SiLU(),
-                nn.Conv2d(HEATMAP_WIDTH, HEATMAP_WIDTH, 3, padding=1), nn.SiLU(),
+                nn.Conv2d(channels, HEATMAP_WIDTH, 3, padding=1),
+                nn.SiLU(),
+                nn.Conv2d(HEATMAP_WIDTH, HEATMAP_WIDTH, 3, padding=1),
+                nn.SiLU(),
                 nn.Conv2d(HEATMAP_WIDTH, keypoints, 1),
-            )  # fmt: skip
+            )
 
     def forward(
         self, x: Tensor, frames: int, identity: Tensor | None, heatmaps: bool

@@ -42,7 +42,11 @@ class FaceDetector:
 def _fitted(picture_u8: np.ndarray) -> tuple[np.ndarray, float]:
     """The picture in the top left of a black square, and its scale: that of the heights, as insightface reckons it."""
     height, width = picture_u8.shape[:2]
-    size = (int(SCRFD_SIDE * width / height), SCRFD_SIDE) if height > width else (SCRFD_SIDE, int(SCRFD_SIDE * height / width))
+    size = (
+        (int(SCRFD_SIDE * width / height), SCRFD_SIDE)
+        if height > width
+        else (SCRFD_SIDE, int(SCRFD_SIDE * height / width))
+    )
     square = np.zeros((SCRFD_SIDE, SCRFD_SIDE, 3), np.uint8)
     square[: size[1], : size[0]] = cv2.resize(picture_u8, size)
     return square, size[1] / height

@@ -74,7 +74,9 @@ def around(centre: np.ndarray, size: float) -> Box:
     return x - size / 2, y - size / 2, x + size / 2, y + size / 2
 
 
-def turned_crop(picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: float, side: int) -> tuple[np.ndarray, np.ndarray]:
+def turned_crop(
+    picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: float, side: int
+) -> tuple[np.ndarray, np.ndarray]:
     """The square about `centre` turned by `angle` (radians) as uint8 (side, side, 3), and the (2, 3) map of its 0..1 to the picture's pixels."""
     c, s = np.cos(angle) * size, np.sin(angle) * size
     back = np.array([[c, -s, centre[0] - (c - s) / 2], [s, c, centre[1] - (s + c) / 2]])

@@ -51,7 +51,10 @@ FACE_SEEN = 0.3  # half of the face points of a whole-body detector must be abov
 # what is none 0.51.
 FACE_SURE, HAND_SURE = (0.68, 0.78), (0.4, 0.6)
 LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller faces are not read, and count as not seen
-LIPS_MEET = (0.01, 0.02)  # face heights: lips that are less apart meet, from the second number on what is read counts in full
+LIPS_MEET = (
+    0.01,
+    0.02,
+)  # face heights: lips that are less apart meet, from the second number on what is read counts in full
 
 
 @dataclass
@@ -90,7 +93,9 @@ def _reduced(picture_u8: np.ndarray) -> np.ndarray:
     if max(width, height) <= LONGEST:
         return picture_u8
     ratio = LONGEST / max(width, height)
-    return cv2.resize(picture_u8, (max(1, round(width * ratio)), max(1, round(height * ratio))), interpolation=cv2.INTER_AREA)
+    return cv2.resize(
+        picture_u8, (max(1, round(width * ratio)), max(1, round(height * ratio))), interpolation=cv2.INTER_AREA
+    )
 
 
 class KeypointDetector(nn.Module):
@@ -170,7 +175,9 @@ class KeypointDetector(nn.Module):
         points, presence = self.face_points(picture_u8, (low + high) / 2, float(max(high - low)))
         return self._detection(picture_u8, points, presence, full, whole=True) if presence >= threshold else None
 
-    def _detection(self, picture_u8: np.ndarray, points: np.ndarray, confidence: float, full: np.ndarray, whole: bool) -> Detection:
+    def _detection(
+        self, picture_u8: np.ndarray, points: np.ndarray, confidence: float, full: np.ndarray, whole: bool
+    ) -> Detection:
         """A person from the face points in pixels of the reduced picture; with body and hands where `whole`. `full`: (W, H) of the picture itself."""
         keypoints = Keypoints.empty()
         keypoints.face, keypoints.face_score[:] = points, confidence
@@ -222,7 +229,9 @@ class KeypointDetector(nn.Module):
         """(points (68, 2) in pixels, confidence) of each face, largest first."""
         kept: list[tuple[np.ndarray, float, Box]] = []
         for views in self._views(picture_u8.shape[1], picture_u8.shape[0]):
-            for heat, centre, size in sorted(self.candidates(picture_u8, views, min(0.2, threshold)), key=lambda c: -c[0]):
+            for heat, centre, size in sorted(
+                self.candidates(picture_u8, views, min(0.2, threshold)), key=lambda c: -c[0]
+            ):
                 if size < 6 or any(overlap(around(centre, size), box) > 0.45 for *_, box in kept):
                     continue
                 points, presence = self.face_points(picture_u8, centre, size)
@@ -280,14 +289,18 @@ class KeypointDetector(nn.Module):
             keypoints.hands[hand], keypoints.hands_score[hand] = points, np.sqrt(presence * scores[18 + hand])
 
     @torch.inference_mode()
-    def hand_points(self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]]) -> list[tuple[np.ndarray, float]]:
+    def hand_points(
+        self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]]
+    ) -> list[tuple[np.ndarray, float]]:
         """21 points in pixels and the presence 0..1 of each of `hands` (0 left or 1 right, centre, size), looked at twice.
 
         The network knows left hands only: right ones are shown to it in a mirror.
         """
         found: list[tuple[np.ndarray, float]] = []
         for _ in range(2 if hands else 0):
-            crops = [cut_box(picture_u8, around(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1] for i, c, s in hands]
+            crops = [
+                cut_box(picture_u8, around(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1] for i, c, s in hands
+            ]
             logits, presence = self.hand(self._tensor(crops))
             places, found, again = peaks(logits)[0].cpu().numpy(), [], []
             there = (presence.sigmoid() * sureness(logits, HAND_SURE)).tolist()

@@ -126,7 +126,9 @@ def to_keypoints(points: np.ndarray, scores: np.ndarray, size: tuple[int, int]) 
     order = list(_BODY17)
     body, body_score = unit[order], scores[order]
     body[NECK], body_score[NECK] = (body[2] + body[5]) / 2, min(body_score[2], body_score[5])
-    return Keypoints(body, body_score, unit[_HANDS].reshape(2, 21, 2), scores[_HANDS].reshape(2, 21), unit[_FACE], scores[_FACE])
+    return Keypoints(
+        body, body_score, unit[_HANDS].reshape(2, 21, 2), scores[_HANDS].reshape(2, 21), unit[_FACE], scores[_FACE]
+    )
 
 
 FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")

@@ -63,10 +63,6 @@ def _bells(face: np.ndarray, height: float, hw: tuple[int, int]) -> list[np.ndar
     return [bell(face[MOUTH], _SPREAD), bell(face[36:42], _SPREAD / 2), bell(face[42:48], _SPREAD / 2)]
 
 
-
-
-
-
 def lips_gap(face: np.ndarray) -> float:
     """How far the inner lips of 68 points (68, 2) are apart, in heights of their face; about 0 where they meet, and a little below where they cross."""
     return float(_measures(face)[0]) / face_height(face)

@@ -7,17 +7,101 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 # OpenPose body order; right and left are the person's own.
-BODY = ("nose", "neck", "r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist", "r_hip", "r_knee",
-        "r_ankle", "l_hip", "l_knee", "l_ankle", "r_eye", "l_eye", "r_ear", "l_ear")  # fmt: skip
+BODY = (
+    "nose",
+    "neck",
+    "r_shoulder",
+    "r_elbow",
+    "r_wrist",
+    "l_shoulder",
+    "l_elbow",
+    "l_wrist",
+    "r_hip",
+    "r_knee",
+    "r_ankle",
+    "l_hip",
+    "l_knee",
+    "l_ankle",
+    "r_eye",
+    "l_eye",
+    "r_ear",
+    "l_ear",
+)
 NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
 LIPS = slice(48, 68)  # of the 68 face points
 # MediaPipe's 33 pose points -> BODY (the neck is computed).
 _POSE33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
 # MediaPipe's 478 face-mesh points -> the 68 of iBUG / OpenPose: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67.
-_MESH478 = (162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389,
-            71, 63, 105, 66, 107, 336, 296, 334, 293, 301, 168, 197, 5, 4, 75, 97, 2, 326, 305,
-            33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-            61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87)  # fmt: skip
+_MESH478 = (
+    162,
+    234,
+    93,
+    58,
+    172,
+    136,
+    149,
+    148,
+    152,
+    377,
+    378,
+    365,
+    397,
+    288,
+    323,
+    454,
+    389,
+    71,
+    63,
+    105,
+    66,
+    107,
+    336,
+    296,
+    334,
+    293,
+    301,
+    168,
+    197,
+    5,
+    4,
+    75,
+    97,
+    2,
+    326,
+    305,
+    33,
+    160,
+    158,
+    133,
+    153,
+    144,
+    362,
+    385,
+    387,
+    263,
+    373,
+    380,
+    61,
+    39,
+    37,
+    0,
+    267,
+    269,
+    291,
+    405,
+    314,
+    17,
+    84,
+    181,
+    78,
+    82,
+    13,
+    312,
+    308,
+    317,
+    14,
+    87,
+)
 
 
 @dataclass
@@ -63,8 +147,14 @@ class Keypoints:
 
     def map(self, function) -> Keypoints:
         """A copy whose coordinates are `function(points (..., 2))`; scores are kept."""
-        return Keypoints(function(self.body), self.body_score.copy(), function(self.hands), self.hands_score.copy(),
-                         function(self.face), self.face_score.copy())  # fmt: skip
+        return Keypoints(
+            function(self.body),
+            self.body_score.copy(),
+            function(self.hands),
+            self.hands_score.copy(),
+            function(self.face),
+            self.face_score.copy(),
+        )
 
 
 def clipped(keypoints: Keypoints) -> Keypoints:
@@ -78,7 +168,9 @@ def without_hands(keypoints: Keypoints) -> Keypoints:
     return replace(keypoints, hands_score=np.zeros_like(keypoints.hands_score))
 
 
-def points_box(points: np.ndarray, score: np.ndarray, threshold: float = 0.3) -> tuple[float, float, float, float] | None:
+def points_box(
+    points: np.ndarray, score: np.ndarray, threshold: float = 0.3
+) -> tuple[float, float, float, float] | None:
     """The minimal enclosing box (x0, y0, x1, y1) of the points scored above `threshold`, same units; None when none is (paper, section 3.2)."""
     seen = points.reshape(-1, 2)[score.reshape(-1) > threshold]
     if len(seen) == 0:

@@ -49,7 +49,9 @@ def mouth_crop(picture_u8: np.ndarray, face: np.ndarray) -> np.ndarray:
 def about_mouth(picture_u8: np.ndarray, face: np.ndarray, span: float, side: int) -> np.ndarray:
     """uint8 (side, side, 3): the upright square of `span` face heights about the mouth of 68 points (68, 2) in pixels."""
     down = upright(face)
-    return turned_crop(picture_u8, face[LIPS].mean(0), span * face_height(face), float(np.arctan2(-down[0], down[1])), side)[0]
+    return turned_crop(
+        picture_u8, face[LIPS].mean(0), span * face_height(face), float(np.arctan2(-down[0], down[1])), side
+    )[0]
 
 
 def middle_rows(square: np.ndarray) -> np.ndarray:

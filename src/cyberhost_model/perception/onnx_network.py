@@ -23,11 +23,17 @@ class OnnxNetwork:
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 3
-        wanted = ["CUDAExecutionProvider", "CPUExecutionProvider"] if device.startswith("cuda") else ["CPUExecutionProvider"]
+        wanted = (
+            ["CUDAExecutionProvider", "CPUExecutionProvider"] if device.startswith("cuda") else ["CPUExecutionProvider"]
+        )
         try:
-            self.session = ort.InferenceSession(str(path), options, providers=[p for p in wanted if p in ort.get_available_providers()])
+            self.session = ort.InferenceSession(
+                str(path), options, providers=[p for p in wanted if p in ort.get_available_providers()]
+            )
         except Exception as error:  # onnxruntime's own errors share no base class
-            raise ModelError(f"{path}: not an ONNX network that can be run ({str(error).splitlines()[0][:160]}); fetch the file again") from None
+            raise ModelError(
+                f"{path}: not an ONNX network that can be run ({str(error).splitlines()[0][:160]}); fetch the file again"
+            ) from None
         inputs = self.session.get_inputs()
         if len(inputs) != 1:
             raise ModelError(f"{path}: has {len(inputs)} inputs where one is expected; it is another network")

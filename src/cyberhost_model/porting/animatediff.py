@@ -14,7 +14,10 @@ def motion_rules(prefix: str = "") -> tuple[Rule, ...]:
     return (
         Rule(rf"{prefix}{_MODULE}\.((?:norm|proj_in|proj_out)\..+)", (rf"{_TO}.\2",)),
         # each of both attentions has its own copy of the same sinusoids; diffusers has one for both
-        Rule(rf"{prefix}{_BLOCK}\.attention_blocks\.[01]\.pos_encoder\.pe", (rf"{_TO}.transformer_blocks.\2.pos_embed.pe",)),
+        Rule(
+            rf"{prefix}{_BLOCK}\.attention_blocks\.[01]\.pos_encoder\.pe",
+            (rf"{_TO}.transformer_blocks.\2.pos_embed.pe",),
+        ),
         Rule(rf"{prefix}{_BLOCK}\.attention_blocks\.0\.(.+)", (rf"{_TO}.transformer_blocks.\2.attn1.\3",)),
         Rule(rf"{prefix}{_BLOCK}\.attention_blocks\.1\.(.+)", (rf"{_TO}.transformer_blocks.\2.attn2.\3",)),
         Rule(rf"{prefix}{_BLOCK}\.norms\.0\.(.+)", (rf"{_TO}.transformer_blocks.\2.norm1.\3",)),

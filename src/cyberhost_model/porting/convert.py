@@ -75,7 +75,12 @@ class Summary:
 
 
 def convert(
-    name: str, out: str | Path, parts: Mapping[str, str] | None = None, *, dtype: torch.dtype = torch.float32, template: Preset | None = None
+    name: str,
+    out: str | Path,
+    parts: Mapping[str, str] | None = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    template: Preset | None = None,
 ) -> Summary:
     """Make the model folder `out` of the published model `name` (one of ADAPTERS).
 
@@ -93,7 +98,9 @@ def convert(
     with written_folder(out) as folder:
         paths = {part: _path(source) for part, source in used.items() if part not in NAMED}
         network = adapter.network(paths, template)
-        size = sum(p.numel() for p in network.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
+        size = (
+            sum(p.numel() for p in network.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
+        )
         need_space(out.absolute().parent, size)
         save_network(network.network, folder, dtype)
         save_vae(paths["vae"], folder / "codec", dtype)
@@ -104,9 +111,17 @@ def convert(
         if "image" in paths:
             save_image_encoder(paths["image"], folder / "image", dtype)
         save_detector(used["detector"], folder / "detector")
-        sources = [_source(part, source) for part, source in used.items() if part != "face" or network.network.preset.takes_arcface]
+        sources = [
+            _source(part, source)
+            for part, source in used.items()
+            if part != "face" or network.network.preset.takes_arcface
+        ]
         (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
-        account = {"taken": [asdict(entry) for entry in network.entries], "initial": network.initial, "zero": network.zero}
+        account = {
+            "taken": [asdict(entry) for entry in network.entries],
+            "initial": network.initial,
+            "zero": network.zero,
+        }
         (folder / KEYS).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
     counts = network.counts()
     return Summary(out, counts.taken, counts.left_out, counts.initial, {s["part"]: s["licence"] for s in sources})
@@ -122,7 +137,9 @@ def converted(name: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(folder.parent / f".{name}.lock"):
         if not is_converted(name):
-            need_room(name, sum(entry.size for entry in missing_weights(held_weights(name))))  # before gigabytes are fetched
+            need_room(
+                name, sum(entry.size for entry in missing_weights(held_weights(name)))
+            )  # before gigabytes are fetched
             convert(name, folder, dtype=load_adapter(name).dtype)
     return folder
 

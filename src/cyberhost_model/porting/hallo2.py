@@ -49,14 +49,20 @@ RULES = (
     Rule(r"denoising_unet\.((?!.*motion_modules).+)", (r"denoising_unet.unet.\1",)),
     Rule(r"face_locator\..+", (), "its map of the face; the network has region masks of its own"),
     Rule(r"imageproj\..+", (), "makes tokens of the face for an attention that is not taken"),
-    Rule(r"audioproj\..+", (), "of another shape than the audio projection (12 layers of a 5-frame window at once); that begins afresh"),
+    Rule(
+        r"audioproj\..+",
+        (),
+        "of another shape than the audio projection (12 layers of a 5-frame window at once); that begins afresh",
+    ),
 )
 
 
 def full_size() -> Preset:
     """The preset sd15 with the diffusion and the motion norm that these weights know."""
     base = preset("sd15")
-    return dataclasses.replace(base, name="hallo2", unet=dataclasses.replace(base.unet, motion_norm_per_frame=True), diffusion=DIFFUSION)
+    return dataclasses.replace(
+        base, name="hallo2", unet=dataclasses.replace(base.unet, motion_norm_per_frame=True), diffusion=DIFFUSION
+    )
 
 
 def collect(net: dict[str, Tensor]) -> KeyMap:
@@ -64,7 +70,8 @@ def collect(net: dict[str, Tensor]) -> KeyMap:
     other = other_widths(net)
     fresh = [re.escape(f"denoising_unet.unet.{site[0]}attentions{site[1]}") for site in other]
     keys = KeyMap(
-        (*OURS, *UNUSED, *(rf"{site}(norm2|attn2\.to_[qkv])\..+" for site in fresh)), tuple(rf"{site}attn2\.to_out\..+" for site in fresh)
+        (*OURS, *UNUSED, *(rf"{site}(norm2|attn2\.to_[qkv])\..+" for site in fresh)),
+        tuple(rf"{site}attn2\.to_out\..+" for site in fresh),
     )
     narrow = tuple(re.escape(f"denoising_unet.{site[0]}audio_modules{site[1]}") + ".+" for site in other)
     keys.take(FILE, folded(net), (*(Rule(pattern, (), _NARROW) for pattern in narrow), *RULES))
@@ -78,7 +85,9 @@ def other_widths(net: dict[str, Tensor]) -> list[tuple[str, str]]:
         if site := re.fullmatch(rf"denoising_unet\.{_SITE}{STREAM}\.to_q\.weight", name):
             own = net.get(f"denoising_unet.{site[1]}attentions{site[2]}attn2.to_q.weight")
             if own is None:
-                raise ModelError(f"{FILE}: {name} has no spatial attention beside it; it is of another version of the model")
+                raise ModelError(
+                    f"{FILE}: {name} has no spatial attention beside it; it is of another version of the model"
+                )
             if own.shape != value.shape:
                 found.append((site[1], site[2]))
     return found
@@ -92,7 +101,10 @@ def folded(net: dict[str, Tensor]) -> dict[str, Tensor]:
             continue
         block = f"{site[1]}audio_modules{site[2]}"
         try:
-            z, shift = net[f"{block}{CONVOLUTION}.weight"].float()[:, :, 0, 0], net[f"{block}{CONVOLUTION}.bias"].float()
+            z, shift = (
+                net[f"{block}{CONVOLUTION}.weight"].float()[:, :, 0, 0],
+                net[f"{block}{CONVOLUTION}.bias"].float(),
+            )
             weight, bias = net[name].float(), net[name.replace("weight", "bias")].float()
         except KeyError as error:
             raise ModelError(f"{FILE}: {error.args[0]} is missing; it is of another version of the model") from None

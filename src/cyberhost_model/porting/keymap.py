@@ -90,12 +90,20 @@ class KeyMap:
             names = tuple(re.sub(rule.old, template, old) for template in rule.new)
             value = rule.change(value) if rule.change else value
             for name in names:
-                if name in self.weights and self.weights[name] is not value and not torch.equal(self.weights[name], value):
-                    raise ModelError(f"{source}: {old} and another weight both want to be {name}, and differ; it is of another model")
+                if (
+                    name in self.weights
+                    and self.weights[name] is not value
+                    and not torch.equal(self.weights[name], value)
+                ):
+                    raise ModelError(
+                        f"{source}: {old} and another weight both want to be {name}, and differ; it is of another model"
+                    )
                 self.weights[name] = value
             self.entries.append(Entry(source, old, names, rule.why))
         if unknown:
-            raise ModelError(f"{source}: {_names(unknown)} cannot be mapped; it is of another model or of another version of it")
+            raise ModelError(
+                f"{source}: {_names(unknown)} cannot be mapped; it is of another model or of another version of it"
+            )
 
     def into(self, preset: Preset) -> Converted:
         """The network of `preset` with these weights. Raises ModelError naming weights that are missing, have no place or are of another shape."""
@@ -117,7 +125,11 @@ class KeyMap:
         """Of the names and shapes `own` those without a weight: what stays as at the start, and what becomes zero. Raises ModelError as `into`."""
         missing = [name for name in own if name not in self.weights]
         void = [name for name in missing if any(re.fullmatch(pattern, name) for pattern in self.zero)]
-        fresh = [name for name in missing if name not in void and any(re.fullmatch(pattern, name) for pattern in self.initial)]
+        fresh = [
+            name
+            for name in missing
+            if name not in void and any(re.fullmatch(pattern, name) for pattern in self.initial)
+        ]
         wrong = [name for name, value in self.weights.items() if name in own and own[name] != value.shape]
         problems = {
             "are missing": sorted(set(missing) - {*fresh, *void}),

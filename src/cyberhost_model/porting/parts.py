@@ -22,7 +22,9 @@ def save_vae(source: Path, out: Path, dtype: torch.dtype) -> None:
     except (OSError, ValueError) as error:
         raise ModelError(f"{source}: no usable VAE ({str(error).splitlines()[0]}); fetch it again") from error
     if wrong := [*info["missing_keys"], *info["unexpected_keys"]]:
-        raise ModelError(f"{source}: {len(wrong)} weights missing or unknown, such as {wrong[0]}; it is of another model")
+        raise ModelError(
+            f"{source}: {len(wrong)} weights missing or unknown, such as {wrong[0]}; it is of another model"
+        )
     vae.to(dtype).save_pretrained(out)
 
 
@@ -42,7 +44,11 @@ def save_image_encoder(source: Path, out: Path, dtype: torch.dtype) -> None:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     config = read_config(source / "config.json")
-    kept = {name: value for name, value in config.items() if name not in ("architectures", "torch_dtype", "transformers_version")}
+    kept = {
+        name: value
+        for name, value in config.items()
+        if name not in ("architectures", "torch_dtype", "transformers_version")
+    }
     clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**kept))
     weights = read_tensors(next((f for f in source.glob("*.safetensors")), source / "pytorch_model.bin"))
     weights.pop("vision_model.embeddings.position_ids", None)  # 0, 1, 2, ...: older versions stored them
@@ -68,11 +74,26 @@ def save_detector(source: str, out: Path) -> None:
 def _save_whisper(source: Path, config: dict, out: Path, dtype: torch.dtype) -> None:
     from cyberhost_model.speech.whisper import WhisperEncoder
 
-    names = ("d_model", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "num_mel_bins", "max_source_positions", "activation_function")
+    names = (
+        "d_model",
+        "encoder_layers",
+        "encoder_attention_heads",
+        "encoder_ffn_dim",
+        "num_mel_bins",
+        "max_source_positions",
+        "activation_function",
+    )
     encoder = WhisperEncoder({name: config[name] for name in names if name in config})
     weights = read_tensors(source / "model.safetensors")
-    own = {f"model.{name.removeprefix('model.encoder.')}": value for name, value in weights.items() if name.startswith("model.encoder.")}
-    for name in ("model.layer_norm.weight", "model.layer_norm.bias"):  # after the last block; every block is used as it is
+    own = {
+        f"model.{name.removeprefix('model.encoder.')}": value
+        for name, value in weights.items()
+        if name.startswith("model.encoder.")
+    }
+    for name in (
+        "model.layer_norm.weight",
+        "model.layer_norm.bias",
+    ):  # after the last block; every block is used as it is
         own.pop(name, None)
     _fill(encoder, own, source)
     encoder.save_pretrained(out, dtype)
@@ -80,7 +101,13 @@ def _save_whisper(source: Path, config: dict, out: Path, dtype: torch.dtype) -> 
 
 def _fill(module: nn.Module, weights: dict, source: Path) -> None:
     own = module.state_dict()
-    wrong = [name for name in {*own, *weights} if name not in own or name not in weights or own[name].shape != weights[name].shape]
+    wrong = [
+        name
+        for name in {*own, *weights}
+        if name not in own or name not in weights or own[name].shape != weights[name].shape
+    ]
     if wrong:
-        raise ModelError(f"{source}: {len(wrong)} weights missing, unknown or of another shape, such as {min(wrong)}; it is of another model")
+        raise ModelError(
+            f"{source}: {len(wrong)} weights missing, unknown or of another shape, such as {min(wrong)}; it is of another model"
+        )
     module.load_state_dict(weights)

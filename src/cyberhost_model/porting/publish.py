@@ -29,7 +29,9 @@ _EXAMPLES = {
 """Setting of the paper -> what it takes beside the picture, on the command line and in Python."""
 
 
-def publish(folder: str | Path, repo: str, *, licence: str | None = None, private: bool = False, message: str | None = None) -> str:
+def publish(
+    folder: str | Path, repo: str, *, licence: str | None = None, private: bool = False, message: str | None = None
+) -> str:
     """Upload the model in `folder` to the Hub repository "user/name", made if there is none; the address of the commit.
 
     A README.md in the folder is its card; without one a card is written there first, under `licence` (a Hub licence name such as
@@ -41,7 +43,9 @@ def publish(folder: str | Path, repo: str, *, licence: str | None = None, privat
     preset = check_network(folder)
     if not (folder / CARD).is_file():
         if licence is None:
-            raise ModelError(f"{folder} has no {CARD}; name the licence of the model with --licence, and a card is written")
+            raise ModelError(
+                f"{folder} has no {CARD}; name the licence of the model with --licence, and a card is written"
+            )
         (folder / CARD).write_text(card(folder, preset, repo, licence), encoding="utf-8")
     from huggingface_hub import HfApi
 
@@ -49,7 +53,10 @@ def publish(folder: str | Path, repo: str, *, licence: str | None = None, privat
     with explained(repo, "published"):
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.upload_folder(
-            repo_id=repo, folder_path=folder, allow_patterns=list(PUBLISHED), commit_message=message or f"Model of preset {preset.name}"
+            repo_id=repo,
+            folder_path=folder,
+            allow_patterns=list(PUBLISHED),
+            commit_message=message or f"Model of preset {preset.name}",
         )
     return str(commit.commit_url)
 
@@ -59,7 +66,9 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
     from huggingface_hub import ModelCardData
 
     sources = read_sources(folder)
-    bases = sorted({source["from"] for source in sources if "/" in source["from"] and not source["from"].startswith("http")})
+    bases = sorted(
+        {source["from"] for source in sources if "/" in source["from"] and not source["from"].startswith("http")}
+    )
     data = ModelCardData(
         license=licence,
         library_name="cyberhost",
@@ -92,7 +101,11 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
             f"{_sources(sources)}\n",
             "## Use\n",
             "Make videos only of people who agreed to it, and say that they are made. Do not use this to deceive.",
-            *(["", "**Not for commercial use**: a part it is made of forbids it."] if not all(s.get("commercial", True) for s in sources) else []),
+            *(
+                ["", "**Not for commercial use**: a part it is made of forbids it."]
+                if not all(s.get("commercial", True) for s in sources)
+                else []
+            ),
             "",
         ]
     )
@@ -128,5 +141,8 @@ def _parameters(path: Path) -> int:
 def _sources(sources: list[dict[str, Any]]) -> str:
     if not sources:
         return "Trained with `cyberhost train`."
-    rows = [f"| {s['part']} | {s['from']}{'@' + s['revision'][:8] if s.get('revision') else ''} | {s['licence']} |" for s in sources]
+    rows = [
+        f"| {s['part']} | {s['from']}{'@' + s['revision'][:8] if s.get('revision') else ''} | {s['licence']} |"
+        for s in sources
+    ]
     return "\n".join(["| part | from | licence |", "|---|---|---|", *rows])

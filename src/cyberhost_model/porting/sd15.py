@@ -37,23 +37,43 @@ def collect(unet: dict[str, Tensor], motion: dict[str, Tensor]) -> KeyMap:
     return keys
 
 
-def preset_like(unet: dict[str, Any], motion: dict[str, Any], speech: AudioConfig, template: Preset | None = None) -> Preset:
+def preset_like(
+    unet: dict[str, Any], motion: dict[str, Any], speech: AudioConfig, template: Preset | None = None
+) -> Preset:
     """The preset `sd15` (or `template`) at the sizes that diffusers' configurations of U-Net and motion adapter name."""
     template = template or preset("sd15")
     levels = len(unet["block_out_channels"])
-    if deeper := [stage for stage in template.region.stages if stage[-1].isdigit() and int(stage.rpartition(".")[2]) >= levels]:
-        raise ModelError(f"the U-Net has {levels} levels, and preset {template.name} needs its {deeper[0]}; take a deeper one")
+    if deeper := [
+        stage for stage in template.region.stages if stage[-1].isdigit() and int(stage.rpartition(".")[2]) >= levels
+    ]:
+        raise ModelError(
+            f"the U-Net has {levels} levels, and preset {template.name} needs its {deeper[0]}; take a deeper one"
+        )
     return dataclasses.replace(template, unet=unet_config(unet, motion, template.unet), audio=speech)
 
 
 def unet_config(unet: dict[str, Any], motion: dict[str, Any] | None, template: UNetConfig) -> UNetConfig:
     """diffusers' configurations as a `UNetConfig`. Raises ModelError for a U-Net of another kind than Stable Diffusion 1.x."""
     widths = tuple(unet["block_out_channels"])
-    plain = {"in_channels": 4, "out_channels": 4, "act_fn": "silu", "class_embed_type": None, "addition_embed_type": None, "dual_cross_attention": False}
-    plain |= {"resnet_time_scale_shift": "default", "flip_sin_to_cos": True, "freq_shift": 0, "center_input_sample": False}
+    plain = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "act_fn": "silu",
+        "class_embed_type": None,
+        "addition_embed_type": None,
+        "dual_cross_attention": False,
+    }
+    plain |= {
+        "resnet_time_scale_shift": "default",
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "center_input_sample": False,
+    }
     other = [name for name, value in plain.items() if unet.get(name, value) != value]
     if other or not isinstance(unet["cross_attention_dim"], int):
-        raise ModelError(f"the U-Net is not of Stable Diffusion 1's kind ({', '.join(other) or 'cross_attention_dim'}); take one that is")
+        raise ModelError(
+            f"the U-Net is not of Stable Diffusion 1's kind ({', '.join(other) or 'cross_attention_dim'}); take one that is"
+        )
 
     def levels(value: int | list[int]) -> tuple[int, ...]:
         return (value,) * len(widths) if isinstance(value, int) else tuple(value)
@@ -84,7 +104,14 @@ def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
 ADAPTER = Adapter(
     "sd15",
     "the paper's network as its training begins",
-    {"unet": "sd15-unet", "motion": "animatediff-v2", "vae": "sd15-vae", "speech": "wav2vec2", "detector": "dwpose", "face": "arcface"},
+    {
+        "unet": "sd15-unet",
+        "motion": "animatediff-v2",
+        "vae": "sd15-vae",
+        "speech": "wav2vec2",
+        "detector": "dwpose",
+        "face": "arcface",
+    },
     network,
     partial(preset, "sd15"),
     room=9_800_000_000,

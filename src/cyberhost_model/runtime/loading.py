@@ -42,7 +42,9 @@ Describe = Callable[[np.ndarray], np.ndarray]
 """uint8 (H, W, 3) RGB -> (512,), of length 1; zeros where no face is found."""
 
 
-def dwpose_or(embedded: Callable[[], KeypointDetector], download: bool = True) -> tuple[KeypointDetector | DWPose, list[str]]:
+def dwpose_or(
+    embedded: Callable[[], KeypointDetector], download: bool = True
+) -> tuple[KeypointDetector | DWPose, list[str]]:
     """DWPose with the weights of the registry, or else the embedded detector and a line that says so. Raises ModelError and OutputError."""
     try:
         _may("dwpose", download)
@@ -152,7 +154,11 @@ def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
         return _missing_named(folder)
     if name in ADAPTERS:
         adapter = load_adapter(name)
-        return missing + missing_parts(adapter.named()) if (missing := adapter.missing()) else _missing_named(adapter.folder())
+        return (
+            missing + missing_parts(adapter.named())
+            if (missing := adapter.missing())
+            else _missing_named(adapter.folder())
+        )
     repo, revision = _hub_id(name)
     size = missing_size(repo, MODEL_FILES, revision=revision, timeout=timeout)
     return [Missing(name, size)] if size else []
@@ -160,7 +166,9 @@ def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
 
 def _missing_named(folder: Path) -> list[Missing]:
     """What would be fetched of the parts that the model in `folder` names."""
-    named = ["dwpose"] * (_named(folder / "detector", "class") == DWPose.__name__) + ["arcface"] * load_preset(folder).takes_arcface
+    named = ["dwpose"] * (_named(folder / "detector", "class") == DWPose.__name__) + ["arcface"] * load_preset(
+        folder
+    ).takes_arcface
     return missing_parts(named)
 
 
@@ -195,7 +203,11 @@ def load_detector(folder: Path, download: bool = True) -> tuple[KeypointDetector
 
 def load_speech(folder: Path) -> SpeechEncoder | WhisperEncoder:
     """The speech encoder of a model, of whichever kind it is. Raises ModelError."""
-    return WhisperEncoder.from_pretrained(folder) if _named(folder, "kind") == WHISPER else SpeechEncoder.from_pretrained(folder)
+    return (
+        WhisperEncoder.from_pretrained(folder)
+        if _named(folder, "kind") == WHISPER
+        else SpeechEncoder.from_pretrained(folder)
+    )
 
 
 def _named(folder: Path, key: str) -> object:
@@ -213,7 +225,3 @@ def save_model(model: Model, folder: str | Path) -> None:
     save_codec(model.codec, folder / "codec")  # type: ignore[arg-type]
     model.speech.save_pretrained(folder / "speech")
     model.detector.save_pretrained(folder / "detector")
-
-
-
-

@@ -45,7 +45,9 @@ def enough_memory(device: torch.device, what: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ResourceError(f"not enough memory on {device.type} to {what}: end other programs there{'' if device.type == 'cpu' else ', or give --device cpu'}") from error
+        raise ResourceError(
+            f"not enough memory on {device.type} to {what}: end other programs there{'' if device.type == 'cpu' else ', or give --device cpu'}"
+        ) from error
 
 
 class Thrift:
@@ -58,7 +60,12 @@ class Thrift:
     """
 
     def __init__(
-        self, model: Model, device: torch.device, branches: int, overlapped: bool = False, settle: Callable[[], None] = lambda: None,
+        self,
+        model: Model,
+        device: torch.device,
+        branches: int,
+        overlapped: bool = False,
+        settle: Callable[[], None] = lambda: None,
         recorded: RecordedNetwork | None = None,
     ) -> None:
         self.model, self.device = model, device
@@ -111,7 +118,9 @@ class Thrift:
             return "the branches of guidance are computed one after the other"
         if part == "codec" and self.at_once > 1:
             self.at_once = (self.at_once + 1) // 2
-            return f"frames are decoded {self.at_once} at a time" if self.at_once > 1 else "frames are decoded one by one"
+            return (
+                f"frames are decoded {self.at_once} at a time" if self.at_once > 1 else "frames are decoded one by one"
+            )
         if not self.offloaded and self.device != _CPU:
             self.offloaded = True
             return "what does not compute waits in the machine's memory"

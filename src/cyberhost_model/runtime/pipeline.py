@@ -80,18 +80,37 @@ class Animation:
         """Whether there is a sound and the frames just cover it, as `Sound.n_frames` counts them."""
         return self.sound is not None and 0 <= self.n_frames / self.fps - self.sound.duration < 1 / self.fps
 
-    def save(self, out: str | os.PathLike[str], overwrite: bool = False, progress: Callable[[int, int | None], None] | None = None) -> Path:
+    def save(
+        self,
+        out: str | os.PathLike[str],
+        overwrite: bool = False,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> Path:
         """Write frames and sound as H.264 and AAC; whole under `out` or not at all. Raises OutputError."""
         seconds = None if self.fits else self.n_frames / self.fps
         return write_video(
-            self.frames, out, self.fps, self.sound, overwrite=overwrite, total=self.n_frames, progress=progress, sound_seconds=seconds
+            self.frames,
+            out,
+            self.fps,
+            self.sound,
+            overwrite=overwrite,
+            total=self.n_frames,
+            progress=progress,
+            sound_seconds=seconds,
         )
 
 
 class CyberHost:
     """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
 
-    def __init__(self, model: Model, device: torch.device, dtype: torch.dtype, compiled: bool = False, cuda_graphs: bool | None = None):
+    def __init__(
+        self,
+        model: Model,
+        device: torch.device,
+        dtype: torch.dtype,
+        compiled: bool = False,
+        cuda_graphs: bool | None = None,
+    ):
         check_ways(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
@@ -112,7 +131,9 @@ class CyberHost:
     ) -> CyberHost:
         """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`, None: where
         that pays; download_named: see `load_model`. Raises ModelError, NetworkError, ResourceError."""
-        check_ways(choose_device(device, precision)[0], compiled, cuda_graphs)  # what cannot be is told before anything is fetched
+        check_ways(
+            choose_device(device, precision)[0], compiled, cuda_graphs
+        )  # what cannot be is told before anything is fetched
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))
         with enough_memory(place, "load the model"):
@@ -123,7 +144,9 @@ class CyberHost:
         """What makes a job's frames."""
         return Renderer(self.model, self.device, self.dtype, self.overlap, self.cuda_graphs)
 
-    def animate(self, picture: Picture, audio: Heard, *, body_movement: float | None = None, **settings: Unpack[Settings]) -> Animation:
+    def animate(
+        self, picture: Picture, audio: Heard, *, body_movement: float | None = None, **settings: Unpack[Settings]
+    ) -> Animation:
         """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).
 
         picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of `Look`. The picture and the sound are
@@ -136,7 +159,12 @@ class CyberHost:
         return self.speaking(reference, look, sound, body_movement, warnings)
 
     def speaking(
-        self, reference: Reference, look: Look, sound: Sound, body_movement: float | None = None, warnings: Sequence[str] = ()
+        self,
+        reference: Reference,
+        look: Look,
+        sound: Sound,
+        body_movement: float | None = None,
+        warnings: Sequence[str] = (),
     ) -> Animation:
         """`animate` with a picture that is prepared already."""
         amount = BODY_MOVEMENT if body_movement is None else body_movement
@@ -164,7 +192,13 @@ class CyberHost:
         look = Look(**settings)
         reference, warnings = self._open(picture, look)
         poses, from_video, notes = self._poses(driving, progress)
-        sound = _sound_of(driving, from_video, notes) if isinstance(audio, str) and audio == "keep" else None if audio is None else _sound(audio)
+        sound = (
+            _sound_of(driving, from_video, notes)
+            if isinstance(audio, str) and audio == "keep"
+            else None
+            if audio is None
+            else _sound(audio)
+        )
         reads_lips = not from_video or self.model.detector.reads_lips
         heard = sound is not None and self.model.network.preset.hears
         if retarget:
@@ -174,11 +208,17 @@ class CyberHost:
         if heard and not reads_lips:
             poses.face_score[:, LIPS] = 0  # the detector does not follow lips; the sound does
         elif not reads_lips:
-            notes.append("the lips hardly move: there is no sound that moves them, and the key point detector does not follow lips")
+            notes.append(
+                "the lips hardly move: there is no sound that moves them, and the key point detector does not follow lips"
+            )
         if sound is not None and abs(sound.duration - len(poses) / look.fps) > 0.5 / look.fps:
-            notes += [f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or followed by silence"] * (audio != "keep")
+            notes += [
+                f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or followed by silence"
+            ] * (audio != "keep")
         poses, limits = self._followable(reference, poses)
-        return self._animation(reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes, *limits])
+        return self._animation(
+            reference, look, self._skeletons(reference, poses), len(poses), sound, [*warnings, *notes, *limits]
+        )
 
     def multimodal(
         self,
@@ -234,12 +274,17 @@ class CyberHost:
         if not preset.pose_shift:
             return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
         w, h = reference.canvas.picture_size
-        poses, beyond = within_reach(poses, reference.picture_keypoints, (preset.latent_factor / w, preset.latent_factor / h))
+        poses, beyond = within_reach(
+            poses, reference.picture_keypoints, (preset.latent_factor / w, preset.latent_factor / h)
+        )
         return poses, reach_note(beyond)
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
         """A sequence in 0..1 of the picture, drawn as the preset wants it; its last frame stands where it has ended."""
-        preset, like = self.model.network.preset, reference.places  # not the network, which may wait on the CPU while the codec computes (`Thrift`)
+        preset, like = (
+            self.model.network.preset,
+            reference.places,
+        )  # not the network, which may wait on the CPU while the codec computes (`Thrift`)
         draw = POSE_MAPS[preset.pose_maps]
         hw = tuple(reference.latent.shape[-2:])
 
@@ -251,22 +296,42 @@ class CyberHost:
             if "face" in parts:
                 moved = to_maps(np.stack([face_places(k, hw) for k in points]), like)
                 places = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, places)
-                lips = None if shift is None else shift[:, :, -1].amax((2, 3)) > 0  # as the denoiser is told, frame by frame
+                lips = (
+                    None if shift is None else shift[:, :, -1].amax((2, 3)) > 0
+                )  # as the denoiser is told, frame by frame
             return Driven(to_maps(maps, like), shift, places, lips=lips)
 
         return drive
 
     def _animation(
-        self, reference: Reference, look: Look, driver: Driver, total: int, sound: Sound | None, warnings: list[str], amount: float = BODY_MOVEMENT
+        self,
+        reference: Reference,
+        look: Look,
+        driver: Driver,
+        total: int,
+        sound: Sound | None,
+        warnings: list[str],
+        amount: float = BODY_MOVEMENT,
     ) -> Animation:
         """What the three settings share: `driver` moves the body, by itself it moves by `amount`, `sound` is heard and goes into the video."""
         defaults = self.model.network.preset.diffusion
         guidance = guidance_of(look, defaults)
         hands = reference.keypoints.hands_score.max() >= 0.3
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
-        job = Job(reference, look, driver, total, sound, guidance, clarity, min(defaults.sway * liveliness(amount, BODY_MOVEMENT), 0.95))
+        job = Job(
+            reference,
+            look,
+            driver,
+            total,
+            sound,
+            guidance,
+            clarity,
+            min(defaults.sway * liveliness(amount, BODY_MOVEMENT), 0.95),
+        )
         told = [*([] if sound is None else sound.warnings), *warnings]
-        return Animation(self.renderer.frames(job, told.append), total, look.fps, reference.video_size, sound, told, job)
+        return Animation(
+            self.renderer.frames(job, told.append), total, look.fps, reference.video_size, sound, told, job
+        )
 
     def _poses(
         self, driving: str | os.PathLike[str] | PoseSequence, progress: Callable[[int, int | None], None] | None
@@ -290,7 +355,9 @@ def guidance_of(look: Look, defaults: DiffusionConfig) -> Guidance:
 def check_ways(device: torch.device, compiled: bool, cuda_graphs: bool | None) -> None:
     """Raises ResourceError where a way of computing cannot be had."""
     if cuda_graphs and device.type != "cuda":
-        raise ResourceError(f"CUDA graphs are for NVIDIA GPUs, and this computes on {device.type}: leave out --cuda-graphs")
+        raise ResourceError(
+            f"CUDA graphs are for NVIDIA GPUs, and this computes on {device.type}: leave out --cuda-graphs"
+        )
     if compiled:
         check_compiler(device)
 

@@ -59,7 +59,9 @@ class Reference:
 
 
 @torch.inference_mode()
-def prepare_reference(model: Model, picture_u8: np.ndarray, keypoints: Keypoints, size: int | None, head: bool) -> Reference:
+def prepare_reference(
+    model: Model, picture_u8: np.ndarray, keypoints: Keypoints, size: int | None, head: bool
+) -> Reference:
     """Fit the picture and say everything about it that does not change.
 
     `size`: side in pixels of a square of the video's area (default: the picture's own, at most 512). `head`: hands are left out (A2V-H, section 4.2:
@@ -148,4 +150,6 @@ def head_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> tuple[np.ndarray,
     x0, y0 = np.clip((low + high) / 2 - [side / 2, side * 0.52], 0, [w - side, h - side]).round().astype(int)
     side = int(side)
     scale, shift = np.array([w / side, h / side], np.float32), np.array([x0 / side, y0 / side], np.float32)
-    return picture_u8[y0 : y0 + side, x0 : x0 + side], without_hands(keypoints.map(lambda p: (p * scale - shift).astype(np.float32)))
+    return picture_u8[y0 : y0 + side, x0 : x0 + side], without_hands(
+        keypoints.map(lambda p: (p * scale - shift).astype(np.float32))
+    )

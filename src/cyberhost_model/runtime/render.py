@@ -108,12 +108,25 @@ class Renderer:
                 guidance = replace(job.guidance, one_by_one=thrift.one_by_one)
                 with network.denoising_unet.fixed_weights():
                     z = denoise_clip(
-                        network, conditions, shape, steps=look.steps, guidance=guidance, generator=generator, cache_blocks=look.cache_blocks,
-                        sway=sway, predictor=recorded,
-                    )  # fmt: skip
+                        network,
+                        conditions,
+                        shape,
+                        steps=look.steps,
+                        guidance=guidance,
+                        generator=generator,
+                        cache_blocks=look.cache_blocks,
+                        sway=sway,
+                        predictor=recorded,
+                    )
                 if driven.free:  # key points are followed frame by frame
                     z = codec.calmed(z, past)
-                return z if audio is None else codec.as_heard(z, network.heard_opening(conditions), driven.places, reference.parted, driven.lips)
+                return (
+                    z
+                    if audio is None
+                    else codec.as_heard(
+                        z, network.heard_opening(conditions), driven.places, reference.parted, driven.lips
+                    )
+                )
 
             return thrift.attempt("network", denoised, tell)
 
@@ -160,7 +173,9 @@ class Renderer:
         """Whether a sound moves the lips."""
         return job.sound is not None and self.model.network.preset.hears
 
-    def clip_conditions(self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None) -> Conditions:
+    def clip_conditions(
+        self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None
+    ) -> Conditions:
         """What a clip of `frames` frames is made from. audio (1, frames, tokens, layers, D); past: the latents of the motion frames."""
         return self.model.network.clip_conditions(
             job.reference.conditions,
@@ -176,14 +191,22 @@ class Renderer:
         """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time. Raises ModelError for latents that are
         not finite, of which black frames would be made."""
         if not z.isfinite().all():
-            advice = "give --precision bf16 or fp32, or get the model again" if self.dtype is torch.float16 else "its weights are damaged or badly trained; get the model again"
-            raise ModelError(f"what the network made are no finite numbers in {str(self.dtype).removeprefix('torch.')}: {advice}")
+            advice = (
+                "give --precision bf16 or fp32, or get the model again"
+                if self.dtype is torch.float16
+                else "its weights are damaged or badly trained; get the model again"
+            )
+            raise ModelError(
+                f"what the network made are no finite numbers in {str(self.dtype).removeprefix('torch.')}: {advice}"
+            )
         some = []
         # Without a sound lips follow key points, and the flow says of them what their cue does not.
         close_up = job.reference.close_up if self.hears(job) else None
         for part in z.split(at_once, 1):
             frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_up)[0]
-            some.append((frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy())
+            some.append(
+                (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            )
         return np.concatenate(some)
 
     def _windows(self, sound: Sound, total: int, fps: float) -> Iterator[Tensor]:

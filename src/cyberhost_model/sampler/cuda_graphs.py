@@ -30,7 +30,9 @@ def pays(network: CyberHostNetwork, device: torch.device) -> bool:
     """Whether steps on `device`, where the network is, are recorded if nobody says: where a GPU would wait for Python, and holds what that takes."""
     if device.type != "cuda":
         return False
-    return sum(weights.numel() for weights in network.parameters()) < _SMALL or torch.cuda.mem_get_info(device)[0] > _ROOM
+    return (
+        sum(weights.numel() for weights in network.parameters()) < _SMALL or torch.cuda.mem_get_info(device)[0] > _ROOM
+    )
 
 
 class RecordedNetwork:
@@ -40,12 +42,20 @@ class RecordedNetwork:
     everything is computed in the ordinary way. settle: called before recording; waits until no other thread uses the GPU.
     """
 
-    def __init__(self, network: CyberHostNetwork, tell: Callable[[str], None], settle: Callable[[], None], record: Recorder | None = None) -> None:
+    def __init__(
+        self,
+        network: CyberHostNetwork,
+        tell: Callable[[str], None],
+        settle: Callable[[], None],
+        record: Recorder | None = None,
+    ) -> None:
         self._network, self._tell, self._settle = network, tell, settle
         self._record: Recorder | None = record or record_on_cuda
         self._recordings: dict[tuple, _Recording | None] = {}
 
-    def __call__(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None = None) -> DenoiserOutput:
+    def __call__(
+        self, noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None = None
+    ) -> DenoiserOutput:
         """As the network; what comes out is the caller's own and without predictions for supervision."""
         if self._record is None:
             return self._network(noisy, timestep, conditions, deep=deep)
@@ -59,7 +69,9 @@ class RecordedNetwork:
                 self._recordings[key] = _Recording(self._network, noisy, timestep, conditions, deep, self._record)
             except RuntimeError as error:
                 self.drop()
-                self._tell(f"CUDA graphs cannot be used here ({str(error).splitlines()[0]}): steps are computed without")
+                self._tell(
+                    f"CUDA graphs cannot be used here ({str(error).splitlines()[0]}): steps are computed without"
+                )
                 return self._network(noisy, timestep, conditions, deep=deep)
         return self._recordings[key](noisy, timestep, conditions, deep)  # type: ignore[misc]
 
@@ -72,14 +84,26 @@ class RecordedNetwork:
 
 class _Recording:
     def __init__(
-        self, network: CyberHostNetwork, noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None, record: Recorder
+        self,
+        network: CyberHostNetwork,
+        noisy: Tensor,
+        timestep: Tensor,
+        conditions: Conditions,
+        deep: Tensor | None,
+        record: Recorder,
     ) -> None:
-        self._noisy, self._timestep, self._deep = noisy.clone(), timestep.clone(), None if deep is None else deep.clone()
+        self._noisy, self._timestep, self._deep = (
+            noisy.clone(),
+            timestep.clone(),
+            None if deep is None else deep.clone(),
+        )
         self._conditions = conditions.apply(torch.clone)
         self._given = weakref.ref(conditions)
         # Those of a later clip are other tensors with the same numbers; the recording reads these, so they must stay.
         self._codebooks = network.denoising_unet.kept_codebooks()
-        self._replay, self._output = record(lambda: network(self._noisy, self._timestep, self._conditions, deep=self._deep))
+        self._replay, self._output = record(
+            lambda: network(self._noisy, self._timestep, self._conditions, deep=self._deep)
+        )
 
     def __call__(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> DenoiserOutput:
         if self._given() is not conditions:  # once a clip
@@ -99,7 +123,9 @@ def record_on_cuda(step: Callable[[], DenoiserOutput]) -> tuple[Callable[[], Non
     """A `Recorder`. Raises RuntimeError where the step cannot be recorded, or computes something else when played back."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):  # libraries make themselves ready for a stream at its first use, which must not be recorded
+    with torch.cuda.stream(
+        side
+    ):  # libraries make themselves ready for a stream at its first use, which must not be recorded
         expected = step().prediction
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()

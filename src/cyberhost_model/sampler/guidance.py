@@ -50,14 +50,20 @@ class GuidedConditions:
 
     def __init__(self, conditions: Conditions, guidance: Guidance) -> None:
         self.plain = conditions
-        branches = (lambda: conditions, conditions.without_audio, lambda: conditions.without_audio().without_reference())
+        branches = (
+            lambda: conditions,
+            conditions.without_audio,
+            lambda: conditions.without_audio().without_reference(),
+        )
         used = [(weight, make) for weight, make in zip(guidance.weights, branches, strict=True) if _counts(weight)]
         self.weights = [weight for weight, _ in used]
         self._factors: Tensor | None = None
         parts = [make() for _, make in used]
         self.batches = parts if guidance.one_by_one else [Conditions.cat(parts)]
 
-    def predict(self, network: Callable[..., DenoiserOutput], noisy: Tensor, timestep: Tensor, guided: bool = True) -> Tensor:
+    def predict(
+        self, network: Callable[..., DenoiserOutput], noisy: Tensor, timestep: Tensor, guided: bool = True
+    ) -> Tensor:
         """The guided prediction. `network(noisy, timestep, conditions).prediction`; noisy (B, F, C, h, w), timestep (B,)."""
         if not guided:
             return network(noisy, timestep, self.plain).prediction

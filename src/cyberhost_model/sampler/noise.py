@@ -29,7 +29,11 @@ def correlated(noise: Tensor, correlation: float, cues: int = 0) -> Tensor:
 
 
 def smooth_noise(
-    shape: tuple[int, ...], correlation: float, cues: int = 0, follows: Sequence[bool] = (), generator: torch.Generator | None = None
+    shape: tuple[int, ...],
+    correlation: float,
+    cues: int = 0,
+    follows: Sequence[bool] = (),
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """What to sample with: noise (B, F, C, ...) of deviation 1 and `correlation` in 0..1 between a frame and the next (a little less below 0.6), drawn where
     the generator is: on the CPU, a seed gives the same for every device.
@@ -48,7 +52,9 @@ def smooth_noise(
     path = sum(weight * white[:, k : k + frames + 1, :body] for k, weight in enumerate(weights)) / math.hypot(*weights)
     before, path = path[:, :1], path[:, 1:]
     if any(follows):
-        known = torch.tensor([[float(item) * correlation ** (k**2) for k in range(1, frames + 1)] for item in follows], device=device)
+        known = torch.tensor(
+            [[float(item) * correlation ** (k**2) for k in range(1, frames + 1)] for item in follows], device=device
+        )
         path = path - known.view(*known.shape, *[1] * (path.ndim - 2)) * before
     return torch.cat([path, white[:, -frames:, body:]], 2)
 
@@ -79,7 +85,9 @@ class Sway:
     def into(self, noise: Tensor) -> Tensor:
         """`noise` (1, F, C, h, w) of deviation 1 with the sway in it."""
         moving = self.path.shape[2]
-        return torch.cat([(1 - self.share).sqrt() * noise[:, :, :moving] + self.share.sqrt() * self.path, noise[:, :, moving:]], 2)
+        return torch.cat(
+            [(1 - self.share).sqrt() * noise[:, :, :moving] + self.share.sqrt() * self.path, noise[:, :, moving:]], 2
+        )
 
 
 def sways(share: Tensor, channels: int, frames: int, generator: torch.Generator) -> Iterator[Sway]:
@@ -87,7 +95,9 @@ def sways(share: Tensor, channels: int, frames: int, generator: torch.Generator)
     on from the pose that the one before ended with. share (1, 1, 1, h, w), on the CPU, where `generator` draws: a seed gives the same for every device."""
     reach = math.ceil(3 * _FRAMES)
     weights = _bell(_FRAMES, reach)
-    known = torch.exp(-torch.arange(1.0, frames + 1) ** 2 / (4 * _FRAMES**2))  # what a frame of a smooth path says of those after it
+    known = torch.exp(
+        -(torch.arange(1.0, frames + 1) ** 2) / (4 * _FRAMES**2)
+    )  # what a frame of a smooth path says of those after it
     fresh = lambda count: _smooth(torch.randn(count, channels, *share.shape[-2:], generator=generator))  # noqa: E731
     white, first = fresh(2 * reach + 1), True
     while True:
@@ -100,7 +110,7 @@ def sways(share: Tensor, channels: int, frames: int, generator: torch.Generator)
 
 def _bell(deviation: float, reach: int) -> Tensor:
     """Weights of a Gaussian that leave the deviation of independent noise what it is."""
-    weights = torch.exp(-torch.arange(-reach, reach + 1.0) ** 2 / (2 * deviation**2))
+    weights = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * deviation**2))
     return weights / weights.norm()
 
 

@@ -57,7 +57,9 @@ class Schedule:
         """(steps,), from noise to picture, on the CPU."""
         return self._scheduler.timesteps
 
-    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None = None) -> Tensor:
+    def step(
+        self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None = None
+    ) -> Tensor:
         """The latent one step less noisy. `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike.
         noise: draws more of the noise that the steps began with, which "lcm" needs (diffusers' classes draw each frame's apart)."""
         if self._consistent:

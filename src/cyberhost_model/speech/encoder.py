@@ -188,7 +188,9 @@ class SpeechEncoder(FeatureStream, nn.Module):
         self.train(training)
         return out.float().cpu()
 
-    def predict_motion(self, samples: np.ndarray, fps: float = 25.0, level: SpeechLevel | None = None) -> PredictedMotion:
+    def predict_motion(
+        self, samples: np.ndarray, fps: float = 25.0, level: SpeechLevel | None = None
+    ) -> PredictedMotion:
         """The mouth motion the head hears in `samples` (n,) at 16 kHz, ceil(n / 16000 * fps) frames.
         Raises ModelError for an encoder without a head."""
         if self.motion_head is None:
@@ -226,7 +228,9 @@ class SpeechEncoder(FeatureStream, nn.Module):
             encoder = SpeechEncoder(SpeechConfig(**data))
             encoder.load_state_dict(load_file(config_file.with_name("model.safetensors")))
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{name}: no usable speech encoder ({str(error).splitlines()[0]}); get it again") from error
+            raise ModelError(
+                f"{name}: no usable speech encoder ({str(error).splitlines()[0]}); get it again"
+            ) from error
         return encoder.eval()
 
 
@@ -290,7 +294,9 @@ def window_start(frame: int, fps: float, tokens: int) -> int:
     what sounds at t seconds is in the middle of frame floor(25 t). Otherwise it is even to half a step (10 ms).
     """
     rate = Fraction(fps).limit_denominator(1001)
-    return (STEPS_PER_SECOND * (2 * frame + 1) * rate.denominator + (1 - tokens) * rate.numerator) // (2 * rate.numerator)
+    return (STEPS_PER_SECOND * (2 * frame + 1) * rate.denominator + (1 - tokens) * rate.numerator) // (
+        2 * rate.numerator
+    )
 
 
 def frame_windows(
@@ -300,6 +306,8 @@ def frame_windows(
     `first_frame`. Before the first and after the last step, that step is repeated. Raises ValueError if T is 0."""
     if not len(features):
         raise ValueError("frame_windows needs at least one step of features")
-    starts = torch.tensor([window_start(f, fps, tokens) for f in range(first_frame, first_frame + n_frames)], dtype=torch.long)
+    starts = torch.tensor(
+        [window_start(f, fps, tokens) for f in range(first_frame, first_frame + n_frames)], dtype=torch.long
+    )
     index = starts[:, None] + torch.arange(tokens) - first_step
     return features[index.clamp(0, len(features) - 1).to(features.device)]

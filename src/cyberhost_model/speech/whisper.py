@@ -42,7 +42,9 @@ class WhisperEncoder(FeatureStream, nn.Module):
         self.model.layer_norm = nn.Identity()
         self.dim: int = whisper.d_model
         self.layers: int = whisper.encoder_layers + 1
-        bank = mel_filter_bank(WINDOW // 2 + 1, whisper.num_mel_bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney")
+        bank = mel_filter_bank(
+            WINDOW // 2 + 1, whisper.num_mel_bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney"
+        )
         self.register_buffer("filters", torch.from_numpy(bank.T).float(), persistent=False)
 
     def forward(self, mel: Tensor) -> Tensor:
@@ -51,7 +53,14 @@ class WhisperEncoder(FeatureStream, nn.Module):
 
     def log_mel(self, samples: Tensor) -> Tensor:
         """Samples (n + 400,) of which 200 lie on either side -> (bins, n / 160), 80 dB deep, about -1..1."""
-        spectrum = torch.stft(samples, WINDOW, HOP, window=torch.hann_window(WINDOW, device=samples.device), center=False, return_complex=True)
+        spectrum = torch.stft(
+            samples,
+            WINDOW,
+            HOP,
+            window=torch.hann_window(WINDOW, device=samples.device),
+            center=False,
+            return_complex=True,
+        )
         mel = (self.filters @ spectrum[:, : (len(samples) - WINDOW) // HOP].abs().square()).clamp(min=1e-10).log10()
         return (torch.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0
 
@@ -64,7 +73,10 @@ class WhisperEncoder(FeatureStream, nn.Module):
         for block in blocks:
             held = np.concatenate([held, np.asarray(block, np.float32)])
             if not started and len(held) > edge:
-                held, started = np.concatenate([held[edge:0:-1], held]), True  # mirrored, as the peers' spectrograms are
+                held, started = (
+                    np.concatenate([held[edge:0:-1], held]),
+                    True,
+                )  # mirrored, as the peers' spectrograms are
             while started and len(held) >= SEGMENT + 2 * edge:
                 yield self._segment(held[: SEGMENT + 2 * edge])
                 held = held[SEGMENT:]
@@ -85,7 +97,10 @@ class WhisperEncoder(FeatureStream, nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"kind": KIND, "whisper": self.config}, indent=2) + "\n")
-        save_file({k: v.detach().to("cpu", dtype).contiguous() for k, v in self.state_dict().items()}, folder / "model.safetensors")
+        save_file(
+            {k: v.detach().to("cpu", dtype).contiguous() for k, v in self.state_dict().items()},
+            folder / "model.safetensors",
+        )
 
     @staticmethod
     def from_pretrained(folder: str | os.PathLike[str]) -> WhisperEncoder:
@@ -95,5 +110,7 @@ class WhisperEncoder(FeatureStream, nn.Module):
             encoder = WhisperEncoder(json.loads((folder / "config.json").read_text())["whisper"])
             encoder.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(f"{folder}: no usable speech encoder ({str(error).splitlines()[0]}); get it again") from error
+            raise ModelError(
+                f"{folder}: no usable speech encoder ({str(error).splitlines()[0]}); get it again"
+            ) from error
         return encoder.eval()

@@ -10,7 +10,9 @@ DRAWS = 10_000
 _BLOCK = 500  # draws at a time, so that memory does not grow with them
 
 
-def mean_interval(values: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS) -> tuple[float, float] | None:
+def mean_interval(
+    values: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS
+) -> tuple[float, float] | None:
     """95% interval of the mean over videos. values (n,), NaN left out. None for fewer than two identities with a value.
 
     Percentiles 2.5 and 97.5 of the means of `draws` samples of as many identities, with replacement. The same seed gives the same interval.

@@ -49,10 +49,16 @@ def late_sound(samples: np.ndarray, frames: int, fps: float = 25.0, rate: int = 
     """The sound (n,) comes `frames` later, earlier where that is negative, at the same length (the offset of SyncC moves by as much, SyncC falls)."""
     step = round(frames / fps * rate)
     silence = np.zeros(min(abs(step), len(samples)), samples.dtype)
-    return np.concatenate([silence, samples[: len(samples) - step]]) if step >= 0 else np.concatenate([samples[-step:], silence])
+    return (
+        np.concatenate([silence, samples[: len(samples) - step]])
+        if step >= 0
+        else np.concatenate([samples[-step:], silence])
+    )
 
 
 def _moved(frame: np.ndarray, x: float, y: float) -> np.ndarray:
     """The edge is repeated where nothing comes from."""
     size = frame.shape[1], frame.shape[0]
-    return cv2.warpAffine(frame, np.array([[1, 0, x], [0, 1, y]], float), size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(
+        frame, np.array([[1, 0, x], [0, 1, y]], float), size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )

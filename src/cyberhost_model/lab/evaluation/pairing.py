@@ -73,12 +73,18 @@ def pair(
     else:
         items = [Item(place.stem, place.stem, Paths(place))]
     told: list[Mismatch] = []
-    for role, given, suffixes in (("reference", reference, SUFFIXES), ("image", images, PICTURES), ("audio", audio, SOUNDS + SUFFIXES)):
+    for role, given, suffixes in (
+        ("reference", reference, SUFFIXES),
+        ("image", images, PICTURES),
+        ("audio", audio, SOUNDS + SUFFIXES),
+    ):
         items = _attach(items, role, None if given is None else Path(given), suffixes, told)
     return sorted(items, key=lambda i: i.name), told
 
 
-def _attach(items: Sequence[Item], role: str, place: Path | None, suffixes: Sequence[str], told: list[Mismatch]) -> list[Item]:
+def _attach(
+    items: Sequence[Item], role: str, place: Path | None, suffixes: Sequence[str], told: list[Mismatch]
+) -> list[Item]:
     """The items with the file of `place` that belongs to each."""
     if place is None:
         return list(items)
@@ -86,23 +92,39 @@ def _attach(items: Sequence[Item], role: str, place: Path | None, suffixes: Sequ
         raise InputError(f"{place}: is not there; check the path of the {_WORDS[role]}")
     if place.is_file():
         if len(items) > 1:
-            raise InputError(f"{place}: is one file for {len(items)} videos; give a folder with a {_WORDS[role]} for each, or a manifest")
+            raise InputError(
+                f"{place}: is one file for {len(items)} videos; give a folder with a {_WORDS[role]} for each, or a manifest"
+            )
         return [_with(items[0], role, place)]
     found = _by_name(place, suffixes)
     if not found:
         raise InputError(f"{place}: holds no {_WORDS[role]} ({', '.join(suffixes)})")
     out = []
     for item in items:
-        path = getattr(item.paths, role) or found.get(item.name) or (found.get(item.identity) if role != "reference" else None)
+        path = (
+            getattr(item.paths, role)
+            or found.get(item.name)
+            or (found.get(item.identity) if role != "reference" else None)
+        )
         if path is None:
-            told.append(mismatch(item.name, "extra" if role == "reference" else role, f"no {_WORDS[role]} of this name in {place}"))
+            told.append(
+                mismatch(
+                    item.name, "extra" if role == "reference" else role, f"no {_WORDS[role]} of this name in {place}"
+                )
+            )
         out.append(_with(item, role, path))
     if role == "reference":
         there = {item.name for item in items}
-        told += [mismatch(name, "missing", f"no generated video of this name for {path}") for name, path in found.items() if name not in there]
+        told += [
+            mismatch(name, "missing", f"no generated video of this name for {path}")
+            for name, path in found.items()
+            if name not in there
+        ]
         if all(item.paths.reference is None for item in out):
             names = f"{items[0].name!r} there, {next(iter(found))!r} here"
-            raise InputError(f"{place}: no name of a video is that of a generated one ({names}); rename them, or give a manifest")
+            raise InputError(
+                f"{place}: no name of a video is that of a generated one ({names}); rename them, or give a manifest"
+            )
     return out
 
 
@@ -119,7 +141,11 @@ def _by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
-        if path.suffix.lower() not in suffixes or any(part.startswith(".") for part in below.parts) or not path.is_file():
+        if (
+            path.suffix.lower() not in suffixes
+            or any(part.startswith(".") for part in below.parts)
+            or not path.is_file()
+        ):
             continue
         name = below.with_suffix("").as_posix()
         if name in found:
@@ -139,10 +165,14 @@ def _manifest(path: Path) -> list[Item]:
         values = {name: str(value).strip() for name, value in row.items() if value not in (None, "")}
         if "generated" not in values:
             raise InputError(f"{path}: row {number} has no 'generated', the video to measure")
-        files = {role: path.parent / values[role] for role in ("generated", "reference", "image", "audio") if role in values}
+        files = {
+            role: path.parent / values[role] for role in ("generated", "reference", "image", "audio") if role in values
+        }
         for file in files.values():
             if not file.is_file():
-                raise InputError(f"{path}: row {number} names {file}, which is not there; paths are relative to the manifest")
+                raise InputError(
+                    f"{path}: row {number} names {file}, which is not there; paths are relative to the manifest"
+                )
         name = values.get("name") or Path(values["generated"]).with_suffix("").as_posix()
         if name in items:
             raise InputError(f"{path}: row {number} has the name {name!r} again; give each video its own 'name'")
@@ -156,7 +186,9 @@ def _rows(path: Path) -> list[Mapping[str, Any]]:
         rows: Iterable[Any] = json.loads(text) if path.suffix.lower() == ".json" else csv.DictReader(text.splitlines())
         rows = list(rows)
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: not a manifest that can be read ({error}); give CSV with a header, or a JSON list of objects") from None
+        raise InputError(
+            f"{path}: not a manifest that can be read ({error}); give CSV with a header, or a JSON list of objects"
+        ) from None
     if not all(isinstance(row, dict) and None not in row for row in rows):
         raise InputError(f"{path}: each row must be an object with the columns {', '.join(_COLUMNS)}")
     return rows

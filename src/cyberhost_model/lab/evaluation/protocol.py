@@ -27,14 +27,27 @@ METRICS = ("SSIM", "PSNR", "FID", "FVD", "CSIM", "SyncC", "SyncD", "AKD", "HKC",
 # Versions of what decides about a number.
 
 
-_LIBRARIES = ("cyberhost", "torch", "numpy", "scipy", "pillow", "opencv-python-headless", "imageio-ffmpeg", "onnxruntime")
+_LIBRARIES = (
+    "cyberhost",
+    "torch",
+    "numpy",
+    "scipy",
+    "pillow",
+    "opencv-python-headless",
+    "imageio-ffmpeg",
+    "onnxruntime",
+)
 
 
 def versions() -> dict[str, str]:
     """Library -> version, of those that are installed; the Python, the machine and the ffmpeg too."""
     import imageio_ffmpeg
 
-    found = {"python": platform.python_version(), "platform": platform.platform(), "ffmpeg": imageio_ffmpeg.get_ffmpeg_version()}
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "ffmpeg": imageio_ffmpeg.get_ffmpeg_version(),
+    }
     for name in _LIBRARIES:
         try:
             found[name] = version(name)

@@ -117,7 +117,9 @@ class Results:
         """Raises MeasureError where every measure was skipped."""
         if self.metrics and all(m.status == "skipped" for m in self.metrics):
             names, first = ", ".join(m.name for m in self.metrics), self.metrics[0]
-            raise MeasureError(f"nothing was measured, all that was asked for is skipped ({names}); {first.name}: {first.reason}")
+            raise MeasureError(
+                f"nothing was measured, all that was asked for is skipped ({names}); {first.name}: {first.reason}"
+            )
 
 
 def check_folder(folder: Path) -> None:
@@ -139,7 +141,9 @@ def write_results(results: Results, folder: Path) -> None:
     with written_whole(folder / PER_VIDEO) as part:
         part.write_text(_csv(results), encoding="utf-8", newline="")
     with written_whole(folder / SUMMARY) as part:
-        part.write_text(json.dumps(summary_values(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        part.write_text(
+            json.dumps(summary_values(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def summary_values(results: Results) -> dict[str, Any]:
@@ -165,14 +169,23 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     try:
         told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if told["version"] != VERSION:
-            raise InputError(f"{folder / SUMMARY}: is of version {told['version']}, this program reads version {VERSION}; evaluate again")
-        metrics = tuple(MetricSummary(name=name, **{**values, "ci95": _pair(values["ci95"])}) for name, values in told["metrics"].items())
+            raise InputError(
+                f"{folder / SUMMARY}: is of version {told['version']}, this program reads version {VERSION}; evaluate again"
+            )
+        metrics = tuple(
+            MetricSummary(name=name, **{**values, "ci95": _pair(values["ci95"])})
+            for name, values in told["metrics"].items()
+        )
         mismatches = tuple(Mismatch(**values) for values in told["mismatches"])
         provenance = Provenance(**told["provenance"])
         with (folder / PER_VIDEO).open(encoding="utf-8", newline="") as file:
-            videos = tuple(_row(values, [m.name for m in metrics if m.status == "ok"]) for values in csv.DictReader(file))
+            videos = tuple(
+                _row(values, [m.name for m in metrics if m.status == "ok"]) for values in csv.DictReader(file)
+            )
     except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(f"{folder}: the report cannot be read ({type(error).__name__}: {error}); evaluate again") from None
+        raise InputError(
+            f"{folder}: the report cannot be read ({type(error).__name__}: {error}); evaluate again"
+        ) from None
     return Results(told["name"], metrics, videos, mismatches, provenance)
 
 
@@ -200,10 +213,23 @@ def _row(values: dict[str, str], measures: list[str]) -> VideoRow:
         if not values.get(f"{name}.coverage"):
             continue
         kept = (name, f"{name}.coverage", f"{name}.reason")
-        extras = {k[len(name) + 1 :]: float(v) for k, v in values.items() if k.startswith(f"{name}.") and k not in kept and v}
-        found[name] = VideoValue(_number(values[name]), float(values[f"{name}.coverage"]), extras, values[f"{name}.reason"])
-    return VideoRow(values["video"], values["identity"], values["generated"], values["reference"] or None, int(values["frames"]),
-                    float(values["fps"]), int(values["width"]), int(values["height"]), found)  # fmt: skip
+        extras = {
+            k[len(name) + 1 :]: float(v) for k, v in values.items() if k.startswith(f"{name}.") and k not in kept and v
+        }
+        found[name] = VideoValue(
+            _number(values[name]), float(values[f"{name}.coverage"]), extras, values[f"{name}.reason"]
+        )
+    return VideoRow(
+        values["video"],
+        values["identity"],
+        values["generated"],
+        values["reference"] or None,
+        int(values["frames"]),
+        float(values["fps"]),
+        int(values["width"]),
+        int(values["height"]),
+        found,
+    )
 
 
 def _text(value: Any) -> str:

@@ -80,7 +80,12 @@ def evaluate(
         seconds=round(time.monotonic() - started, 3),
         versions=versions(),
         inputs={str(path): video.digests[role] for video in videos for role, path in video.files()},
-        settings={"networks": networks, "clips": clips, "metrics": list(metrics), "weights_dir": str(weights_dir or "")},
+        settings={
+            "networks": networks,
+            "clips": clips,
+            "metrics": list(metrics),
+            "weights_dir": str(weights_dir or ""),
+        },
     )
     ordered = tuple(summaries[measure.name] for entry in entries for measure in entry.measures)
     results = Results(name or _name(Path(generated)), ordered, rows, tuple(told), about)
@@ -101,14 +106,22 @@ def _open(items: Sequence[Item], told: list[Mismatch]) -> list[Opened]:
         if wrong:
             told.append(mismatch(item.name, "broken", wrong))
         if video.generated.variable:
-            told.append(mismatch(item.name, "variable_rate", f"{item.paths.generated}: {float(video.generated.fps):.2f} frames a second in the mean"))
+            told.append(
+                mismatch(
+                    item.name,
+                    "variable_rate",
+                    f"{item.paths.generated}: {float(video.generated.fps):.2f} frames a second in the mean",
+                )
+            )
         videos.append(video)
     if not videos:
         raise InputError(f"none of the {len(items)} videos can be read; the first: {told[-1].detail if told else ''}")
     return videos
 
 
-def _build(entries: Sequence[Entry], videos: Sequence[Opened], context: Context) -> tuple[dict[Entry, Metric], dict[str, MetricSummary]]:
+def _build(
+    entries: Sequence[Entry], videos: Sequence[Opened], context: Context
+) -> tuple[dict[Entry, Metric], dict[str, MetricSummary]]:
     """The metrics that can be had, and summaries of those that cannot."""
     there = {
         "reference": any(v.reference for v in videos),

@@ -23,7 +23,9 @@ from cyberhost_model.lab.evaluation.results import MetricSummary, Mismatch, Vide
 ByVideo = dict[str, dict[str, VideoValue]]
 
 
-def values_of(library: Library, videos: Sequence[Opened], built: Mapping[Entry, Metric], seed: int) -> tuple[ByVideo, dict[str, MetricSummary]]:
+def values_of(
+    library: Library, videos: Sequence[Opened], built: Mapping[Entry, Metric], seed: int
+) -> tuple[ByVideo, dict[str, MetricSummary]]:
     """Video -> measure -> value, and the summary of every measure."""
     by_video: ByVideo = {video.item.name: {} for video in videos}
     summaries: dict[str, MetricSummary] = {}
@@ -38,7 +40,9 @@ def values_of(library: Library, videos: Sequence[Opened], built: Mapping[Entry, 
             by_video[video.item.name] |= _of_video(library, video, metric, entry)
         for measure in entry.measures:
             column = [by_video[video.item.name][measure.name] for video in videos]
-            summaries[measure.name] = over_videos(measure, metric, column, [video.item.identity for video in videos], seed)
+            summaries[measure.name] = over_videos(
+                measure, metric, column, [video.item.identity for video in videos], seed
+            )
     return by_video, summaries
 
 
@@ -48,8 +52,19 @@ def rows_of(library: Library, videos: Sequence[Opened], by_video: ByVideo) -> tu
     for video in videos:
         frames, width, height = _counts(library, video, "generated")
         paths = video.item.paths
-        rows.append(VideoRow(video.item.name, video.item.identity, str(paths.generated), str(paths.reference) if paths.reference else None,
-                             frames, float(video.generated.fps), width, height, by_video[video.item.name]))  # fmt: skip
+        rows.append(
+            VideoRow(
+                video.item.name,
+                video.item.identity,
+                str(paths.generated),
+                str(paths.reference) if paths.reference else None,
+                frames,
+                float(video.generated.fps),
+                width,
+                height,
+                by_video[video.item.name],
+            )
+        )
     return tuple(rows)
 
 
@@ -115,11 +130,26 @@ def _counts(library: Library, video: Opened, role: Role) -> tuple[int, int, int]
 def skipped(measure: Measure, protocol: str, reason: str, metric: Metric | None = None) -> MetricSummary:
     """A measure without a value, and why."""
     weights = dict(metric.weights) if metric else {}
-    return MetricSummary(measure.name, "skipped", None, None, 0, 0.0, measure.direction, measure.unit, measure.decimals, protocol, weights,
-                         metric.licence if metric else "", " ".join(reason.split()))  # fmt: skip
+    return MetricSummary(
+        measure.name,
+        "skipped",
+        None,
+        None,
+        0,
+        0.0,
+        measure.direction,
+        measure.unit,
+        measure.decimals,
+        protocol,
+        weights,
+        metric.licence if metric else "",
+        " ".join(reason.split()),
+    )
 
 
-def over_videos(measure: Measure, metric: Metric, values: Sequence[VideoValue], identities: Sequence[str], seed: int) -> MetricSummary:
+def over_videos(
+    measure: Measure, metric: Metric, values: Sequence[VideoValue], identities: Sequence[str], seed: int
+) -> MetricSummary:
     """The mean over the videos that have a value; skipped where none has, with the first reason."""
     numbers = np.array([v.value for v in values], float)
     there = np.isfinite(numbers)
@@ -128,8 +158,21 @@ def over_videos(measure: Measure, metric: Metric, values: Sequence[VideoValue], 
         return skipped(measure, metric.protocol, reasons[0], metric)
     interval = mean_interval(numbers, identities, seed)
     coverage = float(np.mean([v.coverage if ok else 0.0 for v, ok in zip(values, there, strict=True)]))
-    return MetricSummary(measure.name, "ok", float(numbers[there].mean()), interval, int(there.sum()), coverage, measure.direction, measure.unit,
-                         measure.decimals, metric.protocol, dict(metric.weights), metric.licence, extras=_mean_extras(values))  # fmt: skip
+    return MetricSummary(
+        measure.name,
+        "ok",
+        float(numbers[there].mean()),
+        interval,
+        int(there.sum()),
+        coverage,
+        measure.direction,
+        measure.unit,
+        measure.decimals,
+        metric.protocol,
+        dict(metric.weights),
+        metric.licence,
+        extras=_mean_extras(values),
+    )
 
 
 def over_set(measure: Measure, metric: Metric, value: SetValue, share: float, videos: int) -> MetricSummary:
@@ -137,11 +180,26 @@ def over_set(measure: Measure, metric: Metric, value: SetValue, share: float, vi
     coverage = share * value.coverage
     if not math.isfinite(value.value):
         return skipped(measure, metric.protocol, value.reason, metric)
-    return MetricSummary(measure.name, "ok", value.value, None, round(coverage * videos), coverage, measure.direction, measure.unit,
-                         measure.decimals, metric.protocol, dict(metric.weights), metric.licence, extras=dict(value.extras))  # fmt: skip
+    return MetricSummary(
+        measure.name,
+        "ok",
+        value.value,
+        None,
+        round(coverage * videos),
+        coverage,
+        measure.direction,
+        measure.unit,
+        measure.decimals,
+        metric.protocol,
+        dict(metric.weights),
+        metric.licence,
+        extras=dict(value.extras),
+    )
 
 
 def _mean_extras(values: Sequence[VideoValue]) -> Mapping[str, Any]:
     names = dict.fromkeys(name for v in values for name in v.extras)
-    columns = {name: [v.extras[name] for v in values if name in v.extras and math.isfinite(v.extras[name])] for name in names}
+    columns = {
+        name: [v.extras[name] for v in values if name in v.extras and math.isfinite(v.extras[name])] for name in names
+    }
     return {name: float(np.mean(column)) for name, column in columns.items() if column}

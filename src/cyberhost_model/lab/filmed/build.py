@@ -20,7 +20,13 @@ from cyberhost_model.perception.people import load_detector
 ABOUT = "dataset.json"
 ENGINES = ("local", "ray")
 # Faults of a whole file, as against those of a stretch of it.
-BROKEN = {Reason.UNDECODABLE.value, Reason.NO_VIDEO.value, Reason.TRUNCATED.value, Reason.DAMAGED.value, Reason.CRASHED.value}
+BROKEN = {
+    Reason.UNDECODABLE.value,
+    Reason.NO_VIDEO.value,
+    Reason.TRUNCATED.value,
+    Reason.DAMAGED.value,
+    Reason.CRASHED.value,
+}
 
 
 @dataclass
@@ -103,7 +109,9 @@ def _claim(dataset: Path, settings: Settings) -> None:
             if before.get("fingerprint") != facts["fingerprint"]:
                 old, new = before.get("settings", {}), asdict(settings)
                 changed = [k for k in new if json.loads(json.dumps(new[k])) != old.get(k)] or ["version"]
-                raise InputError(f"{dataset}: was prepared with other settings ({', '.join(changed)}); use those, or another folder")
+                raise InputError(
+                    f"{dataset}: was prepared with other settings ({', '.join(changed)}); use those, or another folder"
+                )
             return
     except (OSError, ValueError) as error:
         raise OutputError(f"{dataset}: cannot be used ({error}); choose another folder") from None

@@ -85,7 +85,9 @@ def analyse_video(video: Video, detector: PeopleDetector, settings: Settings) ->
     stop = end + min(usual, 1.0)  # the last frame is shown as long as the others
     found: list[Candidate] = []
     for begin, finish, transition in shots(finder.breaks(), finder.times[0], stop):
-        found += _of_shot(begin, finish, [x for x in looks if begin - 1e-6 <= x.time < finish - 1e-6], transition, settings)
+        found += _of_shot(
+            begin, finish, [x for x in looks if begin - 1e-6 <= x.time < finish - 1e-6], transition, settings
+        )
     return Analysis(found, size, finder.times[0], stop)
 
 
@@ -138,5 +140,12 @@ def _pieces(start: float, stop: float, members: list[Look], settings: Settings) 
     out = []
     for i in range(n):
         a, b = start + i * step, start + (i + 1) * step
-        out.append(Candidate(a, b, None, [x.person for x in members if x.person is not None and a - 1 / LOOKS <= x.time <= b + 1 / LOOKS]))
+        out.append(
+            Candidate(
+                a,
+                b,
+                None,
+                [x.person for x in members if x.person is not None and a - 1 / LOOKS <= x.time <= b + 1 / LOOKS],
+            )
+        )
     return out

@@ -70,8 +70,17 @@ class _Watched:
         self.last = small
 
 
-def make_clip(path: Path, row: Row, candidate: Candidate, size: tuple[int, int], level: SpeechLevel, tools: Tools, settings: Settings,
-              folder: Path, name: str) -> Row:  # fmt: skip
+def make_clip(
+    path: Path,
+    row: Row,
+    candidate: Candidate,
+    size: tuple[int, int],
+    level: SpeechLevel,
+    tools: Tools,
+    settings: Settings,
+    folder: Path,
+    name: str,
+) -> Row:
     """Fill in `row` and write `folder`/`name`.mp4 and .npz where the candidate passes every check.
 
     Sound is judged before any frame is decoded: it is the cheaper half. Raises OutputError.
@@ -106,7 +115,9 @@ def make_clip(path: Path, row: Row, candidate: Candidate, size: tuple[int, int],
     return row
 
 
-def _watch(shown: Iterator[Stamped], video: Video, box: Box, out: tuple[int, int], detector: PeopleDetector, watched: _Watched) -> Iterator[np.ndarray]:
+def _watch(
+    shown: Iterator[Stamped], video: Video, box: Box, out: tuple[int, int], detector: PeopleDetector, watched: _Watched
+) -> Iterator[np.ndarray]:
     """The cropped frames, one by one, each looked at on its way: a batch of them is all that is held."""
     cache: tuple[float, np.ndarray] | None = None
     while batch := list(islice(shown, _BATCH)):

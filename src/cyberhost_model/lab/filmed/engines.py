@@ -40,10 +40,17 @@ def connected(address: str | None) -> Iterator[Any]:
     if mine:
         check_answers(address)
         try:
-            ray.init(address=address, include_dashboard=False if address is None else None, log_to_driver=False, logging_level="error")
+            ray.init(
+                address=address,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level="error",
+            )
         except (ConnectionError, ValueError, RuntimeError) as error:
             words = " ".join(str(error).split())[:200]
-            raise ResourceError(f"no Ray cluster at {address or 'this machine'} ({words}); check --address, or start one with `ray start`") from None
+            raise ResourceError(
+                f"no Ray cluster at {address or 'this machine'} ({words}); check --address, or start one with `ray start`"
+            ) from None
     try:
         yield ray
     finally:
@@ -58,7 +65,9 @@ def check_answers(address: str | None) -> None:
         try:
             socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
         except (OSError, OverflowError) as error:
-            raise ResourceError(f"no Ray cluster answers at {address} ({error}); check --address, or start one with `ray start`") from None
+            raise ResourceError(
+                f"no Ray cluster answers at {address} ({error}); check --address, or start one with `ray start`"
+            ) from None
 
 
 def remote_task(ray: Any) -> Any:
@@ -119,7 +128,9 @@ def guarded(job: Job, dataset: Path, settings: Settings) -> list[Row]:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return crashed(job, dataset, settings, f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})")
+        return crashed(
+            job, dataset, settings, f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        )
 
 
 def run_here(jobs: list[Job], dataset: Path, settings: Settings) -> Done:
@@ -173,7 +184,10 @@ def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) 
                         shutil.rmtree(part_path(dataset, job), ignore_errors=True)
                         if waiting:
                             start()
-                        yield job, crashed(job, dataset, settings, f"the process ended with code {worker.process.exitcode}")
+                        yield (
+                            job,
+                            crashed(job, dataset, settings, f"the process ended with code {worker.process.exitcode}"),
+                        )
                     continue
                 if isinstance(answer, CyberHostError):
                     raise answer
@@ -202,7 +216,9 @@ def run_ray(jobs: list[Job], dataset: Path, settings: Settings, address: str | N
         task = remote_task(ray)
         waiting = list(reversed(jobs))
         running: dict[Any, Job] = {}
-        limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))  # the rest stays here: a million tasks would fill the scheduler
+        limit = 2 * max(
+            1, int(ray.cluster_resources().get("CPU", 1))
+        )  # the rest stays here: a million tasks would fill the scheduler
         while waiting or running:
             while waiting and len(running) < limit:
                 job = waiting.pop()
@@ -213,7 +229,9 @@ def run_ray(jobs: list[Job], dataset: Path, settings: Settings, address: str | N
                 rows = ray.get(ready[0])
             except ray.exceptions.RayTaskError as error:
                 cause = getattr(error, "cause", None)
-                raise (cause if isinstance(cause, CyberHostError) else OutputError(f"{job.path}: failed on Ray: {cause}")) from None
+                raise (
+                    cause if isinstance(cause, CyberHostError) else OutputError(f"{job.path}: failed on Ray: {cause}")
+                ) from None
             except ray.exceptions.RayError as error:
                 rows = crashed(job, dataset, settings, str(error).splitlines()[0])
             yield job, rows

@@ -18,7 +18,11 @@ _HEAD_HAIR, _HEAD_SIDES, _HEAD_BELOW = 0.8, 0.55, 0.7
 _HAND = 0.35  # room about wrists and hands
 _TORSO = 2.6  # how far below the chin a half body reaches at least
 _TRIM = 2.0  # percent of the looks that may be left out on either side: a detector errs now and then
-_TOLERANCE, _COARSE, _CHOICE = 0.15, 0.35, 6  # of the area; small areas have few sizes so near, and may be further off to have this many
+_TOLERANCE, _COARSE, _CHOICE = (
+    0.15,
+    0.35,
+    6,
+)  # of the area; small areas have few sizes so near, and may be further off to have this many
 
 
 def sizes_near(area: int) -> list[tuple[int, int]]:
@@ -60,7 +64,12 @@ def _one(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
         if seen.max() > SEEN:
             near += [(p, _HAND) for p in points[seen > SEEN] * scale]
     for (x, y), room in near:
-        box = [min(box[0], x - room * unit), min(box[1], y - room * unit), max(box[2], x + room * unit), max(box[3], y + room * unit)]
+        box = [
+            min(box[0], x - room * unit),
+            min(box[1], y - room * unit),
+            max(box[2], x + room * unit),
+            max(box[3], y + room * unit),
+        ]
     return box
 
 
@@ -88,7 +97,12 @@ def fixed_box(content: Box, size: tuple[int, int], area: tuple[int, int]) -> tup
     assert best is not None
     # Whole pixels: the area filter wants them, and half of one off is less than a frame's own blur.
     (left, top, right, bottom), out = best[1], best[2]
-    return (float(round(left)), float(round(top)), float(min(round(right), size[0])), float(min(round(bottom), size[1]))), out
+    return (
+        float(round(left)),
+        float(round(top)),
+        float(min(round(right), size[0])),
+        float(min(round(bottom), size[1])),
+    ), out
 
 
 def crop_frame(picture_u8: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:

@@ -40,7 +40,10 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     return {
         "clips": {"accepted": len(accepted), "rejected": len(rejected)},
         "sources": len({row.source for row in rows}),
-        "hours": {"accepted": sum(r.seconds for r in accepted) / 3600, "rejected": sum(r.seconds for r in rejected) / 3600},
+        "hours": {
+            "accepted": sum(r.seconds for r in accepted) / 3600,
+            "rejected": sum(r.seconds for r in rejected) / 3600,
+        },
         "identities": len({row.identity for row in accepted}),
         "splits": {
             name: {
@@ -82,14 +85,20 @@ def summary_text(summary: dict[str, Any]) -> str:
         f"length      {length(hours['accepted'])} accepted, {length(hours['rejected'])} rejected",
         f"identities  {summary['identities']}",
     ]
-    lines += [f"  {name:9s} {s['clips']} clips, {s['identities']} identities, {length(s['hours'])}" for name, s in summary["splits"].items()]
+    lines += [
+        f"  {name:9s} {s['clips']} clips, {s['identities']} identities, {length(s['hours'])}"
+        for name, s in summary["splits"].items()
+    ]
     lines.append("sizes       " + (", ".join(f"{size} ({n})" for size, n in summary["sizes"].items()) or "none"))
     for name, data in summary["histograms"].items():
         lines += ["", TITLES[name], *_bars(data)]
     if summary["reasons"]:
         lines += ["", "rejected"]
         width = max(map(len, summary["reasons"]))
-        lines += [f"  {name:{width}s}  {r['clips']:5d}  {length(r['hours']):>8s}  {meaning(name)}" for name, r in summary["reasons"].items()]
+        lines += [
+            f"  {name:{width}s}  {r['clips']:5d}  {length(r['hours']):>8s}  {meaning(name)}"
+            for name, r in summary["reasons"].items()
+        ]
     return "\n".join(lines)
 
 

@@ -22,7 +22,12 @@ _SEEN = 0.3
 
 
 def pack_labels(
-    points: Sequence[Keypoints], size: tuple[int, int], clarity: np.ndarray, opening: np.ndarray, width: np.ndarray, identity: str
+    points: Sequence[Keypoints],
+    size: tuple[int, int],
+    clarity: np.ndarray,
+    opening: np.ndarray,
+    width: np.ndarray,
+    identity: str,
 ) -> dict[str, np.ndarray]:
     """The arrays of T frames of `size` (W, H); see docs/data.md for shapes and units."""
     none = (np.nan,) * 4
@@ -30,7 +35,9 @@ def pack_labels(
         **{n: np.stack([getattr(k, n) for k in points]) for n in POINTS},
         "face_box": np.array([face_box(k, size) or none for k in points], np.float32),
         "hand_boxes": np.array([[b or none for b in hand_boxes(k, size)] for k in points], np.float32),
-        "thorax": np.stack([k.body[NECK] if k.body_score[NECK] > _SEEN else np.full(2, np.nan, np.float32) for k in points]),
+        "thorax": np.stack(
+            [k.body[NECK] if k.body_score[NECK] > _SEEN else np.full(2, np.nan, np.float32) for k in points]
+        ),
         "clarity": np.asarray(clarity, np.float32),
         "opening": np.asarray(opening, np.float32),
         "width": np.asarray(width, np.float32),
@@ -72,7 +79,9 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             labels = {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: no labels that can be read ({str(error).splitlines()[0]}); prepare the dataset again") from None
+        raise InputError(
+            f"{path}: no labels that can be read ({str(error).splitlines()[0]}); prepare the dataset again"
+        ) from None
     if missing := [name for name in ALWAYS if name not in labels]:
         raise InputError(f"{path}: lacks {', '.join(missing)}; prepare the dataset again")
     return labels

@@ -156,7 +156,19 @@ def row_values(row: Row) -> dict[str, Any]:
 
 NAME = "manifest.parquet"
 _VERSION_KEY = b"cyberhost.dataset"
-_TEXT = ("clip", "status", "reason", "detail", "source", "identity", "split", "detector", "video", "labels", "reference")
+_TEXT = (
+    "clip",
+    "status",
+    "reason",
+    "detail",
+    "source",
+    "identity",
+    "split",
+    "detector",
+    "video",
+    "labels",
+    "reference",
+)
 _WHOLE = ("source_size", "source_mtime", "frames", "width", "height")
 _LISTS = ("box", "thorax_range", "descriptor")
 
@@ -187,25 +199,31 @@ def write_manifest(dataset: Path, rows: Iterable[Row]) -> Path:
     return path
 
 
-
-
 def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS) -> pyarrow.Table:
     """The manifest as an Arrow table of `columns`. Raises InputError when it is missing, damaged, of another version or lacks a column."""
     dataset = Path(dataset)
     path = dataset / NAME
     if not path.is_file():
-        raise InputError(f"{dataset}: holds no {NAME}; make a dataset with `cyberhost data prepare` or `cyberhost data synth`")
+        raise InputError(
+            f"{dataset}: holds no {NAME}; make a dataset with `cyberhost data prepare` or `cyberhost data synth`"
+        )
     arrow, parquet = need("pyarrow"), need("pyarrow.parquet")
     try:
         found = parquet.read_schema(path)
         columns = list(columns)
         if missing := [name for name in columns if name not in found.names]:
-            raise InputError(f"{path}: lacks the column {', '.join(map(repr, missing))}; prepare the dataset again, or add it (docs/data.md)")
+            raise InputError(
+                f"{path}: lacks the column {', '.join(map(repr, missing))}; prepare the dataset again, or add it (docs/data.md)"
+            )
         version = (found.metadata or {}).get(_VERSION_KEY, b"none").decode()
         if version != str(VERSION):
-            raise InputError(f"{path}: is of version {version}, this program reads version {VERSION}; prepare the dataset again")
+            raise InputError(
+                f"{path}: is of version {version}, this program reads version {VERSION}; prepare the dataset again"
+            )
         wanted = schema()
-        return parquet.read_table(path, columns=columns).cast(arrow.schema([wanted.field(n) for n in columns], metadata=found.metadata))
+        return parquet.read_table(path, columns=columns).cast(
+            arrow.schema([wanted.field(n) for n in columns], metadata=found.metadata)
+        )
     except (OSError, arrow.ArrowException) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); prepare the dataset again") from None
 

@@ -73,9 +73,16 @@ def _facts(summary: dict[str, Any]) -> str:
 
 def _figure(dataset: Path, row: Row) -> str:
     pictures = "".join(
-        f'<img alt="frame with key points" src="{data_uri("image/jpeg", picture)}">' for picture in _pictures(dataset, row)
+        f'<img alt="frame with key points" src="{data_uri("image/jpeg", picture)}">'
+        for picture in _pictures(dataset, row)
     )
-    figures = {"clarity": row.clarity, "movement": row.movement, "speech": row.speech_share, "hands": row.hands_share, "lips": row.lip_correlation}
+    figures = {
+        "clarity": row.clarity,
+        "movement": row.movement,
+        "speech": row.speech_share,
+        "hands": row.hands_share,
+        "lips": row.lip_correlation,
+    }
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)
     where = f"{os.path.basename(row.source)} at {row.start:.2f} s" if row.start is not None else row.source
     words = f"{html.escape(f'{row.clip} · {where} · {row.seconds:.1f} s, {row.width}x{row.height}, {row.split}')}<br>{numbers}"
@@ -99,7 +106,9 @@ def _pictures(dataset: Path, row: Row) -> list[bytes]:
     return made
 
 
-def draw_labels(picture_u8: np.ndarray, labels: dict[str, np.ndarray], frame: int, thorax_range: Sequence[float] | None = None) -> np.ndarray:
+def draw_labels(
+    picture_u8: np.ndarray, labels: dict[str, np.ndarray], frame: int, thorax_range: Sequence[float] | None = None
+) -> np.ndarray:
     """A frame uint8 (H, W, 3) with its skeleton, the face's and the hands' boxes and the clip's thorax range drawn over it."""
     h, w = picture_u8.shape[:2]
     skeleton = skeleton_map(unpack_points(labels, frame), (w, h)).transpose(1, 2, 0)
@@ -125,7 +134,10 @@ def _histogram(title: str, data: dict[str, Any]) -> str:
         bars.append(f'<rect x="{i * width + 1:.1f}" y="{tall + 14 - high}" width="{width - 2:.1f}" height="{high}"/>')
         if n:
             bars.append(f'<text x="{(i + 0.5) * width:.1f}" y="{tall + 10 - high}" text-anchor="middle">{n}</text>')
-    marks = "".join(f'<text x="{min(max(i * width, 8), 352):.1f}" y="{tall + 30}" text-anchor="middle">{e:g}</text>' for i, e in enumerate(edges))
+    marks = "".join(
+        f'<text x="{min(max(i * width, 8), 352):.1f}" y="{tall + 30}" text-anchor="middle">{e:g}</text>'
+        for i, e in enumerate(edges)
+    )
     unknown = f"; {data['unknown']} not known" if data["unknown"] else ""
     drawing = f'<svg viewBox="0 0 360 {tall + 36}" width="100%" role="img" aria-label="{html.escape(title)}">{"".join(bars)}{marks}</svg>'
     return f"<figure>{drawing}<figcaption>{html.escape(title)}{unknown}</figcaption></figure>"

@@ -100,7 +100,11 @@ def load_tools(detector: str, sync: bool = False) -> Tools:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    return Tools(load_detector(detector), SpeechEncoder.from_pretrained(EMBEDDED / "tiny" / "speech"), load_judge() if sync else None)
+    return Tools(
+        load_detector(detector),
+        SpeechEncoder.from_pretrained(EMBEDDED / "tiny" / "speech"),
+        load_judge() if sync else None,
+    )
 
 
 def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
@@ -137,8 +141,15 @@ def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
 def blank_row(job: Job, settings: Settings, number: int = 0) -> Row:
     """A row that knows its video alone."""
     identity = identity_of(job.path, settings.identity_by)
-    return Row(f"{job.key}/{number:04d}", REJECTED, str(job.path), source_size=job.size, source_mtime=job.mtime,
-               identity=identity, split=split_of(identity))  # fmt: skip
+    return Row(
+        f"{job.key}/{number:04d}",
+        REJECTED,
+        str(job.path),
+        source_size=job.size,
+        source_mtime=job.mtime,
+        identity=identity,
+        split=split_of(identity),
+    )
 
 
 def _rows(job: Job, folder: Path, tools: Tools, settings: Settings) -> Iterator[Row]:
@@ -215,4 +226,20 @@ def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".ts", ".mts", ".mpg", ".mpeg", ".wmv", ".3gp", ".ogv", ".mxf")
+ENDINGS = (
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".webm",
+    ".avi",
+    ".flv",
+    ".ts",
+    ".mts",
+    ".mpg",
+    ".mpeg",
+    ".wmv",
+    ".3gp",
+    ".ogv",
+    ".mxf",
+)

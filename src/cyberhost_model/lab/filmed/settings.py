@@ -43,8 +43,14 @@ class Settings:
         wrong = [
             (self.crop not in CROPS, f"no crop {self.crop!r}: choose {' or '.join(CROPS)}"),
             (self.identity_by not in GROUPINGS, f"identities go by {' or '.join(GROUPINGS)}, not {self.identity_by!r}"),
-            (min(self.area) < 64 or max(self.area) > 4096, f"an area of {self.area[0]}x{self.area[1]}: sides must be 64 to 4096"),
-            (not 0.2 <= self.min_seconds <= self.max_seconds, "the shortest clip must be 0.2 s or more and no longer than the longest"),
+            (
+                min(self.area) < 64 or max(self.area) > 4096,
+                f"an area of {self.area[0]}x{self.area[1]}: sides must be 64 to 4096",
+            ),
+            (
+                not 0.2 <= self.min_seconds <= self.max_seconds,
+                "the shortest clip must be 0.2 s or more and no longer than the longest",
+            ),
             (self.max_seconds > 120, "clips longer than 120 s cannot be used: choose a smaller longest clip"),
         ]
         for failed, words in wrong:

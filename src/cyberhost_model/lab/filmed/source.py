@@ -90,7 +90,6 @@ class Video:
             last = time
             yield Stamped(time, frame, patched or bool(frame.is_corrupt))
 
-
     def _from(self, start: float) -> Iterator[Any]:
         """Frames from a key frame before `start` on; from the beginning where the file cannot be entered so."""
         errors = need("av").FFmpegError

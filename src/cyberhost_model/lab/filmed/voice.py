@@ -36,7 +36,9 @@ def hear(samples: np.ndarray, seconds: float, level: SpeechLevel, encoder: Speec
     if len(samples) < _LEAST * count:
         voice.reason, voice.detail = Reason.NO_AUDIO, f"{len(samples) / SPEECH_RATE:.2f} of {seconds:.2f} s have sound"
         return voice
-    voice.loudness = float(20 * np.log10(max(float(np.sqrt(np.mean(np.square(voice.samples, dtype=np.float64)))), 1e-6)))
+    voice.loudness = float(
+        20 * np.log10(max(float(np.sqrt(np.mean(np.square(voice.samples, dtype=np.float64)))), 1e-6))
+    )
     if float(np.abs(voice.samples).max()) < SILENT_PEAK:
         voice.reason, voice.detail, voice.speech_share = Reason.SILENT, f"{voice.loudness:.0f} dB", 0.0
         return voice

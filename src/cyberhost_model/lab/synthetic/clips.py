@@ -57,7 +57,13 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
     with written_whole(folder / f"{name}.png") as part:
         Image.fromarray(clip.reference.picture_u8).save(part)
     write_labels(folder / f"{name}.npz", labels)
-    write_video((f.picture_u8 for f in clip.frames), folder / f"{name}.mp4", FPS, Sound.from_samples(samples, _RATE), overwrite=True)
+    write_video(
+        (f.picture_u8 for f in clip.frames),
+        folder / f"{name}.mp4",
+        FPS,
+        Sound.from_samples(samples, _RATE),
+        overwrite=True,
+    )
     thorax = np.array([k.body[NECK] for k in points])
     described = [face_descriptor(f.picture_u8, f.keypoints) for f in clip.frames[::5]]
     with_hand = [c for c, k in zip(clip.clarity, points, strict=True) if has_hand(k)]
@@ -130,10 +136,27 @@ class Voices(Protocol):
 class Synth:
     """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone. `heads`: share of crops about the head."""
 
-    def __init__(self, people: People, speech: Voices, seed: int = 0, frames: int = 32, gestures: list[np.ndarray] | None = None,
-                 sizes: tuple[tuple[int, int], ...] = SIZES, clean: bool = False, heads: float = 0.0):  # fmt: skip
+    def __init__(
+        self,
+        people: People,
+        speech: Voices,
+        seed: int = 0,
+        frames: int = 32,
+        gestures: list[np.ndarray] | None = None,
+        sizes: tuple[tuple[int, int], ...] = SIZES,
+        clean: bool = False,
+        heads: float = 0.0,
+    ):
         self.heads = heads
-        self.people, self.speech, self.seed, self.frames, self.gestures, self.sizes, self.clean = people, speech, seed, frames, gestures, sizes, clean
+        self.people, self.speech, self.seed, self.frames, self.gestures, self.sizes, self.clean = (
+            people,
+            speech,
+            seed,
+            frames,
+            gestures,
+            sizes,
+            clean,
+        )
 
     def clip(self, i: int) -> Clip:
         """Clip number i. One in four references is itself posed, so that a reference may have an open mouth or raised hands."""

@@ -17,9 +17,57 @@ def mirrored(still: Still) -> Still:
     """The still seen in a mirror; left and right key points change places."""
     k = still.keypoints.map(lambda p: np.stack([1 - p[..., 0], p[..., 1]], -1).astype(np.float32))
     body = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
-    face = [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-            54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]  # fmt: skip
-    k.body, k.body_score, k.hands, k.hands_score = k.body[body], k.body_score[body], k.hands[::-1].copy(), k.hands_score[::-1].copy()
+    face = [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        27,
+        28,
+        29,
+        30,
+        35,
+        34,
+        33,
+        32,
+        31,
+        45,
+        44,
+        43,
+        42,
+        47,
+        46,
+        39,
+        38,
+        37,
+        36,
+        41,
+        40,
+        54,
+        53,
+        52,
+        51,
+        50,
+        49,
+        48,
+        59,
+        58,
+        57,
+        56,
+        55,
+        64,
+        63,
+        62,
+        61,
+        60,
+        67,
+        66,
+        65,
+    ]
+    k.body, k.body_score, k.hands, k.hands_score = (
+        k.body[body],
+        k.body_score[body],
+        k.hands[::-1].copy(),
+        k.hands_score[::-1].copy(),
+    )
     k.face, k.face_score = k.face[face], k.face_score[face]
     return Still(still.picture_u8[:, ::-1].copy(), still.mask[:, ::-1].copy(), k, still.identity)
 

@@ -24,9 +24,14 @@ def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> 
         opening=float(np.clip(rng.beta(0.8, 1.1), 0, 1)) if rng.random() < 0.8 else 0.0,
         width=float(np.clip(rng.normal(0, 0.5), -1, 1)),
         blink=float(rng.random() < 0.2) * rng.random(),
-        brow=n(0.5), yaw=n(0.12), pitch=n(0.1), roll=n(0.05),
-        shift=(n(0.04), n(0.04)), sway=(n(0.05), n(0.025)), arms=(left, right),  # type: ignore[arg-type]
-    )  # fmt: skip
+        brow=n(0.5),
+        yaw=n(0.12),
+        pitch=n(0.1),
+        roll=n(0.05),
+        shift=(n(0.04), n(0.04)),
+        sway=(n(0.05), n(0.025)),
+        arms=(left, right),  # type: ignore[arg-type]
+    )
 
 
 # Body points of a gesture file (OpenPose): shoulder, elbow, wrist of the left and the right arm.
@@ -74,7 +79,13 @@ def load_gestures(folder: str | Path) -> list[np.ndarray]:
     return out
 
 
-def perform(motion: SpeechMotion, rng: np.random.Generator, clasped: bool, gestures: list[np.ndarray] | None = None, fps: float = 25.0) -> list[Pose]:
+def perform(
+    motion: SpeechMotion,
+    rng: np.random.Generator,
+    clasped: bool,
+    gestures: list[np.ndarray] | None = None,
+    fps: float = 25.0,
+) -> list[Pose]:
     """One pose for each frame of `motion`. `clasped` hands move together and little; `gestures` (see `load_gestures`) lend the arms real motion."""
     n = len(motion.opening)
     times = np.arange(n, dtype=np.float32) / fps
@@ -85,7 +96,13 @@ def perform(motion: SpeechMotion, rng: np.random.Generator, clasped: bool, gestu
     pitch = w(0.035 * lively) + 0.12 * swing
     yaw, roll = w(0.06 * lively), w(0.022 * lively) + 0.03 * swing * rng.choice([-1, 1])
     shift = np.stack([w(0.018 * lively), w(0.012 * lively) + 0.05 * swing], 1)
-    sway = np.stack([w(0.022 * lively, quick=2.0), w(0.008 * lively, quick=2.0) + 0.006 * np.sin(2 * np.pi * times / rng.uniform(3, 5))], 1)
+    sway = np.stack(
+        [
+            w(0.022 * lively, quick=2.0),
+            w(0.008 * lively, quick=2.0) + 0.006 * np.sin(2 * np.pi * times / rng.uniform(3, 5)),
+        ],
+        1,
+    )
     brow = np.clip(w(0.25) + 0.8 * swing, -1, 1)
     arms = np.zeros((n, 2, 3), np.float32)
     for side in (0, 1):
@@ -104,8 +121,17 @@ def perform(motion: SpeechMotion, rng: np.random.Generator, clasped: bool, gestu
         arms = np.stack([both, -both * [1, 1, 1]], 1)
     shut = blinks(rng, times)
     return [
-        Pose(float(motion.opening[i]), float(motion.width[i]), float(shut[i]), float(brow[i]), float(yaw[i]), float(pitch[i]), float(roll[i]),
-             (float(shift[i, 0]), float(shift[i, 1])), (float(sway[i, 0]), float(sway[i, 1])),
-             (tuple(map(float, arms[i, 0])), tuple(map(float, arms[i, 1]))))  # type: ignore[arg-type]
+        Pose(
+            float(motion.opening[i]),
+            float(motion.width[i]),
+            float(shut[i]),
+            float(brow[i]),
+            float(yaw[i]),
+            float(pitch[i]),
+            float(roll[i]),
+            (float(shift[i, 0]), float(shift[i, 1])),
+            (float(sway[i, 0]), float(sway[i, 1])),
+            (tuple(map(float, arms[i, 0])), tuple(map(float, arms[i, 1]))),
+        )  # type: ignore[arg-type]
         for i in range(n)
-    ]  # fmt: skip
+    ]

@@ -27,7 +27,10 @@ class Pose:
     roll: float = 0.0
     shift: tuple[float, float] = (0.0, 0.0)  # of the head against the torso
     sway: tuple[float, float] = (0.0, 0.0)  # of the torso
-    arms: tuple[tuple[float, float, float], tuple[float, float, float]] = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))  # left, right: shoulder, elbow, wrist
+    arms: tuple[tuple[float, float, float], tuple[float, float, float]] = (
+        (0.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0),
+    )  # left, right: shoulder, elbow, wrist
 
 
 @dataclass
@@ -110,12 +113,18 @@ class Puppet:
                 moving = np.maximum(moving, bone.alpha)
         if moving.max() > 0:
             torso = np.zeros_like(mask)
-            hips = px.body[[8, 11]] if min(px.body_score[8], px.body_score[11]) > 0.3 else px.body[[2, 5]] + [0, 2.0 * self.span]
+            hips = (
+                px.body[[8, 11]]
+                if min(px.body_score[8], px.body_score[11]) > 0.3
+                else px.body[[2, 5]] + [0, 2.0 * self.span]
+            )
             poly = np.array([px.body[2], px.body[5], hips[1] + [0, self.span], hips[0] + [0, self.span]], np.float32)
             cv2.fillConvexPoly(torso, cv2.convexHull(poly.round().astype(np.int32)), 1.0)
             torso = cv2.GaussianBlur(torso, (0, 0), 2)
             cloth = _fill(_fill(still.picture_u8, np.maximum(moving, 1 - mask)), moving)
-            body = np.clip(still.picture_u8 * (1 - moving[..., None]) + cloth * moving[..., None], 0, 255).astype(np.uint8)
+            body = np.clip(still.picture_u8 * (1 - moving[..., None]) + cloth * moving[..., None], 0, 255).astype(
+                np.uint8
+            )
             body_alpha = np.where(moving > 0.02, mask * (1 - moving) + torso * moving, mask)
         self.body = np.dstack([body, np.clip(body_alpha * 255, 0, 255).astype(np.uint8)])
         self.filled = np.clip(moving * 1.5, 0, 1)
@@ -149,18 +158,31 @@ class Puppet:
             for a, b in ((0, 1), (1, 2), (2, 3), (3, 4), (5, 6), (6, 7), (7, 8), (9, 12), (13, 16), (17, 20)):
                 cv2.line(hull, tuple(map(int, hand[a])), tuple(map(int, hand[b])), 1.0, max(1, int(palm * 0.3)))
             hull = cv2.GaussianBlur(hull, (0, 0), 0.7)
-            alphas = [capsule(px.body[s], px.body[e], 0.2 * self.span, 0.15 * self.span), capsule(px.body[e], wrist, 0.15 * self.span, 0.55 * palm), hull]
+            alphas = [
+                capsule(px.body[s], px.body[e], 0.2 * self.span, 0.15 * self.span),
+                capsule(px.body[e], wrist, 0.15 * self.span, 0.55 * palm),
+                hull,
+            ]
             bones = []
-            for alpha, start, joints, which in zip(alphas, (px.body[s], px.body[e], wrist), ([e], [wr], []), (None, None, side), strict=True):
+            for alpha, start, joints, which in zip(
+                alphas, (px.body[s], px.body[e], wrist), ([e], [wr], []), (None, None, side), strict=True
+            ):
                 alpha = alpha * mask
-                bones.append(_Bone(start, np.dstack([self.still.picture_u8, (alpha * 255).astype(np.uint8)]), alpha, joints, which))
+                bones.append(
+                    _Bone(
+                        start, np.dstack([self.still.picture_u8, (alpha * 255).astype(np.uint8)]), alpha, joints, which
+                    )
+                )
             chains[side] = bones
         return chains
 
     @property
     def clasped(self) -> bool:
         """True when both hands rest together: they must move as one."""
-        return len(self.bones) == 2 and float(np.linalg.norm(self.points.hands[0, 0] - self.points.hands[1, 0])) < 0.6 * self.span
+        return (
+            len(self.bones) == 2
+            and float(np.linalg.norm(self.points.hands[0, 0] - self.points.hands[1, 0])) < 0.6 * self.span
+        )
 
     def _back_body(self, p: np.ndarray, pose: Pose) -> np.ndarray:
         """Backward map of torso and head, without the face's own motion."""
@@ -179,7 +201,9 @@ class Puppet:
         rel = (q - self.head_centre) / fh
         r2 = (rel[..., 0] / 0.75) ** 2 + (rel[..., 1] / 0.95) ** 2
         dome = np.maximum(1 - r2, 0) ** 1.2
-        return q - (dome * fh * 0.55)[..., None] * np.array([np.sin(pose.yaw), np.sin(pose.pitch)], np.float32) * np.minimum(head, 1)
+        return q - (dome * fh * 0.55)[..., None] * np.array(
+            [np.sin(pose.yaw), np.sin(pose.pitch)], np.float32
+        ) * np.minimum(head, 1)
 
     def _forward_body(self, points: np.ndarray, pose: Pose) -> np.ndarray:
         out = points.astype(np.float32).copy()
@@ -205,7 +229,9 @@ class Puppet:
         x1, y1 = np.clip(np.ceil(corners.max(0)) + 1, [x0 + 1, y0 + 1], [w, h]).astype(int)
         box, local = np.s_[y0:y1, x0:x1], m[:2].copy()
         local[:, 2] -= (x0, y0)
-        layer = cv2.warpAffine(bone.rgba, local, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+        layer = cv2.warpAffine(
+            bone.rgba, local, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT
+        )
         a = layer[..., 3:].astype(np.float32) * np.float32(1 / 255)
         picture[box] += (layer[..., :3] - picture[box]) * a
         grid, on = self.grid[box], a[..., 0] > 0.5
@@ -229,7 +255,9 @@ class Puppet:
         roi = np.s_[y0:y1, x0:x1]
         local = q[roi]
         q[roi], inside, depth = self.face.back(local, *face)
-        out = cv2.remap(self.body, q[..., 0], q[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        out = cv2.remap(self.body, q[..., 0], q[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(
+            np.float32
+        )
         seen = 1 - cv2.remap(self.filled, q[..., 0], q[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if inside.max() > 0:
             u, _ = self.face.mouth.to_local(local)
@@ -243,14 +271,27 @@ class Puppet:
         flow = np.where(on_body[..., None], q - self.grid, 0)
         seen = np.where(on_body, seen, 1 - self.still.mask)
         points = self.points
-        hands, body = (self._forward_body(p, pose) for p in (points.hands, points.body))  # a hand without an arm of its own moves with the body
+        hands, body = (
+            self._forward_body(p, pose) for p in (points.hands, points.body)
+        )  # a hand without an arm of its own moves with the body
         for side, chain in self.bones.items():
             for bone, m in zip(chain, self._arm_motion(side, pose), strict=True):
                 self._lay(bone, m, picture, flow, seen)
                 body[bone.joints] = _apply(m, points.body[bone.joints])
                 if bone.hand is not None:
                     hands[bone.hand] = _apply(m, points.hands[bone.hand])
-        new = Keypoints(body, points.body_score, hands, points.hands_score, self._forward_body(self.face.forward(points.face, *face), pose), points.face_score)
+        new = Keypoints(
+            body,
+            points.body_score,
+            hands,
+            points.hands_score,
+            self._forward_body(self.face.forward(points.face, *face), pose),
+            points.face_score,
+        )
         scale = np.array([w, h], np.float32)
-        return Rendered(np.clip(picture + 0.5, 0, 255).astype(np.uint8), flow.astype(np.float32), seen.astype(np.float32),
-                        new.map(lambda p: (p / scale).astype(np.float32)))  # fmt: skip
+        return Rendered(
+            np.clip(picture + 0.5, 0, 255).astype(np.uint8),
+            flow.astype(np.float32),
+            seen.astype(np.float32),
+            new.map(lambda p: (p / scale).astype(np.float32)),
+        )

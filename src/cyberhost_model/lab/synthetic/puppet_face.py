@@ -47,7 +47,15 @@ class Strip:
             dense = np.interp(knots, u[order], v[order])
             return np.convolve(np.pad(dense, 2, mode="edge"), np.ones(5) / 5, "valid").astype(np.float32)
 
-        return Strip(centre.astype(np.float32), across.astype(np.float32), down, half, knots, curve(upper), np.maximum(curve(lower), curve(upper)))
+        return Strip(
+            centre.astype(np.float32),
+            across.astype(np.float32),
+            down,
+            half,
+            knots,
+            curve(upper),
+            np.maximum(curve(lower), curve(upper)),
+        )
 
     def to_local(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         local = points - self.centre
@@ -95,10 +103,15 @@ class PuppetFace:
     def edges(self, u: np.ndarray, amount: float) -> tuple[np.ndarray, np.ndarray]:
         """The moved inner lip curves (upper, lower) at `u`, in v pixels."""
         delta, p = self.opening(amount), self._profile(u)
-        up, low = self.mouth.upper(u) - _UPPER_LIP_SHARE * delta * p, self.mouth.lower(u) + (1 - _UPPER_LIP_SHARE) * delta * p
+        up, low = (
+            self.mouth.upper(u) - _UPPER_LIP_SHARE * delta * p,
+            self.mouth.lower(u) + (1 - _UPPER_LIP_SHARE) * delta * p,
+        )
         return np.minimum(up, (up + low) / 2), np.maximum(low, (up + low) / 2)
 
-    def back(self, q: np.ndarray, amount: float, width: float, blink: float, brow: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def back(
+        self, q: np.ndarray, amount: float, width: float, blink: float, brow: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where the pixels `q` (..., 2) come from: (source (..., 2), inside 0..1 of the parted lips, depth 0 upper .. 1 lower lip)."""
         u, v = self.mouth.to_local(q)
         half = self.mouth.half
@@ -127,7 +140,9 @@ class PuppetFace:
         move = np.zeros_like(source)
         for eye in self.eyes:
             eu, ev = eye.to_local(source)
-            gap_e = np.maximum(eye.lower(eu) - eye.upper(eu), 0) * np.maximum(1 - eu * eu * 0.6, 0) * (np.abs(eu) < 1.15)
+            gap_e = (
+                np.maximum(eye.lower(eu) - eye.upper(eu), 0) * np.maximum(1 - eu * eu * 0.6, 0) * (np.abs(eu) < 1.15)
+            )
             lid0, fall = eye.upper(eu), 1.5 * eye.half
             lid = lid0 + 0.92 * blink * gap_e
             from_v = ev - (lid - lid0)
@@ -155,7 +170,9 @@ class PuppetFace:
         lips([48, 54, 60, 64], 0.0)
         jaw = np.arange(4, 13)
         u, _ = self.mouth.to_local(out[jaw])
-        out[jaw] += ((1 - _UPPER_LIP_SHARE) * 0.65 * delta * np.exp(-((u * self.mouth.half / (0.55 * self.height)) ** 4)))[:, None] * self.mouth.down
+        out[jaw] += (
+            (1 - _UPPER_LIP_SHARE) * 0.65 * delta * np.exp(-((u * self.mouth.half / (0.55 * self.height)) ** 4))
+        )[:, None] * self.mouth.down
         for eye, upper in zip(self.eyes, ([37, 38], [43, 44]), strict=True):
             u, v = eye.to_local(out[upper])
             gap = np.maximum(eye.lower(u) - eye.upper(u), 0) * (1 - u * u * 0.6)
@@ -163,10 +180,16 @@ class PuppetFace:
         out[17:27] -= brow * 0.03 * self.height * self.mouth.down
         return out
 
-    def paint_inside(self, colour: np.ndarray, u: np.ndarray, depth: np.ndarray, gap: np.ndarray, tooth: np.ndarray, dark: np.ndarray) -> np.ndarray:
+    def paint_inside(
+        self, colour: np.ndarray, u: np.ndarray, depth: np.ndarray, gap: np.ndarray, tooth: np.ndarray, dark: np.ndarray
+    ) -> np.ndarray:
         """The inside of an opened mouth, RGB 0..255 (..., 3): dark, upper teeth, tongue. `colour` is the still's own, kept where its mouth was open."""
         v = depth * gap
-        teeth = np.clip(0.04 * self.height - v + 0.5, 0, 1) * np.clip((0.8 - np.abs(u)) * 6, 0, 1) * np.clip(gap / (0.02 * self.height) - 0.4, 0, 1)
+        teeth = (
+            np.clip(0.04 * self.height - v + 0.5, 0, 1)
+            * np.clip((0.8 - np.abs(u)) * 6, 0, 1)
+            * np.clip(gap / (0.02 * self.height) - 0.4, 0, 1)
+        )
         tongue = np.clip((depth - 0.6) * 3, 0, 1) * np.clip((0.75 - np.abs(u)) * 3, 0, 1) * 0.8
         paint = dark * (1 - tongue[..., None]) + (dark * 1.6 + [45, 12, 14]) * tongue[..., None]
         shade = 1 - 0.35 * np.abs(u)[..., None]

@@ -92,9 +92,7 @@ def _loudness(samples: np.ndarray) -> float:
     return float(np.sqrt(pieces[len(pieces) // 2 :].mean())) if len(pieces) else 0.0
 
 
-def _with_pauses(
-    samples: np.ndarray, rng: np.random.Generator, config: AugmentConfig
-) -> tuple[np.ndarray, np.ndarray]:
+def _with_pauses(samples: np.ndarray, rng: np.random.Generator, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
     """(samples with pauses in them, True where the recording is digitally silent)."""
     dead = np.zeros(len(samples), bool)
     fade = np.linspace(0, 1, 80, dtype=np.float32)  # 5 ms, no click

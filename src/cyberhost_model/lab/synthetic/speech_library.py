@@ -13,8 +13,6 @@ from cyberhost_model.lab.filmed.splits import held_out
 # What is kept out of training: a tenth of the identities and of the speakers, chosen by a hash of their names.
 
 
-
-
 class SpeechLibrary:
     """All 16 kHz FLAC and WAV files below `folder`; the speaker is the first part of a file's name up to a dash. Held-out speakers are kept apart."""
 
@@ -30,7 +28,9 @@ class SpeechLibrary:
         """A random stretch of speech, float32 (seconds * 16000,); short recordings are followed by others."""
         need, parts = round(seconds * self.rate), []
         while need > 0:
-            samples, rate = soundfile.read(self.files[int(rng.integers(len(self.files)))], dtype="float32", always_2d=True)
+            samples, rate = soundfile.read(
+                self.files[int(rng.integers(len(self.files)))], dtype="float32", always_2d=True
+            )
             if rate != self.rate:
                 raise InputError(f"training speech must be 16 kHz, found {rate} Hz: resample it first")
             mono = samples.mean(1)

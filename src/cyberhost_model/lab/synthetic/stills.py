@@ -49,9 +49,16 @@ def crop_still(still: Still, box: tuple[float, float, float, float], size: tuple
         interp = cv2.INTER_LINEAR
     warp = lambda a, b: cv2.warpAffine(a, to_out, (w, h), flags=interp, borderMode=b)  # noqa: E731
     full_w, full_h = still.size
-    scale, shift = np.array([full_w / (x1 - x0), full_h / (y1 - y0)], np.float32), np.array([x0 / (x1 - x0), y0 / (y1 - y0)], np.float32)
-    return Still(warp(picture, cv2.BORDER_REFLECT_101), np.clip(warp(still.mask, cv2.BORDER_REPLICATE), 0, 1),
-                 still.keypoints.map(lambda p: (p * scale - shift).astype(np.float32)), still.identity)  # fmt: skip
+    scale, shift = (
+        np.array([full_w / (x1 - x0), full_h / (y1 - y0)], np.float32),
+        np.array([x0 / (x1 - x0), y0 / (y1 - y0)], np.float32),
+    )
+    return Still(
+        warp(picture, cv2.BORDER_REFLECT_101),
+        np.clip(warp(still.mask, cv2.BORDER_REPLICATE), 0, 1),
+        still.keypoints.map(lambda p: (p * scale - shift).astype(np.float32)),
+        still.identity,
+    )
 
 
 def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
@@ -76,12 +83,16 @@ def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
         torso = np.array([body[2], body[5], low[1], low[0]], np.int32)
         cv2.fillConvexPoly(label, cv2.convexHull(torso), cv2.GC_PR_FGD)
         cv2.polylines(label, [torso], True, cv2.GC_PR_FGD, int(shoulder * 0.3))
-        cv2.fillConvexPoly(label, cv2.convexHull((torso.mean(0) + (torso - torso.mean(0)) * 0.7).astype(np.int32)), cv2.GC_FGD)
+        cv2.fillConvexPoly(
+            label, cv2.convexHull((torso.mean(0) + (torso - torso.mean(0)) * 0.7).astype(np.int32)), cv2.GC_FGD
+        )
         cv2.line(label, tuple(map(int, chin)), tuple(map(int, body[1])), cv2.GC_FGD, int(eye * 0.8))
     for a, b in ((2, 3), (3, 4), (5, 6), (6, 7)):
         if seen[a] and seen[b]:
             cv2.line(label, tuple(map(int, body[a])), tuple(map(int, body[b])), cv2.GC_PR_FGD, int(shoulder * 0.28))
-            cv2.line(label, tuple(map(int, body[a])), tuple(map(int, body[b])), cv2.GC_FGD, max(1, int(shoulder * 0.06)))
+            cv2.line(
+                label, tuple(map(int, body[a])), tuple(map(int, body[b])), cv2.GC_FGD, max(1, int(shoulder * 0.06))
+            )
     for side in (0, 1):
         if keypoints.hands_score[side].max() > 0.3:
             hull = cv2.convexHull(px(keypoints.hands[side]))
@@ -117,7 +128,9 @@ def load_stills(folder: str | Path) -> list[Still]:
     folder = Path(folder)
     labels = folder / "keypoints.json"
     if not labels.is_file():
-        raise InputError(f"no keypoints.json in {folder}: stills need their MediaPipe key points beside them (see docs/data.md)")
+        raise InputError(
+            f"no keypoints.json in {folder}: stills need their MediaPipe key points beside them (see docs/data.md)"
+        )
     stills = []
     for name, label in sorted(json.loads(labels.read_text()).items()):
         path = folder / name

@@ -134,7 +134,9 @@ class CodedVoices:
         return sound[start : start + need]
 
 
-def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: KeypointDetector | PeopleFinder) -> None:
+def drawn_people(
+    folder: Path, voices: CodedVoices, count: int, frames: int, detector: KeypointDetector | PeopleFinder
+) -> None:
     """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all.
 
     People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises InputError when all are.
@@ -154,7 +156,9 @@ def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, det
         if len(rows) == count:
             break
     if not rows:
-        raise InputError(f"no face with hands is found in {TRIES * count} drawn people: give clips of your own (--held-out DATASET)")
+        raise InputError(
+            f"no face with hands is found in {TRIES * count} drawn people: give clips of your own (--held-out DATASET)"
+        )
     write_manifest(folder, rows)
 
 
@@ -173,7 +177,9 @@ def held_out(dataset: Path, pictures: Path, count: int) -> list[Held]:
     """
     rows = [row for row in read_manifest(dataset, accepted=True) if row.split == "held_out"][:count]
     if not rows:
-        raise InputError(f"{dataset}: has no clip of split 'held_out'; make some with `cyberhost data synth --held-out`")
+        raise InputError(
+            f"{dataset}: has no clip of split 'held_out'; make some with `cyberhost data synth --held-out`"
+        )
     found = []
     for row in rows:
         name, film = row.clip.replace("/", "-"), (dataset / str(row.video)).absolute()
@@ -238,9 +244,17 @@ class Ablation:
 
 
 def ablate(
-    plan: Plan, rows: list[str], out: str | Path, *, device: str = "cpu", threads: int = 1, workers: int | None = None,
-    weights_dir: str | Path | None = None, download: bool = False, progress: Progress | None = None,
-) -> Ablation:  # fmt: skip
+    plan: Plan,
+    rows: list[str],
+    out: str | Path,
+    *,
+    device: str = "cpu",
+    threads: int = 1,
+    workers: int | None = None,
+    weights_dir: str | Path | None = None,
+    download: bool = False,
+    progress: Progress | None = None,
+) -> Ablation:
     """Train `rows` (names of `ROWS`, the full model among them) in the folder `out`, make the same videos with each, measure them, write the table.
 
     Every row has the same steps, seed, items and noise, and starts from the weights of one full network as far as it has them. Rows lie in OUT/ROW:
@@ -251,8 +265,16 @@ def ablate(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError("an ablation runs in one process: leave out torchrun and accelerate launch")
     loop, settings = read_recipe(plan.config or None, plan.stage)
-    loop = dataclasses.replace(loop, device=device, threads=threads, seed=plan.seed, keep=1, report=[], workers=loop.workers if workers is None else workers,
-                               save_seconds=min(loop.save_seconds, SAVE_SECONDS))  # fmt: skip
+    loop = dataclasses.replace(
+        loop,
+        device=device,
+        threads=threads,
+        seed=plan.seed,
+        keep=1,
+        report=[],
+        workers=loop.workers if workers is None else workers,
+        save_seconds=min(loop.save_seconds, SAVE_SECONDS),
+    )
     with hold(out, join_world(device)):
         claimed = _claim(out, plan)
         parts = fitting_parts(loop.sample_model, clip_settings(plan.stage, settings)[0])
@@ -269,7 +291,9 @@ def ablate(
             _row(row, plan, out, settings, loop, base, material, parts, weights_dir, download, tell)
         reports = {row: out / slug(row) / "report" for row in rows}
         with written_whole(out / TABLE) as part:
-            part.write_text(heading(plan, steps, loop, settings, len(material)) + ablation_table(reports), encoding="utf-8")
+            part.write_text(
+                heading(plan, steps, loop, settings, len(material)) + ablation_table(reports), encoding="utf-8"
+            )
         with written_whole(out / CSV) as part:
             write_ablation_csv(reports, part)
     return Ablation(out, steps, rows, ablation_values(reports))
@@ -277,14 +301,24 @@ def ablate(
 
 def fitted(loop: LoopConfig, steps: int) -> LoopConfig:
     """The recipe's loop for so many steps: a tenth of them at most to warm up, half of them at most to decay."""
-    return dataclasses.replace(loop, steps=steps, warmup=min(loop.warmup, steps // 10), decay=min(loop.decay, steps // 2))
+    return dataclasses.replace(
+        loop, steps=steps, warmup=min(loop.warmup, steps // 10), decay=min(loop.decay, steps // 2)
+    )
 
 
 def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
     """What a reader of the table must know."""
     films = counted(clips, "clip")
-    people = f"{films} of the held-out split of {plan.held_out}" if plan.held_out else f"{films} of {plan.frames} frames: drawn people who are in no training set, with voices of the training clips"
-    base = f"the weights of {plan.init}: of a part they were trained with, a row shows what they miss without it" if plan.init else "random weights, the same in all rows"
+    people = (
+        f"{films} of the held-out split of {plan.held_out}"
+        if plan.held_out
+        else f"{films} of {plan.frames} frames: drawn people who are in no training set, with voices of the training clips"
+    )
+    base = (
+        f"the weights of {plan.init}: of a part they were trained with, a row shows what they miss without it"
+        if plan.init
+        else "random weights, the same in all rows"
+    )
     return (
         f"Each row: {steps} steps of stage {plan.stage}, {counted(settings.get('batch', 1), 'item')} a batch, seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
         f"Measured on {people}; one seed each, so small differences mean nothing.\n\n"
@@ -301,7 +335,9 @@ def _claim(out: Path, plan: Plan) -> int:
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{out / PLAN}: damaged ({error}); choose another folder") from None
     if changed := [name for name, value in _plain(plan).items() if before.get(name) != value]:
-        raise TrainingError(f"{out}: holds an ablation of other settings ({', '.join(changed)}); use those, or another folder")
+        raise TrainingError(
+            f"{out}: holds an ablation of other settings ({', '.join(changed)}); use those, or another folder"
+        )
     return steps
 
 
@@ -339,11 +375,24 @@ def _steps(plan: Plan, rows: int, settings: dict[str, Any], loop: LoopConfig, ba
     """The budget in steps; minutes are counted in steps of the full model, timed here."""
     if plan.budget.steps:
         return plan.budget.steps
-    return plan.budget.steps_of(rows, time_steps(build_stage(plan.stage, Sources(clips=plan.data), dict(settings), base, plan.seed), loop))
+    return plan.budget.steps_of(
+        rows, time_steps(build_stage(plan.stage, Sources(clips=plan.data), dict(settings), base, plan.seed), loop)
+    )
 
 
-def _row(row: str, plan: Plan, out: Path, settings: dict[str, Any], loop: LoopConfig, base: str, material: list[Held], parts: Model,
-         weights_dir: str | Path | None, download: bool, tell: Callable[[int, str], None]) -> None:  # fmt: skip
+def _row(
+    row: str,
+    plan: Plan,
+    out: Path,
+    settings: dict[str, Any],
+    loop: LoopConfig,
+    base: str,
+    material: list[Held],
+    parts: Model,
+    weights_dir: str | Path | None,
+    download: bool,
+    tell: Callable[[int, str], None],
+) -> None:
     """One row: train, animate, measure; its report comes last and says that it is done."""
     folder = out / slug(row)
     if (folder / "report" / SUMMARY).is_file():
@@ -351,21 +400,50 @@ def _row(row: str, plan: Plan, out: Path, settings: dict[str, Any], loop: LoopCo
         return
     switches = {**settings.get("ablations", {}), **ROWS[row]}
     built = build_stage(plan.stage, Sources(clips=plan.data), {**settings, "ablations": switches}, base, plan.seed)
-    last = train(built, folder / "run", loop, lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}"))
+    last = train(
+        built, folder / "run", loop, lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}")
+    )
     videos = folder / "videos"
-    for name in animate(material, videos, parts, built.module.preset, load_file(last / "ema.safetensors"), loop.device, plan.seed):
+    for name in animate(
+        material, videos, parts, built.module.preset, load_file(last / "ema.safetensors"), loop.device, plan.seed
+    ):
         tell(loop.steps, f"video {name}")
     pairs = folder / "videos.json"
-    pairs.write_text(json.dumps([{"name": h.name, "identity": h.identity, "generated": str((videos / f"{h.name}.mp4").absolute()),
-                                  "reference": str(h.film), "image": str(h.picture)} for h in material], indent=1), encoding="utf-8")  # fmt: skip
+    pairs.write_text(
+        json.dumps(
+            [
+                {
+                    "name": h.name,
+                    "identity": h.identity,
+                    "generated": str((videos / f"{h.name}.mp4").absolute()),
+                    "reference": str(h.film),
+                    "image": str(h.picture),
+                }
+                for h in material
+            ],
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
     tell(loop.steps, "measuring")
-    found = evaluate(pairs, metrics=METRICS, name=row, networks=plan.networks, weights_dir=weights_dir, download=download, cache=out / "cache",
-                     seed=plan.seed, device=loop.device)  # fmt: skip
+    found = evaluate(
+        pairs,
+        metrics=METRICS,
+        name=row,
+        networks=plan.networks,
+        weights_dir=weights_dir,
+        download=download,
+        cache=out / "cache",
+        seed=plan.seed,
+        device=loop.device,
+    )
     (folder / "report").mkdir(exist_ok=True)
     write_results(found.results, folder / "report")
 
 
-def animate(material: list[Held], videos: Path, parts: Model, preset: Preset, weights: dict[str, Tensor], device: str, seed: int) -> Iterator[str]:
+def animate(
+    material: list[Held], videos: Path, parts: Model, preset: Preset, weights: dict[str, Tensor], device: str, seed: int
+) -> Iterator[str]:
     """The missing videos of a network, each as `cyberhost animate` makes it of the clip's picture and sound; yields their names."""
     videos.mkdir(exist_ok=True)
     host = None

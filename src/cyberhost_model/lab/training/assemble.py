@@ -45,7 +45,11 @@ def trained_codec(run: str | Path) -> ReferenceCodec | SdCodec:
     """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder). Raises TrainingError and ModelError."""
     if not (Path(run) / "last").is_dir():
         model = _model(run)
-        return load_codec(model / "codec").eval() if load_preset(model).codec == "reference" else SdCodec.load(model / "codec")
+        return (
+            load_codec(model / "codec").eval()
+            if load_preset(model).codec == "reference"
+            else SdCodec.load(model / "codec")
+        )
     codec = ReferenceCodec()
     fill(codec, part(run, "codec."), run)
     return codec.eval()
@@ -66,7 +70,9 @@ def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointD
     old = KeypointDetector.from_pretrained(base) if (base / "model.safetensors").is_file() else None
     finder = KeypointDetector() if run else old
     if finder is None:
-        raise TrainingError(f"{lips}: reads lips for the detector of a run, and {base} names another one: give --detector")
+        raise TrainingError(
+            f"{lips}: reads lips for the detector of a run, and {base} names another one: give --detector"
+        )
     if run:
         fill(finder, part(run), run)
         finder.lips = None if old is None else old.lips
@@ -77,9 +83,15 @@ def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointD
 
 
 def assemble(
-    out: str | Path, *, network: str | None = None, codec: str | None = None, speech: str | None = None, detector: str | None = None,
-    lips: str | None = None, base: str = "tiny",
-) -> None:  # fmt: skip
+    out: str | Path,
+    *,
+    network: str | None = None,
+    codec: str | None = None,
+    speech: str | None = None,
+    detector: str | None = None,
+    lips: str | None = None,
+    base: str = "tiny",
+) -> None:
     """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips; parts without a run are `base`'s, unchanged.
 
     The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps.
@@ -87,11 +99,16 @@ def assemble(
     `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no `base`.
     """
     out, old = Path(out), find_model(base)
-    finder = trained_detector(detector, lips, old / "detector") if detector or lips else None  # which may fail, so before anything is written
+    finder = (
+        trained_detector(detector, lips, old / "detector") if detector or lips else None
+    )  # which may fail, so before anything is written
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = part(network)
-        net = CyberHostNetwork(run_preset(network) or replace(load_preset(old), pose_shift=any(name.startswith("pose_follower.") for name in weights)))
+        net = CyberHostNetwork(
+            run_preset(network)
+            or replace(load_preset(old), pose_shift=any(name.startswith("pose_follower.") for name in weights))
+        )
         fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():

@@ -76,7 +76,9 @@ def _lock(run: Path) -> int:
         if error.errno in (errno.EACCES, errno.EAGAIN):
             who = os.read(file, 200).decode(errors="replace").strip() or "another process"
             os.close(file)
-            raise TrainingError(f"{run}: {who} is training in this folder; wait until it is done, stop it, or choose another folder") from None
+            raise TrainingError(
+                f"{run}: {who} is training in this folder; wait until it is done, stop it, or choose another folder"
+            ) from None
     os.ftruncate(file, 0)
     os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return file
@@ -106,7 +108,9 @@ def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict
     if seed != config.seed:
         changed.append(f"seed ({seed}, now {config.seed})")
     if changed:
-        raise TrainingError(f"{run} was begun with other settings: {', '.join(changed)}; go on with those, or --init from it into a new run")
+        raise TrainingError(
+            f"{run} was begun with other settings: {', '.join(changed)}; go on with those, or --init from it into a new run"
+        )
 
 
 def differing(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
@@ -142,7 +146,9 @@ class Saved:
         try:
             return load_file(file)
         except (OSError, SafetensorError) as error:
-            raise TrainingError(f"{file}: damaged ({error}); replace {self.folder} by the newest folder in {self.folder.parent / 'older'}") from error
+            raise TrainingError(
+                f"{file}: damaged ({error}); replace {self.folder} by the newest folder in {self.folder.parent / 'older'}"
+            ) from error
 
 
 class Checkpoints:
@@ -163,12 +169,16 @@ class Checkpoints:
             state = json.loads((self.last / STATE).read_text())
             stage, step = state["stage"], int(state["step"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{self.last / STATE}: damaged ({error}); replace {self.last} by the newest folder in {self.older}") from error
+            raise TrainingError(
+                f"{self.last / STATE}: damaged ({error}); replace {self.last} by the newest folder in {self.older}"
+            ) from error
         if stage != self.stage:
             raise TrainingError(f"{self.run} is a run of stage {stage}, not {self.stage}: choose another folder")
         return Saved(self.last, step, int(state.get("items", step)), state.get("extra", {}))
 
-    def write(self, step: int, items: int, parts: dict[str, Callable[[], dict[str, Tensor]]], extra: dict[str, Any]) -> None:
+    def write(
+        self, step: int, items: int, parts: dict[str, Callable[[], dict[str, Tensor]]], extra: dict[str, Any]
+    ) -> None:
         """Replace `last`. `parts` gathers each file's tensors, one file in memory at a time; every process must call this, the first writes.
 
         Raises OutputError, in every process, when the disk is full or the folder cannot be written; the checkpoint before stays.
@@ -230,7 +240,9 @@ def unwritable(where: Path, error: Exception) -> OutputError:
     text = " ".join(str(error).split())
     full = getattr(error, "errno", None) in NO_ROOM or any(f"os error {code}" in text for code in NO_ROOM)
     if full:
-        return OutputError(f"{where}: no room for a checkpoint (disk full, quota or file size limit); the last one stays: free some space and run again")
+        return OutputError(
+            f"{where}: no room for a checkpoint (disk full, quota or file size limit); the last one stays: free some space and run again"
+        )
     return OutputError(f"{where}: cannot be written ({text}); the last checkpoint stays")
 
 

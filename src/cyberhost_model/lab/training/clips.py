@@ -51,7 +51,12 @@ def _pack(points: list[Keypoints]) -> dict[str, Tensor]:
 
 
 def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
-    return Keypoints(*(packed[f"{prefix}{n}"][i].float().numpy() for n in ("body", "body_score", "hands", "hands_score", "face", "face_score")))
+    return Keypoints(
+        *(
+            packed[f"{prefix}{n}"][i].float().numpy()
+            for n in ("body", "body_score", "hands", "hands_score", "face", "face_score")
+        )
+    )
 
 
 @torch.inference_mode()
@@ -84,12 +89,16 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor
 
 
 @torch.inference_mode()
-def describe_clip(saved: dict[str, Tensor], codec: ReferenceCodec | SdCodec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
+def describe_clip(
+    saved: dict[str, Tensor], codec: ReferenceCodec | SdCodec, speech: SpeechEncoder, tokens: int
+) -> dict[str, Tensor]:
     """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D) float16 of its sound."""
     first, last = int(saved["first"]), int(saved["first"]) + len(saved["z"])
     features = speech.features(saved["sound"].float().numpy() / 32767)
     return {
-        "r": codec.encode_reference(to_signed(saved["reference"].numpy())[None].to(next(codec.parameters()).device))[0].half().cpu(),
+        "r": codec.encode_reference(to_signed(saved["reference"].numpy())[None].to(next(codec.parameters()).device))[0]
+        .half()
+        .cpu(),
         "audio": frame_windows(features, last - first, FPS, tokens, first_frame=first).half(),
     }
 
@@ -104,14 +113,24 @@ def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[
         temporary.replace(place / f"{name}.safetensors")
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise OutputError(f"{place}: a clip cannot be written ({' '.join(str(error).split())}); check space and rights") from None
+        raise OutputError(
+            f"{place}: a clip cannot be written ({' '.join(str(error).split())}); check space and rights"
+        ) from None
 
 
 class LatentClips(Dataset):
     """Item i: a batch of `batch` clips of `frames` frames of one size, with hands or without, from the clips below `folder` (as `write_clip` left them)."""
 
-    def __init__(self, folder: str | Path, preset: Preset, seed: int, batch: int, frames: int, limit: int | None = None,
-                 driving: DrivingMix | None = None):  # fmt: skip
+    def __init__(
+        self,
+        folder: str | Path,
+        preset: Preset,
+        seed: int,
+        batch: int,
+        frames: int,
+        limit: int | None = None,
+        driving: DrivingMix | None = None,
+    ):
         self.preset, self.seed, self.batch, self.frames = preset, seed, batch, frames
         self.driving = driving or DrivingMix()
         found = find_clips(folder, preset, frames)[:limit]
@@ -144,11 +163,15 @@ class LatentClips(Dataset):
             paths.append(pool[int(rng.integers(len(pool)))])
             saved, needed = read_clip(paths[-1]), self.preset.motion_frames + self.frames
             if len(saved["z"]) < needed:
-                raise TrainingError(f"{paths[-1]}: the coded clip has {len(saved['z'])} frames, {needed} are needed: code it again, or delete it")
+                raise TrainingError(
+                    f"{paths[-1]}: the coded clip has {len(saved['z'])} frames, {needed} are needed: code it again, or delete it"
+                )
             clips.append({**self._clip(saved, (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
         return clips, paths
 
-    def _clip(self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _clip(
+        self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
         m, n = self.preset.motion_frames, self.frames
         total = len(saved["z"])
         start = int(rng.integers(m, total - n + 1)) if n > 1 else int(rng.integers(m, total))
@@ -157,7 +180,9 @@ class LatentClips(Dataset):
         points = [_unpack(saved, "frame.", t) for t in range(start, start + n)]
         masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
         exact = _unpack(saved, "reference.", 0)
-        pose, shift, deaf = driving_maps(points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng)
+        pose, shift, deaf = driving_maps(
+            points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng
+        )
         reference, r = _uncertain(exact, rng), saved["r"].float()
         if self.preset.codec == "reference":
             r[-len(CUES) :] = torch.from_numpy(face_places(reference, (h, w)))
@@ -189,13 +214,17 @@ def read_clip(file: Path) -> dict[str, Tensor]:
             f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost data encode` again"
         ) from None
     if missing := [name for name in TENSORS if name not in saved]:
-        raise TrainingError(f"{file}: the coded clip lacks {', '.join(missing)}; code the clips again with `cyberhost data encode`")
+        raise TrainingError(
+            f"{file}: the coded clip lacks {', '.join(missing)}; code the clips again with `cyberhost data encode`"
+        )
     return saved
 
 
 def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
     """The coded clips below `folder`. Raises TrainingError where there are none, or they do not serve (`check_fits`)."""
-    found = sorted((p for p in Path(folder).glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name)), key=lambda p: p.stem)
+    found = sorted(
+        (p for p in Path(folder).glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name)), key=lambda p: p.stem
+    )
     if not found:
         raise TrainingError(_nothing(Path(folder)))
     check_fits(found[0], preset, frames)
@@ -219,7 +248,9 @@ def check_fits(file: Path, preset: Preset, frames: int) -> None:
             f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with `cyberhost data encode --preset {preset.name}`"
         )
     if length < (need := preset.motion_frames + frames):
-        raise TrainingError(f"{file.parent.parent}: its clips have {length} frames, and {need} are needed; code them with `cyberhost data encode --frames 32`")
+        raise TrainingError(
+            f"{file.parent.parent}: its clips have {length} frames, and {need} are needed; code them with `cyberhost data encode --frames 32`"
+        )
 
 
 def _nothing(folder: Path) -> str:

@@ -32,7 +32,13 @@ class DrivingMix:
 
 
 def driving_maps(
-    points: list[Keypoints], reference: Keypoints | None, size: tuple[int, int], hw: tuple[int, int], moving: bool, mix: DrivingMix, rng: np.random.Generator
+    points: list[Keypoints],
+    reference: Keypoints | None,
+    size: tuple[int, int],
+    hw: tuple[int, int],
+    moving: bool,
+    mix: DrivingMix,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
     """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (F, 7, 2h, 2w), zero without a `reference`, and whether its sound is to
     be left out.

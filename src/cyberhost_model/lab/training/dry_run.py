@@ -27,7 +27,9 @@ MANY = 8
 """Processes of the second memory estimate."""
 
 
-def dry_run(stage: str, sources: Sources, config: LoopConfig, settings: dict[str, Any], init: str | None = None) -> dict[str, Any]:
+def dry_run(
+    stage: str, sources: Sources, config: LoopConfig, settings: dict[str, Any], init: str | None = None
+) -> dict[str, Any]:
     """Parameters, memory in bytes, FLOPs, steps and hours as one dictionary; None is what cannot be told.
 
     Stages 1 and 2 need no data: their network is traced on fake tensors at the preset's size, every condition given. The others are built and measured
@@ -38,7 +40,10 @@ def dry_run(stage: str, sources: Sources, config: LoopConfig, settings: dict[str
     if stage in ("1", "2"):
         shape, clip, frozen = clip_settings(stage, settings)
         shape = as_taught(shape, init) if init else shape  # and whether there is such a thing, before GPUs are booked
-        found, how = (trace_network(shape, clip, config, lambda network: freeze(network, frozen)), "simulated on fake tensors at the preset's size")
+        found, how = (
+            trace_network(shape, clip, config, lambda network: freeze(network, frozen)),
+            "simulated on fake tensors at the preset's size",
+        )
         samples, slow = clip.batch, config.device == "cpu" and found.flops * config.accumulate > PATIENT
         if sources.clips and not slow:
             built = build_stage(stage, sources, settings, init, config.seed)
@@ -46,8 +51,17 @@ def dry_run(stage: str, sources: Sources, config: LoopConfig, settings: dict[str
         built = build_stage(stage, sources, settings, init, config.seed)
         (found, samples), how, slow = measure(built, config), "measured on one batch", False
     seconds = time_steps(built, config) if built is not None else None
-    why = None if seconds else "a step on this CPU takes minutes" if slow and sources.clips else "no --data to time steps with"
-    one, many = (memory(found.modules, config, found.peak), memory(found.modules, dataclasses.replace(config, parallel="fsdp"), found.peak, MANY))
+    why = (
+        None
+        if seconds
+        else "a step on this CPU takes minutes"
+        if slow and sources.clips
+        else "no --data to time steps with"
+    )
+    one, many = (
+        memory(found.modules, config, found.peak),
+        memory(found.modules, dataclasses.replace(config, parallel="fsdp"), found.peak, MANY),
+    )
     return {
         "stage": stage,
         "modules": [asdict(row) for row in found.modules],
@@ -72,7 +86,9 @@ def measure(stage: Stage, config: LoopConfig) -> tuple[Trace, int]:
     """The trace of a real batch, and how many samples it has."""
     world = join_world(config.device)
     module = stage.module.to(world.device)
-    batch = {k: v.to(world.device) if isinstance(v, torch.Tensor) else v for k, v in stage.dataset(config.seed)[0].items()}
+    batch = {
+        k: v.to(world.device) if isinstance(v, torch.Tensor) else v for k, v in stage.dataset(config.seed)[0].items()
+    }
     with Live() as live:
         loss = stage.loss(batch, torch.Generator(world.device).manual_seed(config.seed))["loss"]
         forward = live.flops

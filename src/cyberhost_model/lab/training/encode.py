@@ -48,15 +48,22 @@ class Coder:
         return {**saved, **describe_clip(saved, self.codec, self.speech, self.preset.audio.tokens)}
 
 
-def load_coder(name: str, codec: str | None = None, audio: str | None = None, device: str | torch.device = "cpu") -> tuple[Coder, list[str]]:
+def load_coder(
+    name: str, codec: str | None = None, audio: str | None = None, device: str | torch.device = "cpu"
+) -> tuple[Coder, list[str]]:
     """The coder for networks of the preset `name`, and lines to tell the user. codec, audio: runs or models; None: the model of the preset's name.
 
     Raises TrainingError where they do not fit the preset, ModelError, NetworkError.
     """
     shape = preset(name)
     coder, hearing = trained_codec(codec or name), trained_speech(audio or name)
-    if not isinstance(coder, CODECS[shape.codec]) or (hearing.layers, hearing.dim) != (shape.audio.layers, shape.audio.dim):
-        raise TrainingError(f"codec and speech encoder are not of the kind that preset {name} takes; leave out --codec and --audio, or give others")
+    if not isinstance(coder, CODECS[shape.codec]) or (hearing.layers, hearing.dim) != (
+        shape.audio.layers,
+        shape.audio.dim,
+    ):
+        raise TrainingError(
+            f"codec and speech encoder are not of the kind that preset {name} takes; leave out --codec and --audio, or give others"
+        )
     face, warnings = (None, []) if shape.region.face_channels else arcface_or_none()
     return Coder(shape, coder.to(device), hearing.to(device), face), warnings
 
@@ -93,7 +100,9 @@ def encode_dataset(
     and speech encoder). progress(done, all) and warn(line): a clip that cannot be read is left out and named.
     Raises InputError: no clip of the split, nothing that could be read, or `out` holds clips of another dataset or coded otherwise. OutputError.
     """
-    rows = [row for row in read_manifest(dataset, accepted=True) if (row.split or split_of(str(row.identity))) == split][:limit]
+    rows = [
+        row for row in read_manifest(dataset, accepted=True) if (row.split or split_of(str(row.identity))) == split
+    ][:limit]
     if not rows:
         raise InputError(f"{dataset}: no clip of split {split!r} is accepted; `cyberhost data inspect` counts them")
     claim(out, {"dataset": str(dataset.resolve()), "split": split, "frames": frames, "seed": seed, **(facts or {})})
@@ -139,7 +148,9 @@ def claim(out: Path, facts: dict[str, object]) -> None:
         except ValueError:
             before = {}
         if changed := [name for name, value in facts.items() if before.get(name) != value]:
-            raise InputError(f"{out}: holds clips of other settings ({', '.join(changed)}); use those, or another folder")
+            raise InputError(
+                f"{out}: holds clips of other settings ({', '.join(changed)}); use those, or another folder"
+            )
         return
     with written_whole(about) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -72,9 +72,14 @@ def memory(rows: list[Module], config: LoopConfig, peak: float | None, processes
     activations = None if peak is None else max(peak - held, step, 0.0)
     average = 0.0 if config.ema_device == "cpu" else 4.0 * total / share
     gathered = 4.0 * (total + trained) if share > 1 else 0.0
-    return Memory(4.0 * total / share, held / share, OPTIMIZER_BYTES[config.optimizer] * trained / share, average, activations, gathered)
-
-
+    return Memory(
+        4.0 * total / share,
+        held / share,
+        OPTIMIZER_BYTES[config.optimizer] * trained / share,
+        average,
+        activations,
+        gathered,
+    )
 
 
 @dataclass
@@ -86,7 +91,9 @@ class Trace:
     flops: float
 
 
-def trace_network(preset: Preset, stage: ClipStageConfig, config: LoopConfig, freeze: Callable[[nn.Module], None]) -> Trace:
+def trace_network(
+    preset: Preset, stage: ClipStageConfig, config: LoopConfig, freeze: Callable[[nn.Module], None]
+) -> Trace:
     """Build the network of a clip stage on fake tensors and run a forward and backward with every condition given, at the preset's size.
 
     As under CUDA's autocast, norms compute in float32 in bf16 and fp16 as well.
@@ -116,5 +123,3 @@ def trace_network(preset: Preset, stage: ClipStageConfig, config: LoopConfig, fr
             del out
             loss.backward()
         return Trace(rows, float(live.peak), 3 * forward)
-
-

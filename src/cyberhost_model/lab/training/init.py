@@ -49,7 +49,9 @@ def beginning(source: str) -> Beginning:
     try:
         return Beginning(load_file(file), preset)
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model") from error
+        raise TrainingError(
+            f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model"
+        ) from error
 
 
 def run_preset(run: str | Path) -> Preset | None:
@@ -84,13 +86,20 @@ def as_taught(preset: Preset, source: str) -> Preset:
         return preset
     diffusion, own = theirs.diffusion, preset.diffusion
     diffusion = dataclasses.replace(
-        diffusion, noise_correlation=own.noise_correlation or diffusion.noise_correlation, sway=own.sway, sway_correlation=own.sway_correlation
+        diffusion,
+        noise_correlation=own.noise_correlation or diffusion.noise_correlation,
+        sway=own.sway,
+        sway_correlation=own.sway_correlation,
     )
     if diffusion.sampler == "lcm":
         diffusion = dataclasses.replace(
-            diffusion, sampler=own.sampler, steps=own.steps, flow_shift=own.flow_shift,
-            guidance_reference=own.guidance_reference, guidance_audio=own.guidance_audio,
-        )  # fmt: skip
+            diffusion,
+            sampler=own.sampler,
+            steps=own.steps,
+            flow_shift=own.flow_shift,
+            guidance_reference=own.guidance_reference,
+            guidance_audio=own.guidance_audio,
+        )
     unet = dataclasses.replace(preset.unet, motion_norm_per_frame=theirs.unet.motion_norm_per_frame)
     return dataclasses.replace(preset, diffusion=diffusion, unet=unet)
 
@@ -122,7 +131,9 @@ def start_from(module: nn.Module, source: str) -> Started:
         module.load_state_dict({**weights, **{name: own[name] for name in fresh}})
     except RuntimeError as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))[:200]
-        raise TrainingError(f"cannot start from {source}, it is not of the same preset ({first}); give a run of the same preset") from error
+        raise TrainingError(
+            f"cannot start from {source}, it is not of the same preset ({first}); give a run of the same preset"
+        ) from error
     return Started(fresh, left)
 
 

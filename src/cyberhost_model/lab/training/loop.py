@@ -53,7 +53,9 @@ Sampler = Callable[[int, dict[str, Tensor]], Path | None]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def train(stage: Stage, run: str | Path, config: LoopConfig, progress: Progress | None = None, sample: Sampler | None = None) -> Path:
+def train(
+    stage: Stage, run: str | Path, config: LoopConfig, progress: Progress | None = None, sample: Sampler | None = None
+) -> Path:
     """Train `stage` in the folder `run`, going on where an earlier call stopped; returns the newest checkpoint.
 
     Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps, values)` is called in the first
@@ -110,10 +112,14 @@ class Trainer:
                 self.scaler.load_state_dict(saved.extra["scaler"])
         if hasattr(stage, "follow"):
             if self.sharded:
-                raise TrainingError(f"{stage.name} learns from the averaged weights, which must be whole: use --parallel ddp")
+                raise TrainingError(
+                    f"{stage.name} learns from the averaged weights, which must be whole: use --parallel ddp"
+                )
             stage.follow(self.average.weights)
         if world.main:
-            (run / "config.json").write_text(json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module)}, indent=2))
+            (run / "config.json").write_text(
+                json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module)}, indent=2)
+            )
 
     def train(self, progress: Progress | None, sample: Sampler | None) -> Path:
         """All steps that are left."""
@@ -122,7 +128,11 @@ class Trainer:
             return self.checkpoints.last
         self.prepare()
         batches = self.batches()
-        reports = open_reports(self.run, config, {"stage": self.stage.name, **asdict(config)}, self.start) if world.main else []
+        reports = (
+            open_reports(self.run, config, {"stage": self.stage.name, **asdict(config)}, self.start)
+            if world.main
+            else []
+        )
         began = saved = time.monotonic()
         logged: dict[str, list[Tensor]] = {}
         try:
@@ -156,7 +166,9 @@ class Trainer:
         data = self.stage.dataset(config.seed)
         if len(data) == 0:  # type: ignore[arg-type]
             raise TrainingError(f"{self.stage.name}: the dataset is empty")
-        self.share = Share(data, self.first_item, (config.steps - self.start) * config.accumulate, world.rank, world.size)
+        self.share = Share(
+            data, self.first_item, (config.steps - self.start) * config.accumulate, world.rank, world.size
+        )
         self.done = self.start
 
     def save(self, step: int) -> None:
@@ -178,7 +190,11 @@ class Trainer:
         workers, pin = self.config.workers, self.world.device.type == "cuda"
         if workers:
             cv2.setNumThreads(1)  # a pool of OpenCV's, as measuring leaves one, would hang the processes forked here
-        return iter(DataLoader(self.share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin))
+        return iter(
+            DataLoader(
+                self.share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin
+            )
+        )
 
     def step(self, step: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
         """One optimizer step; returns the losses, averaged over its batches."""
@@ -213,7 +229,9 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(step)
-        means = found[0] if len(found) == 1 else {k: torch.stack([losses[k] for losses in found]).mean() for k in found[0]}
+        means = (
+            found[0] if len(found) == 1 else {k: torch.stack([losses[k] for losses in found]).mean() for k in found[0]}
+        )
         return {**means, "grad_norm": norm.detach()}
 
     def _agree_on_overflow(self) -> None:
@@ -244,16 +262,22 @@ class Trainer:
         """A finite loss may have a gradient that is not: the optimizer would make all weights NaN of it."""
         if self.world.any(not torch.isfinite(norm))[0]:
             first = (step - self.start) * self.config.accumulate
-            raise self._not_finite("gradient", step, [self.share.item(first + part) for part in range(self.config.accumulate)])
+            raise self._not_finite(
+                "gradient", step, [self.share.item(first + part) for part in range(self.config.accumulate)]
+            )
 
     def _not_finite(self, what: str, step: int, items: list[int]) -> TrainingError:
         """Names the items of all processes; every process must call it."""
         own = "; ".join(describe_item(self.share.dataset, item) for item in items)
         named = "; ".join(text for text in self.world.collect(own) if text)
         kept = f"the last checkpoint is step {self.done}" if self.done else "there is no checkpoint yet"
-        return TrainingError(f"the {what} is not finite at step {step} ({named}): look at that batch, or lower the learning rate; {kept}")
+        return TrainingError(
+            f"the {what} is not finite at step {step} ({named}): look at that batch, or lower the learning rate; {kept}"
+        )
 
-    def _report(self, step: int, logged: dict[str, list[Tensor]], reports: list[Report], progress: Progress | None) -> None:
+    def _report(
+        self, step: int, logged: dict[str, list[Tensor]], reports: list[Report], progress: Progress | None
+    ) -> None:
         means = {k: sum(torch.stack(values).tolist()) / len(values) for k, values in logged.items()}
         speed = self.speed.values()
         values = self.world.mean({**means, "lr": learning_rate(step, self.config), **speed})

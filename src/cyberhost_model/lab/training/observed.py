@@ -51,7 +51,9 @@ def read_filmed(dataset: Path, row: Row) -> Filmed:
         raise InputError(f"{path}: lacks pictures or sound; prepare the dataset again")
     labels = read_labels(dataset / str(row.labels))
     if len(pictures) != len(labels["clarity"]):
-        raise InputError(f"{path}: has {len(pictures)} of the {len(labels['clarity'])} frames its labels are for; prepare the dataset again")
+        raise InputError(
+            f"{path}: has {len(pictures)} of the {len(labels['clarity'])} frames its labels are for; prepare the dataset again"
+        )
     heard = np.concatenate(samples)
     silence = np.zeros(max(0, math.ceil(len(pictures) / FPS * SPEECH_RATE) - len(heard)), np.float32)
     return Filmed(row, np.stack(pictures), np.concatenate([heard, silence]), labels)
@@ -67,8 +69,19 @@ def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Ite
         picture, points = filmed.pictures[at], unpack_points(filmed.labels, at)
         still = Still(picture, np.ones(picture.shape[:2], np.float32), points, str(filmed.row.identity))
         part = [observed(filmed.pictures[i], picture) for i in range(start, start + frames)]
-        shown = [Rendered(filmed.pictures[i], *part[i - start], unpack_points(filmed.labels, i)) for i in range(start, start + frames)]
-        yield Clip(still, shown, filmed.samples, start, motion, filmed.labels["clarity"][start : start + frames], head=filmed.row.hands_share == 0)
+        shown = [
+            Rendered(filmed.pictures[i], *part[i - start], unpack_points(filmed.labels, i))
+            for i in range(start, start + frames)
+        ]
+        yield Clip(
+            still,
+            shown,
+            filmed.samples,
+            start,
+            motion,
+            filmed.labels["clarity"][start : start + frames],
+            head=filmed.row.hands_share == 0,
+        )
 
 
 def observed(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +92,9 @@ def observed(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray
     back = search.calc(b, a, None)  # type: ignore[call-overload]
     h, w = a.shape
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    way = lambda field: cv2.remap(field, x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # noqa: E731
+    way = lambda field: cv2.remap(
+        field, x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )  # noqa: E731
     apart = np.linalg.norm(there + way(back), axis=-1)
     unlike = np.abs(frame_u8.astype(np.float32) - way(reference_u8)).mean(-1)
     seen = ((apart < _APART) & (cv2.GaussianBlur(unlike, (0, 0), 1.5) < _UNLIKE)).astype(np.float32)

@@ -71,7 +71,9 @@ class Average:
 BETAS = (0.9, 0.99)
 
 
-def build_optimizer(parameters: Sequence[nn.Parameter], config: LoopConfig, sharded: bool = False) -> torch.optim.Optimizer:
+def build_optimizer(
+    parameters: Sequence[nn.Parameter], config: LoopConfig, sharded: bool = False
+) -> torch.optim.Optimizer:
     """The optimizer of `config.optimizer`; sharded: `parameters` are shards. Raises TrainingError when bitsandbytes is asked for and missing, or has
     shards to hold."""
     if not parameters:
@@ -79,11 +81,15 @@ def build_optimizer(parameters: Sequence[nn.Parameter], config: LoopConfig, shar
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "betas": BETAS}
     if config.optimizer == "adamw8bit":
         if sharded:  # a scale for each 256 numbers of a shard is nothing a checkpoint could put together
-            raise TrainingError("adamw8bit cannot hold the shards of --parallel fsdp: use --optimizer adamw-fused, or --parallel ddp")
+            raise TrainingError(
+                "adamw8bit cannot hold the shards of --parallel fsdp: use --optimizer adamw-fused, or --parallel ddp"
+            )
         try:
             from bitsandbytes.optim import AdamW8bit
         except Exception as error:  # it also fails on machines without a library it wants
-            raise TrainingError(f"adamw8bit needs bitsandbytes ({str(error).splitlines()[0]}): pip install bitsandbytes, or use adamw-fused") from error
+            raise TrainingError(
+                f"adamw8bit needs bitsandbytes ({str(error).splitlines()[0]}): pip install bitsandbytes, or use adamw-fused"
+            ) from error
         return AdamW8bit(parameters, **common)
     if config.optimizer == "adamw-fused":
         return torch.optim.AdamW(parameters, fused=True, **common)
@@ -108,13 +114,17 @@ def flat_state(optimizer: torch.optim.Optimizer, models: Sequence[Tensor], world
     return flat
 
 
-def load_flat_state(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], models: Sequence[Tensor], world: World) -> None:
+def load_flat_state(
+    optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], models: Sequence[Tensor], world: World
+) -> None:
     """Inverse of `flat_state`. Raises TrainingError when the state belongs to another set of parameters or another kind of optimizer."""
     state: dict[int, dict[str, Any]] = {}
     for key, value in flat.items():
         index, name = key.split(".", 1)
         if int(index) >= len(models):
-            raise TrainingError("the checkpoint's optimizer belongs to another set of parameters: train as before, or --init from it into a new run")
+            raise TrainingError(
+                "the checkpoint's optimizer belongs to another set of parameters: train as before, or --init from it into a new run"
+            )
         model, entry = models[int(index)], state.setdefault(int(index), {})
         *groups, name = name.split("/")
         for group in groups:
@@ -125,7 +135,9 @@ def load_flat_state(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], m
             entry[name] = share_of(value, model, world) if value.shape == model.shape else value
     known = "exp_avg" if isinstance(optimizer, torch.optim.AdamW) else "state1"
     if any(known not in {name.split("/")[-1] for name, _ in _flattened(entry)} for entry in state.values()):
-        raise TrainingError("the checkpoint was made with another --optimizer: keep it, or --init from the run into a new one")
+        raise TrainingError(
+            "the checkpoint was made with another --optimizer: keep it, or --init from the run into a new one"
+        )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -117,7 +117,9 @@ def parallelize(stage: Stage, world: World, parallel: str) -> nn.Module:
         fully_shard(loss, mesh=init_device_mesh(world.device.type, (world.size,)), reshard_after_forward=False)
         return loss
     devices = [world.device.index] if world.device.type == "cuda" else None
-    return DistributedDataParallel(StageLoss(stage), device_ids=devices, find_unused_parameters=True, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        StageLoss(stage), device_ids=devices, find_unused_parameters=True, gradient_as_bucket_view=True
+    )
 
 
 @contextlib.contextmanager

@@ -32,7 +32,12 @@ else:
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
 STAGES = ("codec", "audio", "detector", "lips", "1", "pose", "2", "distill")
-OTHER = {"codec": {"drawn", "decoder_only", "close"}, "audio": set(), "detector": {"drawn"}, "lips": {"drawn", "puppets"}}
+OTHER = {
+    "codec": {"drawn", "decoder_only", "close"},
+    "audio": set(),
+    "detector": {"drawn"},
+    "lips": {"drawn", "puppets"},
+}
 """What stages that train no network know besides the loop's settings; the others have dataclasses of their own."""
 
 
@@ -103,9 +108,14 @@ def pose_settings(settings: dict[str, Any]) -> tuple[Preset, PoseStageConfig]:
 
 
 def build_stage(
-    stage: str, sources: Sources, settings: dict[str, Any], init: str | None = None, seed: int = 0, tell: Callable[[str], None] | None = None,
+    stage: str,
+    sources: Sources,
+    settings: dict[str, Any],
+    init: str | None = None,
+    seed: int = 0,
+    tell: Callable[[str], None] | None = None,
     run: str | Path | None = None,
-) -> Stage:  # fmt: skip
+) -> Stage:
     """The stage, ready to train; `init` is where its weights begin (`initial.beginning`), and `tell` hears what did not travel.
 
     run: the run's folder. Where it has a checkpoint, that is where the weights come from, and what `init` named need not be there any more; the teacher of
@@ -144,7 +154,12 @@ def build_stage(
 
         _needed(sources.stills, "--stills", "labelled pictures")
         people = People(sources.stills, drawn=settings.get("drawn", 0.15))
-        built = CodecStage(people, ReferenceCodec() if taught else None, settings.get("decoder_only", False), settings.get("close", 0.0))
+        built = CodecStage(
+            people,
+            ReferenceCodec() if taught else None,
+            settings.get("decoder_only", False),
+            settings.get("close", 0.0),
+        )
     elif stage == "audio":
         from cyberhost_model.lab.training.stages.audio import AudioStage, speech_files
 
@@ -158,12 +173,19 @@ def build_stage(
         folders = _needed(sources.stills, "--stills", "labelled pictures")
         stills = [s for folder in folders for s in load_stills(folder) if not held_out(s.identity)]
         drawn = [drawn_still(seed * 1_000_000 + i, (384, 384)) for i in range(settings.get("drawn", 0))]
-        built = DetectorStage(stills, drawn) if stage == "detector" else LipsStage(stills, drawn, settings.get("puppets", 8), seed=seed)
+        built = (
+            DetectorStage(stills, drawn)
+            if stage == "detector"
+            else LipsStage(stills, drawn, settings.get("puppets", 8), seed=seed)
+        )
     else:
         raise TrainingError(f"there is no stage {stage!r}; choose one of {', '.join(STAGES)}")
     if init:
         started = start_from(built.module, init)
-        for names, what in ((started.fresh, "weights that it has not begin afresh"), (started.left, "of its weights have no place here")):
+        for names, what in (
+            (started.fresh, "weights that it has not begin afresh"),
+            (started.left, "of its weights have no place here"),
+        ):
             if names and tell:
                 tell(f"{init}: {len(names)} {what} ({', '.join(parts_of(names))})")
     return built

@@ -45,8 +45,6 @@ PEAKS: dict[str, tuple[float, float]] = {
 """Part of a GPU's name -> dense TFLOP/s of its data sheet in half precision and in fp32. The first that fits counts."""
 
 
-
-
 NAMES = ("samples_s", "data_share", "tflops", "mfu")
 
 
@@ -103,7 +101,11 @@ class Speed:
     def values(self) -> dict[str, float]:
         """Since the last call: samples_s of all processes, data_share in 0..1, tflops and mfu (where the peak is known) of one device."""
         seconds = max(time.monotonic() - self.began, 1e-9)
-        found = {"samples_s": self.samples * self.processes / seconds, "data_share": self.waited / seconds, "tflops": self.flops / seconds / 1e12}
+        found = {
+            "samples_s": self.samples * self.processes / seconds,
+            "data_share": self.waited / seconds,
+            "tflops": self.flops / seconds / 1e12,
+        }
         if self.peak:
             found["mfu"] = self.flops / seconds / self.peak
         self._reset()
@@ -114,7 +116,11 @@ def count_flops(module: nn.Module, forward: Callable[[], object]) -> float:
     """FLOPs of `forward`, run without gradients; random numbers and the buffers of `module` are as before."""
     before = [buffer.clone() for buffer in module.buffers()]
     devices = sorted({p.device.index for p in module.parameters() if p.device.type == "cuda"})
-    with torch.no_grad(), torch.random.fork_rng(devices), FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter:
+    with (
+        torch.no_grad(),
+        torch.random.fork_rng(devices),
+        FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter,
+    ):
         forward()
     with torch.no_grad():
         for buffer, value in zip(module.buffers(), before, strict=True):
@@ -145,7 +151,11 @@ class Curves:
         if file.exists():
             rows = file.read_text().splitlines(keepends=True)
             with written_whole(file) as part:
-                part.write_text("".join(row for row in rows if row.split(",", 1)[0].isdigit() and int(row.split(",", 1)[0]) <= start))
+                part.write_text(
+                    "".join(
+                        row for row in rows if row.split(",", 1)[0].isdigit() and int(row.split(",", 1)[0]) <= start
+                    )
+                )
         self.file = open(file, "a", newline="")
         self.began = time.monotonic()
 
@@ -169,7 +179,9 @@ class TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise TrainingError("TensorBoard is not installed: pip install 'cyberhost[train]', or leave out --report tensorboard") from error
+            raise TrainingError(
+                "TensorBoard is not installed: pip install 'cyberhost[train]', or leave out --report tensorboard"
+            ) from error
         self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -196,13 +208,17 @@ class WandB:
         try:
             import wandb
         except ImportError as error:
-            raise TrainingError("Weights & Biases is not installed: pip install 'cyberhost[wandb]', or leave out --report wandb") from error
+            raise TrainingError(
+                "Weights & Biases is not installed: pip install 'cyberhost[wandb]', or leave out --report wandb"
+            ) from error
         kept = run / "wandb_id"
         if not kept.exists():
             kept.write_text(secrets.token_hex(4))
         name, own = run.resolve().name, kept.read_text().strip()
         self.run = wandb.init(project="cyberhost", name=name, id=own, dir=str(run), config=config, resume="allow")
-        self.run.define_metric("*", step_metric="step")  # wandb's own count cannot go back to where a crashed run goes on
+        self.run.define_metric(
+            "*", step_metric="step"
+        )  # wandb's own count cannot go back to where a crashed run goes on
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Every value as a curve."""
@@ -220,7 +236,9 @@ class WandB:
 
 def moving_picture(video: Path) -> tuple[bytes, tuple[int, int]]:
     """The first seconds of a video, small, as an animated GIF, and its (W, H): what TensorBoard shows."""
-    frames = [Image.fromarray(frame) for frame in stream_frames(video, GIF_FPS, longest=GIF_SIDE, max_seconds=GIF_SECONDS)]
+    frames = [
+        Image.fromarray(frame) for frame in stream_frames(video, GIF_FPS, longest=GIF_SIDE, max_seconds=GIF_SECONDS)
+    ]
     out = io.BytesIO()
     frames[0].save(out, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 / GIF_FPS), loop=0)
     return out.getvalue(), frames[0].size

@@ -46,7 +46,9 @@ def fitting_parts(model: str, preset: Preset) -> Model:
     names = ("codec", "latent_channels", "latent_factor", "audio")
     if wrong := [name for name in names if getattr(other, name) != getattr(preset, name)]:
         what = f"sample_model = {model!r} does not fit preset {preset.name} ({', '.join(wrong)} differ)"
-        raise TrainingError(f"{what}: name a model folder with its codec, speech encoder and detector in the recipe, or leave out --sample")
+        raise TrainingError(
+            f"{what}: name a model folder with its codec, speech encoder and detector in the recipe, or leave out --sample"
+        )
     return parts
 
 

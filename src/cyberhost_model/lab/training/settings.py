@@ -96,13 +96,30 @@ class LoopConfig:
         """Raises TrainingError for a value that cannot be trained with."""
         check_types(self)
         torch_device(self.device)
-        for name, known in (("precision", PRECISIONS), ("parallel", PARALLEL), ("optimizer", OPTIMIZERS), ("ema_device", ("", "cpu"))):
+        for name, known in (
+            ("precision", PRECISIONS),
+            ("parallel", PARALLEL),
+            ("optimizer", OPTIMIZERS),
+            ("ema_device", ("", "cpu")),
+        ):
             if getattr(self, name) not in known:
-                raise TrainingError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(repr(k) for k in known)}")
+                raise TrainingError(
+                    f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(repr(k) for k in known)}"
+                )
         for name in ("steps", "accumulate", "keep", "log_every", "ema_every", "threads"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("warmup", "decay", "weight_decay", "seed", "save_seconds", "workers", "minutes", "sample_every", "peak_tflops"):
+        for name in (
+            "warmup",
+            "decay",
+            "weight_decay",
+            "seed",
+            "save_seconds",
+            "workers",
+            "minutes",
+            "sample_every",
+            "peak_tflops",
+        ):
             if getattr(self, name) < 0:
                 raise TrainingError(f"{name} must not be below 0, and is {getattr(self, name)}")
         if not 0 <= self.ema <= 1 or self.clip <= 0 or self.lr <= 0:

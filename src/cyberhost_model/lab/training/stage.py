@@ -35,7 +35,9 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
             raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
         if LOST_WORKER.search(str(error)):
             reason = "a process that makes batches died, most likely for want of memory, its own or shared (/dev/shm, which containers keep small)"
-            raise ResourceError(f"{reason}: use fewer workers (--workers, now {config.workers}), smaller batches, or give it more memory") from error
+            raise ResourceError(
+                f"{reason}: use fewer workers (--workers, now {config.workers}), smaller batches, or give it more memory"
+            ) from error
         raise
 
 
@@ -48,7 +50,11 @@ def too_little_memory(config: LoopConfig, checkpoints: bool, processes: int) -> 
     if config.precision == "fp32":
         advice.append("--precision bf16")
     advice.append("a smaller batch in the recipe with a larger --accumulate")
-    if config.optimizer != "adamw8bit" and config.device.startswith("cuda") and not (processes > 1 and config.parallel == "fsdp"):
+    if (
+        config.optimizer != "adamw8bit"
+        and config.device.startswith("cuda")
+        and not (processes > 1 and config.parallel == "fsdp")
+    ):
         advice.append("--optimizer adamw8bit")
     if not config.ema_device and config.device.startswith("cuda"):
         advice.append("--ema-device cpu")
@@ -93,7 +99,10 @@ class StageLoss(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The stage's losses; only `loss` has a gradient, for DDP follows every output that has one."""
-        losses = {name: value if name == "loss" else value.detach() for name, value in self.stage.loss(batch, generator).items()}
+        losses = {
+            name: value if name == "loss" else value.detach()
+            for name, value in self.stage.loss(batch, generator).items()
+        }
         if self.touch:
             losses["loss"] = _Touch.apply(losses["loss"], *(p for p in self.module.parameters() if p.requires_grad))
         return losses
@@ -137,7 +146,9 @@ class Share(Dataset):
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            told = TrainingError(f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it out or make it again")
+            told = TrainingError(
+                f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it out or make it again"
+            )
             told.__cause__ = error
             return told
 

@@ -73,7 +73,9 @@ class FeatureCache:
                 part.replace(folder)
         except OSError as error:
             if not folder.is_dir():
-                raise OutputError(f"{self.folder}: the cache cannot be written ({error.strerror or error}); free space, or give --cache DIR") from None
+                raise OutputError(
+                    f"{self.folder}: the cache cannot be written ({error.strerror or error}); free space, or give --cache DIR"
+                ) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
         return Stored(folder)

@@ -116,7 +116,6 @@ Look = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 _PIECE = 2048  # rows read at once
 
 
-
 class PerFrame:
     """An `Extractor`: what `look` makes of every frame, and "size" (W, H) of the frames. `widths`: of the rows, by name."""
 

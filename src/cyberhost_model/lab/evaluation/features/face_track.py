@@ -78,5 +78,9 @@ def crop(frame: np.ndarray, square: np.ndarray) -> np.ndarray:
     height, width = frame.shape[:2]
     inside = frame[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     outside = (max(-top, 0), max(bottom - height, 0), max(-left, 0), max(right - width, 0))
-    part = cv2.copyMakeBorder(inside, *outside, cv2.BORDER_CONSTANT, value=(_GREY, _GREY, _GREY)) if any(outside) else inside
+    part = (
+        cv2.copyMakeBorder(inside, *outside, cv2.BORDER_CONSTANT, value=(_GREY, _GREY, _GREY))
+        if any(outside)
+        else inside
+    )
     return cv2.resize(part, (CROP, CROP))

@@ -70,15 +70,37 @@ class Stream:
 def probe(path: Path) -> Stream:
     """Rate and number of the frames, read from the packets; nothing is decoded. Raises InputError."""
     _check_file(path)
-    command = ["-v", "info", "-nostats", "-progress", "pipe:1", *input_arguments(path), "-map", "0:V:0", "-c", "copy", "-f", "null", "-"]
+    command = [
+        "-v",
+        "info",
+        "-nostats",
+        "-progress",
+        "pipe:1",
+        *input_arguments(path),
+        "-map",
+        "0:V:0",
+        "-c",
+        "copy",
+        "-f",
+        "null",
+        "-",
+    ]
     with ffmpeg(command) as decoder:
         progress = decoder.stdout.read().decode()
         code, told = decoder.end()
     header = told.split("Stream mapping:")[0].split("Output #0")[0]
-    lines = [line for line in header.splitlines() if re.search(r"Stream #\d+:\d+.*: Video: ", line) and "attached pic" not in line]
+    lines = [
+        line
+        for line in header.splitlines()
+        if re.search(r"Stream #\d+:\d+.*: Video: ", line) and "attached pic" not in line
+    ]
     packets = _last(progress, "frame")
     if not lines or not packets:
-        what = "holds no video" if "matches no streams" in told else f"not a video that can be read ({end_reason(code, told)})"
+        what = (
+            "holds no video"
+            if "matches no streams" in told
+            else f"not a video that can be read ({end_reason(code, told)})"
+        )
         raise InputError(f"{path}: {what}; {_TAKEN}")
     mean, nominal = _rate(lines[0], "fps"), _rate(lines[0], "tbr")
     fps = mean or nominal or Fraction(25)
@@ -144,7 +166,9 @@ def _rate(line: str, word: str) -> Fraction | None:
     if value <= 0:
         return None
     ntsc = Fraction(round(value * 1.001) * 1000, 1001)
-    return ntsc if abs(float(ntsc) - value) < 0.005 and value != round(value) else Fraction(value).limit_denominator(1000)
+    return (
+        ntsc if abs(float(ntsc) - value) < 0.005 and value != round(value) else Fraction(value).limit_denominator(1000)
+    )
 
 
 @functools.lru_cache(maxsize=1)

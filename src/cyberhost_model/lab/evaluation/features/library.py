@@ -41,7 +41,12 @@ class Opened:
     def files(self) -> list[tuple[str, Path]]:
         """What is measured, heard and compared with."""
         reference = self.reference.path if self.reference else None
-        files = {"generated": self.generated.path, "reference": reference, "sound": self.sound, "image": self.item.paths.image}
+        files = {
+            "generated": self.generated.path,
+            "reference": reference,
+            "sound": self.sound,
+            "image": self.item.paths.image,
+        }
         return [(role, path) for role, path in files.items() if path is not None]
 
 
@@ -65,7 +70,12 @@ class Library:
 
     def __init__(self, cache: FeatureCache, metrics: Sequence[Metric]) -> None:
         self.cache = cache
-        self.wanted: dict[Role, list[Extractor | PairExtractor]] = {"generated": [COUNT], "reference": [COUNT], "image": [], "pair": []}
+        self.wanted: dict[Role, list[Extractor | PairExtractor]] = {
+            "generated": [COUNT],
+            "reference": [COUNT],
+            "image": [],
+            "pair": [],
+        }
         for metric in metrics:
             for role, extractor in metric.needs.items():
                 if all(e.digest != extractor.digest for e in self.wanted[role]):
@@ -75,7 +85,9 @@ class Library:
         """Key of an entry; None where the video does not have that role."""
         d = video.digests
         if role == "pair":
-            return self.cache.key("pair", d["generated"], d["reference"], extractor.digest) if "reference" in d else None
+            return (
+                self.cache.key("pair", d["generated"], d["reference"], extractor.digest) if "reference" in d else None
+            )
         fps = getattr(extractor, "fps", None)
         sound = d.get("sound", "none") if getattr(extractor, "hears", False) and role == "generated" else ""
         if role == "image":
@@ -102,7 +114,9 @@ class Library:
         """Of both files, about."""
         both = bool(self.missing(video, "pair"))
         total = video.generated.packets if both or self.missing(video, "generated") else 0
-        return total + (video.reference.packets if video.reference and (both or self.missing(video, "reference")) else 0)
+        return total + (
+            video.reference.packets if video.reference and (both or self.missing(video, "reference")) else 0
+        )
 
     def fill(self, video: Opened, tick: Callable[[], None]) -> str:
         """Make what is missing of one video. Returns why nothing of it could be decoded, empty otherwise."""

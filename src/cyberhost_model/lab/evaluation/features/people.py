@@ -43,7 +43,11 @@ def rows(people: Sequence[Keypoints | None], found: np.ndarray) -> dict[str, np.
             points[i] = np.concatenate([k.body, k.hands.reshape(42, 2), k.face])
     # A place without any confidence is no place: detectors leave zeros there.
     points[scores == 0] = np.nan
-    return {"points": points.reshape(len(people), -1), "scores": scores, "found": np.asarray(found, np.float32).reshape(-1, 1)}
+    return {
+        "points": points.reshape(len(people), -1),
+        "scores": scores,
+        "found": np.asarray(found, np.float32).reshape(-1, 1),
+    }
 
 
 def in_pixels(points: np.ndarray, size: np.ndarray | tuple[int, int]) -> np.ndarray:
@@ -116,7 +120,9 @@ def keypoint_source(context: Context) -> Source:
 
 def identity_source(context: Context) -> Source:
     """What makes "embeddings" (frames, D) of length 1, NaN where no face is found. Raises as `keypoint_source`."""
-    return _embedded(context) if context.networks == "embedded" else context.shared("arcface", lambda: _arcface(context))
+    return (
+        _embedded(context) if context.networks == "embedded" else context.shared("arcface", lambda: _arcface(context))
+    )
 
 
 def _embedded(context: Context) -> Source:
@@ -142,4 +148,6 @@ def _arcface(context: Context) -> Source:
     faces = arcface.ArcFace.from_files(detector.path, network.path, context.device)
     digest = f"{_VERSION} {detector.sha256} {network.sha256}"
     features = PerFrame("arcface", digest, lambda frames: {"embeddings": faces(frames)}, {"embeddings": arcface.DIM})
-    return Source(features, PROTOCOL, dict(zip(arcface.FILES, (detector.sha256, network.sha256), strict=True)), arcface.LICENCE)
+    return Source(
+        features, PROTOCOL, dict(zip(arcface.FILES, (detector.sha256, network.sha256), strict=True)), arcface.LICENCE
+    )

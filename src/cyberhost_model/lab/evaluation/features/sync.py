@@ -74,16 +74,25 @@ class SyncFeatures:
         samples = int(load_audio(self._info.sound).duration * RATE) - track.start * _SAMPLES
         length = min(len(track.boxes), samples // _SAMPLES)
         if length < LEAST_FRAMES:
-            return _nothing(f"the sound covers {max(0, length)} frames of the face, {LEAST_FRAMES} are needed", track.side)
+            return _nothing(
+                f"the sound covers {max(0, length)} frames of the face, {LEAST_FRAMES} are needed", track.side
+            )
         windows = length - FRAMES  # the authors' code leaves the very last window out
         pieces = distance_stream(self._pictures(track, windows), self._sounds(track, windows))
-        return {"distances": np.concatenate(list(pieces)), "first": np.array(track.start), "side": np.array(track.side), "reason": np.array("")}
+        return {
+            "distances": np.concatenate(list(pieces)),
+            "first": np.array(track.start),
+            "side": np.array(track.side),
+            "reason": np.array(""),
+        }
 
     def _tracks(self) -> list[Track]:
         """The tracks of all shots."""
         starts = [0, *(round(b.start * FPS) for b in self._shots.breaks())]
         stops = [*(round(b.end * FPS) for b in self._shots.breaks()), len(self._boxes)]
-        return [track for start, stop in zip(starts, stops, strict=True) for track in follow(self._boxes[start:stop], start)]
+        return [
+            track for start, stop in zip(starts, stops, strict=True) for track in follow(self._boxes[start:stop], start)
+        ]
 
     def _pictures(self, track: Track, windows: int) -> Iterator[np.ndarray]:
         """Embeddings of the windows of five crops, in pieces (n, 1024)."""
@@ -152,7 +161,12 @@ def _why_none(tracks: list[Track]) -> str:
 
 
 def _nothing(reason: str, side: float = np.nan) -> dict[str, np.ndarray]:
-    return {"distances": np.zeros((0, 2 * VSHIFT + 1), np.float32), "first": np.array(0), "side": np.array(side), "reason": np.array(reason)}
+    return {
+        "distances": np.zeros((0, 2 * VSHIFT + 1), np.float32),
+        "first": np.array(0),
+        "side": np.array(side),
+        "reason": np.array(reason),
+    }
 
 
 # SyncC and SyncD from embeddings: how far pictures and sound are apart at every shift (Chung and Zisserman, "Out of time", 2016).
@@ -183,7 +197,9 @@ class Sync:
     distance_inside: float
 
 
-def distance_stream(pictures: Iterable[np.ndarray], sounds: Iterable[np.ndarray], vshift: int = VSHIFT) -> Iterator[np.ndarray]:
+def distance_stream(
+    pictures: Iterable[np.ndarray], sounds: Iterable[np.ndarray], vshift: int = VSHIFT
+) -> Iterator[np.ndarray]:
     """Pieces of embeddings (n, D), both streams of the same length T together and of the same or other piece lengths -> pieces float32 (n, 2 vshift + 1).
 
     Column j of row t is |v_t - a_(t + j - vshift)|; see the module for the ends. Only 2 vshift + 1 embeddings more than a piece are held.

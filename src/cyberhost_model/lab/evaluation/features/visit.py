@@ -225,7 +225,9 @@ class _Audience:
                 self._feeds.append((_Feed(wanted, own), None))
             else:
                 resampler = Resampler(own.fps, rate)
-                self._feeds.append((_Feed(wanted, replace(own, fps=rate, frames=resampler.total(own.frames))), resampler))
+                self._feeds.append(
+                    (_Feed(wanted, replace(own, fps=rate, frames=resampler.total(own.frames))), resampler)
+                )
 
 
 def resized(frame: np.ndarray, size: Size) -> np.ndarray:
@@ -233,5 +235,3 @@ def resized(frame: np.ndarray, size: Size) -> np.ndarray:
     if (frame.shape[1], frame.shape[0]) == size:
         return frame
     return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC))
-
-

@@ -53,8 +53,15 @@ class Akd:
             has = both.any(1)
             frames[start : start + len(i)][has] = np.where(both, l1, 0).sum(1)[has] / both.sum(1)[has]
         if not counts.sum():
-            return {"AKD": VideoValue(float("nan"), 0.0, reason="no key point is seen in both the video and its ground truth")}
-        extras = {"l2": _share(l2_sum.sum(), counts.sum()), "missing_rate": _share(missing.sum(), (counts + missing).sum())}
+            return {
+                "AKD": VideoValue(
+                    float("nan"), 0.0, reason="no key point is seen in both the video and its ground truth"
+                )
+            }
+        extras = {
+            "l2": _share(l2_sum.sum(), counts.sum()),
+            "missing_rate": _share(missing.sum(), (counts + missing).sum()),
+        }
         extras |= {name: _share(l1_sum[part].sum(), counts[part].sum()) for name, part in PARTS.items()}
         coverage = min(1.0, float(np.isfinite(frames).sum()) / max(1, sample.frames))
         return {"AKD": VideoValue(_share(l1_sum.sum(), counts.sum()), coverage, extras, series={"frame": frames})}

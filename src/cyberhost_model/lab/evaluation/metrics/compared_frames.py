@@ -46,4 +46,8 @@ class FrameMean:
         values = sample.features["pair"]["values"]
         if not len(values):
             return {self.measure: VideoValue(float("nan"), 0.0, reason="no frame of it has a counterpart")}
-        return {self.measure: VideoValue(float(values.mean()), min(1.0, len(values) / sample.frames), series={"frame": values})}
+        return {
+            self.measure: VideoValue(
+                float(values.mean()), min(1.0, len(values) / sample.frames), series={"frame": values}
+            )
+        }

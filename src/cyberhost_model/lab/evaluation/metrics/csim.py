@@ -23,7 +23,9 @@ class Csim:
         wanted = np.asarray(sample.features["image"]["embeddings"][0], np.float64)
         if not np.isfinite(wanted).all():
             return {"CSIM": VideoValue(float("nan"), 0.0, reason="no face is found in the reference picture")}
-        cosines = np.concatenate([np.zeros(0), *(rows @ wanted for (rows,) in pieces(sample.features["generated"], "embeddings"))])
+        cosines = np.concatenate(
+            [np.zeros(0), *(rows @ wanted for (rows,) in pieces(sample.features["generated"], "embeddings"))]
+        )
         seen = np.isfinite(cosines)
         if not seen.any():
             return {"CSIM": VideoValue(float("nan"), 0.0, {"face_rate": 0.0}, "no face is found in the video")}

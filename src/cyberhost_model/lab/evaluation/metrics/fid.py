@@ -26,7 +26,10 @@ _VERSION = 1
 
 def resize_clean(frame: np.ndarray) -> np.ndarray:
     """uint8 (H, W, 3) -> float32 (3, 299, 299), 0..255: each channel as float, bicubic with Pillow's antialiasing."""
-    channels = [Image.fromarray(frame[:, :, c].astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for c in range(3)]
+    channels = [
+        Image.fromarray(frame[:, :, c].astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        for c in range(3)
+    ]
     return np.stack([np.asarray(c) for c in channels]).clip(0, 255)
 
 
@@ -80,7 +83,10 @@ class Fid:
 
     def of_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
         names = {"FID": "clean", "FID-legacy": "legacy"}
-        return {m: set_distance(samples, lambda s, role, n=name: s.features[role][n], seed, "frames") for m, name in names.items()}  # type: ignore[misc]
+        return {
+            m: set_distance(samples, lambda s, role, n=name: s.features[role][n], seed, "frames")
+            for m, name in names.items()
+        }  # type: ignore[misc]
 
 
 def build(context: Context) -> Fid:

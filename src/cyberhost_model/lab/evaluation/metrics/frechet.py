@@ -150,11 +150,17 @@ def set_distance(samples: Sequence[Sample], rows: Rows, seed: int, counted: str)
             trend.append({"videos": videos, "n": generated.n, "value": value})
     if not trend:
         return SetValue(float("nan"), coverage, reason=f"fewer than two {counted}: there is no covariance")
-    extras: dict[str, Any] = {f"n_{counted}": generated.n, f"n_reference_{counted}": reference.n, "floor": _floor(half, reference)}
+    extras: dict[str, Any] = {
+        f"n_{counted}": generated.n,
+        f"n_reference_{counted}": reference.n,
+        "floor": _floor(half, reference),
+    }
     if len(trend) > 2:
         extras |= {"trend": trend, "limit": _limit(trend)}
     if min(generated.n, reference.n) <= len(origin):
-        extras["note"] = f"no more {counted} than the {len(origin)} numbers of a vector: the value is mostly bias, compare it with the floor alone"
+        extras["note"] = (
+            f"no more {counted} than the {len(origin)} numbers of a vector: the value is mostly bias, compare it with the floor alone"
+        )
     return SetValue(trend[-1]["value"], coverage, extras)
 
 

@@ -31,7 +31,9 @@ def deviation(parts: Iterable[np.ndarray]) -> np.ndarray:
         # Chan's rule for the moments of two groups together.
         total = count + n
         step = own - mean
-        squares = squares + np.square(np.where(there, part - own, 0)).sum(0) + step**2 * count * n / np.maximum(total, 1)
+        squares = (
+            squares + np.square(np.where(there, part - own, 0)).sum(0) + step**2 * count * n / np.maximum(total, 1)
+        )
         mean, count = mean + step * n / np.maximum(total, 1), total
     return np.sqrt(np.where(np.asarray(count) > 1, squares / np.maximum(count, 1), np.nan))
 
@@ -51,7 +53,9 @@ class Hands:
             empty = VideoValue(float("nan"), 0.0, reason="it has no frame")
             return {"HKC": empty, "HKV": empty}
         by_frame = np.concatenate(frame_score)
-        hkc = VideoValue(float(by_frame.mean()), 1.0, {"person_rate": float(features["found"].mean())}, series={"frame": by_frame})
+        hkc = VideoValue(
+            float(by_frame.mean()), 1.0, {"person_rate": float(features["found"].mean())}, series={"frame": by_frame}
+        )
         seen = np.concatenate([(scores[:, HANDS] > SEEN).sum(1) for (scores,) in pieces(features, "scores")])
         gated = deviation(
             np.where((scores[:, HANDS] > SEEN)[..., None], in_pixels(points, size)[:, HANDS], np.nan)

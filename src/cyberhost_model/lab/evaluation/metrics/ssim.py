@@ -20,7 +20,9 @@ K1, K2 = 0.01, 0.03
 def ssim(a: np.ndarray, b: np.ndarray, data_range: float = 255.0) -> float:
     """Of two pictures (H, W) or (H, W, C) of any number type, computed in float64. Raises InputError for sides below 11."""
     if min(a.shape[:2]) < 2 * RADIUS + 1:
-        raise InputError(f"SSIM needs pictures of at least {2 * RADIUS + 1} pixels a side, not {a.shape[1]}x{a.shape[0]}")
+        raise InputError(
+            f"SSIM needs pictures of at least {2 * RADIUS + 1} pixels a side, not {a.shape[1]}x{a.shape[0]}"
+        )
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     mx, my = _blurred(x), _blurred(y)

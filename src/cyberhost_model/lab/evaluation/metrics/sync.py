@@ -36,8 +36,11 @@ class SyncMetric:
         frames = max(1, round(sample.frames * FPS / sample.fps))
         coverage = min(1.0, (sync.windows + FRAMES) / frames)
         extras = {"offset": float(sync.offset), "windows": float(sync.windows), "face_pixels": float(features["side"])}
-        series = {"shift": np.arange(-VSHIFT, VSHIFT + 1), "distance": sync.curve,
-                  "frame": _by_frame(distances, sync, int(features["first"]), frames)}  # fmt: skip
+        series = {
+            "shift": np.arange(-VSHIFT, VSHIFT + 1),
+            "distance": sync.curve,
+            "frame": _by_frame(distances, sync, int(features["first"]), frames),
+        }
         return {
             "SyncC": VideoValue(sync.confidence, coverage, {**extras, "inside": sync.confidence_inside}, series=series),
             "SyncD": VideoValue(sync.distance, coverage, {"inside": sync.distance_inside}),
@@ -62,6 +65,9 @@ def build(context: Context) -> SyncMetric:
     """Raises ModelError or NetworkError where the weights cannot be had."""
     net, finder = (context.weights(name) for name in WEIGHTS)
     features = SyncFeatures(
-        FaceFinder(finder.path, context.device), load_syncnet(net.path, context.device), f"{net.sha256} {finder.sha256}", context.device
+        FaceFinder(finder.path, context.device),
+        load_syncnet(net.path, context.device),
+        f"{net.sha256} {finder.sha256}",
+        context.device,
     )
     return SyncMetric(features, {WEIGHTS[0]: net.sha256, WEIGHTS[1]: finder.sha256})

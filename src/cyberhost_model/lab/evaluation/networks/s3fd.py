@@ -45,7 +45,12 @@ def _vgg() -> nn.ModuleList:
         else:
             layers += [nn.Conv2d(width, entry, 3, padding=1), nn.ReLU(inplace=True)]
             width = entry
-    layers += [nn.Conv2d(512, 1024, 3, padding=6, dilation=6), nn.ReLU(inplace=True), nn.Conv2d(1024, 1024, 1), nn.ReLU(inplace=True)]
+    layers += [
+        nn.Conv2d(512, 1024, 3, padding=6, dilation=6),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(1024, 1024, 1),
+        nn.ReLU(inplace=True),
+    ]
     return nn.ModuleList(layers)
 
 
@@ -57,7 +62,12 @@ class S3FD(nn.Module):
         self.vgg = _vgg()
         self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3 = L2Norm(256, 10.0), L2Norm(512, 8.0), L2Norm(512, 5.0)
         self.extras = nn.ModuleList(
-            [nn.Conv2d(1024, 256, 1), nn.Conv2d(256, 512, 3, 2, padding=1), nn.Conv2d(512, 128, 1), nn.Conv2d(128, 256, 3, 2, padding=1)]
+            [
+                nn.Conv2d(1024, 256, 1),
+                nn.Conv2d(256, 512, 3, 2, padding=1),
+                nn.Conv2d(512, 128, 1),
+                nn.Conv2d(128, 256, 3, 2, padding=1),
+            ]
         )
         widths = (256, 512, 512, 1024, 512, 256)
         self.loc = nn.ModuleList(nn.Conv2d(width, 4, 3, padding=1) for width in widths)
@@ -67,7 +77,9 @@ class S3FD(nn.Module):
     def forward(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
         """pictures (B, 3, H, W): RGB 0..255 less the mean -> per level (offsets (B, 4, h, w), logits (B, 2, h, w) of background and face)."""
         levels, x, start = [], pictures, 0
-        for stop, norm in zip((*_SOURCES, len(self.vgg)), (self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3, None), strict=True):
+        for stop, norm in zip(
+            (*_SOURCES, len(self.vgg)), (self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3, None), strict=True
+        ):
             for layer in self.vgg[start:stop]:
                 x = layer(x)
             # ReLU works in place, on nothing that a norm gave: the norms make new tensors.
@@ -93,7 +105,9 @@ def decode(levels: list[tuple[Tensor, Tensor]], least: float) -> list[tuple[np.n
         height, width = offsets.shape[-2:]
         x = (torch.arange(width, device=offsets.device) + 0.5) * step
         y = (torch.arange(height, device=offsets.device) + 0.5) * step
-        centre = torch.stack([x.expand(height, width), y[:, None].expand(height, width)]) + offsets[:, :2] * _CENTRE * anchor
+        centre = (
+            torch.stack([x.expand(height, width), y[:, None].expand(height, width)]) + offsets[:, :2] * _CENTRE * anchor
+        )
         half = anchor * torch.exp(offsets[:, 2:] * _SIZE) / 2
         boxes.append(torch.cat([centre - half, centre + half], 1).flatten(2))
         scores.append(logits.softmax(1)[:, 1].flatten(1))
@@ -117,7 +131,12 @@ class FaceFinder:
     @torch.inference_mode()
     def __call__(self, frames: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """uint8 (n, H, W, 3) RGB -> for each frame (boxes float32 (k, 4) in its pixels, scores (k,)), the surest first."""
-        small = np.stack([cv2.resize(f, (0, 0), fx=self.scale, fy=self.scale, interpolation=cv2.INTER_LINEAR) for f in frames])
-        x = torch.from_numpy(small).to(self.device).permute(0, 3, 1, 2).float() - torch.tensor(_MEAN, device=self.device)[:, None, None]
+        small = np.stack(
+            [cv2.resize(f, (0, 0), fx=self.scale, fy=self.scale, interpolation=cv2.INTER_LINEAR) for f in frames]
+        )
+        x = (
+            torch.from_numpy(small).to(self.device).permute(0, 3, 1, 2).float()
+            - torch.tensor(_MEAN, device=self.device)[:, None, None]
+        )
         ratio = np.tile([frames.shape[2] / small.shape[2], frames.shape[1] / small.shape[1]], 2).astype(np.float32)
         return [(boxes * ratio, scores) for boxes, scores in decode(self.net(x), self.least)]

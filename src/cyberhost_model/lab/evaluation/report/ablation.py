@@ -47,10 +47,17 @@ def ablation_values(runs: Mapping[str, Path]) -> dict[str, dict[str, dict[str, A
     for name, run in found.items():
         printed = published()[TABLE].get(order[name], {})
         values[name] = {
-            m.name: {"value": m.value, "ci95": m.ci95, "n": m.n, "protocol": m.protocol, "status": m.status, "reason": m.reason,
-                     "paper": float(printed[m.name]) if m.name in printed else None}
+            m.name: {
+                "value": m.value,
+                "ci95": m.ci95,
+                "n": m.n,
+                "protocol": m.protocol,
+                "status": m.status,
+                "reason": m.reason,
+                "paper": float(printed[m.name]) if m.name in printed else None,
+            }
             for m in run.metrics
-        }  # fmt: skip
+        }
     return values
 
 
@@ -62,14 +69,18 @@ def write_ablation_csv(runs: Mapping[str, Path], file: Path) -> None:
         for row, measures in ablation_values(runs).items():
             for name, v in measures.items():
                 low, high = v["ci95"] or (None, None)
-                writer.writerow([row, name, *(v[k] for k in ("status", "protocol", "n", "value")), low, high, v["paper"]])
+                writer.writerow(
+                    [row, name, *(v[k] for k in ("status", "protocol", "n", "value")), low, high, v["paper"]]
+                )
 
 
 def _read(runs: Mapping[str, Path]) -> tuple[str, Mapping[str, str], Mapping[str, Results]]:
     """(name of the full model, row -> the paper's row, row -> results of those that were run)."""
     full = [name for name in runs if name not in ABLATIONS]
     if len(full) != 1:
-        raise InputError(f"an ablation table needs one run of the full model beside {', '.join(ABLATIONS)}; there are {len(full)}: {', '.join(full)}")
+        raise InputError(
+            f"an ablation table needs one run of the full model beside {', '.join(ABLATIONS)}; there are {len(full)}: {', '.join(full)}"
+        )
     order = {full[0]: FULL_MODEL, **{name: name for name in ABLATIONS}}
     found = {name: read_results(runs[name]) for name in order if name in runs}
     whole = found[full[0]]
@@ -84,17 +95,27 @@ def _cell(run: Results | None, metric: MetricSummary) -> str:
     return shown(theirs.value if theirs else None, metric.decimals)
 
 
-def _values(protocol: str, metrics: Sequence[MetricSummary], order: Mapping[str, str], found: Mapping[str, Results]) -> str:
+def _values(
+    protocol: str, metrics: Sequence[MetricSummary], order: Mapping[str, str], found: Mapping[str, Results]
+) -> str:
     head = ["Row", "N", *(column for m in metrics for column in (header(m), f"{m.name}, paper"))]
     rows = []
     for name, row in order.items():
         run, paper = found.get(name), published()[TABLE].get(row, {})
         counts = str(len(run.videos)) if run else NONE
-        rows.append([plain(row if row != name else name), counts, *(cell for m in metrics for cell in (_cell(run, m), paper.get(m.name, NONE)))])
+        rows.append(
+            [
+                plain(row if row != name else name),
+                counts,
+                *(cell for m in metrics for cell in (_cell(run, m), paper.get(m.name, NONE))),
+            ]
+        )
     return f"### `{protocol}`\n\n" + table(head, rows)
 
 
-def _changes(metrics: Sequence[MetricSummary], full: str, order: Mapping[str, str], found: Mapping[str, Results]) -> str:
+def _changes(
+    metrics: Sequence[MetricSummary], full: str, order: Mapping[str, str], found: Mapping[str, Results]
+) -> str:
     """What leaving a part out changed, here and in the paper, and how often both moved the same way."""
     whole, printed = found[full], published()[TABLE]
     rows, agree, of = [], 0, 0

@@ -21,16 +21,6 @@ from cyberhost_model.media.html import data_uri
 # Key points packed for the page's script, which draws them over the films.
 
 
-
-
-
-
-
-
-
-
-
-
 @dataclass(frozen=True)
 class Player:
     """One film and how it is announced. `muted`: of two voices one is heard."""
@@ -47,10 +37,28 @@ def card(evaluation: Evaluation, row: VideoRow, number: int, reasons: list[str],
     start = moment(row, films.seconds, evaluation.results)
     players = []
     if paths.reference is not None:
-        players.append(Player("Ground truth", films.make(paths.reference, start), skeleton_canvas(evaluation, row.video, "reference", start, films), True))
-    players.append(Player("Generated", films.make(paths.generated, start), skeleton_canvas(evaluation, row.video, "generated", start, films)))
+        players.append(
+            Player(
+                "Ground truth",
+                films.make(paths.reference, start),
+                skeleton_canvas(evaluation, row.video, "reference", start, films),
+                True,
+            )
+        )
+    players.append(
+        Player(
+            "Generated",
+            films.make(paths.generated, start),
+            skeleton_canvas(evaluation, row.video, "generated", start, films),
+        )
+    )
     length = row.frames / row.fps
-    words = [f"{row.identity}" if row.identity != row.video else "", counted(row.frames, "frame"), f"{length:.1f} s", f"{row.width}x{row.height}"]
+    words = [
+        f"{row.identity}" if row.identity != row.video else "",
+        counted(row.frames, "frame"),
+        f"{length:.1f} s",
+        f"{row.width}x{row.height}",
+    ]
     if length > films.seconds + 0.5 / row.fps:
         words.append(f"shown: {start:.1f} to {start + films.seconds:.1f} s")
     tags = "".join(f"<li>{text(reason)}</li>" for reason in reasons)
@@ -98,7 +106,7 @@ def _player(player: Player, name: str) -> str:
             f'src="{data_uri("video/mp4", player.film.data)}"></video>{player.overlay}</div>'
             '<p class="absent" data-broken hidden>This browser cannot play the clip (H.264).</p>'
         )
-    return f'<figure>{inside}<figcaption>{text(player.title)}{" (muted)" if player.muted and player.film.data else ""}</figcaption></figure>'
+    return f"<figure>{inside}<figcaption>{text(player.title)}{' (muted)' if player.muted and player.film.data else ''}</figcaption></figure>"
 
 
 def values(evaluation: Evaluation, row: VideoRow) -> str:
@@ -109,8 +117,16 @@ def values(evaluation: Evaluation, row: VideoRow) -> str:
         for metric in metrics:
             value = row.values[metric.name]
             words = "; ".join(w for w in (listed(value.extras), value.reason) if w)
-            rows.append([text(header(metric)), shown(value.value, metric.decimals), percent(value.coverage), text(words)])
-        inside = table(f"Values of {row.video} by {protocol}", ["Measure", "Value", "Coverage", "Also"], rows, words=(3,), look="values")
+            rows.append(
+                [text(header(metric)), shown(value.value, metric.decimals), percent(value.coverage), text(words)]
+            )
+        inside = table(
+            f"Values of {row.video} by {protocol}",
+            ["Measure", "Value", "Coverage", "Also"],
+            rows,
+            words=(3,),
+            look="values",
+        )
         out.append(f'<p class="of"><code>{text(protocol)}</code></p>{inside}')
     return "".join(out)
 
@@ -124,7 +140,11 @@ def curves(evaluation: Evaluation, row: VideoRow) -> str:
         if "shift" in series and "distance" in series:
             out.append(sync_curve(np.asarray(series["shift"], float), np.asarray(series["distance"], float)))
         if "frame" in series and np.isfinite(series["frame"]).any():
-            out.append(frame_curve(header(metric), np.asarray(series["frame"], float), length, metric.direction, metric.decimals))
+            out.append(
+                frame_curve(
+                    header(metric), np.asarray(series["frame"], float), length, metric.direction, metric.decimals
+                )
+            )
     return "".join(dict.fromkeys(out))
 
 
@@ -135,7 +155,13 @@ def sync_curve(shift: np.ndarray, distance: np.ndarray) -> str:
     at = int(np.nanargmin(distance))
     frames = counted(abs(round(float(shift[at]))), "frame")
     words = f"Lowest, {distance[at]:.2f}, at a shift of {shown(shift[at], 0, sign=True) if shift[at] else 'no'} {frames.split()[-1]}; median {np.nanmedian(distance):.2f}."
-    return chart("Lips and sound", [Line("distance", shift, distance)], "shift of the sound, frames", words, mark=float(shift[at]))
+    return chart(
+        "Lips and sound",
+        [Line("distance", shift, distance)],
+        "shift of the sound, frames",
+        words,
+        mark=float(shift[at]),
+    )
 
 
 def frame_curve(title: str, frames: np.ndarray, length: float, direction: str, decimals: int) -> str:

@@ -23,9 +23,13 @@ class Line:
     look: str = "main"
 
 
-def chart(title: str, lines: Sequence[Line], x_label: str, words: str, mark: float | None = None, floor: float | None = None) -> str:
+def chart(
+    title: str, lines: Sequence[Line], x_label: str, words: str, mark: float | None = None, floor: float | None = None
+) -> str:
     """A figure. `words`: what it shows, for those who do not see it and as its caption. mark: an x to point at. floor: a y to draw a line at."""
-    known = np.concatenate([line.y[np.isfinite(line.y)] for line in lines] + [np.array([] if floor is None else [floor])])
+    known = np.concatenate(
+        [line.y[np.isfinite(line.y)] for line in lines] + [np.array([] if floor is None else [floor])]
+    )
     if not len(known):
         return ""
     xs = np.concatenate([line.x for line in lines])
@@ -40,13 +44,17 @@ def chart(title: str, lines: Sequence[Line], x_label: str, words: str, mark: flo
         parts.append(f'<text x="{_LEFT - 4}" y="{place(x0, y)[1] + 4:.1f}" text-anchor="end">{y:g}</text>')
     for x in _ticks(x0, x1, 6):
         parts.append(f'<text x="{place(x, y0)[0]:.1f}" y="{bottom + 13}" text-anchor="middle">{x:g}</text>')
-    parts.append(f'<text x="{(_LEFT + right) / 2}" y="{bottom + 28}" text-anchor="middle">{html.escape(x_label)}</text>')
+    parts.append(
+        f'<text x="{(_LEFT + right) / 2}" y="{bottom + 28}" text-anchor="middle">{html.escape(x_label)}</text>'
+    )
     if floor is not None:
         parts.append(f'<path class="floor" d="M{_LEFT} {place(x0, floor)[1]:.1f}H{right}"/>')
     if mark is not None:
         parts.append(f'<path class="mark" d="M{place(mark, y0)[0]:.1f} {_TOP}V{bottom}"/>')
     for line in lines:
-        points = [place(x, y) if math.isfinite(y) else None for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True)]
+        points = [
+            place(x, y) if math.isfinite(y) else None for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True)
+        ]
         if line.look == "dots":
             parts += [f'<circle class="dots" cx="{p[0]:.1f}" cy="{p[1]:.1f}" r="3.5"/>' for p in points if p]
         else:

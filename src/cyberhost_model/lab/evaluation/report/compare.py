@@ -73,7 +73,9 @@ def compare_results(runs: Sequence[Results], seed: int = 0) -> Comparison:
     for run in others:
         same = _same_truth(first, run, common)
         if left := len(common) - len(same):
-            notes.append(f"{run.name}: {left} of {len(common)} videos were measured against another ground truth than in {first.name} and are left out.")
+            notes.append(
+                f"{run.name}: {left} of {len(common)} videos were measured against another ground truth than in {first.name} and are left out."
+            )
         notes += _other_settings(first, run) + _alone(first, run)
         for metric in summaries:
             difference = _difference(metric, first, run, same, seed)
@@ -88,7 +90,10 @@ def _named(runs: Sequence[tuple[Path, Results]]) -> list[Results]:
     """The results under names that differ: where two have one name, the folder is told too."""
     names = [run.name for _, run in runs]
     told = [f"{run.name} ({folder.resolve().name})" if names.count(run.name) > 1 else run.name for folder, run in runs]
-    return [replace(run, name=name if told.count(name) == 1 else f"{name} {i}") for i, (name, (_, run)) in enumerate(zip(told, runs, strict=True), 1)]
+    return [
+        replace(run, name=name if told.count(name) == 1 else f"{name} {i}")
+        for i, (name, (_, run)) in enumerate(zip(told, runs, strict=True), 1)
+    ]
 
 
 def _same_truth(first: Results, other: Results, common: set[str]) -> list[str]:
@@ -114,7 +119,10 @@ def _other_settings(first: Results, other: Results) -> list[str]:
 def _alone(first: Results, other: Results) -> list[str]:
     """Measures one of both does not have."""
     names = [[m.name for m in measured(run)] for run in (first, other)]
-    lacking = {first.name: [n for n in names[1] if n not in names[0]], other.name: [n for n in names[0] if n not in names[1]]}
+    lacking = {
+        first.name: [n for n in names[1] if n not in names[0]],
+        other.name: [n for n in names[0] if n not in names[1]],
+    }
     return [f"{run} has no {', '.join(missing)}: not compared." for run, missing in lacking.items() if missing]
 
 
@@ -126,14 +134,21 @@ def _other_people(runs: Sequence[Results], common: set[str]) -> int:
     return sum(len(people[v]) > 1 for v in common)
 
 
-def _difference(metric: MetricSummary, first: Results, other: Results, videos: Sequence[str], seed: int) -> Difference | None:
+def _difference(
+    metric: MetricSummary, first: Results, other: Results, videos: Sequence[str], seed: int
+) -> Difference | None:
     theirs = value_of(other, metric.name)
     if theirs is None or theirs.value is None or metric.value is None:
         return None
     rows = [{v.video: v for v in run.videos} for run in (first, other)]
     if not any(metric.name in v.values for v in first.videos):
-        return Difference(metric.name, other.name, metric.value, theirs.value, theirs.value - metric.value, None, 0, 0, "")
-    a, b = (np.array([r[v].values[metric.name].value if metric.name in r[v].values else np.nan for v in videos], float) for r in rows)
+        return Difference(
+            metric.name, other.name, metric.value, theirs.value, theirs.value - metric.value, None, 0, 0, ""
+        )
+    a, b = (
+        np.array([r[v].values[metric.name].value if metric.name in r[v].values else np.nan for v in videos], float)
+        for r in rows
+    )
     people = [rows[0][v].identity for v in videos]
     difference, interval, n = paired_difference(a, b, people, seed)
     both = np.isfinite(a) & np.isfinite(b)
@@ -143,4 +158,6 @@ def _difference(metric: MetricSummary, first: Results, other: Results, videos: S
     if interval is not None and (interval[0] > 0 or interval[1] < 0):
         better = other.name if (interval[0] > 0) == (metric.direction == "up") else first.name
     seen = len({p for p, ok in zip(people, both, strict=True) if ok})
-    return Difference(metric.name, other.name, float(a[both].mean()), float(b[both].mean()), difference, interval, n, seen, better)
+    return Difference(
+        metric.name, other.name, float(a[both].mean()), float(b[both].mean()), difference, interval, n, seen, better
+    )

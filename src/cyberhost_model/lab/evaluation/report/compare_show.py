@@ -22,7 +22,21 @@ from cyberhost_model.lab.evaluation.results import MetricSummary
 from cyberhost_model.media.html import document
 
 NAMES = ("comparison.md", "comparison.csv", "comparison.json", "comparison.html")
-_COLUMNS = ("measure", "protocol", "direction", "first", "other", "mean_first", "mean_other", "difference", "low", "high", "videos", "people", "better")
+_COLUMNS = (
+    "measure",
+    "protocol",
+    "direction",
+    "first",
+    "other",
+    "mean_first",
+    "mean_other",
+    "difference",
+    "low",
+    "high",
+    "videos",
+    "people",
+    "better",
+)
 _READING = (
     "Differences are means over the videos both runs have a value for, with 95% bootstrap intervals over people (all videos of a person together). "
     "Each interval stands for itself: among many, one in twenty misses. FID and FVD belong to whole sets, so they have no interval here."
@@ -37,10 +51,15 @@ def comparison_text(comparison: Comparison) -> str:
         parts.append(f"## {plain(run.name)} against {plain(first.name)}")
         for protocol, rows in _tables(comparison, run.name):
             head = _head(plain(first.name), plain(run.name))
-            parts.append(f"### `{protocol}`\n\n" + markdown_table(head, [[h, plain(_reads(d)), *_cells(m, d)] for h, m, d in rows], left=2).strip())
+            parts.append(
+                f"### `{protocol}`\n\n"
+                + markdown_table(head, [[h, plain(_reads(d)), *_cells(m, d)] for h, m, d in rows], left=2).strip()
+            )
     parts += [_READING, f"Seed of the bootstrap: {comparison.seed}."]
     parts += [plain(line) for line in comparison.notes]
-    parts += [f"Not in {plain(run)}: {', '.join(map(plain, names))}." for run, names in comparison.unmatched.items() if names]
+    parts += [
+        f"Not in {plain(run)}: {', '.join(map(plain, names))}." for run, names in comparison.unmatched.items() if names
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -54,11 +73,22 @@ def comparison_section(comparison: Comparison) -> str:
             body = [[text(h), text(_reads(d)), _bar(m, d), *map(text, _cells(m, d))] for h, m, d in rows]
             head = _head(first.name, run.name)
             head.insert(2, "worse · better")
-            inside += f"<h3>Protocol <code>{text(protocol)}</code></h3>" + table(f"{run.name} against {first.name}", head, body, words=(1, 2), look="close")
-        out.append(section(f"against-{len(out) + 1}", f"{run.name} against {first.name}", inside or note("Nothing was measured in both.")))
+            inside += f"<h3>Protocol <code>{text(protocol)}</code></h3>" + table(
+                f"{run.name} against {first.name}", head, body, words=(1, 2), look="close"
+            )
+        out.append(
+            section(
+                f"against-{len(out) + 1}",
+                f"{run.name} against {first.name}",
+                inside or note("Nothing was measured in both."),
+            )
+        )
     told = [note(line) for line in (_READING, f"Seed of the bootstrap: {comparison.seed}.", *comparison.notes)]
     told += [
-        folded(f"{counted(len(names), 'video')} not in {run}", "<ul>" + "".join(f"<li>{text(n)}</li>" for n in names) + "</ul>")
+        folded(
+            f"{counted(len(names), 'video')} not in {run}",
+            "<ul>" + "".join(f"<li>{text(n)}</li>" for n in names) + "</ul>",
+        )
         for run, names in comparison.unmatched.items()
         if names
     ]
@@ -70,9 +100,14 @@ def comparison_values(comparison: Comparison) -> dict[str, Any]:
     summaries = {m.name: m for m in comparison.summaries}
     return {
         "version": 1,
-        "runs": [{"name": run.name, "videos": len(run.videos), "created": run.provenance.created} for run in comparison.runs],
+        "runs": [
+            {"name": run.name, "videos": len(run.videos), "created": run.provenance.created} for run in comparison.runs
+        ],
         "seed": comparison.seed,
-        "differences": [{"protocol": summaries[d.measure].protocol, "direction": summaries[d.measure].direction, **asdict(d)} for d in comparison.differences],
+        "differences": [
+            {"protocol": summaries[d.measure].protocol, "direction": summaries[d.measure].direction, **asdict(d)}
+            for d in comparison.differences
+        ],
         "weights": {m.name: dict(m.weights) for m in comparison.summaries},
         "unmatched": {run: list(names) for run, names in comparison.unmatched.items()},
         "notes": list(comparison.notes),
@@ -113,7 +148,13 @@ def _head(first: str, other: str) -> list[str]:
 def _cells(metric: MetricSummary, d: Difference) -> list[str]:
     k = metric.decimals
     counts = [f"{d.n:,}", f"{d.people:,}"] if d.n else [NONE, NONE]
-    return [shown(d.first, k), shown(d.other, k), shown(d.difference, k, sign=True), interval(d.ci95, k, sign=True), *counts]
+    return [
+        shown(d.first, k),
+        shown(d.other, k),
+        shown(d.difference, k, sign=True),
+        interval(d.ci95, k, sign=True),
+        *counts,
+    ]
 
 
 def _reads(d: Difference) -> str:
@@ -146,5 +187,21 @@ def _csv(comparison: Comparison) -> str:
     for d in comparison.differences:
         m = summaries[d.measure]
         low, high = d.ci95 or ("", "")
-        writer.writerow([d.measure, m.protocol, m.direction, comparison.runs[0].name, d.run, d.first, d.other, d.difference, low, high, d.n, d.people, d.better])
+        writer.writerow(
+            [
+                d.measure,
+                m.protocol,
+                m.direction,
+                comparison.runs[0].name,
+                d.run,
+                d.first,
+                d.other,
+                d.difference,
+                low,
+                high,
+                d.n,
+                d.people,
+                d.better,
+            ]
+        )
     return out.getvalue()

@@ -37,8 +37,31 @@ class Films:
         if self.made >= self.limit:
             return self._left_out(start)
         fit = f"scale=w=-2:h='trunc(min({HEIGHT},ih)/2)*2':flags=area"
-        command = ["-v", "error", "-ss", f"{start:.3f}", *input_arguments(path), "-t", f"{self.seconds:.3f}", "-map", "0:V:0", "-map", "0:a:0?"]
-        command += ["-vf", f"{fit},format=yuv420p", "-c:v", "libx264", "-preset", "veryfast", "-crf", str(CRF), "-threads", "1"]
+        command = [
+            "-v",
+            "error",
+            "-ss",
+            f"{start:.3f}",
+            *input_arguments(path),
+            "-t",
+            f"{self.seconds:.3f}",
+            "-map",
+            "0:V:0",
+            "-map",
+            "0:a:0?",
+        ]
+        command += [
+            "-vf",
+            f"{fit},format=yuv420p",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "veryfast",
+            "-crf",
+            str(CRF),
+            "-threads",
+            "1",
+        ]
         command += ["-c:a", "aac", "-b:a", "64k", "-ac", "1", "-map_metadata", "-1"]
         # A whole file, not a stream: only that can say that picture and sound begin together.
         with tempfile.TemporaryDirectory(prefix="cyberhost-") as folder:

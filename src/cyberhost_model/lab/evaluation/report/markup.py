@@ -24,10 +24,14 @@ def style() -> str:
 def script() -> str:
     """The page's script: players that run together, skeletons over them."""
     constants = json.dumps({"points": COUNT, "lines": bones()}, separators=(",", ":"))
-    return f'"use strict";\nconst BONES = {constants};\n' + Path(__file__).with_name("report.js").read_text(encoding="utf-8")
+    return f'"use strict";\nconst BONES = {constants};\n' + Path(__file__).with_name("report.js").read_text(
+        encoding="utf-8"
+    )
 
 
-def table(label: str, head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (), look: str = "") -> str:
+def table(
+    label: str, head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (), look: str = ""
+) -> str:
     """A table that scrolls by itself on a narrow screen. `head` is text, the cells are HTML, the first of a row its head; `words`: columns
     that are no numbers."""
     kinds = ["" if i == 0 or i in words else ' class="n"' for i in range(len(head))]
@@ -46,17 +50,29 @@ def table(label: str, head: Sequence[str], rows: Sequence[Sequence[str]], words:
 
 def section(name: str, title: str, body: str) -> str:
     """A part of the page; nothing for an empty one."""
-    return f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{text(title)}</h2>{body}</section>' if body else ""
+    return (
+        f'<section id="{name}" aria-labelledby="{name}-title"><h2 id="{name}-title">{text(title)}</h2>{body}</section>'
+        if body
+        else ""
+    )
 
 
 def contents(sections: Mapping[str, str]) -> str:
     """Links to the parts that are there: name -> title."""
-    return '<nav aria-label="Parts of this page"><ul>' + "".join(f'<li><a href="#{n}">{text(t)}</a></li>' for n, t in sections.items()) + "</ul></nav>"
+    return (
+        '<nav aria-label="Parts of this page"><ul>'
+        + "".join(f'<li><a href="#{n}">{text(t)}</a></li>' for n, t in sections.items())
+        + "</ul></nav>"
+    )
 
 
 def pairs(values: Mapping[str, str]) -> str:
     """Label -> HTML, as a list."""
-    return "<dl>" + "".join(f"<dt>{text(label)}</dt><dd>{value}</dd>" for label, value in values.items() if value) + "</dl>"
+    return (
+        "<dl>"
+        + "".join(f"<dt>{text(label)}</dt><dd>{value}</dd>" for label, value in values.items() if value)
+        + "</dl>"
+    )
 
 
 def note(words: str) -> str:

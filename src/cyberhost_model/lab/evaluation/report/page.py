@@ -103,7 +103,17 @@ def _results(results: Results, truth: Results | None) -> str:
         for m in metrics:
             itself = against_itself(m, truth)
             own = f"{shown(itself[0], m.decimals)}<br><small>{text(itself[1])}</small>" if itself else NONE
-            rows.append([text(header(m)), f"<b>{shown(m.value, m.decimals)}</b>", interval(m.ci95, m.decimals), f"{m.n:,}", percent(m.coverage), own, text(listed(m.extras))])
+            rows.append(
+                [
+                    text(header(m)),
+                    f"<b>{shown(m.value, m.decimals)}</b>",
+                    interval(m.ci95, m.decimals),
+                    f"{m.n:,}",
+                    percent(m.coverage),
+                    own,
+                    text(listed(m.extras)),
+                ]
+            )
         head = ["Measure", "Value", "95% interval", "N", "Coverage", "Ground truth against itself", "Also"]
         out.append(_protocol(protocol) + table(f"Results by {protocol}", head, rows, words=(6,)))
     if not out:
@@ -146,7 +156,9 @@ def _worst(results: Results, worst: dict[str, list[str]], numbers: dict[str, int
     for protocol, metrics in by_protocol(m for m in measured(results) if m.name in worst).items():
         body = [[text(header(m)), *(cell(m, name) for name in worst[m.name])] for m in metrics]
         body = [row + [""] * (1 + len(ORDINALS) - len(row)) for row in body]
-        out.append(_protocol(protocol) + table(f"Worst videos by {protocol}", ["Measure", *ORDINALS], body, words=(1, 2, 3)))
+        out.append(
+            _protocol(protocol) + table(f"Worst videos by {protocol}", ["Measure", *ORDINALS], body, words=(1, 2, 3))
+        )
     return "".join(out)
 
 
@@ -205,16 +217,29 @@ def _published() -> str:
 
 def _provenance(results: Results) -> str:
     p = results.provenance
-    values = {label: text(words) for label, words in provenance(results).items()} | {"Command": f"<code>{text(p.command)}</code>" if p.command else ""}
+    values = {label: text(words) for label, words in provenance(results).items()} | {
+        "Command": f"<code>{text(p.command)}</code>" if p.command else ""
+    }
     inputs = [[text(name), f"<code>{text(digest)}</code>"] for name, digest in p.inputs.items()]
-    digests = folded("Digests of the files", table("Digests of the files", ["File", "sha256"], inputs, words=(1,))) if inputs else ""
+    digests = (
+        folded("Digests of the files", table("Digests of the files", ["File", "sha256"], inputs, words=(1,)))
+        if inputs
+        else ""
+    )
     return pairs(values) + digests
 
 
 def _licences(results: Results) -> str:
     rows = [
-        [text(name), ", ".join(text(m.name) for m in results.metrics if name in m.weights), f"<code>{text(digest)}</code>", text(licence)]
-        for (name, digest, licence) in dict.fromkeys((n, d, m.licence) for m in measured(results) for n, d in m.weights.items())
+        [
+            text(name),
+            ", ".join(text(m.name) for m in results.metrics if name in m.weights),
+            f"<code>{text(digest)}</code>",
+            text(licence),
+        ]
+        for (name, digest, licence) in dict.fromkeys(
+            (n, d, m.licence) for m in measured(results) for n, d in m.weights.items()
+        )
     ]
     used = {m.licence for m in measured(results) if m.licence and not m.weights}
     extra = "".join(note(line) for line in sorted(used))

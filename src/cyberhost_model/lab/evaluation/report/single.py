@@ -80,8 +80,20 @@ def report_video(
     `run.evaluate` raises.
     """
     page = check_page(out, overwrite)
-    evaluation = evaluate(video, images=picture, audio=audio, metrics=METRICS, networks=networks, weights_dir=weights_dir, download=download,
-                          cache=cache, device=device, seed=seed, command=command, progress=progress)  # fmt: skip
+    evaluation = evaluate(
+        video,
+        images=picture,
+        audio=audio,
+        metrics=METRICS,
+        networks=networks,
+        weights_dir=weights_dir,
+        download=download,
+        cache=cache,
+        device=device,
+        seed=seed,
+        command=command,
+        progress=progress,
+    )
     weak = weak_stretches(evaluation)
     if page != Path(out):
         check_folder(page.parent)
@@ -136,7 +148,10 @@ def shaking_parts(features: Features, fps: float) -> dict[str, np.ndarray]:
     spans = seconds_of(len(features["scores"]), fps)
     out = {part: np.full(len(spans), np.nan) for part in PARTS}
     for i, (a, b) in enumerate(spans):
-        points, scores = in_pixels(np.asarray(features["points"][a:b]), features["size"]), np.asarray(features["scores"][a:b])
+        points, scores = (
+            in_pixels(np.asarray(features["points"][a:b]), features["size"]),
+            np.asarray(features["scores"][a:b]),
+        )
         for part, place in PARTS.items():
             out[part][i] = shaking(points[:, place], scores[:, place])
     return out
@@ -150,15 +165,30 @@ def single_page(evaluation: Evaluation, weak: list[Weak]) -> str:
     players = [Player("Generated", film, skeleton_canvas(evaluation, row.video, "generated", 0.0, films))]
     length = row.frames / row.fps
     capped = note(f"A small copy of the first {FILM_SECONDS:g} s.") if length > FILM_SECONDS + 1 / row.fps else ""
-    shown = {"seconds": f"{length:.1f}", "frames": f"{row.frames:,}", "frames a second": f"{row.fps:g}", "size": f"{row.width}x{row.height}"}
+    shown = {
+        "seconds": f"{length:.1f}",
+        "frames": f"{row.frames:,}",
+        "frames a second": f"{row.fps:g}",
+        "size": f"{row.width}x{row.height}",
+    }
     body = (
         f'<header><h1>{text(row.video)}</h1><p class="where">{text(str(row.generated))}</p></header><main data-card>'
         + facts({**shown, "weak stretches": str(len(weak))})
-        + section("weak", "Weak seconds", f'<div class="inside"><div>{stage(players, row.video, row.fps)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>')
-        + section("curves", "Over time", f'<div class="charts">{lines}</div>' if (lines := curves(evaluation, row)) else "")
+        + section(
+            "weak",
+            "Weak seconds",
+            f'<div class="inside"><div>{stage(players, row.video, row.fps)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>',
+        )
+        + section(
+            "curves", "Over time", f'<div class="charts">{lines}</div>' if (lines := curves(evaluation, row)) else ""
+        )
         + section("values", "Values", values(evaluation, row))
         + section("skipped", "Not measured", skipped(evaluation.results))
-        + section("provenance", "Where the numbers come from", pairs({k: text(v) for k, v in provenance(evaluation.results).items()}))
+        + section(
+            "provenance",
+            "Where the numbers come from",
+            pairs({k: text(v) for k, v in provenance(evaluation.results).items()}),
+        )
         + "</main>"
     )
     return document(f"{row.video}: report", body, style(), script())
@@ -170,7 +200,9 @@ def _weak(weak: list[Weak], playable: bool) -> str:
         at = max(0.0, w.start - _MARGIN)
         play = f'<button type="button" data-jump="{at:.2f}" aria-label="{text(f"Play from {clock(at)}")}">Play</button>'
         span = f"<b>{clock(w.start)} to {clock(w.stop)}, {text(w.kind)}</b>"
-        items.append(f"<li>{play if playable and w.start < FILM_SECONDS else ''}<span>{span}<br>{text(w.words)}</span></li>")
+        items.append(
+            f"<li>{play if playable and w.start < FILM_SECONDS else ''}<span>{span}<br>{text(w.words)}</span></li>"
+        )
     found = f'<ol class="weak">{"".join(items)}</ol>' if items else note("None was found.")
     return found + note(
         "Each second is held against the rest of the same video: an evenly poor video has no weak seconds. Hands, faces and shaking are as the "

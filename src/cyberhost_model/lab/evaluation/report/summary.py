@@ -27,7 +27,14 @@ from cyberhost_model.lab.evaluation.results import MetricSummary, Results
 
 def summary_text(results: Results, truth: Results | None = None) -> str:
     """The whole of summary.md. truth: the same run with the ground truth in the place of the generated videos."""
-    parts = [f"# {plain(results.name)}", method_tables([results], itself=True, truth=truth), *_details(results), _skipped(results), _published(), _mismatches(results)]
+    parts = [
+        f"# {plain(results.name)}",
+        method_tables([results], itself=True, truth=truth),
+        *_details(results),
+        _skipped(results),
+        _published(),
+        _mismatches(results),
+    ]
     return "\n\n".join([*(p.strip() for p in parts if p), _provenance(results)]) + "\n"
 
 
@@ -40,7 +47,9 @@ def method_tables(runs: Sequence[Results], itself: bool = False, truth: Results 
             protocols.setdefault(protocol, {}).update(dict.fromkeys(m.name for m in metrics))
     if not protocols:
         return "Nothing could be measured."
-    return "\n\n".join(_methods(runs, protocol, list(names), itself, truth).strip() for protocol, names in protocols.items())
+    return "\n\n".join(
+        _methods(runs, protocol, list(names), itself, truth).strip() for protocol, names in protocols.items()
+    )
 
 
 def _methods(runs: Sequence[Results], protocol: str, names: list[str], itself: bool, truth: Results | None) -> str:
@@ -54,7 +63,12 @@ def _methods(runs: Sequence[Results], protocol: str, names: list[str], itself: b
         return f"**{text}**" if tops[metric.name] is not None and metric.value == tops[metric.name] else text
 
     rows = [
-        [plain(run.name), str(len(run.videos)), span(m.coverage for m in metrics.values()), *(cell(metrics.get(n)) for n in names)]
+        [
+            plain(run.name),
+            str(len(run.videos)),
+            span(m.coverage for m in metrics.values()),
+            *(cell(metrics.get(n)) for n in names),
+        ]
         for run, metrics in zip(runs, found, strict=True)
     ]
     notes = []
@@ -65,7 +79,11 @@ def _methods(runs: Sequence[Results], protocol: str, names: list[str], itself: b
         ways: dict[str, list[str]] = {}
         for name, pair in pairs.items():
             ways.setdefault(pair[1] if pair else "not measured", []).append(name)
-        notes.append("Ground truth against itself: " + "; ".join(f"{', '.join(names)}: {how}" for how, names in ways.items()) + ".")
+        notes.append(
+            "Ground truth against itself: "
+            + "; ".join(f"{', '.join(names)}: {how}" for how, names in ways.items())
+            + "."
+        )
     head = ["Method", "N", "Coverage", *(header(_first(found, n)) for n in names)]
     return "\n".join([f"## `{protocol}`\n", table(head, rows), *notes])
 
@@ -88,7 +106,9 @@ def _details(results: Results) -> Iterator[str]:
             ]
             for m in metrics
         ]
-        yield f"### Each measure by `{protocol}`\n\n" + table(["Measure", "Value", "95% interval", "N", "Coverage", "Weights (sha256)"], rows)
+        yield f"### Each measure by `{protocol}`\n\n" + table(
+            ["Measure", "Value", "95% interval", "N", "Coverage", "Weights (sha256)"], rows
+        )
     yield READING
     for m in measured(results):
         if m.extras.get("note"):
@@ -101,7 +121,10 @@ def _details(results: Results) -> Iterator[str]:
 
 def _trend(metric: MetricSummary) -> str:
     """How the value falls as videos are added."""
-    steps = ", ".join(f"{shown(step['value'], metric.decimals)} ({counted(step['videos'], 'video')})" for step in metric.extras["trend"])
+    steps = ", ".join(
+        f"{shown(step['value'], metric.decimals)} ({counted(step['videos'], 'video')})"
+        for step in metric.extras["trend"]
+    )
     limit = metric.extras.get("limit")
     end = f"; a line in 1/N meets 1/N = 0 at {shown(limit, metric.decimals)}" if limit is not None else ""
     return f"{metric.name} on growing parts of the set: {steps}{end}."
@@ -115,7 +138,8 @@ def _skipped(results: Results) -> str:
 def _published() -> str:
     parts = [f"## The paper's values ({LABEL})\n\n{UNLIKE}"]
     parts += [
-        f"{name}\n\n{table(['Method (published)', *head], [[plain(row), *values] for row, *values in rows])}" for name, head, rows in published_tables()
+        f"{name}\n\n{table(['Method (published)', *head], [[plain(row), *values] for row, *values in rows])}"
+        for name, head, rows in published_tables()
     ]
     return "\n\n".join(part.strip() for part in parts)
 
@@ -123,12 +147,18 @@ def _published() -> str:
 def _mismatches(results: Results) -> str:
     if not results.mismatches:
         return ""
-    kinds = table(["Kind", "Count", "What was done"], [[kind, n, plain(rule)] for kind, n, rule in mismatch_kinds(results)], left=3)
+    kinds = table(
+        ["Kind", "Count", "What was done"],
+        [[kind, n, plain(rule)] for kind, n, rule in mismatch_kinds(results)],
+        left=3,
+    )
     lines = "\n".join(f"- {plain(m.video)}: {m.kind}: {plain(m.detail)}" for m in results.mismatches)
     return f"## What did not fit\n\n{kinds}\n{lines}"
 
 
 def _provenance(results: Results) -> str:
     command = results.provenance.command.replace("`", " ")
-    lines = [f"- {label}: {plain(words)}" for label, words in provenance(results).items()] + ([f"- Command: `{command}`"] if command else [])
+    lines = [f"- {label}: {plain(words)}" for label, words in provenance(results).items()] + (
+        [f"- Command: `{command}`"] if command else []
+    )
     return "## Provenance\n\n" + "\n".join(lines)

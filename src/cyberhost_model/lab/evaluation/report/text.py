@@ -39,7 +39,7 @@ def shown(value: float | None, decimals: int, sign: bool = False) -> str:
 
 
 def interval(pair: tuple[float, float] | None, decimals: int, sign: bool = False) -> str:
-    """"low to high", or a dash."""
+    """ "low to high", or a dash."""
     return f"{shown(pair[0], decimals, sign)} to {shown(pair[1], decimals, sign)}" if pair else NONE
 
 
@@ -58,14 +58,21 @@ def span(shares: Iterable[float]) -> str:
 
 
 def counted(n: int, one: str, many: str = "") -> str:
-    """"1 video", "2 videos"."""
+    """ "1 video", "2 videos"."""
     return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def listed(extras: Mapping[str, Any]) -> str:
     """The further numbers of a value: "face rate 0.98, n frames 3,000"."""
-    numbers = {k: v for k, v in extras.items() if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and k != "limit"}
-    return ", ".join(f"{k.replace('_', ' ')} " + (f"{v:,.0f}" if v == round(v) else f"{v:.3g}").replace("-", "−") for k, v in numbers.items())
+    numbers = {
+        k: v
+        for k, v in extras.items()
+        if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) and k != "limit"
+    }
+    return ", ".join(
+        f"{k.replace('_', ' ')} " + (f"{v:,.0f}" if v == round(v) else f"{v:.3g}").replace("-", "−")
+        for k, v in numbers.items()
+    )
 
 
 # Markdown tables.
@@ -97,7 +104,9 @@ def provenance(results: Results) -> dict[str, str]:
         "Seed": str(p.seed),
         "Measured": f"{counted(p.videos, 'video')}, {counted(p.frames, 'frame')} in {p.seconds:,.1f} s",
         "Versions": ", ".join(f"{name} {version}" for name, version in p.versions.items()),
-        "Settings": "; ".join(f"{name.replace('_', ' ')}: {_words(value)}" for name, value in p.settings.items() if value),
+        "Settings": "; ".join(
+            f"{name.replace('_', ' ')}: {_words(value)}" for name, value in p.settings.items() if value
+        ),
     }
     return {label: words for label, words in lines.items() if words}
 
@@ -115,7 +124,11 @@ def published_tables() -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """Name of a table of the paper, its measures, its rows: method and values."""
     for name, rows in published().items():
         metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-        yield name, [f"{m} {ARROWS[_DIRECTIONS[m]]}" for m in metrics], [[row, *(values.get(m, NONE) for m in metrics)] for row, values in rows.items()]
+        yield (
+            name,
+            [f"{m} {ARROWS[_DIRECTIONS[m]]}" for m in metrics],
+            [[row, *(values.get(m, NONE) for m in metrics)] for row, values in rows.items()],
+        )
 
 
 UNLIKE = "Other videos, other weights, definitions not given: not to be compared with the values above."

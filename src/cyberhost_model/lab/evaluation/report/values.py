@@ -59,10 +59,14 @@ def check_comparable(measure: str, first: Results, other: Results, names: tuple[
     if a is None or b is None:
         return
     if a.protocol != b.protocol:
-        raise InputError(f"{measure} follows {a.protocol} in {names[0]} and {b.protocol} in {names[1]}; evaluate both with the same networks")
+        raise InputError(
+            f"{measure} follows {a.protocol} in {names[0]} and {b.protocol} in {names[1]}; evaluate both with the same networks"
+        )
     wrong = sorted(file for file in {*a.weights, *b.weights} if a.weights.get(file) != b.weights.get(file))
     if wrong:
-        raise InputError(f"{measure} was measured with other weights ({', '.join(wrong)}) in {names[0]} than in {names[1]}; evaluate both with the same")
+        raise InputError(
+            f"{measure} was measured with other weights ({', '.join(wrong)}) in {names[0]} than in {names[1]}; evaluate both with the same"
+        )
 
 
 ORDINALS = ("worst", "2nd worst", "3rd worst")
@@ -95,7 +99,9 @@ def moment(video: VideoRow, seconds: float, results: Results) -> float:
         return 0.0
     for metric in measured(results):
         value = video.values.get(metric.name)
-        frames = np.asarray(value.series["frame"], float) if value is not None and "frame" in value.series else np.array([])
+        frames = (
+            np.asarray(value.series["frame"], float) if value is not None and "frame" in value.series else np.array([])
+        )
         if np.isfinite(frames).any():
             at = np.nanargmin(frames) if metric.direction == "up" else np.nanargmax(frames)
             return float(np.clip((at + 0.5) / len(frames) * (spare + seconds) - seconds / 2, 0, spare))

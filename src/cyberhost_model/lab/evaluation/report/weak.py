@@ -60,7 +60,12 @@ def weak_faces(similarity: np.ndarray, fps: float) -> list[Weak]:
         usual = float(np.median(known))
         drop = max(FACE_DROP, 3 * 1.4826 * float(np.median(np.abs(known - usual))))
         found += [
-            Weak(a / fps, b / fps, "face", f"the face is less like the picture: similarity {mean:.2f}, usually {usual:.2f}")
+            Weak(
+                a / fps,
+                b / fps,
+                "face",
+                f"the face is less like the picture: similarity {mean:.2f}, usually {usual:.2f}",
+            )
             for (a, b), mean in zip(spans, means, strict=True)
             if mean < usual - drop
         ]
@@ -83,7 +88,10 @@ def weak_hands(confidence: np.ndarray, fps: float) -> list[Weak]:
 
 def weak_points(shakes: Mapping[str, np.ndarray], fps: float, frames: int) -> list[Weak]:
     """shakes: part ("hands") -> (seconds,), see `shaking`: its points in each second of `frames` frames, pixels of 640; NaN where it is not seen."""
-    usual = {part: float(np.median(known)) if len(known := shake[np.isfinite(shake)]) else 0.0 for part, shake in shakes.items()}
+    usual = {
+        part: float(np.median(known)) if len(known := shake[np.isfinite(shake)]) else 0.0
+        for part, shake in shakes.items()
+    }
     found = []
     for i, (a, b) in enumerate(seconds_of(frames, fps)):
         parts = [part for part, shake in shakes.items() if shake[i] > max(SHAKE, 2 * usual[part])]
@@ -101,7 +109,14 @@ def weak_motion(changes: np.ndarray, fps: float) -> list[Weak]:
     for i, still in enumerate(same):
         if not still:
             if i - start >= max(2, round(STILL_SECONDS * fps)):
-                found.append(Weak((start - 1) / fps, i / fps, "frozen", f"the picture stands still: {i - start} frames are like the one before"))
+                found.append(
+                    Weak(
+                        (start - 1) / fps,
+                        i / fps,
+                        "frozen",
+                        f"the picture stands still: {i - start} frames are like the one before",
+                    )
+                )
             start = i + 1
     return found
 

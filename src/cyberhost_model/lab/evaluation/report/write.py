@@ -13,7 +13,9 @@ from cyberhost_model.media.files import written_whole
 SUMMARY_TEXT, PAGE = "summary.md", "report.html"
 
 
-def write_report(evaluation: Evaluation, folder: Path, films: Films | None = None, truth: Results | None = None) -> list[Path]:
+def write_report(
+    evaluation: Evaluation, folder: Path, films: Films | None = None, truth: Results | None = None
+) -> list[Path]:
     """Write summary.md and report.html into a folder that is there. Raises OutputError.
 
     films: how much film the page may hold. truth: the results of the same run with the ground truth in the place of the generated videos, for the

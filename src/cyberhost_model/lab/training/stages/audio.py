@@ -36,7 +36,9 @@ def speech_files(folder: str | Path, held: bool) -> list[Path]:
     files = [p for p in sorted(Path(folder).iterdir()) if p.suffix in (".flac", ".wav")]
     files = [p for p in files if held_out(p.stem.split("-")[0]) == held]
     if not files:
-        raise TrainingError(f"{folder}: holds no speech (speaker-*.flac or .wav, 16 kHz) to {'check' if held else 'train'} with")
+        raise TrainingError(
+            f"{folder}: holds no speech (speaker-*.flac or .wav, 16 kHz) to {'check' if held else 'train'} with"
+        )
     return files
 
 

@@ -62,14 +62,20 @@ class ClipStage:
         leave_out(network, config)
 
     def dataset(self, seed: int) -> Dataset:
-        return LatentClips(self.data, self.preset, seed, self.config.batch, self.config.frames, self.limit, self.config.driving)
+        return LatentClips(
+            self.data, self.preset, seed, self.config.batch, self.config.frames, self.limit, self.config.driving
+        )
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         config, network, z = self.config, self.module, batch["z"]
         rand = lambda n=z.shape[0]: torch.rand(n, generator=generator, device=z.device)  # noqa: E731
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
         given = self.conditions(batch, gauss(batch["motion"]))
-        l_hear = z.new_zeros(()) if given.audio is None else HEARD**2 * (network.heard_opening(given) - batch["opening"]).pow(2).mean()
+        l_hear = (
+            z.new_zeros(())
+            if given.audio is None
+            else HEARD**2 * (network.heard_opening(given) - batch["opening"]).pow(2).mean()
+        )
         chances = (rand(), rand(), rand())
         given = self.dropped(given, batch, chances[0], chances[1])
         z = given.remainder(z)
@@ -89,29 +95,47 @@ class ClipStage:
         l_main = (weight * error).mean()
         l_mask = z.new_zeros(())
         for item in out.region_masks if config.regions else ():
-            truth = F.adaptive_max_pool2d(batch["masks"][:, :, 0 if item.region == "face" else 1].float(), item.values.shape[-2:])
-            l_mask = l_mask + F.binary_cross_entropy_with_logits(item.values[:, :, 0], truth) / max(len(out.region_masks), 1)
+            truth = F.adaptive_max_pool2d(
+                batch["masks"][:, :, 0 if item.region == "face" else 1].float(), item.values.shape[-2:]
+            )
+            l_mask = l_mask + F.binary_cross_entropy_with_logits(item.values[:, :, 0], truth) / max(
+                len(out.region_masks), 1
+            )
         l_key = z.new_zeros(())
         early = (t < 0.5).float().view(-1, 1, 1, 1, 1)  # section 3.3: only where t < 500
         maps = [item for item in out.heatmaps if item.region == "hands"]
         for item in maps:
-            truth = F.adaptive_max_pool2d(batch["heatmaps"].flatten(0, 1), item.values.shape[-2:]).unflatten(0, z.shape[:2])
+            truth = F.adaptive_max_pool2d(batch["heatmaps"].flatten(0, 1), item.values.shape[-2:]).unflatten(
+                0, z.shape[:2]
+            )
             l_key = l_key + ((item.values - truth).pow(2) * early).mean() / len(maps)
         with torch.no_grad():
             lips = batch["lips"][:, :, None]
             l_lips = (lips * error).sum() / (lips.sum() * z.shape[2]).clamp_min(1)
-        return {"loss": l_main + 0.05 * l_mask + l_key + config.hear * l_hear, "main": l_main, "lips": l_lips, "mask": l_mask, "keypoints": l_key,
-                "hear": l_hear}  # fmt: skip
+        return {
+            "loss": l_main + 0.05 * l_mask + l_key + config.hear * l_hear,
+            "main": l_main,
+            "lips": l_lips,
+            "mask": l_mask,
+            "keypoints": l_key,
+            "hear": l_hear,
+        }
 
     def conditions(self, batch: dict[str, Tensor], noise: Tensor) -> Conditions:
         """All that a batch tells the network; `noise`, of deviation 1, is what stands for the errors of the motion frames."""
         config, r = self.config, batch["r"]
         past = batch["motion"] + config.noise_motion * noise
         return self.module.conditions(
-            reference_latent=r, reference_pose=batch["skeleton"], face=batch["face"], hands=batch["hands"],
-            audio=batch["audio"], motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
-            pose=batch["pose"], pose_shift=batch["pose_shift"], hand_clarity=batch["clarity"],
-        )  # fmt: skip
+            reference_latent=r,
+            reference_pose=batch["skeleton"],
+            face=batch["face"],
+            hands=batch["hands"],
+            audio=batch["audio"],
+            motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
+            pose=batch["pose"],
+            pose_shift=batch["pose_shift"],
+            hand_clarity=batch["clarity"],
+        )
 
     def dropped(self, given: Conditions, batch: dict[str, Tensor], moving: Tensor, telling: Tensor) -> Conditions:
         """The same without what `config` says is to be missing now and then; moving and telling (B,) are uniform in 0..1."""
@@ -127,7 +151,9 @@ class ClipStage:
 def leave_out(network: CyberHostNetwork, config: ClipStageConfig) -> None:
     """Freeze what a stage does not train; what the network itself froze stays so."""
     for name, parameter in network.named_parameters():
-        if (not config.temporal and "motion_modules" in name) or name.startswith("pose_follower"):  # which has a stage of its own
+        if (not config.temporal and "motion_modules" in name) or name.startswith(
+            "pose_follower"
+        ):  # which has a stage of its own
             parameter.requires_grad_(False)
 
 

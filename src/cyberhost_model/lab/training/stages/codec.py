@@ -50,7 +50,9 @@ class CodecFrames(Dataset):
     which the mouth alone moves; "close" says so.
     """
 
-    def __init__(self, people: People, seed: int, count: int = 4, poses: int = 2, lazy: float = 0.6, close: float = 0.0):
+    def __init__(
+        self, people: People, seed: int, count: int = 4, poses: int = 2, lazy: float = 0.6, close: float = 0.0
+    ):
         self.people, self.seed, self.count, self.poses, self.lazy, self.close = people, seed, count, poses, lazy, close
 
     def __len__(self) -> int:
@@ -100,16 +102,30 @@ def close_framing(still: Still, rng: np.random.Generator) -> Still:
 def lazier(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
     """The same pose with lips and lids somewhere between the still's own and `pose`'s, or, as often, with any other mouth."""
     if rng.random() < 0.5:
-        return replace(pose, opening=float(rng.uniform(0, 1)), width=float(rng.uniform(-1, 1)), blink=float(rng.uniform(0, 1)) * pose.blink)
+        return replace(
+            pose,
+            opening=float(rng.uniform(0, 1)),
+            width=float(rng.uniform(-1, 1)),
+            blink=float(rng.uniform(0, 1)) * pose.blink,
+        )
     rest, share = puppet.face.rest_opening, float(rng.uniform(0, 1))
-    return replace(pose, opening=rest + share * (pose.opening - rest), width=share * pose.width, blink=float(rng.uniform(0, 1)) * pose.blink)
+    return replace(
+        pose,
+        opening=rest + share * (pose.opening - rest),
+        width=share * pose.width,
+        blink=float(rng.uniform(0, 1)) * pose.blink,
+    )
 
 
 def _block_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     regions = batch["regions"].float() / 255
     frames = batch["frames"].permute(0, 3, 1, 2).float() / 127.5 - 1
-    return {"frames": frames, "flow": batch["flow"].permute(0, 3, 1, 2), "seen": batch["seen"][:, None],
-            "weight": 1 + 3 * regions[:, :1] + 10 * regions[:, 1:2] + 4 * regions[:, 2:]}  # fmt: skip
+    return {
+        "frames": frames,
+        "flow": batch["flow"].permute(0, 3, 1, 2),
+        "seen": batch["seen"][:, None],
+        "weight": 1 + 3 * regions[:, :1] + 10 * regions[:, 1:2] + 4 * regions[:, 2:],
+    }
 
 
 def _pictures(x: Tensor) -> Tensor:
@@ -126,7 +142,9 @@ class CodecStage:
 
     name = "codec"
 
-    def __init__(self, people: People, codec: ReferenceCodec | None = None, decoder_only: bool = False, close: float = 0.0):
+    def __init__(
+        self, people: People, codec: ReferenceCodec | None = None, decoder_only: bool = False, close: float = 0.0
+    ):
         """decoder_only: `r` and what it is made from stay as they are, so that a denoiser trained on them stays valid.
         close: share of close-ups."""
         self.people, self.decoder_only, self.close = people, decoder_only, close
@@ -135,9 +153,16 @@ class CodecStage:
             frames = CodecFrames(people, seed=1, count=4, poses=4)
             fit_components(codec, [_block_samples(frames[i]) for i in range(24)])
         n = codec.config.blocks
-        self._noise = torch.cat([torch.full((n,), BLOCK_NOISE), torch.full((codec.config.cues,), CUE_NOISE)])[:, None, None]
+        self._noise = torch.cat([torch.full((n,), BLOCK_NOISE), torch.full((codec.config.cues,), CUE_NOISE)])[
+            :, None, None
+        ]
         self.module = nn.ModuleDict(
-            {"codec": codec, "teach_r": nn.Sequential(nn.Conv2d(n, 128, 3, padding=1), nn.SiLU(), nn.Conv2d(128, 7 * 16, 1), nn.PixelShuffle(4))}
+            {
+                "codec": codec,
+                "teach_r": nn.Sequential(
+                    nn.Conv2d(n, 128, 3, padding=1), nn.SiLU(), nn.Conv2d(128, 7 * 16, 1), nn.PixelShuffle(4)
+                ),
+            }
         )
         self.module.to(memory_format=torch.channels_last)  # 1.5 times faster on a CPU
 
@@ -175,7 +200,12 @@ class CodecStage:
 
     def _inexact(self, codec: ReferenceCodec, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """Latents (B, C, h, w) with what a denoiser gets wrong."""
-        z = codec.encode(_pictures(batch["coded"]), batch["coded_flow"].permute(0, 3, 1, 2), batch["coded_seen"][:, None], batch["cues"])
+        z = codec.encode(
+            _pictures(batch["coded"]),
+            batch["coded_flow"].permute(0, 3, 1, 2),
+            batch["coded_seen"][:, None],
+            batch["cues"],
+        )
         noise = torch.randn(z.shape, generator=generator, device=z.device) * self._noise.to(z.device)
         return z + noise * torch.rand((len(z), 1, 1, 1), generator=generator, device=z.device)
 

@@ -63,7 +63,9 @@ class DetectorStage:
         maps, _ = net.finder(batch["finder_crops"])
         finder = focal(maps[:, 0], batch["finder_heat"])
         weight = batch["finder_weight"][:, None]
-        box = (F.smooth_l1_loss(maps[:, 1:], batch["finder_regress"], reduction="none", beta=0.2) * weight).sum() / weight.sum().clamp_min(1)
+        box = (
+            F.smooth_l1_loss(maps[:, 1:], batch["finder_regress"], reduction="none", beta=0.2) * weight
+        ).sum() / weight.sum().clamp_min(1)
         logits, presence = net.face(batch["face_crops"])
         face = point_loss(logits, batch["face_points"], batch["face_present"])
         face_there = F.binary_cross_entropy_with_logits(presence, batch["face_present"])
@@ -72,13 +74,24 @@ class DetectorStage:
         hands = batch["body_seen"][:, 18:]
         cell = (batch["body_places"][:, 18:] * maps.shape[-1]).long().clamp(0, maps.shape[-1] - 1)
         sizes = maps[:, 20:].flatten(2).gather(2, (cell[..., 1] * maps.shape[-1] + cell[..., 0])[..., None])[..., 0]
-        hand_size = (F.smooth_l1_loss(sizes, batch["body_sizes"], reduction="none", beta=0.2) * hands).sum() / hands.sum().clamp_min(1)
+        hand_size = (
+            F.smooth_l1_loss(sizes, batch["body_sizes"], reduction="none", beta=0.2) * hands
+        ).sum() / hands.sum().clamp_min(1)
         logits, presence = net.hand(batch["hand_crops"])
         hand = point_loss(logits, batch["hand_points"], batch["hand_present"])
         hand_there = F.binary_cross_entropy_with_logits(presence, batch["hand_present"])
         total = finder + box + face + face_there + 0.1 * body + hand_size + hand + hand_there
-        return {"loss": total, "finder": finder, "box": box, "face": face, "face_there": face_there, "body": body,
-                "hand_size": hand_size, "hand": hand, "hand_there": hand_there}  # fmt: skip
+        return {
+            "loss": total,
+            "finder": finder,
+            "box": box,
+            "face": face,
+            "face_there": face_there,
+            "body": body,
+            "hand_size": hand_size,
+            "hand": hand,
+            "hand_there": hand_there,
+        }
 
 
 def evaluate(detector: KeypointDetector, stills: list[Still], nobody: list[np.ndarray]) -> dict[str, float]:
@@ -91,7 +104,9 @@ def evaluate(detector: KeypointDetector, stills: list[Still], nobody: list[np.nd
     for still in stills:
         size, truth = np.array(still.size, np.float32), still.keypoints
         people = detector.detect(still.picture_u8)
-        right = [p for p in people if np.linalg.norm((p.keypoints.face - truth.face).mean(0)) < np.ptp(truth.face[:, 0]) / 2]
+        right = [
+            p for p in people if np.linalg.norm((p.keypoints.face - truth.face).mean(0)) < np.ptp(truth.face[:, 0]) / 2
+        ]
         found.append(bool(right))
         if not right:
             continue
@@ -104,15 +119,30 @@ def evaluate(detector: KeypointDetector, stills: list[Still], nobody: list[np.nd
                 hand_found.append(there)
                 if there:
                     length = np.ptp(truth.hands[i] * size, axis=0).max()
-                    pck.append(float((np.linalg.norm((seen.hands[i] - truth.hands[i]) * size, axis=1) < 0.2 * length).mean()))
+                    pck.append(
+                        float((np.linalg.norm((seen.hands[i] - truth.hands[i]) * size, axis=1) < 0.2 * length).mean())
+                    )
             else:
                 hand_false.append(there)
         unit = max(np.linalg.norm((truth.body[2] - truth.body[5]) * size), 2 * np.ptp(truth.face[:, 0] * size[0]))
         for j in (2, 3, 4, 5, 6, 7):
             if truth.body_score[j] > 0.5 and (np.abs(truth.body[j] - 0.5) < 0.5).all():
-                body.append(bool(np.linalg.norm((seen.body[j] - truth.body[j]) * size) < 0.25 * unit and seen.body_score[j] > 0.3))
+                body.append(
+                    bool(
+                        np.linalg.norm((seen.body[j] - truth.body[j]) * size) < 0.25 * unit and seen.body_score[j] > 0.3
+                    )
+                )
     alarms = [bool(detector.detect(p)) for p in nobody]
     mean = lambda v: float(np.mean(v)) if v else float("nan")  # noqa: E731
-    return {"stills": len(stills), "face_found": mean(found), "nme": mean(nme), "nme_worst": max(nme, default=float("nan")),
-            "hand_found": mean(hand_found), "hand_false": mean(hand_false), "hand_pck": mean(pck), "body_pck": mean(body),
-            "false_alarms": mean(alarms), "nobody": len(nobody)}  # fmt: skip
+    return {
+        "stills": len(stills),
+        "face_found": mean(found),
+        "nme": mean(nme),
+        "nme_worst": max(nme, default=float("nan")),
+        "hand_found": mean(hand_found),
+        "hand_false": mean(hand_false),
+        "hand_pck": mean(pck),
+        "body_pck": mean(body),
+        "false_alarms": mean(alarms),
+        "nobody": len(nobody),
+    }

@@ -79,11 +79,20 @@ def placed(source: Source, matrix: np.ndarray, side: int) -> tuple[np.ndarray, n
     to_level = source.size / [image.shape[1], image.shape[0]]
     m = matrix[:, :2] * to_level
     warp = np.column_stack([m, matrix[:, 2] + m @ [0.5, 0.5] - 0.5])
-    rgb = cv2.warpAffine(np.ascontiguousarray(image[..., :3]), warp, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    rgb = cv2.warpAffine(
+        np.ascontiguousarray(image[..., :3]),
+        warp,
+        (side, side),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
     alpha = cv2.warpAffine(np.ascontiguousarray(image[..., 3]), warp, (side, side), flags=cv2.INTER_LINEAR)
     size = source.size
     keypoints = source.keypoints.map(lambda p: ((p * size) @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32) / side)
-    for points, score in ((source.keypoints.body, keypoints.body_score), (source.keypoints.hands, keypoints.hands_score)):
+    for points, score in (
+        (source.keypoints.body, keypoints.body_score),
+        (source.keypoints.hands, keypoints.hands_score),
+    ):
         score[((points < 0) | (points > 1)).any(-1)] = 0
     return rgb.astype(np.float32), alpha.astype(np.float32)[..., None] / 255, keypoints
 
@@ -93,7 +102,9 @@ def texture(rng: np.random.Generator, side: int) -> np.ndarray:
     out = np.zeros((side, side, 3), np.float32) + rng.uniform(0, 255, 3)
     for octave in (2, 5, 12, 40, side):
         if rng.random() < 0.6:
-            noise = rng.normal(0, rng.uniform(3, 40), (octave, octave, 3 if rng.random() < 0.5 else 1)).astype(np.float32)
+            noise = rng.normal(0, rng.uniform(3, 40), (octave, octave, 3 if rng.random() < 0.5 else 1)).astype(
+                np.float32
+            )
             out = out + cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC).reshape(side, side, -1)
     kind = rng.random()
     if kind < 0.5:
@@ -103,7 +114,17 @@ def texture(rng: np.random.Generator, side: int) -> np.ndarray:
             thick = -1 if rng.random() < 0.6 else int(rng.integers(1, 6))
             shape = rng.integers(3)
             if shape == 0:
-                cv2.ellipse(out, at, (r, int(r * rng.uniform(0.4, 1))), float(rng.uniform(0, 180)), 0, 360, colour, thick, cv2.LINE_AA)
+                cv2.ellipse(
+                    out,
+                    at,
+                    (r, int(r * rng.uniform(0.4, 1))),
+                    float(rng.uniform(0, 180)),
+                    0,
+                    360,
+                    colour,
+                    thick,
+                    cv2.LINE_AA,
+                )
             elif shape == 1:
                 cv2.fillConvexPoly(out, (rng.normal(0, r, (4, 2)) + at).astype(np.int32), colour, cv2.LINE_AA)
             else:
@@ -130,8 +151,15 @@ def backdrop(rng: np.random.Generator, plates: list[np.ndarray], side: int) -> n
         return texture(rng, side)
     image = plates[int(rng.integers(len(plates)))]
     h, w = image.shape[:2]
-    matrix = similarity(rng.uniform(0.2, 0.8, 2) * [w, h], np.array([side / 2, side / 2]), side / min(w, h) * rng.uniform(0.8, 2.5), rng.normal(0, 0.15))
-    out = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101).astype(np.float32)
+    matrix = similarity(
+        rng.uniform(0.2, 0.8, 2) * [w, h],
+        np.array([side / 2, side / 2]),
+        side / min(w, h) * rng.uniform(0.8, 2.5),
+        rng.normal(0, 0.15),
+    )
+    out = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101).astype(
+        np.float32
+    )
     return out[::-1].copy() if rng.random() < 0.1 else out
 
 
@@ -165,7 +193,9 @@ def look(rng: np.random.Generator, picture: np.ndarray, holes: bool = True) -> n
     x = (x - 0.5) * float(np.exp(rng.normal(-0.1, 0.25))) + 0.5 + rng.normal(0, 0.07)
     x = x * (1 + rng.normal(0, 0.07, 3))
     if rng.random() < 0.3:  # light from a side
-        slope = np.add.outer(np.linspace(-1, 1, side) * rng.normal(0, 0.3), np.linspace(-1, 1, side) * rng.normal(0, 0.3))
+        slope = np.add.outer(
+            np.linspace(-1, 1, side) * rng.normal(0, 0.3), np.linspace(-1, 1, side) * rng.normal(0, 0.3)
+        )
         x = x * (1 + slope[..., None])
     x = x.astype(np.float32)
     if rng.random() < 0.3:
@@ -174,7 +204,9 @@ def look(rng: np.random.Generator, picture: np.ndarray, holes: bool = True) -> n
         x = x + rng.normal(0, rng.uniform(0.005, 0.06), x.shape)
     out = np.clip(x * 255, 0, 255).astype(np.uint8)
     if rng.random() < 0.25:
-        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])[1], cv2.IMREAD_COLOR)
+        out = cv2.imdecode(
+            cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 90))])[1], cv2.IMREAD_COLOR
+        )
     return out
 
 
@@ -197,15 +229,30 @@ def box_of(points: np.ndarray) -> tuple[np.ndarray, float]:
 class DetectorSamples(Dataset):
     """Item i is the batch of step i, a function of (seed, i) alone: photographed people, and drawn ones in the share `drawn_share`."""
 
-    def __init__(self, stills: list[Still], drawn: list[Still], seed: int, sizes: BatchSizes, drawn_share: float = 0.35, steps: int = 1_000_000):
+    def __init__(
+        self,
+        stills: list[Still],
+        drawn: list[Still],
+        seed: int,
+        sizes: BatchSizes,
+        drawn_share: float = 0.35,
+        steps: int = 1_000_000,
+    ):
         self.seed, self.sizes, self.steps = seed, sizes, steps
         photographed, painted = sources(stills), sources(drawn)
         self.plates = [plate(s) for s in photographed[::2]]
         self.pools = [photographed, painted]
         self.drawn_share = drawn_share if painted else 0.0
         # (source, side) of every hand whose points all lie in the picture.
-        self.hands = [[(s, i) for s in pool for i in (0, 1) if s.keypoints.hands_score[i].max() > 0.5
-                       and (np.abs(s.keypoints.hands[i] - 0.5) < 0.52).all()] for pool in self.pools]  # fmt: skip
+        self.hands = [
+            [
+                (s, i)
+                for s in pool
+                for i in (0, 1)
+                if s.keypoints.hands_score[i].max() > 0.5 and (np.abs(s.keypoints.hands[i] - 0.5) < 0.52).all()
+            ]
+            for pool in self.pools
+        ]
         self.with_hands = [[s for s in pool if s.keypoints.hands_score.max() > 0.5] for pool in self.pools]
 
     def __len__(self) -> int:
@@ -247,7 +294,9 @@ class DetectorSamples(Dataset):
             elif (alpha > 0.5).mean() > 0.8:
                 continue
             fresh, length = box_of(keypoints.face * side)
-            hidden = [float(alpha[int(np.clip(c[1], 0, side - 1)), int(np.clip(c[0], 0, side - 1)), 0]) for c, _ in faces]
+            hidden = [
+                float(alpha[int(np.clip(c[1], 0, side - 1)), int(np.clip(c[0], 0, side - 1)), 0]) for c, _ in faces
+            ]
             if any(np.abs(c - fresh).max() < 0.6 * (s + length) for c, s in faces) or any(h > 0.3 for h in hidden):
                 continue  # it would cover a face that is there
             canvas = canvas * (1 - keep) + rgb * keep
@@ -255,7 +304,11 @@ class DetectorSamples(Dataset):
                 canvas = scrambled(rng, canvas, fresh, length * rng.uniform(0.9, 1.3))
             elif (fresh > -0.1 * length).all() and (fresh < side + 0.1 * length).all():
                 faces.append((fresh, length))
-        heat, regress, weight = np.zeros((cells, cells), np.float32), np.zeros((3, cells, cells), np.float32), np.zeros((cells, cells), np.float32)
+        heat, regress, weight = (
+            np.zeros((cells, cells), np.float32),
+            np.zeros((3, cells, cells), np.float32),
+            np.zeros((cells, cells), np.float32),
+        )
         for centre, length in faces:
             cx, cy = centre / 8
             ix, iy = int(np.clip(cx, 0, cells - 1)), int(np.clip(cy, 0, cells - 1))
@@ -263,7 +316,9 @@ class DetectorSamples(Dataset):
             y, x = np.mgrid[:cells, :cells]
             heat = np.maximum(heat, np.exp(-((x - ix) ** 2 + (y - iy) ** 2) / (2 * spread**2))).astype(np.float32)
             near = (np.abs(x - ix) <= 1) & (np.abs(y - iy) <= 1)
-            target = np.stack([cx - x - 0.5, cy - y - 0.5, np.full_like(x, np.log(length / (d.SIZE_UNIT * side)), float)])
+            target = np.stack(
+                [cx - x - 0.5, cy - y - 0.5, np.full_like(x, np.log(length / (d.SIZE_UNIT * side)), float)]
+            )
             regress[:, near], weight[near] = target[:, near], 1.0
         return {"crops": look(rng, canvas), "heat": heat, "regress": regress, "weight": weight}
 
@@ -279,7 +334,9 @@ class DetectorSamples(Dataset):
             angle, jitter, zoom = rng.normal(0, 0.22), rng.normal(0, 0.06, 2), float(np.exp(rng.normal(0, 0.13)))
             if kind < 0.2:  # part of the person, or a face far too large or too small
                 zoom = float(np.exp(rng.uniform(-1.5, 1.2)))
-                jitter = rng.uniform(0.6, 1.6) * np.array([np.cos(a := rng.uniform(0, 6.3)), np.sin(a)]) * max(zoom, 0.4)
+                jitter = (
+                    rng.uniform(0.6, 1.6) * np.array([np.cos(a := rng.uniform(0, 6.3)), np.sin(a)]) * max(zoom, 0.4)
+                )
             scale = side / d.FACE_SPAN / size * zoom
             matrix = similarity(middle, (0.5 + jitter) * side, scale, float(angle))
             if rng.random() < 0.5:  # other proportions
@@ -309,7 +366,9 @@ class DetectorSamples(Dataset):
                 other = self._person(rng)
                 centre, length = box_of(other.face)
                 aside = to + np.array([rng.choice([-1, 1]) * rng.uniform(0.2, 0.45), rng.uniform(-0.08, 0.15)]) * side
-                rgb, mask, _ = placed(other, similarity(centre, aside, scale * size / length * rng.uniform(0.5, 1.1), 0.0), side)
+                rgb, mask, _ = placed(
+                    other, similarity(centre, aside, scale * size / length * rng.uniform(0.5, 1.1), 0.0), side
+                )
                 behind = behind * (1 - mask) + rgb * mask
             canvas = behind * (1 - alpha) + canvas * alpha
         inside = lambda p: ((p > 0) & (p < 1)).all(-1)  # noqa: E731
@@ -322,9 +381,17 @@ class DetectorSamples(Dataset):
                 seen[18 + i] = inside(places[18 + i])
         y, x = np.mgrid[:cells, :cells] + 0.5
         p = places * cells
-        heat = np.exp(-((x - p[:, 0, None, None]) ** 2 + (y - p[:, 1, None, None]) ** 2) / (2 * 1.2**2)) * seen[:, None, None]
-        return {"crops": look(rng, canvas), "heat": heat.astype(np.float32), "places": places.astype(np.float32), "seen": seen,
-                "sizes": np.log(np.maximum(sizes, 1e-3) / d.SIZE_UNIT).astype(np.float32)}  # fmt: skip
+        heat = (
+            np.exp(-((x - p[:, 0, None, None]) ** 2 + (y - p[:, 1, None, None]) ** 2) / (2 * 1.2**2))
+            * seen[:, None, None]
+        )
+        return {
+            "crops": look(rng, canvas),
+            "heat": heat.astype(np.float32),
+            "places": places.astype(np.float32),
+            "seen": seen,
+            "sizes": np.log(np.maximum(sizes, 1e-3) / d.SIZE_UNIT).astype(np.float32),
+        }
 
     def _hand(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         side = d.HAND
@@ -343,8 +410,12 @@ class DetectorSamples(Dataset):
                 source = self._person(rng)
                 middle, size = rng.uniform(0.1, 0.9, 2) * source.size, box_of(source.face)[1]
                 scale = side / d.HAND_SPAN / size * float(np.exp(rng.normal(0, 0.3)))
-                near = [h for h in (0, 1) if source.keypoints.hands_score[h].max() > 0.3
-                        and np.abs(box_of(source.keypoints.hands[h] * source.size)[0] - middle).max() < 1.2 * size]  # fmt: skip
+                near = [
+                    h
+                    for h in (0, 1)
+                    if source.keypoints.hands_score[h].max() > 0.3
+                    and np.abs(box_of(source.keypoints.hands[h] * source.size)[0] - middle).max() < 1.2 * size
+                ]
                 hand, kind = (0, 0.0) if near else (int(rng.integers(2)), kind)
             canvas, alpha, keypoints = placed(source, similarity(middle, to, scale, float(turn)), side)
             if rng.random() < 0.3:
@@ -354,5 +425,12 @@ class DetectorSamples(Dataset):
             elif kind >= 0.25:
                 points, present = keypoints.hands[hand], 1.0
         if hand == 1:  # the network knows left hands only
-            canvas, points = np.ascontiguousarray(canvas[:, ::-1]), points * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32)
-        return {"crops": look(rng, canvas, holes=False), "points": points.astype(np.float32), "present": np.float32(present)}
+            canvas, points = (
+                np.ascontiguousarray(canvas[:, ::-1]),
+                points * np.array([-1, 1], np.float32) + np.array([1, 0], np.float32),
+            )
+        return {
+            "crops": look(rng, canvas, holes=False),
+            "points": points.astype(np.float32),
+            "present": np.float32(present),
+        }

@@ -49,15 +49,21 @@ class DistillStage(ClipStage):
 
     config: DistillStageConfig
 
-    def __init__(self, data: str | Path, network: CyberHostNetwork, config: DistillStageConfig, limit: int | None = None) -> None:
+    def __init__(
+        self, data: str | Path, network: CyberHostNetwork, config: DistillStageConfig, limit: int | None = None
+    ) -> None:
         """`network` has the teacher's weights and preset. Raises TrainingError where it is distilled already."""
         diffusion = network.preset.diffusion
         if diffusion.sampler == "lcm":
-            raise TrainingError("stage distill needs a teacher that is not distilled itself: give the network of stage 2 with --init")
+            raise TrainingError(
+                "stage distill needs a teacher that is not distilled itself: give the network of stage 2 with --init"
+            )
         super().__init__(data, network, config, limit)
         self.teacher = copy.deepcopy(network.denoising_unet).requires_grad_(False)
         self.guidance = Guidance(diffusion.guidance_reference, diffusion.guidance_audio)
-        times = Schedule(diffusion, "flow" if diffusion.prediction in ("flow", "x0") else "ddim", config.points).timesteps
+        times = Schedule(
+            diffusion, "flow" if diffusion.prediction in ("flow", "x0") else "ddim", config.points
+        ).timesteps
         self.grid = torch.cat([times.float(), torch.zeros(1)]).flip(0)  # rising from 0
         self.average: dict[str, Tensor] = {}
         network.preset = few_steps(network.preset, config.sampling_steps, config.sampling_correlation)
@@ -66,7 +72,9 @@ class DistillStage(ClipStage):
 
     def follow(self, average: dict[str, Tensor]) -> None:
         """Take targets from these weights of the network from now on; before, they are the student's own."""
-        self.average = {name.removeprefix(TRAINED): value for name, value in average.items() if name.startswith(TRAINED)}
+        self.average = {
+            name.removeprefix(TRAINED): value for name, value in average.items() if name.startswith(TRAINED)
+        }
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         config, network, diffusion, z = self.config, self.module, self.module.preset.diffusion, batch["z"]
@@ -78,14 +86,18 @@ class DistillStage(ClipStage):
             place = (rand() * config.points).long().clamp_max(config.points - 1)
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
             t, nearer = grid[place + 1], grid[place]
-            noise = smooth_noise(z.shape, diffusion.noise_correlation, network.preset.cues, given.follows, generator).to(z)
+            noise = smooth_noise(
+                z.shape, diffusion.noise_correlation, network.preset.cues, given.follows, generator
+            ).to(z)
             noisy = add_noise(diffusion, z, noise, t)
             shown = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)
             stepped = solver_step(diffusion, shown, noisy, t, nearer)
             target = consistent_latent(diffusion, self._averaged(stepped, nearer, given), stepped, nearer)
         said = consistent_latent(diffusion, network(noisy, t, given).prediction, noisy, t)
         distance = ((said - target).float().square() + config.huber**2).sqrt() - config.huber
-        weight = 1 + config.alpha * batch["masks"].amax(2, keepdim=True) + config.lips * even_out(batch["lips"])[:, :, None]
+        weight = (
+            1 + config.alpha * batch["masks"].amax(2, keepdim=True) + config.lips * even_out(batch["lips"])[:, :, None]
+        )
         return {"loss": (weight * distance).mean(), "distance": distance.mean()}
 
     def _averaged(self, noisy: Tensor, timestep: Tensor, given: Conditions) -> Tensor:
@@ -97,7 +109,9 @@ class DistillStage(ClipStage):
 def few_steps(preset: Preset, steps: int, correlation: float | None) -> Preset:
     """The preset of a distilled network: how it samples is told with it, and guidance is in its weights. It knows the noise it learns from alone, which does
     not sway."""
-    diffusion = dataclasses.replace(preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0, sway=0.0)
+    diffusion = dataclasses.replace(
+        preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0, sway=0.0
+    )
     if correlation is not None:
         diffusion = dataclasses.replace(diffusion, noise_correlation=correlation)
     return dataclasses.replace(preset, diffusion=diffusion)

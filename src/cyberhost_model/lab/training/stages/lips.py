@@ -58,7 +58,9 @@ def speaking(still: Still, count: int, rng: np.random.Generator) -> list[Mouth]:
 class LipSamples(Dataset):
     """Item i is the batch of step i, a function of (seed, i) alone. `groups` of mouths are shown in the shares `shares`."""
 
-    def __init__(self, groups: list[list[Mouth]], shares: list[float], seed: int, batch: int, steps: int = 1_000_000) -> None:
+    def __init__(
+        self, groups: list[list[Mouth]], shares: list[float], seed: int, batch: int, steps: int = 1_000_000
+    ) -> None:
         kept = [(g, s) for g, s in zip(groups, shares, strict=True) if g]
         self.groups = [g for g, _ in kept]
         self.shares = np.array([s for _, s in kept]) / sum(s for _, s in kept)
@@ -82,7 +84,9 @@ def seen(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
     side = round(float(np.exp(rng.uniform(np.log(LIPS_FROM), np.log(PATCH)))))
     small = cv2.resize(mouth.patch, (side, side), interpolation=cv2.INTER_AREA)
     centre = side * (0.5 + rng.normal(0, _SHIFT, 2))
-    square, _ = turned_crop(small, centre, SPAN * side * float(np.exp(rng.normal(0, _SCALE))), float(rng.normal(0, _TURN)), CROP[1])
+    square, _ = turned_crop(
+        small, centre, SPAN * side * float(np.exp(rng.normal(0, _SCALE))), float(rng.normal(0, _TURN)), CROP[1]
+    )
     crop = middle_rows(look(rng, square.astype(np.float32), holes=False))
     return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
@@ -96,9 +100,13 @@ class LipsStage:
 
     name = "lips"
 
-    def __init__(self, stills: list[Still], drawn: list[Still], puppets: int = 8, batch: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self, stills: list[Still], drawn: list[Still], puppets: int = 8, batch: int = 32, seed: int = 0
+    ) -> None:
         rng = np.random.default_rng(seed)
-        photographed, painted = ([mouth_of(s.picture_u8, s.keypoints.face * s.size) for s in some] for some in (stills, drawn))
+        photographed, painted = (
+            [mouth_of(s.picture_u8, s.keypoints.face * s.size) for s in some] for some in (stills, drawn)
+        )
         moved = [mouth for still in stills for mouth in speaking(still, puppets, rng)] if puppets else []
         self.groups, self.batch = [photographed, moved, painted], batch
         self.module: nn.Module = LipReader()
@@ -123,5 +131,10 @@ def evaluate(reader: LipReader, faces: list[tuple[np.ndarray, np.ndarray, np.nda
     with torch.inference_mode():
         read = reader.eval()(torch.from_numpy(crops)).numpy().clip(0)
     off, shut = np.abs(read - truth), truth < 0.01
-    return {"faces": len(faces), "correlation": float(np.corrcoef(read, truth)[0, 1]), "off": float(off.mean()), "off_shut": float(off[shut].mean()),
-            "worst": float(off.max())}  # fmt: skip
+    return {
+        "faces": len(faces),
+        "correlation": float(np.corrcoef(read, truth)[0, 1]),
+        "off": float(off.mean()),
+        "off_shut": float(off[shut].mean()),
+        "worst": float(off.max()),
+    }

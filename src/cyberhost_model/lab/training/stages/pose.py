@@ -37,13 +37,17 @@ class PoseStage:
 
     def __init__(self, data: str | Path, network: CyberHostNetwork, config: PoseStageConfig) -> None:
         if network.pose_follower is None:
-            raise TrainingError("stage pose trains what reads the pose shift, and this preset has none (pose_shift = true in the recipe)")
+            raise TrainingError(
+                "stage pose trains what reads the pose shift, and this preset has none (pose_shift = true in the recipe)"
+            )
         self.data, self.module, self.config = data, network, config
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith("pose_follower"))
 
     def dataset(self, seed: int) -> Dataset:
-        return LatentClips(self.data, self.module.preset, seed, self.config.batch, self.config.frames, driving=self.config.driving)
+        return LatentClips(
+            self.data, self.module.preset, seed, self.config.batch, self.config.frames, driving=self.config.driving
+        )
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         assert self.module.pose_follower is not None
