@@ -3,8 +3,9 @@
     python -m benchmarks [--size middle] [--device cpu] [--precision fp32]
         [--animate-anyone REPOSITORY PYTHON] [--echomimic-v2 REPOSITORY PYTHON] [--json FILE] [--markdown FILE]
 
-REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2), PYTHON an interpreter whose environment it runs in
-(see scripts/peer_parity.py). Weights are random, which does not change speed. Each implementation is a process that loads once, beside the others; they are asked in turn.
+REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2), PYTHON an interpreter
+whose environment it runs in (see scripts/peer_parity.py). Weights are random, which does not change speed. Each
+implementation is a process that loads once, beside the others; they are asked in turn.
 """
 
 from __future__ import annotations

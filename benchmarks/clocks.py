@@ -7,7 +7,9 @@ import time
 
 
 def processor() -> float:
-    """Seconds of processor that this process, its threads and its ended children have had: what else the machine does hardly counts."""
+    """Seconds of processor that this process, its threads and its ended children have had: what else the machine does
+    hardly counts.
+    """
     return sum(
         usage.ru_utime + usage.ru_stime
         for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))

@@ -12,7 +12,9 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 def write_inputs(size: Size, folder: Path) -> dict[str, str]:
-    """A picture of the video's aspect, at least 256 pixels high and wide so that a face is found, and `job_frames` of speech at 16 kHz."""
+    """A picture of the video's aspect, at least 256 pixels high and wide so that a face is found, and `job_frames` of
+    speech at 16 kHz.
+    """
     import numpy as np
     from PIL import Image, ImageOps
 

@@ -1,4 +1,6 @@
-"""The measuring side: workers that wait, asked in turn, so that what else the machine does falls on all of them alike."""
+"""The measuring side: workers that wait, asked in turn, so that what else the machine does falls on all of them
+alike.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Broken(Exception):
 
 @dataclass(frozen=True)
 class Contestant:
-    """An implementation as a process: python is the interpreter whose environment it runs in, repository the copy of a peer's code."""
+    """An implementation as a process: python is the interpreter whose environment it runs in, repository the copy of a
+    peer's code.
+    """
 
     label: str
     implementation: str

@@ -1,10 +1,11 @@
-"""What the quicker ways to compute cost: frames of the embedded model against those of the whole computation with the same seed.
+"""What the quicker ways to compute cost: frames of the embedded model against those of the whole computation with the
+same seed.
 
     python -m benchmarks.quality [--picture FILE] [--sound FILE] [--seconds 2] [--rounds 3] [--threads N]
 
-Each way is timed in turn, several rounds; ratios are of medians. PSNR and SSIM are means over all frames, of the whole picture and of the mouth's box;
-"mouth moves" is the change from frame to frame there, against the whole computation's. What another seed changes is the yardstick: a loss that is much
-smaller is no other video.
+Each way is timed in turn, several rounds; ratios are of medians. PSNR and SSIM are means over all frames, of the whole
+picture and of the mouth's box; "mouth moves" is the change from frame to frame there, against the whole computation's.
+What another seed changes is the yardstick: a loss that is much smaller is no other video.
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ def measured(
 
 
 def cut(frame: np.ndarray, box: tuple[float, ...]) -> np.ndarray:
-    """The box (x0, y0, x1, y1), in 0..1 of the frame, with half its height around it, and at least the 11 pixels of SSIM's window."""
+    """The box (x0, y0, x1, y1), in 0..1 of the frame, with half its height around it, and at least the 11 pixels of
+    SSIM's window.
+    """
     h, w = frame.shape[:2]
     x0, y0, x1, y1 = box
     margin = max((y1 - y0) / 2, 8 / min(h, w))

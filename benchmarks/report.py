@@ -8,7 +8,9 @@ OURS, PLAIN = "ours", "plain diffusers"
 
 
 def ratios(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Medians of ours against the lower bound, against the quicker peer, and of the whole job against what its parts take; only those that were measured."""
+    """Medians of ours against the lower bound, against the quicker peer, and of the whole job against what its parts
+    take; only those that were measured.
+    """
     found: dict[str, Any] = {}
     ours, plain = results.get(OURS, {}), results.get(PLAIN, {})
     peers = [parts for label, parts in results.items() if not label.startswith((OURS, PLAIN))]
@@ -35,8 +37,10 @@ def markdown(report: dict[str, Any]) -> str:
     size, results = report["size"], report["results"]
     h, w = size["latent"]
     lines = [
-        f"Size {size['name']}: widths {', '.join(map(str, size['widths']))}, latent {h}x{w}, {size['frames']} frames, {report['precision']}, "
-        f"{report['device']}, torch {report['torch']}. Decoding: {size['decoded']} frames. Job: picture and sound to an mp4 of {size['job_frames']} frames, "
+        f"Size {size['name']}: widths {', '.join(map(str, size['widths']))}, latent {h}x{w}, {size['frames']} frames, "
+        f"{report['precision']}, "
+        f"{report['device']}, torch {report['torch']}. Decoding: {size['decoded']} frames. Job: picture and sound to "
+        f"an mp4 of {size['job_frames']} frames, "
         f"{size['job_steps']} steps, {size['branches'][0]} branch(es), models loaded. Seconds: {report['clock']}.",
         "",
         "| Part | Implementation | seconds | from - to | times | peak MB |",
@@ -49,7 +53,8 @@ def markdown(report: dict[str, Any]) -> str:
                 since = "*" if one["peak_since_start"] else ""
                 spread = f"{one['quickest']:.3g} - {one['slowest']:.3g}"
                 lines.append(
-                    f"| {part} | {label} | {one['median']:.3g} | {spread} | {one['times']} | {one['peak_mb']:.0f}{since} |"
+                    f"| {part} | {label} | {one['median']:.3g} | {spread} | {one['times']} | "
+                    f"{one['peak_mb']:.0f}{since} |"
                 )
     if any(one["peak_since_start"] for measured in results.values() for one in measured.values()):
         lines += ["", "* the most since the process began: this system does not forget earlier peaks"]

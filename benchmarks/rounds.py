@@ -19,8 +19,11 @@ def run_rounds(
     broken: dict[str, str],
     tell: Callable[[str], None],
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """label -> part -> measurements. A first round is thrown away: it loads kernels and fills caches. What breaks goes
-    into `broken` and is left out from then on. A job is long and not thrown away; where `warm_job`, one of a single step comes before it."""
+    """label -> part -> measurements.
+
+    A first round is thrown away: it loads kernels and fills caches. What breaks goes into `broken` and is left out
+    from then on. A job is long and not thrown away; where `warm_job`, one of a single step comes before it.
+    """
     found: dict[str, dict[str, list[dict[str, Any]]]] = {worker.label: {} for worker in workers}
     going = list(workers)
     parts = list(dict.fromkeys(part for worker in workers for part in worker.facts["parts"]))

@@ -1,4 +1,7 @@
-"""What is measured: network sizes, and one clip's shapes. Standard library alone, for it is read in the peers' environments too."""
+"""What is measured: network sizes, and one clip's shapes.
+
+Standard library alone, for it is read in the peers' environments too.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """widths and heads: of the U-Net's levels; attention: levels that have spatial attention; latent: (h, w); frames: of a clip; factor: pixels of a latent
-    cell; context: width of cross attention's tokens; job_frames, job_steps: of the whole job, which has the first of
-    `branches`; decoded: frames that one measured decoding has."""
+    """widths and heads: of the U-Net's levels; attention: levels that have spatial attention; latent: (h, w); frames:
+    of a clip; factor: pixels of a latent cell; context: width of cross attention's tokens; job_frames, job_steps: of
+    the whole job, which has the first of `branches`; decoded: frames that one measured decoding has.
+    """
 
     name: str
     widths: tuple[int, ...]
@@ -38,4 +42,8 @@ SIZES = {
     "sd15": Size("sd15", (320, 640, 1280, 1280), (16, 16), job_steps=1),
     "full": Size("full", (320, 640, 1280, 1280), (80, 48), job_frames=48, job_steps=25, decoded=12, branches=(2, 1, 3)),
 }
-"""tiny: the embedded model. middle, wide (as many tokens as 640x384 has), sd15: what a CPU can do. full: the paper's 640x384, for a GPU. small: to try the benchmark itself."""
+"""tiny: the embedded model.
+
+middle, wide (as many tokens as 640x384 has), sd15: what a CPU can do. full: the paper's 640x384, for a GPU. small: to
+try the benchmark itself.
+"""

@@ -1,10 +1,12 @@
-"""What half precision, memory layout, compiled blocks and recorded steps bring on a GPU: this project's full-size network beside itself.
+"""What half precision, memory layout, compiled blocks and recorded steps bring on a GPU: this project's full-size
+network beside itself.
 
     python -m benchmarks.ways [--size full] [--device cuda] [--rounds 10] [--branches 1 2 3]
         [--ways fp32 "fp16" ...] [--json FILE] [--profile FILE]
 
-Weights are random. Seconds are medians, of a step with 1 to 3 branches and of decoding a clip; MFU is the share of the data sheet's rate, by the FLOPs
-that torch counts. "error": the relative distance (L2) to fp32 of one guided step's prediction, of a clip denoised in 5 steps with the same noise, and of its frames.
+Weights are random. Seconds are medians, of a step with 1 to 3 branches and of decoding a clip; MFU is the share of the
+data sheet's rate, by the FLOPs that torch counts. "error": the relative distance (L2) to fp32 of one guided step's
+prediction, of a clip denoised in 5 steps with the same noise, and of its frames.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ CLIP_STEPS = 5
 
 @dataclass(frozen=True)
 class Way:
-    """How steps are computed. tf32: fp32's matrix products with short mantissas; last: channels last, as a job lays out the network and on a GPU the codec."""
+    """How steps are computed. tf32: fp32's matrix products with short mantissas; last: channels last, as a job lays
+    out the network and on a GPU the codec.
+    """
 
     precision: str
     tf32: bool = False
@@ -121,7 +125,9 @@ class Bench:
         self.expected: dict[str, torch.Tensor] = {}
 
     def counted(self) -> dict[int, float]:
-        """Branches -> floating point operations of a step; of the plain network, for what is compiled cannot be counted."""
+        """Branches -> floating point operations of a step; of the plain network, for what is compiled cannot be
+        counted.
+        """
         from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 
         clip = clip_of(self.network, video_of(self.network, self.given), self.given)
@@ -135,7 +141,9 @@ class Bench:
         return found
 
     def measured(self, way: Way, profile: Path | None) -> dict[str, Any]:
-        """Seconds of each part, peaks of memory, MFU and the distance to fp32, which has to be the first way measured."""
+        """Seconds of each part, peaks of memory, MFU and the distance to fp32, which has to be the first way
+        measured.
+        """
         from cyberhost_model.lab.training.reports import peak_flops
         from cyberhost_model.model.compiling import compile_blocks
         from cyberhost_model.model.norms import lay_out

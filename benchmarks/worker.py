@@ -1,8 +1,10 @@
 """One implementation in a process of its own: loads once, then measures one part for every line it is sent.
 
-    python -m benchmarks.worker '{"implementation": ..., "size": ..., "device": ..., "precision": ..., "repository": ...}'
+    python -m benchmarks.worker '{"implementation": ..., "size": ..., "device": ..., "precision": ..., "repository":
+    ...}'
 
-Answers are JSON lines: first {"parts": [...], "load_seconds": ..., "device": ...}, then {"seconds": ..., "peak_mb": ...} for the name of a part.
+Answers are JSON lines: first {"parts": [...], "load_seconds": ..., "device": ...}, then {"seconds": ..., "peak_mb":
+...} for the name of a part.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Frames of a video side by side, to look at: `python scripts/contact_sheet.py VIDEO -o SHEET.jpg [--every 8] [--columns 6] [--width 240]`."""
+"""Frames of a video side by side, to look at: `python scripts/contact_sheet.py VIDEO -o SHEET.jpg [--every 8]
+[--columns 6] [--width 240]`.
+"""
 
 from __future__ import annotations
 

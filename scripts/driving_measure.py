@@ -1,7 +1,7 @@
 """The tables of docs/driving.md: `python scripts/driving_measure.py --gestures DIR --stills DIR --speech DIR`.
 
-Errors are mean distances in pixels of a picture 640 high. Noise and gaps are planted in key points that are known; videos and the same performance
-by two people are made by the generator from people kept out of training.
+Errors are mean distances in pixels of a picture 640 high. Noise and gaps are planted in key points that are known;
+videos and the same performance by two people are made by the generator from people kept out of training.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def smoothing(name: str, trues: list[PoseSequence]) -> None:
             )
         joined = [np.concatenate([r[i].ravel() for r in rows]) for i in range(4)]
         print(
-            f"| {name} | {tremble:g} px, {'20%' if tremble else '0%'} | {' | '.join(mean(j) for j in joined)} | {np.mean([r[4] for r in rows]):.1%} |"
+            f"| {name} | {tremble:g} px, {'20%' if tremble else '0%'} | {' | '.join(mean(j) for j in joined)} | "
+            f"{np.mean([r[4] for r in rows]):.1%} |"
         )
 
 
@@ -125,7 +126,10 @@ def reading(clips: list[tuple[PoseSequence, Path]]) -> None:
 
 
 def same_performance(pairs: list[tuple[PoseSequence, PoseSequence, Still]]) -> None:
-    """The driving, the other's true performance, and the other's still. Motion: what is left when each point's mean place is taken away."""
+    """The driving, the other's true performance, and the other's still.
+
+    Motion: what is left when each point's mean place is taken away.
+    """
     rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {
         "the still picture": [],
         "driving as it is": [],
@@ -172,14 +176,16 @@ def main() -> None:
             clips.append((made[0][0], path))
             pairs.append((made[0][0], made[1][0], stills[(i + 1) % len(stills)]))
         print(
-            "## Cleaning\n| key points | noise, missing | before | after | before, quick | after, quick | shown |\n|---|---|---|---|---|---|---|"
+            "## Cleaning\n| key points | noise, missing | before | after | before, quick | after, quick | shown "
+            "|\n|---|---|---|---|---|---|---|"
         )
         smoothing("recorded", recorded(Path(options.gestures)))
         smoothing("generated", [t for t, _ in clips])
         print("## Reading\n| | body | hands | face | trembling | ms |\n|---|---|---|---|---|---|")
         reading(clips)
     print(
-        "## The same performance by another person\n| | body | motion | hands | motion | face | motion |\n|---|---|---|---|---|---|---|"
+        "## The same performance by another person\n| | body | motion | hands | motion | face | motion "
+        "|\n|---|---|---|---|---|---|---|"
     )
     same_performance(pairs)
     long = recorded(Path(options.gestures))[0]

@@ -1,9 +1,11 @@
-"""Makes videos worse in steps and prints what `cyberhost eval` says of them: each metric must move where its definition says.
+"""Makes videos worse in steps and prints what `cyberhost eval` says of them: each metric must move where its
+definition says.
 
-    python scripts/eval_degradations.py OUT [--people N ...] [--frames 52] [--metrics NAMES] [--networks public|embedded] [--weights-dir DIR]
+    python scripts/eval_degradations.py OUT [--people N ...] [--frames 52] [--metrics NAMES] [--networks
+    public|embedded] [--weights-dir DIR]
 
-The videos are drawn people who speak (the project's own training data, 256x320), so no collection is needed. OUT keeps the videos and the features: run
-again, it goes on. A measure whose weights are not there is left out of the table.
+The videos are drawn people who speak (the project's own training data, 256x320), so no collection is needed. OUT keeps
+the videos and the features: run again, it goes on. A measure whose weights are not there is left out of the table.
 """
 
 from __future__ import annotations

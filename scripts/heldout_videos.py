@@ -1,8 +1,10 @@
-"""Makes what `scripts/heldout_measure.py` measures: for people and speakers kept out of training, the model's video, the generator's own and the truth.
+"""Makes what `scripts/heldout_measure.py` measures: for people and speakers kept out of training, the model's video,
+the generator's own and the truth.
 
     python scripts/heldout_videos.py --stills DIR --speech DIR -o OUT [--model tiny] [--people 12] [--seconds 5]
 
-Each item is N.ours.mp4, N.truth.mp4 (the photo puppet of the same still under the same speech), N.png (the still) and N.json (the true opening).
+Each item is N.ours.mp4, N.truth.mp4 (the photo puppet of the same still under the same speech), N.png (the still) and
+N.json (the true opening).
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python scripts/long_run.py REF SPEECH -o OUT [--minutes 1] [--steps 8] [--fps 25] [--size 256]
 
-The speech is repeated until it is long enough. Prints one JSON object: resident memory (MB) at each tenth of the video, mean colour of the first and the
-last second; writes the first and the last second as first.mp4 and last.mp4, for a face embedder to compare.
+The speech is repeated until it is long enough. Prints one JSON object: resident memory (MB) at each tenth of the video,
+mean colour of the first and the last second; writes the first and the last second as first.mp4 and last.mp4, for a face
+embedder to compare.
 """
 
 from __future__ import annotations

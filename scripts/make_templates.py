@@ -1,7 +1,8 @@
 """Make the gesture templates of the package: `python scripts/make_templates.py` (`--check` only compares).
 
-Each gesture is a round of key poses of two jointed arms and hands (`data.drawn_pose`, `data.drawn_hands`), joined by movements of minimum jerk
-(Flash and Hogan 1985) in which the fingers follow the wrist a little later. The last key is the first, so that every template goes round.
+Each gesture is a round of key poses of two jointed arms and hands (`data.drawn_pose`, `data.drawn_hands`), joined by
+movements of minimum jerk (Flash and Hogan 1985) in which the fingers follow the wrist a little later. The last key is
+the first, so that every template goes round.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ LATER = {"wrist": 0.0, "fingers": 0.05, "palm": 0.03, "curl": 0.09, "spread": 0.
 
 @dataclass(frozen=True)
 class Hand:
-    """wrist (outwards, down, to the viewer) in head heights about the neck; fingers, palm: directions in the same axes; curl of thumb .. little
-    finger, 0 straight .. 1 fist; spread 0..1."""
+    """wrist (outwards, down, to the viewer) in head heights about the neck; fingers, palm: directions in the same
+    axes; curl of thumb .. little finger, 0 straight .. 1 fist; spread 0..1.
+    """
 
     wrist: tuple[float, float, float]
     fingers: tuple[float, float, float]

@@ -1,10 +1,12 @@
-"""Convert peers' checkpoints and compare outputs, without their weights: their own classes at small widths, filled with random numbers.
+"""Convert peers' checkpoints and compare outputs, without their weights: their own classes at small widths, filled
+with random numbers.
 
     python scripts/peer_parity.py animate-anyone REPOSITORY --python PYTHON
 
-REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2, fudan-generative-vision/hallo2), PYTHON an
-interpreter whose environment it runs in (diffusers 0.24 for the first and 0.27 or later for the others, einops, omegaconf). The peer's process
-saves a checkpoint in its own format, inputs and outputs; this one converts and compares. Ends with 1 where a difference exceeds 1e-4.
+REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2,
+fudan-generative-vision/hallo2), PYTHON an interpreter whose environment it runs in (diffusers 0.24 for the first and
+0.27 or later for the others, einops, omegaconf). The peer's process saves a checkpoint in its own format, inputs and
+outputs; this one converts and compares. Ends with 1 where a difference exceeds 1e-4.
 """
 
 from __future__ import annotations

@@ -1,10 +1,13 @@
-"""Compares the networks and the arithmetic of people in `cyberhost eval` with public code on the same inputs. Prints a table for docs/evaluation.md.
+"""Compares the networks and the arithmetic of people in `cyberhost eval` with public code on the same inputs.
+
+Prints a table for docs/evaluation.md.
 
     python scripts/people_parity.py --syncnet REPOSITORY --insightface REPOSITORY --dwpose REPOSITORY
 
-REPOSITORY: copies of joonson/syncnet_python, deepinsight/insightface and IDEA-Research/DWPose. Needs an environment of its own beside the package:
-`pip install python_speech_features onnx onnxruntime scikit-image`. None of the public weights is needed: the networks get the same random numbers, and
-what stands around the ONNX files is compared on random graphs of the same inputs and outputs. Their code runs here, in this check; the package never runs it.
+REPOSITORY: copies of joonson/syncnet_python, deepinsight/insightface and IDEA-Research/DWPose. Needs an environment of
+its own beside the package: `pip install python_speech_features onnx onnxruntime scikit-image`. None of the public
+weights is needed: the networks get the same random numbers, and what stands around the ONNX files is compared on random
+graphs of the same inputs and outputs. Their code runs here, in this check; the package never runs it.
 """
 
 from __future__ import annotations
@@ -298,7 +301,8 @@ def of_dwpose(repository: Path, folder: Path) -> Iterator[Row]:
         "DWPose, points",
         "DWPose",
         f"random graph, {len(moved)} points of them",
-        f"{np.percentile(moved, 99):.0e} px in 99%; {(moved > 0.01).mean():.1%} take another of two equal maxima (score {scores:.0e} of {ours_sure.max():.0f})",
+        f"{np.percentile(moved, 99):.0e} px in 99%; {(moved > 0.01).mean():.1%} take another of two equal maxima "
+        f"(score {scores:.0e} of {ours_sure.max():.0f})",
     )
     assert pose.decode is not None
 

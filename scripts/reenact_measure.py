@@ -1,10 +1,12 @@
-"""Average key point distance of the videos of `scripts/reenact_videos.py` to the truth, found by MediaPipe Holistic, which this project did not train.
+"""Average key point distance of the videos of `scripts/reenact_videos.py` to the truth, found by MediaPipe Holistic,
+which this project did not train.
 
     python scripts/reenact_measure.py OUT [STEP]
 
-Needs an environment of its own: `pip install "mediapipe==0.10.21" imageio-ffmpeg`. Every STEPth frame is looked at. Prints a row a kind of video, means over
-the items: mean absolute difference over x and y, pixels at height 640, of 7 upper body points that are seen, of both hands' 42, of 67 face points and of all
-together; and the correlation of the lips' opening with the truth's.
+Needs an environment of its own: `pip install "mediapipe==0.10.21" imageio-ffmpeg`. Every STEPth frame is looked at.
+Prints a row a kind of video, means over the items: mean absolute difference over x and y, pixels at height 640, of 7
+upper body points that are seen, of both hands' 42, of 67 face points and of all together; and the correlation of the
+lips' opening with the truth's.
 """
 
 from __future__ import annotations

@@ -1,19 +1,22 @@
-"""Makes what `scripts/reenact_measure.py` measures: people and speakers kept out of training re-enact the generator's own performance of their picture.
+"""Makes what `scripts/reenact_measure.py` measures: people and speakers kept out of training re-enact the generator's
+own performance of their picture.
 
-    python scripts/reenact_videos.py --stills DIR --speech DIR --gestures DIR -o OUT [--model tiny] [--people 6] [--seconds 2]
+    python scripts/reenact_videos.py --stills DIR --speech DIR --gestures DIR -o OUT [--model tiny] [--people 6]
+    [--seconds 2]
 
 In OUT, a folder a kind of video, each with N.mp4, as `cyberhost eval OUT/reenact --reference OUT/truth` takes them:
 
-    truth       the photo puppet                                    still       the picture, standing
-    reenact     driven by the puppet's exact key points, silent     worse       with 3 pixels of noise at height 640, a fifth of the points missing
-    video       driven by truth/N.mp4, read by the model's detector retarget    the same, retargeted
-    multimodal  the puppet's hands and the speech                   without     the speech alone
-    head        the head alone and the speech (A2V-H)               head_truth, head_still  the puppet and the picture of that crop
+    truth       the photo puppet                                    still       the picture, standing reenact     driven
+    by the puppet's exact key points, silent     worse       with 3 pixels of noise at height 640, a fifth of the points
+    missing video       driven by truth/N.mp4, read by the model's detector retarget    the same, retargeted multimodal
+    the puppet's hands and the speech                   without     the speech alone head        the head alone and the
+    speech (A2V-H)               head_truth, head_still  the puppet and the picture of that crop
 
 and N.json (identity and true opening), N.png, N.wav (the picture and the speech).
 
-reenact, worse, multimodal and without take the picture's exact key points as well, in the detector's place, so that what is measured is the networks.
-Driving and picture show one person in one place: nothing is retargeted but where the name says so.
+reenact, worse, multimodal and without take the picture's exact key points as well, in the detector's place, so that
+what is measured is the networks. Driving and picture show one person in one place: nothing is retargeted but where the
+name says so.
 """
 
 from __future__ import annotations

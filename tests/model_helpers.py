@@ -50,7 +50,9 @@ FULL = dataclasses.replace(
 
 
 def make_network(config: Preset = MINI, seed: int = 0, randomize: bool = True) -> CyberHostNetwork:
-    """A network in evaluation mode; `randomize` replaces the zeros of initialisation, so that every part says something."""
+    """A network in evaluation mode; `randomize` replaces the zeros of initialisation, so that every part says
+    something.
+    """
     torch.manual_seed(seed)
     network = CyberHostNetwork(config).eval()
     if randomize:

@@ -91,7 +91,8 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     report = json.loads((out / "full/report/summary.json").read_text())
     assert report["provenance"]["settings"]["weights_dir"] == str(tmp_path)
 
-    # What is there is kept: a report that is missing is made of the same videos, and another budget wants another folder.
+    # What is there is kept: a report that is missing is made of the same videos, and another budget wants another
+    # folder.
     made = [*out.glob("*/run/last/*"), *out.glob("*/videos/*.mp4")]
     stamps = [path.stat().st_mtime_ns for path in made]
     (out / "hand-clarity/report/summary.json").unlink()

@@ -1,4 +1,7 @@
-"""Pose drawings as others' weights were taught. The facts are those of the peers' drawing code; scripts/peer_parity.py compares every pixel with it."""
+"""Pose drawings as others' weights were taught.
+
+The facts are those of the peers' drawing code; scripts/peer_parity.py compares every pixel with it.
+"""
 
 import dataclasses
 

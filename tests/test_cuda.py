@@ -1,4 +1,7 @@
-"""What only a GPU can show; without one these tests are skipped. Elsewhere the same is tested with stand-ins (test_thrift, test_sampler_graphs)."""
+"""What only a GPU can show; without one these tests are skipped.
+
+Elsewhere the same is tested with stand-ins (test_thrift, test_sampler_graphs).
+"""
 
 from __future__ import annotations
 

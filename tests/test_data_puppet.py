@@ -113,7 +113,9 @@ def test_crop_moves_the_points_with_the_pixels():
 
 
 def test_hands_without_an_arm_move_with_the_body():
-    """Where no elbow is seen there is no layer for the arm; the body carries the hand's pixels, and its points go with them."""
+    """Where no elbow is seen there is no layer for the arm; the body carries the hand's pixels, and its points go with
+    them.
+    """
     stills = (drawn_still(seed, (192, 192)) for seed in range(40))
     still = next(s for s in stills if s.keypoints.hands_score[0].max() > 0.3 and (s.keypoints.hands[0] < 0.9).all())
     still.keypoints.body_score[[3, 6]] = 0

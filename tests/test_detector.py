@@ -1,4 +1,7 @@
-"""The key point detector with random or hand-set weights: shapes, decoding, determinism, saving, errors. Quality is measured, not tested."""
+"""The key point detector with random or hand-set weights: shapes, decoding, determinism, saving, errors.
+
+Quality is measured, not tested.
+"""
 
 import math
 

@@ -23,7 +23,9 @@ from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 
 def still(seed: int = 0, size: tuple[int, int] = (160, 200)) -> Still:
-    """A noise picture of somebody whose face, shoulders and left hand have known places; the left hand's root is pure red."""
+    """A noise picture of somebody whose face, shoulders and left hand have known places; the left hand's root is pure
+    red.
+    """
     rng = np.random.default_rng(seed)
     picture = rng.integers(0, 120, (size[1], size[0], 3)).astype(np.uint8)
     mask = np.zeros((size[1], size[0]), np.float32)

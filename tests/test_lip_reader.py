@@ -1,4 +1,6 @@
-"""The gap of the lips: mouths cut out, points moved, the reader inside the key point detector, and the stage that trains it."""
+"""The gap of the lips: mouths cut out, points moved, the reader inside the key point detector, and the stage that
+trains it.
+"""
 
 from pathlib import Path
 

@@ -58,7 +58,9 @@ def mouth(host, reference, gap, close_up) -> np.ndarray:
 
 
 def test_a_small_mouth_opens(host, reference):
-    """The example's face is 44 of the codec's pixels high, its mouth five: without the close-up next to nothing happens there."""
+    """The example's face is 44 of the codec's pixels high, its mouth five: without the close-up next to nothing
+    happens there.
+    """
     moves = {}
     for name, close_up in {"close-up": reference.close_up, "without": None}.items():
         still, half, wide = (mouth(host, reference, gap, close_up) for gap in (0.0, 0.045, 0.09))

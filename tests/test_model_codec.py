@@ -228,7 +228,9 @@ def test_save_and_load(codec, tmp_path):
 
 
 def test_bodies_tremble_less_and_move_as_far():
-    """Frame by frame trembling goes, slow movement and lips stay, and a clip sets out from where the one before ended."""
+    """Frame by frame trembling goes, slow movement and lips stay, and a clip sets out from where the one before
+    ended.
+    """
     codec = ReferenceCodec()
     blocks, turn = codec.config.blocks, torch.arange(12.0)
     slow, quick = torch.sin(turn / 4), torch.where(turn % 2 == 0, 1.0, -1.0)

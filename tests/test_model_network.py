@@ -1,4 +1,6 @@
-"""The whole network at a tiny random size: shapes, parity with diffusers, and that every condition does what it should."""
+"""The whole network at a tiny random size: shapes, parity with diffusers, and that every condition does what it
+should.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from model_helpers import FULL, MINI, make_network, noisy_clip, raw_conditions
 
 
 def diffusers_forward(network, noisy, timestep, context=None):
-    """What diffusers' own UNetMotionModel, with the network's weights, makes of the same latents (per-frame encoder states)."""
+    """What diffusers' own UNetMotionModel, with the network's weights, makes of the same latents (per-frame encoder
+    states).
+    """
     unet = network.denoising_unet.unet
     batch, frames = noisy.shape[:2]
     context = torch.zeros(batch * frames, 1, unet.config.cross_attention_dim) if context is None else context

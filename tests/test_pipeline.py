@@ -69,7 +69,9 @@ def test_clips_go_on_where_the_clip_before_left_off(talk):
 
 
 def test_speech_moves_the_mouth_and_silence_rests_it(host, picture):
-    """More happens at the mouth under speech than in silence, by the same seed; the body is in place, so that what happens there is the mouth."""
+    """More happens at the mouth under speech than in silence, by the same seed; the body is in place, so that what
+    happens there is the mouth.
+    """
     found = host.model.detector.detect(picture)[0].keypoints.face[60:68] * 256
     (x0, y0), (x1, y1) = (found.min(0) - 3).astype(int), (found.max(0) + 5).astype(int)
 
@@ -157,7 +159,10 @@ def test_the_library_has_no_terminal_in_it():
     """cyberhost_model imports neither typer nor rich, and errors and readers do not wait for torch."""
     sources = Path(cyberhost_model.__file__).parent.rglob("*.py")
     assert not [p for p in sources if re.search(r"^\s*(import|from) (typer|rich)\b", p.read_text(), re.M)]
-    code = "import sys, cyberhost_model.inputs.image, cyberhost_model.errors; assert not {'torch', 'typer'} & set(sys.modules)"
+    code = (
+        "import sys, cyberhost_model.inputs.image, cyberhost_model.errors; assert not {'torch', 'typer'} & "
+        "set(sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 

@@ -54,7 +54,9 @@ def test_another_sound_is_cut_to_the_drivings_length(host, picture, points, tmp_
 
 
 def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
-    """Each clip is given the skeletons, shifts and mouths of its own frames, the last one held; another driving gives other frames."""
+    """Each clip is given the skeletons, shifts and mouths of its own frames, the last one held; another driving gives
+    other frames.
+    """
     reference, _ = host._open(picture, Look(size=256))
     poses = nodding(points, 14, 0.05)
     driven = host._skeletons(reference, poses)(12, 12)
@@ -82,7 +84,9 @@ def test_a_small_network_without_the_pose_shift_is_told_to_hardly_follow(host, p
 
 
 def test_a_picture_follows_its_driving(host, picture, points):
-    """The person found in the made frames goes up and down as the driving does, by most of the way (measured on other people: docs/results.md)."""
+    """The person found in the made frames goes up and down as the driving does, by most of the way (measured on other
+    people: docs/results.md).
+    """
     rest, far = points, 0.04
     poses = PoseSequence.of(
         [rest.map(lambda p, d=d: (p + [0, d]).astype(np.float32)) for d in (0.0, far, -far)], 25.0, (512, 512)

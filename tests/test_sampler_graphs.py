@@ -1,5 +1,8 @@
-"""Recorded steps compute what steps compute. No GPU is needed: the operations of a step are traced and played back on the tensors they were traced with,
-as a CUDA graph does with memory."""
+"""Recorded steps compute what steps compute.
+
+No GPU is needed: the operations of a step are traced and played back on the tensors they were traced with, as a CUDA
+graph does with memory.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,9 @@ def clips(network, predictor=None, cache_blocks=1):
 @pytest.mark.parametrize("cache_blocks", [1, 2])
 @torch.no_grad()
 def test_recorded_steps_are_the_steps(cache_blocks):
-    """With and without motion frames, guided and not, with deep blocks computed and kept: each is recorded once and serves later clips too."""
+    """With and without motion frames, guided and not, with deep blocks computed and kept: each is recorded once and
+    serves later clips too.
+    """
     network = make_network()
     records, told = [], []
 
@@ -80,7 +85,8 @@ def test_recorded_steps_are_the_steps(cache_blocks):
         clips(network, recorded, cache_blocks), clips(network, None, cache_blocks), rtol=1e-4, atol=1e-5
     )
     assert told == []
-    # first clip and later ones, inside and outside the interval of guidance; with blocks kept another step, which the first clip has but once
+    # first clip and later ones, inside and outside the interval of guidance; with blocks kept another step, which the
+    # first clip has but once
     assert len(records) == (4 if cache_blocks == 1 else 6)
 
 

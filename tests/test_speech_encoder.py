@@ -56,7 +56,9 @@ def test_forward_is_transformers_own(tiny: SpeechEncoder) -> None:
 @pytest.mark.parametrize("seconds", [0.013, 0.5, 0.7999, 1.2345, 1.97])
 @pytest.mark.parametrize("tokens", [6, 10])
 def test_impulse_reaches_the_window_of_its_frame(tiny: SpeechEncoder, seconds: float, tokens: int) -> None:
-    """Through the convolutions of a real encoder: what changes most is in the middle of frame floor(t * 25), and of no other."""
+    """Through the convolutions of a real encoder: what changes most is in the middle of frame floor(t * 25), and of no
+    other.
+    """
     still = np.zeros(2 * RATE, np.float32)
     click = still.copy()
     click[int(seconds * RATE)] = 1.0

@@ -52,7 +52,9 @@ def frames_of(host, picture, seconds=1.0, **options):
 
 @torch.no_grad()
 def test_compiled_blocks_compute_the_same():
-    """The graph is captured whole, for each width and with and without motion frames; the compiler that makes code of it is torch's own matter."""
+    """The graph is captured whole, for each width and with and without motion frames; the compiler that makes code of
+    it is torch's own matter.
+    """
     network = make_network(FULL)
     plain = clip(network, FULL)
     keys = list(network.state_dict())
@@ -115,7 +117,9 @@ def test_a_cached_step_on_the_same_input_is_the_step():
 
 
 def test_deep_features_are_never_older_than_asked_for():
-    """Plain, guided in an interval, and plain again: each batch makes its own anew where its last ones are `every` steps old."""
+    """Plain, guided in an interval, and plain again: each batch makes its own anew where its last ones are `every`
+    steps old.
+    """
     given = []
 
     def network(noisy, timestep, conditions, deep=None):
@@ -252,7 +256,9 @@ def test_beside_does_one_thing_at_a_time():
 
 
 def test_what_need_be_done_once_is_done_once(host, picture):
-    """Of three clips in two steps: the reference once a video, motion frames once a clip, speech once a video, the U-Net once a step."""
+    """Of three clips in two steps: the reference once a video, motion frames once a clip, speech once a video, the
+    U-Net once a step.
+    """
     network, calls = host.model.network, dict.fromkeys(("reference", "speech", "unet"), 0)
 
     def counted(name):

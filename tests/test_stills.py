@@ -13,7 +13,8 @@ from cyberhost_model.lab.synthetic.stills import load_stills
 
 EXAMPLE = Path(__file__).parents[1] / "examples/astronaut.jpg"
 
-# MediaPipe's 33 pose and 478 face points of the example, as far as `Keypoints.from_mediapipe` reads them, stand on two ellipses.
+# MediaPipe's 33 pose and 478 face points of the example, as far as `Keypoints.from_mediapipe` reads them, stand on two
+# ellipses.
 WORKER = """
 import sys, cv2
 from torch.utils.data import DataLoader, Dataset
@@ -34,9 +35,10 @@ def folder(tmp_path_factory) -> Path:
 
     place = tmp_path_factory.mktemp("stills")
     Image.open(EXAMPLE).resize((128, 128)).save(place / "one.png")
-    ring = lambda n, cx, cy, r: [
-        [cx + r * math.cos(6.283 * i / n), cy + 1.3 * r * math.sin(6.283 * i / n)] for i in range(n)
-    ]  # noqa: E731
+
+    def ring(n, cx, cy, r):
+        return [[cx + r * math.cos(6.283 * i / n), cy + 1.3 * r * math.sin(6.283 * i / n)] for i in range(n)]
+
     label = {
         "face": ring(478, 0.44, 0.22, 0.09),
         "pose33": [[x, y, 1.0] for x, y in ring(33, 0.45, 0.6, 0.2)],

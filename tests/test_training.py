@@ -82,7 +82,9 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path):
 
 
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
-    """kill -9 in the middle, wherever that is: the checkpoint is whole, and what follows is what an uninterrupted run does."""
+    """kill -9 in the middle, wherever that is: the checkpoint is whole, and what follows is what an uninterrupted run
+    does.
+    """
     script = f"""
 from test_training import _Line, _config
 from cyberhost_model.training.loop import train

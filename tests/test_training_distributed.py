@@ -1,4 +1,6 @@
-"""Two processes on one machine (gloo) train as one process with all their batches does: DDP and FSDP, clips of mixed sizes."""
+"""Two processes on one machine (gloo) train as one process with all their batches does: DDP and FSDP, clips of mixed
+sizes.
+"""
 
 from __future__ import annotations
 

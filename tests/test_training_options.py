@@ -1,4 +1,6 @@
-"""What a run can be told: precision, accumulation, checkpoints, reports, sample videos, dry runs, and what it says when it cannot go on."""
+"""What a run can be told: precision, accumulation, checkpoints, reports, sample videos, dry runs, and what it says
+when it cannot go on.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A stage small enough to train in milliseconds: the paper's losses on the smallest network and random clips of several sizes."""
+"""A stage small enough to train in milliseconds: the paper's losses on the smallest network and random clips of
+several sizes.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ class RandomClips(Dataset):
 
 
 class RandomStage(ClipStage):
-    """Stage 2 on `RandomClips`; conditions are dropped often, so that parts of the network have no gradient in one batch or another."""
+    """Stage 2 on `RandomClips`; conditions are dropped often, so that parts of the network have no gradient in one
+    batch or another.
+    """
 
     def __init__(self, mixed: bool = False, preset=SMALL, **settings) -> None:
         config = {"batch": 1, "drop_audio": 0.3, "drop_reference": 0.3, "motion": 0.5, "hear": 0.3, **settings}

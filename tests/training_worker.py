@@ -1,4 +1,6 @@
-"""One of several training processes, for test_training_distributed: `training_worker.py OUT`, started as torchrun would start it."""
+"""One of several training processes, for test_training_distributed: `training_worker.py OUT`, started as torchrun
+would start it.
+"""
 
 from __future__ import annotations
 

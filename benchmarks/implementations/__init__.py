@@ -1,1 +1,3 @@
-"""Each module has `parts(size, device, dtype, inputs, **options) -> {part: call}`; it loads, and each call does that part once."""
+"""Each module has `parts(size, device, dtype, inputs, **options) -> {part: call}`; it loads, and each call does that
+part once.
+"""

@@ -1,4 +1,6 @@
-"""Moore-AnimateAnyone: its classes and its pipeline, moved by skeleton maps; it hears nothing, its context is the picture's CLIP token."""
+"""Moore-AnimateAnyone: its classes and its pipeline, moved by skeleton maps; it hears nothing, its context is the
+picture's CLIP token.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,10 @@ def sized(size):
 
 
 def model(size, device, dtype):
-    """Everything a job needs. What the size does not name is the embedded model's (its detector) or the paper's (wav2vec2-base)."""
+    """Everything a job needs.
+
+    What the size does not name is the embedded model's (its detector) or the paper's (wav2vec2-base).
+    """
     from cyberhost_model.codecs.sd_vae import SdCodec
     from cyberhost_model.model.network import CyberHostNetwork
     from cyberhost_model.runtime.loading import load_model
@@ -68,7 +71,9 @@ def clip_of(network, video, raw):
 
 
 def parts(size, device, dtype, inputs):
-    """Also: the conditions of a clip that follows another, decoding, a whole job, and for the embedded model from its start to a first frame."""
+    """Also: the conditions of a clip that follows another, decoding, a whole job, and for the embedded model from its
+    start to a first frame.
+    """
     import torch
 
     from cyberhost_model.codecs.close_up import SIDE, enlarge
@@ -149,5 +154,8 @@ def fail(line) -> None:
 
 def first_frame(inputs, device) -> None:
     """The embedded model in a process of its own, from the start of Python."""
-    code = "import sys; from cyberhost_model import CyberHost; next(CyberHost.from_pretrained('tiny', device=sys.argv[3]).animate(*sys.argv[1:3]).frames)"
+    code = (
+        "import sys; from cyberhost_model import CyberHost; next(CyberHost.from_pretrained('tiny', "
+        "device=sys.argv[3]).animate(*sys.argv[1:3]).frames)"
+    )
     subprocess.run([sys.executable, "-c", code, inputs["picture"], inputs["sound"], device.type], check=True)

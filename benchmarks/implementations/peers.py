@@ -1,4 +1,7 @@
-"""What the two peers share: both are of the AnimateAnyone family. Runs in their environments, on their own classes with random weights."""
+"""What the two peers share: both are of the AnimateAnyone family.
+
+Runs in their environments, on their own classes with random weights.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,8 @@ def at_home(control, device, dtype) -> None:
 def reference_parts(size, device, dtype, nets, control, context, denoise, updating):
     """Their Reference Net's pass as their pipeline makes it with guidance, and steps with 1 and 2 branches.
 
-    context(branches): tokens the Reference Net takes, or None; denoise(noisy, branches): a call of their Denoising U-Net; updating(branches): keywords of `update`.
+    context(branches): tokens the Reference Net takes, or None; denoise(noisy, branches): a call of their Denoising
+    U-Net; updating(branches): keywords of `update`.
     """
     import torch
 
@@ -96,7 +100,9 @@ def reference_parts(size, device, dtype, nets, control, context, denoise, updati
 
 
 def _after_reading(read, state, branches, run):
-    """A step needs what the Reference Net left in the hooks; where that is of another number of branches, it is read anew, which the first round pays."""
+    """A step needs what the Reference Net left in the hooks; where that is of another number of branches, it is read
+    anew, which the first round pays.
+    """
 
     def measured():
         if state.get("branches") != branches:
@@ -107,7 +113,10 @@ def _after_reading(read, state, branches, run):
 
 
 def whole_jobs(size, inputs, name, make):
-    """Frames by their pipeline (`make(picture, steps)` -> (1, 3, F, H, W) in 0..1), then H.264 and AAC. Their own writers encode twice; this is the least it takes."""
+    """Frames by their pipeline (`make(picture, steps)` -> (1, 3, F, H, W) in 0..1), then H.264 and AAC.
+
+    Their own writers encode twice; this is the least it takes.
+    """
     from PIL import Image
 
     h, w = size.pixels
@@ -138,7 +147,9 @@ def whole_jobs(size, inputs, name, make):
 
 
 def decoding(size, device, dtype):
-    """(their VAE, which is Stable Diffusion's; decoding as their pipeline does it: frame by frame, to float32 on the CPU)."""
+    """(their VAE, which is Stable Diffusion's; decoding as their pipeline does it: frame by frame, to float32 on the
+    CPU).
+    """
     import torch
 
     net = vae(size, device, dtype)

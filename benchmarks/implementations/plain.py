@@ -6,7 +6,9 @@ from benchmarks.implementations.shared import on
 
 
 def parts(size, device, dtype, inputs):
-    """A pass of the 2D U-Net, and steps of `UNetMotionModel` with 1 to 3 branches in one batch and a token of context for each frame."""
+    """A pass of the 2D U-Net, and steps of `UNetMotionModel` with 1 to 3 branches in one batch and a token of context
+    for each frame.
+    """
     from benchmarks.implementations.ours import sized
     from cyberhost_model.model.unet import build_motion_unet, build_unet2d
 

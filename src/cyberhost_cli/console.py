@@ -64,7 +64,9 @@ class Sink:
 
     def hush_libraries(self) -> None:
         """Keep the warnings and bars of the libraries off stderr, before they are imported; --debug lets them speak.
-        Weights that have to be fetched report through this program's own bar."""
+
+        Weights that have to be fetched report through this program's own bar.
+        """
         report_fetches(self.quiet)
         if self.debug:
             return

@@ -140,7 +140,8 @@ def prepare(
     with sink.progress("preparing", None, unit="videos") as tick:
         report = prepare_dataset(videos, output, settings, workers, engine, address, tick, sink.warn)
     sink.note(
-        f"{output}: {report.accepted} clips ({report.seconds / 60:.1f} minutes) from {report.videos} videos, {report.kept} of them done before"
+        f"{output}: {report.accepted} clips ({report.seconds / 60:.1f} minutes) from {report.videos} videos, "
+        f"{report.kept} of them done before"
     )
     reasons = dict(report.reasons.most_common())
     if reasons:
@@ -234,8 +235,8 @@ def encode(
 ) -> None:
     """Code clips for stages 1 and 2 of training; clips that are there already are kept.
 
-    With --data the training split of a dataset (--held-out: the other one); a clip that cannot be read is named and left out. Without, the clips
-    `data synth` would make of the same --speech, --stills and --gestures.
+    With --data the training split of a dataset (--held-out: the other one); a clip that cannot be read is named and
+    left out. Without, the clips `data synth` would make of the same --speech, --stills and --gestures.
     """
     sink.hush_libraries()
     if data is not None and (source.speech or source.stills or source.gestures):
@@ -285,7 +286,8 @@ def _of_dataset(
             warn=sink.warn,
         )
     sink.note(
-        f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them done before"
+        f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them "
+        "done before"
     )
     if report.short:
         sink.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")

@@ -68,7 +68,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     picture, sound = plan.picture, plan.sound
     yield _line(
         "face",
-        f"{picture.face:.0%} of the picture's height, {picture.face_pixels} pixels in the video, mouth {picture.mouth_cells:.1f} cells wide",
+        f"{picture.face:.0%} of the picture's height, {picture.face_pixels} pixels in the video, mouth "
+        f"{picture.mouth_cells:.1f} cells wide",
     )
     yield _line("turned", f"{abs(picture.turn):.0%} to the side, {picture.tilt:+.0f} degrees off the level")
     sharp = f", sharpness {picture.hand_sharpness:.2f}" if picture.hand_sharpness is not None else ""
@@ -114,7 +115,8 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
     cores = f", {machine.cores} cores" if machine.device == "cpu" else ""
     yield _line(
         "device",
-        f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {human(machine.free)} of {human(machine.memory)} free",
+        f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {human(machine.free)} of {human(machine.memory)} "
+        "free",
     )
     yield _line("precision", f"{machine.precision}: {machine.why}")
     if machine.hint:
@@ -145,7 +147,10 @@ def _estimate(estimate: Estimate) -> str:
 def _counted(counted: Counted) -> str:
     from cyberhost_model.hub.progress import human
 
-    return f"roughly {_duration(counted.seconds)} and {human(counted.memory)} of memory, by its {counted.tflop:.1f} TFLOP a step, once it is here"
+    return (
+        f"roughly {_duration(counted.seconds)} and {human(counted.memory)} of memory, by its {counted.tflop:.1f} "
+        "TFLOP a step, once it is here"
+    )
 
 
 def _duration(seconds: float) -> str:
@@ -170,9 +175,11 @@ def doctor(
     precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto,
     sink: Sink,
 ) -> None:
-    """Tell whether videos can be made here: device, ffmpeg, weights, network; and measure what a minute of video takes.
+    """Tell whether videos can be made here: device, ffmpeg, weights, network; and measure what a minute of video
+    takes.
 
-    The exit code is 0 when they can, else the code of what stands in the way. Nothing is fetched and nothing is written.
+    The exit code is 0 when they can, else the code of what stands in the way. Nothing is fetched and nothing is
+    written.
     """
     sink.hush_libraries()
     from cyberhost_model.doctor.examination import examine

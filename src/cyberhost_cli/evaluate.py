@@ -116,9 +116,9 @@ def run(
 ) -> None:
     """Measure videos of any method: SSIM, PSNR, FID, FVD, CSIM, SyncC, SyncD, AKD, HKC, HKV.
 
-    Videos are matched with their ground truth by name; what does not fit is told. A metric that cannot be had is skipped with the reason;
-    where all are, the exit code says so.
-    Features are kept, so a run that was stopped goes on, and the ground truth is seen once for all methods.
+    Videos are matched with their ground truth by name; what does not fit is told. A metric that cannot be had is
+    skipped with the reason; where all are, the exit code says so. Features are kept, so a run that was stopped goes on,
+    and the ground truth is seen once for all methods.
     """
     sink.hush_libraries()
     from cyberhost_model.errors import InputError

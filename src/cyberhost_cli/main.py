@@ -20,8 +20,11 @@ from cyberhost_cli.exit_status import ExitStatus, epilog
 
 PROGRAM = "cyberhost"
 SPINS = "5000"
-"""How often a thread looks for more work before it sleeps. OpenMP's own 300,000 are the other threads' time where a core has something else to do too: six
-times as slow on two cores (docs/speed.md)."""
+"""How often a thread looks for more work before it sleeps.
+
+OpenMP's own 300,000 are the other threads' time where a core has something else to do too: six times as slow on two
+cores (docs/speed.md).
+"""
 
 
 class Entry(NamedTuple):

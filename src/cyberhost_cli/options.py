@@ -33,7 +33,8 @@ class RunByDefault(TyperGroup):
         return super().parse_args(ctx, args if not args or args[0] in own else [RUN, *args])
 
 
-# Options that several commands share, written once: a dataclass whose fields are Typer options, spread into a command's signature.
+# Options that several commands share, written once: a dataclass whose fields are Typer options, spread into a command's
+# signature.
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
@@ -42,7 +43,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """A command one or more of whose parameters are dataclasses of options -> the same command with those options in their place.
+    """A command one or more of whose parameters are dataclasses of options -> the same command with those options in
+    their place.
 
     A `Sink` is such a parameter too: it becomes --quiet, --json and --debug.
     """
@@ -226,7 +228,10 @@ class Running:
     ] = False
 
     def check_output(self, output: Path, *inputs: Path) -> Path:
-        """The output and the report before any work: they can be written, and are none of the inputs. Raises OutputError."""
+        """The output and the report before any work: they can be written, and are none of the inputs.
+
+        Raises OutputError.
+        """
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
 
@@ -250,7 +255,10 @@ class Running:
         started: float,
         **facts: Any,
     ) -> None:
-        """Make what `start` begins, or with --plan only tell of it. Raises ModelError, NetworkError, ResourceError, and what `start` does."""
+        """Make what `start` begins, or with --plan only tell of it.
+
+        Raises ModelError, NetworkError, ResourceError, and what `start` does.
+        """
         if self.plan:
             self._tell(start, sink, **facts)
             return

@@ -48,7 +48,10 @@ def dry_run_lines(found: dict[str, Any]) -> Iterator[str]:
     for name in found["memory"]:
         yield f"  {name:<12} {_gib(found['memory'][name])}  {_gib(found[many][name])}"
     yield f"  weights, gradients, optimizer and average are exact, activations {found['activations_are']}"
-    yield f"{found['flops_per_batch'] / 1e12:.4g} TFLOP a batch, {found['steps']:,} steps, {found['samples']:,} samples a process"
+    yield (
+        f"{found['flops_per_batch'] / 1e12:.4g} TFLOP a batch, {found['steps']:,} steps, {found['samples']:,} "
+        "samples a process"
+    )
     if found["hours"] is None:
         yield f"hours: unknown ({found['hours_unknown_because']})"
     else:
@@ -109,8 +112,8 @@ def ablate(
 ) -> None:
     """Train the rows of the paper's Table 1 from one base with equal steps and seeds, and measure them.
 
-    Writes DIR/table.md and table.csv, the paper's figures beside ours; each row's run, videos and report are in its folder.
-    The same command goes on where a stopped one was; further --rows join those that are there.
+    Writes DIR/table.md and table.csv, the paper's figures beside ours; each row's run, videos and report are in its
+    folder. The same command goes on where a stopped one was; further --rows join those that are there.
     """
     sink.hush_libraries()
     from cyberhost_model.errors import InputError
@@ -329,7 +332,8 @@ def train(
 
 DISTILL = """Teach a trained network to make a clip in few steps (consistency distillation).
 
-    --init is the teacher, a run of stage 2 or a model; `weights assemble` makes a model of the run. Short for --stage distill.
+    --init is the teacher, a run of stage 2 or a model; `weights assemble` makes a model of the run.
+    Short for --stage distill.
     """
 app.command("distill")(given(train, DISTILL, stage="distill", stills=None, speech=None))
 app.command()(ablate)

@@ -1,4 +1,7 @@
-"""`cyberhost weights`: what others published, fetched, checked and converted; models put together and published. Each command has its file."""
+"""`cyberhost weights`: what others published, fetched, checked and converted; models put together and published.
+
+Each command has its file.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 # Presets: every size of the network as one nested dataclass, stored as JSON beside the weights.
 #
-# `preset("tiny")` is the embedded model, `preset("sd15")` the paper's full size; both build the same classes. `ABLATIONS` names the eight
-# "w/o" rows of Table 1 and what each switches off.
+# `preset("tiny")` is the embedded model, `preset("sd15")` the paper's full size; both build the same classes.
+# `ABLATIONS` names the eight "w/o" rows of Table 1 and what each switches off.
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,19 @@ class UNetConfig:
     motion_max_frames: int = 32
     """Frames + motion frames a motion module can tell apart."""
     trim_reference: bool = True
-    """Drop what the Reference Net never uses (its own cross attention, time, everything after the last site). False keeps
-    diffusers' 686 keys, so that Stable Diffusion 1.5 loads strictly."""
+    """Drop what the Reference Net never uses (its own cross attention, time, everything after the last site).
+
+    False keeps diffusers' 686 keys, so that Stable Diffusion 1.5 loads strictly.
+    """
     trim_motion: bool = True
-    """Motion modules with one temporal attention and no feed-forward, a third of the work. False keeps AnimateDiff's keys."""
+    """Motion modules with one temporal attention and no feed-forward, a third of the work.
+
+    False keeps AnimateDiff's keys.
+    """
     motion_norm_per_frame: bool = False
-    """The motion modules' GroupNorm takes each frame by itself, as checkpoints of the AnimateAnyone family want; diffusers takes the clip as one."""
+    """The motion modules' GroupNorm takes each frame by itself, as checkpoints of the AnimateAnyone family want;
+    diffusers takes the clip as one.
+    """
 
     def __post_init__(self) -> None:
         levels = len(self.block_out_channels)
@@ -64,7 +71,9 @@ class AudioConfig:
     tokens: int
     """Encoder steps in a video frame's window."""
     project: bool = True
-    """False: there is no `AudioProjection`; cross attention reads the features as they are, a token for each step and layer (EchoMimicV2)."""
+    """False: there is no `AudioProjection`; cross attention reads the features as they are, a token for each step and
+    layer (EchoMimicV2).
+    """
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,9 @@ class DiffusionConfig:
     """What the network predicts and how it is sampled; travels with the checkpoint."""
 
     prediction: str
-    """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the reference codec's)."""
+    """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the
+    reference codec's).
+    """
     sampler: str
     """Default sampler: "ddim", "dpm++", "flow", or "lcm" for a distilled network."""
     steps: int
@@ -117,10 +128,15 @@ class DiffusionConfig:
     """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
     flow_shift: float = 1.0
     noise_correlation: float = 0.0
-    """Between the noise of a frame and the next, 0..1; 0 in the paper. Progressive noise in training, smooth noise in sampling (`sampler.noise`)."""
+    """Between the noise of a frame and the next, 0..1; 0 in the paper.
+
+    Progressive noise in training, smooth noise in sampling (`sampler.noise`).
+    """
     sway: float = 0.0
-    """Of a body that no key points drive: how much of the variance of the noise it is sampled from is slow and moves its parts as wholes, 0..1; 0 in the paper
-    (`sampler.sway`). The rest of that noise is as alike as `sway_correlation` says, in place of `noise_correlation`."""
+    """Of a body that no key points drive: how much of the variance of the noise it is sampled from is slow and moves
+    its parts as wholes, 0..1; 0 in the paper (`sampler.sway`). The rest of that noise is as alike as
+    `sway_correlation` says, in place of `noise_correlation`.
+    """
     sway_correlation: float = 0.0
 
     def __post_init__(self) -> None:
@@ -185,22 +201,33 @@ class Preset:
     pose_pool: int = 1
     """The maps are averaged by this factor before the Pose Encoder (section 3.3: "down-sampled and encoded")."""
     concat_reference: bool = False
-    """Not in the paper: the reference latent also enters at the input, through a convolution that is zero at the start (the same
-    as concatenating it to the noisy latent). Makes identity and background hold early when nothing is pretrained."""
+    """Not in the paper: the reference latent also enters at the input, through a convolution that is zero at the start
+    (the same as concatenating it to the noisy latent). Makes identity and background hold early when nothing is
+    pretrained.
+    """
     motion_persistence: float = 0.0
-    """Not in the paper: frames over which a clip is expected to stay as the motion frames left it (`model.persistence`), 0 for none; the U-Net denoises
-    what differs. Attention to the motion frames alone needs far more training: clips begin with a jump and forget the movement before. Reference codec alone."""
+    """Not in the paper: frames over which a clip is expected to stay as the motion frames left it
+    (`model.persistence`), 0 for none; the U-Net denoises what differs. Attention to the motion frames alone needs far
+    more training: clips begin with a jump and forget the movement before. Reference codec alone.
+    """
     audio_in_time: bool = False
-    """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is. Cross attention
-    alone needs far more training before a mouth follows."""
+    """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is.
+
+    Cross attention alone needs far more training before a mouth follows.
+    """
     pose_shift: bool = False
-    """Not in the paper: beside the skeleton maps, how far the key points are from the reference's (`conditions/pose_shift.py`) is read by a small
-    network (`PoseFollower`); the U-Net denoises what differs from the latents that one expects. Needs `concat_reference`."""
+    """Not in the paper: beside the skeleton maps, how far the key points are from the reference's
+    (`conditions/pose_shift.py`) is read by a small network (`PoseFollower`); the U-Net denoises what differs from the
+    latents that one expects. Needs `concat_reference`.
+    """
     image_token: bool = False
-    """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and no speech (AnimateAnyone)."""
+    """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and
+    no speech (AnimateAnyone).
+    """
     pose_maps: str = "skeleton"
-    """How poses are drawn (`conditions.pose_maps`): "skeleton", or as others' weights were taught: "dwpose" (AnimateAnyone), "dwpose-hands"
-    (EchoMimicV2)."""
+    """How poses are drawn (`conditions.pose_maps`): "skeleton", or as others' weights were taught: "dwpose"
+    (AnimateAnyone), "dwpose-hands" (EchoMimicV2).
+    """
     ablations: Ablations = field(default_factory=Ablations)
 
     def __post_init__(self) -> None:
@@ -214,7 +241,8 @@ class Preset:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
         if self.motion_persistence and not (self.codec == "reference" and self.concat_reference):
             raise ValueError(
-                'motion_persistence needs codec "reference" and concat_reference: its latents are zero where the picture stands'
+                'motion_persistence needs codec "reference" and concat_reference: its latents are zero where the '
+                "picture stands"
             )
         if self.diffusion.sway and not self.moving:
             raise ValueError(
@@ -225,7 +253,9 @@ class Preset:
 
     @property
     def cues(self) -> int:
-        """How many of the latent's last channels are face cues (`conditions.face_cues`), which belong to the sound, not to the body."""
+        """How many of the latent's last channels are face cues (`conditions.face_cues`), which belong to the sound,
+        not to the body.
+        """
         return 3 if self.codec == "reference" else 0
 
     @property
@@ -235,8 +265,11 @@ class Preset:
 
     @property
     def half(self) -> str:
-        """The half precision that its activations fit in. Stable Diffusion's fit in fp16; those of a Reference Net that was trained from nothing, where norms
-        hide how large they grow, go beyond its range."""
+        """The half precision that its activations fit in.
+
+        Stable Diffusion's fit in fp16; those of a Reference Net that was trained from nothing, where norms hide how
+        large they grow, go beyond its range.
+        """
         return "bf16" if self.codec == "reference" else "fp16"
 
     @property
@@ -251,8 +284,9 @@ class Preset:
 
     @property
     def setting(self) -> str:
-        """How a video is made with it: "animate" (speech alone), or, where poses drawn in others' ways are all it can follow, "multimodal" (speech
-        and hands) or "reenact" (poses)."""
+        """How a video is made with it: "animate" (speech alone), or, where poses drawn in others' ways are all it can
+        follow, "multimodal" (speech and hands) or "reenact" (poses).
+        """
         return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.hears else "reenact"
 
     def without(self, **switches: bool) -> Preset:
@@ -415,13 +449,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Look:
-    """What the three settings share; keywords of `animate`, `reenact` and `multimodal`. Raises InputError.
+    """What the three settings share; keywords of `animate`, `reenact` and `multimodal`.
 
-    seed: same seed, same video. steps: of denoising, default the model's. fps: 1..60. size: side in pixels of a square of the video's area (default: the
-    picture's own, at most 512); the aspect is the picture's. guidance_reference and guidance_audio: section 4.1, default the model's. guidance_interval:
-    noise levels in 0..1 at which guidance acts (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave
-    hands out (A2V-H, section 4.2); None does so for a picture that shows a head alone.
-    cache_blocks: the U-Net's deep blocks are computed at every so many steps alone: quicker, and not quite the same frames (docs/speed.md).
+    Raises InputError.
+
+    seed: same seed, same video. steps: of denoising, default the model's. fps: 1..60. size: side in pixels of a square
+    of the video's area (default: the picture's own, at most 512); the aspect is the picture's. guidance_reference and
+    guidance_audio: section 4.1, default the model's. guidance_interval: noise levels in 0..1 at which guidance acts
+    (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave hands out
+    (A2V-H, section 4.2); None does so for a picture that shows a head alone. cache_blocks: the U-Net's deep blocks are
+    computed at every so many steps alone: quicker, and not quite the same frames (docs/speed.md).
     """
 
     seed: int = 0

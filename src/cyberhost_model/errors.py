@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-# Every error a user can cause. Each carries the exit code the command line documents; messages are one line and say what to do.
+# Every error a user can cause. Each carries the exit code the command line documents; messages are one line and say
+# what to do.
 
 
 class CyberHostError(Exception):

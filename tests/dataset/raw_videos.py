@@ -47,7 +47,10 @@ def write(path: Path, frames: Iterable[np.ndarray], sound: np.ndarray | None, fp
 def write_stamped(
     path: Path, frames: Frames, times: list[float], sound: np.ndarray | None = None, turned: int = 0
 ) -> Path:
-    """A file whose frames carry these time stamps (seconds), in milliseconds. `turned`: the container's rotation, degrees."""
+    """A file whose frames carry these time stamps (seconds), in milliseconds.
+
+    `turned`: the container's rotation, degrees.
+    """
     with av.open(str(path), "w") as out:
         video = out.add_stream("libx264", rate=1000, options={"preset": "ultrafast", "crf": "16"})
         video.width, video.height, video.pix_fmt = frames[0].shape[1], frames[0].shape[0], "yuv420p"

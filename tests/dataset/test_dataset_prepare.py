@@ -166,7 +166,9 @@ def test_the_head_crop_needs_no_hands(raw, tmp_path):
 
 
 def test_syncnet_is_asked_only_where_wanted_and_its_verdict_counts(raw, tmp_path, monkeypatch):
-    """With a judge that stands for the public network, whose weights are not here; what it makes of a file: tests/evaluation."""
+    """With a judge that stands for the public network, whose weights are not here; what it makes of a file:
+    tests/evaluation.
+    """
     tools = load_tools("embedded")
     asked, says = [], iter([None, Synchrony(1.5, 0), Synchrony(6.0, -5)])
 

@@ -32,7 +32,8 @@ class Person:
 def perform(
     person: Person, frames: int = 40, angle: float = 0.0, mouth: float = 0.04, roll: float = 0.15
 ) -> PoseSequence:
-    """Both arms swing, the torso sways, the head rolls and the mouth (in head heights) opens and shuts; bones keep their lengths.
+    """Both arms swing, the torso sways, the head rolls and the mouth (in head heights) opens and shuts; bones keep
+    their lengths.
 
     `angle`: how far the arms are turned outwards from where they usually are, radians.
     """

@@ -87,7 +87,8 @@ def test_following_is_as_good_as_searching(
 def test_any_frame_rate(fps: int, person: np.ndarray, detector: KeypointDetector, tmp_path: Path) -> None:
     poses = read_poses(write_video(swaying(person, fps, fps), tmp_path / "film.mp4", fps), detector)
     assert len(poses) == 25
-    # A slow video is seen at its own times and put in between; a repeated frame would stand still, up to a tenth of a second behind.
+    # A slow video is seen at its own times and put in between; a repeated frame would stand still, up to a tenth of a
+    # second behind.
     np.testing.assert_allclose(eyes(poses)[:22], [sway(i / 25) for i in range(22)], atol=2.5)
     assert np.abs(np.diff(eyes(poses)[:22])).min() > 0.0 or fps == 60
 

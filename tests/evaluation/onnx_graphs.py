@@ -1,4 +1,6 @@
-"""Tiny ONNX files with the inputs and outputs of the public networks: convolutions of fixed weights, so that what they give depends on the picture."""
+"""Tiny ONNX files with the inputs and outputs of the public networks: convolutions of fixed weights, so that what they
+give depends on the picture.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def yolox(path: Path) -> Path:
 
 
 def wholebody(path: Path) -> Path:
-    """Every point in the brightest of 18 columns and 24 rows of patches; point k a column of half a pixel further right, score by the brightness."""
+    """Every point in the brightest of 18 columns and 24 rows of patches; point k a column of half a pixel further
+    right, score by the brightness.
+    """
     graph = Graph("input", ["batch", 3, 384, 288])
     grey = graph.patches("input", 16, np.full((1, 3), 1 / 3), np.full(1, 2.2))  # (n, 1, 24, 18), above 0
     outputs = []
@@ -96,8 +100,10 @@ def wholebody(path: Path) -> Path:
 
 
 def scrfd(path: Path) -> Path:
-    """A face about every cell that is red, at all three strides, as sure as it is red; the first anchor only. Its box reaches two strides around the
-    cell's corner, its points lie half a stride around it."""
+    """A face about every cell that is red, at all three strides, as sure as it is red; the first anchor only.
+
+    Its box reaches two strides around the cell's corner, its points lie half a stride around it.
+    """
     graph = Graph("input.1", [1, 3, "?", "?"])
     outputs = []
     for kind, n in (("score", 1), ("box", 4), ("points", 10)):

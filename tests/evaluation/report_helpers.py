@@ -43,7 +43,10 @@ def results(
     names: Sequence[str] = (),
     **others,
 ) -> Results:
-    """A run of as many videos as there are values of a measure. `others`: changes to the measures' summaries, by name."""
+    """A run of as many videos as there are values of a measure.
+
+    `others`: changes to the measures' summaries, by name.
+    """
     count = len(next(iter(values.values())))
     names = names or [f"v{i}" for i in range(count)]
     rows = tuple(

@@ -1,4 +1,6 @@
-"""Inception and I3D: the layouts of the public files, the same function when folded, and worse videos measured as worse."""
+"""Inception and I3D: the layouts of the public files, the same function when folded, and worse videos measured as
+worse.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What stands around the ONNX networks, with tiny graphs of the same inputs and outputs: planted people and faces are found where they are."""
+"""What stands around the ONNX networks, with tiny graphs of the same inputs and outputs: planted people and faces are
+found where they are.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def dwpose(weights) -> DWPose:
 
 
 def frame(width: int = 960, height: int = 960, *red: tuple[int, int, int]) -> np.ndarray:
-    """Black; squares of 48 pixels (32 of the detector's, if the frame is 960 on its longer side) as red as told: (column, row, red)."""
+    """Black; squares of 48 pixels (32 of the detector's, if the frame is 960 on its longer side) as red as told:
+    (column, row, red).
+    """
     picture = np.zeros((height, width, 3), np.uint8)
     for x, y, value in red:
         picture[48 * y : 48 * y + 48, 48 * x : 48 * x + 48, 0] = value
@@ -59,7 +63,8 @@ def test_people_are_found_in_pixels_of_the_frame(dwpose):
 def test_points_are_found_in_the_right_person_and_order(dwpose):
     """The person's box is about (168, 216); the brightest 16 x 16 patch of the crop holds all points."""
     (k,) = dwpose.people(frame(960, 960, (3, 4, 255)))
-    # The crop is 180 x 240 about (168, 216): 1.6 pixels of the network's a pixel. The square lies from column 105.6 to 182.4.
+    # The crop is 180 x 240 about (168, 216): 1.6 pixels of the network's a pixel. The square lies from column 105.6 to
+    # 182.4.
     left, top = 168 - 90, 216 - 120
     column = (k.body[0] * 960 - [left, top]) * 1.6
     assert 105.6 <= column[0] - 8 and column[0] + 8 <= 182.4

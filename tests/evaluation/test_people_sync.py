@@ -1,4 +1,6 @@
-"""SyncC and SyncD: the arithmetic on planted embeddings, the sound's features, the network's layout, the face's track and crop."""
+"""SyncC and SyncD: the arithmetic on planted embeddings, the sound's features, the network's layout, the face's track
+and crop.
+"""
 
 from __future__ import annotations
 
@@ -63,13 +65,16 @@ def test_every_frame_of_delay_lowers_the_confidence_and_moves_the_offset():
         heard = np.roll(path, late, 0) + 0.3 * rng.normal(size=path.shape).astype(np.float32)
         found.append(sync_of(distance_stream([path[20:120]], [heard[20:120]])))
     assert [s.offset for s in found] == [-late for late in range(11)]
-    # Without searching the shift: the distance where picture and sound are said to belong together grows with every frame.
+    # Without searching the shift: the distance where picture and sound are said to belong together grows with every
+    # frame.
     at_rest = [float(s.curve[15]) for s in found]
     assert all(a < b for a, b in zip(at_rest, at_rest[1:], strict=False))
 
 
 def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
-    """Recorded speech against itself: what the picture side knows is what is heard in five frames, so only the delay differs."""
+    """Recorded speech against itself: what the picture side knows is what is heard in five frames, so only the delay
+    differs.
+    """
     samples, rate = soundfile.read(speech_file, dtype="float32")
     assert rate == 16000
 
@@ -177,7 +182,9 @@ def test_weights_must_fit_exactly(tmp_path: Path):
 
 
 def test_s3fd_decodes_planted_faces():
-    """One sure anchor at the third level (16 pixels a cell, sides of 64), a double of it beside, and a face the threshold leaves out."""
+    """One sure anchor at the third level (16 pixels a cell, sides of 64), a double of it beside, and a face the
+    threshold leaves out.
+    """
     levels = []
     for cells in (48, 24, 12, 6, 3, 2):
         offsets, logits = torch.zeros(1, 4, cells, cells), torch.zeros(1, 2, cells, cells)

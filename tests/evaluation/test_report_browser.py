@@ -1,4 +1,6 @@
-"""The pages in a real browser: they run without an error and ask for nothing, films play, what is measured is drawn and can be read."""
+"""The pages in a real browser: they run without an error and ask for nothing, films play, what is measured is drawn
+and can be read.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -18,7 +20,10 @@ from cyberhost_model.lab.evaluation.report.write import write_report
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 READING = Path(__file__).with_name("reading.js").read_text(encoding="utf-8")
-SEEK = "new Promise((done) => {{ const f = {film}; f.addEventListener('seeked', () => setTimeout(done, 100), {{once: true}}); f.currentTime = {to}; }})"
+SEEK = (
+    "new Promise((done) => {{ const f = {film}; f.addEventListener('seeked', () => setTimeout(done, 100), {{once: "
+    "true}}); f.currentTime = {to}; }})"
+)
 # The box around what is painted on a canvas, in shares of its sides, and a number that changes with it.
 PAINTED = """(() => {{
   const canvas = {canvas};
@@ -52,7 +57,8 @@ def page(browser, file) -> Page:
 def cut(page: Page, selector: str) -> np.ndarray:
     """The pixels of the first element of this kind, (H, W, 3)."""
     left, top, width, height = page.run(
-        f"(() => {{ const r = document.querySelector({selector!r}).getBoundingClientRect(); return [r.x + scrollX, r.y + scrollY, r.width, r.height]; }})()"
+        f"(() => {{ const r = document.querySelector({selector!r}).getBoundingClientRect(); return [r.x + scrollX, "
+        f"r.y + scrollY, r.width, r.height]; }})()"
     )
     return np.asarray(page.picture().crop((round(left), round(top), round(left + width), round(top + height))))
 
@@ -213,7 +219,8 @@ def test_weak_seconds_can_be_played(browser, drawn_run, tmp_path):
     )
     assert found["pageWidth"] <= 390 and found["faintest"][0] >= 4.5 and found["nameless"] == []
     page.run(
-        "new Promise((done) => { document.querySelector('video').addEventListener('seeked', done, {once: true}); document.querySelector('[data-jump]').click(); })"
+        "new Promise((done) => { document.querySelector('video').addEventListener('seeked', done, {once: true}); "
+        "document.querySelector('[data-jump]').click(); })"
     )
     assert page.run("document.querySelector('video').currentTime") >= 0.49
 

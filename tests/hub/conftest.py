@@ -17,7 +17,9 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A running server, and this process' huggingface_hub set to it: its own cache, no token, no waiting between tries."""
+    """A running server, and this process' huggingface_hub set to it: its own cache, no token, no waiting between
+    tries.
+    """
     from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http
 

@@ -1,4 +1,6 @@
-"""A server on 127.0.0.1 that speaks the Hub's protocol as far as fetching and publishing need it, and that can fail in every way a network can."""
+"""A server on 127.0.0.1 that speaks the Hub's protocol as far as fetching and publishing need it, and that can fail in
+every way a network can.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,8 @@ class Repo:
 class Fault:
     """What happens to requests whose path contains `path`, `times` times.
 
-    status: answer with it. cut: close the connection after so many bytes of the body (0: before any answer). slow: seconds to wait before
-    the answer. corrupt: the body has another first byte. deaf: ranges are ignored.
+    status: answer with it. cut: close the connection after so many bytes of the body (0: before any answer). slow:
+    seconds to wait before the answer. corrupt: the body has another first byte. deaf: ranges are ignored.
     """
 
     path: str

@@ -57,7 +57,9 @@ def family(state: dict[str, Tensor], pose_file: str, cross_attention: bool = Tru
 
 
 def hallo2(state: dict[str, Tensor], widths: tuple[int, ...], context: int) -> dict[str, Tensor]:
-    """net.pth: the family's networks in one file, and audio modules whose inner width is, as in Hallo2's code, that of the block's input."""
+    """net.pth: the family's networks in one file, and audio modules whose inner width is, as in Hallo2's code, that of
+    the block's input.
+    """
     files = family(state, "unused")
     net = {f"reference_unet.{k}": v for k, v in files["reference_unet.pth"].items()}
     net |= {

@@ -1,6 +1,8 @@
-"""Published checkpoints of nearly this architecture: every name at the full size, every number at a small one, and the folder as a model.
+"""Published checkpoints of nearly this architecture: every name at the full size, every number at a small one, and the
+folder as a model.
 
-That the converted networks compute what the peers' code computes is measured by scripts/peer_parity.py, which needs their code.
+That the converted networks compute what the peers' code computes is measured by scripts/peer_parity.py, which needs
+their code.
 """
 
 from __future__ import annotations

@@ -86,7 +86,9 @@ def test_what_is_no_checkpoint(tmp_path):
 
 
 def test_no_other_code_of_ours_opens_pickles():
-    """Every torch.load says weights_only=True, nothing fetched is run as TorchScript, and pickle itself is only named for its error."""
+    """Every torch.load says weights_only=True, nothing fetched is run as TorchScript, and pickle itself is only named
+    for its error.
+    """
     for file in SRC.rglob("*.py"):
         text = file.read_text(encoding="utf-8")
         for call in re.findall(r"torch\.load\((?:[^()]|\([^()]*\))*\)", text):

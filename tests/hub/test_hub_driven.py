@@ -1,4 +1,6 @@
-"""Models converted from others' checkpoints, at a tiny size, from the published files to a video: through the command line, offline."""
+"""Models converted from others' checkpoints, at a tiny size, from the published files to a video: through the command
+line, offline.
+"""
 
 from __future__ import annotations
 

@@ -245,7 +245,9 @@ except CyberHostError as error:
 
 
 def test_a_disk_that_fills_up_meanwhile(hub, repo, elsewhere, python):
-    """The kernel refuses to let the file grow, as it does on a full disk or a quota; what is there is not thrown away."""
+    """The kernel refuses to let the file grow, as it does on a full disk or a quota; what is there is not thrown
+    away.
+    """
     run = [python, "-c", _LIMITED]
     stopped = subprocess.run([*run, "100000"], env=elsewhere, capture_output=True, text=True)
     assert stopped.returncode == 1 and re.match(

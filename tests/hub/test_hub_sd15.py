@@ -1,4 +1,6 @@
-"""sd15 from published parts, at a tiny size, each saved as diffusers and transformers save it: name by name, and the same output."""
+"""sd15 from published parts, at a tiny size, each saved as diffusers and transformers save it: name by name, and the
+same output.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ def theirs(parts, noisy, timestep, context) -> torch.Tensor:
 
 @torch.no_grad()
 def test_through_the_folder_it_is_diffusers(parts, made):
-    """All of the paper's parts are there and at their zeros; the reference has no weights that could be zero and is left out."""
+    """All of the paper's parts are there and at their zeros; the reference has no weights that could be zero and is
+    left out.
+    """
     network = load_model(str(made[0])).network
     noisy, timestep = noisy_clip(TEMPLATE)
     expected = theirs(parts, noisy, timestep, torch.zeros(6, 1, 16))

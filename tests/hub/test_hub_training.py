@@ -1,4 +1,6 @@
-"""Training at the full size's shape, tiny: a dataset coded with the published codec and speech encoder, others' networks as a beginning, a model of the run."""
+"""Training at the full size's shape, tiny: a dataset coded with the published codec and speech encoder, others'
+networks as a beginning, a model of the run.
+"""
 
 from __future__ import annotations
 

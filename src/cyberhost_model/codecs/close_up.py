@@ -1,7 +1,8 @@
 """CloseUp: the face around the mouth, cut out and enlarged.
 
-In a half-body picture a mouth is a few of the codec's pixels high: too little for it to tell lips from teeth, and it then moves neither. So it parts the
-lips here, where they are large, on the picture as it stands; the frame's flow then moves that instead of the picture.
+In a half-body picture a mouth is a few of the codec's pixels high: too little for it to tell lips from teeth, and it
+then moves neither. So it parts the lips here, where they are large, on the picture as it stands; the frame's flow then
+moves that instead of the picture.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ _FULL, _NONE = 0.55, 0.95  # shares of the half side: what is parted counts whol
 
 @dataclass(frozen=True)
 class CloseUp:
-    """corner (x, y) and side of the square in pixels of the picture, which it may leave; small (B, 3, SIDE, SIDE) in -1..1; places (B, cues, SIDE / 16,
-    SIDE / 16), where its cues stand (`face_places`)."""
+    """corner (x, y) and side of the square in pixels of the picture, which it may leave; small (B, 3, SIDE, SIDE) in
+    -1..1; places (B, cues, SIDE / 16, SIDE / 16), where its cues stand (`face_places`).
+    """
 
     corner: tuple[int, int]
     side: int

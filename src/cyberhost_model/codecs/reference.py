@@ -1,13 +1,17 @@
-"""ReferenceCodec: the tiny preset's autoencoder. It codes a frame against the reference picture.
+"""ReferenceCodec: the tiny preset's autoencoder.
 
-The paper's latents come from Stable Diffusion's VAE (section 3.1). A small VAE trained from scratch blurs eyes and fingers, so here the decoder may
-also look at the reference: the latent `z` says where each pixel comes from (a flow), which pixels are new and what those look like.
-What the reference shows stays as sharp as the reference. The idea of warping a source by a decoded flow is that of
-Siarohin et al., "First Order Motion Model" (2019) and, with diffusion in the latent, Ni et al., "LFDM" (2023).
+It codes a frame against the reference picture.
 
-The way in is linear: principal components of 16x16-pixel blocks of flow and novelty, fitted once (`fit_components`), and face cues
-(`conditions/face_cues.py`): how far lips and lids are from the reference's. A frame equal to the reference codes as zero. The way out adds a learned
-refinement that sees the reference, so that edges of the flow fall on edges of the picture and lips part where the reference has them.
+The paper's latents come from Stable Diffusion's VAE (section 3.1). A small VAE trained from scratch blurs eyes and
+fingers, so here the decoder may also look at the reference: the latent `z` says where each pixel comes from (a flow),
+which pixels are new and what those look like. What the reference shows stays as sharp as the reference. The idea of
+warping a source by a decoded flow is that of Siarohin et al., "First Order Motion Model" (2019) and, with diffusion in
+the latent, Ni et al., "LFDM" (2023).
+
+The way in is linear: principal components of 16x16-pixel blocks of flow and novelty, fitted once (`fit_components`),
+and face cues (`conditions/face_cues.py`): how far lips and lids are from the reference's. A frame equal to the
+reference codes as zero. The way out adds a learned refinement that sees the reference, so that edges of the flow fall
+on edges of the picture and lips part where the reference has them.
 """
 
 from __future__ import annotations
@@ -32,16 +36,17 @@ _MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly 
 _TRUST = 4.0  # logits; where lips are parted in close-up, little else shows what the picture does not
 _CALMINGS = 5  # a frame then counts as one of a bell of 1.6 frames to either side
 _WIDE = 0.09  # a wide open mouth's gap in face heights
-# The decoder learnt from puppets, whose smiles close by three quarters: beyond the half of it, a cue closes less and less. This much of the gap more
-# brings lips as near as the puppets'; more than that thins them.
+# The decoder learnt from puppets, whose smiles close by three quarters: beyond the half of it, a cue closes less and
+# less. This much of the gap more brings lips as near as the puppets'; more than that thins them.
 _CLOSING = 0.5
 _CUE_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face cues' bells, in face heights
 
 
 @dataclass
 class ReferenceCodecConfig:
-    """Components of `z` for flow, novelty, new colour and face cues (their sum is the latent's channels); widths at 1/4, 1/8 and 1/16 of the
-    picture's size."""
+    """Components of `z` for flow, novelty, new colour and face cues (their sum is the latent's channels); widths at
+    1/4, 1/8 and 1/16 of the picture's size.
+    """
 
     flow: int = 14
     novelty: int = 4
@@ -74,7 +79,10 @@ def save_codec(codec: ReferenceCodec, folder: str | Path, dtype: torch.dtype = t
 
 
 def load_codec(folder: str | Path) -> ReferenceCodec:
-    """The codec of `save_codec`, float32, in evaluation mode. Raises ModelError for a missing or damaged file or other keys."""
+    """The codec of `save_codec`, float32, in evaluation mode.
+
+    Raises ModelError for a missing or damaged file or other keys.
+    """
     folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -87,7 +95,9 @@ def load_codec(folder: str | Path) -> ReferenceCodec:
 
 @dataclass
 class Decoded:
-    """What a latent says of a frame: flow (B, 2, H/2, W/2) in pixels of the full size, seen (B, 1, H/2, W/2) logits, colour (B, 3, H, W) about -1..1."""
+    """What a latent says of a frame: flow (B, 2, H/2, W/2) in pixels of the full size, seen (B, 1, H/2, W/2) logits,
+    colour (B, 3, H, W) about -1..1.
+    """
 
     flow: Tensor
     seen: Tensor
@@ -156,16 +166,20 @@ class ReferenceCodec(nn.Module):
             nn.init.zeros_(head.bias)
 
     def encode_reference(self, reference: Tensor, places: Tensor | None = None) -> Tensor:
-        """The reference's own latent r (B, C, h, w): appearance and place of its parts; the cues' channels are `places` (B, cues, h, w), see
-        `face_places`, or zero. reference (B, 3, H, W)."""
+        """The reference's own latent r (B, C, h, w): appearance and place of its parts; the cues' channels are
+        `places` (B, cues, h, w), see `face_places`, or zero. reference (B, 3, H, W).
+        """
         r = self.to_r(self.appearance(reference)[2])
         r = (r - self.r_mean[:, None, None]) / self.r_std[:, None, None]
         return F.pad(r, (0, 0, 0, 0, 0, self.config.cues)) if places is None else torch.cat([r, places], 1)
 
     def encode(self, frames: Tensor, flow: Tensor, seen: Tensor, cues: Tensor) -> Tensor:
-        """Frames against their reference -> z (..., C, h, w). frames (..., 3, H, W) in -1..1; flow (..., 2, H/2, W/2), where each pixel comes from in
-        the reference, minus its own place, in full-size pixels; seen (..., 1, H/2, W/2) in 0..1, whether the reference shows it;
-        cues (..., cues, h, w) of `face_cues`."""
+        """Frames against their reference -> z (..., C, h, w).
+
+        frames (..., 3, H, W) in -1..1; flow (..., 2, H/2, W/2), where each pixel comes from in the reference, minus
+        its own place, in full-size pixels; seen (..., 1, H/2, W/2) in 0..1, whether the reference shows it; cues (...,
+        cues, h, w) of `face_cues`.
+        """
         lead = frames.shape[:-3]
         frames, flow, seen, cues = (x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, seen, cues))
         parts = components(frames, flow, seen)
@@ -177,15 +191,17 @@ class ReferenceCodec(nn.Module):
 
     @staticmethod
     def for_reference_net(z: Tensor, r: Tensor) -> Tensor:
-        """Motion frames z (B, M, C, h, w) as the Reference Net reads them: what they show is the reference's r (B, C, h, w), moved."""
+        """Motion frames z (B, M, C, h, w) as the Reference Net reads them: what they show is the reference's r (B, C,
+        h, w), moved.
+        """
         return r[:, None] + z
 
     def leave_lips_to_cues(self, z: Tensor) -> Tensor:
-        """z (B, C, h, w) without what its blocks say of parted lips: of the cells under the lips' cue only the mean flow is kept, and the mouth's cues
-        are multiplied by `emphasis`.
+        """z (B, C, h, w) without what its blocks say of parted lips: of the cells under the lips' cue only the mean
+        flow is kept, and the mouth's cues are multiplied by `emphasis`.
 
-        A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear beside the mouth. How far the lips are apart it knows
-        well, and where they are the decoder sees in the reference.
+        A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear beside the mouth. How far
+        the lips are apart it knows well, and where they are the decoder sees in the reference.
         """
         lips = z[:, self.config.blocks : self.config.blocks + 1].abs()
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
@@ -198,15 +214,16 @@ class ReferenceCodec(nn.Module):
     def as_heard(
         self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None
     ) -> Tensor:
-        """z (B, F, C, h, w) with the mouth's cues where the mouth is, `places` (B, F or 1, cues, h, w) of `face_places`, and the lips' at least what the
-        sound asks for: `opening` (B, F) in 0..1.
+        """z (B, F, C, h, w) with the mouth's cues where the mouth is, `places` (B, F or 1, cues, h, w) of
+        `face_places`, and the lips' at least what the sound asks for: `opening` (B, F) in 0..1.
 
-        A small face's mouth is less than a cell high: the denoiser says well how far it opens and puts it a lip's breadth wrong, and teeth then appear on
-        the chin. And on pictures unlike those it learnt from it may find no mouth to open; the sound is heard all the same.
+        A small face's mouth is less than a cell high: the denoiser says well how far it opens and puts it a lip's
+        breadth wrong, and teeth then appear on the chin. And on pictures unlike those it learnt from it may find no
+        mouth to open; the sound is heard all the same.
 
-        parted: how far the lips are apart in the picture, in face heights. What is asked for is an opening, and cues are changes: a smile closes in silence,
-        and opens as far beyond itself as closed lips do. told (B, F), bool: where key points told the denoiser so; by itself it hardly sees it, and speaks as if
-        the lips met.
+        parted: how far the lips are apart in the picture, in face heights. What is asked for is an opening, and cues
+        are changes: a smile closes in silence, and opens as far beyond itself as closed lips do. told (B, F), bool:
+        where key points told the denoiser so; by itself it hardly sees it, and speaks as if the lips met.
         """
         if not self.config.cues:
             return z
@@ -228,9 +245,11 @@ class ReferenceCodec(nn.Module):
         return torch.cat([z[:, :, : mouth.start], said, z[:, :, mouth.stop :]], 2)
 
     def calmed(self, z: Tensor, past: Tensor | None) -> Tensor:
-        """z (B, F, C, h, w) with every frame's blocks averaged with its neighbours', `past` (B, M, C, h, w) being the frames before: a body trembles less and
-        moves as far. What a flow moves stays as sharp as the picture. Cues stay as they are: lips are quicker than bodies. Beyond a clip's end a body is
-        taken to go on as it does there, so that it does not halt where clips meet."""
+        """z (B, F, C, h, w) with every frame's blocks averaged with its neighbours', `past` (B, M, C, h, w) being the
+        frames before: a body trembles less and moves as far. What a flow moves stays as sharp as the picture. Cues
+        stay as they are: lips are quicker than bodies. Beyond a clip's end a body is taken to go on as it does there,
+        so that it does not halt where clips meet.
+        """
         if z.shape[1] < 2:
             return z
         body = z[:, :, : self.config.blocks]
@@ -241,7 +260,10 @@ class ReferenceCodec(nn.Module):
         return torch.cat([body, z[:, :, self.config.blocks :]], 2)
 
     def expand(self, z: Tensor) -> dict[str, Tensor]:
-        """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...) and colour (B, 3, ...) at half size."""
+        """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...)
+
+        and colour (B, 3, ...) at half size.
+        """
         c = self.config
         parts = (z * self.z_std[:, None, None])[:, : c.blocks].split([c.flow, c.novelty, c.colour], 1)
         return {
@@ -270,8 +292,9 @@ class ReferenceCodec(nn.Module):
     def decode(
         self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
     ) -> Tensor:
-        """z (B, F, C, h, w) and reference (B, 3, H, W) -> frames (B, F, 3, H, W), or of the size of `picture`: the reference, larger. close_up: of
-        that picture's mouth, where its lips are parted."""
+        """z (B, F, C, h, w) and reference (B, 3, H, W) -> frames (B, F, 3, H, W), or of the size of `picture`: the
+        reference, larger. close_up: of that picture's mouth, where its lips are parted.
+        """
         b, f = z.shape[:2]
         said, source = self.leave_lips_to_cues(z.flatten(0, 1)), _repeated(reference if picture is None else picture, f)
         if close_up is not None:
@@ -281,19 +304,25 @@ class ReferenceCodec(nn.Module):
         return self._composed(said, reference, source, 0.0 if close_up is None else _TRUST).unflatten(0, (b, f))
 
     def _parted(self, mouths: Tensor, close_up: CloseUp, square: Tensor) -> Tensor:
-        """`square` (B*F, 3, side, side), what `close_up` shows, with lips as the mouth's cues `mouths` (B*F, 2, h, w) say."""
+        """`square` (B*F, 3, side, side), what `close_up` shows, with lips as the mouth's cues `mouths` (B*F, 2, h, w)
+        say.
+        """
         f = len(mouths) // len(close_up.small)
         return self._composed(self.mouth_alone(mouths, _repeated(close_up.places, f)), close_up.small, square)
 
     def mouth_alone(self, mouths: Tensor, places: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of frames in which nothing but the mouth moves, as far as its cues `mouths` (B, 2, ...) say and where `places`
-        (B, cues, h, w) have it."""
+        """Latents (B, C, h, w) of frames in which nothing but the mouth moves, as far as its cues `mouths` (B, 2, ...)
+
+        say and where `places` (B, cues, h, w) have it.
+        """
         cues = 2 * cue_sizes(mouths)[..., None, None] * places[:, :2]
         return F.pad(cues, (0, 0, 0, 0, self.config.blocks, self.config.cues - 2))
 
     def _composed(self, said: Tensor, reference: Tensor, source: Tensor, trust: float = 0.0) -> Tensor:
-        """The frames (B*F, 3, H, W) that latents (B*F, C, h, w) make of `source` (B*F, 3, H, W), read beside `reference` (B, 3, ...). trust: logits in
-        favour of the picture, where a latent half says that something new is seen."""
+        """The frames (B*F, 3, H, W) that latents (B*F, C, h, w) make of `source` (B*F, 3, H, W), read beside
+        `reference` (B, 3, ...). trust: logits in favour of the picture, where a latent half says that something new is
+        seen.
+        """
         f = len(said) // len(reference)
         quarter, eighth, sixteenth = (_repeated(p, f) for p in self.appearance(reference))
         decoded = self.read(said, (quarter, eighth, sixteenth))
@@ -307,20 +336,27 @@ def _repeated(x: Tensor, frames: int) -> Tensor:
 
 
 def cue_sizes(cues: Tensor) -> Tensor:
-    """Half the heights (B, cues) of the bells in (B, cues, h, w), signed: each cell counted by its own size, so that far noise says little."""
+    """Half the heights (B, cues) of the bells in (B, cues, h, w), signed: each cell counted by its own size, so that
+    far noise says little.
+    """
     return (cues * cues.abs()).sum((2, 3)) / cues.abs().sum((2, 3)).clamp_min(1e-6)
 
 
 def components(frames: Tensor, flow: Tensor, seen: Tensor) -> dict[str, Tensor]:
-    """The three maps at half size whose blocks are coded: flow in pixels, novelty 0..1, colour of what is new. All zero where nothing moves."""
+    """The three maps at half size whose blocks are coded: flow in pixels, novelty 0..1, colour of what is new.
+
+    All zero where nothing moves.
+    """
     new = 1 - seen
     return {"flow": flow, "novelty": new, "colour": new * F.avg_pool2d(frames, 2)}
 
 
 @torch.no_grad()
 def fit_components(codec: ReferenceCodec, batches: list[dict[str, Tensor]]) -> None:
-    """Set the codec's bases from batches of `frames`, `flow`, `seen` (see `encode`) and `weight` (B, 1, H/2, W/2): principal components about zero of
-    the blocks, each block counted by its mean weight, so that lips and fingers have a say beside large shoulders."""
+    """Set the codec's bases from batches of `frames`, `flow`, `seen` (see `encode`) and `weight` (B, 1, H/2, W/2):
+    principal components about zero of the blocks, each block counted by its mean weight, so that lips and fingers have
+    a say beside large shoulders.
+    """
     stds = []
     for name in ("flow", "novelty", "colour"):
         basis = getattr(codec, f"basis_{name}")
@@ -340,15 +376,19 @@ def fit_components(codec: ReferenceCodec, batches: list[dict[str, Tensor]]) -> N
 
 
 def hold_still(flow: Tensor) -> Tensor:
-    """Flows (B, 2, H, W) shorter than a tenth of a pixel become exactly zero, so that a still background is not blurred by resampling.
-    Not used in training: it has no gradient at zero."""
+    """Flows (B, 2, H, W) shorter than a tenth of a pixel become exactly zero, so that a still background is not
+    blurred by resampling. Not used in training: it has no gradient at zero.
+    """
     size = (flow**2).sum(1, keepdim=True).add(1e-8).sqrt()
     return flow * (1 - _STILL / size).clamp_min(0)
 
 
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """`picture` (B, 3, H, W) read at each pixel's own place plus `flow` (B, 2, H, W) in its pixels. Computed in float32: half precision cannot tell
-    the places of a large picture's neighbours apart, and bicubic sampling in it is broken on the CPU."""
+    """`picture` (B, 3, H, W) read at each pixel's own place plus `flow` (B, 2, H, W) in its pixels.
+
+    Computed in float32: half precision cannot tell the places of a large picture's neighbours apart, and bicubic
+    sampling in it is broken on the CPU.
+    """
     h, w = picture.shape[-2:]
     place = supported_device(picture.device)
     flow = flow.to(place, torch.float32)
@@ -363,7 +403,9 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 
 
 def compose(decoded: Decoded, picture: Tensor, mode: str = "bilinear") -> Tensor:
-    """The frame: the picture (B, 3, H', W') moved by the flow where it shows what is needed, the decoded colour elsewhere."""
+    """The frame: the picture (B, 3, H', W') moved by the flow where it shows what is needed, the decoded colour
+    elsewhere.
+    """
     h, w = picture.shape[-2:]
     scale = h / decoded.colour.shape[-2]
     flow = F.interpolate(decoded.flow.float(), size=(h, w), mode="bilinear", align_corners=False) * scale

@@ -38,8 +38,10 @@ class SdCodec(nn.Module):
     def encode(
         self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, cues: Tensor | None = None
     ) -> Tensor:
-        """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored. A few frames at a time: memory
-        does not grow with the clip."""
+        """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored.
+
+        A few frames at a time: memory does not grow with the clip.
+        """
         return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(
             0, frames.shape[:-3]
         )
@@ -62,8 +64,10 @@ class SdCodec(nn.Module):
     def decode(
         self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
     ) -> Tensor:
-        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given; the rest is the reference codec's. A few frames at a time: a clip of 24 at 768x512
-        would make tensors of 5 GB in half precision."""
+        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given; the rest is the
+        reference codec's. A few frames at a time: a clip of 24 at 768x512 would make tensors of 5 GB in half
+        precision.
+        """
         frames = torch.cat(
             [self.vae.decode(some / self.vae.config.scaling_factor).sample for some in z.flatten(0, 1).split(AT_ONCE)]
         )

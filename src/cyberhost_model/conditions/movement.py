@@ -37,8 +37,8 @@ def movement_box(thorax: np.ndarray, enlarge: float, minimum: float = MINIMUM) -
 def fixed_movement_box(keypoints: Keypoints, amount: float, aspect: float = 1.0) -> Box:
     """The box given at inference: about the reference's thorax, sized by `amount` (0..1) and the shoulder width.
 
-    `aspect` is W / H of the picture. A person without visible shoulders gets two and a half face widths for the shoulder
-    width, and the point below the chin for the thorax; with no face either, the lower middle of the picture.
+    `aspect` is W / H of the picture. A person without visible shoulders gets two and a half face widths for the
+    shoulder width, and the point below the chin for the thorax; with no face either, the lower middle of the picture.
     """
     amount = float(np.clip(amount, 0, 1))
     body, seen = keypoints.body, keypoints.body_score > SEEN
@@ -94,8 +94,9 @@ class BodyMovementMap:
 
 
 def moving_parts(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
-    """float32 (h, w): 1 at the key points that are seen, less with the distance to them in cells: what is near may move, what stands behind does not.
-    Key points in 0..1; zeros where none is seen."""
+    """float32 (h, w): 1 at the key points that are seen, less with the distance to them in cells: what is near may
+    move, what stands behind does not. Key points in 0..1; zeros where none is seen.
+    """
     pairs = (
         (keypoints.body, keypoints.body_score),
         (keypoints.hands, keypoints.hands_score),

@@ -1,6 +1,8 @@
-"""Poses as the picture that a network was taught with: this project's skeleton maps, or the drawings of DWPose's code that others' weights know.
+"""Poses as the picture that a network was taught with: this project's skeleton maps, or the drawings of DWPose's code
+that others' weights know.
 
-The numbers (strokes in pixels, thresholds, the side that is drawn at) are those of Moore-AnimateAnyone and EchoMimicV2; scripts/peer_parity.py compares.
+The numbers (strokes in pixels, thresholds, the side that is drawn at) are those of Moore-AnimateAnyone and EchoMimicV2;
+scripts/peer_parity.py compares.
 """
 
 from __future__ import annotations
@@ -68,8 +70,9 @@ def skeleton_map(
     """The skeleton as a picture: float32 (3, H, W) in 0..1, black where nothing is.
 
     `size` is (W, H) in pixels; points scored at most `threshold` are left out, and so is a line with such an end;
-    `parts` chooses among "body", "hands" and "face". Body limbs and fingers have OpenPose's colours, the face's contours
-    are white; lines are about 1/64 (body), 1/160 (hands) and 1/256 (face) of the shorter side thick, at least a pixel.
+    `parts` chooses among "body", "hands" and "face". Body limbs and fingers have OpenPose's colours, the face's
+    contours are white; lines are about 1/64 (body), 1/160 (hands) and 1/256 (face) of the shorter side thick, at least
+    a pixel.
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"unknown parts {sorted(unknown)}: choose among {PARTS}")
@@ -120,7 +123,8 @@ _FAR = (-2, 3)  # points are held within this part of the picture
 
 
 def dwpose_map(keypoints: Keypoints, size: tuple[int, int], *, parts: Collection[str] = PARTS) -> np.ndarray:
-    """As AnimateAnyone was taught: limbs as dim ellipses with bright joints, thin fingers with blue joints, the face as white dots.
+    """As AnimateAnyone was taught: limbs as dim ellipses with bright joints, thin fingers with blue joints, the face
+    as white dots.
 
     Points scored below 0.3 are left out, and so is a line with such an end.
     """
@@ -157,7 +161,9 @@ def _canvas(size: tuple[int, int], side: int, multiple: int = 1) -> np.ndarray:
 
 
 def _pixels(canvas: np.ndarray, points: np.ndarray, seen: np.ndarray) -> list[tuple[int, int] | None]:
-    """Points in 0..1 -> whole pixels, cut down; None for one that is not seen, or whose pixel is not right of and below the first."""
+    """Points in 0..1 -> whole pixels, cut down; None for one that is not seen, or whose pixel is not right of and
+    below the first.
+    """
     scaled = np.clip(np.where(seen[:, None], points, 0), *_FAR) * [canvas.shape[1], canvas.shape[0]]
     return [(int(x), int(y)) if int(x) > 0 and int(y) > 0 else None for x, y in scaled]
 

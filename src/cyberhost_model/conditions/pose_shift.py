@@ -1,7 +1,8 @@
 """Pose shift: how far a frame's key points are from the reference's, as maps twice as fine as the latent's grid.
 
-A drawn skeleton says where a body is; to move a picture by it, a network has to find the same limb in the reference and take the difference, to less
-than a pixel. A small network does not learn that; the key points are known on both sides, so the difference is given.
+A drawn skeleton says where a body is; to move a picture by it, a network has to find the same limb in the reference and
+take the difference, to less than a pixel. A small network does not learn that; the key points are known on both sides,
+so the difference is given.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ def pose_shift(
 ) -> np.ndarray:
     """float32 (T, 7, 2h, 2w): what takes each frame's key points back to the reference's, where the frame has them.
 
-    x and y in eighths of a latent cell, weighted by the bells of the points near; the bells' largest, 0..1; then the face cues (`face_cues`) and, as bells,
-    where they are known: nowhere if the frame's lips are not seen. `hw` is the latent's size, its cells square; `parts` as in `skeleton_map`.
+    x and y in eighths of a latent cell, weighted by the bells of the points near; the bells' largest, 0..1; then the
+    face cues (`face_cues`) and, as bells, where they are known: nowhere if the frame's lips are not seen. `hw` is the
+    latent's size, its cells square; `parts` as in `skeleton_map`.
     """
     h, w = hw = FINE * hw[0], FINE * hw[1]
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).reshape(-1, 2).astype(np.float32) + 0.5

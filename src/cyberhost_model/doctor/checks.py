@@ -48,7 +48,9 @@ class PictureCheck:
 
 @dataclass(frozen=True)
 class SoundCheck:
-    """seconds; level: RMS of the speech in dB of full scale, None in silence; speech: share of the first minute's frames in which speech is heard."""
+    """seconds; level: RMS of the speech in dB of full scale, None in silence; speech: share of the first minute's
+    frames in which speech is heard.
+    """
 
     seconds: float
     level: float | None
@@ -94,7 +96,10 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
 
 
 def check_sound(sound: Sound, encoder: SpeechEncoder) -> tuple[SoundCheck, list[str]]:
-    """A sound, and what to warn of beside `Sound.warnings`. `encoder` must have a motion head, as the embedded one has."""
+    """A sound, and what to warn of beside `Sound.warnings`.
+
+    `encoder` must have a motion head, as the embedded one has.
+    """
     level = speech_level(sound.stream_mono16k())
     spoken: list[np.ndarray] = []
     for _, block in zip(range(_MINUTE), sound.stream_mono16k(seconds=20.0), strict=False):

@@ -1,4 +1,6 @@
-"""What a published model would take that is not on this machine: counted on tensors that have sizes and no memory, against the rate of matrix products here."""
+"""What a published model would take that is not on this machine: counted on tensors that have sizes and no memory,
+against the rate of matrix products here.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,19 @@ SD_VAE = {
 }
 """Stable Diffusion's VAE, which all published models have."""
 SHARE = {torch.float32: 0.6, torch.float16: 0.3, torch.bfloat16: 0.3}
-"""Of the rate of large matrix products that steps reach (docs/speed.md): 0.3 in fp16 on an H100; 0.3 - 0.5 in bf16 and 0.6 in fp32 on a CPU."""
+"""Of the rate of large matrix products that steps reach (docs/speed.md): 0.3 in fp16 on an H100; 0.3 - 0.5 in bf16 and
+0.6 in fp32 on a CPU.
+"""
 _BESIDE = 500_000_000  # bytes: speech encoder and detector in fp32
 _MATRIX = {"cpu": 1536, "cuda": 8192}  # side
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Right to a factor of two or so. tflop: of a step with all branches of guidance; memory: bytes of weights and of what a step or decoding holds."""
+    """Right to a factor of two or so.
+
+    tflop: of a step with all branches of guidance; memory: bytes of weights and of what a step or decoding holds.
+    """
 
     seconds: float
     memory: int
@@ -45,8 +52,9 @@ class Counted:
 
 
 def counted(model: str, look: Look, total: int, device: torch.device, dtype: torch.dtype) -> Counted | None:
-    """A video of `total` frames by a published model, at its own size; None for a model of which nothing is known before it is fetched, and where counting
-    fails: no job depends on it."""
+    """A video of `total` frames by a published model, at its own size; None for a model of which nothing is known
+    before it is fetched, and where counting fails: no job depends on it.
+    """
     if model not in ADAPTERS:
         return None
     try:

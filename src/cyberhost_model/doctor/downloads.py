@@ -21,7 +21,8 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "data": (("av", "pyarrow"), "`cyberhost data`: reads videos with time stamps, writes manifests"),
     "eval": (
         ("onnxruntime",),
-        "models that take ArcFace's numbers or DWPose's key points (sd15), `cyberhost eval` with the public networks of people, `data prepare --detector dwpose`",
+        "models that take ArcFace's numbers or DWPose's key points (sd15), `cyberhost eval` with the public networks "
+        "of people, `data prepare --detector dwpose`",
     ),
     "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
     "train": (("accelerate", "tensorboard"), "`cyberhost train` on many devices, and its curves in TensorBoard"),
@@ -94,7 +95,9 @@ def downloads(model: list[Missing]) -> list[Downloads]:
 
 
 def check_fetch(model: str, missing: list[Missing], hub: Hub) -> None:
-    """Raises NetworkError or OutputError where what is missing of `model`, and it cannot do without, cannot be fetched."""
+    """Raises NetworkError or OutputError where what is missing of `model`, and it cannot do without, cannot be
+    fetched.
+    """
     size = sum(entry.size for entry in missing if not entry.spare)
     need_room(model, size)
     if size and not hub.reachable:

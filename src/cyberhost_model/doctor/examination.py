@@ -58,7 +58,10 @@ class Examination:
 
 
 def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") -> Examination:
-    """Look at all that a job with `model` needs, and measure the model where its weights are here. What a user can cause is in `problems`."""
+    """Look at all that a job with `model` needs, and measure the model where its weights are here.
+
+    What a user can cause is in `problems`.
+    """
     problems: list[Problem] = []
 
     def tried(action: Callable[[], T]) -> T | None:

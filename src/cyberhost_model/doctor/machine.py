@@ -44,7 +44,8 @@ def find_ffmpeg() -> Ffmpeg:
     )
     if missing := set(ENCODERS) - set(found.encoders):
         raise ResourceError(
-            f"{path} cannot write {' and '.join(sorted(missing))}: unset IMAGEIO_FFMPEG_EXE, or reinstall imageio-ffmpeg"
+            f"{path} cannot write {' and '.join(sorted(missing))}: unset IMAGEIO_FFMPEG_EXE, or reinstall "
+            "imageio-ffmpeg"
         )
     return found
 
@@ -104,14 +105,19 @@ def machine(device: torch.device, dtype: torch.dtype, asked_precision: str = "au
     driver = gpus[0].split(",")[0].strip() if gpus and device.type == "cuda" else None
     hint = None
     if gpus and device.type == "cpu" and not torch.cuda.is_available():
-        hint = f"{gpus[0].split(',')[-1].strip()} is in this machine, but torch cannot use it: install a torch build with CUDA (pytorch.org)"
+        hint = (
+            f"{gpus[0].split(',')[-1].strip()} is in this machine, but torch cannot use it: install a torch build "
+            "with CUDA (pytorch.org)"
+        )
     return Machine(
         device.type, name, _cores(), driver, _runtime(), total, free, *_precision(device, dtype, asked_precision), hint
     )
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most memory this process has held so far, in bytes: of a CUDA device since `reset_peak`, elsewhere of the machine; None where it is not told."""
+    """The most memory this process has held so far, in bytes: of a CUDA device since `reset_peak`, elsewhere of the
+    machine; None where it is not told.
+    """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved(device))
     if sys.platform == "win32":

@@ -62,8 +62,11 @@ def ask_hub(patience: float = PATIENCE) -> Hub:
 
 
 def within(patience: float, action: Callable[[], T], what: str) -> T:
-    """What `action` returns or raises, if it ends in `patience` seconds; else NetworkError. A name server that does not answer is waited for
-    without a limit by the system, so the waiting is left to a thread that ends with the program."""
+    """What `action` returns or raises, if it ends in `patience` seconds; else NetworkError.
+
+    A name server that does not answer is waited for without a limit by the system, so the waiting is left to a thread
+    that ends with the program.
+    """
     done: list[T] = []
     failed: list[BaseException] = []
 

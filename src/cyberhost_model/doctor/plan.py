@@ -1,4 +1,7 @@
-"""One job looked at before it starts: whether it can work, and what it would take. Nothing is made and nothing fetched."""
+"""One job looked at before it starts: whether it can work, and what it would take.
+
+Nothing is made and nothing fetched.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +60,9 @@ def plan(
 ) -> Plan:
     """Look at the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
 
-    Raises what the job itself would: InputError and NoFaceError for inputs that cannot work, ModelError, NetworkError and OutputError for a model that is
-    not here and cannot come, ResourceError for a device that is not there or too small and for an ffmpeg that does not run.
+    Raises what the job itself would: InputError and NoFaceError for inputs that cannot work, ModelError, NetworkError
+    and OutputError for a model that is not here and cannot come, ResourceError for a device that is not there or too
+    small and for an ffmpeg that does not run.
     """
     place, dtype = choose_device(device, precision)
     ffmpeg, cache = find_ffmpeg(), find_cache()

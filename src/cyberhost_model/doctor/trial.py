@@ -1,4 +1,6 @@
-"""How long a job would take and how much memory it would hold, measured: a denoising step and a decoded clip of the model itself, on the device itself."""
+"""How long a job would take and how much memory it would hold, measured: a denoising step and a decoded clip of the
+model itself, on the device itself.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +75,9 @@ def estimate(host: CyberHost, job: Job, total: int | None = None) -> Estimate:
 
 
 def blank_job(host: CyberHost) -> Job:
-    """A job to measure with where nobody gave a picture: someone at rest before a grey wall, in the model's usual size."""
+    """A job to measure with where nobody gave a picture: someone at rest before a grey wall, in the model's usual
+    size.
+    """
     h, w = host.model.network.preset.size
     picture = np.full((2 * h, 2 * w, 3), 128, np.uint8)
     noise = np.random.default_rng(0).standard_normal(SPEECH_RATE).astype(np.float32)

@@ -1,4 +1,7 @@
-"""How large and how like each other two people are: the measures retargeting rests on. Lengths are in picture heights, so that aspects compare."""
+"""How large and how like each other two people are: the measures retargeting rests on.
+
+Lengths are in picture heights, so that aspects compare.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +45,8 @@ _NECK_DOWN = (
 )
 _FULL = 95  # percentile of a bone's length over time that counts as its length unforeshortened
 _SHORT = (0.1, 0.3)  # shoulder widths: a bone that looks shorter tells little, one that looks longer tells all
-# A bone of the reference may be that much shorter or longer than the whole figure says. What looks shorter still points at the camera: the length
-# seen is only the least it can be.
+# A bone of the reference may be that much shorter or longer than the whole figure says. What looks shorter still points
+# at the camera: the length seen is only the least it can be.
 SHORTER, LONGER = 0.8, 1.6
 _WORTH = 2.0  # how many times as alike another frame must be to take the place of the usual anchor
 
@@ -66,7 +69,10 @@ class Figure:
 
 
 def figure_of(sequence: PoseSequence) -> Figure:
-    """A sequence's figure. A wrist that is never seen is the hand's root; a neck that is never seen lies below the chin."""
+    """A sequence's figure.
+
+    A wrist that is never seen is the hand's root; a neck that is never seen lies below the chin.
+    """
     seen = sequence.scores() > SEEN
     points = held(sequence.points().astype(np.float64) * [sequence.aspect, 1], seen)
     figure = Figure(points, seen)
@@ -101,7 +107,9 @@ def spread(points: np.ndarray) -> np.ndarray:
 
 
 def hand_size(points: np.ndarray) -> np.ndarray:
-    """(T,) the mean length of the bones of hands (T, 21, 2): it hardly depends on how fingers are bent, though on how the hand is turned."""
+    """(T,) the mean length of the bones of hands (T, 21, 2): it hardly depends on how fingers are bent, though on how
+    the hand is turned.
+    """
     return np.linalg.norm(points[:, _BONES[:, 1]] - points[:, _BONES[:, 0]], axis=-1).mean(1)
 
 
@@ -113,7 +121,9 @@ def shoulder_width(figure: Figure) -> np.ndarray:
 
 
 def arms_unlike(drive: Figure, reference: Figure) -> np.ndarray:
-    """(T,) how far each frame's arms are from the reference's, about the neck and in shoulder widths, hands in their own size counting a little."""
+    """(T,) how far each frame's arms are from the reference's, about the neck and in shoulder widths, hands in their
+    own size counting a little.
+    """
     total = np.zeros(len(drive.points))
     if drive.ever[NECK] and reference.ever[NECK]:
         total += _unlike(drive, reference, np.array(ARMS), (NECK,), shoulder_width)
@@ -125,7 +135,9 @@ def arms_unlike(drive: Figure, reference: Figure) -> np.ndarray:
 
 
 def head_unlike(drive: Figure, reference: Figure) -> np.ndarray:
-    """(T,) how far each frame's head is from the reference's: its place about the neck in shoulder widths, the face's shape in its own size."""
+    """(T,) how far each frame's head is from the reference's: its place about the neck in shoulder widths, the face's
+    shape in its own size.
+    """
     total = 2 * _unlike(drive, reference, np.arange(FACE.start, FACE.stop), FACE, lambda f: spread(f.points[:, FACE]))
     if drive.ever[NECK] and reference.ever[NECK]:
         total += _unlike(drive, reference, np.array(HEAD), (NECK,), shoulder_width)
@@ -139,7 +151,9 @@ def _unlike(
     origin: slice | tuple[int, ...],
     unit: Callable[[Figure], np.ndarray],
 ) -> np.ndarray:
-    """(T,) the mean distance of points both show, from the middle of `origin` and in `unit`s; 0 where there are none, 1 for a frame that shows few."""
+    """(T,) the mean distance of points both show, from the middle of `origin` and in `unit`s; 0 where there are none,
+    1 for a frame that shows few.
+    """
     common = drive.seen[:, places] & reference.seen[0, places]
     count = common.sum(1)
     if not count.any():
@@ -153,14 +167,18 @@ def _unlike(
 
 
 def arms_anchor(unlike: np.ndarray) -> int:
-    """The frame whose arms are laid onto the reference's: the beginning, so that the video starts from the picture, or one that is far more alike."""
+    """The frame whose arms are laid onto the reference's: the beginning, so that the video starts from the picture, or
+    one that is far more alike.
+    """
     nearest = int(unlike.argmin())
     return nearest if unlike[0] > _WORTH * unlike[nearest] else 0
 
 
 def head_anchor(drive: Figure, unlike: np.ndarray) -> int:
-    """The frame whose head and trunk are laid onto the reference's: one that is far more alike than most, as one of the same person would be; else
-    the one nearest to where the driving mostly is, since two people's faces differ by more than a face does from itself."""
+    """The frame whose head and trunk are laid onto the reference's: one that is far more alike than most, as one of
+    the same person would be; else the one nearest to where the driving mostly is, since two people's faces differ by
+    more than a face does from itself.
+    """
     nearest = int(unlike.argmin())
     if np.median(unlike) > _WORTH * unlike[nearest]:
         return nearest
@@ -173,7 +191,9 @@ def head_anchor(drive: Figure, unlike: np.ndarray) -> int:
 
 
 def overall_scale(drive: Figure, reference: Figure, anchor: int) -> float:
-    """The reference's size over the driving's at the anchor: by the shoulders; by the face or the hands where those are not seen."""
+    """The reference's size over the driving's at the anchor: by the shoulders; by the face or the hands where those
+    are not seen.
+    """
     ratios = []
     if drive.ever[list(SHOULDERS)].all() and reference.ever[list(SHOULDERS)].all():
         return _ratio(shoulder_width(reference)[0], shoulder_width(drive)[anchor])
@@ -190,11 +210,12 @@ def _ratio(a: float, b: float) -> float:
 
 
 def length_scale(lengths: np.ndarray, seen: np.ndarray, anchor: int, own: float, overall: float, width: float) -> float:
-    """By what a bone of the driving with `lengths` (T,) is to be scaled so that it becomes the reference's, which looks `own` long.
+    """By what a bone of the driving with `lengths` (T,) is to be scaled so that it becomes the reference's, which
+    looks `own` long.
 
-    A bone that points at the camera looks short, in the reference and at the anchor alike. So there are two answers, against the length at the
-    anchor and against the full length, and of what lies between them the one nearest to the `overall` scale is taken. `width`: the
-    reference's shoulder width.
+    A bone that points at the camera looks short, in the reference and at the anchor alike. So there are two answers,
+    against the length at the anchor and against the full length, and of what lies between them the one nearest to the
+    `overall` scale is taken. `width`: the reference's shoulder width.
     """
     full = float(np.percentile(lengths[seen] if seen.any() else lengths, _FULL))
     low, high = sorted((_ratio(own, full), _ratio(own, float(lengths[anchor]))))
@@ -203,7 +224,9 @@ def length_scale(lengths: np.ndarray, seen: np.ndarray, anchor: int, own: float,
 
 
 def trust_in(length: float, width: float) -> float:
-    """0..1: how much a bone of that length tells of its length and direction, in a figure whose shoulders are `width` apart."""
+    """0..1: how much a bone of that length tells of its length and direction, in a figure whose shoulders are `width`
+    apart.
+    """
     return float(np.clip((length / max(width, 1e-6) - _SHORT[0]) / (_SHORT[1] - _SHORT[0]), 0, 1))
 
 

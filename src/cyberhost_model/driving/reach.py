@@ -1,7 +1,8 @@
 """Reach: how far from the picture's own pose a small model brings a point before it tears what it moves.
 
-A model that moves the picture's own pixels learnt motions of about a latent cell. An arm that is raised from the hip to the shoulder is ten cells away:
-asked for it, it leaves the arm where it is and paints smears where the hand should be. A gesture made smaller is the better video.
+A model that moves the picture's own pixels learnt motions of about a latent cell. An arm that is raised from the hip to
+the shoulder is ten cells away: asked for it, it leaves the arm where it is and paints smears where the hand should be.
+A gesture made smaller is the better video.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import numpy as np
 from cyberhost_model.driving.sequence import SEEN, PoseSequence
 from cyberhost_model.perception.keypoints import Keypoints
 
-# Cells a point moves freely, as most of the training's did, and those it comes near and never passes: a limb's point, a hand's or the face's middle; and a
-# point against its own hand's or face's middle.
+# Cells a point moves freely, as most of the training's did, and those it comes near and never passes: a limb's point, a
+# hand's or the face's middle; and a point against its own hand's or face's middle.
 _WHOLE, _WITHIN = (0.8, 1.2), (0.2, 0.35)
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((slice(18, 39), (6, 7)), (slice(39, 60), (3, 4)), (slice(60, 128), (0, 14, 15, 16, 17)))
@@ -22,9 +23,10 @@ _TOLD = 0.25  # share of frames with something beyond reach that is worth a line
 def within_reach(poses: PoseSequence, reference: Keypoints, cell: tuple[float, float]) -> tuple[PoseSequence, float]:
     """(The sequence with all points within reach of the reference's, share of its frames in which something was not.)
 
-    A hand or a head that stays out of reach moves about the picture's own instead of about its own place, and keeps the picture's shape. Then what is
-    still too far is brought near: the middle of a hand or face first, each point to its place about it. `cell`: width and height of a latent cell
-    in 0..1 of the picture. Points that one side does not show stay.
+    A hand or a head that stays out of reach moves about the picture's own instead of about its own place, and keeps the
+    picture's shape. Then what is still too far is brought near: the middle of a hand or face first, each point to its
+    place about it. `cell`: width and height of a latent cell in 0..1 of the picture. Points that one side does not show
+    stay.
     """
     rest = PoseSequence.of([reference], poses.fps, poses.size)
     shown = (rest.scores() > SEEN) & (poses.scores() > SEEN)
@@ -50,7 +52,8 @@ def reach_note(share: float) -> list[str]:
     if share < _TOLD:
         return []
     return [
-        f"the driving goes further from the picture's pose than this model can follow in {share:.0%} of the frames: there the motion is made smaller"
+        f"the driving goes further from the picture's pose than this model can follow in {share:.0%} of the frames: "
+        "there the motion is made smaller"
     ]
 
 

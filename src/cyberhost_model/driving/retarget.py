@@ -1,8 +1,8 @@
 """Bringing a driving person's motion to the proportions of the person in the reference picture (docs/driving.md).
 
-One frame of the driving, the anchor (one for head and trunk, one for the arms), is laid onto the reference, and every other frame differs from it
-as the driving does: bones turn as the driving's turn and have the reference's lengths; the face keeps the reference's shape and takes the
-driving's motion; arms (`arms`) end in the driving's pose.
+One frame of the driving, the anchor (one for head and trunk, one for the arms), is laid onto the reference, and every
+other frame differs from it as the driving does: bones turn as the driving's turn and have the reference's lengths; the
+face keeps the reference's shape and takes the driving's motion; arms (`arms`) end in the driving's pose.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 # Arms and hands: they start from the reference's pose and reach the driving's.
 #
-# At the anchor elbow and wrist are where the reference has them. Near it they move as the driving's do, so that a small gesture stays one whatever the
-# two people's poses are; the further the driving has moved its arm from there, the more the pose itself is the driving's: a hand that is raised to
-# the head arrives at the head.
+# At the anchor elbow and wrist are where the reference has them. Near it they move as the driving's do, so that a small
+# gesture stays one whatever the two people's poses are; the further the driving has moved its arm from there, the more
+# the pose itself is the driving's: a hand that is raised to the head arrives at the head.
 
 
 CHAINS = ((5, 6, 7), (2, 3, 4))  # shoulder, elbow, wrist of the left and the right arm
-_HOME = 0.3  # arm lengths the arm may go before its pose is more the driving's than the reference's; further where these are further apart
+# arm lengths the arm may go before its pose is more the driving's than the reference's; further where these are further
+# apart
+_HOME = 0.3
 _ODD = 2.0  # a hand may look that much smaller or larger in the picture than at the anchor: either may be turned
 
 
@@ -60,7 +62,8 @@ def arm_root(drive: Figure, side: int) -> int:
 def move_arm(
     drive: Figure, own: Figure, side: int, anchor: int, scale: float, root: np.ndarray
 ) -> dict[int, np.ndarray]:
-    """Points of the left (0) or right (1) arm -> their places (T, 2), from the moved `root` (T, 2) on; the hand's 21 among them.
+    """Points of the left (0) or right (1) arm -> their places (T, 2), from the moved `root` (T, 2) on; the hand's 21
+    among them.
 
     `own` is complete (`proportions.completed`). An elbow that is never seen is passed over.
     """
@@ -101,7 +104,8 @@ def move_arm(
 
 
 def _home(poses: Sequence[np.ndarray], off: Sequence[np.ndarray], anchor: int, length: float) -> np.ndarray:
-    """(T,) how far each frame's pose is the picture's, 1 at the anchor, 0 far from it: a bell over the way elbow and wrist have gone.
+    """(T,) how far each frame's pose is the picture's, 1 at the anchor, 0 far from it: a bell over the way elbow and
+    wrist have gone.
 
     It is as wide as the two poses are apart: a narrower one would turn the arm back while the driving goes on.
     """
@@ -127,7 +131,8 @@ def move_hand(
     if own.ever[hand].all():
         size, wanted = hand_size(drive.points[:, hand]), float(hand_size(own.points[:, hand])[0])
         usual = length_scale(size, np.asarray(drive.seen[:, hand].all(1)), anchor, wanted, scale, wanted)
-        # From the wrist to the middle finger's knuckle. Hands that point apart face apart too: no turn makes one of the other.
+        # From the wrist to the middle finger's knuckle. Hands that point apart face apart too: no turn makes one of the
+        # other.
         palms = [complex(as_complex(p[hand.start + 9] - p[hand.start])) for p in (drive.points[anchor], own.points[0])]
         apart = float(np.angle(palms[1] / palms[0])) if min(map(abs, palms)) > 1e-9 else 0.0
         exact = float(np.clip(wanted / max(float(size[anchor]), 1e-9), scale / _ODD, scale * _ODD))
@@ -148,9 +153,9 @@ _LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
 def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck: np.ndarray) -> np.ndarray:
     """(T, 73, 2): the head's five body points and the 68 of the face, about the moved `neck` (T, 2).
 
-    With a face in the driving: a similarity takes the driving's face from the anchor to each frame (turning in the picture, nearing the camera);
-    what is left, the face's own motion and the turning out of the picture, is added to the reference's shape in its own measures.
-    Without one the head rides on the neck.
+    With a face in the driving: a similarity takes the driving's face from the anchor to each frame (turning in the
+    picture, nearing the camera); what is left, the face's own motion and the turning out of the picture, is added to
+    the reference's shape in its own measures. Without one the head rides on the neck.
     """
     places = np.concatenate([np.array(HEAD), np.arange(FACE.start, FACE.stop)])
     own = reference.points[0, places]
@@ -208,14 +213,17 @@ def _gap(face: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
 
 
 def _open_mouth(face: np.ndarray, driving: np.ndarray, ratio: float) -> None:
-    """Part the lips as far as the driving's are, in heights of the face, and not only as much further as they are: closed lips close."""
+    """Part the lips as far as the driving's are, in heights of the face, and not only as much further as they are:
+    closed lips close.
+    """
     more = ratio * _gap(driving, _INNER_LIPS) - _gap(face, _INNER_LIPS)
     face[:, _UPPER_LIP] -= 0.25j * more[:, None]
     face[:, _LOWER_LIP + _JAW] += 0.75j * more[:, None]
 
 
 def _open_eyes(face: np.ndarray, driving: np.ndarray, anchor: int, own: np.ndarray) -> None:
-    """Shut each eye to that part of the reference's opening which the driving's is of its own at the anchor: small eyes shut, and do not cross.
+    """Shut each eye to that part of the reference's opening which the driving's is of its own at the anchor: small
+    eyes shut, and do not cross.
 
     What opens further than at the anchor keeps what it has, as much further as the driving's.
     """
@@ -236,11 +244,12 @@ _SIDES = ("left", "right")
 
 
 def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tuple[int, int]) -> PoseSequence:
-    """The template's hands, moved to where the hands of `reference` are, in a picture of `reference_size` (W, H); nothing else is seen.
+    """The template's hands, moved to where the hands of `reference` are, in a picture of `reference_size` (W, H);
+    nothing else is seen.
 
-    For each hand the frame of the template that is most like the picture is laid onto the picture's wrist, and the arm moves on from there
-    (`arms`), its shoulder standing still. A hand the picture does not show is left out and `warnings` says so. Raises InputError where the template
-    shows no hand, or none of those that the picture shows.
+    For each hand the frame of the template that is most like the picture is laid onto the picture's wrist, and the arm
+    moves on from there (`arms`), its shoulder standing still. A hand the picture does not show is left out and
+    `warnings` says so. Raises InputError where the template shows no hand, or none of those that the picture shows.
     """
     drive, own = figure_of(sequence), reference_figure(reference, reference_size)
     shown = [side for side in (0, 1) if drive.ever[HANDS[side]].all()]
@@ -249,7 +258,8 @@ def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tupl
     used = [side for side in shown if own.ever[WRISTS[side]]]
     if not used:
         raise InputError(
-            f"the picture shows no {' and no '.join(_SIDES[s] for s in shown)} hand for the template to move; use another picture or template"
+            f"the picture shows no {' and no '.join(_SIDES[s] for s in shown)} hand for the template to move; use "
+            "another picture or template"
         )
     out, scores = np.zeros_like(drive.points), np.zeros_like(sequence.scores())
     for side in used:
@@ -279,7 +289,9 @@ def _placed(drive: Figure, own: Figure, side: int) -> np.ndarray:
 
 
 def _unlike(drive: Figure, own: Figure, side: int) -> np.ndarray:
-    """(T,) how far a hand is from the reference's: its shape in hand sizes, and its place against the neck in shoulder widths."""
+    """(T,) how far a hand is from the reference's: its shape in hand sizes, and its place against the neck in shoulder
+    widths.
+    """
     hand, wrist = HANDS[side], WRISTS[side]
     total = np.zeros(len(drive.points))
     if own.ever[hand].all():
@@ -324,7 +336,9 @@ def retarget(sequence: PoseSequence, reference: Keypoints, reference_size: tuple
 
 
 def _trunk_bone(drive: Figure, own: Figure, child: int, parent: int, anchor: int, scale: float) -> np.ndarray:
-    """(T, 2) a bone of the trunk or a leg: at the anchor as the picture has it, and from there turned and foreshortened as the driving's is."""
+    """(T, 2) a bone of the trunk or a leg: at the anchor as the picture has it, and from there turned and
+    foreshortened as the driving's is.
+    """
     bone, picture = (f.points[:, child] - f.points[:, parent] for f in (drive, own))
     z, there = bone[:, 0] + 1j * bone[:, 1], complex(*picture[0])
     length = np.clip(abs(there / z[anchor]), scale * SHORTER, scale * LONGER) if abs(z[anchor]) > 1e-9 else scale

@@ -61,8 +61,9 @@ def write_sequence(sequence: PoseSequence, path: str | os.PathLike[str], overwri
 def read_sequence(path: str | os.PathLike[str]) -> PoseSequence:
     """Read and check a key point file.
 
-    fps, size and at least one of body, hands and face with its scores must be there; a part that is not is not seen. Raises InputError, in one
-    line, for a file that is missing, damaged, of another format, of wrong shapes, or with values that are none.
+    fps, size and at least one of body, hands and face with its scores must be there; a part that is not is not seen.
+    Raises InputError, in one line, for a file that is missing, damaged, of another format, of wrong shapes, or with
+    values that are none.
     """
     path = Path(path)
     if not path.exists():
@@ -196,20 +197,23 @@ def _check_points(path: Path, part: str, points: np.ndarray, score: np.ndarray) 
     if not np.isfinite(score).all() or score.min() < 0 or score.max() > 1:
         where = np.argwhere(~((score >= 0) & (score <= 1)))[0]
         raise InputError(
-            f"{path}: {_name(f'{part}_score', where)} is {score[tuple(where)]:g}; scores lie in 0..1: clip or divide them"
+            f"{path}: {_name(f'{part}_score', where)} is {score[tuple(where)]:g}; scores lie in 0..1: clip or divide "
+            "them"
         )
     wrong = ~np.isfinite(points).all(-1) & (score > 0)
     if wrong.any():
         where = np.argwhere(wrong)[0]
         raise InputError(
-            f"{path}: {_name(part, where)} is not a number though its score is {score[tuple(where)]:g}; give it a score of 0"
+            f"{path}: {_name(part, where)} is not a number though its score is {score[tuple(where)]:g}; give it a "
+            "score of 0"
         )
     far = (np.abs(np.where(score[..., None] > 0, points, 0)) > _FAR).any(-1)
     if far.any():
         where = np.argwhere(far)[0]
         x, y = points[tuple(where)]
         raise InputError(
-            f"{path}: {_name(part, where)} lies at ({x:g}, {y:g}); coordinates are in 0..1 of width and height, not in pixels"
+            f"{path}: {_name(part, where)} lies at ({x:g}, {y:g}); coordinates are in 0..1 of width and height, not "
+            "in pixels"
         )
     points[score == 0] = 0
 
@@ -231,8 +235,8 @@ SEEN = 0.3  # a point scored above it is drawn, and measured with
 class PoseSequence:
     """T frames of one person, frame i at i / fps seconds.
 
-    fps: frames a second. size: (W, H) of the picture the points lie in; only its aspect matters.
-    body (T, 18, 2), hands (T, 2, 21, 2) left then right, face (T, 68, 2): float32, x and y in 0..1 of the picture's width and height;
+    fps: frames a second. size: (W, H) of the picture the points lie in; only its aspect matters. body (T, 18, 2), hands
+    (T, 2, 21, 2) left then right, face (T, 68, 2): float32, x and y in 0..1 of the picture's width and height;
     *_score of the same leading shape, 0 (absent) .. 1. warnings: lines for the user about what was read.
     """
 
@@ -304,9 +308,11 @@ class PoseSequence:
         return replace(self, **hidden, warnings=list(self.warnings))  # type: ignore[arg-type]
 
     def sampled(self, at: np.ndarray, fps: float) -> PoseSequence:
-        """The sequence at the places `at` (n,), in frames and between them, clipped to its ends; its rate becomes `fps`.
+        """The sequence at the places `at` (n,), in frames and between them, clipped to its ends; its rate becomes
+        `fps`.
 
-        A point seen on both sides moves in a straight line between them; one seen on one side alone is that side's, where it is the nearer.
+        A point seen on both sides moves in a straight line between them; one seen on one side alone is that side's,
+        where it is the nearer.
         """
         at = np.clip(np.asarray(at, np.float64), 0, len(self) - 1)
         low = np.minimum(at.astype(int), max(len(self) - 2, 0))
@@ -315,7 +321,8 @@ class PoseSequence:
         points, scores = self.points(), self.scores()
         both = (scores[low] > 0) & (scores[high] > 0)
         weight = np.where(both, share, share >= 0.5)
-        # Not a + w (b - a): where the weight is 0 or 1 the point is copied exactly, and a point that is not seen may be NaN.
+        # Not a + w (b - a): where the weight is 0 or 1 the point is copied exactly, and a point that is not seen may be
+        # NaN.
         a, b = points[low], points[high]
         mixed = np.where(
             weight[..., None] == 0,
@@ -325,7 +332,9 @@ class PoseSequence:
         return self.with_points(mixed, (1 - weight) * scores[low] + weight * scores[high], fps=float(fps))
 
     def resampled(self, fps: float, n_frames: int | None = None) -> PoseSequence:
-        """The sequence at another frame rate, frame i again at i / fps seconds; `n_frames` (default: as long as it lasts) holds the last pose."""
+        """The sequence at another frame rate, frame i again at i / fps seconds; `n_frames` (default: as long as it
+        lasts) holds the last pose.
+        """
         n = max(1, round(self.seconds * fps)) if n_frames is None else n_frames
         return self.sampled(np.arange(n) * (self.fps / fps), fps)
 
@@ -340,7 +349,8 @@ class PoseSequence:
 
 
 def held(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Points (T, P, 2) with those not `seen` (T, P) put on the straight line between the frames that show them, and held at the ends.
+    """Points (T, P, 2) with those not `seen` (T, P) put on the straight line between the frames that show them, and
+    held at the ends.
 
     One that is never seen stays as it is.
     """

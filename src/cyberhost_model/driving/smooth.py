@@ -1,8 +1,9 @@
 """Cleaning detected key points: gaps bridged, outliers left out, trembling taken away without lag.
 
-Every coordinate is fitted by a Whittaker smoother (Eilers 2003, "A perfect smoother"): the curve x that minimises
-sum_t w_t (y_t - x_t)^2 + lambda sum_t (third difference of x at t)^2, w being the score. It looks at both sides of a frame, so it has no lag,
-and lambda is chosen by generalised cross-validation for each group of points that share a detector's crop: points that do not tremble are left alone.
+Every coordinate is fitted by a Whittaker smoother (Eilers 2003, "A perfect smoother"): the curve x that minimises sum_t
+w_t (y_t - x_t)^2 + lambda sum_t (third difference of x at t)^2, w being the score. It looks at both sides of a frame,
+so it has no lag, and lambda is chosen by generalised cross-validation for each group of points that share a detector's
+crop: points that do not tremble are left alone.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _GROUPS = (
 def clean(sequence: PoseSequence, bridge: float = BRIDGE) -> PoseSequence:
     """The sequence with gaps of up to `bridge` seconds filled, single mistakes left out and trembling smoothed away.
 
-    A bridged point gets the score of the less certain end of its gap. Longer gaps stay unseen. Long sequences go block by block.
+    A bridged point gets the score of the less certain end of its gap. Longer gaps stay unseen. Long sequences go block
+    by block.
     """
     frames = len(sequence)
     if frames <= _BLOCK + 2 * _MARGIN:
@@ -69,8 +71,8 @@ def _cleaned(sequence: PoseSequence, bridge: float) -> PoseSequence:
 def _outliers(points: np.ndarray) -> np.ndarray:
     """(T, P) where a point leaves its way for a frame or two and comes back; NaN where it is not seen.
 
-    It is compared with the middles between the frames on its two sides, which a steady motion runs through. A gesture also leaves them, but for
-    longer, or on its way to another place.
+    It is compared with the middles between the frames on its two sides, which a steady motion runs through. A gesture
+    also leaves them, but for longer, or on its way to another place.
     """
     frames = len(points)
     if frames < 2 * _REACH + 1:
@@ -88,7 +90,10 @@ def _outliers(points: np.ndarray) -> np.ndarray:
 
 
 def nanmedian(values: np.ndarray) -> np.ndarray:
-    """The median over the first axis without NaN; NaN where there is nothing else. (numpy's own warns about that, and is slow.)"""
+    """The median over the first axis without NaN; NaN where there is nothing else.
+
+    (numpy's own warns about that, and is slow.)
+    """
     ordered = np.sort(values, 0)  # NaN comes last
     count = np.isfinite(values).sum(0)[None]
     low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
@@ -117,7 +122,8 @@ def _blips(seen: np.ndarray, reach: int) -> np.ndarray:
 def _bridged(seen: np.ndarray, scores: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
     """(T, P) the frame of whose smoothed place a point takes, -1 where it stays unseen, and its score.
 
-    That is its own frame where it is seen or bridged; the nearest that shows it in gaps of up to BLIP frames at either end of the sequence.
+    That is its own frame where it is seen or bridged; the nearest that shows it in gaps of up to BLIP frames at either
+    end of the sequence.
     """
     frames = len(seen)
     source, out = np.where(seen, np.arange(frames)[:, None], -1), np.where(seen, scores, 0)

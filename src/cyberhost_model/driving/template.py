@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def preview(sequence: PoseSequence, side: int = 512) -> Iterator[np.ndarray]:
-    """The skeleton maps as frames, uint8 (H, W, 3) RGB with even sides, of the sequence's aspect and the area of `side` x `side`."""
+    """The skeleton maps as frames, uint8 (H, W, 3) RGB with even sides, of the sequence's aspect and the area of
+    `side` x `side`.
+    """
     root = sequence.aspect**0.5
     size = max(2, 2 * round(side * root / 2)), max(2, 2 * round(side / root / 2))
     for keypoints in sequence:
@@ -44,8 +46,8 @@ def load_template(
 ) -> PoseSequence:
     """A template by its name (`template_names`), from a key point file (.npz, .json) or from a video.
 
-    `detector` reads a video (default: the embedded one). Any length from one frame on is taken: `fit_length` brings it to the wanted one.
-    Raises InputError for what is none of these.
+    `detector` reads a video (default: the embedded one). Any length from one frame on is taken: `fit_length` brings it
+    to the wanted one. Raises InputError for what is none of these.
     """
     name = os.fspath(template)
     path = Path(name)
@@ -53,7 +55,8 @@ def load_template(
         return read_sequence(FOLDER / f"{name}.npz")
     if not is_sequence_file(path) and not path.exists():
         raise InputError(
-            f"{name}: no such template; give one of {', '.join(template_names())}, a key point file ({' or '.join(SUFFIXES)}) or a video"
+            f"{name}: no such template; give one of {', '.join(template_names())}, a key point file "
+            f"({' or '.join(SUFFIXES)}) or a video"
         )
     return read_driving(path, detector, progress)
 
@@ -61,8 +64,9 @@ def load_template(
 def fit_length(sequence: PoseSequence, n_frames: int, fps: float) -> PoseSequence:
     """The sequence at `fps`, cut or repeated to `n_frames` (at least 1).
 
-    Where its end fits its beginning (the step between them is not larger than its largest step) it goes round; else it is played to and fro,
-    coming to rest at either end. A single frame is held. No step at a seam is larger than the largest inside the template.
+    Where its end fits its beginning (the step between them is not larger than its largest step) it goes round; else it
+    is played to and fro, coming to rest at either end. A single frame is held. No step at a seam is larger than the
+    largest inside the template.
     """
     if n_frames < 1:
         raise ValueError(f"a template is fitted to at least one frame, not {n_frames}")
@@ -83,7 +87,8 @@ def goes_round(sequence: PoseSequence) -> bool:
 
 
 def steps(sequence: PoseSequence) -> tuple[np.ndarray, float]:
-    """(T - 1,) how far the point that moves most goes from each frame to the next, in picture heights, and from the last frame to the first.
+    """(T - 1,) how far the point that moves most goes from each frame to the next, in picture heights, and from the
+    last frame to the first.
 
     A point that is seen in one of the two alone has moved without bound.
     """
@@ -95,8 +100,11 @@ def steps(sequence: PoseSequence) -> tuple[np.ndarray, float]:
 
 
 def _to_and_fro(at: np.ndarray, last: int, turn: float) -> np.ndarray:
-    """Places in 0..last for times `at`, walked to and fro at a speed of one that falls to nothing over `turn` frames before each end."""
-    # A turn is a parabola: 2 * turn frames of time for `turn` frames of way, so one way takes last + 2 * turn - ... of time.
+    """Places in 0..last for times `at`, walked to and fro at a speed of one that falls to nothing over `turn` frames
+    before each end.
+    """
+    # A turn is a parabola: 2 * turn frames of time for `turn` frames of way, so one way takes last + 2 * turn - ... of
+    # time.
     inner = last - 2 * turn
     way = inner + 4 * turn  # time from one end to the other
     t = at % (2 * way)

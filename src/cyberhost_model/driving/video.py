@@ -26,12 +26,14 @@ if TYPE_CHECKING:
 FPS = 25.0
 SEARCH = 12  # frames: how often the whole picture is searched for people, though one is followed from frame to frame
 SIMILAR = 0.5  # a second person of that part of the followed one's size is told
-FAR = 1.5  # face heights the person may have moved since the last frame that showed them; once more for every second after it
+# face heights the person may have moved since the last frame that showed them; once more for every second after it
+FAR = 1.5
 
 
 @dataclass
 class Follower:
-    """found: the person's key points in each frame, None where they are not seen; crowded: whether somebody of similar size was seen beside.
+    """found: the person's key points in each frame, None where they are not seen; crowded: whether somebody of similar
+    size was seen beside.
 
     With a `KeypointDetector` a look where the person was takes the place of most searches.
     """
@@ -70,7 +72,9 @@ class Follower:
         return [found.keypoints for found in self.detector.detect(frame, people=0)]
 
     def _look(self, frame: np.ndarray, last: Keypoints) -> Keypoints | None:
-        """The whole person whose face is about where `last` has it; None for a detector that cannot look without searching."""
+        """The whole person whose face is about where `last` has it; None for a detector that cannot look without
+        searching.
+        """
         if isinstance(self.detector, PeopleFinder):
             return None
         found = self.detector.follow(frame, last)
@@ -102,7 +106,8 @@ def _size(person: Keypoints, scale: np.ndarray) -> float:
     return float(high[1] - low[1])
 
 
-_HELD = 5  # frames: a picture that is shown for longer was frozen on purpose; down to about 4 frames a second it is only slow
+# frames: a picture that is shown for longer was frozen on purpose; down to about 4 frames a second it is only slow
+_HELD = 5
 
 
 def embedded_detector() -> KeypointDetector:
@@ -118,7 +123,10 @@ def read_driving(
     detector: KeypointDetector | PeopleFinder | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
-    """A key point file (.npz, .json) as it is, or the poses of a video, read by `detector` (default: the embedded one). Raises InputError."""
+    """A key point file (.npz, .json) as it is, or the poses of a video, read by `detector` (default: the embedded one).
+
+    Raises InputError.
+    """
     return (
         read_sequence(path) if is_sequence_file(path) else read_poses(path, detector or embedded_detector(), progress)
     )
@@ -131,10 +139,12 @@ def read_poses(
     max_seconds: float | None = None,
     smooth: bool = True,
 ) -> PoseSequence:
-    """The key points of the person in a video, at 25 frames a second of its own time, cleaned (`smooth.clean`) unless `smooth` is False.
+    """The key points of the person in a video, at 25 frames a second of its own time, cleaned (`smooth.clean`) unless
+    `smooth` is False.
 
-    The person with the largest face is followed. What a user should know, with times, is in `warnings`: several people, cuts, stretches that
-    show nobody. progress: called as `progress(frames done, None)`. Raises InputError for what is no video, and where nobody is found in it.
+    The person with the largest face is followed. What a user should know, with times, is in `warnings`: several people,
+    cuts, stretches that show nobody. progress: called as `progress(frames done, None)`. Raises InputError for what is
+    no video, and where nobody is found in it.
     """
     follower, finder, faults = Follower(detector), ShotFinder(), []  # type: ignore[var-annotated]
     repeated: list[bool] = []
@@ -152,7 +162,8 @@ def read_poses(
     found = follower.found
     if last is None or all(k is None for k in found):
         raise InputError(
-            f"{path}: nobody is found in it; give a video of one person whose face is seen, at least a tenth of the picture's height"
+            f"{path}: nobody is found in it; give a video of one person whose face is seen, at least a tenth of the "
+            "picture's height"
         )
     sequence = PoseSequence.of([k or Keypoints.empty() for k in found], FPS, (last.shape[1], last.shape[0]))
     sequence = sequence.with_points(
@@ -175,7 +186,9 @@ def read_poses(
 
 
 def _without_repeats(sequence: PoseSequence, repeated: Sequence[bool]) -> PoseSequence:
-    """A slower video's repeated frames taken out, so that its motion is put between the frames it has; what stands still for long does stand."""
+    """A slower video's repeated frames taken out, so that its motion is put between the frames it has; what stands
+    still for long does stand.
+    """
     scores = sequence.scores()
     for start, stop in stretches(np.array(repeated)):
         if stop - start <= _HELD and stop < len(scores):

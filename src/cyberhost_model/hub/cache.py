@@ -1,6 +1,8 @@
-"""The cache that every program of Hugging Face shares: which commit of a repository is in it, and whether what is wanted is complete.
+"""The cache that every program of Hugging Face shares: which commit of a repository is in it, and whether what is
+wanted is complete.
 
-Beside Hugging Face's own folders (blobs, snapshots, refs) a repository gets cyberhost/COMMIT.json: the files that commit holds, with their digests.
+Beside Hugging Face's own folders (blobs, snapshots, refs) a repository gets cyberhost/COMMIT.json: the files that
+commit holds, with their digests.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def storage(repo: str, repo_type: str = "model") -> Path:
 
 
 def cached(root: Path, wanted: Iterable[str], revision: str | None = None) -> Path | None:
-    """The snapshot folder of `storage` if it holds all files of the repository that match `wanted` (names or patterns), else None.
+    """The snapshot folder of `storage` if it holds all files of the repository that match `wanted` (names or
+    patterns), else None.
 
     Patterns can only be answered for a commit whose files are noted.
     """

@@ -1,7 +1,7 @@
 """One file from the network: resumed, checked before it gets its name, safe against a second process.
 
-The file grows under a name of its own and is moved to its place when its digest is right, so whatever lies in its place is whole. A
-download that stopped goes on where it was, in another process too.
+The file grows under a name of its own and is moved to its place when its digest is right, so whatever lies in its place
+is whole. A download that stopped goes on where it was, in another process too.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ def download(
 ) -> None:
     """Fetch `url` to `target`, unless it is there.
 
-    size: bytes; digest: hex, sha256 or git's sha1 of a blob (40 digits), as the Hub states them; lock: file that keeps other processes out
-    meanwhile. `progress` is told the bytes there are so far. Raises NetworkError for a wrong checksum (nothing is left behind), OutputError
-    where the disk does not take it, and huggingface_hub's errors for what the server says (`failures.explained`).
+    size: bytes; digest: hex, sha256 or git's sha1 of a blob (40 digits), as the Hub states them; lock: file that keeps
+    other processes out meanwhile. `progress` is told the bytes there are so far. Raises NetworkError for a wrong
+    checksum (nothing is left behind), OutputError where the disk does not take it, and huggingface_hub's errors for
+    what the server says (`failures.explained`).
     """
     from huggingface_hub.utils import WeakFileLock
 
@@ -49,7 +50,8 @@ def download(
     except OSError as error:
         if error.errno in _FULL:
             raise OutputError(
-                f"the disk of {target.parent} is full; free {human(size)} and run it again (it goes on where it stopped), or set HF_HOME"
+                f"the disk of {target.parent} is full; free {human(size)} and run it again (it goes on where it "
+                "stopped), or set HF_HOME"
             ) from None
         if isinstance(error, PermissionError):
             raise OutputError(
@@ -63,7 +65,8 @@ def need_space(folder: Path, size: int) -> None:
     free = free_space(folder)
     if free < size:
         raise OutputError(
-            f"{human(size)} are needed in {folder}, and its disk has {human(free)} free; free some, or set HF_HOME to a folder on another disk"
+            f"{human(size)} are needed in {folder}, and its disk has {human(free)} free; free some, or set HF_HOME to "
+            "a folder on another disk"
         )
 
 
@@ -115,13 +118,17 @@ def _fetch(
     if found != digest:
         part.unlink()
         raise NetworkError(
-            f"{url}: what came is not the file (checksum {found[:12]}, expected {digest[:12]}); it was removed, try again later"
+            f"{url}: what came is not the file (checksum {found[:12]}, expected {digest[:12]}); it was removed, try "
+            "again later"
         )
     os.replace(part, target)
 
 
 def _grow(url: str, part: Path, size: int, headers: dict[str, str], progress: Callable[[int], None]) -> None:
-    """Append what is missing of `part`. A connection that breaks is taken up again as long as every one brings something."""
+    """Append what is missing of `part`.
+
+    A connection that breaks is taken up again as long as every one brings something.
+    """
     from huggingface_hub.file_download import http_get
 
     headers = {**headers, "Accept-Encoding": "identity"}  # or sizes and ranges would be those of the compressed file

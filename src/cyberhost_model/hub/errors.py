@@ -11,8 +11,9 @@ from cyberhost_model.errors import CyberHostError, ModelError, NetworkError
 
 @contextmanager
 def explained(what: str, done: str = "fetched") -> Iterator[None]:
-    """Turns the errors of huggingface_hub and of the network below it, while `what` is to be fetched (or what `done` says), into NetworkError
-    and ModelError."""
+    """Turns the errors of huggingface_hub and of the network below it, while `what` is to be fetched (or what `done`
+    says), into NetworkError and ModelError.
+    """
     from huggingface_hub.errors import HfHubHTTPError
 
     transport: Any = HfHubHTTPError.__mro__[
@@ -27,7 +28,9 @@ def explained(what: str, done: str = "fetched") -> Iterator[None]:
 
 
 def unreachable(error: BaseException) -> bool:
-    """Whether `error` says that no server answered, or that none may be asked (HF_HUB_OFFLINE): then what is cached must do."""
+    """Whether `error` says that no server answered, or that none may be asked (HF_HUB_OFFLINE): then what is cached
+    must do.
+    """
     return _status(error) is None or _status(error) in (429, 500, 502, 503, 504)
 
 
@@ -52,7 +55,8 @@ def _explanation(what: str, done: str, error: BaseException) -> CyberHostError:
         )
     if any(isinstance(e, GatedRepoError) for e in chain):
         return ModelError(
-            f"{what} is gated; accept its terms on its page of the Hub, then log in with `hf auth login` or set HF_TOKEN"
+            f"{what} is gated; accept its terms on its page of the Hub, then log in with `hf auth login` or set "
+            "HF_TOKEN"
         )
     if status in (401, 403) or any(isinstance(e, LocalTokenNotFoundError) for e in chain):
         why = f" ({status})" if status else ""
@@ -64,7 +68,8 @@ def _explanation(what: str, done: str, error: BaseException) -> CyberHostError:
     if status == 429:
         wait = next((w for w in map(_wait, chain) if w), None)
         return NetworkError(
-            f"{what}: too many requests (429); try again {f'in {wait} s' if wait else 'later'}, or log in with `hf auth login`"
+            f"{what}: too many requests (429); try again {f'in {wait} s' if wait else 'later'}, or log in with `hf "
+            "auth login`"
         )
     if status:
         return NetworkError(f"{what}: the server failed ({status}); try again later")

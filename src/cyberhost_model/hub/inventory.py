@@ -72,7 +72,9 @@ def _stated(weights: Weights, path: str) -> str | None:
 def verified(
     files: Iterable[Stored], progress: Callable[[str], None] = lambda name: None
 ) -> Iterator[tuple[Stored, str]]:
-    """Each file with what is found: "right", "wrong" (its digest is another), "missing", or "unknown" (here, and nobody stated a digest)."""
+    """Each file with what is found: "right", "wrong" (its digest is another), "missing", or "unknown" (here, and
+    nobody stated a digest).
+    """
     for file in files:
         progress(file.name)
         if file.path is None:
@@ -92,8 +94,11 @@ def remove(file: Stored) -> None:
 
 @dataclass(frozen=True)
 class Missing:
-    """Weights that are not, or not all, on this machine. size: bytes still to come; licence: None where only the repository tells; spare: something inside
-    the package stands in for them where they cannot be had."""
+    """Weights that are not, or not all, on this machine.
+
+    size: bytes still to come; licence: None where only the repository tells; spare: something inside the package
+    stands in for them where they cannot be had.
+    """
 
     name: str
     size: int
@@ -103,7 +108,10 @@ class Missing:
 
 
 def missing_weights(names: Iterable[str]) -> list[Missing]:
-    """Of these models and groups of the registry, those that would be fetched. Raises ModelError for an unknown name."""
+    """Of these models and groups of the registry, those that would be fetched.
+
+    Raises ModelError for an unknown name.
+    """
     found = [(weights, _absent(weights)) for weights in chosen(names)]
     return [Missing(weights.name, size, weights.licence, weights.commercial) for weights, size in found if size]
 

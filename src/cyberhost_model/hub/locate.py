@@ -18,9 +18,10 @@ from cyberhost_model.hub.repository import fetch
 def locate(name: str, weights_dir: Path | None = None, download: bool = True) -> Path:
     """The path of a file of the registry ("syncnet_v2.model"), or the folder of a model of it ("wav2vec2").
 
-    weights_dir: a folder that is looked into first, for a file or a folder of that name; what lies there is taken as it is. What is not on this
-    machine is fetched, checked and kept in the cache; `download=False` forbids that. Raises ModelError for a name that is unknown or may
-    not be read, or with `download=False` for weights that are not here, NetworkError, and OutputError for a disk that is full.
+    weights_dir: a folder that is looked into first, for a file or a folder of that name; what lies there is taken as it
+    is. What is not on this machine is fetched, checked and kept in the cache; `download=False` forbids that. Raises
+    ModelError for a name that is unknown or may not be read, or with `download=False` for weights that are not here,
+    NetworkError, and OutputError for a disk that is full.
     """
     if weights_dir is not None and (own := Path(weights_dir) / name).exists():
         return own
@@ -43,7 +44,10 @@ def here(weights: Weights, files: list[WeightFile] | None = None) -> Path | None
 
 
 def pull(weights: Weights, files: list[WeightFile] | None = None) -> Path:
-    """Fetch `files` (default: all) as far as they are not here; the folder that `WeightFile.path` counts from. Raises as `locate` does."""
+    """Fetch `files` (default: all) as far as they are not here; the folder that `WeightFile.path` counts from.
+
+    Raises as `locate` does.
+    """
     files = files or list(weights.files)
     tell_licence(weights)
     if weights.repo:

@@ -22,7 +22,9 @@ def _say_nothing(what: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """`progress(what, done, total)` counts bytes of the file or model `what`; `tell(line)` is for people, None where nobody listens."""
+    """`progress(what, done, total)` counts bytes of the file or model `what`; `tell(line)` is for people, None where
+    nobody listens.
+    """
 
     progress: Callable[[str, int, int], None] = _say_nothing
     tell: Callable[[str], None] | None = _log.warning

@@ -1,7 +1,9 @@
-"""Weights of others that the project can use: where they are, which files, their digests, their licence, what they are for.
+"""Weights of others that the project can use: where they are, which files, their digests, their licence, what they are
+for.
 
-A sha256 is given where several public sources agree on it. Where it is None the file is checked against the digest that the Hub itself
-states, and that is remembered. Sizes are bytes; without a sha256 they may be approximate, and serve to check the disk and to tell the user.
+A sha256 is given where several public sources agree on it. Where it is None the file is checked against the digest that
+the Hub itself states, and that is remembered. Sizes are bytes; without a sha256 they may be approximate, and serve to
+check the disk and to tell the user.
 """
 
 from __future__ import annotations
@@ -278,7 +280,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def find(name: str) -> tuple[Weights, WeightFile | None]:
-    """A model by its name, or by the name of one of its files that no other has. Raises ModelError for an unknown name."""
+    """A model by its name, or by the name of one of its files that no other has.
+
+    Raises ModelError for an unknown name.
+    """
     if name in REGISTRY:
         return REGISTRY[name], None
     found = [(w, f) for w in _ALL for f in w.files if name in (f.path, f.path.rsplit("/", 1)[-1])]
@@ -293,8 +298,10 @@ ADAPTERS: dict[str, str] = {
     "echomimic-v2": "cyberhost_model.porting.echomimic_v2",
     "hallo2": "cyberhost_model.porting.hallo2",
 }
-"""Published model -> the module whose ADAPTER (`porting.convert.Adapter`) makes a model folder of it. A new family is a line here and a file there;
-the module is imported when its model is used."""
+"""Published model -> the module whose ADAPTER (`porting.convert.Adapter`) makes a model folder of it.
+
+A new family is a line here and a file there; the module is imported when its model is used.
+"""
 
 
 def load_adapter(name: str) -> Any:

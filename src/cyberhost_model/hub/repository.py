@@ -1,6 +1,7 @@
 """Files of a Hub repository, fetched into the shared cache as far as they are not there.
 
-The blobs are fetched by `download`, resumable and checked; huggingface_hub says what there is, authorises, and links the blobs into the snapshot.
+The blobs are fetched by `download`, resumable and checked; huggingface_hub says what there is, authorises, and links
+the blobs into the snapshot.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ def fetch(
     sha256: Mapping[str, str] | None = None,
     what: str | None = None,
 ) -> Path:
-    """The snapshot folder with the files of `repo` that match `wanted` (names or patterns), fetched as far as they are not cached.
+    """The snapshot folder with the files of `repo` that match `wanted` (names or patterns), fetched as far as they are
+    not cached.
 
-    revision: a commit, branch or tag; a commit that is cached needs no network. Where no server answers, what is cached is taken.
-    sha256: what files must have, whatever the Hub says. Raises NetworkError, OutputError, and ModelError for what is not there or may not be read.
+    revision: a commit, branch or tag; a commit that is cached needs no network. Where no server answers, what is cached
+    is taken. sha256: what files must have, whatever the Hub says. Raises NetworkError, OutputError, and ModelError for
+    what is not there or may not be read.
     """
     wanted, what = list(wanted), what or repo
     root = storage(repo, repo_type)
@@ -73,7 +76,10 @@ def fetch(
 
 
 def missing_size(repo: str, wanted: Iterable[str], *, revision: str | None = None, timeout: float | None = None) -> int:
-    """Bytes that `fetch` would fetch now; nothing is written. Where no server answers and the cache would do: 0. Raises as `fetch`."""
+    """Bytes that `fetch` would fetch now; nothing is written.
+
+    Where no server answers and the cache would do: 0. Raises as `fetch`.
+    """
     wanted, root = list(wanted), storage(repo)
     folder = cached(root, wanted, revision)
     if folder and is_commit(revision):
@@ -89,7 +95,10 @@ def missing_size(repo: str, wanted: Iterable[str], *, revision: str | None = Non
 
 
 def split(name: str) -> tuple[str, str | None]:
-    """ "user/name" or "user/name@revision" -> repository and revision. Raises ModelError for what cannot be a Hub id."""
+    """ "user/name" or "user/name@revision" -> repository and revision.
+
+    Raises ModelError for what cannot be a Hub id.
+    """
     repo, _, revision = name.partition("@")
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, re.ASCII) or ".." in repo or ("@" in name and not revision):
         raise ModelError(f"{name!r} is no Hub id; write user/name or user/name@revision")

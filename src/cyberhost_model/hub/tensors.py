@@ -18,8 +18,8 @@ from cyberhost_model.errors import ModelError
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a pickle of torch's (.pth, .pt, .bin, .ckpt), by name, on the CPU.
 
-    A pickle can hold code that runs when it is opened: it is read with `weights_only`, which refuses all but tensors. Raises ModelError for a
-    file that is missing, damaged, or holds anything else.
+    A pickle can hold code that runs when it is opened: it is read with `weights_only`, which refuses all but tensors.
+    Raises ModelError for a file that is missing, damaged, or holds anything else.
     """
     path = Path(path)
     try:
@@ -67,8 +67,10 @@ def _can_map(path: Path) -> bool:
 def load_weights(
     module: torch.nn.Module, path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> None:
-    """Gives `module` the weights of a safetensors file, strictly; it may be on the "meta" device. Raises ModelError naming missing, unexpected or
-    misshapen keys."""
+    """Gives `module` the weights of a safetensors file, strictly; it may be on the "meta" device.
+
+    Raises ModelError naming missing, unexpected or misshapen keys.
+    """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             _compare(path, _shapes(module), _shapes_in(file))

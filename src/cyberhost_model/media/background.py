@@ -10,7 +10,10 @@ T = TypeVar("T")
 
 
 class Beside:
-    """Context manager: one thread, one piece of work at a time. Leaving it, however that comes about, waits for the work that is going on."""
+    """Context manager: one thread, one piece of work at a time.
+
+    Leaving it, however that comes about, waits for the work that is going on.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(
@@ -25,7 +28,10 @@ class Beside:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def start(self, work: Callable[[], T]) -> Future[T]:
-        """Begin; what it returns or raises is the future's. Waits for the piece before, so that results cannot pile up."""
+        """Begin; what it returns or raises is the future's.
+
+        Waits for the piece before, so that results cannot pile up.
+        """
         self.settle()
         self._latest = future = self._pool.submit(work)
         return future

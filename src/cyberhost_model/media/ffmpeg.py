@@ -57,7 +57,9 @@ def start_ffmpeg(arguments: list[str], **settings: Any) -> subprocess.Popen[byte
 
 
 def check_file(path: Path, what: str, give: str) -> None:
-    """Raises InputError for a `what` ("video") that is missing, a folder (then what to `give` is told), empty or may not be read."""
+    """Raises InputError for a `what` ("video") that is missing, a folder (then what to `give` is told), empty or may
+    not be read.
+    """
     if not path.exists():
         raise InputError(f"{path}: no such {what}; check the path")
     if path.is_dir():
@@ -111,7 +113,10 @@ def ffmpeg(arguments: list[str]) -> Iterator[Decoder]:
 
 
 def ppm_size(pipe: IO[bytes]) -> tuple[int, int] | None:
-    """Read the three lines before the next picture of a stream of PPM files. Returns its (width, height), None at the end of the stream."""
+    """Read the three lines before the next picture of a stream of PPM files.
+
+    Returns its (width, height), None at the end of the stream.
+    """
     if pipe.readline() != b"P6\n":
         return None
     width, height = pipe.readline().split()

@@ -16,7 +16,10 @@ from cyberhost_model.errors import OutputError
 
 
 def check_target(out: str | os.PathLike[str], suffixes: Sequence[str], overwrite: bool = False) -> Path:
-    """Check that a file whose name ends in one of `suffixes` can be written to `out`. Returns it as a Path; raises OutputError."""
+    """Check that a file whose name ends in one of `suffixes` can be written to `out`.
+
+    Returns it as a Path; raises OutputError.
+    """
     out = Path(out)
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give the name of a file, for example {out / f'out{suffixes[0]}'}")
@@ -55,7 +58,10 @@ def hexdigest(path: Path, state: Any) -> str:
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well. Raises OutputError where the disk does not let it."""
+    """A temporary name beside `path` that takes its place when the block ends well.
+
+    Raises OutputError where the disk does not let it.
+    """
     part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")  # numpy wants its own suffix
     try:
         yield part

@@ -24,7 +24,11 @@ th.n,td.n{text-align:right;font-variant-numeric:tabular-nums}svg text{font:11px 
 
 
 def document(title: str, body: str, style: str = "", script: str = "") -> str:
-    """An HTML document. `title` is text, `body` HTML. `script` may run and nothing else can: the page's own policy forbids it, and every fetch."""
+    """An HTML document.
+
+    `title` is text, `body` HTML. `script` may run and nothing else can: the page's own policy forbids it, and every
+    fetch.
+    """
     runs = f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" if script else "'none'"
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; script-src {runs}"
     return (

@@ -169,8 +169,11 @@ def fit_canvas(size_wh: tuple[int, int], area: int = 256 * 256, multiple: int = 
 
 
 def _fit(size_wh: tuple[int, int], width: int, height: int) -> Canvas | None:
-    """The largest even-sided copy of the picture in (width, height). The short side is chosen first, because the
-    long side's rounding (at most 1 pixel) is then at most 1 pixel of the short side's too."""
+    """The largest even-sided copy of the picture in (width, height).
+
+    The short side is chosen first, because the long side's rounding (at most 1 pixel) is then at most 1 pixel of the
+    short side's too.
+    """
     source = np.array(size_wh, dtype=np.float64)
     scale = float((np.array([width, height]) / source).min())
     short = int(source.argmin())

@@ -1,4 +1,6 @@
-"""Video files -> frames at a constant rate, streamed through the ffmpeg that imageio-ffmpeg brings; one frame is held at a time."""
+"""Video files -> frames at a constant rate, streamed through the ffmpeg that imageio-ffmpeg brings; one frame is held
+at a time.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,18 @@ def stream_frames(
 ) -> Iterator[np.ndarray]:
     """The frames of a video as uint8 (H, W, 3) RGB, upright, with square pixels, at `fps` frames a second.
 
-    Frame i is the one on the screen i / fps seconds after the file's beginning: any rate, also a variable one, is brought to `fps` by its time
-    stamps, and a picture that begins after the sound is shown from the start. Raises InputError, at the first frame, for a file that is missing,
-    no video or without a picture. Of a damaged file what can be decoded is given, and `faults` gets a line.
+    Frame i is the one on the screen i / fps seconds after the file's beginning: any rate, also a variable one, is
+    brought to `fps` by its time stamps, and a picture that begins after the sound is shown from the start. Raises
+    InputError, at the first frame, for a file that is missing, no video or without a picture. Of a damaged file what
+    can be decoded is given, and `faults` gets a line.
     """
     path = Path(path)
     check_file(path, "video", "one video file")
     command = ["-v", "error", *input_arguments(path)]
-    square = f"scale=w='max(2,round(iw*sar*min(1,{longest}/max(iw*sar,ih))))':h='max(2,round(ih*min(1,{longest}/max(iw*sar,ih))))':flags=area"
-    # Capital V: a cover picture in a sound file is no video. PPM tells the size of each frame, which is only known once it is turned upright.
+    shrink = f"min(1,{longest}/max(iw*sar,ih))"
+    square = f"scale=w='max(2,round(iw*sar*{shrink}))':h='max(2,round(ih*{shrink}))':flags=area"
+    # Capital V: a cover picture in a sound file is no video. PPM tells the size of each frame, which is only known once
+    # it is turned upright.
     command += ["-map", "0:V:0", "-vf", f"fps={fps:.6f}:start_time=0,{square},setsar=1"]
     if max_seconds is not None:
         command += ["-t", f"{max_seconds:.6f}"]

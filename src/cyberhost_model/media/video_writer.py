@@ -39,7 +39,8 @@ def check_output(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
 
 
 class VideoWriter:
-    """Context manager that takes frames one by one; a thread hands them to the encoder, and `add` waits only while `AHEAD` of them are waiting.
+    """Context manager that takes frames one by one; a thread hands them to the encoder, and `add` waits only while
+    `AHEAD` of them are waiting.
 
     ```
     with VideoWriter("out.mp4", size=(256, 256), fps=25, sound=load_audio("speech.wav")) as writer:
@@ -47,9 +48,9 @@ class VideoWriter:
             writer.add(frame)
     ```
 
-    size: (W, H), both even. sound: muxed whole, from its first sample, at its own rate where AAC has that rate and
-    in stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow, to this length.
-    Raises OutputError when the file cannot be written (folder, rights, disk full).
+    size: (W, H), both even. sound: muxed whole, from its first sample, at its own rate where AAC has that rate and in
+    stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow, to
+    this length. Raises OutputError when the file cannot be written (folder, rights, disk full).
     """
 
     def __init__(
@@ -236,11 +237,14 @@ def write_video(
     progress: Callable[[int, int | None], None] | None = None,
     sound_seconds: float | None = None,
 ) -> Path:
-    """Write an iterable of frames, uint8 (H, W, 3) RGB with even sides, to `out`. Returns its path.
+    """Write an iterable of frames, uint8 (H, W, 3) RGB with even sides, to `out`.
 
-    The first frame gives the size; frames are taken one at a time, so memory does not grow with the length.
-    sound: a Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames done, total)` after every frame.
-    Raises OutputError and ResourceError (also before the first frame is made) and what the iterable raises.
+    Returns its path.
+
+    The first frame gives the size; frames are taken one at a time, so memory does not grow with the length. sound: a
+    Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames
+    done, total)` after every frame. Raises OutputError and ResourceError (also before the first frame is made) and what
+    the iterable raises.
     """
     out = check_output(out, overwrite)
     ffmpeg_binary()  # a first frame may be long in the making

@@ -1,7 +1,8 @@
 """The three attentions of the Denoising U-Net, over diffusers' own layers.
 
-Each function runs the sublayers of one diffusers `Transformer2DModel` or `AnimateDiffTransformer3D` in the open, so that what the paper adds to
-keys and values can be seen. They hold no weights. With nothing added they compute exactly what diffusers' own forward computes.
+Each function runs the sublayers of one diffusers `Transformer2DModel` or `AnimateDiffTransformer3D` in the open, so
+that what the paper adds to keys and values can be seen. They hold no weights. With nothing added they compute exactly
+what diffusers' own forward computes.
 
 Suffixes: B batch, F frames, M motion frames, N tokens of a frame (h * w), D channels, L audio tokens of a frame.
 """
@@ -24,7 +25,9 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recompute(enabled: bool, function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`; when enabled and gradients are on, its activations are computed again in the backward pass instead of kept."""
+    """`function(*args)`; when enabled and gradients are on, its activations are computed again in the backward pass
+    instead of kept.
+    """
     if enabled and torch.is_grad_enabled():
         return checkpoint(function, *args, use_reentrant=False)
     return function(*args)
@@ -33,8 +36,8 @@ def recompute(enabled: bool, function: Callable[..., Any], *args: Any) -> Any:
 def attend(attn: Attention, query: Tensor, context: Tensor, shared: Tensor | None = None) -> Tensor:
     """Attention of diffusers' `Attention` weights by SDPA.
 
-    query (B, Q, D), context (B, K, D'). `shared` (S, K', D') is further context; each of its rows serves B / S consecutive rows of the
-    batch (the frames of a clip): it is projected once and broadcast. Returns (B, Q, D).
+    query (B, Q, D), context (B, K, D'). `shared` (S, K', D') is further context; each of its rows serves B / S
+    consecutive rows of the batch (the frames of a clip): it is projected once and broadcast. Returns (B, Q, D).
     """
     q, k, v = _heads(attn, attn.to_q(query)), _heads(attn, attn.to_k(context)), _heads(attn, attn.to_v(context))
     if shared is not None:
@@ -54,7 +57,9 @@ def _rows(x: Tensor, batch: int) -> Tensor:
 
 
 def feed_forward(ff: FeedForward, x: Tensor) -> Tensor:
-    """diffusers' GEGLU feed-forward, each half of its first layer by itself: halves of one tensor lie apart, and a GPU takes twice as long over them."""
+    """diffusers' GEGLU feed-forward, each half of its first layer by itself: halves of one tensor lie apart, and a GPU
+    takes twice as long over them.
+    """
     proj = ff.net[0].proj
     value, gate = (
         functional.linear(x, weight, bias)
@@ -67,7 +72,10 @@ def feed_forward(ff: FeedForward, x: Tensor) -> Tensor:
 
 
 def split_by_presence(present: Sequence[bool], x: Tensor, run: Callable[[Tensor, bool], Tensor]) -> Tensor:
-    """Runs the items of x (B, ...) that have a feature and those that lack it apart, `run(items, has_feature)`, and puts them back in order."""
+    """Runs the items of x (B, ...)
+
+    that have a feature and those that lack it apart, `run(items, has_feature)`, and puts them back in order.
+    """
     if not any(present):
         return run(x, False)
     if all(present):
@@ -131,9 +139,11 @@ def temporal_transformer(
     motion: Tensor | None,
     motion_present: Sequence[bool],
 ) -> Tensor:
-    """Attention along the frames; motion frames go in front on the frame axis as keys and values only, so nothing is left to slice off.
+    """Attention along the frames; motion frames go in front on the frame axis as keys and values only, so nothing is
+    left to slice off.
 
-    x (B*F, C, h, w); motion (R, M, N, D) or None. Returns the shape of x. Trimmed modules lack the second attention and the feed-forward.
+    x (B*F, C, h, w); motion (R, M, N, D) or None. Returns the shape of x. Trimmed modules lack the second attention and
+    the feed-forward.
     """
     size = x.shape[-2:]
     clip = x.unflatten(0, (-1, frames))

@@ -34,7 +34,9 @@ def save_network(network: CyberHostNetwork, directory: str | Path, dtype: torch.
 def load_network(
     directory: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> CyberHostNetwork:
-    """The network of `save_network`, in evaluation mode. Its weights go from the mapped file straight to where they are wanted; none is made before.
+    """The network of `save_network`, in evaluation mode.
+
+    Its weights go from the mapped file straight to where they are wanted; none is made before.
 
     Raises ModelError for a missing or damaged file and for keys or shapes that do not match the configuration.
     """
@@ -67,8 +69,9 @@ def load_preset(directory: str | Path) -> Preset:
 
 
 def check_network(directory: str | Path) -> Preset:
-    """The preset of a model whose network.safetensors holds exactly what config.json describes; only its header is read.
-    Raises ModelError as `load_network` does."""
+    """The preset of a model whose network.safetensors holds exactly what config.json describes; only its header is
+    read. Raises ModelError as `load_network` does.
+    """
     path = Path(directory) / NETWORK_FILE
     preset = load_preset(directory)
     with torch.device("meta"):

@@ -27,7 +27,10 @@ class AudioTokens(nn.Module):
 
 
 class AudioProjection(nn.Module):
-    """Mixes all layers of the speech encoder at each step of a frame's window. The last layer is zero at the start: no audio."""
+    """Mixes all layers of the speech encoder at each step of a frame's window.
+
+    The last layer is zero at the start: no audio.
+    """
 
     def __init__(self, config: AudioConfig, dim: int) -> None:
         super().__init__()
@@ -45,11 +48,14 @@ class AudioProjection(nn.Module):
         return self.out(self.mix(audio.flatten(-2)) + self.position)
 
 
-# PoseEncoder: maps of the picture's size (skeleton, body movement) to a residual on the U-Net's first features (section 3.3).
+# PoseEncoder: maps of the picture's size (skeleton, body movement) to a residual on the U-Net's first features (section
+# 3.3).
 
 
 class PoseEncoder(nn.Module):
-    """Strided convolutions, the last layer zero at the start: diffusers' ControlNet embedding, which the AnimateAnyone family also uses."""
+    """Strided convolutions, the last layer zero at the start: diffusers' ControlNet embedding, which the AnimateAnyone
+    family also uses.
+    """
 
     def __init__(self, channels: tuple[int, ...], out_channels: int, pool: int) -> None:
         super().__init__()
@@ -67,7 +73,10 @@ class PoseEncoder(nn.Module):
 
 
 class HandClarityEmbedding(nn.Module):
-    """Score -> Fourier features -> residual, zero at the start. A score that is not above 0 (no hand to judge) adds nothing."""
+    """Score -> Fourier features -> residual, zero at the start.
+
+    A score that is not above 0 (no hand to judge) adds nothing.
+    """
 
     def __init__(self, time_embed_dim: int, bands: int = 8) -> None:
         super().__init__()
@@ -88,7 +97,8 @@ class HandClarityEmbedding(nn.Module):
         return torch.where(score[..., None] > 0, residual, 0.0)
 
 
-# HandEncoder and FaceEncoder: the Regional Image Encoder R, which makes identity descriptors of cropped pictures (section 3.2).
+# HandEncoder and FaceEncoder: the Regional Image Encoder R, which makes identity descriptors of cropped pictures
+# (section 3.2).
 
 
 HAND_CROP = 128  # pixels, section 3.2
@@ -98,7 +108,10 @@ ARCFACE_TOKENS = 4
 
 
 class CropEncoder(nn.Module):
-    """A deeper Pose Encoder: every entry of `channels` halves the crop; all but the first have a residual block. One token a pixel."""
+    """A deeper Pose Encoder: every entry of `channels` halves the crop; all but the first have a residual block.
+
+    One token a pixel.
+    """
 
     def __init__(self, crop: int, channels: tuple[int, ...], dim: int) -> None:
         super().__init__()
@@ -136,9 +149,11 @@ class HandEncoder(nn.Module):
 
 
 class FaceEncoder(nn.Module):
-    """The face -> its descriptor, from the crop by convolutions of our own or from an ArcFace feature the caller computed.
+    """The face -> its descriptor, from the crop by convolutions of our own or from an ArcFace feature the caller
+    computed.
 
-    ArcFace (the paper's choice) is a pretrained network under a non-commercial licence; it stays outside, only its 512 numbers enter.
+    ArcFace (the paper's choice) is a pretrained network under a non-commercial licence; it stays outside, only its 512
+    numbers enter.
     """
 
     def __init__(self, config: RegionConfig) -> None:
@@ -151,7 +166,9 @@ class FaceEncoder(nn.Module):
             self.encoder = CropEncoder(FACE_CROP, config.face_channels, config.identity_dim)
 
     def forward(self, face: Tensor) -> Tensor:
-        """(B, 3, 256, 256) in [-1, 1], or (B, 512) for an ArcFace preset; zeros where there is none -> (B, tokens, D)."""
+        """(B, 3, 256, 256) in [-1, 1], or (B, 512) for an ArcFace preset; zeros where there is none -> (B, tokens,
+        D).
+        """
         if self.takes_arcface:
             tokens = self.norm(self.project(face).unflatten(-1, (ARCFACE_TOKENS, -1)))
         else:
@@ -184,7 +201,8 @@ class ImageToken(nn.Module):
             ) from error
         if wrong := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
             raise ModelError(
-                f"{folder}: {len(wrong)} weights of the image encoder are missing or unknown, such as {wrong[0]}; get the model again"
+                f"{folder}: {len(wrong)} weights of the image encoder are missing or unknown, such as {wrong[0]}; get "
+                "the model again"
             )
         return ImageToken(clip.float()).eval()
 

@@ -18,21 +18,22 @@ REGIONS = ("face", "hands")
 class Conditions:
     """Encoded conditions of B clips of F frames; None is a condition that is absent.
 
-    reference_latent (B, C, h, w): enters at the input (`concat_reference`); zeros are "absent".
-    reference: site -> (R, N, D), features of the reference picture for the R items of `reference_present` that are True.
-    motion: site -> (R, M, N, D), features of the motion frames, for the items of `motion_present` that are True.
-    audio (B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's token.
-    pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`.
-    expected (B, F, C, h, w): the latents that key points (presets with `pose_shift`) and the clip before lead one to expect; the U-Net denoises what
-    differs from them. continued: what of it the clip before adds (`motion_persistence`).
-    spread (B, F, C, 1, 1) in 0..1: how far latents differ from `expected` then, against those of which nothing is known; what is denoised is divided by it.
-    known (B, F, 1, h, w) in 0..1: where `expected` is all there is to say, so that nothing is drawn at random there.
-    hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
-    face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent".
-    regions: where Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H).
+    reference_latent (B, C, h, w): enters at the input (`concat_reference`); zeros are "absent". reference: site -> (R,
+    N, D), features of the reference picture for the R items of `reference_present` that are True. motion: site -> (R,
+    M, N, D), features of the motion frames, for the items of `motion_present` that are True. audio (B, F or 1, L, D):
+    audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's
+    token. pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`. expected (B,
+    F, C, h, w): the latents that key points (presets with `pose_shift`) and the clip before lead one to expect; the
+    U-Net denoises what differs from them. continued: what of it the clip before adds (`motion_persistence`). spread (B,
+    F, C, 1, 1) in 0..1: how far latents differ from `expected` then, against those of which nothing is known; what is
+    denoised is divided by it. known (B, F, 1, h, w) in 0..1: where `expected` is all there is to say, so that nothing
+    is drawn at random there. hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
+    face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent". regions: where Region Codebook Attention
+    acts; without "hands" the video is a talking head (A2V-H).
 
-    An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a batch that mixes
-    both, as guidance does, wastes nothing. That is why `reference` and `motion` hold the present items only.
+    An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a
+    batch that mixes both, as guidance does, wastes nothing. That is why `reference` and `motion` hold the present items
+    only.
     """
 
     reference_latent: Tensor | None = None
@@ -84,7 +85,9 @@ class Conditions:
 
     def without_reference(self, drop: Sequence[bool] | None = None) -> Conditions:
         """The same without the reference picture: its features, its latent and both identity descriptors.
-        Motion frames, pose and hand clarity stay."""
+
+        Motion frames, pose and hand clarity stay.
+        """
         reference, present = _removed(self.reference, self.reference_present, drop)
         return dataclasses.replace(
             self,
@@ -118,8 +121,9 @@ class Conditions:
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
-        """One batch of several: all must have the same conditions, except that items may lack a reference or motion frames.
-        Raises ValueError if one has, say, a pose and another none."""
+        """One batch of several: all must have the same conditions, except that items may lack a reference or motion
+        frames. Raises ValueError if one has, say, a pose and another none.
+        """
         if len(parts) == 1:
             return parts[0]
         if any(part.regions != parts[0].regions for part in parts):

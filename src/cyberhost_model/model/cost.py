@@ -1,4 +1,6 @@
-"""What a pass of the network costs, counted on tensors that have sizes and no memory: bytes alive and floating point operations."""
+"""What a pass of the network costs, counted on tensors that have sizes and no memory: bytes alive and floating point
+operations.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ FORMULAS = {**flop_registry, **CPU_ATTENTION}
 
 
 class Live(TorchDispatchMode):
-    """While inside, follows the bytes of tensors that are made and still alive, of which `peak` is the most, and adds up `flops`.
+    """While inside, follows the bytes of tensors that are made and still alive, of which `peak` is the most, and adds
+    up `flops`.
 
     `FlopCounterMode` itself cannot be used along with it: its hooks keep tensors alive for longer.
     """
@@ -64,7 +67,9 @@ class Live(TorchDispatchMode):
 
 
 def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = True) -> dict[str, Tensor | None]:
-    """Arguments of `CyberHostNetwork.conditions` for `batch` clips of `frames` frames at the preset's size, all given; empty tensors. temporal: with motion frames."""
+    """Arguments of `CyberHostNetwork.conditions` for `batch` clips of `frames` frames at the preset's size, all given;
+    empty tensors. temporal: with motion frames.
+    """
     channels = preset.latent_channels
     picture = preset.size
     latent = tuple(side // preset.latent_factor for side in picture)

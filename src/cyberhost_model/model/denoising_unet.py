@@ -31,8 +31,9 @@ class RegionMap(NamedTuple):
 
 @dataclass
 class DenoiserOutput:
-    """prediction (B, F, C, h, w), of the preset's prediction type; region_masks and heatmaps one entry for each stage and region;
-    deep (B*F, D, h, w), what enters the last up block from below."""
+    """prediction (B, F, C, h, w), of the preset's prediction type; region_masks and heatmaps one entry for each stage
+    and region; deep (B*F, D, h, w), what enters the last up block from below.
+    """
 
     prediction: Tensor
     region_masks: list[RegionMap] = field(default_factory=list)
@@ -41,7 +42,9 @@ class DenoiserOutput:
 
 
 class DenoisingUNet(nn.Module):
-    """`UNetMotionModel` (keys stay diffusers', under `unet.`) and the paper's parts around it, each zero at initialisation."""
+    """`UNetMotionModel` (keys stay diffusers', under `unet.`) and the paper's parts around it, each zero at
+    initialisation.
+    """
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
@@ -87,8 +90,9 @@ class DenoisingUNet(nn.Module):
     ) -> DenoiserOutput:
         """One step of denoising.
 
-        noisy (B, F, C, h, w), less `conditions.expected` where that is given; timestep (B,) in 0..1000, float or integer; heatmaps: also predict the key points' heat maps (eq. 6).
-        deep: of a step before; then only the blocks at full resolution are computed (the cut of DeepCache, arXiv 2312.00858).
+        noisy (B, F, C, h, w), less `conditions.expected` where that is given; timestep (B,) in 0..1000, float or
+        integer; heatmaps: also predict the key points' heat maps (eq. 6). deep: of a step before; then only the blocks
+        at full resolution are computed (the cut of DeepCache, arXiv 2312.00858).
         """
         unet, given = self.unet, conditions
         batch, frames = noisy.shape[:2]
@@ -131,7 +135,8 @@ class DenoisingUNet(nn.Module):
             time = time + self.audio_time(given.audio.flatten(2))
         time = time.flatten(0, 1)
 
-        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of what is expected
+        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of
+        # what is expected
         x = unet.conv_in(noisy.flatten(0, 1)).unflatten(0, (batch, frames))
         if self.reference_in is not None and given.reference_latent is not None:
             x = x + self.reference_in(given.reference_latent)[:, None]

@@ -1,7 +1,8 @@
 """PoseFollower: the latents that key points alone lead one to expect.
 
-Not in the paper, whose networks are a thousand times as large: nine tenths of how a driven body moves follow from the shift of its key points and
-from what the picture shows around them, and a few convolutions learn that in minutes. The denoiser is left what key points do not say.
+Not in the paper, whose networks are a thousand times as large: nine tenths of how a driven body moves follow from the
+shift of its key points and from what the picture shows around them, and a few convolutions learn that in minutes. The
+denoiser is left what key points do not say.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ _SURE = 0.95  # of what stays: were it all, the first frames would be left no wa
 def persistence(
     last: Tensor, length: float, frames: int, cues: int = 0, expected: Tensor | None = None, known: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """What is to be added to `expected` for a clip that goes on where `last` (B, C, h, w), the newest motion frame's latent, leaves off
-    (B, frames, C, h, w), and how far frames spread about that, against latents of which nothing is known (B, frames, C, 1, 1), 0..1.
+    """What is to be added to `expected` for a clip that goes on where `last` (B, C, h, w), the newest motion frame's
+    latent, leaves off (B, frames, C, h, w), and how far frames spread about that, against latents of which nothing is
+    known (B, frames, C, 1, 1), 0..1.
 
-    Of frame k = 1, 2, ... c = exp(-(k / length)^2) stays: the coefficients of a regression on the training clips lie on such a curve. What is left has
-    the deviation sqrt(1 - c^2) then. expected (B, frames, C, h, w), by key points: it is where the body is beside them that stays, but where they say
-    all, `known` (B, frames, 1, h, w) in 0..1. The last channels, `cues` of them, are left to the sound: lips do not stay.
+    Of frame k = 1, 2, ... c = exp(-(k / length)^2) stays: the coefficients of a regression on the training clips lie on
+    such a curve. What is left has the deviation sqrt(1 - c^2) then. expected (B, frames, C, h, w), by key points: it is
+    where the body is beside them that stays, but where they say all, `known` (B, frames, 1, h, w) in 0..1. The last
+    channels, `cues` of them, are left to the sound: lips do not stay.
     """
     k = torch.arange(1, frames + 1, device=last.device, dtype=last.dtype)
     stays = torch.exp(-((k / length) ** 2))[:, None] * torch.ones(last.shape[1], device=last.device, dtype=last.dtype)
@@ -44,7 +47,10 @@ _NEAR = 2  # cells around a key point where it says how everything moves
 
 
 def known_places(pose_shift: Tensor) -> Tensor:
-    """Where key points say how a clip moves, 0..1: (B, F, 7, 2h, 2w) -> (B, F, 1, h, w). A point speaks for two cells around it."""
+    """Where key points say how a clip moves, 0..1: (B, F, 7, 2h, 2w) -> (B, F, 1, h, w).
+
+    A point speaks for two cells around it.
+    """
     bells = pose_shift[:, :, 2].flatten(0, 1)[:, None]
     near = F.max_pool2d(F.max_pool2d(bells, FINE), 2 * _NEAR + 1, 1, _NEAR)
     return F.avg_pool2d(near, 3, 1, 1, count_include_pad=False).clamp(0, 1).unflatten(0, pose_shift.shape[:2])

@@ -1,4 +1,6 @@
-"""CyberHostNetwork: all networks of the paper but the codec and the speech encoder, and the step from raw conditions to `Conditions`."""
+"""CyberHostNetwork: all networks of the paper but the codec and the speech encoder, and the step from raw conditions
+to `Conditions`.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,9 @@ class CyberHostNetwork(nn.Module):
     ) -> Conditions:
         """What the reference picture says; once a video.
 
-        reference_latent (B, C, h, w) from the codec; reference_pose (B, 3, H, W) in 0..1, its skeleton map; face (B, 3, 256, 256) in
-        [-1, 1] (or (B, 512), ArcFace) and hands (B, 2, 3, 128, 128) in [-1, 1], its crops, zeros where there is none;
-        image (B, D), CLIP's embedding of it, where the preset takes it (`image_token`).
+        reference_latent (B, C, h, w) from the codec; reference_pose (B, 3, H, W) in 0..1, its skeleton map; face (B, 3,
+        256, 256) in [-1, 1] (or (B, 512), ArcFace) and hands (B, 2, 3, 128, 128) in [-1, 1], its crops, zeros where
+        there is none; image (B, D), CLIP's embedding of it, where the preset takes it (`image_token`).
         """
         aligned = None
         if self.reference_pose_encoder is not None and reference_pose is not None:
@@ -93,9 +95,10 @@ class CyberHostNetwork(nn.Module):
     ) -> Conditions:
         """`video`, from `reference_conditions`, with what one clip adds; once a clip.
 
-        audio (B, F, L, layers, D_audio), speech features; motion_latents (B, M, C, h, w), the previous clip's last frames as latents the
-        Reference Net can read, None for the first clip; pose (B, F or 1, 3, H, W) in 0..1, body movement map or skeleton maps;
-        pose_shift (B, F, 7, 2h, 2w), with skeleton maps, where the preset takes it; hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
+        audio (B, F, L, layers, D_audio), speech features; motion_latents (B, M, C, h, w), the previous clip's last
+        frames as latents the Reference Net can read, None for the first clip; pose (B, F or 1, 3, H, W) in 0..1, body
+        movement map or skeleton maps; pose_shift (B, F, 7, 2h, 2w), with skeleton maps, where the preset takes it;
+        hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
         """
         batch = len(video.reference_present)
         encoded_pose = None
@@ -127,7 +130,9 @@ class CyberHostNetwork(nn.Module):
 
     @staticmethod
     def heard_opening(conditions: Conditions) -> Tensor:
-        """How far the speech opens the mouth, (B, F), about 0..1: what stage 2 teaches the first channel of the audio tokens (`hear`)."""
+        """How far the speech opens the mouth, (B, F), about 0..1: what stage 2 teaches the first channel of the audio
+        tokens (`hear`).
+        """
         assert conditions.audio is not None
         return conditions.audio[..., 0].mean(-1) / HEARD
 

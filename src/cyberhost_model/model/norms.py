@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 
 class FrameNorm(nn.GroupNorm):
-    """AnimateDiff's own code, and all that descends from it, normalises every frame of a clip by itself; diffusers normalises the clip as one.
+    """AnimateDiff's own code, and all that descends from it, normalises every frame of a clip by itself; diffusers
+    normalises the clip as one.
 
     The weights have the same names.
     """
@@ -27,10 +28,12 @@ _LITTLE = 1 << 22  # numbers; with fewer, starting the operations takes longer t
 
 
 class ChannelsNorm(nn.GroupNorm):
-    """What torch's GroupNorm says, of the same weights. torch's own reads channels first: on CUDA it copies what lies channels last, and convolutions copy
-    its output back, a tenth of a step and a third of Stable Diffusion's decoding at 640x384; in half precision on a CPU it is up to ten times as slow on
-    channels that lie last (docs/speed.md). So in half precision, where no gradient is asked for, large tensors on CUDA have their sums taken here, in fp32,
-    and on a CPU torch's gets a copy, and a picture leaves channels last."""
+    """What torch's GroupNorm says, of the same weights. torch's own reads channels first: on CUDA it copies what lies
+    channels last, and convolutions copy its output back, a tenth of a step and a third of Stable Diffusion's decoding
+    at 640x384; in half precision on a CPU it is up to ten times as slow on channels that lie last (docs/speed.md). So
+    in half precision, where no gradient is asked for, large tensors on CUDA have their sums taken here, in fp32, and
+    on a CPU torch's gets a copy, and a picture leaves channels last.
+    """
 
     @classmethod
     def of(cls, norm: nn.GroupNorm) -> ChannelsNorm:
@@ -55,7 +58,9 @@ class ChannelsNorm(nn.GroupNorm):
 
 
 def group_norm_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
-    """`norm` of x (N, ..., C), contiguous, any precision: two passes for the sums in fp32 and one to apply them, without a copy of x in fp32."""
+    """`norm` of x (N, ..., C), contiguous, any precision: two passes for the sums in fp32 and one to apply them,
+    without a copy of x in fp32.
+    """
     flat = x.flatten(1, -2)
     by_group = (len(x), norm.num_groups, -1)
     mean = flat.mean(1, dtype=torch.float32).view(by_group).mean(-1, keepdim=True)
@@ -71,8 +76,9 @@ def group_norm_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
 
 
 def lay_out(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Move a network, channels last where its attentions and half precision's convolutions are quicker so: on CUDA, and in half precision on a CPU, with
-    group norms that are made for it (`ChannelsNorm`)."""
+    """Move a network, channels last where its attentions and half precision's convolutions are quicker so: on CUDA,
+    and in half precision on a CPU, with group norms that are made for it (`ChannelsNorm`).
+    """
     last = device.type == "cuda" or (device.type == "cpu" and dtype != torch.float32)
     network.to(device, dtype, memory_format=torch.channels_last if last else torch.preserve_format)
     for parent in list(network.modules()):

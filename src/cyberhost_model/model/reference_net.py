@@ -1,4 +1,6 @@
-"""ReferenceNet: a copy of the 2D U-Net that reads a picture once and gives its features at every attention site (section 3.1)."""
+"""ReferenceNet: a copy of the 2D U-Net that reads a picture once and gives its features at every attention site
+(section 3.1).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ from cyberhost_model.model.unet import build_unet2d
 class ReferenceNet(nn.Module):
     """Features of the reference picture and of motion frames, by site.
 
-    A site is the name of a spatial transformer, such as "up_blocks.1.attentions.0"; the Denoising U-Net has the same ones. Its feature is
-    what enters that transformer's self-attention. No noise and no time step: the pass is made once a clip, never once a step.
+    A site is the name of a spatial transformer, such as "up_blocks.1.attentions.0"; the Denoising U-Net has the same
+    ones. Its feature is what enters that transformer's self-attention. No noise and no time step: the pass is made once
+    a clip, never once a step.
     """
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
@@ -29,8 +32,10 @@ class ReferenceNet(nn.Module):
         _remove_unused(self.unet, self.sites[-1]) if self.trimmed else _freeze_unused(self.unet, self.sites[-1])
 
     def forward(self, latents: Tensor, pose: Tensor | None = None, image: Tensor | None = None) -> Features:
-        """latents (B, C, h, w); pose (B, C0, h, w) is the encoded skeleton map, added to the latent's first features: the pose-aligned
-        reference feature of section 3.3. image (B, 1, D): the token of presets with `image_token`. Returns site -> (B, N, D)."""
+        """latents (B, C, h, w); pose (B, C0, h, w) is the encoded skeleton map, added to the latent's first features:
+        the pose-aligned reference feature of section 3.3. image (B, 1, D): the token of presets with `image_token`.
+        Returns site -> (B, N, D).
+        """
         unet = self.unet
         features: Features = {}
         time = context = None
@@ -89,7 +94,10 @@ def attention_sites(unet: nn.Module) -> list[str]:
 
 
 def _transformer(transformer: Transformer2DModel, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(x after the transformer, its self-attention input). A removed cross attention is skipped; after the last site x is not needed."""
+    """(x after the transformer, its self-attention input).
+
+    A removed cross attention is skipped; after the last site x is not needed.
+    """
     tokens = to_tokens(transformer, x)
     block = transformer.transformer_blocks[0]
     normed = block.norm1(tokens)
@@ -103,7 +111,9 @@ def _transformer(transformer: Transformer2DModel, x: Tensor, context: Tensor | N
 
 
 def _remove_unused(unet: UNet2DConditionModel, last_site: str) -> None:
-    """Takes out what no output depends on: time, cross attention, and all that follows the last site's self-attention input."""
+    """Takes out what no output depends on: time, cross attention, and all that follows the last site's self-attention
+    input.
+    """
     for name, module in unet.named_modules():
         if name.endswith("transformer_blocks.0"):
             module.attn2 = module.norm2 = None

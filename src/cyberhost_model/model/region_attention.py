@@ -1,4 +1,6 @@
-"""RegionCodebookAttention: local priors for a region that audio says little about, the face or the hands (section 3.2, Figure 3)."""
+"""RegionCodebookAttention: local priors for a region that audio says little about, the face or the hands (section 3.2,
+Figure 3).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ from cyberhost_model.device import supported_device
 def gram_schmidt(vectors: Tensor) -> Tensor:
     """Orthonormal rows by the Gram-Schmidt process, differentiable.
 
-    vectors (..., n, d) with n <= d, linearly independent. Computed as a QR decomposition in float32, which is the same up to signs and
-    does not lose orthogonality to rounding; the signs of R's diagonal are moved back, so that row 0 keeps its direction.
+    vectors (..., n, d) with n <= d, linearly independent. Computed as a QR decomposition in float32, which is the same
+    up to signs and does not lose orthogonality to rounding; the signs of R's diagonal are moved back, so that row 0
+    keeps its direction.
     """
     q, r = torch.linalg.qr(vectors.to(supported_device(vectors.device), torch.float32).mT)
     signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
@@ -33,7 +36,9 @@ class MotionCodebook(nn.Module):
         self.temporal = nn.Parameter(torch.randn(1, temporal, dim))
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """(C_spa, C_temp): orthogonal rows of length sqrt(d), so that their entries are of the size attention expects."""
+        """(C_spa, C_temp): orthogonal rows of length sqrt(d), so that their entries are of the size attention
+        expects.
+        """
         scale = self.spatial.shape[-1] ** 0.5
         return gram_schmidt(self.spatial) * scale, gram_schmidt(self.temporal) * scale
 
@@ -44,10 +49,11 @@ HEATMAP_WIDTH = 32  # hidden channels of the heat map layers, which only trainin
 class RegionCodebookAttention(nn.Module):
     """F_out = (F_motion + F_id) * M_r + F_in (eq. 5), the identity at initialisation.
 
-    F_motion (eq. 2-3): cross attention to C_spa in the spatial and to C_temp in the temporal dimension, with one query projection for both.
-    A token's cross attention sees no other token, so what makes the second temporal is its query, which carries the frame's position.
-    F_id (eq. 4): cross attention to the identity descriptor. M_r: predicted from F_in by convolutions, returned as logits so that training
-    can supervise it with the boxes. Heat maps for eq. 6 are predicted from F_out when asked for.
+    F_motion (eq. 2-3): cross attention to C_spa in the spatial and to C_temp in the temporal dimension, with one query
+    projection for both. A token's cross attention sees no other token, so what makes the second temporal is its query,
+    which carries the frame's position. F_id (eq. 4): cross attention to the identity descriptor. M_r: predicted from
+    F_in by convolutions, returned as logits so that training can supervise it with the boxes. Heat maps for eq. 6 are
+    predicted from F_out when asked for.
     """
 
     def __init__(
@@ -94,8 +100,11 @@ class RegionCodebookAttention(nn.Module):
     def forward(
         self, x: Tensor, frames: int, identity: Tensor | None, heatmaps: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """x (B*F, C, h, w); identity (B, n, D) or None. Returns F_out, the logits of M_r (B*F, 1, h, w) and the heat maps
-        (B*F, K, h, w), or None if not asked for or this region has none."""
+        """x (B*F, C, h, w); identity (B, n, D) or None.
+
+        Returns F_out, the logits of M_r (B*F, 1, h, w) and the heat maps (B*F, K, h, w), or None if not asked for or
+        this region has none.
+        """
         logits = self.mask(x)
         tokens = self.norm(x.permute(0, 2, 3, 1)).flatten(1, 2)  # (B*F, N, C)
         query = self.to_q(tokens).unflatten(0, (-1, frames))  # (B, F, N, d)
@@ -114,7 +123,10 @@ class RegionCodebookAttention(nn.Module):
         return x, logits, self.heatmaps(x) if heatmaps and self.heatmaps is not None else None
 
     def keep_codebooks(self, keep: bool) -> None:
-        """Whether the keys and values of the codebooks stay as they now are: right while the weights do. They are no part of the state dict."""
+        """Whether the keys and values of the codebooks stay as they now are: right while the weights do.
+
+        They are no part of the state dict.
+        """
         self.kept = self._codebooks() if keep and self.codebook is not None else None
 
     def _codebooks(self) -> tuple[Tensor, Tensor]:

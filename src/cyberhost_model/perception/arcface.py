@@ -1,4 +1,6 @@
-"""ArcFace: who a face is, as 512 numbers whose angle tells people apart (Deng et al., 2019; `w600k_r50.onnx` of buffalo_l)."""
+"""ArcFace: who a face is, as 512 numbers whose angle tells people apart (Deng et al., 2019; `w600k_r50.onnx` of
+buffalo_l).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,9 @@ from cyberhost_model.perception.onnx_network import Network, OnnxNetwork
 
 # SCRFD: faces with five points, as insightface finds them for ArcFace (`det_10g.onnx` of buffalo_l).
 #
-# The network is run by onnxruntime and read here rather than by the package insightface: that brings a second OpenCV, a compiler's work and a
-# download of its own, and its size of detection is a setting of the caller, where the protocol fixes it.
+# The network is run by onnxruntime and read here rather than by the package insightface: that brings a second OpenCV, a
+# compiler's work and a download of its own, and its size of detection is a setting of the caller, where the protocol
+# fixes it.
 
 
 SCRFD_SIDE = 640  # pixels of the network's square input: the size of detection changes who is found
@@ -24,13 +27,19 @@ _LEAST, _OVERLAP = 0.5, 0.4
 
 
 class FaceDetector:
-    """Picture -> faces. `network`: float32 (1, 3, 640, 640) RGB, (x - 127.5) / 128 -> scores, boxes and points of strides 8, 16, 32: nine outputs."""
+    """Picture -> faces.
+
+    `network`: float32 (1, 3, 640, 640) RGB, (x - 127.5) / 128 -> scores, boxes and points of strides 8, 16, 32: nine
+    outputs.
+    """
 
     def __init__(self, network: Network) -> None:
         self.network = network
 
     def __call__(self, picture_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """uint8 (H, W, 3) RGB -> boxes (n, 4), scores (n,), points (n, 5, 2): eyes, nose, mouth corners; in pixels, the surest first."""
+        """uint8 (H, W, 3) RGB -> boxes (n, 4), scores (n,), points (n, 5, 2): eyes, nose, mouth corners; in pixels,
+        the surest first.
+        """
         square, ratio = _fitted(picture_u8)
         outputs = self.network(((square.astype(np.float32) - 127.5) / 128).transpose(2, 0, 1)[None])
         boxes, scores, points = _decoded(outputs)
@@ -53,7 +62,10 @@ def _fitted(picture_u8: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _decoded(outputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nine outputs -> boxes, scores and points of the faces, in pixels of the input. Distances come in strides from the cell's corner."""
+    """Nine outputs -> boxes, scores and points of the faces, in pixels of the input.
+
+    Distances come in strides from the cell's corner.
+    """
     boxes, scores, points = [], [], []
     for level, stride in enumerate(_STRIDES):
         score, reach, shift = (outputs[level + 3 * kind].reshape(-1, n) for kind, n in enumerate((1, 4, 10)))
@@ -77,7 +89,9 @@ _PLACES = np.array([[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], 
 
 
 def aligned(picture_u8: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The face whose five points (5, 2) are given, uint8 (112, 112, 3): turned, scaled and shifted, never sheared; black outside the picture."""
+    """The face whose five points (5, 2) are given, uint8 (112, 112, 3): turned, scaled and shifted, never sheared;
+    black outside the picture.
+    """
     # A similarity is a complex line: w = a z + b, here with the least squares.
     z, w = (p.astype(np.float64) @ [1, 1j] for p in (points, _PLACES))
     from_z, from_w = z - z.mean(), w - w.mean()
@@ -87,7 +101,10 @@ def aligned(picture_u8: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 class ArcFace:
-    """Frames -> the embedding of the largest face in each. `network`: float32 (n, 3, 112, 112) RGB, (x - 127.5) / 127.5 -> (n, 512)."""
+    """Frames -> the embedding of the largest face in each.
+
+    `network`: float32 (n, 3, 112, 112) RGB, (x - 127.5) / 127.5 -> (n, 512).
+    """
 
     dim = DIM
 

@@ -77,12 +77,15 @@ def around(centre: np.ndarray, size: float) -> Box:
 def turned_crop(
     picture_u8: np.ndarray, centre: np.ndarray, size: float, angle: float, side: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The square about `centre` turned by `angle` (radians) as uint8 (side, side, 3), and the (2, 3) map of its 0..1 to the picture's pixels."""
+    """The square about `centre` turned by `angle` (radians) as uint8 (side, side, 3), and the (2, 3) map of its 0..1
+    to the picture's pixels.
+    """
     c, s = np.cos(angle) * size, np.sin(angle) * size
     back = np.array([[c, -s, centre[0] - (c - s) / 2], [s, c, centre[1] - (s + c) / 2]])
     if abs(angle) < 1e-3:
         return cut_box(picture_u8, around(centre, size), (side, side)), back
-    # Cut the upright square that holds the turned one, at the wanted scale, then turn that: only small arrays are touched.
+    # Cut the upright square that holds the turned one, at the wanted scale, then turn that: only small arrays are
+    # touched.
     wide = int(np.ceil(side * 1.42))
     upright = cut_box(picture_u8, around(centre, size * wide / side), (wide, wide))
     turn = cv2.getRotationMatrix2D((wide / 2 - 0.5, wide / 2 - 0.5), float(np.degrees(angle)), 1.0)

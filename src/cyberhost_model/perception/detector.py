@@ -1,4 +1,5 @@
-"""The key point detector of this project: faces, then 68 face points, 18 body points and 2 x 21 hand points of a person.
+"""The key point detector of this project: faces, then 68 face points, 18 body points and 2 x 21 hand points of a
+person.
 
 Top-down: `finder` sees the whole picture (and parts of it, when that shows nothing), the other three see square crops.
 """
@@ -37,8 +38,8 @@ class PeopleFinder(Protocol):
 
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
-# Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and how
-# far below the face's centre the body crop's lies, in face sizes.
+# Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and
+# how far below the face's centre the body crop's lies, in face sizes.
 FACE_SPAN, BODY_SPAN, BODY_DOWN, HAND_SPAN = 1.6, 7.0, 2.0, 1.6
 SIZE_UNIT = 0.2  # sizes are regressed as log(size / (SIZE_UNIT * crop side))
 FINDER_MAPS, BODY_MAPS = 4, 22  # face, dx, dy, log size; 18 joints, left and right hand, their log sizes
@@ -68,7 +69,9 @@ class Detection:
 
 @dataclass
 class Analysis:
-    """What the pipeline needs of a reference picture: the person to animate, everybody found, and what to tell the user."""
+    """What the pipeline needs of a reference picture: the person to animate, everybody found, and what to tell the
+    user.
+    """
 
     keypoints: Keypoints
     people: list[Detection]
@@ -99,8 +102,11 @@ def _reduced(picture_u8: np.ndarray) -> np.ndarray:
 
 
 class KeypointDetector(nn.Module):
-    """Finds the people in a picture of any size. Deterministic; CPU is enough. `norm` False: see `HeatNet`. lips: without it the gap between the inner
-    lips says nothing."""
+    """Finds the people in a picture of any size.
+
+    Deterministic; CPU is enough. `norm` False: see `HeatNet`. lips: without it the gap between the inner lips says
+    nothing.
+    """
 
     def __init__(self, norm: bool = True, lips: LipReader | None = None) -> None:
         super().__init__()
@@ -116,8 +122,9 @@ class KeypointDetector(nn.Module):
 
     @property
     def reads_lips(self) -> bool:
-        """Whether the lips' points follow an opening mouth: the gap that the face network's own points show has little to do with the true one, the lip
-        reader's follows it (docs/results.md)."""
+        """Whether the lips' points follow an opening mouth: the gap that the face network's own points show has little
+        to do with the true one, the lip reader's follows it (docs/results.md).
+        """
         return self.lips is not None
 
     @property
@@ -135,7 +142,10 @@ class KeypointDetector(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> KeypointDetector:
-        """Read what `save_pretrained` wrote, as float32, ready to use. Raises ModelError when it is missing or of another layout."""
+        """Read what `save_pretrained` wrote, as float32, ready to use.
+
+        Raises ModelError when it is missing or of another layout.
+        """
         folder = Path(folder)
         try:
             config = json.loads((folder / "config.json").read_text())
@@ -153,7 +163,9 @@ class KeypointDetector(nn.Module):
 
     @torch.inference_mode()
     def detect(self, picture_u8: np.ndarray, people: int = 1, threshold: float = THRESHOLD) -> list[Detection]:
-        """Everybody whose face is found in `picture_u8` (H, W, 3), largest face first; the first `people` get body and hands too."""
+        """Everybody whose face is found in `picture_u8` (H, W, 3), largest face first; the first `people` get body and
+        hands too.
+        """
         if picture_u8.ndim != 3 or picture_u8.shape[2] != 3 or picture_u8.dtype != np.uint8:
             raise ValueError(f"a picture is uint8 (H, W, 3), not {picture_u8.dtype} {picture_u8.shape}")
         self.eval()
@@ -166,7 +178,10 @@ class KeypointDetector(nn.Module):
 
     @torch.inference_mode()
     def follow(self, picture_u8: np.ndarray, last: Keypoints, threshold: float = THRESHOLD) -> Detection | None:
-        """The person whose face is about where `last` has it, with body and hands: a look there in place of a search. None where no face is."""
+        """The person whose face is about where `last` has it, with body and hands: a look there in place of a search.
+
+        None where no face is.
+        """
         self.eval()
         full = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
         picture_u8 = _reduced(picture_u8)
@@ -178,7 +193,10 @@ class KeypointDetector(nn.Module):
     def _detection(
         self, picture_u8: np.ndarray, points: np.ndarray, confidence: float, full: np.ndarray, whole: bool
     ) -> Detection:
-        """A person from the face points in pixels of the reduced picture; with body and hands where `whole`. `full`: (W, H) of the picture itself."""
+        """A person from the face points in pixels of the reduced picture; with body and hands where `whole`.
+
+        `full`: (W, H) of the picture itself.
+        """
         keypoints = Keypoints.empty()
         keypoints.face, keypoints.face_score[:] = points, confidence
         if self.lips is not None:
@@ -200,7 +218,9 @@ class KeypointDetector(nn.Module):
     def candidates(
         self, picture_u8: np.ndarray, views: list[tuple[np.ndarray, float]], least: float = 0.2
     ) -> list[tuple[float, np.ndarray, float]]:
-        """(confidence, centre, size) in pixels of the finder's peaks above `least` in square views (centre, side) of the picture."""
+        """(confidence, centre, size) in pixels of the finder's peaks above `least` in square views (centre, side) of
+        the picture.
+        """
         crops = [cut_box(picture_u8, around(c, s), (FINDER, FINDER)) for c, s in views]
         maps, _ = self.finder(self._tensor(crops))
         heat = maps[:, :1].sigmoid()
@@ -216,7 +236,9 @@ class KeypointDetector(nn.Module):
         return found
 
     def _views(self, w: int, h: int) -> list[list[tuple[np.ndarray, float]]]:
-        """Squares to look at, in rounds: the whole; then overlapping parts, and the whole from further off (for a face that fills the picture)."""
+        """Squares to look at, in rounds: the whole; then overlapping parts, and the whole from further off (for a face
+        that fills the picture).
+        """
         whole, middle, short = float(max(w, h)), np.array([w / 2, h / 2]), float(min(w, h))
         parts = [(middle, whole * 1.6)]
         side = max(whole * 0.55, short * 0.6)
@@ -246,7 +268,9 @@ class KeypointDetector(nn.Module):
 
     @torch.inference_mode()
     def face_points(self, picture_u8: np.ndarray, centre: np.ndarray, size: float) -> tuple[np.ndarray, float]:
-        """68 points in pixels and the presence 0..1 of a face of `size` about `centre`: looked at twice, the second time upright."""
+        """68 points in pixels and the presence 0..1 of a face of `size` about `centre`: looked at twice, the second
+        time upright.
+        """
         angle, presence, points = 0.0, 0.0, np.zeros((68, 2), np.float32)
         for _ in range(2):
             crop, back = turned_crop(picture_u8, centre, size * FACE_SPAN, angle, FACE)
@@ -292,7 +316,8 @@ class KeypointDetector(nn.Module):
     def hand_points(
         self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]]
     ) -> list[tuple[np.ndarray, float]]:
-        """21 points in pixels and the presence 0..1 of each of `hands` (0 left or 1 right, centre, size), looked at twice.
+        """21 points in pixels and the presence 0..1 of each of `hands` (0 left or 1 right, centre, size), looked at
+        twice.
 
         The network knows left hands only: right ones are shown to it in a mirror.
         """
@@ -327,8 +352,9 @@ def detections(detector: KeypointDetector | PeopleFinder, picture_u8: np.ndarray
 
 
 def lips_apart(detector: KeypointDetector | PeopleFinder, keypoints: Keypoints, size: tuple[int, int]) -> float:
-    """How far the lips of a person that `detector` found in a picture of `size` (W, H) are apart, in face heights; 0 where they meet or where it cannot
-    tell."""
+    """How far the lips of a person that `detector` found in a picture of `size` (W, H) are apart, in face heights; 0
+    where they meet or where it cannot tell.
+    """
     face = keypoints.face * np.array(size, np.float32)
     if isinstance(detector, KeypointDetector) and (detector.lips is None or face_height(face) < LIPS_FROM):
         return 0.0
@@ -337,14 +363,17 @@ def lips_apart(detector: KeypointDetector | PeopleFinder, keypoints: Keypoints, 
 
 
 def analyse(picture_u8: np.ndarray, detector: KeypointDetector | PeopleFinder, name: str = "the picture") -> Analysis:
-    """The person to animate in a reference picture: the one with the largest face. Raises NoFaceError when there is none.
+    """The person to animate in a reference picture: the one with the largest face.
+
+    Raises NoFaceError when there is none.
 
     `warnings` says so when there are several people.
     """
     people = detections(detector, picture_u8)
     if not people:
         raise NoFaceError(
-            f"no face found in {name}: use a picture where the face is upright, turned to the camera, not covered and at least "
+            f"no face found in {name}: use a picture where the face is upright, turned to the camera, not covered and "
+            "at least "
             "a tenth of the picture's height"
         )
     warnings = [f"{len(people)} faces in {name}: the largest is animated"] if len(people) > 1 else []

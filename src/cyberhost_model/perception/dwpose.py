@@ -1,4 +1,6 @@
-"""DWPose: the whole-body detector of the field (Yang et al., "Effective whole-body pose estimation with two-stages distillation", 2023)."""
+"""DWPose: the whole-body detector of the field (Yang et al., "Effective whole-body pose estimation with two-stages
+distillation", 2023).
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def fitted(picture_u8: np.ndarray, side: int, fill: int) -> tuple[np.ndarray, fl
 
 
 def _decoded(raw: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(8400, 85): centre and log size in cells, objectness, 80 classes -> people (boxes in pixels of the input, scores)."""
+    """(8400, 85): centre and log size in cells, objectness, 80 classes -> people (boxes in pixels of the input,
+    scores).
+    """
     cells, strides = [], []
     for step in _STRIDES:
         y, x = np.mgrid[: SIDE // step, : SIDE // step]
@@ -80,13 +84,17 @@ _FACE, _HANDS = slice(23, 91), slice(91, 133)
 
 
 class WholeBody:
-    """Boxes in a picture -> points. `network`: float32 (n, 3, 384, 288) -> columns (n, 133, 576), rows (n, 133, 768)."""
+    """Boxes in a picture -> points.
+
+    `network`: float32 (n, 3, 384, 288) -> columns (n, 133, 576), rows (n, 133, 768).
+    """
 
     def __init__(self, network: Network) -> None:
         self.network = network
 
     def __call__(self, frames: Sequence[np.ndarray], boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A frame, uint8 (H, W, 3) RGB, and a box (x0, y0, x1, y1) in its pixels a person -> points float32 (n, 133, 2) in pixels, scores (n, 133).
+        """A frame, uint8 (H, W, 3) RGB, and a box (x0, y0, x1, y1) in its pixels a person -> points float32 (n, 133,
+        2) in pixels, scores (n, 133).
 
         A score is the lower of the two highest values. It is no probability: it may exceed 1.
         """
@@ -112,7 +120,9 @@ def _crop(frame: np.ndarray, middle: np.ndarray, size: np.ndarray) -> np.ndarray
 
 
 def simcc(columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n, K, 2 W) and (n, K, 2 H) -> places (n, K, 2) in pixels of the input, -0.5 where nothing is above 0, and scores (n, K)."""
+    """(n, K, 2 W) and (n, K, 2 H) -> places (n, K, 2) in pixels of the input, -0.5 where nothing is above 0, and
+    scores (n, K).
+    """
     places = np.stack([columns.argmax(-1), rows.argmax(-1)], -1).astype(np.float32)
     scores = np.minimum(columns.max(-1), rows.max(-1))
     places[scores <= 0] = -1
@@ -120,7 +130,9 @@ def simcc(columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def to_keypoints(points: np.ndarray, scores: np.ndarray, size: tuple[int, int]) -> Keypoints:
-    """One person's points (133, 2) in pixels of a picture of `size` (W, H), and scores (133,), as they are -> Keypoints."""
+    """One person's points (133, 2) in pixels of a picture of `size` (W, H), and scores (133,), as they are ->
+    Keypoints.
+    """
     unit = (points / np.asarray(size, np.float32)).astype(np.float32)
     scores = scores.astype(np.float32)
     order = list(_BODY17)
@@ -182,7 +194,10 @@ class DWPose:
 
 
 def load_dwpose(weights_dir: Path | None = None, download: bool = True, device: str = "cpu") -> DWPose:
-    """DWPose with the weights of the registry; see `hub.locate`. Raises ModelError, NetworkError, and ResourceError without onnxruntime."""
+    """DWPose with the weights of the registry; see `hub.locate`.
+
+    Raises ModelError, NetworkError, and ResourceError without onnxruntime.
+    """
     from cyberhost_model.hub.locate import locate
 
     need("onnxruntime", "eval")  # before 350 MB are fetched for it

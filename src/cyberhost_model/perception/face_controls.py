@@ -1,7 +1,8 @@
 """Face cues: how far lips and lids are from where the reference has them, as low maps on the latent's grid.
 
-A mouth in a half-body picture is a latent cell wide. What speech says of it is a number or two, so the reference codec carries those numbers beside
-its flow: the denoiser has only to say "this far open, about here", and the decoder, which sees the reference in full, parts the lips where they are.
+A mouth in a half-body picture is a latent cell wide. What speech says of it is a number or two, so the reference codec
+carries those numbers beside its flow: the denoiser has only to say "this far open, about here", and the decoder, which
+sees the reference in full, parts the lips where they are.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _SPREAD = 0.2  # deviation of a cue's bell in face heights; at least a cell, so 
 def face_cues(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int]) -> np.ndarray:
     """float32 (T, 3, h, w): bells at the mouth (lips' gap, mouth's width) and at both eyes (lids' gap) of each frame.
 
-    Their heights are the change against `reference` in shares of its face's height, signed; a frame like the reference is all zero, and so is one
-    without a face (scores up to 0.3). `hw` is the latent's size; its cells are square.
+    Their heights are the change against `reference` in shares of its face's height, signed; a frame like the reference
+    is all zero, and so is one without a face (scores up to 0.3). `hw` is the latent's size; its cells are square.
     """
     h, w = hw
     out = np.zeros((len(frames), len(CUES), h, w), np.float32)
@@ -42,7 +43,10 @@ def face_cues(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int]
 
 
 def face_places(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
-    """float32 (3, h, w): where a picture's cues would stand, bells of height one; zero without a face. With it the denoiser need not look for lips."""
+    """float32 (3, h, w): where a picture's cues would stand, bells of height one; zero without a face.
+
+    With it the denoiser need not look for lips.
+    """
     out = np.zeros((len(CUES), *hw), np.float32)
     if keypoints.face_score.max() > _SEEN:
         face = keypoints.face.astype(np.float32) * [hw[1], hw[0]]
@@ -64,7 +68,9 @@ def _bells(face: np.ndarray, height: float, hw: tuple[int, int]) -> list[np.ndar
 
 
 def lips_gap(face: np.ndarray) -> float:
-    """How far the inner lips of 68 points (68, 2) are apart, in heights of their face; about 0 where they meet, and a little below where they cross."""
+    """How far the inner lips of 68 points (68, 2) are apart, in heights of their face; about 0 where they meet, and a
+    little below where they cross.
+    """
     return float(_measures(face)[0]) / face_height(face)
 
 

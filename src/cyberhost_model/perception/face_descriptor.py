@@ -1,6 +1,7 @@
 """A small descriptor of a face, without a recognition network: the low frequencies of the aligned, evenly lit face.
 
-It tells faces of one recording apart; it is not invariant to age, light from one side, beards or glasses, and nothing is decided by it.
+It tells faces of one recording apart; it is not invariant to age, light from one side, beards or glasses, and nothing
+is decided by it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ _PLACES = np.array([[0.32, 0.38], [0.68, 0.38], [0.5, 0.78]], np.float32) * _SID
 
 
 def aligned_face(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
-    """uint8 (64, 64, 3): the face turned, scaled and shifted so that eyes and mouth come to lie in fixed places; None without a face."""
+    """uint8 (64, 64, 3): the face turned, scaled and shifted so that eyes and mouth come to lie in fixed places; None
+    without a face.
+    """
     if not has_face(k):
         return None
     face = k.face * [picture_u8.shape[1], picture_u8.shape[0]]
@@ -32,14 +35,17 @@ def aligned_face(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
 
 
 def low_frequencies(channel: np.ndarray, least: float = 1e-3) -> np.ndarray:
-    """float32 (63,) of a channel of `aligned_face`: the lowest frequencies without its mean and contrast, where that is well above `least`."""
+    """float32 (63,) of a channel of `aligned_face`: the lowest frequencies without its mean and contrast, where that
+    is well above `least`.
+    """
     small = cv2.resize(channel, (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
     small = (small - small.mean()) / (small.std() + least)
     return cv2.dct(small)[:_LOW, :_LOW].ravel()[1:]
 
 
 def face_descriptor(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
-    """float32 (63,) of length 1: the lowest frequencies of the face's grey values, aligned by eyes and mouth, without its mean and contrast.
+    """float32 (63,) of length 1: the lowest frequencies of the face's grey values, aligned by eyes and mouth, without
+    its mean and contrast.
 
     None without a face.
     """

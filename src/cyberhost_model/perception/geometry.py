@@ -6,7 +6,10 @@ import numpy as np
 
 
 def overlap(box: np.ndarray, others: np.ndarray, pixel: float = 0.0) -> np.ndarray:
-    """Intersection over union of `box` (4,) with each of `others` (n, 4). `pixel` 1: a box includes its last pixel, as older detectors count."""
+    """Intersection over union of `box` (4,) with each of `others` (n, 4).
+
+    `pixel` 1: a box includes its last pixel, as older detectors count.
+    """
     low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:4], others[:, 2:4])
     shared = np.maximum(high - low + pixel, 0).prod(1)
     area, areas = (box[2:4] - box[:2] + pixel).prod(), (others[:, 2:4] - others[:, :2] + pixel).prod(1)
@@ -14,7 +17,9 @@ def overlap(box: np.ndarray, others: np.ndarray, pixel: float = 0.0) -> np.ndarr
 
 
 def best_boxes(boxes: np.ndarray, scores: np.ndarray, most_overlap: float, pixel: float = 0.0) -> np.ndarray:
-    """Indices of the boxes that stay, the highest score first: each overlaps no better one by more than `most_overlap` (non-maximum suppression)."""
+    """Indices of the boxes that stay, the highest score first: each overlaps no better one by more than `most_overlap`
+    (non-maximum suppression).
+    """
     order, kept = np.argsort(-scores, kind="stable"), []
     while len(order):
         first, order = order[0], order[1:]

@@ -8,14 +8,18 @@ from torch.nn import functional as F
 
 
 def normalised(crops_u8: torch.Tensor) -> torch.Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) with mean 0 and deviation about 1 a picture: exposure and contrast drop out."""
+    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) with mean 0 and deviation about 1 a picture: exposure and contrast
+    drop out.
+    """
     x = crops_u8.permute(0, 3, 1, 2).float() / 255
     mean, std = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
     return ((x - mean) / (std + 0.05)).contiguous(memory_format=torch.channels_last)
 
 
 def folded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a network with batch norms as those of one without: each norm goes into the convolution before it."""
+    """The weights of a network with batch norms as those of one without: each norm goes into the convolution before
+    it.
+    """
     out = dict(state)
     for key in state:
         if not key.endswith(".running_var"):
@@ -87,7 +91,9 @@ class HeatNet(nn.Module):
 
 
 def peaks(logits: torch.Tensor, window: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """The place (N, K, 2) in 0..1 and the value (N, K) of each map's highest cell; the place is refined by its neighbours' softmax weights."""
+    """The place (N, K, 2) in 0..1 and the value (N, K) of each map's highest cell; the place is refined by its
+    neighbours' softmax weights.
+    """
     n, k, h, w = logits.shape
     value, index = logits.flatten(2).max(2)
     size = 2 * window + 1

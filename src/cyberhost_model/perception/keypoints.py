@@ -31,7 +31,8 @@ NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
 LIPS = slice(48, 68)  # of the 68 face points
 # MediaPipe's 33 pose points -> BODY (the neck is computed).
 _POSE33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
-# MediaPipe's 478 face-mesh points -> the 68 of iBUG / OpenPose: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67.
+# MediaPipe's 478 face-mesh points -> the 68 of iBUG / OpenPose: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips
+# 48-67.
 _MESH478 = (
     162,
     234,
@@ -108,8 +109,9 @@ _MESH478 = (
 class Keypoints:
     """One person's whole-body key points.
 
-    body (18, 2), hands (2, 21, 2) left then right, face (68, 2): float32, x and y in 0..1 of the picture's width and height
-    (points outside the picture may lie outside 0..1). *_score: float32 of the same leading shape, 0 (absent) .. 1.
+    body (18, 2), hands (2, 21, 2) left then right, face (68, 2): float32, x and y in 0..1 of the picture's width and
+    height (points outside the picture may lie outside 0..1). *_score: float32 of the same leading shape, 0 (absent) ..
+    1.
     """
 
     body: np.ndarray
@@ -127,7 +129,9 @@ class Keypoints:
 
     @staticmethod
     def from_mediapipe(label: dict) -> Keypoints:
-        """From MediaPipe Holistic's `pose33` (x, y, visibility), `left_hand21`, `right_hand21`, `face` (478): lists or None."""
+        """From MediaPipe Holistic's `pose33` (x, y, visibility), `left_hand21`, `right_hand21`, `face` (478): lists or
+        None.
+        """
         k = Keypoints.empty()
         if label.get("pose33"):
             pose = np.asarray(label["pose33"], np.float32)
@@ -171,7 +175,9 @@ def without_hands(keypoints: Keypoints) -> Keypoints:
 def points_box(
     points: np.ndarray, score: np.ndarray, threshold: float = 0.3
 ) -> tuple[float, float, float, float] | None:
-    """The minimal enclosing box (x0, y0, x1, y1) of the points scored above `threshold`, same units; None when none is (paper, section 3.2)."""
+    """The minimal enclosing box (x0, y0, x1, y1) of the points scored above `threshold`, same units; None when none is
+    (paper, section 3.2).
+    """
     seen = points.reshape(-1, 2)[score.reshape(-1) > threshold]
     if len(seen) == 0:
         return None

@@ -18,7 +18,11 @@ class OnnxNetwork:
     """An ONNX file with one input. `input_shape`: its dimensions, None for those that may vary."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        """Threads are torch's. A GPU is used for `device` "cuda" where onnxruntime has one. Raises ModelError, and ResourceError without onnxruntime."""
+        """Threads are torch's.
+
+        A GPU is used for `device` "cuda" where onnxruntime has one. Raises ModelError, and ResourceError without
+        onnxruntime.
+        """
         ort = need("onnxruntime", "eval")
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
@@ -32,7 +36,8 @@ class OnnxNetwork:
             )
         except Exception as error:  # onnxruntime's own errors share no base class
             raise ModelError(
-                f"{path}: not an ONNX network that can be run ({str(error).splitlines()[0][:160]}); fetch the file again"
+                f"{path}: not an ONNX network that can be run ({str(error).splitlines()[0][:160]}); fetch the file "
+                "again"
             ) from None
         inputs = self.session.get_inputs()
         if len(inputs) != 1:
@@ -41,7 +46,10 @@ class OnnxNetwork:
         self.input_shape = tuple(n if isinstance(n, int) else None for n in inputs[0].shape)
 
     def __call__(self, x: np.ndarray) -> Sequence[np.ndarray]:
-        """x float32 of the input's shape -> the outputs. A batch goes through one by one where the file's batch is fixed."""
+        """x float32 of the input's shape -> the outputs.
+
+        A batch goes through one by one where the file's batch is fixed.
+        """
         if self.input_shape[0] in (None, len(x)):
             return self.session.run(None, {self.name: np.ascontiguousarray(x, np.float32)})
         runs = [self(x[i : i + 1]) for i in range(len(x))]

@@ -12,7 +12,8 @@ from cyberhost_model.perception.detector import KeypointDetector
 from cyberhost_model.perception.dwpose import DWPose, load_dwpose
 from cyberhost_model.perception.keypoints import Keypoints, clipped
 
-# A second face counts as a person from this part of the first one's height on: smaller ones are pictures on the wall, or an audience.
+# A second face counts as a person from this part of the first one's height on: smaller ones are pictures on the wall,
+# or an audience.
 SECOND = 0.4
 SEEN = 0.3
 _MOST = 4  # people whose points are looked for: it is only asked whether there is more than one
@@ -28,7 +29,9 @@ class PeopleDetector(Protocol):
     """Whether its lip points follow an opening mouth closely enough to measure it."""
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
-        """For each frame, uint8 (H, W, 3) RGB, the people in it, the largest first; the first has body and hands, where they are seen."""
+        """For each frame, uint8 (H, W, 3) RGB, the people in it, the largest first; the first has body and hands,
+        where they are seen.
+        """
 
 
 class EmbeddedDetector:
@@ -72,8 +75,11 @@ DETECTORS: dict[str, Callable[[], PeopleDetector]] = {"embedded": _embedded, "dw
 
 
 def load_detector(name: str) -> PeopleDetector:
-    """A detector by its name. Raises InputError for an unknown one, ModelError and NetworkError where its weights cannot be had, and ResourceError
-    where its library is not installed."""
+    """A detector by its name.
+
+    Raises InputError for an unknown one, ModelError and NetworkError where its weights cannot be had, and
+    ResourceError where its library is not installed.
+    """
     if name not in DETECTORS:
         raise InputError(f"no detector {name!r}: choose {', '.join(DETECTORS)}")
     return DETECTORS[name]()

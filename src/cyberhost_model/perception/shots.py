@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-# Mean absolute difference of thumbnails, 0..255. A cut is a jump of at least CUT that is JUMP times what the frames around it do: a quick gesture
-# or a moving camera changes several frames in a row, a cut changes one; a picture that moves in jerks has many such frames near each other. A cut
-# inside one scene changes little (from SMALL on): it has to stand out all the more. A change above SURE is always a cut.
+# Mean absolute difference of thumbnails, 0..255. A cut is a jump of at least CUT that is JUMP times what the frames
+# around it do: a quick gesture or a moving camera changes several frames in a row, a cut changes one; a picture that
+# moves in jerks has many such frames near each other. A cut inside one scene changes little (from SMALL on): it has to
+# stand out all the more. A change above SURE is always a cut.
 CUT, JUMP, SURE = 7.0, 3.5, 45.0
 SMALL, SMALL_JUMP, SMALL_LONELY = 2.2, 8.0, 2.5
 _AROUND, _FAR = (
     3,
     12,
 )  # frames on either side: what is usual, and where a cut has at most two others near it, a small one none
-# Two pictures BACK seconds apart that differ by DISSOLVE in their mean colours on a coarse grid, which gestures leave nearly alone, without a cut.
+# Two pictures BACK seconds apart that differ by DISSOLVE in their mean colours on a coarse grid, which gestures leave
+# nearly alone, without a cut.
 DISSOLVE, BACK = 22.0, 0.8
 _COARSE = (6, 8)
 

@@ -70,7 +70,10 @@ def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """The network from the repository's folder; `template` instead of the preset of the published size. Raises ModelError."""
+    """The network from the repository's folder; `template` instead of the preset of the published size.
+
+    Raises ModelError.
+    """
     return collect(named_tensors(paths["network"], FILES)).into(template or full_size())
 
 

@@ -1,4 +1,6 @@
-"""Published weights -> a model folder of ours: network, codec, speech encoder, detector, with an account of every weight and the licences."""
+"""Published weights -> a model folder of ours: network, codec, speech encoder, detector, with an account of every
+weight and the licences.
+"""
 
 from __future__ import annotations
 
@@ -50,11 +52,16 @@ class Adapter:
     """How weights are stored where `find_model` converts them."""
 
     def folder(self) -> Path:
-        """The model folder on this machine; it is fetched and converted where it is not here. Raises as `convert` does."""
+        """The model folder on this machine; it is fetched and converted where it is not here.
+
+        Raises as `convert` does.
+        """
         return converted(self.name)
 
     def missing(self) -> list[Missing]:
-        """What `folder` would fetch; an entry of size 0 is here and would be converted; empty where it is here already."""
+        """What `folder` would fetch; an entry of size 0 is here and would be converted; empty where it is here
+        already.
+        """
         return [] if is_converted(self.name) else missing_weights(held_weights(self.name)) or [Missing(self.name, 0)]
 
     def named(self) -> list[str]:
@@ -84,9 +91,9 @@ def convert(
 ) -> Summary:
     """Make the model folder `out` of the published model `name` (one of ADAPTERS).
 
-    parts: what is to be used instead of the adapter's own weights: names of the registry, folders or files. dtype: how the weights are stored.
-    Missing weights are fetched. Raises ModelError where a weight cannot be mapped, OutputError where `out` exists or cannot be written, and
-    what `locate` raises.
+    parts: what is to be used instead of the adapter's own weights: names of the registry, folders or files. dtype: how
+    the weights are stored. Missing weights are fetched. Raises ModelError where a weight cannot be mapped, OutputError
+    where `out` exists or cannot be written, and what `locate` raises.
     """
     adapter, out = load_adapter(name), Path(out)
     if unknown := sorted(set(parts or {}) - set(adapter.parts)):
@@ -128,7 +135,10 @@ def convert(
 
 
 def converted(name: str) -> Path:
-    """The folder of a published model that was converted on this machine, or is now: fp16 in HF_HOME. Raises as `convert` does."""
+    """The folder of a published model that was converted on this machine, or is now: fp16 in HF_HOME.
+
+    Raises as `convert` does.
+    """
     from huggingface_hub.utils import WeakFileLock
 
     folder = _converted_folder(name)
@@ -150,8 +160,9 @@ def room_to_convert(name: str) -> int:
 
 
 def need_room(name: str, fetched: int) -> None:
-    """Raises OutputError where the disks have no room for `fetched` bytes that come from the Hub and for what `converted` writes: HF_HUB_CACHE and HF_HOME
-    may lie on two."""
+    """Raises OutputError where the disks have no room for `fetched` bytes that come from the Hub and for what
+    `converted` writes: HF_HUB_CACHE and HF_HOME may lie on two.
+    """
     cache, folder, room = hub_cache(), _converted_folder(name).parent, room_to_convert(name)
     if device_of(cache) == device_of(folder):
         need_space(cache, fetched + room)
@@ -176,7 +187,10 @@ def _converted_folder(name: str) -> Path:
 
 @contextmanager
 def written_folder(out: Path) -> Iterator[Path]:
-    """A folder that takes the name `out` when the block ends well, and is gone otherwise. Raises OutputError where `out` holds something."""
+    """A folder that takes the name `out` when the block ends well, and is gone otherwise.
+
+    Raises OutputError where `out` holds something.
+    """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(f"{out} exists; give a new folder")
     try:

@@ -1,4 +1,6 @@
-"""EchoMimicV2: half bodies from speech and hand poses; the layout is AnimateAnyone's, but cross attention reads Whisper's features."""
+"""EchoMimicV2: half bodies from speech and hand poses; the layout is AnimateAnyone's, but cross attention reads
+Whisper's features.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,10 @@ def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """The network from the repository's folder; `template` instead of the preset of the published size. Raises ModelError."""
+    """The network from the repository's folder; `template` instead of the preset of the published size.
+
+    Raises ModelError.
+    """
     return collect(named_tensors(paths["network"], FILES)).into(template or full_size())
 
 

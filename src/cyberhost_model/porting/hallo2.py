@@ -1,9 +1,11 @@
-"""Hallo2's portrait network as a warm start of the paper's: both U-Nets, the motion modules, and the audio attention of its audio modules.
+"""Hallo2's portrait network as a warm start of the paper's: both U-Nets, the motion modules, and the audio attention
+of its audio modules.
 
-Hallo2 has a transformer of its own for speech behind every spatial transformer, with three masked attentions (the rest, the face, the lips). The
-paper's network has one audio attention inside the spatial transformer: it takes that of the lips, which speech says most about, with the
-convolution behind it folded into its output. At half of the sites that attention is of another width than the U-Net is there; these begin
-afresh. So this is a beginning for training, not the same function.
+Hallo2 has a transformer of its own for speech behind every spatial transformer, with three masked attentions (the rest,
+the face, the lips). The paper's network has one audio attention inside the spatial transformer: it takes that of the
+lips, which speech says most about, with the convolution behind it folded into its output. At half of the sites that
+attention is of another width than the U-Net is there; these begin afresh. So this is a beginning for training, not the
+same function.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ def other_widths(net: dict[str, Tensor]) -> list[tuple[str, str]]:
 
 
 def folded(net: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights with the lips' convolution in the output of the attention before it: Z (W x + b) + z = (Z W) x + (Z b + z)."""
+    """The same weights with the lips' convolution in the output of the attention before it: Z (W x + b) + z = (Z W) x
+    + (Z b + z).
+    """
     made = dict(net)
     for name in net:
         if not (site := re.fullmatch(rf"(.+\.)audio_modules(.+\.){STREAM}\.to_out\.0\.weight", name)):
@@ -113,7 +117,10 @@ def folded(net: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """The network from the folder of `net.pth`; `template` instead of the preset of the published size. Raises ModelError."""
+    """The network from the folder of `net.pth`; `template` instead of the preset of the published size.
+
+    Raises ModelError.
+    """
     return collect(named_tensors(paths["network"], (FILE,))[FILE]).into(template or full_size())
 
 

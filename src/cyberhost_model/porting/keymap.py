@@ -21,7 +21,9 @@ class Rule:
     old: str
     """Regular expression."""
     new: tuple[str, ...] = ()
-    """Their names here, as templates of `old`'s groups; several: the weight is taken more than once; none: it is left out."""
+    """Their names here, as templates of `old`'s groups; several: the weight is taken more than once; none: it is left
+    out.
+    """
     why: str = ""
     """Why it is left out or changed."""
     change: Callable[[Tensor], Tensor] | None = None
@@ -59,7 +61,9 @@ class Converted:
 
 @dataclass(frozen=True)
 class Counts:
-    """Weights of others that were taken and that were left out, by reason; weights of ours that begin afresh and that are zero."""
+    """Weights of others that were taken and that were left out, by reason; weights of ours that begin afresh and that
+    are zero.
+    """
 
     taken: int
     left_out: dict[str, int]
@@ -80,7 +84,9 @@ class KeyMap:
 
     def take(self, source: str, weights: dict[str, Tensor], rules: Sequence[Rule]) -> None:
         """Translate the weights of the file `source`; of several rules that match the first counts.
-        Raises ModelError naming the weights that no rule matches."""
+
+        Raises ModelError naming the weights that no rule matches.
+        """
         unknown = []
         for old, value in weights.items():
             rule = next((rule for rule in rules if re.fullmatch(rule.old, old)), None)
@@ -106,7 +112,10 @@ class KeyMap:
             )
 
     def into(self, preset: Preset) -> Converted:
-        """The network of `preset` with these weights. Raises ModelError naming weights that are missing, have no place or are of another shape."""
+        """The network of `preset` with these weights.
+
+        Raises ModelError naming weights that are missing, have no place or are of another shape.
+        """
         with torch.device("meta"):
             shapes = {name: value.shape for name, value in CyberHostNetwork(preset).state_dict().items()}
         fresh, void = self.gaps(shapes, preset.name)
@@ -122,7 +131,10 @@ class KeyMap:
         return Converted(network, self.entries, fresh, void)
 
     def gaps(self, own: Mapping[str, torch.Size], model: str) -> tuple[list[str], list[str]]:
-        """Of the names and shapes `own` those without a weight: what stays as at the start, and what becomes zero. Raises ModelError as `into`."""
+        """Of the names and shapes `own` those without a weight: what stays as at the start, and what becomes zero.
+
+        Raises ModelError as `into`.
+        """
         missing = [name for name in own if name not in self.weights]
         void = [name for name in missing if any(re.fullmatch(pattern, name) for pattern in self.zero)]
         fresh = [

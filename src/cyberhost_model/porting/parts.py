@@ -40,7 +40,10 @@ def save_speech(source: Path, out: Path, dtype: torch.dtype) -> None:
 
 
 def save_image_encoder(source: Path, out: Path, dtype: torch.dtype) -> None:
-    """A folder of transformers' `CLIPVisionModelWithProjection`, a pickle too, as the image encoder of a model. Raises ModelError."""
+    """A folder of transformers' `CLIPVisionModelWithProjection`, a pickle too, as the image encoder of a model.
+
+    Raises ModelError.
+    """
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     config = read_config(source / "config.json")
@@ -108,6 +111,7 @@ def _fill(module: nn.Module, weights: dict, source: Path) -> None:
     ]
     if wrong:
         raise ModelError(
-            f"{source}: {len(wrong)} weights missing, unknown or of another shape, such as {min(wrong)}; it is of another model"
+            f"{source}: {len(wrong)} weights missing, unknown or of another shape, such as {min(wrong)}; it is of "
+            "another model"
         )
     module.load_state_dict(weights)

@@ -18,7 +18,9 @@ CARD = "README.md"
 PUBLISHED = ("*.json", "*.safetensors", "*.onnx", CARD)
 """What is uploaded of a folder; a pickle that lies in it stays where it is."""
 SOURCES = "sources.json"
-"""Written by `weights assemble` and `convert`: what a model was made of, a list of {part, from, revision, licence, commercial}."""
+"""Written by `weights assemble` and `convert`: what a model was made of, a list of {part, from, revision, licence,
+commercial}.
+"""
 
 
 _EXAMPLES = {
@@ -32,11 +34,12 @@ _EXAMPLES = {
 def publish(
     folder: str | Path, repo: str, *, licence: str | None = None, private: bool = False, message: str | None = None
 ) -> str:
-    """Upload the model in `folder` to the Hub repository "user/name", made if there is none; the address of the commit.
+    """Upload the model in `folder` to the Hub repository "user/name", made if there is none; the address of the
+    commit.
 
-    A README.md in the folder is its card; without one a card is written there first, under `licence` (a Hub licence name such as
-    "apache-2.0"). Raises ModelError for a folder that is no model, a card without a licence and a repository that may not be written,
-    and NetworkError.
+    A README.md in the folder is its card; without one a card is written there first, under `licence` (a Hub licence
+    name such as "apache-2.0"). Raises ModelError for a folder that is no model, a card without a licence and a
+    repository that may not be written, and NetworkError.
     """
     folder = Path(folder)
     split(repo)
@@ -83,7 +86,8 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
         [
             f"---\n{data.to_yaml()}\n---\n",
             f"# {repo.split('/')[1]}\n",
-            "A CyberHost model (arXiv 2409.01876): one picture of a person and a recording of speech become a video of that person speaking.\n",
+            "A CyberHost model (arXiv 2409.01876): one picture of a person and a recording of speech become a video "
+            "of that person speaking.\n",
             "```bash",
             f"cyberhost {preset.setting} ref.png {on_command_line} --model {repo} -o out.mp4",
             "```\n",
@@ -92,8 +96,10 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
             f'CyberHost.from_pretrained("{repo}").{preset.setting}("ref.png", {in_python}).save("out.mp4")',
             "```\n",
             f"| part | parameters | size |\n|---|---:|---:|\n{_parts(folder)}\n",
-            f"Preset `{preset.name}`: {preset.size[1]}x{preset.size[0]}, clips of {preset.frames} frames with {preset.motion_frames} motion frames, "
-            f"codec `{preset.codec}`. The network predicts `{diffusion.prediction}`; default sampler {diffusion.sampler} with {diffusion.steps} steps, "
+            f"Preset `{preset.name}`: {preset.size[1]}x{preset.size[0]}, clips of {preset.frames} frames with "
+            f"{preset.motion_frames} motion frames, "
+            f"codec `{preset.codec}`. The network predicts `{diffusion.prediction}`; default sampler "
+            f"{diffusion.sampler} with {diffusion.steps} steps, "
             f"guidance {diffusion.guidance_reference:g} (reference) and {diffusion.guidance_audio:g} (audio)."
             + (f" Built without: {', '.join(off)}." if off else "")
             + "\n",

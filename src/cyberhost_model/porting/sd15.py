@@ -40,7 +40,9 @@ def collect(unet: dict[str, Tensor], motion: dict[str, Tensor]) -> KeyMap:
 def preset_like(
     unet: dict[str, Any], motion: dict[str, Any], speech: AudioConfig, template: Preset | None = None
 ) -> Preset:
-    """The preset `sd15` (or `template`) at the sizes that diffusers' configurations of U-Net and motion adapter name."""
+    """The preset `sd15` (or `template`) at the sizes that diffusers' configurations of U-Net and motion adapter
+    name.
+    """
     template = template or preset("sd15")
     levels = len(unet["block_out_channels"])
     if deeper := [
@@ -53,7 +55,10 @@ def preset_like(
 
 
 def unet_config(unet: dict[str, Any], motion: dict[str, Any] | None, template: UNetConfig) -> UNetConfig:
-    """diffusers' configurations as a `UNetConfig`. Raises ModelError for a U-Net of another kind than Stable Diffusion 1.x."""
+    """diffusers' configurations as a `UNetConfig`.
+
+    Raises ModelError for a U-Net of another kind than Stable Diffusion 1.x.
+    """
     widths = tuple(unet["block_out_channels"])
     plain = {
         "in_channels": 4,
@@ -72,7 +77,8 @@ def unet_config(unet: dict[str, Any], motion: dict[str, Any] | None, template: U
     other = [name for name, value in plain.items() if unet.get(name, value) != value]
     if other or not isinstance(unet["cross_attention_dim"], int):
         raise ModelError(
-            f"the U-Net is not of Stable Diffusion 1's kind ({', '.join(other) or 'cross_attention_dim'}); take one that is"
+            f"the U-Net is not of Stable Diffusion 1's kind ({', '.join(other) or 'cross_attention_dim'}); take one "
+            "that is"
         )
 
     def levels(value: int | list[int]) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """A model is a folder; this finds it by name and loads its parts.
 
-FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, detector/; image/ where the preset has `image_token`.
+FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, detector/; image/ where the preset has
+`image_token`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ from cyberhost_model.speech.whisper import WhisperEncoder
 
 # Parts that a model names and does not hold: DWPose and ArcFace, networks of others under licences of their own.
 #
-# They are fetched when a model that names them is loaded. Where they cannot be had (no network, HF_HUB_OFFLINE, no onnxruntime) the model works with what
-# is inside the package, and says so.
+# They are fetched when a model that names them is loaded. Where they cannot be had (no network, HF_HUB_OFFLINE, no
+# onnxruntime) the model works with what is inside the package, and says so.
 
 
 Describe = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +46,10 @@ Describe = Callable[[np.ndarray], np.ndarray]
 def dwpose_or(
     embedded: Callable[[], KeypointDetector], download: bool = True
 ) -> tuple[KeypointDetector | DWPose, list[str]]:
-    """DWPose with the weights of the registry, or else the embedded detector and a line that says so. Raises ModelError and OutputError."""
+    """DWPose with the weights of the registry, or else the embedded detector and a line that says so.
+
+    Raises ModelError and OutputError.
+    """
     try:
         _may("dwpose", download)
         return load_dwpose(), []
@@ -60,7 +64,10 @@ def _may(name: str, download: bool) -> None:
 
 
 def arcface_or_none(download: bool = True) -> tuple[Describe | None, list[str]]:
-    """ArcFace with the weights of the registry (non-commercial research), or else None and a line that says so. Raises ModelError and OutputError."""
+    """ArcFace with the weights of the registry (non-commercial research), or else None and a line that says so.
+
+    Raises ModelError and OutputError.
+    """
     from cyberhost_model.hub.locate import locate
     from cyberhost_model.perception.arcface import FILES, ArcFace
 
@@ -96,8 +103,11 @@ class Model:
     """Lines for the user: parts that could not be had, and what stands in for them."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Model:
-        """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32. The codec lies channels last in half
-        precision on CUDA, where Stable Diffusion's VAE then decodes in two thirds of the time; on a CPU it would take twice as long (docs/speed.md)."""
+        """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32.
+
+        The codec lies channels last in half precision on CUDA, where Stable Diffusion's VAE then decodes in two thirds
+        of the time; on a CPU it would take twice as long (docs/speed.md).
+        """
         lay_out(self.network, device, dtype)
         self.network.eval().requires_grad_(False)
         if device.type == "cuda" and dtype != torch.float32:
@@ -112,10 +122,11 @@ class Model:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: "tiny" (embedded), a folder, a Hub id "user/name" or "user/name@revision", which is fetched, or a published model
-    that `hub.convert` knows ("animate-anyone"), which is fetched and converted once.
+    """The folder of a model: "tiny" (embedded), a folder, a Hub id "user/name" or "user/name@revision", which is
+    fetched, or a published model that `hub.convert` knows ("animate-anyone"), which is fetched and converted once.
 
-    Raises ModelError for a name that is nothing of these, NetworkError when the Hub cannot be reached, OutputError when the disk is full.
+    Raises ModelError for a name that is nothing of these, NetworkError when the Hub cannot be reached, OutputError when
+    the disk is full.
     """
     if (local := _local_model(name)) is not None:
         return local
@@ -148,8 +159,10 @@ def _hub_id(name: str) -> tuple[str, str | None]:
 
 
 def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
-    """What `find_model` would fetch; nothing is written. An entry of size 0 is here and would be converted. `timeout`: seconds for the Hub's answer.
-    Raises as `find_model`."""
+    """What `find_model` would fetch; nothing is written.
+
+    An entry of size 0 is here and would be converted. `timeout`: seconds for the Hub's answer. Raises as `find_model`.
+    """
     if (folder := _local_model(name)) is not None:
         return _missing_named(folder)
     if name in ADAPTERS:
@@ -180,10 +193,11 @@ def missing_parts(named: list[str]) -> list[Missing]:
 def load_model(
     name: str, download_named: bool = True, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Model:
-    """Every part of the model called `name`: the network, by far the largest, on `device` in `dtype`, the rest on the CPU.
+    """Every part of the model called `name`: the network, by far the largest, on `device` in `dtype`, the rest on the
+    CPU.
 
-    `download_named`: whether parts that it names and that are not here may be fetched; else something stands in for them. Raises ModelError and
-    NetworkError.
+    `download_named`: whether parts that it names and that are not here may be fetched; else something stands in for
+    them. Raises ModelError and NetworkError.
     """
     folder = find_model(name)
     network = load_network(folder, device, dtype)
@@ -195,7 +209,10 @@ def load_model(
 
 
 def load_detector(folder: Path, download: bool = True) -> tuple[KeypointDetector | DWPose, list[str]]:
-    """The key point detector of a model, its own or the one it names, and what to tell the user about it. Raises ModelError and OutputError."""
+    """The key point detector of a model, its own or the one it names, and what to tell the user about it.
+
+    Raises ModelError and OutputError.
+    """
     if _named(folder, "class") == DWPose.__name__:
         return dwpose_or(lambda: KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector"), download)
     return KeypointDetector.from_pretrained(folder), []

@@ -20,7 +20,8 @@ _CPU = torch.device("cpu")
 _WORDS = (
     "can't allocate memory",
     "out of memory",
-    # CUDA's libraries, which say so in words of their own; cuBLAS is not initialized and cuDNN finds no engine where their workspace does not fit.
+    # CUDA's libraries, which say so in words of their own; cuBLAS is not initialized and cuDNN finds no engine where
+    # their workspace does not fit.
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
@@ -46,17 +47,20 @@ def enough_memory(device: torch.device, what: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise ResourceError(
-            f"not enough memory on {device.type} to {what}: end other programs there{'' if device.type == 'cpu' else ', or give --device cpu'}"
+            f"not enough memory on {device.type} to {what}: end other programs "
+            f"there{'' if device.type == 'cpu' else ', or give --device cpu'}"
         ) from error
 
 
 class Thrift:
-    """What one video has given up so far for want of memory. All but the last step leave the frames what they would be.
+    """What one video has given up so far for want of memory.
 
-    overlapped: a clip is decoded in a thread while the next one is denoised; `settle` waits for that thread. recorded: steps
-    that are played back, which holds their memory. one_by_one: guidance branches are computed
-    one after the other. at_once: frames that are decoded together. offloaded: only the part that computes is on the device; speech encoder, detector
-    and image encoder compute on the CPU. tiled: Stable Diffusion's VAE decodes a frame in pieces.
+    All but the last step leave the frames what they would be.
+
+    overlapped: a clip is decoded in a thread while the next one is denoised; `settle` waits for that thread. recorded:
+    steps that are played back, which holds their memory. one_by_one: guidance branches are computed one after the
+    other. at_once: frames that are decoded together. offloaded: only the part that computes is on the device; speech
+    encoder, detector and image encoder compute on the CPU. tiled: Stable Diffusion's VAE decodes a frame in pieces.
     """
 
     def __init__(
@@ -77,8 +81,10 @@ class Thrift:
             self.at_once = min(self.at_once, AT_ONCE)  # as it does by itself, so that what is spared is less than that
 
     def attempt(self, part: str, action: Callable[[], T], tell: Callable[[str], None]) -> T:
-        """What `action`, which computes with `part` of the model ("network", "codec" or "speech"), returns. It is called again after each saving, so it
-        must begin anew. Raises ResourceError when nothing is left to save."""
+        """What `action`, which computes with `part` of the model ("network", "codec" or "speech"), returns.
+
+        It is called again after each saving, so it must begin anew. Raises ResourceError when nothing is left to save.
+        """
         while True:
             self._make_room(part)
             try:
@@ -94,7 +100,8 @@ class Thrift:
             saving = self._save(part)
             if saving is None:
                 raise ResourceError(
-                    f"not enough memory on {self.device.type} for a clip, whatever is spared: end other programs there, or give --device cpu"
+                    f"not enough memory on {self.device.type} for a clip, whatever is spared: end other programs "
+                    "there, or give --device cpu"
                 )
             tell(f"too little memory on {self.device.type}: {saving}")
 

@@ -1,4 +1,7 @@
-"""CyberHost: inputs -> conditions -> model -> sampler -> video, in a row. Three settings of the paper are three ways to drive the same clips."""
+"""CyberHost: inputs -> conditions -> model -> sampler -> video, in a row.
+
+Three settings of the paper are three ways to drive the same clips.
+"""
 
 from __future__ import annotations
 
@@ -71,7 +74,9 @@ class Animation:
     sound: Sound | None
     """None: the video is silent."""
     warnings: list[str] = field(default_factory=list)
-    """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ..."); some come while frames are made."""
+    """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ..."); some come while
+    frames are made.
+    """
     job: Job | None = None
     """What the frames are made of."""
 
@@ -101,7 +106,10 @@ class Animation:
 
 
 class CyberHost:
-    """The paper's model with its inputs and outputs around it. Make one with `from_pretrained`; it may animate any number of pictures."""
+    """The paper's model with its inputs and outputs around it.
+
+    Make one with `from_pretrained`; it may animate any number of pictures.
+    """
 
     def __init__(
         self,
@@ -114,7 +122,10 @@ class CyberHost:
         check_ways(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
-        """Whether a clip is decoded while the next one is denoised: the same frames. On a CPU both would want the same cores."""
+        """Whether a clip is decoded while the next one is denoised: the same frames.
+
+        On a CPU both would want the same cores.
+        """
         self.cuda_graphs = pays(self.model.network, device) if cuda_graphs is None else cuda_graphs
         if compiled:
             compile_blocks(self.model.network)
@@ -129,8 +140,11 @@ class CyberHost:
         cuda_graphs: bool | None = None,
         download_named: bool = True,
     ) -> CyberHost:
-        """`model`: "tiny" (inside the package), a folder, or a Hub id. compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`, None: where
-        that pays; download_named: see `load_model`. Raises ModelError, NetworkError, ResourceError."""
+        """`model`: "tiny" (inside the package), a folder, or a Hub id.
+
+        compiled: see `compile_blocks`; cuda_graphs: see `RecordedNetwork`, None: where that pays; download_named: see
+        `load_model`. Raises ModelError, NetworkError, ResourceError.
+        """
         check_ways(
             choose_device(device, precision)[0], compiled, cuda_graphs
         )  # what cannot be is told before anything is fetched
@@ -149,8 +163,9 @@ class CyberHost:
     ) -> Animation:
         """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).
 
-        picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of `Look`. The picture and the sound are
-        checked now, frames are made when they are read. Raises InputError and NoFaceError.
+        picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of `Look`.
+        The picture and the sound are checked now, frames are made when they are read. Raises InputError and
+        NoFaceError.
         """
         if (other := self.model.network.preset.setting) != "animate":
             raise InputError(f"this model moves as poses say and not by itself: use {other}")
@@ -183,11 +198,13 @@ class CyberHost:
         progress: Callable[[int, int | None], None] | None = None,
         **settings: Unpack[Settings],
     ) -> Animation:
-        """One picture of a person moves as the person in `driving` (V2V-B, section 4.2): skeleton maps instead of the body movement map.
+        """One picture of a person moves as the person in `driving` (V2V-B, section 4.2): skeleton maps instead of the
+        body movement map.
 
-        driving: a video, a key point file (docs/driving.md) or a `PoseSequence`. audio: "keep" takes the driving video's sound, None makes a silent
-        video, anything else is the sound; what is heard moves the lips together with the driving's. retarget: to the picture's proportions.
-        progress(done, total) is called while a driving video is read. The video lasts as long as the driving. Raises InputError and NoFaceError.
+        driving: a video, a key point file (docs/driving.md) or a `PoseSequence`. audio: "keep" takes the driving
+        video's sound, None makes a silent video, anything else is the sound; what is heard moves the lips together with
+        the driving's. retarget: to the picture's proportions. progress(done, total) is called while a driving video is
+        read. The video lasts as long as the driving. Raises InputError and NoFaceError.
         """
         look = Look(**settings)
         reference, warnings = self._open(picture, look)
@@ -209,11 +226,13 @@ class CyberHost:
             poses.face_score[:, LIPS] = 0  # the detector does not follow lips; the sound does
         elif not reads_lips:
             notes.append(
-                "the lips hardly move: there is no sound that moves them, and the key point detector does not follow lips"
+                "the lips hardly move: there is no sound that moves them, and the key point detector does not follow "
+                "lips"
             )
         if sound is not None and abs(sound.duration - len(poses) / look.fps) > 0.5 / look.fps:
             notes += [
-                f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or followed by silence"
+                f"the sound lasts {sound.duration:.2f} s, the driving {len(poses) / look.fps:.2f} s: it is cut or "
+                "followed by silence"
             ] * (audio != "keep")
         poses, limits = self._followable(reference, poses)
         return self._animation(
@@ -230,10 +249,12 @@ class CyberHost:
         progress: Callable[[int, int | None], None] | None = None,
         **settings: Unpack[Settings],
     ) -> Animation:
-        """One picture of a person speaks `audio` while its hands follow `hands` (section 4.4): head, face and lips are the speech's.
+        """One picture of a person speaks `audio` while its hands follow `hands` (section 4.4): head, face and lips are
+        the speech's.
 
-        hands: the name of a bundled gesture template, a key point file (docs/driving.md), a video, or a `PoseSequence`; looped without a jump to the sound's
-        length. retarget: to where the picture's hands are and to its proportions. Raises InputError and NoFaceError.
+        hands: the name of a bundled gesture template, a key point file (docs/driving.md), a video, or a `PoseSequence`;
+        looped without a jump to the sound's length. retarget: to where the picture's hands are and to its proportions.
+        Raises InputError and NoFaceError.
         """
         if not self.model.network.preset.hears:
             raise InputError("this model hears no speech: use reenact")
@@ -267,7 +288,9 @@ class CyberHost:
             return prepare_reference(self.model, array, keypoints, look.size, bool(head)), warnings
 
     def _followable(self, reference: Reference, poses: PoseSequence) -> tuple[PoseSequence, list[str]]:
-        """What of a sequence in 0..1 of the picture this model can follow, and what to tell the user about the rest (docs/results.md)."""
+        """What of a sequence in 0..1 of the picture this model can follow, and what to tell the user about the rest
+        (docs/results.md).
+        """
         preset = self.model.network.preset
         if preset.codec != "reference":
             return poses, []
@@ -313,7 +336,9 @@ class CyberHost:
         warnings: list[str],
         amount: float = BODY_MOVEMENT,
     ) -> Animation:
-        """What the three settings share: `driver` moves the body, by itself it moves by `amount`, `sound` is heard and goes into the video."""
+        """What the three settings share: `driver` moves the body, by itself it moves by `amount`, `sound` is heard and
+        goes into the video.
+        """
         defaults = self.model.network.preset.diffusion
         guidance = guidance_of(look, defaults)
         hands = reference.keypoints.hands_score.max() >= 0.3

@@ -26,9 +26,10 @@ HEAD_ONLY = 0.4  # a face from this share of the picture's height on, without sh
 
 @dataclass
 class Reference:
-    """canvas: where the picture lies in the network's input; scale: how much larger the video is; keypoints: in 0..1 of the canvas, those of
-    `picture_keypoints` in 0..1 of the picture. small, large: (1, 3, H, W) in -1..1; latent (1, C, h, w); places (1, cues, h, w).
-    parted: how far the lips are apart, in face heights, see `lips_apart`."""
+    """canvas: where the picture lies in the network's input; scale: how much larger the video is; keypoints: in 0..1
+    of the canvas, those of `picture_keypoints` in 0..1 of the picture. small, large: (1, 3, H, W) in -1..1; latent (1,
+    C, h, w); places (1, cues, h, w). parted: how far the lips are apart, in face heights, see `lips_apart`.
+    """
 
     canvas: Canvas
     scale: int
@@ -64,8 +65,8 @@ def prepare_reference(
 ) -> Reference:
     """Fit the picture and say everything about it that does not change.
 
-    `size`: side in pixels of a square of the video's area (default: the picture's own, at most 512). `head`: hands are left out (A2V-H, section 4.2:
-    no hand codebook attention).
+    `size`: side in pixels of a square of the video's area (default: the picture's own, at most 512). `head`: hands are
+    left out (A2V-H, section 4.2: no hand codebook attention).
     """
     preset = model.network.preset
     h, w = picture_u8.shape[:2]
@@ -93,7 +94,9 @@ def prepare_reference(
 
 
 def close_up_of(picture: Tensor, keypoints: Keypoints, factor: int) -> CloseUp:
-    """The mouth of `picture` (1, 3, H, W), whose key points are in 0..1, as a codec with latents of 1 / `factor` reads it."""
+    """The mouth of `picture` (1, 3, H, W), whose key points are in 0..1, as a codec with latents of 1 / `factor` reads
+    it.
+    """
     size = np.array(picture.shape[:-3:-1], np.float32)  # W, H
     face = keypoints.face * size
     side = max(1, round(FACES * face_height(face)))
@@ -135,14 +138,19 @@ def enlarged(canvas: Canvas, scale: int) -> Canvas:
 
 
 def shows_only_a_head(keypoints: Keypoints) -> bool:
-    """Whether there is nothing but a head to animate: no hand, no pair of shoulders, a face of 0.4 of the picture's height or more (brows to chin)."""
+    """Whether there is nothing but a head to animate: no hand, no pair of shoulders, a face of 0.4 of the picture's
+    height or more (brows to chin).
+    """
     low, high = keypoints.face.min(0), keypoints.face.max(0)
     shoulders = min(keypoints.body_score[2], keypoints.body_score[5]) > 0.3 and keypoints.body[[2, 5], 1].max() < 1.0
     return bool(keypoints.hands_score.max() < 0.3 and not shoulders and high[1] - low[1] >= HEAD_ONLY)
 
 
 def head_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> tuple[np.ndarray, Keypoints]:
-    """The head with some shoulder (A2V-H, section 4.2): a square of 2.64 face heights, as far as the picture reaches. Hands are left out."""
+    """The head with some shoulder (A2V-H, section 4.2): a square of 2.64 face heights, as far as the picture reaches.
+
+    Hands are left out.
+    """
     h, w = picture_u8.shape[:2]
     face = keypoints.face * [w, h]
     low, high = face.min(0), face.max(0)

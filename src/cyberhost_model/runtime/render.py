@@ -31,8 +31,9 @@ from cyberhost_model.speech.level import speech_level
 
 @dataclass(frozen=True)
 class Driven:
-    """A clip's pose condition (1, frames or 1, 3, H, W), maps in 0..1; its pose shift (1, frames, 7, 2h, 2w) or None; where its face is, `face_places`
-    (1, frames or 1, cues, h, w)."""
+    """A clip's pose condition (1, frames or 1, 3, H, W), maps in 0..1; its pose shift (1, frames, 7, 2h, 2w) or None;
+    where its face is, `face_places` (1, frames or 1, cues, h, w).
+    """
 
     pose: Tensor
     shift: Tensor | None
@@ -49,8 +50,11 @@ Driver = Callable[[int, int], Driven]
 
 @dataclass(frozen=True)
 class Job:
-    """All that the frames of an animation are made of. clarity: the hands' score, -1 where no hand is seen. sway: how much of the noise is slow of a body that
-    no key points drive, see `sampler.sway`."""
+    """All that the frames of an animation are made of.
+
+    clarity: the hands' score, -1 where no hand is seen. sway: how much of the noise is slow of a body that no key
+    points drive, see `sampler.sway`.
+    """
 
     reference: Reference
     look: Look
@@ -64,7 +68,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Renderer:
-    """What the frames are made with. overlap: a clip is decoded while the next one is denoised. graphs: steps are recorded as CUDA graphs."""
+    """What the frames are made with.
+
+    overlap: a clip is decoded while the next one is denoised. graphs: steps are recorded as CUDA graphs.
+    """
 
     model: Model
     device: torch.device
@@ -176,7 +183,10 @@ class Renderer:
     def clip_conditions(
         self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None
     ) -> Conditions:
-        """What a clip of `frames` frames is made from. audio (1, frames, tokens, layers, D); past: the latents of the motion frames."""
+        """What a clip of `frames` frames is made from.
+
+        audio (1, frames, tokens, layers, D); past: the latents of the motion frames.
+        """
         return self.model.network.clip_conditions(
             job.reference.conditions,
             audio=audio,
@@ -188,8 +198,10 @@ class Renderer:
 
     @torch.inference_mode()
     def decoded(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
-        """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time. Raises ModelError for latents that are
-        not finite, of which black frames would be made."""
+        """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time.
+
+        Raises ModelError for latents that are not finite, of which black frames would be made.
+        """
         if not z.isfinite().all():
             advice = (
                 "give --precision bf16 or fp32, or get the model again"

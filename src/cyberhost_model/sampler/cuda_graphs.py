@@ -1,6 +1,8 @@
-"""CUDA graphs: what a step asks of the GPU is recorded once and asked for again as a whole, at every step and clip of the same shapes.
+"""CUDA graphs: what a step asks of the GPU is recorded once and asked for again as a whole, at every step and clip of
+the same shapes.
 
-That pays where the GPU waits for Python: most for the embedded model, one branch, small pictures, and wherever the processor has other work.
+That pays where the GPU waits for Python: most for the embedded model, one branch, small pictures, and wherever the
+processor has other work.
 """
 
 from __future__ import annotations
@@ -16,18 +18,28 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput
 from cyberhost_model.model.network import CyberHostNetwork
 
 Recorder = Callable[[Callable[[], DenoiserOutput]], tuple[Callable[[], None], DenoiserOutput]]
-"""(a step that reads tensors which stay where they are) -> (what computes it again, where its output then lies). Raises RuntimeError."""
+"""(a step that reads tensors which stay where they are) -> (what computes it again, where its output then lies).
+
+Raises RuntimeError.
+"""
 
 _SMALL = 200_000_000
-"""Parameters. The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand million, and gains from
-a fiftieth to two fifths, by how few the branches are and what else wants the processor (docs/speed.md)."""
+"""Parameters.
+
+The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand
+million, and gains from a fiftieth to two fifths, by how few the branches are and what else wants the processor
+(docs/speed.md).
+"""
 _ROOM = 12_000_000_000
-"""Bytes free on the device beside a large network: a step at 640x384 with two branches wants 2 GB, and each of a video's two or three recordings holds
-its own."""
+"""Bytes free on the device beside a large network: a step at 640x384 with two branches wants 2 GB, and each of a
+video's two or three recordings holds its own.
+"""
 
 
 def pays(network: CyberHostNetwork, device: torch.device) -> bool:
-    """Whether steps on `device`, where the network is, are recorded if nobody says: where a GPU would wait for Python, and holds what that takes."""
+    """Whether steps on `device`, where the network is, are recorded if nobody says: where a GPU would wait for Python,
+    and holds what that takes.
+    """
     if device.type != "cuda":
         return False
     return (
@@ -38,8 +50,9 @@ def pays(network: CyberHostNetwork, device: torch.device) -> bool:
 class RecordedNetwork:
     """Stands for the network while the clips of one video are denoised: shapes that come a second time are recorded.
 
-    Must be called inside `DenoisingUNet.fixed_weights`, with weights that stay where they are. Where recording fails, `tell` takes a line for the user and
-    everything is computed in the ordinary way. settle: called before recording; waits until no other thread uses the GPU.
+    Must be called inside `DenoisingUNet.fixed_weights`, with weights that stay where they are. Where recording fails,
+    `tell` takes a line for the user and everything is computed in the ordinary way. settle: called before recording;
+    waits until no other thread uses the GPU.
     """
 
     def __init__(
@@ -120,7 +133,10 @@ class _Recording:
 
 
 def record_on_cuda(step: Callable[[], DenoiserOutput]) -> tuple[Callable[[], None], DenoiserOutput]:
-    """A `Recorder`. Raises RuntimeError where the step cannot be recorded, or computes something else when played back."""
+    """A `Recorder`.
+
+    Raises RuntimeError where the step cannot be recorded, or computes something else when played back.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(

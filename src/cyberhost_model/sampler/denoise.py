@@ -17,12 +17,16 @@ from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.noise import Sway, smooth_noise
 from cyberhost_model.sampler.schedule import Schedule
 
-# A video of any length as clips that follow each other: the last latents of one are the motion frames of the next (section 3.1).
+# A video of any length as clips that follow each other: the last latents of one are the motion frames of the next
+# (section 3.1).
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames start .. start + frames of the video; all are made, `keep` of them are shown (fewer only in the last clip)."""
+    """Frames start ..
+
+    start + frames of the video; all are made, `keep` of them are shown (fewer only in the last clip).
+    """
 
     index: int
     start: int
@@ -43,8 +47,8 @@ def denoise_clips(
 ) -> Iterator[tuple[Clip, Tensor]]:
     """Runs `make(clip, motion)` for each clip in turn and yields (clip, latents (B, keep, C, h, w)).
 
-    `motion` (B, M, C, h, w) is the end of the clip before, None for the first (or when motion_frames is 0). Only that end is kept, so
-    memory does not grow with the video.
+    `motion` (B, M, C, h, w) is the end of the clip before, None for the first (or when motion_frames is 0). Only that
+    end is kept, so memory does not grow with the video.
     """
     motion: Tensor | None = None
     for clip in clips:
@@ -54,12 +58,16 @@ def denoise_clips(
         yield clip, latents[:, : clip.keep]
 
 
-# Block caching: the deep half of the U-Net is computed at every n-th step alone (DeepCache, arXiv 2312.00858). Quicker, and not quite the same frames.
+# Block caching: the deep half of the U-Net is computed at every n-th step alone (DeepCache, arXiv 2312.00858). Quicker,
+# and not quite the same frames.
 
 
 class BlockCache:
-    """Stands for the network during one clip. Each batch of conditions (guidance has some of its own) has its own features; they are used for fewer than
-    `every` steps after the one that made them, whatever other batches had the steps between."""
+    """Stands for the network during one clip.
+
+    Each batch of conditions (guidance has some of its own) has its own features; they are used for fewer than `every`
+    steps after the one that made them, whatever other batches had the steps between.
+    """
 
     def __init__(self, network: Callable[..., DenoiserOutput], every: int) -> None:
         self.network, self.every = network, every
@@ -92,10 +100,11 @@ def denoise_clip(
 ) -> Tensor:
     """A clip's latents.
 
-    shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed gives the same clip on every device;
-    sway: the slow part of the noise of a body that no key points drive; cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`;
-    on_step(step, steps) is called after each step; predictor: computes steps instead of the network (`RecordedNetwork`).
-    Returns (B, F, C, h, w). Raises ModelError as `Schedule` does.
+    shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed
+    gives the same clip on every device; sway: the slow part of the noise of a body that no key points drive;
+    cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
+    after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w).
+    Raises ModelError as `Schedule` does.
     """
     config = network.preset.diffusion
 

@@ -1,4 +1,6 @@
-"""Classifier-free guidance with two scales, reference and audio (section 4.1), as one batched forward or one forward a branch."""
+"""Classifier-free guidance with two scales, reference and audio (section 4.1), as one batched forward or one forward a
+branch.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly the prediction is pushed towards the reference and towards the speech. 1.0 and 1.0 is no guidance."""
+    """How strongly the prediction is pushed towards the reference and towards the speech.
+
+    1.0 and 1.0 is no guidance.
+    """
 
     reference: float = 2.5
     audio: float = 4.5
@@ -44,8 +49,8 @@ class GuidedConditions:
 
     prediction = u + s_ref (r - u) + s_aud (a - r)
                = s_aud a + (s_ref - s_aud) r + (1 - s_ref) u
-    with a: reference and audio, r: reference only, u: neither. A branch whose weight is 0 is not computed: both scales 1 leave one
-    branch, s_ref = 1 drops u, equal scales drop r.
+    with a: reference and audio, r: reference only, u: neither. A branch whose weight is 0 is not computed: both scales
+    1 leave one branch, s_ref = 1 drops u, equal scales drop r.
     """
 
     def __init__(self, conditions: Conditions, guidance: Guidance) -> None:
@@ -64,7 +69,10 @@ class GuidedConditions:
     def predict(
         self, network: Callable[..., DenoiserOutput], noisy: Tensor, timestep: Tensor, guided: bool = True
     ) -> Tensor:
-        """The guided prediction. `network(noisy, timestep, conditions).prediction`; noisy (B, F, C, h, w), timestep (B,)."""
+        """The guided prediction.
+
+        `network(noisy, timestep, conditions).prediction`; noisy (B, F, C, h, w), timestep (B,).
+        """
         if not guided:
             return network(noisy, timestep, self.plain).prediction
         count = len(self.weights) // len(self.batches)

@@ -10,15 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Noise of frames that follow each other. What changes slowly, as heads and hands do, then is not drowned by noise that changes with every frame.
+# Noise of frames that follow each other. What changes slowly, as heads and hands do, then is not drowned by noise that
+# changes with every frame.
 
 
 _REACH = 4  # frames to either side that a frame's noise is made of
 
 
 def correlated(noise: Tensor, correlation: float, cues: int = 0) -> Tensor:
-    """What to train with: independent noise (B, F, C, ...) of deviation 1 -> the same deviation, with `correlation` in 0..1 between a frame and the next
-    (the progressive noise of Ge et al. 2023, arXiv 2305.10474). The last `cues` channels stay independent: lips do not move slowly, and rest in silence."""
+    """What to train with: independent noise (B, F, C, ...)
+
+    of deviation 1 -> the same deviation, with `correlation` in 0..1 between a frame and the next (the progressive
+    noise of Ge et al. 2023, arXiv 2305.10474). The last `cues` channels stay independent: lips do not move slowly, and
+    rest in silence.
+    """
     if not correlation:
         return noise
     body = noise[:, :, : noise.shape[2] - cues]
@@ -35,12 +40,15 @@ def smooth_noise(
     follows: Sequence[bool] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """What to sample with: noise (B, F, C, ...) of deviation 1 and `correlation` in 0..1 between a frame and the next (a little less below 0.6), drawn where
-    the generator is: on the CPU, a seed gives the same for every device.
+    """What to sample with: noise (B, F, C, ...)
 
-    Progressive noise is a path that turns at every frame, and so does what is made of it; this one is smooth (a Gaussian over time), so that as much slow
-    movement comes with less trembling. follows: items that go on where a clip before left off. Their noise sets out from 0, as a path does of which the
-    frame before is known, so that they do not set out with a jump. The last `cues` channels are independent, as in training.
+    of deviation 1 and `correlation` in 0..1 between a frame and the next (a little less below 0.6), drawn where the
+    generator is: on the CPU, a seed gives the same for every device.
+
+    Progressive noise is a path that turns at every frame, and so does what is made of it; this one is smooth (a
+    Gaussian over time), so that as much slow movement comes with less trembling. follows: items that go on where a clip
+    before left off. Their noise sets out from 0, as a path does of which the frame before is known, so that they do not
+    set out with a jump. The last `cues` channels are independent, as in training.
     """
     device = generator.device if generator else None
     if not correlation:
@@ -66,17 +74,20 @@ _CELLS = 2.5  # the same over the latent's cells: about a head
 
 
 def liveliness(amount: float, usual: float) -> float:
-    """What a model's own sway is multiplied by for a movement of `amount` in 0..1, of which `usual` is its own: 0 for none, up to `LIVELIEST`."""
+    """What a model's own sway is multiplied by for a movement of `amount` in 0..1, of which `usual` is its own: 0 for
+    none, up to `LIVELIEST`.
+    """
     amount = min(max(amount, 0.0), 1.0)
     return amount / usual if amount <= usual else 1 + (LIVELIEST - 1) * (amount - usual) / (1 - usual)
 
 
 @dataclass(frozen=True)
 class Sway:
-    """A clip's slow noise `path` (1, F, C', h, w) for the first C' channels of a latent, and `share` (1, 1, 1, h, w) in 0..1, how much of the variance it is.
+    """A clip's slow noise `path` (1, F, C', h, w) for the first C' channels of a latent, and `share` (1, 1, 1, h, w)
+    in 0..1, how much of the variance it is.
 
-    Independent noise tells every cell to move by itself, so that little moves as a whole: a network that is asked what a head does from noise that is alike
-    all over the head answers with a movement of the head.
+    Independent noise tells every cell to move by itself, so that little moves as a whole: a network that is asked what
+    a head does from noise that is alike all over the head answers with a movement of the head.
     """
 
     path: Tensor
@@ -91,8 +102,10 @@ class Sway:
 
 
 def sways(share: Tensor, channels: int, frames: int, generator: torch.Generator) -> Iterator[Sway]:
-    """Clip after clip of `frames` frames: one path over the whole video, smooth over time and cells, that sets out from 0 where a clip begins, for a clip goes
-    on from the pose that the one before ended with. share (1, 1, 1, h, w), on the CPU, where `generator` draws: a seed gives the same for every device."""
+    """Clip after clip of `frames` frames: one path over the whole video, smooth over time and cells, that sets out
+    from 0 where a clip begins, for a clip goes on from the pose that the one before ended with. share (1, 1, 1, h, w),
+    on the CPU, where `generator` draws: a seed gives the same for every device.
+    """
     reach = math.ceil(3 * _FRAMES)
     weights = _bell(_FRAMES, reach)
     known = torch.exp(

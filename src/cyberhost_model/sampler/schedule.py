@@ -1,7 +1,7 @@
 """Noise schedules and samplers: diffusers' schedulers behind one small interface, for four kinds of prediction.
 
-A noisy latent is z_t = a(t) z + s(t) noise with t in 0..1000. "epsilon" predicts the noise (eq. 1), "v" predicts a noise - s z, "flow"
-predicts noise - z along the straight line a = 1 - t / 1000, s = t / 1000.
+A noisy latent is z_t = a(t) z + s(t) noise with t in 0..1000. "epsilon" predicts the noise (eq. 1), "v" predicts a
+noise - s z, "flow" predicts noise - z along the straight line a = 1 - t / 1000, s = t / 1000.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ TRAIN_STEPS = 1000  # t of pure noise
 LCM_STEPS = 50  # the grid of latent consistency models (arXiv 2310.04378), of which fewer steps are a part
 _ALL = ("epsilon", "v", "flow", "x0")
 SAMPLERS = {"ddim": _ALL, "dpm++": _ALL, "flow": ("flow", "x0"), "lcm": _ALL}
-"""Sampler -> the predictions it can use. "lcm" is for distilled networks: each step ends at a latent and goes on from fresh noise on it."""
+"""Sampler -> the predictions it can use.
+
+"lcm" is for distilled networks: each step ends at a latent and goes on from fresh noise on it.
+"""
 _DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction", "x0": "sample"}
 _STRAIGHT = ("flow", "x0")
 
@@ -30,7 +33,9 @@ class Schedule:
     """The steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
 
     def __init__(self, config: DiffusionConfig, sampler: str | None = None, steps: int | None = None) -> None:
-        """Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than 1000 steps (50 of "lcm")."""
+        """Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than
+        1000 steps (50 of "lcm").
+        """
         sampler, steps = sampler or config.sampler, config.steps if steps is None else steps
         if sampler not in SAMPLERS:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
@@ -60,8 +65,11 @@ class Schedule:
     def step(
         self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None = None
     ) -> Tensor:
-        """The latent one step less noisy. `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike.
-        noise: draws more of the noise that the steps began with, which "lcm" needs (diffusers' classes draw each frame's apart)."""
+        """The latent one step less noisy.
+
+        `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike. noise: draws more of
+        the noise that the steps began with, which "lcm" needs (diffusers' classes draw each frame's apart).
+        """
         if self._consistent:
             z = consistent_latent(self._config, prediction, noisy, timestep.expand(len(noisy)))
             later = self.timesteps[self.timesteps < timestep]
@@ -101,15 +109,19 @@ def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor,
 
 
 def consistent_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
-    """What a consistency model says of `noisy`: c_skip z_t + c_out times the predicted latent, where c_skip(0) = 1 and c_out(0) = 0, so that a latent
-    without noise is left as it is (arXiv 2303.01469, eq. 5; the widths are those of arXiv 2310.04378). Arguments as in `predicted_latent`."""
+    """What a consistency model says of `noisy`: c_skip z_t + c_out times the predicted latent, where c_skip(0) = 1 and
+    c_out(0) = 0, so that a latent without noise is left as it is (arXiv 2303.01469, eq. 5; the widths are those of
+    arXiv 2310.04378). Arguments as in `predicted_latent`.
+    """
     scaled = (timestep.to(noisy.device, torch.float32) * 10).view(-1, *[1] * (noisy.ndim - 1))
     skip, out = 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25).sqrt()
     return skip.to(noisy.dtype) * noisy + out.to(noisy.dtype) * predicted_latent(config, prediction, noisy, timestep)
 
 
 def solver_step(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor, nearer: Tensor) -> Tensor:
-    """One step of DDIM, which on the straight line is Euler's, from `timestep` to the less noisy time `nearer`, both (B,)."""
+    """One step of DDIM, which on the straight line is Euler's, from `timestep` to the less noisy time `nearer`, both
+    (B,).
+    """
     z = predicted_latent(config, prediction, noisy, timestep)
     a, s = _levels(config, timestep, noisy)
     return add_noise(config, z, (noisy - a * z) / s, nearer)
@@ -152,7 +164,8 @@ def _scheduler(config: DiffusionConfig, sampler: str):
         **betas,
         timestep_spacing="trailing",  # few steps still begin at pure noise
         algorithm_type="dpmsolver++",
-        # Order 1 is DDIM (arXiv 2211.01095). diffusers' DDIMScheduler is exact only for numbers of steps that divide 1000.
+        # Order 1 is DDIM (arXiv 2211.01095). diffusers' DDIMScheduler is exact only for numbers of steps that divide
+        # 1000.
         solver_order=1 if sampler == "ddim" else 2,
         **flow,
     )

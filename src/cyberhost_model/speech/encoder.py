@@ -1,7 +1,9 @@
-"""SpeechEncoder: sound -> multi-stage features of a wav2vec 2.0 encoder, and the window of them that each video frame hears.
+"""SpeechEncoder: sound -> multi-stage features of a wav2vec 2.0 encoder, and the window of them that each video frame
+hears.
 
-Section 3.1 of the paper: the hidden states of all layers of a pretrained wav2vec, for each frame. Step k of the encoder hears
-[k, k + 1) * 20 ms at its centre: the samples are padded so that the receptive field (25 ms) lies evenly around it.
+Section 3.1 of the paper: the hidden states of all layers of a pretrained wav2vec, for each frame. Step k of the encoder
+hears [k, k + 1) * 20 ms at its centre: the samples are padded so that the receptive field (25 ms) lies evenly around
+it.
 """
 
 from __future__ import annotations
@@ -47,8 +49,9 @@ class SpeechConfig:
     """A linear head that reads the mouth's motion from the features (what the tiny encoder was trained with)."""
 
 
-# Layer norm, not group norm, in the convolutions: the latter's statistics run over time, so silence would be amplified and a
-# window would depend on what else is in it. 4 layers of 20 steps and the position convolution (16) stay within _CONTEXT.
+# Layer norm, not group norm, in the convolutions: the latter's statistics run over time, so silence would be amplified
+# and a window would depend on what else is in it. 4 layers of 20 steps and the position convolution (16) stay within
+# _CONTEXT.
 TINY = SpeechConfig(
     wav2vec2={
         "hidden_size": 128,
@@ -75,8 +78,9 @@ TINY = SpeechConfig(
 
 @dataclass(frozen=True)
 class PredictedMotion:
-    """What the motion head reads, float32 arrays of T frames, named and scaled as in `data.speech_motion.SpeechMotion`;
-    `speech` is a probability."""
+    """What the motion head reads, float32 arrays of T frames, named and scaled as in
+    `data.speech_motion.SpeechMotion`; `speech` is a probability.
+    """
 
     opening: np.ndarray
     width: np.ndarray
@@ -95,8 +99,10 @@ class FeatureStream:
         raise NotImplementedError
 
     def features(self, samples: np.ndarray, level: SpeechLevel | None = None) -> Tensor:
-        """All features of `samples`, float (n,) in [-1, 1] at 16 kHz: (ceil(n / 320), layers, dim). Dropout is off.
-        `level` defaults to the samples' own."""
+        """All features of `samples`, float (n,) in [-1, 1] at 16 kHz: (ceil(n / 320), layers, dim).
+
+        Dropout is off. `level` defaults to the samples' own.
+        """
         samples = np.asarray(samples, np.float32)
         pieces = list(self.stream([samples], level or speech_level([samples])))
         return torch.cat(pieces) if pieces else torch.zeros(0, self.layers, self.dim)
@@ -134,8 +140,9 @@ class SpeechEncoder(FeatureStream, nn.Module):
         self.motion_head = MotionHead(self.layers, self.dim) if config.motion_head else None
 
     def forward(self, samples: Tensor) -> Tensor:
-        """samples (B, n), at the level of `normalise`, n a multiple of 320 -> (B, n / 320, layers, dim): what enters the
-        first transformer layer, and what every layer gives."""
+        """samples (B, n), at the level of `normalise`, n a multiple of 320 -> (B, n / 320, layers, dim): what enters
+        the first transformer layer, and what every layer gives.
+        """
         model = self.model
         samples = F.pad(samples, (_EDGE, _EDGE))
         if model.config.feat_extract_norm == "layer":
@@ -163,11 +170,12 @@ class SpeechEncoder(FeatureStream, nn.Module):
 
     @torch.no_grad()
     def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
-        """The features of mono 16 kHz `blocks`, float (n,) in order, as (t, layers, dim) pieces of at most 18 s on the CPU, float32;
-        ceil(samples / 320) steps together. `level` is `speech_level` of the whole recording: read it twice.
+        """The features of mono 16 kHz `blocks`, float (n,) in order, as (t, layers, dim) pieces of at most 18 s on the
+        CPU, float32; ceil(samples / 320) steps together. `level` is `speech_level` of the whole recording: read it
+        twice.
 
-        Windows of 20 s overlap by 2 s on either side; for `tiny`, whose steps hear 2 s around them, that is exactly what one
-        window over everything would give.
+        Windows of 20 s overlap by 2 s on either side; for `tiny`, whose steps hear 2 s around them, that is exactly
+        what one window over everything would give.
         """
         held, first, done = np.zeros(0, np.float32), 0, 0  # `first`: the step `held` begins with
         for block in blocks:
@@ -192,7 +200,9 @@ class SpeechEncoder(FeatureStream, nn.Module):
         self, samples: np.ndarray, fps: float = 25.0, level: SpeechLevel | None = None
     ) -> PredictedMotion:
         """The mouth motion the head hears in `samples` (n,) at 16 kHz, ceil(n / 16000 * fps) frames.
-        Raises ModelError for an encoder without a head."""
+
+        Raises ModelError for an encoder without a head.
+        """
         if self.motion_head is None:
             raise ModelError("this speech encoder has no motion head; use the one of the tiny model")
         rate = Fraction(fps).limit_denominator(1001)
@@ -215,9 +225,10 @@ class SpeechEncoder(FeatureStream, nn.Module):
 
     @staticmethod
     def from_pretrained(name: str | os.PathLike[str]) -> SpeechEncoder:
-        """An encoder in eval mode, float32: a folder of `save_pretrained`, or wav2vec2-base's layout (a folder or a Hub id such as
-        "facebook/wav2vec2-base-960h"). Every weight must be there and fit: raises ModelError otherwise, and NetworkError
-        if it cannot be fetched."""
+        """An encoder in eval mode, float32: a folder of `save_pretrained`, or wav2vec2-base's layout (a folder or a
+        Hub id such as "facebook/wav2vec2-base-960h"). Every weight must be there and fit: raises ModelError otherwise,
+        and NetworkError if it cannot be fetched.
+        """
         config_file = Path(name) / "config.json"
         if Path(name).is_dir() and not config_file.is_file():
             raise ModelError(f"{name}: holds no config.json; give a folder with a speech encoder")
@@ -254,8 +265,9 @@ def _from_transformers(name: str | os.PathLike[str]) -> SpeechEncoder:
 
 
 def _convolutions(layers: nn.ModuleList, samples: Tensor) -> Tensor:
-    """(B, n) -> (B, T, C): what transformers' feature extractor computes, with channels last, where the layer norms want them:
-    no copies between the two layouts, which on a CPU took most of the time, above all in the backward pass."""
+    """(B, n) -> (B, T, C): what transformers' feature extractor computes, with channels last, where the layer norms
+    want them: no copies between the two layouts, which on a CPU took most of the time, above all in the backward pass.
+    """
     x = samples[:, :, None]
     for layer in layers:
         size, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
@@ -288,10 +300,12 @@ class MotionHead(nn.Module):
 
 
 def window_start(frame: int, fps: float, tokens: int) -> int:
-    """First step of a frame's window: `tokens` steps around (frame + 0.5) / fps seconds. Negative before the sound begins.
+    """First step of a frame's window: `tokens` steps around (frame + 0.5) / fps seconds.
 
-    At 25 fps and an even number of tokens the window is exactly even: its two middle steps are 2 * frame and 2 * frame + 1, so
-    what sounds at t seconds is in the middle of frame floor(25 t). Otherwise it is even to half a step (10 ms).
+    Negative before the sound begins.
+
+    At 25 fps and an even number of tokens the window is exactly even: its two middle steps are 2 * frame and 2 * frame
+    + 1, so what sounds at t seconds is in the middle of frame floor(25 t). Otherwise it is even to half a step (10 ms).
     """
     rate = Fraction(fps).limit_denominator(1001)
     return (STEPS_PER_SECOND * (2 * frame + 1) * rate.denominator + (1 - tokens) * rate.numerator) // (
@@ -302,8 +316,9 @@ def window_start(frame: int, fps: float, tokens: int) -> int:
 def frame_windows(
     features: Tensor, n_frames: int, fps: float, tokens: int, first_frame: int = 0, first_step: int = 0
 ) -> Tensor:
-    """features (T, layers, dim), beginning with step `first_step` -> (n_frames, tokens, layers, dim), beginning with frame
-    `first_frame`. Before the first and after the last step, that step is repeated. Raises ValueError if T is 0."""
+    """features (T, layers, dim), beginning with step `first_step` -> (n_frames, tokens, layers, dim), beginning with
+    frame `first_frame`. Before the first and after the last step, that step is repeated. Raises ValueError if T is 0.
+    """
     if not len(features):
         raise ValueError("frame_windows needs at least one step of features")
     starts = torch.tensor(

@@ -22,19 +22,23 @@ class SpeechLevel:
     offset: float
     """Mean of the samples (a microphone's DC)."""
     rms: float
-    """Root mean square of the active speech; 0 for digital silence, and 30 dB above the noise for steady noise alone, so that
-    it is not taken for speech."""
+    """Root mean square of the active speech; 0 for digital silence, and 30 dB above the noise for steady noise alone,
+    so that it is not taken for speech.
+    """
 
     def normalise(self, samples: np.ndarray, target: float) -> np.ndarray:
-        """`samples` (n,) without the offset, active speech at an RMS of `target`. The gain stops at what lifts -50 dBFS to
-        the target, so that silence stays silence."""
+        """`samples` (n,) without the offset, active speech at an RMS of `target`.
+
+        The gain stops at what lifts -50 dBFS to the target, so that silence stays silence.
+        """
         gain = target / max(self.rms, _QUIETEST)
         return ((samples - np.float32(self.offset)) * np.float32(gain)).astype(np.float32)
 
 
 def speech_level(blocks: Iterable[np.ndarray]) -> SpeechLevel:
-    """The level of a recording given as float (n,) blocks in order, at 16 kHz: the power mean of the 20 ms pieces within 20 dB of
-    the 95th percentile. Keeps 4 bytes for a piece (0.7 MB an hour)."""
+    """The level of a recording given as float (n,) blocks in order, at 16 kHz: the power mean of the 20 ms pieces
+    within 20 dB of the 95th percentile. Keeps 4 bytes for a piece (0.7 MB an hour).
+    """
     held = np.zeros(0, np.float32)
     powers: list[np.ndarray] = []
     total, count = 0.0, 0

@@ -1,6 +1,7 @@
 """WhisperEncoder: sound -> what every block of a Whisper encoder gives, as EchoMimicV2 hears it.
 
-Log-mel frames of 10 ms in segments of 30 s, each encoded by itself; the encoder has 50 steps a second, as wav2vec 2.0 has.
+Log-mel frames of 10 ms in segments of 30 s, each encoded by itself; the encoder has 50 steps a second, as wav2vec 2.0
+has.
 """
 
 from __future__ import annotations

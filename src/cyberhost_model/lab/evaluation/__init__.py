@@ -9,5 +9,6 @@ registry.py    which module makes which measure: `build(context) -> VideoMetric 
 run.py         all of it in a row -> `Evaluation` (evaluation.py), with `Results` (results.py)
 people/        metrics of faces, lips, hands and bodies, and their networks
 report/        `write_report(evaluation, folder) -> list[Path]` (summary.md, report.html);
-               `compare_reports(folders, seed) -> Comparison`, `comparison_text(comparison) -> str`, `write_comparison(comparison, folder) -> list[Path]`
+               `compare_reports(folders, seed) -> Comparison`, `comparison_text(comparison) -> str`,
+               `write_comparison(comparison, folder) -> list[Path]`
 """

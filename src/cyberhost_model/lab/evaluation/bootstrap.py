@@ -1,4 +1,6 @@
-"""Confidence intervals by bootstrap over identities: videos of one person are not independent, so people are drawn, with all their videos."""
+"""Confidence intervals by bootstrap over identities: videos of one person are not independent, so people are drawn,
+with all their videos.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,12 @@ _BLOCK = 500  # draws at a time, so that memory does not grow with them
 def mean_interval(
     values: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS
 ) -> tuple[float, float] | None:
-    """95% interval of the mean over videos. values (n,), NaN left out. None for fewer than two identities with a value.
+    """95% interval of the mean over videos.
 
-    Percentiles 2.5 and 97.5 of the means of `draws` samples of as many identities, with replacement. The same seed gives the same interval.
+    values (n,), NaN left out. None for fewer than two identities with a value.
+
+    Percentiles 2.5 and 97.5 of the means of `draws` samples of as many identities, with replacement. The same seed
+    gives the same interval.
     """
     values = np.asarray(values, float)
     kept = np.isfinite(values)
@@ -36,7 +41,9 @@ def mean_interval(
 def paired_difference(
     a: np.ndarray, b: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS
 ) -> tuple[float, tuple[float, float] | None, int]:
-    """Mean of b - a over the videos both have a value for, its 95% interval as in `mean_interval`, and how many videos those are."""
+    """Mean of b - a over the videos both have a value for, its 95% interval as in `mean_interval`, and how many videos
+    those are.
+    """
     difference = np.asarray(b, float) - np.asarray(a, float)
     n = int(np.isfinite(difference).sum())
     return (float(np.nanmean(difference)) if n else float("nan")), mean_interval(difference, identities, seed, draws), n

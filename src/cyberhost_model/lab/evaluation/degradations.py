@@ -1,4 +1,5 @@
-"""Videos made worse in steps, each in one way that one metric of people must notice (docs/evaluation.md shows the table).
+"""Videos made worse in steps, each in one way that one metric of people must notice (docs/evaluation.md shows the
+table).
 
 Frames are uint8 (T, H, W, 3); the result is a copy.
 """
@@ -12,7 +13,10 @@ from cyberhost_model.perception.keypoints import Keypoints
 
 
 def swapped_identity(frames: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
-    """The last `share` of the frames shows someone else (CSIM falls). others: frames of the other person, of the same shape."""
+    """The last `share` of the frames shows someone else (CSIM falls).
+
+    others: frames of the other person, of the same shape.
+    """
     out = frames.copy()
     start = len(frames) - round(share * len(frames))
     out[start:] = others[start:]
@@ -20,7 +24,8 @@ def swapped_identity(frames: np.ndarray, others: np.ndarray, share: float) -> np
 
 
 def frozen_hands(frames: np.ndarray, people: list[Keypoints], share: float) -> np.ndarray:
-    """In the last `share` of the frames all below the chin stands still, as in the frame whose hands are nearest to their mean place (HKV falls).
+    """In the last `share` of the frames all below the chin stands still, as in the frame whose hands are nearest to
+    their mean place (HKV falls).
 
     people: the person in each frame.
     """
@@ -46,7 +51,9 @@ def shifted(frames: np.ndarray, pixels: float) -> np.ndarray:
 
 
 def late_sound(samples: np.ndarray, frames: int, fps: float = 25.0, rate: int = 16_000) -> np.ndarray:
-    """The sound (n,) comes `frames` later, earlier where that is negative, at the same length (the offset of SyncC moves by as much, SyncC falls)."""
+    """The sound (n,) comes `frames` later, earlier where that is negative, at the same length (the offset of SyncC
+    moves by as much, SyncC falls).
+    """
     step = round(frames / fps * rate)
     silence = np.zeros(min(abs(step), len(samples)), samples.dtype)
     return (

@@ -13,8 +13,9 @@ from cyberhost_model.lab.evaluation.features.extractor import Extractor, Feature
 from cyberhost_model.lab.evaluation.protocol import file_sha256
 
 Role = Literal["generated", "reference", "image", "pair"]
-"""Whose features: the generated video, its ground truth, the reference picture (where none is given the first frame of the ground truth),
-or what a `PairExtractor` made of the two videos."""
+"""Whose features: the generated video, its ground truth, the reference picture (where none is given the first frame of
+the ground truth), or what a `PairExtractor` made of the two videos.
+"""
 
 T = TypeVar("T")
 
@@ -33,9 +34,10 @@ class Measure:
 class VideoValue:
     """One measure of one video.
 
-    value: NaN where it could not be measured, then `reason` is one line. coverage: share of the video's frames it rests on, 0..1.
-    extras: further numbers that belong to it ("face_rate"); they become columns `MEASURE.extra` of per_video.csv and are averaged over the videos.
-    series: what the report draws, by name ("frame": a value a frame; "shift", "distance": the sync curve). Kept in memory alone, so small.
+    value: NaN where it could not be measured, then `reason` is one line. coverage: share of the video's frames it rests
+    on, 0..1. extras: further numbers that belong to it ("face_rate"); they become columns `MEASURE.extra` of
+    per_video.csv and are averaged over the videos. series: what the report draws, by name ("frame": a value a frame;
+    "shift", "distance": the sync curve). Kept in memory alone, so small.
     """
 
     value: float
@@ -47,7 +49,10 @@ class VideoValue:
 
 @dataclass(frozen=True)
 class SetValue:
-    """One measure of a set of videos that no video has by itself (FID, FVD). coverage: share of the videos that are in it."""
+    """One measure of a set of videos that no video has by itself (FID, FVD).
+
+    coverage: share of the videos that are in it.
+    """
 
     value: float
     coverage: float = 1.0
@@ -59,8 +64,9 @@ class SetValue:
 class Sample:
     """What a metric is given of one video: the features it `needs`, and the video's own frames and rate.
 
-    aligned: frames (i of the generated, j of the ground truth) that belong together, int (n, 2), at the videos' own rates; None without a ground
-    truth. heights: pixels of the frames by role ("generated", "reference")."""
+    aligned: frames (i of the generated, j of the ground truth) that belong together, int (n, 2), at the videos' own
+    rates; None without a ground truth. heights: pixels of the frames by role ("generated", "reference").
+    """
 
     name: str
     identity: str
@@ -115,9 +121,12 @@ class Weights:
 
 @dataclass
 class Context:
-    """What metrics are built from. Metrics that share a network share its extractor (`shared`).
+    """What metrics are built from.
 
-    networks: "public", or "embedded" for CSIM, AKD, HKC and HKV under `PROTOCOL_EMBEDDED`. clips: of 16 frames a video, for FVD.
+    Metrics that share a network share its extractor (`shared`).
+
+    networks: "public", or "embedded" for CSIM, AKD, HKC and HKV under `PROTOCOL_EMBEDDED`. clips: of 16 frames a video,
+    for FVD.
     """
 
     weights_dir: Path | None = None
@@ -128,7 +137,10 @@ class Context:
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def weights(self, name: str) -> Weights:
-        """A file of the registry of weights. Raises ModelError or NetworkError where it cannot be had: the metric is then skipped."""
+        """A file of the registry of weights.
+
+        Raises ModelError or NetworkError where it cannot be had: the metric is then skipped.
+        """
         from cyberhost_model.hub.locate import locate
 
         path = locate(name, weights_dir=self.weights_dir, download=self.download)
@@ -142,4 +154,6 @@ class Context:
 
 
 Build = Callable[[Context], "VideoMetric | SetMetric"]
-"""A module of `registry.MODULES` offers `build(context)`; it raises a CyberHostError whose line says why the metric cannot be had."""
+"""A module of `registry.MODULES` offers `build(context)`; it raises a CyberHostError whose line says why the metric
+cannot be had.
+"""

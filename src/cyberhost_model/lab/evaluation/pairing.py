@@ -1,7 +1,9 @@
-"""Which files belong together: folders matched by name, single files, or a manifest. Whatever does not fit is told, never dropped in silence.
+"""Which files belong together: folders matched by name, single files, or a manifest.
 
-A video's name is its path below its folder without the suffix. Its identity (who is seen: confidence intervals draw people) is the manifest's
-`identity`, else the sub-folder it lies in, else its name.
+Whatever does not fit is told, never dropped in silence.
+
+A video's name is its path below its folder without the suffix. Its identity (who is seen: confidence intervals draw
+people) is the manifest's `identity`, else the sub-folder it lies in, else its name.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _COLUMNS = ("name", "identity", "generated", "reference", "image", "audio")
 RULES = {
     "missing": "a ground truth without a generated video is left out; the numbers rest on the videos that are there",
     "extra": "a generated video without a ground truth is measured by the metrics that need none",
-    "image": "a video without a reference picture takes the first frame of its ground truth; without that it has no CSIM",
+    "image": "a video without a reference picture takes the first frame of its ground truth; without that it has no "
+    "CSIM",
     "audio": "a video without a sound file takes its own sound; without that it has no SyncC and SyncD",
     "frames": "frames are compared as far as both videos go; each video's own metrics take all its frames",
     "fps": "a generated frame is compared with the ground truth's frame on the screen in the middle of its time",
@@ -56,10 +59,12 @@ def pair(
     images: str | os.PathLike[str] | None = None,
     audio: str | os.PathLike[str] | None = None,
 ) -> tuple[list[Item], list[Mismatch]]:
-    """The videos of `generated` (a video, a folder, or a manifest: .csv or .json) in the order of their names, and what does not fit.
+    """The videos of `generated` (a video, a folder, or a manifest: .csv or .json) in the order of their names, and
+    what does not fit.
 
-    reference, images, audio: a file where `generated` is one video, else a folder, searched by the video's name; for pictures and sounds also by
-    its identity. What a manifest names goes before them. Raises InputError where a path is not there or nothing is found.
+    reference, images, audio: a file where `generated` is one video, else a folder, searched by the video's name; for
+    pictures and sounds also by its identity. What a manifest names goes before them. Raises InputError where a path is
+    not there or nothing is found.
     """
     place = Path(generated)
     if not place.exists():
@@ -93,7 +98,8 @@ def _attach(
     if place.is_file():
         if len(items) > 1:
             raise InputError(
-                f"{place}: is one file for {len(items)} videos; give a folder with a {_WORDS[role]} for each, or a manifest"
+                f"{place}: is one file for {len(items)} videos; give a folder with a {_WORDS[role]} for each, or a "
+                "manifest"
             )
         return [_with(items[0], role, place)]
     found = _by_name(place, suffixes)

@@ -1,4 +1,7 @@
-"""Which module makes which measure. A new metric is one line here; a module is imported only when one of its measures is asked for."""
+"""Which module makes which measure.
+
+A new metric is one line here; a module is imported only when one of its measures is asked for.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ MODULES: tuple[Entry, ...] = (
 
 
 def chosen(names: Sequence[str] = METRICS) -> list[Entry]:
-    """The entries that make these measures, each once, in the order of the table. Case does not matter. Raises InputError for an unknown name."""
+    """The entries that make these measures, each once, in the order of the table.
+
+    Case does not matter. Raises InputError for an unknown name.
+    """
     known = {m.name.lower(): entry for entry in MODULES for m in entry.measures}
     for name in names:
         if name.lower() not in known:

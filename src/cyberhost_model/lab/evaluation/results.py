@@ -18,7 +18,8 @@ from cyberhost_model.lab.evaluation.features.extractor import Features
 from cyberhost_model.lab.evaluation.metric import Role, VideoValue
 from cyberhost_model.media.files import written_whole
 
-# What an evaluation yields: a value a video and measure, a summary a measure, and where they come from. Written to per_video.csv and summary.json.
+# What an evaluation yields: a value a video and measure, a summary a measure, and where they come from. Written to
+# per_video.csv and summary.json.
 
 
 PER_VIDEO = "per_video.csv"
@@ -31,8 +32,8 @@ _FIXED = ("video", "identity", "generated", "reference", "frames", "fps", "width
 class Mismatch:
     """Something that does not fit between the videos and what they are measured against, and what was done about it.
 
-    kind: "missing" (a ground truth without a generated video), "extra" (the other way round), "frames", "fps", "size", "image", "audio", "broken",
-    "variable_rate". rule: one line, the same for every mismatch of that kind.
+    kind: "missing" (a ground truth without a generated video), "extra" (the other way round), "frames", "fps", "size",
+    "image", "audio", "broken", "variable_rate". rule: one line, the same for every mismatch of that kind.
     """
 
     video: str
@@ -43,7 +44,10 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class VideoRow:
-    """A video that was measured. `values` by measure; a measure that was skipped is not in it. Paths as they were given."""
+    """A video that was measured.
+
+    `values` by measure; a measure that was skipped is not in it. Paths as they were given.
+    """
 
     video: str
     identity: str
@@ -60,10 +64,11 @@ class VideoRow:
 class MetricSummary:
     """One measure over all videos.
 
-    value: None where it was skipped. ci95: bootstrap over identities; None for FID and FVD, and for fewer than two identities. n: videos it rests
-    on. coverage: mean over all videos of the share of frames it rests on, 0 for one without a value. weights: file name -> sha256.
-    extras: "floor" {"value", "n"} (ground truth against itself, split in halves), "trend" [{"videos", "n", "value"}, ...] (the value on growing
-    subsets), "limit" (where a line in 1/N meets 1/N = 0), "n_frames" or "n_clips", and the means of the videos' own extras ("person_rate").
+    value: None where it was skipped. ci95: bootstrap over identities; None for FID and FVD, and for fewer than two
+    identities. n: videos it rests on. coverage: mean over all videos of the share of frames it rests on, 0 for one
+    without a value. weights: file name -> sha256. extras: "floor" {"value", "n"} (ground truth against itself, split in
+    halves), "trend" [{"videos", "n", "value"}, ...] (the value on growing subsets), "limit" (where a line in 1/N meets
+    1/N = 0), "n_frames" or "n_clips", and the means of the videos' own extras ("person_rate").
     """
 
     name: str
@@ -84,8 +89,11 @@ class MetricSummary:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers come from. created: UTC, ISO 8601. versions: library -> version. frames: of all generated videos that were measured.
-    inputs: sha256 of every file of videos, by the path given. settings: what else decides about a value."""
+    """Where the numbers come from.
+
+    created: UTC, ISO 8601. versions: library -> version. frames: of all generated videos that were measured. inputs:
+    sha256 of every file of videos, by the path given. settings: what else decides about a value.
+    """
 
     created: str
     command: str
@@ -170,7 +178,8 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
         told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if told["version"] != VERSION:
             raise InputError(
-                f"{folder / SUMMARY}: is of version {told['version']}, this program reads version {VERSION}; evaluate again"
+                f"{folder / SUMMARY}: is of version {told['version']}, this program reads version {VERSION}; evaluate "
+                "again"
             )
         metrics = tuple(
             MetricSummary(name=name, **{**values, "ci95": _pair(values["ci95"])})
@@ -190,7 +199,10 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
 
 
 def _csv(results: Results) -> str:
-    """A row a video; columns MEASURE, MEASURE.coverage, MEASURE.reason and MEASURE.extra. What is not there is empty."""
+    """A row a video; columns MEASURE, MEASURE.coverage, MEASURE.reason and MEASURE.extra.
+
+    What is not there is empty.
+    """
     columns: dict[str, None] = dict.fromkeys(_FIXED)
     rows = []
     for video in results.videos:
@@ -269,8 +281,11 @@ class Paths:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`results` is all that is written; `paths` by video. `features(video, role, extractor name)` reads what an extractor made of a video from
-    the cache, memory-mapped; None where it was not used."""
+    """`results` is all that is written; `paths` by video.
+
+    `features(video, role, extractor name)` reads what an extractor made of a video from the cache, memory-mapped; None
+    where it was not used.
+    """
 
     results: Results
     paths: Mapping[str, Paths]

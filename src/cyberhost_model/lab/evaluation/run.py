@@ -49,11 +49,12 @@ def evaluate(
 ) -> Evaluation:
     """Measure a video, a folder of videos or a manifest of them (`pairing.pair` says what belongs together).
 
-    metrics: names of `protocol.METRICS`; one that cannot be had is in the results as skipped, with the reason. name: of the method, default that of
-    the folder. weights_dir, download, networks, clips, device: see `metric.Context`. cache: folder of the features, default
-    `cache.default_cache()`; what is in it is not computed again. seed: of the bootstrap and of the sets' splits. command: for the report.
-    progress: called as progress(frames read, frames to read, name of the video).
-    Raises InputError where nothing can be measured, ResourceError for a device that is not there, OutputError for a cache that cannot be written.
+    metrics: names of `protocol.METRICS`; one that cannot be had is in the results as skipped, with the reason. name: of
+    the method, default that of the folder. weights_dir, download, networks, clips, device: see `metric.Context`. cache:
+    folder of the features, default `cache.default_cache()`; what is in it is not computed again. seed: of the bootstrap
+    and of the sets' splits. command: for the report. progress: called as progress(frames read, frames to read, name of
+    the video). Raises InputError where nothing can be measured, ResourceError for a device that is not there,
+    OutputError for a cache that cannot be written.
     """
     from cyberhost_model.device import choose_device
 

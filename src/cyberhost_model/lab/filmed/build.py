@@ -54,9 +54,10 @@ def prepare_dataset(
 ) -> Report:
     """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`; see docs/data.md.
 
-    Run again it does what is missing: videos that are new, changed, or were being worked on when it was stopped. `workers` counts local processes;
-    0 works in this one. progress(done, all) after every video; warn(line) for every broken one.
-    Raises InputError (no video, a dataset made with other settings), OutputError (the disk), ResourceError (a library or Ray missing).
+    Run again it does what is missing: videos that are new, changed, or were being worked on when it was stopped.
+    `workers` counts local processes; 0 works in this one. progress(done, all) after every video; warn(line) for every
+    broken one. Raises InputError (no video, a dataset made with other settings), OutputError (the disk), ResourceError
+    (a library or Ray missing).
     """
     settings = settings or Settings()
     for library in ("av", "pyarrow", *(["ray"] if engine == "ray" else [])):

@@ -1,4 +1,6 @@
-"""Which stretches of a video could be a clip: shots cut where the person, the face or the picture's soundness changes."""
+"""Which stretches of a video could be a clip: shots cut where the person, the face or the picture's soundness
+changes.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ class Look:
 
 @dataclass
 class Candidate:
-    """A stretch of the source, seconds; `reason` where it is ruled out already. `people`: the key points of its looks."""
+    """A stretch of the source, seconds; `reason` where it is ruled out already.
+
+    `people`: the key points of its looks.
+    """
 
     start: float
     end: float
@@ -47,7 +52,9 @@ class Candidate:
 
 @dataclass
 class Analysis:
-    """The first pass over a video: what could be clips, the size (W, H) of its upright frames, and the time it covers."""
+    """The first pass over a video: what could be clips, the size (W, H) of its upright frames, and the time it
+    covers.
+    """
 
     candidates: list[Candidate]
     size: tuple[int, int]
@@ -65,7 +72,10 @@ def look_at(found: list[Keypoints], finds_faceless: bool) -> tuple[Reason | None
 
 
 def analyse_video(video: Video, detector: PeopleDetector, settings: Settings) -> Analysis | None:
-    """Go through a video once, at any length in constant memory but for the key points. None when no frame can be decoded."""
+    """Go through a video once, at any length in constant memory but for the key points.
+
+    None when no frame can be decoded.
+    """
     finder, looks, size = ShotFinder(), [], (0, 0)
     due, end = -math.inf, 0.0
     for time, frame, broken in video.frames():

@@ -1,4 +1,7 @@
-"""Running `process_video` over many videos: in this process, in local processes, or on Ray. The same function, the same rows."""
+"""Running `process_video` over many videos: in this process, in local processes, or on Ray.
+
+The same function, the same rows.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,8 @@ def connected(address: str | None) -> Iterator[Any]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             words = " ".join(str(error).split())[:200]
             raise ResourceError(
-                f"no Ray cluster at {address or 'this machine'} ({words}); check --address, or start one with `ray start`"
+                f"no Ray cluster at {address or 'this machine'} ({words}); check --address, or start one with `ray "
+                "start`"
             ) from None
     try:
         yield ray
@@ -86,7 +90,10 @@ def remote_task(ray: Any) -> Any:
 
 
 def serve(pipe: Connection, dataset: Path, settings: Settings) -> None:
-    """Take jobs and give their rows back until None comes, or the other end is gone. One of our own errors is given back and ends it."""
+    """Take jobs and give their rows back until None comes, or the other end is gone.
+
+    One of our own errors is given back and ends it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.filterwarnings("ignore")
@@ -114,14 +121,19 @@ Done = Iterator[tuple[Job, list[Row]]]
 
 
 def crashed(job: Job, dataset: Path, settings: Settings, words: str) -> list[Row]:
-    """The row of a video on which a process died or an unforeseen error struck; it is recorded, and tried again by the next run."""
+    """The row of a video on which a process died or an unforeseen error struck; it is recorded, and tried again by the
+    next run.
+    """
     rows = [blank_row(job, settings).reject(Reason.CRASHED, " ".join(words.split())[:200])]
     write_record(dataset, job, settings, rows)
     return rows
 
 
 def guarded(job: Job, dataset: Path, settings: Settings) -> list[Row]:
-    """`process_video`, with what nobody foresaw turned into a row: one odd video must not stop the others. Our own errors are raised."""
+    """`process_video`, with what nobody foresaw turned into a row: one odd video must not stop the others.
+
+    Our own errors are raised.
+    """
     try:
         return process_video(job, dataset, settings)
     except CyberHostError:
@@ -147,7 +159,9 @@ class _Worker:
 
 
 def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) -> Done:
-    """`workers` processes, each with one video at a time. A process that dies costs the video it had; another takes its place.
+    """`workers` processes, each with one video at a time.
+
+    A process that dies costs the video it had; another takes its place.
 
     Raises what a worker raised (OutputError and the like); every process is ended when this generator is.
     """

@@ -26,7 +26,9 @@ _TOLERANCE, _COARSE, _CHOICE = (
 
 
 def sizes_near(area: int) -> list[tuple[int, int]]:
-    """(W, H) with sides that are multiples of 64, at most 2 : 1, and an area within 15% of `area`; within 35% where that leaves little choice."""
+    """(W, H) with sides that are multiples of 64, at most 2 : 1, and an area within 15% of `area`; within 35% where
+    that leaves little choice.
+    """
     most = max(2, int(np.sqrt(2 * area * (1 + _COARSE)) // STEP) + 1)
     every = [(a * STEP, b * STEP) for a in range(1, most + 1) for b in range(1, most + 1) if max(a, b) <= 2 * min(a, b)]
     off = [abs(w * h / area - 1) for w, h in every]
@@ -35,7 +37,8 @@ def sizes_near(area: int) -> list[tuple[int, int]]:
 
 
 def content_box(people: Sequence[Keypoints], size: tuple[int, int], crop: str) -> Box:
-    """What a clip must show, in pixels of frames of `size` (W, H): for "body" from above the hair to hands and hips, for "head" the head.
+    """What a clip must show, in pixels of frames of `size` (W, H): for "body" from above the hair to hands and hips,
+    for "head" the head.
 
     Raises ValueError when no face is among the looks.
     """
@@ -76,8 +79,8 @@ def _one(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
 def fixed_box(content: Box, size: tuple[int, int], area: tuple[int, int]) -> tuple[Box, tuple[int, int]]:
     """The crop about `content` inside a frame of `size` and the (W, H) it is scaled to, both of the same aspect.
 
-    The size is the one near `area` whose aspect loses and wastes least; where the frame is too small for the whole content, its top is kept
-    (the head), and its middle from left to right.
+    The size is the one near `area` whose aspect loses and wastes least; where the frame is too small for the whole
+    content, its top is kept (the head), and its middle from left to right.
     """
     x0, y0, x1, y1 = content
     w, h = max(x1 - x0, 2.0), max(y1 - y0, 2.0)
@@ -106,7 +109,9 @@ def fixed_box(content: Box, size: tuple[int, int], area: tuple[int, int]) -> tup
 
 
 def crop_frame(picture_u8: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """The part of a frame inside `box` (whole pixels), scaled to `size` (W, H): averaged when it shrinks, cubic when it grows."""
+    """The part of a frame inside `box` (whole pixels), scaled to `size` (W, H): averaged when it shrinks, cubic when
+    it grows.
+    """
     x0, y0, x1, y1 = map(int, box)
     part = picture_u8[y0:y1, x0:x1]
     interpolation = cv2.INTER_AREA if part.shape[1] > size[0] else cv2.INTER_CUBIC

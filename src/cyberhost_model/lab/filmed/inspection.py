@@ -29,7 +29,8 @@ TITLES = {
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
     """Counts, hours, identities and splits, sizes, histograms and rejection reasons, as plain values for JSON.
 
-    A histogram is {"edges": n + 1 numbers, "counts": n, "unknown": clips without the figure}; what lies beyond the last edge counts as the last.
+    A histogram is {"edges": n + 1 numbers, "counts": n, "unknown": clips without the figure}; what lies beyond the last
+    edge counts as the last.
     """
     accepted = [row for row in rows if row.accepted]
     rejected = [row for row in rows if not row.accepted]

@@ -14,8 +14,8 @@ from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
 
 POINTS = ("body", "body_score", "hands", "hands_score", "face", "face_score")
 ALWAYS = (*POINTS, "face_box", "hand_boxes", "thorax", "clarity", "opening", "width", "identity")
-# The scale of the drawn labels (data.puppet_face): a wide open mouth has inner lips this far apart on average, in heights of the face (brows to
-# chin), and from neutral to spread the inner corners move apart by this part.
+# The scale of the drawn labels (data.puppet_face): a wide open mouth has inner lips this far apart on average, in
+# heights of the face (brows to chin), and from neutral to spread the inner corners move apart by this part.
 GAPE = 0.105 * 0.88
 SPREAD = 0.087
 _SEEN = 0.3
@@ -46,7 +46,8 @@ def pack_labels(
 
 
 def seen_mouth(points: Sequence[Keypoints], aspect: float) -> tuple[np.ndarray, np.ndarray]:
-    """Opening (T,) in 0..1 and width (T,) in -1..1 of the mouth, read from the face points; NaN where its lips are not seen.
+    """Opening (T,) in 0..1 and width (T,) in -1..1 of the mouth, read from the face points; NaN where its lips are not
+    seen.
 
     `aspect` is W / H of the picture. The width is relative to the clip's own median.
     """

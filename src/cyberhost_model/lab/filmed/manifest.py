@@ -116,7 +116,9 @@ class Row:
     speech_share: float | None = None
     """Share of the frames in which speech is heard."""
     lip_correlation: float | None = None
-    """Correlation of the seen and the heard mouth opening, low for a voice from elsewhere; None by a detector that does not read lips."""
+    """Correlation of the seen and the heard mouth opening, low for a voice from elsewhere; None by a detector that
+    does not read lips.
+    """
     sync_confidence: float | None = None
     """Audio-visual confidence of a SyncNet; None as long as none was run."""
     identity: str | None = None
@@ -200,7 +202,10 @@ def write_manifest(dataset: Path, rows: Iterable[Row]) -> Path:
 
 
 def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS) -> pyarrow.Table:
-    """The manifest as an Arrow table of `columns`. Raises InputError when it is missing, damaged, of another version or lacks a column."""
+    """The manifest as an Arrow table of `columns`.
+
+    Raises InputError when it is missing, damaged, of another version or lacks a column.
+    """
     dataset = Path(dataset)
     path = dataset / NAME
     if not path.is_file():
@@ -213,7 +218,8 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
         columns = list(columns)
         if missing := [name for name in columns if name not in found.names]:
             raise InputError(
-                f"{path}: lacks the column {', '.join(map(repr, missing))}; prepare the dataset again, or add it (docs/data.md)"
+                f"{path}: lacks the column {', '.join(map(repr, missing))}; prepare the dataset again, or add it "
+                "(docs/data.md)"
             )
         version = (found.metadata or {}).get(_VERSION_KEY, b"none").decode()
         if version != str(VERSION):
@@ -229,7 +235,10 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
 
 
 def read_manifest(dataset: str | os.PathLike[str], accepted: bool = False) -> list[Row]:
-    """All rows, or the accepted ones alone. Raises InputError, also for a dataset without one accepted clip where those are asked for."""
+    """All rows, or the accepted ones alone.
+
+    Raises InputError, also for a dataset without one accepted clip where those are asked for.
+    """
     rows = [Row(**values) for values in read_table(dataset).to_pylist()]
     if not accepted:
         return rows

@@ -1,4 +1,7 @@
-"""A dataset as one HTML page: sample clips with their key points drawn, the histograms, what was rejected. No script, nothing fetched."""
+"""A dataset as one HTML page: sample clips with their key points drawn, the histograms, what was rejected.
+
+No script, nothing fetched.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ figure .row{display:flex;gap:4px}figure img{max-width:calc((100% - 8px)/3);max-h
 
 
 def write_page(dataset: Path, rows: Sequence[Row], summary: dict[str, Any], out: Path, samples: int) -> Path:
-    """Write the page to `out`. Raises InputError when a sample clip is missing or damaged, OutputError when `out` cannot be written."""
+    """Write the page to `out`.
+
+    Raises InputError when a sample clip is missing or damaged, OutputError when `out` cannot be written.
+    """
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise OutputError(f"{out}: give the name of a file in a folder that exists, for example page.html")
     chosen = spread_out([row for row in rows if row.accepted], samples)
@@ -109,7 +115,9 @@ def _pictures(dataset: Path, row: Row) -> list[bytes]:
 def draw_labels(
     picture_u8: np.ndarray, labels: dict[str, np.ndarray], frame: int, thorax_range: Sequence[float] | None = None
 ) -> np.ndarray:
-    """A frame uint8 (H, W, 3) with its skeleton, the face's and the hands' boxes and the clip's thorax range drawn over it."""
+    """A frame uint8 (H, W, 3) with its skeleton, the face's and the hands' boxes and the clip's thorax range drawn
+    over it.
+    """
     h, w = picture_u8.shape[:2]
     skeleton = skeleton_map(unpack_points(labels, frame), (w, h)).transpose(1, 2, 0)
     opaque = skeleton.max(-1, keepdims=True) * 0.85
@@ -139,7 +147,10 @@ def _histogram(title: str, data: dict[str, Any]) -> str:
         for i, e in enumerate(edges)
     )
     unknown = f"; {data['unknown']} not known" if data["unknown"] else ""
-    drawing = f'<svg viewBox="0 0 360 {tall + 36}" width="100%" role="img" aria-label="{html.escape(title)}">{"".join(bars)}{marks}</svg>'
+    drawing = (
+        f'<svg viewBox="0 0 360 {tall + 36}" width="100%" role="img" '
+        f'aria-label="{html.escape(title)}">{"".join(bars)}{marks}</svg>'
+    )
     return f"<figure>{drawing}<figcaption>{html.escape(title)}{unknown}</figcaption></figure>"
 
 
@@ -147,7 +158,8 @@ def _rejections(summary: dict[str, Any]) -> str:
     if not summary["reasons"]:
         return ""
     lines = "".join(
-        f'<tr><td><code>{html.escape(name)}</code></td><td class="n">{r["clips"]}</td><td class="n">{length(r["hours"])}</td>'
+        f'<tr><td><code>{html.escape(name)}</code></td><td class="n">{r["clips"]}</td><td '
+        f'class="n">{length(r["hours"])}</td>'
         f"<td>{html.escape(meaning(name))}</td></tr>"
         for name, r in summary["reasons"].items()
     )

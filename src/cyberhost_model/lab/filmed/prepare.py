@@ -1,4 +1,7 @@
-"""One raw video -> its clips and its rows. Every engine runs this function; it keeps nothing between videos but the loaded networks."""
+"""One raw video -> its clips and its rows.
+
+Every engine runs this function; it keeps nothing between videos but the loaded networks.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,9 @@ def finished(dataset: Path, job: Job, settings: Settings) -> bool:
 
 @functools.lru_cache(maxsize=1)
 def load_tools(detector: str, sync: bool = False) -> Tools:
-    """The networks, once a process; on one thread, because the engines run one video a core (and sums on one thread are the same everywhere)."""
+    """The networks, once a process; on one thread, because the engines run one video a core (and sums on one thread
+    are the same everywhere).
+    """
     import cv2
     import torch
 
@@ -108,10 +113,13 @@ def load_tools(detector: str, sync: bool = False) -> Tools:
 
 
 def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
-    """Prepare one video: clips to DATASET/clips/KEY/, then its record to DATASET/videos/. Returns its rows.
+    """Prepare one video: clips to DATASET/clips/KEY/, then its record to DATASET/videos/.
 
-    The clips' folder gets its name when it is whole, the record is written last: a run that is killed loses this video alone.
-    Whatever is wrong with the video becomes rows; OutputError is raised, because a full disk is not the video's fault.
+    Returns its rows.
+
+    The clips' folder gets its name when it is whole, the record is written last: a run that is killed loses this video
+    alone. Whatever is wrong with the video becomes rows; OutputError is raised, because a full disk is not the video's
+    fault.
     """
     tools = load_tools(settings.detector, settings.min_sync is not None)
     place = dataset / CLIPS / job.key
@@ -206,7 +214,9 @@ class _Counted:
 
 
 def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
-    """The files named, and all files with a video's ending below the folders named, sorted, each once. Raises InputError.
+    """The files named, and all files with a video's ending below the folders named, sorted, each once.
+
+    Raises InputError.
 
     What lies in the dataset itself is left out: its clips are videos, too.
     """

@@ -20,7 +20,9 @@ class Settings:
     crop: str = "body"
     """ "body": head to hands; hands must be seen. "head": head and neck."""
     area: tuple[int, int] = (640, 384)
-    """A size whose area the clips come near to; their sides are multiples of 64, their aspect that of what they show."""
+    """A size whose area the clips come near to; their sides are multiples of 64, their aspect that of what they
+    show.
+    """
     min_seconds: float = 2.0
     max_seconds: float = 10.0
     min_face: float = 0.95
@@ -37,7 +39,9 @@ class Settings:
     """ "video": every file is an identity of its own; "folder": the files of a folder share one."""
     detector: str = "embedded"
     min_sync: float | None = None
-    """Least confidence of SyncNet that lips and sound belong together; None: it is not asked (its weights are fetched, and it takes as long again)."""
+    """Least confidence of SyncNet that lips and sound belong together; None: it is not asked (its weights are fetched,
+    and it takes as long again).
+    """
 
     def __post_init__(self) -> None:
         wrong = [
@@ -58,7 +62,9 @@ class Settings:
                 raise InputError(words)
 
     def fingerprint(self) -> str:
-        """Changes with every setting, with the format and with the embedded detector's weights: clips of two fingerprints do not belong into one dataset."""
+        """Changes with every setting, with the format and with the embedded detector's weights: clips of two
+        fingerprints do not belong into one dataset.
+        """
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if self.detector == "embedded":
             from cyberhost_model.lab.evaluation.features.people import WEIGHTS

@@ -1,6 +1,7 @@
 """Reading raw videos with PyAV: frames by their time stamps and sound, streamed; nothing is kept on disk.
 
-Times are seconds on the file's own clock. A broken file never raises from the middle of a stream: what could not be read is noted in `Faults`.
+Times are seconds on the file's own clock. A broken file never raises from the middle of a stream: what could not be
+read is noted in `Faults`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class Unusable(Exception):
 
 @dataclass
 class Faults:
-    """What went wrong while a file was decoded: the number of packets that could not be, and the decoder's first words."""
+    """What went wrong while a file was decoded: the number of packets that could not be, and the decoder's first
+    words.
+    """
 
     packets: int = 0
     words: str = ""
@@ -56,7 +59,11 @@ class Stamped(NamedTuple):
 
 @dataclass
 class Video:
-    """An open file. `declared` is the length its header promises, seconds or None; `of_all` when that is the longest stream's, not the picture's."""
+    """An open file.
+
+    `declared` is the length its header promises, seconds or None; `of_all` when that is the longest stream's, not the
+    picture's.
+    """
 
     container: Any
     stream: Any
@@ -175,10 +182,11 @@ def _decode(container: Any, stream: Any, faults: Faults) -> Iterator[Any]:
 
 
 def on_grid(frames: Iterable[Stamped], start: float, count: int, fps: float = FPS) -> Iterator[Stamped]:
-    """`count` frames at start, start + 1 / fps, ...: each time the one on the screen, a frame being due half a step early at most.
+    """`count` frames at start, start + 1 / fps, ...: each time the one on the screen, a frame being due half a step
+    early at most.
 
-    This turns any frame rate, also a variable one, into a constant one that is at most half a step (20 ms at 25 fps) off. A frame that is
-    shown for long is repeated; one before the first stamp is the first.
+    This turns any frame rate, also a variable one, into a constant one that is at most half a step (20 ms at 25 fps)
+    off. A frame that is shown for long is repeated; one before the first stamp is the first.
     """
     shown: Stamped | None = None
     given = 0
@@ -226,7 +234,8 @@ def has_sound(path: Path) -> bool:
 def sound_blocks(path: Path, start: float | None = None, stop: float = math.inf) -> Iterator[np.ndarray]:
     """The sound as mono 16 kHz blocks, float32 (n,) in -1..1, laid out by its time stamps: what is missing is silence.
 
-    With `start` the first sample is that of that time, and the blocks end at `stop` or where the sound does. Nothing for a file without sound.
+    With `start` the first sample is that of that time, and the blocks end at `stop` or where the sound does. Nothing
+    for a file without sound.
     """
     with _container(path) as container:
         stream = container.streams.best("audio")

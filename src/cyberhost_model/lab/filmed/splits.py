@@ -1,6 +1,8 @@
-"""Whose video it is, and what is kept out of training: a tenth of the identities and of the speakers, by a hash of their names.
+"""Whose video it is, and what is kept out of training: a tenth of the identities and of the speakers, by a hash of
+their names.
 
-No face recognition network comes with this package, so identities are taken from where the video lies (its file or its folder), not from the face.
+No face recognition network comes with this package, so identities are taken from where the video lies (its file or its
+folder), not from the face.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ class Synchrony:
 
 
 Judge = Callable[[Path], Synchrony | None]
-"""A clip's file -> its synchrony; None where no face can be followed (fewer than 50 frames of it, or too small a one)."""
+"""A clip's file -> its synchrony; None where no face can be followed (fewer than 50 frames of it, or too small a
+one).
+"""
 
 
 def weight_files() -> list[Path]:

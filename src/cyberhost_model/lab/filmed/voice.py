@@ -30,7 +30,10 @@ class Voice:
 
 
 def hear(samples: np.ndarray, seconds: float, level: SpeechLevel, encoder: SpeechEncoder, settings: Settings) -> Voice:
-    """Judge the sound of a clip of `seconds`. Speech is what the encoder's motion head says it is, at the level of the whole recording."""
+    """Judge the sound of a clip of `seconds`.
+
+    Speech is what the encoder's motion head says it is, at the level of the whole recording.
+    """
     count = round(seconds * SPEECH_RATE)
     voice = Voice(np.pad(samples[:count], (0, max(0, count - len(samples)))))
     if len(samples) < _LEAST * count:

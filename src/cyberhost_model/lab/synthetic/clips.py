@@ -1,4 +1,7 @@
-"""Training clips made by the project: a person from `People`, speech from a `SpeechLibrary`, a performance on a puppet. Seeded; every label exact."""
+"""Training clips made by the project: a person from `People`, speech from a `SpeechLibrary`, a performance on a puppet.
+
+Seeded; every label exact.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,8 @@ from cyberhost_model.perception.face_descriptor import face_descriptor, mean_des
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 from cyberhost_model.perception.people import has_face, has_hand
 
-# Made clips as files anyone can look at and train on: the same format as clips prepared from videos (docs/data.md), with exact labels.
+# Made clips as files anyone can look at and train on: the same format as clips prepared from videos (docs/data.md),
+# with exact labels.
 
 
 _RATE = 16000
@@ -38,9 +42,11 @@ SOURCE, DETECTOR = "synth", "exact"
 
 
 def export_clip(clip: Clip, folder: Path, number: int) -> Row:
-    """Write `clip` as NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz (labels); returns its row of the manifest.
+    """Write `clip` as NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz (labels); returns its row
+    of the manifest.
 
-    To the labels of every clip come flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8 0..255 against the reference.
+    To the labels of every clip come flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8 0..255 against the
+    reference.
     """
     size, points = clip.reference.size, clip.keypoints()
     frames = len(points)
@@ -102,10 +108,13 @@ FPS = 25.0
 
 @dataclass
 class Clip:
-    """T frames of one person speaking. reference is the still the puppet was cut from.
+    """T frames of one person speaking.
 
-    samples float32 (n,) at 16 kHz, longer than the clip; `first` is the video frame of `samples` at which the clip begins;
-    motion covers all of `samples`; head: a crop about the head, hands left out. frames are `Rendered` (picture, flow against the reference, what it shows, key points).
+    reference is the still the puppet was cut from.
+
+    samples float32 (n,) at 16 kHz, longer than the clip; `first` is the video frame of `samples` at which the clip
+    begins; motion covers all of `samples`; head: a crop about the head, hands left out. frames are `Rendered` (picture,
+    flow against the reference, what it shows, key points).
     """
 
     reference: Still
@@ -134,7 +143,10 @@ class Voices(Protocol):
 
 
 class Synth:
-    """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone. `heads`: share of crops about the head."""
+    """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone.
+
+    `heads`: share of crops about the head.
+    """
 
     def __init__(
         self,
@@ -159,7 +171,10 @@ class Synth:
         )
 
     def clip(self, i: int) -> Clip:
-        """Clip number i. One in four references is itself posed, so that a reference may have an open mouth or raised hands."""
+        """Clip number i.
+
+        One in four references is itself posed, so that a reference may have an open mouth or raised hands.
+        """
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
         size = self.sizes[0] if rng.random() < 0.4 else self.sizes[int(rng.integers(len(self.sizes)))]

@@ -26,8 +26,9 @@ class Face:
 
 @dataclass
 class Arm:
-    """shoulder, elbow, wrist (3,) in head heights about the neck point (x right, y down, z to the viewer);
-    hand: fingers and palm as unit directions in the same axes, curl (5,) 0 straight .. 1 fist, spread 0..1."""
+    """shoulder, elbow, wrist (3,) in head heights about the neck point (x right, y down, z to the viewer); hand:
+    fingers and palm as unit directions in the same axes, curl (5,) 0 straight .. 1 fist, spread 0..1.
+    """
 
     elbow: np.ndarray
     wrist: np.ndarray
@@ -40,8 +41,9 @@ class Arm:
 
 @dataclass
 class Pose:
-    """arms: the person's right (image left) first; scale: head height as a share of the picture's height;
-    centre: the neck point in 0..1 of the picture."""
+    """arms: the person's right (image left) first; scale: head height as a share of the picture's height; centre: the
+    neck point in 0..1 of the picture.
+    """
 
     face: Face
     arms: list[Arm]

@@ -73,7 +73,9 @@ def mirrored(still: Still) -> Still:
 
 
 def random_framing(still: Still, rng: np.random.Generator, size: tuple[int, int]) -> Still:
-    """A crop of `still` of the aspect of `size` (W, H), the face whole and in its upper part, from the widest view to head and shoulders."""
+    """A crop of `still` of the aspect of `size` (W, H), the face whole and in its upper part, from the widest view to
+    head and shoulders.
+    """
     (w, h), (fw, fh) = size, still.size
     face = still.keypoints.face * [fw, fh]
     height = float(np.linalg.norm(face[8] - face[[19, 24]].mean(0)))
@@ -92,7 +94,9 @@ def random_framing(still: Still, rng: np.random.Generator, size: tuple[int, int]
 
 
 def random_head(still: Still, rng: np.random.Generator, size: tuple[int, int]) -> Still:
-    """A crop about the head as `reference.head_crop` makes it, a little off; the hands are not seen (A2V-H, section 4.2)."""
+    """A crop about the head as `reference.head_crop` makes it, a little off; the hands are not seen (A2V-H, section
+    4.2).
+    """
     (w, h), (fw, fh) = size, still.size
     face = still.keypoints.face * [fw, fh]
     low, high = face.min(0), face.max(0)

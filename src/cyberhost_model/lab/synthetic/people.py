@@ -9,7 +9,11 @@ from cyberhost_model.lab.synthetic.stills import Still, load_stills
 
 
 class People:
-    """A source of stills. `folders` hold labelled pictures; `drawn` is the share of drawn people; `held_out` picks the part kept out of training."""
+    """A source of stills.
+
+    `folders` hold labelled pictures; `drawn` is the share of drawn people; `held_out` picks the part kept out of
+    training.
+    """
 
     def __init__(self, folders: list[str], drawn: float = 0.25, held: bool = False):
         self.stills = [s for folder in folders for s in load_stills(folder) if held_out(s.identity) == held]

@@ -1,4 +1,7 @@
-"""A performance: poses over time. The mouth follows the speech exactly; head, brows and arms stress it and wander in between."""
+"""A performance: poses over time.
+
+The mouth follows the speech exactly; head, brows and arms stress it and wander in between.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ _CHAINS = ((5, 6, 7), (2, 3, 4))
 
 
 def wander(rng: np.random.Generator, times: np.ndarray, slow: float = 6.0, quick: float = 1.1) -> np.ndarray:
-    """Smooth noise of unit deviation at `times` (seconds): eight waves with periods from `slow` to `quick` seconds, slower ones larger."""
+    """Smooth noise of unit deviation at `times` (seconds): eight waves with periods from `slow` to `quick` seconds,
+    slower ones larger.
+    """
     periods = np.exp(rng.uniform(np.log(quick), np.log(slow), 8))
     weights = periods**0.7
     waves = np.sin(2 * np.pi * times[:, None] / periods + rng.uniform(0, 2 * np.pi, 8)) * weights
@@ -61,8 +66,10 @@ def blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
 
 
 def load_gestures(folder: str | Path) -> list[np.ndarray]:
-    """Arm motion of recorded gestures: for each `.npz` (body (T, 18, 2) at 24-25 fps) an array (T, 2, 2) of how the upper arm and the forearm of
-    the left and the right arm turn against their own mean, in radians, mirrored so that both arms turn outward alike. Raises InputError where there are none."""
+    """Arm motion of recorded gestures: for each `.npz` (body (T, 18, 2) at 24-25 fps) an array (T, 2, 2) of how the
+    upper arm and the forearm of the left and the right arm turn against their own mean, in radians, mirrored so that
+    both arms turn outward alike. Raises InputError where there are none.
+    """
     out = []
     files = sorted(Path(folder).glob("*.npz"))
     if not files:
@@ -86,7 +93,10 @@ def perform(
     gestures: list[np.ndarray] | None = None,
     fps: float = 25.0,
 ) -> list[Pose]:
-    """One pose for each frame of `motion`. `clasped` hands move together and little; `gestures` (see `load_gestures`) lend the arms real motion."""
+    """One pose for each frame of `motion`.
+
+    `clasped` hands move together and little; `gestures` (see `load_gestures`) lend the arms real motion.
+    """
     n = len(motion.opening)
     times = np.arange(n, dtype=np.float32) / fps
     w = lambda amount, **k: amount * wander(rng, times, **k)  # noqa: E731

@@ -1,4 +1,7 @@
-"""A photo puppet: one labelled still, moved by warping along its key points. Labels of every frame are exact, optical flow included."""
+"""A photo puppet: one labelled still, moved by warping along its key points.
+
+Labels of every frame are exact, optical flow included.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ _ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and t
 
 @dataclass
 class Pose:
-    """One frame's performance. Angles in radians; shifts in shares of the face's height; the still itself is `Pose()` but for its mouth."""
+    """One frame's performance.
+
+    Angles in radians; shifts in shares of the face's height; the still itself is `Pose()` but for its mouth.
+    """
 
     opening: float = 0.0  # 0 closed .. 1 wide open
     width: float = 0.0  # -1 rounded .. 1 spread
@@ -35,7 +41,9 @@ class Pose:
 
 @dataclass
 class Rendered:
-    """picture_u8 (H, W, 3); flow float32 (H, W, 2): source minus own position in pixels of the still; seen float32 (H, W): 1 where the still shows it."""
+    """picture_u8 (H, W, 3); flow float32 (H, W, 2): source minus own position in pixels of the still; seen float32 (H,
+    W): 1 where the still shows it.
+    """
 
     picture_u8: np.ndarray
     flow: np.ndarray
@@ -70,7 +78,9 @@ def _apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _fill(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """`picture` with the hole (float mask) painted from its surroundings, at a quarter of the size: it is mostly hidden."""
+    """`picture` with the hole (float mask) painted from its surroundings, at a quarter of the size: it is mostly
+    hidden.
+    """
     h, w = hole.shape
     small = cv2.resize(picture, (w // 4, h // 4), interpolation=cv2.INTER_AREA)
     mask = (cv2.resize(cv2.dilate(hole, np.ones((7, 7))), (w // 4, h // 4)) > 0.05).astype(np.uint8)

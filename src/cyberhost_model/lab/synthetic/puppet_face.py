@@ -20,7 +20,10 @@ def _ramp(x: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Strip:
-    """Two curves over one axis: the edges of a mouth or an eye. `to_local` gives u (-1..1 between the corners) and v (pixels, down positive)."""
+    """Two curves over one axis: the edges of a mouth or an eye.
+
+    `to_local` gives u (-1..1 between the corners) and v (pixels, down positive).
+    """
 
     centre: np.ndarray
     across: np.ndarray
@@ -72,7 +75,10 @@ class Strip:
 
 
 class PuppetFace:
-    """The moving parts of one face. `face` (68, 2) in pixels of the still; `gape` is the lips' full opening as a share of the face's height."""
+    """The moving parts of one face.
+
+    `face` (68, 2) in pixels of the still; `gape` is the lips' full opening as a share of the face's height.
+    """
 
     def __init__(self, face: np.ndarray, gape: float = 0.1):
         face = face.astype(np.float32)
@@ -89,7 +95,9 @@ class PuppetFace:
         self.bounds = np.array([*(face.min(0) - 0.35 * self.height), *(face.max(0) + 0.45 * self.height)])
 
     def opening(self, amount: float) -> float:
-        """How far the lips part beyond the still's own state, in pixels; negative when a mouth open in the still closes."""
+        """How far the lips part beyond the still's own state, in pixels; negative when a mouth open in the still
+        closes.
+        """
         return amount * self.gape - (1 - amount) * 0.75 * self.rest_gap
 
     @property
@@ -112,7 +120,9 @@ class PuppetFace:
     def back(
         self, q: np.ndarray, amount: float, width: float, blink: float, brow: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where the pixels `q` (..., 2) come from: (source (..., 2), inside 0..1 of the parted lips, depth 0 upper .. 1 lower lip)."""
+        """Where the pixels `q` (..., 2) come from: (source (..., 2), inside 0..1 of the parted lips, depth 0 upper ..
+        1 lower lip).
+        """
         u, v = self.mouth.to_local(q)
         half = self.mouth.half
         near = np.exp(-((v / (0.9 * half)) ** 2))
@@ -183,7 +193,10 @@ class PuppetFace:
     def paint_inside(
         self, colour: np.ndarray, u: np.ndarray, depth: np.ndarray, gap: np.ndarray, tooth: np.ndarray, dark: np.ndarray
     ) -> np.ndarray:
-        """The inside of an opened mouth, RGB 0..255 (..., 3): dark, upper teeth, tongue. `colour` is the still's own, kept where its mouth was open."""
+        """The inside of an opened mouth, RGB 0..255 (..., 3): dark, upper teeth, tongue.
+
+        `colour` is the still's own, kept where its mouth was open.
+        """
         v = depth * gap
         teeth = (
             np.clip(0.04 * self.height - v + 0.5, 0, 1)

@@ -14,7 +14,10 @@ from cyberhost_model.lab.filmed.splits import held_out
 
 
 class SpeechLibrary:
-    """All 16 kHz FLAC and WAV files below `folder`; the speaker is the first part of a file's name up to a dash. Held-out speakers are kept apart."""
+    """All 16 kHz FLAC and WAV files below `folder`; the speaker is the first part of a file's name up to a dash.
+
+    Held-out speakers are kept apart.
+    """
 
     rate = 16000
 

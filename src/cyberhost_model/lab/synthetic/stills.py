@@ -34,7 +34,8 @@ class Still:
 
 
 def crop_still(still: Still, box: tuple[float, float, float, float], size: tuple[int, int]) -> Still:
-    """The part of `still` inside `box` (x0, y0, x1, y1 in its pixels; may reach outside, edges are reflected), scaled to `size` (W, H).
+    """The part of `still` inside `box` (x0, y0, x1, y1 in its pixels; may reach outside, edges are reflected), scaled
+    to `size` (W, H).
 
     The box should have the aspect of `size`: nothing is stretched on purpose.
     """
@@ -120,7 +121,8 @@ def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
 
 
 def load_stills(folder: str | Path) -> list[Still]:
-    """All labelled stills of a folder: pictures beside a `keypoints.json` (MediaPipe Holistic points a picture, null where not found).
+    """All labelled stills of a folder: pictures beside a `keypoints.json` (MediaPipe Holistic points a picture, null
+    where not found).
 
     Pictures without a face are left out. Raises InputError when the folder holds no labelled picture.
     """

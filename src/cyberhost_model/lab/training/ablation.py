@@ -1,4 +1,6 @@
-"""`ablate`: each row of Table 1 trained from one base, animated on the same clips and measured; what is done is not done again."""
+"""`ablate`: each row of Table 1 trained from one base, animated on the same clips and measured; what is done is not
+done again.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def slug(row: str) -> str:
 
 
 def chosen(text: str) -> list[str]:
-    """ "all", or names between commas: as in the paper, or as folders. The full model is always among them: the others are read against it.
+    """ "all", or names between commas: as in the paper, or as folders.
+
+    The full model is always among them: the others are read against it.
 
     Raises InputError for a name that is none.
     """
@@ -139,7 +143,8 @@ def drawn_people(
 ) -> None:
     """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all.
 
-    People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises InputError when all are.
+    People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises
+    InputError when all are.
     """
     if (folder / NAME).is_file():
         return
@@ -171,7 +176,9 @@ def shows_face_and_hands(picture_u8: np.ndarray, detector: KeypointDetector | Pe
 
 
 def held_out(dataset: Path, pictures: Path, count: int) -> list[Held]:
-    """The first `count` clips of the dataset's held-out split. A filmed clip's picture is its first frame, kept in the folder `pictures`.
+    """The first `count` clips of the dataset's held-out split.
+
+    A filmed clip's picture is its first frame, kept in the folder `pictures`.
 
     Raises InputError where there is none, or a film cannot be read.
     """
@@ -255,11 +262,13 @@ def ablate(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Ablation:
-    """Train `rows` (names of `ROWS`, the full model among them) in the folder `out`, make the same videos with each, measure them, write the table.
+    """Train `rows` (names of `ROWS`, the full model among them) in the folder `out`, make the same videos with each,
+    measure them, write the table.
 
-    Every row has the same steps, seed, items and noise, and starts from the weights of one full network as far as it has them. Rows lie in OUT/ROW:
-    the run, its videos, its report; run again, `ablate` goes on in the middle of a row. weights_dir, download: `evaluate`'s. progress(steps done by all rows, of all, words).
-    Raises TrainingError (another plan's folder, one in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
+    Every row has the same steps, seed, items and noise, and starts from the weights of one full network as far as it
+    has them. Rows lie in OUT/ROW: the run, its videos, its report; run again, `ablate` goes on in the middle of a row.
+    weights_dir, download: `evaluate`'s. progress(steps done by all rows, of all, words). Raises TrainingError (another
+    plan's folder, one in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
     """
     out = Path(out)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -312,7 +321,8 @@ def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], 
     people = (
         f"{films} of the held-out split of {plan.held_out}"
         if plan.held_out
-        else f"{films} of {plan.frames} frames: drawn people who are in no training set, with voices of the training clips"
+        else f"{films} of {plan.frames} frames: drawn people who are in no training set, with voices of the training "
+        "clips"
     )
     base = (
         f"the weights of {plan.init}: of a part they were trained with, a row shows what they miss without it"
@@ -320,13 +330,17 @@ def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], 
         else "random weights, the same in all rows"
     )
     return (
-        f"Each row: {steps} steps of stage {plan.stage}, {counted(settings.get('batch', 1), 'item')} a batch, seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
+        f"Each row: {steps} steps of stage {plan.stage}, {counted(settings.get('batch', 1), 'item')} a batch, seed "
+        f"{plan.seed}, learning rate {loop.lr:g}, from {base}. "
         f"Measured on {people}; one seed each, so small differences mean nothing.\n\n"
     )
 
 
 def _claim(out: Path, plan: Plan) -> int:
-    """The steps an earlier call of the same plan settled on; 0 if there was none. Raises TrainingError where `out` is another plan's."""
+    """The steps an earlier call of the same plan settled on; 0 if there was none.
+
+    Raises TrainingError where `out` is another plan's.
+    """
     if not (out / PLAN).is_file():
         return 0
     try:
@@ -444,7 +458,9 @@ def _row(
 def animate(
     material: list[Held], videos: Path, parts: Model, preset: Preset, weights: dict[str, Tensor], device: str, seed: int
 ) -> Iterator[str]:
-    """The missing videos of a network, each as `cyberhost animate` makes it of the clip's picture and sound; yields their names."""
+    """The missing videos of a network, each as `cyberhost animate` makes it of the clip's picture and sound; yields
+    their names.
+    """
     videos.mkdir(exist_ok=True)
     host = None
     for held in material:

@@ -24,7 +24,10 @@ from cyberhost_model.speech.encoder import TINY, SpeechEncoder
 
 
 def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The EMA weights of a run whose names begin with `prefix`, without it. Raises TrainingError when there is no checkpoint."""
+    """The EMA weights of a run whose names begin with `prefix`, without it.
+
+    Raises TrainingError when there is no checkpoint.
+    """
     file = Path(run) / "last" / "ema.safetensors"
     try:
         weights = load_file(file)
@@ -42,7 +45,10 @@ def _model(name: str | Path) -> Path:
 
 
 def trained_codec(run: str | Path) -> ReferenceCodec | SdCodec:
-    """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder). Raises TrainingError and ModelError."""
+    """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder).
+
+    Raises TrainingError and ModelError.
+    """
     if not (Path(run) / "last").is_dir():
         model = _model(run)
         return (
@@ -65,8 +71,9 @@ def trained_speech(run: str | Path) -> SpeechEncoder:
 
 
 def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointDetector:
-    """The key point detector of a run of stage detector and one of stage lips; without one of them that part is of the detector in `base`, a folder.
-    Raises TrainingError where the base has no such part."""
+    """The key point detector of a run of stage detector and one of stage lips; without one of them that part is of the
+    detector in `base`, a folder. Raises TrainingError where the base has no such part.
+    """
     old = KeypointDetector.from_pretrained(base) if (base / "model.safetensors").is_file() else None
     finder = KeypointDetector() if run else old
     if finder is None:
@@ -92,11 +99,13 @@ def assemble(
     lips: str | None = None,
     base: str = "tiny",
 ) -> None:
-    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips; parts without a run are `base`'s, unchanged.
+    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips; parts without a
+    run are `base`'s, unchanged.
 
-    The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps.
-    A network only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with one trained
-    `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no `base`.
+    The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps. A network
+    only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with
+    one trained `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no
+    `base`.
     """
     out, old = Path(out), find_model(base)
     finder = (

@@ -35,11 +35,14 @@ _held: set[Path] = set()
 
 @contextlib.contextmanager
 def hold(run: str | Path, world: World) -> Iterator[None]:
-    """Keep the folder `run`, which is made if need be, to the processes of `world` as long as the block lasts. Who holds it may hold it again.
+    """Keep the folder `run`, which is made if need be, to the processes of `world` as long as the block lasts.
 
-    The first process locks RUN/.lock, all others hear from it how that went. The lock is the operating system's (POSIX record lock) and ends with the
-    process, however it ends; the file stays and says who came last. Systems and file systems without such locks (Windows) are not guarded.
-    Raises TrainingError, in every process and at once, when another process holds it; OutputError when the folder cannot be written.
+    Who holds it may hold it again.
+
+    The first process locks RUN/.lock, all others hear from it how that went. The lock is the operating system's (POSIX
+    record lock) and ends with the process, however it ends; the file stays and says who came last. Systems and file
+    systems without such locks (Windows) are not guarded. Raises TrainingError, in every process and at once, when
+    another process holds it; OutputError when the folder cannot be written.
     """
     place = Path(run).absolute()
     if place in _held:
@@ -62,13 +65,17 @@ def hold(run: str | Path, world: World) -> Iterator[None]:
 
 
 def _lock(run: Path) -> int:
-    """The open, locked file. Nobody else of this process may open it: closing any descriptor of it would end the lock."""
+    """The open, locked file.
+
+    Nobody else of this process may open it: closing any descriptor of it would end the lock.
+    """
     run.mkdir(parents=True, exist_ok=True)
     file = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         import fcntl  # not on Windows
 
-        # Not flock: a process that makes batches would inherit it, and outlive a trainer that is killed by some seconds.
+        # Not flock: a process that makes batches would inherit it, and outlive a trainer that is killed by some
+        # seconds.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         pass
@@ -88,7 +95,9 @@ def _lock(run: Path) -> int:
 
 
 def preset_of(module: nn.Module) -> dict[str, Any]:
-    """The preset of a network as an entry of the run's config.json, so that others can build it; nothing for other parts of a model."""
+    """The preset of a network as an entry of the run's config.json, so that others can build it; nothing for other
+    parts of a model.
+    """
     return {"preset": module.preset.to_dict()} if isinstance(module, CyberHostNetwork) else {}
 
 
@@ -98,7 +107,9 @@ def trained_names(module: nn.Module) -> list[str]:
 
 
 def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict[str, Any]) -> None:
-    """Raises TrainingError that names what differs from the run as it was begun; runs of versions that did not note something are believed."""
+    """Raises TrainingError that names what differs from the run as it was begun; runs of versions that did not note
+    something are believed.
+    """
     changed = []
     if isinstance(module, CyberHostNetwork) and (before := run_preset(run)) is not None:
         changed += differing(before.to_dict(), module.preset.to_dict())
@@ -109,7 +120,8 @@ def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict
         changed.append(f"seed ({seed}, now {config.seed})")
     if changed:
         raise TrainingError(
-            f"{run} was begun with other settings: {', '.join(changed)}; go on with those, or --init from it into a new run"
+            f"{run} was begun with other settings: {', '.join(changed)}; go on with those, or --init from it into a "
+            "new run"
         )
 
 
@@ -147,7 +159,8 @@ class Saved:
             return load_file(file)
         except (OSError, SafetensorError) as error:
             raise TrainingError(
-                f"{file}: damaged ({error}); replace {self.folder} by the newest folder in {self.folder.parent / 'older'}"
+                f"{file}: damaged ({error}); replace {self.folder} by the newest folder in "
+                f"{self.folder.parent / 'older'}"
             ) from error
 
 
@@ -179,9 +192,13 @@ class Checkpoints:
     def write(
         self, step: int, items: int, parts: dict[str, Callable[[], dict[str, Tensor]]], extra: dict[str, Any]
     ) -> None:
-        """Replace `last`. `parts` gathers each file's tensors, one file in memory at a time; every process must call this, the first writes.
+        """Replace `last`.
 
-        Raises OutputError, in every process, when the disk is full or the folder cannot be written; the checkpoint before stays.
+        `parts` gathers each file's tensors, one file in memory at a time; every process must call this, the first
+        writes.
+
+        Raises OutputError, in every process, when the disk is full or the folder cannot be written; the checkpoint
+        before stays.
         """
         error: Exception | None = None
         if self.world.main:
@@ -241,7 +258,8 @@ def unwritable(where: Path, error: Exception) -> OutputError:
     full = getattr(error, "errno", None) in NO_ROOM or any(f"os error {code}" in text for code in NO_ROOM)
     if full:
         return OutputError(
-            f"{where}: no room for a checkpoint (disk full, quota or file size limit); the last one stays: free some space and run again"
+            f"{where}: no room for a checkpoint (disk full, quota or file size limit); the last one stays: free some "
+            "space and run again"
         )
     return OutputError(f"{where}: cannot be written ({text}); the last checkpoint stays")
 

@@ -63,8 +63,9 @@ def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
 def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor]:
     """What the denoiser's training wants of a clip of T frames, as tensors for one safetensors file.
 
-    z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it; key points of reference and
-    frames; clarity (T,), opening (T,); sound (n,) int16 at 16 kHz, in which the clip begins at video frame `first`.
+    z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it;
+    key points of reference and frames; clarity (T,), opening (T,); sound (n,) int16 at 16 kHz, in which the clip begins
+    at video frame `first`.
     """
     device = next(codec.parameters()).device
     frames = to_signed(np.stack([f.picture_u8 for f in clip.frames])).to(device)
@@ -92,7 +93,9 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor
 def describe_clip(
     saved: dict[str, Tensor], codec: ReferenceCodec | SdCodec, speech: SpeechEncoder, tokens: int
 ) -> dict[str, Tensor]:
-    """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D) float16 of its sound."""
+    """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D)
+    float16 of its sound.
+    """
     first, last = int(saved["first"]), int(saved["first"]) + len(saved["z"])
     features = speech.features(saved["sound"].float().numpy() / 32767)
     return {
@@ -104,7 +107,10 @@ def describe_clip(
 
 
 def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[int, int], head: bool = False) -> None:
-    """Save one coded clip as `WxH/name.safetensors` (`WxH-head/` where it shows a head alone), whole or not at all. Raises OutputError."""
+    """Save one coded clip as `WxH/name.safetensors` (`WxH-head/` where it shows a head alone), whole or not at all.
+
+    Raises OutputError.
+    """
     place = folder / (f"{size[0]}x{size[1]}" + HEAD * head)
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{name}.tmp"  # no name that readers look for
@@ -119,7 +125,9 @@ def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[
 
 
 class LatentClips(Dataset):
-    """Item i: a batch of `batch` clips of `frames` frames of one size, with hands or without, from the clips below `folder` (as `write_clip` left them)."""
+    """Item i: a batch of `batch` clips of `frames` frames of one size, with hands or without, from the clips below
+    `folder` (as `write_clip` left them).
+    """
 
     def __init__(
         self,
@@ -164,7 +172,8 @@ class LatentClips(Dataset):
             saved, needed = read_clip(paths[-1]), self.preset.motion_frames + self.frames
             if len(saved["z"]) < needed:
                 raise TrainingError(
-                    f"{paths[-1]}: the coded clip has {len(saved['z'])} frames, {needed} are needed: code it again, or delete it"
+                    f"{paths[-1]}: the coded clip has {len(saved['z'])} frames, {needed} are needed: code it again, "
+                    "or delete it"
                 )
             clips.append({**self._clip(saved, (size[0], size[1]), moving, rng), "head": torch.tensor(head)})
         return clips, paths
@@ -211,7 +220,8 @@ def read_clip(file: Path) -> dict[str, Tensor]:
         saved = load_file(file)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
-            f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost data encode` again"
+            f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost "
+            "data encode` again"
         ) from None
     if missing := [name for name in TENSORS if name not in saved]:
         raise TrainingError(
@@ -221,7 +231,10 @@ def read_clip(file: Path) -> dict[str, Tensor]:
 
 
 def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
-    """The coded clips below `folder`. Raises TrainingError where there are none, or they do not serve (`check_fits`)."""
+    """The coded clips below `folder`.
+
+    Raises TrainingError where there are none, or they do not serve (`check_fits`).
+    """
     found = sorted(
         (p for p in Path(folder).glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name)), key=lambda p: p.stem
     )
@@ -232,9 +245,11 @@ def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
 
 
 def check_fits(file: Path, preset: Preset, frames: int) -> None:
-    """Whether a coded clip, and so those beside it, serves a network of `preset` and clips of `frames` frames; its header alone is read.
+    """Whether a coded clip, and so those beside it, serves a network of `preset` and clips of `frames` frames; its
+    header alone is read.
 
-    Raises TrainingError."""
+    Raises TrainingError.
+    """
     try:
         with safe_open(file, "pt") as clip:
             length, channels = clip.get_slice("z").get_shape()[:2]
@@ -245,18 +260,23 @@ def check_fits(file: Path, preset: Preset, frames: int) -> None:
     audio = preset.audio
     if channels != preset.latent_channels or heard != [audio.tokens, audio.layers, audio.dim]:
         raise TrainingError(
-            f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with `cyberhost data encode --preset {preset.name}`"
+            f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with "
+            f"`cyberhost data encode --preset {preset.name}`"
         )
     if length < (need := preset.motion_frames + frames):
         raise TrainingError(
-            f"{file.parent.parent}: its clips have {length} frames, and {need} are needed; code them with `cyberhost data encode --frames 32`"
+            f"{file.parent.parent}: its clips have {length} frames, and {need} are needed; code them with `cyberhost "
+            "data encode --frames 32`"
         )
 
 
 def _nothing(folder: Path) -> str:
     """Why a folder without coded clips is no training data."""
     if (folder / MANIFEST).is_file():
-        return f"{folder}: a dataset, not coded yet: code it with `cyberhost data encode --data {folder} -o CLIPS` and train on CLIPS"
+        return (
+            f"{folder}: a dataset, not coded yet: code it with `cyberhost data encode --data {folder} -o CLIPS` "
+            "and train on CLIPS"
+        )
     return f"no coded clips in {folder}: make them with `cyberhost data encode`"
 
 

@@ -1,4 +1,6 @@
-"""What drives the body in a training clip: the movement map of section 3.3, or skeleton maps in its place (section 4.2: V2V-B and multimodal)."""
+"""What drives the body in a training clip: the movement map of section 3.3, or skeleton maps in its place (section
+4.2: V2V-B and multimodal).
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,11 @@ from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
 
 @dataclass(frozen=True)
 class DrivingMix:
-    """Shares of clips driven by a whole skeleton, by the hands' skeletons alone and by nothing; the rest have a movement map.
+    """Shares of clips driven by a whole skeleton, by the hands' skeletons alone and by nothing; the rest have a
+    movement map.
 
-    deaf: share of the skeleton's clips without sound, so that the skeleton's lips are read too. lipless: share of the others whose skeleton has no lips,
-    as one from a detector that does not follow them: the sound moves them.
+    deaf: share of the skeleton's clips without sound, so that the skeleton's lips are read too. lipless: share of the
+    others whose skeleton has no lips, as one from a detector that does not follow them: the sound moves them.
     """
 
     skeleton: float = 0.0
@@ -40,11 +43,11 @@ def driving_maps(
     mix: DrivingMix,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (F, 7, 2h, 2w), zero without a `reference`, and whether its sound is to
-    be left out.
+    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (F, 7, 2h, 2w), zero without a
+    `reference`, and whether its sound is to be left out.
 
-    (F, 3, H, W) skeletons where `moving`, else one map for all frames (1, 3, H, W): the clips of a batch are alike in that, which spares
-    encoding a map that stands still F times.
+    (F, 3, H, W) skeletons where `moving`, else one map for all frames (1, 3, H, W): the clips of a batch are alike in
+    that, which spares encoding a map that stands still F times.
     """
     none = np.zeros((len(points), MAPS, FINE * hw[0], FINE * hw[1]), np.float32)
     if moving:
@@ -64,7 +67,9 @@ def driving_maps(
 
 
 def worsened(points: list[Keypoints], rng: np.random.Generator) -> list[Keypoints]:
-    """Key points as a detector and a retargeting leave them: trembling by up to about 1% of the picture, mostly by less, up to a fifth of them missing."""
+    """Key points as a detector and a retargeting leave them: trembling by up to about 1% of the picture, mostly by
+    less, up to a fifth of them missing.
+    """
     tremble, gone = 0.006 * rng.random() ** 2, rng.uniform(0, 0.2) * (rng.random() < 0.5)
     out = []
     for k in points:

@@ -32,8 +32,9 @@ def dry_run(
 ) -> dict[str, Any]:
     """Parameters, memory in bytes, FLOPs, steps and hours as one dictionary; None is what cannot be told.
 
-    Stages 1 and 2 need no data: their network is traced on fake tensors at the preset's size, every condition given. The others are built and measured
-    on one batch. With data, a few steps are timed in a folder that is thrown away, except where a CPU would need minutes for one.
+    Stages 1 and 2 need no data: their network is traced on fake tensors at the preset's size, every condition given.
+    The others are built and measured on one batch. With data, a few steps are timed in a folder that is thrown away,
+    except where a CPU would need minutes for one.
     """
     config.check()
     built: Stage | None = None

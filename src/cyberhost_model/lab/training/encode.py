@@ -27,7 +27,8 @@ from cyberhost_model.model.condition_encoders import ARCFACE_DIM
 from cyberhost_model.runtime.loading import CODECS, Describe, arcface_or_none
 from cyberhost_model.speech.encoder import SpeechEncoder
 
-# What codes clips for the training of a network: its codec, its speech encoder and, where it takes one, a description of faces.
+# What codes clips for the training of a network: its codec, its speech encoder and, where it takes one, a description
+# of faces.
 
 
 @dataclass
@@ -40,7 +41,9 @@ class Coder:
     face: Describe | None = None
 
     def code(self, clip: Clip) -> dict[str, Tensor]:
-        """Everything of a clip that `latents.write_clip` keeps; `face` (512,) float16 where the preset takes ArcFace's numbers."""
+        """Everything of a clip that `latents.write_clip` keeps; `face` (512,) float16 where the preset takes ArcFace's
+        numbers.
+        """
         saved = encode_clip(clip, self.codec)
         if not self.preset.region.face_channels:
             found = self.face(clip.reference.picture_u8) if self.face else np.zeros(ARCFACE_DIM, np.float32)
@@ -51,7 +54,9 @@ class Coder:
 def load_coder(
     name: str, codec: str | None = None, audio: str | None = None, device: str | torch.device = "cpu"
 ) -> tuple[Coder, list[str]]:
-    """The coder for networks of the preset `name`, and lines to tell the user. codec, audio: runs or models; None: the model of the preset's name.
+    """The coder for networks of the preset `name`, and lines to tell the user.
+
+    codec, audio: runs or models; None: the model of the preset's name.
 
     Raises TrainingError where they do not fit the preset, ModelError, NetworkError.
     """
@@ -62,7 +67,8 @@ def load_coder(
         shape.audio.dim,
     ):
         raise TrainingError(
-            f"codec and speech encoder are not of the kind that preset {name} takes; leave out --codec and --audio, or give others"
+            f"codec and speech encoder are not of the kind that preset {name} takes; leave out --codec and --audio, "
+            "or give others"
         )
     face, warnings = (None, []) if shape.region.face_channels else arcface_or_none()
     return Coder(shape, coder.to(device), hearing.to(device), face), warnings
@@ -70,8 +76,9 @@ def load_coder(
 
 @dataclass
 class Report:
-    """clips: of the split; kept: of these, coded by an earlier run; short: of fewer frames than a coded clip; coded: files of this run; broken: (clip,
-    what is wrong with it)."""
+    """clips: of the split; kept: of these, coded by an earlier run; short: of fewer frames than a coded clip; coded:
+    files of this run; broken: (clip, what is wrong with it).
+    """
 
     clips: int
     kept: int = 0
@@ -93,12 +100,14 @@ def encode_dataset(
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Report:
-    """Code the accepted clips of one split, each in stretches of `frames` frames against a frame of the clip itself; see `observed`.
+    """Code the accepted clips of one split, each in stretches of `frames` frames against a frame of the clip itself;
+    see `observed`.
 
-    Stretches are files `WxH/CLIP-START.safetensors`; clips of which all are there are kept, so a run that was stopped goes on. Which frame is the
-    reference depends on the seed and the clip's name alone. limit: of clips, in the manifest's order. facts: what else `out` is bound to (names of codec
-    and speech encoder). progress(done, all) and warn(line): a clip that cannot be read is left out and named.
-    Raises InputError: no clip of the split, nothing that could be read, or `out` holds clips of another dataset or coded otherwise. OutputError.
+    Stretches are files `WxH/CLIP-START.safetensors`; clips of which all are there are kept, so a run that was stopped
+    goes on. Which frame is the reference depends on the seed and the clip's name alone. limit: of clips, in the
+    manifest's order. facts: what else `out` is bound to (names of codec and speech encoder). progress(done, all) and
+    warn(line): a clip that cannot be read is left out and named. Raises InputError: no clip of the split, nothing that
+    could be read, or `out` holds clips of another dataset or coded otherwise. OutputError.
     """
     rows = [
         row for row in read_manifest(dataset, accepted=True) if (row.split or split_of(str(row.identity))) == split

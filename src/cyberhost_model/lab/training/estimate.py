@@ -1,4 +1,7 @@
-"""What a run would take, before it runs: parameters, memory, FLOPs. Stages 1 and 2 are traced on fake tensors, which have sizes but no memory."""
+"""What a run would take, before it runs: parameters, memory, FLOPs.
+
+Stages 1 and 2 are traced on fake tensors, which have sizes but no memory.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,10 @@ def modules(module: nn.Module) -> list[Module]:
 
 
 def memory(rows: list[Module], config: LoopConfig, peak: float | None, processes: int = 1) -> Memory:
-    """Exact sizes of what stays, and `peak` (of activations and gradients together, from `Live`). On several processes as `config.parallel` says."""
+    """Exact sizes of what stays, and `peak` (of activations and gradients together, from `Live`).
+
+    On several processes as `config.parallel` says.
+    """
     total, trained = sum(row.parameters for row in rows), sum(row.trained for row in rows)
     share = processes if config.parallel == "fsdp" else 1
     held = 4.0 * trained
@@ -84,7 +90,10 @@ def memory(rows: list[Module], config: LoopConfig, peak: float | None, processes
 
 @dataclass
 class Trace:
-    """What a forward and backward takes. peak: bytes; flops: of forward and backward, without what is computed twice."""
+    """What a forward and backward takes.
+
+    peak: bytes; flops: of forward and backward, without what is computed twice.
+    """
 
     modules: list[Module]
     peak: float
@@ -94,7 +103,8 @@ class Trace:
 def trace_network(
     preset: Preset, stage: ClipStageConfig, config: LoopConfig, freeze: Callable[[nn.Module], None]
 ) -> Trace:
-    """Build the network of a clip stage on fake tensors and run a forward and backward with every condition given, at the preset's size.
+    """Build the network of a clip stage on fake tensors and run a forward and backward with every condition given, at
+    the preset's size.
 
     As under CUDA's autocast, norms compute in float32 in bf16 and fp16 as well.
     """

@@ -33,8 +33,8 @@ class Beginning:
 
 
 def beginning(source: str) -> Beginning:
-    """`source`: a run (its average), a safetensors file, or a model: "tiny" (embedded), "sd15" and other published ones, which are fetched and
-    converted once (`hub.convert`), a folder, or a Hub id.
+    """`source`: a run (its average), a safetensors file, or a model: "tiny" (embedded), "sd15" and other published
+    ones, which are fetched and converted once (`hub.convert`), a folder, or a Hub id.
 
     Raises TrainingError when there are none, and what `find_model` raises where a model cannot be fetched.
     """
@@ -55,7 +55,10 @@ def beginning(source: str) -> Beginning:
 
 
 def run_preset(run: str | Path) -> Preset | None:
-    """The preset of the network a run trains; None where it is no network, or of a version that did not note it. Raises ModelError."""
+    """The preset of the network a run trains; None where it is no network, or of a version that did not note it.
+
+    Raises ModelError.
+    """
     found = run_config(run).get("preset")
     return None if found is None else Preset.from_dict(found)
 
@@ -70,7 +73,10 @@ def run_config(run: str | Path) -> dict[str, Any]:
 
 
 def taught_preset(source: str) -> Preset | None:
-    """The preset of the network whose weights `source` names; None where nobody noted it. Raises TrainingError, ModelError."""
+    """The preset of the network whose weights `source` names; None where nobody noted it.
+
+    Raises TrainingError, ModelError.
+    """
     path = Path(source)
     if path.is_file():
         return None
@@ -78,9 +84,11 @@ def taught_preset(source: str) -> Preset | None:
 
 
 def as_taught(preset: Preset, source: str) -> Preset:
-    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how motion modules normalise. A
-    distilled network that trains on is no longer one: it samples as `preset` does. How alike the noise of frames is stays `preset`'s where it says so,
-    and so does the slow part of noise: a model's config has what it is sampled with."""
+    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how
+    motion modules normalise. A distilled network that trains on is no longer one: it samples as `preset` does. How
+    alike the noise of frames is stays `preset`'s where it says so, and so does the slow part of noise: a model's
+    config has what it is sampled with.
+    """
     theirs = taught_preset(source)
     if theirs is None:
         return preset
@@ -106,7 +114,9 @@ def as_taught(preset: Preset, source: str) -> Preset:
 
 @dataclass(frozen=True)
 class Started:
-    """Names of weights: `fresh` ones the other network had not, which stay as they are made, and `left` ones that have no place in this one."""
+    """Names of weights: `fresh` ones the other network had not, which stay as they are made, and `left` ones that have
+    no place in this one.
+    """
 
     fresh: list[str]
     left: list[str]
@@ -115,9 +125,10 @@ class Started:
 def start_from(module: nn.Module, source: str) -> Started:
     """Fill `module` with the weights of `source`, in its own precision.
 
-    Between networks of two presets weights travel by name: parts that one of them lacks by its preset (ablations, what the paper adds to others'
-    networks, readers of the pose shift) are dropped or begin afresh, and so does attention to tokens of another width. Of a file without a preset
-    only the reader of the pose shift and ablated parts may differ. Raises TrainingError unless every other name and shape fits.
+    Between networks of two presets weights travel by name: parts that one of them lacks by its preset (ablations, what
+    the paper adds to others' networks, readers of the pose shift) are dropped or begin afresh, and so does attention to
+    tokens of another width. Of a file without a preset only the reader of the pose shift and ablated parts may differ.
+    Raises TrainingError unless every other name and shape fits.
     """
     begun = beginning(source)
     weights, own = begun.weights, module.state_dict()
@@ -151,7 +162,10 @@ def named_shapes(preset: Preset) -> dict[str, torch.Size]:
 
 
 def _model(source: str) -> Path:
-    """A model's folder. Raises TrainingError where `source` is none, and what `find_model` raises where one cannot be fetched."""
+    """A model's folder.
+
+    Raises TrainingError where `source` is none, and what `find_model` raises where one cannot be fetched.
+    """
     if Path(source).is_dir() and not (Path(source) / NETWORK_FILE).is_file():
         raise TrainingError(f"cannot start from it: {source} is no run and no model's folder")
     try:

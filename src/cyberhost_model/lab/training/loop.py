@@ -1,8 +1,10 @@
-"""The training loop: one for every part of the model. A stage says what is built, what a batch is and what the loss is.
+"""The training loop: one for every part of the model.
 
-A run folder holds `config.json` (the loop and, of a network, its preset), `curves.csv`, `last/` (everything needed to go on, and `ema.safetensors`, the
-weights to ship) and `older/`. Everything random derives from the seed and the number of the item, so a run that was killed goes on with the same batches
-and the same noise.
+A stage says what is built, what a batch is and what the loss is.
+
+A run folder holds `config.json` (the loop and, of a network, its preset), `curves.csv`, `last/` (everything needed to
+go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything random derives from the seed and the number
+of the item, so a run that was killed goes on with the same batches and the same noise.
 """
 
 from __future__ import annotations
@@ -58,10 +60,12 @@ def train(
 ) -> Path:
     """Train `stage` in the folder `run`, going on where an earlier call stopped; returns the newest checkpoint.
 
-    Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps, values)` is called in the first
-    process at every logged step, with the mean losses and the speed (`meters.NAMES`); `sample(step, weights)` there with the averaged weights every
-    `config.sample_every` steps; the video it returns goes to the reports. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run` belongs to another
-    stage or another process is training in it, ResourceError when memory is short, OutputError when `run` cannot be written.
+    Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps,
+    values)` is called in the first process at every logged step, with the mean losses and the speed (`meters.NAMES`);
+    `sample(step, weights)` there with the averaged weights every `config.sample_every` steps; the video it returns goes
+    to the reports. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run`
+    belongs to another stage or another process is training in it, ResourceError when memory is short, OutputError when
+    `run` cannot be written.
     """
     run = Path(run)
     config.check()

@@ -1,7 +1,9 @@
-"""Filmed clips as the reference codec takes them: where each pixel comes from in a frame of the same clip, and what that frame shows.
+"""Filmed clips as the reference codec takes them: where each pixel comes from in a frame of the same clip, and what
+that frame shows.
 
-The clips the project makes have exact flow; here OpenCV's dense inverse search estimates it (Kroeger et al., "Fast Optical Flow using Dense Inverse
-Search", 2016). A pixel counts as seen where flow there and back meet and the colour agrees.
+The clips the project makes have exact flow; here OpenCV's dense inverse search estimates it (Kroeger et al., "Fast
+Optical Flow using Dense Inverse Search", 2016). A pixel counts as seen where flow there and back meet and the colour
+agrees.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ _UNLIKE = 36.0  # largest mean difference of colour, of 255
 
 @dataclass
 class Filmed:
-    """One clip of a dataset in memory: pictures uint8 (T, H, W, 3), samples float32 at 16 kHz, and its labels (`dataset.labels`)."""
+    """One clip of a dataset in memory: pictures uint8 (T, H, W, 3), samples float32 at 16 kHz, and its labels
+    (`dataset.labels`).
+    """
 
     row: Row
     pictures: np.ndarray
@@ -39,7 +43,9 @@ class Filmed:
 
 
 def read_filmed(dataset: Path, row: Row) -> Filmed:
-    """Raises InputError when the video or its labels cannot be read, or one is longer than the other: frames that are lost would move all labels."""
+    """Raises InputError when the video or its labels cannot be read, or one is longer than the other: frames that are
+    lost would move all labels.
+    """
     path = dataset / str(row.video)
     try:
         with open_video(path) as video:
@@ -52,7 +58,8 @@ def read_filmed(dataset: Path, row: Row) -> Filmed:
     labels = read_labels(dataset / str(row.labels))
     if len(pictures) != len(labels["clarity"]):
         raise InputError(
-            f"{path}: has {len(pictures)} of the {len(labels['clarity'])} frames its labels are for; prepare the dataset again"
+            f"{path}: has {len(pictures)} of the {len(labels['clarity'])} frames its labels are for; prepare the "
+            "dataset again"
         )
     heard = np.concatenate(samples)
     silence = np.zeros(max(0, math.ceil(len(pictures) / FPS * SPEECH_RATE) - len(heard)), np.float32)
@@ -60,7 +67,9 @@ def read_filmed(dataset: Path, row: Row) -> Filmed:
 
 
 def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Iterator[Clip]:
-    """Every stretch of `frames` frames, each against a reference frame drawn from the whole clip (stage 1: "two arbitrary frames")."""
+    """Every stretch of `frames` frames, each against a reference frame drawn from the whole clip (stage 1: "two
+    arbitrary frames").
+    """
     cv2.setNumThreads(1)
     total = len(filmed.pictures)
     motion = speech_motion(filmed.samples, FPS)
@@ -85,16 +94,19 @@ def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Ite
 
 
 def observed(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """flow float32 (H, W, 2), pixels: where each pixel of the frame comes from in the reference, minus its own place; seen float32 (H, W) in 0..1."""
+    """flow float32 (H, W, 2), pixels: where each pixel of the frame comes from in the reference, minus its own place;
+    seen float32 (H, W) in 0..1.
+    """
     a, b = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (frame_u8, reference_u8))
     search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
     there = search.calc(a, b, None)  # type: ignore[call-overload]  # None: no flow to start from
     back = search.calc(b, a, None)  # type: ignore[call-overload]
     h, w = a.shape
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-    way = lambda field: cv2.remap(
-        field, x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )  # noqa: E731
+
+    def way(field):
+        return cv2.remap(field, x + there[..., 0], y + there[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
     apart = np.linalg.norm(there + way(back), axis=-1)
     unlike = np.abs(frame_u8.astype(np.float32) - way(reference_u8)).mean(-1)
     seen = ((apart < _APART) & (cv2.GaussianBlur(unlike, (0, 0), 1.5) < _UNLIKE)).astype(np.float32)

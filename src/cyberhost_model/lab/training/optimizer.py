@@ -31,7 +31,10 @@ def learning_rate(step: int, config: LoopConfig) -> float:
 
 
 class Average:
-    """EMA of a module's state dict. Each process holds the part of it that it holds of the weights, there or on the CPU."""
+    """EMA of a module's state dict.
+
+    Each process holds the part of it that it holds of the weights, there or on the CPU.
+    """
 
     def __init__(self, module: nn.Module, config: LoopConfig, world: World) -> None:
         self.module, self.config, self.world = module, config, world
@@ -74,8 +77,10 @@ BETAS = (0.9, 0.99)
 def build_optimizer(
     parameters: Sequence[nn.Parameter], config: LoopConfig, sharded: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimizer of `config.optimizer`; sharded: `parameters` are shards. Raises TrainingError when bitsandbytes is asked for and missing, or has
-    shards to hold."""
+    """The optimizer of `config.optimizer`; sharded: `parameters` are shards.
+
+    Raises TrainingError when bitsandbytes is asked for and missing, or has shards to hold.
+    """
     if not parameters:
         raise TrainingError("nothing trains: every parameter of this stage is frozen")
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "betas": BETAS}
@@ -88,7 +93,8 @@ def build_optimizer(
             from bitsandbytes.optim import AdamW8bit
         except Exception as error:  # it also fails on machines without a library it wants
             raise TrainingError(
-                f"adamw8bit needs bitsandbytes ({str(error).splitlines()[0]}): pip install bitsandbytes, or use adamw-fused"
+                f"adamw8bit needs bitsandbytes ({str(error).splitlines()[0]}): pip install bitsandbytes, or use "
+                "adamw-fused"
             ) from error
         return AdamW8bit(parameters, **common)
     if config.optimizer == "adamw-fused":
@@ -97,8 +103,9 @@ def build_optimizer(
 
 
 def flat_state(optimizer: torch.optim.Optimizer, models: Sequence[Tensor], world: World) -> dict[str, Tensor]:
-    """ "<number of the parameter>.<name>" -> whole tensor; every process must call it. Names of dictionaries within (bitsandbytes) are joined by "/",
-    whole numbers end in ":int".
+    """ "<number of the parameter>.<name>" -> whole tensor; every process must call it.
+
+    Names of dictionaries within (bitsandbytes) are joined by "/", whole numbers end in ":int".
 
     models: the parameters, in the optimizer's order, that its own may be shards of.
     """
@@ -117,13 +124,17 @@ def flat_state(optimizer: torch.optim.Optimizer, models: Sequence[Tensor], world
 def load_flat_state(
     optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], models: Sequence[Tensor], world: World
 ) -> None:
-    """Inverse of `flat_state`. Raises TrainingError when the state belongs to another set of parameters or another kind of optimizer."""
+    """Inverse of `flat_state`.
+
+    Raises TrainingError when the state belongs to another set of parameters or another kind of optimizer.
+    """
     state: dict[int, dict[str, Any]] = {}
     for key, value in flat.items():
         index, name = key.split(".", 1)
         if int(index) >= len(models):
             raise TrainingError(
-                "the checkpoint's optimizer belongs to another set of parameters: train as before, or --init from it into a new run"
+                "the checkpoint's optimizer belongs to another set of parameters: train as before, or --init from it "
+                "into a new run"
             )
         model, entry = models[int(index)], state.setdefault(int(index), {})
         *groups, name = name.split("/")

@@ -1,7 +1,7 @@
 """Several processes as one: who am I, DDP and FSDP around a stage's loss, and what processes tell each other.
 
-Processes come from `torchrun` or `accelerate launch`; accelerate's PartialState reads what either left in the environment and picks the backend and
-the device. Without them there is one process and nothing here costs anything.
+Processes come from `torchrun` or `accelerate launch`; accelerate's PartialState reads what either left in the
+environment and picks the backend and the device. Without them there is one process and nothing here costs anything.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ class World:
 
 
 def join_world(device: str) -> World:
-    """This process's place. `device` is "cpu", "cuda" or "mps"; one of several processes takes the GPU of its own number.
+    """This process's place.
+
+    `device` is "cpu", "cuda" or "mps"; one of several processes takes the GPU of its own number.
 
     Raises TrainingError for a name that is no device's, ResourceError for a device that is not there.
     """
@@ -104,9 +106,10 @@ def leave_world() -> None:
 def parallelize(stage: Stage, world: World, parallel: str) -> nn.Module:
     """`StageLoss` of the stage, ready for `world`: as it is, in DDP or sharded by FSDP.
 
-    A batch need not use every parameter (dropped conditions, heat maps): DDP searches for unused ones; under FSDP they get gradients of zero. FSDP
-    shards weights, gradients and optimizer in one group and gathers the weights for the whole step, because which parts of the network take part in a
-    backward pass differs between processes, and smaller groups would wait for each other.
+    A batch need not use every parameter (dropped conditions, heat maps): DDP searches for unused ones; under FSDP they
+    get gradients of zero. FSDP shards weights, gradients and optimizer in one group and gathers the weights for the
+    whole step, because which parts of the network take part in a backward pass differs between processes, and smaller
+    groups would wait for each other.
     """
     if world.size == 1:
         return StageLoss(stage)
@@ -124,7 +127,9 @@ def parallelize(stage: Stage, world: World, parallel: str) -> nn.Module:
 
 @contextlib.contextmanager
 def synchronized(module: nn.Module, now: bool) -> Iterator[None]:
-    """While inside, gradients are averaged over processes if `now`, else only added up (all but the last batch of a step)."""
+    """While inside, gradients are averaged over processes if `now`, else only added up (all but the last batch of a
+    step).
+    """
     if isinstance(module, DistributedDataParallel) and not now:
         with module.no_sync():
             yield
@@ -135,7 +140,8 @@ def synchronized(module: nn.Module, now: bool) -> Iterator[None]:
 
 
 def trained_parts(module: nn.Module) -> list[nn.Parameter]:
-    """What the optimizer sees of the parameters that train: themselves, or this process's shards of them as plain tensors of the same memory.
+    """What the optimizer sees of the parameters that train: themselves, or this process's shards of them as plain
+    tensors of the same memory.
 
     AdamW and clipping work element by element, so shards need none of DTensor's bookkeeping.
     """
@@ -169,8 +175,9 @@ def local(value: Tensor) -> Tensor:
 
 
 def gathered(part: Tensor, model: Tensor, world: World) -> Tensor:
-    """The whole of what `part` is this process's share of, laid out as `model`, in the first process; every process must call it, the others get an
-    empty tensor where something was gathered."""
+    """The whole of what `part` is this process's share of, laid out as `model`, in the first process; every process
+    must call it, the others get an empty tensor where something was gathered.
+    """
     part = local(part.detach())
     if not isinstance(model, DTensor):
         return part

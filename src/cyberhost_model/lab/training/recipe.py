@@ -58,7 +58,10 @@ def find_recipe(name: str | Path | None) -> Path:
 
 
 def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[str, Any]]:
-    """The loop of `stage` and its other settings. Raises InputError for a file that cannot be read and TrainingError for unknown names."""
+    """The loop of `stage` and its other settings.
+
+    Raises InputError for a file that cannot be read and TrainingError for unknown names.
+    """
     path = find_recipe(name)
     try:
         recipe = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +84,10 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
 
 
 def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipStageConfig, list[str]]:
-    """Preset (with the ablations), configuration and frozen parts of stage 1, 2 or distill. Raises TrainingError for unknown settings."""
+    """Preset (with the ablations), configuration and frozen parts of stage 1, 2 or distill.
+
+    Raises TrainingError for unknown settings.
+    """
     own = dict(settings)
     switches, frozen = own.pop("ablations", {}), own.pop("frozen", [])
     try:
@@ -116,12 +122,14 @@ def build_stage(
     tell: Callable[[str], None] | None = None,
     run: str | Path | None = None,
 ) -> Stage:
-    """The stage, ready to train; `init` is where its weights begin (`initial.beginning`), and `tell` hears what did not travel.
+    """The stage, ready to train; `init` is where its weights begin (`initial.beginning`), and `tell` hears what did
+    not travel.
 
-    run: the run's folder. Where it has a checkpoint, that is where the weights come from, and what `init` named need not be there any more; the teacher of
-    stage distill is still needed.
+    run: the run's folder. Where it has a checkpoint, that is where the weights come from, and what `init` named need
+    not be there any more; the teacher of stage distill is still needed.
 
-    Raises TrainingError when material is missing."""
+    Raises TrainingError when material is missing.
+    """
     taught = init
     if run is not None and stage != "distill" and (Path(run) / "last").is_dir():
         taught, init = str(run), None
@@ -192,13 +200,18 @@ def build_stage(
 
 
 def parts_of(names: list[str]) -> list[str]:
-    """The parts of a network that weights belong to: "denoising_unet.regions" of "denoising_unet.regions.hands.0.weight"."""
+    """The parts of a network that weights belong to: "denoising_unet.regions" of
+    "denoising_unet.regions.hands.0.weight".
+    """
     return sorted({".".join(name.split(".")[: 2 if name.startswith("denoising_unet.") else 1]) for name in names})
 
 
 def freeze(module: nn.Module, patterns: list[str]) -> None:
-    """Leave parameters out of training whose names fit one of the shell patterns. Raises TrainingError for a pattern that fits none, neither of this
-    network nor of the whole one that it was ablated from."""
+    """Leave parameters out of training whose names fit one of the shell patterns.
+
+    Raises TrainingError for a pattern that fits none, neither of this network nor of the whole one that it was ablated
+    from.
+    """
     names = dict(module.named_parameters())
     elsewhere: list[str] = []
     if isinstance(module, CyberHostNetwork) and module.preset.ablations != Ablations():

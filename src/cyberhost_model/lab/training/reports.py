@@ -60,10 +60,13 @@ def peak_flops(device: torch.device, precision: str, given_tflops: float = 0.0) 
 
 
 class Speed:
-    """Measures between two calls of `values`. One sample is one entry of the first tensor of a batch.
+    """Measures between two calls of `values`.
 
-    FLOPs of a batch are three times those of its forward, which `torch.utils.flop_counter` counts in a pass of its own, once for each set of tensor
-    sizes: counting decomposes some operations, which would change the last bits of a step. What gradient checkpointing computes twice counts once.
+    One sample is one entry of the first tensor of a batch.
+
+    FLOPs of a batch are three times those of its forward, which `torch.utils.flop_counter` counts in a pass of its own,
+    once for each set of tensor sizes: counting decomposes some operations, which would change the last bits of a step.
+    What gradient checkpointing computes twice counts once.
     """
 
     def __init__(self, processes: int, peak: float | None) -> None:
@@ -82,7 +85,11 @@ class Speed:
         self.waited += time.monotonic() - began
 
     def batch(self, batch: dict[str, Any], module: nn.Module, forward: Callable[[], object]) -> None:
-        """Note a batch. `forward` computes its loss by `module` without a trace: it is called when sizes are new, buffers of `module` are put back."""
+        """Note a batch.
+
+        `forward` computes its loss by `module` without a trace: it is called when sizes are new, buffers of `module`
+        are put back.
+        """
         tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
         key = tuple((name, *value.shape) for name, value in tensors.items())
         if key not in self.counted:
@@ -99,7 +106,9 @@ class Speed:
         self.began += time.monotonic() - began
 
     def values(self) -> dict[str, float]:
-        """Since the last call: samples_s of all processes, data_share in 0..1, tflops and mfu (where the peak is known) of one device."""
+        """Since the last call: samples_s of all processes, data_share in 0..1, tflops and mfu (where the peak is
+        known) of one device.
+        """
         seconds = max(time.monotonic() - self.began, 1e-9)
         found = {
             "samples_s": self.samples * self.processes / seconds,
@@ -202,7 +211,9 @@ class TensorBoard:
 
 
 class WandB:
-    """A Weights & Biases run that goes on when the training does; WANDB_PROJECT, WANDB_MODE and the rest are read by wandb itself."""
+    """A Weights & Biases run that goes on when the training does; WANDB_PROJECT, WANDB_MODE and the rest are read by
+    wandb itself.
+    """
 
     def __init__(self, run: Path, config: dict[str, Any]) -> None:
         try:

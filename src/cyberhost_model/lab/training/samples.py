@@ -1,4 +1,6 @@
-"""Videos made by the averaged weights while they train: the whole pipeline, with codec, speech encoder and detector of a finished model."""
+"""Videos made by the averaged weights while they train: the whole pipeline, with codec, speech encoder and detector of
+a finished model.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,11 @@ class SampleVideos:
     """Call it with a step and weights: `RUN/samples/<step>.mp4` is there afterwards, whole."""
 
     def __init__(self, run: Path, network: nn.Module, picture: Path, audio: Path, model: str, device: str) -> None:
-        """network: what trains. model: whose other parts are used. Raises TrainingError when they do not go together, InputError for a bad picture or
-        sound, ModelError for a bad model."""
+        """network: what trains.
+
+        model: whose other parts are used. Raises TrainingError when they do not go together, InputError for a bad
+        picture or sound, ModelError for a bad model.
+        """
         if not isinstance(network, CyberHostNetwork):
             raise TrainingError("sample videos can be made in stages 1, 2 and distill alone: leave out --sample")
         load_picture(picture)
@@ -40,20 +45,26 @@ class SampleVideos:
 
 
 def fitting_parts(model: str, preset: Preset) -> Model:
-    """The model whose codec, speech encoder and detector go with a network of `preset`. Raises TrainingError when they do not, ModelError."""
+    """The model whose codec, speech encoder and detector go with a network of `preset`.
+
+    Raises TrainingError when they do not, ModelError.
+    """
     parts = load_model(model)
     other = parts.network.preset
     names = ("codec", "latent_channels", "latent_factor", "audio")
     if wrong := [name for name in names if getattr(other, name) != getattr(preset, name)]:
         what = f"sample_model = {model!r} does not fit preset {preset.name} ({', '.join(wrong)} differ)"
         raise TrainingError(
-            f"{what}: name a model folder with its codec, speech encoder and detector in the recipe, or leave out --sample"
+            f"{what}: name a model folder with its codec, speech encoder and detector in the recipe, or leave out "
+            "--sample"
         )
     return parts
 
 
 def host_with(parts: Model, preset: Preset, weights: dict[str, Tensor], device: torch.device) -> CyberHost:
-    """The pipeline of `parts` with another network, in float32; its steps are not recorded, for training wants the memory."""
+    """The pipeline of `parts` with another network, in float32; its steps are not recorded, for training wants the
+    memory.
+    """
     network = CyberHostNetwork(preset)
     network.load_state_dict(weights)
     return CyberHost(dataclasses.replace(parts, network=network), device, torch.float32, cuda_graphs=False)

@@ -18,7 +18,10 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 def check_types(settings: Any, where: str = "") -> None:
-    """Whether the numbers, words and switches of a dataclass are such; a recipe's file may say anything. Raises TrainingError."""
+    """Whether the numbers, words and switches of a dataclass are such; a recipe's file may say anything.
+
+    Raises TrainingError.
+    """
     for entry in dataclasses.fields(settings):
         value, wanted = getattr(settings, entry.name), entry.type
         kinds = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(wanted))
@@ -68,7 +71,9 @@ class LoopConfig:
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
     parallel: str = "ddp"
-    """With several processes: "ddp" copies the model to each, "fsdp" shards weights, gradients, optimizer and average."""
+    """With several processes: "ddp" copies the model to each, "fsdp" shards weights, gradients, optimizer and
+    average.
+    """
     seed: int = 0
     save_seconds: float = 300.0
     """Seconds between checkpoints."""

@@ -19,7 +19,10 @@ from cyberhost_model.runtime.memory import is_out_of_memory
 
 
 LOST_WORKER = re.compile(r"DataLoader worker \(pid")
-"""torch's words for a process that died; what one raises has "Caught ... in DataLoader worker process" before it, and is no matter of memory."""
+"""torch's words for a process that died; what one raises has "Caught ...
+
+in DataLoader worker process" before it, and is no matter of memory.
+"""
 
 
 @contextlib.contextmanager
@@ -34,9 +37,13 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
         if is_out_of_memory(error):
             raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
         if LOST_WORKER.search(str(error)):
-            reason = "a process that makes batches died, most likely for want of memory, its own or shared (/dev/shm, which containers keep small)"
+            reason = (
+                "a process that makes batches died, most likely for want of memory, its own or shared (/dev/shm, "
+                "which containers keep small)"
+            )
             raise ResourceError(
-                f"{reason}: use fewer workers (--workers, now {config.workers}), smaller batches, or give it more memory"
+                f"{reason}: use fewer workers (--workers, now {config.workers}), smaller batches, or give it more "
+                "memory"
             ) from error
         raise
 
@@ -67,13 +74,18 @@ Batch = dict[str, Any]
 
 
 class Stage(Protocol):
-    """What the loop needs to know of a stage. `module` holds every parameter that trains (requires_grad) and every one that ships."""
+    """What the loop needs to know of a stage.
+
+    `module` holds every parameter that trains (requires_grad) and every one that ships.
+    """
 
     name: str
     module: nn.Module
 
     def dataset(self, seed: int) -> Dataset:
-        """Map-style: item i is a whole batch, a dict of tensors, made from (seed, i) alone. Sizes may differ from item to item.
+        """Map-style: item i is a whole batch, a dict of tensors, made from (seed, i) alone.
+
+        Sizes may differ from item to item.
 
         A dataset that has a method `files(i)` lets errors name the files of an item.
         """
@@ -82,16 +94,21 @@ class Stage(Protocol):
     def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Scalar losses by name; `loss` is the one that trains, the others are logged.
 
-        A stage that has a method `follow(average)` is given the loop's averaged weights by name before the first step, and reads them as they change.
+        A stage that has a method `follow(average)` is given the loop's averaged weights by name before the first step,
+        and reads them as they change.
         """
         ...
 
 
 class StageLoss(nn.Module):
-    """A stage's loss as the forward of a module, so that DDP and FSDP see all of it, however many methods of the network it calls."""
+    """A stage's loss as the forward of a module, so that DDP and FSDP see all of it, however many methods of the
+    network it calls.
+    """
 
     def __init__(self, stage: Stage, touch: bool = False) -> None:
-        """touch: give parameters that a batch does not use a gradient of zero, where processes must agree on which have one (FSDP)."""
+        """touch: give parameters that a batch does not use a gradient of zero, where processes must agree on which
+        have one (FSDP).
+        """
         super().__init__()
         self.module = stage.module
         self.stage = stage
@@ -125,7 +142,8 @@ class _Touch(torch.autograd.Function):
 class Share(Dataset):
     """The items one process takes, in order: `start + (step * accumulate + part) * size + rank`.
 
-    All processes together take every item once, whatever their number; one process with `accumulate = n` and n processes take the same items for a step.
+    All processes together take every item once, whatever their number; one process with `accumulate = n` and n
+    processes take the same items for a step.
     """
 
     def __init__(self, dataset: Dataset, start: int, batches: int, rank: int = 0, size: int = 1) -> None:
@@ -147,7 +165,8 @@ class Share(Dataset):
             if is_out_of_memory(error):
                 raise
             told = TrainingError(
-                f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it out or make it again"
+                f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it "
+                "out or make it again"
             )
             told.__cause__ = error
             return told

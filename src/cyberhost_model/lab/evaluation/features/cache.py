@@ -1,4 +1,8 @@
-"""Features on disk. An entry is a folder of .npy files that appears whole or not at all, so a run that was stopped goes on at the next video."""
+"""Features on disk.
+
+An entry is a folder of .npy files that appears whole or not at all, so a run that was stopped goes on at the next
+video.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +78,8 @@ class FeatureCache:
         except OSError as error:
             if not folder.is_dir():
                 raise OutputError(
-                    f"{self.folder}: the cache cannot be written ({error.strerror or error}); free space, or give --cache DIR"
+                    f"{self.folder}: the cache cannot be written ({error.strerror or error}); free space, or give "
+                    "--cache DIR"
                 ) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)

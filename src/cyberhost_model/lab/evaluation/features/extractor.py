@@ -12,12 +12,15 @@ import numpy as np
 
 # What reads frames: one pass over a video's frames feeds every extractor, so a video is decoded once.
 #
-# An extractor turns frames into features, small arrays that are kept on disk under the content of the video and the extractor's digest. A metric
-# turns features into values and sees no frames (`metric.py`).
+# An extractor turns frames into features, small arrays that are kept on disk under the content of the video and the
+# extractor's digest. A metric turns features into values and sees no frames (`metric.py`).
 
 
 Features = Mapping[str, np.ndarray]
-"""Name -> array. Where they come from disk they are memory-mapped and read-only: index them in pieces where they may be long."""
+"""Name -> array.
+
+Where they come from disk they are memory-mapped and read-only: index them in pieces where they may be long.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,9 @@ class VideoInfo:
     """What is known before the first frame.
 
     fps: the rate of the frames that will be pushed (25 for an extractor that asks for 25). size: (W, H) of them.
-    frames: how many there will be, counted from the packets; a damaged file may hold fewer. sound: the file whose sound belongs to the frames,
-    at their time 0: a sound file or a video, None where there is none. A picture is a video of one frame at 25 a second, without sound.
+    frames: how many there will be, counted from the packets; a damaged file may hold fewer. sound: the file whose sound
+    belongs to the frames, at their time 0: a sound file or a video, None where there is none. A picture is a video of
+    one frame at 25 a second, without sound.
     """
 
     path: Path
@@ -45,14 +49,20 @@ class Named(Protocol):
 
     @property
     def digest(self) -> str:
-        """Changes whenever the features could: version of our code, sha256 of the weights, settings. Part of the cache key."""
+        """Changes whenever the features could: version of our code, sha256 of the weights, settings.
+
+        Part of the cache key.
+        """
 
 
 class Extractor(Named, Protocol):
-    """Frames of one video -> features. begin, push for every batch, finish; then the next video.
+    """Frames of one video -> features.
 
-    Memory must not grow with the number of frames by more than the features do; long features are spooled (`spool.Spool`). An error of
-    `cyberhost_model.errors` raised by any of the three is the reason why the video has no such features; the run goes on.
+    begin, push for every batch, finish; then the next video.
+
+    Memory must not grow with the number of frames by more than the features do; long features are spooled
+    (`spool.Spool`). An error of `cyberhost_model.errors` raised by any of the three is the reason why the video has no
+    such features; the run goes on.
     """
 
     @property
@@ -64,17 +74,25 @@ class Extractor(Named, Protocol):
         """Whether it reads `VideoInfo.sound`; the content of that file is then part of the cache key."""
 
     def begin(self, info: VideoInfo) -> None:
-        """A new video. All state of a video is made here anew: shallow copies of the extractor look at several videos at a time."""
+        """A new video.
+
+        All state of a video is made here anew: shallow copies of the extractor look at several videos at a time.
+        """
 
     def push(self, frames: np.ndarray) -> None:
-        """The next frames in order, uint8 (n, H, W, 3) RGB, n from 1 to `frames.BATCH`. The array may be overwritten after the call."""
+        """The next frames in order, uint8 (n, H, W, 3) RGB, n from 1 to `frames.BATCH`.
+
+        The array may be overwritten after the call.
+        """
 
     def finish(self) -> dict[str, np.ndarray]:
         """All frames are there. What could not be measured is NaN or an empty array, never 0."""
 
 
 class PairExtractor(Named, Protocol):
-    """As `Extractor`, on the frames of a generated video and its ground truth that belong together, both of the ground truth's size."""
+    """As `Extractor`, on the frames of a generated video and its ground truth that belong together, both of the ground
+    truth's size.
+    """
 
     def begin(self, info: VideoInfo) -> None: ...
 
@@ -117,7 +135,10 @@ _PIECE = 2048  # rows read at once
 
 
 class PerFrame:
-    """An `Extractor`: what `look` makes of every frame, and "size" (W, H) of the frames. `widths`: of the rows, by name."""
+    """An `Extractor`: what `look` makes of every frame, and "size" (W, H) of the frames.
+
+    `widths`: of the rows, by name.
+    """
 
     fps = None
     hears = False

@@ -1,4 +1,6 @@
-"""The face SyncNet looks at: boxes of single frames -> tracks -> square crops of 224 pixels, as the authors' pipeline cuts them."""
+"""The face SyncNet looks at: boxes of single frames -> tracks -> square crops of 224 pixels, as the authors' pipeline
+cuts them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,10 @@ CROP = 224
 
 @dataclass(frozen=True)
 class Track:
-    """A face from frame `start` on. boxes float64 (n, 4) in pixels, one a frame, those of missed frames interpolated; `seen`: detections among them."""
+    """A face from frame `start` on.
+
+    boxes float64 (n, 4) in pixels, one a frame, those of missed frames interpolated; `seen`: detections among them.
+    """
 
     start: int
     boxes: np.ndarray
@@ -36,7 +41,10 @@ class Track:
 
 
 def follow(boxes: Sequence[np.ndarray], start: int = 0) -> list[Track]:
-    """All tracks in one shot: boxes (k, 4) of each frame, the surest first -> tracks in the order they begin. `start` numbers the first frame."""
+    """All tracks in one shot: boxes (k, 4) of each frame, the surest first -> tracks in the order they begin.
+
+    `start` numbers the first frame.
+    """
     left = [list(found) for found in boxes]
     tracks = []
     while any(left):

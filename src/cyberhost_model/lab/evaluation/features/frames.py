@@ -1,6 +1,9 @@
-"""Video file -> frames, through the ffmpeg that imageio-ffmpeg brings. Only a batch of frames is in memory.
+"""Video file -> frames, through the ffmpeg that imageio-ffmpeg brings.
 
-Colours are converted as the file is tagged, BT.601 where it is not tagged (ffmpeg's own rule, and what most writers of untagged files took).
+Only a batch of frames is in memory.
+
+Colours are converted as the file is tagged, BT.601 where it is not tagged (ffmpeg's own rule, and what most writers of
+untagged files took).
 """
 
 from __future__ import annotations
@@ -21,12 +24,17 @@ from cyberhost_model.media.ffmpeg import end_reason, ffmpeg, input_arguments, pp
 
 
 def partner(frame: int, fps: float, other: float) -> int:
-    """Index of the frame at rate `other` that is on the screen in the middle of frame `frame` at rate `fps`. The same index for equal rates."""
+    """Index of the frame at rate `other` that is on the screen in the middle of frame `frame` at rate `fps`.
+
+    The same index for equal rates.
+    """
     return frame if fps == other else int((frame + 0.5) * other / fps)
 
 
 def aligned(frames: int, fps: float, other_frames: int, other_fps: float) -> np.ndarray:
-    """Pairs (i, j) of frames that belong together, int (n, 2): for every frame i its partner j, as far as there is one."""
+    """Pairs (i, j) of frames that belong together, int (n, 2): for every frame i its partner j, as far as there is
+    one.
+    """
     i = np.arange(frames)
     j = i if fps == other_fps else ((i + 0.5) * other_fps / fps).astype(int)
     return np.stack([i, j], 1)[j < other_frames]
@@ -39,7 +47,10 @@ class Resampler:
         self.fps, self.target, self.given = fps, target, 0
 
     def times(self, frame: int) -> Iterator[int]:
-        """The places on the grid that frame number `frame` takes, in order; none where it is dropped. Frames must come in order."""
+        """The places on the grid that frame number `frame` takes, in order; none where it is dropped.
+
+        Frames must come in order.
+        """
         while partner(self.given, self.target, self.fps) == frame:
             yield self.given
             self.given += 1
@@ -105,7 +116,8 @@ def probe(path: Path) -> Stream:
     mean, nominal = _rate(lines[0], "fps"), _rate(lines[0], "tbr")
     fps = mean or nominal or Fraction(25)
     variable = bool(mean and nominal and abs(nominal / mean - 1) > _UNEVEN)
-    # Some containers tell a nominal rate alone: then the time of the last packet does. Its place is only known to a few frames.
+    # Some containers tell a nominal rate alone: then the time of the last packet does. Its place is only known to a few
+    # frames.
     seconds = _last(progress, "out_time_us") / 1e6
     if seconds > 0 and packets > 20 and abs(packets / seconds / fps - 1) > 0.02 + 4 / packets:
         fps, variable = Fraction(packets / seconds).limit_denominator(1000), True
@@ -113,10 +125,11 @@ def probe(path: Path) -> Stream:
 
 
 def read_frames(stream: Stream) -> Iterator[np.ndarray]:
-    """The frames in order, uint8 (n, H, W, 3) RGB, turned upright, n up to BATCH; the array is used again for the next batch.
+    """The frames in order, uint8 (n, H, W, 3) RGB, turned upright, n up to BATCH; the array is used again for the next
+    batch.
 
-    No frame is repeated or dropped, except where the rate is variable: then they are put on a constant grid of the mean rate.
-    A damaged file gives what can be decoded. Raises InputError where that is nothing.
+    No frame is repeated or dropped, except where the rate is variable: then they are put on a constant grid of the mean
+    rate. A damaged file gives what can be decoded. Raises InputError where that is nothing.
     """
     grid = ["-vf", f"fps={stream.fps}"] if stream.variable else []
     convert = ["-sws_flags", "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"]

@@ -51,7 +51,10 @@ class Opened:
 
 
 def open_item(item: Item) -> tuple[Opened, str]:
-    """Probe and hash the files of an item. Returns also what is wrong with its ground truth, if something is. Raises InputError for the generated one."""
+    """Probe and hash the files of an item.
+
+    Returns also what is wrong with its ground truth, if something is. Raises InputError for the generated one.
+    """
     generated = probe(item.paths.generated)
     reference, wrong = None, ""
     if item.paths.reference is not None:

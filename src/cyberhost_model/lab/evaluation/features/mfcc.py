@@ -52,7 +52,8 @@ def as_int16(samples: np.ndarray) -> np.ndarray:
 def mfcc_stream(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """The cepstra of `blocks` of mono 16 kHz samples in -1..1, in order: pieces float64 (n, 13).
 
-    Together 1 + ceil((samples - 400) / 160) rows, one at least; the last frame is filled up with zeros. Nothing without samples.
+    Together 1 + ceil((samples - 400) / 160) rows, one at least; the last frame is filled up with zeros. Nothing without
+    samples.
     """
     held, last, given = np.zeros(0), None, 0
     for block in blocks:

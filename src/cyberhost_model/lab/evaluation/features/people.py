@@ -1,4 +1,6 @@
-"""Which networks find the people: the public ones, or those that come with the embedded model, each under its protocol."""
+"""Which networks find the people: the public ones, or those that come with the embedded model, each under its
+protocol.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ from cyberhost_model.perception.detector import KeypointDetector
 from cyberhost_model.perception.face_descriptor import aligned_face, low_frequencies
 from cyberhost_model.perception.keypoints import Keypoints
 
-# Frames -> the key points of the largest person: 128 of `conditions.keypoints` in the order body (18), left hand, right hand (21 each), face (68).
+# Frames -> the key points of the largest person: 128 of `conditions.keypoints` in the order body (18), left hand, right
+# hand (21 each), face (68).
 #
-# "points" float32 (frames, 256): x and y in 0..1 of width and height, NaN where the detector gives no place; "scores" (frames, 128): the detector's
-# own, 0 where it gives none; "found" (frames, 1): 1 where a person is found.
+# "points" float32 (frames, 256): x and y in 0..1 of width and height, NaN where the detector gives no place; "scores"
+# (frames, 128): the detector's own, 0 where it gives none; "found" (frames, 1): 1 where a person is found.
 
 
 BODY, HANDS, FACE = slice(0, 18), slice(18, 60), slice(60, 128)
@@ -56,14 +59,17 @@ def in_pixels(points: np.ndarray, size: np.ndarray | tuple[int, int]) -> np.ndar
     return points.reshape(len(points), -1, 2).astype(np.float64) * [HEIGHT * width / height, HEIGHT]
 
 
-# What comes with the embedded model in place of DWPose and ArcFace, under a protocol of its own: nothing has to be fetched.
+# What comes with the embedded model in place of DWPose and ArcFace, under a protocol of its own: nothing has to be
+# fetched.
 #
 # Key points: `conditions.detector`. It starts from faces, so a frame without a face has nobody in it.
 #
-# The face: low frequencies of lightness and of both colours of the aligned face, 3 x 63 numbers of length 1. On 335 frames of 27 recordings of people who
-# speak, against the first frames of all of them, it tells which recording it is with an AUC of 0.978 (lightness alone 0.965, the network's face encoder
-# 0.969); on 300 frames of 46 photo puppets whose exposure, white balance, side light, sharpness and noise were changed at random with 0.991 (0.975, 0.954).
-# That is the same day, light and haircut: it notices a face that becomes another one or loses its shape, and does not know a person from another photograph.
+# The face: low frequencies of lightness and of both colours of the aligned face, 3 x 63 numbers of length 1. On 335
+# frames of 27 recordings of people who speak, against the first frames of all of them, it tells which recording it is
+# with an AUC of 0.978 (lightness alone 0.965, the network's face encoder 0.969); on 300 frames of 46 photo puppets
+# whose exposure, white balance, side light, sharpness and noise were changed at random with 0.991 (0.975, 0.954). That
+# is the same day, light and haircut: it notices a face that becomes another one or loses its shape, and does not know a
+# person from another photograph.
 
 
 FOLDER = EMBEDDED / "tiny" / "detector"
@@ -114,7 +120,10 @@ class Source:
 
 
 def keypoint_source(context: Context) -> Source:
-    """What makes the features `keypoint_rows` names. Raises ModelError, NetworkError, and ResourceError without onnxruntime."""
+    """What makes the features `keypoint_rows` names.
+
+    Raises ModelError, NetworkError, and ResourceError without onnxruntime.
+    """
     return _embedded(context) if context.networks == "embedded" else context.shared("dwpose", lambda: _dwpose(context))
 
 

@@ -1,6 +1,8 @@
-"""Frames and sound -> how far the mouth and the sound are apart at every shift: S3FD, the longest face track, its crops, SyncNet.
+"""Frames and sound -> how far the mouth and the sound are apart at every shift: S3FD, the longest face track, its
+crops, SyncNet.
 
-The faces are found while the frames go by; which track is the longest is known only then, so its frames are read a second time.
+The faces are found while the frames go by; which track is the longest is known only then, so its frames are read a
+second time.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ _VERSION = 1
 class SyncFeatures:
     """An `Extractor`.
 
-    "distances" float32 (windows, 31): see `sync_distance`; "first": the frame at 25 a second where the track begins; "side": mean side of the
-    track's boxes, pixels; "reason": why there is no window, empty where there are some.
+    "distances" float32 (windows, 31): see `sync_distance`; "first": the frame at 25 a second where the track begins;
+    "side": mean side of the track's boxes, pixels; "reason": why there is no window, empty where there are some.
     """
 
     name = "syncnet"
@@ -131,7 +133,9 @@ class SyncFeatures:
 
 
 def frames_at(path: Path, fps: float) -> Iterator[np.ndarray]:
-    """The frames of a video on a grid of `fps`, by repeating and dropping; each may be overwritten when the next is asked for."""
+    """The frames of a video on a grid of `fps`, by repeating and dropping; each may be overwritten when the next is
+    asked for.
+    """
     stream = probe(path)
     grid, number = Resampler(float(stream.fps), fps), 0
     for batch in read_frames(stream):
@@ -169,11 +173,13 @@ def _nothing(reason: str, side: float = np.nan) -> dict[str, np.ndarray]:
     }
 
 
-# SyncC and SyncD from embeddings: how far pictures and sound are apart at every shift (Chung and Zisserman, "Out of time", 2016).
+# SyncC and SyncD from embeddings: how far pictures and sound are apart at every shift (Chung and Zisserman, "Out of
+# time", 2016).
 #
-# For a window t of frames and a shift j in -15..15 the distance is that of v_t to a_(t + j). As in the authors' code the sound before the first and after
-# the last window counts as a zero embedding. That pulls the values of short clips: with T windows, |j| / T of the mean at shift j comes from zeros.
-# `Sync.confidence_inside` and `Sync.distance_inside` are the same numbers from the pairs that exist.
+# For a window t of frames and a shift j in -15..15 the distance is that of v_t to a_(t + j). As in the authors' code
+# the sound before the first and after the last window counts as a zero embedding. That pulls the values of short clips:
+# with T windows, |j| / T of the mean at shift j comes from zeros. `Sync.confidence_inside` and `Sync.distance_inside`
+# are the same numbers from the pairs that exist.
 
 VSHIFT = 15  # frames of 40 ms
 
@@ -183,7 +189,8 @@ _EPS = 1e-6  # torch's pairwise_distance adds it to every difference
 
 @dataclass(frozen=True)
 class Sync:
-    """`confidence` is SyncC (higher is better), `distance` SyncD (lower), `offset` in frames: positive where the sound comes early.
+    """`confidence` is SyncC (higher is better), `distance` SyncD (lower), `offset` in frames: positive where the sound
+    comes early.
 
     `curve` float64 (31,): the mean distance at the shifts -15..15.
     """
@@ -200,9 +207,11 @@ class Sync:
 def distance_stream(
     pictures: Iterable[np.ndarray], sounds: Iterable[np.ndarray], vshift: int = VSHIFT
 ) -> Iterator[np.ndarray]:
-    """Pieces of embeddings (n, D), both streams of the same length T together and of the same or other piece lengths -> pieces float32 (n, 2 vshift + 1).
+    """Pieces of embeddings (n, D), both streams of the same length T together and of the same or other piece lengths
+    -> pieces float32 (n, 2 vshift + 1).
 
-    Column j of row t is |v_t - a_(t + j - vshift)|; see the module for the ends. Only 2 vshift + 1 embeddings more than a piece are held.
+    Column j of row t is |v_t - a_(t + j - vshift)|; see the module for the ends. Only 2 vshift + 1 embeddings more than
+    a piece are held.
     """
     heard = iter(sounds)
     near: np.ndarray | None = None  # sounds from t - vshift on
@@ -254,7 +263,9 @@ def sync_of(distances: Iterable[np.ndarray]) -> Sync:
 
 
 def _inside(total: np.ndarray, first: np.ndarray, last: np.ndarray, count: int) -> np.ndarray:
-    """The mean distances without those to the zeros before the first and after the last sound; NaN where no pair is left."""
+    """The mean distances without those to the zeros before the first and after the last sound; NaN where no pair is
+    left.
+    """
     middle = len(total) // 2
     means = np.full(len(total), np.nan)
     for j in range(len(total)):
@@ -266,7 +277,9 @@ def _inside(total: np.ndarray, first: np.ndarray, last: np.ndarray, count: int) 
 
 
 def confidence_curve(distances: np.ndarray, sync: Sync, width: int = 9) -> np.ndarray:
-    """(T, 2 vshift + 1) -> float64 (T,): how sure the synchrony is at each window, at the clip's best shift; smoothed by a median of `width` windows."""
+    """(T, 2 vshift + 1) -> float64 (T,): how sure the synchrony is at each window, at the clip's best shift; smoothed
+    by a median of `width` windows.
+    """
     from scipy.signal import medfilt
 
     best = len(sync.curve) // 2 - sync.offset

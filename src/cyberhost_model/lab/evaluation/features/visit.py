@@ -20,7 +20,10 @@ Size = tuple[int, int]
 
 @dataclass
 class Made:
-    """What came of a pass: extractor digest -> features, or the reason why there are none. `broken`: nothing of the video could be decoded."""
+    """What came of a pass: extractor digest -> features, or the reason why there are none.
+
+    `broken`: nothing of the video could be decoded.
+    """
 
     features: dict[str, Arrays] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
@@ -60,9 +63,12 @@ def visit(
     pairs: Sequence[PairExtractor] = (),
     tick: Callable[[], None] = lambda: None,
 ) -> tuple[Made, Made, Made]:
-    """What the extractors make of the generated video, of the ground truth, and of both together. Each file is decoded once.
+    """What the extractors make of the generated video, of the ground truth, and of both together.
 
-    An extractor that raises one of our own errors has that as its reason, and the others go on. tick: called after every frame decoded.
+    Each file is decoded once.
+
+    An extractor that raises one of our own errors has that as its reason, and the others go on. tick: called after
+    every frame decoded.
     """
     of_generated, of_reference = _Audience(generated), _Audience(reference)
     both = _PairFeed(pairs)

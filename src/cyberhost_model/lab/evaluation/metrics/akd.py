@@ -1,9 +1,9 @@
 """AKD: how far the person's key points are from the ground truth's, in pixels of a frame 640 high.
 
-Mean of |dx| and |dy| over all points that the ground truth shows (score above 0.3) and the generated frame has too. Points it lacks are left out and
-counted ("missing_rate"); "l2" is the mean Euclidean distance of the same points; "body", "hands" and "face" are AKD of these alone: 68 of the 128
-points are the face's. The feet of DWPose's 133 are left out: half-body videos do not show them. Coordinates are those of frames stretched to the
-ground truth's size.
+Mean of |dx| and |dy| over all points that the ground truth shows (score above 0.3) and the generated frame has too.
+Points it lacks are left out and counted ("missing_rate"); "l2" is the mean Euclidean distance of the same points;
+"body", "hands" and "face" are AKD of these alone: 68 of the 128 points are the face's. The feet of DWPose's 133 are
+left out: half-body videos do not show them. Coordinates are those of frames stretched to the ground truth's size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def differences(generated: np.ndarray, reference: np.ndarray) -> tuple[np.ndarra
 
 
 def shown(reference_scores: np.ndarray, generated_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which points the ground truth shows and the generated frame has, and which it lacks: two bool arrays of the scores' shape."""
+    """Which points the ground truth shows and the generated frame has, and which it lacks: two bool arrays of the
+    scores' shape.
+    """
     there, has = reference_scores > SEEN, generated_scores > SEEN
     return there & has, there & ~has
 

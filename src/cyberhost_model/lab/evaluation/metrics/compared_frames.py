@@ -15,7 +15,10 @@ Compare = Callable[[np.ndarray, np.ndarray], float]
 
 
 class ComparedFrames:
-    """A `PairExtractor`: frames that belong together -> "values" (n,) float64. A change of what `compare` gives is a new `version`."""
+    """A `PairExtractor`: frames that belong together -> "values" (n,) float64.
+
+    A change of what `compare` gives is a new `version`.
+    """
 
     def __init__(self, name: str, version: int, compare: Compare) -> None:
         self.name, self.digest, self._compare = name, f"{name}/{version}", compare

@@ -1,4 +1,5 @@
-"""CSIM: the cosine between the face of the reference picture and that of every generated frame; mean of a video, then of the set.
+"""CSIM: the cosine between the face of the reference picture and that of every generated frame; mean of a video, then
+of the set.
 
 The largest face counts. Frames without a face are left out; "face_rate" says how many have one.
 """

@@ -1,7 +1,8 @@
-"""FID (Heusel et al. 2017): the Frechet distance of Inception features, frames of all videos pooled, read from the videos themselves.
+"""FID (Heusel et al. 2017): the Frechet distance of Inception features, frames of all videos pooled, read from the
+videos themselves.
 
-Two ways to 299x299, which give other values. `clean` (the headline; Parmar et al. 2022): Pillow's bicubic on float, which removes what would alias.
-`legacy`: bilinear without that, as most papers' code does it (pytorch-fid).
+Two ways to 299x299, which give other values. `clean` (the headline; Parmar et al. 2022): Pillow's bicubic on float,
+which removes what would alias. `legacy`: bilinear without that, as most papers' code does it (pytorch-fid).
 """
 
 from __future__ import annotations

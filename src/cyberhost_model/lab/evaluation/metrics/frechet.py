@@ -1,8 +1,10 @@
-"""The Frechet distance of two sets of videos with what is needed to read it: its floor and how it falls as the sets grow.
+"""The Frechet distance of two sets of videos with what is needed to read it: its floor and how it falls as the sets
+grow.
 
-The distance of two small samples of one distribution is far from 0 (478 for 100 vectors of 400 numbers each), so a value means nothing without N.
-A bootstrap would draw videos twice, shrink the covariance and bias it further: there is no interval. Instead: the distance between two halves of
-the ground truth (the floor), the distance on growing parts of the sets (the trend), and where a line in 1/N through them ends (the limit).
+The distance of two small samples of one distribution is far from 0 (478 for 100 vectors of 400 numbers each), so a
+value means nothing without N. A bootstrap would draw videos twice, shrink the covariance and bias it further: there is
+no interval. Instead: the distance between two halves of the ground truth (the floor), the distance on growing parts of
+the sets (the trend), and where a line in 1/N through them ends (the limit).
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ from cyberhost_model.lab.evaluation.metric import Role, Sample, SetValue
 
 # Frechet distance of two Gaussians (Dowson & Landau 1982): |m1 - m2|^2 + tr C1 + tr C2 - 2 tr (C1 C2)^(1/2).
 #
-# The last trace is the nuclear norm of L1^T L2 with C = L L^T: the sum of its singular values, real and not negative also where the covariances have
-# no full rank. The square root of a matrix product (`scipy.linalg.sqrtm`) is neither.
+# The last trace is the nuclear norm of L1^T L2 with C = L L^T: the sum of its singular values, real and not negative
+# also where the covariances have no full rank. The square root of a matrix product (`scipy.linalg.sqrtm`) is neither.
 
 
 _BLOCK = 4096  # rows turned into float64 at a time
@@ -27,9 +29,11 @@ _BLOCK = 4096  # rows turned into float64 at a time
 
 @dataclass(frozen=True)
 class Sums:
-    """Enough of a set of vectors for its mean and covariance: their number, sum and sum of outer products, float64, counted from `origin`.
+    """Enough of a set of vectors for its mean and covariance: their number, sum and sum of outer products, float64,
+    counted from `origin`.
 
-    The origin is a point near them, so that nothing is lost where the mean is large against the spread. Sums of one origin add and subtract.
+    The origin is a point near them, so that nothing is lost where the mean is large against the spread. Sums of one
+    origin add and subtract.
     """
 
     n: int
@@ -111,7 +115,9 @@ def gathered(blocks: Iterable[np.ndarray]) -> Sums:
 
 
 def _factor(covariance: np.ndarray, rank: int) -> np.ndarray:
-    """L with L L^T = C, (d, r): Cholesky's with pivots, which ends where nothing above rounding is left, at `rank` columns at most."""
+    """L with L L^T = C, (d, r): Cholesky's with pivots, which ends where nothing above rounding is left, at `rank`
+    columns at most.
+    """
     lower, pivots, found, _ = scipy.linalg.lapack.dpstrf(covariance, lower=1, overwrite_a=0)
     factor = np.empty((len(covariance), min(found, rank)))
     factor[pivots - 1] = np.tril(lower)[:, : min(found, rank)]
@@ -124,9 +130,11 @@ _FEWEST = 4  # identities from which they are what is drawn; below, videos
 
 
 def set_distance(samples: Sequence[Sample], rows: Rows, seed: int, counted: str) -> SetValue:
-    """The distance between the generated videos' vectors and the ground truths', `rows(sample, role)` (n, d) each; a sample may have none.
+    """The distance between the generated videos' vectors and the ground truths', `rows(sample, role)` (n, d) each; a
+    sample may have none.
 
-    counted: what a vector stands for ("frames", "clips"). Samples are read once, a video at a time, in an order drawn from `seed`.
+    counted: what a vector stands for ("frames", "clips"). Samples are read once, a video at a time, in an order drawn
+    from `seed`.
     """
     used = [s for s in samples if len(rows(s, "generated")) and len(rows(s, "reference"))]
     coverage = len(used) / len(samples) if samples else 0.0
@@ -159,7 +167,8 @@ def set_distance(samples: Sequence[Sample], rows: Rows, seed: int, counted: str)
         extras |= {"trend": trend, "limit": _limit(trend)}
     if min(generated.n, reference.n) <= len(origin):
         extras["note"] = (
-            f"no more {counted} than the {len(origin)} numbers of a vector: the value is mostly bias, compare it with the floor alone"
+            f"no more {counted} than the {len(origin)} numbers of a vector: the value is mostly bias, compare it with "
+            "the floor alone"
         )
     return SetValue(trend[-1]["value"], coverage, extras)
 

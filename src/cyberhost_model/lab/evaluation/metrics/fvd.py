@@ -1,4 +1,5 @@
-"""FVD (Unterthiner et al. 2018): the Frechet distance of I3D's 400 logits on clips of 16 consecutive frames, k clips a video, evenly spaced.
+"""FVD (Unterthiner et al. 2018): the Frechet distance of I3D's 400 logits on clips of 16 consecutive frames, k clips a
+video, evenly spaced.
 
 Frames are stretched to 224x224 (bilinear), values to [-1, 1]; covariances are divided by N - 1.
 """
@@ -23,7 +24,9 @@ _VERSION = 1
 
 
 def clip_starts(frames: int, clips: int) -> list[int]:
-    """First frames of the clips: evenly spaced from the first possible to the last, each once; none for fewer than 16 frames."""
+    """First frames of the clips: evenly spaced from the first possible to the last, each once; none for fewer than 16
+    frames.
+    """
     if frames < FRAMES:
         return []
     last = frames - FRAMES

@@ -1,11 +1,15 @@
-"""HKC and HKV: how surely a detector finds the hands, and how much they move. Neither is defined by public code: this is version 1 of ours.
+"""HKC and HKV: how surely a detector finds the hands, and how much they move.
 
-HKC: the mean score of 2 x 21 hand points over all frames, as the detector gives it (not clipped; DWPose's is no probability). A frame in which the
-detector gives no hand counts as 0. "person_rate": frames in which a person is found at all.
+Neither is defined by public code: this is version 1 of ours.
 
-HKV: the standard deviation over time (ddof 0) of each hand point and axis, their mean over 42 x 2, in pixels of a frame 640 high, over the frames in which
-the point's score is above 0.3; "seen_share" of all points and frames. "ungated": over all frames where the detector gives a place. That one is not the
-headline because a hand that is lost and guessed elsewhere counts there as motion. Jitter raises both: read them with HKC.
+HKC: the mean score of 2 x 21 hand points over all frames, as the detector gives it (not clipped; DWPose's is no
+probability). A frame in which the detector gives no hand counts as 0. "person_rate": frames in which a person is found
+at all.
+
+HKV: the standard deviation over time (ddof 0) of each hand point and axis, their mean over 42 x 2, in pixels of a frame
+640 high, over the frames in which the point's score is above 0.3; "seen_share" of all points and frames. "ungated":
+over all frames where the detector gives a place. That one is not the headline because a hand that is lost and guessed
+elsewhere counts there as motion. Jitter raises both: read them with HKC.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ from cyberhost_model.lab.evaluation.metric import Context, Role, Sample, VideoVa
 
 
 def deviation(parts: Iterable[np.ndarray]) -> np.ndarray:
-    """Standard deviation (ddof 0) down the rows of pieces (n, ...), in float64; NaN entries are left out, fewer than two give NaN."""
+    """Standard deviation (ddof 0) down the rows of pieces (n, ...), in float64; NaN entries are left out, fewer than
+    two give NaN.
+    """
     count: np.ndarray | float = 0.0
     mean: np.ndarray | float = 0.0
     squares: np.ndarray | float = 0.0

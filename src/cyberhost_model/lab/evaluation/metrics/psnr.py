@@ -1,4 +1,6 @@
-"""PSNR of frames that belong together: per frame in float64, mean over frames (not of pooled errors), at most 100 dB."""
+"""PSNR of frames that belong together: per frame in float64, mean over frames (not of pooled errors), at most 100
+dB.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""SSIM, structural similarity (Wang et al. 2004), of frames that belong together: Gaussian window of 11, sigma 1.5, population covariance.
+"""SSIM, structural similarity (Wang et al. 2004), of frames that belong together: Gaussian window of 11, sigma 1.5,
+population covariance.
 
-scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2, data_range=255)`, to 1e-12
-and quicker: frame -> mean over RGB and the pixels whose window lies inside -> mean over frames -> mean over videos.
+scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=2,
+data_range=255)`, to 1e-12 and quicker: frame -> mean over RGB and the pixels whose window lies inside -> mean over
+frames -> mean over videos.
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ K1, K2 = 0.01, 0.03
 
 
 def ssim(a: np.ndarray, b: np.ndarray, data_range: float = 255.0) -> float:
-    """Of two pictures (H, W) or (H, W, C) of any number type, computed in float64. Raises InputError for sides below 11."""
+    """Of two pictures (H, W) or (H, W, C) of any number type, computed in float64.
+
+    Raises InputError for sides below 11.
+    """
     if min(a.shape[:2]) < 2 * RADIUS + 1:
         raise InputError(
             f"SSIM needs pictures of at least {2 * RADIUS + 1} pixels a side, not {a.shape[1]}x{a.shape[0]}"

@@ -1,4 +1,6 @@
-"""SyncC and SyncD: how well lips and sound belong together, by SyncNet v2 at 25 frames a second (Chung and Zisserman, 2016)."""
+"""SyncC and SyncD: how well lips and sound belong together, by SyncNet v2 at 25 frames a second (Chung and Zisserman,
+2016).
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ _PIECE = 4096  # rows read at once
 
 
 class SyncMetric:
-    """SyncC (higher is better) and SyncD (lower), with the offset in frames and both values without the zeros at the clip's ends ("inside")."""
+    """SyncC (higher is better) and SyncD (lower), with the offset in frames and both values without the zeros at the
+    clip's ends ("inside").
+    """
 
     protocol = PROTOCOL
     licence = ""
@@ -53,7 +57,9 @@ def _pieces(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _by_frame(distances: np.ndarray, sync: Sync, first: int, frames: int) -> np.ndarray:
-    """The confidence at each frame, 25 a second, NaN where nothing was measured; a window stands for its middle frame."""
+    """The confidence at each frame, 25 a second, NaN where nothing was measured; a window stands for its middle
+    frame.
+    """
     out = np.full(frames, np.nan)
     curve = confidence_curve(distances, sync)
     start = first + FRAMES // 2

@@ -1,4 +1,6 @@
-"""Filling a network with a public weight file: every number must be there, and nothing else, and nothing in the file is run."""
+"""Filling a network with a public weight file: every number must be there, and nothing else, and nothing in the file
+is run.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import read_tensors
 
-# Networks that only infer: normalisations become part of the convolutions before them, and channels lie side by side in memory.
+# Networks that only infer: normalisations become part of the convolutions before them, and channels lie side by side in
+# memory.
 #
 # Measured on one core of a CPU, Inception takes 0.6 of the time and I3D 0.7.
 
@@ -23,7 +26,10 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def folded(net: Net) -> Net:
-    """The same function, in eval mode. In every block a convolution `conv` or `conv3d` takes up the `bn` beside it, in place."""
+    """The same function, in eval mode.
+
+    In every block a convolution `conv` or `conv3d` takes up the `bn` beside it, in place.
+    """
     net.eval()
     for block in list(net.modules()):
         convolution = next((name for name in ("conv", "conv3d") if hasattr(block, name)), None)
@@ -36,7 +42,9 @@ def folded(net: Net) -> Net:
 
 @contextlib.contextmanager
 def inferring() -> Iterator[None]:
-    """No gradients, and convolutions in whole float32: some GPUs would round their inputs to 10 bits, which moves features by 1e-3."""
+    """No gradients, and convolutions in whole float32: some GPUs would round their inputs to 10 bits, which moves
+    features by 1e-3.
+    """
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
 

@@ -1,7 +1,8 @@
-"""I3D of Kinetics-400 (Carreira & Zisserman 2017, "Quo Vadis, Action Recognition?"), Inception-v1 inflated: clip -> 400 logits, the features of FVD.
+"""I3D of Kinetics-400 (Carreira & Zisserman 2017, "Quo Vadis, Action Recognition?"), Inception-v1 inflated: clip ->
+400 logits, the features of FVD.
 
-State dict: the layout of `i3d_pretrained_400.pt`, which is that of the published PyTorch port. Padding is TensorFlow's "same": what is uneven goes
-behind. Normalisation adds 1e-3 to the variance, as the original does.
+State dict: the layout of `i3d_pretrained_400.pt`, which is that of the published PyTorch port. Padding is TensorFlow's
+"same": what is uneven goes behind. Normalisation adds 1e-3 to the variance, as the original does.
 """
 
 from __future__ import annotations

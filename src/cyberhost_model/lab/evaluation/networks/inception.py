@@ -1,7 +1,9 @@
-"""The Inception network of 2015-12-05 that FID is defined on (Szegedy et al. 2015, "Rethinking the Inception Architecture"), up to its 2048 features.
+"""The Inception network of 2015-12-05 that FID is defined on (Szegedy et al. 2015, "Rethinking the Inception
+Architecture"), up to its 2048 features.
 
-State dict: the published layout of `pt_inception-2015-12-05-6726825d.pth`. It differs from later Inceptions in three ways: average pooling does not
-count the padding, the last block's pooling takes the maximum, and pictures are scaled by (x - 128) / 128.
+State dict: the published layout of `pt_inception-2015-12-05-6726825d.pth`. It differs from later Inceptions in three
+ways: average pooling does not count the padding, the last block's pooling takes the maximum, and pictures are scaled by
+(x - 128) / 128.
 """
 
 from __future__ import annotations

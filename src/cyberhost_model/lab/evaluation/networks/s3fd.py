@@ -1,4 +1,5 @@
-"""S3FD: the face detector whose boxes SyncNet's crops follow (Zhang et al., "S3FD: single shot scale-invariant face detector", 2017).
+"""S3FD: the face detector whose boxes SyncNet's crops follow (Zhang et al., "S3FD: single shot scale-invariant face
+detector", 2017).
 
 The layers carry the names of the public file `sfd_face.pth`. A VGG16 with six levels, one anchor a cell at each.
 """
@@ -75,7 +76,9 @@ class S3FD(nn.Module):
         self.conf = nn.ModuleList(nn.Conv2d(width, 4 if i == 0 else 2, 3, padding=1) for i, width in enumerate(widths))
 
     def forward(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """pictures (B, 3, H, W): RGB 0..255 less the mean -> per level (offsets (B, 4, h, w), logits (B, 2, h, w) of background and face)."""
+        """pictures (B, 3, H, W): RGB 0..255 less the mean -> per level (offsets (B, 4, h, w), logits (B, 2, h, w) of
+        background and face).
+        """
         levels, x, start = [], pictures, 0
         for stop, norm in zip(
             (*_SOURCES, len(self.vgg)), (self.L2Norm3_3, self.L2Norm4_3, self.L2Norm5_3, None), strict=True
@@ -99,7 +102,9 @@ class S3FD(nn.Module):
 
 
 def decode(levels: list[tuple[Tensor, Tensor]], least: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The network's output as (boxes (n, 4) in pixels of its input, scores (n,)) a picture, faces above `least` with their doubles taken out."""
+    """The network's output as (boxes (n, 4) in pixels of its input, scores (n,)) a picture, faces above `least` with
+    their doubles taken out.
+    """
     boxes, scores = [], []
     for (offsets, logits), step, anchor in zip(levels, STEPS, ANCHORS, strict=True):
         height, width = offsets.shape[-2:]
@@ -122,7 +127,9 @@ def decode(levels: list[tuple[Tensor, Tensor]], least: float) -> list[tuple[np.n
 
 
 class FaceFinder:
-    """Faces of a batch of frames, on pictures reduced by `scale` as the authors of SyncNet do (0.25), from a confidence of 0.9 on."""
+    """Faces of a batch of frames, on pictures reduced by `scale` as the authors of SyncNet do (0.25), from a
+    confidence of 0.9 on.
+    """
 
     def __init__(self, path: Path, device: str = "cpu", scale: float = 0.25, least: float = 0.9) -> None:
         self.net = load_weights(S3FD(), path).to(device)
@@ -130,7 +137,9 @@ class FaceFinder:
 
     @torch.inference_mode()
     def __call__(self, frames: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """uint8 (n, H, W, 3) RGB -> for each frame (boxes float32 (k, 4) in its pixels, scores (k,)), the surest first."""
+        """uint8 (n, H, W, 3) RGB -> for each frame (boxes float32 (k, 4) in its pixels, scores (k,)), the surest
+        first.
+        """
         small = np.stack(
             [cv2.resize(f, (0, 0), fx=self.scale, fy=self.scale, interpolation=cv2.INTER_LINEAR) for f in frames]
         )

@@ -1,6 +1,8 @@
-"""SyncNet v2: a network that maps five frames of a mouth and the sound of that time to embeddings that agree when both belong together.
+"""SyncNet v2: a network that maps five frames of a mouth and the sound of that time to embeddings that agree when both
+belong together.
 
-Chung and Zisserman, "Out of time: automated lip sync in the wild" (2016). The layers carry the names of the public file `syncnet_v2.model`.
+Chung and Zisserman, "Out of time: automated lip sync in the wild" (2016). The layers carry the names of the public file
+`syncnet_v2.model`.
 """
 
 from __future__ import annotations
@@ -58,7 +60,8 @@ class SyncNet(nn.Module):
         )
 
     def pictures(self, frames: Tensor) -> Tensor:
-        """frames (B, 3, T + 4, 224, 224): BGR, 0..255, not normalised -> (B, T, 1024), one embedding for each window of five frames.
+        """frames (B, 3, T + 4, 224, 224): BGR, 0..255, not normalised -> (B, T, 1024), one embedding for each window
+        of five frames.
 
         Only the first layer sees more than one frame, so all windows of a run of frames share their work.
         """
@@ -71,7 +74,10 @@ class SyncNet(nn.Module):
 
 
 def load_syncnet(path: Path, device: str | torch.device = "cpu") -> SyncNet:
-    """The network with the weights of `syncnet_v2.model`, for inference. Raises ModelError where they do not fit exactly."""
+    """The network with the weights of `syncnet_v2.model`, for inference.
+
+    Raises ModelError where they do not fit exactly.
+    """
     net = load_weights(SyncNet(), path).to(device)
     net.netcnnlip.to(memory_format=torch.channels_last_3d)  # as frames lie in memory: a third faster on a CPU
     return net

@@ -1,4 +1,6 @@
-"""What a run or several are shown as: summary.md and report.html, comparisons, the table of ablations, the report on a single video."""
+"""What a run or several are shown as: summary.md and report.html, comparisons, the table of ablations, the report on a
+single video.
+"""
 
 from cyberhost_model.lab.evaluation.report.ablation import ablation_table
 from cyberhost_model.lab.evaluation.report.compare import Comparison, compare_reports

@@ -1,4 +1,6 @@
-"""The rows of the paper's Table 1 that leave one part out, measured on models of one's own beside what the paper printed."""
+"""The rows of the paper's Table 1 that leave one part out, measured on models of one's own beside what the paper
+printed.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,12 @@ TABLE = "Table 1"
 
 
 def ablation_table(runs: Mapping[str, Path]) -> str:
-    """Markdown: a row for the full model and for each "w/o" row of `presets.ABLATIONS`, our values and the paper's in columns of their own.
+    """Markdown: a row for the full model and for each "w/o" row of `presets.ABLATIONS`, our values and the paper's in
+    columns of their own.
 
-    runs: name of the row -> folder that holds its summary.json and per_video.csv; the full model is "full" or any one name that is no ablation.
-    A row without a run is shown as not measured. Raises InputError: a folder that cannot be read, no full model, or rows that do not follow one
-    protocol with one set of weights.
+    runs: name of the row -> folder that holds its summary.json and per_video.csv; the full model is "full" or any one
+    name that is no ablation. A row without a run is shown as not measured. Raises InputError: a folder that cannot be
+    read, no full model, or rows that do not follow one protocol with one set of weights.
     """
     full, order, found = _read(runs)
     parts = []
@@ -38,7 +41,8 @@ def ablation_table(runs: Mapping[str, Path]) -> str:
 
 
 def ablation_values(runs: Mapping[str, Path]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The same as numbers: row -> measure -> value, ci95 (pair or None), n, protocol, status, reason and the paper's figure, None where it has none.
+    """The same as numbers: row -> measure -> value, ci95 (pair or None), n, protocol, status, reason and the paper's
+    figure, None where it has none.
 
     Raises InputError as `ablation_table` does.
     """
@@ -62,7 +66,9 @@ def ablation_values(runs: Mapping[str, Path]) -> dict[str, dict[str, dict[str, A
 
 
 def write_ablation_csv(runs: Mapping[str, Path], file: Path) -> None:
-    """A line a row and measure: row, measure, status, protocol, n, value, low and high end of its interval, the paper's figure."""
+    """A line a row and measure: row, measure, status, protocol, n, value, low and high end of its interval, the
+    paper's figure.
+    """
     with file.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["row", "measure", "status", "protocol", "n", "value", "low", "high", "paper"])
@@ -79,7 +85,8 @@ def _read(runs: Mapping[str, Path]) -> tuple[str, Mapping[str, str], Mapping[str
     full = [name for name in runs if name not in ABLATIONS]
     if len(full) != 1:
         raise InputError(
-            f"an ablation table needs one run of the full model beside {', '.join(ABLATIONS)}; there are {len(full)}: {', '.join(full)}"
+            f"an ablation table needs one run of the full model beside {', '.join(ABLATIONS)}; there are {len(full)}: "
+            f"{', '.join(full)}"
         )
     order = {full[0]: FULL_MODEL, **{name: name for name in ABLATIONS}}
     found = {name: read_results(runs[name]) for name in order if name in runs}

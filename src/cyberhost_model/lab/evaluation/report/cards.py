@@ -64,7 +64,8 @@ def card(evaluation: Evaluation, row: VideoRow, number: int, reasons: list[str],
     tags = "".join(f"<li>{text(reason)}</li>" for reason in reasons)
     return (
         f'<article class="card" id="clip-{number}" data-card aria-labelledby="clip-{number}-title">'
-        f'<h3 id="clip-{number}-title">{text(row.video)}</h3><p class="of">{text(" · ".join(w for w in words if w))}</p>'
+        f'<h3 id="clip-{number}-title">{text(row.video)}</h3><p '
+        f'class="of">{text(" · ".join(w for w in words if w))}</p>'
         f'<ul class="tags" aria-label="Why it is shown">{tags}</ul>'
         f'<div class="inside"><div>{stage(players, row.video, row.fps)}</div><div>{values(evaluation, row)}</div></div>'
         f'<div class="charts">{curves(evaluation, row)}</div></article>'
@@ -83,13 +84,18 @@ def skeleton_canvas(evaluation: Evaluation, video: str, role: Role, start: float
 
 
 def stage(players: list[Player], name: str, fps: float) -> str:
-    """Players side by side with the keys that move them together; an arrow key on the slider is a frame. The browser's own keys would lie over
-    the hands."""
+    """Players side by side with the keys that move them together; an arrow key on the slider is a frame.
+
+    The browser's own keys would lie over the hands.
+    """
     playable = [p for p in players if p.film.data]
     keys = ""
     if playable:
         keys = f'<button type="button" data-play>{"Play both" if len(playable) > 1 else "Play"}</button>'
-        keys += f'<input type="range" data-seek min="0" max="1" value="0" step="{1 / fps:.6g}" aria-label="{text(f"Moment of {name}")}"><output data-at>0.0 s</output>'
+        keys += (
+            f'<input type="range" data-seek min="0" max="1" value="0" step="{1 / fps:.6g}" '
+            f'aria-label="{text(f"Moment of {name}")}"><output data-at>0.0 s</output>'
+        )
     if any(p.overlay for p in playable):
         keys += '<label><input type="checkbox" data-skeleton checked> Skeleton</label>'
     figures = "".join(_player(p, name) for p in players)
@@ -102,7 +108,8 @@ def _player(player: Player, name: str) -> str:
     else:
         muted = " muted" if player.muted else ""
         inside = (
-            f'<div class="stage"><video playsinline preload="auto"{muted} aria-label="{text(f"{player.title}: {name}")}" '
+            f'<div class="stage"><video playsinline preload="auto"{muted} '
+            f'aria-label="{text(f"{player.title}: {name}")}" '
             f'src="{data_uri("video/mp4", player.film.data)}"></video>{player.overlay}</div>'
             '<p class="absent" data-broken hidden>This browser cannot play the clip (H.264).</p>'
         )
@@ -154,7 +161,10 @@ def sync_curve(shift: np.ndarray, distance: np.ndarray) -> str:
         return ""
     at = int(np.nanargmin(distance))
     frames = counted(abs(round(float(shift[at]))), "frame")
-    words = f"Lowest, {distance[at]:.2f}, at a shift of {shown(shift[at], 0, sign=True) if shift[at] else 'no'} {frames.split()[-1]}; median {np.nanmedian(distance):.2f}."
+    words = (
+        f"Lowest, {distance[at]:.2f}, at a shift of {shown(shift[at], 0, sign=True) if shift[at] else 'no'} "
+        f"{frames.split()[-1]}; median {np.nanmedian(distance):.2f}."
+    )
     return chart(
         "Lips and sound",
         [Line("distance", shift, distance)],

@@ -1,4 +1,6 @@
-"""Line charts as SVG, readable without colour: each has a caption, the lines differ in dashes, and the words say what the picture says."""
+"""Line charts as SVG, readable without colour: each has a caption, the lines differ in dashes, and the words say what
+the picture says.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ class Line:
 def chart(
     title: str, lines: Sequence[Line], x_label: str, words: str, mark: float | None = None, floor: float | None = None
 ) -> str:
-    """A figure. `words`: what it shows, for those who do not see it and as its caption. mark: an x to point at. floor: a y to draw a line at."""
+    """A figure.
+
+    `words`: what it shows, for those who do not see it and as its caption. mark: an x to point at. floor: a y to draw
+    a line at.
+    """
     known = np.concatenate(
         [line.y[np.isfinite(line.y)] for line in lines] + [np.array([] if floor is None else [floor])]
     )
@@ -59,12 +65,20 @@ def chart(
             parts += [f'<circle class="dots" cx="{p[0]:.1f}" cy="{p[1]:.1f}" r="3.5"/>' for p in points if p]
         else:
             parts.append(f'<path class="{line.look}" d="{_path(points)}"/>')
-    drawing = f'<svg viewBox="0 0 {_WIDTH} {bottom + 34}" role="img" aria-label="{html.escape(f"{title}. {words}")}">{"".join(parts)}</svg>'
-    return f'<figure class="chart">{drawing}<figcaption><b>{html.escape(title)}</b> {html.escape(words)}</figcaption></figure>'
+    drawing = (
+        f'<svg viewBox="0 0 {_WIDTH} {bottom + 34}" role="img" '
+        f'aria-label="{html.escape(f"{title}. {words}")}">{"".join(parts)}</svg>'
+    )
+    return (
+        f'<figure class="chart">{drawing}<figcaption><b>{html.escape(title)}</b> '
+        f"{html.escape(words)}</figcaption></figure>"
+    )
 
 
 def thin(values: np.ndarray, direction: str) -> tuple[np.ndarray, np.ndarray]:
-    """(places 0..1 of the whole, values): no more points than can be seen, each the worst of its stretch, NaN where all of it is."""
+    """(places 0..1 of the whole, values): no more points than can be seen, each the worst of its stretch, NaN where
+    all of it is.
+    """
     values = np.asarray(values, float)
     edges = np.linspace(0, len(values), min(len(values), _MOST) + 1).round().astype(int)
     worst = np.fmin if direction == "up" else np.fmax

@@ -19,9 +19,10 @@ from cyberhost_model.lab.evaluation.results import MetricSummary, Results, read_
 class Difference:
     """One measure of a run against that of the first run.
 
-    first, other: means over the `n` videos both have a value for. difference: other - first, with its 95% interval (None for fewer than two
-    people). better: the run of which the interval says so, "" where it holds zero or is not there. Of a measure no video has by itself (FID, FVD)
-    the values of the whole sets are shown, without an interval, and n is 0.
+    first, other: means over the `n` videos both have a value for. difference: other - first, with its 95% interval
+    (None for fewer than two people). better: the run of which the interval says so, "" where it holds zero or is not
+    there. Of a measure no video has by itself (FID, FVD) the values of the whole sets are shown, without an interval,
+    and n is 0.
     """
 
     measure: str
@@ -37,8 +38,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """runs: their results under names that differ, the one all others are compared with first. summaries: the measures as the first run has them.
-    unmatched: run -> videos of other runs it lacks. notes: what a reader must know before he trusts the differences, a line each."""
+    """runs: their results under names that differ, the one all others are compared with first.
+
+    summaries: the measures as the first run has them. unmatched: run -> videos of other runs it lacks. notes: what a
+    reader must know before he trusts the differences, a line each.
+    """
 
     runs: tuple[Results, ...]
     summaries: tuple[MetricSummary, ...]
@@ -49,8 +53,10 @@ class Comparison:
 
 
 def compare_reports(folders: Sequence[str | os.PathLike[str]], seed: int = 0) -> Comparison:
-    """Compare runs that `write_results` wrote. Raises InputError: fewer than two, no video in common, a measure under two protocols or by two
-    files of weights."""
+    """Compare runs that `write_results` wrote.
+
+    Raises InputError: fewer than two, no video in common, a measure under two protocols or by two files of weights.
+    """
     if len(folders) < 2:
         raise InputError("a comparison needs two or more folders with results; give them one after the other")
     return compare_results(_named([(Path(f), read_results(f)) for f in folders]), seed)
@@ -74,7 +80,8 @@ def compare_results(runs: Sequence[Results], seed: int = 0) -> Comparison:
         same = _same_truth(first, run, common)
         if left := len(common) - len(same):
             notes.append(
-                f"{run.name}: {left} of {len(common)} videos were measured against another ground truth than in {first.name} and are left out."
+                f"{run.name}: {left} of {len(common)} videos were measured against another ground truth than in "
+                f"{first.name} and are left out."
             )
         notes += _other_settings(first, run) + _alone(first, run)
         for metric in summaries:
@@ -110,7 +117,8 @@ def _other_settings(first: Results, other: Results) -> list[str]:
     ours, theirs = first.provenance.settings, other.provenance.settings
     deciding = ("clips",)
     return [
-        f"{other.name}: the setting {name} is {theirs.get(name)}, in {first.name} it is {ours.get(name)}: FVD is not to be compared."
+        f"{other.name}: the setting {name} is {theirs.get(name)}, in {first.name} it is {ours.get(name)}: FVD is not "
+        "to be compared."
         for name in deciding
         if ours.get(name) != theirs.get(name)
     ]

@@ -38,8 +38,10 @@ _COLUMNS = (
     "better",
 )
 _READING = (
-    "Differences are means over the videos both runs have a value for, with 95% bootstrap intervals over people (all videos of a person together). "
-    "Each interval stands for itself: among many, one in twenty misses. FID and FVD belong to whole sets, so they have no interval here."
+    "Differences are means over the videos both runs have a value for, with 95% bootstrap intervals over people (all "
+    "videos of a person together). "
+    "Each interval stands for itself: among many, one in twenty misses. FID and FVD belong to whole sets, so they "
+    "have no interval here."
 )
 
 
@@ -174,7 +176,8 @@ def _bar(metric: MetricSummary, d: Difference) -> str:
     reach = max(abs(low), abs(high)) * 1.1 or 1.0
     a, m, b = (80 + 74 * v / reach for v in (low, middle, high))
     return (
-        '<svg class="bar" viewBox="0 0 160 20" width="160" height="20" aria-hidden="true"><path class="mark" d="M80 1V19"/>'
+        '<svg class="bar" viewBox="0 0 160 20" width="160" height="20" aria-hidden="true"><path class="mark" d="M80 '
+        '1V19"/>'
         f'<path class="main" d="M{a:.1f} 10H{b:.1f}"/><circle class="dots" cx="{m:.1f}" cy="10" r="4"/></svg>'
     )
 

@@ -33,7 +33,10 @@ class Films:
     """Films that did not fit any more."""
 
     def make(self, path: Path, start: float = 0.0) -> Film:
-        """A copy of up to `seconds` of a video from `start` on. A film without data says why it has none; nothing is raised."""
+        """A copy of up to `seconds` of a video from `start` on.
+
+        A film without data says why it has none; nothing is raised.
+        """
         if self.made >= self.limit:
             return self._left_out(start)
         fit = f"scale=w=-2:h='trunc(min({HEIGHT},ih)/2)*2':flags=area"

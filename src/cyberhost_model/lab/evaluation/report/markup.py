@@ -32,8 +32,10 @@ def script() -> str:
 def table(
     label: str, head: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = (), look: str = ""
 ) -> str:
-    """A table that scrolls by itself on a narrow screen. `head` is text, the cells are HTML, the first of a row its head; `words`: columns
-    that are no numbers."""
+    """A table that scrolls by itself on a narrow screen.
+
+    `head` is text, the cells are HTML, the first of a row its head; `words`: columns that are no numbers.
+    """
     kinds = ["" if i == 0 or i in words else ' class="n"' for i in range(len(head))]
     top = "".join(f'<th scope="col"{kind}>{text(name)}</th>' for name, kind in zip(head, kinds, strict=True))
     body = "".join(

@@ -71,7 +71,8 @@ def report_page(evaluation: Evaluation, films: Films | None = None, truth: Resul
     there = {name: part for name, part in parts.items() if part[1]}
     body = (
         '<a class="skip" href="#results">To the results</a>'
-        f'<header><h1>{text(results.name)}</h1><p class="where">Evaluation by {text(" and ".join(by_protocol(results.metrics)))}, {text(results.provenance.created)}</p></header>'
+        f'<header><h1>{text(results.name)}</h1><p class="where">Evaluation by '
+        f"{text(' and '.join(by_protocol(results.metrics)))}, {text(results.provenance.created)}</p></header>"
         + contents({name: title for name, (title, _) in there.items()})
         + "<main>"
         + _facts(results)
@@ -126,7 +127,10 @@ def _trends(results: Results) -> str:
     figures = [_trend(m) for m in measured(results) if m.extras.get("trend")]
     if not figures:
         return ""
-    words = "These distances fall as videos are added, even between two samples of the same videos: compare them only at equal numbers, and with the floor."
+    words = (
+        "These distances fall as videos are added, even between two samples of the same videos: compare them only "
+        "at equal numbers, and with the floor."
+    )
     return note(words) + f'<div class="charts">{"".join(figures)}</div>'
 
 

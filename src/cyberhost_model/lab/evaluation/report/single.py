@@ -41,7 +41,10 @@ _MARGIN = 1.0  # seconds a jump begins before a weak stretch
 
 @dataclass(frozen=True)
 class SingleReport:
-    """The page, the weak stretches in order of time, and the measures behind them. `lines`: each weak stretch as a line."""
+    """The page, the weak stretches in order of time, and the measures behind them.
+
+    `lines`: each weak stretch as a line.
+    """
 
     page: Path
     weak: tuple[Weak, ...]
@@ -73,11 +76,12 @@ def report_video(
     command: str = "",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> SingleReport:
-    """Measure a video by what needs no ground truth and write the page `out` (.html); in a folder `out` report.html, summary.json, per_video.csv.
+    """Measure a video by what needs no ground truth and write the page `out` (.html); in a folder `out` report.html,
+    summary.json, per_video.csv.
 
-    picture: of the person, for CSIM; audio: what is spoken, by default the video's own sound. The other arguments: see `run.evaluate`; by default
-    nothing is fetched, so a measure whose weights are not on this machine is told as skipped. Raises OutputError before any work, and what
-    `run.evaluate` raises.
+    picture: of the person, for CSIM; audio: what is spoken, by default the video's own sound. The other arguments: see
+    `run.evaluate`; by default nothing is fetched, so a measure whose weights are not on this machine is told as
+    skipped. Raises OutputError before any work, and what `run.evaluate` raises.
     """
     page = check_page(out, overwrite)
     evaluation = evaluate(
@@ -103,8 +107,9 @@ def report_video(
 
 
 def check_page(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """The page that a report to `out` has: a name that ends in .html itself, report.html in a folder (one that is there, or a name without
-    an ending). Nothing is made. Raises OutputError where it cannot be written."""
+    """The page that a report to `out` has: a name that ends in .html itself, report.html in a folder (one that is
+    there, or a name without an ending). Nothing is made. Raises OutputError where it cannot be written.
+    """
     out = Path(out)
     if out.is_dir():
         return check_target(out / PAGE, (".html",), overwrite)
@@ -177,7 +182,8 @@ def single_page(evaluation: Evaluation, weak: list[Weak]) -> str:
         + section(
             "weak",
             "Weak seconds",
-            f'<div class="inside"><div>{stage(players, row.video, row.fps)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>',
+            "<div "
+            f'class="inside"><div>{stage(players, row.video, row.fps)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>',
         )
         + section(
             "curves", "Over time", f'<div class="charts">{lines}</div>' if (lines := curves(evaluation, row)) else ""
@@ -205,6 +211,7 @@ def _weak(weak: list[Weak], playable: bool) -> str:
         )
     found = f'<ol class="weak">{"".join(items)}</ol>' if items else note("None was found.")
     return found + note(
-        "Each second is held against the rest of the same video: an evenly poor video has no weak seconds. Hands, faces and shaking are as the "
+        "Each second is held against the rest of the same video: an evenly poor video has no weak seconds. Hands, "
+        "faces and shaking are as the "
         "detector sees them, and some of it may be the detector's own."
     )

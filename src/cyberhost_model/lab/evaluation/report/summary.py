@@ -39,8 +39,10 @@ def summary_text(results: Results, truth: Results | None = None) -> str:
 
 
 def method_tables(runs: Sequence[Results], itself: bool = False, truth: Results | None = None) -> str:
-    """A table a protocol, one row a method, the best of several values in bold where all rest on as many videos. `itself`: also a row of the
-    ground truth of the first run."""
+    """A table a protocol, one row a method, the best of several values in bold where all rest on as many videos.
+
+    `itself`: also a row of the ground truth of the first run.
+    """
     protocols: dict[str, dict[str, None]] = {}
     for run in runs:
         for protocol, metrics in by_protocol(measured(run)).items():

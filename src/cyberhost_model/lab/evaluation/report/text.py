@@ -1,4 +1,6 @@
-"""What every report tells beside its values, as text: where they come from, what did not fit, what the paper printed."""
+"""What every report tells beside its values, as text: where they come from, what did not fit, what the paper
+printed.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,10 @@ from cyberhost_model.lab.evaluation.results import MetricSummary, Results
 ARROWS = {"up": "↑", "down": "↓"}
 NONE = "–"
 READING = (
-    "The arrow says which direction is better. N: videos with a value. Coverage: share of all frames the value rests on. Intervals: bootstrap over "
-    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased. HKV rises with jitter too: read it with HKC."
+    "The arrow says which direction is better. N: videos with a value. Coverage: share of all frames the value rests "
+    "on. Intervals: bootstrap over "
+    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased. HKV rises "
+    "with jitter too: read it with HKC."
 )
 """What stands below a table of results."""
 
@@ -135,7 +139,8 @@ UNLIKE = "Other videos, other weights, definitions not given: not to be compared
 """What stands over the paper's values."""
 
 
-# What the paper printed (arXiv 2409.01876, Tables 1 to 3). Another protocol on other videos: it never shares a column with ours.
+# What the paper printed (arXiv 2409.01876, Tables 1 to 3). Another protocol on other videos: it never shares a column
+# with ours.
 
 LABEL = "published, other protocol"
 

@@ -31,7 +31,10 @@ def by_protocol(metrics: Iterable[MetricSummary]) -> dict[str, list[MetricSummar
 
 
 def against_itself(metric: MetricSummary, truth: Results | None = None) -> tuple[float, str] | None:
-    """(value, how it was had) of the ground truth measured as if it had been generated; None where that was not done. truth: such a run."""
+    """(value, how it was had) of the ground truth measured as if it had been generated; None where that was not done.
+
+    truth: such a run.
+    """
     if (floor := metric.extras.get("floor")) and floor.get("value") is not None:
         return floor["value"], f"halves of the ground truth against each other, {floor['n']:,} vectors each"
     own = value_of(truth, metric.name) if truth is not None else None
@@ -41,7 +44,9 @@ def against_itself(metric: MetricSummary, truth: Results | None = None) -> tuple
 
 
 def best(metrics: Sequence[MetricSummary]) -> float | None:
-    """The best of several values of one measure; None for fewer than two, and where they rest on different numbers of videos."""
+    """The best of several values of one measure; None for fewer than two, and where they rest on different numbers of
+    videos.
+    """
     known = [m.value for m in metrics if m.value is not None]
     if len(known) < 2 or len({m.n for m in metrics}) > 1:
         return None
@@ -60,12 +65,14 @@ def check_comparable(measure: str, first: Results, other: Results, names: tuple[
         return
     if a.protocol != b.protocol:
         raise InputError(
-            f"{measure} follows {a.protocol} in {names[0]} and {b.protocol} in {names[1]}; evaluate both with the same networks"
+            f"{measure} follows {a.protocol} in {names[0]} and {b.protocol} in {names[1]}; evaluate both with the "
+            "same networks"
         )
     wrong = sorted(file for file in {*a.weights, *b.weights} if a.weights.get(file) != b.weights.get(file))
     if wrong:
         raise InputError(
-            f"{measure} was measured with other weights ({', '.join(wrong)}) in {names[0]} than in {names[1]}; evaluate both with the same"
+            f"{measure} was measured with other weights ({', '.join(wrong)}) in {names[0]} than in {names[1]}; "
+            "evaluate both with the same"
         )
 
 
@@ -93,7 +100,9 @@ def to_show(worst: Mapping[str, list[str]]) -> dict[str, list[str]]:
 
 
 def moment(video: VideoRow, seconds: float, results: Results) -> float:
-    """Where a stretch of `seconds` of a longer video should begin: about its worst frame, by the first measure that has a value a frame."""
+    """Where a stretch of `seconds` of a longer video should begin: about its worst frame, by the first measure that
+    has a value a frame.
+    """
     spare = video.frames / video.fps - seconds
     if spare <= 0:
         return 0.0

@@ -1,6 +1,8 @@
-"""Weak seconds of a video: where the face is less like the picture, hands are less sure, points shake, or the picture stands still.
+"""Weak seconds of a video: where the face is less like the picture, hands are less sure, points shake, or the picture
+stands still.
 
-Each second is held against the rest of the same video, so nothing here says that a video is good: an evenly poor one has no weak seconds.
+Each second is held against the rest of the same video, so nothing here says that a video is good: an evenly poor one
+has no weak seconds.
 """
 
 from __future__ import annotations
@@ -12,17 +14,24 @@ from dataclasses import dataclass
 import numpy as np
 
 FACE_DROP = 0.1
-"""A second's similarity this far below the video's median is weak, or three times the usual spread where that is more."""
+"""A second's similarity this far below the video's median is weak, or three times the usual spread where that is
+more.
+"""
 HANDS_SHARE = 0.6
 """Of the video's median confidence."""
 HANDS_LEAST = 0.2
 """A video whose median confidence is below this shows no hands to speak of: nothing is said of them."""
 SHAKE = 3.0
-"""Pixels of a frame 640 high, and twice the video's median. Measured on drawn people: their exact points shake by at most 0.1, what the embedded
-detector sees of them by 0.2 to 3, hands it is unsure of by 8."""
+"""Pixels of a frame 640 high, and twice the video's median.
+
+Measured on drawn people: their exact points shake by at most 0.1, what the embedded detector sees of them by 0.2 to 3,
+hands it is unsure of by 8.
+"""
 STILL = 0.05
-"""Mean difference (0..255) of a frame to the one before below which both are the same. Measured: repeated frames at most 0.03 after H.264 (crf 16 to
-30), a person at rest at least 0.13."""
+"""Mean difference (0..255) of a frame to the one before below which both are the same.
+
+Measured: repeated frames at most 0.03 after H.264 (crf 16 to 30), a person at rest at least 0.13.
+"""
 STILL_SECONDS = 0.4
 LOST = 0.25
 """Share of a second's frames without a face."""
@@ -87,7 +96,9 @@ def weak_hands(confidence: np.ndarray, fps: float) -> list[Weak]:
 
 
 def weak_points(shakes: Mapping[str, np.ndarray], fps: float, frames: int) -> list[Weak]:
-    """shakes: part ("hands") -> (seconds,), see `shaking`: its points in each second of `frames` frames, pixels of 640; NaN where it is not seen."""
+    """shakes: part ("hands") -> (seconds,), see `shaking`: its points in each second of `frames` frames, pixels of
+    640; NaN where it is not seen.
+    """
     usual = {
         part: float(np.median(known)) if len(known := shake[np.isfinite(shake)]) else 0.0
         for part, shake in shakes.items()
@@ -97,7 +108,10 @@ def weak_points(shakes: Mapping[str, np.ndarray], fps: float, frames: int) -> li
         parts = [part for part, shake in shakes.items() if shake[i] > max(SHAKE, 2 * usual[part])]
         if parts:
             most = max(parts, key=lambda part: shakes[part][i])
-            words = f"shaking from frame to frame ({', '.join(parts)}): up to {shakes[most][i]:.1f} pixels of a frame 640 high, usually {usual[most]:.1f}"
+            words = (
+                f"shaking from frame to frame ({', '.join(parts)}): up to {shakes[most][i]:.1f} pixels of a frame "
+                f"640 high, usually {usual[most]:.1f}"
+            )
             found.append(Weak(a / fps, b / fps, "jitter", words))
     return found
 
@@ -122,10 +136,12 @@ def weak_motion(changes: np.ndarray, fps: float) -> list[Weak]:
 
 
 def shaking(points: np.ndarray, scores: np.ndarray, seen: float = 0.3) -> float:
-    """How far points (n, K, 2) jump about their way, in their own unit: the standard deviation of an axis of white noise on a smooth path.
+    """How far points (n, K, 2) jump about their way, in their own unit: the standard deviation of an axis of white
+    noise on a smooth path.
 
-    NaN for fewer than five frames with a point scored above `seen`. Noise turns acceleration round from frame to frame; a gesture, however quick,
-    does not. For white noise of variance v the accelerations a of neighbouring frames have E[a(t) a(t+1)] = -4 v on each axis.
+    NaN for fewer than five frames with a point scored above `seen`. Noise turns acceleration round from frame to frame;
+    a gesture, however quick, does not. For white noise of variance v the accelerations a of neighbouring frames have
+    E[a(t) a(t+1)] = -4 v on each axis.
     """
     there = (scores > seen) & np.isfinite(points).all(-1)
     if len(points) < 5:

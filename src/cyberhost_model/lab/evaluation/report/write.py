@@ -16,10 +16,12 @@ SUMMARY_TEXT, PAGE = "summary.md", "report.html"
 def write_report(
     evaluation: Evaluation, folder: Path, films: Films | None = None, truth: Results | None = None
 ) -> list[Path]:
-    """Write summary.md and report.html into a folder that is there. Raises OutputError.
+    """Write summary.md and report.html into a folder that is there.
 
-    films: how much film the page may hold. truth: the results of the same run with the ground truth in the place of the generated videos, for the
-    row that shows what these numbers are for real people.
+    Raises OutputError.
+
+    films: how much film the page may hold. truth: the results of the same run with the ground truth in the place of the
+    generated videos, for the row that shows what these numbers are for real people.
     """
     return [
         write_text(folder / SUMMARY_TEXT, summary_text(evaluation.results, truth)),

@@ -30,7 +30,9 @@ _MEL_RANGE = 60.0  # dB below the clean speech's loud steps
 
 def speech_files(folder: str | Path, held: bool) -> list[Path]:
     """The FLAC and WAV files of `folder` whose speaker (the name up to the first "-") is held out, or is not.
-    Raises TrainingError when there are none."""
+
+    Raises TrainingError when there are none.
+    """
     if not Path(folder).is_dir():
         raise TrainingError(f"{folder}: no such folder of speech")
     files = [p for p in sorted(Path(folder).iterdir()) if p.suffix in (".flac", ".wav")]
@@ -105,8 +107,9 @@ class SpeechWindows(Dataset):
 
 
 class AudioStage:
-    """Losses: squares of opening, width and energy, cross entropy of speech, and the clean log-mel beside them, so that the
-    features keep more of the sound than the mouth's labels ask for."""
+    """Losses: squares of opening, width and energy, cross entropy of speech, and the clean log-mel beside them, so
+    that the features keep more of the sound than the mouth's labels ask for.
+    """
 
     name = "audio"
 
@@ -138,8 +141,9 @@ class AudioStage:
 
 
 def measure(encoder: SpeechEncoder, files: Sequence[Path], conditions: bool = True) -> dict[str, float]:
-    """How well `encoder` hears the mouth in `files` (whole recordings): mean correlations with `speech_motion`, the speech
-    decision's accuracy; with `conditions` also under noise and gain, and the opening in silence."""
+    """How well `encoder` hears the mouth in `files` (whole recordings): mean correlations with `speech_motion`, the
+    speech decision's accuracy; with `conditions` also under noise and gain, and the opening in silence.
+    """
     rng = np.random.default_rng(0)
     sums: dict[str, list[float]] = {}
 

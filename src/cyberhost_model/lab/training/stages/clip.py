@@ -1,4 +1,7 @@
-"""Stages 1 and 2 of the paper (section 4.1): the Reference Net and the Denoising U-Net, on single frames and on clips. A stage is configuration."""
+"""Stages 1 and 2 of the paper (section 4.1): the Reference Net and the Denoising U-Net, on single frames and on clips.
+
+A stage is configuration.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +27,14 @@ from cyberhost_model.sampler.schedule import add_noise, training_target
 class ClipStageConfig:
     """What distinguishes the two stages.
 
-    frames: 1 in stage 1 (reference and target are two frames of a video), the preset's 12 in stage 2. temporal: whether motion modules and motion
-    frames take part; stage 1 leaves them out. Unlike the paper's, our stage 1 hears: a mouth that nobody explains cannot be learnt from scratch.
-    alpha: extra weight of face and hands (eq. 6).
-    lips: the same for the lips alone, a few cells of a small picture. hear: weight of an auxiliary loss that lets the first channel of the audio tokens
-    be the mouth's opening, so that speech means something to the U-Net from the first hundred steps on. motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance. noise_motion: deviation of the noise on motion
-    frames, which stands for the errors of the clip before. regions: whether masks and heat maps of the regions are supervised. driving: what drives the body (a table of `DrivingMix`).
+    frames: 1 in stage 1 (reference and target are two frames of a video), the preset's 12 in stage 2. temporal: whether
+    motion modules and motion frames take part; stage 1 leaves them out. Unlike the paper's, our stage 1 hears: a mouth
+    that nobody explains cannot be learnt from scratch. alpha: extra weight of face and hands (eq. 6). lips: the same
+    for the lips alone, a few cells of a small picture. hear: weight of an auxiliary loss that lets the first channel of
+    the audio tokens be the mouth's opening, so that speech means something to the U-Net from the first hundred steps
+    on. motion: chance that a clip has motion frames. drop_*: chances of dropping a condition, for guidance.
+    noise_motion: deviation of the noise on motion frames, which stands for the errors of the clip before. regions:
+    whether masks and heat maps of the regions are supervised. driving: what drives the body (a table of `DrivingMix`).
     """
 
     name: str = "2"
@@ -52,7 +57,9 @@ class ClipStageConfig:
 
 
 class ClipStage:
-    """Flow matching or noise prediction on coded clips, with local enhancement supervision (eq. 6) and masks taught by the boxes."""
+    """Flow matching or noise prediction on coded clips, with local enhancement supervision (eq. 6) and masks taught by
+    the boxes.
+    """
 
     def __init__(self, data: str | Path, network: CyberHostNetwork, config: ClipStageConfig, limit: int | None = None):
         self.data, self.module, self.config, self.limit = data, network, config, limit
@@ -122,7 +129,9 @@ class ClipStage:
         }
 
     def conditions(self, batch: dict[str, Tensor], noise: Tensor) -> Conditions:
-        """All that a batch tells the network; `noise`, of deviation 1, is what stands for the errors of the motion frames."""
+        """All that a batch tells the network; `noise`, of deviation 1, is what stands for the errors of the motion
+        frames.
+        """
         config, r = self.config, batch["r"]
         past = batch["motion"] + config.noise_motion * noise
         return self.module.conditions(
@@ -138,7 +147,9 @@ class ClipStage:
         )
 
     def dropped(self, given: Conditions, batch: dict[str, Tensor], moving: Tensor, telling: Tensor) -> Conditions:
-        """The same without what `config` says is to be missing now and then; moving and telling (B,) are uniform in 0..1."""
+        """The same without what `config` says is to be missing now and then; moving and telling (B,) are uniform in
+        0..1.
+        """
         config = self.config
         given = given.without_motion((moving > config.motion).tolist())
         given = given.without_audio((batch["deaf"] | (telling < config.drop_audio + config.drop_reference)).tolist())
@@ -158,13 +169,17 @@ def leave_out(network: CyberHostNetwork, config: ClipStageConfig) -> None:
 
 
 def even_out(lips: Tensor) -> Tensor:
-    """Masks (B, F, h, w) of the lips as weights: a mouth of three cells in a half-body picture counts as much as one of twelve in a portrait."""
+    """Masks (B, F, h, w) of the lips as weights: a mouth of three cells in a half-body picture counts as much as one
+    of twelve in a portrait.
+    """
     area = lips.sum((2, 3), keepdim=True)
     return lips * (12 / area.clamp_min(1)).clamp(1, 4)
 
 
 def noise_level(u: Tensor, preset: Preset) -> Tensor:
-    """Uniform u in 0..1 -> time in 0..1; flow training favours the noisy half, where the conditions decide (logistic of a normal, shifted)."""
+    """Uniform u in 0..1 -> time in 0..1; flow training favours the noisy half, where the conditions decide (logistic
+    of a normal, shifted).
+    """
     if preset.diffusion.prediction not in ("flow", "x0"):
         return u.clamp(1e-3, 0.999)
     return torch.sigmoid(torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)) * 1.2 + 0.4)

@@ -30,7 +30,10 @@ BLOCK_NOISE, CUE_NOISE = 0.5, 0.15  # most a denoiser's error on a component of 
 
 
 def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
-    """Filled face, lips and hands at `size` (W, H): uint8 (3, H, W), 0 or 255. They weigh the loss and teach `r` where these parts are."""
+    """Filled face, lips and hands at `size` (W, H): uint8 (3, H, W), 0 or 255.
+
+    They weigh the loss and teach `r` where these parts are.
+    """
     w, h = size
     maps = np.zeros((3, h, w), np.uint8)
     px = lambda p: np.round(p * [w, h]).astype(np.int32)  # noqa: E731
@@ -45,9 +48,9 @@ def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
 class CodecFrames(Dataset):
     """Item i: `count` references and `poses` frames of each, of one size.
 
-    `lazy` of the frames are coded with a mouth and lids that moved only part of the way or otherwise, while their cues tell the truth: a denoiser
-    that is unsure says less than it should, and the decoder has to learn to trust the cues. `close` of the items are close-ups (`model.close_up`), in
-    which the mouth alone moves; "close" says so.
+    `lazy` of the frames are coded with a mouth and lids that moved only part of the way or otherwise, while their cues
+    tell the truth: a denoiser that is unsure says less than it should, and the decoder has to learn to trust the cues.
+    `close` of the items are close-ups (`model.close_up`), in which the mouth alone moves; "close" says so.
     """
 
     def __init__(
@@ -100,7 +103,9 @@ def close_framing(still: Still, rng: np.random.Generator) -> Still:
 
 
 def lazier(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
-    """The same pose with lips and lids somewhere between the still's own and `pose`'s, or, as often, with any other mouth."""
+    """The same pose with lips and lids somewhere between the still's own and `pose`'s, or, as often, with any other
+    mouth.
+    """
     if rng.random() < 0.5:
         return replace(
             pose,
@@ -133,12 +138,16 @@ def _pictures(x: Tensor) -> Tensor:
 
 
 def _of_close_up(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
-    """What `ReferenceCodec.decode` says of a close-up: the mouth's cues where the still's mouth is, and nothing else."""
+    """What `ReferenceCodec.decode` says of a close-up: the mouth's cues where the still's mouth is, and nothing
+    else.
+    """
     return codec.mouth_alone(batch["cues"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None], batch["places"])
 
 
 class CodecStage:
-    """Loss: colour + flow + mask; `r` also has to redraw the reference at a quarter of its size and to mark its regions."""
+    """Loss: colour + flow + mask; `r` also has to redraw the reference at a quarter of its size and to mark its
+    regions.
+    """
 
     name = "codec"
 
@@ -146,7 +155,9 @@ class CodecStage:
         self, people: People, codec: ReferenceCodec | None = None, decoder_only: bool = False, close: float = 0.0
     ):
         """decoder_only: `r` and what it is made from stay as they are, so that a denoiser trained on them stays valid.
-        close: share of close-ups."""
+
+        close: share of close-ups.
+        """
         self.people, self.decoder_only, self.close = people, decoder_only, close
         if codec is None:
             codec = ReferenceCodec()

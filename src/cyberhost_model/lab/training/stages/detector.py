@@ -25,12 +25,16 @@ def focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def binary(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of Gaussian heat maps, cells near a point weighing more, summed a map: calibrated scores, exact places."""
+    """Cross entropy of Gaussian heat maps, cells near a point weighing more, summed a map: calibrated scores, exact
+    places.
+    """
     return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * (1 + 9 * target)).sum((2, 3)).mean()
 
 
 def point_loss(logits: torch.Tensor, points: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of each map's softmax with a Gaussian about its point (0..1), a present crop; points outside the crop do not count."""
+    """Cross entropy of each map's softmax with a Gaussian about its point (0..1), a present crop; points outside the
+    crop do not count.
+    """
     cells = logits.shape[-1]
     at = torch.arange(cells, device=logits.device) + 0.5
     p = points * cells
@@ -97,8 +101,9 @@ class DetectorStage:
 def evaluate(detector: KeypointDetector, stills: list[Still], nobody: list[np.ndarray]) -> dict[str, float]:
     """Rates on labelled stills (one person each) and on pictures of nobody.
 
-    nme: mean distance of the 68 points over the distance of the eyes' centres; pck: share of hand points within a fifth of the hand's size, of
-    hands that were found; body_pck: shoulders, elbows and wrists within a quarter of the shoulder (or two face) width.
+    nme: mean distance of the 68 points over the distance of the eyes' centres; pck: share of hand points within a fifth
+    of the hand's size, of hands that were found; body_pck: shoulders, elbows and wrists within a quarter of the
+    shoulder (or two face) width.
     """
     found, nme, hand_found, hand_false, pck, body = [], [], [], [], [], []
     for still in stills:

@@ -1,4 +1,6 @@
-"""Batches for the four networks of the key point detector: crops as the detector will cut them, and what should be found in them."""
+"""Batches for the four networks of the key point detector: crops as the detector will cut them, and what should be
+found in them.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.perception import detector as d
 from cyberhost_model.perception.keypoints import Keypoints
 
-# Pictures for the key point detector to learn from: people cut out, turned, scaled, put before other backgrounds, and pictures of nobody.
+# Pictures for the key point detector to learn from: people cut out, turned, scaled, put before other backgrounds, and
+# pictures of nobody.
 
 
 _BASE = 512  # the finest level kept, pixels of the longer side
@@ -23,7 +26,9 @@ _PLATE = 192  # backgrounds are kept at this size
 
 @dataclass
 class Source:
-    """A still as a pyramid of halvings (finest first) of RGBA uint8 (alpha is the person), its key points, its size (W, H) at the finest level."""
+    """A still as a pyramid of halvings (finest first) of RGBA uint8 (alpha is the person), its key points, its size
+    (W, H) at the finest level.
+    """
 
     levels: list[np.ndarray]
     keypoints: Keypoints
@@ -69,7 +74,8 @@ def similarity(centre: np.ndarray, to: np.ndarray, scale: float, angle: float) -
 
 
 def placed(source: Source, matrix: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray, Keypoints]:
-    """`source` warped onto a canvas: RGB float32 and alpha float32 (0 outside the still), and its key points in 0..1 of the canvas.
+    """`source` warped onto a canvas: RGB float32 and alpha float32 (0 outside the still), and its key points in 0..1
+    of the canvas.
 
     `matrix` (2, 3) maps pixels of the finest level. Points outside the still lose their score: nothing shows them.
     """
@@ -98,7 +104,9 @@ def placed(source: Source, matrix: np.ndarray, side: int) -> tuple[np.ndarray, n
 
 
 def texture(rng: np.random.Generator, side: int) -> np.ndarray:
-    """A picture of nothing, float32 (side, side, 3): noise of several scales, slopes, stripes, shapes, or lines of text."""
+    """A picture of nothing, float32 (side, side, 3): noise of several scales, slopes, stripes, shapes, or lines of
+    text.
+    """
     out = np.zeros((side, side, 3), np.float32) + rng.uniform(0, 255, 3)
     for octave in (2, 5, 12, 40, side):
         if rng.random() < 0.6:
@@ -164,7 +172,9 @@ def backdrop(rng: np.random.Generator, plates: list[np.ndarray], side: int) -> n
 
 
 def scrambled(rng: np.random.Generator, picture: np.ndarray, centre: np.ndarray, size: float) -> np.ndarray:
-    """`picture` with the parts of a face of `size` pixels about `centre` in a wrong order: like a face to a hasty eye."""
+    """`picture` with the parts of a face of `size` pixels about `centre` in a wrong order: like a face to a hasty
+    eye.
+    """
     x, y = np.round(centre - size / 2).astype(int)
     n = int(rng.integers(2, 5))
     cell = max(2, int(size / n))
@@ -178,7 +188,9 @@ def scrambled(rng: np.random.Generator, picture: np.ndarray, centre: np.ndarray,
 
 
 def look(rng: np.random.Generator, picture: np.ndarray, holes: bool = True) -> np.ndarray:
-    """float32 0..255 -> uint8 as another camera would have taken it: exposure, tint, grey, blur, noise, JPEG, covered patches."""
+    """float32 0..255 -> uint8 as another camera would have taken it: exposure, tint, grey, blur, noise, JPEG, covered
+    patches.
+    """
     x = np.clip(picture, 0, 255) / 255
     side = len(x)
     if holes and rng.random() < 0.3:
@@ -227,7 +239,9 @@ def box_of(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 class DetectorSamples(Dataset):
-    """Item i is the batch of step i, a function of (seed, i) alone: photographed people, and drawn ones in the share `drawn_share`."""
+    """Item i is the batch of step i, a function of (seed, i) alone: photographed people, and drawn ones in the share
+    `drawn_share`.
+    """
 
     def __init__(
         self,

@@ -1,4 +1,6 @@
-"""Stage distill: consistency distillation (arXiv 2303.01469; of latents, with guidance folded in, arXiv 2310.04378): a clip in few steps."""
+"""Stage distill: consistency distillation (arXiv 2303.01469; of latents, with guidance folded in, arXiv 2310.04378): a
+clip in few steps.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ TRAINED = "denoising_unet."
 class DistillStageConfig(ClipStageConfig):
     """Stage 2's settings, with no condition dropped but motion frames, which a video's first clip has not.
 
-    points: of the grid between whose neighbours the teacher takes one step. huber: c of the pseudo-Huber loss, in units of the latent, where squares
-    become absolute values. sampling_steps, sampling_correlation: of the sampler "lcm" and its noise, for which the network is made;
-    None: the preset's correlation.
+    points: of the grid between whose neighbours the teacher takes one step. huber: c of the pseudo-Huber loss, in units
+    of the latent, where squares become absolute values. sampling_steps, sampling_correlation: of the sampler "lcm" and
+    its noise, for which the network is made; None: the preset's correlation.
     """
 
     drop_audio: float = 0.0
@@ -41,10 +43,12 @@ class DistillStageConfig(ClipStageConfig):
 
 
 class DistillStage(ClipStage):
-    """The student says of both ends of a step of the teacher the same latent; of the less noisy end, its average says it.
+    """The student says of both ends of a step of the teacher the same latent; of the less noisy end, its average says
+    it.
 
-    The Denoising U-Net alone trains: what encodes the conditions is not asked once a step, so that nothing is gained by changing it, and as it stays
-    teacher, student and average share it. The teacher's guidance scales, if they are not 1, are part of what it shows: the student needs one branch.
+    The Denoising U-Net alone trains: what encodes the conditions is not asked once a step, so that nothing is gained by
+    changing it, and as it stays teacher, student and average share it. The teacher's guidance scales, if they are not
+    1, are part of what it shows: the student needs one branch.
     """
 
     config: DistillStageConfig
@@ -107,8 +111,10 @@ class DistillStage(ClipStage):
 
 
 def few_steps(preset: Preset, steps: int, correlation: float | None) -> Preset:
-    """The preset of a distilled network: how it samples is told with it, and guidance is in its weights. It knows the noise it learns from alone, which does
-    not sway."""
+    """The preset of a distilled network: how it samples is told with it, and guidance is in its weights.
+
+    It knows the noise it learns from alone, which does not sway.
+    """
     diffusion = dataclasses.replace(
         preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0, sway=0.0
     )

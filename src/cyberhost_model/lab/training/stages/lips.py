@@ -56,7 +56,10 @@ def speaking(still: Still, count: int, rng: np.random.Generator) -> list[Mouth]:
 
 
 class LipSamples(Dataset):
-    """Item i is the batch of step i, a function of (seed, i) alone. `groups` of mouths are shown in the shares `shares`."""
+    """Item i is the batch of step i, a function of (seed, i) alone.
+
+    `groups` of mouths are shown in the shares `shares`.
+    """
 
     def __init__(
         self, groups: list[list[Mouth]], shares: list[float], seed: int, batch: int, steps: int = 1_000_000
@@ -80,7 +83,9 @@ class LipSamples(Dataset):
 
 
 def seen(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
-    """uint8 (48, 64, 3): the mouth as the detector will cut it, off its place by a little, of a face of any size, as another camera would have it."""
+    """uint8 (48, 64, 3): the mouth as the detector will cut it, off its place by a little, of a face of any size, as
+    another camera would have it.
+    """
     side = round(float(np.exp(rng.uniform(np.log(LIPS_FROM), np.log(PATCH)))))
     small = cv2.resize(mouth.patch, (side, side), interpolation=cv2.INTER_AREA)
     centre = side * (0.5 + rng.normal(0, _SHIFT, 2))
@@ -116,7 +121,9 @@ class LipsStage:
         return LipSamples(self.groups, _SHARES, seed, self.batch)
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """How far the gap is off: its mean square where that is little, its mean where it is not, in hundredths of a face's height; and plainly."""
+        """How far the gap is off: its mean square where that is little, its mean where it is not, in hundredths of a
+        face's height; and plainly.
+        """
         self.module.train()
         gap = self.module(batch["crops"])
         loss = F.smooth_l1_loss(gap, batch["gap"], beta=_BETA) / _BETA
@@ -124,8 +131,9 @@ class LipsStage:
 
 
 def evaluate(reader: LipReader, faces: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """On faces (picture, the detector's 68 points, the labelled ones; in pixels): correlation of the gaps read with the true ones, and how far they are
-    off in face heights, of all and of mouths that are shut (below 0.01)."""
+    """On faces (picture, the detector's 68 points, the labelled ones; in pixels): correlation of the gaps read with
+    the true ones, and how far they are off in face heights, of all and of mouths that are shut (below 0.01).
+    """
     truth = np.array([lips_gap(labelled) for *_, labelled in faces])
     crops = np.stack([mouth_crop(picture, points) for picture, points, _ in faces])
     with torch.inference_mode():

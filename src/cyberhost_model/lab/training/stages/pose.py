@@ -1,4 +1,7 @@
-"""Stage pose: the PoseFollower learns what key points alone say of a clip's latents. Minutes, before stage 2, which leaves it as it is."""
+"""Stage pose: the PoseFollower learns what key points alone say of a clip's latents.
+
+Minutes, before stage 2, which leaves it as it is.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from cyberhost_model.model.network import CyberHostNetwork
 
 @dataclass
 class PoseStageConfig:
-    """batch clips of `frames` frames a step; alpha: extra weight of face and hands (eq. 6); driving: shares of whole skeletons and of hands alone, the
-    rest of the batches being of no use here."""
+    """batch clips of `frames` frames a step; alpha: extra weight of face and hands (eq. 6); driving: shares of whole
+    skeletons and of hands alone, the rest of the batches being of no use here.
+    """
 
     batch: int = 4
     frames: int = 12
@@ -31,14 +35,18 @@ class PoseStageConfig:
 
 
 class PoseStage:
-    """Least squares on coded clips. The module is the whole network, of which only the follower trains, so that a run can begin stage 2."""
+    """Least squares on coded clips.
+
+    The module is the whole network, of which only the follower trains, so that a run can begin stage 2.
+    """
 
     name = "stage pose"
 
     def __init__(self, data: str | Path, network: CyberHostNetwork, config: PoseStageConfig) -> None:
         if network.pose_follower is None:
             raise TrainingError(
-                "stage pose trains what reads the pose shift, and this preset has none (pose_shift = true in the recipe)"
+                "stage pose trains what reads the pose shift, and this preset has none (pose_shift = true in the "
+                "recipe)"
             )
         self.data, self.module, self.config = data, network, config
         for name, parameter in network.named_parameters():
