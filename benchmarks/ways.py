@@ -146,7 +146,7 @@ class Bench:
         """
         from cyberhost_model.lab.training.reports import peak_flops
         from cyberhost_model.model.compiling import compile_blocks
-        from cyberhost_model.model.norms import lay_out
+        from cyberhost_model.model.norms import use_channels_last
         from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
         from cyberhost_model.sampler.denoise import denoise_clip
         from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
@@ -157,9 +157,9 @@ class Bench:
         dtype = DTYPES[way.precision]
         network, codec = copy.deepcopy(self.network), copy.deepcopy(self.codec).to(self.device, dtype)
         if way.last:
-            lay_out(network, self.device, dtype)
+            use_channels_last(network, self.device, dtype)
             if self.cuda and dtype != torch.float32:
-                lay_out(codec, self.device, dtype)
+                use_channels_last(codec, self.device, dtype)
         else:
             network.to(self.device, dtype, memory_format=torch.contiguous_format)
         if way.compiled:

@@ -37,7 +37,7 @@ from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, frechet_dis
 from cyberhost_model.lab.evaluation.metrics.fvd import clip_input
 from cyberhost_model.lab.evaluation.metrics.psnr import psnr
 from cyberhost_model.lab.evaluation.metrics.ssim import ssim
-from cyberhost_model.lab.evaluation.networks.frozen import folded
+from cyberhost_model.lab.evaluation.networks.frozen import fuse_batchnorm
 from cyberhost_model.lab.evaluation.networks.i3d import I3D
 from cyberhost_model.lab.evaluation.networks.inception import Inception
 
@@ -228,7 +228,7 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
         x = clean_input(frames)
         features = inception(x).numpy()
         print(f"| Inception features, TorchScript network, float32 | {gap(features, theirs(x).numpy())} |")
-        double = folded(loaded(Inception(), inception_state(theirs))).double()(x.double()).numpy()
+        double = fuse_batchnorm(loaded(Inception(), inception_state(theirs))).double()(x.double()).numpy()
         print(f"| Inception features, ours in float32 against float64 | {gap(features, double)} |")
         square = example_frames(8, (299, 299))  # nothing is left to resize: torch-fidelity does it as TensorFlow 1 did
         known = fidelity_net(theirs)(torch.from_numpy(square).permute(0, 3, 1, 2))[0].numpy()
@@ -430,7 +430,10 @@ def main() -> None:
 
     sys.meta_path.append(NoTorchvision())
     theirs, variables = their_inception(), load_variables()
-    inception, i3d = folded(loaded(Inception(), inception_state(theirs))), folded(loaded(I3D(), i3d_state(variables)))
+    inception, i3d = (
+        fuse_batchnorm(loaded(Inception(), inception_state(theirs))),
+        fuse_batchnorm(loaded(I3D(), i3d_state(variables))),
+    )
     if chosen.weights:
         chosen.weights.mkdir(parents=True, exist_ok=True)
         torch.save(inception_state(theirs), chosen.weights / "pt_inception-2015-12-05-6726825d.pth")

@@ -251,16 +251,16 @@ def test_the_reader_of_the_help_has_gone(command: list[str]) -> None:
 
 
 def test_sink(capsys: pytest.CaptureFixture[str]) -> None:
-    from cyberhost_cli.console import Sink
+    from cyberhost_cli.console import Console
 
-    sink = Sink(as_json=True)
+    sink = Console(as_json=True)
     sink.note("words")
     sink.warn("care")
     sink.data({"frames": 3})
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {"frames": 3} and shown.err == "cyberhost: warning: care\n"
-    Sink(quiet=True).warn("care")
-    with Sink(quiet=True).progress("x", 3) as tick:
+    Console(quiet=True).warn("care")
+    with Console(quiet=True).progress("x", 3) as tick:
         tick(1, 3)
     assert capsys.readouterr() == ("", "")
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import cyberhost_model
 from cyberhost_cli import main as cli
-from cyberhost_cli.console import Sink
+from cyberhost_cli.console import Console
 from cyberhost_cli.evaluate import report_on
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
@@ -96,7 +96,7 @@ def test_weak_seconds_are_told(portrait_file: Path, tmp_path: Path, capsys: pyte
     still = Image.open(portrait_file).convert("RGB").resize((256, 256))
     frames = [still.rotate(0 if 10 <= i < 36 else (i % 5 - 2) / 2, Image.Resampling.BILINEAR) for i in range(50)]
     video = write_video([np.asarray(f) for f in frames], tmp_path / "made.mp4", 25)
-    told = report_on(video, tmp_path / "page.html", portrait_file, "cpu", False, Sink())
+    told = report_on(video, tmp_path / "page.html", portrait_file, "cpu", False, Console())
     (weak,) = [w for w in told["weak"] if w["kind"] == "frozen"]
     assert weak["start"] == pytest.approx(0.4, abs=0.09) and weak["stop"] == pytest.approx(1.44, abs=0.09)
     shown = capsys.readouterr()

@@ -47,14 +47,14 @@ def test_in_close_ups_the_mouth_alone_moves(close):
 
 
 def test_what_is_learned_is_what_decoding_says(close, monkeypatch):
-    """The cues of a clip whose mouths are as far open come to the same latents as in training."""
+    """The controls of a clip whose mouths are as far open come to the same latents as in training."""
     codec = load_codec(EMBEDDED / "tiny" / "codec")
     said = _of_close_up(codec, close)
     assert not said[:, : codec.config.blocks].any() and said[:, codec.config.blocks].abs().amax() > 0.5
     given = []
     monkeypatch.setattr(codec, "_composed", lambda z, reference, source: (given.append(z), source)[1])
     mouths = said[:, codec.config.blocks : codec.config.blocks + 2]
-    close_up = CloseUp((0, 0), SIDE, torch.zeros(4, 3, SIDE, SIDE), close["places"])
+    close_up = CloseUp((0, 0), SIDE, torch.zeros(4, 3, SIDE, SIDE), close["control_maps"])
     codec._parted(mouths, close_up, torch.zeros(4, 3, SIDE, SIDE))
     torch.testing.assert_close(given[0], said, rtol=0.05, atol=0.02)
 

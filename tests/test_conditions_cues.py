@@ -1,11 +1,11 @@
-"""Face cues: what they measure and where they stand."""
+"""Face controls: what they measure and where they stand."""
 
 import numpy as np
 import pytest
 
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
-from cyberhost_model.perception.face_controls import face_cues, face_places
+from cyberhost_model.perception.face_controls import face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import Keypoints
 
 HW = (16, 16)
@@ -21,20 +21,20 @@ def rendered(puppet: Puppet, **pose) -> Keypoints:
 
 
 def cues_of(puppet: Puppet, **pose) -> np.ndarray:
-    return face_cues(puppet.still.keypoints, [rendered(puppet, **pose)], HW)[0]
+    return face_controls(puppet.still.keypoints, [rendered(puppet, **pose)], HW)[0]
 
 
 def test_a_frame_like_the_reference_has_no_cues(puppet):
     k = puppet.still.keypoints
-    assert face_cues(k, [k, k], HW).shape == (2, 3, 16, 16) and np.abs(face_cues(k, [k], HW)).max() == 0
+    assert face_controls(k, [k, k], HW).shape == (2, 3, 16, 16) and np.abs(face_controls(k, [k], HW)).max() == 0
 
 
 def test_an_opened_mouth_stands_where_the_mouth_is(puppet):
-    cue = cues_of(puppet, opening=1.0)[0]
-    y, x = np.unravel_index(cue.argmax(), HW)
+    control = cues_of(puppet, opening=1.0)[0]
+    y, x = np.unravel_index(control.argmax(), HW)
     mouth = puppet.still.keypoints.face[60:68].mean(0) * 16
     assert np.hypot(x + 0.5 - mouth[0], y + 0.5 - mouth[1]) < 1.5
-    assert 0.04 < cue.max() < 0.2  # shares of the face's height
+    assert 0.04 < control.max() < 0.2  # shares of the face's height
 
 
 def test_lips_and_lids_have_signs(puppet):
@@ -53,20 +53,21 @@ def test_without_a_face_there_are_no_cues(puppet):
     gone = rendered(puppet, opening=1.0)
     gone.face_score = np.zeros_like(gone.face_score)
     assert (
-        not face_cues(puppet.still.keypoints, [gone], HW).any()
-        and not face_cues(gone, [puppet.still.keypoints], HW).any()
+        not face_controls(puppet.still.keypoints, [gone], HW).any()
+        and not face_controls(gone, [puppet.still.keypoints], HW).any()
     )
 
 
 def test_places_are_bells_of_height_one_where_the_cues_would_stand(puppet):
     k = puppet.still.keypoints
-    places = face_places(k, HW)
+    control_maps = face_control_maps(k, HW)
     opened = cues_of(puppet, opening=1.0)[0]
-    assert np.array_equal(places[0], places[1]) and 0.75 < places[0].max() <= 1
-    assert abs(int(places[0].argmax()) - int(opened.argmax())) in (0, 1, 15, 16, 17)  # the same cell or its neighbour
-    y, x = np.unravel_index(places[2].argmax(), HW)
+    assert np.array_equal(control_maps[0], control_maps[1]) and 0.75 < control_maps[0].max() <= 1
+    # the same cell or its neighbour
+    assert abs(int(control_maps[0].argmax()) - int(opened.argmax())) in (0, 1, 15, 16, 17)
+    y, x = np.unravel_index(control_maps[2].argmax(), HW)
     eyes = [k.face[36:42].mean(0) * 16, k.face[42:48].mean(0) * 16]
     assert min(np.hypot(x + 0.5 - e[0], y + 0.5 - e[1]) for e in eyes) < 1
     gone = rendered(puppet)
     gone.face_score = np.zeros_like(gone.face_score)
-    assert not face_places(gone, HW).any()
+    assert not face_control_maps(gone, HW).any()

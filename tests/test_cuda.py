@@ -14,7 +14,7 @@ from cyberhost_model.lab.evaluation.metrics.psnr import psnr
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.model.norms import ChannelsNorm
+from cyberhost_model.model.norms import ChannelsLastGroupNorm
 from data_helpers import voice
 from training_helpers import RandomStage
 
@@ -113,6 +113,6 @@ def test_norms_of_channels_that_lie_last_say_what_full_precision_says_and_stay_s
     norm = torch.nn.GroupNorm(32, shape[-1], device="cuda")
     with torch.inference_mode():
         expected = norm(x.float())
-        made = ChannelsNorm.of(norm.half())(x)
+        made = ChannelsLastGroupNorm.of(norm.half())(x)
     assert (made.float() - expected).norm() / expected.norm() < 5e-4
     assert made.movedim(1, -1).is_contiguous() or x.numel() < 1 << 22

@@ -12,7 +12,7 @@ import torch
 from cyberhost_model.errors import ModelError, NoFaceError
 from cyberhost_model.perception import detector as d
 from cyberhost_model.perception.detector import Detection, KeypointDetector, analyse, overlap, sureness, turned_crop
-from cyberhost_model.perception.heat_net import HeatNet, concentration, folded, normalised, peaks
+from cyberhost_model.perception.heat_net import HeatNet, concentration, fuse_batchnorm, normalised, peaks
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 
@@ -155,7 +155,7 @@ def test_folding_batch_norms_changes_nothing():
     crops = torch.randint(0, 255, (4, 64, 64, 3), dtype=torch.uint8)
     for _ in range(5):
         net(crops)  # running statistics that are not 0 and 1
-    plain.load_state_dict(folded(net.eval().state_dict()))
+    plain.load_state_dict(fuse_batchnorm(net.eval().state_dict()))
     with torch.no_grad():
         for a, b in zip(net(crops), plain.eval()(crops), strict=True):
             assert a.std() > 0 and torch.allclose(a, b, atol=1e-4)

@@ -18,7 +18,7 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.doctor import _duration
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
-from cyberhost_model.config import Look
+from cyberhost_model.config import GenerationConfig
 from cyberhost_model.device import choose_device, multiplies_bf16
 from cyberhost_model.doctor import counted, downloads, machine, network, trial
 from cyberhost_model.doctor import downloads as extras
@@ -184,7 +184,7 @@ def test_verdicts(options: list[str], code: int, words: str, offline: Path, caps
 def test_a_published_model_that_is_not_here_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1e9 < counted.matrix_rate(torch.device("cpu"), torch.float32) < 1e15
     monkeypatch.setattr(counted, "matrix_rate", lambda device, dtype: 1e12)
-    both = Look(guidance_reference=2.5, guidance_audio=2.5)
+    both = GenerationConfig(guidance_reference=2.5, guidance_audio=2.5)
     found = counted.counted("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
     assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/speed.md
     assert 5e9 < found.memory < 1.2e10 and found.seconds > 60

@@ -16,8 +16,8 @@ from cyberhost_model.lab.filmed.labels import seen_mouth
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.assemble import assemble
-from cyberhost_model.lab.training.stages.lips import LipSamples, LipsStage, Mouth, evaluate, mouth_of, seen, speaking
-from cyberhost_model.perception.detector import LIPS_FROM, KeypointDetector, lips_apart
+from cyberhost_model.lab.training.stages.lips import LipSamples, LipsStage, Mouth, evaluate, mouth_of, speaking, visible
+from cyberhost_model.perception.detector import LIPS_FROM, KeypointDetector, measure_lip_gap
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import LIPS
@@ -101,12 +101,12 @@ def test_a_detector_without_a_reader_is_as_before(detector, astronaut, tmp_path)
     lips = np.isin(np.arange(68), range(49, 68))
     assert np.array_equal(one.face[~lips], other.face[~lips]) and not np.array_equal(one.face[lips], other.face[lips])
     assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("body", "hands", "face_score"))
-    assert lips_apart(plain, one, (512, 512)) == 0.0
+    assert measure_lip_gap(plain, one, (512, 512)) == 0.0
 
 
 def test_a_smile_is_open_and_shut_lips_are_not(detector, astronaut):
     found = detector.detect(astronaut)[0].keypoints
-    assert 0.05 < lips_gap(found.face * 512) < 0.12 and lips_apart(detector, found, (512, 512)) == pytest.approx(
+    assert 0.05 < lips_gap(found.face * 512) < 0.12 and measure_lip_gap(detector, found, (512, 512)) == pytest.approx(
         lips_gap(found.face * 512)
     )
     followed = detector.follow(astronaut, found)
@@ -116,13 +116,13 @@ def test_a_smile_is_open_and_shut_lips_are_not(detector, astronaut):
     for seed in (3008, 3011):
         shut = drawn_still(seed, (384, 384))
         k = detector.detect(shut.picture_u8)[0].keypoints
-        assert abs(lips_gap(k.face * 384)) < 0.01 and lips_apart(detector, k, (384, 384)) == 0.0
+        assert abs(lips_gap(k.face * 384)) < 0.01 and measure_lip_gap(detector, k, (384, 384)) == 0.0
 
 
 def test_lips_of_small_faces_stay_where_they_are(detector, astronaut):
     small = np.asarray(Image.fromarray(astronaut).resize((120, 120), Image.Resampling.LANCZOS))
     found = detector.detect(small)[0].keypoints
-    assert face_height(found.face * 120) < LIPS_FROM and lips_apart(detector, found, (120, 120)) == 0.0
+    assert face_height(found.face * 120) < LIPS_FROM and measure_lip_gap(detector, found, (120, 120)) == 0.0
     assert found.face_score[LIPS].max() == 0 < found.face_score[:48].min()  # so that nobody takes them for read
     opening, width = seen_mouth([found], 1.0)
     assert np.isnan(opening).all() and np.isnan(width).all()
@@ -134,7 +134,7 @@ def test_other_detectors_lips_are_taken_as_they_are(person):
     k = person.keypoints
     k = k.map(lambda p: p)
     k.face = with_gap(k.face * person.size, 0.06) / person.size
-    assert lips_apart(object(), k, person.size) == pytest.approx(0.06, abs=1e-4)  # type: ignore[arg-type]
+    assert measure_lip_gap(object(), k, person.size) == pytest.approx(0.06, abs=1e-4)  # type: ignore[arg-type]
 
 
 def test_mouths_of_puppets_open_and_batches_repeat(person):
@@ -152,7 +152,7 @@ def test_mouths_of_puppets_open_and_batches_repeat(person):
         and torch.equal(one["gap"], two["gap"])
     )
     assert not torch.equal(one["crops"], LipSamples([mouths], [1.0], 3, 4)[1]["crops"])
-    assert all(seen(rng, Mouth(m.patch, m.gap)).shape == (48, 64, 3) for m in mouths)
+    assert all(visible(rng, Mouth(m.patch, m.gap)).shape == (48, 64, 3) for m in mouths)
 
 
 def test_the_stage_learns_to_tell_open_from_shut():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cyberhost_model.codecs.close_up import SIDE, enlarge
-from cyberhost_model.config import Look
+from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.template import load_template
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.runtime.prepare import prepare_reference
@@ -39,7 +39,7 @@ def test_what_is_put_fades_towards_its_edge():
 
 @pytest.fixture(scope="module")
 def reference(host, picture):
-    return host._open(picture, Look())[0]
+    return host._open(picture, GenerationConfig())[0]
 
 
 @torch.inference_mode()
@@ -47,7 +47,7 @@ def said(host, reference, gap: float) -> torch.Tensor:
     """One frame that differs from the picture in the lips' gap alone, by `gap` face heights."""
     codec = host.model.codec
     z = torch.zeros(1, 1, *reference.latent.shape[1:])
-    z[:, :, codec.config.blocks] = gap / 0.025 * reference.places[:, None, 0]
+    z[:, :, codec.config.blocks] = gap / 0.025 * reference.control_maps[:, None, 0]
     return z
 
 
@@ -89,7 +89,7 @@ def test_without_a_face_there_is_none(host, picture, reference):
 
 @pytest.mark.parametrize("audio", [None, Sound.from_samples(voice(0.3), 16_000)])
 def test_lips_that_key_points_move_alone_are_not_parted_there(host, picture, monkeypatch, audio):
-    """Their cue says less of them than the flow does."""
+    """Their control says less of them than the flow does."""
     decode, given = host.model.codec.decode, []
     monkeypatch.setattr(
         host.model.codec, "decode", lambda *arguments: (given.append(arguments[3]), decode(*arguments))[1]

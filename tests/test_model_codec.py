@@ -12,7 +12,7 @@ from cyberhost_model.codecs.reference import (
     ReferenceCodec,
     ReferenceCodecConfig,
     components,
-    cue_sizes,
+    control_sizes,
     fit_components,
     hold_still,
     load_codec,
@@ -61,9 +61,9 @@ def test_components_are_orthonormal(codec):
 
 def test_encode_then_expand_keeps_most_of_the_motion(codec, frames):
     batch = frames[1]
-    cues = torch.rand(4, 3, 8, 8) * 0.05
-    z = codec.encode(batch["frames"], batch["flow"], batch["seen"], cues)
-    assert z.shape == (4, 27, 8, 8) and torch.allclose(z[:, 24:] * codec.z_std[24:, None, None], cues, atol=1e-6)
+    controls = torch.rand(4, 3, 8, 8) * 0.05
+    z = codec.encode(batch["frames"], batch["flow"], batch["seen"], controls)
+    assert z.shape == (4, 27, 8, 8) and torch.allclose(z[:, 24:] * codec.z_std[24:, None, None], controls, atol=1e-6)
     out = codec.expand(z)
     true = components(batch["frames"], batch["flow"], batch["seen"])
     left = (out["flow"] - true["flow"]).pow(2).sum() / true["flow"].pow(2).sum()
@@ -94,16 +94,16 @@ def test_the_size_of_a_cue_is_half_its_bell_wherever_it_stands():
     y, x = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
     for cx, cy, height in ((8.0, 8.0, 2.0), (5.3, 9.7, -1.2)):
         bell = height * torch.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * 1.5**2))
-        assert float(cue_sizes(bell[None, None])) == pytest.approx(height / 2, rel=0.03)
-    assert cue_sizes(torch.zeros(1, 3, 4, 4)).abs().max() == 0
+        assert float(control_sizes(bell[None, None])) == pytest.approx(height / 2, rel=0.03)
+    assert control_sizes(torch.zeros(1, 3, 4, 4)).abs().max() == 0
 
 
 def test_a_cue_moves_the_decoded_flow_in_proportion():
-    """With the rest of the decoder at zero, twice the cue is twice the flow."""
+    """With the rest of the decoder at zero, twice the control is twice the flow."""
     torch.manual_seed(1)
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))).eval()
     nn.init.normal_(codec.to_response[0].weight, std=0.1)
-    for part in (codec.join, codec.at_quarter):  # the cue acts through its size alone
+    for part in (codec.join, codec.at_quarter):  # the control acts through its size alone
         part[0].weight.data[:, 24:27] = 0
         part[0].weight.data[:, -3:] = 0
     pyramid = codec.appearance(torch.rand(1, 3, 64, 64))
@@ -157,44 +157,48 @@ def test_tiny_flows_are_held_still():
 
 
 def test_a_reference_tells_where_its_mouth_is(codec):
-    picture, places = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 4, 4)
+    picture, control_maps = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 4, 4)
     with torch.no_grad():
-        blind, told = codec.encode_reference(picture), codec.encode_reference(picture, places)
-    assert torch.equal(told[:, 24:], places) and not blind[:, 24:].any() and torch.equal(told[:, :24], blind[:, :24])
+        blind, told = codec.encode_reference(picture), codec.encode_reference(picture, control_maps)
+    assert (
+        torch.equal(told[:, 24:], control_maps) and not blind[:, 24:].any() and torch.equal(told[:, :24], blind[:, :24])
+    )
 
 
 def test_the_mouths_cues_are_where_the_mouth_is_and_the_lips_at_least_as_heard():
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16)))
-    z, places = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 1, 3, 4, 4)
-    places[..., 0, 1, 1:3] = torch.tensor([1.0, 0.5])
-    heard = codec.as_heard(z, torch.tensor([[0.0, 1.0]]), places)
+    z, control_maps = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 1, 3, 4, 4)
+    control_maps[..., 0, 1, 1:3] = torch.tensor([1.0, 0.5])
+    heard = codec.open_lips_by_audio(z, torch.tensor([[0.0, 1.0]]), control_maps)
     assert torch.equal(heard[:, :, :24], z[:, :, :24]) and torch.equal(heard[:, :, 26:], z[:, :, 26:])
     said = heard[0, :, 24:26, 1, 1:3]
     torch.testing.assert_close(said[..., 1], said[..., 0] / 2)
-    assert torch.equal(heard[:, :, 24:26] != 0, (places[:, :, :1] > 0).expand(1, 2, 2, 4, 4))
+    assert torch.equal(heard[:, :, 24:26] != 0, (control_maps[:, :, :1] > 0).expand(1, 2, 2, 4, 4))
     best = (
         z[0, 0, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])
     ) / 1.25  # silence asks for nothing; this is the nearest bell
     torch.testing.assert_close(said[0, :, 0], best)
-    z[0, 1, 24], full = places[0, 0, 0], 0.09 / 0.025
-    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 1] == pytest.approx(full)
-    z[0, 1, 24] = 5 * places[0, 0, 0]  # the denoiser's own wish is larger
-    assert codec.as_heard(z, torch.ones(1, 2), places)[0, 1, 24, 1, 1] == pytest.approx(5.0)
-    moving = torch.cat([places, places.roll(1, -2)], 1)
-    assert codec.as_heard(z, torch.ones(1, 2), moving)[0, 1, 24, 2, 1] >= full - 1e-5
-    assert torch.isfinite(codec.as_heard(z, torch.ones(1, 2), torch.zeros_like(places))).all()
+    z[0, 1, 24], full = control_maps[0, 0, 0], 0.09 / 0.025
+    assert codec.open_lips_by_audio(z, torch.ones(1, 2), control_maps)[0, 1, 24, 1, 1] == pytest.approx(full)
+    z[0, 1, 24] = 5 * control_maps[0, 0, 0]  # the denoiser's own wish is larger
+    assert codec.open_lips_by_audio(z, torch.ones(1, 2), control_maps)[0, 1, 24, 1, 1] == pytest.approx(5.0)
+    moving = torch.cat([control_maps, control_maps.roll(1, -2)], 1)
+    assert codec.open_lips_by_audio(z, torch.ones(1, 2), moving)[0, 1, 24, 2, 1] >= full - 1e-5
+    assert torch.isfinite(codec.open_lips_by_audio(z, torch.ones(1, 2), torch.zeros_like(control_maps))).all()
 
 
 def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
-    codec, places = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))), torch.zeros(1, 1, 3, 4, 4)
-    places[..., 0, 1, 1] = 1.0
+    codec, control_maps = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))), torch.zeros(1, 1, 3, 4, 4)
+    control_maps[..., 0, 1, 1] = 1.0
 
-    def lips(denoised: float, opening: float, parted: float, told: bool = False) -> float:
+    def lips(denoised: float, opening: float, lip_gap: float, told: bool = False) -> float:
         """In face heights, as what is denoised."""
         z = torch.zeros(1, 1, 27, 4, 4)
         z[..., 24, 1, 1] = denoised / 0.025
         return 0.025 * float(
-            codec.as_heard(z, torch.tensor([[opening]]), places, parted, torch.tensor([[told]]))[0, 0, 24, 1, 1]
+            codec.open_lips_by_audio(z, torch.tensor([[opening]]), control_maps, lip_gap, torch.tensor([[told]]))[
+                0, 0, 24, 1, 1
+            ]
         )
 
     for denoised in (-0.03, 0.0, 0.05):  # a closed mouth's lips part and meet as without any of this
@@ -236,11 +240,11 @@ def test_bodies_tremble_less_and_move_as_far():
     slow, quick = torch.sin(turn / 4), torch.where(turn % 2 == 0, 1.0, -1.0)
     z = torch.zeros(1, 12, codec.config.latent_channels, 2, 2)
     z[0, :, 0], z[0, :, 1], z[0, :, blocks] = (x[:, None, None].expand(-1, 2, 2) for x in (slow, quick, quick))
-    calm = codec.calmed(z, None)
+    calm = codec.smooth_over_time(z, None)
     assert (calm[0, 3:-3, 0, 0, 0] - slow[3:-3]).abs().max() < 0.08 and calm[0, 5:-5, 1].abs().max() < 1e-6
     assert torch.equal(calm[:, :, blocks:], z[:, :, blocks:])
-    assert torch.allclose(codec.calmed(torch.ones_like(z), torch.ones_like(z)), torch.ones_like(z))
-    assert codec.calmed(torch.zeros_like(z), torch.ones_like(z))[0, :4, 0, 0, 0].tolist() == [
+    assert torch.allclose(codec.smooth_over_time(torch.ones_like(z), torch.ones_like(z)), torch.ones_like(z))
+    assert codec.smooth_over_time(torch.zeros_like(z), torch.ones_like(z))[0, :4, 0, 0, 0].tolist() == [
         0.548828125,
         0.2265625,
         0.0654296875,

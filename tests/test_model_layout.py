@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cyberhost_model.model.norms import ChannelsNorm, group_norm_last, lay_out
+from cyberhost_model.model.norms import ChannelsLastGroupNorm, group_norm_last, use_channels_last
 
 
 def small() -> nn.Sequential:
@@ -26,7 +26,7 @@ def test_half_precision_lies_channels_last_and_its_norms_read_channels_first(mon
     network, seen = small(), []
     plain, original = small().to(torch.bfloat16), nn.GroupNorm.forward
     for _ in range(2):  # a host moves its model for every video
-        lay_out(network, torch.device("cpu"), torch.bfloat16)
+        use_channels_last(network, torch.device("cpu"), torch.bfloat16)
     x = torch.randn(2, 8, 9, 9, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
     expected = plain(x)
     monkeypatch.setattr(nn.GroupNorm, "forward", lambda norm, x: (seen.append(x), original(norm, x))[1])
@@ -44,7 +44,7 @@ def test_half_precision_lies_channels_last_and_its_norms_read_channels_first(mon
 def test_full_precision_stays_as_it_is():
     network, x = small(), torch.randn(2, 8, 9, 9)
     expected = network(x)
-    lay_out(network, torch.device("cpu"), torch.float32)
+    use_channels_last(network, torch.device("cpu"), torch.float32)
     assert network[0].weight.is_contiguous() and torch.equal(network(x), expected)
 
 
@@ -54,8 +54,10 @@ def test_a_norm_keeps_its_parameters_and_what_is_no_plain_norm_stays():
 
     network = nn.ModuleList([norm(), Other(4, 16)]).eval()
     names, plain = list(network.state_dict()), network[0]
-    lay_out(network, torch.device("cpu"), torch.float32)
-    assert type(network[0]) is ChannelsNorm and type(network[1]) is Other and list(network.state_dict()) == names
+    use_channels_last(network, torch.device("cpu"), torch.float32)
+    assert (
+        type(network[0]) is ChannelsLastGroupNorm and type(network[1]) is Other and list(network.state_dict()) == names
+    )
     assert network[0].weight is plain.weight and network[0].eps == plain.eps and not network[0].training
 
 

@@ -4,18 +4,18 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.errors import ModelError
 
 
 @pytest.fixture(scope="module")
-def codec() -> SdCodec:
+def codec() -> SdVaeCodec:
     torch.manual_seed(0)
     down, up = ("DownEncoderBlock2D",) * 4, ("UpDecoderBlock2D",) * 4
     vae = AutoencoderKL(
         down_block_types=down, up_block_types=up, block_out_channels=(8, 8, 8, 8), norm_num_groups=4, layers_per_block=1
     )
-    return SdCodec(vae).eval()
+    return SdVaeCodec(vae).eval()
 
 
 @torch.no_grad()
@@ -42,11 +42,11 @@ def test_motion_frames_are_latents_as_they_are(codec):
     z, r = torch.rand(1, 4, 4, 8, 8), torch.rand(1, 4, 8, 8)
     assert (
         codec.for_reference_net(z, r) is z
-        and codec.calmed(z, None) is z
-        and codec.as_heard(z, torch.zeros(1, 4), torch.zeros(1, 3, 8, 8)) is z
+        and codec.smooth_over_time(z, None) is z
+        and codec.open_lips_by_audio(z, torch.zeros(1, 4), torch.zeros(1, 3, 8, 8)) is z
     )
 
 
 def test_a_folder_without_a_vae_is_told(tmp_path):
     with pytest.raises(ModelError, match="no usable VAE"):
-        SdCodec.load(tmp_path)
+        SdVaeCodec.load(tmp_path)

@@ -15,7 +15,7 @@ from PIL import Image
 from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import InputError
-from cyberhost_model.config import Look
+from cyberhost_model.config import GenerationConfig
 from cyberhost_model.device import multiplies_bf16
 from cyberhost_model.doctor.checks import check_picture, check_sound
 from cyberhost_model.driving.template import load_template
@@ -170,7 +170,7 @@ def test_guidance_on_an_interval(host, picture: np.ndarray, capsys: pytest.Captu
         hook.remove()
     assert calls == [1, 2]  # t = 1000, 750
     with pytest.raises(InputError, match="two rising numbers"):
-        Look(guidance_interval=(0.8, 0.2))
+        GenerationConfig(guidance_interval=(0.8, 0.2))
     for wrong in ("0.5", "0.8,0.2", "a,b", "0,2"):
         assert cli.main(["animate", "a.png", "b.wav", "-o", "c.mp4", "--guidance-interval", wrong]) == ExitStatus.USAGE
         assert "two rising numbers" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.model.motion_prior import known_places
+from cyberhost_model.model.motion_prior import measure_pose_coverage
 from cyberhost_model.sampler.denoise import denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from model_helpers import MINI, make_network, noisy_clip, raw_conditions
@@ -118,7 +118,7 @@ def test_what_is_expected_is_left_out_of_the_denoising_and_added_again():
         def forward(self, noisy, timestep, conditions):
             return SimpleNamespace(prediction=noisy / (timestep / 1000).view(-1, 1, 1, 1, 1))  # noise - 0
 
-    conditions = replace(make_network().conditions(**raw_conditions(batch=1)), expected=expected)
+    conditions = replace(make_network().conditions(**raw_conditions(batch=1)), prior=expected)
     z = denoise_clip(Nothing(), conditions, expected.shape, steps=5, sampler="flow")
     torch.testing.assert_close(z, expected, rtol=5e-3, atol=5e-3)
 
@@ -127,7 +127,7 @@ def test_nothing_is_drawn_at_random_where_key_points_say_all():
     network, known = make_network(), torch.zeros(1, 3, 1, 4, 4)
     known[..., :2] = 1
     shape, expected = (1, 3, MINI.latent_channels, 4, 4), torch.randn(1, 3, MINI.latent_channels, 4, 4)
-    conditions = replace(network.conditions(**raw_conditions(batch=1)), expected=expected, known=known)
+    conditions = replace(network.conditions(**raw_conditions(batch=1)), prior=expected, pose_coverage=known)
     z = denoise_clip(network, conditions, shape, steps=2, generator=torch.Generator().manual_seed(0))
     assert torch.equal(z[..., :2], expected[..., :2]) and not torch.isclose(z[..., 2:], expected[..., 2:]).any()
 
@@ -135,7 +135,7 @@ def test_nothing_is_drawn_at_random_where_key_points_say_all():
 def test_a_key_point_speaks_for_the_cells_around_it():
     shift = torch.zeros(1, 2, 7, 32, 32)
     shift[0, 1, 2, 16, 16] = 1
-    known = known_places(shift)
+    known = measure_pose_coverage(shift)
     assert known.shape == (1, 2, 1, 16, 16) and not known[0, 0].any()
     assert known[0, 1, 0, 7:10, 7:10].min() == 1 and not known[0, 1, 0, :5].any() and not known[0, 1, 0, 12:].any()
 

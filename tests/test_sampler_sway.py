@@ -10,14 +10,14 @@ import torch
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import preset
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.sampler.noise import LIVELIEST, Sway, liveliness, sways
+from cyberhost_model.sampler.noise import LIVELIEST, SlowNoise, movement_scale, slow_noises
 from model_helpers import MINI
 
 
 def clips(count, frames=12, cells=(16, 16), seed=0, channels=2):
     """(count * frames, channels, h, w): what clips of a video get, one after the other."""
     share = torch.ones(1, 1, 1, *cells)
-    made = itertools.islice(sways(share, channels, frames, torch.Generator().manual_seed(seed)), count)
+    made = itertools.islice(slow_noises(share, channels, frames, torch.Generator().manual_seed(seed)), count)
     return torch.cat([sway.path[0] for sway in made])
 
 
@@ -60,14 +60,14 @@ def test_noise_keeps_its_strength_and_only_what_moves_changes():
     share[..., :2, :] = 0.3
     path = torch.randn(1, 4000, 2, 4, 4, generator=generator)
     noise = torch.randn(1, 4000, 5, 4, 4, generator=generator)
-    made = Sway(path, share).into(noise)
+    made = SlowNoise(path, share).into(noise)
     assert torch.equal(made[:, :, 2:], noise[:, :, 2:]) and torch.equal(made[..., 2:, :], noise[..., 2:, :])
     assert made.std((0, 1)).sub(1).abs().max() < 0.06
     assert alike(made[:, :, :2, :2], path[..., :2, :]) == pytest.approx(0.3**0.5, abs=0.02)
 
 
 def test_movement_asks_for_more_or_less():
-    asked = [liveliness(amount, usual=0.1) for amount in (-1, 0, 0.05, 0.1, 0.5, 1, 2)]
+    asked = [movement_scale(amount, usual=0.1) for amount in (-1, 0, 0.05, 0.1, 0.5, 1, 2)]
     assert asked == sorted(asked) and asked[1:4] == pytest.approx([0, 0.5, 1]) and asked[-1] == LIVELIEST
 
 

@@ -12,7 +12,7 @@ import torch
 
 from cyberhost_model import CyberHost, InputError, ResourceError
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.media.background import Beside
+from cyberhost_model.media.background import BackgroundWorker
 from cyberhost_model.model.compiling import compile_blocks
 from cyberhost_model.runtime.render import Renderer
 from cyberhost_model.sampler.denoise import BlockCache, denoise_clip
@@ -249,7 +249,7 @@ def test_beside_does_one_thing_at_a_time():
         going.pop()
         return name
 
-    with Beside() as beside:
+    with BackgroundWorker() as beside:
         futures = [beside.start(lambda name=name: work(name)) for name in "abc"]
         beside.settle()
         assert all(f.done() for f in futures) and [f.result() for f in futures] == ["a", "b", "c"]

@@ -10,9 +10,9 @@ import torch
 from diffusers import AutoencoderKL
 
 from cyberhost_model import CyberHost, ResourceError
-from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.runtime.memory import Thrift, is_out_of_memory
+from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from data_helpers import voice
 from model_helpers import MINI, make_network, noisy_clip, raw_conditions
@@ -93,7 +93,7 @@ def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, mo
             yield window
 
     monkeypatch.setattr(Renderer, "_windows", failing)
-    monkeypatch.setattr(Thrift, "_save", lambda self, part: f"less of {part}")
+    monkeypatch.setattr(MemoryFallback, "_save", lambda self, part: f"less of {part}")
     made = animation(host, picture)
     assert np.array_equal(np.stack(list(made.frames)), plain)
     assert made.warnings[-1].endswith("less of speech")
@@ -141,12 +141,12 @@ class Part(torch.nn.Module):
 def test_on_a_gpu_what_does_not_compute_goes_to_the_cpu():
     """The order of savings, and where the parts are, on a device that is only named."""
     tiles = []
-    codec = SdCodec(Part())
+    codec = SdVaeCodec(Part())
     codec.vae.enable_tiling, codec.vae.disable_tiling = lambda: tiles.append(True), tiles.clear
     codec.to = Part.to.__get__(codec)
     model = SimpleNamespace(network=Part(), codec=codec, speech=Part(), detector=Part(), image=None)
     model.network.preset = MINI
-    thrift, told, tries = Thrift(model, torch.device("cuda"), branches=3), [], []  # type: ignore[arg-type]
+    thrift, told, tries = MemoryFallback(model, torch.device("cuda"), branches=3), [], []  # type: ignore[arg-type]
 
     def fails(times: int):
         def action():
@@ -190,7 +190,7 @@ def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
             raise RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)")
         return "made"
 
-    assert Thrift(model, torch.device("mps"), branches=2).attempt(
+    assert MemoryFallback(model, torch.device("mps"), branches=2).attempt(
         "network", action, lambda line: None
     ) == "made" and freed == [1]
 
@@ -198,7 +198,7 @@ def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
 @torch.no_grad()
 def test_a_frame_decoded_in_tiles_is_nearly_the_frame():
     torch.manual_seed(0)
-    codec = SdCodec(
+    codec = SdVaeCodec(
         AutoencoderKL(
             block_out_channels=(8, 8),
             norm_num_groups=4,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from cyberhost_model.lab.training.checkpoint import hold
-from cyberhost_model.lab.training.process import World
+from cyberhost_model.lab.training.process import Process
 from training_helpers import RandomStage
 from training_worker import config, first_gradients
 
@@ -38,7 +38,7 @@ def done(tmp_path_factory) -> Path:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with hold(out / "held", World(torch.device("cpu"))):
+    with hold(out / "held", Process(torch.device("cpu"))):
         processes = [_start(rank, port, out) for rank in (0, 1)]
         for process in processes:
             _, said = process.communicate(timeout=900)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cyberhost_model.config import preset
-from cyberhost_model.lab.training.driving import DrivingMix, driving_maps, worsened
+from cyberhost_model.lab.training.driving import DrivingMix, add_detector_noise, driving_maps
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig, build_network, even_out
 from data_helpers import small_synth
 
@@ -56,7 +56,7 @@ def test_a_share_of_skeleton_clips_is_deaf(points):
 def test_points_are_worsened_within_bounds(points):
     shifts, kept = [], []
     for seed in range(40):
-        worse = worsened(points, np.random.default_rng(seed))
+        worse = add_detector_noise(points, np.random.default_rng(seed))
         shifts += [np.abs(w.face - k.face).mean() for w, k in zip(worse, points, strict=True)]
         kept += [(w.face_score > 0).mean() for w in worse]
     assert 0.001 < np.mean(shifts) < 0.006 and max(shifts) < 0.01

@@ -12,10 +12,10 @@ import torch
 from cyberhost_cli.main import main
 from cyberhost_model.errors import OutputError
 from cyberhost_model.lab.training.checkpoint import LOCK, hold
-from cyberhost_model.lab.training.process import World
+from cyberhost_model.lab.training.process import Process
 from data_helpers import speech_folder
 
-ALONE = World(torch.device("cpu"))
+ALONE = Process(torch.device("cpu"))
 
 
 @pytest.fixture

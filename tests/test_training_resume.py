@@ -11,7 +11,7 @@ import torch
 from cyberhost_model.errors import ResourceError, TrainingError
 from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
 from cyberhost_model.lab.training.optimizer import build_optimizer
-from cyberhost_model.lab.training.process import World
+from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.reports import Curves
 from cyberhost_model.lab.training.stage import Share, memory_advice
 from training_helpers import RandomStage
@@ -67,7 +67,7 @@ def test_workers_are_forked_without_a_pool_of_opencv_s(tmp_path):
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
-        trainer = Trainer(RandomStage(), tmp_path, _config(workers=1), World(torch.device("cpu")))
+        trainer = Trainer(RandomStage(), tmp_path, _config(workers=1), Process(torch.device("cpu")))
         trainer.prepare()
         next(trainer.batches())
         assert cv2.getNumThreads() == 1

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
-from cyberhost_model.lab.training.process import gathered, join_world, leave_world
+from cyberhost_model.lab.training.process import gathered, join_processes, leave_processes
 from training_helpers import RandomStage
 
 
@@ -34,7 +34,7 @@ def config(parallel: str = "ddp", **changes) -> LoopConfig:
 
 def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
     """Gradients of the first step on clips of mixed sizes, whole, in the first process."""
-    trainer = Trainer(RandomStage(mixed=True), run, settings, join_world("cpu"))
+    trainer = Trainer(RandomStage(mixed=True), run, settings, join_processes("cpu"))
     kept: dict[str, torch.Tensor] = {}
 
     def keep(*_) -> None:
@@ -61,7 +61,7 @@ class Poisoned(RandomStage):
 def main(out: Path) -> None:
     """All that is done in several processes, in one start of them."""
     torch.set_num_threads(1)
-    world = join_world("cpu")
+    world = join_processes("cpu")
     for parallel in ("ddp", "fsdp"):
         found = first_gradients(out / "gradients", config(parallel, accumulate=2))
         if world.main:
@@ -83,7 +83,7 @@ def main(out: Path) -> None:
     except TrainingError as error:
         (out / f"held-{world.rank}.txt").write_text(str(error))
     torch.distributed.barrier()  # nobody leaves while another still talks
-    leave_world()
+    leave_processes()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def model(size, device, dtype):
 
     What the size does not name is the embedded model's (its detector) or the paper's (wav2vec2-base).
     """
-    from cyberhost_model.codecs.sd_vae import SdCodec
+    from cyberhost_model.codecs.sd_vae import SdVaeCodec
     from cyberhost_model.model.network import CyberHostNetwork
     from cyberhost_model.runtime.loading import load_model
     from cyberhost_model.speech.encoder import SpeechConfig, SpeechEncoder
@@ -40,7 +40,7 @@ def model(size, device, dtype):
     with device:  # random numbers by the thousand million are slow on a CPU
         speech = SpeechEncoder(SpeechConfig(wav2vec2={}, reach=None, target=1.0, motion_head=False))
         network = CyberHostNetwork(sized(size))
-    return dataclasses.replace(tiny, network=network, codec=SdCodec(vae(size, device, dtype)), speech=speech).to(
+    return dataclasses.replace(tiny, network=network, codec=SdVaeCodec(vae(size, device, dtype)), speech=speech).to(
         device, dtype
     )
 

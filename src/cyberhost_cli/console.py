@@ -19,7 +19,7 @@ Tick = Callable[..., None]  # tick(done), tick(done, total) or tick(done, total,
 
 
 @dataclass(frozen=True)
-class Sink:
+class Console:
     """`quiet`: errors alone. `as_json`: one object on stdout. `debug`: the libraries may speak too."""
 
     quiet: bool = False
@@ -62,7 +62,7 @@ class Sink:
 
             yield tick
 
-    def hush_libraries(self) -> None:
+    def silence_libraries(self) -> None:
         """Keep the warnings and bars of the libraries off stderr, before they are imported; --debug lets them speak.
 
         Weights that have to be fetched report through this program's own bar.

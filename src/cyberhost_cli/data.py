@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cyberhost_cli.console import Sink
-from cyberhost_cli.options import spread
+from cyberhost_cli.console import Console
+from cyberhost_cli.options import expand_options
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.synthetic.clips import Synth
@@ -52,14 +52,14 @@ class Source:
         return Synth(people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads)
 
 
-@spread
-def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames = 50, sink: Sink) -> None:
+@expand_options
+def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames = 50, sink: Console) -> None:
     """Videos of photo puppets and drawn people that speak, with exact labels.
 
     Clip N is N.mp4 with N.png (its reference) and N.npz: key points, flow, boxes, thorax, clarity, mouth opening.
     They are listed in manifest.parquet, as those of `data prepare`.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.lab.filmed.manifest import add_rows, need
     from cyberhost_model.lab.synthetic.clips import export_clip
 
@@ -82,7 +82,7 @@ def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames =
 # `cyberhost data prepare`: raw talking videos become a dataset.
 
 
-@spread
+@expand_options
 def prepare(
     videos: Annotated[list[Path], typer.Argument(metavar="VIDEOS...", help="Videos, or folders of them.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DATASET", help="Folder of the dataset.")],
@@ -104,14 +104,14 @@ def prepare(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 1,
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are worked on.")] = "local",
     address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Turn raw talking videos into training clips with labels.
 
     One person, face and hands, speech; 25 frames a second, 16 kHz. manifest.parquet has a row for every
     candidate clip, with the reason where it was rejected. Running it again does only what is missing.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.errors import InputError
     from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
     from cyberhost_model.lab.filmed.settings import Settings
@@ -171,7 +171,7 @@ def _size(text: str) -> tuple[int, int]:
 # `cyberhost data inspect`: what a dataset holds.
 
 
-@spread
+@expand_options
 def inspect(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder with a manifest.parquet.")],
     *,
@@ -179,13 +179,13 @@ def inspect(
         Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Also write an HTML page of samples.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Clips on the page.")] = 12,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Counts, hours, identities, sizes, histograms and rejections of a dataset.
 
     The page is one file: sample clips with their key points drawn, and the figures.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.lab.filmed.inspection import summarise, summary_text
     from cyberhost_model.lab.filmed.manifest import read_manifest
 
@@ -208,7 +208,7 @@ def inspect(
 MADE = 500
 
 
-@spread
+@expand_options
 def encode(
     source: Source,
     output: Output,
@@ -231,14 +231,14 @@ def encode(
     ] = None,
     frames: Frames = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Code clips for stages 1 and 2 of training; clips that are there already are kept.
 
     With --data the training split of a dataset (--held-out: the other one); a clip that cannot be read is named and
     left out. Without, the clips `data synth` would make of the same --speech, --stills and --gestures.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     if data is not None and (source.speech or source.stills or source.gestures):
         raise typer.BadParameter(
             "a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures",
@@ -267,7 +267,7 @@ def _of_dataset(
     facts: dict[str, object],
     clips: int | None,
     frames: int,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     from cyberhost_model.lab.training.encode import encode_dataset
 
@@ -315,7 +315,7 @@ def _made(
     facts: dict[str, object],
     clips: int,
     frames: int,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     from cyberhost_model.lab.training.clips import save_summary, write_clip
     from cyberhost_model.lab.training.encode import claim

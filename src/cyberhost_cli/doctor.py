@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cyberhost_cli.console import Sink
-from cyberhost_cli.options import Device, Precision, spread
+from cyberhost_cli.console import Console
+from cyberhost_cli.options import Device, Precision, expand_options
 
 if TYPE_CHECKING:
     from cyberhost_model.doctor.counted import Counted
@@ -165,7 +165,7 @@ def _line(name: str, text: str) -> str:
     return f"{name:<10} {text}"
 
 
-@spread
+@expand_options
 def doctor(
     *,
     model: Annotated[
@@ -173,7 +173,7 @@ def doctor(
     ] = "tiny",
     device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
     precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Tell whether videos can be made here: device, ffmpeg, weights, network; and measure what a minute of video
     takes.
@@ -181,7 +181,7 @@ def doctor(
     The exit code is 0 when they can, else the code of what stands in the way. Nothing is fetched and nothing is
     written.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.doctor.examination import examine
 
     found = examine(model, device.value, precision.value)

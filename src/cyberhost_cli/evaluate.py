@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cyberhost_cli.console import Sink
-from cyberhost_cli.options import RUN, RunByDefault, spread
+from cyberhost_cli.console import Console
+from cyberhost_cli.options import RUN, RunByDefault, expand_options
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.evaluation.results import Results
@@ -47,7 +47,7 @@ def command() -> str:
 # `--report`: what can be measured of a video that was just made, and which of its seconds are weak.
 
 
-def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: bool, sink: Sink) -> dict[str, Any]:
+def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: bool, sink: Console) -> dict[str, Any]:
     """Write the report and tell what it says. The video stays, whatever happens. Raises CyberHostError."""
     from cyberhost_model.errors import CyberHostError
     from cyberhost_model.lab.evaluation.report.single import report_video
@@ -77,7 +77,7 @@ app = typer.Typer(
 
 
 @app.command(RUN)
-@spread
+@expand_options
 def run(
     generated: Annotated[
         Path, typer.Argument(metavar="VIDEOS", help="A video, a folder of them, or a manifest (.csv, .json).")
@@ -112,7 +112,7 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the splits.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Measure videos of any method: SSIM, PSNR, FID, FVD, CSIM, SyncC, SyncD, AKD, HKC, HKV.
 
@@ -120,7 +120,7 @@ def run(
     skipped with the reason; where all are, the exit code says so. Features are kept, so a run that was stopped goes on,
     and the ground truth is seen once for all methods.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.errors import InputError
     from cyberhost_model.lab.evaluation.protocol import METRICS
     from cyberhost_model.lab.evaluation.registry import chosen
@@ -148,14 +148,14 @@ def run(
             name=name,
             weights_dir=weights_dir,
             download=download,
-            networks=networks,
+            networks=networks,  # type: ignore[arg-type]
             clips=clips,
             cache=cache,
             seed=seed,
             device=device,
             command=command(),
             progress=tick,
-        )  # type: ignore[arg-type]
+        )
     results = evaluation.results
     for kind, rule in {told.kind: told.rule for told in results.mismatches}.items():
         sink.warn(f"{kind}: {rule}")
@@ -174,7 +174,7 @@ def run(
 
 
 @app.command()
-@spread
+@expand_options
 def compare(
     reports: Annotated[
         list[Path],
@@ -186,7 +186,7 @@ def compare(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     *,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Set runs on the same videos side by side: paired differences with confidence intervals."""
     from cyberhost_model.lab.evaluation.report.compare import compare_reports

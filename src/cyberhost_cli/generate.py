@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cyberhost_cli.console import Sink
-from cyberhost_cli.options import SPEECH, Out, Ref, Running, Settings, spread
+from cyberhost_cli.console import Console
+from cyberhost_cli.options import SPEECH, GenerationOptions, JobOptions, Out, Ref, expand_options
 
 if TYPE_CHECKING:
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 # `cyberhost animate`: checks everything that can fail early, then calls the library once.
 
 
-@spread
+@expand_options
 def animate(
     ref: Ref,
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help=SPEECH)],
     output: Out,
-    settings: Settings,
+    settings: GenerationOptions,
     *,
     body_movement: Annotated[
         float | None,
         typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
     ] = None,
-    running: Running,
-    sink: Sink,
+    running: JobOptions,
+    sink: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO.
 
     The video has the picture's aspect and exactly the sound's length.
     """
     started = time.monotonic()
-    sink.hush_libraries()
+    sink.silence_libraries()
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
     from cyberhost_model.media.audio import load_audio
@@ -58,12 +58,12 @@ def animate(
 # `cyberhost reenact`: the picture moves as the person in a video does.
 
 
-@spread
+@expand_options
 def reenact(
     ref: Ref,
     driving: Annotated[Path, typer.Argument(metavar="DRIVING", help="Video of one person, or a key point file.")],
     output: Out,
-    settings: Settings,
+    settings: GenerationOptions,
     *,
     audio: Annotated[
         str, typer.Option(metavar="keep|none|FILE", help="The driving video's sound, none, or another one.")
@@ -71,15 +71,15 @@ def reenact(
     retarget: Annotated[
         bool, typer.Option("--retarget/--no-retarget", help="Bring the motion to the proportions in REF.")
     ] = True,
-    running: Running,
-    sink: Sink,
+    running: JobOptions,
+    sink: Console,
 ) -> None:
     """Make the person in the picture REF move as the person in DRIVING.
 
     The video lasts as long as DRIVING. What is heard moves the lips.
     """
     started = time.monotonic()
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
@@ -94,7 +94,7 @@ def reenact(
     running.make(start, target, ref, settings, sink, started, setting="reenact")
 
 
-@spread
+@expand_options
 def multimodal(
     ref: Ref,
     audio: Annotated[Path, typer.Option("--audio", metavar="AUDIO", help=SPEECH)],
@@ -107,21 +107,21 @@ def multimodal(
         ),
     ],
     output: Out,
-    settings: Settings,
+    settings: GenerationOptions,
     *,
     retarget: Annotated[
         bool,
         typer.Option("--retarget/--no-retarget", help="Move the hands to where REF has them, in its proportions."),
     ] = True,
-    running: Running,
-    sink: Sink,
+    running: JobOptions,
+    sink: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO while the hands follow TEMPLATE.
 
     The template is repeated without a jump for as long as the sound lasts.
     """
     started = time.monotonic()
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, g
 import typer
 from typer.core import TyperGroup
 
-from cyberhost_cli.console import Sink
+from cyberhost_cli.console import Console
 
 if TYPE_CHECKING:
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
@@ -42,19 +42,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-def spread(command: Callable[..., None]) -> Callable[..., None]:
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     """A command one or more of whose parameters are dataclasses of options -> the same command with those options in
     their place.
 
-    A `Sink` is such a parameter too: it becomes --quiet, --json and --debug.
+    A `Console` is such a parameter too: it becomes --quiet, --json and --debug.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, type] = {}
     flat: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         kind = hints[name]
-        if kind is Sink:
-            groups[name] = Sink
+        if kind is Console:
+            groups[name] = Console
             flat += [_keyword("quiet", Quiet, False), _keyword("as_json", Json, False), _keyword("debug", Debug, False)]
         elif is_dataclass(kind):
             groups[name] = kind  # type: ignore[assignment]
@@ -66,7 +66,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         else:
             flat.append(_keyword(name, hints[name], parameter.default))
     members = {
-        name: ["quiet", "as_json", "debug"] if kind is Sink else [f.name for f in fields(kind)]
+        name: ["quiet", "as_json", "debug"] if kind is Console else [f.name for f in fields(kind)]
         for name, kind in groups.items()
     }  # type: ignore[arg-type]
 
@@ -140,7 +140,7 @@ def interval(text: str) -> tuple[float, float]:
 
 
 @dataclass
-class Settings:
+class GenerationOptions:
     """The fields of `cyberhost_model.pipeline.Look`."""
 
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same video.")] = 0
@@ -194,7 +194,7 @@ class Settings:
 
 
 @dataclass
-class Running:
+class JobOptions:
     """Where it is computed and what becomes of the output."""
 
     model: Annotated[
@@ -250,8 +250,8 @@ class Running:
         start: Callable[[CyberHost], Animation],
         target: Path,
         ref: Path,
-        settings: Settings,
-        sink: Sink,
+        settings: GenerationOptions,
+        sink: Console,
         started: float,
         **facts: Any,
     ) -> None:
@@ -273,7 +273,7 @@ class Running:
         )
         self._write(start(host), target, ref, settings, sink, started, **facts)
 
-    def _tell(self, start: Callable[[CyberHost], Animation], sink: Sink, **facts: Any) -> None:
+    def _tell(self, start: Callable[[CyberHost], Animation], sink: Console, **facts: Any) -> None:
         from cyberhost_cli.doctor import plan_lines
         from cyberhost_model.doctor.plan import plan
 
@@ -290,8 +290,8 @@ class Running:
         animation: Animation,
         target: Path,
         ref: Path,
-        settings: Settings,
-        sink: Sink,
+        settings: GenerationOptions,
+        sink: Console,
         started: float,
         **facts: Any,
     ) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cyberhost_cli.console import Sink
-from cyberhost_cli.options import spread
+from cyberhost_cli.console import Console
+from cyberhost_cli.options import expand_options
 
 app = typer.Typer(help="Make and show gesture templates.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -16,7 +16,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 
 
 @app.command()
-@spread
+@expand_options
 def extract(
     video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video of one person.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The key points (.npz or .json).")],
@@ -27,13 +27,13 @@ def extract(
     raw: Annotated[bool, typer.Option("--raw", help="Keep gaps and trembling.")] = False,
     model: Annotated[str, typer.Option(metavar="NAME", help="Whose detector reads it.")] = "tiny",
     overwrite: Overwrite = False,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Write the key points of the person in a video, at 25 frames a second.
 
     The file is a template for `--hands`, and drives like the video itself.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.driving.sequence import check_target
 
     target = check_target(output, overwrite)
@@ -53,7 +53,7 @@ def extract(
 
 
 @app.command()
-@spread
+@expand_options
 def show(
     template: Annotated[
         str, typer.Argument(metavar="TEMPLATE", help="A name (`template list`), a key point file or a video.")
@@ -62,10 +62,10 @@ def show(
     *,
     size: Annotated[int, typer.Option(min=64, max=2048, help="The video has the area of SIZE x SIZE pixels.")] = 512,
     overwrite: Overwrite = False,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Draw a template's skeleton as a silent video."""
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.media.video_writer import check_output, write_video
 
     target = check_output(output, overwrite)
@@ -85,8 +85,8 @@ def show(
 
 
 @app.command("list")
-@spread
-def show_names(*, sink: Sink) -> None:
+@expand_options
+def show_names(*, sink: Console) -> None:
     """List the gestures that come with the package."""
     from cyberhost_model.driving.template import load_template, template_names
 

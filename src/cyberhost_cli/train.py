@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cyberhost_cli.console import Sink
-from cyberhost_cli.options import RUN, RunByDefault, given, spread
+from cyberhost_cli.console import Console
+from cyberhost_cli.options import RUN, RunByDefault, expand_options, given
 
 # What `cyberhost train` says in words: its speed, and what a dry run found.
 
@@ -65,7 +65,7 @@ def _gib(value: float | None) -> str:
 # `cyberhost train ablate`: the rows of the paper's Table 1 at the size at hand.
 
 
-@spread
+@expand_options
 def ablate(
     data: Annotated[Path, typer.Option(metavar="CLIPS", help="Coded clips (data encode).")],
     output: Annotated[
@@ -108,14 +108,14 @@ def ablate(
         int | None, typer.Option(min=0, help="Processes that make batches. [default: the recipe's]")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Train the rows of the paper's Table 1 from one base with equal steps and seeds, and measure them.
 
     Writes DIR/table.md and table.csv, the paper's figures beside ours; each row's run, videos and report are in its
     folder. The same command goes on where a stopped one was; further --rows join those that are there.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.errors import InputError
     from cyberhost_model.lab.training.ablation import Budget, chosen
 
@@ -258,8 +258,8 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m cyberhost_cli train ... (or accelerate launch).
     """
     first = os.environ.get("RANK", "0") == "0"
-    sink = Sink(quiet=quiet or not first, as_json=as_json and first, debug=debug)
-    sink.hush_libraries()
+    sink = Console(quiet=quiet or not first, as_json=as_json and first, debug=debug)
+    sink.silence_libraries()
     if not debug:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns where a batch happens to use every parameter
     if run is None and not dry_run:
@@ -303,11 +303,11 @@ def train(
     assert run is not None
     from cyberhost_model.lab.training.checkpoint import hold
     from cyberhost_model.lab.training.loop import train as run_loop
-    from cyberhost_model.lab.training.process import join_world, leave_world
+    from cyberhost_model.lab.training.process import join_processes, leave_processes
     from cyberhost_model.lab.training.reports import NAMES
 
     last: dict[str, float] = {}
-    with hold(run, join_world(device)):  # before anything is read: a folder in use is told at once
+    with hold(run, join_processes(device)):  # before anything is read: a folder in use is told at once
         built = build_stage(stage, sources, settings, init, loop.seed, sink.note, run)
         sampler = None
         if sample:
@@ -321,7 +321,7 @@ def train(
                 tick(done, total, speed_words(values))
 
             folder = run_loop(built, run, loop, step, sampler)
-    leave_world()
+    leave_processes()
     losses = {name: value for name, value in last.items() if name not in (*NAMES, "lr", "grad_norm")}
     speed = {name: last[name] for name in NAMES if name in last}
     sink.note(f"{folder}: stage {stage}, " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cyberhost_cli.console import Sink
-from cyberhost_cli.options import spread
+from cyberhost_cli.console import Console
+from cyberhost_cli.options import expand_options
 
 # `cyberhost weights list`, `path`, `verify`: what there is, where it is, whether it is whole.
 
@@ -19,8 +19,8 @@ from cyberhost_cli.options import spread
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models or groups. [default: all]")]
 
 
-@spread
-def list_(names: Names = None, *, sink: Sink) -> None:
+@expand_options
+def list_(names: Names = None, *, sink: Console) -> None:
     """Weights of others that can be used: size, licence, purpose, and what of them is on this machine."""
     from cyberhost_model.hub.inventory import chosen, stored
     from cyberhost_model.hub.progress import human
@@ -55,11 +55,11 @@ def list_(names: Names = None, *, sink: Sink) -> None:
     sink.data({"weights": found, "groups": {group: list(members) for group, members in GROUPS.items()}})
 
 
-@spread
+@expand_options
 def path(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model, or one of its files.")],
     *,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Print where weights are on this machine; nothing is fetched."""
     from cyberhost_model.hub.locate import locate
@@ -70,14 +70,14 @@ def path(
     sink.data({"name": name, "path": str(where)})
 
 
-@spread
+@expand_options
 def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Models, groups or Hub ids. [default: all]")
     ] = None,
     *,
     remove: Annotated[bool, typer.Option("--remove", help="Delete what is damaged.")] = False,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Compare what is on this machine with its checksums; damaged files end with exit code 6."""
     from cyberhost_model.errors import ModelError
@@ -119,19 +119,19 @@ def verify(
 # `cyberhost weights pull`: fetch weights before they are needed.
 
 
-@spread
+@expand_options
 def pull(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Models or groups of `weights list`, or Hub ids.")
     ],
     *,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Fetch weights into the shared cache of Hugging Face: resumed, checked, each file once.
 
     HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and proxies are those of every program that uses the Hub.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.hub import inventory
     from cyberhost_model.hub.locate import locate
     from cyberhost_model.hub.locate import pull as fetch
@@ -156,7 +156,7 @@ def pull(
 # `cyberhost weights convert`: published weights become a model of ours.
 
 
-@spread
+@expand_options
 def convert(
     name: Annotated[str, typer.Argument(metavar="NAME", help="sd15, animate-anyone, echomimic-v2 or hallo2.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
@@ -166,13 +166,13 @@ def convert(
         typer.Option(metavar="PART=SOURCE", help="Another name, folder or file for a part; may be repeated."),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="fp32|fp16", help="How weights are stored.")] = "fp32",
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Make a model folder of published weights: safetensors, an account of every weight, the licences.
 
     What is not on this machine is fetched. A weight that cannot be mapped is an error that names it.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     if precision not in ("fp32", "fp16"):
         raise typer.BadParameter(f"--precision must be fp32 or fp16, not {precision!r}")
     if wrong := [one for one in part or [] if "=" not in one]:
@@ -202,7 +202,7 @@ def convert(
 # `cyberhost weights assemble`: a model folder from training runs.
 
 
-@spread
+@expand_options
 def assemble(
     network: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage 2 or distill.")] = None,
     codec: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage codec.")] = None,
@@ -212,10 +212,10 @@ def assemble(
     base: Annotated[str, typer.Option(metavar="MODEL", help="Where the other parts come from.")] = "tiny",
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Write a model folder (fp16 safetensors) from the runs of the stages; `--model DIR` takes it."""
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.lab.training.assemble import assemble as put_together
 
     put_together(output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base)
@@ -226,7 +226,7 @@ def assemble(
 # `cyberhost weights push`: publish a model on the Hub.
 
 
-@spread
+@expand_options
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the model.")],
     repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the Hub; made if there is none.")],
@@ -237,13 +237,13 @@ def push(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
-    sink: Sink,
+    sink: Console,
 ) -> None:
     """Publish a model folder with its card; `--model USER/NAME` then takes it.
 
     Without a README.md a card is written into DIR first; edit it and push again to improve it.
     """
-    sink.hush_libraries()
+    sink.silence_libraries()
     from cyberhost_model.porting.publish import publish
 
     address = publish(folder, repo, licence=licence, private=private, message=message)

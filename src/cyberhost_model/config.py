@@ -252,9 +252,9 @@ class Preset:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 
     @property
-    def cues(self) -> int:
-        """How many of the latent's last channels are face cues (`conditions.face_cues`), which belong to the sound,
-        not to the body.
+    def control_channels(self) -> int:
+        """How many of the latent's last channels are face controls (`perception.face_controls`), which belong to the
+        sound, not to the body.
         """
         return 3 if self.codec == "reference" else 0
 
@@ -273,7 +273,7 @@ class Preset:
         return "bf16" if self.codec == "reference" else "fp16"
 
     @property
-    def hears(self) -> bool:
+    def uses_audio(self) -> bool:
         """Whether speech moves it; a network that attends to the picture's token hears nothing."""
         return not self.image_token
 
@@ -283,11 +283,11 @@ class Preset:
         return self.ablations.id_descriptor and self.ablations.face_codebook and not self.region.face_channels
 
     @property
-    def setting(self) -> str:
+    def task(self) -> str:
         """How a video is made with it: "animate" (speech alone), or, where poses drawn in others' ways are all it can
         follow, "multimodal" (speech and hands) or "reenact" (poses).
         """
-        return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.hears else "reenact"
+        return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.uses_audio else "reenact"
 
     def without(self, **switches: bool) -> Preset:
         """The same preset with some `Ablations` changed: `preset("tiny").without(**ABLATIONS["w/o Hand Clarity"])`."""
@@ -433,7 +433,7 @@ FPS = 25.0  # what the model was trained at
 if TYPE_CHECKING:
 
     class Settings(TypedDict, total=False):
-        """The fields of `Look`, as keywords."""
+        """The fields of `GenerationConfig`, as keywords."""
 
         seed: int
         steps: int | None
@@ -448,7 +448,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Look:
+class GenerationConfig:
     """What the three settings share; keywords of `animate`, `reenact` and `multimodal`.
 
     Raises InputError.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.filmed.candidates import Look, _of_shot
+from cyberhost_model.lab.filmed.candidates import Glimpse, _of_shot
 from cyberhost_model.lab.filmed.framing import content_box, crop_frame, fixed_box, sizes_near
 from cyberhost_model.lab.filmed.labels import seen_mouth
 from cyberhost_model.lab.filmed.manifest import Reason
@@ -19,10 +19,10 @@ from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.perception.people import people_count
 
 
-def looks(pattern: str) -> list[Look]:
+def looks(pattern: str) -> list[Glimpse]:
     """One look every 0.2 s: g good, n no face, s several people, d damaged."""
     kinds = {"g": None, "n": Reason.NO_FACE, "s": Reason.SEVERAL_PEOPLE, "d": Reason.DAMAGED}
-    return [Look(i / 5, kinds[c], Keypoints.empty() if c == "g" else None) for i, c in enumerate(pattern)]
+    return [Glimpse(i / 5, kinds[c], Keypoints.empty() if c == "g" else None) for i, c in enumerate(pattern)]
 
 
 def stretches(pattern: str, **settings) -> list[tuple[float, float, str]]:

@@ -22,7 +22,13 @@ from cyberhost_model.lab.evaluation.features.frames import (
     probe,
     read_frames,
 )
-from cyberhost_model.lab.evaluation.features.visit import Viewed, first_frame, resized, visit, visit_picture
+from cyberhost_model.lab.evaluation.features.visit import (
+    VideoInput,
+    extract_features,
+    extract_picture_features,
+    first_frame,
+    resized,
+)
 from cyberhost_model.lab.evaluation.metrics.psnr import psnr
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
@@ -112,7 +118,7 @@ def test_frames_that_belong_together(fps: float, other: float) -> None:
 class Seen:
     """Keeps what it is shown."""
 
-    hears = False
+    uses_audio = False
 
     def __init__(self, name: str, fps: float | None = None, fail: str = "") -> None:
         self.name, self.digest, self.fps, self.fail = name, name, fps, fail
@@ -135,9 +141,9 @@ def test_one_pass_feeds_everyone(tmp_path: Path) -> None:
     reference = probe(write(tmp_path / "r.mp4", moving(0, 40), 25))
     own, even, poor, both = Seen("own"), Seen("even", 25.0), Seen("poor", fail="too dark"), Seen("both")
     ticks: list[int] = []
-    made, true, pairs = visit(
-        Viewed(generated, None, [own, even, poor]),
-        Viewed(reference, None, [own, even]),
+    made, true, pairs = extract_features(
+        VideoInput(generated, None, [own, even, poor]),
+        VideoInput(reference, None, [own, even]),
         [both],
         lambda: ticks.append(1),
     )
@@ -160,5 +166,5 @@ def test_one_pass_feeds_everyone(tmp_path: Path) -> None:
 
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:
     picture = moving(0, 1)[0]
-    made = visit_picture(picture, tmp_path / "a.png", [Seen("own")])
+    made = extract_picture_features(picture, tmp_path / "a.png", [Seen("own")])
     assert np.array_equal(made.features["own"]["frames"], picture[None, None])

@@ -15,7 +15,7 @@ from PIL import Image
 from cyberhost_model.errors import ModelError
 from cyberhost_model.lab.evaluation.metrics.fid import Fid, InceptionFrames, clean_input, legacy_input, resize_clean
 from cyberhost_model.lab.evaluation.metrics.fvd import Fvd, I3DClips, clip_input, clip_starts
-from cyberhost_model.lab.evaluation.networks.frozen import folded
+from cyberhost_model.lab.evaluation.networks.frozen import fuse_batchnorm
 from cyberhost_model.lab.evaluation.networks.i3d import I3D, _same
 from cyberhost_model.lab.evaluation.networks.inception import Inception
 
@@ -62,7 +62,7 @@ def test_i3d_folded(i3d: I3D) -> None:
     x = clip_input(moving(0, 16)).transpose(0, 1)[None]
     known = i3d(x)
     assert known.shape == (1, 400)
-    np.testing.assert_allclose(folded(copy)(x), known, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fuse_batchnorm(copy)(x), known, rtol=1e-4, atol=1e-4)
 
 
 def test_same_padding_is_tensorflows() -> None:
@@ -114,7 +114,7 @@ def test_batches_do_not_matter(inception: Inception, i3d: I3D) -> None:
 
 
 def test_fid_rises(inception: Inception) -> None:
-    looks = InceptionFrames(folded(inception), "0")
+    looks = InceptionFrames(fuse_batchnorm(inception), "0")
     frames = moving(0, 9)[::4]
     truth = features_of(looks, frames)
     for worse, amounts in ((noisy, (2, 12)), (blurred, (1, 6))):
@@ -125,7 +125,7 @@ def test_fid_rises(inception: Inception) -> None:
 
 
 def test_fvd_rises(i3d: I3D) -> None:
-    looks = I3DClips(folded(i3d), "0", 1)
+    looks = I3DClips(fuse_batchnorm(i3d), "0", 1)
     truth = [features_of(looks, moving(i, 16)) for i in range(2)]
     steps = []
     for amount in (2, 20):

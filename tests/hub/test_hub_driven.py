@@ -17,7 +17,7 @@ from peer_models import parts, small
 from cyberhost_cli.main import main
 from cyberhost_model import CyberHost
 from cyberhost_model.conditions.pose_maps import dwpose_map, hand_map
-from cyberhost_model.config import Look
+from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.errors import NoFaceError
 from cyberhost_model.media.audio import Sound, load_audio
@@ -133,7 +133,7 @@ def test_they_are_given_the_drawing_they_know(models, offline, host, picture, na
     poses.hands[:] = poses.body[:, [7, 4], None] + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2, 21, 2)).astype(
         np.float32
     )
-    reference, _ = converted._open(picture, Look(size=128))
+    reference, _ = converted._open(picture, GenerationConfig(size=128))
     driven = converted._skeletons(reference, poses)(0, 3)
     expected = torch.from_numpy(
         np.stack([draw(reference.on_canvas(poses.frame(i)), reference.canvas.size) for i in range(3)])
@@ -206,10 +206,10 @@ def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, of
     assert sources["face"]["commercial"] is False and "non-commercial" in sources["face"]["licence"]
     converted = host_of(tmp_path / "model")
     assert converted.model.network.preset.takes_arcface and any("ArcFace" in line for line in converted.model.warnings)
-    reference, warnings = converted._open(picture, Look(size=128))
+    reference, warnings = converted._open(picture, GenerationConfig(size=128))
     assert not reference.conditions.face.any() and any("ArcFace" in line for line in warnings)
     converted.model.face = lambda placed: np.full(512, 512**-0.5, np.float32)
-    described, _ = converted._open(picture, Look(size=128))
+    described, _ = converted._open(picture, GenerationConfig(size=128))
     assert described.conditions.face.any() and described.conditions.face.shape == reference.conditions.face.shape
 
 

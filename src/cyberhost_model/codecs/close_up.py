@@ -25,13 +25,13 @@ _FULL, _NONE = 0.55, 0.95  # shares of the half side: what is parted counts whol
 @dataclass(frozen=True)
 class CloseUp:
     """corner (x, y) and side of the square in pixels of the picture, which it may leave; small (B, 3, SIDE, SIDE) in
-    -1..1; places (B, cues, SIDE / 16, SIDE / 16), where its cues stand (`face_places`).
+    -1..1; control_maps (B, controls, SIDE / 16, SIDE / 16), where its controls stand (`face_control_maps`).
     """
 
     corner: tuple[int, int]
     side: int
     small: Tensor
-    places: Tensor
+    control_maps: Tensor
 
     @property
     def window(self) -> Tensor:
@@ -59,9 +59,9 @@ class CloseUp:
         return out
 
 
-def enlarge(picture: Tensor, corner: tuple[int, int], side: int, places: Tensor) -> CloseUp:
+def enlarge(picture: Tensor, corner: tuple[int, int], side: int, control_maps: Tensor) -> CloseUp:
     """The square of `picture` (B, 3, H, W); see `CloseUp`."""
-    square = CloseUp(corner, side, picture, places).cut(picture)
+    square = CloseUp(corner, side, picture, control_maps).cut(picture)
     square = square.to(supported_device(picture.device), torch.float32)
     small = F.interpolate(square, size=(SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
-    return CloseUp(corner, side, small.to(picture.device, picture.dtype), places)
+    return CloseUp(corner, side, small.to(picture.device, picture.dtype), control_maps)

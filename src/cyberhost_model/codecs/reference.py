@@ -9,7 +9,7 @@ warping a source by a decoded flow is that of Siarohin et al., "First Order Moti
 the latent, Ni et al., "LFDM" (2023).
 
 The way in is linear: principal components of 16x16-pixel blocks of flow and novelty, fitted once (`fit_components`),
-and face cues (`conditions/face_cues.py`): how far lips and lids are from the reference's. A frame equal to the
+and face controls (`perception.face_controls`): how far lips and lids are from the reference's. A frame equal to the
 reference codes as zero. The way out adds a learned refinement that sees the reference, so that edges of the flow fall
 on edges of the picture and lips part where the reference has them.
 """
@@ -36,30 +36,30 @@ _MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly 
 _TRUST = 4.0  # logits; where lips are parted in close-up, little else shows what the picture does not
 _CALMINGS = 5  # a frame then counts as one of a bell of 1.6 frames to either side
 _WIDE = 0.09  # a wide open mouth's gap in face heights
-# The decoder learnt from puppets, whose smiles close by three quarters: beyond the half of it, a cue closes less and
-# less. This much of the gap more brings lips as near as the puppets'; more than that thins them.
+# The decoder learnt from puppets, whose smiles close by three quarters: beyond the half of it, a control closes less
+# and less. This much of the gap more brings lips as near as the puppets'; more than that thins them.
 _CLOSING = 0.5
-_CUE_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face cues' bells, in face heights
+_CONTROL_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face controls' bells, in face heights
 
 
 @dataclass
 class ReferenceCodecConfig:
-    """Components of `z` for flow, novelty, new colour and face cues (their sum is the latent's channels); widths at
-    1/4, 1/8 and 1/16 of the picture's size.
+    """Components of `z` for flow, novelty, new colour and face controls (their sum is the latent's channels); widths
+    at 1/4, 1/8 and 1/16 of the picture's size.
     """
 
     flow: int = 14
     novelty: int = 4
     colour: int = 6
-    cues: int = len(_CUE_SIZE)
+    control_channels: int = len(_CONTROL_SIZE)
     widths: tuple[int, int, int] = (32, 80, 160)
     downscale: int = 16
     emphasis: float = 1.0
-    """What `decode` multiplies the mouth's cues by: a denoiser that is unsure understates them."""
+    """What `decode` multiplies the mouth's controls by: a denoiser that is unsure understates them."""
 
     @property
     def latent_channels(self) -> int:
-        return self.blocks + self.cues
+        return self.blocks + self.control_channels
 
     @property
     def blocks(self) -> int:
@@ -86,6 +86,8 @@ def load_codec(folder: str | Path) -> ReferenceCodec:
     folder = Path(folder)
     try:
         config = json.loads((folder / "config.json").read_text())
+        if "cues" in config:  # its name before 0.2
+            config["control_channels"] = config.pop("cues")
         codec = ReferenceCodec(ReferenceCodecConfig(**{**config, "widths": tuple(config["widths"])}))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModelError(f"{folder}: no usable codec ({error}); get the model again") from error
@@ -148,43 +150,57 @@ class ReferenceCodec(nn.Module):
             ("colour", config.colour, 3),
         ):
             self.register_buffer(f"basis_{name}", torch.zeros(count, channels, _BLOCK, _BLOCK))
-        self.register_buffer("z_std", torch.cat([torch.ones(n), torch.tensor(_CUE_SIZE[: config.cues])]))
+        self.register_buffer(
+            "z_std", torch.cat([torch.ones(n), torch.tensor(_CONTROL_SIZE[: config.control_channels])])
+        )
         self.appearance = _Pyramid(3, 4, config.widths)
         self.to_r = nn.Conv2d(c, n, 1)
         self.register_buffer("r_mean", torch.zeros(n))
         self.register_buffer("r_std", torch.ones(n))
-        self.join = nn.Sequential(nn.Conv2d(2 * n + config.cues, c, 3, padding=1), _Res(c))
+        self.join = nn.Sequential(nn.Conv2d(2 * n + config.control_channels, c, 3, padding=1), _Res(c))
         self.up_eighth = nn.Conv2d(c, b, 3, padding=1)
         self.at_eighth = nn.Sequential(nn.Conv2d(2 * b, b, 1), _Res(b))
         self.up_quarter = nn.Conv2d(b, a, 3, padding=1)
-        self.at_quarter = nn.Sequential(nn.Conv2d(2 * a + 24 + config.cues, a, 1), _Res(a), _Res(a), nn.SiLU())
+        self.at_quarter = nn.Sequential(
+            nn.Conv2d(2 * a + 24 + config.control_channels, a, 1), _Res(a), _Res(a), nn.SiLU()
+        )
         self.to_motion = nn.Sequential(nn.Conv2d(a, 3 * 4, 3, padding=1), nn.PixelShuffle(2))
         self.to_colour = nn.Sequential(nn.Conv2d(a, 3 * 16, 3, padding=1), nn.PixelShuffle(4))
-        self.to_response = nn.Sequential(nn.Conv2d(a, config.cues * 3 * 4, 3, padding=1), nn.PixelShuffle(2))
+        self.to_response = nn.Sequential(
+            nn.Conv2d(a, config.control_channels * 3 * 4, 3, padding=1), nn.PixelShuffle(2)
+        )
         for head in (self.to_motion[0], self.to_colour[0], self.to_response[0]):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
-    def encode_reference(self, reference: Tensor, places: Tensor | None = None) -> Tensor:
-        """The reference's own latent r (B, C, h, w): appearance and place of its parts; the cues' channels are
-        `places` (B, cues, h, w), see `face_places`, or zero. reference (B, 3, H, W).
+    def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
+        """The reference's own latent r (B, C, h, w): appearance and place of its parts; the controls' channels are
+        `control_maps` (B, controls, h, w), see `face_control_maps`, or zero. reference (B, 3, H, W).
         """
         r = self.to_r(self.appearance(reference)[2])
         r = (r - self.r_mean[:, None, None]) / self.r_std[:, None, None]
-        return F.pad(r, (0, 0, 0, 0, 0, self.config.cues)) if places is None else torch.cat([r, places], 1)
+        return (
+            F.pad(r, (0, 0, 0, 0, 0, self.config.control_channels))
+            if control_maps is None
+            else torch.cat([r, control_maps], 1)
+        )
 
-    def encode(self, frames: Tensor, flow: Tensor, seen: Tensor, cues: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, flow: Tensor, seen: Tensor, controls: Tensor) -> Tensor:
         """Frames against their reference -> z (..., C, h, w).
 
-        frames (..., 3, H, W) in -1..1; flow (..., 2, H/2, W/2), where each pixel comes from in the reference, minus
-        its own place, in full-size pixels; seen (..., 1, H/2, W/2) in 0..1, whether the reference shows it; cues (...,
-        cues, h, w) of `face_cues`.
+        frames (..., 3, H, W) in -1..1; flow (..., 2, H/2, W/2), where each pixel comes from in the reference, minus its
+        own place, in full-size pixels; seen (..., 1, H/2, W/2) in 0..1, whether the reference shows it; controls (...,
+        controls, h, w) of `face_controls`.
         """
         lead = frames.shape[:-3]
-        frames, flow, seen, cues = (x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, seen, cues))
+        frames, flow, seen, controls = (
+            x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, seen, controls)
+        )
         parts = components(frames, flow, seen)
         z = (
-            torch.cat([*(F.conv2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in parts.items()), cues], 1)
+            torch.cat(
+                [*(F.conv2d(x, getattr(self, f"basis_{k}"), stride=_BLOCK) for k, x in parts.items()), controls], 1
+            )
             / self.z_std[:, None, None]
         )
         return z.unflatten(0, lead) if len(lead) > 1 else z
@@ -197,8 +213,8 @@ class ReferenceCodec(nn.Module):
         return r[:, None] + z
 
     def leave_lips_to_cues(self, z: Tensor) -> Tensor:
-        """z (B, C, h, w) without what its blocks say of parted lips: of the cells under the lips' cue only the mean
-        flow is kept, and the mouth's cues are multiplied by `emphasis`.
+        """z (B, C, h, w) without what its blocks say of parted lips: of the cells under the lips' control only the
+        mean flow is kept, and the mouth's controls are multiplied by `emphasis`.
 
         A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear beside the mouth. How far
         the lips are apart it knows well, and where they are the decoder sees in the reference.
@@ -211,27 +227,27 @@ class ReferenceCodec(nn.Module):
             [z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1
         )
 
-    def as_heard(
-        self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None
+    def open_lips_by_audio(
+        self, z: Tensor, opening: Tensor, control_maps: Tensor, lip_gap: float = 0.0, told: Tensor | None = None
     ) -> Tensor:
-        """z (B, F, C, h, w) with the mouth's cues where the mouth is, `places` (B, F or 1, cues, h, w) of
-        `face_places`, and the lips' at least what the sound asks for: `opening` (B, F) in 0..1.
+        """z (B, F, C, h, w) with the mouth's controls where the mouth is, `control_maps` (B, F or 1, controls, h, w)
+        of `face_control_maps`, and the lips' at least what the sound asks for: `opening` (B, F) in 0..1.
 
         A small face's mouth is less than a cell high: the denoiser says well how far it opens and puts it a lip's
         breadth wrong, and teeth then appear on the chin. And on pictures unlike those it learnt from it may find no
         mouth to open; the sound is heard all the same.
 
-        parted: how far the lips are apart in the picture, in face heights. What is asked for is an opening, and cues
-        are changes: a smile closes in silence, and opens as far beyond itself as closed lips do. told (B, F), bool:
-        where key points told the denoiser so; by itself it hardly sees it, and speaks as if the lips met.
+        lip_gap: how far the lips are apart in the picture, in face heights. What is asked for is an opening, and
+        controls are changes: a smile closes in silence, and opens as far beyond itself as closed lips do. told (B, F),
+        bool: where key points told the denoiser so; by itself it hardly sees it, and speaks as if the lips met.
         """
-        if not self.config.cues:
+        if not self.config.control_channels:
             return z
         mouth = slice(self.config.blocks, self.config.blocks + 2)
-        there = places[:, :, :1]
+        there = control_maps[:, :, :1]
         amount = (z[:, :, mouth] * there).sum((3, 4)) / (there**2).sum((3, 4)).clamp_min(1e-6)
-        unit = _CUE_SIZE[0] * self.config.emphasis
-        rest, change = parted / unit, amount[:, :, 0]
+        unit = _CONTROL_SIZE[0] * self.config.emphasis
+        rest, change = lip_gap / unit, amount[:, :, 0]
         asked, own = (
             opening.clamp(0, 1) * (_WIDE / unit + rest),
             change if told is None else torch.where(told, change + rest, change),
@@ -244,7 +260,7 @@ class ReferenceCodec(nn.Module):
         said = torch.stack([lips, amount[:, :, 1]], 2)[..., None, None] * there
         return torch.cat([z[:, :, : mouth.start], said, z[:, :, mouth.stop :]], 2)
 
-    def calmed(self, z: Tensor, past: Tensor | None) -> Tensor:
+    def smooth_over_time(self, z: Tensor, past: Tensor | None) -> Tensor:
         """z (B, F, C, h, w) with every frame's blocks averaged with its neighbours', `past` (B, M, C, h, w) being the
         frames before: a body trembles less and moves as far. What a flow moves stays as sharp as the picture. Cues
         stay as they are: lips are quicker than bodies. Beyond a clip's end a body is taken to go on as it does there,
@@ -280,11 +296,14 @@ class ReferenceCodec(nn.Module):
         x = self.at_eighth(torch.cat([x, eighth], 1))
         x = self.up_quarter(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         maps = torch.cat([base["flow"] / 4, base["novelty"], base["colour"]], 1)
-        cues = F.interpolate(z[:, self.config.blocks :], scale_factor=4.0, mode="bilinear", align_corners=False)
-        x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2), cues], 1))
-        # Lips move in proportion to their cue: what a cue of one does is read off the reference, times the cue.
+        controls = F.interpolate(z[:, self.config.blocks :], scale_factor=4.0, mode="bilinear", align_corners=False)
+        x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2), controls], 1))
+        # Lips move in proportion to their control: what a control of one does is read off the reference, times the
+        # control.
         response = self.to_response(x).unflatten(1, (-1, 3))
-        moved = self.to_motion(x) + (response * cue_sizes(z[:, self.config.blocks :])[:, :, None, None, None]).sum(1)
+        moved = self.to_motion(x) + (response * control_sizes(z[:, self.config.blocks :])[:, :, None, None, None]).sum(
+            1
+        )
         flow, seen = moved.split([2, 1], 1)
         colour = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
         return Decoded(base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * seen, colour + self.to_colour(x))
@@ -304,19 +323,20 @@ class ReferenceCodec(nn.Module):
         return self._composed(said, reference, source, 0.0 if close_up is None else _TRUST).unflatten(0, (b, f))
 
     def _parted(self, mouths: Tensor, close_up: CloseUp, square: Tensor) -> Tensor:
-        """`square` (B*F, 3, side, side), what `close_up` shows, with lips as the mouth's cues `mouths` (B*F, 2, h, w)
-        say.
+        """`square` (B*F, 3, side, side), what `close_up` shows, with lips as the mouth's controls `mouths` (B*F, 2, h,
+        w) say.
         """
         f = len(mouths) // len(close_up.small)
-        return self._composed(self.mouth_alone(mouths, _repeated(close_up.places, f)), close_up.small, square)
+        return self._composed(self.mouth_alone(mouths, _repeated(close_up.control_maps, f)), close_up.small, square)
 
-    def mouth_alone(self, mouths: Tensor, places: Tensor) -> Tensor:
-        """Latents (B, C, h, w) of frames in which nothing but the mouth moves, as far as its cues `mouths` (B, 2, ...)
+    def mouth_alone(self, mouths: Tensor, control_maps: Tensor) -> Tensor:
+        """Latents (B, C, h, w) of frames in which nothing but the mouth moves, as far as its controls `mouths` (B, 2,
+        ...)
 
-        say and where `places` (B, cues, h, w) have it.
+        say and where `control_maps` (B, controls, h, w) have it.
         """
-        cues = 2 * cue_sizes(mouths)[..., None, None] * places[:, :2]
-        return F.pad(cues, (0, 0, 0, 0, self.config.blocks, self.config.cues - 2))
+        controls = 2 * control_sizes(mouths)[..., None, None] * control_maps[:, :2]
+        return F.pad(controls, (0, 0, 0, 0, self.config.blocks, self.config.control_channels - 2))
 
     def _composed(self, said: Tensor, reference: Tensor, source: Tensor, trust: float = 0.0) -> Tensor:
         """The frames (B*F, 3, H, W) that latents (B*F, C, h, w) make of `source` (B*F, 3, H, W), read beside
@@ -335,11 +355,11 @@ def _repeated(x: Tensor, frames: int) -> Tensor:
     return x[:, None].expand(-1, frames, *[-1] * (x.ndim - 1)).flatten(0, 1)
 
 
-def cue_sizes(cues: Tensor) -> Tensor:
-    """Half the heights (B, cues) of the bells in (B, cues, h, w), signed: each cell counted by its own size, so that
-    far noise says little.
+def control_sizes(controls: Tensor) -> Tensor:
+    """Half the heights (B, controls) of the bells in (B, controls, h, w), signed: each cell counted by its own size,
+    so that far noise says little.
     """
-    return (cues * cues.abs()).sum((2, 3)) / cues.abs().sum((2, 3)).clamp_min(1e-6)
+    return (controls * controls.abs()).sum((2, 3)) / controls.abs().sum((2, 3)).clamp_min(1e-6)
 
 
 def components(frames: Tensor, flow: Tensor, seen: Tensor) -> dict[str, Tensor]:
@@ -386,7 +406,7 @@ def hold_still(flow: Tensor) -> Tensor:
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     """`picture` (B, 3, H, W) read at each pixel's own place plus `flow` (B, 2, H, W) in its pixels.
 
-    Computed in float32: half precision cannot tell the places of a large picture's neighbours apart, and bicubic
+    Computed in float32: half precision cannot tell the control_maps of a large picture's neighbours apart, and bicubic
     sampling in it is broken on the CPU.
     """
     h, w = picture.shape[-2:]

@@ -16,7 +16,7 @@ AT_ONCE = 4
 """Frames coded together."""
 
 
-class SdCodec(nn.Module):
+class SdVaeCodec(nn.Module):
     """Pictures (B, 3, H, W) in -1..1, latents of 1/8 size scaled to about unit deviation."""
 
     def __init__(self, vae: AutoencoderKL):
@@ -24,19 +24,19 @@ class SdCodec(nn.Module):
         self.vae = vae
 
     @staticmethod
-    def load(folder: str | Path) -> SdCodec:
+    def load(folder: str | Path) -> SdVaeCodec:
         """From a diffusers `AutoencoderKL` folder. Raises ModelError when it does not fit."""
         try:
-            return SdCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
+            return SdVaeCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: no usable VAE ({str(error).splitlines()[0]}); get the model again") from error
 
-    def encode_reference(self, reference: Tensor, places: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> (B, 4, H/8, W/8); `places` are the reference codec's and ignored."""
+    def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> (B, 4, H/8, W/8); `control_maps` are the reference codec's and ignored."""
         return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
 
     def encode(
-        self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, cues: Tensor | None = None
+        self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, controls: Tensor | None = None
     ) -> Tensor:
         """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored.
 
@@ -46,13 +46,13 @@ class SdCodec(nn.Module):
             0, frames.shape[:-3]
         )
 
-    def as_heard(
-        self, z: Tensor, opening: Tensor, places: Tensor, parted: float = 0.0, told: Tensor | None = None
+    def open_lips_by_audio(
+        self, z: Tensor, opening: Tensor, control_maps: Tensor, lip_gap: float = 0.0, told: Tensor | None = None
     ) -> Tensor:
-        """z as it is: these latents have no cues."""
+        """z as it is: these latents have no controls."""
         return z
 
-    def calmed(self, z: Tensor, past: Tensor | None) -> Tensor:
+    def smooth_over_time(self, z: Tensor, past: Tensor | None) -> Tensor:
         """z as it is: the mean of two pictures' latents is a blur."""
         return z
 

@@ -12,17 +12,17 @@ from collections.abc import Collection
 import numpy as np
 
 from cyberhost_model.conditions.pose_maps import LIMBS, PARTS
-from cyberhost_model.perception.face_controls import CUES, face_cues, face_places
+from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import LIPS, Keypoints
 
 FINE = 2
 """Places of a map in a latent cell, along one side: fingers are finer than a cell."""
-MAPS = 3 + len(CUES) + 1
-"""Shift in x and in y, how near a key point is; the face cues; where these are known."""
+MAPS = 3 + len(CONTROLS) + 1
+"""Shift in x and in y, how near a key point is; the face controls; where these are known."""
 _SEEN = 0.3
-_SPREAD = 0.8  # deviation of a point's bell in places
+_SPREAD = 0.8  # deviation of a point's bell, in cells of the maps
 _UNIT = 4.0  # units from place to place, so that a motion of a few pixels is of the size of one
-_ALONG = np.linspace(0, 1, 5, dtype=np.float32)[:, None]  # places on a limb
+_ALONG = np.linspace(0, 1, 5, dtype=np.float32)[:, None]  # where on a limb
 
 
 def pose_shift(
@@ -31,8 +31,8 @@ def pose_shift(
     """float32 (T, 7, 2h, 2w): what takes each frame's key points back to the reference's, where the frame has them.
 
     x and y in eighths of a latent cell, weighted by the bells of the points near; the bells' largest, 0..1; then the
-    face cues (`face_cues`) and, as bells, where they are known: nowhere if the frame's lips are not seen. `hw` is the
-    latent's size, its cells square; `parts` as in `skeleton_map`.
+    face controls (`face_controls`) and, as bells, where they are known: nowhere if the frame's lips are not seen. `hw`
+    is the latent's size, its cells square; `parts` as in `skeleton_map`.
     """
     h, w = hw = FINE * hw[0], FINE * hw[1]
     grid = np.stack(np.meshgrid(np.arange(w), np.arange(h)), -1).reshape(-1, 2).astype(np.float32) + 0.5
@@ -47,8 +47,9 @@ def pose_shift(
             shift = bells @ (rest[both] - here[both]) / (bells.sum(1, keepdims=True) + 1e-6) * near[:, None]
             maps[:2], maps[2] = _UNIT * shift.T.reshape(2, h, w), near.reshape(h, w)
         if "face" in parts and k.face_score[LIPS].min() > _SEEN and reference.face_score.max() > _SEEN:
-            maps[3 : 3 + len(CUES)] = 10 * face_cues(reference, [k], hw)[0]  # lips part by a tenth of a face's height
-            maps[-1] = face_places(k, hw)[0]
+            # lips part by a tenth of a face's height
+            maps[3 : 3 + len(CONTROLS)] = 10 * face_controls(reference, [k], hw)[0]
+            maps[-1] = face_control_maps(k, hw)[0]
     return out
 
 

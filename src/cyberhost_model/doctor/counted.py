@@ -16,7 +16,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cyberhost_model.codecs.sd_vae import AT_ONCE
-from cyberhost_model.config import Look, Preset
+from cyberhost_model.config import GenerationConfig, Preset
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
 from cyberhost_model.model.cost import Live, raw_conditions
 from cyberhost_model.model.network import CyberHostNetwork
@@ -51,7 +51,7 @@ class Counted:
     tflop: float
 
 
-def counted(model: str, look: Look, total: int, device: torch.device, dtype: torch.dtype) -> Counted | None:
+def counted(model: str, look: GenerationConfig, total: int, device: torch.device, dtype: torch.dtype) -> Counted | None:
     """A video of `total` frames by a published model, at its own size; None for a model of which nothing is known
     before it is fetched, and where counting fails: no job depends on it.
     """
@@ -63,7 +63,7 @@ def counted(model: str, look: Look, total: int, device: torch.device, dtype: tor
         return None
 
 
-def _counted(preset: Preset, look: Look, total: int, device: torch.device, dtype: torch.dtype) -> Counted:
+def _counted(preset: Preset, look: GenerationConfig, total: int, device: torch.device, dtype: torch.dtype) -> Counted:
     step, held, weights = _step(preset, look, dtype)
     decoding, more, vae = _decoding(preset, dtype)
     guidance, timesteps = guidance_of(look, preset.diffusion), Schedule(preset.diffusion, None, look.steps).timesteps
@@ -86,7 +86,7 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * side**3 / min(taken[1:])
 
 
-def _step(preset: Preset, look: Look, dtype: torch.dtype) -> tuple[float, float, float]:
+def _step(preset: Preset, look: GenerationConfig, dtype: torch.dtype) -> tuple[float, float, float]:
     """(FLOPs, peak bytes beyond the weights, bytes of the weights) of a step with all branches."""
     with FakeTensorMode(), torch.no_grad(), _made_as(dtype):
         network = CyberHostNetwork(preset)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from cyberhost_model.config import FPS, Look
+from cyberhost_model.config import FPS, GenerationConfig
 from cyberhost_model.device import choose_device
 from cyberhost_model.doctor.counted import Counted, counted
 from cyberhost_model.doctor.downloads import Downloads, Extra, check_fetch, downloads, extras
@@ -87,7 +87,7 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
     load = minute = rough = None
     if missing and any(not entry.spare for entry in missing):
         tried(lambda: check_fetch(model, missing, hub))
-        rough = None if place is None else counted(model, Look(), round(MINUTE * FPS), *place)
+        rough = None if place is None else counted(model, GenerationConfig(), round(MINUTE * FPS), *place)
     elif missing is not None and place is not None:
         began = time.perf_counter()
         host = tried(lambda: CyberHost.from_pretrained(model, device, precision, download_named=False))

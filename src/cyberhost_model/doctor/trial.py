@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from cyberhost_model.config import Look
+from cyberhost_model.config import GenerationConfig
 from cyberhost_model.doctor.machine import peak_memory, reset_peak
 from cyberhost_model.driving.template import load_template
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
-from cyberhost_model.runtime.memory import Thrift
+from cyberhost_model.runtime.memory import MemoryFallback
 from cyberhost_model.runtime.pipeline import CyberHost
 from cyberhost_model.runtime.prepare import prepare_reference
 from cyberhost_model.runtime.render import Job
@@ -46,7 +46,7 @@ class Costs:
     whole: bool
     """False: a step of one frame and one branch was timed and multiplied."""
     spared: tuple[str, ...] = ()
-    """What was given up for want of memory (`Thrift`), as lines for the user."""
+    """What was given up for want of memory (`MemoryFallback`), as lines for the user."""
 
     def clip(self, guided: int, plain: int) -> float:
         """Seconds of a clip with so many steps of both kinds."""
@@ -82,7 +82,7 @@ def blank_job(host: CyberHost) -> Job:
     picture = np.full((2 * h, 2 * w, 3), 128, np.uint8)
     noise = np.random.default_rng(0).standard_normal(SPEECH_RATE).astype(np.float32)
     reference = prepare_reference(host.model, picture, load_template("rest").frame(0), None, False)
-    job = host.speaking(reference, Look(), Sound.from_samples(0.1 * noise, SPEECH_RATE)).job
+    job = host.speaking(reference, GenerationConfig(), Sound.from_samples(0.1 * noise, SPEECH_RATE)).job
     assert job is not None
     return job
 
@@ -96,7 +96,7 @@ def trial(host: CyberHost, job: Job) -> Costs:
 
 def _trial(host: CyberHost, job: Job) -> Costs:
     network, preset = host.model.network, host.model.network.preset
-    hears = job.sound is not None and preset.hears
+    hears = job.sound is not None and preset.uses_audio
     frames, latent = preset.frames, job.reference.latent.shape[-2:]
 
     def zeros(count: int) -> torch.Tensor:
@@ -119,7 +119,7 @@ def _trial(host: CyberHost, job: Job) -> Costs:
     recorded = (
         RecordedNetwork(network, told.append, lambda: None) if host.cuda_graphs else None
     )  # the second of three steps is
-    thrift = Thrift(host.model, host.device, job.guidance.branches, recorded=recorded)
+    thrift = MemoryFallback(host.model, host.device, job.guidance.branches, recorded=recorded)
 
     def step(count: int, interval: tuple[float, float]) -> Callable[[], object]:
         given = thrift.attempt("network", lambda: conditions(count), told.append)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cyberhost_model.driving.sequence import SEEN, PoseSequence, held
+from cyberhost_model.driving.sequence import SEEN, PoseSequence, fill_gaps
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 # Places in `PoseSequence.points`.
@@ -74,7 +74,7 @@ def figure_of(sequence: PoseSequence) -> Figure:
     A wrist that is never seen is the hand's root; a neck that is never seen lies below the chin.
     """
     seen = sequence.scores() > SEEN
-    points = held(sequence.points().astype(np.float64) * [sequence.aspect, 1], seen)
+    points = fill_gaps(sequence.points().astype(np.float64) * [sequence.aspect, 1], seen)
     figure = Figure(points, seen)
     for wrist, hand in zip(WRISTS, HANDS, strict=True):
         if not figure.ever[wrist]:
@@ -128,9 +128,11 @@ def arms_unlike(drive: Figure, reference: Figure) -> np.ndarray:
     if drive.ever[NECK] and reference.ever[NECK]:
         total += _unlike(drive, reference, np.array(ARMS), (NECK,), shoulder_width)
     for hand in HANDS:
-        total += 0.2 * _unlike(
-            drive, reference, np.arange(hand.start, hand.stop), hand, lambda f, h=hand: spread(f.points[:, h])
-        )  # type: ignore[misc]
+
+        def length(figure: Figure, points: slice = hand) -> np.ndarray:
+            return spread(figure.points[:, points])
+
+        total += 0.2 * _unlike(drive, reference, np.arange(hand.start, hand.stop), hand, length)
     return total
 
 

@@ -255,9 +255,8 @@ class PoseSequence:
         """The key points of single frames in a row. Raises ValueError for none."""
         if not frames:
             raise ValueError("a pose sequence needs at least one frame")
-        return PoseSequence(
-            fps, size, **{name: np.stack([getattr(k, name) for k in frames]).astype(np.float32) for name in ARRAYS}
-        )  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {name: np.stack([getattr(k, name) for k in frames]) for name in ARRAYS}
+        return PoseSequence(fps, size, **{name: array.astype(np.float32) for name, array in arrays.items()})
 
     def __len__(self) -> int:
         return len(self.body)
@@ -348,7 +347,7 @@ class PoseSequence:
         return read_sequence(path)
 
 
-def held(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def fill_gaps(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Points (T, P, 2) with those not `seen` (T, P) put on the straight line between the frames that show them, and
     held at the ends.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.driving.sequence import SEEN, PoseSequence, held
+from cyberhost_model.driving.sequence import SEEN, PoseSequence, fill_gaps
 
 BRIDGE = 0.5  # seconds: a point unseen for no longer is put back between the frames that show it
 BLIP = 3  # frames: a point seen for fewer, with gaps longer than BRIDGE around, is taken for a mistake
@@ -146,10 +146,10 @@ def _smooth_group(points: np.ndarray, weights: np.ndarray, group: np.ndarray) ->
         return
     w = weights[:, group]
     if frames <= 2 * _ORDER:
-        points[:, group] = held(points[:, group], w > 0)
+        points[:, group] = fill_gaps(points[:, group], w > 0)
         return
     # What is unseen is only held to its line: it keeps a long gap from swinging out, and the equations solvable.
-    y, seen, w = held(points[:, group], w > 0), w > 0, np.where(w > 0, w, _UNSEEN)
+    y, seen, w = fill_gaps(points[:, group], w > 0), w > 0, np.where(w > 0, w, _UNSEEN)
     usual = w.sum(0) / frames
     # The eigenvalues of D'D, near enough, tell how much freedom a lambda leaves without inverting anything.
     bend = (2 - 2 * np.cos(np.pi * np.arange(frames) / frames)) ** _ORDER

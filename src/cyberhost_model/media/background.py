@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Beside:
+class BackgroundWorker:
     """Context manager: one thread, one piece of work at a time.
 
     Leaving it, however that comes about, waits for the work that is going on.
@@ -21,7 +21,7 @@ class Beside:
         )  # its thread begins with the first piece of work
         self._latest: Future | None = None
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> BackgroundWorker:
         return self
 
     def __exit__(self, *_: object) -> None:

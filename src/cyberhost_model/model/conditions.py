@@ -22,14 +22,14 @@ class Conditions:
     N, D), features of the reference picture for the R items of `reference_present` that are True. motion: site -> (R,
     M, N, D), features of the motion frames, for the items of `motion_present` that are True. audio (B, F or 1, L, D):
     audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's
-    token. pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`. expected (B,
-    F, C, h, w): the latents that key points (presets with `pose_shift`) and the clip before lead one to expect; the
-    U-Net denoises what differs from them. continued: what of it the clip before adds (`motion_persistence`). spread (B,
-    F, C, 1, 1) in 0..1: how far latents differ from `expected` then, against those of which nothing is known; what is
-    denoised is divided by it. known (B, F, 1, h, w) in 0..1: where `expected` is all there is to say, so that nothing
-    is drawn at random there. hand_clarity (B, F): hand clarity score in about 0..1; 0 where there is no hand to judge.
-    face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent". regions: where Region Codebook Attention
-    acts; without "hands" the video is a talking head (A2V-H).
+    token. pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`. prior (B, F,
+    C, h, w): the latents that key points (presets with `pose_shift`) and the clip before lead one to expect; the U-Net
+    denoises what differs from them. prior_from_motion: what of it the clip before adds (`motion_persistence`).
+    prior_std (B, F, C, 1, 1) in 0..1: how far latents differ from `prior` then, against those of which nothing is
+    known; what is denoised is divided by it. pose_coverage (B, F, 1, h, w) in 0..1: where `prior` is all there is to
+    say, so that nothing is drawn at random there. hand_clarity (B, F): hand clarity score in about 0..1; 0 where there
+    is no hand to judge. face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent". regions: where
+    Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H).
 
     An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a
     batch that mixes both, as guidance does, wastes nothing. That is why `reference` and `motion` hold the present items
@@ -43,10 +43,10 @@ class Conditions:
     motion_present: tuple[bool, ...] = ()
     audio: Tensor | None = None
     pose: Tensor | None = None
-    expected: Tensor | None = None
-    continued: Tensor | None = None
-    spread: Tensor | None = None
-    known: Tensor | None = None
+    prior: Tensor | None = None
+    prior_from_motion: Tensor | None = None
+    prior_std: Tensor | None = None
+    pose_coverage: Tensor | None = None
     hand_clarity: Tensor | None = None
     face: Tensor | None = None
     hands: Tensor | None = None
@@ -77,7 +77,7 @@ class Conditions:
     @property
     def follows(self) -> tuple[bool, ...]:
         """Of each item, whether it is expected to go on from the clip before; empty where none can."""
-        return () if self.continued is None else self.motion_present
+        return () if self.prior_from_motion is None else self.motion_present
 
     def without_audio(self, drop: Sequence[bool] | None = None) -> Conditions:
         """The same without speech, for all items or those `drop` marks (guidance, condition dropout in training)."""
@@ -101,23 +101,23 @@ class Conditions:
     def without_motion(self, drop: Sequence[bool] | None = None) -> Conditions:
         """The same without motion frames, as in the first clip of a video."""
         motion, present = _removed(self.motion, self.motion_present, drop)
-        left, expected, spread = _zeroed(self.continued, drop), self.expected, self.spread
-        if expected is not None and self.continued is not None and left is not None and spread is not None:
-            expected, spread = expected - self.continued + left, 1 - _zeroed(1 - spread, drop)  # type: ignore[operator]
+        left, prior, prior_std = _zeroed(self.prior_from_motion, drop), self.prior, self.prior_std
+        if prior is not None and self.prior_from_motion is not None and left is not None and prior_std is not None:
+            prior, prior_std = prior - self.prior_from_motion + left, 1 - _zeroed(1 - prior_std, drop)  # type: ignore[operator]
         return dataclasses.replace(
-            self, motion=motion, motion_present=present, expected=expected, continued=left, spread=spread
+            self, motion=motion, motion_present=present, prior=prior, prior_from_motion=left, prior_std=prior_std
         )
 
     def remainder(self, z: Tensor) -> Tensor:
         """What the U-Net denoises of a clip's latents z (B, F, C, h, w)."""
-        left = z if self.expected is None else z - self.expected
-        return left if self.spread is None else left / self.spread
+        left = z if self.prior is None else z - self.prior
+        return left if self.prior_std is None else left / self.prior_std
 
     def whole(self, remainder: Tensor) -> Tensor:
         """The latents of a clip of which `remainder` was denoised; where key points say all, nothing of it counts."""
-        z = remainder if self.spread is None else remainder * self.spread
-        z = z if self.known is None else z * (1 - self.known)
-        return z if self.expected is None else z + self.expected
+        z = remainder if self.prior_std is None else remainder * self.prior_std
+        z = z if self.pose_coverage is None else z * (1 - self.pose_coverage)
+        return z if self.prior is None else z + self.prior
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
@@ -133,10 +133,10 @@ class Conditions:
             "reference_latent",
             "audio",
             "pose",
-            "expected",
-            "continued",
-            "spread",
-            "known",
+            "prior",
+            "prior_from_motion",
+            "prior_std",
+            "pose_coverage",
             "hand_clarity",
             "face",
             "hands",

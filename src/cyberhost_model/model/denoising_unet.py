@@ -90,7 +90,7 @@ class DenoisingUNet(nn.Module):
     ) -> DenoiserOutput:
         """One step of denoising.
 
-        noisy (B, F, C, h, w), less `conditions.expected` where that is given; timestep (B,) in 0..1000, float or
+        noisy (B, F, C, h, w), less `conditions.prior` where that is given; timestep (B,) in 0..1000, float or
         integer; heatmaps: also predict the key points' heat maps (eq. 6). deep: of a step before; then only the blocks
         at full resolution are computed (the cut of DeepCache, arXiv 2312.00858).
         """
@@ -136,14 +136,14 @@ class DenoisingUNet(nn.Module):
         time = time.flatten(0, 1)
 
         # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of
-        # what is expected
+        # the prior
         x = unet.conv_in(noisy.flatten(0, 1)).unflatten(0, (batch, frames))
         if self.reference_in is not None and given.reference_latent is not None:
             x = x + self.reference_in(given.reference_latent)[:, None]
         if given.pose is not None:
             x = x + given.pose
-        if self.expected_in is not None and given.expected is not None:
-            x = x + self.expected_in(given.expected.flatten(0, 1)).unflatten(0, (batch, frames))
+        if self.expected_in is not None and given.prior is not None:
+            x = x + self.expected_in(given.prior.flatten(0, 1)).unflatten(0, (batch, frames))
         x = x.flatten(0, 1)
 
         # down
@@ -190,14 +190,14 @@ class DenoisingUNet(nn.Module):
         """Inside, the weights do not change: what depends on them alone is computed once."""
         regions = self._regions()
         for module in regions:
-            module.keep_codebooks(True)
+            module.cache_codebooks(True)
         try:
             yield
         finally:
             for module in regions:
-                module.keep_codebooks(False)
+                module.cache_codebooks(False)
 
-    def kept_codebooks(self) -> list[tuple[Tensor, Tensor] | None]:
+    def cached_codebooks(self) -> list[tuple[Tensor, Tensor] | None]:
         """What `fixed_weights` keeps now."""
         return [module.kept for module in self._regions()]
 

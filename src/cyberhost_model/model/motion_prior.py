@@ -19,26 +19,31 @@ from cyberhost_model.conditions.pose_shift import FINE, MAPS
 _SURE = 0.95  # of what stays: were it all, the first frames would be left no way to differ
 
 
-def persistence(
-    last: Tensor, length: float, frames: int, cues: int = 0, expected: Tensor | None = None, known: Tensor | None = None
+def motion_prior(
+    last: Tensor,
+    length: float,
+    frames: int,
+    control_channels: int = 0,
+    prior: Tensor | None = None,
+    pose_coverage: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """What is to be added to `expected` for a clip that goes on where `last` (B, C, h, w), the newest motion frame's
+    """What is to be added to `prior` for a clip that goes on where `last` (B, C, h, w), the newest motion frame's
     latent, leaves off (B, frames, C, h, w), and how far frames spread about that, against latents of which nothing is
     known (B, frames, C, 1, 1), 0..1.
 
     Of frame k = 1, 2, ... c = exp(-(k / length)^2) stays: the coefficients of a regression on the training clips lie on
-    such a curve. What is left has the deviation sqrt(1 - c^2) then. expected (B, frames, C, h, w), by key points: it is
-    where the body is beside them that stays, but where they say all, `known` (B, frames, 1, h, w) in 0..1. The last
-    channels, `cues` of them, are left to the sound: lips do not stay.
+    such a curve. What is left has the deviation sqrt(1 - c^2) then. prior (B, frames, C, h, w), by key points: it is
+    where the body is beside them that stays, but where they say all, `pose_coverage` (B, frames, 1, h, w) in 0..1. The
+    last channels, `control_channels` of them, are left to the sound: lips do not stay.
     """
     k = torch.arange(1, frames + 1, device=last.device, dtype=last.dtype)
     stays = torch.exp(-((k / length) ** 2))[:, None] * torch.ones(last.shape[1], device=last.device, dtype=last.dtype)
-    stays[:, last.shape[1] - cues :] = 0
+    stays[:, last.shape[1] - control_channels :] = 0
     stays = stays[None, :, :, None, None]
-    left = last if expected is None else last - expected[:, 0]
+    left = last if prior is None else last - prior[:, 0]
     added = stays * left[:, None]
-    spread = (1 - (_SURE * stays) ** 2).sqrt().expand(len(last), -1, -1, -1, -1)
-    return added if known is None else added * (1 - known), spread
+    prior_std = (1 - (_SURE * stays) ** 2).sqrt().expand(len(last), -1, -1, -1, -1)
+    return added if pose_coverage is None else added * (1 - pose_coverage), prior_std
 
 
 _WIDTH = 96
@@ -46,7 +51,7 @@ _BLOCKS = 4
 _NEAR = 2  # cells around a key point where it says how everything moves
 
 
-def known_places(pose_shift: Tensor) -> Tensor:
+def measure_pose_coverage(pose_shift: Tensor) -> Tensor:
     """Where key points say how a clip moves, 0..1: (B, F, 7, 2h, 2w) -> (B, F, 1, h, w).
 
     A point speaks for two cells around it.
@@ -56,7 +61,7 @@ def known_places(pose_shift: Tensor) -> Tensor:
     return F.avg_pool2d(near, 3, 1, 1, count_include_pad=False).clamp(0, 1).unflatten(0, pose_shift.shape[:2])
 
 
-class PoseFollower(nn.Module):
+class PoseToLatent(nn.Module):
     """Zero at initialisation, and for a frame without key points."""
 
     def __init__(self, latent_channels: int) -> None:

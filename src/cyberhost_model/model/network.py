@@ -13,7 +13,7 @@ from cyberhost_model.config import Preset
 from cyberhost_model.model.condition_encoders import AudioProjection, AudioTokens, FaceEncoder, HandEncoder, PoseEncoder
 from cyberhost_model.model.conditions import Conditions, Features
 from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
-from cyberhost_model.model.motion_prior import PoseFollower, known_places, persistence
+from cyberhost_model.model.motion_prior import PoseToLatent, measure_pose_coverage, motion_prior
 from cyberhost_model.model.reference_net import ReferenceNet
 
 HEARD = 3.0  # the first channel of the audio tokens at a wide open mouth
@@ -41,7 +41,7 @@ class CyberHostNetwork(nn.Module):
             self.audio_projection = AudioProjection(preset.audio, preset.unet.cross_attention_dim)
         self.reference_pose_encoder = pose_encoder() if switches.pose_aligned_reference else None
         self.pose_encoder = pose_encoder() if switches.body_movement else None
-        self.pose_follower = PoseFollower(preset.latent_channels) if preset.pose_shift else None
+        self.pose_follower = PoseToLatent(preset.latent_channels) if preset.pose_shift else None
         describes = switches.id_descriptor
         self.face_encoder = FaceEncoder(region) if describes and switches.face_codebook else None
         self.hand_encoder = HandEncoder(region) if describes and switches.hand_codebook else None
@@ -104,32 +104,35 @@ class CyberHostNetwork(nn.Module):
         encoded_pose = None
         if self.pose_encoder is not None and pose is not None:
             encoded_pose = self.pose_encoder(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
-        expected = known = None
+        prior = pose_coverage = None
         if self.pose_follower is not None and pose_shift is not None and video.reference_latent is not None:
-            expected, known = self.pose_follower(pose_shift, video.reference_latent), known_places(pose_shift)
-        continued = spread = None
+            prior, pose_coverage = (
+                self.pose_follower(pose_shift, video.reference_latent),
+                measure_pose_coverage(pose_shift),
+            )
+        prior_from_motion = prior_std = None
         if self.preset.motion_persistence and motion_latents is not None and video.reference_latent is not None:
             frames = self.preset.frames if hand_clarity is None else hand_clarity.shape[1]
             last = motion_latents[:, -1] - video.reference_latent
-            continued, spread = persistence(
-                last, self.preset.motion_persistence, frames, self.preset.cues, expected, known
+            prior_from_motion, prior_std = motion_prior(
+                last, self.preset.motion_persistence, frames, self.preset.control_channels, prior, pose_coverage
             )
-            expected = continued if expected is None else expected + continued
+            prior = prior_from_motion if prior is None else prior + prior_from_motion
         return dataclasses.replace(
             video,
             audio=video.audio if audio is None or self.preset.image_token else self.audio_projection(audio),
             motion=None if motion_latents is None else self.motion_features(motion_latents),
             motion_present=(motion_latents is not None,) * batch,
             pose=encoded_pose,
-            expected=expected,
-            continued=continued,
-            spread=spread,
-            known=known,
+            prior=prior,
+            prior_from_motion=prior_from_motion,
+            prior_std=prior_std,
+            pose_coverage=pose_coverage,
             hand_clarity=hand_clarity,
         )
 
     @staticmethod
-    def heard_opening(conditions: Conditions) -> Tensor:
+    def predicted_mouth_opening(conditions: Conditions) -> Tensor:
         """How far the speech opens the mouth, (B, F), about 0..1: what stage 2 teaches the first channel of the audio
         tokens (`hear`).
         """

@@ -27,7 +27,7 @@ class FrameNorm(nn.GroupNorm):
 _LITTLE = 1 << 22  # numbers; with fewer, starting the operations takes longer than the copies that they spare
 
 
-class ChannelsNorm(nn.GroupNorm):
+class ChannelsLastGroupNorm(nn.GroupNorm):
     """What torch's GroupNorm says, of the same weights. torch's own reads channels first: on CUDA it copies what lies
     channels last, and convolutions copy its output back, a tenth of a step and a third of Stable Diffusion's decoding
     at 640x384; in half precision on a CPU it is up to ten times as slow on channels that lie last (docs/speed.md). So
@@ -36,7 +36,7 @@ class ChannelsNorm(nn.GroupNorm):
     """
 
     @classmethod
-    def of(cls, norm: nn.GroupNorm) -> ChannelsNorm:
+    def of(cls, norm: nn.GroupNorm) -> ChannelsLastGroupNorm:
         """The same norm with the same parameters, which it must have."""
         made = cls(norm.num_groups, norm.num_channels, norm.eps, device="meta")
         made.weight, made.bias = norm.weight, norm.bias
@@ -75,13 +75,13 @@ def group_norm_last(x: Tensor, norm: nn.GroupNorm) -> Tensor:
     return out.view(x.shape)
 
 
-def lay_out(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+def use_channels_last(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Move a network, channels last where its attentions and half precision's convolutions are quicker so: on CUDA,
-    and in half precision on a CPU, with group norms that are made for it (`ChannelsNorm`).
+    and in half precision on a CPU, with group norms that are made for it (`ChannelsLastGroupNorm`).
     """
     last = device.type == "cuda" or (device.type == "cpu" and dtype != torch.float32)
     network.to(device, dtype, memory_format=torch.channels_last if last else torch.preserve_format)
     for parent in list(network.modules()):
         for name, part in parent.named_children():
             if type(part) is nn.GroupNorm and part.affine:
-                setattr(parent, name, ChannelsNorm.of(part))
+                setattr(parent, name, ChannelsLastGroupNorm.of(part))

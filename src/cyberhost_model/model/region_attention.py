@@ -69,7 +69,7 @@ class RegionCodebookAttention(nn.Module):
         dim = config.codebook_dim
         self.heads = config.heads
         self.kept: tuple[Tensor, Tensor] | None = None
-        """See `keep_codebooks`."""
+        """See `cache_codebooks`."""
         self.norm = nn.LayerNorm(channels)
         self.to_q = nn.Linear(channels, dim, bias=False)
         self.codebook = self.frame_position = self.descriptor = None
@@ -122,7 +122,7 @@ class RegionCodebookAttention(nn.Module):
             x = x + refined * logits.sigmoid()
         return x, logits, self.heatmaps(x) if heatmaps and self.heatmaps is not None else None
 
-    def keep_codebooks(self, keep: bool) -> None:
+    def cache_codebooks(self, keep: bool) -> None:
         """Whether the keys and values of the codebooks stay as they now are: right while the weights do.
 
         They are no part of the state dict.

@@ -22,7 +22,7 @@ from cyberhost_model.errors import ModelError, NoFaceError
 from cyberhost_model.perception.crops import Box, around, cut_box, turned_crop
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
-from cyberhost_model.perception.heat_net import HeatNet, concentration, folded, peaks
+from cyberhost_model.perception.heat_net import HeatNet, concentration, fuse_batchnorm, peaks
 from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints, clipped, points_box
 from cyberhost_model.perception.lip_reader import LipReader, mouth_crop, with_gap
 
@@ -136,7 +136,7 @@ class KeypointDetector(nn.Module):
         """Write `config.json` and fp16 `model.safetensors`, batch norms folded into the convolutions."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        half = {k: v.half().contiguous() for k, v in folded(self.state_dict()).items()}
+        half = {k: v.half().contiguous() for k, v in fuse_batchnorm(self.state_dict()).items()}
         save_file(half, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"class": "KeypointDetector", "version": 1}, indent=2) + "\n")
 
@@ -351,7 +351,7 @@ def detections(detector: KeypointDetector | PeopleFinder, picture_u8: np.ndarray
     return sorted(found, key=lambda d: -(d.box[2] - d.box[0]) * (d.box[3] - d.box[1]))
 
 
-def lips_apart(detector: KeypointDetector | PeopleFinder, keypoints: Keypoints, size: tuple[int, int]) -> float:
+def measure_lip_gap(detector: KeypointDetector | PeopleFinder, keypoints: Keypoints, size: tuple[int, int]) -> float:
     """How far the lips of a person that `detector` found in a picture of `size` (W, H) are apart, in face heights; 0
     where they meet or where it cannot tell.
     """

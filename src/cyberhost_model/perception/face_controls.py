@@ -1,4 +1,4 @@
-"""Face cues: how far lips and lids are from where the reference has them, as low maps on the latent's grid.
+"""Face controls: how far lips and lids are from where the reference has them, as low maps on the latent's grid.
 
 A mouth in a half-body picture is a latent cell wide. What speech says of it is a number or two, so the reference codec
 carries those numbers beside its flow: the denoiser has only to say "this far open, about here", and the decoder, which
@@ -12,42 +12,42 @@ import numpy as np
 from cyberhost_model.perception.geometry import face_height, upright
 from cyberhost_model.perception.keypoints import Keypoints
 
-CUES = ("lips' gap", "mouth's width", "lids' gap")
+CONTROLS = ("lips' gap", "mouth's width", "lids' gap")
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
 MOUTH = slice(60, 68)
 """The inner lips among the 68 points."""
 _SEEN = 0.3
-_SPREAD = 0.2  # deviation of a cue's bell in face heights; at least a cell, so that no place between cells is lost
+_SPREAD = 0.2  # deviation of a control's bell in face heights; at least a cell, so that no place between cells is lost
 
 
-def face_cues(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int]) -> np.ndarray:
+def face_controls(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, int]) -> np.ndarray:
     """float32 (T, 3, h, w): bells at the mouth (lips' gap, mouth's width) and at both eyes (lids' gap) of each frame.
 
     Their heights are the change against `reference` in shares of its face's height, signed; a frame like the reference
     is all zero, and so is one without a face (scores up to 0.3). `hw` is the latent's size; its cells are square.
     """
     h, w = hw
-    out = np.zeros((len(frames), len(CUES), h, w), np.float32)
+    out = np.zeros((len(frames), len(CONTROLS), h, w), np.float32)
     if reference.face_score.max() <= _SEEN:
         return out
     rest = reference.face.astype(np.float32) * [w, h]
     height, own = face_height(rest), _measures(rest)
-    for cue, k in zip(out, frames, strict=True):
+    for control, k in zip(out, frames, strict=True):
         if k.face_score.max() > _SEEN:
             face = k.face.astype(np.float32) * [w, h]
             gap, width, left, right = (_measures(face) - own) / height
             mouth, *eyes = _bells(face, height, hw)
-            cue[0], cue[1], cue[2] = gap * mouth, width * mouth, left * eyes[0] + right * eyes[1]
+            control[0], control[1], control[2] = gap * mouth, width * mouth, left * eyes[0] + right * eyes[1]
     return out
 
 
-def face_places(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
-    """float32 (3, h, w): where a picture's cues would stand, bells of height one; zero without a face.
+def face_control_maps(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
+    """float32 (3, h, w): where a picture's controls would stand, bells of height one; zero without a face.
 
     With it the denoiser need not look for lips.
     """
-    out = np.zeros((len(CUES), *hw), np.float32)
+    out = np.zeros((len(CONTROLS), *hw), np.float32)
     if keypoints.face_score.max() > _SEEN:
         face = keypoints.face.astype(np.float32) * [hw[1], hw[0]]
         mouth, left, right = _bells(face, face_height(face), hw)

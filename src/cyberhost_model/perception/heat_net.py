@@ -16,7 +16,7 @@ def normalised(crops_u8: torch.Tensor) -> torch.Tensor:
     return ((x - mean) / (std + 0.05)).contiguous(memory_format=torch.channels_last)
 
 
-def folded(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def fuse_batchnorm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of a network with batch norms as those of one without: each norm goes into the convolution before
     it.
     """
@@ -59,7 +59,7 @@ class HeatNet(nn.Module):
     """Crop -> `maps` raw maps at 1/`stride` of its size, and one presence logit.
 
     An encoder down to 1/32, a decoder with lateral 1x1 convolutions up to 1/`stride` (4 or 8). `norm` False is the
-    layout without batch norms that `folded` gives: faster, for use only.
+    layout without batch norms that `fuse_batchnorm` gives: faster, for use only.
     """
 
     def __init__(self, maps: int, stride: int, widths: tuple[int, ...] = (16, 24, 48, 80, 112), norm: bool = True):

@@ -81,7 +81,7 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
     )
     diffusion = preset.diffusion
     off = [name for name, on in vars(preset.ablations).items() if not on]
-    on_command_line, in_python = _EXAMPLES[preset.setting]
+    on_command_line, in_python = _EXAMPLES[preset.task]
     return "\n".join(
         [
             f"---\n{data.to_yaml()}\n---\n",
@@ -89,11 +89,11 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
             "A CyberHost model (arXiv 2409.01876): one picture of a person and a recording of speech become a video "
             "of that person speaking.\n",
             "```bash",
-            f"cyberhost {preset.setting} ref.png {on_command_line} --model {repo} -o out.mp4",
+            f"cyberhost {preset.task} ref.png {on_command_line} --model {repo} -o out.mp4",
             "```\n",
             "```python",
             "from cyberhost_model import CyberHost",
-            f'CyberHost.from_pretrained("{repo}").{preset.setting}("ref.png", {in_python}).save("out.mp4")',
+            f'CyberHost.from_pretrained("{repo}").{preset.task}("ref.png", {in_python}).save("out.mp4")',
             "```\n",
             f"| part | parameters | size |\n|---|---:|---:|\n{_parts(folder)}\n",
             f"Preset `{preset.name}`: {preset.size[1]}x{preset.size[0]}, clips of {preset.frames} frames with "

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.reference import ReferenceCodec, load_codec, save_codec
-from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
 from cyberhost_model.hub.inventory import Missing, missing_weights
@@ -26,7 +26,7 @@ from cyberhost_model.hub.repository import fetch, missing_size, split
 from cyberhost_model.model.checkpoint import load_network, load_preset, save_network
 from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.model.norms import lay_out
+from cyberhost_model.model.norms import use_channels_last
 from cyberhost_model.perception.detector import KeypointDetector
 from cyberhost_model.perception.dwpose import DWPose, load_dwpose
 from cyberhost_model.speech.encoder import SpeechEncoder
@@ -83,7 +83,7 @@ def arcface_or_none(download: bool = True) -> tuple[Describe | None, list[str]]:
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
 """What is fetched of a model on the Hub; nothing in it is ever executed or unpickled."""
-CODECS: dict[str, type[ReferenceCodec] | type[SdCodec]] = {"reference": ReferenceCodec, "sd-vae": SdCodec}
+CODECS: dict[str, type[ReferenceCodec] | type[SdVaeCodec]] = {"reference": ReferenceCodec, "sd-vae": SdVaeCodec}
 """What a preset's `codec` names."""
 
 
@@ -108,10 +108,10 @@ class Model:
         The codec lies channels last in half precision on CUDA, where Stable Diffusion's VAE then decodes in two thirds
         of the time; on a CPU it would take twice as long (docs/speed.md).
         """
-        lay_out(self.network, device, dtype)
+        use_channels_last(self.network, device, dtype)
         self.network.eval().requires_grad_(False)
         if device.type == "cuda" and dtype != torch.float32:
-            lay_out(self.codec, device, dtype)
+            use_channels_last(self.codec, device, dtype)
         self.codec.to(device, dtype).eval().requires_grad_(False)
         self.speech.to(device).eval().requires_grad_(False)
         if isinstance(self.detector, nn.Module):
@@ -201,7 +201,7 @@ def load_model(
     """
     folder = find_model(name)
     network = load_network(folder, device, dtype)
-    codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdCodec.load(folder / "codec")
+    codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdVaeCodec.load(folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
     detector, warnings = load_detector(folder / "detector", download_named)
     face, more = arcface_or_none(download_named) if network.preset.takes_arcface else (None, [])

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from cyberhost_model.codecs.sd_vae import AT_ONCE, SdCodec
+from cyberhost_model.codecs.sd_vae import AT_ONCE, SdVaeCodec
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
@@ -52,7 +52,7 @@ def enough_memory(device: torch.device, what: str) -> Iterator[None]:
         ) from error
 
 
-class Thrift:
+class MemoryFallback:
     """What one video has given up so far for want of memory.
 
     All but the last step leave the frames what they would be.
@@ -76,7 +76,7 @@ class Thrift:
         self.overlapped, self.settle, self.recorded = overlapped, settle, recorded
         self.branches, self.at_once = branches, model.network.preset.frames
         self.one_by_one = self.offloaded = self.tiled = False
-        if isinstance(model.codec, SdCodec):
+        if isinstance(model.codec, SdVaeCodec):
             model.codec.vae.disable_tiling()  # another video's
             self.at_once = min(self.at_once, AT_ONCE)  # as it does by itself, so that what is spared is less than that
 
@@ -131,7 +131,7 @@ class Thrift:
         if not self.offloaded and self.device != _CPU:
             self.offloaded = True
             return "what does not compute waits in the machine's memory"
-        if part == "codec" and isinstance(self.model.codec, SdCodec) and not self.tiled:
+        if part == "codec" and isinstance(self.model.codec, SdVaeCodec) and not self.tiled:
             self.tiled = True
             self.model.codec.vae.enable_tiling()
             return "frames are decoded in tiles, whose seams may be seen"

@@ -17,7 +17,7 @@ import torch
 from cyberhost_model.conditions.movement import BodyMovementMap
 from cyberhost_model.conditions.pose_maps import PARTS, POSE_MAPS
 from cyberhost_model.conditions.pose_shift import pose_shift
-from cyberhost_model.config import DiffusionConfig, Look
+from cyberhost_model.config import DiffusionConfig, GenerationConfig
 from cyberhost_model.device import choose_device
 from cyberhost_model.driving.reach import reach_note, within_reach
 from cyberhost_model.driving.retarget import hands_for
@@ -32,7 +32,7 @@ from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
-from cyberhost_model.perception.face_controls import face_places
+from cyberhost_model.perception.face_controls import face_control_maps
 from cyberhost_model.perception.keypoints import LIPS
 from cyberhost_model.runtime.loading import Model, find_model, load_model
 from cyberhost_model.runtime.memory import enough_memory
@@ -44,10 +44,10 @@ from cyberhost_model.runtime.prepare import (
     to_maps,
     without_hands,
 )
-from cyberhost_model.runtime.render import Driven, Driver, Job, Renderer
-from cyberhost_model.sampler.cuda_graphs import pays
+from cyberhost_model.runtime.render import Job, PoseCondition, PoseSource, Renderer
+from cyberhost_model.sampler.cuda_graphs import graphs_pay_off
 from cyberhost_model.sampler.guidance import Guidance
-from cyberhost_model.sampler.noise import liveliness
+from cyberhost_model.sampler.noise import movement_scale
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -126,7 +126,7 @@ class CyberHost:
 
         On a CPU both would want the same cores.
         """
-        self.cuda_graphs = pays(self.model.network, device) if cuda_graphs is None else cuda_graphs
+        self.cuda_graphs = graphs_pay_off(self.model.network, device) if cuda_graphs is None else cuda_graphs
         if compiled:
             compile_blocks(self.model.network)
 
@@ -163,20 +163,20 @@ class CyberHost:
     ) -> Animation:
         """One picture of a person speaks `audio` (A2V-B of the paper; A2V-H with `head`).
 
-        picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of `Look`.
-        The picture and the sound are checked now, frames are made when they are read. Raises InputError and
-        NoFaceError.
+        picture: a file or uint8 (H, W, 3) RGB. body_movement: 0 in place .. 1 lively. `settings`: the fields of
+        `GenerationConfig`. The picture and the sound are checked now, frames are made when they are read. Raises
+        InputError and NoFaceError.
         """
-        if (other := self.model.network.preset.setting) != "animate":
+        if (other := self.model.network.preset.task) != "animate":
             raise InputError(f"this model moves as poses say and not by itself: use {other}")
-        look, sound = Look(**settings), _sound(audio)
+        look, sound = GenerationConfig(**settings), _sound(audio)
         reference, warnings = self._open(picture, look)
         return self.speaking(reference, look, sound, body_movement, warnings)
 
     def speaking(
         self,
         reference: Reference,
-        look: Look,
+        look: GenerationConfig,
         sound: Sound,
         body_movement: float | None = None,
         warnings: Sequence[str] = (),
@@ -184,8 +184,8 @@ class CyberHost:
         """`animate` with a picture that is prepared already."""
         amount = BODY_MOVEMENT if body_movement is None else body_movement
         box = BodyMovementMap.fixed(reference.keypoints, amount, reference.canvas.width / reference.canvas.height)
-        still = to_maps(box.render(reference.canvas.size), reference.places)[:, None]
-        driver = lambda *_: Driven(still, None, reference.places[:, None], free=True)  # noqa: E731
+        still = to_maps(box.render(reference.canvas.size), reference.control_maps)[:, None]
+        driver = lambda *_: PoseCondition(still, None, reference.control_maps[:, None], free=True)  # noqa: E731
         return self._animation(reference, look, driver, sound.n_frames(look.fps), sound, list(warnings), amount)
 
     def reenact(
@@ -206,7 +206,7 @@ class CyberHost:
         the driving's. retarget: to the picture's proportions. progress(done, total) is called while a driving video is
         read. The video lasts as long as the driving. Raises InputError and NoFaceError.
         """
-        look = Look(**settings)
+        look = GenerationConfig(**settings)
         reference, warnings = self._open(picture, look)
         poses, from_video, notes = self._poses(driving, progress)
         sound = (
@@ -217,7 +217,7 @@ class CyberHost:
             else _sound(audio)
         )
         reads_lips = not from_video or self.model.detector.reads_lips
-        heard = sound is not None and self.model.network.preset.hears
+        heard = sound is not None and self.model.network.preset.uses_audio
         if retarget:
             w, h = reference.canvas.picture_size
             poses = to_proportions(poses, reference.picture_keypoints, (w, h))
@@ -256,9 +256,9 @@ class CyberHost:
         looped without a jump to the sound's length. retarget: to where the picture's hands are and to its proportions.
         Raises InputError and NoFaceError.
         """
-        if not self.model.network.preset.hears:
+        if not self.model.network.preset.uses_audio:
             raise InputError("this model hears no speech: use reenact")
-        look, sound = Look(**settings), _sound(audio)
+        look, sound = GenerationConfig(**settings), _sound(audio)
         reference, warnings = self._open(picture, look)
         template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
         total = sound.n_frames(look.fps)
@@ -269,7 +269,7 @@ class CyberHost:
         return self._animation(reference, look, driver, total, sound, [*warnings, *template.warnings, *limits])
 
     @torch.inference_mode()
-    def _open(self, picture: Picture, look: Look) -> tuple[Reference, list[str]]:
+    def _open(self, picture: Picture, look: GenerationConfig) -> tuple[Reference, list[str]]:
         """The picture, checked, cropped where a head is asked for, and prepared; and what to tell the user about it."""
         name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
         with enough_memory(self.device, "load the model"):
@@ -302,35 +302,35 @@ class CyberHost:
         )
         return poses, reach_note(beyond)
 
-    def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> Driver:
+    def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> PoseSource:
         """A sequence in 0..1 of the picture, drawn as the preset wants it; its last frame stands where it has ended."""
         preset, like = (
             self.model.network.preset,
-            reference.places,
+            reference.control_maps,
         )  # not the network, which may wait on the CPU while the codec computes (`Thrift`)
         draw = POSE_MAPS[preset.pose_maps]
         hw = tuple(reference.latent.shape[-2:])
 
-        def drive(start: int, frames: int) -> Driven:
+        def drive(start: int, frames: int) -> PoseCondition:
             points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(start, start + frames)]
             maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
             shift = to_maps(pose_shift(reference.keypoints, points, hw, parts), like) if preset.pose_shift else None
-            places, lips = reference.places[:, None], None
+            control_maps, lips = reference.control_maps[:, None], None
             if "face" in parts:
-                moved = to_maps(np.stack([face_places(k, hw) for k in points]), like)
-                places = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, places)
+                moved = to_maps(np.stack([face_control_maps(k, hw) for k in points]), like)
+                control_maps = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, control_maps)
                 lips = (
                     None if shift is None else shift[:, :, -1].amax((2, 3)) > 0
                 )  # as the denoiser is told, frame by frame
-            return Driven(to_maps(maps, like), shift, places, lips=lips)
+            return PoseCondition(to_maps(maps, like), shift, control_maps, lips=lips)
 
         return drive
 
     def _animation(
         self,
         reference: Reference,
-        look: Look,
-        driver: Driver,
+        look: GenerationConfig,
+        driver: PoseSource,
         total: int,
         sound: Sound | None,
         warnings: list[str],
@@ -351,7 +351,7 @@ class CyberHost:
             sound,
             guidance,
             clarity,
-            min(defaults.sway * liveliness(amount, BODY_MOVEMENT), 0.95),
+            min(defaults.sway * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
         told = [*([] if sound is None else sound.warnings), *warnings]
         return Animation(
@@ -368,7 +368,7 @@ class CyberHost:
         return poses, not is_sequence_file(driving), list(poses.warnings)
 
 
-def guidance_of(look: Look, defaults: DiffusionConfig) -> Guidance:
+def guidance_of(look: GenerationConfig, defaults: DiffusionConfig) -> Guidance:
     """What a video asks for, else its model."""
     return Guidance(
         defaults.guidance_reference if look.guidance_reference is None else look.guidance_reference,

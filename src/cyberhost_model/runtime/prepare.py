@@ -14,8 +14,8 @@ from cyberhost_model.media.image import Canvas, fit_canvas, place
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.perception.crops import HEAD_FACES, face_crop, hand_crops
-from cyberhost_model.perception.detector import lips_apart
-from cyberhost_model.perception.face_controls import MOUTH, face_places
+from cyberhost_model.perception.detector import measure_lip_gap
+from cyberhost_model.perception.face_controls import MOUTH, face_control_maps
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import Keypoints, without_hands
 from cyberhost_model.runtime.loading import Model
@@ -28,7 +28,8 @@ HEAD_ONLY = 0.4  # a face from this share of the picture's height on, without sh
 class Reference:
     """canvas: where the picture lies in the network's input; scale: how much larger the video is; keypoints: in 0..1
     of the canvas, those of `picture_keypoints` in 0..1 of the picture. small, large: (1, 3, H, W) in -1..1; latent (1,
-    C, h, w); places (1, cues, h, w). parted: how far the lips are apart, in face heights, see `lips_apart`.
+    C, h, w); control_maps (1, controls, h, w). lip_gap: how far the lips are apart, in face heights, see
+    `measure_lip_gap`.
     """
 
     canvas: Canvas
@@ -38,10 +39,10 @@ class Reference:
     small: Tensor
     large: Tensor
     latent: Tensor
-    places: Tensor
+    control_maps: Tensor
     close_up: CloseUp | None
     conditions: Conditions
-    parted: float = 0.0
+    lip_gap: float = 0.0
 
     @property
     def video_size(self) -> tuple[int, int]:
@@ -77,8 +78,8 @@ def prepare_reference(
     like = model.network
     small, large = to_input(placed, like), to_input(place(picture_u8, enlarged(canvas, scale)), like)
     factor = preset.latent_factor
-    places = to_maps(face_places(moved, (canvas.height // factor, canvas.width // factor)), like)
-    latent = model.codec.encode_reference(small, places)
+    control_maps = to_maps(face_control_maps(moved, (canvas.height // factor, canvas.width // factor)), like)
+    latent = model.codec.encode_reference(small, control_maps)
     conditions = model.network.reference_conditions(
         latent,
         to_maps(skeleton_map(moved, canvas.size), like),
@@ -88,9 +89,9 @@ def prepare_reference(
     )
     if head:
         conditions = replace(conditions, regions=("face",))
-    close_up = close_up_of(large, moved, factor) if preset.cues and places.any() else None
-    parted = lips_apart(model.detector, keypoints, (w, h))
-    return Reference(canvas, scale, keypoints, moved, small, large, latent, places, close_up, conditions, parted)
+    close_up = close_up_of(large, moved, factor) if preset.control_channels and control_maps.any() else None
+    lip_gap = measure_lip_gap(model.detector, keypoints, (w, h))
+    return Reference(canvas, scale, keypoints, moved, small, large, latent, control_maps, close_up, conditions, lip_gap)
 
 
 def close_up_of(picture: Tensor, keypoints: Keypoints, factor: int) -> CloseUp:
@@ -102,8 +103,8 @@ def close_up_of(picture: Tensor, keypoints: Keypoints, factor: int) -> CloseUp:
     side = max(1, round(FACES * face_height(face)))
     corner = np.round(face[MOUTH].mean(0) - side / 2)
     within = keypoints.map(lambda p: ((p * size - corner) / side).astype(np.float32))
-    places = to_maps(face_places(within, (SIDE // factor, SIDE // factor)), picture)
-    return enlarge(picture, (int(corner[0]), int(corner[1])), side, places)
+    control_maps = to_maps(face_control_maps(within, (SIDE // factor, SIDE // factor)), picture)
+    return enlarge(picture, (int(corner[0]), int(corner[1])), side, control_maps)
 
 
 def _face(model: Model, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:

@@ -13,38 +13,38 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.conditions.movement import moving_parts
-from cyberhost_model.config import Look
+from cyberhost_model.config import GenerationConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.media.background import Beside
+from cyberhost_model.media.background import BackgroundWorker
 from cyberhost_model.media.image import crop_back
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.runtime.loading import Model
-from cyberhost_model.runtime.memory import Thrift, is_out_of_memory
+from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
 from cyberhost_model.runtime.prepare import Reference
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance
-from cyberhost_model.sampler.noise import Sway, sways
+from cyberhost_model.sampler.noise import SlowNoise, slow_noises
 from cyberhost_model.speech.level import speech_level
 
 
 @dataclass(frozen=True)
-class Driven:
+class PoseCondition:
     """A clip's pose condition (1, frames or 1, 3, H, W), maps in 0..1; its pose shift (1, frames, 7, 2h, 2w) or None;
-    where its face is, `face_places` (1, frames or 1, cues, h, w).
+    where its face is, `face_control_maps` (1, frames or 1, controls, h, w).
     """
 
     pose: Tensor
     shift: Tensor | None
-    places: Tensor
+    control_maps: Tensor
     free: bool = False
     """No key point says where anything is: speech alone moves the body."""
     lips: Tensor | None = None
     """(1, frames), bool: key points say how far the lips are apart; None: of no frame."""
 
 
-Driver = Callable[[int, int], Driven]
+PoseSource = Callable[[int, int], PoseCondition]
 """(first frame, frames) -> what drives a clip."""
 
 
@@ -57,8 +57,8 @@ class Job:
     """
 
     reference: Reference
-    look: Look
-    driver: Driver
+    look: GenerationConfig
+    driver: PoseSource
     total: int
     sound: Sound | None
     guidance: Guidance
@@ -82,10 +82,12 @@ class Renderer:
     def frames(self, job: Job, tell: Callable[[str], None]) -> Iterator[np.ndarray]:
         """Clip after clip; only one clip and the motion frames are held. `tell` takes lines for the user."""
         network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
-        reference, look, beside = job.reference, job.look, Beside()
+        reference, look, beside = job.reference, job.look, BackgroundWorker()
         recorded = RecordedNetwork(network, tell, beside.settle) if self.graphs else None
-        thrift = Thrift(self.model, self.device, job.guidance.branches, self.overlap, beside.settle, recorded)
-        windows = self._windows(job.sound, job.total, look.fps) if job.sound is not None and self.hears(job) else None
+        thrift = MemoryFallback(self.model, self.device, job.guidance.branches, self.overlap, beside.settle, recorded)
+        windows = (
+            self._windows(job.sound, job.total, look.fps) if job.sound is not None and self.uses_audio(job) else None
+        )
         generator = torch.Generator().manual_seed(look.seed)
         shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
         slow = self._sways(job, generator)
@@ -126,12 +128,16 @@ class Renderer:
                         predictor=recorded,
                     )
                 if driven.free:  # key points are followed frame by frame
-                    z = codec.calmed(z, past)
+                    z = codec.smooth_over_time(z, past)
                 return (
                     z
                     if audio is None
-                    else codec.as_heard(
-                        z, network.heard_opening(conditions), driven.places, reference.parted, driven.lips
+                    else codec.open_lips_by_audio(
+                        z,
+                        network.predicted_mouth_opening(conditions),
+                        driven.control_maps,
+                        reference.lip_gap,
+                        driven.lips,
                     )
                 )
 
@@ -168,20 +174,20 @@ class Renderer:
             if waiting is not None:
                 yield from crop_back(finished(*waiting), reference.large_canvas)
 
-    def _sways(self, job: Job, generator: torch.Generator) -> Iterator[Sway | None]:
+    def _sways(self, job: Job, generator: torch.Generator) -> Iterator[SlowNoise | None]:
         """The slow noise of each clip."""
         preset, reference = self.model.network.preset, job.reference
         if not preset.diffusion.sway:
             return itertools.repeat(None)
         share = job.sway * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
-        return sways(share[None, None, None], preset.moving, preset.frames, generator)
+        return slow_noises(share[None, None, None], preset.moving, preset.frames, generator)
 
-    def hears(self, job: Job) -> bool:
+    def uses_audio(self, job: Job) -> bool:
         """Whether a sound moves the lips."""
-        return job.sound is not None and self.model.network.preset.hears
+        return job.sound is not None and self.model.network.preset.uses_audio
 
     def clip_conditions(
-        self, job: Job, driven: Driven, frames: int, audio: Tensor | None, past: Tensor | None
+        self, job: Job, driven: PoseCondition, frames: int, audio: Tensor | None, past: Tensor | None
     ) -> Conditions:
         """What a clip of `frames` frames is made from.
 
@@ -212,8 +218,8 @@ class Renderer:
                 f"what the network made are no finite numbers in {str(self.dtype).removeprefix('torch.')}: {advice}"
             )
         some = []
-        # Without a sound lips follow key points, and the flow says of them what their cue does not.
-        close_up = job.reference.close_up if self.hears(job) else None
+        # Without a sound lips follow key points, and the flow says of them what their control does not.
+        close_up = job.reference.close_up if self.uses_audio(job) else None
         for part in z.split(at_once, 1):
             frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_up)[0]
             some.append(

@@ -36,7 +36,7 @@ video's two or three recordings holds its own.
 """
 
 
-def pays(network: CyberHostNetwork, device: torch.device) -> bool:
+def graphs_pay_off(network: CyberHostNetwork, device: torch.device) -> bool:
     """Whether steps on `device`, where the network is, are recorded if nobody says: where a GPU would wait for Python,
     and holds what that takes.
     """
@@ -113,7 +113,7 @@ class _Recording:
         self._conditions = conditions.apply(torch.clone)
         self._given = weakref.ref(conditions)
         # Those of a later clip are other tensors with the same numbers; the recording reads these, so they must stay.
-        self._codebooks = network.denoising_unet.kept_codebooks()
+        self._codebooks = network.denoising_unet.cached_codebooks()
         self._replay, self._output = record(
             lambda: network(self._noisy, self._timestep, self._conditions, deep=self._deep)
         )

@@ -14,7 +14,7 @@ from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.denoising_unet import DenoiserOutput
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-from cyberhost_model.sampler.noise import Sway, smooth_noise
+from cyberhost_model.sampler.noise import SlowNoise, smooth_noise
 from cyberhost_model.sampler.schedule import Schedule
 
 # A video of any length as clips that follow each other: the last latents of one are the motion frames of the next
@@ -94,7 +94,7 @@ def denoise_clip(
     guidance: Guidance | None = None,
     generator: torch.Generator | None = None,
     cache_blocks: int = 1,
-    sway: Sway | None = None,
+    sway: SlowNoise | None = None,
     on_step: Callable[[int, int], None] | None = None,
     predictor: Callable[..., DenoiserOutput] | None = None,
 ) -> Tensor:
@@ -110,7 +110,7 @@ def denoise_clip(
 
     def noise() -> Tensor:
         correlation = config.noise_correlation if sway is None else config.sway_correlation
-        drawn = smooth_noise(shape, correlation, network.preset.cues, conditions.follows, generator)
+        drawn = smooth_noise(shape, correlation, network.preset.control_channels, conditions.follows, generator)
         return drawn if sway is None else sway.into(drawn)
 
     schedule = Schedule(config, sampler, steps)

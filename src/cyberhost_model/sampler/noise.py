@@ -17,26 +17,26 @@ from torch import Tensor
 _REACH = 4  # frames to either side that a frame's noise is made of
 
 
-def correlated(noise: Tensor, correlation: float, cues: int = 0) -> Tensor:
+def progressive_noise(noise: Tensor, correlation: float, control_channels: int = 0) -> Tensor:
     """What to train with: independent noise (B, F, C, ...)
 
-    of deviation 1 -> the same deviation, with `correlation` in 0..1 between a frame and the next (the progressive
-    noise of Ge et al. 2023, arXiv 2305.10474). The last `cues` channels stay independent: lips do not move slowly, and
-    rest in silence.
+    of deviation 1 -> the same deviation, with `correlation` in 0..1 between a frame and the next (the progressive noise
+    of Ge et al. 2023, arXiv 2305.10474). The last `control_channels` channels stay independent: lips do not move
+    slowly, and rest in silence.
     """
     if not correlation:
         return noise
-    body = noise[:, :, : noise.shape[2] - cues]
+    body = noise[:, :, : noise.shape[2] - control_channels]
     frames = [body[:, 0]]
     for fresh in body.unbind(1)[1:]:
         frames.append(correlation * frames[-1] + (1 - correlation**2) ** 0.5 * fresh)
-    return torch.cat([torch.stack(frames, 1), noise[:, :, noise.shape[2] - cues :]], 2)
+    return torch.cat([torch.stack(frames, 1), noise[:, :, noise.shape[2] - control_channels :]], 2)
 
 
 def smooth_noise(
     shape: tuple[int, ...],
     correlation: float,
-    cues: int = 0,
+    control_channels: int = 0,
     follows: Sequence[bool] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
@@ -48,12 +48,12 @@ def smooth_noise(
     Progressive noise is a path that turns at every frame, and so does what is made of it; this one is smooth (a
     Gaussian over time), so that as much slow movement comes with less trembling. follows: items that go on where a clip
     before left off. Their noise sets out from 0, as a path does of which the frame before is known, so that they do not
-    set out with a jump. The last `cues` channels are independent, as in training.
+    set out with a jump. The last `control_channels` channels are independent, as in training.
     """
     device = generator.device if generator else None
     if not correlation:
         return torch.randn(shape, generator=generator, device=device)
-    frames, body = shape[1], shape[2] - cues
+    frames, body = shape[1], shape[2] - control_channels
     # Noise under a Gaussian of deviation w is correlated by exp(-1 / 4 w^2) from one frame to the next.
     weights = [correlation ** (2 * k**2) for k in range(-_REACH, _REACH + 1)]
     white = torch.randn(shape[0], frames + len(weights), *shape[2:], generator=generator, device=device)
@@ -73,7 +73,7 @@ _FRAMES = 8.0  # deviation of the Gaussian over time that the noise is smoothed 
 _CELLS = 2.5  # the same over the latent's cells: about a head
 
 
-def liveliness(amount: float, usual: float) -> float:
+def movement_scale(amount: float, usual: float) -> float:
     """What a model's own sway is multiplied by for a movement of `amount` in 0..1, of which `usual` is its own: 0 for
     none, up to `LIVELIEST`.
     """
@@ -82,7 +82,7 @@ def liveliness(amount: float, usual: float) -> float:
 
 
 @dataclass(frozen=True)
-class Sway:
+class SlowNoise:
     """A clip's slow noise `path` (1, F, C', h, w) for the first C' channels of a latent, and `share` (1, 1, 1, h, w)
     in 0..1, how much of the variance it is.
 
@@ -101,7 +101,7 @@ class Sway:
         )
 
 
-def sways(share: Tensor, channels: int, frames: int, generator: torch.Generator) -> Iterator[Sway]:
+def slow_noises(share: Tensor, channels: int, frames: int, generator: torch.Generator) -> Iterator[SlowNoise]:
     """Clip after clip of `frames` frames: one path over the whole video, smooth over time and cells, that sets out
     from 0 where a clip begins, for a clip goes on from the pose that the one before ended with. share (1, 1, 1, h, w),
     on the CPU, where `generator` draws: a seed gives the same for every device.
@@ -117,7 +117,7 @@ def sways(share: Tensor, channels: int, frames: int, generator: torch.Generator)
         white = torch.cat([white, fresh(frames)])
         path = torch.einsum("fchwk,k->fchw", white.unfold(0, 2 * reach + 1, 1), weights)
         clip = path[1:] if first else path[1:] - known.view(-1, 1, 1, 1) * path[:1]
-        yield Sway(clip[None], share)
+        yield SlowNoise(clip[None], share)
         white, first = white[-2 * reach - 1 :], False
 
 

@@ -24,7 +24,7 @@ _HEAL = 2  # looks: a fault no longer than that between good ones is the detecto
 
 
 @dataclass
-class Look:
+class Glimpse:
     """What the detector saw at one time: the person, or the reason why the frame is of no use."""
 
     time: float
@@ -81,11 +81,11 @@ def analyse_video(video: Video, detector: PeopleDetector, settings: Settings) ->
     for time, frame, broken in video.frames():
         finder.add(time, thumbnail(frame))
         if broken:
-            looks.append(Look(time, Reason.DAMAGED, None))
+            looks.append(Glimpse(time, Reason.DAMAGED, None))
         elif time >= due:
             due = max(due + 1 / LOOKS, time + 0.5 / LOOKS)
             reason, person = look_at(detector([rgb(frame, video.aspect, _LONGEST)])[0], detector.finds_faceless)
-            looks.append(Look(time, reason, person))
+            looks.append(Glimpse(time, reason, person))
         if size == (0, 0):
             size = _upright_size(frame, video.aspect)
         end = time
@@ -106,7 +106,9 @@ def _upright_size(frame: object, aspect: float) -> tuple[int, int]:
     return picture.shape[1], picture.shape[0]
 
 
-def _of_shot(begin: float, end: float, looks: Sequence[Look], transition: bool, settings: Settings) -> list[Candidate]:
+def _of_shot(
+    begin: float, end: float, looks: Sequence[Glimpse], transition: bool, settings: Settings
+) -> list[Candidate]:
     if transition:
         return [Candidate(begin, end, Reason.TRANSITION)]
     if end - begin < settings.min_seconds - 1e-6:
@@ -125,9 +127,9 @@ def _of_shot(begin: float, end: float, looks: Sequence[Look], transition: bool, 
     return out
 
 
-def healed(looks: Sequence[Look]) -> list[Look]:
+def healed(looks: Sequence[Glimpse]) -> list[Glimpse]:
     """Short faults between good looks are taken out; damage is not a matter of opinion and stays."""
-    kept: list[Look] = []
+    kept: list[Glimpse] = []
     runs = _runs(looks)
     for i, (reason, members) in enumerate(runs):
         inside = 0 < i < len(runs) - 1 and runs[i - 1][0] is None and runs[i + 1][0] is None
@@ -136,11 +138,11 @@ def healed(looks: Sequence[Look]) -> list[Look]:
     return kept
 
 
-def _runs(looks: Sequence[Look]) -> list[tuple[Reason | None, list[Look]]]:
+def _runs(looks: Sequence[Glimpse]) -> list[tuple[Reason | None, list[Glimpse]]]:
     return [(reason, list(members)) for reason, members in groupby(looks, key=lambda x: x.reason)]
 
 
-def _pieces(start: float, stop: float, members: list[Look], settings: Settings) -> list[Candidate]:
+def _pieces(start: float, stop: float, members: list[Glimpse], settings: Settings) -> list[Candidate]:
     """A good stretch cut into equal clips no longer than the longest."""
     length = stop - start
     if length < settings.min_seconds - 1e-6:

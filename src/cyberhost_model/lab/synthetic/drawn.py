@@ -1,6 +1,7 @@
 """Drawn people: endless procedural stills with exact labels (key points, matte), seeded.
 
-The same person can be drawn again in another pose: `draw_person(look, pose, ...)` keeps everything in `Look` fixed.
+The same person can be drawn again in another pose: `draw_person(look, pose, ...)` keeps everything in `Appearance`
+fixed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from cyberhost_model.lab.synthetic.drawn_face import draw_face
 from cyberhost_model.lab.synthetic.drawn_face_shape import FACE, HeadView, Plane, ears, landmarks
 from cyberhost_model.lab.synthetic.drawn_hair import hair_box, hair_colour, hair_matte, has_back
 from cyberhost_model.lab.synthetic.drawn_hands import draw_hand, hand_points
-from cyberhost_model.lab.synthetic.drawn_look import Look, sample_look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance, sample_look
 from cyberhost_model.lab.synthetic.drawn_paint import Canvas, Light, around, blur, fill, smoothstep
 from cyberhost_model.lab.synthetic.drawn_pose import Pose, sample_pose
 from cyberhost_model.lab.synthetic.drawn_scene import draw_background, film, sample_light
@@ -62,7 +63,7 @@ def _paint_face(canvas: Canvas, head: HeadView, light: Light) -> None:
 
 
 def draw_person(
-    look: Look, pose: Pose, light: Light, background: np.ndarray
+    look: Appearance, pose: Pose, light: Light, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, Keypoints]:
     """Draws a person over a background (H, W, 3) float32 in 0..1.
 

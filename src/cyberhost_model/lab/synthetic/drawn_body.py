@@ -7,7 +7,7 @@ import numpy as np
 
 from cyberhost_model.lab.synthetic.drawn_cloth import cloth_colour, dress_torso, folds, neckline, wrinkles
 from cyberhost_model.lab.synthetic.drawn_hands import Flesh
-from cyberhost_model.lab.synthetic.drawn_look import Look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import (
     Canvas,
     Light,
@@ -30,7 +30,7 @@ _SLEEVE_END = {"long": 1.93, "half": 0.98, "short": 0.62, "none": -1.0}  # 0 sho
 class BodyView:
     """Head heights about the neck point -> canvas pixels, leaning with the torso (arms do not lean)."""
 
-    def __init__(self, look: Look, pose: Pose, scale: float, origin: np.ndarray):
+    def __init__(self, look: Appearance, pose: Pose, scale: float, origin: np.ndarray):
         self.look, self.pose, self.scale, self.origin = look, pose, scale, origin.astype(np.float32)
         c, s = np.cos(pose.lean), np.sin(pose.lean)
         self.turn = np.array([[c, -s], [s, c]], np.float32)
@@ -47,7 +47,7 @@ class BodyView:
         return out
 
 
-def torso_outline(look: Look, drop: tuple[float, float], head: float = 0.0) -> np.ndarray:
+def torso_outline(look: Appearance, drop: tuple[float, float], head: float = 0.0) -> np.ndarray:
     """The trunk without arms (N, 2): shoulders, chest, waist, hips; the neck's top follows the head sideways."""
     b, m, sw = look.build, look.masculine, look.shoulders
     nw = look.neck_width
@@ -88,7 +88,7 @@ def _blend(a: np.ndarray, b: np.ndarray, k: float) -> np.ndarray:
     return b + (a - b) * h + k * h * (1 - h)
 
 
-def arm_radii(look: Look) -> tuple[float, float, float]:
+def arm_radii(look: Appearance) -> tuple[float, float, float]:
     """Bare radii at shoulder, elbow and wrist, head heights."""
     m, b = look.masculine, look.build
     return 0.155 + 0.03 * m + 0.03 * b, 0.108 + 0.015 * m + 0.012 * b, 0.07 + 0.01 * m

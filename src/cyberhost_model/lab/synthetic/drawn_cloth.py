@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.lab.synthetic.drawn_look import Look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import blur, fill, ink, mix, sample, smoothstep, spline, stroke
 
 
-def cloth_colour(look: Look, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def cloth_colour(look: Appearance, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The cloth's colour at cloth coordinates (head heights), shape (H, W, 3)."""
     x, y = np.broadcast_arrays(np.asarray(x, np.float32), np.asarray(y, np.float32))
     out = np.empty((*x.shape, 3), np.float32)
@@ -46,7 +46,7 @@ def cloth_colour(look: Look, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return out
 
 
-def neckline(look: Look) -> np.ndarray:
+def neckline(look: Appearance) -> np.ndarray:
     """The edge of the cloth below the neck (N, 2), image left to right, head heights about the neck point."""
     nw = look.neck_width
     w, depth = {
@@ -71,7 +71,7 @@ def neckline(look: Look) -> np.ndarray:
     return np.concatenate([spline(pts[:3], 6), spline(pts[2:], 6)]) if sharp else spline(pts, 6)
 
 
-def dress_torso(look: Look, to_px, scale: float, rgb: np.ndarray, z: np.ndarray, cloth: np.ndarray) -> None:
+def dress_torso(look: Appearance, to_px, scale: float, rgb: np.ndarray, z: np.ndarray, cloth: np.ndarray) -> None:
     """Adds collar, placket, lapels, pockets and logo to the cloth's colours and relief.
 
     `to_px` maps head heights to pixels; `rgb`, `z` (pixels) and the matte `cloth` are changed in place.
@@ -222,7 +222,7 @@ def dress_torso(look: Look, to_px, scale: float, rgb: np.ndarray, z: np.ndarray,
                 )
 
 
-def folds(look: Look, to_px, scale: float, shape: tuple[int, ...]) -> np.ndarray:
+def folds(look: Appearance, to_px, scale: float, shape: tuple[int, ...]) -> np.ndarray:
     """Soft folds of the torso's cloth as relief in pixels: from the armpits, across the waist, and a wrinkled noise."""
     rng = np.random.default_rng(int(look.texture[10] * 1000))
     m = np.zeros(shape, np.float32)
@@ -244,7 +244,7 @@ def folds(look: Look, to_px, scale: float, shape: tuple[int, ...]) -> np.ndarray
     return -blur(m, 0.025 * scale) * 0.05 * scale
 
 
-def wrinkles(look: Look, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def wrinkles(look: Appearance, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A relief noise in head heights for cloth coordinates."""
     amount = {"jacket": 0.5, "sweater": 0.7}.get(look.clothes, 1.0)
     return (

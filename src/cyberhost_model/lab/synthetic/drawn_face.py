@@ -6,7 +6,7 @@ import numpy as np
 
 from cyberhost_model.lab.synthetic.drawn_face_shape import Plane, ears, landmarks, outline
 from cyberhost_model.lab.synthetic.drawn_features import paint_brows, paint_eye, paint_glasses, paint_lids, paint_lips
-from cyberhost_model.lab.synthetic.drawn_look import Look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import (
     Light,
     bell,
@@ -23,7 +23,7 @@ from cyberhost_model.lab.synthetic.drawn_paint import (
 from cyberhost_model.lab.synthetic.drawn_pose import Face
 
 
-def _relief(look: Look, face: Face, g: Plane, mask: np.ndarray, p68: np.ndarray) -> np.ndarray:
+def _relief(look: Appearance, face: Face, g: Plane, mask: np.ndarray, p68: np.ndarray) -> np.ndarray:
     """The height of the skin in head heights."""
     U, V = g.U, g.V
     half = np.maximum(mask.sum(1, keepdims=True) / 2 / g.ppu, 1e-3)
@@ -100,7 +100,7 @@ def _relief(look: Look, face: Face, g: Plane, mask: np.ndarray, p68: np.ndarray)
     return z - depth * blur(fold, 0.007 * g.ppu)
 
 
-def _skin(look: Look, g: Plane, p68: np.ndarray) -> np.ndarray:
+def _skin(look: Appearance, g: Plane, p68: np.ndarray) -> np.ndarray:
     """Skin colour before light, with redness, blotches, freckles, shaved or full beards."""
     U, V = g.U, g.V
     t = look.texture
@@ -127,7 +127,7 @@ def _skin(look: Look, g: Plane, p68: np.ndarray) -> np.ndarray:
     return out
 
 
-def _beard(look: Look, g: Plane, rgb: np.ndarray, mask: np.ndarray, p68: np.ndarray) -> np.ndarray | None:
+def _beard(look: Appearance, g: Plane, rgb: np.ndarray, mask: np.ndarray, p68: np.ndarray) -> np.ndarray | None:
     """Stubble darkens the skin; beards return a matte of hair to raise and colour."""
     if look.beard == "none":
         return None
@@ -159,7 +159,7 @@ def _beard(look: Look, g: Plane, rgb: np.ndarray, mask: np.ndarray, p68: np.ndar
     return np.clip(blur(shape, 0.022 * g.ppu) * 1.35 + 0.14 * hair * (shape > 0.02) - 0.22, 0, 0.92)
 
 
-def draw_face(look: Look, face: Face, g: Plane, light: Light) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_face(look: Appearance, face: Face, g: Plane, light: Light) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The head without hair: rgb (h, w, 3), matte (h, w) and the skull's matte, in the plane `g`."""
     p68 = landmarks(look, face)
     mask = fill(g.px(outline(look, face)), g.shape)

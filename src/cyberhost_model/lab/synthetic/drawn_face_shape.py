@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cyberhost_model.lab.synthetic.drawn_look import Look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import spline
 from cyberhost_model.lab.synthetic.drawn_pose import Face
 
 FACE = (-0.42, -0.54, 0.42, 0.6)  # the part of the plane the head without hair is drawn in
 
 
-def outline(look: Look, face: Face) -> np.ndarray:
+def outline(look: Appearance, face: Face) -> np.ndarray:
     """The skull's and jaw's outline (N, 2), closed, starting at the crown, down the image-right side first."""
     w, j, drop = look.face_width, look.jaw, face.open * 0.55
     right = np.array(
@@ -42,7 +42,7 @@ def outline(look: Look, face: Face) -> np.ndarray:
     return spline(np.concatenate([right, bottom, left]), 6, closed=True)
 
 
-def _jaw(look: Look, face: Face) -> np.ndarray:
+def _jaw(look: Appearance, face: Face) -> np.ndarray:
     """Jaw points 0-16: equal steps along the outline from ear height, image left first."""
     o = outline(look, face)
     half = o[: len(o) // 2 + 1]
@@ -53,7 +53,7 @@ def _jaw(look: Look, face: Face) -> np.ndarray:
     return np.concatenate([right * np.array([-1, 1]), right[-2::-1]])
 
 
-def _mouth(look: Look, face: Face) -> np.ndarray:
+def _mouth(look: Appearance, face: Face) -> np.ndarray:
     """Points 48-67. Closed lips share one line: the upper and lower inner points are then the same."""
     m = look.mouth_width * (1 + 0.17 * face.smile - 0.3 * face.pucker - 1.2 * face.open)
     rise, drop = 0.2 * face.open, 0.8 * face.open
@@ -83,7 +83,7 @@ def _mouth(look: Look, face: Face) -> np.ndarray:
     return np.stack([x * m, y], 1)
 
 
-def _eye(look: Look, face: Face, side: int) -> np.ndarray:
+def _eye(look: Appearance, face: Face, side: int) -> np.ndarray:
     """Outer corner, upper near outer, upper near inner, inner corner, lower near inner, lower near outer."""
     a = look.eye_width / 2
     lids = face.lids * (1 - 0.12 * max(face.smile, 0))
@@ -95,7 +95,7 @@ def _eye(look: Look, face: Face, side: int) -> np.ndarray:
     return np.stack([side * (look.eye_x + x), y], 1)
 
 
-def _brow(look: Look, face: Face, side: int) -> np.ndarray:
+def _brow(look: Appearance, face: Face, side: int) -> np.ndarray:
     """Five points from the outer to the inner end."""
     a = look.eye_width / 2
     t = np.linspace(0, 1, 5)
@@ -108,7 +108,7 @@ def _brow(look: Look, face: Face, side: int) -> np.ndarray:
     return np.stack([side * x, y], 1)
 
 
-def landmarks(look: Look, face: Face) -> np.ndarray:
+def landmarks(look: Appearance, face: Face) -> np.ndarray:
     """The 68 iBUG points (68, 2) in the face's plane."""
     nw, nl = look.nose_width, look.nose_length
     bridge = np.stack([np.zeros(4), np.linspace(-0.005, nl - 0.045, 4)], 1)
@@ -152,7 +152,7 @@ def lip_curves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     )
 
 
-def ears(look: Look) -> np.ndarray:
+def ears(look: Appearance) -> np.ndarray:
     """Ear centres (2, 2), image left first."""
     return np.array([(-look.face_width - 0.026, 0.055), (look.face_width + 0.026, 0.055)], np.float32)
 
@@ -180,7 +180,7 @@ class Plane:
 class HeadView:
     """Where the head stands in the picture: pixels a head height, the pixel of (0, 0) unturned, and the turn."""
 
-    look: Look
+    look: Appearance
     face: Face
     scale: float
     x: float

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from cyberhost_model.lab.synthetic.drawn_face_shape import Plane, eye_curves, lip_curves
-from cyberhost_model.lab.synthetic.drawn_look import Look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import bell, blur, fill, ink, mix, sample, smoothstep, spline, stroke
 from cyberhost_model.lab.synthetic.drawn_pose import Face
 
 
-def paint_eye(look: Look, face: Face, g: Plane, rgb: np.ndarray, p: np.ndarray, side: int) -> tuple:
+def paint_eye(look: Appearance, face: Face, g: Plane, rgb: np.ndarray, p: np.ndarray, side: int) -> tuple:
     """Paints eyeball, iris, pupil and lids of one eye into the colours; returns what the light needs later."""
     upper, lower = eye_curves(p)
     ring = g.px(np.concatenate([upper, lower[::-1]]))
@@ -61,7 +61,7 @@ def paint_eye(look: Look, face: Face, g: Plane, rgb: np.ndarray, p: np.ndarray, 
     return upper, lower, centre, inside
 
 
-def paint_lids(look: Look, g: Plane, rgb: np.ndarray, eye: tuple, side: int) -> None:
+def paint_lids(look: Appearance, g: Plane, rgb: np.ndarray, eye: tuple, side: int) -> None:
     """Lash lines, lashes and catchlights, painted after the light."""
     upper, lower, centre, inside = eye
     dark = np.minimum(look.hair * 0.35, 0.12) * 0.8
@@ -85,7 +85,9 @@ def paint_lids(look: Look, g: Plane, rgb: np.ndarray, eye: tuple, side: int) -> 
     )
 
 
-def paint_lips(look: Look, face: Face, g: Plane, rgb: np.ndarray, p68: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def paint_lips(
+    look: Appearance, face: Face, g: Plane, rgb: np.ndarray, p68: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Paints lips, teeth and the dark between them; returns the mattes of the lips and of the opening."""
     p = p68[48:]
     up, low, in_up, in_low = lip_curves(p)
@@ -120,7 +122,7 @@ def paint_lips(look: Look, face: Face, g: Plane, rgb: np.ndarray, p68: np.ndarra
     return soft, hole
 
 
-def paint_brows(look: Look, g: Plane, rgb: np.ndarray, p68: np.ndarray) -> None:
+def paint_brows(look: Appearance, g: Plane, rgb: np.ndarray, p68: np.ndarray) -> None:
     """Brows as a soft band of hairs along points 17-26, thinner outwards."""
     colour = np.clip(look.hair * 0.8 if look.hair.mean() < 0.6 else look.hair * 0.65, 0.05, 0.7)
     for pts, inner in ((p68[17:22], -1), (p68[22:27], 0)):
@@ -137,7 +139,7 @@ def paint_brows(look: Look, g: Plane, rgb: np.ndarray, p68: np.ndarray) -> None:
         mix(rgb[rows, cols], colour.astype(np.float32), np.clip(soft * (0.85 + 0.35 * hairs), 0, 0.95))
 
 
-def paint_glasses(look: Look, g: Plane, rgb: np.ndarray, alpha: np.ndarray) -> None:
+def paint_glasses(look: Appearance, g: Plane, rgb: np.ndarray, alpha: np.ndarray) -> None:
     """Frames around both eyes, a bridge, temples, and a faint reflection."""
     if look.glasses == "none":
         return

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.lab.synthetic.drawn_look import Look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import Light, bell, blur, normals, sample, smoothstep
 
 _LONG = ("long", "wavy", "bob", "bangs", "ponytail")
 
 
-def hair_box(look: Look, back: bool) -> tuple[float, float, float, float]:
+def hair_box(look: Appearance, back: bool) -> tuple[float, float, float, float]:
     """The window of the face's plane that the hair (its back part: behind the neck) may fill."""
     wide = 0.62 if look.hair_style in ("afro", "curly", "long", "wavy", "scarf", "bangs") else 0.48
     top = {"afro": -0.95, "bun": -0.92, "curly": -0.75}.get(look.hair_style, -0.68)
@@ -19,12 +19,12 @@ def hair_box(look: Look, back: bool) -> tuple[float, float, float, float]:
     return (-wide, top, wide, _length(look) + 0.2 if back or _forward(look) else 0.62)
 
 
-def _forward(look: Look) -> bool:
+def _forward(look: Appearance) -> bool:
     """Whether the ends lie in front of the shoulders rather than behind them."""
     return look.hair_style == "scarf" or (look.hair_style in ("long", "wavy", "bangs") and look.texture[11] > 256)
 
 
-def _length(look: Look) -> float:
+def _length(look: Appearance) -> float:
     """How far down the back hair reaches, in the face's plane."""
     return {
         "long": 0.75 + 0.5 * look.hair_length,
@@ -37,7 +37,7 @@ def _length(look: Look) -> float:
     }.get(look.hair_style, 0.25)
 
 
-def _strands(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def _strands(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Strand texture of mean 0, combed away from the parting (up from the brow for short hair)."""
     t = look.texture
     style = look.hair_style
@@ -60,7 +60,7 @@ def _strands(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return sample("strand", s + t[7], r * 200 + t[8])
 
 
-def _outer(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
+def _outer(look: Appearance, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
     """About the distance (head heights) inside the hair's outer edge; negative outside."""
     style, vol = look.hair_style, look.hair_volume
     w, grow = (
@@ -108,7 +108,7 @@ def _outer(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
     return dist
 
 
-def _face_hole(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def _face_hole(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """About the distance inside the opening that the front hair leaves for the face; negative under hair."""
     style, w, p = look.hair_style, look.face_width, look.parting
     if style == "scarf":
@@ -145,12 +145,12 @@ def _face_hole(look: Look, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return v - line
 
 
-def has_back(look: Look) -> bool:
+def has_back(look: Appearance) -> bool:
     """Whether hair shows behind the neck."""
     return look.hair_style in (*_LONG, "afro", "curly", "scarf")
 
 
-def hair_matte(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def hair_matte(look: Appearance, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(matte, strands, depth inside the edge) over plane coordinates.
 
     `back`: the hair behind head and neck; else the front hair, over the face.
@@ -176,7 +176,7 @@ def hair_matte(look: Look, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np
 
 
 def hair_colour(
-    look: Look, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray
+    look: Appearance, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray
 ) -> np.ndarray:
     """Lit hair (H, W, 3): a dome with a soft band of shine, dark between the strands; a scarf folds."""
     scarf = look.hair_style == "scarf"

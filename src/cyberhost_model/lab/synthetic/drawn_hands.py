@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from cyberhost_model.lab.synthetic.drawn_look import Look
+from cyberhost_model.lab.synthetic.drawn_look import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import Light, around, blur, fill, ink, mix, sample, smoothstep
 from cyberhost_model.lab.synthetic.drawn_pose import Arm
 
@@ -113,7 +113,7 @@ class Flesh:
 
 
 def draw_hand(
-    look: Look, arm: Arm, points: np.ndarray, scale: float, light: Light, shape: tuple[int, ...]
+    look: Appearance, arm: Arm, points: np.ndarray, scale: float, light: Light, shape: tuple[int, ...]
 ) -> tuple | None:
     """The flesh of a hand whose 21 points (21, 3) are in canvas pixels; `scale` pixels a head height.
 
@@ -213,7 +213,9 @@ def draw_hand(
     return lit, f.matte(), f.x0, f.y0
 
 
-def _nails(look: Look, arm: Arm, points: np.ndarray, local: np.ndarray, f: Flesh, rgb: np.ndarray, wide: float) -> None:
+def _nails(
+    look: Appearance, arm: Arm, points: np.ndarray, local: np.ndarray, f: Flesh, rgb: np.ndarray, wide: float
+) -> None:
     """A nail on every fingertip whose back is turned to the viewer."""
     for k, (joint, tip, part, r) in enumerate(
         ((3, 4, 12, 0.085), (7, 8, 22, 0.08), (11, 12, 32, 0.08), (15, 16, 42, 0.078), (19, 20, 52, 0.068))

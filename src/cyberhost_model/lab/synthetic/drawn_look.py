@@ -68,7 +68,7 @@ PATTERNS = ("plain", "heather", "stripes", "pinstripes", "check", "dots", "flora
 
 
 @dataclass
-class Look:
+class Appearance:
     """Shapes in head heights (crown to chin = 1), colours RGB 0..1; `texture` keeps noise fixed to the person."""
 
     masculine: float
@@ -133,7 +133,7 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     return (v - v * s * np.clip(np.minimum(k, 4 - k), 0, 1)).astype(np.float32)
 
 
-def sample_look(rng: np.random.Generator) -> Look:
+def sample_look(rng: np.random.Generator) -> Appearance:
     """Draws a person: every age from young adult to old, every origin, both sexes."""
     u, n = rng.uniform, rng.normal
     masc = float(np.clip(n(0.82, 0.12) if rng.random() < 0.5 else n(0.15, 0.12), 0, 1))
@@ -180,7 +180,7 @@ def sample_look(rng: np.random.Generator) -> Look:
     pattern = str(rng.choice(PATTERNS, p=[0.42, 0.1, 0.12, 0.07, 0.08, 0.06, 0.07, 0.08]))
     if clothes == "jacket" and pattern not in ("plain", "heather", "pinstripes"):
         pattern = "plain"
-    return Look(
+    return Appearance(
         masculine=masc,
         age=age,
         skin=skin,

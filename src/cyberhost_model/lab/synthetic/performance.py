@@ -141,7 +141,7 @@ def perform(
             float(roll[i]),
             (float(shift[i, 0]), float(shift[i, 1])),
             (float(sway[i, 0]), float(sway[i, 1])),
-            (tuple(map(float, arms[i, 0])), tuple(map(float, arms[i, 1]))),
-        )  # type: ignore[arg-type]
+            (tuple(map(float, arms[i, 0])), tuple(map(float, arms[i, 1]))),  # type: ignore[arg-type]
+        )
         for i in range(n)
     ]

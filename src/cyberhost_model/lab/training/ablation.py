@@ -36,7 +36,7 @@ from cyberhost_model.lab.training.checkpoint import hold
 from cyberhost_model.lab.training.dry_run import time_steps
 from cyberhost_model.lab.training.init import as_taught, start_from
 from cyberhost_model.lab.training.loop import train
-from cyberhost_model.lab.training.process import join_world
+from cyberhost_model.lab.training.process import join_processes
 from cyberhost_model.lab.training.recipe import Sources, build_stage, clip_settings, read_recipe
 from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
@@ -284,7 +284,7 @@ def ablate(
         workers=loop.workers if workers is None else workers,
         save_seconds=min(loop.save_seconds, SAVE_SECONDS),
     )
-    with hold(out, join_world(device)):
+    with hold(out, join_processes(device)):
         claimed = _claim(out, plan)
         parts = fitting_parts(loop.sample_model, clip_settings(plan.stage, settings)[0])
         material = _material(plan, out, parts)

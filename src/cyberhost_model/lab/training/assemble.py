@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cyberhost_model.codecs.reference import ReferenceCodec, load_codec, save_codec
-from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.lab.training.init import run_preset
 from cyberhost_model.model.checkpoint import load_preset, save_network
@@ -44,7 +44,7 @@ def _model(name: str | Path) -> Path:
         raise TrainingError(f"{name}: no checkpoint to take weights from, and no model ({error})") from error
 
 
-def trained_codec(run: str | Path) -> ReferenceCodec | SdCodec:
+def trained_codec(run: str | Path) -> ReferenceCodec | SdVaeCodec:
     """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder).
 
     Raises TrainingError and ModelError.
@@ -54,7 +54,7 @@ def trained_codec(run: str | Path) -> ReferenceCodec | SdCodec:
         return (
             load_codec(model / "codec").eval()
             if load_preset(model).codec == "reference"
-            else SdCodec.load(model / "codec")
+            else SdVaeCodec.load(model / "codec")
         )
     codec = ReferenceCodec()
     fill(codec, part(run, "codec."), run)
@@ -125,7 +125,7 @@ def assemble(
             shutil.copyfile(old / name, out / name)
     if codec:
         coder = trained_codec(codec)
-        if isinstance(coder, SdCodec):
+        if isinstance(coder, SdVaeCodec):
             coder.vae.save_pretrained(out / "codec")
         else:
             save_codec(coder, out / "codec")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from cyberhost_model.errors import OutputError, TrainingError
 from cyberhost_model.lab.training.init import run_config, run_preset
-from cyberhost_model.lab.training.process import World
+from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.model.network import CyberHostNetwork
 
@@ -34,7 +34,7 @@ _held: set[Path] = set()
 
 
 @contextlib.contextmanager
-def hold(run: str | Path, world: World) -> Iterator[None]:
+def hold(run: str | Path, world: Process) -> Iterator[None]:
     """Keep the folder `run`, which is made if need be, to the processes of `world` as long as the block lasts.
 
     Who holds it may hold it again.
@@ -167,7 +167,7 @@ class Saved:
 class Checkpoints:
     """The checkpoints of one run and stage; at most `keep` of them stay."""
 
-    def __init__(self, run: Path, stage: str, keep: int, world: World) -> None:
+    def __init__(self, run: Path, stage: str, keep: int, world: Process) -> None:
         self.run, self.stage, self.keep, self.world = run, stage, keep, world
         self.last, self.fresh, self.before, self.older = run / "last", run / "last.new", run / "last.old", run / "older"
 

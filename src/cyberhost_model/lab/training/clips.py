@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cyberhost_model.codecs.reference import ReferenceCodec
-from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import OutputError, TrainingError
@@ -23,7 +23,7 @@ from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
 from cyberhost_model.lab.synthetic.clips import FPS, Clip
 from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
-from cyberhost_model.perception.face_controls import CUES, face_cues, face_places
+from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
 
@@ -60,7 +60,7 @@ def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
 
 
 @torch.inference_mode()
-def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor]:
+def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Tensor]:
     """What the denoiser's training wants of a clip of T frames, as tensors for one safetensors file.
 
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it;
@@ -72,10 +72,12 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor
     flow = torch.from_numpy(np.stack([half_size(f.flow) for f in clip.frames])).movedim(-1, -3).to(device)
     seen = torch.from_numpy(np.stack([half_size(f.seen) for f in clip.frames]))[:, None].to(device)
     picture, points, moved = clip.reference.picture_u8, clip.reference.keypoints, clip.keypoints()
-    cues = torch.from_numpy(face_cues(points, moved, (frames.shape[-2] // 16, frames.shape[-1] // 16))).to(device)
+    controls = torch.from_numpy(face_controls(points, moved, (frames.shape[-2] // 16, frames.shape[-1] // 16))).to(
+        device
+    )
     crop_u8 = lambda x: torch.from_numpy(np.clip((x + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8))  # noqa: E731
     return {
-        "z": codec.encode(frames, flow, seen, cues).half().cpu(),
+        "z": codec.encode(frames, flow, seen, controls).half().cpu(),
         "reference": torch.from_numpy(np.ascontiguousarray(picture)),
         "face": crop_u8(face_crop(picture, points)),
         "hands": crop_u8(hand_crops(picture, points)),
@@ -91,7 +93,7 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdCodec) -> dict[str, Tensor
 
 @torch.inference_mode()
 def describe_clip(
-    saved: dict[str, Tensor], codec: ReferenceCodec | SdCodec, speech: SpeechEncoder, tokens: int
+    saved: dict[str, Tensor], codec: ReferenceCodec | SdVaeCodec, speech: SpeechEncoder, tokens: int
 ) -> dict[str, Tensor]:
     """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D)
     float16 of its sound.
@@ -194,7 +196,7 @@ class LatentClips(Dataset):
         )
         reference, r = _uncertain(exact, rng), saved["r"].float()
         if self.preset.codec == "reference":
-            r[-len(CUES) :] = torch.from_numpy(face_places(reference, (h, w)))
+            r[-len(CONTROLS) :] = torch.from_numpy(face_control_maps(reference, (h, w)))
         return {
             "z": saved["z"][part].float(),
             "motion": saved["z"][start - m : start].float(),

@@ -53,7 +53,7 @@ def driving_maps(
     if moving:
         whole = rng.random() * (mix.skeleton + mix.hands) < mix.skeleton
         deaf = whole and rng.random() < mix.deaf
-        driven = worsened(points, rng)
+        driven = add_detector_noise(points, rng)
         if whole and not deaf and rng.random() < mix.lipless:
             for k in driven:
                 k.face_score[LIPS] = 0
@@ -66,7 +66,7 @@ def driving_maps(
     return BodyMovementMap.of_clip(thorax, rng).render(size)[None], none, False
 
 
-def worsened(points: list[Keypoints], rng: np.random.Generator) -> list[Keypoints]:
+def add_detector_noise(points: list[Keypoints], rng: np.random.Generator) -> list[Keypoints]:
     """Key points as a detector and a retargeting leave them: trembling by up to about 1% of the picture, mostly by
     less, up to a fifth of them missing.
     """

@@ -14,7 +14,7 @@ import torch
 from cyberhost_model.lab.training.estimate import Trace, memory, modules, trace_network
 from cyberhost_model.lab.training.init import as_taught
 from cyberhost_model.lab.training.loop import Trainer
-from cyberhost_model.lab.training.process import join_world
+from cyberhost_model.lab.training.process import join_processes
 from cyberhost_model.lab.training.recipe import Sources, build_stage, clip_settings, freeze
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import Stage
@@ -85,7 +85,7 @@ def dry_run(
 
 def measure(stage: Stage, config: LoopConfig) -> tuple[Trace, int]:
     """The trace of a real batch, and how many samples it has."""
-    world = join_world(config.device)
+    world = join_processes(config.device)
     module = stage.module.to(world.device)
     batch = {
         k: v.to(world.device) if isinstance(v, torch.Tensor) else v for k, v in stage.dataset(config.seed)[0].items()
@@ -102,7 +102,7 @@ def time_steps(stage: Stage, config: LoopConfig) -> float:
     """Seconds of a step: the mean of a few after the first, data included."""
     with tempfile.TemporaryDirectory() as folder:
         short = dataclasses.replace(config, steps=TIMED + 1, report=[])
-        trainer = Trainer(stage, Path(folder), short, join_world(config.device))
+        trainer = Trainer(stage, Path(folder), short, join_processes(config.device))
         trainer.prepare()
         batches = trainer.batches()
         trainer.step(0, batches)

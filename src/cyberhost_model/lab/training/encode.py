@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.codecs.reference import ReferenceCodec
-from cyberhost_model.codecs.sd_vae import SdCodec
+from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.config import Preset, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import Row, read_manifest
@@ -36,7 +36,7 @@ class Coder:
     """face: ArcFace, for a preset without a Face Encoder; None: faces are described by nothing (zeros)."""
 
     preset: Preset
-    codec: ReferenceCodec | SdCodec
+    codec: ReferenceCodec | SdVaeCodec
     speech: SpeechEncoder
     face: Describe | None = None
 

@@ -33,13 +33,13 @@ from cyberhost_model.lab.training.checkpoint import (
     trained_names,
     unwritable,
 )
-from cyberhost_model.lab.training.optimizer import Average, build_optimizer, flat_state, learning_rate, load_flat_state
+from cyberhost_model.lab.training.optimizer import Ema, build_optimizer, flat_state, learning_rate, load_flat_state
 from cyberhost_model.lab.training.process import (
-    World,
+    Process,
     clip_gradients,
     gathered,
     hand_over_gradients,
-    join_world,
+    join_processes,
     parallelize,
     synchronized,
     trained_parts,
@@ -69,7 +69,7 @@ def train(
     """
     run = Path(run)
     config.check()
-    world = join_world(config.device)
+    world = join_processes(config.device)
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     checkpoints = hasattr(stage.module, "enable_gradient_checkpointing")
@@ -89,7 +89,7 @@ def train(
 class Trainer:
     """A stage with all that trains it: made from the last checkpoint, if there is one."""
 
-    def __init__(self, stage: Stage, run: Path, config: LoopConfig, world: World) -> None:
+    def __init__(self, stage: Stage, run: Path, config: LoopConfig, world: Process) -> None:
         self.stage, self.run, self.config, self.world = stage, run, config, world
         try:
             run.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class Trainer:
         self.sharded = any(part is not whole for part, whole in zip(self.parts, self.trained, strict=True))
         self.optimizer = build_optimizer(self.parts, config, self.sharded)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
-        self.average = Average(self.module, config, world)
+        self.average = Ema(self.module, config, world)
         if saved:
             load_flat_state(self.optimizer, saved.weights("optimizer"), self.trained, world)
             self.average.load(saved.weights("ema"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.process import World, gathered, local, share_of
+from cyberhost_model.lab.training.process import Process, gathered, local, share_of
 from cyberhost_model.lab.training.settings import LoopConfig
 
 # The learning rate of a step.
@@ -30,13 +30,13 @@ def learning_rate(step: int, config: LoopConfig) -> float:
 # The exponential moving average of the weights: what ships.
 
 
-class Average:
+class Ema:
     """EMA of a module's state dict.
 
     Each process holds the part of it that it holds of the weights, there or on the CPU.
     """
 
-    def __init__(self, module: nn.Module, config: LoopConfig, world: World) -> None:
+    def __init__(self, module: nn.Module, config: LoopConfig, world: Process) -> None:
         self.module, self.config, self.world = module, config, world
         self.weights = {k: self._held(local(v).detach()).clone() for k, v in module.state_dict().items()}
 
@@ -102,7 +102,7 @@ def build_optimizer(
     return torch.optim.AdamW(parameters, foreach=True, **common)
 
 
-def flat_state(optimizer: torch.optim.Optimizer, models: Sequence[Tensor], world: World) -> dict[str, Tensor]:
+def flat_state(optimizer: torch.optim.Optimizer, models: Sequence[Tensor], world: Process) -> dict[str, Tensor]:
     """ "<number of the parameter>.<name>" -> whole tensor; every process must call it.
 
     Names of dictionaries within (bitsandbytes) are joined by "/", whole numbers end in ":int".
@@ -122,7 +122,7 @@ def flat_state(optimizer: torch.optim.Optimizer, models: Sequence[Tensor], world
 
 
 def load_flat_state(
-    optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], models: Sequence[Tensor], world: World
+    optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], models: Sequence[Tensor], world: Process
 ) -> None:
     """Inverse of `flat_state`.
 

@@ -30,7 +30,7 @@ PATIENCE = timedelta(hours=1)  # the others wait while the first process makes a
 
 
 @dataclass(frozen=True)
-class World:
+class Process:
     """This process among all that train one model."""
 
     device: torch.device
@@ -76,7 +76,7 @@ class World:
             raise told[0]
 
 
-def join_world(device: str) -> World:
+def join_processes(device: str) -> Process:
     """This process's place.
 
     `device` is "cpu", "cuda" or "mps"; one of several processes takes the GPU of its own number.
@@ -89,21 +89,21 @@ def join_world(device: str) -> World:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ResourceError("no Apple GPU is available: use --device cpu")
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return World(torch.device(device))
+        return Process(torch.device(device))
     from accelerate import PartialState
 
     state = PartialState(cpu=kind == "cpu", timeout=PATIENCE)
-    return World(state.device, state.process_index, state.num_processes)
+    return Process(state.device, state.process_index, state.num_processes)
 
 
-def leave_world() -> None:
+def leave_processes() -> None:
     """End the process group, if there is one."""
     if dist.is_initialized():
         gc.collect()  # what is left of ended trainings works in the group's threads, which must not outlive it
         dist.destroy_process_group()
 
 
-def parallelize(stage: Stage, world: World, parallel: str) -> nn.Module:
+def parallelize(stage: Stage, world: Process, parallel: str) -> nn.Module:
     """`StageLoss` of the stage, ready for `world`: as it is, in DDP or sharded by FSDP.
 
     A batch need not use every parameter (dropped conditions, heat maps): DDP searches for unused ones; under FSDP they
@@ -157,7 +157,7 @@ def hand_over_gradients(module: nn.Module, parts: list[nn.Parameter]) -> None:
             parameter.grad = None
 
 
-def clip_gradients(parts: list[nn.Parameter], largest: float, world: World, sharded: bool) -> Tensor:
+def clip_gradients(parts: list[nn.Parameter], largest: float, world: Process, sharded: bool) -> Tensor:
     """Scale gradients to a norm of at most `largest`; returns the norm they had, over all shards."""
     if not sharded:
         return nn.utils.clip_grad_norm_(parts, largest)
@@ -174,7 +174,7 @@ def local(value: Tensor) -> Tensor:
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def gathered(part: Tensor, model: Tensor, world: World) -> Tensor:
+def gathered(part: Tensor, model: Tensor, world: Process) -> Tensor:
     """The whole of what `part` is this process's share of, laid out as `model`, in the first process; every process
     must call it, the others get an empty tensor where something was gathered.
     """
@@ -189,7 +189,7 @@ def gathered(part: Tensor, model: Tensor, world: World) -> Tensor:
     return padded[:0] if parts is None else torch.cat(parts)[: model.shape[0]].cpu()
 
 
-def share_of(whole: Tensor, model: Tensor, world: World) -> Tensor:
+def share_of(whole: Tensor, model: Tensor, world: Process) -> Tensor:
     """Inverse of `gathered`: this process's part of a tensor that every process has, on the device of `model`."""
     if not isinstance(model, DTensor):
         return whole.to(model.device)

@@ -70,7 +70,7 @@ class Extractor(Named, Protocol):
         """The rate the frames must have, by repeating and dropping; None: the video's own frames."""
 
     @property
-    def hears(self) -> bool:
+    def uses_audio(self) -> bool:
         """Whether it reads `VideoInfo.sound`; the content of that file is then part of the cache key."""
 
     def begin(self, info: VideoInfo) -> None:
@@ -128,7 +128,7 @@ class Spool:
         return np.memmap(self._file, np.float32, "r", shape=(self.rows, self.width))
 
 
-Look = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+FrameFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Frames uint8 (n, H, W, 3) RGB -> name -> float32 (n, width)."""
 
 _PIECE = 2048  # rows read at once
@@ -141,9 +141,9 @@ class PerFrame:
     """
 
     fps = None
-    hears = False
+    uses_audio = False
 
-    def __init__(self, name: str, digest: str, look: Look, widths: Mapping[str, int]) -> None:
+    def __init__(self, name: str, digest: str, look: FrameFunction, widths: Mapping[str, int]) -> None:
         self.name, self.digest, self._look, self._widths = name, f"{name}/{digest}", look, dict(widths)
         self._spools: dict[str, Spool] = {}
         self._size = (0, 0)

@@ -12,7 +12,14 @@ from cyberhost_model.errors import CyberHostError, InputError
 from cyberhost_model.lab.evaluation.features.cache import FeatureCache
 from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor
 from cyberhost_model.lab.evaluation.features.frames import Stream, probe
-from cyberhost_model.lab.evaluation.features.visit import FrameCount, Made, Viewed, first_frame, visit, visit_picture
+from cyberhost_model.lab.evaluation.features.visit import (
+    FeatureResult,
+    FrameCount,
+    VideoInput,
+    extract_features,
+    extract_picture_features,
+    first_frame,
+)
 from cyberhost_model.lab.evaluation.metric import Metric, Role
 from cyberhost_model.lab.evaluation.pairing import Item
 from cyberhost_model.lab.evaluation.protocol import file_sha256
@@ -92,7 +99,7 @@ class Library:
                 self.cache.key("pair", d["generated"], d["reference"], extractor.digest) if "reference" in d else None
             )
         fps = getattr(extractor, "fps", None)
-        sound = d.get("sound", "none") if getattr(extractor, "hears", False) and role == "generated" else ""
+        sound = d.get("sound", "none") if getattr(extractor, "uses_audio", False) and role == "generated" else ""
         if role == "image":
             if "image" in d:
                 return self.cache.key("image", d["image"], extractor.digest)
@@ -126,10 +133,10 @@ class Library:
         generated, reference, pairs = (self.missing(video, role) for role in ("generated", "reference", "pair"))
         seen = true = None
         if generated or pairs:
-            seen = Viewed(video.generated, video.sound, generated)  # type: ignore[arg-type]
+            seen = VideoInput(video.generated, video.sound, generated)  # type: ignore[arg-type]
         if video.reference and (reference or pairs):
-            true = Viewed(video.reference, video.reference.path if video.reference.has_sound else None, reference)  # type: ignore[arg-type]
-        made = dict(zip(("generated", "reference", "pair"), visit(seen, true, pairs, tick), strict=True))  # type: ignore[arg-type]
+            true = VideoInput(video.reference, video.reference.path if video.reference.has_sound else None, reference)  # type: ignore[arg-type]
+        made = dict(zip(("generated", "reference", "pair"), extract_features(seen, true, pairs, tick), strict=True))  # type: ignore[arg-type]
         for role, of_role in made.items():
             self._keep(video, role, of_role)  # type: ignore[arg-type]
         if made["reference"].broken:
@@ -149,9 +156,9 @@ class Library:
             for extractor in extractors:
                 video.reasons["image", extractor.digest] = str(error)
             return
-        self._keep(video, "image", visit_picture(picture, video.picture, extractors))  # type: ignore[arg-type]
+        self._keep(video, "image", extract_picture_features(picture, video.picture, extractors))  # type: ignore[arg-type]
 
-    def _keep(self, video: Opened, role: Role, made: Made) -> None:
+    def _keep(self, video: Opened, role: Role, made: FeatureResult) -> None:
         video.reasons |= {(role, digest): reason for digest, reason in made.reasons.items()}
         for extractor in self.wanted[role]:
             key = self.key(video, role, extractor)

@@ -47,7 +47,7 @@ class SyncFeatures:
 
     name = "syncnet"
     fps = FPS
-    hears = True
+    uses_audio = True
 
     def __init__(self, finder: FaceFinder, net: SyncNet, digest: str, device: str = "cpu") -> None:
         self.finder, self.net, self.device = finder, net, device

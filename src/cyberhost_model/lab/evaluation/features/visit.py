@@ -19,7 +19,7 @@ Size = tuple[int, int]
 
 
 @dataclass
-class Made:
+class FeatureResult:
     """What came of a pass: extractor digest -> features, or the reason why there are none.
 
     `broken`: nothing of the video could be decoded.
@@ -31,7 +31,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class Viewed:
+class VideoInput:
     """A video in a pass: its pictures, the file with its sound, and who looks at it."""
 
     stream: Stream
@@ -45,7 +45,7 @@ class FrameCount:
     name = "frames"
     digest = "frames/1"
     fps = None
-    hears = False
+    uses_audio = False
 
     def begin(self, info: VideoInfo) -> None:
         self._count, self._size = 0, info.size
@@ -57,12 +57,12 @@ class FrameCount:
         return {"frames": np.array(self._count), "width": np.array(self._size[0]), "height": np.array(self._size[1])}
 
 
-def visit(
-    generated: Viewed | None,
-    reference: Viewed | None,
+def extract_features(
+    generated: VideoInput | None,
+    reference: VideoInput | None,
     pairs: Sequence[PairExtractor] = (),
     tick: Callable[[], None] = lambda: None,
-) -> tuple[Made, Made, Made]:
+) -> tuple[FeatureResult, FeatureResult, FeatureResult]:
     """What the extractors make of the generated video, of the ground truth, and of both together.
 
     Each file is decoded once.
@@ -90,7 +90,7 @@ def visit(
     return of_generated.close(), of_reference.close(), both.close()
 
 
-def visit_picture(picture: np.ndarray, path: Path, extractors: Sequence[Extractor]) -> Made:
+def extract_picture_features(picture: np.ndarray, path: Path, extractors: Sequence[Extractor]) -> FeatureResult:
     """What they make of one picture, uint8 (H, W, 3): a video of one frame."""
     feed = _Feed(extractors, VideoInfo(path, 25.0, (picture.shape[1], picture.shape[0]), 1))
     feed.add(picture)
@@ -112,7 +112,7 @@ class _Guarded:
     """
 
     def __init__(self, extractors: Sequence[Extractor] | Sequence[PairExtractor]) -> None:
-        self.made = Made()
+        self.made = FeatureResult()
         self._extractors: list[Named] = [copy(e) for e in extractors]
 
     def each(self, method: str, *arguments: object) -> None:
@@ -142,7 +142,7 @@ class _Feed:
         if self._filled == len(self._batch):
             self._hand_on()
 
-    def close(self) -> Made:
+    def close(self) -> FeatureResult:
         self._hand_on()
         self._all.each("finish")
         return self._all.made
@@ -161,7 +161,7 @@ class _PairFeed:
         self._batches: np.ndarray | None = None
         self._filled = 0
 
-    def add(self, generated: np.ndarray, reference: np.ndarray, video: Viewed) -> None:
+    def add(self, generated: np.ndarray, reference: np.ndarray, video: VideoInput) -> None:
         if self._batches is None:
             size = (reference.shape[1], reference.shape[0])
             self._all.each("begin", VideoInfo(video.stream.path, float(video.stream.fps), size, video.stream.packets))
@@ -172,7 +172,7 @@ class _PairFeed:
         if self._filled == self._batches.shape[1]:
             self._hand_on()
 
-    def close(self) -> Made:
+    def close(self) -> FeatureResult:
         if self._batches is not None:
             self._hand_on()
             self._all.each("finish")
@@ -187,7 +187,7 @@ class _PairFeed:
 class _Audience:
     """All who look at one video, each at the rate it wants."""
 
-    def __init__(self, viewed: Viewed | None) -> None:
+    def __init__(self, viewed: VideoInput | None) -> None:
         self._viewed = viewed
         self._feeds: list[tuple[_Feed, Resampler | None]] = []
         self._frame = 0
@@ -213,8 +213,8 @@ class _Audience:
                 feed.add(frame)
         self._frame += 1
 
-    def close(self) -> Made:
-        made = Made(broken=self._broken)
+    def close(self) -> FeatureResult:
+        made = FeatureResult(broken=self._broken)
         for feed, _ in self._feeds:
             part = feed.close()
             made.features |= part.features

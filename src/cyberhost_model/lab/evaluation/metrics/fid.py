@@ -53,7 +53,7 @@ class InceptionFrames:
 
     name = "inception"
     fps = None
-    hears = False
+    uses_audio = False
 
     def __init__(self, network: Inception, sha256: str, device: str = "cpu") -> None:
         self.digest = f"inception/{_VERSION} {sha256}"
@@ -85,9 +85,9 @@ class Fid:
     def of_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
         names = {"FID": "clean", "FID-legacy": "legacy"}
         return {
-            m: set_distance(samples, lambda s, role, n=name: s.features[role][n], seed, "frames")
+            m: set_distance(samples, lambda s, role, n=name: s.features[role][n], seed, "frames")  # type: ignore[misc]
             for m, name in names.items()
-        }  # type: ignore[misc]
+        }
 
 
 def build(context: Context) -> Fid:

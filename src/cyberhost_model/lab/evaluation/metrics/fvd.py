@@ -45,7 +45,7 @@ class I3DClips:
 
     name = "i3d"
     fps = None
-    hears = False
+    uses_audio = False
 
     def __init__(self, network: I3D, sha256: str, clips: int, device: str = "cpu") -> None:
         self.digest = f"i3d/{_VERSION} {sha256} {clips}"

@@ -25,7 +25,7 @@ from cyberhost_model.hub.tensors import read_tensors
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def folded(net: Net) -> Net:
+def fuse_batchnorm(net: Net) -> Net:
     """The same function, in eval mode.
 
     In every block a convolution `conv` or `conv3d` takes up the `bn` beside it, in place.

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyberhost_model.lab.evaluation.networks.frozen import folded, load_weights
+from cyberhost_model.lab.evaluation.networks.frozen import fuse_batchnorm, load_weights
 
 SIDE, FRAMES, CLASSES = 224, 16, 400
 Triple = tuple[int, int, int]
@@ -94,4 +94,4 @@ class I3D(nn.Module):
     @classmethod
     def from_file(cls, path: Path) -> I3D:
         """The published weights, for inference. Raises ModelError."""
-        return folded(load_weights(cls(), path))
+        return fuse_batchnorm(load_weights(cls(), path))

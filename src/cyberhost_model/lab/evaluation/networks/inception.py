@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cyberhost_model.lab.evaluation.networks.frozen import folded, load_weights
+from cyberhost_model.lab.evaluation.networks.frozen import fuse_batchnorm, load_weights
 
 SIDE = 299
 WIDTH = 2048
@@ -197,4 +197,4 @@ class Inception(nn.Module):
     @classmethod
     def from_file(cls, path: Path) -> Inception:
         """The published weights, for inference. Raises ModelError."""
-        return folded(load_weights(cls(), path))
+        return fuse_batchnorm(load_weights(cls(), path))

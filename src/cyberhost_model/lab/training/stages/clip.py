@@ -19,7 +19,7 @@ from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import HEARD, CyberHostNetwork
 from cyberhost_model.runtime.loading import CODECS
-from cyberhost_model.sampler.noise import correlated
+from cyberhost_model.sampler.noise import progressive_noise
 from cyberhost_model.sampler.schedule import add_noise, training_target
 
 
@@ -81,13 +81,13 @@ class ClipStage:
         l_hear = (
             z.new_zeros(())
             if given.audio is None
-            else HEARD**2 * (network.heard_opening(given) - batch["opening"]).pow(2).mean()
+            else HEARD**2 * (network.predicted_mouth_opening(given) - batch["opening"]).pow(2).mean()
         )
         chances = (rand(), rand(), rand())
         given = self.dropped(given, batch, chances[0], chances[1])
         z = given.remainder(z)
         diffusion = self.preset.diffusion
-        noise = correlated(gauss(z), diffusion.noise_correlation, self.preset.cues)
+        noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
         t = noise_level(rand(), self.preset)
         noisy, target = add_noise(diffusion, z, noise, t * 1000), training_target(diffusion, z, noise, t * 1000)
         keypoints = bool(chances[2][0] < 0.5) and config.regions

@@ -21,12 +21,12 @@ from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.lab.training.clips import half_size
-from cyberhost_model.perception.face_controls import MOUTH, face_cues, face_places
+from cyberhost_model.perception.face_controls import MOUTH, face_control_maps, face_controls
 from cyberhost_model.perception.geometry import face_height
 
 # Smaller than the pictures it will code: the codec is convolutional, and more pictures teach more than larger ones.
 SIZES = ((192, 192), (192, 256), (256, 192), (256, 256))
-BLOCK_NOISE, CUE_NOISE = 0.5, 0.15  # most a denoiser's error on a component of unit deviation is taken to be
+BLOCK_NOISE, CONTROL_NOISE = 0.5, 0.15  # most a denoiser's error on a component of unit deviation is taken to be
 
 
 def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
@@ -48,9 +48,10 @@ def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
 class CodecFrames(Dataset):
     """Item i: `count` references and `poses` frames of each, of one size.
 
-    `lazy` of the frames are coded with a mouth and lids that moved only part of the way or otherwise, while their cues
-    tell the truth: a denoiser that is unsure says less than it should, and the decoder has to learn to trust the cues.
-    `close` of the items are close-ups (`model.close_up`), in which the mouth alone moves; "close" says so.
+    `lazy` of the frames are coded with a mouth and lids that moved only part of the way or otherwise, while their
+    controls tell the truth: a denoiser that is unsure says less than it should, and the decoder has to learn to trust
+    the controls. `close` of the items are close-ups (`model.close_up`), in which the mouth alone moves; "close" says
+    so.
     """
 
     def __init__(
@@ -88,9 +89,11 @@ class CodecFrames(Dataset):
                 out["coded"].append(coded.picture_u8)
                 out["coded_flow"].append(half_size(coded.flow))
                 out["coded_seen"].append(half_size(coded.seen))
-                out["cues"].append(face_cues(still.keypoints, [frame.keypoints], (size[1] // 16, size[0] // 16))[0])
+                out["controls"].append(
+                    face_controls(still.keypoints, [frame.keypoints], (size[1] // 16, size[0] // 16))[0]
+                )
                 out["regions"].append(region_maps(frame.keypoints, (size[0] // 2, size[1] // 2)))
-                out["places"].append(face_places(still.keypoints, (size[1] // 16, size[0] // 16)))
+                out["control_maps"].append(face_control_maps(still.keypoints, (size[1] // 16, size[0] // 16)))
         return {k: torch.from_numpy(np.stack(v)) for k, v in out.items()}
 
 
@@ -138,10 +141,12 @@ def _pictures(x: Tensor) -> Tensor:
 
 
 def _of_close_up(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
-    """What `ReferenceCodec.decode` says of a close-up: the mouth's cues where the still's mouth is, and nothing
+    """What `ReferenceCodec.decode` says of a close-up: the mouth's controls where the still's mouth is, and nothing
     else.
     """
-    return codec.mouth_alone(batch["cues"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None], batch["places"])
+    return codec.mouth_alone(
+        batch["controls"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None], batch["control_maps"]
+    )
 
 
 class CodecStage:
@@ -164,9 +169,9 @@ class CodecStage:
             frames = CodecFrames(people, seed=1, count=4, poses=4)
             fit_components(codec, [_block_samples(frames[i]) for i in range(24)])
         n = codec.config.blocks
-        self._noise = torch.cat([torch.full((n,), BLOCK_NOISE), torch.full((codec.config.cues,), CUE_NOISE)])[
-            :, None, None
-        ]
+        self._noise = torch.cat(
+            [torch.full((n,), BLOCK_NOISE), torch.full((codec.config.control_channels,), CONTROL_NOISE)]
+        )[:, None, None]
         self.module = nn.ModuleDict(
             {
                 "codec": codec,
@@ -215,7 +220,7 @@ class CodecStage:
             _pictures(batch["coded"]),
             batch["coded_flow"].permute(0, 3, 1, 2),
             batch["coded_seen"][:, None],
-            batch["cues"],
+            batch["controls"],
         )
         noise = torch.randn(z.shape, generator=generator, device=z.device) * self._noise.to(z.device)
         return z + noise * torch.rand((len(z), 1, 1, 1), generator=generator, device=z.device)

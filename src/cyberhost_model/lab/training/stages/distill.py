@@ -91,7 +91,7 @@ class DistillStage(ClipStage):
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
             t, nearer = grid[place + 1], grid[place]
             noise = smooth_noise(
-                z.shape, diffusion.noise_correlation, network.preset.cues, given.follows, generator
+                z.shape, diffusion.noise_correlation, network.preset.control_channels, given.follows, generator
             ).to(z)
             noisy = add_noise(diffusion, z, noise, t)
             shown = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)

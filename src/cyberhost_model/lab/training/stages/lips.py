@@ -77,12 +77,12 @@ class LipSamples(Dataset):
         crops, gaps = [], []
         for group in rng.choice(len(self.groups), self.batch, p=self.shares):
             mouth = self.groups[group][int(rng.integers(len(self.groups[group])))]
-            crops.append(seen(rng, mouth))
+            crops.append(visible(rng, mouth))
             gaps.append(mouth.gap)
         return {"crops": torch.from_numpy(np.stack(crops)), "gap": torch.tensor(gaps, dtype=torch.float32)}
 
 
-def seen(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
+def visible(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
     """uint8 (48, 64, 3): the mouth as the detector will cut it, off its place by a little, of a face of any size, as
     another camera would have it.
     """
