@@ -231,9 +231,9 @@ def test_a_model_or_a_picture_that_does_not_fit_is_told(host, picture, monkeypat
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cyberhost_model.pipeline.load_model", none)
+        patch.setattr("cyberhost_model.runtime.pipeline.load_model", none)
         with pytest.raises(ResourceError, match="not enough memory on cpu to load the model"):
             CyberHost.from_pretrained("tiny", device="cpu")
-    monkeypatch.setattr("cyberhost_model.pipeline.prepare_reference", none)
+    monkeypatch.setattr("cyberhost_model.runtime.pipeline.prepare_reference", none)
     with pytest.raises(ResourceError, match="to read the picture: end other programs"):
         animation(host, picture)

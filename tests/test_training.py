@@ -87,7 +87,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path):
     """
     script = f"""
 from test_training import _Line, _config
-from cyberhost_model.training.loop import train
+from cyberhost_model.lab.training.loop import train
 train(_Line(), {str(tmp_path / "run")!r}, _config(steps=10**6, save_seconds=0))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
