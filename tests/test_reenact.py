@@ -218,7 +218,7 @@ def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monke
     made += [host.animate(picture, sound, body_movement=amount, **QUICK) for amount in (None, 0, 1)]
     for one in made:
         list(one.frames)
-    usual = host.model.network.preset.diffusion.sway
+    usual = host.model.network.preset.sampling.slow_noise
     assert swayed[:2] == [None, None]
     assert [sway.share.max().item() / usual for sway in swayed[2:]] == pytest.approx([0.95, 0, 1.9], abs=0.1)
     assert torch.equal(swayed[2].path, swayed[3].path)  # a seed is a movement, whatever its size

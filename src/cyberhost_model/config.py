@@ -109,46 +109,66 @@ class RegionConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """What the network predicts and how it is sampled; travels with the checkpoint."""
+    """What the network was taught to predict, and of which noise. It belongs to the weights."""
 
     prediction: str
     """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the
     reference codec's).
     """
-    sampler: str
-    """Default sampler: "ddim", "dpm++", "flow", or "lcm" for a distilled network."""
-    steps: int
-    guidance_reference: float = 2.5
-    guidance_audio: float = 4.5
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"
     """Stable Diffusion's; "linear" for AnimateDiff's and the AnimateAnyone family's checkpoints."""
     zero_terminal_snr: bool = False
     """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
-    flow_shift: float = 1.0
     noise_correlation: float = 0.0
-    """Between the noise of a frame and the next, 0..1; 0 in the paper.
-
-    Progressive noise in training, smooth noise in sampling (`sampler.noise`).
+    """Temporal correlation of the training noise, from a frame to the next, 0..1; 0 in the paper
+    (`sampler.noise.progressive_noise`).
     """
-    sway: float = 0.0
-    """Of a body that no key points drive: how much of the variance of the noise it is sampled from is slow and moves
-    its parts as wholes, 0..1; 0 in the paper (`sampler.sway`). The rest of that noise is as alike as
-    `sway_correlation` says, in place of `noise_correlation`.
-    """
-    sway_correlation: float = 0.0
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v", "flow", "x0"):
             raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
-        for name in ("noise_correlation", "sway", "sway_correlation"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise ValueError(f"diffusion.{name} must be at least 0 and below 1, not {value}")
+        _check_shares("diffusion", self, "noise_correlation")
         if self.beta_schedule not in ("scaled_linear", "linear"):
             raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a trained network is sampled where a video does not say otherwise. It can be changed without training."""
+
+    sampler: str
+    """"ddim", "dpm++", "flow", or "lcm" for a distilled network (`sampler.schedule.SAMPLERS`)."""
+    steps: int
+    """Denoising steps a clip."""
+    guidance_reference: float = 2.5
+    """Scale of guidance towards the reference picture (section 4.1); 1 is none."""
+    guidance_audio: float = 4.5
+    """Scale of guidance towards the speech (section 4.1); 1 is none."""
+    flow_shift: float = 1.0
+    """Above 1 the steps stay longer in noise ("flow", "dpm++" of straight predictions)."""
+    noise_correlation: float = 0.0
+    """Temporal correlation of the noise a clip begins with, from a frame to the next, 0..1; 0 in the paper
+    (`sampler.noise.smooth_noise`).
+    """
+    slow_noise: float = 0.0
+    """Share of the noise's variance, 0..1, that is slow and alike over a head or a hand, where no key points drive the
+    body; 0 in the paper (`sampler.noise.SlowNoise`).
+    """
+    slow_noise_correlation: float = 0.0
+    """Temporal correlation of the rest of that noise, in place of `noise_correlation`."""
+
+    def __post_init__(self) -> None:
+        _check_shares("sampling", self, "noise_correlation", "slow_noise", "slow_noise_correlation")
+
+
+def _check_shares(where: str, config: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= (value := getattr(config, name)) < 1:
+            raise ValueError(f"{where}.{name} must be at least 0 and below 1, not {value}")
 
 
 @dataclass(frozen=True)
@@ -196,6 +216,7 @@ class Preset:
     audio: AudioConfig
     region: RegionConfig
     diffusion: DiffusionConfig
+    sampling: SamplingConfig
     pose_channels: tuple[int, ...]
     """Pose Encoder: one more than its halvings."""
     pose_pool: int = 1
@@ -205,7 +226,7 @@ class Preset:
     (the same as concatenating it to the noisy latent). Makes identity and background hold early when nothing is
     pretrained.
     """
-    motion_persistence: float = 0.0
+    motion_prior: float = 0.0
     """Not in the paper: frames over which a clip is expected to stay as the motion frames left it
     (`model.persistence`), 0 for none; the U-Net denoises what differs. Attention to the motion frames alone needs far
     more training: clips begin with a jump and forget the movement before. Reference codec alone.
@@ -239,14 +260,14 @@ class Preset:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.pose_shift and not self.concat_reference:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
-        if self.motion_persistence and not (self.codec == "reference" and self.concat_reference):
+        if self.motion_prior and not (self.codec == "reference" and self.concat_reference):
             raise ValueError(
-                'motion_persistence needs codec "reference" and concat_reference: its latents are zero where the '
+                'motion_prior needs codec "reference" and concat_reference: its latents are zero where the '
                 "picture stands"
             )
-        if self.diffusion.sway and not self.moving:
+        if self.sampling.slow_noise and not self.flow_channels:
             raise ValueError(
-                'diffusion.sway needs codec "reference", whose latents say how far a picture\'s parts have moved'
+                'sampling.slow_noise needs codec "reference", whose latents say how far a picture\'s parts have moved'
             )
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
@@ -259,12 +280,12 @@ class Preset:
         return 3 if self.codec == "reference" else 0
 
     @property
-    def moving(self) -> int:
+    def flow_channels(self) -> int:
         """How many of the latent's first channels say how far a block moves as a whole, right and down."""
         return 2 if self.codec == "reference" else 0
 
     @property
-    def half(self) -> str:
+    def half_precision(self) -> str:
         """The half precision that its activations fit in.
 
         Stable Diffusion's fit in fp16; those of a Reference Net that was trained from nothing, where norms hide how
@@ -299,8 +320,35 @@ class Preset:
 
     @staticmethod
     def from_dict(data: Any) -> Preset:
-        """Inverse of `to_dict`. Raises ModelError for unknown, missing or impossible entries."""
-        return _from_dict(Preset, data, "preset")
+        """Make a preset of `to_dict`'s dictionary, also of one that cyberhost 0.1 wrote.
+
+        Raises ModelError for unknown, missing or impossible entries.
+        """
+        return _from_dict(Preset, _modern(data), "preset")
+
+
+_MOVED = {
+    "sampler": "sampler",
+    "steps": "steps",
+    "guidance_reference": "guidance_reference",
+    "guidance_audio": "guidance_audio",
+    "flow_shift": "flow_shift",
+    "sway": "slow_noise",
+    "sway_correlation": "slow_noise_correlation",
+}
+"""Entries of `diffusion` in cyberhost 0.1 -> those of `sampling`."""
+
+
+def _modern(data: Any) -> Any:
+    """Entries under the names and in the places they have now."""
+    if not isinstance(data, dict) or not isinstance(data.get("diffusion"), dict) or "sampling" in data:
+        return data
+    diffusion = dict(data["diffusion"])
+    sampling = {new: diffusion.pop(old) for old, new in _MOVED.items() if old in diffusion}
+    if "noise_correlation" in diffusion:  # one value stood for both
+        sampling["noise_correlation"] = diffusion["noise_correlation"]
+    renamed = {"motion_prior" if key == "motion_persistence" else key: value for key, value in data.items()}
+    return {**renamed, "diffusion": diffusion, "sampling": sampling}
 
 
 def _from_dict(cls: type, data: Any, where: str) -> Any:
@@ -356,20 +404,21 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(
-        prediction="x0",
-        sampler="flow",
-        steps=8,
+    diffusion=DiffusionConfig(prediction="x0", noise_correlation=0.4),
+    sampling=SamplingConfig(
+        sampler="dpm++",
+        steps=5,
         guidance_reference=1.0,
         guidance_audio=1.0,
-        noise_correlation=0.4,
-        sway=0.3,
-        sway_correlation=0.4,
+        flow_shift=3.0,
+        noise_correlation=0.88,
+        slow_noise=0.3,
+        slow_noise_correlation=0.4,
     ),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,
     concat_reference=True,
-    motion_persistence=14.0,
+    motion_prior=14.0,
     audio_in_time=True,
     pose_shift=True,
 )
@@ -413,7 +462,8 @@ _SD15 = Preset(
         hand_channels=(64, 128, 256, 512),
         face_channels=(),
     ),
-    diffusion=DiffusionConfig(prediction="epsilon", sampler="ddim", steps=25),
+    diffusion=DiffusionConfig(prediction="epsilon"),
+    sampling=SamplingConfig(sampler="ddim", steps=25),
     pose_channels=(16, 32, 96, 256),
 )
 

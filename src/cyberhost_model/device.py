@@ -34,7 +34,7 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
         raise ResourceError(f"there is no precision {precision!r}: choose auto, {', '.join(names)}")
     dtype = names.get(precision, torch.float32)
     if precision == "auto" and device.startswith("cuda"):
-        dtype = names["fp16" if preset is None else preset.half]
+        dtype = names["fp16" if preset is None else preset.half_precision]
         if dtype == torch.bfloat16 and torch.cuda.get_device_capability(device)[0] < 8:  # before Ampere it is emulated
             dtype = torch.float32
     elif precision == "auto" and device.startswith("cpu") and multiplies_bf16():

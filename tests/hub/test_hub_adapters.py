@@ -154,7 +154,7 @@ def test_the_folder_is_a_model(published, tmp_path, name):
     model = load_model(str(tmp_path / "model"))
     network = model.network
     assert network.preset == preset and (model.image is not None) == (name == "animate-anyone")
-    Schedule(network.preset.diffusion)
+    Schedule(network.preset.diffusion, network.preset.sampling)
     picture = torch.rand(1, 3, 32, 32) * 2 - 1
     video = network.reference_conditions(
         model.codec.encode_reference(picture), image=None if model.image is None else model.image(picture)

@@ -19,7 +19,7 @@ from transformers import (
     WhisperModel,
 )
 
-from cyberhost_model.config import AudioConfig, DiffusionConfig
+from cyberhost_model.config import AudioConfig, DiffusionConfig, SamplingConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.conditions import Conditions
@@ -175,7 +175,7 @@ def test_speech_without_a_projection():
 
 def test_linear_betas_are_ddims():
     """The peers' scheduler: linear betas rescaled to zero signal, trailing steps, v."""
-    config = DiffusionConfig(prediction="v", sampler="ddim", steps=5, beta_schedule="linear", zero_terminal_snr=True)
+    config = DiffusionConfig(prediction="v", beta_schedule="linear", zero_terminal_snr=True)
     peers = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -187,7 +187,7 @@ def test_linear_betas_are_ddims():
         timestep_spacing="trailing",
     )
     peers.set_timesteps(5)
-    ours = Schedule(config)
+    ours = Schedule(config, SamplingConfig(sampler="ddim", steps=5))
     assert ours.timesteps.tolist() == peers.timesteps.tolist() == [999, 799, 599, 399, 199]
     inner = slice(0, 999)  # diffusers' multistep solver keeps the last signal a little above zero, where DDIM has zero
     torch.testing.assert_close(alphas_cumprod(config)[inner], peers.alphas_cumprod[inner], rtol=1e-4, atol=1e-6)

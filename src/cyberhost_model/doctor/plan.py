@@ -116,7 +116,7 @@ def plan(
         animation.fps,
         math.ceil(animation.n_frames / preset.frames),
         animation.size,
-        job.look.steps or preset.diffusion.steps,
+        job.look.steps or preset.sampling.steps,
         job.guidance.branches,
         model,
         machine(place, dtype, precision),

@@ -66,7 +66,7 @@ def estimate(host: CyberHost, job: Job, total: int | None = None) -> Estimate:
     """Of `job`, or of the same with `total` frames. Raises ResourceError where the memory is too little."""
     preset = host.model.network.preset
     costs = trial(host, job)
-    timesteps = Schedule(preset.diffusion, None, job.look.steps).timesteps
+    timesteps = Schedule(preset.diffusion, preset.sampling, None, job.look.steps).timesteps
     guided = sum(job.guidance.acts_at(float(t)) for t in timesteps)
     total = job.total if total is None else total
     clips = math.ceil(total / preset.frames)

@@ -24,7 +24,7 @@ class Conditions:
     audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's
     token. pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`. prior (B, F,
     C, h, w): the latents that key points (presets with `pose_shift`) and the clip before lead one to expect; the U-Net
-    denoises what differs from them. prior_from_motion: what of it the clip before adds (`motion_persistence`).
+    denoises what differs from them. prior_from_motion: what of it the clip before adds (`motion_prior`).
     prior_std (B, F, C, 1, 1) in 0..1: how far latents differ from `prior` then, against those of which nothing is
     known; what is denoised is divided by it. pose_coverage (B, F, 1, h, w) in 0..1: where `prior` is all there is to
     say, so that nothing is drawn at random there. hand_clarity (B, F): hand clarity score in about 0..1; 0 where there

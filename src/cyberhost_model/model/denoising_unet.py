@@ -59,9 +59,7 @@ class DenoisingUNet(nn.Module):
         self.spatial_transformer, self.temporal_transformer = spatial_transformer, temporal_transformer
         self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
         self.reference_in = _input(preset.latent_channels, width) if preset.concat_reference else None
-        self.expected_in = (
-            _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_persistence else None
-        )
+        self.expected_in = _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_prior else None
         self.audio_time = None
         if preset.audio_in_time:  # not zero: the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)

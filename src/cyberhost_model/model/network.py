@@ -111,11 +111,11 @@ class CyberHostNetwork(nn.Module):
                 measure_pose_coverage(pose_shift),
             )
         prior_from_motion = prior_std = None
-        if self.preset.motion_persistence and motion_latents is not None and video.reference_latent is not None:
+        if self.preset.motion_prior and motion_latents is not None and video.reference_latent is not None:
             frames = self.preset.frames if hand_clarity is None else hand_clarity.shape[1]
             last = motion_latents[:, -1] - video.reference_latent
             prior_from_motion, prior_std = motion_prior(
-                last, self.preset.motion_persistence, frames, self.preset.control_channels, prior, pose_coverage
+                last, self.preset.motion_prior, frames, self.preset.control_channels, prior, pose_coverage
             )
             prior = prior_from_motion if prior is None else prior + prior_from_motion
         return dataclasses.replace(

@@ -17,7 +17,7 @@ import torch
 from cyberhost_model.conditions.movement import BodyMovementMap
 from cyberhost_model.conditions.pose_maps import PARTS, POSE_MAPS
 from cyberhost_model.conditions.pose_shift import pose_shift
-from cyberhost_model.config import DiffusionConfig, GenerationConfig
+from cyberhost_model.config import GenerationConfig, SamplingConfig
 from cyberhost_model.device import choose_device
 from cyberhost_model.driving.reach import reach_note, within_reach
 from cyberhost_model.driving.retarget import hands_for
@@ -339,7 +339,7 @@ class CyberHost:
         """What the three settings share: `driver` moves the body, by itself it moves by `amount`, `sound` is heard and
         goes into the video.
         """
-        defaults = self.model.network.preset.diffusion
+        defaults = self.model.network.preset.sampling
         guidance = guidance_of(look, defaults)
         hands = reference.keypoints.hands_score.max() >= 0.3
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
@@ -351,7 +351,7 @@ class CyberHost:
             sound,
             guidance,
             clarity,
-            min(defaults.sway * movement_scale(amount, BODY_MOVEMENT), 0.95),
+            min(defaults.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
         told = [*([] if sound is None else sound.warnings), *warnings]
         return Animation(
@@ -368,7 +368,7 @@ class CyberHost:
         return poses, not is_sequence_file(driving), list(poses.warnings)
 
 
-def guidance_of(look: GenerationConfig, defaults: DiffusionConfig) -> Guidance:
+def guidance_of(look: GenerationConfig, defaults: SamplingConfig) -> Guidance:
     """What a video asks for, else its model."""
     return Guidance(
         defaults.guidance_reference if look.guidance_reference is None else look.guidance_reference,

@@ -177,10 +177,10 @@ class Renderer:
     def _sways(self, job: Job, generator: torch.Generator) -> Iterator[SlowNoise | None]:
         """The slow noise of each clip."""
         preset, reference = self.model.network.preset, job.reference
-        if not preset.diffusion.sway:
+        if not preset.sampling.slow_noise:
             return itertools.repeat(None)
         share = job.sway * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
-        return slow_noises(share[None, None, None], preset.moving, preset.frames, generator)
+        return slow_noises(share[None, None, None], preset.flow_channels, preset.frames, generator)
 
     def uses_audio(self, job: Job) -> bool:
         """Whether a sound moves the lips."""

@@ -106,15 +106,15 @@ def denoise_clip(
     after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w).
     Raises ModelError as `Schedule` does.
     """
-    config = network.preset.diffusion
+    sampling = network.preset.sampling
 
     def noise() -> Tensor:
-        correlation = config.noise_correlation if sway is None else config.sway_correlation
+        correlation = sampling.noise_correlation if sway is None else sampling.slow_noise_correlation
         drawn = smooth_noise(shape, correlation, network.preset.control_channels, conditions.follows, generator)
         return drawn if sway is None else sway.into(drawn)
 
-    schedule = Schedule(config, sampler, steps)
-    guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
+    schedule = Schedule(network.preset.diffusion, sampling, sampler, steps)
+    guidance = guidance or Guidance(sampling.guidance_reference, sampling.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
     z = noise().to(network.device, network.dtype)
     cache = None if cache_blocks == 1 else BlockCache(predictor or network, cache_blocks)
