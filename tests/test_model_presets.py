@@ -8,8 +8,9 @@ import json
 import pytest
 import torch
 
-from cyberhost_model.config import ABLATIONS, EMBEDDED, PRESETS, Preset, preset
+from cyberhost_model.config import ABLATIONS, EMBEDDED, PRESETS, Preset, SamplingConfig, preset
 from cyberhost_model.errors import ModelError
+from cyberhost_model.lab.training.recipe import sampling_of
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.unet import build_motion_unet, build_unet2d
@@ -153,3 +154,9 @@ def test_a_config_of_cyberhost_0_1_still_loads():
     old = Preset.from_dict(new)
     assert old.sampling == preset("tiny").sampling and old.motion_prior == preset("tiny").motion_prior
     assert old.diffusion.noise_correlation == old.sampling.noise_correlation == 0.88
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_recipe_says_how_the_presets_network_is_sampled(name):
+    other = SamplingConfig(sampler="flow", steps=1)
+    assert sampling_of(name, other) == preset(name).sampling

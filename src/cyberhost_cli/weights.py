@@ -210,6 +210,10 @@ def assemble(
     detector: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage detector.")] = None,
     lips: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage lips, for the detector.")] = None,
     base: Annotated[str, typer.Option(metavar="MODEL", help="Where the other parts come from.")] = "tiny",
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Recipe whose [sampling] the model takes. [default: the preset's]"),
+    ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
     sink: Console,
@@ -218,7 +222,9 @@ def assemble(
     sink.silence_libraries()
     from cyberhost_model.lab.training.assemble import assemble as put_together
 
-    put_together(output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base)
+    put_together(
+        output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base, recipe=recipe
+    )
     sink.note(f"{output}: model written")
     sink.data({"model": str(output)})
 

@@ -199,12 +199,61 @@ ABLATIONS: dict[str, dict[str, bool]] = {
 
 
 @dataclass(frozen=True)
+class CodecTraits:
+    """What the network and the sampler need to know of a kind of codec before one is loaded."""
+
+    where: str
+    """"module:Class", imported when a codec of this kind is loaded; the class is a `codecs.base.Codec`."""
+    relative: bool = False
+    """Latents are differences from the reference picture: a frame equal to it is zero."""
+    control_channels: int = 0
+    """How many of the latent's last channels are face controls (`perception.face_controls`), which belong to the
+    sound, not to the body.
+    """
+    flow_channels: int = 0
+    """How many of the latent's first channels say how far a block moves as a whole, right and down."""
+    half_precision: str = "fp16"
+    """The half precision that a network with these latents computes in.
+
+    Stable Diffusion's activations fit in fp16; those of a Reference Net that was trained from nothing, where norms
+    hide how large they grow, go beyond its range.
+    """
+
+
+CODECS: dict[str, CodecTraits] = {
+    "reference": CodecTraits(
+        "cyberhost_model.codecs.reference:ReferenceCodec",
+        relative=True,
+        control_channels=3,
+        flow_channels=2,
+        half_precision="bf16",
+    ),
+    "sd-vae": CodecTraits("cyberhost_model.codecs.sd_vae:SdVaeCodec"),
+}
+"""Kinds of codec by the name that `Preset.codec` holds. A new one is a line here (or a call of `register_codec`)."""
+
+
+def register_codec(kind: str, traits: CodecTraits) -> None:
+    """Make a kind of codec known, from outside the package too. Raises ValueError for a name that is taken."""
+    if kind in CODECS:
+        raise ValueError(f"there is a codec {kind!r} already")
+    CODECS[kind] = traits
+
+
+def codec_traits(kind: str) -> CodecTraits:
+    """Look a kind of codec up. Raises ModelError for an unknown one."""
+    if kind not in CODECS:
+        raise ModelError(f"there is no codec {kind!r}; choose one of {', '.join(CODECS)}")
+    return CODECS[kind]
+
+
+@dataclass(frozen=True)
 class Preset:
     """Everything that fixes the network's shape."""
 
     name: str
     codec: str
-    """"reference" (`ReferenceCodec`, trained here) or "sd-vae" (Stable Diffusion's)."""
+    """A kind of `CODECS`: "reference" (`ReferenceCodec`, trained here) or "sd-vae" (Stable Diffusion's)."""
     latent_channels: int
     latent_factor: int
     """Picture pixels a latent pixel stands for, along one side."""
@@ -260,7 +309,7 @@ class Preset:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.pose_shift and not self.concat_reference:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
-        if self.motion_prior and not (self.codec == "reference" and self.concat_reference):
+        if self.motion_prior and not (self.traits.relative and self.concat_reference):
             raise ValueError(
                 'motion_prior needs codec "reference" and concat_reference: its latents are zero where the '
                 "picture stands"
@@ -273,25 +322,24 @@ class Preset:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 
     @property
+    def traits(self) -> CodecTraits:
+        """What is known of its kind of codec."""
+        return codec_traits(self.codec)
+
+    @property
     def control_channels(self) -> int:
-        """How many of the latent's last channels are face controls (`perception.face_controls`), which belong to the
-        sound, not to the body.
-        """
-        return 3 if self.codec == "reference" else 0
+        """See `CodecTraits.control_channels`."""
+        return self.traits.control_channels
 
     @property
     def flow_channels(self) -> int:
-        """How many of the latent's first channels say how far a block moves as a whole, right and down."""
-        return 2 if self.codec == "reference" else 0
+        """See `CodecTraits.flow_channels`."""
+        return self.traits.flow_channels
 
     @property
     def half_precision(self) -> str:
-        """The half precision that its activations fit in.
-
-        Stable Diffusion's fit in fp16; those of a Reference Net that was trained from nothing, where norms hide how
-        large they grow, go beyond its range.
-        """
-        return "bf16" if self.codec == "reference" else "fp16"
+        """See `CodecTraits.half_precision`."""
+        return self.traits.half_precision
 
     @property
     def uses_audio(self) -> bool:

@@ -103,4 +103,4 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
 
 def _minute(host: CyberHost) -> Estimate:
     job = blank_job(host)
-    return estimate(host, job, round(MINUTE * job.look.fps))
+    return estimate(host, job, round(MINUTE * job.config.fps))

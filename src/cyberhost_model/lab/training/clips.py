@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cyberhost_model.codecs.reference import ReferenceCodec
-from cyberhost_model.codecs.sd_vae import SdVaeCodec
+from cyberhost_model.codecs.base import Codec
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import OutputError, TrainingError
@@ -60,7 +59,7 @@ def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
 
 
 @torch.inference_mode()
-def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Tensor]:
+def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
     """What the denoiser's training wants of a clip of T frames, as tensors for one safetensors file.
 
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it;
@@ -92,9 +91,7 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Ten
 
 
 @torch.inference_mode()
-def describe_clip(
-    saved: dict[str, Tensor], codec: ReferenceCodec | SdVaeCodec, speech: SpeechEncoder, tokens: int
-) -> dict[str, Tensor]:
+def describe_clip(saved: dict[str, Tensor], codec: Codec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
     """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D)
     float16 of its sound.
     """
@@ -195,7 +192,7 @@ class LatentClips(Dataset):
             points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng
         )
         reference, r = _uncertain(exact, rng), saved["r"].float()
-        if self.preset.codec == "reference":
+        if self.preset.control_channels:
             r[-len(CONTROLS) :] = torch.from_numpy(face_control_maps(reference, (h, w)))
         return {
             "z": saved["z"][part].float(),

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyberhost_model.codecs.reference import ReferenceCodec
-from cyberhost_model.codecs.sd_vae import SdVaeCodec
+from cyberhost_model.codecs.base import Codec
 from cyberhost_model.config import Preset, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import Row, read_manifest
@@ -24,7 +23,7 @@ from cyberhost_model.lab.training.clips import SUMMARY, describe_clip, encode_cl
 from cyberhost_model.lab.training.observed import observed_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
-from cyberhost_model.runtime.loading import CODECS, Describe, arcface_or_none
+from cyberhost_model.runtime.loading import Describe, arcface_or_none
 from cyberhost_model.speech.encoder import SpeechEncoder
 
 # What codes clips for the training of a network: its codec, its speech encoder and, where it takes one, a description
@@ -36,7 +35,7 @@ class Coder:
     """face: ArcFace, for a preset without a Face Encoder; None: faces are described by nothing (zeros)."""
 
     preset: Preset
-    codec: ReferenceCodec | SdVaeCodec
+    codec: Codec
     speech: SpeechEncoder
     face: Describe | None = None
 
@@ -62,7 +61,7 @@ def load_coder(
     """
     shape = preset(name)
     coder, hearing = trained_codec(codec or name), trained_speech(audio or name)
-    if not isinstance(coder, CODECS[shape.codec]) or (hearing.layers, hearing.dim) != (
+    if coder.kind != shape.codec or (hearing.layers, hearing.dim) != (
         shape.audio.layers,
         shape.audio.dim,
     ):

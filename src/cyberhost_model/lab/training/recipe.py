@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from cyberhost_model.config import Ablations, Preset, preset
+from cyberhost_model.config import Ablations, Preset, SamplingConfig, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.filmed.splits import held_out
 from cyberhost_model.lab.training.clips import find_clips
@@ -31,6 +31,8 @@ else:
 
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
+SHARED = ("loop", "sampling")
+"""Tables of a recipe that are no stage's."""
 STAGES = ("codec", "audio", "detector", "lips", "1", "pose", "2", "distill")
 OTHER = {
     "codec": {"drawn", "decoder_only", "close"},
@@ -62,13 +64,10 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
 
     Raises InputError for a file that cannot be read and TrainingError for unknown names.
     """
-    path = find_recipe(name)
-    try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not a training recipe ({error}); see docs/training.md") from error
+    path, recipe = _parse(name)
     if stage not in recipe:
-        raise TrainingError(f"{path}: has no section [{stage}]; it has {', '.join(k for k in recipe if k != 'loop')}")
+        stages = ", ".join(key for key in recipe if key not in SHARED)
+        raise TrainingError(f"{path}: has no section [{stage}]; it has {stages}")
     if not isinstance(recipe[stage], dict) or not isinstance(recipe.get("loop", {}), dict):
         raise TrainingError(f"{path}: [{stage}] and [loop] must be tables of settings")
     own = {**recipe.get("loop", {}), **recipe[stage]}
@@ -81,6 +80,26 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
     config = LoopConfig(**{k: v for k, v in own.items() if k in names})
     check_types(config, f"{path}, [{stage}]: ")
     return config, {k: v for k, v in own.items() if k not in names}
+
+
+def sampling_of(name: str | Path | None, sampling: SamplingConfig) -> SamplingConfig:
+    """`sampling` with the entries of a recipe's table [sampling], which says how its network is sampled.
+
+    Raises InputError for a file that cannot be read and TrainingError for unknown or impossible entries.
+    """
+    path, recipe = _parse(name)
+    try:
+        return dataclasses.replace(sampling, **recipe.get("sampling", {}))
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: unknown or impossible setting in [sampling]: {error}") from error
+
+
+def _parse(name: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    path = find_recipe(name)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: not a training recipe ({error}); see docs/reference/training.md") from error
 
 
 def clip_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, ClipStageConfig, list[str]]:

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from cyberhost_model.codecs.base import for_reference_net
 from cyberhost_model.config import Preset
 from cyberhost_model.lab.training.clips import LatentClips
 from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import HEARD, CyberHostNetwork
-from cyberhost_model.runtime.loading import CODECS
 from cyberhost_model.sampler.noise import progressive_noise
 from cyberhost_model.sampler.schedule import add_noise, training_target
 
@@ -140,7 +140,7 @@ class ClipStage:
             face=batch["face"],
             hands=batch["hands"],
             audio=batch["audio"],
-            motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
+            motion_latents=for_reference_net(self.preset.codec, past, r) if config.temporal else None,
             pose=batch["pose"],
             pose_shift=batch["pose_shift"],
             hand_clarity=batch["clarity"],
