@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Tests share the machine with others; this must be set before numpy or torch are imported.
@@ -73,3 +75,21 @@ def tone(tmp_path: Path):
 def command() -> list[str]:
     """How a test starts the command line in a process of its own."""
     return [sys.executable, "-m", "cyberhost_cli"]
+
+
+# A shell starts its background jobs with SIGINT ignored, and what they start inherits that: a test of Ctrl-C must say
+# which it wants. A handler here is the default in a process that is started; SIG_IGN stays SIG_IGN.
+@pytest.fixture
+def ctrl_c_stops() -> Iterator[None]:
+    """Processes that the test starts end at SIGINT, however pytest itself was started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def ctrl_c_ignored() -> Iterator[None]:
+    """Processes that the test starts are those of a shell's background job."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
