@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # Tests share the machine with others; this must be set before numpy or torch are imported.
@@ -19,6 +20,19 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+
+
+# The outermost wrapper: pytest's own, which prints the counts, has ended when the line is printed.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    """Say in the last line what was not tested here, and why."""
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not session.config.option.collectonly:
+        skipped = terminal.stats.get("skipped", [])
+        reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+        told = [f"{count} x {why}" for why, count in reasons.most_common()]
+        terminal.write_line(f"skipped: {'; '.join(told) or 'nothing'}")
 
 
 @pytest.fixture(scope="session")
