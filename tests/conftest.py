@@ -24,11 +24,12 @@ EXAMPLES = ROOT / "examples"
 
 # The outermost wrapper: pytest's own, which prints the counts, has ended when the line is printed.
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
     """Say in the last line what was not tested here, and why."""
     yield
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None and not session.config.option.collectonly:
+    ran = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.config.option.collectonly
+    if ran and terminal is not None:
         skipped = terminal.stats.get("skipped", [])
         reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
         told = [f"{count} x {why}" for why, count in reasons.most_common()]
