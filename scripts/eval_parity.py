@@ -1,4 +1,4 @@
-"""Compares the networks and the arithmetic of `cyberhost eval` with public implementations, on the same inputs. Prints tables for docs/evaluation.md.
+"""Compares the networks and the arithmetic of `cyberhost eval` with public implementations, on the same inputs. Prints tables for docs/reference/evaluation.md.
 
     python scripts/eval_parity.py [--speed] [--weights DIR]
 
