@@ -25,7 +25,10 @@ COMMANDS = {
     "again.mp4": ["reenact", REF, "out.mp4"],
     "wave.mp4": ["multimodal", REF, "--audio", SPEECH, "--hands", "wave"],
     "head.mp4": ["animate", REF, SPEECH, "--head"],
-} | {f"{name}.template.mp4": ["template", "show", name] for name in ("wave", "open_palms", "counting", "pointing", "rest")}
+} | {
+    f"{name}.template.mp4": ["template", "show", name]
+    for name in ("wave", "open_palms", "counting", "pointing", "rest")
+}
 FACE = (120, 0, 312, 192)
 """The astronaut's head in a video of 512x512, with the room it moves in."""
 TIMES = (0.2, 0.7, 1.2, 1.7, 2.2, 2.7, 3.2)
@@ -33,7 +36,7 @@ TIMES = (0.2, 0.7, 1.2, 1.7, 2.2, 2.7, 3.2)
 
 
 def frames(path: Path) -> tuple[list[Image.Image], float]:
-    """All frames of a video, and how many there are a second."""
+    """Read all frames of a video, and how many there are a second."""
     reader = imageio_ffmpeg.read_frames(str(path))
     meta = next(reader)
     size = meta["size"]
@@ -41,7 +44,7 @@ def frames(path: Path) -> tuple[list[Image.Image], float]:
 
 
 def row(path: Path, width: int, box: tuple[int, int, int, int] | None = None) -> Image.Image:
-    """Frames of a video side by side, each `width` wide."""
+    """Set frames of a video side by side, each `width` wide."""
     shown, fps = frames(path)
     chosen = [shown[min(round(t * fps), len(shown) - 1)] for t in TIMES]
     chosen = [frame.crop(box) if box else frame for frame in chosen]
@@ -77,9 +80,12 @@ def moving(path: Path, name: str, width: int = 300) -> None:
 
 
 def main() -> None:
+    """Make what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--only", nargs="+", default=["readme", "animate", "reenact", "multimodal", "head", "templates"])
+    parser.add_argument(
+        "--only", nargs="+", default=["readme", "animate", "reenact", "multimodal", "head", "templates"]
+    )
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     shutil.copytree(ROOT / "examples", given.work / "examples", dirs_exist_ok=True)
@@ -91,7 +97,9 @@ def main() -> None:
         "readme": lambda: moving(Path("out.mp4"), "astronaut.webp"),
         "animate": lambda: stack([row(Path("out.mp4"), 140), row(Path("out.mp4"), 140, FACE)], "animate.jpg"),
         "reenact": lambda: stack([row(Path("out.mp4"), 140, FACE), row(Path("again.mp4"), 140, FACE)], "reenact.jpg"),
-        "multimodal": lambda: stack([row(Path("wave.template.mp4"), 140), row(Path("wave.mp4"), 140)], "multimodal.jpg"),
+        "multimodal": lambda: stack(
+            [row(Path("wave.template.mp4"), 140), row(Path("wave.mp4"), 140)], "multimodal.jpg"
+        ),
         "head": lambda: stack([row(Path("head.mp4"), 140)], "talking-head.jpg"),
         "templates": lambda: stack(
             [row(Path(f"{name}.template.mp4"), 110) for name in ("rest", "open_palms", "counting", "pointing", "wave")],

@@ -1,4 +1,7 @@
-"""Write docs/results.md, and the table of README, from docs/results.json: `python scripts/results_page.py` (`--check` only compares)."""
+"""Write docs/results.md, and the table of README, from docs/results.json.
+
+python scripts/results_page.py            # --check only compares
+"""
 
 from __future__ import annotations
 
@@ -15,33 +18,37 @@ BEGIN, END = "<!-- results: written by scripts/results_page.py -->", "<!-- end o
 
 
 def cell(value: Any, digits: int) -> str:
-    """A value as the table shows it; null is a dash."""
+    """Return a value as the table shows it; null is a dash."""
     if value is None:
         return "–"
     return value if isinstance(value, str) else f"{value:.{digits}f}"
 
 
 def table(head: list[str], rows: list[list[str]], numbers: bool) -> str:
-    """A Markdown table; columns after the first are set to the right where they hold numbers."""
+    """Return a Markdown table; numbers are set to the right."""
     rule = ["---", *("---:" if numbers else "---" for _ in head[1:])]
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 
 def summary(data: dict[str, Any]) -> str:
-    """What works how well."""
+    """Return the table of what works how well."""
     rows = [[line["what"], line["works"], line["figure"], line["weak"]] for line in data["summary"]]
     return table(["What", "Works", "Measured", "Weak point"], rows, numbers=False)
 
 
 def page(data: dict[str, Any]) -> str:
-    """The whole of docs/results.md."""
+    """Return the whole of docs/results.md."""
     parts = [
         "# Results of the current release",
         "<!-- Written by scripts/results_page.py from results.json; do not edit. -->",
-        f"Release {data['release']}, measured {data['date']} at commit `{data['commit']}`: {data['model']}. Defaults: {data['defaults']}.",
+        f"Release {data['release']}, measured {data['date']} at commit `{data['commit']}`: {data['model']}. "
+        f"Defaults: {data['defaults']}.",
         *data["intro"],
-        "What was tried before and left out is in [experiments](experiments/README.md). How the measures are defined is in [reference/evaluation.md](reference/evaluation.md).",
+        "What was tried before and left out is in [experiments](experiments/README.md). "
+        "How the measures are defined is in [reference/evaluation.md](reference/evaluation.md).",
         summary(data),
+        "![The astronaut of examples/ under examples/speech.wav, every fifth frame](images/astronaut.jpg)",
+        "The first command of the README, every fifth frame.",
     ]
     for entry in data["tables"]:
         digits = [0, *entry["digits"]]
@@ -58,19 +65,20 @@ def page(data: dict[str, Any]) -> str:
 
 
 def readme(text: str, data: dict[str, Any]) -> str:
-    """README with its table replaced."""
+    """Return README with its table replaced."""
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n\n{summary(data)}\n\n{END}{rest.split(END)[1]}"
 
 
 def out_of_date() -> list[str]:
-    """The files that differ from what results.json says."""
+    """Name the files that differ from what results.json says."""
     data = json.loads(DATA.read_text(encoding="utf-8"))
     wanted = {PAGE: page(data), README: readme(README.read_text(encoding="utf-8"), data)}
     return [path.name for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
 
 
 def main() -> None:
+    """Write or compare."""
     if "--check" in sys.argv:
         stale = out_of_date()
         sys.exit(f"{' and '.join(stale)}: run scripts/results_page.py" if stale else 0)
