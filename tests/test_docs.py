@@ -1,7 +1,8 @@
 """Check the documentation: code blocks run, options exist, links lead somewhere, figures are those of results.json.
 
 Blocks of a page run in order in one folder with a copy of examples/. Its recordings are cut to half a second, to keep
-this short. A block that cannot run says so in a comment right above it: `<!-- not run: REASON -->`, with a reason of `REASONS`.
+this short. A block that cannot run says so in a comment right above it, `<!-- not run: REASON -->`, with a reason
+of `REASONS`.
 """
 
 from __future__ import annotations
