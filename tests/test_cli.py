@@ -27,7 +27,7 @@ def subclasses(kind: type) -> set[type]:
 
 def test_exit_codes_are_those_of_the_errors_and_documented() -> None:
     codes = {int(code) for code in ExitStatus}
-    document = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs" / "user" / "errors.md").read_text(encoding="utf-8")
     for kind in subclasses(errors.CyberHostError):
         assert kind.exit_code in codes
         assert f"`{kind.__name__}`" in document

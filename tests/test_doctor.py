@@ -186,7 +186,7 @@ def test_a_published_model_that_is_not_here_is_counted(monkeypatch: pytest.Monke
     monkeypatch.setattr(counted, "matrix_rate", lambda device, dtype: 1e12)
     both = GenerationConfig(guidance_reference=2.5, guidance_audio=2.5)
     found = counted.counted("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
-    assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/speed.md
+    assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/reference/performance.md
     assert 5e9 < found.memory < 1.2e10 and found.seconds > 60
     twice = counted.counted("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
     assert twice is not None and twice.seconds == pytest.approx(2 * found.seconds)

@@ -1,4 +1,4 @@
-"""What makes it quicker leaves the frames what they are, or as near as docs/speed.md says."""
+"""What makes it quicker leaves the frames what they are, or as near as docs/reference/performance.md says."""
 
 from __future__ import annotations
 

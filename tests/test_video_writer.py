@@ -217,7 +217,9 @@ def test_ffmpeg_that_dies(tmp_path: Path) -> None:
 
 @pytest.fixture
 def endless(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """A command of endless frames, run by the real entry point, and the folder that it writes to; ffmpeg works by now."""
+    """A command of endless frames, run by the real entry point, and the folder that it writes to; ffmpeg works by
+    now.
+    """
     (tmp_path / "endless.py").write_text(
         "import sys, numpy as np\n"
         "from cyberhost_model.media.video_writer import write_video\n"

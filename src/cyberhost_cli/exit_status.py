@@ -1,4 +1,4 @@
-"""The exit codes, in one place. `docs/errors.md` and the epilog of `--help` come from here."""
+"""The exit codes, in one place. `docs/user/errors.md` and the epilog of `--help` come from here."""
 
 from __future__ import annotations
 

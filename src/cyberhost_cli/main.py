@@ -23,7 +23,7 @@ SPINS = "5000"
 """How often a thread looks for more work before it sleeps.
 
 OpenMP's own 300,000 are the other threads' time where a core has something else to do too: six times as slow on two
-cores (docs/speed.md).
+cores (docs/reference/performance.md).
 """
 
 

@@ -556,7 +556,7 @@ class GenerationConfig:
     guidance_audio: section 4.1, default the model's. guidance_interval: noise levels in 0..1 at which guidance acts
     (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave hands out
     (A2V-H, section 4.2); None does so for a picture that shows a head alone. cache_blocks: the U-Net's deep blocks are
-    computed at every so many steps alone: quicker, and not quite the same frames (docs/speed.md).
+    computed at every so many steps alone: quicker, and not quite the same frames (docs/reference/performance.md).
     """
 
     seed: int = 0

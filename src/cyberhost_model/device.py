@@ -11,7 +11,8 @@ from cyberhost_model.errors import ResourceError
 def multiplies_bf16() -> bool:
     """Whether the CPU has units that multiply matrices of bf16 (Intel's AMX) and the system lets them be used.
 
-    Without them, even where there are vector instructions for it, bf16 is slower than fp32 (docs/speed.md).
+    Without them, even where there are vector instructions for it, bf16 is slower than fp32
+    (docs/reference/performance.md).
     """
     known = getattr(torch.cpu, "_is_amx_tile_supported", None), getattr(torch.cpu, "_init_amx", None)
     return all(ask is not None and ask() for ask in known)

@@ -32,8 +32,8 @@ SD_VAE = {
 }
 """Stable Diffusion's VAE, which all published models have."""
 SHARE = {torch.float32: 0.6, torch.float16: 0.3, torch.bfloat16: 0.3}
-"""Of the rate of large matrix products that steps reach (docs/speed.md): 0.3 in fp16 on an H100; 0.3 - 0.5 in bf16 and
-0.6 in fp32 on a CPU.
+"""Of the rate of large matrix products that steps reach (docs/reference/performance.md): 0.3 in fp16 on an H100; 0.3 -
+0.5 in bf16 and 0.6 in fp32 on a CPU.
 """
 _BESIDE = 500_000_000  # bytes: speech encoder and detector in fp32
 _MATRIX = {"cpu": 1536, "cuda": 8192}  # side

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """Why it does not work, with what to do, and the exit code of its kind (docs/errors.md)."""
+    """Why it does not work, with what to do, and the exit code of its kind (docs/user/errors.md)."""
 
     what: str
     exit_code: int

@@ -103,7 +103,7 @@ class Model:
         """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32.
 
         The codec lies channels last in half precision on CUDA, where Stable Diffusion's VAE then decodes in two thirds
-        of the time; on a CPU it would take twice as long (docs/speed.md).
+        of the time; on a CPU it would take twice as long (docs/reference/performance.md).
         """
         use_channels_last(self.network, device, dtype)
         self.network.eval().requires_grad_(False)

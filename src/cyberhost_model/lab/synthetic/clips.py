@@ -33,8 +33,8 @@ from cyberhost_model.perception.face_descriptor import face_descriptor, mean_des
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 from cyberhost_model.perception.people import has_face, has_hand
 
-# Made clips as files anyone can look at and train on: the same format as clips prepared from videos (docs/data.md),
-# with exact labels.
+# Made clips as files anyone can look at and train on: the same format as clips prepared from videos
+# (docs/reference/file-formats.md), with exact labels.
 
 
 _RATE = 16000
