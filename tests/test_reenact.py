@@ -211,7 +211,10 @@ def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monke
     monkeypatch.setattr(
         rendering,
         "denoise_clip",
-        lambda *given, sway, **options: (swayed.append(sway), denoise_clip(*given, sway=sway, **options))[1],
+        lambda *given, slow_noise, **options: (
+            swayed.append(slow_noise),
+            denoise_clip(*given, slow_noise=slow_noise, **options),
+        )[1],
     )
     sound = Sound.from_samples(voice(0.1, 0), RATE)
     made = [
