@@ -1,4 +1,4 @@
-"""Measure the structure of a checkout: `python scripts/house_table.py [ROOT ...]` prints a table, one column a checkout.
+"""Measure the structure of a checkout: `python scripts/house_table.py [ROOT ...]` prints a table, a column each.
 
 Rooms are the folders and top files of `cyberhost_model` (of `lab`, where there is one), and the command line as one.
 Late imports count. Needs grimp, which import-linter brings, and networkx, which torch brings.

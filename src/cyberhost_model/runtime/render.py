@@ -19,7 +19,7 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.background import BackgroundWorker
 from cyberhost_model.media.image import crop_back
-from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.conditions import ClipInputs, Conditions
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
 from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource
@@ -90,16 +90,15 @@ class Renderer:
 
         audio (1, frames, tokens, layers, D); past (1, M, C, h, w): the latents of the motion frames.
         """
-        return self.model.network.clip_conditions(
-            job.reference.conditions,
+        reference = job.reference
+        inputs = ClipInputs(
             audio=audio,
-            motion_latents=None
-            if past is None
-            else for_reference_net(self.model.codec.kind, past, job.reference.latent),
+            motion_latents=None if past is None else for_reference_net(self.model.codec.kind, past, reference.latent),
             pose=pose.pose,
             pose_shift=pose.shift,
             hand_clarity=torch.full((1, frames), job.clarity, device=self.device, dtype=self.dtype),
         )
+        return self.model.network.clip_conditions(reference.conditions, inputs)
 
     @torch.inference_mode()
     def decode(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
