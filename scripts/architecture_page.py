@@ -23,13 +23,14 @@ HEAD = """# Architecture
 <!-- Written by scripts/architecture_page.py; do not edit. -->
 
 Two floors and a command line: `cyberhost_cli` parses, shows and maps errors to exit codes; the **lab**
-(`cyberhost_model/lab/`) evaluates and trains; the **product** (the rest of `cyberhost_model`) makes, loads, converts and
-diagnoses a video. Imports go one way: command line -> lab -> product. Within a floor a room imports only rooms above it
-in its table. `lint-imports` checks this in every test run, late imports included; the order is in `pyproject.toml`.
+(`cyberhost_model/lab/`) evaluates and trains; the **product** (the rest of `cyberhost_model`) makes, loads, converts
+and diagnoses a video. Imports go one way: command line -> lab -> product. Within a floor a room imports only rooms
+above it in its table. `lint-imports` checks this in every test run, late imports included; the order is in
+`pyproject.toml`.
 
-How the data flows: a picture and a sound are read (`media`), the person is found (`perception`), poses are drawn as maps
-(`conditions`) and the sound becomes features (`speech`); `codecs` turn pictures into latents, `model` and `sampler` make
-the latents of clip after clip, and `runtime` holds it all together. Shapes: [shapes.md](shapes.md).
+How the data flows: a picture and a sound are read (`media`), the person is found (`perception`), poses are drawn as
+maps (`conditions`) and the sound becomes features (`speech`); `codecs` turn pictures into latents, `model` and
+`sampler` make the latents of clip after clip, and `runtime` holds it all together. Shapes: [shapes.md](shapes.md).
 """
 
 
