@@ -22,7 +22,7 @@ Tick = Callable[..., None]  # tick(done), tick(done, total) or tick(done, total,
 class Console:
     """The options --quiet, --json and --debug of every command, and what follows from them."""
 
-    quiet: bool = option(False, "Print errors alone.", "--quiet", "-q")
+    quiet: bool = option(False, "Print only errors.", "--quiet", "-q")
     as_json: bool = option(False, "Print one JSON object on stdout.", "--json")
     debug: bool = option(False, "Show the traceback of an error.")
 

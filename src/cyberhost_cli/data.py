@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import expand_options
+from cyberhost_cli.options import check_choice, expand_options, input_errors_as_usage
 from cyberhost_model.options import option
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def prepare(
     min_face: Annotated[float, typer.Option(min=0, max=1, help="Least share of frames with a face.")] = 0.95,
     min_hands: Annotated[float, typer.Option(min=0, max=1, help="Least share with a hand (body).")] = 0.5,
     min_speech: Annotated[float, typer.Option(min=0, max=1, help="Least share with speech.")] = 0.3,
-    min_fps: Annotated[float, typer.Option(min=0, help="Least different frames a second.")] = 18.0,
-    max_enlarge: Annotated[float, typer.Option(min=0.1, help="Most a crop may be enlarged.")] = 1.5,
+    min_fps: Annotated[float, typer.Option(min=0, help="Fewest distinct frames a second.")] = 18.0,
+    max_enlarge: Annotated[float, typer.Option(min=0.1, help="Largest factor by which a crop is enlarged.")] = 1.5,
     identity_by: Annotated[
         str, typer.Option(metavar="video|folder", help="Clips of one video, or of one folder, share an identity.")
     ] = "video",
@@ -99,8 +99,8 @@ def prepare(
     min_sync: Annotated[
         float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not measured]")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 1,
-    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are worked on.")] = "local",
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for none.")] = 1,
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are processed.")] = "local",
     address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
     console: Console,
 ) -> None:
@@ -110,15 +110,13 @@ def prepare(
     candidate clip, with the reason where it was rejected. Running it again does only what is missing.
     """
     console.silence_libraries()
-    from cyberhost_model.errors import InputError
     from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
     from cyberhost_model.lab.filmed.settings import Settings
 
-    if engine not in ENGINES:
-        raise typer.BadParameter(f"--engine must be {' or '.join(ENGINES)}, not {engine!r}")
+    check_choice("--engine", engine, *ENGINES)
     if address is not None and engine != "ray":
         raise typer.BadParameter("--address goes with --engine ray")
-    try:
+    with input_errors_as_usage():
         settings = Settings(
             crop,
             _size(area),
@@ -133,8 +131,6 @@ def prepare(
             detector,
             min_sync,
         )
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     with console.progress("preparing", None, unit="videos") as tick:
         report = prepare_dataset(videos, output, settings, workers, engine, address, tick, console.warn)
     console.note(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import RUN, RunByDefault, expand_options
+from cyberhost_cli.options import RUN, RunByDefault, check_choice, expand_options, input_errors_as_usage
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.evaluation.results import Results
@@ -68,18 +68,14 @@ def run(
     and the ground truth is read once for all methods.
     """
     console.silence_libraries()
-    from cyberhost_model.errors import InputError
     from cyberhost_model.lab.evaluation.protocol import METRICS
     from cyberhost_model.lab.evaluation.registry import chosen
     from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
 
-    if networks not in ("public", "embedded"):
-        raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
+    check_choice("--networks", networks, "public", "embedded")
     wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(METRICS)
-    try:
+    with input_errors_as_usage():
         chosen(wanted)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     if output is not None:
         check_folder(output)
     from cyberhost_model.lab.evaluation.report.write import write_report

@@ -39,7 +39,7 @@ class Ending(NamedTuple):
 
 ENDINGS: dict[ExitStatus, Ending] = {
     ExitStatus.OK: Ending((), "done"),
-    ExitStatus.ERROR: Ending((Exception,), "an error nobody foresaw (run again with --debug)"),
+    ExitStatus.ERROR: Ending((Exception,), "an unexpected error (run again with --debug)"),
     ExitStatus.USAGE: Ending((), "wrong use of the command line"),
     ExitStatus.INPUT: Ending((errors.InputError,), "a picture, sound or video that is missing or unusable"),
     ExitStatus.NO_FACE: Ending((errors.NoFaceError,), "no face was found in the picture"),
@@ -76,7 +76,7 @@ def describe(error: BaseException) -> str:
     if status == ExitStatus.RESOURCE:
         return "not enough memory; use a smaller --size or another --device"
     text = " ".join(str(error).split())[:300]
-    return f"unexpected {type(error).__name__}: {text} (run again with --debug for the whole story)"
+    return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
 
 
 def epilog() -> str:

@@ -43,6 +43,7 @@ def animate(
 
     The video has the picture's aspect and exactly the sound's length.
     """
+    console.silence_libraries()
     request = Request(ref, output, settings, runtime, handling, console)
     request.check_output(audio)
 
@@ -75,6 +76,7 @@ def reenact(
 
     The video lasts as long as DRIVING. The sound moves the lips.
     """
+    console.silence_libraries()
     request = Request(ref, output, settings, runtime, handling, console)
     request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
@@ -117,6 +119,7 @@ def multimodal(
 
     The template is repeated without a jump for as long as the sound lasts.
     """
+    console.silence_libraries()
     request = Request(ref, output, settings, runtime, handling, console)
     request.check_output(audio, Path(hands))
     from cyberhost_model.media.audio import load_audio
@@ -142,9 +145,6 @@ class Request:
     handling: OutputConfig
     console: Console
     started: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.console.silence_libraries()
 
     def check_output(self, *inputs: Path) -> None:
         """Check that the video and its report can be written and would replace no input.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass
 from enum import Enum
 from pathlib import Path
@@ -82,6 +83,21 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
     del run.__wrapped__  # type: ignore[attr-defined]  # or Typer would read the signature of `command`
     return _with_signature(run, flat)
+
+
+def check_choice(name: str, value: str, *choices: str) -> None:
+    """Compare the value of the option `name` with its choices. Raises BadParameter."""
+    if value not in choices:
+        raise typer.BadParameter(f"{name} must be {' or '.join(choices)}, not {value!r}")
+
+
+@contextlib.contextmanager
+def input_errors_as_usage() -> Iterator[None]:
+    """Turn an InputError that a typed value causes into the parser's BadParameter, and so into exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def bind_options(command: Callable[..., None], help: str, **values: Any) -> Callable[..., None]:
@@ -170,10 +186,8 @@ def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
     @functools.wraps(parse)
     def run(text: str) -> Any:
-        try:
+        with input_errors_as_usage():
             return parse(text)
-        except InputError as error:
-            raise typer.BadParameter(str(error)) from None
 
     return run
 

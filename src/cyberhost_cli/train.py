@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import RUN, Changes, RunByDefault, bind_options, expand_options
+from cyberhost_cli.options import (
+    RUN,
+    Changes,
+    RunByDefault,
+    bind_options,
+    check_choice,
+    expand_options,
+    input_errors_as_usage,
+)
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.options import option
 
@@ -45,7 +53,7 @@ class StageOptions:
 
     @property
     def sources(self) -> Sources:
-        """The material."""
+        """The folders of training material."""
         from cyberhost_model.lab.training.recipe import Sources
 
         return Sources(self.stills or [], self.speech, str(self.data) if self.data else None)
@@ -90,7 +98,7 @@ def train(
     recipe, settings = options.recipe(stage)
     loop = changes.apply(recipe)
     if sample and not loop.sample_every:
-        raise typer.BadParameter("say how often: --sample-every N", param_hint="'--sample'")
+        raise typer.BadParameter("give the steps between the videos: --sample-every N", param_hint="'--sample'")
     if dry_run:
         from cyberhost_model.lab.training.dry_run import dry_run as estimate
 
@@ -205,17 +213,12 @@ def ablate(
     folder. The same command continues one that was stopped; further --rows are added.
     """
     console.silence_libraries()
-    from cyberhost_model.errors import InputError
     from cyberhost_model.lab.training.ablation import Budget, chosen
 
-    if networks not in ("public", "embedded"):
-        raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
-    if stage not in ("1", "2"):
-        raise typer.BadParameter(f"--stage must be 1 or 2, not {stage!r}")
-    try:
+    check_choice("--networks", networks, "public", "embedded")
+    check_choice("--stage", stage, "1", "2")
+    with input_errors_as_usage():
         names, wanted = chosen(rows), Budget.parse(budget)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     from cyberhost_model.lab.training.ablation import Plan, ablate
 
     plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import expand_options
+from cyberhost_cli.options import check_choice, expand_options
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models or groups. [default: all]")]
 
@@ -161,8 +161,7 @@ def convert(
     Files that are not on this machine are fetched. A weight that cannot be mapped is an error that names it.
     """
     console.silence_libraries()
-    if precision not in ("fp32", "fp16"):
-        raise typer.BadParameter(f"--precision must be fp32 or fp16, not {precision!r}")
+    check_choice("--precision", precision, "fp32", "fp16")
     if wrong := [one for one in part or [] if "=" not in one]:
         raise typer.BadParameter(f"--part must be PART=SOURCE, not {wrong[0]!r}")
     import torch

@@ -448,15 +448,20 @@ if TYPE_CHECKING:
         cache_blocks: int
 
 
+def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    """Return an interval of noise levels that lies in 0..1 and rises. Raises InputError."""
+    if not 0 <= interval[0] <= interval[1] <= 1:
+        raise InputError(f"the guidance interval must be two rising numbers in 0..1, not {interval}")
+    return interval
+
+
 def parse_interval(text: str) -> tuple[float, float]:
-    """Read two numbers: "0.2,0.8" -> (0.2, 0.8). Raises InputError."""
+    """Read an interval of noise levels: "0.2,0.8" -> (0.2, 0.8). Raises InputError."""
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        low, high = 1.0, 0.0
-    if not 0 <= low <= high <= 1:
-        raise InputError(f"{text!r} is not two rising numbers in 0..1, such as 0.2,0.8")
-    return low, high
+        raise InputError(f"{text!r} is not two rising numbers in 0..1, such as 0.2,0.8") from None
+    return check_interval((low, high))
 
 
 @dataclass(frozen=True)
@@ -490,16 +495,16 @@ class GenerationConfig:
     )
     """arXiv 2404.07724."""
     hand_clarity: float | None = option(
-        None, "How sharp the hands are asked to be. [default: 0.5]", metavar="X", min=0, max=1
+        None, "Sharpness of the hands: 0 blurred, 1 sharp. [default: 0.5]", metavar="X", min=0, max=1
     )
-    """0 blurred .. 1 sharp (section 3.3)."""
+    """Section 3.3."""
     head: bool | None = option(
         None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
     )
     """A2V-H, section 4.2."""
     cache_blocks: int = option(
         1,
-        "Compute the U-Net's deep blocks at every N-th step alone: quicker, not quite the same frames.",
+        "Compute the U-Net's deep blocks only at every N-th step: faster, with slightly different frames.",
         metavar="N",
         min=1,
     )
@@ -507,8 +512,8 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
-        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
-            raise InputError(f"the guidance interval must be two rising numbers in 0..1, not {self.guidance_interval}")
+        if self.guidance_interval is not None:
+            check_interval(self.guidance_interval)
 
 
 @dataclass(frozen=True)
@@ -533,10 +538,10 @@ class RuntimeConfig(DeviceConfig):
     """Keywords of `CyberHost.from_pretrained`, and options of the commands that make a video."""
 
     compiled: bool = option(
-        False, "Compile the network first (torch.compile): pays for long videos on a GPU.", "--compile"
+        False, "Compile the network first (torch.compile): worth it for long videos on a GPU.", "--compile"
     )
     cuda_graphs: bool | None = option(
-        None, "Record a step once and play it back. [default: on an NVIDIA GPU with room for it]"
+        None, "Record a denoising step once and replay it. [default: on an NVIDIA GPU with enough memory]"
     )
 
 

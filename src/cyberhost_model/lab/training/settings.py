@@ -49,7 +49,7 @@ def torch_device(name: str) -> torch.device:
 class LoopConfig:
     """Settings of the loop; `[loop]` and the stage's section of a recipe."""
 
-    steps: int = option(MISSING, "Steps. [default: the recipe's]", min=1)
+    steps: int = option(MISSING, "Optimizer steps. [default: the recipe's]", min=1)
     """Optimizer steps in all, those of earlier calls included."""
     lr: float = 1e-3
     """Peak learning rate."""
@@ -68,11 +68,11 @@ class LoopConfig:
     weight_decay: float = 0.01
     optimizer: str = option("adamw", "Kind of AdamW.", choices=OPTIMIZERS)
     """"adamw", "adamw-fused" (one kernel) or "adamw8bit" (bitsandbytes: a quarter of the optimizer's memory)."""
-    accumulate: int = option(1, "Batches a process takes for one step.", min=1)
-    """Batches a process takes for one step."""
+    accumulate: int = option(1, "Batches a process takes for one optimizer step.", min=1)
+    """Batches a process takes for one optimizer step."""
     precision: str = option("fp32", "Numbers to compute with.", choices=PRECISIONS)
     """"fp32", "bf16" or "fp16" (with a loss scale); weights and optimizer stay float32."""
-    gradient_checkpointing: bool = option(False, "Time for memory.")
+    gradient_checkpointing: bool = option(False, "Compute activations again in the backward pass, to save memory.")
     """Compute activations again in the backward pass instead of keeping them."""
     parallel: str = option(
         "ddp", "With torchrun or accelerate launch: a model each, or one in shards.", choices=PARALLEL
@@ -83,7 +83,7 @@ class LoopConfig:
     seed: int = option(0, "Same seed, same batches and noise.", min=0)
     save_seconds: float = option(300.0, "Minutes between checkpoints.", "--save-minutes", min=0, scale=60)
     """Seconds between checkpoints."""
-    keep: int = option(2, "Checkpoints that stay.", min=1)
+    keep: int = option(2, "Checkpoints that are kept.", min=1)
     """Checkpoints that stay: `last` and `keep` - 1 in `older`."""
     log_every: int = 20
     """Steps between two rows of curves.csv."""
@@ -93,10 +93,10 @@ class LoopConfig:
     """Processes that make batches, for each training process."""
     threads: int = option(1, "CPU threads. [default: 1]", min=1)
     """CPU threads of each training process."""
-    minutes: float = option(0.0, "Stop after so long, with a checkpoint. [default: 0 = never]", min=0)
+    minutes: float = option(0.0, "Stop after these minutes, with a checkpoint. [default: 0 = never]", min=0)
     """Stop (with a checkpoint) after so long; 0 = never."""
     device: str = option("cpu", "cpu, cuda or mps. [default: cpu]")
-    sample_every: int = option(0, "Steps between sample videos.", min=0)
+    sample_every: int = option(0, "Steps between sample videos; 0 = none.", min=0)
     """Steps between two sample videos; 0 = none."""
     sample_model: str = "tiny"
     """Model whose codec, speech encoder and detector make sample videos."""
