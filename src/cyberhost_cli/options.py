@@ -44,7 +44,7 @@ class Changes(Generic[T]):
 
 
 @dataclass(frozen=True)
-class OutputConfig:
+class OutputOptions:
     """What becomes of a video that is made."""
 
     overwrite: bool = option(False, "Replace OUT if it exists.")
