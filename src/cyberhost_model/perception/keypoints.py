@@ -27,6 +27,7 @@ BODY = (
     "r_ear",
     "l_ear",
 )
+VISIBLE = 0.3  # a point whose score is above it counts as visible
 NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
 LIPS = slice(48, 68)  # of the 68 face points
 # MediaPipe's 33 pose points -> BODY (the neck is computed).
@@ -173,7 +174,7 @@ def without_hands(keypoints: Keypoints) -> Keypoints:
 
 
 def points_box(
-    points: np.ndarray, score: np.ndarray, threshold: float = 0.3
+    points: np.ndarray, score: np.ndarray, threshold: float = VISIBLE
 ) -> tuple[float, float, float, float] | None:
     """The minimal enclosing box (x0, y0, x1, y1) of the points scored above `threshold`, same units; None when none is
     (paper, section 3.2).

@@ -15,9 +15,9 @@ from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.lab.training.stages.detector_samples import look
 from cyberhost_model.perception.crops import turned_crop
-from cyberhost_model.perception.detector import LIPS_FROM
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
+from cyberhost_model.perception.keypoint_detector import LIPS_FROM
 from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, about_mouth, middle_rows, mouth_crop
 
 # Mouths for the lip reader to learn from: of labelled stills, of photo puppets of them that speak, and of drawn people.
