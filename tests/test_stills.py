@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples/astronaut.jpg"
 WORKER = """
 import sys, cv2
 from torch.utils.data import DataLoader, Dataset
-from cyberhost_model.data.stills import load_stills
+from cyberhost_model.lab.synthetic.stills import load_stills
 stills = load_stills(sys.argv[1])
 class Items(Dataset):
     def __len__(self): return 2

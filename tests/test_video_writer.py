@@ -194,7 +194,7 @@ def test_file_size_limit(tmp_path: Path) -> None:
     """The quota of a shell (`ulimit -f`), which needs no rights to set."""
     script = (
         "import resource, sys, numpy as np\n"
-        "from cyberhost_model.video import write_video\n"
+        "from cyberhost_model.media.video_writer import write_video\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
         "r = np.random.default_rng(0)\n"
         "frames = (r.integers(0, 255, (256, 256, 3), dtype=np.uint8) for _ in range(60))\n"
@@ -221,7 +221,7 @@ def test_signals_in_the_middle_of_writing(tmp_path: Path, number: int, code: int
     """A command of endless frames, run by the real entry point, ended by a signal while ffmpeg works."""
     (tmp_path / "endless.py").write_text(
         "import sys, numpy as np\n"
-        "from cyberhost_model.video import write_video\n"
+        "from cyberhost_model.media.video_writer import write_video\n"
         "def run(out: str) -> None:\n"
         "    frame = np.zeros((64, 64, 3), dtype=np.uint8)\n"
         "    def frames():\n        while True:\n            yield frame\n"

@@ -133,5 +133,5 @@ def test_wrong_settings_are_told(wrong):
 
 
 def test_settings_are_read_without_torch():
-    code = "import sys, cyberhost_model.dataset.settings; sys.exit('torch' in sys.modules)"
+    code = "import sys, cyberhost_model.lab.filmed.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

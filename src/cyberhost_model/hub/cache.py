@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from cyberhost_model.media.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,8 @@ def _note_file(root: Path, commit: str) -> Path:
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: another process may be reading. A cache that may not be written just stays as it is."""
-    part = path.with_name(f"{path.name}.{os.getpid()}")
+    """Write a file, whole or not at all: another process may be reading. What may not be written stays as it is."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with atomic_path(path) as part:
+            part.write_text(text, encoding="utf-8")

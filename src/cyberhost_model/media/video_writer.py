@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import queue
-import secrets
 import subprocess
 import tempfile
 import threading
@@ -24,7 +23,7 @@ import numpy as np
 from cyberhost_model.errors import OutputError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, input_arguments, start_ffmpeg
-from cyberhost_model.media.files import check_target
+from cyberhost_model.media.files import atomic_path, check_target
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
 # The rates AAC has; a sound of another rate is resampled to the next one above.
@@ -72,7 +71,7 @@ class VideoWriter:
         self.crf = crf
         self.sound_seconds = sound_seconds
         self.frames = 0
-        self._part = self.out.parent / f".cyberhost-{secrets.token_hex(6)}.part{self.out.suffix.lower()}"
+        self._part = self.out  # a temporary path while the writer is open
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
         self._feeder = threading.Thread(target=self._feed, name="frames to ffmpeg", daemon=True)
@@ -81,7 +80,10 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         with contextlib.ExitStack() as clean:  # whatever fails in here is undone at once
-            clean.callback(self._part.unlink, missing_ok=True)
+            try:
+                self._part = clean.enter_context(atomic_path(self.out))
+            except OSError as error:
+                raise self._failure(error) from None
             self._errors = clean.enter_context(tempfile.TemporaryFile())
             arguments = ["-y", "-v", "error", *self._video_input()]
             if self.sound is not None:
@@ -119,9 +121,14 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._clean:
-            if kind is None:
+        if kind is not None:
+            self._clean.__exit__(kind, value, trace)
+            return
+        try:
+            with self._clean:
                 self._finish()
+        except OSError as error:  # from putting the whole file into its place
+            raise self._failure(error) from None
 
     def _finish(self) -> None:
         process = self._process
@@ -138,10 +145,6 @@ class VideoWriter:
             raise self._failure(error) from None
         if process.wait() != 0 or not self._part.is_file() or self._complaint("No space left", "File too large"):
             raise self._failure(None)
-        try:
-            self._part.replace(self.out)
-        except OSError as error:
-            raise self._failure(error) from None
 
     def _complaint(self, *known: str) -> bool:
         """Whether ffmpeg wrote one of these lines, even where it ended with code 0."""
@@ -150,10 +153,10 @@ class VideoWriter:
         return any(line in text for line in known)
 
     def _failure(self, error: OSError | None) -> OutputError:
-        assert self._process is not None
         if error is not None and error.errno not in (errno.EPIPE, errno.EINVAL):
             reason = error.strerror or str(error)
         else:
+            assert self._process is not None
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)  # a broken pipe: ffmpeg is about to end and to say why
             self._errors.seek(0)

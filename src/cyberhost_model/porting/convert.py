@@ -5,9 +5,7 @@ weight and the licences.
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,14 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.config import Preset
-from cyberhost_model.errors import ModelError, OutputError
+from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.cache import hub_cache
 from cyberhost_model.hub.download import device_of, need_space
 from cyberhost_model.hub.inventory import Missing, missing_weights
 from cyberhost_model.hub.locate import downloads, locate
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
 from cyberhost_model.hub.tensors import read_tensors
+from cyberhost_model.media.files import written_folder
 from cyberhost_model.model.checkpoint import save_network
 from cyberhost_model.porting.keymap import Converted
 from cyberhost_model.porting.parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
@@ -183,27 +182,6 @@ def is_converted(name: str) -> bool:
 
 def _converted_folder(name: str) -> Path:
     return downloads().parent / "models" / name
-
-
-@contextmanager
-def written_folder(out: Path) -> Iterator[Path]:
-    """A folder that takes the name `out` when the block ends well, and is gone otherwise.
-
-    Raises OutputError where `out` holds something.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists; give a new folder")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", suffix=".part", dir=out.absolute().parent) as part:
-            whole = Path(part) / "whole"
-            whole.mkdir()
-            yield whole
-            if out.exists():
-                out.rmdir()
-            whole.rename(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror or error}); check space and rights") from error
 
 
 def _path(source: str) -> Path:

@@ -42,11 +42,10 @@ from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stages.clip import build_network
 from cyberhost_model.media.audio import SPEECH_RATE
-from cyberhost_model.media.files import written_whole
+from cyberhost_model.media.files import written_folder, written_whole
 from cyberhost_model.model.checkpoint import save_network
 from cyberhost_model.perception.detector import Detector, analyse
 from cyberhost_model.perception.people import has_hand
-from cyberhost_model.porting.convert import written_folder
 from cyberhost_model.runtime.loading import Model
 
 # Rows of Table 1 by name, and how long each may train.

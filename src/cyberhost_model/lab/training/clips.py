@@ -22,6 +22,7 @@ from cyberhost_model.errors import OutputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
 from cyberhost_model.lab.synthetic.clips import FPS, Clip
 from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
+from cyberhost_model.media.files import atomic_path
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
@@ -116,12 +117,10 @@ def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[
     """
     place = folder / (f"{size[0]}x{size[1]}" + HEAD * head)
     place.mkdir(parents=True, exist_ok=True)
-    temporary = place / f".{name}.tmp"  # no name that readers look for
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
-        temporary.replace(place / f"{name}.safetensors")
+        with atomic_path(place / f"{name}.safetensors") as part:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, part)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"{place}: a clip cannot be written ({' '.join(str(error).split())}); check space and rights"
         ) from None
