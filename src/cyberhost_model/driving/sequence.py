@@ -25,7 +25,7 @@ LARGEST = {
     ".npz": 1 << 30,
     ".json": 1 << 28,
 }  # bytes, unpacked: about three hours at 60 frames a second, and half an hour as text
-FPS = (1.0, 240.0)
+FPS_RANGE = (1.0, 240.0)
 _FAR = 10.0  # picture sides: points lie outside the picture, but not that far
 _DIGITS = 5  # of a coordinate in JSON: a hundredth of a pixel at 1000 pixels
 
@@ -159,8 +159,10 @@ def _number(value: Any) -> float | None:
 
 def _fps(path: Path, value: Any) -> float:
     fps = _number(value.tolist() if isinstance(value, np.ndarray) else value)
-    if fps is None or not FPS[0] <= fps <= FPS[1]:
-        raise InputError(f"{path}: fps must be a number between {FPS[0]:g} and {FPS[1]:g}, not {_short(value)}")
+    if fps is None or not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
+        raise InputError(
+            f"{path}: fps must be a number between {FPS_RANGE[0]:g} and {FPS_RANGE[1]:g}, not {_short(value)}"
+        )
     return fps
 
 

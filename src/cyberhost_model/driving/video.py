@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, read_sequence
 from cyberhost_model.driving.smooth import clean, stretches
 from cyberhost_model.errors import InputError
@@ -20,7 +21,6 @@ from cyberhost_model.perception.shots import CUT, ShotFinder, small_picture
 # Following one person from frame to frame, with any detector.
 
 
-FPS = 25.0
 SEARCH = 12  # frames: how often the whole picture is searched for people, though one is followed from frame to frame
 SIMILAR = 0.5  # a second person of that part of the followed one's size is told
 # face heights the person may have moved since the last frame that showed them; once more for every second after it

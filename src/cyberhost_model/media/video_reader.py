@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.ffmpeg import check_file, end_reason, ffmpeg, input_arguments, ppm_size
 
@@ -21,7 +22,7 @@ TAKEN = "give MP4, MOV, MKV, WebM, AVI or another video"
 
 def stream_frames(
     path: str | os.PathLike[str],
-    fps: float = 25.0,
+    fps: float = FPS,
     longest: int = LONGEST,
     max_seconds: float | None = None,
     faults: list[str] | None = None,

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import ModelError, NetworkError
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.speech.encoder import STEP, STEPS_PER_SECOND, FeatureStream
@@ -159,7 +160,7 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         return out.float().cpu()
 
     def predict_motion(
-        self, samples: np.ndarray, fps: float = 25.0, level: SpeechLevel | None = None
+        self, samples: np.ndarray, fps: float = FPS, level: SpeechLevel | None = None
     ) -> PredictedMotion:
         """Predict the mouth motion from `samples` (n,) at 16 kHz, for ceil(n / 16000 * fps) frames.
 

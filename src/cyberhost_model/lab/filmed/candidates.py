@@ -11,8 +11,9 @@ from itertools import groupby
 
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.detectors import PeopleDetector
-from cyberhost_model.lab.filmed.manifest import FPS, Reason
+from cyberhost_model.lab.filmed.manifest import Reason
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.source import Video, rgb, thumbnail
 from cyberhost_model.perception.keypoints import Keypoints

@@ -11,11 +11,12 @@ import numpy as np
 
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.conditions.movement import movement_box
+from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.candidates import Candidate
 from cyberhost_model.lab.filmed.detectors import PeopleDetector
 from cyberhost_model.lab.filmed.framing import content_box, crop_frame, fixed_box
 from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_labels
-from cyberhost_model.lab.filmed.manifest import ACCEPTED, FPS, Reason, Row
+from cyberhost_model.lab.filmed.manifest import ACCEPTED, Reason, Row
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.source import Stamped, Video, on_grid, open_video, rgb, sound_between
 from cyberhost_model.lab.filmed.sync import Judge

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cyberhost_model.lab.filmed.manifest import FPS, Reason
+from cyberhost_model.config import FPS
+from cyberhost_model.lab.filmed.manifest import Reason
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.media.audio import SILENT_PEAK, SPEECH_RATE
 from cyberhost_model.speech.level import SpeechLevel

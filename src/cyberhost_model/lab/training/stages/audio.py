@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers.audio_utils import mel_filter_bank
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.splits import held_out
 from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech
@@ -23,9 +24,9 @@ from cyberhost_model.speech.encoder import STEP
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
-FPS = 25
+_FPS = int(FPS)
 MELS = 40
-_FRAME = SPEECH_RATE // FPS
+_FRAME = SPEECH_RATE // _FPS
 _SOURCE_SECONDS = 10.0  # labels are relative to this much speech, of which a window of 4-8 s is learnt
 _MEL_RANGE = 60.0  # dB below the clean speech's loud steps
 
@@ -86,7 +87,7 @@ class SpeechWindows(Dataset):
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, i])
-        frames = int(rng.integers(4 * FPS, 8 * FPS + 1))
+        frames = int(rng.integers(4 * _FPS, 8 * _FPS + 1))
         items = [self._window(frames, rng) for _ in range(self.count)]
         names = ("heard", "motion", "mel")
         return {name: torch.from_numpy(np.stack([item[k] for item in items])) for k, name in enumerate(names)}
