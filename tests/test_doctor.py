@@ -24,7 +24,7 @@ from cyberhost_model.doctor import counted, downloads, machine, network, trial
 from cyberhost_model.doctor import downloads as extras
 from cyberhost_model.doctor import machine as ffmpeg
 from cyberhost_model.doctor.examination import examine
-from cyberhost_model.hub.inventory import Missing
+from cyberhost_model.hub.inventory import MissingWeights
 from cyberhost_model.model.region_attention import RegionCodebookAttention
 
 if sys.version_info >= (3, 11):
@@ -128,13 +128,13 @@ def test_what_cannot_be_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) 
     cache, hub = network.find_cache(), network.ask_hub()
     assert cache.folder == str(offline / "home" / "hub") and cache.free > 0 and not Path(cache.folder).exists()
     with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
-        downloads.check_fetch("a/b", [Missing("a/b", 5)], hub)
+        downloads.check_fetch("a/b", [MissingWeights("a/b", 5)], hub)
     with pytest.raises(OutputError, match="are needed in"):
-        downloads.check_fetch("a/b", [Missing("a/b", 1 << 62)], hub)
-    downloads.check_fetch("a/b", [Missing("a/b", 0)], hub)  # here already, to be converted
+        downloads.check_fetch("a/b", [MissingWeights("a/b", 1 << 62)], hub)
+    downloads.check_fetch("a/b", [MissingWeights("a/b", 0)], hub)  # here already, to be converted
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(20 * 10**9, 15 * 10**9, 5 * 10**9))
     with pytest.raises(OutputError, match=r"9\.8 GB are needed in"):
-        downloads.check_fetch("sd15", [Missing("sd15", 0)], hub)
+        downloads.check_fetch("sd15", [MissingWeights("sd15", 0)], hub)
     found = {entry.command: entry for entry in downloads.downloads([])}
     assert found["animate"].size == found["reenact"].size == found["multimodal"].size == 0
     assert (

@@ -121,13 +121,13 @@ class FetchBar:
 
 def report_fetches(quiet: bool) -> None:
     """From now on fetches report on stderr: the bar where it is a terminal, lines unless `quiet`."""
-    from cyberhost_model.hub.progress import Report, report_to
+    from cyberhost_model.hub.progress import Reporter, set_reporter
 
     if quiet:
-        report_to(Report(tell=None))
+        set_reporter(Reporter(tell=None))
         return
     bar = FetchBar() if sys.stderr.isatty() else _no_bar
-    report_to(Report(progress=bar, tell=lambda line: print(line, file=sys.stderr, flush=True)))
+    set_reporter(Reporter(progress=bar, tell=lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 def _no_bar(what: str, done: int, total: int) -> None:

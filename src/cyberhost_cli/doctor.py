@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def doctor_lines(found: Examination) -> Iterator[str]:
     """An examination, a line for each subject."""
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.progress import format_size
 
     if found.machine is not None:
         yield from _machine_lines(found.machine)
@@ -33,7 +33,7 @@ def doctor_lines(found: Examination) -> Iterator[str]:
         install = "" if extra.here else f"; pip install 'cyberhost[{extra.name}]'"
         yield _line("extra", f"{extra.name} ({modules}): {extra.what}{install}")
     for fetch in found.downloads:
-        size = human(fetch.size) if fetch.size else "nothing"
+        size = format_size(fetch.size) if fetch.size else "nothing"
         names = f" ({', '.join(entry.name for entry in fetch.missing)})" if fetch.missing else ""
         yield _line(
             "fetches", f"{fetch.command}: {size}{names}" + (f", {fetch.note}" if fetch.note and fetch.size else "")
@@ -48,13 +48,13 @@ def doctor_lines(found: Examination) -> Iterator[str]:
 
 def verdict(found: Examination) -> str:
     """One line."""
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.progress import format_size
 
     if found.problems:
         return "cannot make videos here: " + "; ".join(problem.what for problem in found.problems)
     fetch = found.downloads[0]
     if any(not entry.spare for entry in fetch.missing):
-        size = f"{human(fetch.size)} are fetched" if fetch.size else "it is converted"
+        size = f"{format_size(fetch.size)} are fetched" if fetch.size else "it is converted"
         return f"can make videos here with {found.model} once {size}"
     if found.minute is None:
         return f"can make videos here with {found.model}"
@@ -63,7 +63,7 @@ def verdict(found: Examination) -> str:
 
 def plan_lines(plan: Plan) -> Iterator[str]:
     """A plan, a line for each subject; warnings are the caller's."""
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.progress import format_size
 
     picture, sound = plan.picture, plan.sound
     yield _line(
@@ -97,7 +97,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for entry in plan.missing:
         yield _line(
             "fetches",
-            f"{entry.name}: {human(entry.size)}"
+            f"{entry.name}: {format_size(entry.size)}"
             + (f" [{entry.licence}]" if entry.licence else "")
             + ("; does without" if entry.spare else ""),
         )
@@ -108,15 +108,15 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _machine_lines(machine: Machine) -> Iterator[str]:
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.progress import format_size
 
     driver = f", driver {machine.driver}" if machine.driver else ""
     runtime = f", torch for {machine.runtime}" if machine.runtime else ""
     cores = f", {machine.cores} cores" if machine.device == "cpu" else ""
     yield _line(
         "device",
-        f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {human(machine.free)} of {human(machine.memory)} "
-        "free",
+        f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {format_size(machine.free)} of "
+        f"{format_size(machine.memory)} free",
     )
     yield _line("precision", f"{machine.precision}: {machine.why}")
     if machine.hint:
@@ -125,11 +125,11 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
 
 def _around_lines(found: Examination | Plan) -> Iterator[str]:
     """What a job needs beside the device."""
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.progress import format_size
 
     if found.ffmpeg is not None:
         yield _line("ffmpeg", f"{found.ffmpeg.version} with {', '.join(found.ffmpeg.encoders)}: {found.ffmpeg.path}")
-    yield _line("cache", f"{found.cache.folder}: {human(found.cache.free)} free")
+    yield _line("cache", f"{found.cache.folder}: {format_size(found.cache.free)} free")
     if (hub := found.hub) is not None:
         answer = f"answers in {hub.seconds:.2f} s" if hub.seconds is not None else f"not reachable: {hub.why}"
         through = "".join(f", {scheme} through {host}" for scheme, host in hub.proxies.items())
@@ -137,18 +137,18 @@ def _around_lines(found: Examination | Plan) -> Iterator[str]:
 
 
 def _estimate(estimate: Estimate) -> str:
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.progress import format_size
 
-    memory = "" if estimate.memory is None else f" and {human(estimate.memory)} of memory"
+    memory = "" if estimate.memory is None else f" and {format_size(estimate.memory)} of memory"
     rough = "" if estimate.costs.whole else " (from a step of one frame)"
     return f"about {_duration(estimate.seconds)}{memory}{rough}"
 
 
 def _counted(counted: Counted) -> str:
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.progress import format_size
 
     return (
-        f"roughly {_duration(counted.seconds)} and {human(counted.memory)} of memory, by its {counted.tflop:.1f} "
+        f"roughly {_duration(counted.seconds)} and {format_size(counted.memory)} of memory, by its {counted.tflop:.1f} "
         "TFLOP a step, once it is here"
     )
 

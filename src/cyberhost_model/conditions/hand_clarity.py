@@ -5,10 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cyberhost_model.perception.crops import cut_box, hand_boxes
+from cyberhost_model.perception.crops import HAND_CROP, cut_box, hand_boxes
 from cyberhost_model.perception.keypoints import Keypoints
 
-CROP = 128  # the paper's
 # Measured on the hands of 46 half-body photographs: the deviation's 10th, 50th and 90th percentiles are 8.7, 11 and 17
 # at 768 pixels, 3.8, 5.3 and 9.3 at 256; divided by SCALE the sharp ones come to about 1.
 SCALE = 16.0
@@ -26,5 +25,5 @@ def hand_clarity(frame_u8: np.ndarray, keypoints: Keypoints) -> float:
     photograph).
     """
     boxes = hand_boxes(keypoints, (frame_u8.shape[1], frame_u8.shape[0]))
-    scores = [laplacian_deviation(cut_box(frame_u8, box, (CROP, CROP))) for box in boxes if box is not None]
+    scores = [laplacian_deviation(cut_box(frame_u8, box, (HAND_CROP, HAND_CROP))) for box in boxes if box is not None]
     return float(np.mean(scores)) / SCALE if scores else 0.0

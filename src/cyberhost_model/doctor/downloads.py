@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cyberhost_model.doctor.network import Hub
 from cyberhost_model.errors import NetworkError
-from cyberhost_model.hub.inventory import Missing, missing_weights
+from cyberhost_model.hub.inventory import MissingWeights, missing_weights
 from cyberhost_model.hub.registry import ADAPTERS
 from cyberhost_model.porting.convert import held_weights, is_converted, need_room
 from cyberhost_model.runtime.loading import missing_parts
@@ -68,7 +68,7 @@ class Downloads:
     """What a command would fetch when it is run next; note: when, where not always."""
 
     command: str
-    missing: list[Missing]
+    missing: list[MissingWeights]
     note: str = ""
 
     @property
@@ -77,7 +77,7 @@ class Downloads:
         return sum(entry.size for entry in self.missing)
 
 
-def downloads(model: list[Missing]) -> list[Downloads]:
+def downloads(model: list[MissingWeights]) -> list[Downloads]:
     """For each command; `model`: what `missing_model` says of the one they would use."""
     start = [] if is_converted(FULL_SIZE) else missing_weights(held_weights(FULL_SIZE))
     others = " or ".join(name for name in ADAPTERS if name != FULL_SIZE)
@@ -94,7 +94,7 @@ def downloads(model: list[Missing]) -> list[Downloads]:
     ]
 
 
-def check_fetch(model: str, missing: list[Missing], hub: Hub) -> None:
+def check_fetch(model: str, missing: list[MissingWeights], hub: Hub) -> None:
     """Raises NetworkError or OutputError where what is missing of `model`, and it cannot do without, cannot be
     fetched.
     """

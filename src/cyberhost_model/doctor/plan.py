@@ -17,7 +17,7 @@ from cyberhost_model.doctor.downloads import check_fetch
 from cyberhost_model.doctor.machine import Ffmpeg, Machine, find_ffmpeg, machine
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
 from cyberhost_model.doctor.trial import Estimate, estimate
-from cyberhost_model.hub.inventory import Missing
+from cyberhost_model.hub.inventory import MissingWeights
 from cyberhost_model.runtime.loading import missing_model
 from cyberhost_model.runtime.pipeline import Animation, CyberHost
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
@@ -43,7 +43,7 @@ class Plan:
     """Of guidance, a step."""
     model: str
     machine: Machine
-    missing: list[Missing]
+    missing: list[MissingWeights]
     """What is fetched first."""
     ffmpeg: Ffmpeg
     cache: Cache

@@ -37,7 +37,7 @@ from cyberhost_model.driving.proportions import (
 )
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.errors import InputError
-from cyberhost_model.perception.keypoints import NECK, Keypoints
+from cyberhost_model.perception.keypoints import INNER_LIPS, LIDS, NECK, Keypoints
 
 # Arms and hands: they start from the reference's pose and reach the driving's.
 #
@@ -145,9 +145,7 @@ def move_hand(
 
 # Of the 68 points: what moves with the skull alone (nose, corners of the eyes), and pairs of lips and lids that meet.
 _STABLE = np.array([27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _UPPER_LIP, _LOWER_LIP, _JAW = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67], [6, 7, 8, 9, 10]
-_LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
 
 
 def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck: np.ndarray) -> np.ndarray:
@@ -216,7 +214,7 @@ def _open_mouth(face: np.ndarray, driving: np.ndarray, ratio: float) -> None:
     """Part the lips as far as the driving's are, in heights of the face, and not only as much further as they are:
     closed lips close.
     """
-    more = ratio * _gap(driving, _INNER_LIPS) - _gap(face, _INNER_LIPS)
+    more = ratio * _gap(driving, INNER_LIPS) - _gap(face, INNER_LIPS)
     face[:, _UPPER_LIP] -= 0.25j * more[:, None]
     face[:, _LOWER_LIP + _JAW] += 0.75j * more[:, None]
 
@@ -227,7 +225,7 @@ def _open_eyes(face: np.ndarray, driving: np.ndarray, anchor: int, own: np.ndarr
 
     What opens further than at the anchor keeps what it has, as much further as the driving's.
     """
-    for pairs in _LIDS:
+    for pairs in LIDS:
         usual = _gap(driving, pairs)
         shutting = usual < usual[anchor]
         wanted = _gap(own[None], pairs) * usual / max(float(usual[anchor]), 1e-9)

@@ -14,9 +14,9 @@ from cyberhost_model.driving.smooth import clean, stretches
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.video_reader import stream_frames
 from cyberhost_model.perception.detector import Detector
-from cyberhost_model.perception.keypoints import Keypoints, points_box
+from cyberhost_model.perception.keypoints import Keypoints, bounding_box
 from cyberhost_model.perception.registry import embedded_detector
-from cyberhost_model.perception.shots import CUT, ShotFinder, small_picture
+from cyberhost_model.perception.shots import CUT, ShotFinder, thumbnail_of
 
 # Following one person from frame to frame, with any detector.
 
@@ -77,7 +77,7 @@ class Follower:
 
 def _box(person: Keypoints, scale: np.ndarray) -> np.ndarray:
     """Corners (2, 2) in pixels of the face; of the head and shoulders where no face is seen."""
-    box = points_box(person.face, person.face_score) or points_box(
+    box = bounding_box(person.face, person.face_score) or bounding_box(
         person.body[[0, 1, 2, 5, 14, 15, 16, 17]], person.body_score[[0, 1, 2, 5, 14, 15, 16, 17]]
     )
     return np.array(box or (0, 0, 1, 1), np.float64).reshape(2, 2) * scale
@@ -128,7 +128,7 @@ def read_poses(
     repeated: list[bool] = []
     last: np.ndarray | None = None
     for i, frame in enumerate(stream_frames(path, FPS, max_seconds=max_seconds, faults=faults)):
-        changed = finder.add(i / FPS, small_picture(frame)) > CUT
+        changed = finder.add(i / FPS, thumbnail_of(frame)) > CUT
         repeated.append(last is not None and np.array_equal(frame, last))
         if repeated[-1]:
             follower.repeat()

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import flop_registry
 
 from cyberhost_model.conditions.pose_shift import FINE, MAPS
 from cyberhost_model.config import Preset
+from cyberhost_model.perception.crops import FACE_CROP, HAND_CROP
 
 
 def _attention_flops(*args: Any, **kwargs: Any) -> int:
@@ -73,13 +74,13 @@ def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = Tru
     channels = preset.latent_channels
     picture = preset.size
     latent = tuple(side // preset.latent_factor for side in picture)
-    face = (3, 256, 256) if preset.region.face_channels else (512,)
+    face = (3, FACE_CROP, FACE_CROP) if preset.region.face_channels else (512,)
     audio = preset.audio
     return {
         "reference_latent": torch.empty(batch, channels, *latent),
         "reference_pose": torch.empty(batch, 3, *picture),
         "face": torch.empty(batch, *face),
-        "hands": torch.empty(batch, 2, 3, 128, 128),
+        "hands": torch.empty(batch, 2, 3, HAND_CROP, HAND_CROP),
         "audio": torch.empty(batch, frames, audio.tokens, audio.layers, audio.dim),
         "motion_latents": torch.empty(batch, preset.motion_frames, channels, *latent) if temporal else None,
         "pose": torch.empty(batch, 1, 3, *picture),

@@ -12,7 +12,7 @@ import numpy as np
 from cyberhost_model.errors import NoFaceError
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import Box, face_height
-from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, clipped, points_box
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, bounding_box, clip_scores
 
 # Face heights: lips whose gap is below the first number are taken to meet, from the second on the gap counts in full.
 LIPS_MEET = (0.01, 0.02)
@@ -80,8 +80,8 @@ class WholeBodyDetector:
     def detect(self, picture_u8: np.ndarray) -> list[Detection]:
         """See `Detector.detect`. A face is visible where half of its points are."""
         size, found = [picture_u8.shape[1], picture_u8.shape[0]], []
-        for points in map(clipped, self.people(picture_u8)):
-            box = points_box(points.face * size, points.face_score)
+        for points in map(clip_scores, self.people(picture_u8)):
+            box = bounding_box(points.face * size, points.face_score)
             if box is not None and np.median(points.face_score) > VISIBLE:
                 found.append(Detection(points, float(points.face_score.mean()), box))
         return sorted(found, key=lambda d: -(d.box[2] - d.box[0]) * (d.box[3] - d.box[1]))

@@ -1,7 +1,7 @@
-"""The key point detector of this project: faces, then 68 face points, 18 body points and 2 x 21 hand points of a
-person.
+"""KeypointDetector: faces, then 68 face points, 18 body points and 2 x 21 hand points of a person.
 
-Top-down: `finder` sees the whole picture (and parts of it, when that shows nothing), the other three see square crops.
+Top-down: `finder` searches the whole picture (and parts of it, when that shows nothing), the other three networks take
+square crops.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.perception.crops import around, cut_box, turned_crop
+from cyberhost_model.perception.crops import cut_box, rotated_crop, square_about
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.geometry import Box, face_height, intersection_over_smaller
-from cyberhost_model.perception.heat_net import HeatNet, concentration, fuse_batchnorm, peaks
+from cyberhost_model.perception.heat_net import HeatNet, concentration, find_peaks, fuse_batchnorm
 from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
-from cyberhost_model.perception.lip_reader import LipReader, mouth_crop, with_gap
+from cyberhost_model.perception.lip_reader import LipReader, crop_mouth, set_lip_gap
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
 # Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and
@@ -36,16 +36,16 @@ HAND_THRESHOLD = 0.5
 # How concentrated the maps of a face or hand are: at the first number the presence counts as 0, from the second on it
 # stays. Faces of photographs measured 0.83 and more (0.70 under heavy blur), cups and clocks 0.73 and less; hands 0.75,
 # what is none 0.51.
-FACE_SURE, HAND_SURE = (0.68, 0.78), (0.4, 0.6)
-LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller faces are not read, and count as not seen
+FACE_CONCENTRATION, HAND_CONCENTRATION = (0.68, 0.78), (0.4, 0.6)
+LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller faces are not read, and count as hidden
 
 
-def sureness(logits: torch.Tensor, between: tuple[float, float]) -> torch.Tensor:
-    """(N,) in 0..1: the maps' concentration on a ramp from `between[0]` to `between[1]`."""
-    return ((concentration(logits) - between[0]) / (between[1] - between[0])).clamp(0, 1)
+def certainty(logits: torch.Tensor, ramp: tuple[float, float]) -> torch.Tensor:
+    """Map the concentration of the maps to 0..1 on a ramp from `ramp[0]` to `ramp[1]`: (N,)."""
+    return ((concentration(logits) - ramp[0]) / (ramp[1] - ramp[0])).clamp(0, 1)
 
 
-def _reduced(picture_u8: np.ndarray) -> np.ndarray:
+def _shrink(picture_u8: np.ndarray) -> np.ndarray:
     """The picture, its longer side at most LONGEST pixels."""
     height, width = picture_u8.shape[:2]
     if max(width, height) <= LONGEST:
@@ -59,8 +59,8 @@ def _reduced(picture_u8: np.ndarray) -> np.ndarray:
 class KeypointDetector(nn.Module):
     """Finds the people in a picture of any size.
 
-    Deterministic; CPU is enough. `norm` False: see `HeatNet`. lips: without it the gap between the inner lips says
-    nothing.
+    Deterministic; CPU is enough. `norm` False: see `HeatNet`. `lips`: without it the gap between the inner lips is not
+    reliable.
     """
 
     def __init__(self, norm: bool = True, lips: LipReader | None = None) -> None:
@@ -77,8 +77,10 @@ class KeypointDetector(nn.Module):
 
     @property
     def reads_lips(self) -> bool:
-        """Whether the lips' points follow an opening mouth: the gap that the face network's own points show has little
-        to do with the true one, the lip reader's follows it (docs/results.md).
+        """Whether there is a lip reader.
+
+        The gap that the face network's own points show has little to do with the true one; the lip reader's follows it
+        (docs/results.md).
         """
         return self.lips is not None
 
@@ -106,7 +108,7 @@ class KeypointDetector(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> KeypointDetector:
-        """Read what `save_pretrained` wrote, as float32, ready to use.
+        """Load what `save_pretrained` wrote, as float32, ready to use.
 
         Raises ModelError when it is missing or of another layout.
         """
@@ -127,14 +129,15 @@ class KeypointDetector(nn.Module):
 
     @torch.inference_mode()
     def detect(self, picture_u8: np.ndarray, people: int = 1, threshold: float = THRESHOLD) -> list[Detection]:
-        """Everybody whose face is found in `picture_u8` (H, W, 3), largest face first; the first `people` get body and
-        hands too.
+        """Find everybody whose face is visible in `picture_u8` (H, W, 3), the largest face first.
+
+        The first `people` get body and hands too. `threshold`: least confidence of a face.
         """
         if picture_u8.ndim != 3 or picture_u8.shape[2] != 3 or picture_u8.dtype != np.uint8:
             raise ValueError(f"a picture is uint8 (H, W, 3), not {picture_u8.dtype} {picture_u8.shape}")
         self.eval()
         full = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
-        picture_u8 = _reduced(picture_u8)
+        picture_u8 = _shrink(picture_u8)
         found = []
         for i, (points, confidence) in enumerate(self._faces(picture_u8, threshold)):
             found.append(self._detection(picture_u8, points, confidence, full, whole=i < people))
@@ -142,13 +145,13 @@ class KeypointDetector(nn.Module):
 
     @torch.inference_mode()
     def follow(self, picture_u8: np.ndarray, last: Keypoints, threshold: float = THRESHOLD) -> Detection | None:
-        """The person whose face is about where `last` has it, with body and hands: a look there in place of a search.
+        """Find the person whose face is about where `last` has it, with body and hands, without a search.
 
-        None where no face is.
+        None where no face is there.
         """
         self.eval()
         full = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
-        picture_u8 = _reduced(picture_u8)
+        picture_u8 = _shrink(picture_u8)
         face = last.face * [picture_u8.shape[1], picture_u8.shape[0]]
         low, high = face.min(0), face.max(0)
         points, presence = self.face_points(picture_u8, (low + high) / 2, float(max(high - low)))
@@ -165,7 +168,7 @@ class KeypointDetector(nn.Module):
         keypoints.face, keypoints.face_score[:] = points, confidence
         if self.lips is not None:
             if whole and face_height(points) >= LIPS_FROM:
-                keypoints.face = with_gap(points, float(self.lips(self._tensor([mouth_crop(picture_u8, points)]))))
+                keypoints.face = set_lip_gap(points, float(self.lips(self._tensor([crop_mouth(picture_u8, points)]))))
             else:
                 keypoints.face_score[LIPS] = 0  # whoever takes this detector's lips for read must not take these
         if whole:
@@ -182,10 +185,11 @@ class KeypointDetector(nn.Module):
     def candidates(
         self, picture_u8: np.ndarray, views: list[tuple[np.ndarray, float]], least: float = 0.2
     ) -> list[tuple[float, np.ndarray, float]]:
-        """(confidence, centre, size) in pixels of the finder's peaks above `least` in square views (centre, side) of
-        the picture.
+        """Find the finder's peaks above `least` in square views (centre, side) of the picture.
+
+        Returns (confidence, centre, size) of each in pixels.
         """
-        crops = [cut_box(picture_u8, around(c, s), (FINDER, FINDER)) for c, s in views]
+        crops = [cut_box(picture_u8, square_about(c, s), (FINDER, FINDER)) for c, s in views]
         maps, _ = self.finder(self._tensor(crops))
         heat = maps[:, :1].sigmoid()
         heat = heat * (heat == nn.functional.max_pool2d(heat, 3, 1, 1))
@@ -200,8 +204,9 @@ class KeypointDetector(nn.Module):
         return found
 
     def _views(self, w: int, h: int) -> list[list[tuple[np.ndarray, float]]]:
-        """Squares to look at, in rounds: the whole; then overlapping parts, and the whole from further off (for a face
-        that fills the picture).
+        """Squares to search, in rounds: the whole picture; then overlapping parts, and a larger square.
+
+        The larger square is for a face that fills the picture.
         """
         whole, middle, short = float(max(w, h)), np.array([w / 2, h / 2]), float(min(w, h))
         parts = [(middle, whole * 1.6)]
@@ -218,7 +223,9 @@ class KeypointDetector(nn.Module):
             for heat, centre, size in sorted(
                 self.candidates(picture_u8, views, min(0.2, threshold)), key=lambda c: -c[0]
             ):
-                if size < 6 or any(intersection_over_smaller(around(centre, size), box) > 0.45 for *_, box in kept):
+                if size < 6 or any(
+                    intersection_over_smaller(square_about(centre, size), box) > 0.45 for *_, box in kept
+                ):
                     continue
                 points, presence = self.face_points(picture_u8, centre, size)
                 box: Box = (*map(float, points.min(0)), *map(float, points.max(0)))  # type: ignore[assignment]
@@ -234,14 +241,15 @@ class KeypointDetector(nn.Module):
 
     @torch.inference_mode()
     def face_points(self, picture_u8: np.ndarray, centre: np.ndarray, size: float) -> tuple[np.ndarray, float]:
-        """68 points in pixels and the presence 0..1 of a face of `size` about `centre`: looked at twice, the second
-        time upright.
+        """Find the 68 points in pixels, and the presence 0..1, of a face of `size` about `centre`.
+
+        The network runs twice, the second time on an upright crop.
         """
         angle, presence, points = 0.0, 0.0, np.zeros((68, 2), np.float32)
         for _ in range(2):
-            crop, back = turned_crop(picture_u8, centre, size * FACE_SPAN, angle, FACE)
+            crop, back = rotated_crop(picture_u8, centre, size * FACE_SPAN, angle, FACE)
             logits, logit = self.face(self._tensor([crop]))
-            points = (peaks(logits)[0][0].cpu().numpy() @ back[:, :2].T + back[:, 2]).astype(np.float32)
+            points = (find_peaks(logits)[0][0].cpu().numpy() @ back[:, :2].T + back[:, 2]).astype(np.float32)
             presence = float(logit.sigmoid())
             if presence < 0.1:
                 return points, presence
@@ -251,7 +259,7 @@ class KeypointDetector(nn.Module):
             upright = points @ turn
             low, high = upright.min(0), upright.max(0)
             centre, size = turn @ (low + high) / 2, float(max(high - low))
-        return points, presence * float(sureness(logits, FACE_SURE))
+        return points, presence * float(certainty(logits, FACE_CONCENTRATION))
 
     def _body_and_hands(self, picture_u8: np.ndarray, keypoints: Keypoints) -> None:
         """Fill in body and hands (in pixels) of the person whose face points are there."""
@@ -259,8 +267,8 @@ class KeypointDetector(nn.Module):
         size = float(max(high - low))
         centre = (low + high) / 2 + [0, BODY_DOWN * size]
         side = size * BODY_SPAN
-        maps, _ = self.body(self._tensor([cut_box(picture_u8, around(centre, side), (BODY, BODY))]))
-        places, values = peaks(maps[:, :20])
+        maps, _ = self.body(self._tensor([cut_box(picture_u8, square_about(centre, side), (BODY, BODY))]))
+        places, values = find_peaks(maps[:, :20])
         places, scores = (places[0].cpu().numpy() - 0.5) * side + centre, values[0].sigmoid().cpu().numpy()
         keypoints.body, keypoints.body_score = places[:18].astype(np.float32), scores[:18].astype(np.float32)
         # What the face network sees closely is better: nose and eyes.
@@ -282,19 +290,19 @@ class KeypointDetector(nn.Module):
     def hand_points(
         self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]]
     ) -> list[tuple[np.ndarray, float]]:
-        """21 points in pixels and the presence 0..1 of each of `hands` (0 left or 1 right, centre, size), looked at
-        twice.
+        """Find 21 points in pixels and the presence 0..1 of each of `hands`, in two passes.
 
-        The network knows left hands only: right ones are shown to it in a mirror.
+        hands: (0 left or 1 right, centre, size). The network was trained on left hands: right ones are mirrored.
         """
         found: list[tuple[np.ndarray, float]] = []
         for _ in range(2 if hands else 0):
             crops = [
-                cut_box(picture_u8, around(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1] for i, c, s in hands
+                cut_box(picture_u8, square_about(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1]
+                for i, c, s in hands
             ]
             logits, presence = self.hand(self._tensor(crops))
-            places, found, again = peaks(logits)[0].cpu().numpy(), [], []
-            there = (presence.sigmoid() * sureness(logits, HAND_SURE)).tolist()
+            places, found, again = find_peaks(logits)[0].cpu().numpy(), [], []
+            there = (presence.sigmoid() * certainty(logits, HAND_CONCENTRATION)).tolist()
             for (i, centre, size), unit, p in zip(hands, places, there, strict=True):
                 unit = unit * [-1, 1] + [1, 0] if i else unit
                 points = ((unit - 0.5) * size * HAND_SPAN + centre).astype(np.float32)

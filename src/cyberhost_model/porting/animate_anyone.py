@@ -9,9 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from cyberhost_model.config import Ablations, AudioConfig, DiffusionConfig, Preset, preset
-from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_guider.pth")
 DIFFUSION = DiffusionConfig(

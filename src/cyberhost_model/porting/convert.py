@@ -15,10 +15,10 @@ from torch import Tensor
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.cache import hub_cache
+from cyberhost_model.hub.cache import cyberhost_home, file_lock, hub_cache
 from cyberhost_model.hub.download import device_of, need_space
-from cyberhost_model.hub.inventory import Missing, missing_weights
-from cyberhost_model.hub.locate import downloads, locate
+from cyberhost_model.hub.inventory import MissingWeights, missing_weights
+from cyberhost_model.hub.locate import locate
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
 from cyberhost_model.hub.tensors import read_tensors
 from cyberhost_model.media.files import written_folder
@@ -57,11 +57,15 @@ class Adapter:
         """
         return converted(self.name)
 
-    def missing(self) -> list[Missing]:
+    def missing(self) -> list[MissingWeights]:
         """What `folder` would fetch; an entry of size 0 is here and would be converted; empty where it is here
         already.
         """
-        return [] if is_converted(self.name) else missing_weights(held_weights(self.name)) or [Missing(self.name, 0)]
+        return (
+            []
+            if is_converted(self.name)
+            else missing_weights(held_weights(self.name)) or [MissingWeights(self.name, 0)]
+        )
 
     def named(self) -> list[str]:
         """Parts that the model names and does not hold."""
@@ -138,13 +142,11 @@ def converted(name: str) -> Path:
 
     Raises as `convert` does.
     """
-    from huggingface_hub.utils import WeakFileLock
-
     folder = _converted_folder(name)
     if is_converted(name):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(folder.parent / f".{name}.lock"):
+    with file_lock(folder.parent / f".{name}.lock"):
         if not is_converted(name):
             need_room(
                 name, sum(entry.size for entry in missing_weights(held_weights(name)))
@@ -181,7 +183,7 @@ def is_converted(name: str) -> bool:
 
 
 def _converted_folder(name: str) -> Path:
-    return downloads().parent / "models" / name
+    return cyberhost_home() / "models" / name
 
 
 def _path(source: str) -> Path:

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from cyberhost_model.config import AudioConfig, Preset, preset
 from cyberhost_model.porting.animate_anyone import DIFFUSION, NOTHING_OF_OURS, UNUSED
-from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_encoder.pth")
 AUDIO_WEIGHT = 3.0

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from cyberhost_model.config import DiffusionConfig, Preset, preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
 from cyberhost_model.porting.sd15 import OURS
 
 FILE = "net.pth"

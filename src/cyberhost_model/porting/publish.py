@@ -9,9 +9,9 @@ from typing import Any
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.errors import explained
-from cyberhost_model.hub.progress import human
-from cyberhost_model.hub.repository import split
+from cyberhost_model.hub.errors import translated_errors
+from cyberhost_model.hub.progress import format_size
+from cyberhost_model.hub.repository import split_hub_id
 from cyberhost_model.model.checkpoint import check_network
 
 CARD = "README.md"
@@ -42,7 +42,7 @@ def publish(
     repository that may not be written, and NetworkError.
     """
     folder = Path(folder)
-    split(repo)
+    split_hub_id(repo)
     preset = check_network(folder)
     if not (folder / CARD).is_file():
         if licence is None:
@@ -53,7 +53,7 @@ def publish(
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with explained(repo, "published"):
+    with translated_errors(repo, "published"):
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo,
@@ -130,7 +130,7 @@ def read_sources(folder: Path) -> list[dict[str, Any]]:
 
 def _parts(folder: Path) -> str:
     rows = [
-        f"| {path.relative_to(folder).as_posix()} | {_parameters(path):,} | {human(path.stat().st_size)} |"
+        f"| {path.relative_to(folder).as_posix()} | {_parameters(path):,} | {format_size(path.stat().st_size)} |"
         for path in sorted(folder.rglob("*.safetensors"))
     ]
     return "\n".join(rows)

@@ -19,9 +19,9 @@ from cyberhost_model.codecs.reference import ReferenceCodec, load_codec, save_co
 from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
-from cyberhost_model.hub.inventory import Missing, missing_weights, require_weights
+from cyberhost_model.hub.inventory import MissingWeights, missing_weights, require_weights
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
-from cyberhost_model.hub.repository import fetch, missing_size, split
+from cyberhost_model.hub.repository import fetch, missing_size, split_hub_id
 from cyberhost_model.model.checkpoint import load_network, load_preset, save_network
 from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.network import CyberHostNetwork
@@ -133,10 +133,10 @@ def _hub_id(name: str) -> tuple[str, str | None]:
     """Repository and revision. Raises ModelError for a name that can be no Hub id."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model {name!r}; give 'tiny', a model's folder or a Hub id such as user/name")
-    return split(name)
+    return split_hub_id(name)
 
 
-def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
+def missing_model(name: str, timeout: float | None = None) -> list[MissingWeights]:
     """What `find_model` would fetch; nothing is written.
 
     An entry of size 0 is here and would be converted. `timeout`: seconds for the Hub's answer. Raises as `find_model`.
@@ -152,16 +152,16 @@ def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
         )
     repo, revision = _hub_id(name)
     size = missing_size(repo, MODEL_FILES, revision=revision, timeout=timeout)
-    return [Missing(name, size)] if size else []
+    return [MissingWeights(name, size)] if size else []
 
 
-def _missing_named(folder: Path) -> list[Missing]:
+def _missing_named(folder: Path) -> list[MissingWeights]:
     """What would be fetched of the parts that the model in `folder` names."""
     arcface = ["arcface"] if load_preset(folder).takes_arcface else []
     return missing_parts([*named_weights(folder / "detector"), *arcface])
 
 
-def missing_parts(named: list[str]) -> list[Missing]:
+def missing_parts(named: list[str]) -> list[MissingWeights]:
     """Of named parts, what would be fetched; without onnxruntime, which computes them, nothing is."""
     return [replace(entry, spare=True) for entry in missing_weights(named)] if find_spec("onnxruntime") else []
 

@@ -23,10 +23,9 @@ from cyberhost_model.lab.filmed.sync import Judge
 from cyberhost_model.lab.filmed.voice import Voice, hear
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.perception.face_descriptor import face_descriptor, mean_descriptor
 from cyberhost_model.perception.geometry import Box
 from cyberhost_model.perception.keypoints import NECK, VISIBLE, Keypoints
-from cyberhost_model.perception.people import has_face, has_hand, people_count
+from cyberhost_model.perception.people import count_people, face_descriptor, has_face, has_hand, mean_descriptor
 from cyberhost_model.speech.level import SpeechLevel
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
@@ -65,7 +64,7 @@ class _Watched:
             self.descriptors.append(descriptor)
         self.points.append(person)
         self.clarity.append(hand_clarity(frame, person) if has_hand(person) else _NO_HAND)
-        self.several += people_count(found) > 1
+        self.several += count_people(found) > 1
         self.times.add(time)
         small = frame[::4, ::4].astype(np.float32)
         self.changed += self.last is not None and float(np.abs(small - self.last).mean()) > _STILL

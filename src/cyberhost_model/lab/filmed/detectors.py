@@ -10,7 +10,7 @@ import numpy as np
 from cyberhost_model.errors import InputError
 from cyberhost_model.perception.dwpose import DWPose, load_dwpose
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
-from cyberhost_model.perception.keypoints import Keypoints, clipped
+from cyberhost_model.perception.keypoints import Keypoints, clip_scores
 from cyberhost_model.perception.registry import embedded_detector
 
 _MOST = 4  # people whose points are looked for: it is only asked whether there is more than one
@@ -59,7 +59,7 @@ class DwposeDetector:
         self.network = network
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
-        return [[clipped(k) for k in self.network.people(frame, _MOST)] for frame in frames]
+        return [[clip_scores(k) for k in self.network.people(frame, _MOST)] for frame in frames]
 
 
 def _dwpose() -> PeopleDetector:

@@ -30,9 +30,8 @@ from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.perception.face_descriptor import face_descriptor, mean_descriptor
 from cyberhost_model.perception.keypoints import NECK, Keypoints
-from cyberhost_model.perception.people import has_face, has_hand
+from cyberhost_model.perception.people import face_descriptor, has_face, has_hand, mean_descriptor
 
 # Made clips as files anyone can look at and train on: the same format as clips prepared from videos (docs/data.md),
 # with exact labels.

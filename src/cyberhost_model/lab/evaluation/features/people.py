@@ -17,9 +17,9 @@ from cyberhost_model.lab.evaluation.features.extractor import PerFrame
 from cyberhost_model.lab.evaluation.metric import Context
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED, file_sha256
 from cyberhost_model.perception import arcface, dwpose
-from cyberhost_model.perception.face_descriptor import aligned_face, low_frequencies
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.people import align_face, low_frequencies
 
 # Frames -> the key points of the largest person: 128 of `conditions.keypoints` in the order body (18), left hand, right
 # hand (21 each), face (68).
@@ -81,7 +81,7 @@ _EMBEDDED_VERSION = 1
 
 def describe(frame: np.ndarray, k: Keypoints) -> np.ndarray:
     """uint8 (H, W, 3) RGB and its person -> float32 (189,) of length 1; NaN where the face cannot be aligned."""
-    face = aligned_face(frame, k)
+    face = align_face(frame, k)
     if face is None:
         return np.full(DIM, np.nan, np.float32)
     lab = cv2.cvtColor(face, cv2.COLOR_RGB2LAB)
