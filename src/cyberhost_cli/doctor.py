@@ -12,11 +12,10 @@ from cyberhost_cli.console import Console
 from cyberhost_cli.options import Device, Precision, expand_options
 
 if TYPE_CHECKING:
-    from cyberhost_model.doctor.counted import Counted
+    from cyberhost_model.doctor.estimate import CountedEstimate, Estimate
     from cyberhost_model.doctor.examination import Examination
     from cyberhost_model.doctor.machine import Machine
     from cyberhost_model.doctor.plan import Plan
-    from cyberhost_model.doctor.trial import Estimate
 
 # What `cyberhost doctor` and `--plan` say in words.
 
@@ -144,7 +143,7 @@ def _estimate(estimate: Estimate) -> str:
     return f"about {_duration(estimate.seconds)}{memory}{rough}"
 
 
-def _counted(counted: Counted) -> str:
+def _counted(counted: CountedEstimate) -> str:
     from cyberhost_model.hub.progress import format_size
 
     return (

@@ -35,9 +35,9 @@ def extract(
     The file is a template for `--hands`, and drives like the video itself.
     """
     sink.silence_libraries()
-    from cyberhost_model.driving.sequence import check_target
+    from cyberhost_model.driving.sequence import check_sequence_target
 
-    target = check_target(output, overwrite)
+    target = check_sequence_target(output, overwrite)
 
     from cyberhost_model.driving.video import read_poses
     from cyberhost_model.runtime.loading import find_model, load_detector

@@ -138,7 +138,7 @@ def test_cuts_and_gaps_are_told(person: np.ndarray, detector: KeypointDetector, 
     poses = read_poses(write_video(frames, tmp_path / "cut.mp4", 25), detector)
     assert len(poses) == 60
     assert poses.warnings == [
-        "nobody is seen at 0.80-1.60 s: there the driving says nothing",
+        "nobody is visible at 0.80-1.60 s: these frames are not driven",
         "the picture is cut at 0.80, 1.60 s: the pose jumps there; give a single shot",
     ]
     assert poses.scores()[20:40].max() == 0 and poses.face_score[40:].min() > 0.3

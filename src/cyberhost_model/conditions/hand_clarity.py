@@ -14,15 +14,15 @@ SCALE = 16.0
 
 
 def laplacian_deviation(crop_u8: np.ndarray) -> float:
-    """Standard deviation of the Laplacian of an RGB crop's grey values (0..255)."""
+    """Compute the standard deviation of the Laplacian of an RGB crop's grey values (0..255)."""
     return float(cv2.Laplacian(cv2.cvtColor(crop_u8, cv2.COLOR_RGB2GRAY), cv2.CV_32F).std())
 
 
 def hand_clarity(frame_u8: np.ndarray, keypoints: Keypoints) -> float:
-    """The HandClarityScore of a frame uint8 (H, W, 3): the 128 x 128 hand crops' Laplacian deviation over SCALE.
+    """Compute the HandClarityScore of a frame uint8 (H, W, 3) from its 128 x 128 hand crops.
 
-    The mean over the visible hands; about 0 (a smear; exactly 0 without a hand) .. 1 (the sharp hands of a good
-    photograph).
+    It is the Laplacian's deviation over SCALE, averaged over the visible hands: about 0 (a smear; exactly 0 without a
+    hand) .. 1 (the sharp hands of a good photograph).
     """
     boxes = hand_boxes(keypoints, (frame_u8.shape[1], frame_u8.shape[0]))
     scores = [laplacian_deviation(cut_box(frame_u8, box, (HAND_CROP, HAND_CROP))) for box in boxes if box is not None]

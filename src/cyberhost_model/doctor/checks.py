@@ -1,4 +1,4 @@
-"""Whether a picture and a sound can work, before anything is computed from them."""
+"""Checks of a picture and a sound before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UPPER = ("r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist"
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """What is seen in the picture, or in its part about the head where a head is animated alone."""
+    """What is visible in the picture, or in its part about the head where a head is animated alone."""
 
     face: float
     """Height from brows to chin, of the picture's height."""
@@ -36,19 +36,21 @@ class PictureCheck:
     tilt: float
     """Degrees the eyes' line is off the level."""
     hands: list[str]
-    """Those seen: "left", "right", the person's own."""
+    """Those visible: "left", "right", the person's own."""
     hand_sharpness: float | None
     """The hand clarity score (section 3.3), about 0..1."""
     body: list[str]
-    """Joints of shoulders and arms that are seen in the picture."""
+    """Joints of shoulders and arms that are visible in the picture."""
     head_alone: bool
     """Animated as a talking head: hands are left out."""
 
 
 @dataclass(frozen=True)
 class SoundCheck:
-    """seconds; level: RMS of the speech in dB of full scale, None in silence; speech: share of the first minute's
-    frames in which speech is heard.
+    """Length, level and share of speech of a sound.
+
+    seconds; level: RMS of the speech in dB of full scale, None in silence; speech: share of the first minute's frames
+    in which there is speech.
     """
 
     seconds: float
@@ -57,7 +59,7 @@ class SoundCheck:
 
 
 def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
-    """The picture of a job, and what to warn of."""
+    """Check the picture of a job. Returns what was found, and lines to warn the user."""
     reference = job.reference
     own, placed, (w, h) = reference.picture_keypoints, reference.keypoints, reference.canvas.picture_size
     face = own.face * [w, h]
@@ -95,7 +97,7 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
 
 
 def check_sound(sound: Sound, encoder: Wav2Vec2Encoder) -> tuple[SoundCheck, list[str]]:
-    """A sound, and what to warn of beside `Sound.warnings`.
+    """Check a sound. Returns what was found, and lines to warn the user beside `Sound.warnings`.
 
     `encoder` must have a motion head, as the embedded one has.
     """

@@ -39,7 +39,7 @@ class Hub:
 
 
 def find_cache() -> Cache:
-    """HF_HOME and HF_HUB_CACHE as every program of Hugging Face takes them."""
+    """Find HF_HUB_CACHE as every program of Hugging Face takes it, and the free bytes of its disk."""
     folder = hub_cache()
     return Cache(str(folder), free_space(folder))
 
@@ -59,10 +59,10 @@ def ask_hub(patience: float = PATIENCE) -> Hub:
 
 
 def within(patience: float, action: Callable[[], T], what: str) -> T:
-    """What `action` returns or raises, if it ends in `patience` seconds; else NetworkError.
+    """Return or raise what `action` does, if it ends in `patience` seconds; else raise NetworkError.
 
-    A name server that does not answer is waited for without a limit by the system, so the waiting is left to a thread
-    that ends with the program.
+    The system waits without a limit for a name server that does not answer, so the waiting is left to a thread that
+    ends with the program.
     """
     done: list[T] = []
     failed: list[BaseException] = []

@@ -1,7 +1,7 @@
 """Frames + sound -> MP4: H.264 yuv420p with AAC, tagged BT.709, the index in front (`+faststart`).
 
-The file is written under a temporary name in its own folder and renamed when it is whole; on any error, Ctrl-C or
-SIGTERM (raised as an exception) the temporary file is removed and ffmpeg ended.
+The file takes its name when it is whole; on any error, Ctrl-C or SIGTERM (raised as an exception) ffmpeg is ended and
+nothing stays.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ def check_output(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
 
 
 class VideoWriter:
-    """Context manager that takes frames one by one; a thread hands them to the encoder, and `add` waits only while
-    `AHEAD` of them are waiting.
+    """Context manager that encodes frames one by one.
+
+    A thread hands them to the encoder; `add` waits only while `AHEAD` of them are waiting.
 
     ```
     with VideoWriter("out.mp4", size=(256, 256), fps=25, sound=load_audio("speech.wav")) as writer:
@@ -48,8 +49,8 @@ class VideoWriter:
     ```
 
     size: (W, H), both even. sound: muxed whole, from its first sample, at its own rate where AAC has that rate and in
-    stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow, to
-    this length. Raises OutputError when the file cannot be written (folder, rights, disk full).
+    stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow,
+    to this length. Raises OutputError when the file cannot be written (folder, rights, disk full).
     """
 
     def __init__(
@@ -206,23 +207,11 @@ class VideoWriter:
         if self.sound is not None:
             rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
             # Time from the sample count: a video's sound may begin late, but the frames were made from its samples.
-            fitted = (
-                ""
-                if self.sound_seconds is None
-                else f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
-            )
-            arguments += [
-                "-map",
-                "1:a:0",
-                "-af",
-                f"asetpts=N/SR/TB{fitted}",
-                "-c:a",
-                "aac",
-                "-b:a",
-                "192k",
-                "-ar",
-                str(rate),
-            ]
+            fitted = ""
+            if self.sound_seconds is not None:
+                fitted = f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
+            arguments += ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{fitted}"]
+            arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
             if self.sound.channels > 2:
                 arguments += ["-ac", "2"]
         return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]
@@ -240,14 +229,12 @@ def write_video(
     progress: Callable[[int, int | None], None] | None = None,
     sound_seconds: float | None = None,
 ) -> Path:
-    """Write an iterable of frames, uint8 (H, W, 3) RGB with even sides, to `out`.
-
-    Returns its path.
+    """Write frames, uint8 (H, W, 3) RGB with even sides, to `out`. Returns its path.
 
     The first frame gives the size; frames are taken one at a time, so memory does not grow with the length. sound: a
     Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames
-    done, total)` after every frame. Raises OutputError and ResourceError (also before the first frame is made) and what
-    the iterable raises.
+    done, total)` after every frame. Raises OutputError and ResourceError (also before the first frame is made) and
+    what the iterable raises.
     """
     out = check_output(out, overwrite)
     ffmpeg_binary()  # a first frame may be long in the making

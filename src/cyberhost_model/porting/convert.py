@@ -1,5 +1,6 @@
-"""Published weights -> a model folder of ours: network, codec, speech encoder, detector, with an account of every
-weight and the licences.
+"""Published weights -> a model folder of ours: network, codec, speech encoder, detector.
+
+Every weight is accounted for in keys.json, every licence in sources.json.
 """
 
 from __future__ import annotations
@@ -30,45 +31,46 @@ from cyberhost_model.porting.publish import SOURCES
 NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface",)}
 """Parts that a model names and does not hold, to be fetched when it is used, and what they can be."""
 KEYS = "keys.json"
-"""What became of every weight: source, old name, new names, and why where it was left out or changed."""
+"""What became of every weight: source, old name, new names, and why it was left out or changed."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """How one published model is taken over."""
+    """How one published model is converted."""
 
     name: str
     what: str
     parts: dict[str, str]
-    """Part -> its weights in the registry; a folder or file of one's own may stand in for each."""
+    """Part -> its weights in the registry; a folder or file of the user's may take the place of each."""
     network: Callable[[Mapping[str, Path], Preset | None], Converted]
-    """Paths of the parts and, instead of the preset of the full size, one of another -> the network."""
+    """Paths of the parts and, instead of the preset of the full size, another preset -> the network."""
     full_size: Callable[[], Preset]
     """Its preset at the published size."""
     room: int
     """Bytes that its folder takes then, about."""
     dtype: torch.dtype = torch.float16
-    """How weights are stored where `find_model` converts them."""
+    """Precision in which weights are stored where `find_model` converts them."""
 
     def folder(self) -> Path:
-        """The model folder on this machine; it is fetched and converted where it is not here.
+        """Return the model folder on this machine; it is fetched and converted where it is not here.
 
         Raises as `convert` does.
         """
         return converted(self.name)
 
     def missing(self) -> list[MissingWeights]:
-        """What `folder` would fetch; an entry of size 0 is here and would be converted; empty where it is here
-        already.
+        """List what `folder` would fetch; empty where it is here already.
+
+        An entry of size 0 is here and would be converted.
         """
         return (
             []
             if is_converted(self.name)
-            else missing_weights(held_weights(self.name)) or [MissingWeights(self.name, 0)]
+            else missing_weights(part_weights(self.name)) or [MissingWeights(self.name, 0)]
         )
 
     def named(self) -> list[str]:
-        """Parts that the model names and does not hold."""
+        """List the parts that the model names and does not hold."""
         return [weights for part, weights in self.parts.items() if part in NAMED]
 
 
@@ -92,11 +94,11 @@ def convert(
     dtype: torch.dtype = torch.float32,
     template: Preset | None = None,
 ) -> Summary:
-    """Make the model folder `out` of the published model `name` (one of ADAPTERS).
+    """Convert the published model `name` (one of ADAPTERS) to the model folder `out`.
 
-    parts: what is to be used instead of the adapter's own weights: names of the registry, folders or files. dtype: how
-    the weights are stored. Missing weights are fetched. Raises ModelError where a weight cannot be mapped, OutputError
-    where `out` exists or cannot be written, and what `locate` raises.
+    parts: what is to be used instead of the adapter's own weights: names of the registry, folders or files. dtype:
+    precision in which the weights are stored. Missing weights are fetched. Raises ModelError where a weight cannot be
+    mapped, OutputError where `out` exists or cannot be written, and what `locate` raises.
     """
     adapter, out = load_adapter(name), Path(out)
     if unknown := sorted(set(parts or {}) - set(adapter.parts)):
@@ -138,7 +140,7 @@ def convert(
 
 
 def converted(name: str) -> Path:
-    """The folder of a published model that was converted on this machine, or is now: fp16 in HF_HOME.
+    """Return the folder of a published model, in fp16 in HF_HOME; it is converted now where it was not before.
 
     Raises as `convert` does.
     """
@@ -149,20 +151,21 @@ def converted(name: str) -> Path:
     with file_lock(folder.parent / f".{name}.lock"):
         if not is_converted(name):
             need_room(
-                name, sum(entry.size for entry in missing_weights(held_weights(name)))
+                name, sum(entry.size for entry in missing_weights(part_weights(name)))
             )  # before gigabytes are fetched
             convert(name, folder, dtype=load_adapter(name).dtype)
     return folder
 
 
 def room_to_convert(name: str) -> int:
-    """Bytes, about, that `converted` writes besides what it fetches; 0 where nothing is to be converted."""
+    """Estimate the bytes that `converted` writes besides what it fetches; 0 where nothing is to be converted."""
     return load_adapter(name).room if name in ADAPTERS and not is_converted(name) else 0
 
 
 def need_room(name: str, fetched: int) -> None:
-    """Raises OutputError where the disks have no room for `fetched` bytes that come from the Hub and for what
-    `converted` writes: HF_HUB_CACHE and HF_HOME may lie on two.
+    """Check that the disks have room for `fetched` bytes from the Hub and for what `converted` writes.
+
+    HF_HUB_CACHE and HF_HOME may lie on two disks. Raises OutputError.
     """
     cache, folder, room = hub_cache(), _converted_folder(name).parent, room_to_convert(name)
     if device_of(cache) == device_of(folder):
@@ -172,13 +175,13 @@ def need_room(name: str, fetched: int) -> None:
         need_space(folder, room)
 
 
-def held_weights(name: str) -> list[str]:
-    """Names in the registry of what a converted folder is made of."""
+def part_weights(name: str) -> list[str]:
+    """List the names in the registry of what a converted folder is made of."""
     return [weights for part, weights in load_adapter(name).parts.items() if part not in NAMED and weights in REGISTRY]
 
 
 def is_converted(name: str) -> bool:
-    """Whether `converted` would find it on this machine."""
+    """Check whether `converted` would find it on this machine."""
     return (_converted_folder(name) / "config.json").is_file()
 
 
@@ -206,6 +209,6 @@ def _source(part: str, source: str) -> dict[str, Any]:
 
 
 def named_tensors(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
-    """The tensors of each file, or of its twin in safetensors."""
+    """Read the tensors of each file, or of its twin in safetensors."""
     twins = {name: (folder / name).with_suffix(".safetensors") for name in names}
     return {name: read_tensors(twin if twin.is_file() else folder / name) for name, twin in twins.items()}

@@ -1,4 +1,4 @@
-"""A model of ours on the Hub: its card, filled from what the folder says, and the upload."""
+"""Publishing a model on the Hub: its card, filled from what the folder says, and the upload."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ CARD = "README.md"
 PUBLISHED = ("*.json", "*.safetensors", "*.onnx", CARD)
 """What is uploaded of a folder; a pickle that lies in it stays where it is."""
 SOURCES = "sources.json"
-"""Written by `weights assemble` and `convert`: what a model was made of, a list of {part, from, revision, licence,
-commercial}.
+"""Written by `weights assemble` and `convert`: what a model was made of.
+
+A list of {part, from, revision, licence, commercial}.
 """
-
-
 _EXAMPLES = {
     "animate": ("speech.wav", '"speech.wav"'),
     "multimodal": ("--audio speech.wav --hands wave", '"speech.wav", "wave"'),
@@ -34,12 +33,11 @@ _EXAMPLES = {
 def publish(
     folder: str | Path, repo: str, *, licence: str | None = None, private: bool = False, message: str | None = None
 ) -> str:
-    """Upload the model in `folder` to the Hub repository "user/name", made if there is none; the address of the
-    commit.
+    """Upload the model in `folder` to the Hub repository "user/name", made if there is none.
 
-    A README.md in the folder is its card; without one a card is written there first, under `licence` (a Hub licence
-    name such as "apache-2.0"). Raises ModelError for a folder that is no model, a card without a licence and a
-    repository that may not be written, and NetworkError.
+    Returns the address of the commit. A README.md in the folder is its card; without one a card is written there
+    first, under `licence` (a Hub licence name such as "apache-2.0"). Raises ModelError for a folder that is no model,
+    a card without a licence and a repository that may not be written, and NetworkError.
     """
     folder = Path(folder)
     split_hub_id(repo)
@@ -65,7 +63,7 @@ def publish(
 
 
 def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
-    """The model card: metadata of the Hub, parts with their parameters, diffusion, use, sources and their licences."""
+    """Write the model card: metadata of the Hub, parts with their parameters, diffusion, use, sources and licences."""
     from huggingface_hub import ModelCardData
 
     sources = read_sources(folder)
@@ -118,7 +116,7 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
 
 
 def read_sources(folder: Path) -> list[dict[str, Any]]:
-    """What a model was made of, empty where nothing says it. Raises ModelError for a damaged file."""
+    """Read what a model was made of, empty where nothing says it. Raises ModelError for a damaged file."""
     path = folder / SOURCES
     if not path.is_file():
         return []

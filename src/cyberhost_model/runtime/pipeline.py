@@ -19,7 +19,7 @@ from cyberhost_model.conditions.pose_maps import PARTS, POSE_MAPS
 from cyberhost_model.conditions.pose_shift import pose_shift
 from cyberhost_model.config import DiffusionConfig, GenerationConfig
 from cyberhost_model.device import choose_device
-from cyberhost_model.driving.reach import reach_note, within_reach
+from cyberhost_model.driving.reach import limit_reach, reach_warnings
 from cyberhost_model.driving.retarget import hands_for
 from cyberhost_model.driving.retarget import retarget as to_proportions
 from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file
@@ -297,10 +297,10 @@ class CyberHost:
         if not preset.pose_shift:
             return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
         w, h = reference.canvas.picture_size
-        poses, beyond = within_reach(
+        poses, beyond = limit_reach(
             poses, reference.picture_keypoints, (preset.latent_factor / w, preset.latent_factor / h)
         )
-        return poses, reach_note(beyond)
+        return poses, reach_warnings(beyond)
 
     def _skeletons(self, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS) -> PoseSource:
         """A sequence in 0..1 of the picture, drawn as the preset wants it; its last frame stands where it has ended."""
