@@ -20,7 +20,7 @@ from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.device import choose_device, multiplies_bf16
-from cyberhost_model.doctor import downloads, estimate, machine, network
+from cyberhost_model.doctor import costs, downloads, machine, network
 from cyberhost_model.doctor import downloads as extras
 from cyberhost_model.doctor import machine as ffmpeg
 from cyberhost_model.doctor.examination import examine
@@ -182,32 +182,32 @@ def test_verdicts(options: list[str], code: int, words: str, offline: Path, caps
 
 
 def test_a_published_model_that_is_not_here_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1e9 < estimate.matrix_rate(torch.device("cpu"), torch.float32) < 1e15
-    monkeypatch.setattr(estimate, "matrix_rate", lambda device, dtype: 1e12)
+    assert 1e9 < costs.matrix_rate(torch.device("cpu"), torch.float32) < 1e15
+    monkeypatch.setattr(costs, "matrix_rate", lambda device, dtype: 1e12)
     both = GenerationConfig(guidance_reference=2.5, guidance_audio=2.5)
-    found = estimate.count_estimate("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
+    found = costs.count_estimate("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
     assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/speed.md
     assert 5e9 < found.memory < 1.2e10 and found.seconds > 60
-    twice = estimate.count_estimate("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
+    twice = costs.count_estimate("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
     assert twice is not None and twice.seconds == pytest.approx(2 * found.seconds)
-    third = estimate.count_estimate(
+    third = costs.count_estimate(
         "sd15", dataclasses.replace(both, guidance_interval=(0.0, 0.5)), 48, torch.device("cpu"), torch.bfloat16
     )
     assert third is not None and 0.6 < third.seconds / found.seconds < 0.9 and third.tflop == found.tflop
-    assert estimate.count_estimate("some/one", both, 48, torch.device("cpu"), torch.float32) is None
+    assert costs.count_estimate("some/one", both, 48, torch.device("cpu"), torch.float32) is None
 
 
 def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """One frame stands for a clip, and the memory of a clip is not told."""
-    monkeypatch.setattr(estimate, "LONGEST_STEP", 0.0)
-    job = estimate.blank_job(host)
-    costs = estimate.measure_costs(host, job)
-    assert not costs.whole and costs.memory is None
-    assert costs.step == costs.plain_step > 0 and costs.decode > 0  # one branch
+    monkeypatch.setattr(costs, "LONGEST_STEP", 0.0)
+    job = costs.blank_job(host)
+    measured = costs.measure_costs(host, job)
+    assert not measured.whole and measured.memory is None
+    assert measured.step == measured.plain_step > 0 and measured.decode > 0  # one branch
     guidance = dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.8))
     guided = dataclasses.replace(job, guidance=guidance, look=dataclasses.replace(job.look, steps=8))
-    monkeypatch.setattr(estimate, "measure_costs", lambda host, job: estimate.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
-    found = estimate.estimate(host, guided, 1500)
+    monkeypatch.setattr(costs, "measure_costs", lambda host, job: costs.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
+    found = costs.estimate(host, guided, 1500)
     # 125 clips of 8 steps; t = 1, 0.95, 0.9, 0.83, 0.75, 0.64, 0.5, 0.3: four of them guided; 60 s of sound
     assert found.seconds == pytest.approx(125 * (0.5 + 4 * 3 + 4 * 1 + 2) + 60 * 0.1) and found.memory == 7
 
@@ -248,6 +248,6 @@ def test_steps_are_timed_with_fixed_weights(host: CyberHost, monkeypatch: pytest
             monkeypatch.setattr(
                 module, "_codebooks", lambda real=module._codebooks, module=module: (made.append(module), real())[1]
             )
-    monkeypatch.setattr(estimate, "LONGEST_STEP", 1e9)
-    estimate.measure_costs(host, estimate.blank_job(host))
+    monkeypatch.setattr(costs, "LONGEST_STEP", 1e9)
+    costs.measure_costs(host, costs.blank_job(host))
     assert len(made) == len(set(made)) > 0

@@ -12,7 +12,7 @@ from cyberhost_cli.console import Console
 from cyberhost_cli.options import Device, Precision, expand_options
 
 if TYPE_CHECKING:
-    from cyberhost_model.doctor.estimate import CountedEstimate, Estimate
+    from cyberhost_model.doctor.costs import CountedEstimate, Estimate
     from cyberhost_model.doctor.examination import Examination
     from cyberhost_model.doctor.machine import Machine
     from cyberhost_model.doctor.plan import Plan

@@ -5,7 +5,7 @@ examine("tiny").problems
 plan(lambda host: host.animate("picture.jpg", "speech.wav")).estimate
 """
 
-from cyberhost_model.doctor.estimate import CountedEstimate, Estimate, estimate
+from cyberhost_model.doctor.costs import CountedEstimate, Estimate, estimate
 from cyberhost_model.doctor.examination import Examination, examine
 from cyberhost_model.doctor.machine import Machine
 from cyberhost_model.doctor.plan import Plan, plan

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from cyberhost_model.config import FPS, GenerationConfig
 from cyberhost_model.device import choose_device
+from cyberhost_model.doctor.costs import CountedEstimate, Estimate, blank_job, count_estimate, estimate
 from cyberhost_model.doctor.downloads import Downloads, Extra, check_fetch, downloads, extras
-from cyberhost_model.doctor.estimate import CountedEstimate, Estimate, blank_job, count_estimate, estimate
 from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, find_ffmpeg
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
 from cyberhost_model.errors import CyberHostError, ResourceError

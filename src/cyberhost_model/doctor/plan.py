@@ -14,8 +14,8 @@ import torch
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.device import choose_device
 from cyberhost_model.doctor.checks import PictureCheck, SoundCheck, check_picture, check_sound
+from cyberhost_model.doctor.costs import CountedEstimate, Estimate, count_estimate, estimate
 from cyberhost_model.doctor.downloads import check_fetch
-from cyberhost_model.doctor.estimate import CountedEstimate, Estimate, count_estimate, estimate
 from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, find_ffmpeg
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
 from cyberhost_model.hub.inventory import MissingWeights

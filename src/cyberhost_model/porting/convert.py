@@ -101,42 +101,51 @@ def convert(
     mapped, OutputError where `out` exists or cannot be written, and what `locate` raises.
     """
     adapter, out = load_adapter(name), Path(out)
-    if unknown := sorted(set(parts or {}) - set(adapter.parts)):
-        raise ModelError(f"{name} has no part {unknown[0]!r}; its parts are {', '.join(adapter.parts)}")
-    used = {**adapter.parts, **(parts or {})}
-    for part, choices in NAMED.items():
-        if part in used and used[part] not in choices:
-            raise ModelError(f"{name} has no {part} {used[part]!r}; choose {' or '.join(choices)}")
+    used = _chosen_parts(adapter, parts or {})
     with written_folder(out) as folder:
         paths = {part: _path(source) for part, source in used.items() if part not in NAMED}
-        network = adapter.network(paths, template)
-        size = (
-            sum(p.numel() for p in network.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
-        )
-        need_space(out.absolute().parent, size)
-        save_network(network.network, folder, dtype)
-        save_vae(paths["vae"], folder / "codec", dtype)
-        if "speech" in paths:
-            save_speech(paths["speech"], folder / "speech", dtype)
-        else:
-            copy_embedded("speech", folder / "speech")
-        if "image" in paths:
-            save_image_encoder(paths["image"], folder / "image", dtype)
-        save_detector(used["detector"], folder / "detector")
+        made = adapter.network(paths, template)
+        need_space(out.absolute().parent, _size(made.network, dtype))
+        save_network(made.network, folder, dtype)
+        _save_other_parts(folder, paths, used["detector"], dtype)
         sources = [
             _source(part, source)
             for part, source in used.items()
-            if part != "face" or network.network.preset.takes_arcface
+            if part != "face" or made.network.preset.takes_arcface
         ]
-        (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
-        account = {
-            "taken": [asdict(entry) for entry in network.entries],
-            "initial": network.initial,
-            "zero": network.zero,
-        }
-        (folder / KEYS).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    counts = network.counts()
+        account = {"taken": [asdict(entry) for entry in made.entries], "initial": made.initial, "zero": made.zero}
+        for file, content in ((SOURCES, sources), (KEYS, account)):
+            (folder / file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    counts = made.counts()
     return Summary(out, counts.taken, counts.left_out, counts.initial, {s["part"]: s["licence"] for s in sources})
+
+
+def _chosen_parts(adapter: Adapter, own: Mapping[str, str]) -> dict[str, str]:
+    """Part -> its source, the user's `own` in place of the adapter's. Raises ModelError."""
+    if unknown := sorted(set(own) - set(adapter.parts)):
+        raise ModelError(f"{adapter.name} has no part {unknown[0]!r}; its parts are {', '.join(adapter.parts)}")
+    used = {**adapter.parts, **own}
+    for part, choices in NAMED.items():
+        if part in used and used[part] not in choices:
+            raise ModelError(f"{adapter.name} has no {part} {used[part]!r}; choose {' or '.join(choices)}")
+    return used
+
+
+def _size(network: torch.nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of the weights in `dtype`."""
+    return sum(weights.numel() for weights in network.state_dict().values()) * dtype.itemsize
+
+
+def _save_other_parts(folder: Path, paths: Mapping[str, Path], detector: str, dtype: torch.dtype) -> None:
+    """Write codec, speech encoder, image encoder and detector."""
+    save_vae(paths["vae"], folder / "codec", dtype)
+    if "speech" in paths:
+        save_speech(paths["speech"], folder / "speech", dtype)
+    else:
+        copy_embedded("speech", folder / "speech")
+    if "image" in paths:
+        save_image_encoder(paths["image"], folder / "image", dtype)
+    save_detector(detector, folder / "detector")
 
 
 def converted(name: str) -> Path:
