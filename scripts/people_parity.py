@@ -37,7 +37,7 @@ from cyberhost_model.lab.evaluation.features.sync import distance_stream, sync_o
 from cyberhost_model.lab.evaluation.networks.s3fd import FaceFinder
 from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet
 from cyberhost_model.media.audio import load_audio
-from cyberhost_model.perception.arcface import ArcFace, FaceDetector, aligned
+from cyberhost_model.perception.arcface import ArcFace, FaceDetector, align_face
 from cyberhost_model.perception.dwpose import DWPose, to_keypoints
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.perception.onnx_network import OnnxNetwork
@@ -246,7 +246,7 @@ def of_insightface(repository: Path, folder: Path) -> Iterator[Row]:
         )
         expected, found = (
             align.norm_crop(np.ascontiguousarray(picture[..., ::-1]), points.astype(np.float32)),
-            aligned(picture, points),
+            align_face(picture, points),
         )
         differ = max(differ, float((expected[..., ::-1] != found).mean()))
         assert largest(expected[..., ::-1], found) <= 1

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from cyberhost_model.errors import ModelError, NoFaceError
-from cyberhost_model.perception import detector as d
-from cyberhost_model.perception.detector import Detection, KeypointDetector, analyse, overlap, sureness, turned_crop
-from cyberhost_model.perception.heat_net import HeatNet, concentration, fuse_batchnorm, normalised, peaks
+from cyberhost_model.perception import keypoint_detector as d
+from cyberhost_model.perception.crops import rotated_crop
+from cyberhost_model.perception.detector import Detection, analyse
+from cyberhost_model.perception.geometry import intersection_over_smaller
+from cyberhost_model.perception.heat_net import HeatNet, concentration, find_peaks, fuse_batchnorm, normalise_crops
+from cyberhost_model.perception.keypoint_detector import KeypointDetector, certainty
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 
@@ -42,15 +45,15 @@ def test_net_shapes_and_gradients(stride, maps, side):
 
 def test_input_does_not_depend_on_exposure():
     x = torch.randint(60, 120, (1, 32, 32, 3), dtype=torch.uint8)
-    assert torch.allclose(normalised(x), normalised(x + 80), atol=1e-4)
-    assert normalised(torch.full((1, 32, 32, 3), 7, dtype=torch.uint8)).abs().max() < 1e-5
+    assert torch.allclose(normalise_crops(x), normalise_crops(x + 80), atol=1e-4)
+    assert normalise_crops(torch.full((1, 32, 32, 3), 7, dtype=torch.uint8)).abs().max() < 1e-5
 
 
 def test_peaks_are_exact_between_cells():
     y, x = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
     places = torch.tensor([[5.3, 9.9], [0.5, 15.5], [8.0, 3.5]])
     logits = torch.stack([-((x - px) ** 2 + (y - py) ** 2) / (2 * 0.8**2) for px, py in places])[None] + 3
-    found, value = peaks(logits)
+    found, value = find_peaks(logits)
     assert torch.allclose(found[0][[0, 2]] * 16, places[[0, 2]], atol=0.05)
     assert torch.allclose(found[0][1] * 16, places[1], atol=0.5)  # half of the corner's surroundings is missing
     assert value.shape == (1, 3) and value.max() <= 3
@@ -61,7 +64,7 @@ def test_concentration_tells_one_place_from_many():
     logits[0, :, 7, 9] = 30  # one place: all of the weight in 5 x 5 cells
     logits[1, :, 2, 2] = logits[1, :, 17, 17] = 30  # two places
     assert torch.allclose(concentration(logits), torch.tensor([1.0, 0.5, 25 / 400]), atol=1e-4)
-    assert torch.allclose(sureness(logits, (0.4, 0.6)), torch.tensor([1.0, 0.5, 0.0]), atol=1e-3)
+    assert torch.allclose(certainty(logits, (0.4, 0.6)), torch.tensor([1.0, 0.5, 0.0]), atol=1e-3)
 
 
 def test_turned_crop_maps_back_to_the_picture():
@@ -69,16 +72,16 @@ def test_turned_crop_maps_back_to_the_picture():
     spot = np.array([180.0, 90.0])
     picture[86:95, 176:185] = 255
     for angle in (0.0, 0.4, -1.0):
-        crop, back = turned_crop(picture, np.array([160.0, 100.0]), 90.0, angle, 128)
+        crop, back = rotated_crop(picture, np.array([160.0, 100.0]), 90.0, angle, 128)
         y, x = np.nonzero(crop[..., 0] > 127)
         unit = np.array([x.mean() + 0.5, y.mean() + 0.5]) / 128
         assert np.allclose(back[:, :2] @ unit + back[:, 2], spot + 0.5, atol=0.8), angle
 
 
 def test_overlap_of_boxes():
-    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == 0.5
-    assert overlap((0, 0, 10, 10), (4, 4, 6, 6)) == 1.0
-    assert overlap((0, 0, 10, 10), (11, 0, 15, 10)) == 0.0
+    assert intersection_over_smaller((0, 0, 10, 10), (5, 0, 15, 10)) == 0.5
+    assert intersection_over_smaller((0, 0, 10, 10), (4, 4, 6, 6)) == 1.0
+    assert intersection_over_smaller((0, 0, 10, 10), (11, 0, 15, 10)) == 0.0
 
 
 def test_untrained_detector_finds_nothing(detector, picture):

@@ -17,7 +17,7 @@ from cyberhost_model.lab.training.stages.detector_samples import (
     sources,
     texture,
 )
-from cyberhost_model.perception import detector as d
+from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 

@@ -20,11 +20,11 @@ from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import CyberHost, NetworkError, OutputError, ResourceError
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.device import choose_device, multiplies_bf16
-from cyberhost_model.doctor import counted, downloads, machine, network, trial
+from cyberhost_model.doctor import costs, downloads, machine, network
 from cyberhost_model.doctor import downloads as extras
 from cyberhost_model.doctor import machine as ffmpeg
 from cyberhost_model.doctor.examination import examine
-from cyberhost_model.hub.inventory import Missing
+from cyberhost_model.hub.inventory import MissingWeights
 from cyberhost_model.model.region_attention import RegionCodebookAttention
 
 if sys.version_info >= (3, 11):
@@ -62,16 +62,16 @@ def test_ffmpeg_is_the_one_videos_are_written_with(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ffmpeg, "ffmpeg_binary", lambda: str(ROOT / "no-such-ffmpeg"))
     with pytest.raises(ResourceError, match="does not run"):
         ffmpeg.find_ffmpeg()
-    monkeypatch.setattr(ffmpeg, "_said", lambda path, argument: "ffmpeg version 9 built\n V..... libx264 H.264\n")
+    monkeypatch.setattr(ffmpeg, "_output_of", lambda path, argument: "ffmpeg version 9 built\n V..... libx264 H.264\n")
     with pytest.raises(ResourceError, match="cannot write aac"):
         ffmpeg.find_ffmpeg()
 
 
 def test_the_machine_and_its_precision() -> None:
-    found = machine.machine(*choose_device("cpu", "auto"))
+    found = machine.describe_machine(*choose_device("cpu", "auto"))
     assert found.precision == ("bf16" if multiplies_bf16() else "fp32") and "AMX" in found.why
     assert 0 < found.free <= found.memory and found.cores >= 1 and found.name
-    assert machine.machine(*choose_device("cpu", "bf16"), "bf16").why == "asked for"
+    assert machine.describe_machine(*choose_device("cpu", "bf16"), "bf16").why == "asked for"
 
 
 def test_an_nvidia_gpu_and_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,12 +80,12 @@ def test_an_nvidia_gpu_and_its_driver(tmp_path: Path, monkeypatch: pytest.Monkey
     tool.write_text("#!/bin/sh\necho '580.159.04, NVIDIA Thing'\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    unused = machine.machine(*choose_device("cpu", "auto"))
+    unused = machine.describe_machine(*choose_device("cpu", "auto"))
     assert unused.device == "cpu" and unused.hint and "NVIDIA Thing" in unused.hint
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA Thing")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (30 * 10**9, 40 * 10**9))
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    found = machine.machine(torch.device("cuda"), torch.float16, "fp16")
+    found = machine.describe_machine(torch.device("cuda"), torch.float16, "fp16")
     assert (found.device, found.name, found.driver, found.runtime) == (
         "cuda",
         "NVIDIA Thing",
@@ -128,13 +128,13 @@ def test_what_cannot_be_fetched(offline: Path, monkeypatch: pytest.MonkeyPatch) 
     cache, hub = network.find_cache(), network.ask_hub()
     assert cache.folder == str(offline / "home" / "hub") and cache.free > 0 and not Path(cache.folder).exists()
     with pytest.raises(NetworkError, match="HF_HUB_OFFLINE"):
-        downloads.check_fetch("a/b", [Missing("a/b", 5)], hub)
+        downloads.check_fetch("a/b", [MissingWeights("a/b", 5)], hub)
     with pytest.raises(OutputError, match="are needed in"):
-        downloads.check_fetch("a/b", [Missing("a/b", 1 << 62)], hub)
-    downloads.check_fetch("a/b", [Missing("a/b", 0)], hub)  # here already, to be converted
+        downloads.check_fetch("a/b", [MissingWeights("a/b", 1 << 62)], hub)
+    downloads.check_fetch("a/b", [MissingWeights("a/b", 0)], hub)  # here already, to be converted
     monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(20 * 10**9, 15 * 10**9, 5 * 10**9))
     with pytest.raises(OutputError, match=r"9\.8 GB are needed in"):
-        downloads.check_fetch("sd15", [Missing("sd15", 0)], hub)
+        downloads.check_fetch("sd15", [MissingWeights("sd15", 0)], hub)
     found = {entry.command: entry for entry in downloads.downloads([])}
     assert found["animate"].size == found["reenact"].size == found["multimodal"].size == 0
     assert (
@@ -182,32 +182,32 @@ def test_verdicts(options: list[str], code: int, words: str, offline: Path, caps
 
 
 def test_a_published_model_that_is_not_here_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1e9 < counted.matrix_rate(torch.device("cpu"), torch.float32) < 1e15
-    monkeypatch.setattr(counted, "matrix_rate", lambda device, dtype: 1e12)
+    assert 1e9 < costs.matrix_rate(torch.device("cpu"), torch.float32) < 1e15
+    monkeypatch.setattr(costs, "matrix_rate", lambda device, dtype: 1e12)
     both = GenerationConfig(guidance_reference=2.5, guidance_audio=2.5)
-    found = counted.counted("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
+    found = costs.count_estimate("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
     assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/reference/performance.md
     assert 5e9 < found.memory < 1.2e10 and found.seconds > 60
-    twice = counted.counted("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
+    twice = costs.count_estimate("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
     assert twice is not None and twice.seconds == pytest.approx(2 * found.seconds)
-    third = counted.counted(
+    third = costs.count_estimate(
         "sd15", dataclasses.replace(both, guidance_interval=(0.0, 0.5)), 48, torch.device("cpu"), torch.bfloat16
     )
     assert third is not None and 0.6 < third.seconds / found.seconds < 0.9 and third.tflop == found.tflop
-    assert counted.counted("some/one", both, 48, torch.device("cpu"), torch.float32) is None
+    assert costs.count_estimate("some/one", both, 48, torch.device("cpu"), torch.float32) is None
 
 
 def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """One frame stands for a clip, and the memory of a clip is not told."""
-    monkeypatch.setattr(trial, "PATIENT", 0.0)
-    job = trial.blank_job(host)
-    costs = trial.trial(host, job)
-    assert not costs.whole and costs.memory is None
-    assert costs.step == costs.plain_step > 0 and costs.decode > 0  # one branch
+    monkeypatch.setattr(costs, "LONGEST_STEP", 0.0)
+    job = costs.blank_job(host)
+    measured = costs.measure_costs(host, job)
+    assert not measured.whole and measured.memory is None
+    assert measured.step == measured.plain_step > 0 and measured.decode > 0  # one branch
     guidance = dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.8))
     guided = dataclasses.replace(job, guidance=guidance, config=dataclasses.replace(job.config, steps=8))
-    monkeypatch.setattr(trial, "trial", lambda host, job: trial.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
-    found = trial.estimate(host, guided, 1500)
+    monkeypatch.setattr(costs, "measure_costs", lambda host, job: costs.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
+    found = costs.estimate(host, guided, 1500)
     # 125 clips of 8 steps; t = 1, 0.95, 0.9, 0.83, 0.75, 0.64, 0.5, 0.3: four of them guided; 60 s of sound
     assert found.seconds == pytest.approx(125 * (0.5 + 4 * 3 + 4 * 1 + 2) + 60 * 0.1) and found.memory == 7
 
@@ -248,6 +248,6 @@ def test_steps_are_timed_with_fixed_weights(host: CyberHost, monkeypatch: pytest
             monkeypatch.setattr(
                 module, "_codebooks", lambda real=module._codebooks, module=module: (made.append(module), real())[1]
             )
-    monkeypatch.setattr(trial, "PATIENT", 1e9)
-    trial.trial(host, trial.blank_job(host))
+    monkeypatch.setattr(costs, "LONGEST_STEP", 1e9)
+    costs.measure_costs(host, costs.blank_job(host))
     assert len(made) == len(set(made)) > 0

@@ -17,11 +17,12 @@ from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.assemble import assemble
 from cyberhost_model.lab.training.stages.lips import LipSamples, LipsStage, Mouth, evaluate, mouth_of, speaking, visible
-from cyberhost_model.perception.detector import LIPS_FROM, KeypointDetector, measure_lip_gap
+from cyberhost_model.perception.detector import WholeBodyDetector, measure_lip_gap
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
+from cyberhost_model.perception.keypoint_detector import LIPS_FROM, KeypointDetector
 from cyberhost_model.perception.keypoints import LIPS
-from cyberhost_model.perception.lip_reader import LipReader, mouth_crop, with_gap
+from cyberhost_model.perception.lip_reader import LipReader, crop_mouth, set_lip_gap
 from cyberhost_model.runtime.loading import find_model
 from test_assemble import run_of
 
@@ -64,14 +65,14 @@ def test_a_mouths_number_is_its_own(reader):
 
 def test_crops_are_upright_and_of_one_size(person):
     face = person.keypoints.face * person.size
-    upright = mouth_crop(person.picture_u8, face)
+    upright = crop_mouth(person.picture_u8, face)
     assert upright.shape == (48, 64, 3) and upright.dtype == np.uint8
     aside = np.ascontiguousarray(np.rot90(person.picture_u8, -1))  # clockwise: (x, y) -> (H - y, x)
     moved = np.stack([person.picture_u8.shape[0] - face[:, 1], face[:, 0]], 1)
-    assert np.abs(mouth_crop(aside, moved).astype(float) - upright).mean() < 6
+    assert np.abs(crop_mouth(aside, moved).astype(float) - upright).mean() < 6
     twice = np.asarray(Image.fromarray(person.picture_u8).resize((512, 512), Image.Resampling.BICUBIC))
-    assert np.abs(mouth_crop(twice, face * 2).astype(float) - upright).mean() < 4
-    assert mouth_crop(person.picture_u8, face + 1000).shape == (48, 64, 3)  # outside the picture
+    assert np.abs(crop_mouth(twice, face * 2).astype(float) - upright).mean() < 4
+    assert crop_mouth(person.picture_u8, face + 1000).shape == (48, 64, 3)  # outside the picture
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.4, -1.2])
@@ -79,7 +80,7 @@ def test_crops_are_upright_and_of_one_size(person):
 def test_inner_lips_are_put_as_far_apart_as_said(person, angle, gap):
     face = turned(person.keypoints.face * person.size, angle)
     before = face.copy()
-    moved = with_gap(face, gap)
+    moved = set_lip_gap(face, gap)
     assert np.array_equal(face, before) and lips_gap(moved) == pytest.approx(gap, abs=1e-5)
     assert np.array_equal(np.delete(moved, range(49, 68), 0), np.delete(face, range(49, 68), 0)) and np.array_equal(
         moved[[60, 64]], face[[60, 64]]
@@ -87,7 +88,7 @@ def test_inner_lips_are_put_as_far_apart_as_said(person, angle, gap):
     back = turned(moved, -angle)
     for above, high, low, below in ((50, 61, 67, 58), (51, 62, 66, 57), (52, 63, 65, 56)):
         assert back[above, 1] < back[high, 1] <= back[low, 1] + 1e-3 and back[low, 1] < back[below, 1]
-    assert lips_gap(with_gap(face, -0.02)) == pytest.approx(0, abs=1e-5)
+    assert lips_gap(set_lip_gap(face, -0.02)) == pytest.approx(0, abs=1e-5)
 
 
 def test_a_detector_without_a_reader_is_as_before(detector, astronaut, tmp_path):
@@ -133,8 +134,8 @@ def test_lips_of_small_faces_stay_where_they_are(detector, astronaut):
 def test_other_detectors_lips_are_taken_as_they_are(person):
     k = person.keypoints
     k = k.map(lambda p: p)
-    k.face = with_gap(k.face * person.size, 0.06) / person.size
-    assert measure_lip_gap(object(), k, person.size) == pytest.approx(0.06, abs=1e-4)  # type: ignore[arg-type]
+    k.face = set_lip_gap(k.face * person.size, 0.06) / person.size
+    assert measure_lip_gap(WholeBodyDetector(), k, person.size) == pytest.approx(0.06, abs=1e-4)
 
 
 def test_mouths_of_puppets_open_and_batches_repeat(person):

@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from cyberhost_model import CyberHost, ResourceError
 from cyberhost_model.config import preset
-from cyberhost_model.doctor.trial import blank_job, estimate
+from cyberhost_model.doctor.costs import blank_job, estimate
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.model.denoising_unet import DenoiserOutput
 from cyberhost_model.model.network import CyberHostNetwork

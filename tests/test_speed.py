@@ -12,8 +12,8 @@ import torch
 
 from cyberhost_model import CyberHost, InputError, ResourceError
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.media.background import BackgroundWorker
 from cyberhost_model.model.compiling import compile_blocks
+from cyberhost_model.runtime.background import BackgroundWorker
 from cyberhost_model.runtime.render import Renderer
 from cyberhost_model.sampler.denoise import BlockCache, denoise_clip
 from cyberhost_model.sampler.guidance import Guidance

@@ -97,13 +97,13 @@ class Console:
 
     def _report_fetches(self) -> None:
         """Report fetches on stderr: a bar where it is a terminal, lines unless --quiet."""
-        from cyberhost_model.hub.progress import Report, report_to
+        from cyberhost_model.hub.progress import Reporter, set_reporter
 
         if self.quiet:
-            report_to(Report(tell=None))
+            set_reporter(Reporter(tell=None))
             return
         bar = FetchBar() if sys.stderr.isatty() else _no_bar
-        report_to(Report(progress=bar, tell=lambda line: print(line, file=sys.stderr, flush=True)))
+        set_reporter(Reporter(progress=bar, tell=lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 class FetchBar:

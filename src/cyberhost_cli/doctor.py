@@ -11,14 +11,13 @@ import typer
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import expand_options
 from cyberhost_model.config import DeviceConfig
-from cyberhost_model.hub.progress import human
+from cyberhost_model.hub.progress import format_size
 
 if TYPE_CHECKING:
-    from cyberhost_model.doctor.counted import Counted
+    from cyberhost_model.doctor.costs import CountedEstimate, Estimate
     from cyberhost_model.doctor.examination import Examination
     from cyberhost_model.doctor.machine import Machine
     from cyberhost_model.doctor.plan import Plan
-    from cyberhost_model.doctor.trial import Estimate
 
 
 @expand_options
@@ -52,7 +51,7 @@ def doctor_lines(found: Examination) -> Iterator[str]:
         install = "" if extra.here else f"; pip install 'cyberhost[{extra.name}]'"
         yield _line("extra", f"{extra.name} ({modules}): {extra.what}{install}")
     for fetch in found.downloads:
-        size = human(fetch.size) if fetch.size else "nothing"
+        size = format_size(fetch.size) if fetch.size else "nothing"
         names = f" ({', '.join(entry.name for entry in fetch.missing)})" if fetch.missing else ""
         yield _line(
             "fetches", f"{fetch.command}: {size}{names}" + (f", {fetch.note}" if fetch.note and fetch.size else "")
@@ -71,7 +70,7 @@ def verdict(found: Examination) -> str:
         return "cannot make videos here: " + "; ".join(problem.what for problem in found.problems)
     fetch = found.downloads[0]
     if any(not entry.spare for entry in fetch.missing):
-        size = f"{human(fetch.size)} are fetched" if fetch.size else "it is converted"
+        size = f"{format_size(fetch.size)} are fetched" if fetch.size else "it is converted"
         return f"can make videos here with {found.model} once {size}"
     if found.minute is None:
         return f"can make videos here with {found.model}"
@@ -112,7 +111,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for entry in plan.missing:
         yield _line(
             "fetches",
-            f"{entry.name}: {human(entry.size)}"
+            f"{entry.name}: {format_size(entry.size)}"
             + (f" [{entry.licence}]" if entry.licence else "")
             + ("; does without" if entry.spare else ""),
         )
@@ -128,8 +127,8 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
     cores = f", {machine.cores} cores" if machine.device == "cpu" else ""
     yield _line(
         "device",
-        f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {human(machine.free)} of {human(machine.memory)} "
-        "free",
+        f"{machine.device}: {machine.name}{cores}{driver}{runtime}; {format_size(machine.free)} of "
+        f"{format_size(machine.memory)} free",
     )
     yield _line("precision", f"{machine.precision}: {machine.why}")
     if machine.hint:
@@ -140,7 +139,7 @@ def _around_lines(found: Examination | Plan) -> Iterator[str]:
     """Describe what a job needs beside the device: ffmpeg, the cache, the Hub."""
     if found.ffmpeg is not None:
         yield _line("ffmpeg", f"{found.ffmpeg.version} with {', '.join(found.ffmpeg.encoders)}: {found.ffmpeg.path}")
-    yield _line("cache", f"{found.cache.folder}: {human(found.cache.free)} free")
+    yield _line("cache", f"{found.cache.folder}: {format_size(found.cache.free)} free")
     if (hub := found.hub) is not None:
         answer = f"answers in {hub.seconds:.2f} s" if hub.seconds is not None else f"not reachable: {hub.why}"
         through = "".join(f", {scheme} through {host}" for scheme, host in hub.proxies.items())
@@ -148,14 +147,14 @@ def _around_lines(found: Examination | Plan) -> Iterator[str]:
 
 
 def _estimate(estimate: Estimate) -> str:
-    memory = "" if estimate.memory is None else f" and {human(estimate.memory)} of memory"
+    memory = "" if estimate.memory is None else f" and {format_size(estimate.memory)} of memory"
     rough = "" if estimate.costs.whole else " (from a step of one frame)"
     return f"about {_duration(estimate.seconds)}{memory}{rough}"
 
 
-def _counted(counted: Counted) -> str:
+def _counted(counted: CountedEstimate) -> str:
     return (
-        f"roughly {_duration(counted.seconds)} and {human(counted.memory)} of memory, by its {counted.tflop:.1f} "
+        f"roughly {_duration(counted.seconds)} and {format_size(counted.memory)} of memory, by its {counted.tflop:.1f} "
         "TFLOP a step, once it is fetched"
     )
 

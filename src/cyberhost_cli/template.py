@@ -9,6 +9,7 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import expand_options
+from cyberhost_model.perception.keypoints import VISIBLE
 
 if TYPE_CHECKING:
     from cyberhost_model.driving.sequence import PoseSequence
@@ -37,9 +38,9 @@ def extract(
     The file is a template for `--hands`, and drives like the video itself.
     """
     console.silence_libraries()
-    from cyberhost_model.driving.sequence import check_target
+    from cyberhost_model.driving.sequence import check_sequence_target
 
-    target = check_target(output, overwrite)
+    target = check_sequence_target(output, overwrite)
 
     from cyberhost_model.driving.video import read_poses
     from cyberhost_model.runtime.loading import find_model, load_detector
@@ -104,7 +105,6 @@ def _finish(sequence: PoseSequence, target: Path, console: Console) -> None:
 
 def _summary(sequence: PoseSequence) -> dict[str, object]:
     """Length, rate and size of a sequence, and the share of each part's points that are visible."""
-    from cyberhost_model.perception.keypoints import VISIBLE
 
     seen = {
         part: round(float((getattr(sequence, f"{part}_score") > VISIBLE).mean()), 3)

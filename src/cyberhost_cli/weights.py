@@ -16,13 +16,13 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Mo
 @expand_options
 def list_(names: Names = None, *, console: Console) -> None:
     """List the published weights that can be used: size, licence, purpose, and whether they are on this machine."""
-    from cyberhost_model.hub.inventory import chosen, stored
-    from cyberhost_model.hub.progress import human
+    from cyberhost_model.hub.inventory import select_weights, stored_files
+    from cyberhost_model.hub.progress import format_size
     from cyberhost_model.hub.registry import GROUPS, REGISTRY
 
     found: list[dict[str, Any]] = []
-    for weights in chosen(names or REGISTRY):
-        files = stored(weights)
+    for weights in select_weights(names or REGISTRY):
+        files = stored_files(weights)
         entry = {
             "name": weights.name,
             "what": weights.what,
@@ -42,7 +42,7 @@ def list_(names: Names = None, *, console: Console) -> None:
         if not console.as_json:
             some = any(file.path for file in files)
             state = "here" if entry["here"] else "in part" if some else "-"
-            print(f"{weights.name:<15} {human(weights.size):>8}  {state:<8} {weights.what} [{weights.licence}]")
+            print(f"{weights.name:<15} {format_size(weights.size):>8}  {state:<8} {weights.what} [{weights.licence}]")
     if not console.as_json and not names:
         for group, members in GROUPS.items():
             print(f"{group:<15} {'':>8}  {'':<8} together: {', '.join(members)}")
@@ -79,16 +79,18 @@ def verify(
     from cyberhost_model.hub.registry import REGISTRY
 
     asked = names or list(REGISTRY)
-    files = [file for name in asked if "/" in name for file in inventory.stored_model(name)]
+    files = [file for name in asked if "/" in name for file in inventory.stored_model_files(name)]
     files += [
-        file for weights in inventory.chosen(n for n in asked if "/" not in n) for file in inventory.stored(weights)
+        file
+        for weights in inventory.select_weights(n for n in asked if "/" not in n)
+        for file in inventory.stored_files(weights)
     ]
     if not names:  # weights that were never fetched are not missing
         here = {file.of for file in files if file.path}
         files = [file for file in files if file.of in here]
     rows = []
     with console.progress("Checking", len(files), "files") as tick:
-        for done, (file, state) in enumerate(inventory.verified(files), 1):
+        for done, (file, state) in enumerate(inventory.verify_files(files), 1):
             tick(done)
             rows.append(
                 {"of": file.of, "file": file.name, "state": state, "path": str(file.path) if file.path else None}
@@ -96,7 +98,7 @@ def verify(
             if not console.as_json and not console.quiet:
                 print(f"{state:<8} {file.of} {file.name}")
             if state == "wrong" and remove:
-                inventory.remove(file)
+                inventory.remove_file(file)
     console.data({"files": rows, "removed": remove})
     wrong = [row for row in rows if row["state"] == "wrong"]
     missing = [row for row in rows if row["state"] == "missing" and names]
@@ -128,7 +130,7 @@ def pull(
     from cyberhost_model.hub.locate import pull as fetch
 
     models = [name for name in names if "/" in name]
-    chosen = inventory.chosen(name for name in names if "/" not in name)
+    chosen = inventory.select_weights(name for name in names if "/" not in name)
     found: list[dict[str, Any]] = []
     for weights in chosen:
         fetch(weights)

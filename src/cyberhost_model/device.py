@@ -1,4 +1,4 @@
-"""Where a model computes, and in which numbers."""
+"""Where a model computes, and in which precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyberhost_model.errors import ResourceError
 
 
 def multiplies_bf16() -> bool:
-    """Whether the CPU has units that multiply matrices of bf16 (Intel's AMX) and the system lets them be used.
+    """Check whether the CPU has units that multiply matrices of bf16 (Intel's AMX) and the system lets them be used.
 
     Without them, even where there are vector instructions for it, bf16 is slower than fp32
     (docs/reference/performance.md).
@@ -19,8 +19,10 @@ def multiplies_bf16() -> bool:
 
 
 def choose_device(device: str, precision: str, preset: Preset | None = None) -> tuple[torch.device, torch.dtype]:
-    """ "auto" takes CUDA, then Apple's GPU, then the CPU; on CUDA half precision, `preset`'s if it is known, else
-    fp16; on a CPU with units for it bf16; elsewhere fp32. Raises ResourceError for a device that is not there.
+    """Choose the device and the precision for "auto", and check what was asked for.
+
+    "auto" takes CUDA, then Apple's GPU, then the CPU; on CUDA half precision, `preset`'s if it is known, else fp16; on
+    a CPU with units for it bf16; elsewhere fp32. Raises ResourceError for a device that is not there.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -46,7 +48,8 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
 
 
 def supported_device(device: torch.device) -> torch.device:
-    """`device`, or the CPU for an Apple GPU: most versions of torch have neither QR nor bicubic or border sampling
-    there.
+    """Return `device`, or the CPU for an Apple GPU.
+
+    Most versions of torch have neither QR nor bicubic or border sampling there.
     """
     return torch.device("cpu") if device.type == "mps" else device

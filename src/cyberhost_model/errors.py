@@ -1,12 +1,13 @@
-"""Libraries that only some commands need: imported when they are, and missing in one line."""
+"""Every error a user can cause, and optional libraries: imported when they are needed, and missing in one line.
+
+Each error carries the exit code that the command line documents (docs/user/errors.md). Messages are one line and say
+what to do.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
-
-# Every error a user can cause. Each carries the exit code the command line documents; messages are one line and say
-# what to do.
 
 
 class CyberHostError(Exception):
@@ -58,7 +59,7 @@ class TrainingError(CyberHostError):
 
 
 class MeasureError(CyberHostError):
-    """Not one of the measures that were asked for could be had."""
+    """None of the metrics that were asked for could be computed."""
 
     exit_code = 10
 

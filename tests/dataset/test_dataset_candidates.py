@@ -14,9 +14,8 @@ from cyberhost_model.lab.filmed.manifest import Reason
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.splits import identity_of, split_of
 from cyberhost_model.lab.synthetic.drawn import drawn_still
-from cyberhost_model.perception.face_descriptor import SIZE, face_descriptor, mean_descriptor
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.perception.people import people_count
+from cyberhost_model.perception.people import SIZE, count_people, face_descriptor, mean_descriptor
 
 
 def looks(pattern: str) -> list[Glimpse]:
@@ -56,9 +55,9 @@ def test_small_faces_in_the_background_are_not_people():
         k.face, k.face_score = face * size, np.ones(68, np.float32)
         return k
 
-    assert people_count([]) == 0
-    assert people_count([person(0.3), person(0.05)]) == 1
-    assert people_count([person(0.3), person(0.2)]) == 2
+    assert count_people([]) == 0
+    assert count_people([person(0.3), person(0.05)]) == 1
+    assert count_people([person(0.3), person(0.2)]) == 2
 
 
 def test_sizes_have_sides_of_64_and_the_area():

@@ -11,7 +11,14 @@ from figures import Person, perform, upright
 from cyberhost_model.driving.proportions import hand_size
 from cyberhost_model.driving.retarget import hands_for
 from cyberhost_model.driving.sequence import PoseSequence
-from cyberhost_model.driving.template import FOLDER, fit_length, goes_round, load_template, steps, template_names
+from cyberhost_model.driving.template import (
+    FOLDER,
+    fit_length,
+    load_template,
+    loops_smoothly,
+    step_sizes,
+    template_names,
+)
 from cyberhost_model.errors import InputError
 from cyberhost_model.perception.keypoints import Keypoints
 
@@ -26,7 +33,7 @@ def test_bundled_gestures() -> None:
     assert template_names() == NAMES
     for name in NAMES:
         template = load_template(name)
-        assert template.fps == 25 and 2 <= template.seconds <= 6 and goes_round(template)
+        assert template.fps == 25 and 2 <= template.seconds <= 6 and loops_smoothly(template)
         assert template.hands_score.min() == 1 and template.face_score.max() == 0
         assert (FOLDER / f"{name}.npz").stat().st_size < 60_000
         points = upright(template)
@@ -72,8 +79,8 @@ def test_bundled_gestures_go_round_without_a_jump(name: str, fps: float) -> None
     template = load_template(name)
     long = fit_length(template, 400, fps)
     assert len(long) == 400 and long.fps == fps
-    inside, _ = steps(template)
-    assert steps(long)[0].max() <= inside.max() * 25 / fps * 1.001 + 1e-6
+    inside, _ = step_sizes(template)
+    assert step_sizes(long)[0].max() <= inside.max() * 25 / fps * 1.001 + 1e-6
     np.testing.assert_allclose(
         fit_length(template, 250, 25).points()[len(template) : len(template) + 5], template.points()[:5], atol=1e-6
     )
@@ -84,10 +91,10 @@ def test_one_that_does_not_end_where_it_begins_is_played_to_and_fro(frames: int)
     ramp = perform(Person(), 12)
     away = ramp.points() + np.linspace(0, 0.3, 12)[:, None, None]
     template = ramp.with_points(away, ramp.scores()).resampled(25, 12).cut(0, min(frames, 12))
-    assert not goes_round(template) or len(template) == 2
+    assert not loops_smoothly(template) or len(template) == 2
     long = fit_length(template, 100, 25)
-    inside, _ = steps(template)
-    assert len(long) == 100 and steps(long)[0].max() <= inside.max() * 1.001
+    inside, _ = step_sizes(template)
+    assert len(long) == 100 and step_sizes(long)[0].max() <= inside.max() * 1.001
     assert np.abs(long.points() - template.points()[0]).max(axis=(1, 2)).min() == 0
     assert np.abs(long.points() - template.points()[-1]).max(axis=(1, 2)).min() < 0.02
 

@@ -10,20 +10,20 @@ import pytest
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.lab.evaluation.metric import Context
 from cyberhost_model.lab.evaluation.metrics import akd, csim, hands
-from cyberhost_model.perception.dwpose import regions, simcc
-from cyberhost_model.perception.people import load_detector
+from cyberhost_model.lab.filmed.detectors import load_detector
+from cyberhost_model.perception.dwpose import decode_simcc, person_regions
 
 
 def test_simcc_takes_the_lower_of_both_scores():
     columns, rows = np.zeros((1, 2, 576), np.float32), np.zeros((1, 2, 768), np.float32)
     columns[0, 0, 101], rows[0, 0, 300] = 1.4, 0.7
     rows[0, 1, 5] = 0.9  # no column: not there
-    places, scores = simcc(columns, rows)
+    places, scores = decode_simcc(columns, rows)
     assert np.allclose(places[0], [[50.5, 150], [-0.5, -0.5]]) and np.allclose(scores[0], [0.7, 0])
 
 
 def test_regions_have_the_networks_aspect():
-    middle, size = regions(np.array([[100, 100, 200, 400], [0, 0, 300, 100]], np.float32))
+    middle, size = person_regions(np.array([[100, 100, 200, 400], [0, 0, 300, 100]], np.float32))
     assert np.allclose(middle, [[150, 250], [150, 50]])
     assert np.allclose(size, [[281.25, 375], [375, 500]])
 

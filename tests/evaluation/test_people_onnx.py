@@ -21,10 +21,15 @@ from cyberhost_model.lab.evaluation.features.extractor import VideoInfo  # noqa:
 from cyberhost_model.lab.evaluation.metric import Context  # noqa: E402
 from cyberhost_model.lab.evaluation.metrics import akd, csim, hands  # noqa: E402
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL  # noqa: E402
-from cyberhost_model.perception.arcface import ArcFace, FaceDetector, aligned  # noqa: E402
+from cyberhost_model.lab.filmed.detectors import DwposeDetector, PeopleDetector  # noqa: E402
+from cyberhost_model.perception.arcface import (  # noqa: E402
+    ArcFace,
+    FaceDetector,
+    align_face,
+)
 from cyberhost_model.perception.dwpose import DWPose  # noqa: E402
 from cyberhost_model.perception.onnx_network import OnnxNetwork  # noqa: E402
-from cyberhost_model.perception.people import DwposeDetector, PeopleDetector, people_count  # noqa: E402
+from cyberhost_model.perception.people import count_people  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +93,7 @@ def test_the_largest_person_counts_and_nobody_is_the_whole_frame(dwpose):
 def test_dwpose_takes_the_place_of_the_embedded_detector(dwpose):
     detector: PeopleDetector = DwposeDetector(dwpose)
     found = detector([frame(960, 960, (3, 4, 255), (14, 12, 255)), frame(960, 960)])
-    assert [len(f) for f in found] == [2, 0] and people_count(found[0]) == 2
+    assert [len(f) for f in found] == [2, 0] and count_people(found[0]) == 2
     scores = np.concatenate([found[0][0].body_score, found[0][0].face_score, found[0][0].hands_score.ravel()])
     assert scores.min() >= 0 and scores.max() <= 1  # the network's own go above
     assert detector.finds_faceless and not detector.reads_lips
@@ -118,7 +123,7 @@ def test_a_face_is_turned_upright():
     picture = np.zeros((400, 400, 3), np.uint8)
     for number, (x, y) in enumerate(points):
         cv2.circle(picture, (round(x), round(y)), 6, (0, 40 * number + 80, 0), -1)
-    face = aligned(picture, points)
+    face = align_face(picture, points)
     for number, (x, y) in enumerate(wanted):
         assert face.shape == (112, 112, 3) and abs(int(face[round(y), round(x), 1]) - (40 * number + 80)) <= 2
 

@@ -23,7 +23,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     from huggingface_hub import constants, file_download
     from huggingface_hub.utils import _http
 
-    from cyberhost_model.hub.progress import Report, reporting
+    from cyberhost_model.hub.progress import Reporter, reporting
 
     home = tmp_path / "home"
     with Hub() as running:
@@ -46,7 +46,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             monkeypatch.delenv(name, raising=False)
         if hasattr(_http, "close_session"):
             _http.close_session()  # connections of another test's server
-        with reporting(Report()):
+        with reporting(Reporter()):
             yield running
 
 

@@ -8,8 +8,7 @@ import pytest
 from hub_server import BODY, Fault
 
 from cyberhost_cli.main import main
-from cyberhost_model.hub.cache import storage
-from cyberhost_model.hub.locate import downloads
+from cyberhost_model.hub.cache import downloads_folder, repository_folder
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict:
@@ -30,7 +29,7 @@ def test_list_tells_what_is_here(known, capsys):
     assert (
         told.out == ""
         and "net: research only; not for commercial use" in told.err
-        and f"net: {downloads() / 'net'}" in told.err
+        and f"net: {downloads_folder() / 'net'}" in told.err
     )
     after = said(capsys, "list", "pair")
     assert [w["here"] for w in after["weights"]] == [True] and all(f["here"] for f in after["weights"][0]["files"])
@@ -56,8 +55,8 @@ def test_verify_finds_what_was_damaged(known, capsys):
     states = {row["file"]: row["state"] for row in said(capsys, "verify")["files"]}
     assert states == {"a/config.json": "right", "a/model.bin": "right", "net.pth": "right"}
     for damaged in (
-        downloads() / "net/net.pth",
-        next((storage("lab/pair") / "snapshots").rglob("config.json")).resolve(),
+        downloads_folder() / "net/net.pth",
+        next((repository_folder("lab/pair") / "snapshots").rglob("config.json")).resolve(),
     ):
         damaged.write_bytes(b"!" + damaged.read_bytes()[1:])
     found = said(capsys, "verify", code=6)["files"]
@@ -67,7 +66,7 @@ def test_verify_finds_what_was_damaged(known, capsys):
     assert "2 of 3 files damaged, such as pair a/config.json; `cyberhost weights pull` fetches it again" in err
     assert main(["weights", "verify", "net"]) == 6 and "1 of 1 files missing" in capsys.readouterr().err
     said(capsys, "pull", "both")
-    assert said(capsys, "verify")["files"] and (downloads() / "net/net.pth").read_bytes() == BODY
+    assert said(capsys, "verify")["files"] and (downloads_folder() / "net/net.pth").read_bytes() == BODY
 
 
 def test_verify_knows_models_on_the_hub(known, capsys):
@@ -92,6 +91,6 @@ def test_a_refusal_is_one_line_and_a_code(known, capsys, status, code):
 def test_quiet_says_nothing_and_the_licence_is_still_owed(known, capsys):
     assert main(["weights", "pull", "net", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
-    (downloads() / "net/net.pth").unlink()
+    (downloads_folder() / "net/net.pth").unlink()
     assert main(["weights", "pull", "net"]) == 0
     assert "not for commercial use" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from hub_server import Fault, Hub
 
 from cyberhost_model.errors import ModelError, NetworkError, OutputError
 from cyberhost_model.hub import download
-from cyberhost_model.hub.cache import cached, is_commit, storage
-from cyberhost_model.hub.progress import Report, reporting
+from cyberhost_model.hub.cache import cached_snapshot, is_commit, repository_folder
+from cyberhost_model.hub.progress import Reporter, reporting
 from cyberhost_model.hub.repository import fetch
 
 BIG = bytes(range(256)) * 1024  # 256 KiB, kept on the cdn
@@ -33,15 +33,15 @@ def whole(folder: Path) -> bool:
 
 
 def leftovers(repo_id: str = "user/name") -> list[str]:
-    return [path.name for path in (storage(repo_id) / "blobs").glob("*.incomplete")]
+    return [path.name for path in (repository_folder(repo_id) / "blobs").glob("*.incomplete")]
 
 
 def test_what_is_wanted_arrives_in_the_shared_cache_and_nothing_else(hub, repo):
     seen = []
-    with reporting(Report(progress=lambda *told: seen.append(told))):
+    with reporting(Reporter(progress=lambda *told: seen.append(told))):
         folder = fetch("user/name", WANTED)
     assert whole(folder) and not (folder / "part/other.bin").exists()
-    assert folder == storage("user/name") / "snapshots" / repo.commit
+    assert folder == repository_folder("user/name") / "snapshots" / repo.commit
     from huggingface_hub import try_to_load_from_cache
 
     assert try_to_load_from_cache("user/name", "part/model.safetensors", revision=repo.commit) == str(
@@ -91,7 +91,7 @@ def test_a_server_that_ignores_ranges_sends_all_of_it_again(hub, repo):
 
 def test_what_lay_there_of_another_file_is_thrown_away_once(hub, repo):
     fetch("user/name", ["config.json"])
-    part = download.growing(storage("user/name") / "blobs" / hashlib.sha256(BIG).hexdigest())
+    part = download.partial_path(repository_folder("user/name") / "blobs" / hashlib.sha256(BIG).hexdigest())
     part.write_bytes(b"nonsense" * 1000)
     assert whole(fetch("user/name", WANTED))
     assert [r.range for r in hub.gets()] == ["bytes=8000-", None]
@@ -101,7 +101,7 @@ def test_a_wrong_checksum_leaves_nothing_behind(hub, repo):
     hub.faults.append(Fault("/cdn/", corrupt=True))
     with pytest.raises(NetworkError, match="is not the file .checksum .* expected .*removed"):
         fetch("user/name", WANTED)
-    assert not leftovers() and cached(storage("user/name"), WANTED) is None
+    assert not leftovers() and cached_snapshot(repository_folder("user/name"), WANTED) is None
     hub.faults.clear()
     assert whole(fetch("user/name", WANTED))
 
@@ -185,7 +185,7 @@ def test_patterns_and_a_fetch_that_was_interrupted(hub, repo, monkeypatch):
     hub.faults.append(Fault("/cdn/", cut=0))
     with pytest.raises(NetworkError):
         fetch("user/name", everything)
-    assert list((storage("user/name") / "snapshots" / repo.commit).iterdir())
+    assert list((repository_folder("user/name") / "snapshots" / repo.commit).iterdir())
     for revision in (None, repo.commit):
         with pytest.raises(NetworkError):
             fetch("user/name", everything, revision=revision)
@@ -207,7 +207,7 @@ def test_what_another_program_cached_serves_too(hub, repo):
     assert (fetch("user/name", ["part/model.safetensors"]) / "part/model.safetensors").samefile(path) and len(
         hub.gets()
     ) == asked
-    shutil.rmtree(storage("user/name") / "cyberhost")
+    shutil.rmtree(repository_folder("user/name") / "cyberhost")
     hub.faults.append(Fault("/api/", status=503))
     assert (fetch("user/name", ["*.safetensors"]) / "part/model.safetensors").samefile(path)
 

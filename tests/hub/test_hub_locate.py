@@ -9,8 +9,9 @@ import pytest
 from hub_server import BODY, Fault
 
 from cyberhost_model.errors import ModelError, NetworkError
-from cyberhost_model.hub.locate import downloads, locate
-from cyberhost_model.hub.progress import Report, reporting
+from cyberhost_model.hub.cache import downloads_folder
+from cyberhost_model.hub.locate import locate
+from cyberhost_model.hub.progress import Reporter, reporting
 from cyberhost_model.hub.registry import REGISTRY, find
 
 
@@ -39,7 +40,7 @@ def test_the_registry_is_consistent():
 
 
 def test_a_file_and_a_folder_by_name(known):
-    assert locate("net.pth").read_bytes() == BODY and locate("net.pth").is_relative_to(downloads())
+    assert locate("net.pth").read_bytes() == BODY and locate("net.pth").is_relative_to(downloads_folder())
     assert locate("model.bin").read_bytes() == BODY
     assert locate("pair") == locate("model.bin").parent and (locate("pair") / "config.json").read_bytes() == b"{}"
     with pytest.raises(ModelError, match="no weights 'other'; `cyberhost weights list`"):
@@ -65,11 +66,11 @@ def test_plain_files_are_resumed_and_checked_too(known):
     assert (locate("net") / "net.pth").read_bytes() == BODY
     assert known.gets("/plain/")[-1].range == "bytes=10000-"
 
-    (downloads() / "net" / "net.pth").unlink()
+    (downloads_folder() / "net" / "net.pth").unlink()
     known.faults.append(Fault("/plain/", corrupt=True))
     with pytest.raises(NetworkError, match="net.pth: what came is not the file .* removed"):
         locate("net")
-    assert not list(downloads().rglob("net.pth*"))
+    assert not list(downloads_folder().rglob("net.pth*"))
     known.faults[:] = [Fault("/plain/", status=404)]
     with pytest.raises(ModelError, match="net does not exist .404."):
         locate("net")
@@ -77,10 +78,10 @@ def test_plain_files_are_resumed_and_checked_too(known):
 
 def test_the_licence_is_told_once(known):
     lines: list[str] = []
-    with reporting(Report(tell=lines.append)):
+    with reporting(Reporter(tell=lines.append)):
         locate("net")
         locate("pair")
-        (downloads() / "net" / "net.pth").unlink()
+        (downloads_folder() / "net" / "net.pth").unlink()
         locate("net")
     assert lines == [
         f"net: research only; not for commercial use; from {known.url}/plain",

@@ -14,10 +14,10 @@ from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.doctor.network import ask_hub
 from cyberhost_model.errors import ModelError, NetworkError
-from cyberhost_model.hub.cache import hub_cache, storage
-from cyberhost_model.hub.download import growing
-from cyberhost_model.hub.inventory import Missing, missing_weights
-from cyberhost_model.hub.locate import downloads, locate
+from cyberhost_model.hub.cache import downloads_folder, hub_cache, repository_folder
+from cyberhost_model.hub.download import partial_path
+from cyberhost_model.hub.inventory import MissingWeights, missing_weights
+from cyberhost_model.hub.locate import locate
 from cyberhost_model.porting import convert
 from cyberhost_model.porting.parts import save_detector
 from cyberhost_model.runtime.loading import find_model, missing_model
@@ -34,19 +34,19 @@ def folder(hub: Hub) -> dict[str, bytes]:
 
 def test_weights_of_the_registry(known: Hub) -> None:
     assert missing_weights(["both"]) == [
-        Missing("pair", 2 + len(BODY), "MIT"),
-        Missing("net", len(BODY), "research only", False),
+        MissingWeights("pair", 2 + len(BODY), "MIT"),
+        MissingWeights("net", len(BODY), "research only", False),
     ]
     assert not known.requests
     locate("config.json")  # one of the two files of a model
-    assert missing_weights(["pair"]) == [Missing("pair", len(BODY), "MIT")]
+    assert missing_weights(["pair"]) == [MissingWeights("pair", len(BODY), "MIT")]
     locate("net")
     assert missing_weights(["net"]) == []
 
 
 def test_a_model_on_the_hub(hub: Hub, tmp_path: Path) -> None:
     files = folder(hub)
-    assert missing_model("someone/model") == [Missing("someone/model", sum(map(len, files.values())))]
+    assert missing_model("someone/model") == [MissingWeights("someone/model", sum(map(len, files.values())))]
     assert not (tmp_path / "home").exists() and not hub.gets()
     find_model("someone/model")
     assert missing_model("someone/model") == []
@@ -68,7 +68,7 @@ def test_embedded_and_converted_models(hub: Hub) -> None:
         "wav2vec2",
     }
     assert {entry.name for entry in absent if entry.spare} == {"dwpose", "arcface"}
-    made = downloads().parent / "models" / "sd15"
+    made = downloads_folder().parent / "models" / "sd15"
     shutil.copytree(EMBEDDED / "tiny", made)
     assert missing_model("sd15") == [] and not hub.requests
 
@@ -131,19 +131,19 @@ def test_a_plan_with_a_model_that_is_not_here(
 def test_what_a_stopped_download_brought_counts(known: Hub) -> None:
     """Of files of the Hub, which grow beside their blobs, and of those that lie elsewhere."""
     begun = {
-        "pair": storage("lab/pair") / "blobs" / hashlib.sha256(BODY).hexdigest(),
-        "net": downloads() / "net" / "net.pth",
+        "pair": repository_folder("lab/pair") / "blobs" / hashlib.sha256(BODY).hexdigest(),
+        "net": downloads_folder() / "net" / "net.pth",
     }
     for target in begun.values():
         target.parent.mkdir(parents=True)
-        growing(target).write_bytes(BODY[:100])
+        partial_path(target).write_bytes(BODY[:100])
     assert [entry.size for entry in missing_weights(["pair", "net"])] == [2 + len(BODY) - 100, len(BODY) - 100]
 
 
 def test_each_disk_is_asked_for_its_own_share(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Path, int]] = []
     monkeypatch.setattr(convert, "need_space", lambda folder, size: asked.append((folder, size)))
-    room, made = convert.room_to_convert("sd15"), downloads().parent / "models"
+    room, made = convert.room_to_convert("sd15"), downloads_folder().parent / "models"
     convert.need_room("sd15", 7)
     assert asked == [(hub_cache(), 7 + room)] and room > 1e9
     monkeypatch.setattr(convert, "device_of", lambda folder: int(folder == made))

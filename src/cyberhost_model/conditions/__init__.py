@@ -1,1 +1,1 @@
-"""What a clip is conditioned on, as maps and numbers: poses, body movement, hand clarity (paper, section 3.3)."""
+"""Conditions of a clip as maps and numbers: poses, body movement, hand clarity (paper, section 3.3)."""

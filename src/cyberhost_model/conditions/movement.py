@@ -6,20 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cyberhost_model.perception.keypoints import NECK, Keypoints
-
-Box = tuple[float, float, float, float]
+from cyberhost_model.perception.geometry import Box
+from cyberhost_model.perception.keypoints import NECK, VISIBLE, Keypoints
 
 ENLARGE = (1.0, 1.5)  # the paper's 100% - 150%
 MINIMUM = 0.01  # a thorax that does not move still has a box: its sides in 0..1 of the picture
 LEAST, MOST = 0.05, 0.5  # the fixed box's width in shoulder widths at amount 0 and 1
-SEEN = 0.3  # least score of a key point that counts
 REACH = 1.06  # deviation in latent cells of what moves with a key point
 HEIGHT = 0.6  # the fixed box's height in its widths: bodies sway more than they bob
 
 
 def movement_box(thorax: np.ndarray, enlarge: float, minimum: float = MINIMUM) -> Box:
-    """The range of the thorax points (F, 2), grown about its middle by `enlarge` (1.0 = 100% = twice the size).
+    """Compute the range of the thorax points (F, 2), grown about its middle by `enlarge` (1.0 = 100% = twice the size).
 
     Coordinates are in 0..1 of width and height; sides are at least `minimum`. Points that are not finite are left out.
     Raises ValueError when none is left.
@@ -35,16 +33,16 @@ def movement_box(thorax: np.ndarray, enlarge: float, minimum: float = MINIMUM) -
 
 
 def fixed_movement_box(keypoints: Keypoints, amount: float, aspect: float = 1.0) -> Box:
-    """The box given at inference: about the reference's thorax, sized by `amount` (0..1) and the shoulder width.
+    """Compute the box for inference: about the reference's thorax, sized by `amount` (0..1) and the shoulder width.
 
     `aspect` is W / H of the picture. A person without visible shoulders gets two and a half face widths for the
     shoulder width, and the point below the chin for the thorax; with no face either, the lower middle of the picture.
     """
     amount = float(np.clip(amount, 0, 1))
-    body, seen = keypoints.body, keypoints.body_score > SEEN
-    if seen[2] and seen[5]:
+    body, visible = keypoints.body, keypoints.body_score > VISIBLE
+    if visible[2] and visible[5]:
         middle, shoulders = body[NECK], float(np.hypot(*((body[2] - body[5]) * [aspect, 1]))) / aspect
-    elif keypoints.face_score.max() > SEEN:
+    elif keypoints.face_score.max() > VISIBLE:
         face = keypoints.face
         width = float(np.ptp(face[:, 0]))
         middle, shoulders = face[8] + [0, 0.5 * width * aspect], 2.5 * width
@@ -57,10 +55,10 @@ def fixed_movement_box(keypoints: Keypoints, amount: float, aspect: float = 1.0)
 
 
 def movement_map(box: Box, size: tuple[int, int]) -> np.ndarray:
-    """The box as a picture float32 (3, H, W): 1 inside, 0 outside, border pixels by the part covered; `size` is (W, H).
+    """Draw the box as a picture float32 (3, H, W): 1 inside, 0 outside, border pixels by the part covered.
 
-    All three channels are equal, so the PoseEncoder that takes skeleton maps takes it too. A box outside the picture
-    gives zeros.
+    `size` is (W, H). All three channels are equal, so the PoseEncoder that takes skeleton maps takes it too. A box
+    outside the picture gives zeros.
     """
 
     def covered(start: float, stop: float, n: int) -> np.ndarray:
@@ -80,29 +78,30 @@ class BodyMovementMap:
 
     @staticmethod
     def of_clip(thorax: np.ndarray, rng: np.random.Generator) -> BodyMovementMap:
-        """In training: the range of the clip's thorax points (F, 2), enlarged by a random 100% - 150%."""
+        """Make the map for training: the range of the clip's thorax points (F, 2), enlarged by a random 100% - 150%."""
         return BodyMovementMap(movement_box(thorax, float(rng.uniform(*ENLARGE))))
 
     @staticmethod
     def fixed(keypoints: Keypoints, amount: float, aspect: float = 1.0) -> BodyMovementMap:
-        """At inference: see `fixed_movement_box`."""
+        """Make the map for inference: see `fixed_movement_box`."""
         return BodyMovementMap(fixed_movement_box(keypoints, amount, aspect))
 
     def render(self, size: tuple[int, int]) -> np.ndarray:
-        """float32 (3, H, W); see `movement_map`."""
+        """Draw it as float32 (3, H, W); see `movement_map`."""
         return movement_map(self.box, size)
 
 
 def moving_parts(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
-    """float32 (h, w): 1 at the key points that are seen, less with the distance to them in cells: what is near may
-    move, what stands behind does not. Key points in 0..1; zeros where none is seen.
+    """Draw where a person may move: float32 (h, w), 1 at the visible key points (0..1), less with the distance to them.
+
+    What is near a key point may move, what stands behind does not. Zeros where none is visible.
     """
     pairs = (
         (keypoints.body, keypoints.body_score),
         (keypoints.hands, keypoints.hands_score),
         (keypoints.face, keypoints.face_score),
     )
-    points = np.concatenate([where[score > SEEN] for where, score in pairs]) * [hw[1], hw[0]]
+    points = np.concatenate([where[score > VISIBLE] for where, score in pairs]) * [hw[1], hw[0]]
     y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
     if not len(points):
         return np.zeros(hw, np.float32)

@@ -1,8 +1,7 @@
-"""Poses as the picture that a network was taught with: this project's skeleton maps, or the drawings of DWPose's code
-that others' weights know.
+"""Poses as the picture that a network was trained with: skeleton maps (paper, section 3.3), or DWPose's drawings.
 
-The numbers (strokes in pixels, thresholds, the side that is drawn at) are those of Moore-AnimateAnyone and EchoMimicV2;
-scripts/peer_parity.py compares.
+Published weights know the drawings. Their numbers (strokes in pixels, thresholds, the side that is drawn at) are those
+of Moore-AnimateAnyone and EchoMimicV2; scripts/peer_parity.py compares.
 """
 
 from __future__ import annotations
@@ -14,10 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from cyberhost_model.perception.keypoints import Keypoints
-
-# Skeleton maps: key points drawn as a picture for the PoseEncoder (paper, section 3.3).
-
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 # OpenPose's 17 body limbs, as pairs of BODY indices; limb i has the hue of 20 degrees times i.
 LIMBS = (
@@ -54,20 +50,26 @@ CONTOURS = (
     (60, 68, True),
 )
 PARTS = ("body", "hands", "face")
+# Pixels of half a limb's width, the radius of a joint and of a face point, a finger's width.
+_STICK, _DOT, _FACE_DOT, _LINE = 4, 4, 3, 2
+_DIM = 0.6  # limbs are darker than joints
+# Shorter side that AnimateAnyone and EchoMimicV2 draw at; the drawing is then resized.
+_BODY_SIDE, _HAND_SIDE = 512, 800
+_FAR = (-2, 3)  # points are clipped to this part of the picture
 _SHIFT = 4  # OpenCV draws with 1/16 pixel: small maps keep the exact place of a lip
 
 
 def hue(degrees: float) -> tuple[int, int, int]:
-    """The fully saturated RGB colour (0..255) of a hue in degrees."""
+    """Convert a hue in degrees to the fully saturated RGB colour (0..255)."""
     k = (np.array([5.0, 3.0, 1.0]) + degrees / 60) % 6
     r, g, b = np.round(255 * (1 - np.clip(np.minimum(k, 4 - k), 0, 1))).astype(int)
     return int(r), int(g), int(b)
 
 
 def skeleton_map(
-    keypoints: Keypoints, size: tuple[int, int], threshold: float = 0.3, parts: Collection[str] = PARTS
+    keypoints: Keypoints, size: tuple[int, int], threshold: float = VISIBLE, parts: Collection[str] = PARTS
 ) -> np.ndarray:
-    """The skeleton as a picture: float32 (3, H, W) in 0..1, black where nothing is.
+    """Draw the skeleton as a picture for the PoseEncoder: float32 (3, H, W) in 0..1, black where nothing is.
 
     `size` is (W, H) in pixels; points scored at most `threshold` are left out, and so is a line with such an end;
     `parts` chooses among "body", "hands" and "face". Body limbs and fingers have OpenPose's colours, the face's
@@ -105,44 +107,33 @@ class PoseMap(Protocol):
     """A way of drawing poses."""
 
     def __call__(self, keypoints: Keypoints, size: tuple[int, int], *, parts: Collection[str] = PARTS) -> np.ndarray:
-        """`size` (W, H) -> float32 (3, H, W) in 0..1, black where nothing is; `parts` among `skeleton.PARTS`."""
+        """Draw a pose: float32 (3, H, W) in 0..1, black where nothing is.
 
-
-_STICK, _DOT, _FACE_DOT, _LINE = (
-    4,
-    4,
-    3,
-    2,
-)  # pixels of half a limb's width, the radius of a joint and of a face point, a finger's width
-_DIM = 0.6  # limbs are darker than joints
-_BODY_SIDE, _HAND_SIDE = (
-    512,
-    800,
-)  # shorter side that AnimateAnyone and EchoMimicV2 draw at; the drawing is then resized
-_FAR = (-2, 3)  # points are held within this part of the picture
+        `size`: (W, H); `parts` among `PARTS`.
+        """
 
 
 def dwpose_map(keypoints: Keypoints, size: tuple[int, int], *, parts: Collection[str] = PARTS) -> np.ndarray:
-    """As AnimateAnyone was taught: limbs as dim ellipses with bright joints, thin fingers with blue joints, the face
-    as white dots.
+    """Draw a pose as AnimateAnyone was trained with: float32 (3, H, W) in 0..1.
 
-    Points scored below 0.3 are left out, and so is a line with such an end.
+    Limbs are dim ellipses with bright joints, fingers thin with blue joints, the face white dots. Points scored below
+    VISIBLE are left out, and so is a line with such an end.
     """
     canvas = _canvas(size, _BODY_SIDE, multiple=64)
     if "body" in parts:
-        canvas = _body(canvas, keypoints.body, keypoints.body_score > 0.3)
+        canvas = _body(canvas, keypoints.body, keypoints.body_score > VISIBLE)
     if "hands" in parts:
         for points, score in zip(keypoints.hands, keypoints.hands_score, strict=True):
-            _hand(canvas, points, (score >= 0.3).astype(np.float64))
+            _hand(canvas, points, (score >= VISIBLE).astype(np.float64))
     if "face" in parts:
-        for pixel in _pixels(canvas, keypoints.face, keypoints.face_score >= 0.3):
+        for pixel in _pixels(canvas, keypoints.face, keypoints.face_score >= VISIBLE):
             if pixel is not None:
                 cv2.circle(canvas, pixel, _FACE_DOT, (255, 255, 255), -1)
     return _resized(canvas, size)
 
 
 def hand_map(keypoints: Keypoints, size: tuple[int, int], *, parts: Collection[str] = PARTS) -> np.ndarray:
-    """As EchoMimicV2 was taught: hands alone, as bright as they are sure, red and blue exchanged."""
+    """Draw hands alone as EchoMimicV2 was trained with, as bright as their scores, red and blue exchanged."""
     canvas = _canvas(size, _HAND_SIDE)
     if "hands" in parts:
         for points, score in zip(keypoints.hands, keypoints.hands_score, strict=True):
@@ -160,24 +151,28 @@ def _canvas(size: tuple[int, int], side: int, multiple: int = 1) -> np.ndarray:
     return np.zeros((h, w, 3), np.uint8)
 
 
-def _pixels(canvas: np.ndarray, points: np.ndarray, seen: np.ndarray) -> list[tuple[int, int] | None]:
-    """Points in 0..1 -> whole pixels, cut down; None for one that is not seen, or whose pixel is not right of and
-    below the first.
+def _pixels(canvas: np.ndarray, points: np.ndarray, visible: np.ndarray) -> list[tuple[int, int] | None]:
+    """Points in 0..1 -> whole pixels, rounded down.
+
+    None for a hidden point, and for one whose pixel is not right of and below the first.
     """
-    scaled = np.clip(np.where(seen[:, None], points, 0), *_FAR) * [canvas.shape[1], canvas.shape[0]]
+    scaled = np.clip(np.where(visible[:, None], points, 0), *_FAR) * [canvas.shape[1], canvas.shape[0]]
     return [(int(x), int(y)) if int(x) > 0 and int(y) > 0 else None for x, y in scaled]
 
 
-def _body(canvas: np.ndarray, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def _body(canvas: np.ndarray, points: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """The body drawn on a black canvas; other than hands and face it may begin outside the picture."""
-    scaled = np.clip(np.where(seen[:, None], points, 0), *_FAR).astype(np.float64) * [canvas.shape[1], canvas.shape[0]]
+    scaled = np.clip(np.where(visible[:, None], points, 0), *_FAR).astype(np.float64) * [
+        canvas.shape[1],
+        canvas.shape[0],
+    ]
     for i, (a, b) in enumerate(LIMBS):
-        if seen[a] and seen[b]:
+        if visible[a] and visible[b]:
             (x, y), (dx, dy) = (scaled[a] + scaled[b]) / 2, scaled[a] - scaled[b]
             axes, angle = (int(np.hypot(dx, dy) / 2), _STICK), int(np.degrees(np.arctan2(dy, dx)))
             cv2.fillConvexPoly(canvas, cv2.ellipse2Poly((int(x), int(y)), axes, angle, 0, 360, 1), hue(20 * i))
     canvas = (canvas * _DIM).astype(np.uint8)
-    for joint in np.flatnonzero(seen).tolist():
+    for joint in np.flatnonzero(visible).tolist():
         cv2.circle(canvas, (int(scaled[joint, 0]), int(scaled[joint, 1])), _DOT, hue(20 * joint), -1)
     return canvas
 
@@ -197,9 +192,5 @@ def _hand(canvas: np.ndarray, points: np.ndarray, bright: np.ndarray) -> None:
 
 def _resized(canvas: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W, 3) of any size -> float32 (3, H, W) in 0..1 of `size`."""
-    return (
-        np.ascontiguousarray(cv2.resize(canvas, size, interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)).astype(
-            np.float32
-        )
-        / 255
-    )
+    picture = cv2.resize(canvas, size, interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)).astype(np.float32) / 255

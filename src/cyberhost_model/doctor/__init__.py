@@ -5,10 +5,9 @@ examine("tiny").problems
 plan(lambda host: host.animate("picture.jpg", "speech.wav")).estimate
 """
 
-from cyberhost_model.doctor.counted import Counted
+from cyberhost_model.doctor.costs import CountedEstimate, Estimate, estimate
 from cyberhost_model.doctor.examination import Examination, examine
 from cyberhost_model.doctor.machine import Machine
 from cyberhost_model.doctor.plan import Plan, plan
-from cyberhost_model.doctor.trial import Estimate, estimate
 
-__all__ = ["Counted", "Estimate", "Examination", "Machine", "Plan", "estimate", "examine", "plan"]
+__all__ = ["CountedEstimate", "Estimate", "Examination", "Machine", "Plan", "estimate", "examine", "plan"]

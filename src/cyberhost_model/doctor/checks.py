@@ -1,4 +1,4 @@
-"""Whether a picture and a sound can work, before anything is computed from them."""
+"""Checks of a picture and a sound before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ import numpy as np
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.config import Preset
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.perception.keypoints import BODY
+from cyberhost_model.perception.keypoints import BODY, VISIBLE
 from cyberhost_model.runtime.render import Job
-from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.level import speech_level
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
-SEEN = 0.3
 _MINUTE = 3  # blocks of 20 s that are listened to
 _NOTHING = 0.02  # of the frames: speech in fewer is none
 _QUIET = -50.0  # dB of full scale, below which a recording is not lifted to the usual level
@@ -24,7 +23,7 @@ _UPPER = ("r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist"
 
 @dataclass(frozen=True)
 class PictureCheck:
-    """What is seen in the picture, or in its part about the head where a head is animated alone."""
+    """What is visible in the picture, or in its part about the head where a head is animated alone."""
 
     face: float
     """Height from brows to chin, of the picture's height."""
@@ -37,19 +36,21 @@ class PictureCheck:
     tilt: float
     """Degrees the eyes' line is off the level."""
     hands: list[str]
-    """Those seen: "left", "right", the person's own."""
+    """Those visible: "left", "right", the person's own."""
     hand_sharpness: float | None
     """The hand clarity score (section 3.3), about 0..1."""
     body: list[str]
-    """Joints of shoulders and arms that are seen in the picture."""
+    """Joints of shoulders and arms that are visible in the picture."""
     head_alone: bool
     """Animated as a talking head: hands are left out."""
 
 
 @dataclass(frozen=True)
 class SoundCheck:
-    """seconds; level: RMS of the speech in dB of full scale, None in silence; speech: share of the first minute's
-    frames in which speech is heard.
+    """Length, level and share of speech of a sound.
+
+    seconds; level: RMS of the speech in dB of full scale, None in silence; speech: share of the first minute's frames
+    in which there is speech.
     """
 
     seconds: float
@@ -58,7 +59,7 @@ class SoundCheck:
 
 
 def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
-    """The picture of a job, and what to warn of."""
+    """Check the picture of a job. Returns what was found, and lines to warn the user."""
     reference = job.reference
     own, placed, (w, h) = reference.picture_keypoints, reference.keypoints, reference.canvas.picture_size
     face = own.face * [w, h]
@@ -67,14 +68,14 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
     jaw = face[16] - face[0]
     turn = 2 * float((face[30] - face[0]) @ jaw / max(jaw @ jaw, 1e-6)) - 1
     eyes = face[42:48].mean(0) - face[36:42].mean(0)
-    hands = [side for side, score in zip(("left", "right"), own.hands_score, strict=True) if score.max() >= SEEN]
+    hands = [side for side, score in zip(("left", "right"), own.hands_score, strict=True) if score.max() >= VISIBLE]
     shown = (
         (reference.large[0].float().permute(1, 2, 0).cpu().numpy() * 127.5 + 127.5)
         .round()
         .clip(0, 255)
         .astype(np.uint8)
     )
-    inside = (own.body_score > SEEN) & ((own.body >= 0) & (own.body < 1)).all(1)
+    inside = (own.body_score > VISIBLE) & ((own.body >= 0) & (own.body < 1)).all(1)
     found = PictureCheck(
         tall / h,
         round(tall * reference.scale),
@@ -95,8 +96,8 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
     return found, notes
 
 
-def check_sound(sound: Sound, encoder: SpeechEncoder) -> tuple[SoundCheck, list[str]]:
-    """A sound, and what to warn of beside `Sound.warnings`.
+def check_sound(sound: Sound, encoder: Wav2Vec2Encoder) -> tuple[SoundCheck, list[str]]:
+    """Check a sound. Returns what was found, and lines to warn the user beside `Sound.warnings`.
 
     `encoder` must have a motion head, as the embedded one has.
     """

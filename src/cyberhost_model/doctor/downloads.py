@@ -1,4 +1,4 @@
-"""What each command would fetch."""
+"""What each command would fetch, and optional libraries."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from dataclasses import dataclass
 
 from cyberhost_model.doctor.network import Hub
 from cyberhost_model.errors import NetworkError
-from cyberhost_model.hub.inventory import Missing, missing_weights
+from cyberhost_model.hub.inventory import MissingWeights, missing_weights
 from cyberhost_model.hub.registry import ADAPTERS
-from cyberhost_model.porting.convert import held_weights, is_converted, need_room
+from cyberhost_model.porting.convert import is_converted, need_room, part_weights
 from cyberhost_model.runtime.loading import missing_parts
 
-# Libraries that only some commands need, as `pip install 'cyberhost[NAME]'` brings them.
-
-
-# Name -> (modules, what they are for). The names are those of pyproject.toml.
+FULL_SIZE = "sd15"
+"""The published model that training starts from."""
+# Extra -> (modules, what they are for). The names are those of pyproject.toml.
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "data": (("av", "pyarrow"), "`cyberhost data`: reads videos with time stamps, writes manifests"),
     "eval": (
@@ -32,7 +31,10 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
 
 @dataclass(frozen=True)
 class Extra:
-    """modules: each with its version, None where it is not installed."""
+    """A set of optional libraries, as `pip install 'cyberhost[NAME]'` brings them.
+
+    modules: each with its version, None where it is not installed.
+    """
 
     name: str
     what: str
@@ -45,7 +47,7 @@ class Extra:
 
 
 def extras() -> list[Extra]:
-    """Every optional extra; nothing is imported for it."""
+    """List every optional extra; nothing is imported for it."""
     return [
         Extra(name, what, {module: _version(module) for module in modules}) for name, (modules, what) in _EXTRAS.items()
     ]
@@ -60,15 +62,12 @@ def _version(module: str) -> str | None:
         return "unknown"
 
 
-FULL_SIZE = "sd15"
-
-
 @dataclass(frozen=True)
 class Downloads:
     """What a command would fetch when it is run next; note: when, where not always."""
 
     command: str
-    missing: list[Missing]
+    missing: list[MissingWeights]
     note: str = ""
 
     @property
@@ -77,9 +76,9 @@ class Downloads:
         return sum(entry.size for entry in self.missing)
 
 
-def downloads(model: list[Missing]) -> list[Downloads]:
-    """For each command; `model`: what `missing_model` says of the one they would use."""
-    start = [] if is_converted(FULL_SIZE) else missing_weights(held_weights(FULL_SIZE))
+def downloads(model: list[MissingWeights]) -> list[Downloads]:
+    """List what each command would fetch; `model`: what `missing_model` says of the one they would use."""
+    start = [] if is_converted(FULL_SIZE) else missing_weights(part_weights(FULL_SIZE))
     others = " or ".join(name for name in ADAPTERS if name != FULL_SIZE)
     return [
         *(Downloads(command, model) for command in ("animate", "reenact", "multimodal")),
@@ -94,9 +93,10 @@ def downloads(model: list[Missing]) -> list[Downloads]:
     ]
 
 
-def check_fetch(model: str, missing: list[Missing], hub: Hub) -> None:
-    """Raises NetworkError or OutputError where what is missing of `model`, and it cannot do without, cannot be
-    fetched.
+def check_fetch(model: str, missing: list[MissingWeights], hub: Hub) -> None:
+    """Check that what is missing of `model`, and it cannot do without, can be fetched.
+
+    Raises NetworkError or OutputError.
     """
     size = sum(entry.size for entry in missing if not entry.spare)
     need_room(model, size)

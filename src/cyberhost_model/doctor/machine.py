@@ -1,4 +1,4 @@
-"""What a job would run on: processor, driver, memory, and the numbers it computes with."""
+"""The machine a job would run on: processor, driver, memory, precision, and ffmpeg."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ import torch
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 
-# The ffmpeg that videos are read and written with.
-
-
 ENCODERS = ("libx264", "aac")
-"""What `video/writer.py` writes with."""
+"""What `media.video_writer` writes with."""
 _FFMPEG_PATIENCE = 20.0  # seconds
+_PATIENCE = 10.0  # seconds for nvidia-smi, which hangs on a broken driver
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
 class Ffmpeg:
-    """path of the binary; encoders: those of ENCODERS it has."""
+    """The ffmpeg that videos are read and written with.
+
+    path of the binary; encoders: those of ENCODERS it has.
+    """
 
     path: str
     version: str
@@ -35,10 +37,10 @@ class Ffmpeg:
 
 
 def find_ffmpeg() -> Ffmpeg:
-    """Raises ResourceError where there is none, it does not run, or it lacks an encoder."""
+    """Find ffmpeg. Raises ResourceError where there is none, it does not run, or it lacks an encoder."""
     path = ffmpeg_binary()
-    first = _said(path, "-version").split("\n", 1)[0]
-    names = {words[1] for words in map(str.split, _said(path, "-encoders").splitlines()) if len(words) > 1}
+    first = _output_of(path, "-version").split("\n", 1)[0]
+    names = {words[1] for words in map(str.split, _output_of(path, "-encoders").splitlines()) if len(words) > 1}
     found = Ffmpeg(
         path, first.removeprefix("ffmpeg version ").split(" ", 1)[0], tuple(name for name in ENCODERS if name in names)
     )
@@ -50,7 +52,7 @@ def find_ffmpeg() -> Ffmpeg:
     return found
 
 
-def _said(path: str, argument: str) -> str:
+def _output_of(path: str, argument: str) -> str:
     try:
         run = subprocess.run(
             [path, "-hide_banner", argument],
@@ -63,10 +65,6 @@ def _said(path: str, argument: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise ResourceError(f"{path} does not run ({str(error).splitlines()[0]}): reinstall imageio-ffmpeg") from None
     return run.stdout
-
-
-_PATIENCE = 10.0  # seconds for nvidia-smi, which hangs on a broken driver
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -91,16 +89,11 @@ class Machine:
     """A GPU that cannot be used as things are, and what to do."""
 
 
-def machine(device: torch.device, dtype: torch.dtype, asked_precision: str = "auto") -> Machine:
-    """The machine as far as it can be told, for the device and the precision of `choose_device`."""
+def describe_machine(device: torch.device, dtype: torch.dtype, asked_precision: str = "auto") -> Machine:
+    """Describe the machine as far as it can be known, for the device and the precision of `choose_device`."""
     total, free = _memory(device)
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else "Apple GPU"
-        if device.type == "mps"
-        else _cpu_name()
-    )
+    names = {"cuda": lambda: torch.cuda.get_device_name(device), "mps": lambda: "Apple GPU"}
+    name = names.get(device.type, _cpu_name)()
     gpus = _nvidia("driver_version,name")
     driver = gpus[0].split(",")[0].strip() if gpus and device.type == "cuda" else None
     hint = None
@@ -115,8 +108,9 @@ def machine(device: torch.device, dtype: torch.dtype, asked_precision: str = "au
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """The most memory this process has held so far, in bytes: of a CUDA device since `reset_peak`, elsewhere of the
-    machine; None where it is not told.
+    """Measure the most memory this process has used so far, in bytes; None where that is not known.
+
+    Of a CUDA device it counts since `reset_peak`, elsewhere of the machine since the process began.
     """
     if device.type == "cuda":
         return int(torch.cuda.max_memory_reserved(device))

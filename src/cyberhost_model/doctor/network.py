@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from cyberhost_model.errors import NetworkError
-from cyberhost_model.hub.cache import hub_cache
+from cyberhost_model.hub.cache import endpoint, hub_cache, is_offline, ping
 from cyberhost_model.hub.download import free_space
 
 PATIENCE = 6.0  # seconds
@@ -39,33 +39,30 @@ class Hub:
 
 
 def find_cache() -> Cache:
-    """HF_HOME and HF_HUB_CACHE as every program of Hugging Face takes them."""
+    """Find HF_HUB_CACHE as every program of Hugging Face takes it, and the free bytes of its disk."""
     folder = hub_cache()
     return Cache(str(folder), free_space(folder))
 
 
 def ask_hub(patience: float = PATIENCE) -> Hub:
     """Ask the Hub for an answer, any answer. HF_ENDPOINT, HF_HUB_OFFLINE and proxies count."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
-
-    endpoint = constants.ENDPOINT
+    address = endpoint()
     proxies = {scheme: _host(url) for scheme, url in getproxies().items() if scheme in ("http", "https", "all")}
-    if constants.HF_HUB_OFFLINE:
-        return Hub(endpoint, False, None, "HF_HUB_OFFLINE is set", proxies)
+    if is_offline():
+        return Hub(address, False, None, "HF_HUB_OFFLINE is set", proxies)
     began = time.monotonic()
     try:
-        within(patience, lambda: get_session().head(endpoint, timeout=patience), endpoint)
+        within(patience, lambda: ping(patience), address)
     except Exception as error:  # those of httpx or requests, whichever huggingface_hub speaks through
-        return Hub(endpoint, False, None, " ".join(str(error).split())[:200] or type(error).__name__, proxies)
-    return Hub(endpoint, True, time.monotonic() - began, None, proxies)
+        return Hub(address, False, None, " ".join(str(error).split())[:200] or type(error).__name__, proxies)
+    return Hub(address, True, time.monotonic() - began, None, proxies)
 
 
 def within(patience: float, action: Callable[[], T], what: str) -> T:
-    """What `action` returns or raises, if it ends in `patience` seconds; else NetworkError.
+    """Return or raise what `action` does, if it ends in `patience` seconds; else raise NetworkError.
 
-    A name server that does not answer is waited for without a limit by the system, so the waiting is left to a thread
-    that ends with the program.
+    The system waits without a limit for a name server that does not answer, so the waiting is left to a thread that
+    ends with the program.
     """
     done: list[T] = []
     failed: list[BaseException] = []

@@ -1,4 +1,4 @@
-"""One job looked at before it starts: whether it can work, and what it would take.
+"""One job examined before it starts: whether it can work, and what it would take.
 
 Nothing is made and nothing fetched.
 """
@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.device import choose_device
 from cyberhost_model.doctor.checks import PictureCheck, SoundCheck, check_picture, check_sound
-from cyberhost_model.doctor.counted import Counted, counted
+from cyberhost_model.doctor.costs import CountedEstimate, Estimate, count_estimate, estimate
 from cyberhost_model.doctor.downloads import check_fetch
-from cyberhost_model.doctor.machine import Ffmpeg, Machine, find_ffmpeg, machine
+from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, find_ffmpeg
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
-from cyberhost_model.doctor.trial import Estimate, estimate
-from cyberhost_model.hub.inventory import Missing
+from cyberhost_model.hub.inventory import MissingWeights
 from cyberhost_model.runtime.loading import missing_model
 from cyberhost_model.runtime.pipeline import Animation, CyberHost
-from cyberhost_model.speech.encoder import SpeechEncoder
+from cyberhost_model.runtime.render import Job
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 STAND_IN = "tiny"
-"""Looks at the picture where the model is not on this machine."""
+"""Checks the picture where the model is not on this machine."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a job would do. What depends on a model that is not on this machine is None."""
 
@@ -34,23 +36,23 @@ class Plan:
     sound: SoundCheck | None
     frames: int
     fps: float
-    clips: int | None
-    size: tuple[int, int] | None
+    clips: int | None = None
+    size: tuple[int, int] | None = None
     """(W, H) of the video."""
-    steps: int | None
-    """Of denoising, a clip."""
-    branches: int | None
-    """Of guidance, a step."""
+    steps: int | None = None
+    """Denoising steps of a clip."""
+    branches: int | None = None
+    """Branches of guidance in a step."""
     model: str
     machine: Machine
-    missing: list[Missing]
+    missing: list[MissingWeights]
     """What is fetched first."""
     ffmpeg: Ffmpeg
     cache: Cache
-    hub: Hub | None
+    hub: Hub | None = None
     """None: nothing has to be fetched, and it was not asked."""
-    estimate: Estimate | None
-    counted: Counted | None
+    estimate: Estimate | None = None
+    counted: CountedEstimate | None = None
     """The same roughly, of a published model that is not here."""
     warnings: list[str]
 
@@ -58,7 +60,7 @@ class Plan:
 def plan(
     start: Callable[[CyberHost], Animation], model: str = "tiny", device: str = "auto", precision: str = "auto"
 ) -> Plan:
-    """Look at the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
+    """Examine the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
 
     Raises what the job itself would: InputError and NoFaceError for inputs that cannot work, ModelError, NetworkError
     and OutputError for a model that is not here and cannot come, ResourceError for a device that is not there or too
@@ -68,63 +70,58 @@ def plan(
     ffmpeg, cache = find_ffmpeg(), find_cache()
     missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
     away = any(not entry.spare for entry in missing)
-    hub = None
-    if away:
-        hub = ask_hub()
+    hub = ask_hub() if away else None
+    if hub is not None:
         check_fetch(model, missing, hub)
         host = CyberHost.from_pretrained(STAND_IN, "cpu")
     else:
         host = CyberHost.from_pretrained(model, device, precision, download_named=False)
         place, dtype = host.device, host.dtype
     animation = start(host)
+    job = animation.job
+    assert job is not None
+    picture, notes = check_picture(job, host.model.network.preset)
+    sound, sound_notes = None, list[str]()
+    if animation.sound is not None:
+        sound, sound_notes = check_sound(
+            animation.sound, Wav2Vec2Encoder.from_pretrained(EMBEDDED / STAND_IN / "speech")
+        )
+    found = Plan(
+        picture=picture,
+        sound=sound,
+        frames=animation.n_frames,
+        fps=animation.fps,
+        model=model,
+        machine=describe_machine(place, dtype, precision),
+        missing=missing,
+        ffmpeg=ffmpeg,
+        cache=cache,
+        hub=hub,
+        warnings=[*animation.warnings, *notes, *sound_notes],
+    )
+    return _with_counted(found, job, place, dtype) if away else _with_measured(found, host, animation)
+
+
+def _with_counted(found: Plan, job: Job, device: torch.device, dtype: torch.dtype) -> Plan:
+    """The plan with what can be said of a model that is not on this machine."""
+    line = (
+        f"{found.model} is not on this machine: size, steps, time and memory are not known exactly before it is fetched"
+    )
+    counted = count_estimate(found.model, job.config, found.frames, device, dtype)
+    return replace(found, counted=counted, warnings=[*found.warnings, line])
+
+
+def _with_measured(found: Plan, host: CyberHost, animation: Animation) -> Plan:
+    """The plan with what the model on this machine would do and take."""
     job, preset = animation.job, host.model.network.preset
     assert job is not None
-    picture, notes = check_picture(job, preset)
-    sound, heard = None, list[str]()
-    if animation.sound is not None:
-        sound, heard = check_sound(animation.sound, SpeechEncoder.from_pretrained(EMBEDDED / STAND_IN / "speech"))
-    warnings = [*animation.warnings, *notes, *heard]
-    if away:
-        warnings.append(
-            f"{model} is not on this machine: size, steps, time and memory are not known exactly before it is fetched"
-        )
-        rough, here = counted(model, job.config, animation.n_frames, place, dtype), machine(place, dtype, precision)
-        return Plan(
-            picture,
-            sound,
-            animation.n_frames,
-            animation.fps,
-            None,
-            None,
-            None,
-            None,
-            model,
-            here,
-            missing,
-            ffmpeg,
-            cache,
-            hub,
-            None,
-            rough,
-            warnings,
-        )
-    found = estimate(host, job)
-    return Plan(
-        picture,
-        sound,
-        animation.n_frames,
-        animation.fps,
-        math.ceil(animation.n_frames / preset.frames),
-        animation.size,
-        job.config.steps or preset.sampling.steps,
-        job.guidance.branches,
-        model,
-        machine(place, dtype, precision),
-        missing,
-        ffmpeg,
-        cache,
-        hub,
+    measured = estimate(host, job)
+    return replace(
         found,
-        None,
-        [*warnings, *found.costs.spared],
+        clips=math.ceil(found.frames / preset.frames),
+        size=animation.size,
+        steps=job.config.steps or preset.sampling.steps,
+        branches=job.guidance.branches,
+        estimate=measured,
+        warnings=[*found.warnings, *measured.costs.spared],
     )

@@ -1,6 +1,4 @@
-"""What drives a body besides speech: key points of a driving video or of a template, cleaned and brought to the
-reference's proportions.
-"""
+"""Motion from a driving video or a template: key points, cleaned and brought to the reference's proportions."""
 
 from cyberhost_model.driving.retarget import hands_for, retarget
 from cyberhost_model.driving.sequence import PoseSequence, read_sequence, write_sequence

@@ -1,9 +1,11 @@
-"""Bringing a driving person's motion to the proportions of the person in the reference picture
+"""Retargeting: a driving person's motion with the proportions of the person in the reference picture
 (docs/reference/driving.md).
 
 One frame of the driving, the anchor (one for head and trunk, one for the arms), is laid onto the reference, and every
 other frame differs from it as the driving does: bones turn as the driving's turn and have the reference's lengths; the
-face keeps the reference's shape and takes the driving's motion; arms (`arms`) end in the driving's pose.
+face keeps the reference's shape and takes the driving's motion. At the anchor elbow and wrist are where the reference
+has them. Near it they move as the driving's do, so that a small gesture stays small; the further the driving has moved
+its arm from there, the more the pose is the driving's: a hand that is raised to the head arrives at the head.
 """
 
 from __future__ import annotations
@@ -14,62 +16,58 @@ import numpy as np
 
 from cyberhost_model.driving.proportions import (
     ARM_ENDS,
-    FACE,
-    HANDS,
     HEAD,
     LONGER,
     SHORTER,
     WRISTS,
     Figure,
-    arms_anchor,
-    arms_unlike,
-    as_complex,
-    as_points,
-    bones,
-    completed,
+    arm_distances,
+    bone_scale,
+    choose_arm_anchor,
+    choose_head_anchor,
+    complete_figure,
     figure_of,
+    from_complex,
     hand_size,
-    head_anchor,
-    head_unlike,
-    length_scale,
+    head_distances,
     overall_scale,
     reference_figure,
     shoulder_width,
+    to_complex,
+    visible_bones,
 )
-from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.driving.sequence import FACE, HANDS, PoseSequence
 from cyberhost_model.errors import InputError
-from cyberhost_model.perception.keypoints import NECK, Keypoints
-
-# Arms and hands: they start from the reference's pose and reach the driving's.
-#
-# At the anchor elbow and wrist are where the reference has them. Near it they move as the driving's do, so that a small
-# gesture stays one whatever the two people's poses are; the further the driving has moved its arm from there, the more
-# the pose itself is the driving's: a hand that is raised to the head arrives at the head.
-
+from cyberhost_model.perception.keypoints import INNER_LIPS, LIDS, NECK, Keypoints
 
 CHAINS = ((5, 6, 7), (2, 3, 4))  # shoulder, elbow, wrist of the left and the right arm
-# arm lengths the arm may go before its pose is more the driving's than the reference's; further where these are further
-# apart
+# Arm lengths that the arm may go before its pose is more the driving's than the reference's; further where these are
+# further apart.
 _HOME = 0.3
-_ODD = 2.0  # a hand may look that much smaller or larger in the picture than at the anchor: either may be turned
+# A hand may look that much smaller or larger in the picture than at the anchor: either may be turned.
+_SIZE_RANGE = 2.0
+# Of the 68 points: those that move with the skull alone (nose, corners of the eyes), and those that lips move.
+_STABLE = np.array([27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
+_UPPER_LIP, _LOWER_LIP, _JAW = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67], [6, 7, 8, 9, 10]
+_SIDES = ("left", "right")
 
 
 def arm_root(drive: Figure, side: int) -> int:
-    """Where an arm begins: at the shoulder, at the neck where that is never seen."""
+    """Choose where an arm begins: at the shoulder, at the neck where that is never visible."""
     shoulder = CHAINS[side][0]
-    return shoulder if drive.ever[shoulder] else NECK
+    return shoulder if drive.ever_visible[shoulder] else NECK
 
 
 def move_arm(
     drive: Figure, own: Figure, side: int, anchor: int, scale: float, root: np.ndarray
 ) -> dict[int, np.ndarray]:
-    """Points of the left (0) or right (1) arm -> their places (T, 2), from the moved `root` (T, 2) on; the hand's 21
-    among them.
+    """Move the left (0) or right (1) arm from the moved `root` (T, 2) on: point -> its places (T, 2).
 
-    `own` is complete (`proportions.completed`). An elbow that is never seen is passed over.
+    The hand's 21 points are among them. `own` is complete (`proportions.complete_figure`). An elbow that is never
+    visible is passed over.
     """
-    ever = drive.ever
-    chain = [arm_root(drive, side), *(p for p in CHAINS[side][1:] if ever[p])]
+    ever_visible = drive.ever_visible
+    chain = [arm_root(drive, side), *(p for p in CHAINS[side][1:] if ever_visible[p])]
     moved = {chain[0]: root}
     width = float(shoulder_width(own)[0])
     pose, full = root, [0.0]  # the driving's pose with the reference's lengths
@@ -80,20 +78,20 @@ def move_arm(
             np.linalg.norm(bone, axis=-1),
             float(np.linalg.norm(own.points[0, child] - own.points[0, parent])),
         )
-        scaled = length_scale(lengths, drive.seen[:, child] & drive.seen[:, parent], anchor, there, scale, width)
+        scaled = bone_scale(lengths, drive.visible[:, child] & drive.visible[:, parent], anchor, there, scale, width)
         pose = pose + scaled * bone
         poses.append(pose)
         full.append(max(scaled * float(lengths.max()), there))
     off = [
         own.points[0, p] - own.points[0, chain[0]] - (pose - root)[anchor] for p, pose in zip(chain, poses, strict=True)
     ]
-    home = _home([pose - root for pose in poses], off, anchor, sum(full))
+    home = _home_weight([pose - root for pose in poses], off, anchor, sum(full))
     for child, parent, pose, shift, most in zip(chain[1:], chain, poses[1:], off[1:], full[1:], strict=False):
         bone = pose + home[:, None] * shift - moved[parent]
         length = np.linalg.norm(bone, axis=-1, keepdims=True)
         moved[child] = moved[parent] + bone * np.minimum(1, most / np.maximum(length, 1e-9))
     wrist = WRISTS[side]
-    if ever[wrist] and ever[HANDS[side]].all():
+    if ever_visible[wrist] and ever_visible[HANDS[side]].all():
         moved |= dict(
             zip(
                 range(HANDS[side].start, HANDS[side].stop),
@@ -104,11 +102,11 @@ def move_arm(
     return moved
 
 
-def _home(poses: Sequence[np.ndarray], off: Sequence[np.ndarray], anchor: int, length: float) -> np.ndarray:
-    """(T,) how far each frame's pose is the picture's, 1 at the anchor, 0 far from it: a bell over the way elbow and
-    wrist have gone.
+def _home_weight(poses: Sequence[np.ndarray], off: Sequence[np.ndarray], anchor: int, length: float) -> np.ndarray:
+    """(T,) how much each frame's pose is the picture's: 1 at the anchor, 0 far from it.
 
-    It is as wide as the two poses are apart: a narrower one would turn the arm back while the driving goes on.
+    It is a Gaussian of how far elbow and wrist have gone, as wide as the two poses are apart: a narrower one would
+    turn the arm back while the driving goes on.
     """
     gone = (
         np.sqrt(np.mean([np.square(pose - pose[anchor]).sum(-1) for pose in poses[1:]], 0))
@@ -122,48 +120,38 @@ def _home(poses: Sequence[np.ndarray], off: Sequence[np.ndarray], anchor: int, l
 def move_hand(
     drive: Figure, own: Figure, side: int, anchor: int, scale: float, home: np.ndarray, wrist: np.ndarray
 ) -> np.ndarray:
-    """(21, T, 2) the driving's hand at the moved wrist, of the reference's size, turned as the reference's at home.
+    """Move the driving's hand to the moved wrist, in the reference's size: (21, T, 2).
 
-    `home` (T,): how far each frame's pose is the picture's.
+    `home` (T,): how much each frame's pose is the picture's; there the hand is turned as the reference's.
     """
     hand, root = HANDS[side], WRISTS[side]
-    z = as_complex(drive.points[:, hand] - drive.points[:, root, None])
+    z = to_complex(drive.points[:, hand] - drive.points[:, root, None])
     factor: np.ndarray | float = scale
-    if own.ever[hand].all():
+    if own.ever_visible[hand].all():
         size, wanted = hand_size(drive.points[:, hand]), float(hand_size(own.points[:, hand])[0])
-        usual = length_scale(size, np.asarray(drive.seen[:, hand].all(1)), anchor, wanted, scale, wanted)
+        usual = bone_scale(size, np.asarray(drive.visible[:, hand].all(1)), anchor, wanted, scale, wanted)
         # From the wrist to the middle finger's knuckle. Hands that point apart face apart too: no turn makes one of the
         # other.
-        palms = [complex(as_complex(p[hand.start + 9] - p[hand.start])) for p in (drive.points[anchor], own.points[0])]
+        palms = [complex(to_complex(p[hand.start + 9] - p[hand.start])) for p in (drive.points[anchor], own.points[0])]
         apart = float(np.angle(palms[1] / palms[0])) if min(map(abs, palms)) > 1e-9 else 0.0
-        exact = float(np.clip(wanted / max(float(size[anchor]), 1e-9), scale / _ODD, scale * _ODD))
+        exact = float(np.clip(wanted / max(float(size[anchor]), 1e-9), scale / _SIZE_RANGE, scale * _SIZE_RANGE))
         factor = usual * (exact / usual) ** home * np.exp(1j * home * apart * max(0.0, np.cos(apart)))
-    return wrist + as_points(z.T * factor)
-
-
-# The head's motion: a face of the reference's shape that turns, talks and blinks as the driving does.
-
-
-# Of the 68 points: what moves with the skull alone (nose, corners of the eyes), and pairs of lips and lids that meet.
-_STABLE = np.array([27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 39, 42, 45])
-_INNER_LIPS = ((61, 67), (62, 66), (63, 65))
-_UPPER_LIP, _LOWER_LIP, _JAW = [49, 50, 51, 52, 53, 61, 62, 63], [55, 56, 57, 58, 59, 65, 66, 67], [6, 7, 8, 9, 10]
-_LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
+    return wrist + from_complex(z.T * factor)
 
 
 def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck: np.ndarray) -> np.ndarray:
-    """(T, 73, 2): the head's five body points and the 68 of the face, about the moved `neck` (T, 2).
+    """Move the head's five body points and the 68 of the face about the moved `neck` (T, 2): (T, 73, 2).
 
     With a face in the driving: a similarity takes the driving's face from the anchor to each frame (turning in the
     picture, nearing the camera); what is left, the face's own motion and the turning out of the picture, is added to
-    the reference's shape in its own measures. Without one the head rides on the neck.
+    the reference's shape in its own measures. Without one the head moves with the neck.
     """
     places = np.concatenate([np.array(HEAD), np.arange(FACE.start, FACE.stop)])
     own = reference.points[0, places]
-    if not drive.ever[FACE].all():
+    if not drive.ever_visible[FACE].all():
         offset = own - reference.points[0, NECK]
         moved = drive.points[:, places] - drive.points[:, NECK, None]
-        change = np.where(drive.ever[places][:, None], moved - moved[anchor], 0)
+        change = np.where(drive.ever_visible[places][:, None], moved - moved[anchor], 0)
         return neck[:, None] + offset + scale * change
     points = drive.points[:, places]
     face = points[:, 5:]
@@ -171,7 +159,7 @@ def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck:
     centre = stable.mean(1)
     turn = _similarity(stable[anchor] - centre[anchor], stable - centre[:, None])
     # Complex numbers turn and scale by a product.
-    flat = as_complex(points - centre[:, None]) / turn[:, None]
+    flat = to_complex(points - centre[:, None]) / turn[:, None]
     residual = flat - flat[anchor]
     shape = own - own[5:][_STABLE].mean(0)
     upright, own_upright = _roll(face[anchor]), _roll(own[5:])
@@ -179,12 +167,12 @@ def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck:
     ratio = along / np.maximum(across, 1e-9)
     local = residual / upright
     local = local.real * ratio[0] + 1j * local.imag * ratio[1]
-    formed = as_complex(shape) / own_upright + local
+    formed = to_complex(shape) / own_upright + local
     _open_mouth(formed[:, 5:], flat[:, 5:] / upright, ratio[1])
-    _open_eyes(formed[:, 5:], flat[:, 5:] / upright, anchor, as_complex(shape[5:]) / own_upright)
-    head = as_points(formed * own_upright * turn[:, None])
+    _open_eyes(formed[:, 5:], flat[:, 5:] / upright, anchor, to_complex(shape[5:]) / own_upright)
+    head = from_complex(formed * own_upright * turn[:, None])
     size = float(np.sqrt(ratio[0] * ratio[1]))
-    carried = centre - drive.points[:, NECK] if drive.ever[NECK] else centre
+    carried = centre - drive.points[:, NECK] if drive.ever_visible[NECK] else centre
     own_centre = own[5:][_STABLE].mean(0)
     at = neck + own_centre - reference.points[0, NECK] + size * (carried - carried[anchor])
     return head + at[:, None]
@@ -192,7 +180,7 @@ def move_head(drive: Figure, reference: Figure, anchor: int, scale: float, neck:
 
 def _similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(T,) the complex factor that takes centred points a (N, 2) nearest to b (T, N, 2)."""
-    a, b = as_complex(a), as_complex(b)
+    a, b = to_complex(a), to_complex(b)
     return (b * a.conj()).sum(1) / max(float((a * a.conj()).real.sum()), 1e-12)
 
 
@@ -204,7 +192,7 @@ def _roll(face: np.ndarray) -> complex:
 
 def _measures(face: np.ndarray, upright: complex) -> np.ndarray:
     """Width (between the jaw's ends) and height (brows to chin) of a face (68, 2) once it is upright."""
-    local = as_complex(face) / upright
+    local = to_complex(face) / upright
     return np.array([local[16].real - local[0].real, local[8].imag - (local[19].imag + local[24].imag) / 2])
 
 
@@ -214,21 +202,22 @@ def _gap(face: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> np.ndarray:
 
 
 def _open_mouth(face: np.ndarray, driving: np.ndarray, ratio: float) -> None:
-    """Part the lips as far as the driving's are, in heights of the face, and not only as much further as they are:
-    closed lips close.
+    """Part the lips as far as the driving's are, in heights of the face, and not only as much further as they are.
+
+    So closed lips close.
     """
-    more = ratio * _gap(driving, _INNER_LIPS) - _gap(face, _INNER_LIPS)
+    more = ratio * _gap(driving, INNER_LIPS) - _gap(face, INNER_LIPS)
     face[:, _UPPER_LIP] -= 0.25j * more[:, None]
     face[:, _LOWER_LIP + _JAW] += 0.75j * more[:, None]
 
 
 def _open_eyes(face: np.ndarray, driving: np.ndarray, anchor: int, own: np.ndarray) -> None:
-    """Shut each eye to that part of the reference's opening which the driving's is of its own at the anchor: small
-    eyes shut, and do not cross.
+    """Shut each eye to that part of the reference's opening which the driving's is of its own at the anchor.
 
-    What opens further than at the anchor keeps what it has, as much further as the driving's.
+    So small eyes shut, and do not cross. What opens further than at the anchor keeps what it has, as much further as
+    the driving's.
     """
-    for pairs in _LIDS:
+    for pairs in LIDS:
         usual = _gap(driving, pairs)
         shutting = usual < usual[anchor]
         wanted = _gap(own[None], pairs) * usual / max(float(usual[anchor]), 1e-9)
@@ -238,25 +227,19 @@ def _open_eyes(face: np.ndarray, driving: np.ndarray, anchor: int, own: np.ndarr
             face[:, low] += 0.5j * more
 
 
-# A template's hands on the person in the picture: only they drive, the speech moves the rest (paper, section 4.4).
-
-
-_SIDES = ("left", "right")
-
-
 def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tuple[int, int]) -> PoseSequence:
-    """The template's hands, moved to where the hands of `reference` are, in a picture of `reference_size` (W, H);
-    nothing else is seen.
+    """Move the template's hands to the hands of `reference`, in a picture of `reference_size` (W, H).
 
-    For each hand the frame of the template that is most like the picture is laid onto the picture's wrist, and the arm
-    moves on from there (`arms`), its shoulder standing still. A hand the picture does not show is left out and
-    `warnings` says so. Raises InputError where the template shows no hand, or none of those that the picture shows.
+    Only the hands drive, the speech moves the rest (paper, section 4.4): nothing else is visible in the result. For
+    each hand the frame of the template that is most similar to the picture is laid onto the picture's wrist, and the
+    arm moves on from there, its shoulder standing still. A hand the picture does not show is left out and `warnings`
+    says so. Raises InputError where the template shows no hand, or none of those that the picture shows.
     """
     drive, own = figure_of(sequence), reference_figure(reference, reference_size)
-    shown = [side for side in (0, 1) if drive.ever[HANDS[side]].all()]
+    shown = [side for side in (0, 1) if drive.ever_visible[HANDS[side]].all()]
     if not shown:
         raise InputError("the template shows no hands: give one that does")
-    used = [side for side in shown if own.ever[WRISTS[side]]]
+    used = [side for side in shown if own.ever_visible[WRISTS[side]]]
     if not used:
         raise InputError(
             f"the picture shows no {' and no '.join(_SIDES[s] for s in shown)} hand for the template to move; use "
@@ -264,7 +247,7 @@ def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tupl
         )
     out, scores = np.zeros_like(drive.points), np.zeros_like(sequence.scores())
     for side in used:
-        out[:, HANDS[side]] = _placed(drive, own, side)
+        out[:, HANDS[side]] = _place_hand(drive, own, side)
         scores[:, HANDS[side]] = sequence.scores()[:, HANDS[side]]
     placed = sequence.with_points(out / [reference_size[0] / reference_size[1], 1], scores, size=reference_size)
     placed.warnings += [
@@ -273,14 +256,14 @@ def hands_for(sequence: PoseSequence, reference: Keypoints, reference_size: tupl
     return placed
 
 
-def _placed(drive: Figure, own: Figure, side: int) -> np.ndarray:
+def _place_hand(drive: Figure, own: Figure, side: int) -> np.ndarray:
     """(T, 21, 2) one hand on the reference."""
     hand, wrist = HANDS[side], WRISTS[side]
-    anchor = arms_anchor(_unlike(drive, own, side))
+    anchor = choose_arm_anchor(_hand_distances(drive, own, side))
     scale = overall_scale(drive, own, anchor)
     root = arm_root(drive, side)
-    if drive.ever[root] and own.ever[root]:
-        whole = completed(own, drive, anchor, anchor, scale)
+    if drive.ever_visible[root] and own.ever_visible[root]:
+        whole = complete_figure(own, drive, anchor, anchor, scale)
         still = np.repeat(whole.points[:, root], len(drive.points), 0)
         moved = move_arm(drive, whole, side, anchor, scale, still)
         return np.stack([moved[place] for place in range(hand.start, hand.stop)], 1)
@@ -289,41 +272,42 @@ def _placed(drive: Figure, own: Figure, side: int) -> np.ndarray:
     return move_hand(drive, own, side, anchor, scale, np.ones(len(path)), path).transpose(1, 0, 2)
 
 
-def _unlike(drive: Figure, own: Figure, side: int) -> np.ndarray:
-    """(T,) how far a hand is from the reference's: its shape in hand sizes, and its place against the neck in shoulder
-    widths.
+def _hand_distances(drive: Figure, own: Figure, side: int) -> np.ndarray:
+    """(T,) how far a hand is from the reference's: its shape in hand sizes, and its place against the neck.
+
+    The place counts in shoulder widths.
     """
     hand, wrist = HANDS[side], WRISTS[side]
     total = np.zeros(len(drive.points))
-    if own.ever[hand].all():
+    if own.ever_visible[hand].all():
         here, there = drive.points[:, hand], own.points[:, hand]
         shape = (here - here[:, :1]) / hand_size(here)[:, None, None] - (there - there[:, :1]) / hand_size(there)[
             :, None, None
         ]
         total += 0.1 * np.linalg.norm(shape, axis=-1).mean(1)
-    if drive.ever[NECK] and own.ever[NECK]:
+    if drive.ever_visible[NECK] and own.ever_visible[NECK]:
         at = (drive.points[:, wrist] - drive.points[:, NECK]) / shoulder_width(drive)[:, None]
         place = (own.points[0, wrist] - own.points[0, NECK]) / shoulder_width(own)[0]
         total += np.linalg.norm(at - place, axis=-1)
-    return np.where(drive.seen[:, hand].all(1), total, np.inf)
+    return np.where(drive.visible[:, hand].all(1), total, np.inf)
 
 
 def retarget(sequence: PoseSequence, reference: Keypoints, reference_size: tuple[int, int]) -> PoseSequence:
-    """`sequence` as the person of `reference` would perform it, in a picture of `reference_size` (W, H).
+    """Convert `sequence` to what the person of `reference` would perform, in a picture of `reference_size` (W, H).
 
     Scores are the driving's; what the reference does not show has the driving's proportions at the reference's scale.
     Raises InputError where the driving or the reference shows neither shoulders nor a face.
     """
     drive, own = figure_of(sequence), reference_figure(reference, reference_size)
     for figure, name in ((drive, "the driving"), (own, "the picture")):
-        if not figure.ever[NECK]:
+        if not figure.ever_visible[NECK]:
             raise InputError(f"{name} shows neither shoulders nor a face: there is nothing to fit the motion by")
-    anchor, arms = head_anchor(drive, head_unlike(drive, own)), arms_anchor(arms_unlike(drive, own))
+    anchor, arms = choose_head_anchor(drive, head_distances(drive, own)), choose_arm_anchor(arm_distances(drive, own))
     scale = overall_scale(drive, own, anchor)
-    own = completed(own, drive, anchor, arms, scale)
+    own = complete_figure(own, drive, anchor, arms, scale)
     out = np.zeros_like(drive.points)
     out[:, NECK] = own.points[0, NECK] + scale * (drive.points[:, NECK] - drive.points[anchor, NECK])
-    for child, parent in bones(drive):
+    for child, parent in visible_bones(drive):
         if child not in ARM_ENDS:
             out[:, child] = out[:, parent] + _trunk_bone(drive, own, child, parent, anchor, scale)
     for side in (0, 1):
@@ -337,8 +321,9 @@ def retarget(sequence: PoseSequence, reference: Keypoints, reference_size: tuple
 
 
 def _trunk_bone(drive: Figure, own: Figure, child: int, parent: int, anchor: int, scale: float) -> np.ndarray:
-    """(T, 2) a bone of the trunk or a leg: at the anchor as the picture has it, and from there turned and
-    foreshortened as the driving's is.
+    """(T, 2) a bone of the trunk or a leg.
+
+    At the anchor it is the picture's, and from there turned and foreshortened as the driving's is.
     """
     bone, picture = (f.points[:, child] - f.points[:, parent] for f in (drive, own))
     z, there = bone[:, 0] + 1j * bone[:, 1], complex(*picture[0])

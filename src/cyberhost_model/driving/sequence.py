@@ -1,4 +1,7 @@
-"""A person's key points over time: what a driving video is reduced to, and what a template holds."""
+"""PoseSequence: a person's key points over time, and the files that hold them (docs/reference/file-formats.md).
+
+`.npz` and `.json` files have the same names. They are read strictly; nothing is ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -13,41 +16,170 @@ from typing import Any
 import numpy as np
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.media import files as targets
-from cyberhost_model.media.files import written_whole
+from cyberhost_model.media.files import check_target, written_whole
 from cyberhost_model.perception.keypoints import Keypoints
 
-# Key point files: `.npz` and `.json` with the same names (docs/reference/file-formats.md). Read strictly; nothing is
-# ever unpickled.
-
-
+PARTS: dict[str, tuple[int, ...]] = {"body": (18,), "hands": (2, 21), "face": (68,)}
+ARRAYS = tuple(name for part in PARTS for name in (part, f"{part}_score"))
+N_POINTS = 18 + 42 + 68
+HANDS, FACE = (slice(18, 39), slice(39, 60)), slice(60, 128)  # left and right hand, face among all points; body first
 SUFFIXES = (".npz", ".json")
-LARGEST = {
-    ".npz": 1 << 30,
-    ".json": 1 << 28,
-}  # bytes, unpacked: about three hours at 60 frames a second, and half an hour as text
-FPS = (1.0, 240.0)
+# Bytes, unpacked: about three hours at 60 frames a second, and half an hour as text.
+LARGEST = {".npz": 1 << 30, ".json": 1 << 28}
+FPS_RANGE = (1.0, 240.0)
 _FAR = 10.0  # picture sides: points lie outside the picture, but not that far
 _DIGITS = 5  # of a coordinate in JSON: a hundredth of a pixel at 1000 pixels
 
 
+@dataclass
+class PoseSequence:
+    """T frames of one person, frame i at i / fps seconds.
+
+    fps: frames a second. size: (W, H) of the picture the points lie in; only its aspect matters. body (T, 18, 2), hands
+    (T, 2, 21, 2) left then right, face (T, 68, 2): float32, x and y in 0..1 of the picture's width and height;
+    *_score of the same leading shape, 0 (absent) .. 1. warnings: lines for the user about what was read.
+    """
+
+    fps: float
+    size: tuple[int, int]
+    body: np.ndarray
+    body_score: np.ndarray
+    hands: np.ndarray
+    hands_score: np.ndarray
+    face: np.ndarray
+    face_score: np.ndarray
+    warnings: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def of(frames: Sequence[Keypoints], fps: float, size: tuple[int, int]) -> PoseSequence:
+        """Stack the key points of single frames. Raises ValueError for none."""
+        if not frames:
+            raise ValueError("a pose sequence needs at least one frame")
+        arrays: dict[str, Any] = {name: np.stack([getattr(k, name) for k in frames]) for name in ARRAYS}
+        return PoseSequence(fps, size, **{name: array.astype(np.float32) for name, array in arrays.items()})
+
+    def __len__(self) -> int:
+        return len(self.body)
+
+    def __iter__(self) -> Iterator[Keypoints]:
+        return (self.frame(i) for i in range(len(self)))
+
+    @property
+    def aspect(self) -> float:
+        """W / H of the picture."""
+        return self.size[0] / self.size[1]
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return len(self) / self.fps
+
+    def frame(self, i: int) -> Keypoints:
+        """Copy the key points of frame i."""
+        return Keypoints(*(getattr(self, name)[i].copy() for name in ARRAYS))
+
+    def points(self) -> np.ndarray:
+        """Concatenate all points (T, 128, 2): body, left hand, right hand, face."""
+        return np.concatenate([self.body, self.hands.reshape(-1, 42, 2), self.face], 1)
+
+    def scores(self) -> np.ndarray:
+        """Concatenate all scores (T, 128), in the order of `points`."""
+        return np.concatenate([self.body_score, self.hands_score.reshape(-1, 42), self.face_score], 1)
+
+    def with_points(self, points: np.ndarray, scores: np.ndarray, **changes: object) -> PoseSequence:
+        """Replace points (T, 128, 2) and scores (T, 128), in any number of frames."""
+        parts = zip(PARTS.values(), np.split(points, (18, 60), 1), np.split(scores, (18, 60), 1), strict=True)
+        arrays = [array for shape, p, s in parts for array in (p.reshape(-1, *shape, 2), s.reshape(-1, *shape))]
+        named = {name: array.astype(np.float32) for name, array in zip(ARRAYS, arrays, strict=True)}
+        return replace(self, **{**named, "warnings": list(self.warnings), **changes})  # type: ignore[arg-type]
+
+    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> PoseSequence:
+        """Apply `function` to the points (T, 128, 2)."""
+        return self.with_points(function(self.points()), self.scores())
+
+    def cut(self, start: int, stop: int) -> PoseSequence:
+        """Cut out frames start..stop - 1."""
+        return self.with_points(self.points()[start:stop], self.scores()[start:stop])
+
+    def only(self, *parts: str) -> PoseSequence:
+        """Hide everything but `parts` ("body", "hands", "face")."""
+        hidden = {f"{part}_score": np.zeros_like(getattr(self, f"{part}_score")) for part in PARTS if part not in parts}
+        return replace(self, **hidden, warnings=list(self.warnings))  # type: ignore[arg-type]
+
+    def sampled(self, at: np.ndarray, fps: float) -> PoseSequence:
+        """Sample the sequence at the places `at` (n,), in frames and between them, clipped to its ends.
+
+        Its rate becomes `fps`. A point visible on both sides moves in a straight line between them; one visible on one
+        side alone is that side's, where it is the nearer.
+        """
+        at = np.clip(np.asarray(at, np.float64), 0, len(self) - 1)
+        low = np.minimum(at.astype(int), max(len(self) - 2, 0))
+        high = np.minimum(low + 1, len(self) - 1)
+        share = (at - low)[:, None]
+        points, scores = self.points(), self.scores()
+        both = (scores[low] > 0) & (scores[high] > 0)
+        weight = np.where(both, share, share >= 0.5)
+        # Not a + w (b - a): where the weight is 0 or 1 the point is copied exactly, and a point that is hidden may be
+        # NaN.
+        a, b = points[low], points[high]
+        mixed = np.where(
+            weight[..., None] == 0,
+            a,
+            np.where(weight[..., None] == 1, b, (1 - weight[..., None]) * a + weight[..., None] * b),
+        )
+        return self.with_points(mixed, (1 - weight) * scores[low] + weight * scores[high], fps=float(fps))
+
+    def resampled(self, fps: float, n_frames: int | None = None) -> PoseSequence:
+        """Resample to another frame rate, frame i again at i / fps seconds.
+
+        `n_frames` (default: as long as it lasts): beyond the end the last pose is repeated.
+        """
+        n = max(1, round(self.seconds * fps)) if n_frames is None else n_frames
+        return self.sampled(np.arange(n) * (self.fps / fps), fps)
+
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write it as .npz or .json by the name's end (docs/reference/file-formats.md), whole or not at all.
+
+        Raises OutputError.
+        """
+        return write_sequence(self, path, overwrite)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> PoseSequence:
+        """Read a file that `save` wrote, or one like it. Raises InputError."""
+        return read_sequence(path)
+
+
+def fill_gaps(points: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Interpolate points (T, P, 2) that are not `visible` (T, P) between the frames that show them.
+
+    At the ends the nearest place is repeated. A point that is never visible stays as it is.
+    """
+    out, at = points.copy(), np.arange(len(points))
+    for p in np.flatnonzero(visible.any(0) & ~visible.all(0)):
+        here = np.flatnonzero(visible[:, p])
+        for axis in range(2):
+            out[:, p, axis] = np.interp(at, here, points[here, p, axis])
+    return out
+
+
 def is_sequence_file(path: str | os.PathLike[str]) -> bool:
-    """Whether a name is that of a key point file; a driving of any other name is a video."""
+    """Check whether a name is that of a key point file; a driving of any other name is a video."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+def check_sequence_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Check, before any work, that a key point file can be written. Raises OutputError."""
-    return targets.check_target(path, SUFFIXES, overwrite)
+    return check_target(path, SUFFIXES, overwrite)
 
 
 def write_sequence(sequence: PoseSequence, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """Write a sequence, whole or not at all. Points that are not seen are written as 0. Raises OutputError."""
-    path = check_target(path, overwrite)
+    """Write a sequence, whole or not at all. Points with a score of 0 are written as 0. Raises OutputError."""
+    path = check_sequence_target(path, overwrite)
     arrays = {name: getattr(sequence, name) for name in ARRAYS}
     for part in PARTS:
-        seen = arrays[f"{part}_score"][..., None] > 0
-        arrays[part] = np.where(seen, arrays[part], 0).astype(np.float32)
+        visible = arrays[f"{part}_score"][..., None] > 0
+        arrays[part] = np.where(visible, arrays[part], 0).astype(np.float32)
     with written_whole(path) as target:
         if path.suffix.lower() == ".npz":
             np.savez_compressed(target, fps=np.float64(sequence.fps), size=np.array(sequence.size, np.int64), **arrays)
@@ -62,9 +194,9 @@ def write_sequence(sequence: PoseSequence, path: str | os.PathLike[str], overwri
 def read_sequence(path: str | os.PathLike[str]) -> PoseSequence:
     """Read and check a key point file.
 
-    fps, size and at least one of body, hands and face with its scores must be there; a part that is not is not seen.
+    fps, size and at least one of body, hands and face with its scores must be there; other parts are not visible.
     Raises InputError, in one line, for a file that is missing, damaged, of another format, of wrong shapes, or with
-    values that are none.
+    values that are no numbers.
     """
     path = Path(path)
     if not path.exists():
@@ -165,8 +297,10 @@ def _number(value: Any) -> float | None:
 
 def _fps(path: Path, value: Any) -> float:
     fps = _number(value.tolist() if isinstance(value, np.ndarray) else value)
-    if fps is None or not FPS[0] <= fps <= FPS[1]:
-        raise InputError(f"{path}: fps must be a number between {FPS[0]:g} and {FPS[1]:g}, not {_short(value)}")
+    if fps is None or not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
+        raise InputError(
+            f"{path}: fps must be a number between {FPS_RANGE[0]:g} and {FPS_RANGE[1]:g}, not {_short(value)}"
+        )
     return fps
 
 
@@ -225,146 +359,7 @@ def _check_points(path: Path, part: str, points: np.ndarray, score: np.ndarray) 
 
 
 def _name(part: str, where: np.ndarray) -> str:
-    """ "hands of frame 3, left hand's point 20": a place in an array in words."""
+    """A place in an array in words, such as "hands of frame 3, left hand's point 20"."""
     frame, *rest = where.tolist()
     hand = f"{('left', 'right')[rest[0]]} hand's " if part.startswith("hands") else ""
     return f"{part} of frame {frame}, {hand}point {rest[-1]}"
-
-
-PARTS: dict[str, tuple[int, ...]] = {"body": (18,), "hands": (2, 21), "face": (68,)}
-ARRAYS = tuple(name for part in PARTS for name in (part, f"{part}_score"))
-N_POINTS = 18 + 42 + 68
-SEEN = 0.3  # a point scored above it is drawn, and measured with
-
-
-@dataclass
-class PoseSequence:
-    """T frames of one person, frame i at i / fps seconds.
-
-    fps: frames a second. size: (W, H) of the picture the points lie in; only its aspect matters. body (T, 18, 2), hands
-    (T, 2, 21, 2) left then right, face (T, 68, 2): float32, x and y in 0..1 of the picture's width and height;
-    *_score of the same leading shape, 0 (absent) .. 1. warnings: lines for the user about what was read.
-    """
-
-    fps: float
-    size: tuple[int, int]
-    body: np.ndarray
-    body_score: np.ndarray
-    hands: np.ndarray
-    hands_score: np.ndarray
-    face: np.ndarray
-    face_score: np.ndarray
-    warnings: list[str] = field(default_factory=list)
-
-    @staticmethod
-    def of(frames: Sequence[Keypoints], fps: float, size: tuple[int, int]) -> PoseSequence:
-        """The key points of single frames in a row. Raises ValueError for none."""
-        if not frames:
-            raise ValueError("a pose sequence needs at least one frame")
-        arrays: dict[str, Any] = {name: np.stack([getattr(k, name) for k in frames]) for name in ARRAYS}
-        return PoseSequence(fps, size, **{name: array.astype(np.float32) for name, array in arrays.items()})
-
-    def __len__(self) -> int:
-        return len(self.body)
-
-    def __iter__(self) -> Iterator[Keypoints]:
-        return (self.frame(i) for i in range(len(self)))
-
-    @property
-    def aspect(self) -> float:
-        """W / H of the picture."""
-        return self.size[0] / self.size[1]
-
-    @property
-    def seconds(self) -> float:
-        """How long it lasts."""
-        return len(self) / self.fps
-
-    def frame(self, i: int) -> Keypoints:
-        """The key points of frame i, as copies."""
-        return Keypoints(*(getattr(self, name)[i].copy() for name in ARRAYS))
-
-    def points(self) -> np.ndarray:
-        """All points (T, 128, 2): body, left hand, right hand, face."""
-        return np.concatenate([self.body, self.hands.reshape(-1, 42, 2), self.face], 1)
-
-    def scores(self) -> np.ndarray:
-        """All scores (T, 128), in the order of `points`."""
-        return np.concatenate([self.body_score, self.hands_score.reshape(-1, 42), self.face_score], 1)
-
-    def with_points(self, points: np.ndarray, scores: np.ndarray, **changes: object) -> PoseSequence:
-        """The same sequence of other points (T, 128, 2) and scores (T, 128), in any number of frames."""
-        parts = zip(PARTS.values(), np.split(points, (18, 60), 1), np.split(scores, (18, 60), 1), strict=True)
-        arrays = [array for shape, p, s in parts for array in (p.reshape(-1, *shape, 2), s.reshape(-1, *shape))]
-        named = {name: array.astype(np.float32) for name, array in zip(ARRAYS, arrays, strict=True)}
-        return replace(self, **{**named, "warnings": list(self.warnings), **changes})  # type: ignore[arg-type]
-
-    def map(self, function: Callable[[np.ndarray], np.ndarray]) -> PoseSequence:
-        """The same sequence with `function(points (T, 128, 2))` for its points."""
-        return self.with_points(function(self.points()), self.scores())
-
-    def cut(self, start: int, stop: int) -> PoseSequence:
-        """Frames start..stop - 1."""
-        return self.with_points(self.points()[start:stop], self.scores()[start:stop])
-
-    def only(self, *parts: str) -> PoseSequence:
-        """The same sequence in which nothing but `parts` ("body", "hands", "face") is seen."""
-        hidden = {f"{part}_score": np.zeros_like(getattr(self, f"{part}_score")) for part in PARTS if part not in parts}
-        return replace(self, **hidden, warnings=list(self.warnings))  # type: ignore[arg-type]
-
-    def sampled(self, at: np.ndarray, fps: float) -> PoseSequence:
-        """The sequence at the places `at` (n,), in frames and between them, clipped to its ends; its rate becomes
-        `fps`.
-
-        A point seen on both sides moves in a straight line between them; one seen on one side alone is that side's,
-        where it is the nearer.
-        """
-        at = np.clip(np.asarray(at, np.float64), 0, len(self) - 1)
-        low = np.minimum(at.astype(int), max(len(self) - 2, 0))
-        high = np.minimum(low + 1, len(self) - 1)
-        share = (at - low)[:, None]
-        points, scores = self.points(), self.scores()
-        both = (scores[low] > 0) & (scores[high] > 0)
-        weight = np.where(both, share, share >= 0.5)
-        # Not a + w (b - a): where the weight is 0 or 1 the point is copied exactly, and a point that is not seen may be
-        # NaN.
-        a, b = points[low], points[high]
-        mixed = np.where(
-            weight[..., None] == 0,
-            a,
-            np.where(weight[..., None] == 1, b, (1 - weight[..., None]) * a + weight[..., None] * b),
-        )
-        return self.with_points(mixed, (1 - weight) * scores[low] + weight * scores[high], fps=float(fps))
-
-    def resampled(self, fps: float, n_frames: int | None = None) -> PoseSequence:
-        """The sequence at another frame rate, frame i again at i / fps seconds; `n_frames` (default: as long as it
-        lasts) holds the last pose.
-        """
-        n = max(1, round(self.seconds * fps)) if n_frames is None else n_frames
-        return self.sampled(np.arange(n) * (self.fps / fps), fps)
-
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write it as .npz or .json by the name's end (docs/reference/file-formats.md), whole or not at all.
-
-        Raises OutputError.
-        """
-        return write_sequence(self, path, overwrite)
-
-    @staticmethod
-    def load(path: str | os.PathLike[str]) -> PoseSequence:
-        """Read a file that `save` wrote, or one like it. Raises InputError."""
-        return read_sequence(path)
-
-
-def fill_gaps(points: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Points (T, P, 2) with those not `seen` (T, P) put on the straight line between the frames that show them, and
-    held at the ends.
-
-    One that is never seen stays as it is.
-    """
-    out, at = points.copy(), np.arange(len(points))
-    for p in np.flatnonzero(seen.any(0) & ~seen.all(0)):
-        here = np.flatnonzero(seen[:, p])
-        for axis in range(2):
-            out[:, p, axis] = np.interp(at, here, points[here, p, axis])
-    return out

@@ -5,52 +5,51 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, read_sequence
-from cyberhost_model.driving.smooth import clean, stretches
+from cyberhost_model.driving.smooth import clean, find_runs
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.video_reader import stream_frames
-from cyberhost_model.perception.detector import PeopleFinder
-from cyberhost_model.perception.keypoints import Keypoints, points_box
-from cyberhost_model.perception.shots import CUT, ShotFinder, small_picture
+from cyberhost_model.perception.detector import Detector
+from cyberhost_model.perception.keypoints import Keypoints, bounding_box
+from cyberhost_model.perception.registry import embedded_detector
+from cyberhost_model.perception.shots import CUT, ShotFinder, thumbnail_of
 
-if TYPE_CHECKING:
-    from cyberhost_model.perception.detector import KeypointDetector
-
-# Following one person from frame to frame, with any detector.
-
-
-FPS = 25.0
 SEARCH = 12  # frames: how often the whole picture is searched for people, though one is followed from frame to frame
-SIMILAR = 0.5  # a second person of that part of the followed one's size is told
-# face heights the person may have moved since the last frame that showed them; once more for every second after it
+SIMILAR = 0.5  # a second person from that part of the followed one's size on is reported
+# Face heights the person may have moved since the last frame that showed them; once more for every second after it.
 FAR = 1.5
+# Frames: a picture that is shown for longer was frozen on purpose; down to about 4 frames a second it is only slow.
+_FROZEN = 5
 
 
 @dataclass
-class Follower:
-    """found: the person's key points in each frame, None where they are not seen; crowded: whether somebody of similar
-    size was seen beside.
+class PersonFollower:
+    """Follows one person from frame to frame, with any detector.
 
-    With a `KeypointDetector` a look where the person was takes the place of most searches.
+    found: the person's key points in each frame, None where nobody is found; crowded: whether somebody of similar size
+    is beside. A detector that can `follow` need not search most frames.
     """
 
-    detector: KeypointDetector | PeopleFinder
+    detector: Detector
     found: list[Keypoints | None] = field(default_factory=list)
     crowded: list[bool] = field(default_factory=list)
     _last: Keypoints | None = None
     _lost: int = 0
 
     def take(self, frame: np.ndarray, changed: bool) -> None:
-        """One more frame, uint8 (H, W, 3) RGB; `changed`: it has little in common with the one before."""
+        """Find the person in one more frame, uint8 (H, W, 3) RGB.
+
+        `changed`: it has little in common with the one before.
+        """
         person, crowded = None, bool(self.crowded and self.crowded[-1])
         if self._last is not None and not (changed or self._lost or len(self.found) % SEARCH == 0):
             person = self._look(frame, self._last)
         if person is None:
-            people, scale = self._search(frame), np.array([frame.shape[1], frame.shape[0]])
+            people, scale = self.detector.search(frame), np.array([frame.shape[1], frame.shape[0]])
             person = self._choose(people, scale, changed)
             crowded = person is not None and sum(_size(k, scale) >= SIMILAR * _size(person, scale) for k in people) > 1
             if person is not None:
@@ -61,22 +60,11 @@ class Follower:
         self._last = person or (None if changed else self._last)
 
     def repeat(self) -> None:
-        """A frame equal to the one before."""
+        """Add a frame equal to the one before."""
         self.found.append(self.found[-1])
         self.crowded.append(self.crowded[-1])
 
-    def _search(self, frame: np.ndarray) -> list[Keypoints]:
-        """Everybody in the frame, the largest first; of a `KeypointDetector` faces alone."""
-        if isinstance(self.detector, PeopleFinder):
-            return self.detector.people(frame)
-        return [found.keypoints for found in self.detector.detect(frame, people=0)]
-
     def _look(self, frame: np.ndarray, last: Keypoints) -> Keypoints | None:
-        """The whole person whose face is about where `last` has it; None for a detector that cannot look without
-        searching.
-        """
-        if isinstance(self.detector, PeopleFinder):
-            return None
         found = self.detector.follow(frame, last)
         return found.keypoints if found else None
 
@@ -90,8 +78,8 @@ class Follower:
 
 
 def _box(person: Keypoints, scale: np.ndarray) -> np.ndarray:
-    """Corners (2, 2) in pixels of the face; of the head and shoulders where no face is seen."""
-    box = points_box(person.face, person.face_score) or points_box(
+    """Corners (2, 2) in pixels of the face; of the head and shoulders where no face is visible."""
+    box = bounding_box(person.face, person.face_score) or bounding_box(
         person.body[[0, 1, 2, 5, 14, 15, 16, 17]], person.body_score[[0, 1, 2, 5, 14, 15, 16, 17]]
     )
     return np.array(box or (0, 0, 1, 1), np.float64).reshape(2, 2) * scale
@@ -106,24 +94,12 @@ def _size(person: Keypoints, scale: np.ndarray) -> float:
     return float(high[1] - low[1])
 
 
-# frames: a picture that is shown for longer was frozen on purpose; down to about 4 frames a second it is only slow
-_HELD = 5
-
-
-def embedded_detector() -> KeypointDetector:
-    """The detector that comes with the embedded model."""
-    from cyberhost_model.config import EMBEDDED
-    from cyberhost_model.perception.detector import KeypointDetector
-
-    return KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector")
-
-
 def read_driving(
     path: str | os.PathLike[str],
-    detector: KeypointDetector | PeopleFinder | None = None,
+    detector: Detector | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
-    """A key point file (.npz, .json) as it is, or the poses of a video, read by `detector` (default: the embedded one).
+    """Read a key point file (.npz, .json), or find the poses in a video with `detector` (default: the embedded one).
 
     Raises InputError.
     """
@@ -134,23 +110,22 @@ def read_driving(
 
 def read_poses(
     path: str | os.PathLike[str],
-    detector: KeypointDetector | PeopleFinder,
+    detector: Detector,
     progress: Callable[[int, int | None], None] | None = None,
     max_seconds: float | None = None,
     smooth: bool = True,
 ) -> PoseSequence:
-    """The key points of the person in a video, at 25 frames a second of its own time, cleaned (`smooth.clean`) unless
-    `smooth` is False.
+    """Find the key points of the person in a video, at 25 frames a second of its own time.
 
-    The person with the largest face is followed. What a user should know, with times, is in `warnings`: several people,
-    cuts, stretches that show nobody. progress: called as `progress(frames done, None)`. Raises InputError for what is
-    no video, and where nobody is found in it.
+    They are cleaned (`smooth.clean`) unless `smooth` is False. The person with the largest face is followed. What a
+    user should know, with times, is in `warnings`: several people, cuts, stretches that show nobody. progress: called
+    as `progress(frames done, None)`. Raises InputError for what is no video, and where nobody is found in it.
     """
-    follower, finder, faults = Follower(detector), ShotFinder(), []  # type: ignore[var-annotated]
+    follower, finder, faults = PersonFollower(detector), ShotFinder(), []  # type: ignore[var-annotated]
     repeated: list[bool] = []
     last: np.ndarray | None = None
     for i, frame in enumerate(stream_frames(path, FPS, max_seconds=max_seconds, faults=faults)):
-        changed = finder.add(i / FPS, small_picture(frame)) > CUT
+        changed = finder.add(i / FPS, thumbnail_of(frame)) > CUT
         repeated.append(last is not None and np.array_equal(frame, last))
         if repeated[-1]:
             follower.repeat()
@@ -166,38 +141,37 @@ def read_poses(
             "picture's height"
         )
     sequence = PoseSequence.of([k or Keypoints.empty() for k in found], FPS, (last.shape[1], last.shape[0]))
-    sequence = sequence.with_points(
-        sequence.points(), np.clip(sequence.scores(), 0, 1)
-    )  # some detectors' scores are no probabilities
-    cuts = [
-        round(b.end * FPS) for b in finder.breaks() if b.start == b.end
-    ]  # a moving camera may look like a dissolve, in which no pose jumps
+    # Some detectors' scores are no probabilities.
+    sequence = sequence.with_points(sequence.points(), np.clip(sequence.scores(), 0, 1))
+    # Only hard cuts: a moving camera may look like a dissolve, in which no pose jumps.
+    cuts = [round(b.end * FPS) for b in finder.breaks() if b.start == b.end]
     if smooth:
-        sequence = _cleaned(_without_repeats(sequence, repeated), cuts)
+        sequence = _clean_shots(_hide_repeated(sequence, repeated), cuts)
     sequence.warnings += [
         *(f"{path}: parts of it are damaged ({fault}); what can be decoded is used" for fault in faults),
-        *_told(
+        *_lines_where(
             follower.crowded, "several people of similar size are seen", "the one with the largest face is followed"
         ),
-        *_told([k is None for k in found], "nobody is seen", "there the driving says nothing"),
-        *_told(_at(cuts, len(found)), "the picture is cut", "the pose jumps there; give a single shot"),
+        *_lines_where([k is None for k in found], "nobody is visible", "these frames are not driven"),
+        *_lines_where(_at(cuts, len(found)), "the picture is cut", "the pose jumps there; give a single shot"),
     ]
     return sequence
 
 
-def _without_repeats(sequence: PoseSequence, repeated: Sequence[bool]) -> PoseSequence:
-    """A slower video's repeated frames taken out, so that its motion is put between the frames it has; what stands
-    still for long does stand.
+def _hide_repeated(sequence: PoseSequence, repeated: Sequence[bool]) -> PoseSequence:
+    """Hide a slower video's repeated frames, so that its motion is interpolated between the frames it has.
+
+    What stands still for long does stand.
     """
     scores = sequence.scores()
-    for start, stop in stretches(np.array(repeated)):
-        if stop - start <= _HELD and stop < len(scores):
+    for start, stop in find_runs(np.array(repeated)):
+        if stop - start <= _FROZEN and stop < len(scores):
             scores[start:stop] = 0
     return sequence.with_points(sequence.points(), scores)
 
 
-def _cleaned(sequence: PoseSequence, cuts: Sequence[int]) -> PoseSequence:
-    """Each shot cleaned by itself: across a cut nothing is bridged."""
+def _clean_shots(sequence: PoseSequence, cuts: Sequence[int]) -> PoseSequence:
+    """Clean each shot by itself: across a cut nothing is bridged."""
     edges = [0, *sorted({c for c in cuts if 0 < c < len(sequence)}), len(sequence)]
     pieces = [clean(sequence.cut(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
     joined = [np.concatenate([getattr(p, name)() for p in pieces]) for name in ("points", "scores")]
@@ -209,9 +183,9 @@ def _at(frames: Sequence[int], n: int) -> list[bool]:
     return [i in wanted for i in range(n)]
 
 
-def _told(flags: Sequence[bool], what: str, so: str) -> list[str]:
+def _lines_where(flags: Sequence[bool], what: str, so: str) -> list[str]:
     """One line about where something is the case, with the first few times; none where it never is."""
-    edges = stretches(np.array(flags, bool)).tolist()
+    edges = find_runs(np.array(flags, bool)).tolist()
     if not edges:
         return []
     times = [f"{a / FPS:.2f}" if b - a == 1 else f"{a / FPS:.2f}-{b / FPS:.2f}" for a, b in edges[:5]]

@@ -1,8 +1,7 @@
-"""The cache that every program of Hugging Face shares: which commit of a repository is in it, and whether what is
-wanted is complete.
+"""Everything this project takes from inside huggingface_hub: its cache's layout, its settings, locks and connections.
 
-Beside Hugging Face's own folders (blobs, snapshots, refs) a repository gets cyberhost/COMMIT.json: the files that
-commit holds, with their digests.
+Beside Hugging Face's own folders (blobs, snapshots, refs) a repository gets cyberhost/COMMIT.json: the files of that
+commit, with their digests.
 """
 
 from __future__ import annotations
@@ -10,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+
+from cyberhost_model.media.files import atomic_path
 
 
 @dataclass(frozen=True)
@@ -26,99 +28,176 @@ class RemoteFile:
 
 
 def hub_cache() -> Path:
-    """HF_HUB_CACHE as every program of Hugging Face takes it; it need not exist yet."""
+    """Return HF_HUB_CACHE as every program of Hugging Face takes it; it need not exist yet."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE).expanduser()
 
 
-def storage(repo: str, repo_type: str = "model") -> Path:
-    """The folder of a repository in the cache."""
+def cyberhost_home() -> Path:
+    """Return the folder of this project in HF_HOME; it need not exist yet."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME).expanduser() / "cyberhost"
+
+
+def downloads_folder() -> Path:
+    """Return the folder of weights that are not on the Hub; it need not exist yet."""
+    return cyberhost_home() / "downloads"
+
+
+def endpoint() -> str:
+    """Return HF_ENDPOINT, the address of the Hub."""
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def is_offline() -> bool:
+    """Check whether HF_HUB_OFFLINE is set: then no server may be asked."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def repository_folder(repo: str, repo_type: str = "model") -> Path:
+    """Return the folder of a repository in the cache."""
     from huggingface_hub.file_download import repo_folder_name
 
     return hub_cache() / repo_folder_name(repo_id=repo, repo_type=repo_type)
 
 
-def cached(root: Path, wanted: Iterable[str], revision: str | None = None) -> Path | None:
-    """The snapshot folder of `storage` if it holds all files of the repository that match `wanted` (names or
-    patterns), else None.
+def snapshot_folder(root: Path, commit: str) -> Path:
+    """Return the folder of a commit's files; `root`: its `repository_folder`."""
+    return root / "snapshots" / commit
 
-    Patterns can only be answered for a commit whose files are noted.
+
+def blob_path(root: Path, digest: str) -> Path:
+    """Return where the content of a file lies; `root`: its `repository_folder`."""
+    return root / "blobs" / digest
+
+
+def lock_path(root: Path, digest: str) -> Path:
+    """Return the file that huggingface_hub locks while it fetches a blob."""
+    return root.parent / ".locks" / root.name / f"{digest}.lock"
+
+
+def file_lock(path: Path) -> AbstractContextManager[Any]:
+    """Lock the file `path` against other processes; it waits until they are done."""
+    from huggingface_hub.utils import WeakFileLock
+
+    return WeakFileLock(path)
+
+
+def http_get(url: str, file: Any, there: int, size: int, headers: Mapping[str, str], name: str) -> None:
+    """Append the bytes of `url` from `there` on to `file`; raises what huggingface_hub raises."""
+    from huggingface_hub import file_download
+
+    file_download.http_get(
+        url, file, resume_size=there, headers=dict(headers), expected_size=size, displayed_filename=name
+    )
+
+
+def auth_headers() -> dict[str, str]:
+    """Make the headers of a request to the Hub, with the user's token if there is one."""
+    from huggingface_hub.utils import build_hf_headers
+
+    return dict(build_hf_headers())
+
+
+def ping(timeout: float) -> None:
+    """Ask the Hub for any answer. Raises what httpx or requests raises, whichever huggingface_hub speaks through."""
+    from huggingface_hub.utils import get_session
+
+    get_session().head(endpoint(), timeout=timeout)
+
+
+def transport_error() -> type[Exception]:
+    """Return the HTTPError of httpx or requests, whichever this huggingface_hub speaks through."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    base: Any = HfHubHTTPError.__mro__[1]
+    return base
+
+
+def cached_snapshot(root: Path, wanted: Iterable[str], revision: str | None = None) -> Path | None:
+    """Find the snapshot folder in `root` (a `repository_folder`), if all files that match `wanted` are in it.
+
+    wanted: names or patterns. Patterns can only be answered for a commit whose files were listed.
     """
     wanted = list(wanted)
-    if (commit := commit_of(root, revision)) is None:
+    if (commit := resolve_commit(root, revision)) is None:
         return None
-    folder, listed = root / "snapshots" / commit, noted(root, commit)
+    folder, listed = snapshot_folder(root, commit), listed_files(root, commit)
     names = [name for name in wanted if not is_pattern(name)]
     if len(names) < len(wanted):
         if not listed:
             return None
-        names = [file.path for file in matching(listed, wanted)]
+        names = [file.path for file in match_files(listed, wanted)]
     return folder if folder.is_dir() and all((folder / name).exists() for name in names) else None
 
 
-def filled_by_others(root: Path, wanted: Iterable[str], revision: str | None = None) -> Path | None:
-    """A snapshot that another program put there, so that nothing is noted of it: complete as far as can be told."""
-    commit = commit_of(root, revision)
-    folder = root / "snapshots" / (commit or "none")
-    if not folder.is_dir() or noted(root, commit or ""):
+def foreign_snapshot(root: Path, wanted: Iterable[str], revision: str | None = None) -> Path | None:
+    """Find a snapshot that another program fetched, whose files were not listed; complete as far as can be known."""
+    commit = resolve_commit(root, revision)
+    folder = snapshot_folder(root, commit or "none")
+    if not folder.is_dir() or listed_files(root, commit or ""):
         return None
     complete = all((folder / name).exists() for name in wanted if not is_pattern(name))
     return folder if complete and any(folder.iterdir()) else None
 
 
-def commit_of(root: Path, revision: str | None) -> str | None:
-    """The commit of a revision (None: main), as far as the cache knows."""
+def resolve_commit(root: Path, revision: str | None) -> str | None:
+    """Look up the commit of a revision (None: main), as far as the cache knows it."""
     if is_commit(revision):
         return revision
     ref = root / "refs" / (revision or "main")
     return ref.read_text().strip() if ref.is_file() else None
 
 
-def noted(root: Path, commit: str) -> list[RemoteFile]:
-    """The files of a commit as the Hub listed them when it was fetched; empty if it never was."""
+def listed_files(root: Path, commit: str) -> list[RemoteFile]:
+    """Read the files of a commit as the Hub listed them when it was fetched; empty if it never was."""
     try:
-        return [RemoteFile(**entry) for entry in json.loads(_note_file(root, commit).read_text(encoding="utf-8"))]
+        return [RemoteFile(**entry) for entry in json.loads(_list_path(root, commit).read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
         return []
 
 
-def note(root: Path, commit: str, files: list[RemoteFile]) -> None:
-    """Note what a commit holds."""
-    if not noted(root, commit):
-        _write(_note_file(root, commit), json.dumps([asdict(file) for file in files]))
+def remember_files(root: Path, commit: str, files: list[RemoteFile]) -> None:
+    """Store the list of a commit's files."""
+    if not listed_files(root, commit):
+        _write(_list_path(root, commit), json.dumps([asdict(file) for file in files]))
 
 
-def note_branch(root: Path, revision: str | None, commit: str) -> None:
-    """Note which commit a branch or tag is at, so that it is found without a network."""
-    if commit_of(root, revision) != commit:
+def remember_branch(root: Path, revision: str | None, commit: str) -> None:
+    """Store which commit a branch or tag is at, so that it is found without a network."""
+    if resolve_commit(root, revision) != commit:
         _write(root / "refs" / (revision or "main"), commit)
 
 
-def matching(files: Iterable[RemoteFile], wanted: Iterable[str]) -> list[RemoteFile]:
-    """The files whose path is one of the names, or fits one of the patterns, of `wanted`."""
+def match_files(files: Iterable[RemoteFile], wanted: Iterable[str]) -> list[RemoteFile]:
+    """Select the files whose path is one of the names, or fits one of the patterns, of `wanted`."""
     wanted = list(wanted)
     return [file for file in files if any(fnmatch.fnmatchcase(file.path, pattern) for pattern in wanted)]
 
 
 def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a commit's hash."""
+    """Check whether a revision is a commit's hash."""
     return revision is not None and len(revision) == 40 and all(c in "0123456789abcdef" for c in revision)
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a name of `wanted` is a pattern."""
+    """Check whether a name of `wanted` is a pattern."""
     return any(c in name for c in "*?[")
 
 
-def _note_file(root: Path, commit: str) -> Path:
+def _list_path(root: Path, commit: str) -> Path:
     return root / "cyberhost" / f"{commit}.json"
 
 
 def _write(path: Path, text: str) -> None:
-    """Whole or not at all: another process may be reading. A cache that may not be written just stays as it is."""
-    part = path.with_name(f"{path.name}.{os.getpid()}")
+    """Write a file, whole or not at all: another process may be reading. What may not be written stays as it is."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with atomic_path(path) as part:
+            part.write_text(text, encoding="utf-8")

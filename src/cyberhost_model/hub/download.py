@@ -1,7 +1,7 @@
 """One file from the network: resumed, checked before it gets its name, safe against a second process.
 
-The file grows under a name of its own and is moved to its place when its digest is right, so whatever lies in its place
-is whole. A download that stopped goes on where it was, in another process too.
+The file grows under a name of its own and is moved to its place when its digest is right, so whatever lies in its
+place is whole. A download that stopped goes on where it was, in another process too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cyberhost_model.errors import NetworkError, OutputError
-from cyberhost_model.hub.errors import broken_off
-from cyberhost_model.hub.progress import human
+from cyberhost_model.hub.cache import file_lock, http_get
+from cyberhost_model.hub.errors import is_interrupted
+from cyberhost_model.hub.progress import format_size
 from cyberhost_model.media.files import hexdigest
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -35,22 +36,20 @@ def download(
     """Fetch `url` to `target`, unless it is there.
 
     size: bytes; digest: hex, sha256 or git's sha1 of a blob (40 digits), as the Hub states them; lock: file that keeps
-    other processes out meanwhile. `progress` is told the bytes there are so far. Raises NetworkError for a wrong
-    checksum (nothing is left behind), OutputError where the disk does not take it, and huggingface_hub's errors for
-    what the server says (`failures.explained`).
+    other processes out meanwhile. `progress` is called with the bytes there are so far. Raises NetworkError for a
+    wrong checksum (nothing is left behind), OutputError where the disk does not take it, and huggingface_hub's errors
+    for what the server says (`errors.translated_errors`).
     """
-    from huggingface_hub.utils import WeakFileLock
-
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(lock):
+        with file_lock(lock):
             if not target.exists():
                 _fetch(url, target, size, digest, dict(headers or {}), progress or (lambda done: None))
     except OSError as error:
         if error.errno in _FULL:
             raise OutputError(
-                f"the disk of {target.parent} is full; free {human(size)} and run it again (it goes on where it "
+                f"the disk of {target.parent} is full; free {format_size(size)} and run it again (it goes on where it "
                 "stopped), or set HF_HOME"
             ) from None
         if isinstance(error, PermissionError):
@@ -61,22 +60,22 @@ def download(
 
 
 def need_space(folder: Path, size: int) -> None:
-    """Raises OutputError where the disk of `folder`, which need not exist yet, has less than `size` bytes free."""
+    """Check that the disk of `folder`, which need not exist yet, has `size` bytes free. Raises OutputError."""
     free = free_space(folder)
     if free < size:
         raise OutputError(
-            f"{human(size)} are needed in {folder}, and its disk has {human(free)} free; free some, or set HF_HOME to "
-            "a folder on another disk"
+            f"{format_size(size)} are needed in {folder}, and its disk has {format_size(free)} free; free some, or set "
+            "HF_HOME to a folder on another disk"
         )
 
 
 def free_space(folder: Path) -> int:
-    """Bytes free on the disk of a folder, which need not exist yet."""
+    """Measure the bytes free on the disk of a folder, which need not exist yet."""
     return shutil.disk_usage(_nearest(folder)).free
 
 
 def device_of(folder: Path) -> int:
-    """Which disk a folder lies on, or would."""
+    """Return the number of the disk a folder lies on, or would."""
     return _nearest(folder).stat().st_dev
 
 
@@ -85,27 +84,27 @@ def _nearest(folder: Path) -> Path:
 
 
 def digest_of(path: Path, like: str) -> str:
-    """The digest of a file, of the kind of `like`: sha256, or for 40 digits git's sha1 of a blob."""
+    """Compute the digest of a file, of the kind of `like`: sha256, or for 40 digits git's sha1 of a blob."""
     if len(like) == 40:
         return hexdigest(path, hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False))
     return hexdigest(path, hashlib.sha256())
 
 
-def growing(target: Path) -> Path:
-    """Where a file grows."""
+def partial_path(target: Path) -> Path:
+    """Return where a file grows."""
     return target.with_name(f"{target.name}.incomplete")
 
 
-def grown(target: Path) -> int:
-    """Bytes of a file that has not its place yet, from a download that stopped."""
-    part = growing(target)
+def partial_size(target: Path) -> int:
+    """Measure the bytes that a download which stopped has brought of a file."""
+    part = partial_path(target)
     return part.stat().st_size if part.exists() else 0
 
 
 def _fetch(
     url: str, target: Path, size: int, digest: str, headers: dict[str, str], progress: Callable[[int], None]
 ) -> None:
-    part, there = growing(target), grown(target)
+    part, there = partial_path(target), partial_size(target)
     if there > size:
         part.unlink()
         there = 0
@@ -129,8 +128,6 @@ def _grow(url: str, part: Path, size: int, headers: dict[str, str], progress: Ca
 
     A connection that breaks is taken up again as long as every one brings something.
     """
-    from huggingface_hub.file_download import http_get
-
     headers = {**headers, "Accept-Encoding": "identity"}  # or sizes and ranges would be those of the compressed file
     while True:
         there = part.stat().st_size if part.exists() else 0
@@ -139,17 +136,14 @@ def _grow(url: str, part: Path, size: int, headers: dict[str, str], progress: Ca
             return
         try:
             with part.open("ab") as file:
-                counted: Any = _Counted(file, progress)
-                http_get(
-                    url, counted, resume_size=there, headers=headers, expected_size=size, displayed_filename=part.name
-                )
+                http_get(url, _CountingFile(file, progress), there, size, headers, part.name)
         except Exception as error:
-            if not broken_off(error) or part.stat().st_size <= there:
+            if not is_interrupted(error) or part.stat().st_size <= there:
                 raise
 
 
-class _Counted:
-    """A file that tells how long it is after every write."""
+class _CountingFile:
+    """A file that reports its length after every write."""
 
     def __init__(self, file: BinaryIO, progress: Callable[[int], None]):
         self._file, self._progress = file, progress

@@ -1,46 +1,40 @@
-"""What can go wrong between here and a server, as one line that says what to do."""
+"""Errors between here and a server, as one line that says what to do."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from cyberhost_model.errors import CyberHostError, ModelError, NetworkError
+from cyberhost_model.hub.cache import transport_error
 
 
 @contextmanager
-def explained(what: str, done: str = "fetched") -> Iterator[None]:
-    """Turns the errors of huggingface_hub and of the network below it, while `what` is to be fetched (or what `done`
-    says), into NetworkError and ModelError.
-    """
-    from huggingface_hub.errors import HfHubHTTPError
+def translated_errors(what: str, done: str = "fetched") -> Iterator[None]:
+    """Turn the errors of huggingface_hub and of the network below it into NetworkError and ModelError.
 
-    transport: Any = HfHubHTTPError.__mro__[
-        1
-    ]  # HTTPError of httpx or requests, whichever this huggingface_hub speaks through
+    `what` is to be fetched meanwhile, or what `done` says.
+    """
     try:
         yield
     except CyberHostError:
         raise
-    except (transport, OSError) as error:
+    except (transport_error(), OSError) as error:
         raise _explanation(what, done, error) from error
 
 
-def unreachable(error: BaseException) -> bool:
-    """Whether `error` says that no server answered, or that none may be asked (HF_HUB_OFFLINE): then what is cached
-    must do.
+def is_unreachable(error: BaseException) -> bool:
+    """Check whether `error` says that no server answered, or that none may be asked (HF_HUB_OFFLINE).
+
+    Then what is cached must do.
     """
     return _status(error) is None or _status(error) in (429, 500, 502, 503, 504)
 
 
-def broken_off(error: BaseException) -> bool:
-    """Whether a connection ended in the middle: neither the server said no, nor the disk."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    transport: Any = HfHubHTTPError.__mro__[1]
+def is_interrupted(error: BaseException) -> bool:
+    """Check whether a connection ended in the middle: neither did the server refuse, nor the disk fail."""
     is_disk = isinstance(error, OSError) and error.errno is not None and type(error) in (OSError, PermissionError)
-    return isinstance(error, (transport, OSError)) and _status(error) is None and not is_disk
+    return isinstance(error, (transport_error(), OSError)) and _status(error) is None and not is_disk
 
 
 def _explanation(what: str, done: str, error: BaseException) -> CyberHostError:

@@ -1,9 +1,8 @@
-"""Weights of others that the project can use: where they are, which files, their digests, their licence, what they are
-for.
+"""Published weights that the project can use: where they are, their files and digests, their licence and use.
 
-A sha256 is given where several public sources agree on it. Where it is None the file is checked against the digest that
-the Hub itself states, and that is remembered. Sizes are bytes; without a sha256 they may be approximate, and serve to
-check the disk and to tell the user.
+A sha256 is given where several public sources agree on it. Where it is None the file is checked against the digest
+that the Hub itself states, and that is remembered. Sizes are bytes; without a sha256 they may be approximate, and
+serve to check the disk and to inform the user.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Weights:
-    """One model of others."""
+    """One published model."""
 
     name: str
     what: str
@@ -280,7 +279,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 
 def find(name: str) -> tuple[Weights, WeightFile | None]:
-    """A model by its name, or by the name of one of its files that no other has.
+    """Look up a model by its name, or by the name of one of its files that no other has.
 
     Raises ModelError for an unknown name.
     """
@@ -304,8 +303,13 @@ A new family is a line here and a file there; the module is imported when its mo
 """
 
 
+def register_adapter(name: str, module: str) -> None:
+    """Register the published model `name`: `module`, imported when it is used, holds its ADAPTER."""
+    ADAPTERS[name] = module
+
+
 def load_adapter(name: str) -> Any:
-    """The `porting.convert.Adapter` of a published model. Raises ModelError for a name that is not in ADAPTERS."""
+    """Load the `porting.convert.Adapter` of a published model. Raises ModelError for a name that is not in ADAPTERS."""
     if name not in ADAPTERS:
         raise ModelError(f"there is no adapter {name!r}; choose one of {', '.join(ADAPTERS)}")
     return importlib.import_module(ADAPTERS[name]).ADAPTER

@@ -15,17 +15,21 @@ from typing import Any
 from cyberhost_model.errors import ModelError, NetworkError
 from cyberhost_model.hub.cache import (
     RemoteFile,
-    cached,
-    filled_by_others,
+    auth_headers,
+    blob_path,
+    cached_snapshot,
+    foreign_snapshot,
     is_commit,
     is_pattern,
-    matching,
-    note,
-    note_branch,
-    storage,
+    lock_path,
+    match_files,
+    remember_branch,
+    remember_files,
+    repository_folder,
+    snapshot_folder,
 )
-from cyberhost_model.hub.download import download, grown, need_space
-from cyberhost_model.hub.errors import explained, unreachable
+from cyberhost_model.hub.download import download, need_space, partial_size
+from cyberhost_model.hub.errors import is_unreachable, translated_errors
 from cyberhost_model.hub.progress import advance
 
 
@@ -38,31 +42,30 @@ def fetch(
     sha256: Mapping[str, str] | None = None,
     what: str | None = None,
 ) -> Path:
-    """The snapshot folder with the files of `repo` that match `wanted` (names or patterns), fetched as far as they are
-    not cached.
+    """Fetch the files of `repo` that match `wanted` (names or patterns) as far as they are not cached.
 
-    revision: a commit, branch or tag; a commit that is cached needs no network. Where no server answers, what is cached
-    is taken. sha256: what files must have, whatever the Hub says. Raises NetworkError, OutputError, and ModelError for
-    what is not there or may not be read.
+    Returns the snapshot folder. revision: a commit, branch or tag; a commit that is cached needs no network. Where no
+    server answers, what is cached is taken. sha256: what files must have, whatever the Hub says. Raises NetworkError,
+    OutputError, and ModelError for what is not there or may not be read.
     """
     wanted, what = list(wanted), what or repo
-    root = storage(repo, repo_type)
-    folder = cached(root, wanted, revision)
+    root = repository_folder(repo, repo_type)
+    folder = cached_snapshot(root, wanted, revision)
     if folder and is_commit(revision):
         return folder
-    with explained(what):
+    with translated_errors(what):
         try:
             commit, files = _listing(repo, revision, repo_type)
         except Exception as error:
-            folder = folder or filled_by_others(root, wanted, revision)
-            if folder and unreachable(error):
+            folder = folder or foreign_snapshot(root, wanted, revision)
+            if folder and is_unreachable(error):
                 return folder
             raise
-    note(root, commit, files)
+    remember_files(root, commit, files)
     for name in wanted:
         if not is_pattern(name) and not any(file.path == name for file in files):
             raise ModelError(f"{what}: the Hub's {repo} holds no {name}; check the name and the revision")
-    files = matching(files, wanted)
+    files = match_files(files, wanted)
     for file in files:
         pinned = (sha256 or {}).get(file.path)
         if pinned and len(file.digest) == 64 and pinned != file.digest:
@@ -71,31 +74,33 @@ def fetch(
                 f"(checksum {file.digest[:12]}, expected {pinned[:12]}); update cyberhost, or check HF_ENDPOINT"
             )
     folder = _fill(repo, commit, files, repo_type, what)
-    note_branch(root, revision, commit)
+    remember_branch(root, revision, commit)
     return folder
 
 
 def missing_size(repo: str, wanted: Iterable[str], *, revision: str | None = None, timeout: float | None = None) -> int:
-    """Bytes that `fetch` would fetch now; nothing is written.
+    """Count the bytes that `fetch` would fetch now; nothing is written.
 
     Where no server answers and the cache would do: 0. Raises as `fetch`.
     """
-    wanted, root = list(wanted), storage(repo)
-    folder = cached(root, wanted, revision)
+    wanted, root = list(wanted), repository_folder(repo)
+    folder = cached_snapshot(root, wanted, revision)
     if folder and is_commit(revision):
         return 0
-    with explained(repo):
+    with translated_errors(repo):
         try:
             commit, files = _listing(repo, revision, "model", timeout)
         except Exception as error:
-            if unreachable(error) and (folder or filled_by_others(root, wanted, revision)):
+            if is_unreachable(error) and (folder or foreign_snapshot(root, wanted, revision)):
                 return 0
             raise
-    return sum(file.size for file in matching(files, wanted) if not (root / "snapshots" / commit / file.path).exists())
+    return sum(
+        file.size for file in match_files(files, wanted) if not (snapshot_folder(root, commit) / file.path).exists()
+    )
 
 
-def split(name: str) -> tuple[str, str | None]:
-    """ "user/name" or "user/name@revision" -> repository and revision.
+def split_hub_id(name: str) -> tuple[str, str | None]:
+    """Split "user/name" or "user/name@revision" into repository and revision.
 
     Raises ModelError for what cannot be a Hub id.
     """
@@ -120,7 +125,7 @@ def _listing(
 
 
 def _harmless(file: RemoteFile) -> bool:
-    """Whether a file's names can become paths: no way out of the cache."""
+    """Whether a file's names can become paths inside the cache."""
     parts = file.path.split("/")
     return (
         bool(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", file.digest))
@@ -132,23 +137,24 @@ def _harmless(file: RemoteFile) -> bool:
 def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what: str) -> Path:
     """Fetch the blobs that are missing, then link them into the snapshot."""
     from huggingface_hub import hf_hub_download, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers
 
-    root = storage(repo, repo_type)
-    folder = root / "snapshots" / commit
+    root = repository_folder(repo, repo_type)
+    folder = snapshot_folder(root, commit)
     missing = [file for file in files if not (folder / file.path).exists()]
-    blobs = {file.path: root / "blobs" / file.digest for file in missing}
-    need_space(root, sum(file.size - grown(blobs[file.path]) for file in missing if not blobs[file.path].exists()))
+    blobs = {file.path: blob_path(root, file.digest) for file in missing}
+    need_space(
+        root, sum(file.size - partial_size(blobs[file.path]) for file in missing if not blobs[file.path].exists())
+    )
     done, total = 0, sum(file.size for file in missing)
-    with explained(what):
+    with translated_errors(what):
         for file in missing:
             download(
                 hf_hub_url(repo, file.path, repo_type=repo_type, revision=commit),
                 blobs[file.path],
                 size=file.size,
                 digest=file.digest,
-                lock=root.parent / ".locks" / root.name / f"{file.digest}.lock",
-                headers=build_hf_headers(),
+                lock=lock_path(root, file.digest),
+                headers=auth_headers(),
                 progress=partial(advance, what, done, total),
             )
             done += file.size

@@ -1,4 +1,4 @@
-"""Reading checkpoints of others: tensors, never code."""
+"""Reading checkpoints: tensors, never code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cyberhost_model.errors import ModelError
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a pickle of torch's (.pth, .pt, .bin, .ckpt), by name, on the CPU.
+    """Read the tensors of a safetensors file or of a pickle of torch's (.pth, .pt, .bin, .ckpt), by name, to the CPU.
 
     A pickle can hold code that runs when it is opened: it is read with `weights_only`, which refuses all but tensors.
     Raises ModelError for a file that is missing, damaged, or holds anything else.
@@ -51,11 +51,23 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """A config.json. Raises ModelError."""
+    """Read a config.json. Raises ModelError."""
     try:
         return dict(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} cannot be read ({error}); fetch it again") from None
+
+
+def config_entry(folder: Path, *names: str) -> object:
+    """Look up the first of `names` that a folder's config.json has; None where it cannot be read.
+
+    Whoever loads the folder says what is wrong with it.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return next((config[name] for name in names if name in config), None)
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _can_map(path: Path) -> bool:
@@ -67,7 +79,7 @@ def _can_map(path: Path) -> bool:
 def load_weights(
     module: torch.nn.Module, path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> None:
-    """Gives `module` the weights of a safetensors file, strictly; it may be on the "meta" device.
+    """Load the weights of a safetensors file into `module`, strictly; it may be on the "meta" device.
 
     Raises ModelError naming missing, unexpected or misshapen keys.
     """

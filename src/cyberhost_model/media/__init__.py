@@ -1,1 +1,1 @@
-"""Picture, sound and video files in and out."""
+"""Pictures, sounds, videos and files: reading, checking and writing."""

@@ -1,27 +1,34 @@
-"""Sound files, and the sound of video files -> samples. Long files are read in blocks; memory does not grow with them.
+"""Sound files, and the sound of video files -> samples, as a stream of blocks. Memory does not grow with their length.
 
 libsndfile (soundfile) reads WAV, FLAC, OGG and MP3; the ffmpeg of imageio-ffmpeg reads everything else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.media.audio_decoding import Block, open_blocks
-from cyberhost_model.media.ffmpeg import check_file
+from cyberhost_model.media.ffmpeg import check_file, end_reason, ffmpeg, input_arguments
 
 SPEECH_RATE = 16_000  # Hz, what the speech encoders hear
 SILENT_PEAK = 1e-3  # -60 dB of full scale: no speech is below it
 CLIPPED_LEVEL = 0.999
 CLIPPED_SHARE = 1e-3  # of all samples
+BLOCK_SAMPLES = 1 << 17  # for each channel: about 3 s at 44.1 kHz
+MAX_CHANNELS = 64
+TAKEN = "give WAV, FLAC, OGG, MP3, M4A or a video with sound"
+
+Block = np.ndarray
+"""float32 (n, channels) in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,10 @@ class Sound:
 
     @classmethod
     def from_samples(cls, samples: np.ndarray, rate: int) -> Sound:
-        """A sound from an array, (n,) or (n, channels), values in [-1, 1]. Raises InputError as `load_audio` does."""
+        """Make a sound from an array, (n,) or (n, channels), values in [-1, 1].
+
+        Raises InputError as `load_audio` does.
+        """
         array = np.asarray(samples, dtype=np.float32)
         array = array[:, None] if array.ndim == 1 else array
         if array.ndim != 2 or array.shape[1] == 0 or rate < 1:
@@ -59,12 +69,15 @@ class Sound:
         return np.concatenate(list(self.blocks()))
 
     def n_frames(self, fps: float) -> int:
-        """Video frames that cover the sound: ceil(duration * fps), so that every sample falls into a frame."""
+        """Count the video frames that cover the sound: ceil(duration * fps).
+
+        So every sample falls into a frame.
+        """
         rate = Fraction(fps).limit_denominator(1001)
         return max(1, math.ceil(Fraction(self.length, self.rate) * rate))
 
     def blocks(self) -> Iterator[Block]:
-        """The samples in order, float32 (n, channels) blocks of a few seconds."""
+        """Read the samples in order, float32 (n, channels) blocks of a few seconds."""
         if self._array is not None:
             yield self._array
             return
@@ -73,11 +86,14 @@ class Sound:
             yield from blocks
 
     def stream_mono16k(self, seconds: float = 10.0) -> Iterator[np.ndarray]:
-        """The mean of the channels at 16 kHz in order: float32 (n,) blocks of about `seconds`, values in [-1, 1]."""
+        """Read the mean of the channels at 16 kHz in order: float32 (n,) blocks of about `seconds`.
+
+        Values are in [-1, 1].
+        """
         yield from resample_stream(self.blocks(), self.rate, SPEECH_RATE, seconds)
 
     def mono16k(self) -> np.ndarray:
-        """The whole sound, mono at 16 kHz: float32 (n,), n = ceil(duration * 16000), values in [-1, 1]."""
+        """Read the whole sound, mono at 16 kHz: float32 (n,), n = ceil(duration * 16000), values in [-1, 1]."""
         return np.concatenate(list(self.stream_mono16k()))
 
 
@@ -116,10 +132,10 @@ def _check(
 
 
 def resample_stream(blocks: Iterator[Block], rate: int, target: int, seconds: float) -> Iterator[np.ndarray]:
-    """Mean of the channels, resampled from `rate` to `target` Hz piece by piece.
+    """Average the channels and resample from `rate` to `target` Hz piece by piece.
 
-    Equal to `scipy.signal.resample_poly` on the whole sound: each piece is resampled with as much of its
-    neighbours as the filter reaches, and starts on a sample that both rates share.
+    Equal to `scipy.signal.resample_poly` on the whole sound: each piece is resampled with as much of its neighbours as
+    the filter reaches, and starts on a sample that both rates share.
     """
     common = math.gcd(rate, target)
     up, down = target // common, rate // common
@@ -131,23 +147,106 @@ def resample_stream(blocks: Iterator[Block], rate: int, target: int, seconds: fl
     # resample_poly's default filter reaches 10 * max(up, down) samples of the upsampled signal to either side.
     reach = math.ceil((10 * max(up, down) / up + 1) / down) * down
     piece = math.ceil(max(seconds, 0.1) * rate / down) * down
-    held = np.zeros(0, dtype=np.float32)  # `before` samples already used as context, then new ones
+    buffer = np.zeros(0, dtype=np.float32)  # `before` samples already used as context, then new ones
     before = 0
 
     def emit(last: bool) -> np.ndarray:
-        new = len(held) - before if last else piece
+        new = len(buffer) - before if last else piece
         end = before + new if last else before + new + reach
-        made = resample_poly(held[:end].astype(np.float64), up, down)
+        made = resample_poly(buffer[:end].astype(np.float64), up, down)
         start = before * up // down
         stop = start + math.ceil(new * up / down)
         return np.clip(made[start:stop], -1.0, 1.0).astype(np.float32)
 
     for block in blocks:
-        held = np.concatenate([held, block.mean(axis=1, dtype=np.float32)])
-        while len(held) - before >= piece + reach:
+        buffer = np.concatenate([buffer, block.mean(axis=1, dtype=np.float32)])
+        while len(buffer) - before >= piece + reach:
             yield emit(last=False)
             keep = min(reach, before + piece)
-            held = held[before + piece - keep :]
+            buffer = buffer[before + piece - keep :]
             before = keep
-    if len(held) > before:
+    if len(buffer) > before:
         yield emit(last=True)
+
+
+@contextlib.contextmanager
+def open_blocks(path: Path) -> Iterator[tuple[int, int, Iterator[Block]]]:
+    """Open a sound file: yields (rate in Hz, channels, iterator of float32 (n, channels) blocks). Raises InputError."""
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(str(path))
+    except (soundfile.LibsndfileError, RuntimeError, OSError):
+        with _open_ffmpeg(path) as opened:  # a format of its own, or no sound at all: ffmpeg decides
+            yield opened
+        return
+    with file:
+        _check_layout(path, file.samplerate, file.channels)
+        yield file.samplerate, file.channels, _sndfile_blocks(path, file)
+
+
+def _sndfile_blocks(path: Path, file: Any) -> Iterator[Block]:
+    import soundfile
+
+    while True:
+        try:
+            block = file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            raise InputError(f"{path}: the sound is damaged ({error}); export it again") from None
+        if len(block) == 0:
+            return
+        yield block
+
+
+@contextlib.contextmanager
+def _open_ffmpeg(path: Path) -> Iterator[tuple[int, int, Iterator[Block]]]:
+    # WAV on the pipe, because its header tells rate and channels; float, so that nothing is clipped on the way.
+    command = ["-v", "error", *input_arguments(path), "-map", "0:a:0"]
+    command += ["-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-"]
+    with ffmpeg(command) as decoder:
+        layout = _read_wav_header(decoder.stdout)
+        if layout is None:
+            raise InputError(_why_not_sound(path, *decoder.end()))
+        rate, channels = layout
+        _check_layout(path, rate, channels)
+        yield rate, channels, _pipe_blocks(decoder.stdout, channels)
+
+
+def _why_not_sound(path: Path, returncode: int, errors: str) -> str:
+    if "matches no streams" in errors:
+        return f"{path}: holds no sound; {TAKEN}"
+    reason = end_reason(returncode, errors)
+    if "Invalid data" in errors or "received no packets" in errors or "Error opening input" in errors:
+        return f"{path}: not a sound file that can be read; {TAKEN}"
+    return f"{path}: the sound cannot be read ({reason}); {TAKEN}"
+
+
+def _read_wav_header(pipe: IO[bytes]) -> tuple[int, int] | None:
+    """Read up to the first sample. Returns (rate, channels), or None where the stream ends before it."""
+    if pipe.read(12)[:4] != b"RIFF":
+        return None
+    layout = None
+    while len(head := pipe.read(8)) == 8:
+        name, size = head[:4], int.from_bytes(head[4:], "little")
+        if name == b"data":
+            return layout
+        body = pipe.read(size + size % 2)
+        if name == b"fmt ":
+            layout = int.from_bytes(body[4:8], "little"), int.from_bytes(body[2:4], "little")
+    return None
+
+
+def _pipe_blocks(pipe: IO[bytes], channels: int) -> Iterator[Block]:
+    width = 4 * channels
+    rest = b""
+    while data := pipe.read(BLOCK_SAMPLES * width):
+        data = rest + data
+        whole = len(data) // width * width
+        rest = data[whole:]
+        if whole:
+            yield np.frombuffer(data[:whole], dtype="<f4").reshape(-1, channels)
+
+
+def _check_layout(path: Path, rate: int, channels: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS or not 1000 <= rate <= 768_000:
+        raise InputError(f"{path}: {channels} channels at {rate} Hz cannot be used; export it as 48 kHz stereo")

@@ -1,4 +1,4 @@
-"""The ffmpeg binary that imageio-ffmpeg brings: found once, and fed only with local files of known containers."""
+"""The ffmpeg binary that imageio-ffmpeg brings: found once, and given only local files of known containers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DEMUXERS = (
 
 @functools.lru_cache(maxsize=1)
 def ffmpeg_binary() -> str:
-    """Path of the ffmpeg executable. Raises ResourceError where there is none that runs."""
+    """Find the ffmpeg executable. Raises ResourceError where there is none that runs."""
     import imageio_ffmpeg  # late: it looks the binary up
 
     try:
@@ -52,13 +52,14 @@ def ffmpeg_binary() -> str:
 
 
 def start_ffmpeg(arguments: list[str], **settings: Any) -> subprocess.Popen[bytes]:
-    """A running ffmpeg. Raises ResourceError where there is none that runs."""
+    """Start ffmpeg. Raises ResourceError where there is none that runs."""
     return subprocess.Popen([ffmpeg_binary(), "-nostdin", *arguments], **settings, **child_settings())
 
 
 def check_file(path: Path, what: str, give: str) -> None:
-    """Raises InputError for a `what` ("video") that is missing, a folder (then what to `give` is told), empty or may
-    not be read.
+    """Check that a file can be read. Raises InputError where it is missing, a folder, empty or protected.
+
+    what: "video", "sound file". give: what to give in place of a folder.
     """
     if not path.exists():
         raise InputError(f"{path}: no such {what}; check the path")
@@ -71,13 +72,16 @@ def check_file(path: Path, what: str, give: str) -> None:
 
 
 def input_arguments(path: str | os.PathLike[str]) -> list[str]:
-    """Arguments that open a local media file and nothing else."""
+    """Build the arguments that open a local media file and nothing else."""
     # An absolute path behind "file:" cannot be read as an option or a protocol.
     return ["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-i", f"file:{Path(path).absolute()}"]
 
 
 def child_settings() -> dict[str, Any]:
-    """Popen settings: a Ctrl-C typed at the terminal goes to us alone, and we end the child."""
+    """Build the Popen settings of a child that this process ends.
+
+    A Ctrl-C typed at the terminal then goes to this process alone.
+    """
     if os.name == "nt":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
     return {"start_new_session": True}
@@ -85,7 +89,7 @@ def child_settings() -> dict[str, Any]:
 
 @dataclass
 class Decoder:
-    """A running ffmpeg: what it writes to its standard output, and what it complains about."""
+    """A running ffmpeg: its standard output and its error messages."""
 
     stdout: IO[bytes]
     _process: subprocess.Popen[bytes]
@@ -113,7 +117,7 @@ def ffmpeg(arguments: list[str]) -> Iterator[Decoder]:
 
 
 def ppm_size(pipe: IO[bytes]) -> tuple[int, int] | None:
-    """Read the three lines before the next picture of a stream of PPM files.
+    """Read the three header lines of the next picture in a stream of PPM files.
 
     Returns its (width, height), None at the end of the stream.
     """
@@ -125,7 +129,7 @@ def ppm_size(pipe: IO[bytes]) -> tuple[int, int] | None:
 
 
 def end_reason(returncode: int, stderr: str) -> str:
-    """One line on why ffmpeg ended: the most telling line it wrote, or the signal that killed it."""
+    """Say in one line why ffmpeg ended: the most specific line it wrote, or the signal that killed it."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     for line in lines:
         for known in ("No space left on device", "File too large", "Permission denied", "Disk quota exceeded"):

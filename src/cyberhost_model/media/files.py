@@ -1,10 +1,9 @@
-"""Digests of files."""
+"""Writing files and folders whole or not at all, the checks before that, and digests of files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,11 +11,53 @@ from typing import Any
 
 from cyberhost_model.errors import OutputError
 
-# Where an output is to go: looked at before any work is done for it.
+_BLOCK = 1 << 22  # bytes that are read at once
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a file or a folder that becomes `path` when the block ends well.
+
+    It lies in a hidden folder beside `path` and has its name, so that suffixes hold and no reader finds it. Otherwise
+    it is removed, and what was at `path` stays. An empty folder at `path` is replaced by a folder. Raises OSError.
+    """
+    with tempfile.TemporaryDirectory(prefix=".cyberhost-", suffix=".part", dir=path.absolute().parent) as beside:
+        part = Path(beside) / path.name
+        yield part
+        if part.is_dir() and path.is_dir():
+            path.rmdir()  # Windows renames no folder onto another
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Yield `atomic_path(path)` for a file. Raises OutputError where the disk does not let it."""
+    try:
+        with atomic_path(path) as part:
+            yield part
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); check space and rights") from None
+
+
+@contextlib.contextmanager
+def written_folder(out: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the name `out` when the block ends well; folders above it are made.
+
+    Raises OutputError where `out` is a file or holds something, and where the disk does not let it.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(f"{out} exists; give a new folder")
+    try:
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(out) as part:
+            part.mkdir()
+            yield part
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error.strerror or error}); check space and rights") from error
 
 
 def check_target(out: str | os.PathLike[str], suffixes: Sequence[str], overwrite: bool = False) -> Path:
-    """Check that a file whose name ends in one of `suffixes` can be written to `out`.
+    """Check, before any work, that a file whose name ends in one of `suffixes` can be written to `out`.
 
     Returns it as a Path; raises OutputError.
     """
@@ -45,28 +86,9 @@ def check_parent(out: Path) -> None:
         raise OutputError(f"{out}: the folder {out.parent} cannot be written to ({error.strerror})") from None
 
 
-_BLOCK = 1 << 22
-
-
 def hexdigest(path: Path, state: Any) -> str:
-    """The hex digest of a file's content, read in blocks into a hash of `hashlib`, which may have been fed before."""
+    """Compute the hex digest of a file with `state`, a hash of `hashlib` that may have been fed before."""
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             state.update(block)
     return state.hexdigest()
-
-
-@contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well.
-
-    Raises OutputError where the disk does not let it.
-    """
-    part = path.with_name(f".{path.stem}-{secrets.token_hex(4)}.part{path.suffix}")  # numpy wants its own suffix
-    try:
-        yield part
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}); check space and rights") from None
-    finally:
-        part.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def load_picture(path: str | os.PathLike[str], max_side: int = MAX_SIDE) -> np.n
 
 
 def check_picture(picture: np.ndarray) -> np.ndarray:
-    """Accept an array a caller made: uint8 (H, W, 3), RGB, the sizes `load_picture` accepts. Raises InputError."""
+    """Check an array that a caller made: uint8 (H, W, 3), RGB, the sizes `load_picture` accepts. Raises InputError."""
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise InputError(f"a picture must be uint8 (H, W, 3) RGB, not {picture.dtype} {tuple(picture.shape)}")
     _check_size(None, (picture.shape[1], picture.shape[0]))
@@ -144,8 +144,8 @@ class Canvas:
 def fit_canvas(size_wh: tuple[int, int], area: int = 256 * 256, multiple: int = 64) -> Canvas:
     """Choose the canvas for a picture of `size_wh` (W, H): sides in multiples of `multiple`, at most 1.25 * `area`.
 
-    Of all such canvases the one that shows the picture largest is taken, the smaller canvas among equals.
-    The fitted picture has even sides and the source's aspect within one pixel, and is centred.
+    Of all such canvases the one that shows the picture largest is taken, the smaller canvas among equals. The fitted
+    picture has even sides and the source's aspect within one pixel, and is centred.
     """
     width, height = size_wh
     if min(width, height) < 1:

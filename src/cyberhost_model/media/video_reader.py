@@ -1,6 +1,4 @@
-"""Video files -> frames at a constant rate, streamed through the ffmpeg that imageio-ffmpeg brings; one frame is held
-at a time.
-"""
+"""Video files -> frames at a constant rate, streamed through ffmpeg; one frame is in memory at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +10,7 @@ from typing import IO
 
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.ffmpeg import check_file, end_reason, ffmpeg, input_arguments, ppm_size
 
@@ -21,12 +20,12 @@ TAKEN = "give MP4, MOV, MKV, WebM, AVI or another video"
 
 def stream_frames(
     path: str | os.PathLike[str],
-    fps: float = 25.0,
+    fps: float = FPS,
     longest: int = LONGEST,
     max_seconds: float | None = None,
     faults: list[str] | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a video as uint8 (H, W, 3) RGB, upright, with square pixels, at `fps` frames a second.
+    """Decode a video to uint8 (H, W, 3) RGB frames, upright, with square pixels, at `fps` frames a second.
 
     Frame i is the one on the screen i / fps seconds after the file's beginning: any rate, also a variable one, is
     brought to `fps` by its time stamps, and a picture that begins after the sound is shown from the start. Raises
@@ -53,9 +52,8 @@ def stream_frames(
         if not given:
             raise InputError(_why_no_video(path, code, complaints))
         if faults is not None and complaints.strip():
-            faults.append(
-                re.sub(r"^\[[^\]]*\]\s*", "", end_reason(code, complaints))
-            )  # without the name of ffmpeg's part
+            # Without the name of ffmpeg's part.
+            faults.append(re.sub(r"^\[[^\]]*\]\s*", "", end_reason(code, complaints)))
 
 
 def _read_ppm(pipe: IO[bytes]) -> np.ndarray | None:

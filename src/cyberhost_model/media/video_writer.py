@@ -1,7 +1,7 @@
 """Frames + sound -> MP4: H.264 yuv420p with AAC, tagged BT.709, the index in front (`+faststart`).
 
-The file is written under a temporary name in its own folder and renamed when it is whole; on any error, Ctrl-C or
-SIGTERM (raised as an exception) the temporary file is removed and ffmpeg ended.
+The file takes its name when it is whole; on any error, Ctrl-C or SIGTERM (raised as an exception) ffmpeg is ended and
+nothing stays.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import queue
-import secrets
 import subprocess
 import tempfile
 import threading
@@ -24,7 +23,7 @@ import numpy as np
 from cyberhost_model.errors import OutputError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, input_arguments, start_ffmpeg
-from cyberhost_model.media.files import check_target
+from cyberhost_model.media.files import atomic_path, check_target
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
 # The rates AAC has; a sound of another rate is resampled to the next one above.
@@ -39,8 +38,9 @@ def check_output(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
 
 
 class VideoWriter:
-    """Context manager that takes frames one by one; a thread hands them to the encoder, and `add` waits only while
-    `AHEAD` of them are waiting.
+    """Context manager that encodes frames one by one.
+
+    A thread hands them to the encoder; `add` waits only while `AHEAD` of them are waiting.
 
     ```
     with VideoWriter("out.mp4", size=(256, 256), fps=25, sound=load_audio("speech.wav")) as writer:
@@ -49,8 +49,8 @@ class VideoWriter:
     ```
 
     size: (W, H), both even. sound: muxed whole, from its first sample, at its own rate where AAC has that rate and in
-    stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow, to
-    this length. Raises OutputError when the file cannot be written (folder, rights, disk full).
+    stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow,
+    to this length. Raises OutputError when the file cannot be written (folder, rights, disk full).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class VideoWriter:
         self.crf = crf
         self.sound_seconds = sound_seconds
         self.frames = 0
-        self._part = self.out.parent / f".cyberhost-{secrets.token_hex(6)}.part{self.out.suffix.lower()}"
+        self._part = self.out  # a temporary path while the writer is open
         self._process: subprocess.Popen[bytes] | None = None
         self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
         self._feeder = threading.Thread(target=self._feed, name="frames to ffmpeg", daemon=True)
@@ -81,7 +81,10 @@ class VideoWriter:
 
     def __enter__(self) -> VideoWriter:
         with contextlib.ExitStack() as clean:  # whatever fails in here is undone at once
-            clean.callback(self._part.unlink, missing_ok=True)
+            try:
+                self._part = clean.enter_context(atomic_path(self.out))
+            except OSError as error:
+                raise self._failure(error) from None
             self._errors = clean.enter_context(tempfile.TemporaryFile())
             arguments = ["-y", "-v", "error", *self._video_input()]
             if self.sound is not None:
@@ -119,9 +122,14 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._clean:
-            if kind is None:
+        if kind is not None:
+            self._clean.__exit__(kind, value, trace)
+            return
+        try:
+            with self._clean:
                 self._finish()
+        except OSError as error:  # from putting the whole file into its place
+            raise self._failure(error) from None
 
     def _finish(self) -> None:
         process = self._process
@@ -138,10 +146,6 @@ class VideoWriter:
             raise self._failure(error) from None
         if process.wait() != 0 or not self._part.is_file() or self._complaint("No space left", "File too large"):
             raise self._failure(None)
-        try:
-            self._part.replace(self.out)
-        except OSError as error:
-            raise self._failure(error) from None
 
     def _complaint(self, *known: str) -> bool:
         """Whether ffmpeg wrote one of these lines, even where it ended with code 0."""
@@ -150,10 +154,10 @@ class VideoWriter:
         return any(line in text for line in known)
 
     def _failure(self, error: OSError | None) -> OutputError:
-        assert self._process is not None
         if error is not None and error.errno not in (errno.EPIPE, errno.EINVAL):
             reason = error.strerror or str(error)
         else:
+            assert self._process is not None
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=10)  # a broken pipe: ffmpeg is about to end and to say why
             self._errors.seek(0)
@@ -203,23 +207,11 @@ class VideoWriter:
         if self.sound is not None:
             rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
             # Time from the sample count: a video's sound may begin late, but the frames were made from its samples.
-            fitted = (
-                ""
-                if self.sound_seconds is None
-                else f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
-            )
-            arguments += [
-                "-map",
-                "1:a:0",
-                "-af",
-                f"asetpts=N/SR/TB{fitted}",
-                "-c:a",
-                "aac",
-                "-b:a",
-                "192k",
-                "-ar",
-                str(rate),
-            ]
+            fitted = ""
+            if self.sound_seconds is not None:
+                fitted = f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
+            arguments += ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{fitted}"]
+            arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
             if self.sound.channels > 2:
                 arguments += ["-ac", "2"]
         return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]
@@ -237,14 +229,12 @@ def write_video(
     progress: Callable[[int, int | None], None] | None = None,
     sound_seconds: float | None = None,
 ) -> Path:
-    """Write an iterable of frames, uint8 (H, W, 3) RGB with even sides, to `out`.
-
-    Returns its path.
+    """Write frames, uint8 (H, W, 3) RGB with even sides, to `out`. Returns its path.
 
     The first frame gives the size; frames are taken one at a time, so memory does not grow with the length. sound: a
     Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames
-    done, total)` after every frame. Raises OutputError and ResourceError (also before the first frame is made) and what
-    the iterable raises.
+    done, total)` after every frame. Raises OutputError and ResourceError (also before the first frame is made) and
+    what the iterable raises.
     """
     out = check_output(out, overwrite)
     ffmpeg_binary()  # a first frame may be long in the making

@@ -14,6 +14,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from cyberhost_model.config import AudioConfig, RegionConfig
 from cyberhost_model.errors import ModelError
+from cyberhost_model.perception.crops import FACE_CROP, HAND_CROP
 
 # AudioProjection: multi-stage speech features -> the tokens a frame's cross attention reads (section 3.1).
 
@@ -101,8 +102,6 @@ class HandClarityEmbedding(nn.Module):
 # (section 3.2).
 
 
-HAND_CROP = 128  # pixels, section 3.2
-FACE_CROP = 256  # pixels, section 3.2
 ARCFACE_DIM = 512
 ARCFACE_TOKENS = 4
 

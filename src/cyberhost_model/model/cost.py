@@ -29,7 +29,7 @@ FORMULAS = {**flop_registry, **CPU_ATTENTION}
 """FLOPs of operations; torch's own lack attention on a CPU."""
 
 
-class Live(TorchDispatchMode):
+class CostCounter(TorchDispatchMode):
     """While inside, follows the bytes of tensors that are made and still alive, of which `peak` is the most, and adds
     up `flops`.
 

@@ -1,1 +1,1 @@
-"""What is seen in a picture: key points, faces, hands, lips, people, shots."""
+"""Key points, faces, hands, lips, people and shots in pictures."""

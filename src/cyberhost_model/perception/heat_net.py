@@ -1,4 +1,4 @@
-"""The small convolutional network of which the key point detector has four: face finder, face, body, hand."""
+"""HeatNet: the small convolutional network of which the key point detector has four (face finder, face, body, hand)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def normalised(crops_u8: torch.Tensor) -> torch.Tensor:
-    """uint8 (N, H, W, 3) -> float32 (N, 3, H, W) with mean 0 and deviation about 1 a picture: exposure and contrast
-    drop out.
+def normalise_crops(crops_u8: torch.Tensor) -> torch.Tensor:
+    """Normalise uint8 (N, H, W, 3) to float32 (N, 3, H, W) with mean 0 and deviation about 1 a picture.
+
+    Exposure and contrast drop out.
     """
     x = crops_u8.permute(0, 3, 1, 2).float() / 255
     mean, std = x.mean((1, 2, 3), keepdim=True), x.std((1, 2, 3), keepdim=True)
@@ -17,8 +18,9 @@ def normalised(crops_u8: torch.Tensor) -> torch.Tensor:
 
 
 def fuse_batchnorm(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The weights of a network with batch norms as those of one without: each norm goes into the convolution before
-    it.
+    """Convert the weights of a network with batch norms to those of one without.
+
+    Each norm goes into the convolution before it.
     """
     out = dict(state)
     for key in state:
@@ -46,6 +48,7 @@ class ResidualBlock(nn.Module):
         self.second_norm = nn.BatchNorm2d(width) if norm else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute (N, C, H, W) -> (N, C, H, W)."""
         y = F.relu(self.first_norm(self.first(x)), inplace=True)
         return F.relu(x + self.second_norm(self.second(y)))
 
@@ -78,8 +81,11 @@ class HeatNet(nn.Module):
         self.presence = nn.Linear(widths[-1], 1)
 
     def forward(self, crops_u8: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """uint8 (N, H, W, 3), H and W multiples of 32 -> maps (N, K, H / stride, W / stride), presence logits (N,)."""
-        x = self.stem(normalised(crops_u8))
+        """Compute maps (N, K, H / stride, W / stride) and presence logits (N,) of uint8 (N, H, W, 3).
+
+        H and W are multiples of 32.
+        """
+        x = self.stem(normalise_crops(crops_u8))
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -90,9 +96,10 @@ class HeatNet(nn.Module):
         return self.head(x), presence
 
 
-def peaks(logits: torch.Tensor, window: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """The place (N, K, 2) in 0..1 and the value (N, K) of each map's highest cell; the place is refined by its
-    neighbours' softmax weights.
+def find_peaks(logits: torch.Tensor, window: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the highest cell of each map: its place (N, K, 2) in 0..1 and its value (N, K).
+
+    The place is refined by its neighbours' softmax weights.
     """
     n, k, h, w = logits.shape
     value, index = logits.flatten(2).max(2)
@@ -109,9 +116,9 @@ def peaks(logits: torch.Tensor, window: int = 2) -> tuple[torch.Tensor, torch.Te
 
 
 def concentration(logits: torch.Tensor) -> torch.Tensor:
-    """(N,): the mean over the maps (N, K, H, W) of the softmax weight in the best 5 x 5 cells.
+    """Compute the mean over the maps (N, K, H, W) of the softmax weight in the best 5 x 5 cells: (N,).
 
-    Near 1 when every point has one place; a network that is shown something else is sure of nothing.
+    It is near 1 when every point has one place. It is low for a crop that shows something else.
     """
     weights = logits.flatten(2).softmax(2).view_as(logits)
     return (F.avg_pool2d(weights, 5, 1, 2) * 25).flatten(2).amax(2).mean(1)

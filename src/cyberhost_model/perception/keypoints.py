@@ -30,6 +30,8 @@ BODY = (
 VISIBLE = 0.3  # a point whose score is above it counts as visible
 NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
 LIPS = slice(48, 68)  # of the 68 face points
+INNER_LIPS = ((61, 67), (62, 66), (63, 65))  # upper and lower points that meet in a closed mouth
+LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))  # of both eyes: upper and lower points that meet in a shut eye
 # MediaPipe's 33 pose points -> BODY (the neck is computed).
 _POSE33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
 # MediaPipe's 478 face-mesh points -> the 68 of iBUG / OpenPose: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips
@@ -124,14 +126,15 @@ class Keypoints:
 
     @staticmethod
     def empty() -> Keypoints:
-        """No point seen: zeros everywhere."""
+        """Make key points of which none is visible: zeros everywhere."""
         z = lambda *s: np.zeros(s, np.float32)  # noqa: E731
         return Keypoints(z(18, 2), z(18), z(2, 21, 2), z(2, 21), z(68, 2), z(68))
 
     @staticmethod
     def from_mediapipe(label: dict) -> Keypoints:
-        """From MediaPipe Holistic's `pose33` (x, y, visibility), `left_hand21`, `right_hand21`, `face` (478): lists or
-        None.
+        """Convert MediaPipe Holistic's `pose33` (x, y, visibility), `left_hand21`, `right_hand21` and `face` (478).
+
+        Each is a list or None.
         """
         k = Keypoints.empty()
         if label.get("pose33"):
@@ -151,7 +154,7 @@ class Keypoints:
         return k
 
     def map(self, function) -> Keypoints:
-        """A copy whose coordinates are `function(points (..., 2))`; scores are kept."""
+        """Apply `function` to the coordinates (..., 2); scores are copied."""
         return Keypoints(
             function(self.body),
             self.body_score.copy(),
@@ -162,24 +165,25 @@ class Keypoints:
         )
 
 
-def clipped(keypoints: Keypoints) -> Keypoints:
-    """The same points with scores in 0..1: those of some detectors are no probabilities."""
+def clip_scores(keypoints: Keypoints) -> Keypoints:
+    """Clip the scores to 0..1: those of some detectors are no probabilities."""
     scores = ("body_score", "hands_score", "face_score")
     return replace(keypoints, **{name: np.clip(getattr(keypoints, name), 0, 1) for name in scores})
 
 
 def without_hands(keypoints: Keypoints) -> Keypoints:
-    """The same points with the hands not seen."""
+    """Hide the hands: their scores become 0."""
     return replace(keypoints, hands_score=np.zeros_like(keypoints.hands_score))
 
 
-def points_box(
-    points: np.ndarray, score: np.ndarray, threshold: float = 0.3
+def bounding_box(
+    points: np.ndarray, score: np.ndarray, threshold: float = VISIBLE
 ) -> tuple[float, float, float, float] | None:
-    """The minimal enclosing box (x0, y0, x1, y1) of the points scored above `threshold`, same units; None when none is
-    (paper, section 3.2).
+    """Compute the minimal enclosing box (x0, y0, x1, y1) of the points scored above `threshold` (paper, section 3.2).
+
+    None when there is no such point.
     """
-    seen = points.reshape(-1, 2)[score.reshape(-1) > threshold]
-    if len(seen) == 0:
+    visible = points.reshape(-1, 2)[score.reshape(-1) > threshold]
+    if len(visible) == 0:
         return None
-    return (*map(float, seen.min(0)), *map(float, seen.max(0)))  # type: ignore[return-value]
+    return (*map(float, visible.min(0)), *map(float, visible.max(0)))  # type: ignore[return-value]

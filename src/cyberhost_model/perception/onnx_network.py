@@ -1,4 +1,4 @@
-"""A network in an ONNX file as a function of arrays, run by onnxruntime (extra `eval`)."""
+"""OnnxNetwork: a network in an ONNX file as a function of arrays, run by onnxruntime (extra `eval`)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class OnnxNetwork:
     """An ONNX file with one input. `input_shape`: its dimensions, None for those that may vary."""
 
     def __init__(self, path: Path, device: str = "cpu") -> None:
-        """Threads are torch's.
+        """Load the file with as many threads as torch has.
 
         A GPU is used for `device` "cuda" where onnxruntime has one. Raises ModelError, and ResourceError without
         onnxruntime.
@@ -46,7 +46,7 @@ class OnnxNetwork:
         self.input_shape = tuple(n if isinstance(n, int) else None for n in inputs[0].shape)
 
     def __call__(self, x: np.ndarray) -> Sequence[np.ndarray]:
-        """x float32 of the input's shape -> the outputs.
+        """Compute the outputs of float32 `x` of the input's shape.
 
         A batch goes through one by one where the file's batch is fixed.
         """

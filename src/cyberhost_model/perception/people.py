@@ -1,111 +1,87 @@
-"""Who is in a frame: the interface any key point detector fits, and the embedded one behind it."""
+"""Who is in a frame: how many people, whether face and hands are visible, and a small descriptor of the face.
+
+The descriptor is made of the low frequencies of the aligned, evenly lit face, without a recognition network. It tells
+the faces of one recording apart; it is not invariant to age, light from one side, beards or glasses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
-from cyberhost_model.errors import InputError
-from cyberhost_model.perception.detector import KeypointDetector
-from cyberhost_model.perception.dwpose import DWPose, load_dwpose
-from cyberhost_model.perception.keypoints import Keypoints, clipped
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 # A second face counts as a person from this part of the first one's height on: smaller ones are pictures on the wall,
 # or an audience.
 SECOND = 0.4
-SEEN = 0.3
-_MOST = 4  # people whose points are looked for: it is only asked whether there is more than one
-
-
-class PeopleDetector(Protocol):
-    """Finds people. Any whole-body detector can take this place (DETECTORS is where it is named)."""
-
-    name: str
-    finds_faceless: bool
-    """Whether it also finds people whose face is not seen: only then can "nobody" and "no face" be told apart."""
-    reads_lips: bool
-    """Whether its lip points follow an opening mouth closely enough to measure it."""
-
-    def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
-        """For each frame, uint8 (H, W, 3) RGB, the people in it, the largest first; the first has body and hands,
-        where they are seen.
-        """
-
-
-class EmbeddedDetector:
-    """The detector that comes with the embedded model. It starts from faces."""
-
-    name = "embedded"
-    finds_faceless = False
-
-    def __init__(self, network: KeypointDetector) -> None:
-        self.network, self.reads_lips = network, network.reads_lips
-
-    def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
-        return [[found.keypoints for found in self.network.detect(frame)] for frame in frames]
-
-
-def _embedded() -> PeopleDetector:
-    from cyberhost_model.config import EMBEDDED
-
-    return EmbeddedDetector(KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector"))
-
-
-class DwposeDetector:
-    """DWPose, the field's detector: several seconds a frame on a CPU. It starts from bodies."""
-
-    name = "dwpose"
-    finds_faceless = True
-    reads_lips = False  # not measured here; what nobody measured is not written into labels
-
-    def __init__(self, network: DWPose) -> None:
-        self.network = network
-
-    def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
-        return [[clipped(k) for k in self.network.people(frame, _MOST)] for frame in frames]
-
-
-def _dwpose() -> PeopleDetector:
-    return DwposeDetector(load_dwpose())
-
-
-DETECTORS: dict[str, Callable[[], PeopleDetector]] = {"embedded": _embedded, "dwpose": _dwpose}
-
-
-def load_detector(name: str) -> PeopleDetector:
-    """A detector by its name.
-
-    Raises InputError for an unknown one, ModelError and NetworkError where its weights cannot be had, and
-    ResourceError where its library is not installed.
-    """
-    if name not in DETECTORS:
-        raise InputError(f"no detector {name!r}: choose {', '.join(DETECTORS)}")
-    return DETECTORS[name]()
 
 
 def has_face(k: Keypoints) -> bool:
-    """Whether a face is seen."""
-    return bool(k.face_score.max() > SEEN)
+    """Check whether a face is visible."""
+    return bool(k.face_score.max() > VISIBLE)
 
 
 def has_hand(k: Keypoints) -> bool:
-    """Whether a hand is seen."""
-    return bool(k.hands_score.max() > SEEN)
+    """Check whether a hand is visible."""
+    return bool(k.hands_score.max() > VISIBLE)
 
 
-def face_height(k: Keypoints, height: int) -> float:
-    """Height of the face points in pixels; 0 without a face."""
-    return float(np.ptp(k.face[:, 1])) * height if has_face(k) else 0.0
-
-
-def people_count(found: Sequence[Keypoints]) -> int:
-    """How many people of a similar size there are; small ones in the background do not count."""
+def count_people(found: Sequence[Keypoints]) -> int:
+    """Count the people of a similar size; small ones in the background do not count."""
     if not found:
         return 0
-    heights = [face_height(k, 1) for k in found]
+    heights = [float(np.ptp(k.face[:, 1])) if has_face(k) else 0.0 for k in found]
     largest = max(heights)
     if largest == 0:
         return len(found)
     return sum(h >= SECOND * largest for h in heights)
+
+
+_SIDE, _LOW = 64, 8  # pixels of the aligned face; frequencies a direction
+SIZE = _LOW * _LOW - 1
+# Where the eyes and the mouth come to lie, in sides.
+_TEMPLATE = np.array([[0.32, 0.38], [0.68, 0.38], [0.5, 0.78]], np.float32) * _SIDE
+
+
+def align_face(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
+    """Warp the face so that eyes and mouth come to lie in fixed places: uint8 (64, 64, 3); None without a face."""
+    if not has_face(k):
+        return None
+    face = k.face * [picture_u8.shape[1], picture_u8.shape[0]]
+    points = np.stack([face[36:42].mean(0), face[42:48].mean(0), face[48:68].mean(0)]).astype(np.float32)
+    matrix, _ = cv2.estimateAffinePartial2D(points, _TEMPLATE)
+    if matrix is None:
+        return None
+    return cv2.warpAffine(picture_u8, matrix, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def low_frequencies(channel: np.ndarray, least: float = 1e-3) -> np.ndarray:
+    """Compute the lowest frequencies of a channel of `align_face`, float32 (63,), without its mean and contrast.
+
+    `least`: added to the contrast, against noise where there is none.
+    """
+    small = cv2.resize(channel, (_SIDE // 2, _SIDE // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = (small - small.mean()) / (small.std() + least)
+    return cv2.dct(small)[:_LOW, :_LOW].ravel()[1:]
+
+
+def face_descriptor(picture_u8: np.ndarray, k: Keypoints) -> np.ndarray | None:
+    """Describe a face by the lowest frequencies of its aligned grey values: float32 (63,) of length 1.
+
+    None without a face.
+    """
+    aligned = align_face(picture_u8, k)
+    if aligned is None:
+        return None
+    low = low_frequencies(cv2.cvtColor(aligned, cv2.COLOR_RGB2LAB)[..., 0])
+    return (low / (np.linalg.norm(low) + 1e-9)).astype(np.float32)
+
+
+def mean_descriptor(descriptors: Sequence[np.ndarray]) -> list[float] | None:
+    """Average the descriptors of a clip to one of length 1; None without any."""
+    if not descriptors:
+        return None
+    mean = np.mean(descriptors, 0)
+    return [float(v) for v in (mean / (np.linalg.norm(mean) + 1e-9)).astype(np.float32)]

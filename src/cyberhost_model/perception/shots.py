@@ -14,10 +14,9 @@ import numpy as np
 # stand out all the more. A change above SURE is always a cut.
 CUT, JUMP, SURE = 7.0, 3.5, 45.0
 SMALL, SMALL_JUMP, SMALL_LONELY = 2.2, 8.0, 2.5
-_AROUND, _FAR = (
-    3,
-    12,
-)  # frames on either side: what is usual, and where a cut has at most two others near it, a small one none
+# Frames on either side: the usual difference is taken over the first; within the second a cut has at most two others
+# near it, a small one none.
+_AROUND, _FAR = 3, 12
 # Two pictures BACK seconds apart that differ by DISSOLVE in their mean colours on a coarse grid, which gestures leave
 # nearly alone, without a cut.
 DISSOLVE, BACK = 22.0, 0.8
@@ -32,37 +31,37 @@ class Break:
     start: float
 
 
-def small_picture(frame: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) -> the thumbnail `ShotFinder` takes: float32 (36, 64, 3), 0..255."""
+def thumbnail_of(frame: np.ndarray) -> np.ndarray:
+    """Make the thumbnail that `ShotFinder` takes of uint8 (H, W, 3): float32 (36, 64, 3), 0..255."""
     return cv2.GaussianBlur(cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA), (3, 3), 0).astype(np.float32)
 
 
 class ShotFinder:
-    """Takes thumbnails (`small_picture`, `source.thumbnail`) in order; `breaks` is read after the last."""
+    """Finds breaks between shots in thumbnails that come in order; `breaks` is read after the last."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
         self.scores: list[float] = []  # score of frame i against the different frame before it
         self.slow: list[float] = []  # coarse difference to the frame BACK seconds before
         self._last: np.ndarray | None = None
-        self._held: deque[tuple[float, np.ndarray]] = deque()
+        self._recent: deque[tuple[float, np.ndarray]] = deque()
 
     def add(self, time: float, thumb: np.ndarray) -> float:
-        """Take one more frame; returns its difference to the frame before it."""
+        """Add one more frame; returns its difference to the frame before it."""
         score = 0.0 if self._last is None else float(np.abs(thumb - self._last).mean())
         h, w = thumb.shape[0] // _COARSE[0], thumb.shape[1] // _COARSE[1]
         coarse = thumb[: h * _COARSE[0], : w * _COARSE[1]].reshape(_COARSE[0], h, _COARSE[1], w, 3).mean((1, 3))
-        while len(self._held) > 1 and self._held[1][0] <= time - BACK:
-            self._held.popleft()
-        self.slow.append(float(np.abs(coarse - self._held[0][1]).mean()) if self._held else 0.0)
-        self._held.append((time, coarse))
+        while len(self._recent) > 1 and self._recent[1][0] <= time - BACK:
+            self._recent.popleft()
+        self.slow.append(float(np.abs(coarse - self._recent[0][1]).mean()) if self._recent else 0.0)
+        self._recent.append((time, coarse))
         self.times.append(time)
         self.scores.append(score)
         self._last = thumb
         return score
 
     def breaks(self) -> list[Break]:
-        """All breaks in order."""
+        """Find all breaks, in order."""
         scores = np.array(self.scores)
         fresh = np.flatnonzero(scores > 0.05)  # repeated frames would make every other one look like a jump
         cuts = []
@@ -79,14 +78,14 @@ class ShotFinder:
         return sorted([*(Break(t, t) for t in cuts), *self._dissolves(cuts)], key=lambda b: b.end)
 
     def _dissolves(self, cuts: list[float]) -> list[Break]:
-        """Stretches whose pictures change for good although no cut lies between them."""
+        """Stretches in which the picture changes for good although there is no cut."""
         times, slow = np.array(self.times), np.array(self.slow) > DISSOLVE
         for cut in cuts:
             slow &= (times < cut - 1e-6) | (times > cut + BACK + 0.1)
         found: list[Break] = []
         edges = np.flatnonzero(np.diff(np.concatenate([[0], slow.astype(int), [0]])))
         for first, after in edges.reshape(-1, 2).tolist():
-            # It is seen from its middle on, and for BACK after its end.
+            # The difference is large from the middle of a dissolve on, and for BACK after its end.
             begin, end = max(times[first] - BACK / 2, times[0]), times[after - 1] - BACK / 2
             if end > begin:
                 found.append(Break(float(begin), float(end)))
@@ -99,7 +98,7 @@ def _others(values: np.ndarray, n: int, reach: int) -> np.ndarray:
 
 
 def shots(breaks: list[Break], start: float, stop: float) -> list[tuple[float, float, bool]]:
-    """(begin, end, is a transition) pieces that fill start..stop."""
+    """Split start..stop at the breaks into pieces (begin, end, is a transition)."""
     pieces: list[tuple[float, float, bool]] = []
     at = start
     for b in breaks:

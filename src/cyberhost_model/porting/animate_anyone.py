@@ -9,9 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from cyberhost_model.config import Ablations, AudioConfig, DiffusionConfig, Preset, SamplingConfig, preset
-from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_guider.pth")
 DIFFUSION = DiffusionConfig(prediction="v", beta_schedule="linear", zero_terminal_snr=True)
@@ -32,7 +31,7 @@ NOTHING_OF_OURS = Ablations(
     local_enhancement=False,
 )
 UNUSED = (r"reference_net\.unet\.(conv_norm_out|conv_out)\..+",)
-"""What diffusers' U-Net ends with and a Reference Net never reaches; the checkpoint has it not."""
+"""The end of diffusers' U-Net, which a Reference Net never reaches; the checkpoint has it not."""
 RULES = {
     "reference_unet.pth": (Rule(r"(.+)", (r"reference_net.unet.\1",)),),
     "denoising_unet.pth": (Rule(r"((?!.*motion_modules).+)", (r"denoising_unet.unet.\1",)),),
@@ -42,7 +41,7 @@ RULES = {
 
 
 def full_size() -> Preset:
-    """The preset of the published checkpoint: sd15 without what the paper adds."""
+    """Build the preset of the published checkpoint: sd15 without what the paper adds."""
     base = preset("sd15")
     return dataclasses.replace(
         base,
@@ -61,7 +60,7 @@ def full_size() -> Preset:
 
 
 def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
-    """`files`: the tensors of FILES by name. Raises ModelError naming what cannot be mapped."""
+    """Map the tensors of FILES, by name. Raises ModelError naming what cannot be mapped."""
     keys = KeyMap(UNUSED)
     for name in FILES:
         keys.take(name, files[name], RULES[name])
@@ -69,7 +68,7 @@ def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """The network from the repository's folder; `template` instead of the preset of the published size.
+    """Load the network from the repository's folder; `template` instead of the preset of the published size.
 
     Raises ModelError.
     """

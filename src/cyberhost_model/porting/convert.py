@@ -1,13 +1,12 @@
-"""Published weights -> a model folder of ours: network, codec, speech encoder, detector, with an account of every
-weight and the licences.
+"""Published weights -> a model folder of ours: network, codec, speech encoder, detector.
+
+Every weight is accounted for in keys.json, every licence in sources.json.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.config import Preset
-from cyberhost_model.errors import ModelError, OutputError
-from cyberhost_model.hub.cache import hub_cache
+from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.cache import cyberhost_home, file_lock, hub_cache
 from cyberhost_model.hub.download import device_of, need_space
-from cyberhost_model.hub.inventory import Missing, missing_weights
-from cyberhost_model.hub.locate import downloads, locate
+from cyberhost_model.hub.inventory import MissingWeights, missing_weights
+from cyberhost_model.hub.locate import locate
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
 from cyberhost_model.hub.tensors import read_tensors
+from cyberhost_model.media.files import written_folder
 from cyberhost_model.model.checkpoint import save_network
 from cyberhost_model.porting.keymap import Converted
 from cyberhost_model.porting.parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
@@ -31,41 +31,46 @@ from cyberhost_model.porting.publish import SOURCES
 NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface",)}
 """Parts that a model names and does not hold, to be fetched when it is used, and what they can be."""
 KEYS = "keys.json"
-"""What became of every weight: source, old name, new names, and why where it was left out or changed."""
+"""What became of every weight: source, old name, new names, and why it was left out or changed."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """How one published model is taken over."""
+    """How one published model is converted."""
 
     name: str
     what: str
     parts: dict[str, str]
-    """Part -> its weights in the registry; a folder or file of one's own may stand in for each."""
+    """Part -> its weights in the registry; a folder or file of the user's may take the place of each."""
     network: Callable[[Mapping[str, Path], Preset | None], Converted]
-    """Paths of the parts and, instead of the preset of the full size, one of another -> the network."""
+    """Paths of the parts and, instead of the preset of the full size, another preset -> the network."""
     full_size: Callable[[], Preset]
     """Its preset at the published size."""
     room: int
     """Bytes that its folder takes then, about."""
     dtype: torch.dtype = torch.float16
-    """How weights are stored where `find_model` converts them."""
+    """Precision in which weights are stored where `find_model` converts them."""
 
     def folder(self) -> Path:
-        """The model folder on this machine; it is fetched and converted where it is not here.
+        """Return the model folder on this machine; it is fetched and converted where it is not here.
 
         Raises as `convert` does.
         """
         return converted(self.name)
 
-    def missing(self) -> list[Missing]:
-        """What `folder` would fetch; an entry of size 0 is here and would be converted; empty where it is here
-        already.
+    def missing(self) -> list[MissingWeights]:
+        """List what `folder` would fetch; empty where it is here already.
+
+        An entry of size 0 is here and would be converted.
         """
-        return [] if is_converted(self.name) else missing_weights(held_weights(self.name)) or [Missing(self.name, 0)]
+        return (
+            []
+            if is_converted(self.name)
+            else missing_weights(part_weights(self.name)) or [MissingWeights(self.name, 0)]
+        )
 
     def named(self) -> list[str]:
-        """Parts that the model names and does not hold."""
+        """List the parts that the model names and does not hold."""
         return [weights for part, weights in self.parts.items() if part in NAMED]
 
 
@@ -89,79 +94,87 @@ def convert(
     dtype: torch.dtype = torch.float32,
     template: Preset | None = None,
 ) -> Summary:
-    """Make the model folder `out` of the published model `name` (one of ADAPTERS).
+    """Convert the published model `name` (one of ADAPTERS) to the model folder `out`.
 
-    parts: what is to be used instead of the adapter's own weights: names of the registry, folders or files. dtype: how
-    the weights are stored. Missing weights are fetched. Raises ModelError where a weight cannot be mapped, OutputError
-    where `out` exists or cannot be written, and what `locate` raises.
+    parts: what is to be used instead of the adapter's own weights: names of the registry, folders or files. dtype:
+    precision in which the weights are stored. Missing weights are fetched. Raises ModelError where a weight cannot be
+    mapped, OutputError where `out` exists or cannot be written, and what `locate` raises.
     """
     adapter, out = load_adapter(name), Path(out)
-    if unknown := sorted(set(parts or {}) - set(adapter.parts)):
-        raise ModelError(f"{name} has no part {unknown[0]!r}; its parts are {', '.join(adapter.parts)}")
-    used = {**adapter.parts, **(parts or {})}
-    for part, choices in NAMED.items():
-        if part in used and used[part] not in choices:
-            raise ModelError(f"{name} has no {part} {used[part]!r}; choose {' or '.join(choices)}")
+    used = _chosen_parts(adapter, parts or {})
     with written_folder(out) as folder:
         paths = {part: _path(source) for part, source in used.items() if part not in NAMED}
-        network = adapter.network(paths, template)
-        size = (
-            sum(p.numel() for p in network.network.state_dict().values()) * torch.empty((), dtype=dtype).element_size()
-        )
-        need_space(out.absolute().parent, size)
-        save_network(network.network, folder, dtype)
-        save_vae(paths["vae"], folder / "codec", dtype)
-        if "speech" in paths:
-            save_speech(paths["speech"], folder / "speech", dtype)
-        else:
-            copy_embedded("speech", folder / "speech")
-        if "image" in paths:
-            save_image_encoder(paths["image"], folder / "image", dtype)
-        save_detector(used["detector"], folder / "detector")
+        made = adapter.network(paths, template)
+        need_space(out.absolute().parent, _size(made.network, dtype))
+        save_network(made.network, folder, dtype)
+        _save_other_parts(folder, paths, used["detector"], dtype)
         sources = [
             _source(part, source)
             for part, source in used.items()
-            if part != "face" or network.network.preset.takes_arcface
+            if part != "face" or made.network.preset.takes_arcface
         ]
-        (folder / SOURCES).write_text(json.dumps(sources, indent=1) + "\n", encoding="utf-8")
-        account = {
-            "taken": [asdict(entry) for entry in network.entries],
-            "initial": network.initial,
-            "zero": network.zero,
-        }
-        (folder / KEYS).write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    counts = network.counts()
+        account = {"taken": [asdict(entry) for entry in made.entries], "initial": made.initial, "zero": made.zero}
+        for file, content in ((SOURCES, sources), (KEYS, account)):
+            (folder / file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    counts = made.counts()
     return Summary(out, counts.taken, counts.left_out, counts.initial, {s["part"]: s["licence"] for s in sources})
 
 
+def _chosen_parts(adapter: Adapter, own: Mapping[str, str]) -> dict[str, str]:
+    """Part -> its source, the user's `own` in place of the adapter's. Raises ModelError."""
+    if unknown := sorted(set(own) - set(adapter.parts)):
+        raise ModelError(f"{adapter.name} has no part {unknown[0]!r}; its parts are {', '.join(adapter.parts)}")
+    used = {**adapter.parts, **own}
+    for part, choices in NAMED.items():
+        if part in used and used[part] not in choices:
+            raise ModelError(f"{adapter.name} has no {part} {used[part]!r}; choose {' or '.join(choices)}")
+    return used
+
+
+def _size(network: torch.nn.Module, dtype: torch.dtype) -> int:
+    """Bytes of the weights in `dtype`."""
+    return sum(weights.numel() for weights in network.state_dict().values()) * dtype.itemsize
+
+
+def _save_other_parts(folder: Path, paths: Mapping[str, Path], detector: str, dtype: torch.dtype) -> None:
+    """Write codec, speech encoder, image encoder and detector."""
+    save_vae(paths["vae"], folder / "codec", dtype)
+    if "speech" in paths:
+        save_speech(paths["speech"], folder / "speech", dtype)
+    else:
+        copy_embedded("speech", folder / "speech")
+    if "image" in paths:
+        save_image_encoder(paths["image"], folder / "image", dtype)
+    save_detector(detector, folder / "detector")
+
+
 def converted(name: str) -> Path:
-    """The folder of a published model that was converted on this machine, or is now: fp16 in HF_HOME.
+    """Return the folder of a published model, in fp16 in HF_HOME; it is converted now where it was not before.
 
     Raises as `convert` does.
     """
-    from huggingface_hub.utils import WeakFileLock
-
     folder = _converted_folder(name)
     if is_converted(name):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(folder.parent / f".{name}.lock"):
+    with file_lock(folder.parent / f".{name}.lock"):
         if not is_converted(name):
             need_room(
-                name, sum(entry.size for entry in missing_weights(held_weights(name)))
+                name, sum(entry.size for entry in missing_weights(part_weights(name)))
             )  # before gigabytes are fetched
             convert(name, folder, dtype=load_adapter(name).dtype)
     return folder
 
 
 def room_to_convert(name: str) -> int:
-    """Bytes, about, that `converted` writes besides what it fetches; 0 where nothing is to be converted."""
+    """Estimate the bytes that `converted` writes besides what it fetches; 0 where nothing is to be converted."""
     return load_adapter(name).room if name in ADAPTERS and not is_converted(name) else 0
 
 
 def need_room(name: str, fetched: int) -> None:
-    """Raises OutputError where the disks have no room for `fetched` bytes that come from the Hub and for what
-    `converted` writes: HF_HUB_CACHE and HF_HOME may lie on two.
+    """Check that the disks have room for `fetched` bytes from the Hub and for what `converted` writes.
+
+    HF_HUB_CACHE and HF_HOME may lie on two disks. Raises OutputError.
     """
     cache, folder, room = hub_cache(), _converted_folder(name).parent, room_to_convert(name)
     if device_of(cache) == device_of(folder):
@@ -171,39 +184,18 @@ def need_room(name: str, fetched: int) -> None:
         need_space(folder, room)
 
 
-def held_weights(name: str) -> list[str]:
-    """Names in the registry of what a converted folder is made of."""
+def part_weights(name: str) -> list[str]:
+    """List the names in the registry of what a converted folder is made of."""
     return [weights for part, weights in load_adapter(name).parts.items() if part not in NAMED and weights in REGISTRY]
 
 
 def is_converted(name: str) -> bool:
-    """Whether `converted` would find it on this machine."""
+    """Check whether `converted` would find it on this machine."""
     return (_converted_folder(name) / "config.json").is_file()
 
 
 def _converted_folder(name: str) -> Path:
-    return downloads().parent / "models" / name
-
-
-@contextmanager
-def written_folder(out: Path) -> Iterator[Path]:
-    """A folder that takes the name `out` when the block ends well, and is gone otherwise.
-
-    Raises OutputError where `out` holds something.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(f"{out} exists; give a new folder")
-    try:
-        out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", suffix=".part", dir=out.absolute().parent) as part:
-            whole = Path(part) / "whole"
-            whole.mkdir()
-            yield whole
-            if out.exists():
-                out.rmdir()
-            whole.rename(out)
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror or error}); check space and rights") from error
+    return cyberhost_home() / "models" / name
 
 
 def _path(source: str) -> Path:
@@ -226,6 +218,6 @@ def _source(part: str, source: str) -> dict[str, Any]:
 
 
 def named_tensors(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Tensor]]:
-    """The tensors of each file, or of its twin in safetensors."""
+    """Read the tensors of each file, or of its twin in safetensors."""
     twins = {name: (folder / name).with_suffix(".safetensors") for name in names}
     return {name: read_tensors(twin if twin.is_file() else folder / name) for name, twin in twins.items()}

@@ -1,5 +1,6 @@
-"""EchoMimicV2: half bodies from speech and hand poses; the layout is AnimateAnyone's, but cross attention reads
-Whisper's features.
+"""EchoMimicV2: half bodies from speech and hand poses.
+
+The layout is AnimateAnyone's, but cross attention reads Whisper's features.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ from torch import Tensor
 
 from cyberhost_model.config import AudioConfig, Preset, preset
 from cyberhost_model.porting.animate_anyone import DIFFUSION, NOTHING_OF_OURS, SAMPLING, UNUSED
-from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_encoder.pth")
 AUDIO_WEIGHT = 3.0
-"""What its code multiplies the output of the audio attention by."""
+"""The factor by which its code multiplies the output of the audio attention."""
 NO_CROSS_ATTENTION = (r"reference_net\.unet\..+\.transformer_blocks\.\d+\.(attn2|norm2)\..+",)
 """Its Reference Net has none: ours then adds zero."""
 RULES = {
@@ -38,7 +38,7 @@ RULES = {
 
 
 def full_size() -> Preset:
-    """The preset of the published checkpoint."""
+    """Build the preset of the published checkpoint."""
     base = preset("sd15")
     return dataclasses.replace(
         base,
@@ -55,7 +55,7 @@ def full_size() -> Preset:
 
 
 def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
-    """`files`: the tensors of FILES by name. Raises ModelError naming what cannot be mapped."""
+    """Map the tensors of FILES, by name. Raises ModelError naming what cannot be mapped."""
     keys = KeyMap(UNUSED, NO_CROSS_ATTENTION)
     for name in FILES:
         keys.take(name, files[name], RULES[name])
@@ -63,7 +63,7 @@ def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """The network from the repository's folder; `template` instead of the preset of the published size.
+    """Load the network from the repository's folder; `template` instead of the preset of the published size.
 
     Raises ModelError.
     """

@@ -1,10 +1,9 @@
-"""Hallo2's portrait network as a warm start of the paper's: both U-Nets, the motion modules, and the audio attention
-of its audio modules.
+"""Hallo2's portrait network as a warm start: both U-Nets, the motion modules, and one audio attention.
 
-Hallo2 has a transformer of its own for speech behind every spatial transformer, with three masked attentions (the rest,
-the face, the lips). The paper's network has one audio attention inside the spatial transformer: it takes that of the
-lips, which speech says most about, with the convolution behind it folded into its output. At half of the sites that
-attention is of another width than the U-Net is there; these begin afresh. So this is a beginning for training, not the
+Hallo2 has a transformer of its own for speech behind every spatial transformer, with three masked attentions (the
+rest, the face, the lips). The paper's network has one audio attention inside the spatial transformer: it takes that of
+the lips, which depend on speech most, with the convolution behind it folded into its output. At half of the sites that
+attention is of another width than the U-Net is there; these begin afresh. So this is a start for training, not the
 same function.
 """
 
@@ -20,9 +19,8 @@ from torch import Tensor
 
 from cyberhost_model.config import DiffusionConfig, Preset, SamplingConfig, preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
 from cyberhost_model.porting.sd15 import OURS
 
 FILE = "net.pth"
@@ -61,7 +59,7 @@ RULES = (
 
 
 def full_size() -> Preset:
-    """The preset sd15 with the diffusion and the motion norm that these weights know."""
+    """Build the preset sd15 with the diffusion and the motion norm that these weights were trained with."""
     base = preset("sd15")
     return dataclasses.replace(
         base,
@@ -73,20 +71,20 @@ def full_size() -> Preset:
 
 
 def collect(net: dict[str, Tensor]) -> KeyMap:
-    """`net`: the tensors of net.pth. Raises ModelError naming what cannot be mapped."""
-    other = other_widths(net)
+    """Map the tensors of net.pth. Raises ModelError naming what cannot be mapped."""
+    other = find_other_widths(net)
     fresh = [re.escape(f"denoising_unet.unet.{site[0]}attentions{site[1]}") for site in other]
     keys = KeyMap(
         (*OURS, *UNUSED, *(rf"{site}(norm2|attn2\.to_[qkv])\..+" for site in fresh)),
         tuple(rf"{site}attn2\.to_out\..+" for site in fresh),
     )
     narrow = tuple(re.escape(f"denoising_unet.{site[0]}audio_modules{site[1]}") + ".+" for site in other)
-    keys.take(FILE, folded(net), (*(Rule(pattern, (), _NARROW) for pattern in narrow), *RULES))
+    keys.take(FILE, fold_convolution(net), (*(Rule(pattern, (), _NARROW) for pattern in narrow), *RULES))
     return keys
 
 
-def other_widths(net: dict[str, Tensor]) -> list[tuple[str, str]]:
-    """The sites (as `_SITE` cuts them) whose attention to speech is of another width than the U-Net's own attention."""
+def find_other_widths(net: dict[str, Tensor]) -> list[tuple[str, str]]:
+    """Find the sites (as `_SITE` cuts them) whose audio attention is of another width than the U-Net's own."""
     found = []
     for name, value in net.items():
         if site := re.fullmatch(rf"denoising_unet\.{_SITE}{STREAM}\.to_q\.weight", name):
@@ -100,9 +98,10 @@ def other_widths(net: dict[str, Tensor]) -> list[tuple[str, str]]:
     return found
 
 
-def folded(net: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights with the lips' convolution in the output of the attention before it: Z (W x + b) + z = (Z W) x
-    + (Z b + z).
+def fold_convolution(net: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Fold the lips' convolution into the output of the attention before it.
+
+    Z (W x + b) + z = (Z W) x + (Z b + z).
     """
     made = dict(net)
     for name in net:
@@ -122,7 +121,7 @@ def folded(net: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """The network from the folder of `net.pth`; `template` instead of the preset of the published size.
+    """Load the network from the folder of `net.pth`; `template` instead of the preset of the published size.
 
     Raises ModelError.
     """

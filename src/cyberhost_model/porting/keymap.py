@@ -1,4 +1,7 @@
-"""Names of others -> ours, every one accounted for: taken, left out with a reason, or an error that names it."""
+"""Published weights under our names, every one accounted for.
+
+Each is taken, left out with a reason, or named in an error.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,9 @@ class Rule:
     old: str
     """Regular expression."""
     new: tuple[str, ...] = ()
-    """Their names here, as templates of `old`'s groups; several: the weight is taken more than once; none: it is left
-    out.
+    """Their names here, as templates of `old`'s groups.
+
+    Several: the weight is taken more than once; none: it is left out.
     """
     why: str = ""
     """Why it is left out or changed."""
@@ -46,12 +50,12 @@ class Converted:
     network: CyberHostNetwork
     entries: list[Entry]
     initial: list[str]
-    """Weights of the network that nobody had: as at the start of training."""
+    """Weights of the network that the source lacks: as at the start of training."""
     zero: list[str]
-    """Weights of layers that the other model has not, so that they add nothing."""
+    """Weights of layers that the other model does not have, so that they add nothing."""
 
     def counts(self) -> Counts:
-        """How many weights were taken, left out (by reason) and begin afresh."""
+        """Count the weights that were taken, left out (by reason) and begin afresh."""
         left: dict[str, int] = {}
         for entry in self.entries:
             if not entry.new:
@@ -61,9 +65,7 @@ class Converted:
 
 @dataclass(frozen=True)
 class Counts:
-    """Weights of others that were taken and that were left out, by reason; weights of ours that begin afresh and that
-    are zero.
-    """
+    """Numbers of weights: taken, left out by reason, at the start of training, and zero."""
 
     taken: int
     left_out: dict[str, int]
@@ -112,7 +114,7 @@ class KeyMap:
             )
 
     def into(self, preset: Preset) -> Converted:
-        """The network of `preset` with these weights.
+        """Build the network of `preset` with these weights.
 
         Raises ModelError naming weights that are missing, have no place or are of another shape.
         """
@@ -131,7 +133,7 @@ class KeyMap:
         return Converted(network, self.entries, fresh, void)
 
     def gaps(self, own: Mapping[str, torch.Size], model: str) -> tuple[list[str], list[str]]:
-        """Of the names and shapes `own` those without a weight: what stays as at the start, and what becomes zero.
+        """Find the names in `own` (with shapes) without a weight: what stays as at the start, and what becomes zero.
 
         Raises ModelError as `into`.
         """
@@ -157,3 +159,29 @@ class KeyMap:
 def _names(names: list[str], limit: int = 4) -> str:
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{len(names)} weights ({', '.join(names[:limit])}{more})"
+
+
+_MODULE = r"((?:down_blocks\.\d+|up_blocks\.\d+|mid_block)\.motion_modules\.\d+)\.temporal_transformer"
+_BLOCK = rf"{_MODULE}\.transformer_blocks\.(\d+)"
+_TO = r"denoising_unet.unet.\1"
+
+
+def motion_rules(prefix: str = "") -> tuple[Rule, ...]:
+    """Make the rules from names of AnimateDiff's own code and its descendants to diffusers' names.
+
+    `prefix`: regular expression that all names begin with.
+    """
+    return (
+        Rule(rf"{prefix}{_MODULE}\.((?:norm|proj_in|proj_out)\..+)", (rf"{_TO}.\2",)),
+        # each of both attentions has its own copy of the same sinusoids; diffusers has one for both
+        Rule(
+            rf"{prefix}{_BLOCK}\.attention_blocks\.[01]\.pos_encoder\.pe",
+            (rf"{_TO}.transformer_blocks.\2.pos_embed.pe",),
+        ),
+        Rule(rf"{prefix}{_BLOCK}\.attention_blocks\.0\.(.+)", (rf"{_TO}.transformer_blocks.\2.attn1.\3",)),
+        Rule(rf"{prefix}{_BLOCK}\.attention_blocks\.1\.(.+)", (rf"{_TO}.transformer_blocks.\2.attn2.\3",)),
+        Rule(rf"{prefix}{_BLOCK}\.norms\.0\.(.+)", (rf"{_TO}.transformer_blocks.\2.norm1.\3",)),
+        Rule(rf"{prefix}{_BLOCK}\.norms\.1\.(.+)", (rf"{_TO}.transformer_blocks.\2.norm2.\3",)),
+        Rule(rf"{prefix}{_BLOCK}\.ff_norm\.(.+)", (rf"{_TO}.transformer_blocks.\2.norm3.\3",)),
+        Rule(rf"{prefix}{_BLOCK}\.ff\.(.+)", (rf"{_TO}.transformer_blocks.\2.ff.\3",)),
+    )

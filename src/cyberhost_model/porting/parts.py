@@ -14,7 +14,7 @@ from cyberhost_model.perception.dwpose import DWPose
 
 
 def save_vae(source: Path, out: Path, dtype: torch.dtype) -> None:
-    """A diffusers `AutoencoderKL` folder as the codec of a model. Raises ModelError."""
+    """Convert a diffusers `AutoencoderKL` folder to the codec of a model. Raises ModelError."""
     from diffusers import AutoencoderKL
 
     try:
@@ -29,18 +29,21 @@ def save_vae(source: Path, out: Path, dtype: torch.dtype) -> None:
 
 
 def save_speech(source: Path, out: Path, dtype: torch.dtype) -> None:
-    """A folder in the layout of wav2vec2-base or of Whisper as the speech encoder of a model. Raises ModelError."""
+    """Convert a folder in the layout of wav2vec2-base or of Whisper to the speech encoder of a model.
+
+    Raises ModelError.
+    """
     config = read_config(source / "config.json")
     if config.get("model_type") == "whisper":
         _save_whisper(source, config, out, dtype)
         return
-    from cyberhost_model.speech.encoder import SpeechEncoder
+    from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
-    SpeechEncoder.from_pretrained(source).save_pretrained(out, dtype)
+    Wav2Vec2Encoder.from_pretrained(source).save_pretrained(out, dtype)
 
 
 def save_image_encoder(source: Path, out: Path, dtype: torch.dtype) -> None:
-    """A folder of transformers' `CLIPVisionModelWithProjection`, a pickle too, as the image encoder of a model.
+    """Convert a folder of transformers' `CLIPVisionModelWithProjection`, a pickle too, to the image encoder of a model.
 
     Raises ModelError.
     """
@@ -60,14 +63,14 @@ def save_image_encoder(source: Path, out: Path, dtype: torch.dtype) -> None:
 
 
 def copy_embedded(part: str, out: Path) -> None:
-    """`part` of the embedded model: its key point detector, or its speech encoder where a network hears nothing."""
+    """Copy `part` of the embedded model: its detector, or its speech encoder for a network without speech."""
     from cyberhost_model.config import EMBEDDED
 
     shutil.copytree(EMBEDDED / "tiny" / part, out)
 
 
 def save_detector(source: str, out: Path) -> None:
-    """The key point detector: "embedded" is copied, "dwpose" is named and fetched when the model is used."""
+    """Write the key point detector: "embedded" is copied, "dwpose" is named and fetched when the model is used."""
     if source == "embedded":
         copy_embedded("detector", out)
     else:

@@ -1,4 +1,4 @@
-"""A model of ours on the Hub: its card, filled from what the folder says, and the upload."""
+"""Publishing a model on the Hub: its card, filled from what the folder says, and the upload."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import Any
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.errors import explained
-from cyberhost_model.hub.progress import human
-from cyberhost_model.hub.repository import split
+from cyberhost_model.hub.errors import translated_errors
+from cyberhost_model.hub.progress import format_size
+from cyberhost_model.hub.repository import split_hub_id
 from cyberhost_model.model.checkpoint import check_network
 
 CARD = "README.md"
 PUBLISHED = ("*.json", "*.safetensors", "*.onnx", CARD)
 """What is uploaded of a folder; a pickle that lies in it stays where it is."""
 SOURCES = "sources.json"
-"""Written by `weights assemble` and `convert`: what a model was made of, a list of {part, from, revision, licence,
-commercial}.
+"""Written by `weights assemble` and `convert`: what a model was made of.
+
+A list of {part, from, revision, licence, commercial}.
 """
-
-
 _EXAMPLES = {
     "animate": ("speech.wav", '"speech.wav"'),
     "multimodal": ("--audio speech.wav --hands wave", '"speech.wav", "wave"'),
@@ -34,15 +33,14 @@ _EXAMPLES = {
 def publish(
     folder: str | Path, repo: str, *, licence: str | None = None, private: bool = False, message: str | None = None
 ) -> str:
-    """Upload the model in `folder` to the Hub repository "user/name", made if there is none; the address of the
-    commit.
+    """Upload the model in `folder` to the Hub repository "user/name", made if there is none.
 
-    A README.md in the folder is its card; without one a card is written there first, under `licence` (a Hub licence
-    name such as "apache-2.0"). Raises ModelError for a folder that is no model, a card without a licence and a
-    repository that may not be written, and NetworkError.
+    Returns the address of the commit. A README.md in the folder is its card; without one a card is written there
+    first, under `licence` (a Hub licence name such as "apache-2.0"). Raises ModelError for a folder that is no model,
+    a card without a licence and a repository that may not be written, and NetworkError.
     """
     folder = Path(folder)
-    split(repo)
+    split_hub_id(repo)
     preset = check_network(folder)
     if not (folder / CARD).is_file():
         if licence is None:
@@ -53,7 +51,7 @@ def publish(
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with explained(repo, "published"):
+    with translated_errors(repo, "published"):
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.upload_folder(
             repo_id=repo,
@@ -65,7 +63,7 @@ def publish(
 
 
 def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
-    """The model card: metadata of the Hub, parts with their parameters, diffusion, use, sources and their licences."""
+    """Write the model card: metadata of the Hub, parts with their parameters, diffusion, use, sources and licences."""
     from huggingface_hub import ModelCardData
 
     sources = read_sources(folder)
@@ -118,7 +116,7 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
 
 
 def read_sources(folder: Path) -> list[dict[str, Any]]:
-    """What a model was made of, empty where nothing says it. Raises ModelError for a damaged file."""
+    """Read what a model was made of, empty where nothing says it. Raises ModelError for a damaged file."""
     path = folder / SOURCES
     if not path.is_file():
         return []
@@ -130,7 +128,7 @@ def read_sources(folder: Path) -> list[dict[str, Any]]:
 
 def _parts(folder: Path) -> str:
     rows = [
-        f"| {path.relative_to(folder).as_posix()} | {_parameters(path):,} | {human(path.stat().st_size)} |"
+        f"| {path.relative_to(folder).as_posix()} | {_parameters(path):,} | {format_size(path.stat().st_size)} |"
         for path in sorted(folder.rglob("*.safetensors"))
     ]
     return "\n".join(rows)

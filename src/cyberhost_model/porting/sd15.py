@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5's U-Net twice and AnimateDiff's motion modules: how the paper's network begins (section 4.1)."""
+"""Stable Diffusion 1.5's U-Net twice and AnimateDiff's motion modules: the paper's initialisation (section 4.1)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ MIDDLE = r"denoising_unet\.unet\.mid_block\.motion_modules\..+"
 
 
 def collect(unet: dict[str, Tensor], motion: dict[str, Tensor]) -> KeyMap:
-    """The weights of a `UNet2DConditionModel` and a `MotionAdapter`. Raises ModelError naming what cannot be mapped."""
+    """Map the weights of a `UNet2DConditionModel` and a `MotionAdapter`.
+
+    Raises ModelError naming what cannot be mapped.
+    """
     has_middle = any(name.startswith("mid_block.") for name in motion)
     keys = KeyMap(OURS if has_middle else (*OURS, MIDDLE))
     keys.take("unet", unet, UNET)
@@ -40,9 +43,7 @@ def collect(unet: dict[str, Tensor], motion: dict[str, Tensor]) -> KeyMap:
 def preset_like(
     unet: dict[str, Any], motion: dict[str, Any], speech: AudioConfig, template: Preset | None = None
 ) -> Preset:
-    """The preset `sd15` (or `template`) at the sizes that diffusers' configurations of U-Net and motion adapter
-    name.
-    """
+    """Build the preset `sd15` (or `template`) at the sizes in diffusers' configurations of U-Net and motion adapter."""
     template = template or preset("sd15")
     levels = len(unet["block_out_channels"])
     if deeper := [
@@ -55,7 +56,7 @@ def preset_like(
 
 
 def unet_config(unet: dict[str, Any], motion: dict[str, Any] | None, template: UNetConfig) -> UNetConfig:
-    """diffusers' configurations as a `UNetConfig`.
+    """Convert diffusers' configurations to a `UNetConfig`.
 
     Raises ModelError for a U-Net of another kind than Stable Diffusion 1.x.
     """
@@ -100,7 +101,7 @@ def unet_config(unet: dict[str, Any], motion: dict[str, Any] | None, template: U
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """The network from diffusers' folders of U-Net and motion adapter, at their sizes. Raises ModelError."""
+    """Load the network from diffusers' folders of U-Net and motion adapter, at their sizes. Raises ModelError."""
     unet, motion, speech = (read_config(paths[part] / "config.json") for part in ("unet", "motion", "speech"))
     heard = AudioConfig(dim=speech["hidden_size"], layers=speech["num_hidden_layers"] + 1, tokens=10)
     tensors = (read_tensors(paths[part] / "diffusion_pytorch_model.safetensors") for part in ("unet", "motion"))

@@ -20,7 +20,7 @@ from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
-from cyberhost_model.perception.keypoints import LIPS
+from cyberhost_model.perception.keypoints import LIPS, VISIBLE
 from cyberhost_model.runtime.loading import Model, find_model, load_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, movement_source, skeleton_source
@@ -293,7 +293,7 @@ class CyberHost:
 
     def _within_reach(self, reference: Reference, poses: PoseSequence) -> tuple[PoseSequence, list[str]]:
         """Shorten movements that this model cannot follow (docs/reference/driving.md), and say which."""
-        from cyberhost_model.driving.reach import reach_note, within_reach
+        from cyberhost_model.driving.reach import limit_reach, reach_warnings
 
         preset = self.model.network.preset
         if not preset.traits.relative:
@@ -302,8 +302,8 @@ class CyberHost:
             return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
         w, h = reference.canvas.picture_size
         cell = (preset.latent_factor / w, preset.latent_factor / h)
-        poses, beyond = within_reach(poses, reference.picture_keypoints, cell)
-        return poses, reach_note(beyond)
+        poses, beyond = limit_reach(poses, reference.picture_keypoints, cell)
+        return poses, reach_warnings(beyond)
 
     def _animation(
         self,
@@ -317,7 +317,7 @@ class CyberHost:
     ) -> Animation:
         """What the three settings share. amount: how far a body moves that no key points drive."""
         sampling = self.model.network.preset.sampling
-        shows_hands = reference.keypoints.hands_score.max() >= 0.3
+        shows_hands = reference.keypoints.hands_score.max() >= VISIBLE
         job = Job(
             reference,
             config,

@@ -17,9 +17,9 @@ from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.media.background import BackgroundWorker
 from cyberhost_model.media.image import crop_back
 from cyberhost_model.model.conditions import ClipInputs, Conditions
+from cyberhost_model.runtime.background import BackgroundWorker
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
 from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource

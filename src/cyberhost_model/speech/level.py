@@ -1,4 +1,4 @@
-"""How loud a recording's speech is: what brings every recording to one level before the speech encoder hears it."""
+"""How loud a recording's speech is: brings every recording to one level before the speech encoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SpeechLevel:
     """
 
     def normalise(self, samples: np.ndarray, target: float) -> np.ndarray:
-        """`samples` (n,) without the offset, active speech at an RMS of `target`.
+        """Remove the offset of `samples` (n,) and bring active speech to an RMS of `target`.
 
         The gain stops at what lifts -50 dBFS to the target, so that silence stays silence.
         """
@@ -36,20 +36,22 @@ class SpeechLevel:
 
 
 def speech_level(blocks: Iterable[np.ndarray]) -> SpeechLevel:
-    """The level of a recording given as float (n,) blocks in order, at 16 kHz: the power mean of the 20 ms pieces
-    within 20 dB of the 95th percentile. Keeps 4 bytes for a piece (0.7 MB an hour).
+    """Measure the level of a recording given as float (n,) blocks in order, at 16 kHz.
+
+    It is the power mean of the 20 ms pieces within 20 dB of the 95th percentile. Keeps 4 bytes for a piece (0.7 MB an
+    hour).
     """
-    held = np.zeros(0, np.float32)
+    buffer = np.zeros(0, np.float32)
     powers: list[np.ndarray] = []
     total, count = 0.0, 0
     for block in blocks:
         total, count = total + float(block.sum(dtype=np.float64)), count + len(block)
-        held = np.concatenate([held, block.astype(np.float32, copy=False)])
-        whole = len(held) // _PIECE * _PIECE
-        powers.append(held[:whole].reshape(-1, _PIECE).var(1))
-        held = held[whole:]
-    if len(held) and not any(len(p) for p in powers):
-        powers.append(held.var(keepdims=True))  # shorter than one piece
+        buffer = np.concatenate([buffer, block.astype(np.float32, copy=False)])
+        whole = len(buffer) // _PIECE * _PIECE
+        powers.append(buffer[:whole].reshape(-1, _PIECE).var(1))
+        buffer = buffer[whole:]
+    if len(buffer) and not any(len(p) for p in powers):
+        powers.append(buffer.var(keepdims=True))  # shorter than one piece
     power = np.concatenate(powers) if powers else np.zeros(0, np.float32)
     power = power[power > 1e-10]  # digital silence says nothing about the speech
     if not len(power):

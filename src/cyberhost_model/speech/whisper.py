@@ -1,4 +1,4 @@
-"""WhisperEncoder: sound -> what every block of a Whisper encoder gives, as EchoMimicV2 hears it.
+"""WhisperEncoder: the output of every block of a Whisper encoder, as EchoMimicV2 uses it.
 
 Log-mel frames of 10 ms in segments of 30 s, each encoded by itself; the encoder has 50 steps a second, as wav2vec 2.0
 has.
@@ -23,11 +23,12 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.speech.encoder import RATE, FeatureStream
+from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.speech.encoder import FeatureStream
 from cyberhost_model.speech.level import SpeechLevel
 
 KIND = "whisper_encoder"
-WINDOW, HOP, SEGMENT = 400, 160, 30 * RATE  # samples
+WINDOW, HOP, SEGMENT = 400, 160, 30 * SPEECH_RATE  # samples
 _FRAMES = SEGMENT // HOP
 
 
@@ -35,7 +36,7 @@ class WhisperEncoder(FeatureStream, nn.Module):
     """The encoder of a Whisper model; its last norm is left out, since all blocks are used as they are."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        """`config`: arguments of transformers' WhisperConfig."""
+        """Build the encoder. `config`: arguments of transformers' WhisperConfig."""
         super().__init__()
         self.config = config
         whisper = WhisperConfig(**config)
@@ -44,16 +45,19 @@ class WhisperEncoder(FeatureStream, nn.Module):
         self.dim: int = whisper.d_model
         self.layers: int = whisper.encoder_layers + 1
         bank = mel_filter_bank(
-            WINDOW // 2 + 1, whisper.num_mel_bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney"
+            WINDOW // 2 + 1, whisper.num_mel_bins, 0.0, SPEECH_RATE / 2, SPEECH_RATE, norm="slaney", mel_scale="slaney"
         )
         self.register_buffer("filters", torch.from_numpy(bank.T).float(), persistent=False)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Log-mel frames (B, bins, 3000) -> (B, 1500, layers, dim)."""
+        """Encode log-mel frames (B, bins, 3000) to (B, 1500, layers, dim)."""
         return torch.stack(self.model(mel, output_hidden_states=True).hidden_states, 2)
 
     def log_mel(self, samples: Tensor) -> Tensor:
-        """Samples (n + 400,) of which 200 lie on either side -> (bins, n / 160), 80 dB deep, about -1..1."""
+        """Compute the log-mel frames of samples (n + 400,), of which 200 lie on either side: (bins, n / 160).
+
+        They are 80 dB deep, about -1..1.
+        """
         spectrum = torch.stft(
             samples,
             WINDOW,
@@ -67,26 +71,24 @@ class WhisperEncoder(FeatureStream, nn.Module):
 
     @torch.no_grad()
     def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
-        """See `FeatureStream.stream`: pieces of 30 s. Whisper hears the sound as it is: `level` is not used."""
-        held = np.zeros(0, np.float32)
+        """Encode `blocks` as `FeatureStream.stream` says, in pieces of 30 s; `level` is not used."""
+        buffer = np.zeros(0, np.float32)
         edge = WINDOW // 2
         started = False
         for block in blocks:
-            held = np.concatenate([held, np.asarray(block, np.float32)])
-            if not started and len(held) > edge:
-                held, started = (
-                    np.concatenate([held[edge:0:-1], held]),
-                    True,
-                )  # mirrored, as the peers' spectrograms are
-            while started and len(held) >= SEGMENT + 2 * edge:
-                yield self._segment(held[: SEGMENT + 2 * edge])
-                held = held[SEGMENT:]
-        if not started and len(held):
-            held = np.pad(held, (edge, edge + 1 - len(held)))  # too short to be mirrored: silence around it
-        if len(held) > edge:
-            held = np.pad(held, (0, max(0, edge + HOP - len(held))))
-            steps = max(1, (len(held) - edge) // HOP // 2)
-            yield self._segment(np.concatenate([held, held[-2 : -edge - 2 : -1]]), steps)
+            buffer = np.concatenate([buffer, np.asarray(block, np.float32)])
+            if not started and len(buffer) > edge:
+                # mirrored at the edge, as in the spectrograms of Whisper's own code
+                buffer, started = np.concatenate([buffer[edge:0:-1], buffer]), True
+            while started and len(buffer) >= SEGMENT + 2 * edge:
+                yield self._segment(buffer[: SEGMENT + 2 * edge])
+                buffer = buffer[SEGMENT:]
+        if not started and len(buffer):
+            buffer = np.pad(buffer, (edge, edge + 1 - len(buffer)))  # too short to be mirrored: silence around it
+        if len(buffer) > edge:
+            buffer = np.pad(buffer, (0, max(0, edge + HOP - len(buffer))))
+            steps = max(1, (len(buffer) - edge) // HOP // 2)
+            yield self._segment(np.concatenate([buffer, buffer[-2 : -edge - 2 : -1]]), steps)
 
     def _segment(self, samples: np.ndarray, steps: int = _FRAMES // 2) -> Tensor:
         mel = self.log_mel(torch.from_numpy(samples).to(self.filters))
@@ -94,7 +96,7 @@ class WhisperEncoder(FeatureStream, nn.Module):
         return self.eval()(mel[None])[0, :steps].float().cpu()
 
     def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16) -> None:
-        """config.json and model.safetensors in `folder` (made if missing)."""
+        """Write config.json and model.safetensors to `folder`, which is made if it does not exist."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps({"kind": KIND, "whisper": self.config}, indent=2) + "\n")
@@ -105,7 +107,7 @@ class WhisperEncoder(FeatureStream, nn.Module):
 
     @staticmethod
     def from_pretrained(folder: str | os.PathLike[str]) -> WhisperEncoder:
-        """A folder of `save_pretrained`. Raises ModelError."""
+        """Load a folder of `save_pretrained`. Raises ModelError."""
         folder = Path(folder)
         try:
             encoder = WhisperEncoder(json.loads((folder / "config.json").read_text())["whisper"])

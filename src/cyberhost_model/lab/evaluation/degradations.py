@@ -9,6 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from cyberhost_model.config import FPS
+from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.perception.keypoints import Keypoints
 
 
@@ -50,7 +52,7 @@ def shifted(frames: np.ndarray, pixels: float) -> np.ndarray:
     return np.stack([_moved(frame, pixels, 0.0) for frame in frames])
 
 
-def late_sound(samples: np.ndarray, frames: int, fps: float = 25.0, rate: int = 16_000) -> np.ndarray:
+def late_sound(samples: np.ndarray, frames: int, fps: float = FPS, rate: int = SPEECH_RATE) -> np.ndarray:
     """The sound (n,) comes `frames` later, earlier where that is negative, at the same length (the offset of SyncC
     moves by as much, SyncC falls).
     """

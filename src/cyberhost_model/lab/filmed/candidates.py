@@ -11,11 +11,13 @@ from itertools import groupby
 
 import numpy as np
 
-from cyberhost_model.lab.filmed.manifest import FPS, Reason
+from cyberhost_model.config import FPS
+from cyberhost_model.lab.filmed.detectors import PeopleDetector
+from cyberhost_model.lab.filmed.manifest import Reason
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.source import Video, rgb, thumbnail
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.perception.people import PeopleDetector, has_face, people_count
+from cyberhost_model.perception.people import count_people, has_face
 from cyberhost_model.perception.shots import ShotFinder, shots
 
 LOOKS = 5.0  # frames a second that the detector sees in the first pass
@@ -66,7 +68,7 @@ def look_at(found: list[Keypoints], finds_faceless: bool) -> tuple[Reason | None
     """Whether a frame's people make it usable."""
     if not found:
         return (Reason.NO_PERSON if finds_faceless else Reason.NO_FACE), None
-    if people_count(found) > 1:
+    if count_people(found) > 1:
         return Reason.SEVERAL_PEOPLE, None
     return (None, found[0]) if has_face(found[0]) else (Reason.NO_FACE, None)
 

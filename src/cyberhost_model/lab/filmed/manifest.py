@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError, need
 from cyberhost_model.media.files import written_whole
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 
 VERSION = 1
-FPS = 25.0
 ACCEPTED, REJECTED = "accepted", "rejected"
 
 

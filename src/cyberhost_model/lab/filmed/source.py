@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import need
-from cyberhost_model.lab.filmed.manifest import FPS, Reason
+from cyberhost_model.lab.filmed.manifest import Reason
 from cyberhost_model.media.audio import SPEECH_RATE, resample_stream
 from cyberhost_model.media.ffmpeg import DEMUXERS
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.conditions.movement import movement_box
+from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_labels
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
@@ -26,18 +27,16 @@ from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
 from cyberhost_model.lab.synthetic.speech_augment import augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_motion
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.perception.face_descriptor import face_descriptor, mean_descriptor
 from cyberhost_model.perception.keypoints import NECK, Keypoints
-from cyberhost_model.perception.people import has_face, has_hand
+from cyberhost_model.perception.people import face_descriptor, has_face, has_hand, mean_descriptor
 
 # Made clips as files anyone can look at and train on: the same format as clips prepared from videos
 # (docs/reference/file-formats.md), with exact labels.
 
 
-_RATE = 16000
 SOURCE, DETECTOR = "synth", "exact"
 
 
@@ -58,8 +57,8 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         "seen": (np.stack([f.seen for f in clip.frames]).clip(0, 1) * 255).astype(np.uint8),
     }
     name = f"{number:06d}"
-    begin = round(clip.first / FPS * _RATE)
-    samples = clip.samples[begin : begin + round(frames / FPS * _RATE)]
+    begin = round(clip.first / FPS * SPEECH_RATE)
+    samples = clip.samples[begin : begin + round(frames / FPS * SPEECH_RATE)]
     with written_whole(folder / f"{name}.png") as part:
         Image.fromarray(clip.reference.picture_u8).save(part)
     write_labels(folder / f"{name}.npz", labels)
@@ -67,7 +66,7 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         (f.picture_u8 for f in clip.frames),
         folder / f"{name}.mp4",
         FPS,
-        Sound.from_samples(samples, _RATE),
+        Sound.from_samples(samples, SPEECH_RATE),
         overwrite=True,
     )
     thorax = np.array([k.body[NECK] for k in points])
@@ -101,9 +100,6 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         labels=f"{name}.npz",
         reference=f"{name}.png",
     )
-
-
-FPS = 25.0
 
 
 @dataclass

@@ -6,6 +6,7 @@ import numpy as np
 
 from cyberhost_model.lab.filmed.splits import held_out
 from cyberhost_model.lab.synthetic.stills import Still, load_stills
+from cyberhost_model.perception.keypoints import VISIBLE
 
 
 class People:
@@ -17,7 +18,7 @@ class People:
 
     def __init__(self, folders: list[str], drawn: float = 0.25, held: bool = False):
         self.stills = [s for folder in folders for s in load_stills(folder) if held_out(s.identity) == held]
-        self.with_hands = [s for s in self.stills if s.keypoints.hands_score.max() > 0.3]
+        self.with_hands = [s for s in self.stills if s.keypoints.hands_score.max() > VISIBLE]
         self.drawn = drawn if self.stills else 1.0
 
     def still(self, rng: np.random.Generator, size: tuple[int, int]) -> Still:

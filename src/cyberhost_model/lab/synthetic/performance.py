@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion
@@ -91,7 +92,7 @@ def perform(
     rng: np.random.Generator,
     clasped: bool,
     gestures: list[np.ndarray] | None = None,
-    fps: float = 25.0,
+    fps: float = FPS,
 ) -> list[Pose]:
     """One pose for each frame of `motion`.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
-RATE = 16_000  # Hz
+from cyberhost_model.media.audio import SPEECH_RATE
 
 Response = Callable[[np.ndarray], np.ndarray]
 """Frequencies in Hz -> gains."""
@@ -80,7 +80,7 @@ def coloured_noise(n: int, rng: np.random.Generator) -> np.ndarray:
     else:  # the long-term spectrum of speech falls above 500 Hz; three bands of it come and go at syllable rate
         out = np.zeros_like(white)
         for low, high in ((0, 700), (700, 2000), (2000, 8001)):
-            knots = rng.gamma(2.0, 0.5, max(2, int(n / RATE * rng.uniform(4, 8)) + 2))
+            knots = rng.gamma(2.0, 0.5, max(2, int(n / SPEECH_RATE * rng.uniform(4, 8)) + 2))
             envelope = np.interp(np.linspace(0, len(knots) - 1, n), np.arange(len(knots)), knots)
             out = out + _shaped(white, _babble_band(low, high)) * envelope
     return (out / (np.sqrt(np.mean(out**2)) + 1e-12)).astype(np.float32)
@@ -100,7 +100,7 @@ def _with_pauses(samples: np.ndarray, rng: np.random.Generator, config: AugmentC
         if rng.random() >= config.pause:
             break
         at = int(rng.integers(0, len(samples) + 1))
-        length = int(rng.uniform(*config.pause_seconds) * RATE)
+        length = int(rng.uniform(*config.pause_seconds) * SPEECH_RATE)
         before, after = samples[:at].copy(), samples[at:].copy()
         before[-80:] *= fade[::-1][-len(before) :] if len(before) < 80 else fade[::-1]
         after[:80] *= fade[: len(after)]
@@ -129,6 +129,6 @@ def _band(rng: np.random.Generator) -> Response:
 
 def _shaped(samples: np.ndarray, response: Response) -> np.ndarray:
     """`samples` after a linear-phase filter."""
-    n = next_fast_len(len(samples) + RATE // 50, real=True)  # room for what rings, and many times as fast
-    gain = response(rfftfreq(n, 1 / RATE)).astype(np.float32)
+    n = next_fast_len(len(samples) + SPEECH_RATE // 50, real=True)  # room for what rings, and many times as fast
+    gain = response(rfftfreq(n, 1 / SPEECH_RATE)).astype(np.float32)
     return irfft(rfft(samples, n) * gain, n)[: len(samples)]

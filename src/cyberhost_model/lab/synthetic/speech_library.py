@@ -9,6 +9,7 @@ import soundfile
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.media.audio import SPEECH_RATE
 
 # What is kept out of training: a tenth of the identities and of the speakers, chosen by a hash of their names.
 
@@ -19,7 +20,7 @@ class SpeechLibrary:
     Held-out speakers are kept apart.
     """
 
-    rate = 16000
+    rate = SPEECH_RATE
 
     def __init__(self, folder: str | Path, held: bool = False):
         files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".flac", ".wav"))

@@ -16,7 +16,9 @@ import numpy as np
 from scipy.fft import rfft
 from scipy.ndimage import binary_closing, binary_opening
 
-RATE = 16_000  # Hz
+from cyberhost_model.config import FPS
+from cyberhost_model.media.audio import SPEECH_RATE
+
 _HOP = 160  # samples, 10 ms: step k is centred on (k + 0.5) * 10 ms
 _WINDOW = 400  # samples, 25 ms
 _FFT = 512
@@ -47,15 +49,15 @@ class SpeechMotion:
         return len(self.opening)
 
 
-def motion_length(n: int, fps: float = 25.0) -> int:
+def motion_length(n: int, fps: float = FPS) -> int:
     """Video frames that cover `n` samples at 16 kHz: ceil(n / 16000 * fps), at least 1.
 
     The same count as `inputs.audio.Sound.n_frames`.
     """
-    return max(1, math.ceil(Fraction(n, RATE) * Fraction(fps).limit_denominator(1001)))
+    return max(1, math.ceil(Fraction(n, SPEECH_RATE) * Fraction(fps).limit_denominator(1001)))
 
 
-def speech_motion(samples: np.ndarray, fps: float = 25.0) -> SpeechMotion:
+def speech_motion(samples: np.ndarray, fps: float = FPS) -> SpeechMotion:
     """The mouth motion of `samples`, float (n,) in [-1, 1] at 16 kHz, as `motion_length(n, fps)` frames.
 
     Digital silence, a recording below about -55 dBFS and steady noise alone keep the mouth closed.
@@ -120,7 +122,7 @@ def step_power(samples: np.ndarray) -> np.ndarray:
 
 
 def _bins(low: float, high: float) -> slice:
-    return slice(round(low * _FFT / RATE), round(high * _FFT / RATE) + 1)
+    return slice(round(low * _FFT / SPEECH_RATE), round(high * _FFT / SPEECH_RATE) + 1)
 
 
 def _band(power: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -135,7 +137,7 @@ def _centroid(power: np.ndarray, low: float, high: float) -> np.ndarray:
     """Centre of gravity of the band's amplitude, Hz (amplitude, so that one strong harmonic does not decide it)."""
     bins = _bins(low, high)
     amplitude = np.sqrt(power[:, bins])
-    hertz = np.arange(bins.start, bins.stop, dtype=np.float32) * (RATE / _FFT)
+    hertz = np.arange(bins.start, bins.stop, dtype=np.float32) * (SPEECH_RATE / _FFT)
     return (amplitude @ hertz + 1e-9 * hertz.mean()) / (amplitude.sum(1) + 1e-9)
 
 

@@ -16,15 +16,17 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.conditions.pose_maps import skeleton_map
-from cyberhost_model.config import Preset
+from cyberhost_model.config import FPS, Preset
 from cyberhost_model.errors import OutputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
-from cyberhost_model.lab.synthetic.clips import FPS, Clip
+from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
+from cyberhost_model.media.files import atomic_path
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
-from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
+from cyberhost_model.speech.encoder import frame_windows
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
 """What a coded clip has besides its key points."""
@@ -80,7 +82,7 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
         "reference": torch.from_numpy(np.ascontiguousarray(picture)),
         "face": crop_u8(face_crop(picture, points)),
         "hands": crop_u8(hand_crops(picture, points)),
-        "hands_seen": torch.tensor([float(points.hands_score[s].max() > 0.3) for s in (0, 1)]),
+        "hands_seen": torch.tensor([float(points.hands_score[s].max() > VISIBLE) for s in (0, 1)]),
         "clarity": torch.from_numpy(clip.clarity),
         "opening": torch.from_numpy(clip.opening.copy()),
         "sound": torch.from_numpy((np.clip(clip.samples, -1, 1) * 32767).astype(np.int16)),
@@ -91,7 +93,7 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def describe_clip(saved: dict[str, Tensor], codec: Codec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
+def describe_clip(saved: dict[str, Tensor], codec: Codec, speech: Wav2Vec2Encoder, tokens: int) -> dict[str, Tensor]:
     """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D)
     float16 of its sound.
     """
@@ -112,12 +114,10 @@ def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[
     """
     place = folder / (f"{size[0]}x{size[1]}" + HEAD * head)
     place.mkdir(parents=True, exist_ok=True)
-    temporary = place / f".{name}.tmp"  # no name that readers look for
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary)
-        temporary.replace(place / f"{name}.safetensors")
+        with atomic_path(place / f"{name}.safetensors") as part:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, part)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"{place}: a clip cannot be written ({' '.join(str(error).split())}); check space and rights"
         ) from None
@@ -283,7 +283,7 @@ def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     """float32 (h, w) of a latent grid: 1 in every cell the mouth or the chin below it touches."""
     size = np.array([hw[1], hw[0]], np.float32)
     points = np.concatenate([k.face[48:68], k.face[7:10]]) * size
-    if k.face_score.max() < 0.3:
+    if k.face_score.max() < VISIBLE:
         return np.zeros(hw, np.float32)
     (x0, y0), (x1, y1) = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
     mask = np.zeros(hw, np.float32)

@@ -7,8 +7,6 @@ video.
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 from cyberhost_model.errors import OutputError
 from cyberhost_model.lab.evaluation.features.extractor import Features
 from cyberhost_model.lab.evaluation.protocol import settings_digest
+from cyberhost_model.media.files import atomic_path
 
 _VERSION = 1
 _MAPPED = 1 << 20  # bytes from which an array is mapped instead of read
@@ -68,21 +67,18 @@ class FeatureCache:
     def put(self, key: str, features: Mapping[str, np.ndarray]) -> Features:
         """Write an entry and return it as it is read back. Raises OutputError where the disk does not let it."""
         folder = self._place(key)
-        part = folder.with_name(f".{secrets.token_hex(6)}.part")
         try:
-            part.mkdir(parents=True)
-            for name, array in features.items():
-                np.save(part / f"{name}.npy", array, allow_pickle=False)
-            if not folder.is_dir():  # a run beside this one may have been quicker
-                part.replace(folder)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(folder) as part:
+                part.mkdir()
+                for name, array in features.items():
+                    np.save(part / f"{name}.npy", array, allow_pickle=False)
         except OSError as error:
-            if not folder.is_dir():
+            if not folder.is_dir():  # a run beside this one may have been quicker
                 raise OutputError(
                     f"{self.folder}: the cache cannot be written ({error.strerror or error}); free space, or give "
                     "--cache DIR"
                 ) from None
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
         return Stored(folder)
 
     def _place(self, key: str) -> Path:

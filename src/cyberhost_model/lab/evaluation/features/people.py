@@ -17,9 +17,9 @@ from cyberhost_model.lab.evaluation.features.extractor import PerFrame
 from cyberhost_model.lab.evaluation.metric import Context
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED, file_sha256
 from cyberhost_model.perception import arcface, dwpose
-from cyberhost_model.perception.detector import KeypointDetector
-from cyberhost_model.perception.face_descriptor import aligned_face, low_frequencies
+from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.people import align_face, low_frequencies
 
 # Frames -> the key points of the largest person: 128 of `conditions.keypoints` in the order body (18), left hand, right
 # hand (21 each), face (68).
@@ -33,7 +33,6 @@ PARTS = {"body": BODY, "hands": HANDS, "face": FACE}
 COUNT = 128
 WIDTHS = {"points": 2 * COUNT, "scores": COUNT, "found": 1}
 HEIGHT = 640.0  # pixels of the frame's height that the protocol measures in
-SEEN = 0.3  # score from which a point counts as seen
 
 
 def rows(people: Sequence[Keypoints | None], found: np.ndarray) -> dict[str, np.ndarray]:
@@ -82,7 +81,7 @@ _EMBEDDED_VERSION = 1
 
 def describe(frame: np.ndarray, k: Keypoints) -> np.ndarray:
     """uint8 (H, W, 3) RGB and its person -> float32 (189,) of length 1; NaN where the face cannot be aligned."""
-    face = aligned_face(frame, k)
+    face = align_face(frame, k)
     if face is None:
         return np.full(DIM, np.nan, np.float32)
     lab = cv2.cvtColor(face, cv2.COLOR_RGB2LAB)

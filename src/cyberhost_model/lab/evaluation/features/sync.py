@@ -30,7 +30,7 @@ from cyberhost_model.lab.evaluation.features.mfcc import CEPSTRA, RATE, mfcc_str
 from cyberhost_model.lab.evaluation.networks.s3fd import FaceFinder
 from cyberhost_model.lab.evaluation.networks.syncnet import CEPSTRA_A_FRAME, COLUMNS, FRAMES, SyncNet
 from cyberhost_model.media.audio import load_audio
-from cyberhost_model.perception.shots import ShotFinder, small_picture
+from cyberhost_model.perception.shots import ShotFinder, thumbnail_of
 
 FPS = 25.0
 _SAMPLES = RATE // int(FPS)  # of a frame
@@ -62,7 +62,7 @@ class SyncFeatures:
         if self._info.sound is None:
             return
         for frame, (boxes, _) in zip(frames, self.finder(frames), strict=True):
-            self._shots.add(len(self._boxes) / FPS, small_picture(frame))
+            self._shots.add(len(self._boxes) / FPS, thumbnail_of(frame))
             self._boxes.append(boxes)
 
     def finish(self) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import CyberHostError, InputError
 from cyberhost_model.lab.evaluation.features.extractor import Extractor, Named, PairExtractor, VideoInfo
 from cyberhost_model.lab.evaluation.features.frames import Resampler, Stream, batch_for, partner, read_frames
@@ -92,7 +93,7 @@ def extract_features(
 
 def extract_picture_features(picture: np.ndarray, path: Path, extractors: Sequence[Extractor]) -> FeatureResult:
     """What they make of one picture, uint8 (H, W, 3): a video of one frame."""
-    feed = _Feed(extractors, VideoInfo(path, 25.0, (picture.shape[1], picture.shape[0]), 1))
+    feed = _Feed(extractors, VideoInfo(path, FPS, (picture.shape[1], picture.shape[0]), 1))
     feed.add(picture)
     return feed.close()
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyberhost_model.lab.evaluation.networks.frozen import load_weights
-from cyberhost_model.perception.geometry import best_boxes
+from cyberhost_model.perception.geometry import suppress_overlaps
 
 STEPS = (4, 8, 16, 32, 64, 128)  # pixels a cell
 ANCHORS = (16, 32, 64, 128, 256, 512)  # sides, pixels
@@ -120,8 +120,8 @@ def decode(levels: list[tuple[Tensor, Tensor]], least: float) -> list[tuple[np.n
     for box, score in zip(torch.cat(boxes, 2).mT.cpu().numpy(), torch.cat(scores, 1).cpu().numpy(), strict=True):
         seen = np.flatnonzero(score > least)
         seen = seen[np.argsort(-score[seen], kind="stable")][:_CANDIDATES]
-        kept = seen[best_boxes(box[seen], score[seen], 0.3)][:_MOST]
-        kept = kept[best_boxes(box[kept], score[kept], 0.1)]
+        kept = seen[suppress_overlaps(box[seen], score[seen], 0.3)][:_MOST]
+        kept = kept[suppress_overlaps(box[kept], score[kept], 0.1)]
         found.append((box[kept], score[kept]))
     return found
 

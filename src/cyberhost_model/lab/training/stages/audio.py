@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers.audio_utils import mel_filter_bank
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.splits import held_out
 from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion, step_power
-from cyberhost_model.speech.encoder import RATE, STEP, TINY, SpeechEncoder
+from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.speech.encoder import STEP
 from cyberhost_model.speech.level import speech_level
+from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
-FPS = 25
+_FPS = int(FPS)
 MELS = 40
-_FRAME = RATE // FPS
+_FRAME = SPEECH_RATE // _FPS
 _SOURCE_SECONDS = 10.0  # labels are relative to this much speech, of which a window of 4-8 s is learnt
 _MEL_RANGE = 60.0  # dB below the clean speech's loud steps
 
@@ -51,7 +54,7 @@ def load_speech(path: Path) -> np.ndarray:
         samples, rate = soundfile.read(path, dtype="float32")
     except (soundfile.SoundFileError, TypeError, OSError) as error:  # a cut FLAC is a TypeError
         raise TrainingError(f"{path}: cannot be read ({' '.join(str(error).split())}); delete it") from error
-    if rate != RATE or samples.ndim != 1:
+    if rate != SPEECH_RATE or samples.ndim != 1:
         raise TrainingError(f"{path}: speech for training must be mono at 16 kHz; convert it")
     return samples
 
@@ -67,7 +70,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 
 @cache
 def _filters() -> np.ndarray:
-    return mel_filter_bank(257, MELS, 60.0, 7600.0, RATE, norm=None, mel_scale="slaney").astype(np.float32)
+    return mel_filter_bank(257, MELS, 60.0, 7600.0, SPEECH_RATE, norm=None, mel_scale="slaney").astype(np.float32)
 
 
 class SpeechWindows(Dataset):
@@ -84,14 +87,14 @@ class SpeechWindows(Dataset):
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, i])
-        frames = int(rng.integers(4 * FPS, 8 * FPS + 1))
+        frames = int(rng.integers(4 * _FPS, 8 * _FPS + 1))
         items = [self._window(frames, rng) for _ in range(self.count)]
         names = ("heard", "motion", "mel")
         return {name: torch.from_numpy(np.stack([item[k] for item in items])) for k, name in enumerate(names)}
 
     def _window(self, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         samples = load_speech(self.files[rng.integers(len(self.files))])
-        length = int(_SOURCE_SECONDS * RATE)
+        length = int(_SOURCE_SECONDS * SPEECH_RATE)
         start = int(rng.integers(0, max(1, len(samples) - length)))
         samples = samples[start : start + length]
         samples = np.pad(samples, (0, max(0, frames * _FRAME - len(samples))))
@@ -113,9 +116,9 @@ class AudioStage:
 
     name = "audio"
 
-    def __init__(self, files: Sequence[Path], encoder: SpeechEncoder | None = None, count: int = 6) -> None:
+    def __init__(self, files: Sequence[Path], encoder: Wav2Vec2Encoder | None = None, count: int = 6) -> None:
         self.files, self.count = files, count
-        encoder = encoder or SpeechEncoder(TINY)
+        encoder = encoder or Wav2Vec2Encoder(TINY)
         if encoder.motion_head is None:
             raise TrainingError("the audio stage trains a speech encoder with a motion head")
         self.module = nn.ModuleDict({"encoder": encoder, "mel": nn.Linear(encoder.dim, MELS)}).train()
@@ -124,7 +127,7 @@ class AudioStage:
         return SpeechWindows(self.files, seed, self.count, self.encoder.config.target)
 
     @property
-    def encoder(self) -> SpeechEncoder:
+    def encoder(self) -> Wav2Vec2Encoder:
         """The part that ships."""
         return self.module["encoder"]  # type: ignore[return-value]
 
@@ -140,7 +143,7 @@ class AudioStage:
         return {"loss": loss, "opening": opening, "width": width, "energy": energy, "speech": speech, "mel": mel}
 
 
-def measure(encoder: SpeechEncoder, files: Sequence[Path], conditions: bool = True) -> dict[str, float]:
+def measure(encoder: Wav2Vec2Encoder, files: Sequence[Path], conditions: bool = True) -> dict[str, float]:
     """How well `encoder` hears the mouth in `files` (whole recordings): mean correlations with `speech_motion`, the
     speech decision's accuracy; with `conditions` also under noise and gain, and the opening in silence.
     """
@@ -173,7 +176,7 @@ def measure(encoder: SpeechEncoder, files: Sequence[Path], conditions: bool = Tr
     result = {name: float(np.mean(values)) for name, values in sums.items()}
     if conditions:
         for decibel in (-200, -60, -40, -20):
-            noise = rng.standard_normal(6 * RATE).astype(np.float32) * 10 ** (decibel / 20)
+            noise = rng.standard_normal(6 * SPEECH_RATE).astype(np.float32) * 10 ** (decibel / 20)
             quiet = encoder.predict_motion(noise if decibel > -200 else np.zeros_like(noise)).opening
             name = "digital silence" if decibel == -200 else f"noise at {decibel} dBFS"
             result[f"largest opening, {name}"] = float(quiet.max())

@@ -23,6 +23,7 @@ from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.lab.training.clips import half_size
 from cyberhost_model.perception.face_controls import MOUTH, face_control_maps, face_controls
 from cyberhost_model.perception.geometry import face_height
+from cyberhost_model.perception.keypoints import VISIBLE
 
 # Smaller than the pictures it will code: the codec is convolutional, and more pictures teach more than larger ones.
 SIZES = ((192, 192), (192, 256), (256, 192), (256, 256))
@@ -40,7 +41,7 @@ def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
     cv2.fillConvexPoly(maps[0], cv2.convexHull(px(keypoints.face)), 255)
     cv2.fillConvexPoly(maps[1], cv2.convexHull(px(keypoints.face[48:])), 255)
     for side in (0, 1):
-        if keypoints.hands_score[side].max() > 0.3:
+        if keypoints.hands_score[side].max() > VISIBLE:
             cv2.fillConvexPoly(maps[2], cv2.convexHull(px(keypoints.hands[side])), 255)
     return maps
 

@@ -10,7 +10,8 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.stages.detector_samples import BatchSizes, DetectorSamples
-from cyberhost_model.perception.detector import HAND_THRESHOLD, KeypointDetector
+from cyberhost_model.perception.keypoint_detector import HAND_THRESHOLD, KeypointDetector
+from cyberhost_model.perception.keypoints import VISIBLE
 
 _SIGMA = 1.3  # of the point targets, in cells
 
@@ -134,7 +135,8 @@ def evaluate(detector: KeypointDetector, stills: list[Still], nobody: list[np.nd
             if truth.body_score[j] > 0.5 and (np.abs(truth.body[j] - 0.5) < 0.5).all():
                 body.append(
                     bool(
-                        np.linalg.norm((seen.body[j] - truth.body[j]) * size) < 0.25 * unit and seen.body_score[j] > 0.3
+                        np.linalg.norm((seen.body[j] - truth.body[j]) * size) < 0.25 * unit
+                        and seen.body_score[j] > VISIBLE
                     )
                 )
     alarms = [bool(detector.detect(p)) for p in nobody]

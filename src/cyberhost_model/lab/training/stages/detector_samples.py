@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.lab.synthetic.framing import mirrored
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.perception import detector as d
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception import keypoint_detector as d
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 # Pictures for the key point detector to learn from: people cut out, turned, scaled, put before other backgrounds, and
 # pictures of nobody.
@@ -427,7 +427,7 @@ class DetectorSamples(Dataset):
                 near = [
                     h
                     for h in (0, 1)
-                    if source.keypoints.hands_score[h].max() > 0.3
+                    if source.keypoints.hands_score[h].max() > VISIBLE
                     and np.abs(box_of(source.keypoints.hands[h] * source.size)[0] - middle).max() < 1.2 * size
                 ]
                 hand, kind = (0, 0.0) if near else (int(rng.integers(2)), kind)

@@ -14,11 +14,11 @@ from torch.utils.data import Dataset
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.lab.training.stages.detector_samples import look
-from cyberhost_model.perception.crops import turned_crop
-from cyberhost_model.perception.detector import LIPS_FROM
+from cyberhost_model.perception.crops import rotated_crop
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
-from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, about_mouth, middle_rows, mouth_crop
+from cyberhost_model.perception.keypoint_detector import LIPS_FROM
+from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, crop_about_mouth, crop_mouth, middle_rows
 
 # Mouths for the lip reader to learn from: of labelled stills, of photo puppets of them that speak, and of drawn people.
 
@@ -39,7 +39,7 @@ class Mouth:
 
 def mouth_of(picture_u8: np.ndarray, face: np.ndarray) -> Mouth:
     """The mouth of 68 labelled points (68, 2) in pixels."""
-    return Mouth(about_mouth(picture_u8, face, 1.0, PATCH), lips_gap(face))
+    return Mouth(crop_about_mouth(picture_u8, face, 1.0, PATCH), lips_gap(face))
 
 
 def speaking(still: Still, count: int, rng: np.random.Generator) -> list[Mouth]:
@@ -89,7 +89,7 @@ def visible(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
     side = round(float(np.exp(rng.uniform(np.log(LIPS_FROM), np.log(PATCH)))))
     small = cv2.resize(mouth.patch, (side, side), interpolation=cv2.INTER_AREA)
     centre = side * (0.5 + rng.normal(0, _SHIFT, 2))
-    square, _ = turned_crop(
+    square, _ = rotated_crop(
         small, centre, SPAN * side * float(np.exp(rng.normal(0, _SCALE))), float(rng.normal(0, _TURN)), CROP[1]
     )
     crop = middle_rows(look(rng, square.astype(np.float32), holes=False))
@@ -135,7 +135,7 @@ def evaluate(reader: LipReader, faces: list[tuple[np.ndarray, np.ndarray, np.nda
     the true ones, and how far they are off in face heights, of all and of mouths that are shut (below 0.01).
     """
     truth = np.array([lips_gap(labelled) for *_, labelled in faces])
-    crops = np.stack([mouth_crop(picture, points) for picture, points, _ in faces])
+    crops = np.stack([crop_mouth(picture, points) for picture, points, _ in faces])
     with torch.inference_mode():
         read = reader.eval()(torch.from_numpy(crops)).numpy().clip(0)
     off, shut = np.abs(read - truth), truth < 0.01
