@@ -1,5 +1,4 @@
-"""Makes videos worse in steps and prints what `cyberhost eval` says of them: each metric must move where its
-definition says.
+"""Degrade videos in steps and print what `cyberhost eval` measures: each metric must move as its definition says.
 
     python scripts/eval_degradations.py OUT [--people N ...] [--frames 52] [--metrics NAMES] [--networks
     public|embedded] [--weights-dir DIR]
@@ -19,8 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from cyberhost_model.lab.evaluation.degradations import frozen_hands, jittered, late_sound, shifted, swapped_identity
-from cyberhost_model.lab.evaluation.protocol import METRICS
+from cyberhost_model.lab.evaluation.registry import headline_measures
 from cyberhost_model.lab.evaluation.results import Results
 from cyberhost_model.lab.evaluation.run import evaluate
 from cyberhost_model.lab.synthetic.clips import Clip, Synth
@@ -28,6 +26,7 @@ from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.keypoints import Keypoints
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SIZE, FPS, RATE = (256, 320), 25, 16000
@@ -41,6 +40,63 @@ class Film:
     frames: np.ndarray
     sound: np.ndarray
     clip: Clip
+
+
+def swapped_identity(frames: np.ndarray, others: np.ndarray, share: float) -> np.ndarray:
+    """Replace the last `share` of the frames by another person's (CSIM falls).
+
+    frames, others: uint8 (T, H, W, 3); the result is a copy, here and below.
+    """
+    out = frames.copy()
+    start = len(frames) - round(share * len(frames))
+    out[start:] = others[start:]
+    return out
+
+
+def frozen_hands(frames: np.ndarray, people: list[Keypoints], share: float) -> np.ndarray:
+    """Freeze everything below the chin in the last `share` of the frames (HKV falls).
+
+    It is taken from the frame whose hands are nearest to their mean place. people: the person in each frame.
+    """
+    out = frames.copy()
+    start = len(frames) - round(share * len(frames))
+    hands = np.stack([k.hands.reshape(-1) for k in people])
+    middle = int(np.linalg.norm(hands - hands.mean(0), axis=1).argmin())
+    chin = max(float(k.face[:, 1].max()) for k in people) * frames.shape[1]
+    top = min(frames.shape[1] - 1, int(chin) + 2)
+    out[start:, top:] = frames[middle, top:]
+    return out
+
+
+def jittered(frames: np.ndarray, pixels: float, seed: int = 0) -> np.ndarray:
+    """Move every frame by its own random step of up to `pixels` on either axis (HKV rises)."""
+    steps = np.random.default_rng(seed).uniform(-1, 1, (len(frames), 2)) * pixels
+    return np.stack([_moved(frame, *step) for frame, step in zip(frames, steps, strict=True)])
+
+
+def shifted(frames: np.ndarray, pixels: float) -> np.ndarray:
+    """Move all frames to the right by `pixels` (AKD rises)."""
+    return np.stack([_moved(frame, pixels, 0.0) for frame in frames])
+
+
+def late_sound(samples: np.ndarray, frames: int, fps: float = FPS, rate: int = RATE) -> np.ndarray:
+    """Delay the sound (n,) by `frames`, negative for earlier, at the same length.
+
+    The offset that SyncNet finds moves by as much, SyncC falls.
+    """
+    step = round(frames / fps * rate)
+    silence = np.zeros(min(abs(step), len(samples)), samples.dtype)
+    if step >= 0:
+        return np.concatenate([silence, samples[: len(samples) - step]])
+    return np.concatenate([samples[-step:], silence])
+
+
+def _moved(frame: np.ndarray, x: float, y: float) -> np.ndarray:
+    """Move a frame; its edge is repeated where nothing comes from outside."""
+    size = frame.shape[1], frame.shape[0]
+    return cv2.warpAffine(
+        frame, np.array([[1, 0, x], [0, 1, y]], float), size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
 
 
 Worse = Callable[[Film, Film, float], Film]
@@ -130,7 +186,7 @@ def main() -> None:
         help="numbers of drawn people; the hands of the default ones move and are seen",
     )
     parser.add_argument("--frames", type=int, default=52)
-    parser.add_argument("--metrics", default=",".join(METRICS))
+    parser.add_argument("--metrics", default=",".join(headline_measures()))
     parser.add_argument("--networks", default="public", choices=("public", "embedded"))
     parser.add_argument("--weights-dir", type=Path)
     parser.add_argument("--clips", type=int, default=4)

@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from cyberhost_model.lab.evaluation.metrics.fid import clean_input, legacy_input
-from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, frechet_distance, gathered
+from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, frechet_distance, sum_moments
 from cyberhost_model.lab.evaluation.metrics.fvd import clip_input
 from cyberhost_model.lab.evaluation.metrics.psnr import psnr
 from cyberhost_model.lab.evaluation.metrics.ssim import ssim
@@ -254,7 +254,7 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
 
 
 def ours_distance(a: np.ndarray, b: np.ndarray) -> float:
-    return frechet_distance(Gaussian.of(gathered([a])), Gaussian.of(gathered([b])))
+    return frechet_distance(Gaussian.of(sum_moments([a])), Gaussian.of(sum_moments([b])))
 
 
 def fidelity_distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -31,9 +31,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from scipy.interpolate import interp1d
 
-from cyberhost_model.lab.evaluation.features.face_track import LEAST_FRAMES, LEAST_SIDE, crop, follow
+from cyberhost_model.lab.evaluation.features.face_track import MIN_FACE_SIDE, MIN_TRACK_FRAMES, crop_face, track_faces
 from cyberhost_model.lab.evaluation.features.mfcc import as_int16, mfcc
-from cyberhost_model.lab.evaluation.features.sync import distance_stream, sync_of
+from cyberhost_model.lab.evaluation.features.sync import score_sync, shift_distances
 from cyberhost_model.lab.evaluation.networks.s3fd import FaceFinder
 from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet
 from cyberhost_model.media.audio import load_audio
@@ -128,7 +128,7 @@ def of_syncnet(repository: Path, folder: Path) -> Iterator[Row]:
         v = torch.randn(windows, 1024)
         a = torch.roll(v, 3, 0) + 0.3 * torch.randn(windows, 1024)
         mean = torch.stack(calc_pdist(v, a, vshift=15)).mean(0)
-        sync = sync_of(distance_stream(np.array_split(v.numpy(), 7), np.array_split(a.numpy(), 5)))
+        sync = score_sync(shift_distances(np.array_split(v.numpy(), 7), np.array_split(a.numpy(), 5)))
         pairs = (
             (sync.distance, mean.min()),
             (sync.confidence, mean.median() - mean.min()),
@@ -180,7 +180,7 @@ def of_tracks(pipeline: str) -> Iterator[Row]:
     start, stop = pipeline.index("def bb_intersection"), pipeline.index("# VIDEO CROP AND SAVE")
     names: dict[str, Any] = {"np": np, "interp1d": interp1d}
     exec(pipeline[start:stop], names)
-    options = types.SimpleNamespace(num_failed_det=25, min_track=LEAST_FRAMES - 1, min_face_size=LEAST_SIDE)
+    options = types.SimpleNamespace(num_failed_det=25, min_track=MIN_TRACK_FRAMES - 1, min_face_size=MIN_FACE_SIDE)
     random, tracks, off = np.random.default_rng(1), 0, 0.0
     for _ in range(20):
         faces: list[list[np.ndarray]] = []
@@ -197,8 +197,8 @@ def of_tracks(pipeline: str) -> Iterator[Row]:
         )
         found = [
             t
-            for t in follow([np.array(f).reshape(-1, 4) for f in faces])
-            if t.seen >= LEAST_FRAMES and t.side > LEAST_SIDE
+            for t in track_faces([np.array(f).reshape(-1, 4) for f in faces])
+            if t.detections >= MIN_TRACK_FRAMES and t.side > MIN_FACE_SIDE
         ]
         assert [(t.start, len(t.boxes)) for t in found] == [(t["frame"][0], len(t["frame"])) for t in expected]
         tracks, off = (
@@ -213,7 +213,7 @@ def of_tracks(pipeline: str) -> Iterator[Row]:
         cut = padded[
             int(y + pad - half) : int(y + pad + half * 1.8), int(x + pad - half * 1.4) : int(x + pad + half * 1.4)
         ]
-        worst = max(worst, largest(crop(picture, np.array([x, y, half])), cv2.resize(cut, (224, 224))))
+        worst = max(worst, largest(crop_face(picture, np.array([x, y, half])), cv2.resize(cut, (224, 224))))
     yield "Face crops", "syncnet_python's arithmetic", "3 squares, two across the edge", f"{worst:.0f}"
 
 

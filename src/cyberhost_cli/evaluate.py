@@ -20,13 +20,20 @@ if TYPE_CHECKING:
 
 def table(results: Results) -> str:
     """A line a measure: value, interval, videos, coverage, or why there is none."""
-    from cyberhost_model.lab.evaluation.report.text import counted, header, interval, percent, shown
+    from cyberhost_model.lab.evaluation.report.wording import (
+        format_count,
+        format_interval,
+        format_number,
+        format_share,
+        measure_header,
+    )
 
     rows = []
     for m in results.metrics:
-        sure = f"95% {interval(m.ci95, m.decimals)}" if m.ci95 else ""
-        told = f"{counted(m.n, 'video')}, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
-        rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, told))
+        sure = f"95% {format_interval(m.ci95, m.decimals)}" if m.ci95 else ""
+        measured = f"{format_count(m.n, 'video')}, {format_share(m.coverage)} covered"
+        told = measured if m.status == "ok" else f"skipped: {m.reason}"
+        rows.append((measure_header(m), format_number(m.value, m.decimals) if m.status == "ok" else "", sure, told))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
     lines = [
         f"{head:<{widths[0]}}  {value:>{widths[1]}}  {sure:<{widths[2]}}  {told}" for head, value, sure, told in rows
@@ -122,20 +129,19 @@ def run(
     """
     sink.silence_libraries()
     from cyberhost_model.errors import InputError
-    from cyberhost_model.lab.evaluation.protocol import METRICS
-    from cyberhost_model.lab.evaluation.registry import chosen
+    from cyberhost_model.lab.evaluation.registry import headline_measures, select_metrics
     from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
 
     if networks not in ("public", "embedded"):
         raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
-    wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(METRICS)
+    wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(headline_measures())
     try:
-        chosen(wanted)
+        select_metrics(wanted)
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     if output is not None:
         check_folder(output)
-    from cyberhost_model.lab.evaluation.report.write import write_report
+    from cyberhost_model.lab.evaluation.report.page import write_report
     from cyberhost_model.lab.evaluation.run import evaluate
 
     with sink.progress("measuring", None) as tick:
@@ -190,7 +196,11 @@ def compare(
 ) -> None:
     """Set runs on the same videos side by side: paired differences with confidence intervals."""
     from cyberhost_model.lab.evaluation.report.compare import compare_reports
-    from cyberhost_model.lab.evaluation.report.compare_show import comparison_text, comparison_values, write_comparison
+    from cyberhost_model.lab.evaluation.report.compare_output import (
+        comparison_text,
+        comparison_values,
+        write_comparison,
+    )
     from cyberhost_model.lab.evaluation.results import check_folder
 
     if output is not None:

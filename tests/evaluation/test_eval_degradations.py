@@ -5,34 +5,23 @@ The same ways as in docs/evaluation.md.
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import eval_degradations as ways
 import pytest
 
 from cyberhost_model.lab.evaluation.run import evaluate
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 OFFLINE = ("SSIM", "PSNR", "CSIM", "AKD", "HKV")
 FRAMES = 16
 
 
 @pytest.fixture(scope="module")
-def ways():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        import eval_degradations
-
-        yield eval_degradations
-
-
-@pytest.fixture(scope="module")
-def clips(ways):
+def clips():
     """A person both of whose hands are seen and move, and somebody else."""
     return ways.films((5, 1), FRAMES)
 
 
 @pytest.fixture(scope="module")
-def measure(ways, clips, tmp_path_factory):
+def measure(clips, tmp_path_factory):
     """The first person's clip, made worse -> results. The ground truth is looked at once."""
     folder = tmp_path_factory.mktemp("degradations")
     truth = ways.write(folder / "truth", clips[:1])
@@ -75,7 +64,7 @@ def test_the_ground_truth_is_its_own_best(itself):
         "jitter, pixels",
     ],
 )
-def test_every_step_is_noticed(ways, measure, itself, way):
+def test_every_step_is_noticed(measure, itself, way):
     _, steps, expected = ways.WAYS[way]
     wanted = {name: sign for name, sign in expected.items() if name in OFFLINE}
     runs = [itself, *(measure(way, step) for step in (steps[0], steps[-1]))]
@@ -84,5 +73,5 @@ def test_every_step_is_noticed(ways, measure, itself, way):
     ]
 
 
-def test_what_does_not_move_is_not_called_steady(ways, itself):
+def test_what_does_not_move_is_not_called_steady(itself):
     assert ways.steady([itself, itself], {"SSIM": ways.DOWN, "FID": ways.UP}) == {"SSIM": False, "FID": False}

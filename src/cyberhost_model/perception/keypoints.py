@@ -29,6 +29,7 @@ BODY = (
 )
 NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
 LIPS = slice(48, 68)  # of the 68 face points
+VISIBLE = 0.3  # a key point with a higher score is visible
 # MediaPipe's 33 pose points -> BODY (the neck is computed).
 _POSE33 = (0, -1, 12, 14, 16, 11, 13, 15, 24, 26, 28, 23, 25, 27, 5, 2, 8, 7)
 # MediaPipe's 478 face-mesh points -> the 68 of iBUG / OpenPose: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from transformers.audio_utils import mel_filter_bank
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion, step_power
 from cyberhost_model.speech.encoder import RATE, STEP, TINY, SpeechEncoder
