@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from cyberhost_model.lab.evaluation.features.people import KEYPOINTS
@@ -19,7 +20,7 @@ from cyberhost_model.lab.evaluation.report.wording import (
 from cyberhost_model.media.html import render_page
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_FILTERS = {
+_FILTERS: dict[str, Callable[..., str]] = {
     "number": format_number,
     "interval": format_interval,
     "share": format_share,
