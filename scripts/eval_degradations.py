@@ -35,7 +35,7 @@ UP, DOWN = 1, -1
 
 @dataclass(frozen=True)
 class Film:
-    """A clip as arrays: frames uint8 (T, H, W, 3), sound (n,) at 16 kHz, and the clip itself."""
+    """Hold a clip as arrays: frames uint8 (T, H, W, 3), sound (n,) at 16 kHz, and the clip itself."""
 
     frames: np.ndarray
     sound: np.ndarray
@@ -103,6 +103,7 @@ Worse = Callable[[Film, Film, float], Film]
 
 
 def noise(film: Film, other: Film, amount: float) -> Film:
+    """Add Gaussian noise of this deviation."""
     random = np.random.default_rng(0)
     return Film(
         np.clip(film.frames + random.normal(0, amount, film.frames.shape), 0, 255).astype(np.uint8),
@@ -112,26 +113,32 @@ def noise(film: Film, other: Film, amount: float) -> Film:
 
 
 def blur(film: Film, other: Film, sigma: float) -> Film:
+    """Blur with a Gaussian of this sigma."""
     return Film(np.stack([cv2.GaussianBlur(f, (0, 0), sigma) for f in film.frames]), film.sound, film.clip)
 
 
 def swap(film: Film, other: Film, share: float) -> Film:
+    """Replace a share of the frames by another person."""
     return Film(swapped_identity(film.frames, other.frames, share), film.sound, film.clip)
 
 
 def freeze(film: Film, other: Film, share: float) -> Film:
+    """Freeze the hands in a share of the frames."""
     return Film(frozen_hands(film.frames, [f.keypoints for f in film.clip.frames], share), film.sound, film.clip)
 
 
 def jitter(film: Film, other: Film, pixels: float) -> Film:
+    """Move every frame by its own random step."""
     return Film(jittered(film.frames, pixels), film.sound, film.clip)
 
 
 def shift(film: Film, other: Film, pixels: float) -> Film:
+    """Move all frames to the right."""
     return Film(shifted(film.frames, pixels), film.sound, film.clip)
 
 
 def delay(film: Film, other: Film, frames: float) -> Film:
+    """Delay the sound by frames."""
     return Film(film.frames, late_sound(film.sound, round(frames)), film.clip)
 
 
@@ -148,7 +155,7 @@ WAYS: dict[str, tuple[Worse, tuple[float, ...], dict[str, int]]] = {
 
 
 def films(people: Sequence[int], frames: int) -> list[Film]:
-    """Drawn people who speak, by number, one clip each."""
+    """Render drawn people who speak, by number, one clip each."""
     synth = Synth(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
     made = []
     for number in people:
@@ -160,12 +167,12 @@ def films(people: Sequence[int], frames: int) -> list[Film]:
 
 
 def worsened(clips: list[Film], way: str, step: float) -> list[Film]:
-    """All clips, each made worse in this way; where another person is wanted it is the next."""
+    """Degrade every clip; where another person is needed it is the next one."""
     return [WAYS[way][0](film, clips[(i + 1) % len(clips)], step) for i, film in enumerate(clips)]
 
 
 def write(folder: Path, clips: list[Film]) -> Path:
-    """The clips as videos, unless they are there."""
+    """Write the clips as videos, unless they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, film in enumerate(clips):
         path = folder / f"person{i}.mp4"
@@ -175,6 +182,7 @@ def write(folder: Path, clips: list[Film]) -> Path:
 
 
 def main() -> None:
+    """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument(
@@ -234,12 +242,13 @@ def main() -> None:
 
 
 def shown(results: Results, names: list[str]) -> list[str]:
+    """Write the values of measures."""
     found = [results.metric(name) for name in names]
     return [f"{m.value:.{m.decimals}f}" if m and m.value is not None else "-" for m in found]
 
 
 def steady(runs: Sequence[Results], expected: Mapping[str, int]) -> dict[str, bool]:
-    """Measure -> whether it moved the right way at every step."""
+    """Return for each measure whether it moved the right way at every step."""
     found = {}
     for name, sign in expected.items():
         values = [m.value for run in runs if (m := run.metric(name)) and m.value is not None]

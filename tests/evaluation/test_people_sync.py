@@ -1,6 +1,4 @@
-"""SyncC and SyncD: the arithmetic on planted embeddings, the sound's features, the network's layout, the face's track
-and crop.
-"""
+"""SyncC and SyncD: planted embeddings, features of the sound, the network's layout, tracks and crops of faces."""
 
 from __future__ import annotations
 
@@ -78,9 +76,7 @@ def test_every_frame_of_delay_lowers_the_confidence_and_moves_the_offset():
 
 
 def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
-    """Recorded speech against itself: what the picture side knows is what is heard in five frames, so only the delay
-    differs.
-    """
+    """Recorded speech against itself: the picture side gets the sound of its five frames, so only the delay differs."""
     samples, rate = soundfile.read(speech_file, dtype="float32")
     assert rate == 16000
 
@@ -188,9 +184,7 @@ def test_weights_must_fit_exactly(tmp_path: Path):
 
 
 def test_s3fd_decodes_planted_faces():
-    """One sure anchor at the third level (16 pixels a cell, sides of 64), a double of it beside, and a face the
-    threshold leaves out.
-    """
+    """One confident anchor at the third level (16 pixels a cell), a double of it, and a face below the threshold."""
     levels = []
     for cells in (48, 24, 12, 6, 3, 2):
         offsets, logits = torch.zeros(1, 4, cells, cells), torch.zeros(1, 2, cells, cells)

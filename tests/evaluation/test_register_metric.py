@@ -1,4 +1,4 @@
-"""A metric from outside of the package: registered by one call, it is measured, reported and compared like the others."""
+"""A metric from outside of the package: registered by one call, it is measured and reported like the others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The pages in a real browser: they run without an error and ask for nothing, films play, what is measured is drawn
-and can be read.
-"""
+"""The pages in a real browser: no error, no fetch, clips play, measurements are drawn and readable."""
 
 import dataclasses
 from pathlib import Path

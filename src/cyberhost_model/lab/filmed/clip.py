@@ -162,16 +162,16 @@ def _fill_row(
     row.lip_correlation = correlation(mouth[0], sound.opening) if mouth is not None else None
 
 
-def correlation(seen: np.ndarray, predicted: np.ndarray | None) -> float | None:
-    """Return Pearson's correlation of two mouth openings (T,), of the lips and predicted from the sound.
+def correlation(lips: np.ndarray, predicted: np.ndarray | None) -> float | None:
+    """Return Pearson's correlation of two mouth openings (T,): measured on the lips, and predicted from the sound.
 
     Frames where the lips are unknown (NaN) are left out. None where one of the two does not vary.
     """
     if predicted is None:
         return None
-    n = min(len(seen), len(predicted))
-    known = np.isfinite(seen[:n])
-    a, b = seen[:n][known], predicted[:n][known]
+    n = min(len(lips), len(predicted))
+    known = np.isfinite(lips[:n])
+    a, b = lips[:n][known], predicted[:n][known]
     if len(a) < 10 or a.std() < 1e-4 or b.std() < 1e-4:
         return None
     return float(np.corrcoef(a, b)[0, 1])

@@ -65,7 +65,9 @@ class Hands:
         hkc = VideoValue(
             float(by_frame.mean()), 1.0, {"person_rate": float(features["found"].mean())}, series={"frame": by_frame}
         )
-        seen = np.concatenate([(scores[:, HANDS] > VISIBLE).sum(1) for (scores,) in iterate_rows(features, "scores")])
+        visible = np.concatenate(
+            [(scores[:, HANDS] > VISIBLE).sum(1) for (scores,) in iterate_rows(features, "scores")]
+        )
         gated = temporal_deviation(
             np.where((scores[:, HANDS] > VISIBLE)[..., None], in_pixels(points, size)[:, HANDS], np.nan)
             for points, scores in iterate_rows(features, "points", "scores")
@@ -73,9 +75,9 @@ class Hands:
         ungated = temporal_deviation(
             in_pixels(points, size)[:, HANDS] for (points,) in iterate_rows(features, "points")
         )
-        extras = {"ungated": _finite_mean(ungated), "seen_share": float(seen.mean()) / 42}
+        extras = {"ungated": _finite_mean(ungated), "seen_share": float(visible.mean()) / 42}
         reason = "" if np.isfinite(gated).any() else "no hand is seen in two frames"
-        return {"HKC": hkc, "HKV": VideoValue(_finite_mean(gated), float((seen > 0).mean()), extras, reason)}
+        return {"HKC": hkc, "HKV": VideoValue(_finite_mean(gated), float((visible > 0).mean()), extras, reason)}
 
 
 def _finite_mean(values: np.ndarray) -> float:

@@ -36,7 +36,7 @@ class BasicConv2d(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output\'s size."""
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
@@ -58,7 +58,7 @@ class InceptionA(nn.Module):
         self.branch_pool = BasicConv2d(inputs, pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output\'s size."""
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         five = self.branch5x5_2(self.branch5x5_1(x))
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch1x1(x), five, double, self.branch_pool(_average(x))], 1)
@@ -75,7 +75,7 @@ class InceptionB(nn.Module):
         self.branch3x3dbl_3 = BasicConv2d(96, 96, 3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output\'s size."""
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, 3, 2)], 1)
 
@@ -104,7 +104,7 @@ class InceptionC(nn.Module):
         self.branch_pool = BasicConv2d(inputs, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output\'s size."""
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         once = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
@@ -124,7 +124,7 @@ class InceptionD(nn.Module):
         self.branch7x7x3_4 = BasicConv2d(192, 192, 3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output\'s size."""
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
         return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, 2)], 1)
 
@@ -149,7 +149,7 @@ class InceptionE(nn.Module):
         self.branch_pool = BasicConv2d(inputs, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output\'s size."""
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
         pooled = self.branch_pool(F.max_pool2d(x, 3, 1, 1) if self.max_pool else _average(x))
@@ -186,7 +186,7 @@ class Inception(nn.Module):
         self.fc = nn.Linear(WIDTH, _CLASSES)  # in the file; FID does not read it
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output\'s size."""
+        """Map pictures (n, 3, 299, 299), scaled to -1..1, to features (n, 2048)."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))
         x = F.max_pool2d(x, 3, 2)
