@@ -140,10 +140,9 @@ def _skipped(results: Results) -> str:
 
 def _published() -> str:
     parts = [f"## The paper's values ({PUBLISHED_LABEL})\n\n{PUBLISHED_NOTE}"]
-    parts += [
-        f"{name}\n\n{markdown_table(['Method (published)', *head], [[escape_markdown(row), *values] for row, *values in rows])}"
-        for name, head, rows in published_tables()
-    ]
+    for name, head, rows in published_tables():
+        body = [[escape_markdown(row), *values] for row, *values in rows]
+        parts.append(f"{name}\n\n{markdown_table(['Method (published)', *head], body)}")
     return "\n\n".join(part.strip() for part in parts)
 
 
