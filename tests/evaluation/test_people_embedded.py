@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
 
-from eval_degradations import shifted
+from eval_degradations import shift_frames
 from raw_videos import pictures, speaker
 
 from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
@@ -78,7 +78,8 @@ def test_all_four_share_one_look_at_the_frames_and_say_their_protocol(context):
 def test_a_shift_is_measured_by_akd(context, look, frames, true):
     """In pixels at height 640 the frames of 320 move twice as far, in x alone: the mean over both axes is the shift."""
     found = [
-        values(akd.build(context), look(shifted(frames, pixels)), ground_truth=true)["AKD"] for pixels in (2, 5, 10)
+        values(akd.build(context), look(shift_frames(frames, pixels)), ground_truth=true)["AKD"]
+        for pixels in (2, 5, 10)
     ]
     assert values(akd.build(context), true, ground_truth=true)["AKD"] == 0
     assert found == pytest.approx([2, 5, 10], rel=0.4) and found[0] < found[1] < found[2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from eval_degradations import late_sound
+from eval_degradations import delay_sound
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.lab.evaluation.features.face_track import (
@@ -88,7 +88,7 @@ def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
 
     shown = heard(samples)
     for late in range(11):
-        sync = score_sync(shift_distances([shown], [heard(late_sound(samples, late))]))
+        sync = score_sync(shift_distances([shown], [heard(delay_sound(samples, late))]))
         assert sync.offset == -late
         assert late == 0 or sync.curve[15] > sync.distance
 
@@ -249,6 +249,6 @@ def test_crops_show_the_face_from_brow_to_neck():
 
 def test_late_sound_keeps_its_length():
     x = np.arange(1, 16001, dtype=np.float32)
-    late, early = late_sound(x, 3), late_sound(x, -3)
+    late, early = delay_sound(x, 3), delay_sound(x, -3)
     assert len(late) == len(early) == len(x)
     assert (late[:1920] == 0).all() and late[1920] == 1 and early[0] == 1921 and (early[-1920:] == 0).all()

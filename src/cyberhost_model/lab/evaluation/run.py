@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from cyberhost_model.device import choose_device
 from cyberhost_model.errors import CyberHostError, InputError
 from cyberhost_model.lab.evaluation.features.cache import FeatureCache, default_cache_folder
 from cyberhost_model.lab.evaluation.features.extractor import Features
@@ -59,8 +60,6 @@ def evaluate(
     Raises InputError where nothing can be measured, ResourceError for a device that is not there, OutputError for a
     cache that cannot be written.
     """
-    from cyberhost_model.device import choose_device
-
     started = time.monotonic()
     names = headline_measures() if metrics is None else metrics
     entries = select_metrics(names)
@@ -75,6 +74,12 @@ def evaluate(
     summaries |= measured
     rows = video_rows(library, videos, values)
     mismatches += find_mismatches(library, videos)
+    settings = {
+        "networks": networks,
+        "clips": clips,
+        "metrics": list(names),
+        "weights_dir": str(weights_dir or ""),
+    }
     provenance = Provenance(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=command,
@@ -85,12 +90,7 @@ def evaluate(
         seconds=round(time.monotonic() - started, 3),
         versions=library_versions(),
         inputs={str(path): video.digests[role] for video in videos for role, path in video.files()},
-        settings={
-            "networks": networks,
-            "clips": clips,
-            "metrics": list(names),
-            "weights_dir": str(weights_dir or ""),
-        },
+        settings=settings,
     )
     ordered = tuple(summaries[measure.name] for entry in entries for measure in entry.measures)
     results = Results(name or _default_name(Path(generated)), ordered, rows, tuple(mismatches), provenance)

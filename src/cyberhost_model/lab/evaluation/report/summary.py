@@ -51,48 +51,43 @@ def method_tables(runs: Sequence[Results], itself: bool = False, truth: Results 
     if not protocols:
         return "Nothing could be measured."
     return "\n\n".join(
-        _methods(runs, protocol, list(names), itself, truth).strip() for protocol, names in protocols.items()
+        _protocol_table(runs, protocol, list(names), itself, truth).strip() for protocol, names in protocols.items()
     )
 
 
-def _methods(runs: Sequence[Results], protocol: str, names: list[str], itself: bool, truth: Results | None) -> str:
+def _protocol_table(
+    runs: Sequence[Results], protocol: str, names: list[str], itself: bool, truth: Results | None
+) -> str:
     found = [{m.name: m for m in measured(run) if m.protocol == protocol} for run in runs]
-    tops = {n: best_value([f[n] for f in found if n in f]) for n in names}
+    first = {name: next(metrics[name] for metrics in found if name in metrics) for name in names}
+    best = {name: best_value([metrics[name] for metrics in found if name in metrics]) for name in names}
 
     def cell(metric: MetricSummary | None) -> str:
         if metric is None:
             return DASH
         text = format_number(metric.value, metric.decimals)
-        return f"**{text}**" if tops[metric.name] is not None and metric.value == tops[metric.name] else text
+        return f"**{text}**" if best[metric.name] is not None and metric.value == best[metric.name] else text
 
-    rows = [
-        [
-            escape_markdown(run.name),
-            str(len(run.videos)),
-            format_share_range(m.coverage for m in metrics.values()),
-            *(cell(metrics.get(n)) for n in names),
-        ]
-        for run, metrics in zip(runs, found, strict=True)
-    ]
+    rows = []
+    for run, metrics in zip(runs, found, strict=True):
+        coverage = format_share_range(m.coverage for m in metrics.values())
+        rows.append([escape_markdown(run.name), str(len(run.videos)), coverage, *(cell(metrics.get(n)) for n in names)])
     notes = []
-    pairs = {n: ground_truth_value(_first(found, n), truth) for n in names} if itself else {}
-    if any(pairs.values()):
-        cells = [format_number(p[0], _first(found, n).decimals) if p else DASH for n, p in pairs.items()]
+    values = {name: ground_truth_value(first[name], truth) for name in names} if itself else {}
+    if any(values.values()):
+        cells = [format_number(pair[0], first[name].decimals) if pair else DASH for name, pair in values.items()]
         rows.append(["*ground truth against itself*", DASH, DASH, *cells])
-        ways: dict[str, list[str]] = {}
-        for name, pair in pairs.items():
-            ways.setdefault(pair[1] if pair else "not measured", []).append(name)
-        notes.append(
-            "Ground truth against itself: "
-            + "; ".join(f"{', '.join(names)}: {how}" for how, names in ways.items())
-            + "."
-        )
-    head = ["Method", "N", "Coverage", *(measure_header(_first(found, n)) for n in names)]
+        notes.append(_ground_truth_note({name: pair[1] if pair else "not measured" for name, pair in values.items()}))
+    head = ["Method", "N", "Coverage", *(measure_header(first[name]) for name in names)]
     return "\n".join([f"## `{protocol}`\n", markdown_table(head, rows), *notes])
 
 
-def _first(found: list[dict[str, MetricSummary]], name: str) -> MetricSummary:
-    return next(metrics[name] for metrics in found if name in metrics)
+def _ground_truth_note(ways: dict[str, str]) -> str:
+    """Say how the values of the ground truth were measured. ways: by measure."""
+    measures: dict[str, list[str]] = {}
+    for name, way in ways.items():
+        measures.setdefault(way, []).append(name)
+    return "Ground truth against itself: " + "; ".join(f"{', '.join(m)}: {way}" for way, m in measures.items()) + "."
 
 
 def _details(results: Results) -> Iterator[str]:
