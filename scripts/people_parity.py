@@ -31,9 +31,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from scipy.interpolate import interp1d
 
-from cyberhost_model.lab.evaluation.features.face_track import LEAST_FRAMES, LEAST_SIDE, crop, follow
+from cyberhost_model.lab.evaluation.features.face_track import MIN_FACE_SIDE, MIN_TRACK_FRAMES, crop_face, track_faces
 from cyberhost_model.lab.evaluation.features.mfcc import as_int16, mfcc
-from cyberhost_model.lab.evaluation.features.sync import distance_stream, sync_of
+from cyberhost_model.lab.evaluation.features.sync import score_sync, shift_distances
 from cyberhost_model.lab.evaluation.networks.s3fd import FaceFinder
 from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet
 from cyberhost_model.media.audio import load_audio
@@ -48,6 +48,7 @@ Box = [[38.3, 51.7], [73.5, 51.5], [56, 71.7], [41.5, 92.4], [70.7, 92.2]]  # ab
 
 
 def main() -> None:
+    """Print the table of differences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     for name in ("syncnet", "insightface", "dwpose"):
         parser.add_argument(f"--{name}", type=Path, metavar="REPOSITORY")
@@ -70,15 +71,17 @@ def main() -> None:
 
 
 def show(row: Row) -> None:
+    """Print a row of the table."""
     print("| " + " | ".join(row) + " |", flush=True)
 
 
 def largest(a: Any, b: Any) -> float:
+    """Return the largest absolute difference."""
     return float(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).max())
 
 
 def loaded(name: str, path: Path) -> Any:
-    """A module of theirs from its file."""
+    """Import a module of theirs from its file."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
@@ -87,6 +90,7 @@ def loaded(name: str, path: Path) -> Any:
 
 
 def cepstra() -> Iterator[Row]:
+    """Compare the MFCC."""
     speech = np.concatenate(list(load_audio(EXAMPLES / "speech.wav").stream_mono16k()))
     off = max(
         largest(mfcc(speech[:n]), python_speech_features.mfcc(as_int16(speech[:n]).astype(np.int16), 16000))
@@ -96,6 +100,7 @@ def cepstra() -> Iterator[Row]:
 
 
 def of_syncnet(repository: Path, folder: Path) -> Iterator[Row]:
+    """Compare SyncNet, its arithmetic, its face detector and its tracks."""
     sys.path.insert(0, str(repository))
     torchvision = types.ModuleType("torchvision")  # imported by S3FD's file, not used
     torchvision.transforms = types.ModuleType("transforms")  # type: ignore[attr-defined]
@@ -128,7 +133,7 @@ def of_syncnet(repository: Path, folder: Path) -> Iterator[Row]:
         v = torch.randn(windows, 1024)
         a = torch.roll(v, 3, 0) + 0.3 * torch.randn(windows, 1024)
         mean = torch.stack(calc_pdist(v, a, vshift=15)).mean(0)
-        sync = sync_of(distance_stream(np.array_split(v.numpy(), 7), np.array_split(a.numpy(), 5)))
+        sync = score_sync(shift_distances(np.array_split(v.numpy(), 7), np.array_split(a.numpy(), 5)))
         pairs = (
             (sync.distance, mean.min()),
             (sync.confidence, mean.median() - mean.min()),
@@ -141,6 +146,7 @@ def of_syncnet(repository: Path, folder: Path) -> Iterator[Row]:
 
 
 def of_s3fd(repository: Path, folder: Path) -> Iterator[Row]:
+    """Compare the face detector of SyncNet."""
     from detectors.s3fd import S3FD  # type: ignore[import-not-found]
     from detectors.s3fd.nets import S3FDNet  # type: ignore[import-not-found]
 
@@ -176,11 +182,14 @@ def of_s3fd(repository: Path, folder: Path) -> Iterator[Row]:
 
 
 def of_tracks(pipeline: str) -> Iterator[Row]:
-    """Their functions stand in a script that runs at once: they are taken out of it."""
+    """Compare the tracks and crops of faces.
+
+    Their functions are part of a script that runs when imported: they are cut out of it.
+    """
     start, stop = pipeline.index("def bb_intersection"), pipeline.index("# VIDEO CROP AND SAVE")
     names: dict[str, Any] = {"np": np, "interp1d": interp1d}
     exec(pipeline[start:stop], names)
-    options = types.SimpleNamespace(num_failed_det=25, min_track=LEAST_FRAMES - 1, min_face_size=LEAST_SIDE)
+    options = types.SimpleNamespace(num_failed_det=25, min_track=MIN_TRACK_FRAMES - 1, min_face_size=MIN_FACE_SIDE)
     random, tracks, off = np.random.default_rng(1), 0, 0.0
     for _ in range(20):
         faces: list[list[np.ndarray]] = []
@@ -197,8 +206,8 @@ def of_tracks(pipeline: str) -> Iterator[Row]:
         )
         found = [
             t
-            for t in follow([np.array(f).reshape(-1, 4) for f in faces])
-            if t.seen >= LEAST_FRAMES and t.side > LEAST_SIDE
+            for t in track_faces([np.array(f).reshape(-1, 4) for f in faces])
+            if t.detections >= MIN_TRACK_FRAMES and t.side > MIN_FACE_SIDE
         ]
         assert [(t.start, len(t.boxes)) for t in found] == [(t["frame"][0], len(t["frame"])) for t in expected]
         tracks, off = (
@@ -213,11 +222,12 @@ def of_tracks(pipeline: str) -> Iterator[Row]:
         cut = padded[
             int(y + pad - half) : int(y + pad + half * 1.8), int(x + pad - half * 1.4) : int(x + pad + half * 1.4)
         ]
-        worst = max(worst, largest(crop(picture, np.array([x, y, half])), cv2.resize(cut, (224, 224))))
+        worst = max(worst, largest(crop_face(picture, np.array([x, y, half])), cv2.resize(cut, (224, 224))))
     yield "Face crops", "syncnet_python's arithmetic", "3 squares, two across the edge", f"{worst:.0f}"
 
 
 def of_insightface(repository: Path, folder: Path) -> Iterator[Row]:
+    """Compare ArcFace and its face detector."""
     package = next(p for p in (repository / "python-package" / "insightface", repository / "insightface") if p.is_dir())
     scrfd, align = (
         loaded("their_scrfd", package / "model_zoo" / "scrfd.py"),
@@ -267,6 +277,7 @@ def of_insightface(repository: Path, folder: Path) -> Iterator[Row]:
 
 
 def of_dwpose(repository: Path, folder: Path) -> Iterator[Row]:
+    """Compare DWPose and its person detector."""
     place = next(p for p in repository.rglob("wholebody.py") if p.parent.name == "dwpose").parent
     package = types.ModuleType("their_dwpose")
     package.__path__ = [str(place)]  # type: ignore[attr-defined]
@@ -308,21 +319,22 @@ def of_dwpose(repository: Path, folder: Path) -> Iterator[Row]:
 
 
 def flat(k: Keypoints) -> np.ndarray:
-    """(128, 2) in DWPose's order: body, face, hands."""
+    """Return points (128, 2) in DWPose's order: body, face, hands."""
     return np.concatenate([k.body, k.face, k.hands.reshape(42, 2)])
 
 
 def flat_scores(k: Keypoints) -> np.ndarray:
+    """Return scores (128,) in DWPose's order."""
     return np.concatenate([k.body_score, k.face_score, k.hands_score.ravel()])
 
 
 def example() -> np.ndarray:
-    """RGB, 640 x 640."""
+    """Return a picture of a person, RGB, 640 x 640."""
     return cv2.resize(cv2.imread(str(EXAMPLES / "astronaut.jpg"))[..., ::-1], (640, 640))
 
 
 class Graph:
-    """An ONNX graph of random convolutions; nodes are named by their outputs."""
+    """Build an ONNX graph of random convolutions; nodes are named by their outputs."""
 
     def __init__(self, name: str, shape: list, seed: int) -> None:
         self.inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)]
@@ -331,17 +343,19 @@ class Graph:
         self.random = np.random.default_rng(seed)
 
     def constant(self, value: Any) -> str:
+        """Add a constant."""
         name = f"c{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def node(self, op: str, inputs: list[str], outputs: int = 1, **options: Any) -> Any:
+        """Add a node, and return the name of its output, or of each of several."""
         names = [f"n{len(self.nodes)}_{i}" for i in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, **options))
         return names[0] if outputs == 1 else names
 
     def patches(self, x: str, outputs: int, side: int, scale: float, bias: np.ndarray) -> str:
-        """A linear map of each patch; zero where the patch is flat, so that a filled border has no ties."""
+        """Add a linear map of each patch; zero where the patch is flat, so that a padded border has no ties."""
         weight = self.random.normal(0, scale / np.sqrt(3 * side * side), (outputs, 3, side, side))
         weight -= weight.mean((2, 3), keepdims=True)
         return self.node(
@@ -351,9 +365,11 @@ class Graph:
         )
 
     def reshaped(self, x: str, shape: list[int]) -> str:
+        """Add a reshape."""
         return self.node("Reshape", [x, self.constant(np.array(shape))])
 
     def save(self, path: Path, outputs: list[tuple[str, list]]) -> None:
+        """Write the graph with these outputs."""
         told = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs]
         model = helper.make_model(
             helper.make_graph(self.nodes, "g", self.inputs, told, self.constants),
@@ -364,6 +380,7 @@ class Graph:
 
 
 def graph_of_people(path: Path) -> None:
+    """Write a graph with the inputs and outputs of YOLOX."""
     graph = Graph("images", [1, 3, 640, 640], 0)
     x = graph.node("Mul", ["images", graph.constant(np.float32(1 / 128))])
     bias = np.concatenate([[0.5, 0.5, np.log(6), np.log(9)], np.zeros(81)])
@@ -378,6 +395,7 @@ def graph_of_people(path: Path) -> None:
 
 
 def graph_of_points(path: Path) -> None:
+    """Write a graph with the inputs and outputs of the DWPose network."""
     graph = Graph("input", ["batch", 3, 384, 288], 1)
     flat_patches = graph.reshaped(graph.patches("input", 133, 16, 1.0, np.zeros(133)), [0, 133, -1])
     maps = [
@@ -390,6 +408,7 @@ def graph_of_points(path: Path) -> None:
 
 
 def graph_of_faces(path: Path) -> None:
+    """Write a graph with the inputs and outputs of SCRFD."""
     graph, outputs = Graph("input.1", [1, 3, "?", "?"], 2), []
     for n, scale, bias in ((1, 1.0, -1.0), (4, 0.3, 2.5), (10, 0.3, 0.0)):
         for stride in (8, 16, 32):
@@ -402,6 +421,7 @@ def graph_of_faces(path: Path) -> None:
 
 
 def graph_of_embeddings(path: Path) -> None:
+    """Write a graph with the inputs and outputs of ArcFace."""
     graph = Graph("input.1", ["None", 3, 112, 112], 3)
     flat_patches = graph.node("Flatten", [graph.patches("input.1", 32, 14, 1.0, np.zeros(32))])
     graph.save(

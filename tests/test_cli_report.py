@@ -15,8 +15,8 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.console import Console
 from cyberhost_cli.evaluate import report_on
 from cyberhost_cli.exit_status import ExitStatus
-from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
 from cyberhost_model.lab.evaluation.results import read_results
+from cyberhost_model.media.video_reader import probe_video, read_frames
 from cyberhost_model.media.video_writer import write_video
 
 WEIGHTS = Path(cyberhost_model.__file__).parent / "weights" / "tiny"
@@ -125,7 +125,7 @@ def test_a_report_that_fails_leaves_the_video(
     assert cli.main([*call, "--json"]) == ExitStatus.OUTPUT
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1 and "the video is made, its report is not" in shown.err
-    assert sum(len(batch) for batch in read_frames(probe(video))) == 3 and not (tmp_path / "page.html").exists()
+    assert sum(len(batch) for batch in read_frames(probe_video(video))) == 3 and not (tmp_path / "page.html").exists()
 
 
 def test_where_a_report_cannot_go_is_told_first(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from cyberhost_cli.main import main
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.filmed.labels import seen_mouth
+from cyberhost_model.lab.filmed.labels import mouth_from_keypoints
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.assemble import assemble
@@ -125,7 +125,7 @@ def test_lips_of_small_faces_stay_where_they_are(detector, astronaut):
     found = detector.detect(small)[0].keypoints
     assert face_height(found.face * 120) < LIPS_FROM and measure_lip_gap(detector, found, (120, 120)) == 0.0
     assert found.face_score[LIPS].max() == 0 < found.face_score[:48].min()  # so that nobody takes them for read
-    opening, width = seen_mouth([found], 1.0)
+    opening, width = mouth_from_keypoints([found], 1.0)
     assert np.isnan(opening).all() and np.isnan(width).all()
     raw, _ = detector.face_points(small, found.face.mean(0) * 120, float(np.ptp(found.face * 120, axis=0).max()))
     assert lips_gap(raw) == pytest.approx(lips_gap(found.face * 120), abs=0.02)

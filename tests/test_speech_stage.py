@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.training.loop import LoopConfig, train
 from cyberhost_model.lab.training.stages.audio import AudioStage, measure, speech_files
 from cyberhost_model.speech.wav2vec2 import SpeechConfig, Wav2Vec2Encoder

@@ -68,17 +68,16 @@ def run(
     and the ground truth is read once for all methods.
     """
     console.silence_libraries()
-    from cyberhost_model.lab.evaluation.protocol import METRICS
-    from cyberhost_model.lab.evaluation.registry import chosen
+    from cyberhost_model.lab.evaluation.registry import headline_measures, select_metrics
     from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
 
     check_choice("--networks", networks, "public", "embedded")
-    wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(METRICS)
+    wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(headline_measures())
     with input_errors_as_usage():
-        chosen(wanted)
+        select_metrics(wanted)
     if output is not None:
         check_folder(output)
-    from cyberhost_model.lab.evaluation.report.write import write_report
+    from cyberhost_model.lab.evaluation.report.page import write_report
     from cyberhost_model.lab.evaluation.run import evaluate
 
     with console.progress("measuring", None) as tick:
@@ -132,7 +131,11 @@ def compare(
 ) -> None:
     """Set runs on the same videos side by side: paired differences with confidence intervals."""
     from cyberhost_model.lab.evaluation.report.compare import compare_reports
-    from cyberhost_model.lab.evaluation.report.compare_show import comparison_text, comparison_values, write_comparison
+    from cyberhost_model.lab.evaluation.report.compare_output import (
+        comparison_text,
+        comparison_values,
+        write_comparison,
+    )
     from cyberhost_model.lab.evaluation.results import check_folder
 
     if output is not None:
@@ -148,13 +151,20 @@ def compare(
 
 def table(results: Results) -> str:
     """Lay results out, a line for each metric: value, interval, videos, coverage, or why it was skipped."""
-    from cyberhost_model.lab.evaluation.report.text import counted, header, interval, percent, shown
+    from cyberhost_model.lab.evaluation.report.wording import (
+        format_count,
+        format_interval,
+        format_number,
+        format_share,
+        measure_header,
+    )
 
     rows = []
     for m in results.metrics:
-        sure = f"95% {interval(m.ci95, m.decimals)}" if m.ci95 else ""
-        note = f"{counted(m.n, 'video')}, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
-        rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, note))
+        sure = f"95% {format_interval(m.ci95, m.decimals)}" if m.ci95 else ""
+        measured = f"{format_count(m.n, 'video')}, {format_share(m.coverage)} covered"
+        note = measured if m.status == "ok" else f"skipped: {m.reason}"
+        rows.append((measure_header(m), format_number(m.value, m.decimals) if m.status == "ok" else "", sure, note))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
     title = f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})"
     lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from raw_videos import SETTINGS, raw_collection
 
-from cyberhost_model.lab.filmed.build import Report, prepare_dataset
+from cyberhost_model.lab.filmed.build import PrepareSummary, prepare_dataset
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
-def prepared(raw: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Report, list[str]]:
+def prepared(raw: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PrepareSummary, list[str]]:
     """The dataset of all of them, what the run reported, and its warnings."""
     dataset, warnings = tmp_path_factory.mktemp("prepared") / "set", []
     report = prepare_dataset(list(raw.values()), dataset, SETTINGS, workers=0, warn=warnings.append)

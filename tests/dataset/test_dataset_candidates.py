@@ -7,25 +7,24 @@ import numpy as np
 import pytest
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.filmed.candidates import Glimpse, _of_shot
+from cyberhost_model.lab.filmed.candidates import Observation, split_shot
 from cyberhost_model.lab.filmed.framing import content_box, crop_frame, fixed_box, sizes_near
-from cyberhost_model.lab.filmed.labels import seen_mouth
-from cyberhost_model.lab.filmed.manifest import Reason
+from cyberhost_model.lab.filmed.labels import mouth_from_keypoints
+from cyberhost_model.lab.filmed.manifest import Reason, identity_of, split_of
 from cyberhost_model.lab.filmed.settings import Settings
-from cyberhost_model.lab.filmed.splits import identity_of, split_of
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.perception.people import SIZE, count_people, face_descriptor, mean_descriptor
 
 
-def looks(pattern: str) -> list[Glimpse]:
+def looks(pattern: str) -> list[Observation]:
     """One look every 0.2 s: g good, n no face, s several people, d damaged."""
     kinds = {"g": None, "n": Reason.NO_FACE, "s": Reason.SEVERAL_PEOPLE, "d": Reason.DAMAGED}
-    return [Glimpse(i / 5, kinds[c], Keypoints.empty() if c == "g" else None) for i, c in enumerate(pattern)]
+    return [Observation(i / 5, kinds[c], Keypoints.empty() if c == "g" else None) for i, c in enumerate(pattern)]
 
 
 def stretches(pattern: str, **settings) -> list[tuple[float, float, str]]:
-    made = _of_shot(0.0, len(pattern) / 5, looks(pattern), False, Settings(min_seconds=1.0, **settings))
+    made = split_shot(0.0, len(pattern) / 5, looks(pattern), False, Settings(min_seconds=1.0, **settings))
     return [(round(c.start, 2), round(c.end, 2), c.reason.value if c.reason else "good") for c in made]
 
 
@@ -117,7 +116,7 @@ def test_the_mouth_is_read_from_the_points():
     shut, wide = still.keypoints.map(np.copy), still.keypoints.map(np.copy)
     shut.face[65:68] = shut.face[[63, 62, 61]]
     wide.face[65:68] = shut.face[65:68] + [0, 0.05]
-    opening, width = seen_mouth([shut, wide, Keypoints.empty()], 480 / 600)
+    opening, width = mouth_from_keypoints([shut, wide, Keypoints.empty()], 480 / 600)
     assert opening[0] < 0.05 < 0.5 < opening[1] and np.isnan(opening[2])
     assert np.allclose(width[:2], 0, atol=1e-3)
 

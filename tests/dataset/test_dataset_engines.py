@@ -9,9 +9,9 @@ from raw_videos import SETTINGS
 
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.lab.filmed.build import prepare_dataset
-from cyberhost_model.lab.filmed.engines import check_answers, run_local
+from cyberhost_model.lab.filmed.engines import check_cluster_address, run_local
 from cyberhost_model.lab.filmed.manifest import read_manifest, read_table
-from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, finished
+from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, is_finished
 
 SOME = ("good", "text", "mute", "short")
 # Paths of the dataset are relative, so two datasets of the same videos have equal manifests.
@@ -42,15 +42,15 @@ def test_a_process_that_dies_costs_its_video_and_it_is_tried_again(raw, tmp_path
     ((done, rows),) = list(run_local([job], tmp_path, SETTINGS, 1))
     killer.join()
     assert done == job and [row.reason for row in rows] == ["crashed"] and "ended with code" in rows[0].detail
-    assert not finished(tmp_path, job, SETTINGS)
+    assert not is_finished(tmp_path, job, SETTINGS)
     assert not multiprocessing.active_children()
 
 
 def test_a_cluster_that_is_not_there_is_told_at_once():
     with pytest.raises(ResourceError, match="no Ray cluster answers at 127.0.0.1:1 "):
-        check_answers("127.0.0.1:1")
-    check_answers("auto")
-    check_answers(None)
+        check_cluster_address("127.0.0.1:1")
+    check_cluster_address("auto")
+    check_cluster_address(None)
 
 
 def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, prepared, tmp_path):

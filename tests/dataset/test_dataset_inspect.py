@@ -10,7 +10,7 @@ from cyberhost_cli.main import main
 from cyberhost_model.lab.filmed.inspection import EDGES, histogram, summarise, summary_text
 from cyberhost_model.lab.filmed.labels import ALWAYS, read_labels
 from cyberhost_model.lab.filmed.manifest import MEANING, Reason, Row, add_rows, read_manifest
-from cyberhost_model.lab.filmed.page import draw_labels, spread_out
+from cyberhost_model.lab.filmed.page import draw_labels, evenly_spaced
 from cyberhost_model.lab.synthetic.clips import export_clip
 from data_helpers import small_synth
 
@@ -70,8 +70,8 @@ def test_a_histogram_keeps_what_lies_beyond_its_edges():
 
 def test_samples_are_spread_over_the_dataset():
     rows = [Row(str(i), "accepted", "s") for i in range(100)]
-    assert [r.clip for r in spread_out(rows, 5)] == ["0", "25", "50", "74", "99"]
-    assert spread_out(rows[:3], 5) == rows[:3]
+    assert [r.clip for r in evenly_spaced(rows, 5)] == ["0", "25", "50", "74", "99"]
+    assert evenly_spaced(rows[:3], 5) == rows[:3]
 
 
 def test_points_are_drawn_where_they_are(made):

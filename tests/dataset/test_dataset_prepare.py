@@ -13,9 +13,9 @@ from cyberhost_model.errors import InputError, NetworkError
 from cyberhost_model.lab.filmed.build import prepare_dataset
 from cyberhost_model.lab.filmed.labels import ALWAYS, read_labels
 from cyberhost_model.lab.filmed.manifest import COLUMNS, MEANING, NAME, Reason, Row, read_manifest, read_table, schema
-from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, list_videos, load_tools, process_video, record_path
-from cyberhost_model.lab.filmed.source import open_video, rgb, sound_between
-from cyberhost_model.lab.filmed.sync import Synchrony
+from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, list_videos, load_networks, process_video, record_path
+from cyberhost_model.lab.filmed.sound_checks import Synchrony
+from cyberhost_model.lab.filmed.source import open_video, sound_between, to_rgb
 
 EXPECTED = {
     "good": ["accepted"],
@@ -70,7 +70,7 @@ def test_an_accepted_clip_has_video_sound_and_labels(prepared, raw):
     assert set(labels) == set(ALWAYS) and all(len(labels[name]) == 28 for name in ALWAYS if name != "identity")
     with open_video(dataset / row.video) as video:
         frames = list(video.frames())
-        first = rgb(frames[0].frame)
+        first = to_rgb(frames[0].frame)
     assert len(frames) == 28 and first.shape == (row.height, row.width, 3)
     assert abs(len(sound_between(dataset / row.video, 0.0, row.seconds)) - 28 * 640) < 700
     # The points lie on the stored crop: the face's centre is inside its box, inside the picture.
@@ -91,9 +91,9 @@ def test_the_crop_shows_what_its_box_says(prepared, raw):
     dataset = prepared[0]
     (row,) = of(dataset, raw["good"])
     with open_video(raw["good"]) as video:
-        source = rgb(next(video.frames()).frame).astype(float)
+        source = to_rgb(next(video.frames()).frame).astype(float)
     with open_video(dataset / row.video) as video:
-        stored = rgb(next(video.frames()).frame).astype(float)
+        stored = to_rgb(next(video.frames()).frame).astype(float)
     x0, y0, x1, y1 = map(int, row.box)
     part = source[y0:y1, x0:x1]
     rows = ((np.arange(row.height) + 0.5) * part.shape[0] / row.height).astype(int)
@@ -166,19 +166,15 @@ def test_the_head_crop_needs_no_hands(raw, tmp_path):
 
 
 def test_syncnet_is_asked_only_where_wanted_and_its_verdict_counts(raw, tmp_path, monkeypatch):
-    """With a judge that stands for the public network, whose weights are not here; what it makes of a file:
-    tests/evaluation.
-    """
-    tools = load_tools("embedded")
+    """With a check in place of the public network, whose weights are not here; its numbers: tests/evaluation."""
     asked, says = [], iter([None, Synchrony(1.5, 0), Synchrony(6.0, -5)])
 
-    def judge(video):
+    def check(video):
         asked.append(len(read_pictures(video)))
         return next(says)
 
-    monkeypatch.setattr(
-        "cyberhost_model.lab.filmed.prepare.load_tools", lambda *_: dataclasses.replace(tools, sync=judge)
-    )
+    networks = dataclasses.replace(load_networks("embedded"), sync=check)
+    monkeypatch.setattr("cyberhost_model.lab.filmed.prepare.load_networks", lambda *_: networks)
     wanted = dataclasses.replace(SETTINGS, min_sync=3.0)
     sets = [tmp_path / name for name in ("0", "1", "2")]
     for dataset in sets:
@@ -205,7 +201,7 @@ def test_without_its_weights_syncnet_is_told_before_any_work(raw, tmp_path, monk
 
 def read_pictures(video) -> list[np.ndarray]:
     with open_video(video) as opened:
-        return [rgb(stamped.frame) for stamped in opened.frames()]
+        return [to_rgb(stamped.frame) for stamped in opened.frames()]
 
 
 def test_videos_that_are_not_there_are_told_before_any_work(tmp_path):

@@ -10,7 +10,15 @@ from raw_videos import RATE, write, write_stamped
 from cyberhost_model.lab.filmed.manifest import Reason
 from cyberhost_model.lab.filmed.prepare import Job, process_video
 from cyberhost_model.lab.filmed.settings import Settings
-from cyberhost_model.lab.filmed.source import Stamped, Unusable, on_grid, open_video, rgb, sound_between, thumbnail
+from cyberhost_model.lab.filmed.source import (
+    TimedFrame,
+    UnusableVideo,
+    frames_at_rate,
+    open_video,
+    sound_between,
+    thumbnail,
+    to_rgb,
+)
 
 
 def grey(*levels: int) -> list[np.ndarray]:
@@ -21,26 +29,26 @@ def test_variable_stamps_become_25_frames_a_second(tmp_path):
     times = [0.0, 0.1, 0.13, 0.16, 0.4, 0.44]
     path = write_stamped(tmp_path / "v.mp4", grey(0, 40, 80, 120, 160, 200), times)
     with open_video(path) as video:
-        shown = [round(float(rgb(s.frame).mean()) / 40) for s in on_grid(video.frames(), 0.0, 13)]
+        shown = [round(float(to_rgb(s.frame).mean()) / 40) for s in frames_at_rate(video.frames(), 0.0, 13)]
     # Frame k of the grid shows what was on the screen at k * 40 ms, a frame being due 20 ms early at most.
     assert shown == [0, 0, 1, 2, 3, 3, 3, 3, 3, 3, 4, 5, 5]
 
 
 def test_a_grid_may_begin_anywhere():
-    frames = [Stamped(i / 50, i, False) for i in range(100)]
-    shown = [s.frame for s in on_grid(frames, 0.5, 4)]
+    frames = [TimedFrame(i / 50, i, False) for i in range(100)]
+    shown = [s.frame for s in frames_at_rate(frames, 0.5, 4)]
     assert shown == [26, 28, 30, 32]
-    assert [s.frame for s in on_grid(frames[:3], 0.0, 4)] == [1, 2, 2, 2]
+    assert [s.frame for s in frames_at_rate(frames[:3], 0.0, 4)] == [1, 2, 2, 2]
 
 
 def test_frames_from_a_time_begin_at_or_before_it(tmp_path):
     path = write(tmp_path / "long.mp4", grey(*range(0, 250, 2)), None)
     with open_video(path) as video:
-        whole = {round(s.time * 25): float(rgb(s.frame).mean()) for s in video.frames()}
+        whole = {round(s.time * 25): float(to_rgb(s.frame).mean()) for s in video.frames()}
     with open_video(path) as video:
         late = list(video.frames(3.2))
     assert len(whole) == 125 and late[0].time <= 3.2 < late[-1].time
-    assert all(abs(float(rgb(s.frame).mean()) - whole[round(s.time * 25)]) < 1 for s in late)
+    assert all(abs(float(to_rgb(s.frame).mean()) - whole[round(s.time * 25)]) < 1 for s in late)
 
 
 def test_colours_and_a_turned_phone(tmp_path):
@@ -49,8 +57,8 @@ def test_colours_and_a_turned_phone(tmp_path):
     path = write(tmp_path / "c.mp4", [picture] * 3, None)
     with open_video(path) as video:
         frame = next(video.frames()).frame
-    assert np.abs(rgb(frame)[10, [10, 80]].astype(int) - [(200, 30, 60), (20, 180, 90)]).max() <= 4
-    assert rgb(frame, aspect=0.5).shape == (64, 48, 3) and rgb(frame, longest=48).shape == (32, 48, 3)
+    assert np.abs(to_rgb(frame)[10, [10, 80]].astype(int) - [(200, 30, 60), (20, 180, 90)]).max() <= 4
+    assert to_rgb(frame, aspect=0.5).shape == (64, 48, 3) and to_rgb(frame, longest=48).shape == (32, 48, 3)
     assert thumbnail(frame).shape == (36, 64, 3)
 
     class Turned:
@@ -61,7 +69,7 @@ def test_colours_and_a_turned_phone(tmp_path):
         def __getattr__(self, name):
             return getattr(frame, name)
 
-    upright = rgb(Turned())
+    upright = to_rgb(Turned())
     assert upright.shape == (96, 64, 3)
     assert np.abs(upright[80, 10].astype(int) - (200, 30, 60)).max() <= 4  # what was left is below
 
@@ -107,7 +115,7 @@ def test_damage_in_the_middle_is_marked_up_to_the_next_key_frame(tmp_path):
     with open_video(path) as video:
         frames = list(video.frames())
     broken = [f.time for f in frames if f.broken]
-    assert video.faults.packets > 0 and video.faults.words
+    assert video.errors.packets > 0 and video.errors.first
     assert len(frames) > 60 and not frames[0].broken and broken
     assert 0.5 < min(broken) < 4.0  # there is one key frame alone, so all that follows is lost
     assert broken == [f.time for f in frames if f.time >= min(broken)]
@@ -134,7 +142,7 @@ def test_what_is_no_video_says_why(tmp_path, speech_file):
         Path(speech_file): Reason.NO_VIDEO,
     }
     for path, reason in cases.items():
-        with pytest.raises(Unusable) as caught, open_video(path):
+        with pytest.raises(UnusableVideo) as caught, open_video(path):
             pass
         assert caught.value.reason is reason
     assert len(sound_between(speech_file, 0, 0.5)) == RATE // 2

@@ -1,7 +1,12 @@
-"""What several tests of evaluation look at."""
+"""Make what several tests of evaluation use: a run to report on, and the scripts importable."""
+
+import sys
+from pathlib import Path
 
 import pytest
 from report_helpers import evaluation
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "scripts"))  # for eval_degradations
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,7 @@ def features_of(extractor: Extractor, frames: np.ndarray, batch: int = 16) -> di
 
 def sample(name: str, identity: str = "", **features) -> Sample:
     """A sample of a metric of sets."""
-    return Sample(name, identity or name, 16, 25.0, features, None, {"generated": 64})
+    return Sample(name, identity or name, 16, 25.0, features, None)
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
-"""Tiny ONNX files with the inputs and outputs of the public networks: convolutions of fixed weights, so that what they
-give depends on the picture.
+"""Tiny ONNX files with the inputs and outputs of the public networks.
+
+They are convolutions of fixed weights, so that their outputs depend on the picture.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def yolox(path: Path) -> Path:
 
 
 def wholebody(path: Path) -> Path:
-    """Every point in the brightest of 18 columns and 24 rows of patches; point k a column of half a pixel further
-    right, score by the brightness.
+    """Write a graph that places points in the brightest of 18 columns and 24 rows of patches.
+
+    Point k lies half a pixel further right than the one before; its score is the brightness.
     """
     graph = Graph("input", ["batch", 3, 384, 288])
     grey = graph.patches("input", 16, np.full((1, 3), 1 / 3), np.full(1, 2.2))  # (n, 1, 24, 18), above 0

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model.lab.evaluation.features.people import rows
+from cyberhost_model.lab.evaluation.features.people import keypoint_rows
 from cyberhost_model.lab.evaluation.metric import VideoValue
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
 from cyberhost_model.lab.evaluation.results import (
     Evaluation,
     MetricSummary,
     Mismatch,
-    Paths,
     Provenance,
     Results,
+    VideoPaths,
     VideoRow,
 )
 from cyberhost_model.lab.synthetic.clips import Clip
@@ -49,7 +49,7 @@ def results(
     """
     count = len(next(iter(values.values())))
     names = names or [f"v{i}" for i in range(count)]
-    rows = tuple(
+    keypoint_rows = tuple(
         VideoRow(
             names[i],
             identities[i % len(identities)],
@@ -73,7 +73,7 @@ def results(
         )
         for measure, v in values.items()
     )
-    return Results(name, metrics, rows, (), provenance(count))
+    return Results(name, metrics, keypoint_rows, (), provenance(count))
 
 
 def with_metrics(run: Results, *metrics: MetricSummary) -> Results:
@@ -98,7 +98,7 @@ def provenance(videos: int) -> Provenance:
 
 def films(
     folder: Path, count: int, frames: int = 24, size: tuple[int, int] = (128, 192)
-) -> tuple[dict[str, Paths], dict[str, list[Keypoints]]]:
+) -> tuple[dict[str, VideoPaths], dict[str, list[Keypoints]]]:
     """Ground truth and generated (a blurred copy) of drawn people; their key points."""
     import cv2
 
@@ -111,7 +111,7 @@ def films(
         sound = Sound.from_samples(clip.samples[begin : begin + round(frames / FPS * RATE)], RATE)
         name = NASTY if i == 0 else f"person/{i}"
         shown = [f.picture_u8 for f in clip.frames]
-        paths[name] = Paths(
+        paths[name] = VideoPaths(
             write_video(
                 (cv2.GaussianBlur(f, (0, 0), 1.2) for f in shown), folder / f"gen{i}.mp4", FPS, sound, overwrite=True
             ),
@@ -152,7 +152,7 @@ def evaluation(folder: Path, count: int = 3, frames: int = 24, size: tuple[int, 
                 name,
                 f"person {i // 2}",
                 str(paths[name].generated),
-                str(paths[name].reference),
+                str(paths[name].ground_truth),
                 frames,
                 FPS,
                 *size,
@@ -208,9 +208,9 @@ def evaluation(folder: Path, count: int = 3, frames: int = 24, size: tuple[int, 
         ),
         Mismatch(NASTY, "frames", f"{frames} and {frames + 2} frames", "frames are compared as far as both videos go"),
     )
-    arrays = {name: rows(people, np.ones(len(people))) for name, people in points.items()}
+    arrays = {name: keypoint_rows(people, np.ones(len(people))) for name, people in points.items()}
 
     def features(video, role, extractor):
-        return arrays.get(video) if extractor == "dwpose" and role in ("generated", "reference") else None
+        return arrays.get(video) if extractor == "dwpose" and role in ("generated", "ground_truth") else None
 
     return Evaluation(Results("tiny <b>", metrics, tuple(measured), told, provenance(count)), paths, features)

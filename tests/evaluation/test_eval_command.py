@@ -198,9 +198,7 @@ def test_bad_input(run: Run, videos: Path, tmp_path: Path) -> None:
 
 
 def test_features_are_not_made_twice(videos: Path, tmp_path: Path) -> None:
-    """A run that stops at the second video goes on there; another method on the same ground truth reads only its own
-    videos.
-    """
+    """A run that stops at the second video goes on there; a second run reads nothing."""
     read: list[tuple[int, str]] = []
 
     class Stop(Exception):
@@ -223,9 +221,11 @@ def test_features_are_not_made_twice(videos: Path, tmp_path: Path) -> None:
     read.clear()
     again = evaluate(videos / "good", **arguments)
     assert read == [] and again.results.metrics == first.results.metrics
-    counted = again.features("bob/1", "reference", "frames")
+    counted = again.features("bob/1", "ground_truth", "frames")
     assert (
-        counted is not None and int(counted["frames"]) == 18 and again.features("bob/1", "reference", "dwpose") is None
+        counted is not None
+        and int(counted["frames"]) == 18
+        and again.features("bob/1", "ground_truth", "dwpose") is None
     )
 
 

@@ -1,45 +1,38 @@
-"""Videos made worse in steps, measured from the file on: each measure moves where its definition says.
+"""Degraded videos, measured from the file on: each measure moves as its definition says.
 
-The same ways as in docs/reference/evaluation.md.
+The degradations are those of docs/evaluation.md.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import eval_degradations
 import pytest
 
 from cyberhost_model.lab.evaluation.run import evaluate
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 OFFLINE = ("SSIM", "PSNR", "CSIM", "AKD", "HKV")
 FRAMES = 16
 
 
 @pytest.fixture(scope="module")
-def ways():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        import eval_degradations
-
-        yield eval_degradations
-
-
-@pytest.fixture(scope="module")
-def clips(ways):
+def clips():
     """A person both of whose hands are seen and move, and somebody else."""
-    return ways.films((5, 1), FRAMES)
+    return eval_degradations.render_speakers((5, 1), FRAMES)
 
 
 @pytest.fixture(scope="module")
-def measure(ways, clips, tmp_path_factory):
+def measure(clips, tmp_path_factory):
     """The first person's clip, made worse -> results. The ground truth is looked at once."""
     folder = tmp_path_factory.mktemp("degradations")
-    truth = ways.write(folder / "truth", clips[:1])
+    truth = eval_degradations.write_videos(folder / "truth", clips[:1])
 
     def results(way: str = "", step: float = 0.0):
         made = (
-            ways.write(folder / f"{len(list(folder.iterdir()))}", ways.worsened(clips, way, step)[:1]) if way else truth
+            eval_degradations.write_videos(
+                folder / f"{len(list(folder.iterdir()))}", eval_degradations.degrade(clips, way, step)[:1]
+            )
+            if way
+            else truth
         )
         return evaluate(
             made, truth, metrics=OFFLINE, networks="embedded", download=False, cache=folder / "features", device="cpu"
@@ -75,14 +68,16 @@ def test_the_ground_truth_is_its_own_best(itself):
         "jitter, pixels",
     ],
 )
-def test_every_step_is_noticed(ways, measure, itself, way):
-    _, steps, expected = ways.WAYS[way]
+def test_every_step_is_noticed(measure, itself, way):
+    _, steps, expected = eval_degradations.DEGRADATIONS[way]
     wanted = {name: sign for name, sign in expected.items() if name in OFFLINE}
     runs = [itself, *(measure(way, step) for step in (steps[0], steps[-1]))]
-    assert wanted and ways.steady(runs, wanted) == dict.fromkeys(wanted, True), [
-        ways.shown(run, list(wanted)) for run in runs
+    assert wanted and eval_degradations.moves_as_defined(runs, wanted) == dict.fromkeys(wanted, True), [
+        eval_degradations.format_values(run, list(wanted)) for run in runs
     ]
 
 
-def test_what_does_not_move_is_not_called_steady(ways, itself):
-    assert ways.steady([itself, itself], {"SSIM": ways.DOWN, "FID": ways.UP}) == {"SSIM": False, "FID": False}
+def test_what_does_not_move_is_not_called_steady(itself):
+    assert eval_degradations.moves_as_defined(
+        [itself, itself], {"SSIM": eval_degradations.DOWN, "FID": eval_degradations.UP}
+    ) == {"SSIM": False, "FID": False}

@@ -12,26 +12,19 @@ import pytest
 from eval_helpers import moving, write
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
-from cyberhost_model.lab.evaluation.features.frames import (
-    BATCH,
-    Resampler,
-    Stream,
-    aligned,
-    partner,
-    probe,
-    read_frames,
-)
-from cyberhost_model.lab.evaluation.features.visit import (
+from cyberhost_model.lab.evaluation.features.alignment import Resampler, match_frames, matching_frame
+from cyberhost_model.lab.evaluation.features.extraction import (
     VideoInput,
     extract_features,
     extract_picture_features,
     first_frame,
-    resized,
+    resize_frame,
 )
+from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
 from cyberhost_model.lab.evaluation.metrics.psnr import psnr
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.media.video_reader import MAX_BATCH, VideoStream, probe_video, read_frames
 
 
 def ffmpeg(*arguments: object) -> None:
@@ -39,7 +32,7 @@ def ffmpeg(*arguments: object) -> None:
 
 
 def read(path: Path) -> np.ndarray:
-    return np.concatenate([batch.copy() for batch in read_frames(probe(path))])
+    return np.concatenate([batch.copy() for batch in read_frames(probe_video(path))])
 
 
 @pytest.mark.parametrize(
@@ -47,30 +40,30 @@ def read(path: Path) -> np.ndarray:
     [(25, Fraction(25)), (29.97, Fraction(30000, 1001)), (23.976, Fraction(24000, 1001)), (12.5, Fraction(25, 2))],
 )
 def test_rates_and_frames(fps: float, rate: Fraction, tmp_path: Path) -> None:
-    frames = moving(0, BATCH + 5)
+    frames = moving(0, MAX_BATCH + 5)
     path = write(tmp_path / "a.mp4", frames, fps)
-    assert probe(path) == Stream(path, rate, BATCH + 5, False, False)
+    assert probe_video(path) == VideoStream(path, rate, MAX_BATCH + 5, False, False)
     back = read(path)
     assert back.shape == frames.shape and back.dtype == np.uint8
     assert min(psnr(a, b) for a, b in zip(back, frames, strict=True)) > 30
-    assert np.array_equal(first_frame(probe(path)), back[0])
+    assert np.array_equal(first_frame(probe_video(path)), back[0])
 
 
 def test_sound_turned_pictures_and_other_containers(tmp_path: Path) -> None:
     tone = Sound.from_samples(0.1 * np.sin(np.arange(12800) / 9).astype(np.float32), 16000)
     path = write(tmp_path / "a.mp4", moving(0, 20), sound=tone)
-    assert probe(path).has_sound and probe(path).packets == 20
+    assert probe_video(path).has_sound and probe_video(path).packets == 20
     ffmpeg("-display_rotation", "90", "-i", path, "-c", "copy", tmp_path / "turned.mp4")
     assert read(tmp_path / "turned.mp4").shape == (20, 96, 64, 3)
     ffmpeg("-i", path, "-c:v", "mjpeg", "-an", tmp_path / "a.avi")
-    assert read(tmp_path / "a.avi").shape == (20, 64, 96, 3) and not probe(tmp_path / "a.avi").has_sound
+    assert read(tmp_path / "a.avi").shape == (20, 64, 96, 3) and not probe_video(tmp_path / "a.avi").has_sound
 
 
 @pytest.mark.parametrize("name", ["v.mkv", "v.mp4"])
 def test_a_variable_rate_is_put_on_a_grid(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", moving(0, 60))
     ffmpeg("-i", path, "-vf", "setpts='if(lt(N,30),N,30+(N-30)*3)/25/TB'", "-fps_mode", "vfr", tmp_path / name)
-    stream = probe(tmp_path / name)
+    stream = probe_video(tmp_path / name)
     assert stream.variable and stream.packets == 60
     frames = read(tmp_path / name)
     assert abs(len(frames) / stream.fps - (30 / 25 + 30 * 3 / 25)) < 0.25  # seconds
@@ -93,25 +86,25 @@ def test_damaged_and_other_files(tmp_path: Path) -> None:
     }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError) as told:
-            probe(tmp_path / name)
+            probe_video(tmp_path / name)
         assert "\n" not in str(told.value) and name in str(told.value)
     ffmpeg("-f", "lavfi", "-i", "sine=d=1", tmp_path / "tone.m4a")
     with pytest.raises(InputError, match="holds no video"):
-        probe(tmp_path / "tone.m4a")
+        probe_video(tmp_path / "tone.m4a")
     with pytest.raises(InputError, match="no such video"):
-        probe(tmp_path / "none.mp4")
+        probe_video(tmp_path / "none.mp4")
 
 
 @pytest.mark.parametrize(("fps", "other"), [(25, 25), (25, 30), (30, 25), (25, 50), (24, 60), (30000 / 1001, 25)])
 def test_frames_that_belong_together(fps: float, other: float) -> None:
     count, seconds = 100, 100 / fps
-    pairs = aligned(count, fps, round(seconds * other), other)
-    assert [partner(i, fps, other) for i in range(len(pairs))] == pairs[:, 1].tolist()
+    pairs = match_frames(count, fps, round(seconds * other), other)
+    assert [matching_frame(i, fps, other) for i in range(len(pairs))] == pairs[:, 1].tolist()
     middle = (pairs[:, 0] + 0.5) / fps
     assert np.all(pairs[:, 1] / other <= middle + 1e-9) and np.all(middle <= (pairs[:, 1] + 1) / other + 1e-9)
     grid = Resampler(fps, other)
-    taken = [place for i in range(count) for place in grid.times(i)]
-    assert taken == list(range(len(taken))) and abs(len(taken) - grid.total(count)) <= 1
+    taken = [place for i in range(count) for place in grid.positions(i)]
+    assert taken == list(range(len(taken))) and abs(len(taken) - grid.resampled_count(count)) <= 1
     assert np.allclose(len(taken) / other, seconds, atol=1 / other)
 
 
@@ -137,8 +130,8 @@ class Seen:
 
 def test_one_pass_feeds_everyone(tmp_path: Path) -> None:
     """A generated video of another rate, size and length; the same extractor looks at both; one fails."""
-    generated = probe(write(tmp_path / "g.mp4", moving(0, 24, (48, 32)), 12.5))
-    reference = probe(write(tmp_path / "r.mp4", moving(0, 40), 25))
+    generated = probe_video(write(tmp_path / "g.mp4", moving(0, 24, (48, 32)), 12.5))
+    reference = probe_video(write(tmp_path / "r.mp4", moving(0, 40), 25))
     own, even, poor, both = Seen("own"), Seen("even", 25.0), Seen("poor", fail="too dark"), Seen("both")
     ticks: list[int] = []
     made, true, pairs = extract_features(
@@ -157,11 +150,11 @@ def test_one_pass_feeds_everyone(tmp_path: Path) -> None:
         and made.features["even"]["expected"] == 48
     )
     assert made.reasons == {"poor": "too dark"} and not true.reasons and "poor" not in made.features
-    expected = aligned(24, 12.5, 40, 25)
+    expected = match_frames(24, 12.5, 40, 25)
     together = pairs.features["both"]["frames"]
     assert len(together) == len(expected) == 20
     for (i, j), (a, b) in zip(expected, together, strict=True):
-        assert np.array_equal(a, resized(frames[i], (96, 64))) and np.array_equal(b, others[j])
+        assert np.array_equal(a, resize_frame(frames[i], (96, 64))) and np.array_equal(b, others[j])
 
 
 def test_a_picture_is_a_video_of_one_frame(tmp_path: Path) -> None:

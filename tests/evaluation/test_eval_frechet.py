@@ -10,13 +10,19 @@ import pytest
 from eval_helpers import sample
 
 from cyberhost_model.lab.evaluation.metric import SetValue
-from cyberhost_model.lab.evaluation.metrics.frechet import Gaussian, Sums, frechet_distance, gathered, set_distance
+from cyberhost_model.lab.evaluation.metrics.frechet import (
+    Gaussian,
+    MomentSums,
+    frechet_distance,
+    set_distance,
+    sum_moments,
+)
 
 normal = Gaussian.from_moments
 
 
 def between(a: np.ndarray, b: np.ndarray) -> float:
-    return frechet_distance(Gaussian.of(gathered([a])), Gaussian.of(gathered([b])))
+    return frechet_distance(Gaussian.of(sum_moments([a])), Gaussian.of(sum_moments([b])))
 
 
 def test_known_distances() -> None:
@@ -50,15 +56,15 @@ def test_bias_falls_as_sets_grow() -> None:
 
 def test_sums_are_those_of_all_rows_at_once() -> None:
     rows = np.random.default_rng(0).normal(1000, 1, (500, 7)).astype(np.float32)  # a mean far from the origin
-    whole = gathered([rows[:3], rows[3:3], rows[3:400], rows[400:]])
+    whole = sum_moments([rows[:3], rows[3:3], rows[3:400], rows[400:]])
     np.testing.assert_allclose(whole.mean, rows.astype(float).mean(0), rtol=1e-12)
     np.testing.assert_allclose(whole.covariance, np.cov(rows.astype(float), rowvar=False), rtol=1e-9)
-    rest = whole.minus(Sums.empty(whole.origin).with_rows(rows[:200]))
+    rest = whole.minus(MomentSums.empty(whole.origin).with_rows(rows[:200]))
     np.testing.assert_allclose(rest.covariance, np.cov(rows[200:].astype(float), rowvar=False), rtol=1e-8)
     with pytest.raises(ValueError, match="no vectors"):
-        gathered([])
+        sum_moments([])
     with pytest.raises(ValueError, match="two vectors"):
-        Gaussian.of(gathered([rows[:1]]))
+        Gaussian.of(sum_moments([rows[:1]]))
 
 
 def videos(count: int, rows: int, shift: float, identities: int = 100) -> list:
@@ -68,7 +74,7 @@ def videos(count: int, rows: int, shift: float, identities: int = 100) -> list:
             f"v{i}",
             f"p{i % identities}",
             generated={"x": random.normal(shift, 1, (rows, 6))},
-            reference={"x": random.normal(0, 1, (rows, 6))},
+            ground_truth={"x": random.normal(0, 1, (rows, 6))},
         )
         for i in range(count)
     ]
@@ -81,10 +87,10 @@ def measured(samples: list, seed: int = 0) -> SetValue:
 def test_a_set_tells_its_size_floor_and_trend() -> None:
     value = measured(videos(16, 10, 1.0))
     everything = [
-        np.concatenate([s.features[role]["x"] for s in videos(16, 10, 1.0)]) for role in ("generated", "reference")
+        np.concatenate([s.features[role]["x"] for s in videos(16, 10, 1.0)]) for role in ("generated", "ground_truth")
     ]
     assert value.value == pytest.approx(between(*everything), abs=1e-9)
-    assert (value.extras["n_frames"], value.extras["n_reference_frames"], value.coverage) == (160, 160, 1.0)
+    assert (value.extras["n_frames"], value.extras["n_ground_truth_frames"], value.coverage) == (160, 160, 1.0)
     assert [t["n"] for t in value.extras["trend"]] == [40, 80, 120, 160] and value.extras["trend"][-1][
         "value"
     ] == value.value
@@ -107,7 +113,7 @@ def test_a_person_is_not_in_both_halves() -> None:
     samples = []
     for i in range(16):
         rows = np.random.default_rng(i).normal(10 * (i % 4), 0.1, (10, 6))
-        samples.append(sample(f"v{i}", f"p{i % 4}", generated={"x": rows}, reference={"x": rows}))
+        samples.append(sample(f"v{i}", f"p{i % 4}", generated={"x": rows}, ground_truth={"x": rows}))
     assert measured(samples).extras["floor"]["value"] > 100
     one = [sample(s.name, "p", **s.features) for s in samples]  # fewer than four people: videos are drawn
     assert measured(one).extras["floor"]["value"] < measured(samples).extras["floor"]["value"]
@@ -124,8 +130,8 @@ def test_what_a_set_cannot_tell() -> None:
     lone = measured(videos(1, 1, 0.0))
     assert math.isnan(lone.value) and "two frames" in lone.reason
     empty = measured(
-        [*videos(3, 10, 0.0), sample("short", generated={"x": np.zeros((0, 6))}, reference={"x": np.zeros((5, 6))})]
+        [*videos(3, 10, 0.0), sample("short", generated={"x": np.zeros((0, 6))}, ground_truth={"x": np.zeros((5, 6))})]
     )
-    assert empty.coverage == 0.75 and empty.extras["n_reference_frames"] == 30
-    nothing = measured([sample("short", generated={"x": np.zeros((0, 6))}, reference={"x": np.zeros((0, 6))})])
+    assert empty.coverage == 0.75 and empty.extras["n_ground_truth_frames"] == 30
+    nothing = measured([sample("short", generated={"x": np.zeros((0, 6))}, ground_truth={"x": np.zeros((0, 6))})])
     assert math.isnan(nothing.value) and nothing.reason == "no video has frames"

@@ -1,6 +1,4 @@
-"""Inception and I3D: the layouts of the public files, the same function when folded, and worse videos measured as
-worse.
-"""
+"""Inception and I3D: layouts of the public files, the same function when fused, higher distances of worse videos."""
 
 from __future__ import annotations
 
@@ -70,7 +68,7 @@ def test_same_padding_is_tensorflows() -> None:
     assert _same(x, (7, 7, 7), (2, 2, 2)).shape[2:] == (21, 229, 13)
     assert _same(torch.ones(1, 1, 8, 1, 1), (2, 1, 1), (2, 1, 1)).shape[2:] == (8, 1, 1)
     padded = _same(torch.ones(1, 1, 1, 1, 4), (1, 1, 3), (1, 1, 2))
-    assert padded.flatten().tolist() == [1, 1, 1, 1, 0]  # what is uneven goes behind
+    assert padded.flatten().tolist() == [1, 1, 1, 1, 0]  # the odd zero goes at the end
 
 
 def test_ways_to_299() -> None:
@@ -119,7 +117,7 @@ def test_fid_rises(inception: Inception) -> None:
     truth = features_of(looks, frames)
     for worse, amounts in ((noisy, (2, 12)), (blurred, (1, 6))):
         made = [features_of(looks, worse(frames, amount)) for amount in amounts]
-        steps = [Fid(looks, "0").of_set([sample("a", generated=m, reference=truth)], 0) for m in made]
+        steps = [Fid(looks, "0").measure_set([sample("a", generated=m, ground_truth=truth)], 0) for m in made]
         for measure in ("FID", "FID-legacy"):
             assert 0 < steps[0][measure].value < steps[1][measure].value, (worse, measure)
 
@@ -130,8 +128,8 @@ def test_fvd_rises(i3d: I3D) -> None:
     steps = []
     for amount in (2, 20):
         made = [features_of(looks, noisy(moving(i, 16), amount)) for i in range(2)]
-        value = Fvd(looks, "0").of_set(
-            [sample(str(i), generated=g, reference=t) for i, (g, t) in enumerate(zip(made, truth, strict=True))], 0
+        value = Fvd(looks, "0").measure_set(
+            [sample(str(i), generated=g, ground_truth=t) for i, (g, t) in enumerate(zip(made, truth, strict=True))], 0
         )
         steps.append(value["FVD"].value)
     assert steps[0] < steps[1]

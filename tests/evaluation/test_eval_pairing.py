@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.evaluation.pairing import RULES, pair
-from cyberhost_model.lab.evaluation.results import Paths
+from cyberhost_model.lab.evaluation.pairing import MISMATCH_RULES, pair_videos
+from cyberhost_model.lab.evaluation.results import VideoPaths
 
 
 def files(folder: Path, *names: str) -> Path:
@@ -21,7 +21,7 @@ def files(folder: Path, *names: str) -> Path:
 
 
 def told(mismatches) -> set[tuple[str, str]]:
-    assert all(m.rule == RULES[m.kind] for m in mismatches)
+    assert all(m.rule == MISMATCH_RULES[m.kind] for m in mismatches)
     return {(m.video, m.kind) for m in mismatches}
 
 
@@ -30,19 +30,23 @@ def test_folders_by_name(tmp_path: Path) -> None:
     true = files(tmp_path / "true", "anna/1.mkv", "bob.mp4", "carl.mp4")
     images = files(tmp_path / "images", "anna.png", "x.jpg")
     audio = files(tmp_path / "audio", "anna/1.wav", "anna/2.mp3", "bob.mp4")
-    items, mismatches = pair(made, true, images, audio)
+    items, mismatches = pair_videos(made, true, images, audio)
     assert [(i.name, i.identity) for i in items] == [("anna/1", "anna"), ("anna/2", "anna"), ("bob", "bob")]
-    assert items[0].paths == Paths(made / "anna/1.mp4", true / "anna/1.mkv", images / "anna.png", audio / "anna/1.wav")
+    assert items[0].paths == VideoPaths(
+        made / "anna/1.mp4", true / "anna/1.mkv", images / "anna.png", audio / "anna/1.wav"
+    )
     assert (
-        items[1].paths.reference is None and items[2].paths.image is None and items[2].paths.audio == audio / "bob.mp4"
+        items[1].paths.ground_truth is None
+        and items[2].paths.image is None
+        and items[2].paths.audio == audio / "bob.mp4"
     )
     assert told(mismatches) == {("anna/2", "extra"), ("carl", "missing"), ("bob", "image")}
 
 
 def test_single_files(tmp_path: Path) -> None:
     folder = files(tmp_path, "a.mp4", "b.mp4", "a.png")
-    items, mismatches = pair(folder / "a.mp4", folder / "b.mp4", folder / "a.png")
-    assert items[0].paths == Paths(folder / "a.mp4", folder / "b.mp4", folder / "a.png") and mismatches == []
+    items, mismatches = pair_videos(folder / "a.mp4", folder / "b.mp4", folder / "a.png")
+    assert items[0].paths == VideoPaths(folder / "a.mp4", folder / "b.mp4", folder / "a.png") and mismatches == []
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])
@@ -57,10 +61,10 @@ def test_manifests(tmp_path: Path, suffix: str) -> None:
         path.write_text(json.dumps(rows))
     else:
         path.write_text("generated,identity,reference,name,audio\nm/g1.mp4,eve,t.mp4,,\nm/g2.mp4,,,two,s.wav\n")
-    items, mismatches = pair(path)
+    items, mismatches = pair_videos(path)
     assert [(i.name, i.identity) for i in items] == [("m/g1", "eve"), ("two", "two")] and not mismatches
     assert (
-        items[0].paths == Paths(tmp_path / "m/g1.mp4", tmp_path / "t.mp4")
+        items[0].paths == VideoPaths(tmp_path / "m/g1.mp4", tmp_path / "t.mp4")
         and items[1].paths.audio == tmp_path / "s.wav"
     )
 
@@ -80,23 +84,23 @@ def test_wrong_manifests(tmp_path: Path, text: str) -> None:
     files(tmp_path, "a.mp4")
     (tmp_path / "m.csv").write_text(text)
     with pytest.raises(InputError, match=WRONG[text]):
-        pair(tmp_path / "m.csv")
+        pair_videos(tmp_path / "m.csv")
     (tmp_path / "m.json").write_text("{")
     with pytest.raises(InputError, match="not a manifest"):
-        pair(tmp_path / "m.json")
+        pair_videos(tmp_path / "m.json")
 
 
 def test_what_cannot_be_matched(tmp_path: Path) -> None:
     made, true = files(tmp_path / "made", "a.mp4", "b.mp4"), files(tmp_path / "true", "c.mp4")
     with pytest.raises(InputError, match="'a' there, 'c' here"):
-        pair(made, true)
+        pair_videos(made, true)
     with pytest.raises(InputError, match="one file for 2 videos"):
-        pair(made, true / "c.mp4")
+        pair_videos(made, true / "c.mp4")
     with pytest.raises(InputError, match="is not there"):
-        pair(made, tmp_path / "none")
+        pair_videos(made, tmp_path / "none")
     with pytest.raises(InputError, match="holds no videos"):
-        pair(files(tmp_path / "empty", "a.txt"))
+        pair_videos(files(tmp_path / "empty", "a.txt"))
     with pytest.raises(InputError, match="have one name"):
-        pair(files(tmp_path / "twice", "a.mp4", "a.mov"))
+        pair_videos(files(tmp_path / "twice", "a.mp4", "a.mov"))
     with pytest.raises(InputError, match="holds no picture"):
-        pair(made, None, files(tmp_path / "none_here", "a.txt"))
+        pair_videos(made, None, files(tmp_path / "none_here", "a.txt"))

@@ -71,7 +71,7 @@ def test_frames_are_averaged_not_their_errors() -> None:
     frames = ComparedFrames("psnr", 1, psnr)
     frames.begin(None)  # type: ignore[arg-type]
     frames.push(generated, reference)
-    value = FrameMean("PSNR", frames).of_video(sample("a", pair=frames.finish()))["PSNR"]
+    value = FrameMean("PSNR", frames).measure_video(sample("a", pair=frames.finish()))["PSNR"]
     each = [psnr(a, b) for a, b in zip(generated, reference, strict=True)]
     assert value.value == pytest.approx(np.mean(each)) and abs(value.value - psnr(generated, reference)) > 1
     assert value.coverage == pytest.approx(2 / 16)

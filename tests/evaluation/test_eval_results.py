@@ -14,21 +14,21 @@ from report_helpers import results
 from cyberhost_model.errors import InputError, OutputError
 from cyberhost_model.lab.evaluation.bootstrap import mean_interval, paired_difference
 from cyberhost_model.lab.evaluation.features.cache import FeatureCache
-from cyberhost_model.lab.evaluation.features.extractor import Spool
+from cyberhost_model.lab.evaluation.features.extractor import RowFile
 from cyberhost_model.lab.evaluation.metric import Measure, VideoValue
 from cyberhost_model.lab.evaluation.results import VideoRow, check_folder, read_results, write_results
-from cyberhost_model.lab.evaluation.values import over_videos
+from cyberhost_model.lab.evaluation.summaries import summarise_videos
 
 
 def test_features_are_kept_whole(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     key = cache.key("video", "a", "b")
     assert cache.get(key) is None and key != cache.key("video", "ab", "")
-    long = Spool(1024)
+    long = RowFile(1024)
     for i in range(5):
         long.add(np.full((100, 1024), i))
     kept = cache.put(
-        key, {"long": long.array(), "none": Spool(3).array(), "reason": np.array("dark"), "n": np.array(5)}
+        key, {"long": long.array(), "none": RowFile(3).array(), "reason": np.array("dark"), "n": np.array(5)}
     )
     assert isinstance(kept["long"], np.memmap) and kept["long"].shape == (500, 1024) and kept["long"][450, 7] == 4
     assert (
@@ -153,8 +153,8 @@ def test_a_summary_of_videos() -> None:
         VideoValue(3.0, 1.0, {"rate": 0.4}),
         VideoValue(math.nan, 0.7, reason="no face"),
     ]
-    summary = over_videos(measure, Plain(), values, ["a", "b", "c"], 0)
+    summary = summarise_videos(measure, Plain(), values, ["a", "b", "c"], 0)
     assert (summary.status, summary.value, summary.n, summary.coverage) == ("ok", 2.0, 2, 0.5)
     assert summary.extras == pytest.approx({"rate": 0.3}) and summary.ci95 is not None and summary.weights == {"w": "1"}
-    nothing = over_videos(measure, Plain(), values[2:], ["c"], 0)
+    nothing = summarise_videos(measure, Plain(), values[2:], ["c"], 0)
     assert (nothing.status, nothing.value, nothing.reason) == ("skipped", None, "no face")

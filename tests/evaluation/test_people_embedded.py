@@ -10,9 +10,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "dataset"))
 
+from eval_degradations import shift_frames
 from raw_videos import pictures, speaker
 
-from cyberhost_model.lab.evaluation.degradations import shifted
 from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
 from cyberhost_model.lab.evaluation.metric import Context, Sample
 from cyberhost_model.lab.evaluation.metrics import akd, csim, hands
@@ -64,9 +64,8 @@ def values(metric, generated, **others):
         25.0,
         {"generated": generated, **others},
         pairs,
-        {"generated": 320, "reference": 320},
     )
-    return {name: value.value for name, value in metric.of_video(sample).items()}
+    return {name: value.value for name, value in metric.measure_video(sample).items()}
 
 
 def test_all_four_share_one_look_at_the_frames_and_say_their_protocol(context):
@@ -78,8 +77,11 @@ def test_all_four_share_one_look_at_the_frames_and_say_their_protocol(context):
 
 def test_a_shift_is_measured_by_akd(context, look, frames, true):
     """In pixels at height 640 the frames of 320 move twice as far, in x alone: the mean over both axes is the shift."""
-    found = [values(akd.build(context), look(shifted(frames, pixels)), reference=true)["AKD"] for pixels in (2, 5, 10)]
-    assert values(akd.build(context), true, reference=true)["AKD"] == 0
+    found = [
+        values(akd.build(context), look(shift_frames(frames, pixels)), ground_truth=true)["AKD"]
+        for pixels in (2, 5, 10)
+    ]
+    assert values(akd.build(context), true, ground_truth=true)["AKD"] == 0
     assert found == pytest.approx([2, 5, 10], rel=0.4) and found[0] < found[1] < found[2]
 
 

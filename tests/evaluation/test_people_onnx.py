@@ -1,6 +1,4 @@
-"""What stands around the ONNX networks, with tiny graphs of the same inputs and outputs: planted people and faces are
-found where they are.
-"""
+"""The code around the ONNX networks, with tiny graphs of the same inputs and outputs: planted people are found."""
 
 from __future__ import annotations
 
@@ -48,8 +46,9 @@ def dwpose(weights) -> DWPose:
 
 
 def frame(width: int = 960, height: int = 960, *red: tuple[int, int, int]) -> np.ndarray:
-    """Black; squares of 48 pixels (32 of the detector's, if the frame is 960 on its longer side) as red as told:
-    (column, row, red).
+    """Draw red squares of 48 pixels, (column, row, red) each, on black.
+
+    They are 32 pixels of the detector's input if the frame is 960 on its longer side.
     """
     picture = np.zeros((height, width, 3), np.uint8)
     for x, y, value in red:

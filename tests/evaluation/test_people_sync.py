@@ -1,6 +1,4 @@
-"""SyncC and SyncD: the arithmetic on planted embeddings, the sound's features, the network's layout, the face's track
-and crop.
-"""
+"""SyncC and SyncD: planted embeddings, features of the sound, the network's layout, tracks and crops of faces."""
 
 from __future__ import annotations
 
@@ -10,13 +8,19 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from eval_degradations import delay_sound
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.lab.evaluation.degradations import late_sound
-from cyberhost_model.lab.evaluation.features.face_track import CROP, crop, follow, measured, smooth_squares
+from cyberhost_model.lab.evaluation.features.face_track import (
+    CROP_SIDE,
+    crop_face,
+    select_track,
+    smooth_squares,
+    track_faces,
+)
 from cyberhost_model.lab.evaluation.features.mfcc import mfcc, mfcc_stream
-from cyberhost_model.lab.evaluation.features.sync import confidence_curve, distance_stream, sync_of
-from cyberhost_model.lab.evaluation.networks.s3fd import S3FD, FaceFinder, decode
+from cyberhost_model.lab.evaluation.features.sync import confidence_curve, score_sync, shift_distances
+from cyberhost_model.lab.evaluation.networks.s3fd import S3FD, FaceFinder, decode_boxes
 from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet, load_syncnet
 
 T = 100
@@ -36,7 +40,7 @@ def planted(lag: int) -> tuple[np.ndarray, np.ndarray]:
 )
 def test_expected_values_of_the_protocol(lag, offset, confidence, distance):
     pictures, sound = planted(lag)
-    sync = sync_of(distance_stream([pictures], [sound]))
+    sync = score_sync(shift_distances([pictures], [sound]))
     assert sync.offset == offset and sync.windows == T
     assert sync.confidence == pytest.approx(confidence, abs=1e-4)
     assert sync.distance == pytest.approx(distance, abs=1e-4)
@@ -48,8 +52,8 @@ def test_expected_values_of_the_protocol(lag, offset, confidence, distance):
 def test_distances_do_not_depend_on_how_the_stream_is_cut():
     rng = np.random.default_rng(0)
     pictures, sound = rng.normal(size=(2, 60, 16)).astype(np.float32)
-    whole = np.concatenate(list(distance_stream([pictures], [sound])))
-    cut = np.concatenate(list(distance_stream(np.split(pictures, [1, 8, 40]), np.split(sound, [5, 6, 50]))))
+    whole = np.concatenate(list(shift_distances([pictures], [sound])))
+    cut = np.concatenate(list(shift_distances(np.split(pictures, [1, 8, 40]), np.split(sound, [5, 6, 50]))))
     assert np.array_equal(whole, cut)
     padded = np.concatenate([np.zeros((15, 16)), sound, np.zeros((15, 16))])
     by_hand = np.linalg.norm(pictures[20] - padded[20:51] + 1e-6, axis=1)
@@ -63,7 +67,7 @@ def test_every_frame_of_delay_lowers_the_confidence_and_moves_the_offset():
     found = []
     for late in range(11):
         heard = np.roll(path, late, 0) + 0.3 * rng.normal(size=path.shape).astype(np.float32)
-        found.append(sync_of(distance_stream([path[20:120]], [heard[20:120]])))
+        found.append(score_sync(shift_distances([path[20:120]], [heard[20:120]])))
     assert [s.offset for s in found] == [-late for late in range(11)]
     # Without searching the shift: the distance where picture and sound are said to belong together grows with every
     # frame.
@@ -72,9 +76,7 @@ def test_every_frame_of_delay_lowers_the_confidence_and_moves_the_offset():
 
 
 def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
-    """Recorded speech against itself: what the picture side knows is what is heard in five frames, so only the delay
-    differs.
-    """
+    """Recorded speech against itself: the picture side gets the sound of its five frames, so only the delay differs."""
     samples, rate = soundfile.read(speech_file, dtype="float32")
     assert rate == 16000
 
@@ -86,7 +88,7 @@ def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
 
     shown = heard(samples)
     for late in range(11):
-        sync = sync_of(distance_stream([shown], [heard(late_sound(samples, late))]))
+        sync = score_sync(shift_distances([shown], [heard(delay_sound(samples, late))]))
         assert sync.offset == -late
         assert late == 0 or sync.curve[15] > sync.distance
 
@@ -94,14 +96,14 @@ def test_a_sound_late_by_some_frames_has_that_offset(speech_file: Path):
 def test_a_curve_over_time_tells_where_the_sound_is_foreign():
     pictures, sound = planted(0)
     sound[60:] = -sound[60:]
-    distances = np.concatenate(list(distance_stream([pictures], [sound])))
-    curve = confidence_curve(distances, sync_of([distances]))
+    distances = np.concatenate(list(shift_distances([pictures], [sound])))
+    curve = confidence_curve(distances, score_sync([distances]))
     assert curve.shape == (T,) and curve[:55].min() > curve[65:].max() + 5
 
 
 def test_no_window_is_an_error():
     with pytest.raises(ValueError, match="no window"):
-        sync_of([])
+        score_sync([])
 
 
 def test_cepstra_are_those_of_python_speech_features():
@@ -182,9 +184,7 @@ def test_weights_must_fit_exactly(tmp_path: Path):
 
 
 def test_s3fd_decodes_planted_faces():
-    """One sure anchor at the third level (16 pixels a cell, sides of 64), a double of it beside, and a face the
-    threshold leaves out.
-    """
+    """One confident anchor at the third level (16 pixels a cell), a double of it, and a face below the threshold."""
     levels = []
     for cells in (48, 24, 12, 6, 3, 2):
         offsets, logits = torch.zeros(1, 4, cells, cells), torch.zeros(1, 2, cells, cells)
@@ -195,7 +195,7 @@ def test_s3fd_decodes_planted_faces():
     logits[0, :, 5, 7] = torch.tensor([0.0, 4.0])
     logits[0, :, 1, 1] = torch.tensor([0.0, 1.0])
     offsets[0, :, 5, 6] = torch.tensor([1.0, -1.0, 0.0, 5 * np.log(2)])
-    ((boxes, scores),) = decode(levels, 0.9)
+    ((boxes, scores),) = decode_boxes(levels, 0.9)
     # centre (6.5, 5.5) * 16 + (6.4, -6.4), sides 64 and twice that
     assert np.allclose(boxes, [[78.4, 17.6, 142.4, 145.6]], atol=1e-3)
     assert scores == pytest.approx([1 / (1 + np.exp(-6))], abs=1e-6)
@@ -221,34 +221,34 @@ def test_the_longest_large_face_is_followed_over_gaps():
         if t < 80 and not 30 <= t < 45:
             found.insert(0, box(100 + t, 50, 120))
         frames.append(np.array(found))
-    tracks = follow(frames, start=10)
-    track = measured(tracks)
-    assert track is not None and (track.start, len(track.boxes), track.seen) == (10, 80, 65)
+    tracks = track_faces(frames, start=10)
+    track = select_track(tracks)
+    assert track is not None and (track.start, len(track.boxes), track.detections) == (10, 80, 65)
     assert np.allclose(track.boxes[37], box(137, 50, 120))  # a missed frame lies between those around it
-    assert measured([t for t in tracks if t is not track]) is None
-    assert measured(follow([np.array([box(0, 0, 150)])] * 49)) is None  # a frame too short
-    assert measured(follow([np.zeros((0, 4))] * 60)) is None
+    assert select_track([t for t in tracks if t is not track]) is None
+    assert select_track(track_faces([np.array([box(0, 0, 150)])] * 49)) is None  # a frame too short
+    assert select_track(track_faces([np.zeros((0, 4))] * 60)) is None
 
 
 def test_crops_show_the_face_from_brow_to_neck():
-    track = measured(follow([np.array([box(60, 80, 120)])] * 60))
+    track = select_track(track_faces([np.array([box(60, 80, 120)])] * 60))
     assert track is not None
     square = smooth_squares(track)[30]
     assert np.allclose(square, [120, 140, 60])
     frame = np.zeros((400, 400, 3), np.uint8)
     frame[:, :, 0] = np.arange(400)[None] // 2  # red tells the column, green the row
     frame[:, :, 1] = np.arange(400)[:, None] // 2
-    cut = crop(frame, square).astype(int)
-    assert cut.shape == (CROP, CROP, 3)
+    cut = crop_face(frame, square).astype(int)
+    assert cut.shape == (CROP_SIDE, CROP_SIDE, 3)
     # Columns 120 - 84 to 120 + 84, rows 140 - 60 to 140 + 108.
     assert abs(cut[112, 0, 0] - 18) <= 1 and abs(cut[112, -1, 0] - 102) <= 1
     assert abs(cut[0, 112, 1] - 40) <= 1 and abs(cut[-1, 112, 1] - 124) <= 1
-    outside = crop(frame, np.array([10.0, 200.0, 60.0]))
+    outside = crop_face(frame, np.array([10.0, 200.0, 60.0]))
     assert (outside[:, 0] == 110).all() and not (outside[:, -1] == 110).all()
 
 
 def test_late_sound_keeps_its_length():
     x = np.arange(1, 16001, dtype=np.float32)
-    late, early = late_sound(x, 3), late_sound(x, -3)
+    late, early = delay_sound(x, 3), delay_sound(x, -3)
     assert len(late) == len(early) == len(x)
     assert (late[:1920] == 0).all() and late[1920] == 1 and early[0] == 1921 and (early[-1920:] == 0).all()

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
-from cyberhost_model.lab.evaluation.features.face_track import crop
-from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
+from cyberhost_model.lab.evaluation.features.face_track import crop_face
 from cyberhost_model.lab.evaluation.features.mfcc import mfcc
 from cyberhost_model.lab.evaluation.features.sync import SyncFeatures
 from cyberhost_model.lab.evaluation.metric import Sample
 from cyberhost_model.lab.evaluation.metrics.sync import SyncMetric
 from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet
-from cyberhost_model.lab.filmed.sync import Synchrony, synchrony
+from cyberhost_model.lab.filmed.sound_checks import Synchrony, measure_synchrony
 from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.video_reader import probe_video, read_frames
 from cyberhost_model.media.video_writer import write_video
 
 SIZE = (240, 240)
@@ -61,35 +61,37 @@ def video(tmp_path_factory) -> Path:
 def features(finder: Finder, net: SyncNet, video: Path, sound: Path | None) -> dict[str, np.ndarray]:
     extractor = SyncFeatures(finder, net, "1")  # type: ignore[arg-type]
     extractor.begin(VideoInfo(video, 25.0, SIZE, 64, sound))
-    for batch in read_frames(probe(video)):
+    for batch in read_frames(probe_video(video)):
         extractor.push(batch)
     return extractor.finish()
 
 
 def values(found: dict[str, np.ndarray]):
-    sample = Sample("clip", "somebody", 64, 25.0, {"generated": found}, None, {"generated": 240})
-    return SyncMetric(SyncFeatures(Finder(), None, "1"), {}).of_video(sample)  # type: ignore[arg-type]
+    sample = Sample("clip", "somebody", 64, 25.0, {"generated": found}, None)
+    return SyncMetric(SyncFeatures(Finder(), None, "1"), {}).measure_video(sample)  # type: ignore[arg-type]
 
 
 def test_a_clip_of_a_dataset_is_judged_by_the_same_numbers(video, net):
-    found = synchrony(video, SyncFeatures(Finder(), net, ""))  # type: ignore[arg-type]
+    found = measure_synchrony(video, SyncFeatures(Finder(), net, ""))  # type: ignore[arg-type]
     measured = values(features(Finder(), net, video, video))["SyncC"]
     assert (
         found is not None
         and found.confidence == pytest.approx(measured.value)
         and found.offset == measured.extras["offset"]
     )
-    assert synchrony(video, SyncFeatures(Finder(first=30), net, "")) is None  # type: ignore[arg-type]
+    assert measure_synchrony(video, SyncFeatures(Finder(first=30), net, "")) is None  # type: ignore[arg-type]
     assert (
-        Synchrony(5.0, 2).fault(3.0) == ""
-        and "early" in Synchrony(5.0, 3).fault(3.0)
-        and "confidence" in Synchrony(2.9, 0).fault(3.0)
+        Synchrony(5.0, 2).problem(3.0) == ""
+        and "early" in Synchrony(5.0, 3).problem(3.0)
+        and "confidence" in Synchrony(2.9, 0).problem(3.0)
     )
 
 
 def test_a_stream_gives_what_the_whole_gives(video, net):
     found = features(Finder(first=6), net, video, video)
-    crops = [crop(f, np.array([115.0, 115, 65])) for batch in read_frames(probe(video)) for f in batch.copy()][6:]
+    crops = [
+        crop_face(f, np.array([115.0, 115, 65])) for batch in read_frames(probe_video(video)) for f in batch.copy()
+    ][6:]
     heard = mfcc(np.concatenate(list(load_audio(video).stream_mono16k()))[6 * 640 : 64 * 640])
     windows = 58 - 5
     with torch.inference_mode():

@@ -9,32 +9,32 @@ import numpy as np
 import pytest
 
 from cyberhost_model.lab.evaluation.features.extractor import PerFrame, VideoInfo
-from cyberhost_model.lab.evaluation.features.people import COUNT, HANDS, Source, in_pixels, rows
+from cyberhost_model.lab.evaluation.features.people import HANDS, KEYPOINTS, PersonFeatures, in_pixels, keypoint_rows
 from cyberhost_model.lab.evaluation.metric import Sample, VideoValue
 from cyberhost_model.lab.evaluation.metrics.akd import Akd
 from cyberhost_model.lab.evaluation.metrics.csim import Csim
-from cyberhost_model.lab.evaluation.metrics.hands import Hands, deviation
+from cyberhost_model.lab.evaluation.metrics.hands import Hands, temporal_deviation
 from cyberhost_model.perception.keypoints import Keypoints
 
 SIZE = (384, 640)  # pixels are those of the protocol
 
 
-def source() -> Source:
-    return Source(PerFrame("planted", "1", lambda frames: {}, {}), "protocol")
+def source() -> PersonFeatures:
+    return PersonFeatures(PerFrame("planted", "1", lambda frames: {}, {}), "protocol")
 
 
 def sample(**features) -> Sample:
     n = len(next(iter(features["generated"].values())))
     pairs = np.stack([np.arange(n)] * 2, 1)
-    return Sample("clip", "somebody", n, 25.0, features, pairs, {"generated": 640, "reference": 640})
+    return Sample("clip", "somebody", n, 25.0, features, pairs)
 
 
 def people(n: int = 100, score: float = 0.9, size: tuple[int, int] = SIZE) -> dict[str, np.ndarray]:
     """The same points in each of `n` frames."""
-    points = np.random.default_rng(0).uniform(0.2, 0.8, (COUNT, 2)).astype(np.float32)
+    points = np.random.default_rng(0).uniform(0.2, 0.8, (KEYPOINTS, 2)).astype(np.float32)
     return {
         "points": np.tile(points.reshape(1, -1), (n, 1)),
-        "scores": np.full((n, COUNT), score, np.float32),
+        "scores": np.full((n, KEYPOINTS), score, np.float32),
         "found": np.ones((n, 1), np.float32),
         "size": np.array(size),
     }
@@ -43,13 +43,13 @@ def people(n: int = 100, score: float = 0.9, size: tuple[int, int] = SIZE) -> di
 def moved(features: dict[str, np.ndarray], step: np.ndarray) -> dict[str, np.ndarray]:
     """All points moved by `step`, (..., 2) in pixels at height 640."""
     width, height = features["size"]
-    points = features["points"].reshape(-1, COUNT, 2) + np.asarray(step, np.float64) / [640 * width / height, 640]
-    return {**features, "points": points.reshape(-1, 2 * COUNT).astype(np.float32)}
+    points = features["points"].reshape(-1, KEYPOINTS, 2) + np.asarray(step, np.float64) / [640 * width / height, 640]
+    return {**features, "points": points.reshape(-1, 2 * KEYPOINTS).astype(np.float32)}
 
 
 def test_akd_of_a_shift():
     true = people(5)
-    value = Akd(source()).of_video(sample(generated=moved(true, [3, 4]), reference=true))["AKD"]
+    value = Akd(source()).measure_video(sample(generated=moved(true, [3, 4]), ground_truth=true))["AKD"]
     assert value.value == pytest.approx(3.5, abs=1e-4) and value.extras["l2"] == pytest.approx(5.0, abs=1e-4)
     assert value.extras["missing_rate"] == 0 and value.coverage == 1
     assert all(value.extras[part] == pytest.approx(3.5, abs=1e-4) for part in ("body", "hands", "face"))
@@ -60,7 +60,7 @@ def test_akd_grows_with_the_shift_and_does_not_depend_on_the_size_of_the_frames(
     for size in ((384, 640), (192, 320), (1080, 1080)):
         true = people(3, size=size)
         values = [
-            Akd(source()).of_video(sample(generated=moved(true, [s, 0]), reference=true))["AKD"].value
+            Akd(source()).measure_video(sample(generated=moved(true, [s, 0]), ground_truth=true))["AKD"].value
             for s in (0, 1, 2, 4, 8)
         ]
         assert values == pytest.approx([0, 0.5, 1, 2, 4], abs=1e-3)
@@ -69,9 +69,9 @@ def test_akd_grows_with_the_shift_and_does_not_depend_on_the_size_of_the_frames(
 def test_missing_points_are_left_out_and_counted():
     true, made = people(4), moved(people(4), [2, 2])
     made["scores"][:, HANDS] = 0.1  # hands that are gone
-    made["points"].reshape(4, COUNT, 2)[:, HANDS] = np.nan
+    made["points"].reshape(4, KEYPOINTS, 2)[:, HANDS] = np.nan
     true["scores"][:, :18] = 0.3  # points the ground truth does not show surely
-    value = Akd(source()).of_video(sample(generated=made, reference=true))["AKD"]
+    value = Akd(source()).measure_video(sample(generated=made, ground_truth=true))["AKD"]
     assert value.value == pytest.approx(2, abs=1e-4)
     assert value.extras["missing_rate"] == pytest.approx(42 / (42 + 68))
     assert math.isnan(value.extras["body"]) and math.isnan(value.extras["hands"])
@@ -79,23 +79,21 @@ def test_missing_points_are_left_out_and_counted():
 
 def test_akd_without_a_common_point_is_not_a_number():
     true, made = people(4), people(4, score=0.0)
-    value = Akd(source()).of_video(sample(generated=made, reference=true))["AKD"]
+    value = Akd(source()).measure_video(sample(generated=made, ground_truth=true))["AKD"]
     assert math.isnan(value.value) and value.coverage == 0 and "no key point" in value.reason
 
 
 def test_akd_compares_the_frames_that_belong_together():
     true = moved(people(8), np.arange(8)[:, None, None] * [1.0, 1.0])
     made = {k: v[::2] if k != "size" else v for k, v in true.items()}
-    given = sample(generated=made, reference=true)
+    given = sample(generated=made, ground_truth=true)
     pairs = np.stack([np.arange(4), np.arange(4) * 2], 1)
-    value = Akd(source()).of_video(Sample(given.name, given.identity, 4, 12.5, given.features, pairs, given.heights))[
-        "AKD"
-    ]
+    value = Akd(source()).measure_video(Sample(given.name, given.identity, 4, 12.5, given.features, pairs))["AKD"]
     assert value.value == pytest.approx(0, abs=1e-5)
 
 
 def of_hands(features: dict[str, np.ndarray]) -> dict[str, VideoValue]:
-    return Hands(source()).of_video(sample(generated=features))
+    return Hands(source()).measure_video(sample(generated=features))
 
 
 def test_hkv_of_known_motions():
@@ -103,7 +101,7 @@ def test_hkv_of_known_motions():
     swing = np.stack([10 * np.sin(2 * np.pi * t / 25), 0 * t], 1)[:, None]
     # 7.07107 in x and nothing in y
     assert of_hands(moved(people(), swing))["HKV"].value == pytest.approx(3.53553, abs=1e-4)
-    assert deviation([10 * np.sin(2 * np.pi * t[:, None] / 25)]) == pytest.approx(7.07107, abs=1e-5)
+    assert temporal_deviation([10 * np.sin(2 * np.pi * t[:, None] / 25)]) == pytest.approx(7.07107, abs=1e-5)
     line = np.stack([t, t], 1)[:, None]
     assert of_hands(moved(people(), line))["HKV"].value == pytest.approx(28.86607, abs=1e-3)
     assert of_hands(people())["HKV"].value == pytest.approx(0, abs=1e-5)
@@ -112,7 +110,7 @@ def test_hkv_of_known_motions():
 def test_hkv_sees_only_points_it_may_trust():
     steady = people()
     steady["scores"][::10, HANDS] = 0.1  # now and then a hand is lost and guessed far away
-    steady["points"].reshape(100, COUNT, 2)[::10, HANDS] += 0.3
+    steady["points"].reshape(100, KEYPOINTS, 2)[::10, HANDS] += 0.3
     value = of_hands(steady)["HKV"]
     assert value.value == pytest.approx(0, abs=1e-5) and value.extras["ungated"] > 20
     assert value.coverage == pytest.approx(0.9) and value.extras["seen_share"] == pytest.approx(0.9)
@@ -141,9 +139,9 @@ def test_no_hands_are_no_motion_but_a_score():
 def test_deviation_in_pieces_is_that_of_the_whole():
     x = np.random.default_rng(0).normal(1000, 3, (500, 4, 2))
     x[10:300:7, 1] = np.nan
-    found = deviation(np.split(x, [1, 100, 101, 350]))
+    found = temporal_deviation(np.split(x, [1, 100, 101, 350]))
     assert np.allclose(found, np.nanstd(x, 0), rtol=1e-9)
-    assert np.isnan(deviation([np.full((5, 1), np.nan), np.ones((1, 1))])).all()
+    assert np.isnan(temporal_deviation([np.full((5, 1), np.nan), np.ones((1, 1))])).all()
 
 
 def test_csim_leaves_frames_without_a_face_out():
@@ -151,14 +149,14 @@ def test_csim_leaves_frames_without_a_face_out():
     angle = np.deg2rad([0, 60, 60, 90])
     made = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
     made[1] = np.nan
-    value = Csim(source()).of_video(sample(generated={"embeddings": made}, image={"embeddings": wanted}))["CSIM"]
+    value = Csim(source()).measure_video(sample(generated={"embeddings": made}, image={"embeddings": wanted}))["CSIM"]
     assert value.value == pytest.approx((1 + 0.5 + 0) / 3, abs=1e-6)
     assert value.coverage == value.extras["face_rate"] == 0.75 and math.isnan(value.series["frame"][1])
-    none = Csim(source()).of_video(sample(generated={"embeddings": made * np.nan}, image={"embeddings": wanted}))[
+    none = Csim(source()).measure_video(sample(generated={"embeddings": made * np.nan}, image={"embeddings": wanted}))[
         "CSIM"
     ]
     assert math.isnan(none.value) and none.extras["face_rate"] == 0 and "no face is found in the video" in none.reason
-    blind = Csim(source()).of_video(sample(generated={"embeddings": made}, image={"embeddings": wanted * np.nan}))[
+    blind = Csim(source()).measure_video(sample(generated={"embeddings": made}, image={"embeddings": wanted * np.nan}))[
         "CSIM"
     ]
     assert math.isnan(blind.value) and "reference picture" in blind.reason
@@ -168,7 +166,7 @@ def test_rows_keep_the_order_and_know_what_is_not_there():
     k = Keypoints.empty()
     k.body[:], k.body_score[:] = 0.25, 0.8
     k.face[:], k.face_score[:] = 0.5, 0.9
-    features = rows([k, None], np.array([True, False]))
+    features = keypoint_rows([k, None], np.array([True, False]))
     points = in_pixels(features["points"], SIZE)
     assert np.allclose(points[0, :18], [96, 160]) and np.allclose(points[0, 60:], [192, 320])
     assert np.isnan(points[0, HANDS]).all() and np.isnan(points[1]).all()

@@ -1,6 +1,4 @@
-"""The pages in a real browser: they run without an error and ask for nothing, films play, what is measured is drawn
-and can be read.
-"""
+"""The pages in a real browser: no error, no fetch, clips play, measurements are drawn and readable."""
 
 import dataclasses
 from pathlib import Path
@@ -10,13 +8,13 @@ import pytest
 from browser import BROWSER, Browser, Page
 from report_helpers import NASTY, results
 
-from cyberhost_model.lab.evaluation.features.people import COUNT
+from cyberhost_model.lab.evaluation.features.people import KEYPOINTS
 from cyberhost_model.lab.evaluation.report.compare import compare_results
-from cyberhost_model.lab.evaluation.report.compare_show import write_comparison
+from cyberhost_model.lab.evaluation.report.compare_output import write_comparison
+from cyberhost_model.lab.evaluation.report.page import write_report
+from cyberhost_model.lab.evaluation.report.selection import worst_videos
 from cyberhost_model.lab.evaluation.report.single import single_page
-from cyberhost_model.lab.evaluation.report.values import worst_videos
-from cyberhost_model.lab.evaluation.report.weak import Weak
-from cyberhost_model.lab.evaluation.report.write import write_report
+from cyberhost_model.lab.evaluation.report.weak import WeakStretch
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 READING = Path(__file__).with_name("reading.js").read_text(encoding="utf-8")
@@ -143,12 +141,14 @@ def test_one_key_plays_both(page):
 
 def test_the_skeleton_lies_over_the_person_and_follows(page, drawn_run):
     first = page.run("document.querySelector('#clip-1 h3').textContent")
-    features = drawn_run.features(first, "reference", "dwpose")
+    features = drawn_run.features(first, "ground_truth", "dwpose")
     film, canvas = "document.querySelector('#clip-1 video')", "document.querySelector('#clip-1 canvas')"
     found = []
     for frame in (2, 20):
         page.run(SEEK.format(film=film, to=(frame + 0.5) / 25))
-        points = np.asarray(features["points"][frame]).reshape(COUNT, 2)[np.asarray(features["scores"][frame]) > 0.3]
+        points = np.asarray(features["points"][frame]).reshape(KEYPOINTS, 2)[
+            np.asarray(features["scores"][frame]) > 0.3
+        ]
         painted = page.run(PAINTED.format(canvas=canvas))
         expected = [*points.min(0).clip(0, 1), *points.max(0).clip(0, 1)]
         assert painted["box"] == pytest.approx(expected, abs=0.02)
@@ -207,7 +207,7 @@ def test_weak_seconds_can_be_played(browser, drawn_run, tmp_path):
     only = dataclasses.replace(drawn_run.results, videos=drawn_run.results.videos[:1])
     file = tmp_path / "single.html"
     file.write_text(
-        single_page(dataclasses.replace(drawn_run, results=only), [Weak(1.5, 1.8, "hands", "words <b>")]),
+        single_page(dataclasses.replace(drawn_run, results=only), [WeakStretch(1.5, 1.8, "hands", "words <b>")]),
         encoding="utf-8",
     )
     page = browser.open(file, (390, 844))

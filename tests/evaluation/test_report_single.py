@@ -3,14 +3,14 @@
 import numpy as np
 from PIL import Image
 
-from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
 from cyberhost_model.lab.evaluation.report.single import report_video
+from cyberhost_model.media.video_reader import probe_video, read_frames
 from cyberhost_model.media.video_writer import write_video
 
 
 def test_weak_seconds_of_a_file_are_named(drawn_run, tmp_path):
-    source = drawn_run.paths["person/1"].reference
-    frames = [frame.copy() for batch in read_frames(probe(source)) for frame in batch]
+    source = drawn_run.paths["person/1"].ground_truth
+    frames = [frame.copy() for batch in read_frames(probe_video(source)) for frame in batch]
     Image.fromarray(frames[0]).save(tmp_path / "picture.png")
     frames[6:20] = [frames[6]] * 14
     video = write_video(frames + [np.full_like(frames[0], 90)] * 12, tmp_path / "a<b.mp4", 25, source)

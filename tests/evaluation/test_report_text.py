@@ -13,18 +13,18 @@ from cyberhost_model.errors import InputError, OutputError
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
 from cyberhost_model.lab.evaluation.report.ablation import ablation_table
 from cyberhost_model.lab.evaluation.report.compare import compare_reports, compare_results
-from cyberhost_model.lab.evaluation.report.compare_show import comparison_text, write_comparison
+from cyberhost_model.lab.evaluation.report.compare_output import comparison_text, write_comparison
 from cyberhost_model.lab.evaluation.report.summary import method_tables, summary_text
-from cyberhost_model.lab.evaluation.report.text import (
+from cyberhost_model.lab.evaluation.report.wording import (
     FULL_MODEL,
-    LABEL,
-    interval,
-    percent,
-    plain,
-    published,
-    shown,
-    span,
-    table,
+    PUBLISHED_LABEL,
+    escape_markdown,
+    format_interval,
+    format_number,
+    format_share,
+    format_share_range,
+    markdown_table,
+    published_values,
 )
 from cyberhost_model.lab.evaluation.results import write_results
 
@@ -39,22 +39,26 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_numbers_are_written_alike():
     assert (
-        shown(-1.25, 1, sign=True) == "−1.2"
-        and shown(1.25, 2, sign=True) == "+1.25"
-        and shown(float("nan"), 2) == shown(None, 2) == "–"
+        format_number(-1.25, 1, sign=True) == "−1.2"
+        and format_number(1.25, 2, sign=True) == "+1.25"
+        and format_number(float("nan"), 2) == format_number(None, 2) == "–"
     )
-    assert interval((0.1, 0.2), 1) == "0.1 to 0.2" and interval(None, 1) == "–"
-    assert percent(1.0) == "100%" and percent(0.9999) == "99.9%" and percent(0.5) == "50%"
-    assert span([0.5, 1.0]) == "50% to 100%" and span([1.0, 1.0]) == "100%" and span([]) == "–"
+    assert format_interval((0.1, 0.2), 1) == "0.1 to 0.2" and format_interval(None, 1) == "–"
+    assert format_share(1.0) == "100%" and format_share(0.9999) == "99.9%" and format_share(0.5) == "50%"
+    assert (
+        format_share_range([0.5, 1.0]) == "50% to 100%"
+        and format_share_range([1.0, 1.0]) == "100%"
+        and format_share_range([]) == "–"
+    )
 
 
 def test_markdown_shows_names_as_they_are():
-    assert plain("a|b\n<i>*x*") == r"a\|b \<i\>\*x\*"
-    assert table(["A", "B"], [["x", "1"]]) == "| A | B |\n| :--- | ---: |\n| x | 1 |\n"
+    assert escape_markdown("a|b\n<i>*x*") == r"a\|b \<i\>\*x\*"
+    assert markdown_table(["A", "B"], [["x", "1"]]) == "| A | B |\n| :--- | ---: |\n| x | 1 |\n"
 
 
 def test_the_papers_tables_are_whole():
-    tables = published()
+    tables = published_values()
     assert {name: len(rows) for name, rows in tables.items()} == {"Table 1": 12, "Table 2": 4, "Table 3": 4}
     assert tables["Table 1"][FULL_MODEL]["HKV"] == "24.73" and "SSIM" not in tables["Table 1"]["Vlogger *"]
     assert set(ABLATIONS) < set(tables["Table 1"])
@@ -91,7 +95,7 @@ def test_a_summary_tells_what_was_skipped_and_keeps_the_papers_values_apart():
     assert cells(text, "FVD") == ["FVD", "no weights"]
     itself = cells(text, "*ground truth against itself*")
     assert itself[3:] == ["1.000", "–", "3.50"]
-    assert f"({LABEL})" in text and cells(text, "CyberHost (V2V-B)")[1:4] == ["0.782", "21.31", "20.04"]
+    assert f"({PUBLISHED_LABEL})" in text and cells(text, "CyberHost (V2V-B)")[1:4] == ["0.782", "21.31", "20.04"]
     assert all("mine" not in part for part in text.split("## The paper's values")[1].split("##")[:1])
     assert "50.00 (2 videos); a line in 1/N meets 1/N = 0 at 30.00" in text and "Seed: 0" in text
 

@@ -1,14 +1,13 @@
-"""The paper's metrics for videos of any method: docs/reference/evaluation.md is the protocol.
+"""Measure videos of any method with the paper's metrics. docs/evaluation.md is the protocol.
 
-pairing.py     folders or a manifest -> which files belong together, and every mismatch
-frames.py      video file -> frames, through ffmpeg
-extractor.py   what reads frames: one pass feeds them all
-cache.py       features on disk, under the content of the video and the extractor's digest
-metric.py      what a metric is: features -> values; `Context`, from which it gets its weights
-registry.py    which module makes which measure: `build(context) -> VideoMetric | SetMetric`
-run.py         all of it in a row -> `Evaluation` (evaluation.py), with `Results` (results.py)
-people/        metrics of faces, lips, hands and bodies, and their networks
-report/        `write_report(evaluation, folder) -> list[Path]` (summary.md, report.html);
-               `compare_reports(folders, seed) -> Comparison`, `comparison_text(comparison) -> str`,
-               `write_comparison(comparison, folder) -> list[Path]`
+registry    which module makes which measures; `register_metric` adds one
+metric      the interfaces of metrics
+metrics/    one file a metric: features -> values
+networks/   the frozen public networks behind them
+features/   extractors of features, the pass over the frames that feeds them, and the cache
+pairing     folders or a manifest -> which files belong together, and every mismatch
+summaries   values of videos and of sets -> one summary a measure
+run         all of it in a row: `evaluate(...)` -> `Evaluation`
+results     the results, and the files they are written to
+report/     summary.md and report.html, comparisons, the report on a single video, the table of ablations
 """

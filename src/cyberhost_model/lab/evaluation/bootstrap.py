@@ -1,5 +1,6 @@
-"""Confidence intervals by bootstrap over identities: videos of one person are not independent, so people are drawn,
-with all their videos.
+"""Compute confidence intervals by bootstrap over identities.
+
+Videos of one person are not independent, so people are drawn, with all their videos.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ _BLOCK = 500  # draws at a time, so that memory does not grow with them
 def mean_interval(
     values: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS
 ) -> tuple[float, float] | None:
-    """95% interval of the mean over videos.
+    """Compute the 95% interval of the mean over videos.
 
     values (n,), NaN left out. None for fewer than two identities with a value.
 
@@ -41,8 +42,9 @@ def mean_interval(
 def paired_difference(
     a: np.ndarray, b: np.ndarray, identities: Sequence[str], seed: int, draws: int = DRAWS
 ) -> tuple[float, tuple[float, float] | None, int]:
-    """Mean of b - a over the videos both have a value for, its 95% interval as in `mean_interval`, and how many videos
-    those are.
+    """Compute the mean of b - a over the videos both have a value for.
+
+    Returns also its 95% interval, as `mean_interval` does, and the number of those videos.
     """
     difference = np.asarray(b, float) - np.asarray(a, float)
     n = int(np.isfinite(difference).sum())

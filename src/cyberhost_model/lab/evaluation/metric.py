@@ -1,20 +1,24 @@
-"""What a metric is: features -> values. Pure functions of arrays behind a small interface."""
+"""Interfaces of metrics: features -> values. A metric is a pure function of arrays with a few facts about itself.
+
+Recipe of a metric: a module in `metrics` with `build(context) -> VideoMetric | SetMetric`, and its line in
+`registry.py`; from outside of the package, `registry.register_metric`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
 from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor
 from cyberhost_model.lab.evaluation.protocol import file_sha256
 
-Role = Literal["generated", "reference", "image", "pair"]
-"""Whose features: the generated video, its ground truth, the reference picture (where none is given the first frame of
-the ground truth), or what a `PairExtractor` made of the two videos.
+Role = Literal["generated", "ground_truth", "image", "pair"]
+"""Whose features: of the generated video, of its ground truth, of the reference picture (where none is given, the first
+frame of the ground truth), or of matching frames of both videos (`PairExtractor`).
 """
 
 T = TypeVar("T")
@@ -22,22 +26,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measure:
-    """A number that is reported (`registry.MODULES` lists them). `decimals`: how many are shown."""
+    """Describe a number that is reported.
+
+    direction: which direction is better. decimals: how many are shown. headline: whether it is asked for by default and
+    by name in messages; another one comes with the metric that makes it. identical_value: the value of a video compared
+    with itself, where the definition fixes it.
+    """
 
     name: str
     direction: Literal["up", "down"]
     unit: str = ""
     decimals: int = 3
+    headline: bool = True
+    identical_value: float | None = None
 
 
 @dataclass(frozen=True)
 class VideoValue:
-    """One measure of one video.
+    """Hold one measure of one video.
 
     value: NaN where it could not be measured, then `reason` is one line. coverage: share of the video's frames it rests
     on, 0..1. extras: further numbers that belong to it ("face_rate"); they become columns `MEASURE.extra` of
     per_video.csv and are averaged over the videos. series: what the report draws, by name ("frame": a value a frame;
-    "shift", "distance": the sync curve). Kept in memory alone, so small.
+    "shift", "distance": the sync curve). Series are kept in memory alone, so they are small.
     """
 
     value: float
@@ -49,7 +60,7 @@ class VideoValue:
 
 @dataclass(frozen=True)
 class SetValue:
-    """One measure of a set of videos that no video has by itself (FID, FVD).
+    """Hold one measure of a set of videos that no single video has (FID, FVD).
 
     coverage: share of the videos that are in it.
     """
@@ -62,10 +73,10 @@ class SetValue:
 
 @dataclass(frozen=True)
 class Sample:
-    """What a metric is given of one video: the features it `needs`, and the video's own frames and rate.
+    """Hold what a metric reads of one video: the features it `needs`, and the video's own frames and rate.
 
-    aligned: frames (i of the generated, j of the ground truth) that belong together, int (n, 2), at the videos' own
-    rates; None without a ground truth. heights: pixels of the frames by role ("generated", "reference").
+    frame_pairs: matching frames (i of the generated video, j of the ground truth), int (n, 2), at the videos' own
+    rates; None without a ground truth.
     """
 
     name: str
@@ -73,12 +84,11 @@ class Sample:
     frames: int
     fps: float
     features: Mapping[Role, Features]
-    aligned: np.ndarray | None
-    heights: Mapping[Role, int]
+    frame_pairs: np.ndarray | None
 
 
 class Metric(Protocol):
-    """What every metric tells about itself."""
+    """Describe a metric: its protocol, its weights and the features it reads."""
 
     @property
     def protocol(self) -> str:
@@ -94,26 +104,34 @@ class Metric(Protocol):
 
     @property
     def needs(self) -> Mapping[Role, Extractor | PairExtractor]:
-        """Whose features it reads, and what makes them. A video that lacks one of these roles has no value."""
+        """Whose features it reads, and which extractor makes them. A video without one of these roles has no value."""
 
 
 class VideoMetric(Metric, Protocol):
-    """A value a video; the set's is the mean over the videos that have one."""
+    """Measure each video; the value of a set is the mean over the videos that have one."""
 
-    def of_video(self, sample: Sample) -> dict[str, VideoValue]:
-        """Name of the measure -> its value."""
+    def measure_video(self, sample: Sample) -> dict[str, VideoValue]:
+        """Return the values of a video by the name of the measure."""
 
 
 class SetMetric(Metric, Protocol):
-    """A value for the whole set alone."""
+    """Measure a whole set; single videos have no value."""
 
-    def of_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
-        """Name of the measure -> its value. The features are memory-mapped: read them a video at a time."""
+    def measure_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
+        """Return the values of the set by the name of the measure.
+
+        The features are memory-mapped: read them a video at a time.
+        """
+
+
+def is_set_metric(metric: VideoMetric | SetMetric) -> TypeGuard[SetMetric]:
+    """Return whether a metric measures whole sets."""
+    return hasattr(metric, "measure_set")
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A file of weights and its digest."""
+class WeightFile:
+    """Name a file of weights and its digest."""
 
     path: Path
     sha256: str
@@ -121,9 +139,7 @@ class Weights:
 
 @dataclass
 class Context:
-    """What metrics are built from.
-
-    Metrics that share a network share its extractor (`shared`).
+    """Hold what metrics are built from. Metrics that share a network share its extractor (`shared`).
 
     networks: "public", or "embedded" for CSIM, AKD, HKC and HKV under `PROTOCOL_EMBEDDED`. clips: of 16 frames a video,
     for FVD.
@@ -134,26 +150,24 @@ class Context:
     device: str = "cpu"
     networks: Literal["public", "embedded"] = "public"
     clips: int = 4
-    _made: dict[str, Any] = field(default_factory=dict, repr=False)
+    _shared: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def weights(self, name: str) -> Weights:
-        """A file of the registry of weights.
+    def weights(self, name: str) -> WeightFile:
+        """Find a file of the registry of weights, downloading it where that is allowed.
 
-        Raises ModelError or NetworkError where it cannot be had: the metric is then skipped.
+        Raises ModelError or NetworkError where there is none: the metric is then skipped.
         """
         from cyberhost_model.hub.locate import locate
 
         path = locate(name, weights_dir=self.weights_dir, download=self.download)
-        return Weights(path, file_sha256(path))
+        return WeightFile(path, file_sha256(path))
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
-        """The object made by the first call with this key."""
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        """Return the object that the first call with this key made."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
 
-Build = Callable[[Context], "VideoMetric | SetMetric"]
-"""A module of `registry.MODULES` offers `build(context)`; it raises a CyberHostError whose line says why the metric
-cannot be had.
-"""
+Build = Callable[[Context], VideoMetric | SetMetric]
+"""Make a metric. Raises a CyberHostError whose line says why the metric is not available."""

@@ -1,8 +1,8 @@
-"""Which files belong together: folders matched by name, single files, or a manifest.
+"""Find which files belong together: folders matched by name, single files, or a manifest.
 
-Whatever does not fit is told, never dropped in silence.
+Everything that does not fit becomes a `Mismatch`; nothing is dropped silently.
 
-A video's name is its path below its folder without the suffix. Its identity (who is seen: confidence intervals draw
+A video's name is its path below its folder without the suffix. Its identity (the person: confidence intervals draw
 people) is the manifest's `identity`, else the sub-folder it lies in, else its name.
 """
 
@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.evaluation.features.frames import SUFFIXES
-from cyberhost_model.lab.evaluation.results import Mismatch, Paths
+from cyberhost_model.lab.evaluation.results import Mismatch, VideoPaths
+from cyberhost_model.media.video_reader import VIDEO_SUFFIXES
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
-_WORDS = {"reference": "ground truth", "image": "picture", "audio": "sound"}
-_COLUMNS = ("name", "identity", "generated", "reference", "image", "audio")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+_ROLE_NAMES = {"ground_truth": "ground truth", "image": "picture", "audio": "sound"}
+_FILE_COLUMNS = {"generated": "generated", "reference": "ground_truth", "image": "image", "audio": "audio"}
+"""Column of a manifest -> field of `VideoPaths`."""
+_COLUMNS = ("name", "identity", *_FILE_COLUMNS)
 
-RULES = {
+MISMATCH_RULES = {
     "missing": "a ground truth without a generated video is left out; the numbers rest on the videos that are there",
     "extra": "a generated video without a ground truth is measured by the metrics that need none",
     "image": "a video without a reference picture takes the first frame of its ground truth; without that it has no "
@@ -37,121 +39,116 @@ RULES = {
     "variable_rate": "frames of a variable rate are put on a constant grid of the mean rate",
     "broken": "what can be decoded is measured; a video of which nothing can be is left out",
 }
+"""Kind of a mismatch -> what is done about it."""
 
 
 @dataclass(frozen=True)
-class Item:
-    """One video to measure."""
+class VideoItem:
+    """Name a video to measure, its person and its files."""
 
     name: str
     identity: str
-    paths: Paths
+    paths: VideoPaths
 
 
-def mismatch(video: str, kind: str, detail: str) -> Mismatch:
-    """With the rule that holds for its kind."""
-    return Mismatch(video, kind, detail, RULES[kind])
+def make_mismatch(video: str, kind: str, detail: str) -> Mismatch:
+    """Return a mismatch with the rule for its kind."""
+    return Mismatch(video, kind, detail, MISMATCH_RULES[kind])
 
 
-def pair(
+def pair_videos(
     generated: str | os.PathLike[str],
-    reference: str | os.PathLike[str] | None = None,
+    ground_truth: str | os.PathLike[str] | None = None,
     images: str | os.PathLike[str] | None = None,
     audio: str | os.PathLike[str] | None = None,
-) -> tuple[list[Item], list[Mismatch]]:
-    """The videos of `generated` (a video, a folder, or a manifest: .csv or .json) in the order of their names, and
-    what does not fit.
+) -> tuple[list[VideoItem], list[Mismatch]]:
+    """Find the videos of `generated` (a video, a folder, a manifest .csv or .json) and the files that belong to them.
 
-    reference, images, audio: a file where `generated` is one video, else a folder, searched by the video's name; for
-    pictures and sounds also by its identity. What a manifest names goes before them. Raises InputError where a path is
-    not there or nothing is found.
+    ground_truth, images, audio: a file where `generated` is one video, else a folder, searched by the video's name; for
+    pictures and sounds also by its identity. Files that a manifest names take precedence. Returns the videos in the
+    order of their names, and every mismatch. Raises InputError where a path does not exist or nothing is found.
     """
-    place = Path(generated)
-    if not place.exists():
-        raise InputError(f"{place}: is not there; give a video, a folder of videos or a manifest (.csv, .json)")
-    if place.is_dir():
-        items = [Item(name, _identity(name), Paths(path)) for name, path in _by_name(place, SUFFIXES).items()]
+    path = Path(generated)
+    if not path.exists():
+        raise InputError(f"{path}: is not there; give a video, a folder of videos or a manifest (.csv, .json)")
+    if path.is_dir():
+        found = _files_by_name(path, VIDEO_SUFFIXES)
+        items = [VideoItem(name, _identity_of(name), VideoPaths(file)) for name, file in found.items()]
         if not items:
-            raise InputError(f"{place}: holds no videos ({', '.join(SUFFIXES)})")
-    elif place.suffix.lower() in (".csv", ".json"):
-        items = _manifest(place)
+            raise InputError(f"{path}: holds no videos ({', '.join(VIDEO_SUFFIXES)})")
+    elif path.suffix.lower() in (".csv", ".json"):
+        items = _read_manifest(path)
     else:
-        items = [Item(place.stem, place.stem, Paths(place))]
-    told: list[Mismatch] = []
+        items = [VideoItem(path.stem, path.stem, VideoPaths(path))]
+    mismatches: list[Mismatch] = []
     for role, given, suffixes in (
-        ("reference", reference, SUFFIXES),
-        ("image", images, PICTURES),
-        ("audio", audio, SOUNDS + SUFFIXES),
+        ("ground_truth", ground_truth, VIDEO_SUFFIXES),
+        ("image", images, PICTURE_SUFFIXES),
+        ("audio", audio, SOUND_SUFFIXES + VIDEO_SUFFIXES),
     ):
-        items = _attach(items, role, None if given is None else Path(given), suffixes, told)
-    return sorted(items, key=lambda i: i.name), told
+        if given is not None:
+            items = _add_files(items, role, Path(given), suffixes, mismatches)
+    return sorted(items, key=lambda i: i.name), mismatches
 
 
-def _attach(
-    items: Sequence[Item], role: str, place: Path | None, suffixes: Sequence[str], told: list[Mismatch]
-) -> list[Item]:
-    """The items with the file of `place` that belongs to each."""
-    if place is None:
-        return list(items)
-    if not place.exists():
-        raise InputError(f"{place}: is not there; check the path of the {_WORDS[role]}")
-    if place.is_file():
+def _add_files(
+    items: Sequence[VideoItem], role: str, path: Path, suffixes: Sequence[str], mismatches: list[Mismatch]
+) -> list[VideoItem]:
+    """Return the items with the file of `path` that belongs to each as their `role`."""
+    words = _ROLE_NAMES[role]
+    if not path.exists():
+        raise InputError(f"{path}: is not there; check the path of the {words}")
+    if path.is_file():
         if len(items) > 1:
             raise InputError(
-                f"{place}: is one file for {len(items)} videos; give a folder with a {_WORDS[role]} for each, or a "
-                "manifest"
+                f"{path}: is one file for {len(items)} videos; give a folder with a {words} for each, or a manifest"
             )
-        return [_with(items[0], role, place)]
-    found = _by_name(place, suffixes)
+        return [_with_file(items[0], role, path)]
+    found = _files_by_name(path, suffixes)
     if not found:
-        raise InputError(f"{place}: holds no {_WORDS[role]} ({', '.join(suffixes)})")
+        raise InputError(f"{path}: holds no {words} ({', '.join(suffixes)})")
     out = []
     for item in items:
-        path = (
-            getattr(item.paths, role)
-            or found.get(item.name)
-            or (found.get(item.identity) if role != "reference" else None)
-        )
-        if path is None:
-            told.append(
-                mismatch(
-                    item.name, "extra" if role == "reference" else role, f"no {_WORDS[role]} of this name in {place}"
-                )
-            )
-        out.append(_with(item, role, path))
-    if role == "reference":
-        there = {item.name for item in items}
-        told += [
-            mismatch(name, "missing", f"no generated video of this name for {path}")
-            for name, path in found.items()
-            if name not in there
-        ]
-        if all(item.paths.reference is None for item in out):
+        of_person = found.get(item.identity) if role != "ground_truth" else None
+        file = getattr(item.paths, role) or found.get(item.name) or of_person
+        if file is None:
+            kind = "extra" if role == "ground_truth" else role
+            mismatches.append(make_mismatch(item.name, kind, f"no {words} of this name in {path}"))
+        out.append(_with_file(item, role, file))
+    if role == "ground_truth":
+        mismatches += _without_generated(items, found)
+        if all(item.paths.ground_truth is None for item in out):
             names = f"{items[0].name!r} there, {next(iter(found))!r} here"
             raise InputError(
-                f"{place}: no name of a video is that of a generated one ({names}); rename them, or give a manifest"
+                f"{path}: no name of a video is that of a generated one ({names}); rename them, or give a manifest"
             )
     return out
 
 
-def _with(item: Item, role: str, path: Path | None) -> Item:
+def _without_generated(items: Sequence[VideoItem], ground_truths: Mapping[str, Path]) -> list[Mismatch]:
+    names = {item.name for item in items}
+    return [
+        make_mismatch(name, "missing", f"no generated video of this name for {path}")
+        for name, path in ground_truths.items()
+        if name not in names
+    ]
+
+
+def _with_file(item: VideoItem, role: str, path: Path | None) -> VideoItem:
     return item if path is None else replace(item, paths=replace(item.paths, **{role: path}))
 
 
-def _identity(name: str) -> str:
+def _identity_of(name: str) -> str:
     return name.rsplit("/", 1)[0] if "/" in name else name
 
 
-def _by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """Name -> file, hidden files left out. Raises InputError for two files of one name."""
+def _files_by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """Return name -> file, hidden files left out. Raises InputError for two files of one name."""
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         below = path.relative_to(folder)
-        if (
-            path.suffix.lower() not in suffixes
-            or any(part.startswith(".") for part in below.parts)
-            or not path.is_file()
-        ):
+        hidden = any(part.startswith(".") for part in below.parts)
+        if path.suffix.lower() not in suffixes or hidden or not path.is_file():
             continue
         name = below.with_suffix("").as_posix()
         if name in found:
@@ -160,20 +157,18 @@ def _by_name(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _manifest(path: Path) -> list[Item]:
-    rows = _rows(path)
+def _read_manifest(path: Path) -> list[VideoItem]:
+    rows = _manifest_rows(path)
     if not rows:
         raise InputError(f"{path}: names no videos")
-    items: dict[str, Item] = {}
+    items: dict[str, VideoItem] = {}
     for number, row in enumerate(rows, 1):
         if unknown := [name for name in row if name not in _COLUMNS]:
             raise InputError(f"{path}: unknown column {unknown[0]!r}; there are {', '.join(_COLUMNS)}")
         values = {name: str(value).strip() for name, value in row.items() if value not in (None, "")}
         if "generated" not in values:
             raise InputError(f"{path}: row {number} has no 'generated', the video to measure")
-        files = {
-            role: path.parent / values[role] for role in ("generated", "reference", "image", "audio") if role in values
-        }
+        files = {role: path.parent / values[column] for column, role in _FILE_COLUMNS.items() if column in values}
         for file in files.values():
             if not file.is_file():
                 raise InputError(
@@ -182,11 +177,11 @@ def _manifest(path: Path) -> list[Item]:
         name = values.get("name") or Path(values["generated"]).with_suffix("").as_posix()
         if name in items:
             raise InputError(f"{path}: row {number} has the name {name!r} again; give each video its own 'name'")
-        items[name] = Item(name, values.get("identity") or _identity(name), Paths(**files))
+        items[name] = VideoItem(name, values.get("identity") or _identity_of(name), VideoPaths(**files))
     return list(items.values())
 
 
-def _rows(path: Path) -> list[Mapping[str, Any]]:
+def _manifest_rows(path: Path) -> list[Mapping[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         rows: Iterable[Any] = json.loads(text) if path.suffix.lower() == ".json" else csv.DictReader(text.splitlines())

@@ -1,4 +1,7 @@
-"""Digests of files and of settings."""
+"""Name the protocols of the metrics, and identify what decides about a number: files, settings, library versions.
+
+Two values are comparable only under the same protocol id. A table column never mixes protocols.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,11 @@ from typing import Any
 
 from cyberhost_model.media.files import hexdigest
 
-# Ids of the protocols. A value is comparable with another one only under the same id; a table column never mixes them.
-
-
 PROTOCOL = "cyberhost-eval-1"
 """The public networks (docs/reference/evaluation.md)."""
 
 PROTOCOL_EMBEDDED = "cyberhost-eval-1-embedded"
-"""CSIM, AKD, HKC and HKV with the detector and face encoder that come with the embedded model."""
-
-METRICS = ("SSIM", "PSNR", "FID", "FVD", "CSIM", "SyncC", "SyncD", "AKD", "HKC", "HKV")
-"""The headline metrics in the order of the paper's tables."""
-
-
-# Versions of what decides about a number.
-
+"""CSIM, AKD, HKC and HKV with the detector and face encoder of the embedded model."""
 
 _LIBRARIES = (
     "cyberhost",
@@ -39,8 +32,8 @@ _LIBRARIES = (
 )
 
 
-def versions() -> dict[str, str]:
-    """Library -> version, of those that are installed; the Python, the machine and the ffmpeg too."""
+def library_versions() -> dict[str, str]:
+    """Return library -> version of those that are installed, with the Python, the platform and the ffmpeg."""
     import imageio_ffmpeg
 
     found = {
@@ -57,10 +50,10 @@ def versions() -> dict[str, str]:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file's content."""
+    """Return the hex digest of a file's content."""
     return hexdigest(path, hashlib.sha256())
 
 
 def settings_digest(*parts: Any) -> str:
-    """Hex digest of anything JSON can hold."""
+    """Return the hex digest of anything JSON can hold."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -1,59 +1,97 @@
-"""Which module makes which measure.
+"""Register metrics: which module makes which measures.
 
-A new metric is one line here; a module is imported only when one of its measures is asked for.
+A new metric of this package is a file in `metrics` and a line in `_entries`. Code outside of the package calls
+`register_metric`. A module is imported when one of its measures is asked for.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.evaluation.metric import Build, Measure
-from cyberhost_model.lab.evaluation.protocol import METRICS, PROTOCOL, PROTOCOL_EMBEDDED
+from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
 
 
-class Entry(NamedTuple):
-    """`build(context)` is looked up in `module`, below this package."""
+@dataclass(frozen=True)
+class MetricEntry:
+    """Name a metric's code and its measures.
 
-    module: str
+    build: a function, or the name of a module with a function `build` (relative to this package, or absolute).
+    compares_with: what a video must have for it besides its frames. embedded: whether it can also run on the networks
+    of the embedded model, then under `PROTOCOL_EMBEDDED`. protocol: id of the protocol its values belong to.
+    """
+
+    build: str | Build
     measures: tuple[Measure, ...]
-    against: str
-    """What it compares with: "reference", "image", "sound" or "" (the video alone)."""
+    compares_with: Literal["", "ground_truth", "image", "sound"] = ""
     embedded: bool = False
-    """Whether the embedded model's networks can take the place of the public ones."""
+    protocol: str = PROTOCOL
 
-    def protocol(self, networks: str) -> str:
-        """The protocol its values follow with these networks, "public" or "embedded"."""
-        return PROTOCOL_EMBEDDED if self.embedded and networks == "embedded" else PROTOCOL
+    def protocol_with(self, networks: str) -> str:
+        """Return the protocol its values follow with these networks, "public" or "embedded"."""
+        return PROTOCOL_EMBEDDED if self.embedded and networks == "embedded" else self.protocol
 
-
-MODULES: tuple[Entry, ...] = (
-    Entry("metrics.ssim", (Measure("SSIM", "up"),), "reference"),
-    Entry("metrics.psnr", (Measure("PSNR", "up", "dB", 2),), "reference"),
-    Entry("metrics.fid", (Measure("FID", "down", "", 2), Measure("FID-legacy", "down", "", 2)), "reference"),
-    Entry("metrics.fvd", (Measure("FVD", "down", "", 1),), "reference"),
-    Entry("metrics.csim", (Measure("CSIM", "up"),), "image", embedded=True),
-    Entry("metrics.sync", (Measure("SyncC", "up"), Measure("SyncD", "down")), "sound"),
-    Entry("metrics.akd", (Measure("AKD", "down", "px"),), "reference", embedded=True),
-    Entry("metrics.hands", (Measure("HKC", "up"), Measure("HKV", "up", "px", 2)), "", embedded=True),
-)
+    def load(self) -> Build:
+        """Return its `build`, importing the module where only the name is given."""
+        if not isinstance(self.build, str):
+            return self.build
+        build: Build = importlib.import_module(self.build, __package__).build
+        return build
 
 
-def chosen(names: Sequence[str] = METRICS) -> list[Entry]:
-    """The entries that make these measures, each once, in the order of the table.
+_FID = (Measure("FID", "down", "", 2), Measure("FID-legacy", "down", "", 2, headline=False))
+_SSIM, _PSNR = Measure("SSIM", "up", identical_value=1.0), Measure("PSNR", "up", "dB", 2, identical_value=100.0)
+
+_entries = [  # in the order of the paper's tables
+    MetricEntry(".metrics.ssim", (_SSIM,), "ground_truth"),
+    MetricEntry(".metrics.psnr", (_PSNR,), "ground_truth"),
+    MetricEntry(".metrics.fid", _FID, "ground_truth"),
+    MetricEntry(".metrics.fvd", (Measure("FVD", "down", "", 1),), "ground_truth"),
+    MetricEntry(".metrics.csim", (Measure("CSIM", "up"),), "image", embedded=True),
+    MetricEntry(".metrics.sync", (Measure("SyncC", "up"), Measure("SyncD", "down")), "sound"),
+    MetricEntry(".metrics.akd", (Measure("AKD", "down", "px", identical_value=0.0),), "ground_truth", embedded=True),
+    MetricEntry(".metrics.hands", (Measure("HKC", "up"), Measure("HKV", "up", "px", 2)), embedded=True),
+]
+
+
+def register_metric(entry: MetricEntry) -> None:
+    """Add a metric; `evaluate` and the reports know its measures from then on.
+
+    Raises ValueError where a measure of that name is registered already.
+    """
+    for measure in entry.measures:
+        if find_measure(measure.name) is not None:
+            raise ValueError(f"a measure {measure.name!r} is registered already")
+    _entries.append(entry)
+
+
+def unregister_metric(entry: MetricEntry) -> None:
+    """Remove a metric that `register_metric` added. Raises ValueError where it is not registered."""
+    _entries.remove(entry)
+
+
+def find_measure(name: str) -> Measure | None:
+    """Return a registered measure by its name, whatever its case; None where there is none."""
+    return next((m for entry in _entries for m in entry.measures if m.name.lower() == name.lower()), None)
+
+
+def headline_measures() -> tuple[str, ...]:
+    """Return the names of the measures that are asked for by default, in the order they are shown."""
+    return tuple(m.name for entry in _entries for m in entry.measures if m.headline)
+
+
+def select_metrics(names: Sequence[str] | None = None) -> list[MetricEntry]:
+    """Return the metrics that make these measures, each once, in the order they are shown; by default all.
 
     Case does not matter. Raises InputError for an unknown name.
     """
-    known = {m.name.lower(): entry for entry in MODULES for m in entry.measures}
+    names = headline_measures() if names is None else names
     for name in names:
-        if name.lower() not in known:
-            raise InputError(f"no metric {name!r}: choose from {', '.join(METRICS)}")
-    wanted = {id(known[name.lower()]) for name in names}
-    return [entry for entry in MODULES if id(entry) in wanted]
-
-
-def builder(entry: Entry) -> Build:
-    """Import the module of an entry."""
-    return importlib.import_module(f".{entry.module}", __package__).build
+        if find_measure(name) is None:
+            raise InputError(f"no metric {name!r}: choose from {', '.join(headline_measures())}")
+    wanted = {name.lower() for name in names}
+    return [entry for entry in _entries if any(m.name.lower() in wanted for m in entry.measures)]

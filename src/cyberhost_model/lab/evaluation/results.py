@@ -1,4 +1,7 @@
-"""A finished run in memory: the results, and the features behind them for those who draw."""
+"""Hold the results of an evaluation: a value for each video and measure, a summary for each measure, their provenance.
+
+They are written to per_video.csv and summary.json.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,35 @@ from cyberhost_model.lab.evaluation.features.extractor import Features
 from cyberhost_model.lab.evaluation.metric import Role, VideoValue
 from cyberhost_model.media.files import written_whole
 
-# What an evaluation yields: a value a video and measure, a summary a measure, and where they come from. Written to
-# per_video.csv and summary.json.
-
-
-PER_VIDEO = "per_video.csv"
-SUMMARY = "summary.json"
+PER_VIDEO_FILE = "per_video.csv"
+SUMMARY_FILE = "summary.json"
 VERSION = 1
-_FIXED = ("video", "identity", "generated", "reference", "frames", "fps", "width", "height")
+_FIXED = {
+    "video": "video",
+    "identity": "identity",
+    "generated": "generated",
+    "reference": "ground_truth",
+    "frames": "frames",
+    "fps": "fps",
+    "width": "width",
+    "height": "height",
+}
+"""Column of per_video.csv -> field of `VideoRow`."""
+
+
+@dataclass(frozen=True)
+class VideoPaths:
+    """Name the files of one video: the generated one, and where given its ground truth, reference picture, sound."""
+
+    generated: Path
+    ground_truth: Path | None = None
+    image: Path | None = None
+    audio: Path | None = None
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Something that does not fit between the videos and what they are measured against, and what was done about it.
+    """Describe what does not fit between a video and its ground truth, picture or sound, and what was done about it.
 
     kind: "missing" (a ground truth without a generated video), "extra" (the other way round), "frames", "fps", "size",
     "image", "audio", "broken", "variable_rate". rule: one line, the same for every mismatch of that kind.
@@ -44,15 +63,15 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class VideoRow:
-    """A video that was measured.
+    """Hold the values of a measured video.
 
-    `values` by measure; a measure that was skipped is not in it. Paths as they were given.
+    values: by measure, without those that were skipped. Paths are as they were given.
     """
 
     video: str
     identity: str
     generated: str
-    reference: str | None
+    ground_truth: str | None
     frames: int
     fps: float
     width: int
@@ -62,7 +81,7 @@ class VideoRow:
 
 @dataclass(frozen=True)
 class MetricSummary:
-    """One measure over all videos.
+    """Summarise one measure over all videos.
 
     value: None where it was skipped. ci95: bootstrap over identities; None for FID and FVD, and for fewer than two
     identities. n: videos it rests on. coverage: mean over all videos of the share of frames it rests on, 0 for one
@@ -89,10 +108,10 @@ class MetricSummary:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where the numbers come from.
+    """Say where the numbers come from.
 
     created: UTC, ISO 8601. versions: library -> version. frames: of all generated videos that were measured. inputs:
-    sha256 of every file of videos, by the path given. settings: what else decides about a value.
+    sha256 of every file that was read, by the path given. settings: whatever else decides about a value.
     """
 
     created: str
@@ -109,7 +128,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Results:
-    """A finished evaluation. `name`: what the method is called in a table. `metrics` in the order they are shown."""
+    """Hold a finished evaluation.
+
+    name: what the method is called in a table. metrics: in the order they are shown.
+    """
 
     name: str
     metrics: tuple[MetricSummary, ...]
@@ -118,11 +140,11 @@ class Results:
     provenance: Provenance
 
     def metric(self, name: str) -> MetricSummary | None:
-        """The summary of a measure, if it was asked for."""
+        """Return the summary of a measure; None where it was not asked for."""
         return next((m for m in self.metrics if m.name == name), None)
 
     def require_a_value(self) -> None:
-        """Raises MeasureError where every measure was skipped."""
+        """Raise MeasureError where every measure was skipped."""
         if self.metrics and all(m.status == "skipped" for m in self.metrics):
             names, first = ", ".join(m.name for m in self.metrics), self.metrics[0]
             raise MeasureError(
@@ -130,8 +152,21 @@ class Results:
             )
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """Hold the results of a run with the files and features behind them, from which the report is drawn.
+
+    paths: by video. features(video, role, extractor name): reads the features of a video from the cache,
+    memory-mapped; None where the extractor was not used.
+    """
+
+    results: Results
+    paths: Mapping[str, VideoPaths]
+    features: Callable[[str, Role, str], Features | None]
+
+
 def check_folder(folder: Path) -> None:
-    """Make the folder of a report, before any work, and see that it can be written to. Raises OutputError."""
+    """Make the folder of a report and check that it can be written to. Raises OutputError."""
     try:
         folder.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -144,18 +179,22 @@ def check_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror})") from None
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, whole or not at all. Raises OutputError."""
+    with written_whole(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
 def write_results(results: Results, folder: Path) -> None:
-    """per_video.csv and summary.json, each whole or not at all. Raises OutputError."""
-    with written_whole(folder / PER_VIDEO) as part:
-        part.write_text(_csv(results), encoding="utf-8", newline="")
-    with written_whole(folder / SUMMARY) as part:
-        part.write_text(
-            json.dumps(summary_values(results), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-        )
+    """Write per_video.csv and summary.json, each whole or not at all. Raises OutputError."""
+    write_text(folder / PER_VIDEO_FILE, _csv(results))
+    summary = json.dumps(summary_values(results), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(folder / SUMMARY_FILE, summary + "\n")
 
 
 def summary_values(results: Results) -> dict[str, Any]:
-    """What summary.json holds; numbers that are not finite are null."""
+    """Return the content of summary.json; numbers that are not finite are null."""
     return _finite(
         {
             "version": VERSION,
@@ -168,26 +207,29 @@ def summary_values(results: Results) -> dict[str, Any]:
 
 
 def read_results(folder: str | os.PathLike[str]) -> Results:
-    """What `write_results` wrote; series are not kept. `folder` may also name its summary.json. Raises InputError."""
+    """Read what `write_results` wrote, without series, which it does not keep.
+
+    folder: may also name its summary.json. Raises InputError where the files are missing or damaged.
+    """
     folder = Path(folder)
-    folder = folder.parent if folder.name == SUMMARY else folder
-    for name in (SUMMARY, PER_VIDEO):
+    folder = folder.parent if folder.name == SUMMARY_FILE else folder
+    for name in (SUMMARY_FILE, PER_VIDEO_FILE):
         if not (folder / name).is_file():
             raise InputError(f"{folder}: holds no {name}; give a folder that `cyberhost eval ... -o REPORT` wrote")
     try:
-        told = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        if told["version"] != VERSION:
+        saved = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+        if saved["version"] != VERSION:
             raise InputError(
-                f"{folder / SUMMARY}: is of version {told['version']}, this program reads version {VERSION}; evaluate "
-                "again"
+                f"{folder / SUMMARY_FILE}: is of version {saved['version']}, this program reads version {VERSION}; "
+                "evaluate again"
             )
         metrics = tuple(
             MetricSummary(name=name, **{**values, "ci95": _pair(values["ci95"])})
-            for name, values in told["metrics"].items()
+            for name, values in saved["metrics"].items()
         )
-        mismatches = tuple(Mismatch(**values) for values in told["mismatches"])
-        provenance = Provenance(**told["provenance"])
-        with (folder / PER_VIDEO).open(encoding="utf-8", newline="") as file:
+        mismatches = tuple(Mismatch(**values) for values in saved["mismatches"])
+        provenance = Provenance(**saved["provenance"])
+        with (folder / PER_VIDEO_FILE).open(encoding="utf-8", newline="") as file:
             videos = tuple(
                 _row(values, [m.name for m in metrics if m.status == "ok"]) for values in csv.DictReader(file)
             )
@@ -195,18 +237,18 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
         raise InputError(
             f"{folder}: the report cannot be read ({type(error).__name__}: {error}); evaluate again"
         ) from None
-    return Results(told["name"], metrics, videos, mismatches, provenance)
+    return Results(saved["name"], metrics, videos, mismatches, provenance)
 
 
 def _csv(results: Results) -> str:
-    """A row a video; columns MEASURE, MEASURE.coverage, MEASURE.reason and MEASURE.extra.
+    """Return a row for each video with columns MEASURE, MEASURE.coverage, MEASURE.reason and MEASURE.extra.
 
-    What is not there is empty.
+    A value that does not exist is empty.
     """
     columns: dict[str, None] = dict.fromkeys(_FIXED)
     rows = []
     for video in results.videos:
-        row = {name: _text(getattr(video, name)) for name in _FIXED}
+        row = {column: _text(getattr(video, name)) for column, name in _FIXED.items()}
         for name, value in video.values.items():
             row |= {name: _text(value.value), f"{name}.coverage": _text(value.coverage), f"{name}.reason": value.reason}
             row |= {f"{name}.{extra}": _text(number) for extra, number in value.extras.items()}
@@ -259,7 +301,7 @@ def _pair(values: list[float] | None) -> tuple[float, float] | None:
 
 
 def _finite(value: Any) -> Any:
-    """The same with None for numbers JSON does not have."""
+    """Replace numbers that JSON does not have by None."""
     if isinstance(value, Mapping):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -267,26 +309,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-@dataclass(frozen=True)
-class Paths:
-    """The files of one video: what was generated, and what it is measured against where there is something."""
-
-    generated: Path
-    reference: Path | None = None
-    image: Path | None = None
-    audio: Path | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """`results` is all that is written; `paths` by video.
-
-    `features(video, role, extractor name)` reads what an extractor made of a video from the cache, memory-mapped; None
-    where it was not used.
-    """
-
-    results: Results
-    paths: Mapping[str, Paths]
-    features: Callable[[str, Role, str], Features | None]

@@ -1,4 +1,4 @@
-"""An evaluation from end to end: files -> features -> values -> `Evaluation`."""
+"""Run an evaluation from end to end: files -> features -> values -> `Evaluation`."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from cyberhost_model.device import choose_device
 from cyberhost_model.errors import CyberHostError, InputError
-from cyberhost_model.lab.evaluation.features.cache import FeatureCache, default_cache
+from cyberhost_model.lab.evaluation.features.cache import FeatureCache, default_cache_folder
 from cyberhost_model.lab.evaluation.features.extractor import Features
-from cyberhost_model.lab.evaluation.features.library import Library, Opened, open_item
-from cyberhost_model.lab.evaluation.metric import Context, Metric, Role
-from cyberhost_model.lab.evaluation.pairing import Item, mismatch, pair
-from cyberhost_model.lab.evaluation.protocol import METRICS, versions
-from cyberhost_model.lab.evaluation.registry import Entry, builder, chosen
+from cyberhost_model.lab.evaluation.features.library import FeatureLibrary, OpenedVideo, open_video_files
+from cyberhost_model.lab.evaluation.metric import Context, Role, SetMetric, VideoMetric
+from cyberhost_model.lab.evaluation.pairing import VideoItem, make_mismatch, pair_videos
+from cyberhost_model.lab.evaluation.protocol import library_versions
+from cyberhost_model.lab.evaluation.registry import MetricEntry, headline_measures, select_metrics
 from cyberhost_model.lab.evaluation.results import Evaluation, MetricSummary, Mismatch, Provenance, Results
-from cyberhost_model.lab.evaluation.values import differences, rows_of, skipped, values_of
+from cyberhost_model.lab.evaluation.summaries import compute_values, find_mismatches, skipped_summary, video_rows
 
 StrPath = str | os.PathLike[str]
 Progress = Callable[[int, int, str], None]
-_MISSING = {
-    "reference": "it compares with the ground truth: give --reference",
+_NOTHING_TO_COMPARE = {
+    "ground_truth": "it compares with the ground truth: give --reference",
     "image": "it compares with a picture of the person: give --images or --reference",
     "sound": "no video has sound: give --audio",
 }
@@ -35,7 +36,7 @@ def evaluate(
     *,
     images: StrPath | None = None,
     audio: StrPath | None = None,
-    metrics: Sequence[str] = METRICS,
+    metrics: Sequence[str] | None = None,
     name: str | None = None,
     weights_dir: StrPath | None = None,
     download: bool = True,
@@ -47,104 +48,106 @@ def evaluate(
     command: str = "",
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Measure a video, a folder of videos or a manifest of them (`pairing.pair` says what belongs together).
+    """Measure a video, a folder of videos or a manifest of them.
 
-    metrics: names of `protocol.METRICS`; one that cannot be had is in the results as skipped, with the reason. name: of
-    the method, default that of the folder. weights_dir, download, networks, clips, device: see `metric.Context`. cache:
-    folder of the features, default `cache.default_cache()`; what is in it is not computed again. seed: of the bootstrap
-    and of the sets' splits. command: for the report. progress: called as progress(frames read, frames to read, name of
-    the video). Raises InputError where nothing can be measured, ResourceError for a device that is not there,
-    OutputError for a cache that cannot be written.
+    `pairing.pair_videos` says which files belong together. reference: the ground truth. metrics: names of registered
+    measures, default `registry.headline_measures()`; one that is not available is in the results as skipped, with the
+    reason. name: of the method, default that of the folder. weights_dir, download, networks, clips, device: see
+    `metric.Context`. cache: folder of the features, default `cache.default_cache_folder()`; features that it holds are
+    not computed again. seed: of the bootstrap and of the sets' splits. command: for the report. progress: called as
+    progress(frames read, frames to read, name of the video).
+
+    Raises InputError where nothing can be measured, ResourceError for a device that is not there, OutputError for a
+    cache that cannot be written.
     """
-    from cyberhost_model.device import choose_device
-
     started = time.monotonic()
-    entries = chosen(metrics)
-    place = str(choose_device(device, "fp32")[0])
-    items, told = pair(generated, reference, images, audio)
-    videos = _open(items, told)
-    context = Context(Path(weights_dir) if weights_dir else None, download, place, networks, clips)
-    built, summaries = _build(entries, videos, context)
-    library = Library(FeatureCache(Path(cache) if cache else default_cache()), list(built.values()))
-    videos = _fill(library, videos, told, progress)
-    by_video, measured = values_of(library, videos, built, seed)
+    names = headline_measures() if metrics is None else metrics
+    entries = select_metrics(names)
+    chosen_device = str(choose_device(device, "fp32")[0])
+    items, mismatches = pair_videos(generated, reference, images, audio)
+    videos = _open_videos(items, mismatches)
+    context = Context(Path(weights_dir) if weights_dir else None, download, chosen_device, networks, clips)
+    built, summaries = _build_metrics(entries, videos, context)
+    library = FeatureLibrary(FeatureCache(Path(cache) if cache else default_cache_folder()), list(built.values()))
+    videos = _extract_features(library, videos, mismatches, progress)
+    values, measured = compute_values(library, videos, built, seed)
     summaries |= measured
-    rows = rows_of(library, videos, by_video)
-    told += differences(library, videos)
-    about = Provenance(
+    rows = video_rows(library, videos, values)
+    mismatches += find_mismatches(library, videos)
+    settings = {
+        "networks": networks,
+        "clips": clips,
+        "metrics": list(names),
+        "weights_dir": str(weights_dir or ""),
+    }
+    provenance = Provenance(
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         command=command,
-        device=place,
+        device=chosen_device,
         seed=seed,
         videos=len(rows),
         frames=sum(row.frames for row in rows),
         seconds=round(time.monotonic() - started, 3),
-        versions=versions(),
+        versions=library_versions(),
         inputs={str(path): video.digests[role] for video in videos for role, path in video.files()},
-        settings={
-            "networks": networks,
-            "clips": clips,
-            "metrics": list(metrics),
-            "weights_dir": str(weights_dir or ""),
-        },
+        settings=settings,
     )
     ordered = tuple(summaries[measure.name] for entry in entries for measure in entry.measures)
-    results = Results(name or _name(Path(generated)), ordered, rows, tuple(told), about)
-    return Evaluation(results, {v.item.name: v.item.paths for v in videos}, _reader(library, videos))
+    results = Results(name or _default_name(Path(generated)), ordered, rows, tuple(mismatches), provenance)
+    return Evaluation(results, {v.item.name: v.item.paths for v in videos}, _feature_reader(library, videos))
 
 
-def _open(items: Sequence[Item], told: list[Mismatch]) -> list[Opened]:
-    """The videos that can be opened; the others are told. Raises InputError where none can."""
+def _open_videos(items: Sequence[VideoItem], mismatches: list[Mismatch]) -> list[OpenedVideo]:
+    """Open the videos; those that cannot be opened become mismatches. Raises InputError where none can."""
     videos = []
     for item in items:
         try:
-            video, wrong = open_item(item)
+            video, fault = open_video_files(item)
         except InputError as error:
             if len(items) == 1:
                 raise
-            told.append(mismatch(item.name, "broken", str(error)))
+            mismatches.append(make_mismatch(item.name, "broken", str(error)))
             continue
-        if wrong:
-            told.append(mismatch(item.name, "broken", wrong))
+        if fault:
+            mismatches.append(make_mismatch(item.name, "broken", fault))
         if video.generated.variable:
-            told.append(
-                mismatch(
-                    item.name,
-                    "variable_rate",
-                    f"{item.paths.generated}: {float(video.generated.fps):.2f} frames a second in the mean",
-                )
-            )
+            detail = f"{item.paths.generated}: {float(video.generated.fps):.2f} frames a second in the mean"
+            mismatches.append(make_mismatch(item.name, "variable_rate", detail))
         videos.append(video)
     if not videos:
-        raise InputError(f"none of the {len(items)} videos can be read; the first: {told[-1].detail if told else ''}")
+        first = mismatches[-1].detail if mismatches else ""
+        raise InputError(f"none of the {len(items)} videos can be read; the first: {first}")
     return videos
 
 
-def _build(
-    entries: Sequence[Entry], videos: Sequence[Opened], context: Context
-) -> tuple[dict[Entry, Metric], dict[str, MetricSummary]]:
-    """The metrics that can be had, and summaries of those that cannot."""
-    there = {
-        "reference": any(v.reference for v in videos),
+def _build_metrics(
+    entries: Sequence[MetricEntry], videos: Sequence[OpenedVideo], context: Context
+) -> tuple[dict[MetricEntry, VideoMetric | SetMetric], dict[str, MetricSummary]]:
+    """Build the metrics that are available; return also the summaries of those that are not."""
+    available = {
+        "ground_truth": any(v.ground_truth for v in videos),
         "image": any(v.picture for v in videos),
         "sound": any(v.sound for v in videos),
         "": True,
     }
-    built: dict[Entry, Metric] = {}
-    missing: dict[str, MetricSummary] = {}
+    built: dict[MetricEntry, VideoMetric | SetMetric] = {}
+    skipped: dict[str, MetricSummary] = {}
     for entry in entries:
         try:
-            if not there[entry.against]:
-                raise InputError(_MISSING[entry.against])
-            built[entry] = builder(entry)(context)
+            if not available[entry.compares_with]:
+                raise InputError(_NOTHING_TO_COMPARE[entry.compares_with])
+            built[entry] = entry.load()(context)
         except CyberHostError as error:
-            missing |= {m.name: skipped(m, entry.protocol(context.networks), str(error)) for m in entry.measures}
-    return built, missing
+            protocol = entry.protocol_with(context.networks)
+            skipped |= {m.name: skipped_summary(m, protocol, str(error)) for m in entry.measures}
+    return built, skipped
 
 
-def _fill(library: Library, videos: Sequence[Opened], told: list[Mismatch], progress: Progress | None) -> list[Opened]:
-    """Make all features that are missing. Returns the videos of which there is something."""
-    total, done, kept = sum(library.frames_to_read(v) for v in videos), 0, []
+def _extract_features(
+    library: FeatureLibrary, videos: Sequence[OpenedVideo], mismatches: list[Mismatch], progress: Progress | None
+) -> list[OpenedVideo]:
+    """Extract all features that are missing. Returns the videos of which a frame could be decoded."""
+    total, done, decoded = sum(library.frames_to_read(v) for v in videos), 0, []
     for video in videos:
 
         def tick(name: str = video.item.name) -> None:
@@ -155,23 +158,25 @@ def _fill(library: Library, videos: Sequence[Opened], told: list[Mismatch], prog
 
         broken = library.fill(video, tick)
         if broken:
-            told.append(mismatch(video.item.name, "broken", broken))
-        if library.counted(video, "generated"):
-            kept.append(video)
-    if not kept:
-        raise InputError(f"no frame of {len(videos)} videos can be decoded; the first: {told[-1].detail}")
-    return kept
+            mismatches.append(make_mismatch(video.item.name, "broken", broken))
+        if library.has_frames(video, "generated"):
+            decoded.append(video)
+    if not decoded:
+        raise InputError(f"no frame of {len(videos)} videos can be decoded; the first: {mismatches[-1].detail}")
+    return decoded
 
 
-def _reader(library: Library, videos: Sequence[Opened]) -> Callable[[str, Role, str], Features | None]:
+def _feature_reader(
+    library: FeatureLibrary, videos: Sequence[OpenedVideo]
+) -> Callable[[str, Role, str], Features | None]:
     by_name = {video.item.name: video for video in videos}
 
     def features(video: str, role: Role, extractor: str) -> Features | None:
-        known = [e for e in library.wanted[role] if e.name == extractor]
+        known = [e for e in library.extractors[role] if e.name == extractor]
         return library.get(by_name[video], role, known[0]) if known and video in by_name else None
 
     return features
 
 
-def _name(generated: Path) -> str:
+def _default_name(generated: Path) -> str:
     return generated.resolve().name if generated.is_dir() else generated.stem

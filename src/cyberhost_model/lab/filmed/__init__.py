@@ -1,1 +1,1 @@
-"""Filmed people: raw videos become labelled clips (`cyberhost data prepare`)."""
+"""Turn raw videos of people into labelled clips (`cyberhost data prepare`)."""

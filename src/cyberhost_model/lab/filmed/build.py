@@ -1,4 +1,4 @@
-"""A dataset from raw videos: what is done is kept, the rest is run by an engine, the manifest is put together."""
+"""Build a dataset from raw videos: finished videos are kept, an engine prepares the others, the manifest is written."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from pathlib import Path
 
 from cyberhost_model.errors import InputError, OutputError, need
 from cyberhost_model.lab.filmed.detectors import load_detector
-from cyberhost_model.lab.filmed.engines import Done, run_here, run_local, run_ray
+from cyberhost_model.lab.filmed.engines import FinishedJobs, run_in_process, run_local, run_ray
 from cyberhost_model.lab.filmed.manifest import VERSION, Reason, Row, write_manifest
-from cyberhost_model.lab.filmed.prepare import CLIPS, VIDEOS, Job, finished, list_videos, read_record
+from cyberhost_model.lab.filmed.prepare import CLIPS, VIDEOS, Job, is_finished, list_videos, read_record
 from cyberhost_model.lab.filmed.settings import Settings
-from cyberhost_model.lab.filmed.sync import weight_files
+from cyberhost_model.lab.filmed.sound_checks import sync_weight_files
 from cyberhost_model.media.files import written_whole
 
-ABOUT = "dataset.json"
+DATASET_FILE = "dataset.json"
 ENGINES = ("local", "ray")
-# Faults of a whole file, as against those of a stretch of it.
 BROKEN = {
     Reason.UNDECODABLE.value,
     Reason.NO_VIDEO.value,
@@ -27,11 +26,12 @@ BROKEN = {
     Reason.DAMAGED.value,
     Reason.CRASHED.value,
 }
+"""Reasons that concern a whole file rather than a stretch of it."""
 
 
 @dataclass
-class Report:
-    """What a run did. `skipped`: (path, reason, detail) of the videos that are broken, wholly or in part."""
+class PrepareSummary:
+    """Count what a run did. skipped: (path, reason, detail) of the videos that are broken, wholly or in part."""
 
     videos: int
     kept: int
@@ -51,32 +51,31 @@ def prepare_dataset(
     address: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
-) -> Report:
-    """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`; see
-    docs/reference/training-data.md.
+) -> PrepareSummary:
+    """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`; see docs/data.md.
 
-    Run again it does what is missing: videos that are new, changed, or were being worked on when it was stopped.
-    `workers` counts local processes; 0 works in this one. progress(done, all) after every video; warn(line) for every
-    broken one. Raises InputError (no video, a dataset made with other settings), OutputError (the disk), ResourceError
-    (a library or Ray missing).
+    Run again it prepares what is missing: videos that are new, changed, or were unfinished when it was stopped.
+    workers: local processes; 0 works in this one. progress(done, all): after every video. warn(line): for every broken
+    one. Raises InputError (no video, a dataset made with other settings), OutputError (the disk), ResourceError (a
+    library or Ray missing).
     """
     settings = settings or Settings()
     for library in ("av", "pyarrow", *(["ray"] if engine == "ray" else [])):
         need(library, "ray" if library == "ray" else "data")
     if engine not in ENGINES:
         raise InputError(f"no engine {engine!r}: choose {' or '.join(ENGINES)}")
-    load_detector(settings.detector)  # an unknown or damaged one is told now, not by a worker
+    load_detector(settings.detector)  # so that this process, not a worker, reports an unknown or damaged one
     if settings.min_sync is not None:
-        weight_files()
+        sync_weight_files()
     jobs = [Job.of(path) for path in list_videos(videos, dataset)]
     dataset = dataset.absolute()
-    _claim(dataset, settings)
-    todo = [job for job in jobs if not finished(dataset, job, settings)]
-    report = Report(len(jobs), len(jobs) - len(todo))
-    done = report.kept
+    _check_settings(dataset, settings)
+    missing = [job for job in jobs if not is_finished(dataset, job, settings)]
+    summary = PrepareSummary(len(jobs), len(jobs) - len(missing))
+    done = summary.kept
     if progress:
         progress(done, len(jobs))
-    running = _runner(engine, workers, address, todo, dataset, settings)
+    running = _start_engine(engine, workers, address, missing, dataset, settings)
     try:
         for job, rows in running:
             done += 1
@@ -85,29 +84,31 @@ def prepare_dataset(
                 warn(f"{job.path}: {broken.reason}" + (f" ({broken.detail})" if broken.detail else ""))
             if progress:
                 progress(done, len(jobs))
-    finally:  # also after Ctrl-C: what is finished is in the manifest
+    finally:  # also after Ctrl-C: finished videos are in the manifest
         running.close()  # type: ignore[attr-defined]
-        rows = gather(dataset)
+        rows = collect_rows(dataset)
         write_manifest(dataset, rows)
-    _fill(report, rows, {str(job.path) for job in jobs})
-    return report
+    _count_rows(summary, rows, {str(job.path) for job in jobs})
+    return summary
 
 
-def _runner(engine: str, workers: int, address: str | None, jobs: list[Job], dataset: Path, settings: Settings) -> Done:
+def _start_engine(
+    engine: str, workers: int, address: str | None, jobs: list[Job], dataset: Path, settings: Settings
+) -> FinishedJobs:
     if engine == "ray" and jobs:
         return run_ray(jobs, dataset, settings, address)
-    return run_local(jobs, dataset, settings, workers) if workers else run_here(jobs, dataset, settings)
+    return run_local(jobs, dataset, settings, workers) if workers else run_in_process(jobs, dataset, settings)
 
 
-def _claim(dataset: Path, settings: Settings) -> None:
-    """Make the folders and note the settings; a dataset of other settings is not mixed with."""
-    about = dataset / ABOUT
+def _check_settings(dataset: Path, settings: Settings) -> None:
+    """Make the folders and note the settings. Raises InputError for a dataset that was made with other settings."""
+    file = dataset / DATASET_FILE
     facts = {"version": VERSION, "settings": asdict(settings), "fingerprint": settings.fingerprint()}
     try:
         for folder in (dataset, dataset / CLIPS, dataset / VIDEOS):
             folder.mkdir(parents=True, exist_ok=True)
-        if about.is_file():
-            before = json.loads(about.read_text())
+        if file.is_file():
+            before = json.loads(file.read_text())
             if before.get("fingerprint") != facts["fingerprint"]:
                 old, new = before.get("settings", {}), asdict(settings)
                 changed = [k for k in new if json.loads(json.dumps(new[k])) != old.get(k)] or ["version"]
@@ -117,12 +118,12 @@ def _claim(dataset: Path, settings: Settings) -> None:
             return
     except (OSError, ValueError) as error:
         raise OutputError(f"{dataset}: cannot be used ({error}); choose another folder") from None
-    with written_whole(about) as part:
+    with written_whole(file) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def gather(dataset: Path) -> list[Row]:
-    """The rows of all finished videos, of this run and of earlier ones."""
+def collect_rows(dataset: Path) -> list[Row]:
+    """Return the rows of all finished videos, of this run and of earlier ones."""
     rows: list[Row] = []
     for record in sorted((dataset / VIDEOS).glob("*.json")):
         if not record.name.startswith(".") and (found := read_record(record)) is not None:
@@ -130,15 +131,15 @@ def gather(dataset: Path) -> list[Row]:
     return rows
 
 
-def _fill(report: Report, rows: list[Row], sources: set[str]) -> None:
+def _count_rows(summary: PrepareSummary, rows: list[Row], sources: set[str]) -> None:
     for row in rows:
         if row.source not in sources:
             continue
         if row.accepted:
-            report.accepted += 1
-            report.seconds += row.seconds
+            summary.accepted += 1
+            summary.seconds += row.seconds
         else:
-            report.rejected += 1
-            report.reasons[row.reason or ""] += 1
+            summary.rejected += 1
+            summary.reasons[row.reason or ""] += 1
             if row.reason in BROKEN:
-                report.skipped.append((row.source, row.reason or "", row.detail or ""))
+                summary.skipped.append((row.source, row.reason or "", row.detail or ""))

@@ -1,6 +1,4 @@
-"""Which stretches of a video could be a clip: shots cut where the person, the face or the picture's soundness
-changes.
-"""
+"""Find the stretches of a video that could be a clip: shots, cut where the person, the face or the decoding fails."""
 
 from __future__ import annotations
 
@@ -15,19 +13,20 @@ from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.detectors import PeopleDetector
 from cyberhost_model.lab.filmed.manifest import Reason
 from cyberhost_model.lab.filmed.settings import Settings
-from cyberhost_model.lab.filmed.source import Video, rgb, thumbnail
+from cyberhost_model.lab.filmed.source import OpenVideo, thumbnail, to_rgb
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.perception.people import count_people, has_face
 from cyberhost_model.perception.shots import ShotFinder, shots
 
-LOOKS = 5.0  # frames a second that the detector sees in the first pass
-_LONGEST = 1280  # pixels: larger frames are looked at reduced, in this pass alone
-_HEAL = 2  # looks: a fault no longer than that between good ones is the detector's, not the video's
+OBSERVATION_FPS = 5.0  # frames a second that the detector gets in this pass
+_MAX_SIDE = 1280  # pixels; larger frames are reduced, in this pass alone
+_MAX_DETECTOR_ERROR = 2  # observations: a shorter failure between good ones is the detector's, not the video's
+_EPS = 1e-6  # seconds
 
 
 @dataclass
-class Glimpse:
-    """What the detector saw at one time: the person, or the reason why the frame is of no use."""
+class Observation:
+    """Hold what the detector found at one time: the person, or the reason why the frame is of no use."""
 
     time: float
     reason: Reason | None
@@ -36,9 +35,9 @@ class Glimpse:
 
 @dataclass
 class Candidate:
-    """A stretch of the source, seconds; `reason` where it is ruled out already.
+    """Describe a stretch of the source, in seconds.
 
-    `people`: the key points of its looks.
+    reason: why it is rejected already, None where it is not. people: the key points of its observations.
     """
 
     start: float
@@ -48,15 +47,13 @@ class Candidate:
 
     @property
     def frames(self) -> int:
-        """Frames at 25 a second that fit."""
-        return int((self.end - self.start) * FPS + 1e-6)
+        """How many frames at 25 a second fit into it."""
+        return int((self.end - self.start) * FPS + _EPS)
 
 
 @dataclass
 class Analysis:
-    """The first pass over a video: what could be clips, the size (W, H) of its upright frames, and the time it
-    covers.
-    """
+    """Hold the first pass over a video: its candidates, the size (W, H) of its upright frames, the time it covers."""
 
     candidates: list[Candidate]
     size: tuple[int, int]
@@ -64,8 +61,11 @@ class Analysis:
     end: float
 
 
-def look_at(found: list[Keypoints], finds_faceless: bool) -> tuple[Reason | None, Keypoints | None]:
-    """Whether a frame's people make it usable."""
+def classify_frame(found: list[Keypoints], finds_faceless: bool) -> tuple[Reason | None, Keypoints | None]:
+    """Return why a frame with these people is of no use, or the one person in it.
+
+    finds_faceless: whether the detector also finds people without a visible face.
+    """
     if not found:
         return (Reason.NO_PERSON if finds_faceless else Reason.NO_FACE), None
     if count_people(found) > 1:
@@ -73,93 +73,84 @@ def look_at(found: list[Keypoints], finds_faceless: bool) -> tuple[Reason | None
     return (None, found[0]) if has_face(found[0]) else (Reason.NO_FACE, None)
 
 
-def analyse_video(video: Video, detector: PeopleDetector, settings: Settings) -> Analysis | None:
-    """Go through a video once, at any length in constant memory but for the key points.
+def analyse_video(video: OpenVideo, detector: PeopleDetector, settings: Settings) -> Analysis | None:
+    """Read a video once and find its candidates; None where no frame can be decoded.
 
-    None when no frame can be decoded.
+    Memory does not grow with the video's length, but for the key points of the observations.
     """
-    finder, looks, size = ShotFinder(), [], (0, 0)
+    finder, observations, size = ShotFinder(), [], (0, 0)
     due, end = -math.inf, 0.0
     for time, frame, broken in video.frames():
         finder.add(time, thumbnail(frame))
         if broken:
-            looks.append(Glimpse(time, Reason.DAMAGED, None))
+            observations.append(Observation(time, Reason.DAMAGED, None))
         elif time >= due:
-            due = max(due + 1 / LOOKS, time + 0.5 / LOOKS)
-            reason, person = look_at(detector([rgb(frame, video.aspect, _LONGEST)])[0], detector.finds_faceless)
-            looks.append(Glimpse(time, reason, person))
+            due = max(due + 1 / OBSERVATION_FPS, time + 0.5 / OBSERVATION_FPS)
+            people = detector([to_rgb(frame, video.aspect, _MAX_SIDE)])[0]
+            observations.append(Observation(time, *classify_frame(people, detector.finds_faceless)))
         if size == (0, 0):
-            size = _upright_size(frame, video.aspect)
+            height, width, _ = to_rgb(frame, video.aspect).shape
+            size = width, height
         end = time
     if not finder.times:
         return None
-    usual = float(np.median(np.diff(finder.times))) if len(finder.times) > 1 else 1 / FPS
-    stop = end + min(usual, 1.0)  # the last frame is shown as long as the others
-    found: list[Candidate] = []
+    interval = float(np.median(np.diff(finder.times))) if len(finder.times) > 1 else 1 / FPS
+    stop = end + min(interval, 1.0)  # the last frame is shown as long as the others
+    candidates: list[Candidate] = []
     for begin, finish, transition in shots(finder.breaks(), finder.times[0], stop):
-        found += _of_shot(
-            begin, finish, [x for x in looks if begin - 1e-6 <= x.time < finish - 1e-6], transition, settings
-        )
-    return Analysis(found, size, finder.times[0], stop)
+        of_shot = [x for x in observations if begin - _EPS <= x.time < finish - _EPS]
+        candidates += split_shot(begin, finish, of_shot, transition, settings)
+    return Analysis(candidates, size, finder.times[0], stop)
 
 
-def _upright_size(frame: object, aspect: float) -> tuple[int, int]:
-    picture = rgb(frame, aspect)
-    return picture.shape[1], picture.shape[0]
-
-
-def _of_shot(
-    begin: float, end: float, looks: Sequence[Glimpse], transition: bool, settings: Settings
+def split_shot(
+    begin: float, end: float, observations: Sequence[Observation], transition: bool, settings: Settings
 ) -> list[Candidate]:
+    """Split a shot into candidates: usable stretches, and rejected ones with the reason."""
     if transition:
         return [Candidate(begin, end, Reason.TRANSITION)]
-    if end - begin < settings.min_seconds - 1e-6:
+    if end - begin < settings.min_seconds - _EPS:
         return [Candidate(begin, end, Reason.CUT_TOO_SHORT)]
-    runs = _runs(healed(looks))
+    runs = _runs(drop_detector_errors(observations))
     if not runs:
         return [Candidate(begin, end, Reason.UNDECODABLE)]
-    # What is good ends with its last good look and begins with its first; the fault takes the time in between.
+    # A usable stretch goes from its first to its last good observation; the time between belongs to the failure.
     edges = [begin]
     for (reason, members), (_, following) in zip(runs, runs[1:], strict=False):
         edges.append(members[-1].time if reason is None else following[0].time)
     edges.append(end)
     out = []
     for (reason, members), start, stop in zip(runs, edges, edges[1:], strict=False):
-        out += _pieces(start, stop, members, settings) if reason is None else [Candidate(start, stop, reason)]
+        out += _equal_clips(start, stop, members, settings) if reason is None else [Candidate(start, stop, reason)]
     return out
 
 
-def healed(looks: Sequence[Glimpse]) -> list[Glimpse]:
-    """Short faults between good looks are taken out; damage is not a matter of opinion and stays."""
-    kept: list[Glimpse] = []
-    runs = _runs(looks)
+def drop_detector_errors(observations: Sequence[Observation]) -> list[Observation]:
+    """Leave out short failures between good observations. Damaged frames are no detector's error and stay."""
+    kept: list[Observation] = []
+    runs = _runs(observations)
     for i, (reason, members) in enumerate(runs):
         inside = 0 < i < len(runs) - 1 and runs[i - 1][0] is None and runs[i + 1][0] is None
-        if reason is None or reason is Reason.DAMAGED or not inside or len(members) > _HEAL:
+        if reason is None or reason is Reason.DAMAGED or not inside or len(members) > _MAX_DETECTOR_ERROR:
             kept += members
     return kept
 
 
-def _runs(looks: Sequence[Glimpse]) -> list[tuple[Reason | None, list[Glimpse]]]:
-    return [(reason, list(members)) for reason, members in groupby(looks, key=lambda x: x.reason)]
+def _runs(observations: Sequence[Observation]) -> list[tuple[Reason | None, list[Observation]]]:
+    return [(reason, list(members)) for reason, members in groupby(observations, key=lambda x: x.reason)]
 
 
-def _pieces(start: float, stop: float, members: list[Glimpse], settings: Settings) -> list[Candidate]:
-    """A good stretch cut into equal clips no longer than the longest."""
+def _equal_clips(start: float, stop: float, members: list[Observation], settings: Settings) -> list[Candidate]:
+    """Cut a usable stretch into equal clips no longer than the longest."""
     length = stop - start
-    if length < settings.min_seconds - 1e-6:
+    if length < settings.min_seconds - _EPS:
         return [Candidate(start, stop, Reason.TOO_SHORT)]
-    n = max(1, math.ceil(length / settings.max_seconds - 1e-6))
-    step = math.floor(length / n * FPS + 1e-6) / FPS
+    n = max(1, math.ceil(length / settings.max_seconds - _EPS))
+    step = math.floor(length / n * FPS + _EPS) / FPS
+    near = 1 / OBSERVATION_FPS
     out = []
     for i in range(n):
         a, b = start + i * step, start + (i + 1) * step
-        out.append(
-            Candidate(
-                a,
-                b,
-                None,
-                [x.person for x in members if x.person is not None and a - 1 / LOOKS <= x.time <= b + 1 / LOOKS],
-            )
-        )
+        people = [x.person for x in members if x.person is not None and a - near <= x.time <= b + near]
+        out.append(Candidate(a, b, None, people))
     return out

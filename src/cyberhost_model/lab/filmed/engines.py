@@ -1,6 +1,6 @@
-"""Running `process_video` over many videos: in this process, in local processes, or on Ray.
+"""Run `process_video` over many videos: in this process, in local processes, or on Ray.
 
-The same function, the same rows.
+Every engine runs the same function and gives the same rows.
 """
 
 from __future__ import annotations
@@ -27,110 +27,21 @@ from cyberhost_model.lab.filmed.manifest import Reason, Row
 from cyberhost_model.lab.filmed.prepare import Job, blank_row, part_path, process_video, write_record
 from cyberhost_model.lab.filmed.settings import Settings
 
-# What is Ray's own about running on Ray.
-
-
-_PATIENCE = 10.0  # seconds
+FinishedJobs = Iterator[tuple[Job, list[Row]]]
+"""Each finished video with its rows, in the order they are finished."""
+_CONNECT_SECONDS = 10.0
 _TRIES = 2  # a machine that leaves the cluster takes its video with it: it is tried once more elsewhere
 
 
-@contextlib.contextmanager
-def connected(address: str | None) -> Iterator[Any]:
-    """Ray, connected; left as it was found. Raises ResourceError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about the user's work leaves the machine
-    ray = need("ray", "ray")
-    mine = not ray.is_initialized()
-    if mine:
-        check_answers(address)
-        try:
-            ray.init(
-                address=address,
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level="error",
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            words = " ".join(str(error).split())[:200]
-            raise ResourceError(
-                f"no Ray cluster at {address or 'this machine'} ({words}); check --address, or start one with `ray "
-                "start`"
-            ) from None
-    try:
-        yield ray
-    finally:
-        if mine:
-            ray.shutdown()
-
-
-def check_answers(address: str | None) -> None:
-    """Raises ResourceError at once where nobody listens at host:port: Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
-        except (OSError, OverflowError) as error:
-            raise ResourceError(
-                f"no Ray cluster answers at {address} ({error}); check --address, or start one with `ray start`"
-            ) from None
-
-
-def remote_task(ray: Any) -> Any:
-    """The function Ray runs: one CPU, tried again when its machine dies."""
-
-    @ray.remote(num_cpus=1, max_retries=_TRIES - 1)
-    def prepare_one(job: Any, dataset: str, settings: Any) -> Any:
-        from cyberhost_model.lab.filmed.engines import guarded
-
-        return guarded(job, Path(dataset), settings)
-
-    return prepare_one
-
-
-# What a local process runs. Kept apart and light, so that the libraries are silent before they are imported.
-
-
-def serve(pipe: Connection, dataset: Path, settings: Settings) -> None:
-    """Take jobs and give their rows back until None comes, or the other end is gone.
-
-    One of our own errors is given back and ends it.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends us
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    warnings.filterwarnings("ignore")
-    logging.getLogger().setLevel(logging.ERROR)
-    from cyberhost_model.lab.filmed.engines import guarded
-
-    with suppress(EOFError, OSError):
-        while (job := pipe.recv()) is not None:
-            try:
-                pipe.send(guarded(job, dataset, settings))
-            except CyberHostError as error:
-                pipe.send(error)
-                return
-
-
-def _end_with_parent() -> None:
-    """A parent that was killed cannot end us; working on would get in the way of the next run."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-Done = Iterator[tuple[Job, list[Row]]]
-
-
-def crashed(job: Job, dataset: Path, settings: Settings, words: str) -> list[Row]:
-    """The row of a video on which a process died or an unforeseen error struck; it is recorded, and tried again by the
-    next run.
-    """
-    rows = [blank_row(job, settings).reject(Reason.CRASHED, " ".join(words.split())[:200])]
+def record_crash(job: Job, dataset: Path, settings: Settings, detail: str) -> list[Row]:
+    """Record a video on which a process died or failed unexpectedly, and return its row; the next run tries again."""
+    rows = [blank_row(job, settings).reject(Reason.CRASHED, " ".join(detail.split())[:200])]
     write_record(dataset, job, settings, rows)
     return rows
 
 
-def guarded(job: Job, dataset: Path, settings: Settings) -> list[Row]:
-    """`process_video`, with what nobody foresaw turned into a row: one odd video must not stop the others.
+def process_or_record_crash(job: Job, dataset: Path, settings: Settings) -> list[Row]:
+    """Run `process_video`, and record an unexpected error as a row: one odd video must not stop the others.
 
     Our own errors are raised.
     """
@@ -140,15 +51,40 @@ def guarded(job: Job, dataset: Path, settings: Settings) -> list[Row]:
         raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return crashed(
-            job, dataset, settings, f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-        )
+        detail = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        return record_crash(job, dataset, settings, detail)
 
 
-def run_here(jobs: list[Job], dataset: Path, settings: Settings) -> Done:
-    """One video after the other in this process."""
+def run_in_process(jobs: list[Job], dataset: Path, settings: Settings) -> FinishedJobs:
+    """Prepare one video after the other in this process."""
     for job in jobs:
-        yield job, guarded(job, dataset, settings)
+        yield job, process_or_record_crash(job, dataset, settings)
+
+
+def run_worker(pipe: Connection, dataset: Path, settings: Settings) -> None:
+    """Take jobs from a pipe and send their rows back, until None comes or the other end is gone.
+
+    One of our own errors is sent back and ends the worker.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    warnings.filterwarnings("ignore")
+    logging.getLogger().setLevel(logging.ERROR)
+    with suppress(EOFError, OSError):
+        while (job := pipe.recv()) is not None:
+            try:
+                pipe.send(process_or_record_crash(job, dataset, settings))
+            except CyberHostError as error:
+                pipe.send(error)
+                return
+
+
+def _end_with_parent() -> None:
+    """End this process with its parent: a worker that goes on would disturb the next run."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 @dataclass
@@ -158,94 +94,153 @@ class _Worker:
     job: Job | None = None
 
 
-def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) -> Done:
-    """`workers` processes, each with one video at a time.
+class _WorkerPool:
+    """Keep local processes busy, each with one video at a time."""
 
-    A process that dies costs the video it had; another takes its place.
+    def __init__(self, jobs: list[Job], dataset: Path, settings: Settings) -> None:
+        self.waiting = list(reversed(jobs))
+        self.workers: list[_Worker] = []
+        self._dataset, self._settings = dataset, settings
+        self._context = multiprocessing.get_context("spawn")  # a fork breaks torch's threads
 
-    Raises what a worker raised (OutputError and the like); every process is ended when this generator is.
-    """
-    context = multiprocessing.get_context("spawn")  # torch's threads and a fork do not go together
-    waiting = list(reversed(jobs))
-    crew: list[_Worker] = []
-
-    def start() -> None:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, dataset, settings), daemon=True)
+    def start_worker(self) -> None:
+        """Start a process and give it a job."""
+        ours, theirs = self._context.Pipe()
+        arguments = (theirs, self._dataset, self._settings)
+        process = self._context.Process(target=run_worker, args=arguments, daemon=True)
         process.start()
         theirs.close()
-        crew.append(_Worker(process, ours))
-        give(crew[-1])
+        self.workers.append(_Worker(process, ours))
+        self.give_job(self.workers[-1])
 
-    def give(worker: _Worker) -> None:
-        worker.job = waiting.pop() if waiting else None
-        with suppress(OSError):  # a worker that has died is seen below
+    def give_job(self, worker: _Worker) -> None:
+        """Give a worker the next job, or None, which ends it."""
+        worker.job = self.waiting.pop() if self.waiting else None
+        with suppress(OSError):  # `finish_job` notices a worker that has died
             worker.pipe.send(worker.job)
 
-    try:
-        for _ in range(min(workers, len(jobs))):
-            start()
-        while crew:
-            ready = wait([w.pipe for w in crew])
-            for worker in [w for w in crew if w.pipe in ready]:
-                job = worker.job
-                try:
-                    answer = worker.pipe.recv()
-                except (EOFError, OSError):
-                    crew.remove(worker)
-                    worker.process.join()
-                    if job is not None:
-                        shutil.rmtree(part_path(dataset, job), ignore_errors=True)
-                        if waiting:
-                            start()
-                        yield (
-                            job,
-                            crashed(job, dataset, settings, f"the process ended with code {worker.process.exitcode}"),
-                        )
-                    continue
-                if isinstance(answer, CyberHostError):
-                    raise answer
-                assert job is not None
-                give(worker)
-                yield job, answer
-    finally:
-        for worker in crew:
+    def finish_job(self, worker: _Worker) -> tuple[Job, list[Row]] | None:
+        """Receive the rows of a worker's job and give it the next one; None where a worker ended without a job.
+
+        A process that died costs the video it had; another one takes its place. Raises what a worker raised.
+        """
+        job = worker.job
+        try:
+            answer = worker.pipe.recv()
+        except (EOFError, OSError):
+            return self._replace(worker)
+        if isinstance(answer, CyberHostError):
+            raise answer
+        assert job is not None
+        self.give_job(worker)
+        return job, answer
+
+    def _replace(self, worker: _Worker) -> tuple[Job, list[Row]] | None:
+        self.workers.remove(worker)
+        worker.process.join()
+        if worker.job is None:
+            return None
+        shutil.rmtree(part_path(self._dataset, worker.job), ignore_errors=True)
+        if self.waiting:
+            self.start_worker()
+        detail = f"the process ended with code {worker.process.exitcode}"
+        return worker.job, record_crash(worker.job, self._dataset, self._settings, detail)
+
+    def close(self) -> None:
+        """End all processes and remove what they left unfinished."""
+        for worker in self.workers:
             worker.process.kill()
-        for worker in crew:
+        for worker in self.workers:
             worker.process.join()
             worker.pipe.close()
             if worker.job is not None:
-                shutil.rmtree(part_path(dataset, worker.job), ignore_errors=True)
+                shutil.rmtree(part_path(self._dataset, worker.job), ignore_errors=True)
 
 
-def run_ray(jobs: list[Job], dataset: Path, settings: Settings, address: str | None) -> Done:
-    """A Ray task of one CPU for each video; all machines must see the videos and the dataset under the same paths.
+def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) -> FinishedJobs:
+    """Prepare videos in `workers` processes, one video at a time each.
 
-    `address`: of a running cluster ("auto", "host:6379", "ray://host:10001"); None starts Ray on this machine alone.
+    Raises what a worker raised (OutputError and the like); every process is ended when this generator is.
+    """
+    pool = _WorkerPool(jobs, dataset, settings)
+    try:
+        for _ in range(min(workers, len(jobs))):
+            pool.start_worker()
+        while pool.workers:
+            ready = wait([w.pipe for w in pool.workers])
+            for worker in [w for w in pool.workers if w.pipe in ready]:
+                finished = pool.finish_job(worker)
+                if finished is not None:
+                    yield finished
+    finally:
+        pool.close()
+
+
+@contextlib.contextmanager
+def ray_cluster(address: str | None) -> Iterator[Any]:
+    """Connect to Ray; a connection that existed before stays open. Raises ResourceError."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about the user's work leaves the machine
+    ray = need("ray", "ray")
+    connects = not ray.is_initialized()
+    if connects:
+        check_cluster_address(address)
+        try:
+            ray.init(
+                address=address,
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level="error",
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ResourceError(
+                f"no Ray cluster at {address or 'this machine'} ({reason}); check --address, or start one with `ray "
+                "start`"
+            ) from None
+    try:
+        yield ray
+    finally:
+        if connects:
+            ray.shutdown()
+
+
+def check_cluster_address(address: str | None) -> None:
+    """Raise ResourceError at once where nobody listens at host:port; Ray itself would try for minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise ResourceError(
+                f"no Ray cluster answers at {address} ({error}); check --address, or start one with `ray start`"
+            ) from None
+
+
+def run_ray(jobs: list[Job], dataset: Path, settings: Settings, address: str | None) -> FinishedJobs:
+    """Prepare videos on Ray, a task of one CPU for each; all machines must see videos and dataset under the same paths.
+
+    address: of a running cluster ("auto", "host:6379", "ray://host:10001"); None starts Ray on this machine alone.
     Raises ResourceError where Ray is not installed or the cluster does not answer.
     """
-    from cyberhost_model.lab.filmed.engines import connected, remote_task
-
-    with connected(address) as ray:
-        task = remote_task(ray)
+    with ray_cluster(address) as ray:
+        task = ray.remote(num_cpus=1, max_retries=_TRIES - 1)(process_or_record_crash)
         waiting = list(reversed(jobs))
         running: dict[Any, Job] = {}
-        limit = 2 * max(
-            1, int(ray.cluster_resources().get("CPU", 1))
-        )  # the rest stays here: a million tasks would fill the scheduler
+        # The scheduler gets two tasks a CPU at a time: a million tasks would fill it.
+        limit = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         while waiting or running:
             while waiting and len(running) < limit:
                 job = waiting.pop()
-                running[task.remote(job, str(dataset), settings)] = job
+                running[task.remote(job, dataset, settings)] = job
             ready, _ = ray.wait(list(running), num_returns=1)
             job = running.pop(ready[0])
             try:
                 rows = ray.get(ready[0])
             except ray.exceptions.RayTaskError as error:
                 cause = getattr(error, "cause", None)
-                raise (
-                    cause if isinstance(cause, CyberHostError) else OutputError(f"{job.path}: failed on Ray: {cause}")
-                ) from None
+                if isinstance(cause, CyberHostError):
+                    raise cause from None
+                raise OutputError(f"{job.path}: failed on Ray: {cause}") from None
             except ray.exceptions.RayError as error:
-                rows = crashed(job, dataset, settings, str(error).splitlines()[0])
+                rows = record_crash(job, dataset, settings, str(error).splitlines()[0])
             yield job, rows

@@ -1,4 +1,4 @@
-"""One fixed box for a clip: what it must show, at a size whose sides are multiples of 64."""
+"""Choose one fixed crop for a clip: what it must show, at a size whose sides are multiples of 64."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ _HAIR, _SIDES, _BELOW = 0.75, 0.7, 0.6
 _HEAD_HAIR, _HEAD_SIDES, _HEAD_BELOW = 0.8, 0.55, 0.7
 _HAND = 0.35  # room about wrists and hands
 _TORSO = 2.6  # how far below the chin a half body reaches at least
-_TRIM = 2.0  # percent of the looks that may be left out on either side: a detector errs now and then
-_TOLERANCE, _COARSE, _CHOICE = (
-    0.15,
-    0.35,
-    6,
-)  # of the area; small areas have few sizes so near, and may be further off to have this many
+_TRIM = 2.0  # percent of the observations that may be left out on either side: a detector errs now and then
+# Share by which a size may differ from the wanted area. Few sizes lie near a small area: up to the larger share is
+# allowed there, to have at least so many sizes.
+_TOLERANCE, _MAX_TOLERANCE, _MIN_SIZES = 0.15, 0.35, 6
 
 
 def sizes_near(area: int) -> list[tuple[int, int]]:
-    """(W, H) with sides that are multiples of 64, at most 2 : 1, and an area within 15% of `area`; within 35% where
-    that leaves little choice.
+    """Return the sizes (W, H) with sides that are multiples of 64, at most 2 : 1, and an area near `area`.
+
+    Near is within 15%, or up to 35% where that leaves few sizes.
     """
-    most = max(2, int(np.sqrt(2 * area * (1 + _COARSE)) // STEP) + 1)
+    most = max(2, int(np.sqrt(2 * area * (1 + _MAX_TOLERANCE)) // STEP) + 1)
     every = [(a * STEP, b * STEP) for a in range(1, most + 1) for b in range(1, most + 1) if max(a, b) <= 2 * min(a, b)]
     off = [abs(w * h / area - 1) for w, h in every]
-    limit = max(_TOLERANCE, min(off), min(_COARSE, sorted(off)[min(_CHOICE, len(off)) - 1]))
+    limit = max(_TOLERANCE, min(off), min(_MAX_TOLERANCE, sorted(off)[min(_MIN_SIZES, len(off)) - 1]))
     return [size for size, d in zip(every, off, strict=True) if d <= limit + 1e-9]
 
 
 def content_box(people: Sequence[Keypoints], size: tuple[int, int], crop: str) -> Box:
-    """What a clip must show, in pixels of frames of `size` (W, H): for "body" from above the hair to hands and hips,
-    for "head" the head.
+    """Return the box that a clip must show, in pixels of frames of `size` (W, H).
 
-    Raises ValueError when no face is among the looks.
+    people: of the observations. crop: "body" from above the hair to hands and hips, "head" the head alone. Raises
+    ValueError where nobody has a face.
     """
     scale = np.asarray(size, np.float64)
-    boxes = [_one(k, scale, crop) for k in people if has_face(k)]
+    boxes = [_person_box(k, scale, crop) for k in people if has_face(k)]
     if not boxes:
         raise ValueError("no face to frame")
     array = np.array(boxes)
@@ -52,7 +51,7 @@ def content_box(people: Sequence[Keypoints], size: tuple[int, int], crop: str) -
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
-def _one(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
+def _person_box(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
     face = k.face * scale
     (x0, y0), (x1, y1) = face.min(0), face.max(0)
     unit = y1 - y0
@@ -63,9 +62,9 @@ def _one(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
     body, score = k.body * scale, k.body_score
     near = [(body[j], _BELOW if j in (2, 5) else _HAND) for j in (2, 3, 4, 5, 6, 7) if score[j] > VISIBLE]
     near += [(body[j], 0.1) for j in (8, 11) if score[j] > VISIBLE]
-    for points, seen in zip(k.hands, k.hands_score, strict=True):
-        if seen.max() > VISIBLE:
-            near += [(p, _HAND) for p in points[seen > VISIBLE] * scale]
+    for points, scores in zip(k.hands, k.hands_score, strict=True):
+        if scores.max() > VISIBLE:
+            near += [(p, _HAND) for p in points[scores > VISIBLE] * scale]
     for (x, y), room in near:
         box = [
             min(box[0], x - room * unit),
@@ -77,10 +76,10 @@ def _one(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
 
 
 def fixed_box(content: Box, size: tuple[int, int], area: tuple[int, int]) -> tuple[Box, tuple[int, int]]:
-    """The crop about `content` inside a frame of `size` and the (W, H) it is scaled to, both of the same aspect.
+    """Return the crop around `content` inside a frame of `size`, and the (W, H) it is scaled to, of the same aspect.
 
-    The size is the one near `area` whose aspect loses and wastes least; where the frame is too small for the whole
-    content, its top is kept (the head), and its middle from left to right.
+    Of the sizes near `area` it is the one whose aspect loses and wastes least. Where the frame is too small for the
+    whole content, the top (the head) and the horizontal middle are kept.
     """
     x0, y0, x1, y1 = content
     w, h = max(x1 - x0, 2.0), max(y1 - y0, 2.0)
@@ -109,9 +108,7 @@ def fixed_box(content: Box, size: tuple[int, int], area: tuple[int, int]) -> tup
 
 
 def crop_frame(picture_u8: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
-    """The part of a frame inside `box` (whole pixels), scaled to `size` (W, H): averaged when it shrinks, cubic when
-    it grows.
-    """
+    """Crop a frame to `box` (whole pixels) and scale it to `size` (W, H), by area to shrink, cubic to grow."""
     x0, y0, x1, y1 = map(int, box)
     part = picture_u8[y0:y1, x0:x1]
     interpolation = cv2.INTER_AREA if part.shape[1] > size[0] else cv2.INTER_CUBIC

@@ -1,4 +1,4 @@
-"""What a dataset holds, in figures and as text."""
+"""Summarise a dataset in figures and as text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLES = {
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Any]:
-    """Counts, hours, identities and splits, sizes, histograms and rejection reasons, as plain values for JSON.
+    """Count clips, hours, identities, splits, sizes, rejections and histograms of a dataset, as plain values for JSON.
 
     A histogram is {"edges": n + 1 numbers, "counts": n, "unknown": clips without the figure}; what lies beyond the last
     edge counts as the last.
@@ -56,38 +56,40 @@ def summarise(rows: Sequence[Row]) -> dict[str, Any]:
         },
         "sizes": dict(Counter(f"{row.width}x{row.height}" for row in accepted).most_common()),
         "detectors": dict(Counter(row.detector or "unknown" for row in accepted).most_common()),
-        "histograms": {name: histogram([value_of(r, name) for r in accepted], edges) for name, edges in EDGES.items()},
+        "histograms": {
+            name: histogram([clip_figure(r, name) for r in accepted], edges) for name, edges in EDGES.items()
+        },
         "reasons": {name: {"clips": n, "hours": lost[name] / 3600} for name, n in reasons.most_common()},
     }
 
 
-def value_of(row: Row, name: str) -> float | None:
-    """A figure of a clip by its name in EDGES."""
+def clip_figure(row: Row, name: str) -> float | None:
+    """Return a figure of a clip by its name in `EDGES`."""
     return row.seconds if name == "seconds" else getattr(row, name)
 
 
 def histogram(values: Sequence[float | None], edges: list[float]) -> dict[str, Any]:
-    """See `summarise`."""
+    """Count values between edges, see `summarise`."""
     known = np.array([v for v in values if v is not None and np.isfinite(v)], float)
     counts, _ = np.histogram(np.clip(known, edges[0], edges[-1]), edges)
     return {"edges": edges, "counts": [int(c) for c in counts], "unknown": len(values) - len(known)}
 
 
-def meaning(reason: str) -> str:
-    """The reason in words; itself where it is not one of ours."""
+def describe_reason(reason: str) -> str:
+    """Explain a reason; one that is not ours is returned as it is."""
     return MEANING[Reason(reason)] if reason in {r.value for r in Reason} else reason
 
 
 def summary_text(summary: dict[str, Any]) -> str:
-    """The summary as lines for a terminal."""
+    """Write the summary for a terminal."""
     clips, hours = summary["clips"], summary["hours"]
     lines = [
         f"clips       {clips['accepted']} accepted, {clips['rejected']} rejected, from {summary['sources']} sources",
-        f"length      {length(hours['accepted'])} accepted, {length(hours['rejected'])} rejected",
+        f"length      {format_hours(hours['accepted'])} accepted, {format_hours(hours['rejected'])} rejected",
         f"identities  {summary['identities']}",
     ]
     lines += [
-        f"  {name:9s} {s['clips']} clips, {s['identities']} identities, {length(s['hours'])}"
+        f"  {name:9s} {s['clips']} clips, {s['identities']} identities, {format_hours(s['hours'])}"
         for name, s in summary["splits"].items()
     ]
     lines.append("sizes       " + (", ".join(f"{size} ({n})" for size, n in summary["sizes"].items()) or "none"))
@@ -97,7 +99,7 @@ def summary_text(summary: dict[str, Any]) -> str:
         lines += ["", "rejected"]
         width = max(map(len, summary["reasons"]))
         lines += [
-            f"  {name:{width}s}  {r['clips']:5d}  {length(r['hours']):>8s}  {meaning(name)}"
+            f"  {name:{width}s}  {r['clips']:5d}  {format_hours(r['hours']):>8s}  {describe_reason(name)}"
             for name, r in summary["reasons"].items()
         ]
     return "\n".join(lines)
@@ -112,8 +114,8 @@ def _bars(data: dict[str, Any]) -> list[str]:
     return [*lines, f"  not known     {data['unknown']}"] if data["unknown"] else lines
 
 
-def length(hours: float) -> str:
-    """Hours, minutes or seconds, whichever is readable."""
+def format_hours(hours: float) -> str:
+    """Write a length in hours, minutes or seconds, whichever is readable."""
     if hours >= 1:
         return f"{hours:.1f} h"
     return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.1f} s"

@@ -1,4 +1,4 @@
-"""The labels of a clip: the arrays of its .npz file, the same for prepared and for made clips."""
+"""Read and write the labels of a clip, the arrays of its .npz file: the same for filmed and for synthetic clips."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
 
 POINTS = ("body", "body_score", "hands", "hands_score", "face", "face_score")
 ALWAYS = (*POINTS, "face_box", "hand_boxes", "thorax", "clarity", "opening", "width", "identity")
-# The scale of the drawn labels (data.puppet_face): a wide open mouth has inner lips this far apart on average, in
-# heights of the face (brows to chin), and from neutral to spread the inner corners move apart by this part.
-GAPE = 0.105 * 0.88
+# The scale of the synthetic labels (lab.synthetic): the mean gap of the inner lips of a wide open mouth, in heights of
+# the face (brows to chin), and the share by which the inner corners move apart from neutral to spread.
+OPEN_GAP = 0.105 * 0.88
 SPREAD = 0.087
 
 
@@ -28,7 +28,7 @@ def pack_labels(
     width: np.ndarray,
     identity: str,
 ) -> dict[str, np.ndarray]:
-    """The arrays of T frames of `size` (W, H); see docs/reference/file-formats.md for shapes and units."""
+    """Pack the labels of T frames of `size` (W, H) into arrays; see docs/data.md for shapes and units."""
     none = (np.nan,) * 4
     return {
         **{n: np.stack([getattr(k, n) for k in points]) for n in POINTS},
@@ -44,24 +44,22 @@ def pack_labels(
     }
 
 
-def seen_mouth(points: Sequence[Keypoints], aspect: float) -> tuple[np.ndarray, np.ndarray]:
-    """Opening (T,) in 0..1 and width (T,) in -1..1 of the mouth, read from the face points; NaN where its lips are not
-    seen.
+def mouth_from_keypoints(points: Sequence[Keypoints], aspect: float) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the mouth on the face points: opening (T,) in 0..1 and width (T,) in -1..1.
 
-    `aspect` is W / H of the picture. The width is relative to the clip's own median.
+    NaN where the lips are not visible. aspect: W / H of the picture. The width is relative to the clip's own median.
     """
     scale = np.array([aspect, 1.0])
     gap, across, height = (np.full(len(points), np.nan) for _ in range(3))
     for i, k in enumerate(points):
         if k.face_score[LIPS].max() > VISIBLE:
             face = k.face * scale
-            length = lambda a, b: float(np.linalg.norm(a - b))  # noqa: E731
-            height[i] = length(face[8], face[[19, 24]].mean(0))
-            gap[i] = np.mean([length(face[a], face[b]) for a, b in ((61, 67), (62, 66), (63, 65))])
-            across[i] = length(face[60], face[64])
+            height[i] = np.linalg.norm(face[8] - face[[19, 24]].mean(0))
+            gap[i] = np.mean([np.linalg.norm(face[a] - face[b]) for a, b in ((61, 67), (62, 66), (63, 65))])
+            across[i] = np.linalg.norm(face[60] - face[64])
     if np.isnan(height).all():
         return gap.astype(np.float32), across.astype(np.float32)
-    opening = np.clip(gap / (GAPE * height), 0, 1)
+    opening = np.clip(gap / (OPEN_GAP * height), 0, 1)
     relative = across / height
     width = np.clip((relative / np.nanmedian(relative) - 1) / SPREAD, -1, 1)
     return opening.astype(np.float32), width.astype(np.float32)
@@ -74,7 +72,7 @@ def write_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
 
 
 def read_labels(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a clip. Raises InputError when the file is missing, damaged or lacks an array."""
+    """Read all arrays of a clip. Raises InputError where the file is missing, damaged or lacks an array."""
     try:
         with np.load(path, allow_pickle=False) as file:
             labels = {name: file[name] for name in file.files}
@@ -88,5 +86,5 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
 
 
 def unpack_points(labels: dict[str, np.ndarray], frame: int) -> Keypoints:
-    """The key points of one frame."""
+    """Return the key points of one frame."""
     return Keypoints(*(labels[name][frame] for name in POINTS))

@@ -1,4 +1,4 @@
-"""DATASET/manifest.parquet: one row a candidate clip, accepted or rejected."""
+"""Read and write DATASET/manifest.parquet: one row for each candidate clip, accepted or rejected."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError, need
@@ -16,15 +17,14 @@ from cyberhost_model.media.files import written_whole
 if TYPE_CHECKING:
     import pyarrow
 
-# What the manifest says of a clip: its columns, and the reasons for which a clip is rejected.
-
-
+NAME = "manifest.parquet"
 VERSION = 1
+_VERSION_KEY = b"cyberhost.dataset"
 ACCEPTED, REJECTED = "accepted", "rejected"
 
 
 class Reason(str, Enum):
-    """Why a stretch of a video is not used. The value is what the manifest holds; `MEANING` says it in words."""
+    """Name why a stretch of a video is rejected. The manifest holds the value; `MEANING` explains it."""
 
     CUT_TOO_SHORT = "cut_too_short"
     TOO_SHORT = "too_short"
@@ -72,7 +72,7 @@ MEANING: dict[Reason, str] = {
 
 @dataclass
 class Row:
-    """One candidate clip. None where a thing is not known: a rejected clip is measured only as far as it got.
+    """Describe one candidate clip. None: not known; a rejected clip is measured only up to the check that failed.
 
     Times are seconds on the source file's own clock (its time stamps).
     """
@@ -86,11 +86,11 @@ class Row:
     reason: str | None = None
     """A `Reason`; None when accepted."""
     detail: str | None = None
-    """The figure behind the reason, or the decoder's words."""
+    """The figure behind the reason, or the decoder's message."""
     start: float | None = None
     end: float | None = None
     source_size: int | None = None
-    """Bytes; with the path and `source_mtime` it decides whether a video is done already."""
+    """Bytes; with the path and `source_mtime` it tells whether a video has changed since."""
     source_mtime: int | None = None
     """Nanoseconds."""
     source_fps: float | None = None
@@ -106,7 +106,7 @@ class Row:
     hands_share: float | None = None
     """Share of the frames with at least one hand."""
     clarity: float | None = None
-    """Mean hand clarity score of the frames with a hand (conditions.clarity)."""
+    """Mean hand clarity score of the frames with a hand (conditions.hand_clarity)."""
     movement: float | None = None
     """The longer side of the thorax range, in 0..1 of the clip's width or height."""
     thorax_range: list[float] | None = None
@@ -114,20 +114,21 @@ class Row:
     loudness: float | None = None
     """RMS of the sound, dB of full scale."""
     speech_share: float | None = None
-    """Share of the frames in which speech is heard."""
+    """Share of the frames with speech."""
     lip_correlation: float | None = None
-    """Correlation of the seen and the heard mouth opening, low for a voice from elsewhere; None by a detector that
-    does not read lips.
+    """Correlation of the lips' mouth opening with the one predicted from the sound; low for a voice-over.
+
+    None with a detector that does not read lips.
     """
     sync_confidence: float | None = None
-    """Audio-visual confidence of a SyncNet; None as long as none was run."""
+    """SyncC of the clip; None where SyncNet was not run."""
     identity: str | None = None
     split: str | None = None
     """ "train" or "held_out", by the identity."""
     descriptor: list[float] | None = None
     """Identity descriptor of the face."""
     detector: str | None = None
-    """Which network found the key points; "exact" for made clips."""
+    """Which network found the key points; "exact" for synthetic clips."""
     video: str | None = None
     """File names, relative to the dataset's folder."""
     labels: str | None = None
@@ -135,6 +136,7 @@ class Row:
 
     @property
     def accepted(self) -> bool:
+        """Whether the clip is in the dataset."""
         return self.status == ACCEPTED
 
     @property
@@ -143,7 +145,7 @@ class Row:
         return 0.0 if self.start is None or self.end is None else self.end - self.start
 
     def reject(self, reason: Reason, detail: str | None = None) -> Row:
-        """Mark it rejected; returns itself."""
+        """Mark the row as rejected and return it."""
         self.status, self.reason, self.detail = REJECTED, reason.value, detail
         return self
 
@@ -152,12 +154,10 @@ COLUMNS = tuple(f.name for f in fields(Row))
 
 
 def row_values(row: Row) -> dict[str, Any]:
-    """Column -> plain Python value."""
+    """Return column -> plain Python value."""
     return {name: getattr(row, name) for name in COLUMNS}
 
 
-NAME = "manifest.parquet"
-_VERSION_KEY = b"cyberhost.dataset"
 _TEXT = (
     "clip",
     "status",
@@ -176,7 +176,7 @@ _LISTS = ("box", "thorax_range", "descriptor")
 
 
 def schema() -> pyarrow.Schema:
-    """The columns in order: text, int64, lists of float32 and float64; all but clip, status and source may be null."""
+    """Return the columns in order: text, int64, lists of float32, float64; null except in clip, status and source."""
     pa = need("pyarrow")
 
     def kind(name: str) -> Any:
@@ -202,9 +202,9 @@ def write_manifest(dataset: Path, rows: Iterable[Row]) -> Path:
 
 
 def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS) -> pyarrow.Table:
-    """The manifest as an Arrow table of `columns`.
+    """Read `columns` of the manifest as an Arrow table.
 
-    Raises InputError when it is missing, damaged, of another version or lacks a column.
+    Raises InputError where the manifest is missing, damaged, of another version or lacks a column.
     """
     dataset = Path(dataset)
     path = dataset / NAME
@@ -235,9 +235,9 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
 
 
 def read_manifest(dataset: str | os.PathLike[str], accepted: bool = False) -> list[Row]:
-    """All rows, or the accepted ones alone.
+    """Read all rows, or only the accepted ones.
 
-    Raises InputError, also for a dataset without one accepted clip where those are asked for.
+    Raises InputError, also where accepted rows are asked for and there are none.
     """
     rows = [Row(**values) for values in read_table(dataset).to_pylist()]
     if not accepted:
@@ -249,8 +249,26 @@ def read_manifest(dataset: str | os.PathLike[str], accepted: bool = False) -> li
 
 
 def add_rows(dataset: Path, rows: Iterable[Row]) -> Path:
-    """Put rows into the manifest, in place of those of the same name."""
+    """Add rows to the manifest; those of the same clip are replaced."""
     new = list(rows)
     names = {row.clip for row in new}
     old = read_manifest(dataset) if (dataset / NAME).is_file() else []
     return write_manifest(dataset, [*(row for row in old if row.clip not in names), *new])
+
+
+def identity_of(path: Path, by: str) -> str:
+    """Name the identity in a video: its folder's path for `by` "folder", its own path for "video".
+
+    No face recognition network comes with this package, so an identity is where the video lies, not the face.
+    """
+    return str(path.parent if by == "folder" else path.with_suffix(""))
+
+
+def split_of(identity: str) -> str:
+    """Return the split of an identity, "train" or "held_out"."""
+    return "held_out" if held_out(identity) else "train"
+
+
+def held_out(name: str) -> bool:
+    """Return whether the identity or speaker called `name` is kept out of training: a tenth, by a hash of the name."""
+    return crc32(name.encode()) % 10 == 0

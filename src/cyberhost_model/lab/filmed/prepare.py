@@ -1,12 +1,13 @@
-"""One raw video -> its clips and its rows.
+"""Prepare one raw video: its clips and its rows of the manifest.
 
-Every engine runs this function; it keeps nothing between videos but the loaded networks.
+Every engine runs `process_video`; only the loaded networks are kept between videos.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -19,26 +20,26 @@ import numpy as np
 
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import InputError, OutputError, need
-from cyberhost_model.lab.filmed.candidates import analyse_video
-from cyberhost_model.lab.filmed.clip import Tools, make_clip
+from cyberhost_model.lab.filmed.candidates import Analysis, analyse_video
+from cyberhost_model.lab.filmed.clip import Networks, make_clip
 from cyberhost_model.lab.filmed.detectors import load_detector
-from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, row_values
+from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, identity_of, row_values, split_of
 from cyberhost_model.lab.filmed.settings import Settings
-from cyberhost_model.lab.filmed.source import Unusable, has_sound, open_video, sound_blocks
-from cyberhost_model.lab.filmed.splits import identity_of, split_of
-from cyberhost_model.lab.filmed.sync import load_judge
+from cyberhost_model.lab.filmed.sound_checks import load_sync_check
+from cyberhost_model.lab.filmed.source import OpenVideo, UnusableVideo, has_sound, open_video, sound_blocks
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 CLIPS, VIDEOS = "clips", "videos"
-_MISSING = 0.5  # seconds by which a whole file may end before its declared length
+VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .mkv .webm .avi .flv .ts .mts .mpg .mpeg .wmv .3gp .ogv .mxf".split())
+_MAX_MISSING = 0.5  # seconds by which a file may end before its declared length and still count as whole
 
 
 @dataclass(frozen=True)
 class Job:
-    """A video to prepare, as it lay on the disk when it was listed."""
+    """Name a video to prepare, with its size (bytes) and time (nanoseconds) when it was listed."""
 
     path: Path
     size: int
@@ -46,7 +47,7 @@ class Job:
 
     @staticmethod
     def of(path: Path) -> Job:
-        """Raises InputError for a file that is not there."""
+        """Look up a file. Raises InputError where it does not exist."""
         try:
             stat = path.stat()
         except OSError as error:
@@ -55,23 +56,23 @@ class Job:
 
     @property
     def key(self) -> str:
-        """A file name for what is made of this video: readable, and unique to its path."""
+        """A file name for the clips of this video: readable, and unique to its path."""
         name = re.sub(r"[^A-Za-z0-9]+", "-", self.path.stem).strip("-")[:40] or "video"
         return f"{name}-{hashlib.sha256(str(self.path).encode()).hexdigest()[:10]}"
 
 
 def record_path(dataset: Path, job: Job) -> Path:
-    """Where the rows of a finished video are kept."""
+    """Return the file that keeps the rows of a finished video."""
     return dataset / VIDEOS / f"{job.key}.json"
 
 
 def part_path(dataset: Path, job: Job) -> Path:
-    """Where the clips of a video lie while it is being worked on."""
+    """Return the folder of the clips of an unfinished video."""
     return dataset / CLIPS / f".{job.key}.part"
 
 
 def read_record(path: Path) -> tuple[str, list[Row]] | None:
-    """The settings' fingerprint and the rows of a finished video; None where it is not there or not whole."""
+    """Read the settings' fingerprint and the rows of a finished video; None where there is no whole record."""
     try:
         data = json.loads(path.read_text())
         return data["settings"], [Row(**values) for values in data["rows"]]
@@ -80,13 +81,13 @@ def read_record(path: Path) -> tuple[str, list[Row]] | None:
 
 
 def write_record(dataset: Path, job: Job, settings: Settings, rows: list[Row]) -> None:
-    """Mark a video as finished. Raises OutputError."""
+    """Write the rows of a video, which marks it as finished. Raises OutputError."""
     with written_whole(record_path(dataset, job)) as part:
         part.write_text(json.dumps({"settings": settings.fingerprint(), "rows": [row_values(row) for row in rows]}))
 
 
-def finished(dataset: Path, job: Job, settings: Settings) -> bool:
-    """Whether the video was done with these settings and has not changed since. A crash is worth another try."""
+def is_finished(dataset: Path, job: Job, settings: Settings) -> bool:
+    """Return whether the video was finished with these settings and has not changed. A crash does not count."""
     record = read_record(record_path(dataset, job))
     if record is None or record[0] != settings.fingerprint() or not record[1]:
         return False
@@ -96,32 +97,32 @@ def finished(dataset: Path, job: Job, settings: Settings) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def load_tools(detector: str, sync: bool = False) -> Tools:
-    """The networks, once a process; on one thread, because the engines run one video a core (and sums on one thread
-    are the same everywhere).
+def load_networks(detector: str, sync: bool = False) -> Networks:
+    """Load the networks once a process.
+
+    They run on one thread, because the engines run one video a core, and because sums on one thread are the same
+    everywhere.
     """
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    return Tools(
+    return Networks(
         load_detector(detector),
         Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech"),
-        load_judge() if sync else None,
+        load_sync_check() if sync else None,
     )
 
 
 def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
     """Prepare one video: clips to DATASET/clips/KEY/, then its record to DATASET/videos/.
 
-    Returns its rows.
-
-    The clips' folder gets its name when it is whole, the record is written last: a run that is killed loses this video
-    alone. Whatever is wrong with the video becomes rows; OutputError is raised, because a full disk is not the video's
-    fault.
+    Returns its rows. The clips' folder gets its name when it is whole, and the record is written last: a run that is
+    killed loses this video alone. Whatever is wrong with the video becomes rows. Raises OutputError where the disk
+    fails.
     """
-    tools = load_tools(settings.detector, settings.min_sync is not None)
+    networks = load_networks(settings.detector, settings.min_sync is not None)
     place = dataset / CLIPS / job.key
     part = part_path(dataset, job)
     try:
@@ -130,7 +131,7 @@ def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
             shutil.rmtree(old, ignore_errors=True)
         part.mkdir(parents=True)
         try:
-            rows = list(_rows(job, part, tools, settings))
+            rows = list(_rows(job, part, networks, settings))
         except need("av").FFmpegError as error:
             rows = [blank_row(job, settings).reject(Reason.UNDECODABLE, " ".join(str(error).split())[:200])]
         if any(row.accepted for row in rows):
@@ -147,7 +148,7 @@ def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
 
 
 def blank_row(job: Job, settings: Settings, number: int = 0) -> Row:
-    """A row that knows its video alone."""
+    """Return a rejected row of a video without any measurement."""
     identity = identity_of(job.path, settings.identity_by)
     return Row(
         f"{job.key}/{number:04d}",
@@ -160,49 +161,54 @@ def blank_row(job: Job, settings: Settings, number: int = 0) -> Row:
     )
 
 
-def _rows(job: Job, folder: Path, tools: Tools, settings: Settings) -> Iterator[Row]:
-    number = 0
+def _rows(job: Job, folder: Path, networks: Networks, settings: Settings) -> Iterator[Row]:
+    """Yield the rows of a video and write its clips into `folder`."""
+    numbers = itertools.count()
 
-    def row(start: float | None = None, end: float | None = None) -> Row:
-        nonlocal number
-        new = blank_row(job, settings, number)
-        new.start, new.end, new.detector = start, end, tools.detector.name
-        number += 1
-        return new
+    def next_row(start: float | None = None, end: float | None = None) -> Row:
+        row = blank_row(job, settings, next(numbers))
+        row.start, row.end, row.detector = start, end, networks.detector.name
+        return row
 
     try:
         with open_video(job.path) as video:
-            analysis = analyse_video(video, tools.detector, settings)
-            declared, of_all, faults = video.declared, video.of_all, video.faults
+            analysis = analyse_video(video, networks.detector, settings)
         sounding = has_sound(job.path)
-    except Unusable as unusable:
-        yield row().reject(unusable.reason, unusable.detail)
+    except UnusableVideo as unusable:
+        yield next_row().reject(unusable.reason, unusable.detail)
         return
+    errors = video.errors
     if analysis is None:
-        yield row().reject(Reason.UNDECODABLE, faults.words or "no frame can be decoded")
+        yield next_row().reject(Reason.UNDECODABLE, errors.first or "no frame can be decoded")
         return
-    heard = _Counted(sound_blocks(job.path))
-    level = speech_level(heard) if sounding else None
-    for candidate in analysis.candidates:
-        new = row(candidate.start, candidate.end)
+    sound = _CountedSound(sound_blocks(job.path))
+    level = speech_level(sound) if sounding else None
+    for number, candidate in enumerate(analysis.candidates):
+        row = next_row(candidate.start, candidate.end)
         if candidate.reason is not None:
-            yield new.reject(candidate.reason)
+            yield row.reject(candidate.reason)
         elif level is None:
-            yield new.reject(Reason.NO_AUDIO, "the file has no sound")
+            yield row.reject(Reason.NO_AUDIO, "the file has no sound")
         else:
-            name = f"{number - 1:04d}"
-            yield make_clip(job.path, new, candidate, analysis.size, level, tools, settings, folder, name)
+            name = f"{number:04d}"
+            yield make_clip(job.path, row, candidate, analysis.size, level, networks, settings, folder, name)
+    missing = _missing_seconds(video, analysis, sound.samples / SPEECH_RATE)
+    if missing > _MAX_MISSING:
+        detail = f"; {errors.packets} packets could not be decoded" if errors.packets else ""
+        row = next_row(analysis.end, analysis.end + missing)
+        yield row.reject(Reason.TRUNCATED, f"{missing:.1f} s are missing{detail}")
+    elif errors.packets and not any(c.reason is Reason.DAMAGED for c in analysis.candidates):
+        yield next_row().reject(Reason.DAMAGED, f"{errors.packets} packets could not be decoded: {errors.first}")
+
+
+def _missing_seconds(video: OpenVideo, analysis: Analysis, sound_seconds: float) -> float:
+    """Return by how much a file ends before its declared length."""
     covered = analysis.end - analysis.start
-    missing = (declared or 0.0) - (max(covered, heard.samples / SPEECH_RATE) if of_all else covered)
-    if missing > _MISSING:
-        words = f"; {faults.packets} packets could not be decoded" if faults.packets else ""
-        yield row(analysis.end, analysis.end + missing).reject(Reason.TRUNCATED, f"{missing:.1f} s are missing{words}")
-    elif faults.packets and not any(c.reason is Reason.DAMAGED for c in analysis.candidates):
-        yield row().reject(Reason.DAMAGED, f"{faults.packets} packets could not be decoded: {faults.words}")
+    return (video.declared or 0.0) - (max(covered, sound_seconds) if video.declares_longest else covered)
 
 
-class _Counted:
-    """Blocks of sound, passed on and counted."""
+class _CountedSound:
+    """Pass blocks of sound on and count their samples."""
 
     def __init__(self, blocks: Iterator[np.ndarray]) -> None:
         self.blocks, self.samples = blocks, 0
@@ -214,11 +220,10 @@ class _Counted:
 
 
 def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
-    """The files named, and all files with a video's ending below the folders named, sorted, each once.
+    """List the files given, and all files with a video's suffix below the folders given, sorted, each once.
 
-    Raises InputError.
-
-    What lies in the dataset itself is left out: its clips are videos, too.
+    Files inside the dataset are left out: its clips are videos, too. Raises InputError for a path that does not exist
+    and a folder without videos.
     """
     made = os.path.join(os.path.abspath(dataset), "")
     found: dict[str, Path] = {}
@@ -226,30 +231,11 @@ def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
         if not path.exists():
             raise InputError(f"{path}: no such video or folder; check the path")
         if path.is_dir():
-            inside = [p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file()]
+            inside = [p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
             inside = [p for p in inside if not os.path.abspath(p).startswith(made)]
             if not inside:
-                raise InputError(f"{path}: holds no video ({', '.join(ENDINGS)})")
+                raise InputError(f"{path}: holds no video ({', '.join(VIDEO_SUFFIXES)})")
             found.update((os.path.abspath(p), p) for p in inside)
         else:
             found[os.path.abspath(path)] = path
     return [found[name] for name in sorted(found)]
-
-
-ENDINGS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".mkv",
-    ".webm",
-    ".avi",
-    ".flv",
-    ".ts",
-    ".mts",
-    ".mpg",
-    ".mpeg",
-    ".wmv",
-    ".3gp",
-    ".ogv",
-    ".mxf",
-)

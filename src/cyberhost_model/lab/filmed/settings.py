@@ -1,4 +1,4 @@
-"""What `cyberhost data prepare` is told."""
+"""Hold the settings of `cyberhost data prepare`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.manifest import VERSION
+from cyberhost_model.media.files import hexdigest
 
 CROPS = ("body", "head")
 GROUPINGS = ("video", "folder")
@@ -15,14 +17,12 @@ GROUPINGS = ("video", "folder")
 
 @dataclass(frozen=True)
 class Settings:
-    """How raw videos become clips. Raises InputError for values that make no sense."""
+    """Say how raw videos become clips. Raises InputError for values that make no sense."""
 
     crop: str = "body"
-    """ "body": head to hands; hands must be seen. "head": head and neck."""
+    """ "body": head to hands; hands must be visible. "head": head and neck."""
     area: tuple[int, int] = (640, 384)
-    """A size whose area the clips come near to; their sides are multiples of 64, their aspect that of what they
-    show.
-    """
+    """A size (W, H) whose area the clips approach; their sides are multiples of 64, their aspect fits their content."""
     min_seconds: float = 2.0
     max_seconds: float = 10.0
     min_face: float = 0.95
@@ -30,7 +30,7 @@ class Settings:
     min_hands: float = 0.5
     """Least share of frames with a hand, for the body crop."""
     min_speech: float = 0.3
-    """Least share of frames in which speech is heard."""
+    """Least share of frames with speech."""
     min_fps: float = 18.0
     """Least number of different frames a second."""
     max_enlarge: float = 1.5
@@ -39,8 +39,9 @@ class Settings:
     """ "video": every file is an identity of its own; "folder": the files of a folder share one."""
     detector: str = "embedded"
     min_sync: float | None = None
-    """Least confidence of SyncNet that lips and sound belong together; None: it is not asked (its weights are fetched,
-    and it takes as long again).
+    """Least confidence of SyncNet that lips and sound are in sync; None: SyncNet is not run.
+
+    It downloads weights and doubles the time.
     """
 
     def __post_init__(self) -> None:
@@ -62,13 +63,11 @@ class Settings:
                 raise InputError(words)
 
     def fingerprint(self) -> str:
-        """Changes with every setting, with the format and with the embedded detector's weights: clips of two
-        fingerprints do not belong into one dataset.
+        """Return a digest of all settings, the format and the embedded detector's weights.
+
+        Clips of different fingerprints are not mixed in one dataset.
         """
         given = {name: value for name, value in asdict(self).items() if value is not None}
         if self.detector == "embedded":
-            from cyberhost_model.lab.evaluation.features.people import WEIGHTS
-            from cyberhost_model.lab.evaluation.protocol import file_sha256
-
-            given["weights"] = file_sha256(WEIGHTS)
+            given["weights"] = hexdigest(EMBEDDED / "tiny" / "detector" / "model.safetensors", hashlib.sha256())
         return hashlib.sha256(json.dumps([VERSION, given], sort_keys=True).encode()).hexdigest()[:16]

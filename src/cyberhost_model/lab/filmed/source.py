@@ -1,7 +1,7 @@
-"""Reading raw videos with PyAV: frames by their time stamps and sound, streamed; nothing is kept on disk.
+"""Read raw videos with PyAV: frames by their time stamps and sound, streamed.
 
-Times are seconds on the file's own clock. A broken file never raises from the middle of a stream: what could not be
-read is noted in `Faults`.
+Times are seconds on the file's own clock. A broken file never raises from the middle of a stream: what cannot be read
+is noted in `DecodeErrors`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from cyberhost_model.media.ffmpeg import DEMUXERS
 
 _UNTAGGED = 2  # ffmpeg's "unspecified" colour space
 _HD = 720  # lines; untagged pictures of that height are BT.709 by convention, smaller ones BT.601
-_DRIFT = 0.03  # seconds by which sound may leave its time stamps before it is put back: containers round their stamps
+_MAX_DRIFT = 0.03  # seconds that sound may differ from its time stamps, which containers round
 
 
-class Unusable(Exception):
-    """A file of which nothing can be used; `reason` says why."""
+class UnusableVideo(Exception):
+    """Raised for a file of which nothing can be used, with the reason."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
@@ -37,21 +37,20 @@ class Unusable(Exception):
 
 
 @dataclass
-class Faults:
-    """What went wrong while a file was decoded: the number of packets that could not be, and the decoder's first
-    words.
-    """
+class DecodeErrors:
+    """Count the packets that could not be decoded, and keep the decoder's first message."""
 
     packets: int = 0
-    words: str = ""
+    first: str = ""
 
-    def note(self, error: Exception) -> None:
+    def add(self, error: Exception) -> None:
+        """Count a packet and its error."""
         self.packets += 1
-        self.words = self.words or " ".join(str(error).split())[:120]
+        self.first = self.first or " ".join(str(error).split())[:120]
 
 
-class Stamped(NamedTuple):
-    """A decoded frame (PyAV's), when it is shown, and whether the decoder had to patch it."""
+class TimedFrame(NamedTuple):
+    """Hold a decoded frame (PyAV's), the time it is shown at, and whether parts of it could not be decoded."""
 
     time: float
     frame: Any
@@ -59,20 +58,20 @@ class Stamped(NamedTuple):
 
 
 @dataclass
-class Video:
-    """An open file.
+class OpenVideo:
+    """Hold an open video file.
 
-    `declared` is the length its header promises, seconds or None; `of_all` when that is the longest stream's, not the
-    picture's.
+    declared: the length in its header, seconds or None. declares_longest: whether that is the length of the longest
+    stream rather than the picture's. start: the time of the first frame.
     """
 
     container: Any
     stream: Any
     path: Path
     declared: float | None
-    of_all: bool
+    declares_longest: bool
     start: float
-    faults: Faults = field(default_factory=Faults)
+    errors: DecodeErrors = field(default_factory=DecodeErrors)
 
     @property
     def aspect(self) -> float:
@@ -80,50 +79,50 @@ class Video:
         ratio = self.stream.sample_aspect_ratio
         return float(ratio) if ratio and 0.1 < ratio < 10 else 1.0
 
-    def frames(self, start: float | None = None) -> Iterator[Stamped]:
-        """Decoded frames in the order they are shown; from a key frame at or before `start` on, where that is given."""
-        decoded = _decode(self.container, self.stream, self.faults)
+    def frames(self, start: float | None = None) -> Iterator[TimedFrame]:
+        """Yield decoded frames in the order they are shown; with `start` from a key frame at or before it on."""
+        decoded = _decode(self.container, self.stream, self.errors)
         if start is not None and start > self.start + 1:
-            decoded = self._from(start)
-        last, lost, patched = -math.inf, self.faults.packets, False
+            decoded = self._decode_from(start)
+        last, lost, damaged = -math.inf, self.errors.packets, False
         for frame in decoded:
             if frame.pts is None:
                 continue
-            # What follows a lost packet is built on what was lost, up to the next key frame.
-            patched = (patched and not frame.key_frame) or self.faults.packets > lost
-            lost = self.faults.packets
+            # Frames after a lost packet depend on it, up to the next key frame.
+            damaged = (damaged and not frame.key_frame) or self.errors.packets > lost
+            lost = self.errors.packets
             time = float(frame.pts * frame.time_base)
-            if time <= last:  # a stamp that goes back would show a frame that is over
+            if time <= last:  # a time stamp that goes back
                 continue
             last = time
-            yield Stamped(time, frame, patched or bool(frame.is_corrupt))
+            yield TimedFrame(time, frame, damaged or bool(frame.is_corrupt))
 
-    def _from(self, start: float) -> Iterator[Any]:
-        """Frames from a key frame before `start` on; from the beginning where the file cannot be entered so."""
-        errors = need("av").FFmpegError
-        with contextlib.suppress(errors):
+    def _decode_from(self, start: float) -> Iterator[Any]:
+        """Decode from a key frame before `start` on; from the beginning where the file cannot be sought."""
+        seek_errors = need("av").FFmpegError
+        with contextlib.suppress(seek_errors):
             self.container.seek(int(start / self.stream.time_base), stream=self.stream, backward=True)
-            decoded = _decode(self.container, self.stream, self.faults)
+            decoded = _decode(self.container, self.stream, self.errors)
             first = next((f for f in decoded if f.pts is not None), None)
             if first is not None and first.pts * first.time_base <= start:
                 return itertools.chain([first], decoded)
-        with contextlib.suppress(errors):
+        with contextlib.suppress(seek_errors):
             self.container.seek(0, backward=True)
-        return _decode(self.container, self.stream, self.faults)
+        return _decode(self.container, self.stream, self.errors)
 
 
 @contextlib.contextmanager
-def open_video(path: Path) -> Iterator[Video]:
+def open_video(path: Path) -> Iterator[OpenVideo]:
     """Open a local media file of a known container. Raises Unusable (undecodable, no_video)."""
     with _container(path) as container:
         # A cover picture in a sound file is a video stream of one frame.
         streams = [s for s in container.streams.video if not _is_cover(s)]
         if not streams:
-            raise Unusable(Reason.NO_VIDEO, "no video stream")
+            raise UnusableVideo(Reason.NO_VIDEO, "no video stream")
         stream = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
         stream.codec_context.thread_count = 1  # the engines run one video a core
-        declared, of_all = _declared(container, stream)
-        yield Video(container, stream, path, declared, of_all, _start(stream))
+        declared, declares_longest = _declared_length(container, stream)
+        yield OpenVideo(container, stream, path, declared, declares_longest, _start_time(stream))
 
 
 @contextlib.contextmanager
@@ -131,16 +130,16 @@ def _container(path: Path) -> Iterator[Any]:
     av = need("av")
     av.logging.set_level(None)
     try:
-        # As `inputs.media`: a text file must not be taken for a playlist, and no file may make ffmpeg open another one.
+        # As in `media.ffmpeg`: a text file must not be taken for a playlist, and no file may make ffmpeg open another.
         options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
         container = av.open(f"file:{path.absolute()}", container_options=options, metadata_errors="replace")
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise Unusable(Reason.UNDECODABLE, f"cannot be opened: {_words(error)}") from None
+        raise UnusableVideo(Reason.UNDECODABLE, f"cannot be opened: {_message(error)}") from None
     with container:
         yield container
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return " ".join((getattr(error, "strerror", None) or str(error)).split())[:120]
 
 
@@ -150,11 +149,11 @@ def _is_cover(stream: Any) -> bool:
     return bool(flag is not None and disposition & flag)
 
 
-def _start(stream: Any) -> float:
+def _start_time(stream: Any) -> float:
     return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
 
 
-def _declared(container: Any, stream: Any) -> tuple[float | None, bool]:
+def _declared_length(container: Any, stream: Any) -> tuple[float | None, bool]:
     whole = container.duration / 1e6 if container.duration else None
     if stream.duration:
         own = float(stream.duration * stream.time_base)
@@ -162,8 +161,8 @@ def _declared(container: Any, stream: Any) -> tuple[float | None, bool]:
     return whole, True
 
 
-def _decode(container: Any, stream: Any, faults: Faults) -> Iterator[Any]:
-    """Frames of one stream; damaged packets are noted and left out."""
+def _decode(container: Any, stream: Any, noted: DecodeErrors) -> Iterator[Any]:
+    """Decode one stream; damaged packets are noted and left out."""
     errors = (need("av").FFmpegError, EOFError)
     packets = container.demux(stream)
     while True:
@@ -171,25 +170,25 @@ def _decode(container: Any, stream: Any, faults: Faults) -> Iterator[Any]:
             packet = next(packets)
         except StopIteration:
             return
-        except errors as error:  # the file itself cannot be read on: only what the decoder still holds is left
-            faults.note(error)
+        except errors as error:  # the file ends here: only frames inside the decoder are left
+            noted.add(error)
             with contextlib.suppress(*errors):
                 yield from stream.codec_context.decode(None)
             return
         try:
             yield from packet.decode()
         except errors as error:
-            faults.note(error)
+            noted.add(error)
 
 
-def on_grid(frames: Iterable[Stamped], start: float, count: int, fps: float = FPS) -> Iterator[Stamped]:
-    """`count` frames at start, start + 1 / fps, ...: each time the one on the screen, a frame being due half a step
-    early at most.
+def frames_at_rate(frames: Iterable[TimedFrame], start: float, count: int, fps: float = FPS) -> Iterator[TimedFrame]:
+    """Yield `count` frames at start, start + 1 / fps, ...: the frame on the screen at each time.
 
-    This turns any frame rate, also a variable one, into a constant one that is at most half a step (20 ms at 25 fps)
-    off. A frame that is shown for long is repeated; one before the first stamp is the first.
+    A frame may be due up to half a step early. This turns any frame rate, also a variable one, into a constant one that
+    is off by at most half a step (20 ms at 25 fps). A frame that is shown for long is repeated; times before the first
+    frame get the first.
     """
-    shown: Stamped | None = None
+    shown: TimedFrame | None = None
     given = 0
     for frame in frames:
         while shown is not None and given < count and frame.time > start + (given + 0.5) / fps:
@@ -203,8 +202,11 @@ def on_grid(frames: Iterable[Stamped], start: float, count: int, fps: float = FP
         given += 1
 
 
-def rgb(frame: Any, aspect: float = 1.0, longest: int | None = None) -> np.ndarray:
-    """A decoded frame as uint8 (H, W, 3): upright, with square pixels, at most `longest` on its longer side."""
+def to_rgb(frame: Any, aspect: float = 1.0, longest: int | None = None) -> np.ndarray:
+    """Convert a decoded frame to uint8 (H, W, 3) RGB: upright, with square pixels.
+
+    aspect: width of a pixel over its height. longest: the most pixels of the longer side.
+    """
     av = need("av")
     width, height = max(2, round(frame.width * aspect)), frame.height
     if longest and max(width, height) > longest:
@@ -216,27 +218,27 @@ def rgb(frame: Any, aspect: float = 1.0, longest: int | None = None) -> np.ndarr
     if frame.colorspace == _UNTAGGED and frame.height >= _HD:
         options["src_colorspace"] = av.video.reformatter.Colorspace.ITU709
     picture = frame.reformat(**options).to_ndarray()
-    turns = round(frame.rotation / 90) % 4  # the stamp of a phone held upright
+    turns = round(frame.rotation / 90) % 4  # how the phone was held
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
 def thumbnail(frame: Any, size: tuple[int, int] = (64, 36)) -> np.ndarray:
-    """A small blurred picture for comparing frames: float32 (h, w, 3), 0..255."""
+    """Return a small blurred picture for comparing frames: float32 (h, w, 3), 0..255."""
     small = frame.reformat(width=size[0], height=size[1], format="rgb24", interpolation="AREA").to_ndarray()
     return cv2.GaussianBlur(small, (3, 3), 0).astype(np.float32)
 
 
 def has_sound(path: Path) -> bool:
-    """Whether the file has a sound stream."""
+    """Return whether the file has a sound stream."""
     with _container(path) as container:
         return bool(container.streams.audio)
 
 
 def sound_blocks(path: Path, start: float | None = None, stop: float = math.inf) -> Iterator[np.ndarray]:
-    """The sound as mono 16 kHz blocks, float32 (n,) in -1..1, laid out by its time stamps: what is missing is silence.
+    """Yield the sound as mono 16 kHz blocks, float32 (n,) in -1..1, placed by its time stamps; gaps are silence.
 
-    With `start` the first sample is that of that time, and the blocks end at `stop` or where the sound does. Nothing
-    for a file without sound.
+    With `start` the first sample is that of that time, and the blocks end at `stop` or where the sound does. A file
+    without sound gives no block.
     """
     with _container(path) as container:
         stream = container.streams.best("audio")
@@ -248,30 +250,30 @@ def sound_blocks(path: Path, start: float | None = None, stop: float = math.inf)
         if start is not None and start > 1:
             with contextlib.suppress(need("av").FFmpegError):
                 container.seek(int((start - 0.5) / stream.time_base), stream=stream, backward=True)
-        yield from resample_stream(_laid_out(container, stream, rate, start, stop), rate, SPEECH_RATE, 10.0)
+        yield from resample_stream(_without_gaps(container, stream, rate, start, stop), rate, SPEECH_RATE, 10.0)
 
 
-def _laid_out(container: Any, stream: Any, rate: int, start: float | None, stop: float) -> Iterator[np.ndarray]:
-    """Mono float32 (n, 1) blocks at the file's own rate without holes."""
+def _without_gaps(container: Any, stream: Any, rate: int, start: float | None, stop: float) -> Iterator[np.ndarray]:
+    """Yield mono float32 (n, 1) blocks at the file's own rate, with silence in the gaps."""
     av = need("av")
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-    given = 0  # samples so far
+    given = 0  # samples yielded so far
     origin = start
-    for frame in _decode(container, stream, Faults()):
+    for frame in _decode(container, stream, DecodeErrors()):
         if frame.pts is None or frame.sample_rate != rate:
             continue
         time = float(frame.pts * frame.time_base)
         origin = time if origin is None else origin
-        frame.pts = None  # the resampler needs no stamps, and would complain about holes
+        frame.pts = None  # the resampler needs no time stamps, and rejects gaps
         block = np.concatenate([f.to_ndarray()[0] for f in resampler.resample(frame)] or [np.zeros(0, np.float32)])
         place = round((time - origin) * rate)
-        if abs(place - given) <= _DRIFT * rate and given:
+        if abs(place - given) <= _MAX_DRIFT * rate and given:
             place = given
         if place > given:
-            hole = min(place, round((stop - origin) * rate) if stop < math.inf else place) - given
-            if hole > 0:
-                yield np.zeros((hole, 1), np.float32)
-                given += hole
+            gap = min(place, round((stop - origin) * rate) if stop < math.inf else place) - given
+            if gap > 0:
+                yield np.zeros((gap, 1), np.float32)
+                given += gap
         block = block[max(0, given - place) :]
         if stop < math.inf:
             block = block[: max(0, round((stop - origin) * rate) - given)]
@@ -283,6 +285,6 @@ def _laid_out(container: Any, stream: Any, rate: int, start: float | None, stop:
 
 
 def sound_between(path: Path, start: float, stop: float) -> np.ndarray:
-    """The sound from `start` to `stop` seconds: float32 (n,) at 16 kHz, shorter where the sound ends before."""
+    """Return the sound from `start` to `stop` seconds: float32 (n,) at 16 kHz, shorter where the sound ends before."""
     blocks = list(sound_blocks(path, start, stop))
     return np.concatenate(blocks)[: round((stop - start) * SPEECH_RATE)] if blocks else np.zeros(0, np.float32)

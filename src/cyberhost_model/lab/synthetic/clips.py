@@ -17,9 +17,8 @@ from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.conditions.movement import movement_box
 from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.clip import correlation
-from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_labels
-from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
-from cyberhost_model.lab.filmed.splits import split_of
+from cyberhost_model.lab.filmed.labels import mouth_from_keypoints, pack_labels, write_labels
+from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row, split_of
 from cyberhost_model.lab.synthetic.framing import SIZES, random_framing, random_head, random_look
 from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import perform, random_pose
@@ -91,7 +90,7 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         thorax_range=list(movement_box(thorax, 0.0, 0.0)),
         loudness=float(20 * np.log10(max(float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))), 1e-6))),
         speech_share=float(clip.motion.speech[motion].mean()),
-        lip_correlation=correlation(seen_mouth(points, size[0] / size[1])[0], opening),
+        lip_correlation=correlation(mouth_from_keypoints(points, size[0] / size[1])[0], opening),
         identity=clip.reference.identity,
         split=split_of(clip.reference.identity),
         descriptor=mean_descriptor([d for d in described if d is not None]),

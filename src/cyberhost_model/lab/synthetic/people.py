@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.synthetic.stills import Still, load_stills
 from cyberhost_model.perception.keypoints import VISIBLE
 

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.media.audio import SPEECH_RATE
 
 # What is kept out of training: a tenth of the identities and of the speakers, chosen by a hash of their names.

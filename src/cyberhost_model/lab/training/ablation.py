@@ -23,13 +23,12 @@ from torch import Tensor
 
 from cyberhost_model.config import ABLATIONS, Preset
 from cyberhost_model.errors import InputError, NoFaceError, TrainingError
-from cyberhost_model.lab.evaluation.protocol import METRICS
 from cyberhost_model.lab.evaluation.report.ablation import ablation_table, ablation_values, write_ablation_csv
-from cyberhost_model.lab.evaluation.report.text import counted
-from cyberhost_model.lab.evaluation.results import SUMMARY, write_results
+from cyberhost_model.lab.evaluation.report.wording import format_count
+from cyberhost_model.lab.evaluation.results import SUMMARY_FILE, write_results
 from cyberhost_model.lab.evaluation.run import evaluate
 from cyberhost_model.lab.filmed.manifest import NAME, Row, read_manifest, write_manifest
-from cyberhost_model.lab.filmed.source import Unusable, open_video, rgb
+from cyberhost_model.lab.filmed.source import UnusableVideo, open_video, to_rgb
 from cyberhost_model.lab.synthetic.clips import Synth, export_clip
 from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.training.checkpoint import hold
@@ -199,8 +198,8 @@ def first_frame(film: Path) -> np.ndarray:
     """uint8 (H, W, 3). Raises InputError."""
     try:
         with open_video(film) as video:
-            return next(rgb(stamped.frame) for stamped in video.frames())
-    except (Unusable, StopIteration):
+            return next(to_rgb(stamped.frame) for stamped in video.frames())
+    except (UnusableVideo, StopIteration):
         raise InputError(f"{film}: cannot be read; prepare the dataset again") from None
 
 
@@ -314,7 +313,7 @@ def fitted(loop: LoopConfig, steps: int) -> LoopConfig:
 
 def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
     """What a reader of the table must know."""
-    films = counted(clips, "clip")
+    films = format_count(clips, "clip")
     people = (
         f"{films} of the held-out split of {plan.held_out}"
         if plan.held_out
@@ -327,8 +326,8 @@ def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], 
         else "random weights, the same in all rows"
     )
     return (
-        f"Each row: {steps} steps of stage {plan.stage}, {counted(settings.get('batch', 1), 'item')} a batch, seed "
-        f"{plan.seed}, learning rate {loop.lr:g}, from {base}. "
+        f"Each row: {steps} steps of stage {plan.stage}, {format_count(settings.get('batch', 1), 'item')} a batch, "
+        f"seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
         f"Measured on {people}; one seed each, so small differences mean nothing.\n\n"
     )
 
@@ -406,7 +405,7 @@ def _row(
 ) -> None:
     """One row: train, animate, measure; its report comes last and says that it is done."""
     folder = out / slug(row)
-    if (folder / "report" / SUMMARY).is_file():
+    if (folder / "report" / SUMMARY_FILE).is_file():
         tell(loop.steps, "done before")
         return
     switches = {**settings.get("ablations", {}), **ROWS[row]}
@@ -439,7 +438,6 @@ def _row(
     tell(loop.steps, "measuring")
     found = evaluate(
         pairs,
-        metrics=METRICS,
         name=row,
         networks=plan.networks,
         weights_dir=weights_dir,

@@ -15,8 +15,7 @@ from torch import Tensor
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.config import Preset, preset
 from cyberhost_model.errors import InputError, TrainingError
-from cyberhost_model.lab.filmed.manifest import Row, read_manifest
-from cyberhost_model.lab.filmed.splits import split_of
+from cyberhost_model.lab.filmed.manifest import Row, read_manifest, split_of
 from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
 from cyberhost_model.lab.training.clips import SUMMARY, describe_clip, encode_clip, write_clip

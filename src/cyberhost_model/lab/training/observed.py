@@ -20,7 +20,7 @@ from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.labels import read_labels, unpack_points
 from cyberhost_model.lab.filmed.manifest import Row
-from cyberhost_model.lab.filmed.source import Unusable, open_video, rgb, sound_blocks
+from cyberhost_model.lab.filmed.source import UnusableVideo, open_video, sound_blocks, to_rgb
 from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.synthetic.puppet import Rendered
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
@@ -50,9 +50,9 @@ def read_filmed(dataset: Path, row: Row) -> Filmed:
     path = dataset / str(row.video)
     try:
         with open_video(path) as video:
-            pictures = [rgb(stamped.frame) for stamped in video.frames()]
+            pictures = [to_rgb(stamped.frame) for stamped in video.frames()]
         samples = list(sound_blocks(path))
-    except Unusable as error:
+    except UnusableVideo as error:
         raise InputError(f"{path}: cannot be read ({error.detail}); prepare the dataset again") from None
     if not pictures or not samples:
         raise InputError(f"{path}: lacks pictures or sound; prepare the dataset again")

@@ -14,7 +14,7 @@ from torch import nn
 
 from cyberhost_model.config import Ablations, Preset, SamplingConfig, preset
 from cyberhost_model.errors import InputError, TrainingError
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.training.clips import find_clips
 from cyberhost_model.lab.training.init import as_taught, named_shapes, start_from, taught_preset
 from cyberhost_model.lab.training.settings import LoopConfig, check_types

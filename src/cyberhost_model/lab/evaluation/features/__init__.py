@@ -1,1 +1,1 @@
-"""What is read off a video's frames and sound, once for all metrics."""
+"""Features of frames and sound, extracted once for all metrics."""

@@ -1,4 +1,4 @@
-"""Features on disk.
+"""Keep features on disk.
 
 An entry is a folder of .npy files that appears whole or not at all, so a run that was stopped goes on at the next
 video.
@@ -18,19 +18,19 @@ from cyberhost_model.lab.evaluation.protocol import settings_digest
 from cyberhost_model.media.files import atomic_path
 
 _VERSION = 1
-_MAPPED = 1 << 20  # bytes from which an array is mapped instead of read
+_MAP_FROM = 1 << 20  # bytes from which an array is mapped instead of read
 
 
-def default_cache() -> Path:
-    """CYBERHOST_CACHE, or the user's cache folder."""
+def default_cache_folder() -> Path:
+    """Return the folder of cached features: below CYBERHOST_CACHE where that is set, else the user's cache folder."""
     base = os.environ.get("CYBERHOST_CACHE")
     if base:
         return Path(base) / "evaluation"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cyberhost" / "evaluation"
 
 
-class Stored(Mapping[str, np.ndarray]):
-    """Features of one entry, read when they are asked for; long ones stay on disk."""
+class StoredFeatures(Mapping[str, np.ndarray]):
+    """Read the features of one cache entry on access; long arrays stay on disk, memory-mapped."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class Stored(Mapping[str, np.ndarray]):
         path = self._folder / f"{name}.npy"
         if not path.is_file():
             raise KeyError(name)
-        return np.load(path, mmap_mode="r" if path.stat().st_size > _MAPPED else None, allow_pickle=False)
+        return np.load(path, mmap_mode="r" if path.stat().st_size > _MAP_FROM else None, allow_pickle=False)
 
     def __iter__(self) -> Iterator[str]:
         return (path.stem for path in sorted(self._folder.glob("*.npy")))
@@ -49,24 +49,24 @@ class Stored(Mapping[str, np.ndarray]):
 
 
 class FeatureCache:
-    """Entries under a folder, by a key of what the features depend on."""
+    """Store features in a folder, under a key of everything they depend on."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @staticmethod
     def key(*parts: str) -> str:
-        """Key of everything that decides about an entry: digests of the files and of the extractor."""
+        """Return the key of an entry from what it depends on: digests of the files and of the extractor."""
         return settings_digest(_VERSION, *parts)
 
     def get(self, key: str) -> Features | None:
-        """An entry, None where it is not there."""
-        folder = self._place(key)
-        return Stored(folder) if folder.is_dir() else None
+        """Return an entry, None where there is none."""
+        folder = self._entry_folder(key)
+        return StoredFeatures(folder) if folder.is_dir() else None
 
     def put(self, key: str, features: Mapping[str, np.ndarray]) -> Features:
-        """Write an entry and return it as it is read back. Raises OutputError where the disk does not let it."""
-        folder = self._place(key)
+        """Write an entry and return it as it is read back. Raises OutputError where the disk cannot be written."""
+        folder = self._entry_folder(key)
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(folder) as part:
@@ -79,7 +79,7 @@ class FeatureCache:
                     f"{self.folder}: the cache cannot be written ({error.strerror or error}); free space, or give "
                     "--cache DIR"
                 ) from None
-        return Stored(folder)
+        return StoredFeatures(folder)
 
-    def _place(self, key: str) -> Path:
+    def _entry_folder(self, key: str) -> Path:
         return self.folder / key[:2] / key[2:]

@@ -1,4 +1,9 @@
-"""Features that every frame has by itself: rows of numbers, spooled as they come."""
+"""Interfaces of what reads frames, and the extractor of features that every frame has by itself.
+
+One pass over a video's frames feeds every extractor, so a video is decoded once. An extractor turns frames into
+features: small arrays that are kept on disk under the content of the video and the extractor's digest. A metric turns
+features into values and reads no frames (`lab.evaluation.metric`).
+"""
 
 from __future__ import annotations
 
@@ -10,22 +15,16 @@ from typing import Protocol
 
 import numpy as np
 
-# What reads frames: one pass over a video's frames feeds every extractor, so a video is decoded once.
-#
-# An extractor turns frames into features, small arrays that are kept on disk under the content of the video and the
-# extractor's digest. A metric turns features into values and sees no frames (`metric.py`).
-
-
 Features = Mapping[str, np.ndarray]
 """Name -> array.
 
-Where they come from disk they are memory-mapped and read-only: index them in pieces where they may be long.
+Arrays read from the cache are memory-mapped and read-only: index them in pieces where they may be long.
 """
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known before the first frame.
+    """Describe a video before its first frame is read.
 
     fps: the rate of the frames that will be pushed (25 for an extractor that asks for 25). size: (W, H) of them.
     frames: how many there will be, counted from the packets; a damaged file may hold fewer. sound: the file whose sound
@@ -40,8 +39,8 @@ class VideoInfo:
     sound: Path | None = None
 
 
-class Named(Protocol):
-    """What every extractor tells about itself."""
+class ExtractorIdentity(Protocol):
+    """Name an extractor and the version of its features."""
 
     @property
     def name(self) -> str:
@@ -55,14 +54,12 @@ class Named(Protocol):
         """
 
 
-class Extractor(Named, Protocol):
-    """Frames of one video -> features.
+class Extractor(ExtractorIdentity, Protocol):
+    """Turn the frames of one video into features: `begin`, `push` for every batch, `finish`; then the next video.
 
-    begin, push for every batch, finish; then the next video.
-
-    Memory must not grow with the number of frames by more than the features do; long features are spooled
-    (`spool.Spool`). An error of `cyberhost_model.errors` raised by any of the three is the reason why the video has no
-    such features; the run goes on.
+    Memory must not grow with the number of frames by more than the features do; long features are written to a
+    `RowFile`. An error of `cyberhost_model.errors` raised by any of the three methods is the reason why the video has
+    no such features; the run goes on.
     """
 
     @property
@@ -74,46 +71,46 @@ class Extractor(Named, Protocol):
         """Whether it reads `VideoInfo.sound`; the content of that file is then part of the cache key."""
 
     def begin(self, info: VideoInfo) -> None:
-        """A new video.
+        """Start a video.
 
-        All state of a video is made here anew: shallow copies of the extractor look at several videos at a time.
+        All state of a video is made here: shallow copies of the extractor read several videos at a time.
         """
 
     def push(self, frames: np.ndarray) -> None:
-        """The next frames in order, uint8 (n, H, W, 3) RGB, n from 1 to `frames.BATCH`.
+        """Read the next frames in order, uint8 (n, H, W, 3) RGB, n from 1 to `media.video_reader.MAX_BATCH`.
 
         The array may be overwritten after the call.
         """
 
     def finish(self) -> dict[str, np.ndarray]:
-        """All frames are there. What could not be measured is NaN or an empty array, never 0."""
+        """Return the features of all frames. What could not be measured is NaN or an empty array, never 0."""
 
 
-class PairExtractor(Named, Protocol):
-    """As `Extractor`, on the frames of a generated video and its ground truth that belong together, both of the ground
-    truth's size.
+class PairExtractor(ExtractorIdentity, Protocol):
+    """Turn matching frames of a generated video and its ground truth into features.
+
+    Both frames have the ground truth's size. Called like an `Extractor`.
     """
 
-    def begin(self, info: VideoInfo) -> None: ...
+    def begin(self, info: VideoInfo) -> None:
+        """Start a pair of videos."""
 
-    def push(self, generated: np.ndarray, reference: np.ndarray) -> None:
-        """Both uint8 (n, H, W, 3) RGB."""
+    def push(self, generated: np.ndarray, ground_truth: np.ndarray) -> None:
+        """Read the next matching frames, both uint8 (n, H, W, 3) RGB."""
 
-    def finish(self) -> dict[str, np.ndarray]: ...
-
-
-# Rows that are too many for memory: written to a temporary file as they come, mapped from it at the end.
+    def finish(self) -> dict[str, np.ndarray]:
+        """Return the features of all pairs."""
 
 
-class Spool:
-    """float32 rows of one width. `array` is on disk, in a file without a name that goes with it."""
+class RowFile:
+    """Collect float32 rows of one width on disk, in a temporary file without a name."""
 
     def __init__(self, width: int) -> None:
         self.width, self.rows = width, 0
         self._file = tempfile.TemporaryFile(prefix="cyberhost-")
 
     def add(self, rows: np.ndarray) -> None:
-        """Append (n, width)."""
+        """Append rows (n, width)."""
         rows = np.ascontiguousarray(rows, np.float32)
         if rows.shape[1:] != (self.width,):
             raise ValueError(f"rows of {self.width} numbers, not {rows.shape}")
@@ -121,7 +118,7 @@ class Spool:
         self.rows += len(rows)
 
     def array(self) -> np.ndarray:
-        """All rows, (n, width)."""
+        """Return all rows, (n, width), memory-mapped."""
         if not self.rows:
             return np.zeros((0, self.width), np.float32)
         self._file.flush()
@@ -131,37 +128,40 @@ class Spool:
 FrameFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Frames uint8 (n, H, W, 3) RGB -> name -> float32 (n, width)."""
 
-_PIECE = 2048  # rows read at once
+_ROWS_AT_ONCE = 2048
 
 
 class PerFrame:
-    """An `Extractor`: what `look` makes of every frame, and "size" (W, H) of the frames.
+    """Extract with a function of single frames: its rows by name, and "size" (W, H) of the frames.
 
-    `widths`: of the rows, by name.
+    widths: of the rows, by name. An `Extractor`.
     """
 
     fps = None
     uses_audio = False
 
-    def __init__(self, name: str, digest: str, look: FrameFunction, widths: Mapping[str, int]) -> None:
-        self.name, self.digest, self._look, self._widths = name, f"{name}/{digest}", look, dict(widths)
-        self._spools: dict[str, Spool] = {}
+    def __init__(self, name: str, digest: str, function: FrameFunction, widths: Mapping[str, int]) -> None:
+        self.name, self.digest, self._function, self._widths = name, f"{name}/{digest}", function, dict(widths)
+        self._rows: dict[str, RowFile] = {}
         self._size = (0, 0)
 
     def begin(self, info: VideoInfo) -> None:
-        self._spools = {name: Spool(width) for name, width in self._widths.items()}
+        """Start a video."""
+        self._rows = {name: RowFile(width) for name, width in self._widths.items()}
         self._size = info.size
 
     def push(self, frames: np.ndarray) -> None:
-        for name, rows in self._look(frames).items():
-            self._spools[name].add(rows)
+        """Read the next frames, uint8 (n, H, W, 3)."""
+        for name, rows in self._function(frames).items():
+            self._rows[name].add(rows)
 
     def finish(self) -> dict[str, np.ndarray]:
-        return {**{name: spool.array() for name, spool in self._spools.items()}, "size": np.array(self._size)}
+        """Return the rows of all frames by name, and "size"."""
+        return {**{name: rows.array() for name, rows in self._rows.items()}, "size": np.array(self._size)}
 
 
-def pieces(features: Features, *names: str) -> Iterator[tuple[np.ndarray, ...]]:
-    """The rows of features of one length side by side, some at a time: they may be long and lie on disk."""
+def iterate_rows(features: Features, *names: str) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield the rows of features of one length side by side, some at a time: they may be long and lie on disk."""
     arrays = [features[name] for name in names]
-    for start in range(0, len(arrays[0]), _PIECE):
-        yield tuple(np.asarray(array[start : start + _PIECE]) for array in arrays)
+    for start in range(0, len(arrays[0]), _ROWS_AT_ONCE):
+        yield tuple(np.asarray(array[start : start + _ROWS_AT_ONCE]) for array in arrays)

@@ -1,18 +1,15 @@
-"""Features of all videos of a run: taken from the cache, made where they are missing, one video at a time."""
+"""Hold the features of all videos of a run: read from the cache, extracted where they are missing, video by video."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
+from typing import cast
 
 from cyberhost_model.errors import CyberHostError, InputError
 from cyberhost_model.lab.evaluation.features.cache import FeatureCache
-from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor
-from cyberhost_model.lab.evaluation.features.frames import Stream, probe
-from cyberhost_model.lab.evaluation.features.visit import (
+from cyberhost_model.lab.evaluation.features.extraction import (
     FeatureResult,
     FrameCount,
     VideoInput,
@@ -20,147 +17,168 @@ from cyberhost_model.lab.evaluation.features.visit import (
     extract_picture_features,
     first_frame,
 )
+from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor
 from cyberhost_model.lab.evaluation.metric import Metric, Role
-from cyberhost_model.lab.evaluation.pairing import Item
+from cyberhost_model.lab.evaluation.pairing import VideoItem
 from cyberhost_model.lab.evaluation.protocol import file_sha256
 from cyberhost_model.media.image import load_picture
+from cyberhost_model.media.video_reader import VideoStream, probe_video
 
-Tick = Callable[..., None]
-COUNT = FrameCount()
+FRAME_COUNT = FrameCount()
+AnyExtractor = Extractor | PairExtractor
 
 
 @dataclass
-class Opened:
-    """A video to measure whose files could be opened. `sound`: what is heard with it, None where nothing is."""
+class OpenedVideo:
+    """Hold a video to measure whose files could be opened.
 
-    item: Item
-    generated: Stream
-    reference: Stream | None
+    sound: the file with its sound, None without. digests: sha256 of its files by role. reasons: why an extractor has no
+    features of it, by role and extractor digest.
+    """
+
+    item: VideoItem
+    generated: VideoStream
+    ground_truth: VideoStream | None
     sound: Path | None
     digests: dict[str, str] = field(default_factory=dict)
     reasons: dict[tuple[Role, str], str] = field(default_factory=dict)
 
     @property
     def picture(self) -> Path | None:
-        """The reference picture, or the ground truth whose first frame stands for it."""
-        return self.item.paths.image or (self.reference.path if self.reference else None)
+        """The reference picture, or the ground truth whose first frame takes its place."""
+        return self.item.paths.image or (self.ground_truth.path if self.ground_truth else None)
 
     def files(self) -> list[tuple[str, Path]]:
-        """What is measured, heard and compared with."""
-        reference = self.reference.path if self.reference else None
+        """Return (role, path) of every file that is read."""
         files = {
             "generated": self.generated.path,
-            "reference": reference,
+            "ground_truth": self.ground_truth.path if self.ground_truth else None,
             "sound": self.sound,
             "image": self.item.paths.image,
         }
         return [(role, path) for role, path in files.items() if path is not None]
 
 
-def open_item(item: Item) -> tuple[Opened, str]:
-    """Probe and hash the files of an item.
+def open_video_files(item: VideoItem) -> tuple[OpenedVideo, str]:
+    """Probe and hash the files of a video.
 
-    Returns also what is wrong with its ground truth, if something is. Raises InputError for the generated one.
+    Returns also why its ground truth cannot be read, empty where it can. Raises InputError for the generated video.
     """
-    generated = probe(item.paths.generated)
-    reference, wrong = None, ""
-    if item.paths.reference is not None:
+    generated = probe_video(item.paths.generated)
+    ground_truth, fault = None, ""
+    if item.paths.ground_truth is not None:
         try:
-            reference = probe(item.paths.reference)
+            ground_truth = probe_video(item.paths.ground_truth)
         except InputError as error:
-            wrong = str(error)
+            fault = str(error)
     sound = item.paths.audio or (generated.path if generated.has_sound else None)
-    opened = Opened(item, generated, reference, sound)
+    opened = OpenedVideo(item, generated, ground_truth, sound)
     opened.digests = {role: file_sha256(path) for role, path in opened.files()}
-    return opened, wrong
+    return opened, fault
 
 
-class Library:
-    """What extractors make of the videos, by video, role and extractor."""
+class FeatureLibrary:
+    """Give features by video, role and extractor."""
 
     def __init__(self, cache: FeatureCache, metrics: Sequence[Metric]) -> None:
         self.cache = cache
-        self.wanted: dict[Role, list[Extractor | PairExtractor]] = {
-            "generated": [COUNT],
-            "reference": [COUNT],
+        self.extractors: dict[Role, list[AnyExtractor]] = {
+            "generated": [FRAME_COUNT],
+            "ground_truth": [FRAME_COUNT],
             "image": [],
             "pair": [],
         }
         for metric in metrics:
             for role, extractor in metric.needs.items():
-                if all(e.digest != extractor.digest for e in self.wanted[role]):
-                    self.wanted[role].append(extractor)
+                if all(e.digest != extractor.digest for e in self.extractors[role]):
+                    self.extractors[role].append(extractor)
 
-    def key(self, video: Opened, role: Role, extractor: Extractor | PairExtractor) -> str | None:
-        """Key of an entry; None where the video does not have that role."""
-        d = video.digests
+    def key(self, video: OpenedVideo, role: Role, extractor: AnyExtractor) -> str | None:
+        """Return the cache key of an entry; None where the video has no file of that role."""
+        digests = video.digests
         if role == "pair":
-            return (
-                self.cache.key("pair", d["generated"], d["reference"], extractor.digest) if "reference" in d else None
-            )
-        fps = getattr(extractor, "fps", None)
-        sound = d.get("sound", "none") if getattr(extractor, "uses_audio", False) and role == "generated" else ""
+            if "ground_truth" not in digests:
+                return None
+            return self.cache.key("pair", digests["generated"], digests["ground_truth"], extractor.digest)
         if role == "image":
-            if "image" in d:
-                return self.cache.key("image", d["image"], extractor.digest)
-            return self.cache.key("first frame", d["reference"], extractor.digest) if "reference" in d else None
-        return self.cache.key("video", d[role], extractor.digest, str(fps), sound) if role in d else None
+            if "image" in digests:
+                return self.cache.key("image", digests["image"], extractor.digest)
+            if "ground_truth" not in digests:
+                return None
+            return self.cache.key("first frame", digests["ground_truth"], extractor.digest)
+        if role not in digests:
+            return None
+        sound = ""
+        if role == "generated" and getattr(extractor, "uses_audio", False):
+            sound = digests.get("sound", "none")
+        return self.cache.key("video", digests[role], extractor.digest, str(getattr(extractor, "fps", None)), sound)
 
-    def counted(self, video: Opened, role: Role) -> bool:
-        """Whether a frame of it could be decoded."""
-        return self.get(video, role, COUNT) is not None
+    def has_frames(self, video: OpenedVideo, role: Role) -> bool:
+        """Return whether a frame of it could be decoded."""
+        return self.get(video, role, FRAME_COUNT) is not None
 
-    def get(self, video: Opened, role: Role, extractor: Extractor | PairExtractor) -> Features | None:
-        """Features, if they were made."""
+    def get(self, video: OpenedVideo, role: Role, extractor: AnyExtractor) -> Features | None:
+        """Return features, None where there are none."""
         key = self.key(video, role, extractor)
         return None if key is None else self.cache.get(key)
 
-    def missing(self, video: Opened, role: Role) -> list[Extractor | PairExtractor]:
-        """Who has not yet seen it."""
-        keys = [(e, self.key(video, role, e)) for e in self.wanted[role]]
+    def missing(self, video: OpenedVideo, role: Role) -> list[AnyExtractor]:
+        """Return the extractors whose features of a video are not in the cache."""
+        keys = [(e, self.key(video, role, e)) for e in self.extractors[role]]
         return [e for e, key in keys if key is not None and self.cache.get(key) is None]
 
-    def frames_to_read(self, video: Opened) -> int:
-        """Of both files, about."""
-        both = bool(self.missing(video, "pair"))
-        total = video.generated.packets if both or self.missing(video, "generated") else 0
-        return total + (
-            video.reference.packets if video.reference and (both or self.missing(video, "reference")) else 0
-        )
+    def frames_to_read(self, video: OpenedVideo) -> int:
+        """Estimate how many frames of both files `fill` will read, from their packets."""
+        pairs = bool(self.missing(video, "pair"))
+        total = video.generated.packets if pairs or self.missing(video, "generated") else 0
+        if video.ground_truth and (pairs or self.missing(video, "ground_truth")):
+            total += video.ground_truth.packets
+        return total
 
-    def fill(self, video: Opened, tick: Callable[[], None]) -> str:
-        """Make what is missing of one video. Returns why nothing of it could be decoded, empty otherwise."""
-        generated, reference, pairs = (self.missing(video, role) for role in ("generated", "reference", "pair"))
-        seen = true = None
-        if generated or pairs:
-            seen = VideoInput(video.generated, video.sound, generated)  # type: ignore[arg-type]
-        if video.reference and (reference or pairs):
-            true = VideoInput(video.reference, video.reference.path if video.reference.has_sound else None, reference)  # type: ignore[arg-type]
-        made = dict(zip(("generated", "reference", "pair"), extract_features(seen, true, pairs, tick), strict=True))  # type: ignore[arg-type]
-        for role, of_role in made.items():
-            self._keep(video, role, of_role)  # type: ignore[arg-type]
-        if made["reference"].broken:
-            video.reference = None
-            video.digests.pop("reference")
+    def fill(self, video: OpenedVideo, tick: Callable[[], None]) -> str:
+        """Extract what is missing of one video.
+
+        tick: called after every decoded frame. Returns why nothing of it could be decoded, empty otherwise.
+        """
+        missing_generated = cast(list[Extractor], self.missing(video, "generated"))
+        missing_true = cast(list[Extractor], self.missing(video, "ground_truth"))
+        pairs = cast(list[PairExtractor], self.missing(video, "pair"))
+        generated = ground_truth = None
+        if missing_generated or pairs:
+            generated = VideoInput(video.generated, video.sound, missing_generated)
+        if video.ground_truth and (missing_true or pairs):
+            sound = video.ground_truth.path if video.ground_truth.has_sound else None
+            ground_truth = VideoInput(video.ground_truth, sound, missing_true)
+        of_generated, of_truth, of_pairs = extract_features(generated, ground_truth, pairs, tick)
+        self._store(video, "generated", of_generated)
+        self._store(video, "ground_truth", of_truth)
+        self._store(video, "pair", of_pairs)
+        if of_truth.broken:
+            video.ground_truth = None
+            video.digests.pop("ground_truth")
         self._fill_image(video)
-        return made["generated"].broken or made["reference"].broken
+        return of_generated.broken or of_truth.broken
 
-    def _fill_image(self, video: Opened) -> None:
-        extractors = self.missing(video, "image")
+    def _fill_image(self, video: OpenedVideo) -> None:
+        extractors = cast(list[Extractor], self.missing(video, "image"))
         if not extractors:
             return
         try:
-            path = video.item.paths.image
-            picture: np.ndarray = load_picture(path) if path is not None else first_frame(video.reference)  # type: ignore[arg-type]
+            if video.item.paths.image is not None:
+                path = video.item.paths.image
+                picture = load_picture(path)
+            else:
+                assert video.ground_truth is not None  # without it, the role has no key and nothing is missing
+                path = video.ground_truth.path
+                picture = first_frame(video.ground_truth)
         except CyberHostError as error:
-            for extractor in extractors:
-                video.reasons["image", extractor.digest] = str(error)
+            video.reasons |= {("image", extractor.digest): str(error) for extractor in extractors}
             return
-        self._keep(video, "image", extract_picture_features(picture, video.picture, extractors))  # type: ignore[arg-type]
+        self._store(video, "image", extract_picture_features(picture, path, extractors))
 
-    def _keep(self, video: Opened, role: Role, made: FeatureResult) -> None:
-        video.reasons |= {(role, digest): reason for digest, reason in made.reasons.items()}
-        for extractor in self.wanted[role]:
+    def _store(self, video: OpenedVideo, role: Role, result: FeatureResult) -> None:
+        video.reasons |= {(role, digest): reason for digest, reason in result.reasons.items()}
+        for extractor in self.extractors[role]:
             key = self.key(video, role, extractor)
-            if key is not None and extractor.digest in made.features:
-                self.cache.put(key, made.features[extractor.digest])
+            if key is not None and extractor.digest in result.features:
+                self.cache.put(key, result.features[extractor.digest])

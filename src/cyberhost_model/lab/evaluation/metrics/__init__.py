@@ -1,1 +1,1 @@
-"""One metric a file: features to values."""
+"""Metrics, one a file: features -> values."""

@@ -1,4 +1,4 @@
-"""Metrics that compare the pictures of two videos frame by frame: a number a pair of frames, their mean a video."""
+"""Compare the pictures of two videos frame by frame: a number for each pair of frames, their mean for each video."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from cyberhost_model.lab.evaluation.metric import Role, Sample, VideoValue
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL
 
 Compare = Callable[[np.ndarray, np.ndarray], float]
+"""(generated, ground truth), both uint8 (H, W, 3) -> a number."""
 
 
 class ComparedFrames:
-    """A `PairExtractor`: frames that belong together -> "values" (n,) float64.
+    """Compare matching frames: "values" (n,) float64. A `PairExtractor`.
 
-    A change of what `compare` gives is a new `version`.
+    version: of `compare`; a new one where its values change.
     """
 
     def __init__(self, name: str, version: int, compare: Compare) -> None:
@@ -25,17 +26,20 @@ class ComparedFrames:
         self._values: list[float] = []
 
     def begin(self, info: VideoInfo) -> None:
+        """Start a pair of videos."""
         self._values = []
 
-    def push(self, generated: np.ndarray, reference: np.ndarray) -> None:
-        self._values += starmap(self._compare, zip(generated, reference, strict=True))
+    def push(self, generated: np.ndarray, ground_truth: np.ndarray) -> None:
+        """Compare the next matching frames, both uint8 (n, H, W, 3)."""
+        self._values += starmap(self._compare, zip(generated, ground_truth, strict=True))
 
     def finish(self) -> dict[str, np.ndarray]:
+        """Return the values of all pairs."""
         return {"values": np.asarray(self._values, float)}
 
 
 class FrameMean:
-    """A `VideoMetric`: the mean of `ComparedFrames` over a video. Needs no weights."""
+    """Average `ComparedFrames` over a video. A `VideoMetric` without weights."""
 
     protocol = PROTOCOL
     weights: dict[str, str] = {}
@@ -45,12 +49,10 @@ class FrameMean:
         self.measure = measure
         self.needs: dict[Role, ComparedFrames] = {"pair": frames}
 
-    def of_video(self, sample: Sample) -> dict[str, VideoValue]:
+    def measure_video(self, sample: Sample) -> dict[str, VideoValue]:
+        """Measure a video against its ground truth."""
         values = sample.features["pair"]["values"]
         if not len(values):
             return {self.measure: VideoValue(float("nan"), 0.0, reason="no frame of it has a counterpart")}
-        return {
-            self.measure: VideoValue(
-                float(values.mean()), min(1.0, len(values) / sample.frames), series={"frame": values}
-            )
-        }
+        coverage = min(1.0, len(values) / sample.frames)
+        return {self.measure: VideoValue(float(values.mean()), coverage, series={"frame": values})}

@@ -1,8 +1,8 @@
-"""FID (Heusel et al. 2017): the Frechet distance of Inception features, frames of all videos pooled, read from the
-videos themselves.
+"""FID (Heusel et al. 2017): the Frechet distance of Inception features, frames of all videos pooled.
 
-Two ways to 299x299, which give other values. `clean` (the headline; Parmar et al. 2022): Pillow's bicubic on float,
-which removes what would alias. `legacy`: bilinear without that, as most papers' code does it (pytorch-fid).
+Frames are resized to 299x299 in two ways, which give different values. `clean` (the headline; Parmar et al. 2022):
+Pillow's antialiased bicubic on float. `legacy`: bilinear without antialiasing, as the code of most papers does it
+(pytorch-fid).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from cyberhost_model.lab.evaluation.features.extractor import Spool, VideoInfo
+from cyberhost_model.lab.evaluation.features.extractor import RowFile, VideoInfo
 from cyberhost_model.lab.evaluation.metric import Context, Role, Sample, SetValue
 from cyberhost_model.lab.evaluation.metrics.frechet import set_distance
-from cyberhost_model.lab.evaluation.networks.frozen import inferring
+from cyberhost_model.lab.evaluation.networks.frozen import inference_in_fp32
 from cyberhost_model.lab.evaluation.networks.inception import SIDE, WIDTH, Inception
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL
 
@@ -26,7 +26,7 @@ _VERSION = 1
 
 
 def resize_clean(frame: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 3) -> float32 (3, 299, 299), 0..255: each channel as float, bicubic with Pillow's antialiasing."""
+    """Resize uint8 (H, W, 3) to float32 (3, 299, 299), 0..255: each channel as float, antialiased bicubic of Pillow."""
     channels = [
         Image.fromarray(frame[:, :, c].astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         for c in range(3)
@@ -35,12 +35,12 @@ def resize_clean(frame: np.ndarray) -> np.ndarray:
 
 
 def clean_input(frames: np.ndarray) -> torch.Tensor:
-    """uint8 (n, H, W, 3) -> the network's input (n, 3, 299, 299)."""
+    """Turn uint8 (n, H, W, 3) into the network's input (n, 3, 299, 299), resized by `resize_clean`."""
     return (torch.from_numpy(np.stack([resize_clean(f) for f in frames])) - 128) / 128
 
 
 def legacy_input(frames: np.ndarray) -> torch.Tensor:
-    """uint8 (n, H, W, 3) -> the network's input (n, 3, 299, 299), bilinear, 0..255 to -1..1."""
+    """Turn uint8 (n, H, W, 3) into the network's input (n, 3, 299, 299): bilinear, 0..255 to -1..1."""
     x = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2).float() / 255
     return 2 * F.interpolate(x, (SIDE, SIDE), mode="bilinear", align_corners=False) - 1
 
@@ -49,7 +49,7 @@ INPUTS: dict[str, Callable[[np.ndarray], torch.Tensor]] = {"clean": clean_input,
 
 
 class InceptionFrames:
-    """Frames -> "clean" and "legacy", float32 (n, 2048)."""
+    """Extract Inception features: "clean" and "legacy", float32 (n, 2048). An `Extractor`."""
 
     name = "inception"
     fps = None
@@ -58,40 +58,44 @@ class InceptionFrames:
     def __init__(self, network: Inception, sha256: str, device: str = "cpu") -> None:
         self.digest = f"inception/{_VERSION} {sha256}"
         self._network, self._device = network.to(device), device
-        self._spools: dict[str, Spool] = {}
+        self._rows: dict[str, RowFile] = {}
 
     def begin(self, info: VideoInfo) -> None:
-        self._spools = {name: Spool(WIDTH) for name in INPUTS}
+        """Start a video."""
+        self._rows = {name: RowFile(WIDTH) for name in INPUTS}
 
-    @inferring()
+    @inference_in_fp32()
     def push(self, frames: np.ndarray) -> None:
-        for name, prepared in INPUTS.items():
-            self._spools[name].add(self._network(prepared(frames).to(self._device)).cpu().numpy())
+        """Read the next frames, uint8 (n, H, W, 3)."""
+        for name, prepare in INPUTS.items():
+            self._rows[name].add(self._network(prepare(frames).to(self._device)).cpu().numpy())
 
     def finish(self) -> dict[str, np.ndarray]:
-        return {name: spool.array() for name, spool in self._spools.items()}
+        """Return the features of all frames."""
+        return {name: rows.array() for name, rows in self._rows.items()}
 
 
 class Fid:
-    """FID and FID-legacy of a set."""
+    """Measure FID and FID-legacy. A `SetMetric`."""
 
     protocol = PROTOCOL
     licence = ""
 
     def __init__(self, frames: InceptionFrames, sha256: str) -> None:
         self.weights = {WEIGHTS: sha256}
-        self.needs: dict[Role, InceptionFrames] = {"generated": frames, "reference": frames}
+        self.needs: dict[Role, InceptionFrames] = {"generated": frames, "ground_truth": frames}
 
-    def of_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
-        names = {"FID": "clean", "FID-legacy": "legacy"}
-        return {
-            m: set_distance(samples, lambda s, role, n=name: s.features[role][n], seed, "frames")  # type: ignore[misc]
-            for m, name in names.items()
-        }
+    def measure_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
+        """Measure a set."""
+
+        def distance(name: str) -> SetValue:
+            return set_distance(samples, lambda sample, role: sample.features[role][name], seed, "frames")
+
+        return {"FID": distance("clean"), "FID-legacy": distance("legacy")}
 
 
 def build(context: Context) -> Fid:
-    """Raises ModelError or NetworkError where the weights cannot be had."""
+    """Build the metric. Raises ModelError or NetworkError where the weights are not available."""
     weights = context.weights(WEIGHTS)
     frames = InceptionFrames(Inception.from_file(weights.path), weights.sha256, context.device)
     return Fid(frames, weights.sha256)

@@ -1,6 +1,4 @@
-"""PSNR of frames that belong together: per frame in float64, mean over frames (not of pooled errors), at most 100
-dB.
-"""
+"""PSNR of matching frames: per frame in float64, mean over frames (not of pooled errors), at most 100 dB."""
 
 from __future__ import annotations
 
@@ -12,11 +10,14 @@ import numpy as np
 from cyberhost_model.lab.evaluation.metric import Context
 from cyberhost_model.lab.evaluation.metrics.compared_frames import ComparedFrames, FrameMean
 
-CAP = 100.0  # dB; what identical frames get
+CAP = 100.0  # dB; the value of identical frames
 
 
 def psnr(a: np.ndarray, b: np.ndarray, data_range: float = 255.0) -> float:
-    """dB, of two pictures of one shape and any number type; the same for uint8 and for the same values in float."""
+    """Compute the PSNR of two pictures of one shape and any number type, in dB.
+
+    uint8 and the same values in float give the same number.
+    """
     if a.dtype == b.dtype == np.uint8:
         error = cv2.norm(a, b, cv2.NORM_L2SQR) / a.size  # exact: sums of whole numbers
     else:
@@ -25,5 +26,5 @@ def psnr(a: np.ndarray, b: np.ndarray, data_range: float = 255.0) -> float:
 
 
 def build(context: Context) -> FrameMean:
-    """Mean over the frames that have a counterpart."""
+    """Build the metric: the mean over the frames that have a counterpart."""
     return FrameMean("PSNR", ComparedFrames("psnr", 1, psnr))

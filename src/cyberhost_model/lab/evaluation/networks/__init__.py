@@ -1,1 +1,1 @@
-"""Networks of others that metrics look and listen with; frozen."""
+"""Frozen public networks whose features and scores the metrics use."""

@@ -1,8 +1,8 @@
-"""I3D of Kinetics-400 (Carreira & Zisserman 2017, "Quo Vadis, Action Recognition?"), Inception-v1 inflated: clip ->
-400 logits, the features of FVD.
+"""I3D of Kinetics-400 (Carreira & Zisserman 2017, "Quo Vadis, Action Recognition?"), an inflated Inception-v1.
 
-State dict: the layout of `i3d_pretrained_400.pt`, which is that of the published PyTorch port. Padding is TensorFlow's
-"same": what is uneven goes behind. Normalisation adds 1e-3 to the variance, as the original does.
+Its 400 logits of a clip are the features of FVD. State dict: the layout of `i3d_pretrained_400.pt`, which is that of
+the published PyTorch port. Padding is TensorFlow's "same": the odd zero goes at the end. Normalisation adds 1e-3 to the
+variance, as the original does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Triple = tuple[int, int, int]
 
 
 class Unit3D(nn.Module):
-    """Convolution with "same" padding, normalisation, ReLU. `plain`: a bias in place of the last two (the logits)."""
+    """Convolve with "same" padding, normalise, apply ReLU. `plain`: a bias instead of the last two (the logits)."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, plain: bool = False) -> None:
         super().__init__()
@@ -29,12 +29,13 @@ class Unit3D(nn.Module):
         self.bn: nn.Module | None = None if plain else nn.BatchNorm3d(outputs, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, t, h, w) to (n, outputs, t / stride, h / stride, w / stride)."""
         x = self.conv3d(_same(x, self.kernel, self.stride))
         return x if self.bn is None else F.relu(self.bn(x), inplace=True)
 
 
 def _same(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Zeros around (n, c, t, h, w), so that ceil(size / stride) places come out."""
+    """Pad (n, c, t, h, w) with zeros, so that the output has ceil(size / stride) positions."""
     pad: list[int] = []
     for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
         missing = max(k - (s if size % s == 0 else size % s), 0)
@@ -48,7 +49,7 @@ def _pool(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
 
 
 class Mixed(nn.Module):
-    """1x1x1, 3x3x3 twice, pooled; `widths` of the six convolutions in the paper's order."""
+    """Concatenate a 1x1x1, two 3x3x3 and a pooled branch; `widths` of the six convolutions in the paper's order."""
 
     def __init__(self, inputs: int, widths: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
@@ -59,12 +60,13 @@ class Mixed(nn.Module):
         self.b3b = Unit3D(inputs, b3b)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, t, h, w) to (n, outputs, t, h, w)."""
         pooled = self.b3b(_pool(x, (3, 3, 3), (1, 1, 1)))
         return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), pooled], 1)
 
 
 class I3D(nn.Module):
-    """Clips (n, 3, t, 224, 224) in [-1, 1], t >= 9 -> logits (n, 400), their mean over time."""
+    """Map clips (n, 3, t, 224, 224) in [-1, 1], t >= 9, to logits (n, 400), their mean over time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,6 +85,7 @@ class I3D(nn.Module):
         self.logits = Unit3D(1024, CLASSES, plain=True)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map clips (n, 3, t, 224, 224) to logits (n, 400)."""
         x = _pool(self.Conv3d_1a_7x7(x), (1, 3, 3), (1, 2, 2))
         x = _pool(self.Conv3d_2c_3x3(self.Conv3d_2b_1x1(x)), (1, 3, 3), (1, 2, 2))
         x = _pool(self.Mixed_3c(self.Mixed_3b(x)), (3, 3, 3), (2, 2, 2))
@@ -93,5 +96,5 @@ class I3D(nn.Module):
 
     @classmethod
     def from_file(cls, path: Path) -> I3D:
-        """The published weights, for inference. Raises ModelError."""
+        """Load the published weights, for inference. Raises ModelError."""
         return fuse_batchnorm(load_weights(cls(), path))

@@ -1,9 +1,8 @@
-"""The Inception network of 2015-12-05 that FID is defined on (Szegedy et al. 2015, "Rethinking the Inception
-Architecture"), up to its 2048 features.
+"""Inception of 2015-12-05, the network that FID is defined on, up to its 2048 features.
 
-State dict: the published layout of `pt_inception-2015-12-05-6726825d.pth`. It differs from later Inceptions in three
-ways: average pooling does not count the padding, the last block's pooling takes the maximum, and pictures are scaled by
-(x - 128) / 128.
+Szegedy et al. 2015, "Rethinking the Inception Architecture for Computer Vision". State dict: the published layout of
+`pt_inception-2015-12-05-6726825d.pth`. It differs from later Inceptions in three ways: average pooling does not count
+the padding, the last block's pooling takes the maximum, and pictures are scaled by (x - 128) / 128.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _CLASSES = 1008
 
 
 class BasicConv2d(nn.Module):
-    """Convolution, normalisation, ReLU."""
+    """Convolve, normalise, apply ReLU."""
 
     def __init__(
         self,
@@ -37,6 +36,7 @@ class BasicConv2d(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         return F.relu(self.bn(self.conv(x)), inplace=True)
 
 
@@ -45,7 +45,7 @@ def _average(x: Tensor) -> Tensor:
 
 
 class InceptionA(nn.Module):
-    """35x35: 1x1, 5x5, two 3x3, pooled."""
+    """Concatenate a 1x1, a 5x5, a double 3x3 and a pooled branch at 35x35."""
 
     def __init__(self, inputs: int, pooled: int) -> None:
         super().__init__()
@@ -58,13 +58,14 @@ class InceptionA(nn.Module):
         self.branch_pool = BasicConv2d(inputs, pooled, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         five = self.branch5x5_2(self.branch5x5_1(x))
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch1x1(x), five, double, self.branch_pool(_average(x))], 1)
 
 
 class InceptionB(nn.Module):
-    """35x35 -> 17x17."""
+    """Reduce 35x35 to 17x17."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -74,12 +75,13 @@ class InceptionB(nn.Module):
         self.branch3x3dbl_3 = BasicConv2d(96, 96, 3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
         return torch.cat([self.branch3x3(x), double, F.max_pool2d(x, 3, 2)], 1)
 
 
 class InceptionC(nn.Module):
-    """17x17: 7x7 as rows and columns, once and twice."""
+    """Concatenate branches at 17x17, the 7x7 as rows and columns, once and twice."""
 
     def __init__(self, inputs: int, inner: int) -> None:
         super().__init__()
@@ -102,6 +104,7 @@ class InceptionC(nn.Module):
         self.branch_pool = BasicConv2d(inputs, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         once = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
         twice = self.branch7x7dbl_3(self.branch7x7dbl_2(self.branch7x7dbl_1(x)))
         twice = self.branch7x7dbl_5(self.branch7x7dbl_4(twice))
@@ -109,7 +112,7 @@ class InceptionC(nn.Module):
 
 
 class InceptionD(nn.Module):
-    """17x17 -> 8x8."""
+    """Reduce 17x17 to 8x8."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -121,16 +124,20 @@ class InceptionD(nn.Module):
         self.branch7x7x3_4 = BasicConv2d(192, 192, 3, 2)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         seven = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
         return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), seven, F.max_pool2d(x, 3, 2)], 1)
 
 
 class InceptionE(nn.Module):
-    """8x8: 3x3 as a row and a column side by side. `highest`: the pooling takes the maximum (the last block)."""
+    """Concatenate branches at 8x8, the 3x3 as a row and a column side by side.
 
-    def __init__(self, inputs: int, highest: bool) -> None:
+    max_pool: the pooling takes the maximum (the last block).
+    """
+
+    def __init__(self, inputs: int, max_pool: bool) -> None:
         super().__init__()
-        self.highest = highest
+        self.max_pool = max_pool
         self.branch1x1 = BasicConv2d(inputs, 320, 1)
         self.branch3x3_1 = BasicConv2d(inputs, 384, 1)
         self.branch3x3_2a = BasicConv2d(384, 384, (1, 3), padding=(0, 1))
@@ -142,9 +149,10 @@ class InceptionE(nn.Module):
         self.branch_pool = BasicConv2d(inputs, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w) to (n, outputs, h, w) of the output's size."""
         single = self.branch3x3_1(x)
         double = self.branch3x3dbl_2(self.branch3x3dbl_1(x))
-        pooled = self.branch_pool(F.max_pool2d(x, 3, 1, 1) if self.highest else _average(x))
+        pooled = self.branch_pool(F.max_pool2d(x, 3, 1, 1) if self.max_pool else _average(x))
         wide = [
             self.branch3x3_2a(single),
             self.branch3x3_2b(single),
@@ -155,7 +163,7 @@ class InceptionE(nn.Module):
 
 
 class Inception(nn.Module):
-    """Pictures (n, 3, 299, 299), (x - 128) / 128 of 0..255 -> features (n, 2048)."""
+    """Map pictures (n, 3, 299, 299), (x - 128) / 128 of 0..255, to features (n, 2048)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,11 +181,12 @@ class Inception(nn.Module):
         self.Mixed_6d = InceptionC(768, 160)
         self.Mixed_6e = InceptionC(768, 192)
         self.Mixed_7a = InceptionD(768)
-        self.Mixed_7b = InceptionE(1280, highest=False)
-        self.Mixed_7c = InceptionE(2048, highest=True)
+        self.Mixed_7b = InceptionE(1280, max_pool=False)
+        self.Mixed_7c = InceptionE(2048, max_pool=True)
         self.fc = nn.Linear(WIDTH, _CLASSES)  # in the file; FID does not read it
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map pictures (n, 3, 299, 299), scaled to -1..1, to features (n, 2048)."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, 2)))
         x = F.max_pool2d(x, 3, 2)
@@ -196,5 +205,5 @@ class Inception(nn.Module):
 
     @classmethod
     def from_file(cls, path: Path) -> Inception:
-        """The published weights, for inference. Raises ModelError."""
+        """Load the published weights, for inference. Raises ModelError."""
         return fuse_batchnorm(load_weights(cls(), path))

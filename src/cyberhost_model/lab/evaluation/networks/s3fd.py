@@ -1,5 +1,4 @@
-"""S3FD: the face detector whose boxes SyncNet's crops follow (Zhang et al., "S3FD: single shot scale-invariant face
-detector", 2017).
+"""S3FD, the face detector of SyncNet's pipeline (Zhang et al. 2017, "S3FD: Single Shot Scale-invariant Face Detector").
 
 The layers carry the names of the public file `sfd_face.pth`. A VGG16 with six levels, one anchor a cell at each.
 """
@@ -23,17 +22,18 @@ _VGG = (64, 64, "M", 128, 128, "M", 256, 256, 256, "C", 512, 512, 512, "M", 512,
 _SOURCES = (16, 23, 30)  # ends, among the VGG's layers, of conv3_3, conv4_3 and conv5_3
 _MEAN = (123.0, 117.0, 104.0)  # RGB
 _CENTRE, _SIZE = 0.1, 0.2  # variances of the regressed offsets
-_CANDIDATES, _MOST = 5000, 750
+_MAX_CANDIDATES, _MAX_FACES = 5000, 750
 
 
 class L2Norm(nn.Module):
-    """Each cell's features scaled to a learnt length."""
+    """Scale each cell's features to a learnt length."""
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.full((channels,), scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, channels, h, w) to the same shape."""
         return self.weight[:, None, None] * x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
@@ -56,7 +56,7 @@ def _vgg() -> nn.ModuleList:
 
 
 class S3FD(nn.Module):
-    """Pictures -> for each anchor of each level a box offset and the scores of background and face."""
+    """Predict for each anchor of each level a box offset and the scores of background and face."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,12 +72,13 @@ class S3FD(nn.Module):
         )
         widths = (256, 512, 512, 1024, 512, 256)
         self.loc = nn.ModuleList(nn.Conv2d(width, 4, 3, padding=1) for width in widths)
-        # The finest level tells three kinds of background apart: small anchors see a lot of it.
+        # The finest level has three classes of background, because small anchors cover so much of it.
         self.conf = nn.ModuleList(nn.Conv2d(width, 4 if i == 0 else 2, 3, padding=1) for i, width in enumerate(widths))
 
     def forward(self, pictures: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """pictures (B, 3, H, W): RGB 0..255 less the mean -> per level (offsets (B, 4, h, w), logits (B, 2, h, w) of
-        background and face).
+        """Map pictures (B, 3, H, W), RGB 0..255 less the mean, to offsets (B, 4, h, w) and logits (B, 2, h, w) a level.
+
+        The logits are those of background and face.
         """
         levels, x, start = [], pictures, 0
         for stop, norm in zip(
@@ -85,7 +86,7 @@ class S3FD(nn.Module):
         ):
             for layer in self.vgg[start:stop]:
                 x = layer(x)
-            # ReLU works in place, on nothing that a norm gave: the norms make new tensors.
+            # The next ReLU works in place; the norms return new tensors, so their levels stay as they are.
             levels.append(x if norm is None else norm(x))
             start = stop
         for i, layer in enumerate(self.extras):
@@ -101,9 +102,10 @@ class S3FD(nn.Module):
         return out
 
 
-def decode(levels: list[tuple[Tensor, Tensor]], least: float) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The network's output as (boxes (n, 4) in pixels of its input, scores (n,)) a picture, faces above `least` with
-    their doubles taken out.
+def decode_boxes(levels: list[tuple[Tensor, Tensor]], least: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Decode the network's output to (boxes (n, 4) in pixels of its input, scores (n,)) for each picture.
+
+    Faces with a score above `least`, after non-maximum suppression.
     """
     boxes, scores = [], []
     for (offsets, logits), step, anchor in zip(levels, STEPS, ANCHORS, strict=True):
@@ -118,17 +120,18 @@ def decode(levels: list[tuple[Tensor, Tensor]], least: float) -> list[tuple[np.n
         scores.append(logits.softmax(1)[:, 1].flatten(1))
     found = []
     for box, score in zip(torch.cat(boxes, 2).mT.cpu().numpy(), torch.cat(scores, 1).cpu().numpy(), strict=True):
-        seen = np.flatnonzero(score > least)
-        seen = seen[np.argsort(-score[seen], kind="stable")][:_CANDIDATES]
-        kept = seen[suppress_overlaps(box[seen], score[seen], 0.3)][:_MOST]
+        above = np.flatnonzero(score > least)
+        above = above[np.argsort(-score[above], kind="stable")][:_MAX_CANDIDATES]
+        kept = above[suppress_overlaps(box[above], score[above], 0.3)][:_MAX_FACES]
         kept = kept[suppress_overlaps(box[kept], score[kept], 0.1)]
         found.append((box[kept], score[kept]))
     return found
 
 
 class FaceFinder:
-    """Faces of a batch of frames, on pictures reduced by `scale` as the authors of SyncNet do (0.25), from a
-    confidence of 0.9 on.
+    """Find the faces of a batch of frames, on frames reduced to `scale` as SyncNet's pipeline does.
+
+    least: confidence from which a face counts.
     """
 
     def __init__(self, path: Path, device: str = "cpu", scale: float = 0.25, least: float = 0.9) -> None:
@@ -137,8 +140,9 @@ class FaceFinder:
 
     @torch.inference_mode()
     def __call__(self, frames: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """uint8 (n, H, W, 3) RGB -> for each frame (boxes float32 (k, 4) in its pixels, scores (k,)), the surest
-        first.
+        """Find faces in frames uint8 (n, H, W, 3) RGB: for each (boxes float32 (k, 4) in its pixels, scores (k,)).
+
+        The most confident face comes first.
         """
         small = np.stack(
             [cv2.resize(f, (0, 0), fx=self.scale, fy=self.scale, interpolation=cv2.INTER_LINEAR) for f in frames]
@@ -148,4 +152,4 @@ class FaceFinder:
             - torch.tensor(_MEAN, device=self.device)[:, None, None]
         )
         ratio = np.tile([frames.shape[2] / small.shape[2], frames.shape[1] / small.shape[1]], 2).astype(np.float32)
-        return [(boxes * ratio, scores) for boxes, scores in decode(self.net(x), self.least)]
+        return [(boxes * ratio, scores) for boxes, scores in decode_boxes(self.net(x), self.least)]

@@ -1,7 +1,6 @@
-"""SyncNet v2: a network that maps five frames of a mouth and the sound of that time to embeddings that agree when both
-belong together.
+"""SyncNet v2: embeds five frames of a mouth and the sound of that time; the embeddings are close when both are in sync.
 
-Chung and Zisserman, "Out of time: automated lip sync in the wild" (2016). The layers carry the names of the public file
+Chung and Zisserman 2016, "Out of time: automated lip sync in the wild". The layers carry the names of the public file
 `syncnet_v2.model`.
 """
 
@@ -16,8 +15,8 @@ from cyberhost_model.lab.evaluation.networks.frozen import load_weights
 
 FRAMES = 5  # pictures of a window, 25 a second
 SIDE = 224  # pixels of a picture
-CEPSTRA_A_FRAME = 4  # MFCC columns of a picture's time
-COLUMNS = FRAMES * CEPSTRA_A_FRAME
+MFCC_PER_FRAME = 4  # MFCC columns of a picture's time
+MFCC_COLUMNS = FRAMES * MFCC_PER_FRAME
 DIM = 1024
 
 
@@ -28,7 +27,7 @@ def _block(convolution: nn.Module, pool: nn.Module | None = None) -> list[nn.Mod
 
 
 def _flat(kernel: int, padding: int, stride: int = 1) -> dict[str, tuple[int, int, int]]:
-    """Arguments of a 3-d layer that sees one frame at a time."""
+    """Return the arguments of a 3-d layer whose kernel covers a single frame."""
     return {"kernel_size": (1, kernel, kernel), "stride": (1, stride, stride), "padding": (0, padding, padding)}
 
 
@@ -37,7 +36,7 @@ def _head() -> nn.Sequential:
 
 
 class SyncNet(nn.Module):
-    """Two towers, 13,631,616 parameters."""
+    """Embed pictures and sound with two towers, 13,631,616 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,24 +59,24 @@ class SyncNet(nn.Module):
         )
 
     def pictures(self, frames: Tensor) -> Tensor:
-        """frames (B, 3, T + 4, 224, 224): BGR, 0..255, not normalised -> (B, T, 1024), one embedding for each window
-        of five frames.
+        """Embed each window of five frames: (B, 3, T + 4, 224, 224), BGR in 0..255, not normalised -> (B, T, 1024).
 
-        Only the first layer sees more than one frame, so all windows of a run of frames share their work.
+        Only the kernel of the first layer covers more than one frame, so all windows of a run of frames share the
+        rest of the computation.
         """
         x = self.netcnnlip(frames).flatten(2).transpose(1, 2)  # (B, T, 512)
         return self.netfclip(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
-    def sound(self, cepstra: Tensor) -> Tensor:
-        """cepstra (B, 1, 13, 20): MFCC of 0.2 s -> (B, 1024)."""
-        return self.netfcaud(self.netcnnaud(cepstra).flatten(1))
+    def sound(self, mfcc: Tensor) -> Tensor:
+        """Embed MFCC of 0.2 s: (B, 1, 13, 20) -> (B, 1024)."""
+        return self.netfcaud(self.netcnnaud(mfcc).flatten(1))
 
 
 def load_syncnet(path: Path, device: str | torch.device = "cpu") -> SyncNet:
-    """The network with the weights of `syncnet_v2.model`, for inference.
+    """Load the network with the weights of `syncnet_v2.model`, for inference.
 
     Raises ModelError where they do not fit exactly.
     """
     net = load_weights(SyncNet(), path).to(device)
-    net.netcnnlip.to(memory_format=torch.channels_last_3d)  # as frames lie in memory: a third faster on a CPU
+    net.netcnnlip.to(memory_format=torch.channels_last_3d)  # a third faster on a CPU
     return net

@@ -1,182 +1,91 @@
-"""A video on the page: ground truth and generated side by side, its skeletons, its values, its curves."""
+"""Gather what a page shows of one video: its players, its values, its charts."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from cyberhost_model.lab.evaluation.features.extractor import Features
-from cyberhost_model.lab.evaluation.features.frames import probe
-from cyberhost_model.lab.evaluation.metric import Role
-from cyberhost_model.lab.evaluation.report.charts import Line, chart, thin
-from cyberhost_model.lab.evaluation.report.films import Film, Films
-from cyberhost_model.lab.evaluation.report.markup import table, text
-from cyberhost_model.lab.evaluation.report.overlay import EXTRACTORS, drawn
-from cyberhost_model.lab.evaluation.report.text import counted, header, listed, percent, shown
-from cyberhost_model.lab.evaluation.report.values import by_protocol, measured, moment
-from cyberhost_model.lab.evaluation.results import Evaluation, VideoRow
-from cyberhost_model.media.html import data_uri
+from cyberhost_model.lab.evaluation.metric import VideoValue
+from cyberhost_model.lab.evaluation.report.charts import Chart, Line, layout_chart, thin_out
+from cyberhost_model.lab.evaluation.report.clip_copies import ClipCopies
+from cyberhost_model.lab.evaluation.report.players import Player, make_player
+from cyberhost_model.lab.evaluation.report.selection import by_protocol, measured, worst_moment
+from cyberhost_model.lab.evaluation.report.wording import format_count, format_number, measure_header
+from cyberhost_model.lab.evaluation.results import Evaluation, MetricSummary, Results, VideoRow
 
-# Key points packed for the page's script, which draws them over the films.
+ValuesByProtocol = list[tuple[str, list[tuple[MetricSummary, VideoValue]]]]
+"""(protocol, its measures and the video's values)."""
 
 
 @dataclass(frozen=True)
-class Player:
-    """One film and how it is announced. `muted`: of two voices one is heard."""
+class VideoCard:
+    """Hold what the report shows of one of the worst videos. reasons: why it is shown."""
 
-    title: str
-    film: Film
-    overlay: str = ""
-    muted: bool = False
+    video: str
+    fps: float
+    details: list[str]
+    reasons: list[str]
+    players: list[Player]
+    values: ValuesByProtocol
+    charts: list[Chart]
 
 
-def card(evaluation: Evaluation, row: VideoRow, number: int, reasons: list[str], films: Films) -> str:
-    """The article on one video; `reasons`: why it is shown."""
-    paths = evaluation.paths[row.video]
-    start = moment(row, films.seconds, evaluation.results)
+def make_card(evaluation: Evaluation, row: VideoRow, reasons: list[str], copies: ClipCopies) -> VideoCard:
+    """Gather ground truth and generated video side by side, about the worst moment, with values and charts."""
+    results = evaluation.results
+    start = worst_moment(row, copies.seconds, results)
     players = []
-    if paths.reference is not None:
-        players.append(
-            Player(
-                "Ground truth",
-                films.make(paths.reference, start),
-                skeleton_canvas(evaluation, row.video, "reference", start, films),
-                True,
-            )
-        )
-    players.append(
-        Player(
-            "Generated",
-            films.make(paths.generated, start),
-            skeleton_canvas(evaluation, row.video, "generated", start, films),
-        )
-    )
+    if evaluation.paths[row.video].ground_truth is not None:
+        players.append(make_player(evaluation, row.video, "ground_truth", "Ground truth", start, copies, muted=True))
+    players.append(make_player(evaluation, row.video, "generated", "Generated", start, copies))
     length = row.frames / row.fps
-    words = [
-        f"{row.identity}" if row.identity != row.video else "",
-        counted(row.frames, "frame"),
-        f"{length:.1f} s",
-        f"{row.width}x{row.height}",
-    ]
-    if length > films.seconds + 0.5 / row.fps:
-        words.append(f"shown: {start:.1f} to {start + films.seconds:.1f} s")
-    tags = "".join(f"<li>{text(reason)}</li>" for reason in reasons)
-    return (
-        f'<article class="card" id="clip-{number}" data-card aria-labelledby="clip-{number}-title">'
-        f'<h3 id="clip-{number}-title">{text(row.video)}</h3><p '
-        f'class="of">{text(" · ".join(w for w in words if w))}</p>'
-        f'<ul class="tags" aria-label="Why it is shown">{tags}</ul>'
-        f'<div class="inside"><div>{stage(players, row.video, row.fps)}</div><div>{values(evaluation, row)}</div></div>'
-        f'<div class="charts">{curves(evaluation, row)}</div></article>'
+    details = [format_count(row.frames, "frame"), f"{length:.1f} s", f"{row.width}x{row.height}"]
+    if row.identity != row.video:
+        details.insert(0, row.identity)
+    if length > copies.seconds + 0.5 / row.fps:
+        details.append(f"shown: {start:.1f} to {start + copies.seconds:.1f} s")
+    return VideoCard(
+        row.video, row.fps, details, reasons, players, video_values(results, row), video_charts(results, row)
     )
 
 
-def skeleton(evaluation: Evaluation, video: str, role: Role) -> Features | None:
-    """Key points of a video, where an extractor made them."""
-    return next((found for name in EXTRACTORS if (found := evaluation.features(video, role, name)) is not None), None)
+def video_values(results: Results, row: VideoRow) -> ValuesByProtocol:
+    """Return the values of a video by protocol."""
+    groups = by_protocol(m for m in measured(results) if m.name in row.values)
+    return [(protocol, [(m, row.values[m.name]) for m in metrics]) for protocol, metrics in groups.items()]
 
 
-def skeleton_canvas(evaluation: Evaluation, video: str, role: Role, start: float, films: Films) -> str:
-    """The canvas over a film, where key points were measured."""
-    features, path = skeleton(evaluation, video, role), getattr(evaluation.paths[video], role)
-    return "" if features is None else drawn(features, float(probe(path).fps), start, films.seconds)
-
-
-def stage(players: list[Player], name: str, fps: float) -> str:
-    """Players side by side with the keys that move them together; an arrow key on the slider is a frame.
-
-    The browser's own keys would lie over the hands.
-    """
-    playable = [p for p in players if p.film.data]
-    keys = ""
-    if playable:
-        keys = f'<button type="button" data-play>{"Play both" if len(playable) > 1 else "Play"}</button>'
-        keys += (
-            f'<input type="range" data-seek min="0" max="1" value="0" step="{1 / fps:.6g}" '
-            f'aria-label="{text(f"Moment of {name}")}"><output data-at>0.0 s</output>'
-        )
-    if any(p.overlay for p in playable):
-        keys += '<label><input type="checkbox" data-skeleton checked> Skeleton</label>'
-    figures = "".join(_player(p, name) for p in players)
-    return f'<div class="films">{figures}</div><div class="keys">{keys}</div>'
-
-
-def _player(player: Player, name: str) -> str:
-    if not player.film.data:
-        inside = f'<div class="absent">{text(player.film.reason)}</div>'
-    else:
-        muted = " muted" if player.muted else ""
-        inside = (
-            f'<div class="stage"><video playsinline preload="auto"{muted} '
-            f'aria-label="{text(f"{player.title}: {name}")}" '
-            f'src="{data_uri("video/mp4", player.film.data)}"></video>{player.overlay}</div>'
-            '<p class="absent" data-broken hidden>This browser cannot play the clip (H.264).</p>'
-        )
-    return f"<figure>{inside}<figcaption>{text(player.title)}{' (muted)' if player.muted and player.film.data else ''}</figcaption></figure>"
-
-
-def values(evaluation: Evaluation, row: VideoRow) -> str:
-    """What was measured of the video: a table a protocol."""
-    out = []
-    for protocol, metrics in by_protocol(m for m in measured(evaluation.results) if m.name in row.values).items():
-        rows = []
-        for metric in metrics:
-            value = row.values[metric.name]
-            words = "; ".join(w for w in (listed(value.extras), value.reason) if w)
-            rows.append(
-                [text(header(metric)), shown(value.value, metric.decimals), percent(value.coverage), text(words)]
-            )
-        inside = table(
-            f"Values of {row.video} by {protocol}",
-            ["Measure", "Value", "Coverage", "Also"],
-            rows,
-            words=(3,),
-            look="values",
-        )
-        out.append(f'<p class="of"><code>{text(protocol)}</code></p>{inside}')
-    return "".join(out)
-
-
-def curves(evaluation: Evaluation, row: VideoRow) -> str:
-    """The sync curve and the measures that have a value a frame."""
-    out, length = [], row.frames / row.fps
-    for metric in measured(evaluation.results):
+def video_charts(results: Results, row: VideoRow) -> list[Chart]:
+    """Return the sync curve and the measures that have a value for each frame, each once."""
+    charts: list[Chart | None] = []
+    length = row.frames / row.fps
+    for metric in measured(results):
         value = row.values.get(metric.name)
-        series = value.series if value is not None else {}
+        series: Mapping[str, np.ndarray] = value.series if value is not None else {}
         if "shift" in series and "distance" in series:
-            out.append(sync_curve(np.asarray(series["shift"], float), np.asarray(series["distance"], float)))
+            charts.append(_sync_chart(np.asarray(series["shift"], float), np.asarray(series["distance"], float)))
         if "frame" in series and np.isfinite(series["frame"]).any():
-            out.append(
-                frame_curve(
-                    header(metric), np.asarray(series["frame"], float), length, metric.direction, metric.decimals
-                )
-            )
-    return "".join(dict.fromkeys(out))
+            charts.append(_frame_chart(metric, np.asarray(series["frame"], float), length))
+    return list(dict.fromkeys(chart for chart in charts if chart is not None))
 
 
-def sync_curve(shift: np.ndarray, distance: np.ndarray) -> str:
-    """Distance between lips and sound over how far the sound is moved."""
+def _sync_chart(shift: np.ndarray, distance: np.ndarray) -> Chart | None:
+    """Draw the distance of lips and sound over the shift of the sound."""
     if not np.isfinite(distance).any():
-        return ""
-    at = int(np.nanargmin(distance))
-    frames = counted(abs(round(float(shift[at]))), "frame")
-    words = (
-        f"Lowest, {distance[at]:.2f}, at a shift of {shown(shift[at], 0, sign=True) if shift[at] else 'no'} "
-        f"{frames.split()[-1]}; median {np.nanmedian(distance):.2f}."
-    )
-    return chart(
-        "Lips and sound",
-        [Line("distance", shift, distance)],
-        "shift of the sound, frames",
-        words,
-        mark=float(shift[at]),
-    )
+        return None
+    best = int(np.nanargmin(distance))
+    at = format_number(shift[best], 0, sign=True) if shift[best] else "no"
+    unit = "frame" if abs(round(float(shift[best]))) == 1 else "frames"
+    words = f"Lowest, {distance[best]:.2f}, at a shift of {at} {unit}; median {np.nanmedian(distance):.2f}."
+    line = Line(shift, distance)
+    return layout_chart("Lips and sound", [line], "shift of the sound, frames", words, mark=float(shift[best]))
 
 
-def frame_curve(title: str, frames: np.ndarray, length: float, direction: str, decimals: int) -> str:
-    """A measure over time."""
-    places, values = thin(frames, direction)
-    at = int(np.nanargmin(values) if direction == "up" else np.nanargmax(values))
-    words = f"Worst, {shown(float(values[at]), decimals)}, at {places[at] * length:.1f} s."
-    return chart(title, [Line(title, places * length, values)], "seconds", words)
+def _frame_chart(metric: MetricSummary, frames: np.ndarray, length: float) -> Chart | None:
+    """Draw a measure over the `length` seconds of a video."""
+    places, values = thin_out(frames, metric.direction)
+    worst = int(np.nanargmin(values) if metric.direction == "up" else np.nanargmax(values))
+    words = f"Worst, {format_number(float(values[worst]), metric.decimals)}, at {places[worst] * length:.1f} s."
+    return layout_chart(measure_header(metric), [Line(places * length, values)], "seconds", words)

@@ -1,4 +1,4 @@
-"""A report on one video without a ground truth: what can be measured of it, and which of its seconds are weak."""
+"""Report on one video without a ground truth: what can be measured of it, and which of its seconds are weak."""
 
 from __future__ import annotations
 
@@ -11,53 +11,58 @@ from typing import Literal
 import numpy as np
 
 from cyberhost_model.lab.evaluation.features.extractor import Features
-from cyberhost_model.lab.evaluation.features.frames import probe, read_frames
 from cyberhost_model.lab.evaluation.features.people import PARTS, in_pixels
-from cyberhost_model.lab.evaluation.report.cards import Player, curves, skeleton, skeleton_canvas, stage, values
-from cyberhost_model.lab.evaluation.report.films import Films
-from cyberhost_model.lab.evaluation.report.markup import note, pairs, script, section, skipped, style, text
-from cyberhost_model.lab.evaluation.report.text import provenance
+from cyberhost_model.lab.evaluation.report.cards import video_charts, video_values
+from cyberhost_model.lab.evaluation.report.clip_copies import ClipCopies
+from cyberhost_model.lab.evaluation.report.html import render
+from cyberhost_model.lab.evaluation.report.page import PAGE
+from cyberhost_model.lab.evaluation.report.players import find_keypoints, make_player
 from cyberhost_model.lab.evaluation.report.weak import (
-    Weak,
-    clock,
-    in_order,
-    seconds_of,
-    shaking,
+    WeakStretch,
+    format_clock,
+    merge_stretches,
+    point_jitter,
+    split_seconds,
     weak_faces,
     weak_hands,
+    weak_jitter,
     weak_motion,
-    weak_points,
 )
-from cyberhost_model.lab.evaluation.report.write import PAGE, write_text
-from cyberhost_model.lab.evaluation.results import Evaluation, VideoRow, check_folder, write_results
+from cyberhost_model.lab.evaluation.report.wording import provenance_lines
+from cyberhost_model.lab.evaluation.results import Evaluation, VideoRow, check_folder, write_results, write_text
 from cyberhost_model.lab.evaluation.run import evaluate
 from cyberhost_model.media.files import check_parent, check_target
-from cyberhost_model.media.html import document, facts
+from cyberhost_model.media.video_reader import probe_video, read_frames
 
-METRICS = ("CSIM", "SyncC", "SyncD", "HKC", "HKV")
-FILM_SECONDS = 60.0
-_MARGIN = 1.0  # seconds a jump begins before a weak stretch
+SINGLE_VIDEO_METRICS = ("CSIM", "SyncC", "SyncD", "HKC", "HKV")
+COPY_SECONDS = 60.0
+_LEAD = 1.0  # seconds before a weak stretch from which it is played
 
 
 @dataclass(frozen=True)
 class SingleReport:
-    """The page, the weak stretches in order of time, and the measures behind them.
-
-    `lines`: each weak stretch as a line.
-    """
+    """Hold the page that was written, the weak stretches in order of time, and the measures behind them."""
 
     page: Path
-    weak: tuple[Weak, ...]
+    weak: tuple[WeakStretch, ...]
     evaluation: Evaluation
 
     @property
     def lines(self) -> list[str]:
-        return [f"{clock(w.start)} to {clock(w.stop)}: {w.words}" for w in self.weak]
+        """Each weak stretch as a line of text."""
+        return [f"{format_clock(w.start)} to {format_clock(w.stop)}: {w.words}" for w in self.weak]
 
     @property
     def values(self) -> list[dict[str, str | float]]:
         """The weak stretches as JSON has them: start and stop in seconds, kind, words."""
         return [asdict(w) for w in self.weak]
+
+
+@dataclass(frozen=True)
+class ListedStretch(WeakStretch):
+    """Describe a weak stretch on the page. play_from: the second its button plays from, None without a button."""
+
+    play_from: float | None = None
 
 
 def report_video(
@@ -76,19 +81,19 @@ def report_video(
     command: str = "",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> SingleReport:
-    """Measure a video by what needs no ground truth and write the page `out` (.html); in a folder `out` report.html,
-    summary.json, per_video.csv.
+    """Measure a video without a ground truth and write a page.
 
-    picture: of the person, for CSIM; audio: what is spoken, by default the video's own sound. The other arguments: see
-    `run.evaluate`; by default nothing is fetched, so a measure whose weights are not on this machine is told as
-    skipped. Raises OutputError before any work, and what `run.evaluate` raises.
+    out: the page (.html), or a folder that gets report.html, summary.json and per_video.csv. picture: of the person,
+    for CSIM. audio: the speech, by default the video's own sound. The other arguments are those of `run.evaluate`; by
+    default nothing is downloaded, and a measure without its weights on this machine is skipped with the reason. Raises
+    OutputError before any work, and what `run.evaluate` raises.
     """
     page = check_page(out, overwrite)
     evaluation = evaluate(
         video,
         images=picture,
         audio=audio,
-        metrics=METRICS,
+        metrics=SINGLE_VIDEO_METRICS,
         networks=networks,
         weights_dir=weights_dir,
         download=download,
@@ -107,8 +112,10 @@ def report_video(
 
 
 def check_page(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
-    """The page that a report to `out` has: a name that ends in .html itself, report.html in a folder (one that is
-    there, or a name without an ending). Nothing is made. Raises OutputError where it cannot be written.
+    """Return the page of a report to `out`: `out` itself where it ends in .html, else report.html in that folder.
+
+    The folder may exist, or its name has no suffix. Nothing is made. Raises OutputError where the page cannot be
+    written.
     """
     out = Path(out)
     if out.is_dir():
@@ -119,99 +126,73 @@ def check_page(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
     return out / PAGE
 
 
-def weak_stretches(evaluation: Evaluation) -> list[Weak]:
-    """The weak seconds of the one video of a run."""
+def weak_stretches(evaluation: Evaluation) -> list[WeakStretch]:
+    """Find the weak seconds of the one video of a run."""
     (row,) = evaluation.results.videos
-    found = weak_motion(changes(evaluation.paths[row.video].generated), row.fps)
-    if (similarity := _by_frame(row, "CSIM")) is not None:
+    found = weak_motion(frame_changes(evaluation.paths[row.video].generated), row.fps)
+    if (similarity := _frame_series(row, "CSIM")) is not None:
         found += weak_faces(similarity, len(similarity) / row.frames * row.fps)
-    if (confidence := _by_frame(row, "HKC")) is not None:
+    if (confidence := _frame_series(row, "HKC")) is not None:
         found += weak_hands(confidence, len(confidence) / row.frames * row.fps)
-    if (points := skeleton(evaluation, row.video, "generated")) is not None:
-        found += weak_points(shaking_parts(points, row.fps), row.fps, len(points["scores"]))
-    return in_order(found)
+    if (keypoints := find_keypoints(evaluation, row.video, "generated")) is not None:
+        found += weak_jitter(jitter_of_parts(keypoints, row.fps), row.fps, len(keypoints["scores"]))
+    return merge_stretches(found)
 
 
-def _by_frame(row: VideoRow, measure: str) -> np.ndarray | None:
+def _frame_series(row: VideoRow, measure: str) -> np.ndarray | None:
     value = row.values.get(measure)
     series = value.series.get("frame") if value is not None else None
     return None if series is None or not len(series) else np.asarray(series, float)
 
 
-def changes(video: Path) -> np.ndarray:
-    """(T,): mean difference of each frame to the one before, 0..255; the first is NaN."""
+def frame_changes(video: Path) -> np.ndarray:
+    """Return the mean difference of each frame to the one before, (T,), 0..255; the first is NaN."""
     out, last = [], None
-    for batch in read_frames(probe(video)):
+    for batch in read_frames(probe_video(video)):
         for frame in batch[:, ::2, ::2].astype(np.int16):
             out.append(np.nan if last is None else float(np.abs(frame - last).mean()))
             last = frame
     return np.array(out)
 
 
-def shaking_parts(features: Features, fps: float) -> dict[str, np.ndarray]:
-    """Part -> how far its points shake in each second, pixels of a frame 640 high."""
-    spans = seconds_of(len(features["scores"]), fps)
+def jitter_of_parts(features: Features, fps: float) -> dict[str, np.ndarray]:
+    """Return the jitter of each part of the body in each second, pixels of a frame 640 high."""
+    spans = split_seconds(len(features["scores"]), fps)
     out = {part: np.full(len(spans), np.nan) for part in PARTS}
     for i, (a, b) in enumerate(spans):
-        points, scores = (
-            in_pixels(np.asarray(features["points"][a:b]), features["size"]),
-            np.asarray(features["scores"][a:b]),
-        )
+        points = in_pixels(np.asarray(features["points"][a:b]), features["size"])
+        scores = np.asarray(features["scores"][a:b])
         for part, place in PARTS.items():
-            out[part][i] = shaking(points[:, place], scores[:, place])
+            out[part][i] = point_jitter(points[:, place], scores[:, place])
     return out
 
 
-def single_page(evaluation: Evaluation, weak: list[Weak]) -> str:
-    """The page as HTML."""
+def single_page(evaluation: Evaluation, weak: list[WeakStretch]) -> str:
+    """Return the page as HTML."""
     (row,) = evaluation.results.videos
-    films = Films(seconds=FILM_SECONDS)
-    film = films.make(evaluation.paths[row.video].generated)
-    players = [Player("Generated", film, skeleton_canvas(evaluation, row.video, "generated", 0.0, films))]
+    player = make_player(evaluation, row.video, "generated", "Generated", 0.0, ClipCopies(seconds=COPY_SECONDS))
     length = row.frames / row.fps
-    capped = note(f"A small copy of the first {FILM_SECONDS:g} s.") if length > FILM_SECONDS + 1 / row.fps else ""
-    shown = {
-        "seconds": f"{length:.1f}",
-        "frames": f"{row.frames:,}",
-        "frames a second": f"{row.fps:g}",
-        "size": f"{row.width}x{row.height}",
-    }
-    body = (
-        f'<header><h1>{text(row.video)}</h1><p class="where">{text(str(row.generated))}</p></header><main data-card>'
-        + facts({**shown, "weak stretches": str(len(weak))})
-        + section(
-            "weak",
-            "Weak seconds",
-            "<div "
-            f'class="inside"><div>{stage(players, row.video, row.fps)}{capped}</div><div>{_weak(weak, bool(film.data))}</div></div>',
-        )
-        + section(
-            "curves", "Over time", f'<div class="charts">{lines}</div>' if (lines := curves(evaluation, row)) else ""
-        )
-        + section("values", "Values", values(evaluation, row))
-        + section("skipped", "Not measured", skipped(evaluation.results))
-        + section(
-            "provenance",
-            "Where the numbers come from",
-            pairs({k: text(v) for k, v in provenance(evaluation.results).items()}),
-        )
-        + "</main>"
+    return render(
+        "single.html.j2",
+        with_players=True,
+        row=row,
+        counts={
+            "seconds": f"{length:.1f}",
+            "frames": f"{row.frames:,}",
+            "frames a second": f"{row.fps:g}",
+            "size": f"{row.width}x{row.height}",
+            "weak stretches": str(len(weak)),
+        },
+        players=[player],
+        shortened=f"A small copy of the first {COPY_SECONDS:g} s." if length > COPY_SECONDS + 1 / row.fps else "",
+        weak=[_listed(stretch, playable=bool(player.copy.data)) for stretch in weak],
+        drawings=video_charts(evaluation.results, row),
+        values_by_protocol=video_values(evaluation.results, row),
+        metrics=evaluation.results.metrics,
+        provenance=provenance_lines(evaluation.results),
     )
-    return document(f"{row.video}: report", body, style(), script())
 
 
-def _weak(weak: list[Weak], playable: bool) -> str:
-    items = []
-    for w in weak:
-        at = max(0.0, w.start - _MARGIN)
-        play = f'<button type="button" data-jump="{at:.2f}" aria-label="{text(f"Play from {clock(at)}")}">Play</button>'
-        span = f"<b>{clock(w.start)} to {clock(w.stop)}, {text(w.kind)}</b>"
-        items.append(
-            f"<li>{play if playable and w.start < FILM_SECONDS else ''}<span>{span}<br>{text(w.words)}</span></li>"
-        )
-    found = f'<ol class="weak">{"".join(items)}</ol>' if items else note("None was found.")
-    return found + note(
-        "Each second is held against the rest of the same video: an evenly poor video has no weak seconds. Hands, "
-        "faces and shaking are as the "
-        "detector sees them, and some of it may be the detector's own."
-    )
+def _listed(stretch: WeakStretch, playable: bool) -> ListedStretch:
+    play_from = max(0.0, stretch.start - _LEAD) if playable and stretch.start < COPY_SECONDS else None
+    return ListedStretch(stretch.start, stretch.stop, stretch.kind, stretch.words, play_from)

@@ -14,13 +14,13 @@ for (const card of document.querySelectorAll("[data-card]")) {
   };
 
   films.forEach((film) => {
-    const told = () => { film.dataset.seconds = film.duration; film.dataset.ready = film.readyState; seek.max = Math.max(...films.map((f) => f.duration || 0)); redraw(); };
-    film.addEventListener("loadeddata", told);
+    const ready = () => { film.dataset.seconds = film.duration; film.dataset.ready = film.readyState; seek.max = Math.max(...films.map((f) => f.duration || 0)); redraw(); };
+    film.addEventListener("loadeddata", ready);
     film.addEventListener("seeked", redraw);
     film.addEventListener("error", () => { film.closest("figure").querySelector("[data-broken]").hidden = false; });
     const follow = () => { redraw(); if (!film.paused && !film.ended) next(film, follow); };
     film.addEventListener("playing", follow);
-    if (film.readyState >= 2) told();
+    if (film.readyState >= 2) ready();
   });
   if (skeleton !== null) skeleton.addEventListener("change", redraw);
 

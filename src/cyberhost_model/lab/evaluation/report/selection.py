@@ -1,4 +1,4 @@
-"""Which videos a reader should look at: the worst of each measure."""
+"""Select what a report shows: the measures with a value, which of them may share a column, and the worst videos."""
 
 from __future__ import annotations
 
@@ -8,44 +8,43 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.lab.evaluation.registry import find_measure
 from cyberhost_model.lab.evaluation.results import MetricSummary, Results, VideoRow
-
-# Which values a run has, and which may stand in one column.
-
-
-# What a metric gives for a video against itself, whatever the video shows.
-_ITSELF = {"SSIM": 1.0, "PSNR": 100.0, "AKD": 0.0}
 
 
 def measured(results: Results) -> list[MetricSummary]:
-    """The measures that have a value."""
+    """Return the measures that have a value."""
     return [m for m in results.metrics if m.status == "ok" and m.value is not None]
 
 
 def by_protocol(metrics: Iterable[MetricSummary]) -> dict[str, list[MetricSummary]]:
-    """Protocol id -> its measures: what is shown in one table."""
+    """Group measures by protocol: those of a protocol share a table."""
     groups: dict[str, list[MetricSummary]] = {}
     for metric in metrics:
         groups.setdefault(metric.protocol, []).append(metric)
     return groups
 
 
-def against_itself(metric: MetricSummary, truth: Results | None = None) -> tuple[float, str] | None:
-    """(value, how it was had) of the ground truth measured as if it had been generated; None where that was not done.
+def ground_truth_value(metric: MetricSummary, truth: Results | None = None) -> tuple[float, str] | None:
+    """Return the value of the ground truth, measured as if it had been generated, and how it was measured.
 
-    truth: such a run.
+    truth: such a run. None where there is no such value.
     """
     if (floor := metric.extras.get("floor")) and floor.get("value") is not None:
         return floor["value"], f"halves of the ground truth against each other, {floor['n']:,} vectors each"
-    own = value_of(truth, metric.name) if truth is not None else None
+    own = measured_summary(truth, metric.name) if truth is not None else None
     if own is not None and own.value is not None and own.protocol == metric.protocol:
         return own.value, f"measured on {own.n:,} videos"
-    return (_ITSELF[metric.name], "by definition") if metric.name in _ITSELF else None
+    measure = find_measure(metric.name)
+    if measure is None or measure.identical_value is None:
+        return None
+    return measure.identical_value, "by definition"
 
 
-def best(metrics: Sequence[MetricSummary]) -> float | None:
-    """The best of several values of one measure; None for fewer than two, and where they rest on different numbers of
-    videos.
+def best_value(metrics: Sequence[MetricSummary]) -> float | None:
+    """Return the best of several values of one measure.
+
+    None for fewer than two values, and where they rest on different numbers of videos.
     """
     known = [m.value for m in metrics if m.value is not None]
     if len(known) < 2 or len({m.n for m in metrics}) > 1:
@@ -53,14 +52,14 @@ def best(metrics: Sequence[MetricSummary]) -> float | None:
     return max(known) if metrics[0].direction == "up" else min(known)
 
 
-def value_of(run: Results, measure: str) -> MetricSummary | None:
-    """The summary of a measure that has a value."""
+def measured_summary(run: Results, measure: str) -> MetricSummary | None:
+    """Return the summary of a measure, None where it has no value."""
     return next((m for m in measured(run) if m.name == measure), None)
 
 
 def check_comparable(measure: str, first: Results, other: Results, names: tuple[str, str]) -> None:
-    """Raises InputError for a measure that two runs, called `names`, made by two protocols or with other weights."""
-    a, b = value_of(first, measure), value_of(other, measure)
+    """Raise InputError where two runs, called `names`, made a measure by two protocols or with different weights."""
+    a, b = measured_summary(first, measure), measured_summary(other, measure)
     if a is None or b is None:
         return
     if a.protocol != b.protocol:
@@ -80,7 +79,7 @@ ORDINALS = ("worst", "2nd worst", "3rd worst")
 
 
 def worst_videos(results: Results) -> dict[str, list[str]]:
-    """Measure -> the names of its three worst videos, the worst first. Measures no video has by itself are left out."""
+    """Return the names of the three worst videos of each measure that videos have, the worst first."""
     found = {}
     for metric in measured(results):
         sign = 1 if metric.direction == "up" else -1
@@ -90,8 +89,8 @@ def worst_videos(results: Results) -> dict[str, list[str]]:
     return found
 
 
-def to_show(worst: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Video -> why it is shown ("worst SSIM"), the one with most reasons first."""
+def videos_to_show(worst: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the reasons why a video is shown ("worst SSIM"), by video, the one with most reasons first."""
     reasons: dict[str, list[str]] = {}
     for measure, names in worst.items():
         for place, name in enumerate(names):
@@ -99,9 +98,10 @@ def to_show(worst: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return dict(sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
-def moment(video: VideoRow, seconds: float, results: Results) -> float:
-    """Where a stretch of `seconds` of a longer video should begin: about its worst frame, by the first measure that
-    has a value a frame.
+def worst_moment(video: VideoRow, seconds: float, results: Results) -> float:
+    """Return the second at which a stretch of `seconds` of a longer video should begin.
+
+    The stretch lies about the worst frame, by the first measure that has a value for each frame.
     """
     spare = video.frames / video.fps - seconds
     if spare <= 0:
