@@ -15,7 +15,7 @@ from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.training.ablation import FULL, ROWS, Budget, chosen, fitted, held_out, slug
 from cyberhost_model.lab.training.encode import encode_dataset, load_coder
-from cyberhost_model.lab.training.init import beginning, start_from
+from cyberhost_model.lab.training.init import load_weights, read_weights
 from cyberhost_model.lab.training.recipe import read_recipe
 from cyberhost_model.model.network import CyberHostNetwork
 from data_helpers import small_synth
@@ -127,8 +127,8 @@ def test_a_recipe_is_fitted_to_few_steps():
 @pytest.mark.parametrize("row", ["w/o Motion Codebook", "w/o Local Enhancement"])
 def test_an_ablated_network_starts_from_a_whole_one(row):
     network = CyberHostNetwork(preset("tiny").without(**ABLATIONS[row]))
-    started = start_from(network, "tiny")
-    whole, own = beginning("tiny").weights, network.state_dict()
+    started = load_weights(network, "tiny")
+    whole, own = read_weights("tiny").weights, network.state_dict()
     assert set(started.left) == set(whole) - set(own) and not started.fresh
     assert set(own) < set(whole) and all(torch.equal(own[name], whole[name].float()) for name in own)
 

@@ -21,10 +21,11 @@ from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.training.assemble import assemble
 from cyberhost_model.lab.training.clips import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
-from cyberhost_model.lab.training.init import as_taught
+from cyberhost_model.lab.training.init import build_network, preset_for_weights
 from cyberhost_model.lab.training.loop import LoopConfig, learning_rate, train
-from cyberhost_model.lab.training.recipe import STAGES, Sources, build_stage, read_recipe
-from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig, build_network
+from cyberhost_model.lab.training.recipe import build_stage, read_recipe
+from cyberhost_model.lab.training.registry import STAGES, Sources
+from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.runtime.loading import find_model
@@ -310,14 +311,14 @@ def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys
     taught, teacher = load_preset(model), load_preset(find_model("tiny"))
     assert (taught.diffusion.sampler, taught.diffusion.steps) == ("lcm", 2) and taught.pose_shift == teacher.pose_shift
     assert (
-        as_taught(preset("tiny"), str(model)).diffusion == preset("tiny").diffusion
+        preset_for_weights(preset("tiny"), str(model)).diffusion == preset("tiny").diffusion
     )  # trained on, it is an ordinary network again
     assert (
         teacher.diffusion.noise_correlation
-        != as_taught(preset("tiny"), "tiny").diffusion.noise_correlation
+        != preset_for_weights(preset("tiny"), "tiny").diffusion.noise_correlation
         == preset("tiny").diffusion.noise_correlation
     )
-    assert as_taught(preset("sd15"), "tiny").diffusion.sway == 0  # which its codec could not have
+    assert preset_for_weights(preset("sd15"), "tiny").diffusion.sway == 0  # which its codec could not have
     ours, theirs = load_file(model / "network.safetensors"), load_file(find_model("tiny") / "network.safetensors")
     moved = {name.split(".")[0] for name in theirs if not torch.equal(ours[name], theirs[name])}
     assert ours.keys() == theirs.keys() and moved == {"denoising_unet"}

@@ -27,6 +27,7 @@ BODY = (
     "r_ear",
     "l_ear",
 )
+VISIBLE = 0.3  # a point whose score is above it counts as visible
 NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
 LIPS = slice(48, 68)  # of the 68 face points
 # MediaPipe's 33 pose points -> BODY (the neck is computed).

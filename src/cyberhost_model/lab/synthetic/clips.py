@@ -19,7 +19,7 @@ from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_labels
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
 from cyberhost_model.lab.filmed.splits import split_of
-from cyberhost_model.lab.synthetic.framing import SIZES, random_framing, random_head, random_look
+from cyberhost_model.lab.synthetic.framing import SIZES, random_colour, random_framing, random_head
 from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import perform, random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
@@ -181,7 +181,7 @@ class Synth:
         head = self.heads > 0 and rng.random() < self.heads
         still = (random_head if head else random_framing)(self.people.still(rng, size), rng, size)
         if not self.clean:
-            still.picture_u8 = random_look(still.picture_u8, rng)
+            still.picture_u8 = random_colour(still.picture_u8, rng)
         gape = float(rng.uniform(0.095, 0.115))
         if rng.random() < 0.25:
             first = Puppet(still, gape)

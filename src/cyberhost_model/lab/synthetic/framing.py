@@ -109,7 +109,7 @@ def random_head(still: Still, rng: np.random.Generator, size: tuple[int, int]) -
     return mirrored(out) if rng.random() < 0.5 else out
 
 
-def random_look(picture_u8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def random_colour(picture_u8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another exposure, contrast, saturation and tint of the same picture."""
     x = picture_u8.astype(np.float32) / 255
     x = x ** float(np.exp(rng.normal(0, 0.2)))

@@ -34,13 +34,13 @@ from cyberhost_model.lab.synthetic.clips import Synth, export_clip
 from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.training.checkpoint import hold
 from cyberhost_model.lab.training.dry_run import time_steps
-from cyberhost_model.lab.training.init import as_taught, start_from
+from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.process import join_processes
-from cyberhost_model.lab.training.recipe import Sources, build_stage, clip_settings, read_recipe
+from cyberhost_model.lab.training.recipe import build_stage, read_recipe, stage_settings
+from cyberhost_model.lab.training.registry import Sources
 from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stages.clip import build_network
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.checkpoint import save_network
@@ -286,7 +286,7 @@ def ablate(
     )
     with hold(out, join_processes(device)):
         claimed = _claim(out, plan)
-        parts = fitting_parts(loop.sample_model, clip_settings(plan.stage, settings)[0])
+        parts = fitting_parts(loop.sample_model, stage_settings(plan.stage, settings)[0])
         material = _material(plan, out, parts)
         base = _base(plan, out, settings)
         steps = claimed or _note(out, plan, _steps(plan, len(rows), settings, loop, base))
@@ -376,10 +376,10 @@ def _base(plan: Plan, out: Path, settings: dict[str, Any]) -> str:
     """The full network all rows start from, in a folder."""
     folder = out / BASE
     if not folder.is_dir():
-        shape = clip_settings(plan.stage, settings)[0]
-        network = build_network(as_taught(shape, plan.init) if plan.init else shape, plan.seed)
+        shape = stage_settings(plan.stage, settings)[0]
+        network = build_network(preset_for_weights(shape, plan.init) if plan.init else shape, plan.seed)
         if plan.init:
-            start_from(network, plan.init)
+            load_weights(network, plan.init)
         with written_folder(folder) as part:
             save_network(network, part, torch.float32)
     return str(folder)

@@ -35,9 +35,11 @@ SIZE = re.compile(rf"\d+x\d+({HEAD})?")
 """Names of the folders of clips, by their size in pixels."""
 
 
-def to_signed(pictures_u8: np.ndarray) -> Tensor:
-    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures_u8)).movedim(-1, -3).float() / 127.5 - 1
+def to_signed(pictures_u8: np.ndarray | Tensor) -> Tensor:
+    """Convert pictures uint8 (..., H, W, 3) to float32 (..., 3, H, W) in -1..1."""
+    if isinstance(pictures_u8, np.ndarray):
+        pictures_u8 = torch.from_numpy(np.ascontiguousarray(pictures_u8))
+    return pictures_u8.movedim(-1, -3).float() / 127.5 - 1
 
 
 def half_size(field: np.ndarray) -> np.ndarray:

@@ -12,10 +12,11 @@ from typing import Any
 import torch
 
 from cyberhost_model.lab.training.estimate import Trace, memory, modules, trace_network
-from cyberhost_model.lab.training.init import as_taught
+from cyberhost_model.lab.training.init import freeze, preset_for_weights
 from cyberhost_model.lab.training.loop import Trainer
 from cyberhost_model.lab.training.process import join_processes
-from cyberhost_model.lab.training.recipe import Sources, build_stage, clip_settings, freeze
+from cyberhost_model.lab.training.recipe import build_stage, stage_settings
+from cyberhost_model.lab.training.registry import Sources
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.model.cost import Live
@@ -39,8 +40,10 @@ def dry_run(
     config.check()
     built: Stage | None = None
     if stage in ("1", "2"):
-        shape, clip, frozen = clip_settings(stage, settings)
-        shape = as_taught(shape, init) if init else shape  # and whether there is such a thing, before GPUs are booked
+        shape, clip, frozen = stage_settings(stage, settings)
+        shape = (
+            preset_for_weights(shape, init) if init else shape
+        )  # and whether there is such a thing, before GPUs are booked
         found, how = (
             trace_network(shape, clip, config, lambda network: freeze(network, frozen)),
             "simulated on fake tensors at the preset's size",

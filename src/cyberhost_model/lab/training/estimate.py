@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cyberhost_model.config import Preset
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stages.clip import ClipStageConfig, leave_out
+from cyberhost_model.lab.training.stages.clip import ClipStageConfig, freeze_untrained
 from cyberhost_model.model.cost import Live, raw_conditions
 from cyberhost_model.model.network import CyberHostNetwork
 
@@ -111,7 +111,7 @@ def trace_network(
     with FakeTensorMode():
         network = CyberHostNetwork(preset)
         network.denoising_unet.temporal = stage.temporal
-        leave_out(network, stage)
+        freeze_untrained(network, stage)
         freeze(network)
         network.enable_gradient_checkpointing(config.gradient_checkpointing)
         rows = modules(network)
