@@ -17,9 +17,9 @@ from scipy.signal import savgol_filter
 
 from cyberhost_model.driving import video as follow
 from cyberhost_model.driving.retarget import retarget
-from cyberhost_model.driving.sequence import ARRAYS, SEEN, PoseSequence
+from cyberhost_model.driving.sequence import ARRAYS, PoseSequence
 from cyberhost_model.driving.smooth import clean
-from cyberhost_model.driving.video import embedded_detector, read_poses
+from cyberhost_model.driving.video import read_poses
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.framing import random_framing
 from cyberhost_model.lab.synthetic.people import People
@@ -29,6 +29,8 @@ from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.keypoints import VISIBLE
+from cyberhost_model.perception.registry import embedded_detector
 
 HEIGHT, SIZE, FRAMES = 640, (384, 512), 100
 PARTS = {"body": slice(0, 18), "hands": slice(18, 60), "face": slice(60, 128)}
@@ -37,7 +39,7 @@ PARTS = {"body": slice(0, 18), "hands": slice(18, 60), "face": slice(60, 128)}
 def distances(a: PoseSequence, b: PoseSequence) -> np.ndarray:
     """(T, 128), NaN where one of them does not show the point."""
     off = HEIGHT * np.linalg.norm((a.points() - b.points()) * [b.aspect, 1], axis=-1)
-    return np.where((a.scores() > SEEN) & (b.scores() > SEEN), off, np.nan)
+    return np.where((a.scores() > VISIBLE) & (b.scores() > VISIBLE), off, np.nan)
 
 
 def spoiled(true: PoseSequence, tremble: float, missing: float, rng: np.random.Generator) -> PoseSequence:
@@ -58,14 +60,14 @@ def smoothing(name: str, trues: list[PoseSequence]) -> None:
             bad = spoiled(true, tremble, 0.2 if tremble else 0.0, rng)
             good = clean(bad)
             before, after = distances(bad, true), distances(good, true)
-            shown = true.scores() > SEEN
+            shown = true.scores() > VISIBLE
             rows.append(
                 [
                     before,
                     after,
                     np.where(speed > 5, before, np.nan),
                     np.where(speed > 5, after, np.nan),
-                    (good.scores() > SEEN)[shown].mean(),
+                    (good.scores() > VISIBLE)[shown].mean(),
                 ]
             )
         joined = [np.concatenate([r[i].ravel() for r in rows]) for i in range(4)]
@@ -87,7 +89,7 @@ def recorded(folder: Path) -> list[PoseSequence]:
 
 def people(folder: str, rng: np.random.Generator) -> list[Still]:
     """Held-out people who show both hands, and as many drawn ones; their arms can be moved one by one."""
-    found = [s for s in People([folder], 0.0, True).stills if s.keypoints.hands_score.max(1).min() > SEEN]
+    found = [s for s in People([folder], 0.0, True).stills if s.keypoints.hands_score.max(1).min() > VISIBLE]
     made = [random_framing(s, rng, SIZE) for s in found]
     free = [s for s in made if movable(s)]
     drawn = (

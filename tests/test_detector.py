@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from cyberhost_model.errors import ModelError, NoFaceError
-from cyberhost_model.perception import detector as d
-from cyberhost_model.perception.detector import Detection, KeypointDetector, analyse, overlap, sureness, turned_crop
+from cyberhost_model.perception import keypoint_detector as d
+from cyberhost_model.perception.crops import turned_crop
+from cyberhost_model.perception.detector import Detection, analyse
+from cyberhost_model.perception.geometry import intersection_over_smaller
 from cyberhost_model.perception.heat_net import HeatNet, concentration, fuse_batchnorm, normalised, peaks
+from cyberhost_model.perception.keypoint_detector import KeypointDetector, sureness
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 
 
@@ -76,9 +79,9 @@ def test_turned_crop_maps_back_to_the_picture():
 
 
 def test_overlap_of_boxes():
-    assert overlap((0, 0, 10, 10), (5, 0, 15, 10)) == 0.5
-    assert overlap((0, 0, 10, 10), (4, 4, 6, 6)) == 1.0
-    assert overlap((0, 0, 10, 10), (11, 0, 15, 10)) == 0.0
+    assert intersection_over_smaller((0, 0, 10, 10), (5, 0, 15, 10)) == 0.5
+    assert intersection_over_smaller((0, 0, 10, 10), (4, 4, 6, 6)) == 1.0
+    assert intersection_over_smaller((0, 0, 10, 10), (11, 0, 15, 10)) == 0.0
 
 
 def test_untrained_detector_finds_nothing(detector, picture):

@@ -16,7 +16,7 @@ from cyberhost_model.lab.training.picture_augment import (
     warp_cut_out,
 )
 from cyberhost_model.lab.training.stages.detector import DetectorStage, evaluate, focal_loss, point_loss
-from cyberhost_model.perception import detector as d
+from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 

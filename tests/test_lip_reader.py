@@ -25,9 +25,10 @@ from cyberhost_model.lab.training.stages.lips import (
     evaluate,
     puppet_mouths,
 )
-from cyberhost_model.perception.detector import LIPS_FROM, KeypointDetector, measure_lip_gap
+from cyberhost_model.perception.detector import WholeBodyDetector, measure_lip_gap
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
+from cyberhost_model.perception.keypoint_detector import LIPS_FROM, KeypointDetector
 from cyberhost_model.perception.keypoints import LIPS
 from cyberhost_model.perception.lip_reader import LipReader, mouth_crop, with_gap
 from cyberhost_model.runtime.loading import find_model
@@ -142,7 +143,7 @@ def test_other_detectors_lips_are_taken_as_they_are(person):
     k = person.keypoints
     k = k.map(lambda p: p)
     k.face = with_gap(k.face * person.size, 0.06) / person.size
-    assert measure_lip_gap(object(), k, person.size) == pytest.approx(0.06, abs=1e-4)  # type: ignore[arg-type]
+    assert measure_lip_gap(WholeBodyDetector(), k, person.size) == pytest.approx(0.06, abs=1e-4)
 
 
 def test_mouths_of_puppets_open_and_batches_repeat(person):

@@ -13,7 +13,7 @@ from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.perception.detector import KeypointDetector
+from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.runtime import render as rendering
 from cyberhost_model.runtime.loading import find_model

@@ -10,8 +10,9 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from cyberhost_model.config import preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.speech.encoder import STEP, TINY, SpeechConfig, SpeechEncoder, frame_windows, window_start
+from cyberhost_model.speech.encoder import STEP, frame_windows, window_start
 from cyberhost_model.speech.level import SpeechLevel, speech_level
+from cyberhost_model.speech.wav2vec2 import TINY, SpeechConfig, Wav2Vec2Encoder
 
 RATE = 16_000
 SMALL = {
@@ -27,12 +28,12 @@ SMALL = {
 
 
 @pytest.fixture(scope="module")
-def tiny() -> SpeechEncoder:
+def tiny() -> Wav2Vec2Encoder:
     torch.manual_seed(0)
-    return SpeechEncoder(TINY).eval()
+    return Wav2Vec2Encoder(TINY).eval()
 
 
-def test_tiny_fits_its_preset(tiny: SpeechEncoder) -> None:
+def test_tiny_fits_its_preset(tiny: Wav2Vec2Encoder) -> None:
     audio = preset("tiny").audio
     assert (tiny.layers, tiny.dim) == (audio.layers, audio.dim)
     assert sum(p.numel() for p in tiny.parameters()) <= 2_500_000
@@ -40,10 +41,10 @@ def test_tiny_fits_its_preset(tiny: SpeechEncoder) -> None:
     assert windows.shape == (25, audio.tokens, audio.layers, audio.dim)
 
 
-def test_forward_is_transformers_own(tiny: SpeechEncoder) -> None:
+def test_forward_is_transformers_own(tiny: Wav2Vec2Encoder) -> None:
     """Both layouts of the convolutions, with attention over the whole window, against Wav2Vec2Model."""
-    everywhere = SpeechEncoder(dataclasses.replace(TINY, reach=None)).eval()
-    base = SpeechEncoder(SpeechConfig(SMALL, None, 1.0, False)).eval()
+    everywhere = Wav2Vec2Encoder(dataclasses.replace(TINY, reach=None)).eval()
+    base = Wav2Vec2Encoder(SpeechConfig(SMALL, None, 1.0, False)).eval()
     for encoder in (everywhere, base):
         samples = torch.randn(2, 50 * STEP)
         with torch.no_grad():
@@ -55,7 +56,7 @@ def test_forward_is_transformers_own(tiny: SpeechEncoder) -> None:
 
 @pytest.mark.parametrize("seconds", [0.013, 0.5, 0.7999, 1.2345, 1.97])
 @pytest.mark.parametrize("tokens", [6, 10])
-def test_impulse_reaches_the_window_of_its_frame(tiny: SpeechEncoder, seconds: float, tokens: int) -> None:
+def test_impulse_reaches_the_window_of_its_frame(tiny: Wav2Vec2Encoder, seconds: float, tokens: int) -> None:
     """Through the convolutions of a real encoder: what changes most is in the middle of frame floor(t * 25), and of no
     other.
     """
@@ -114,12 +115,12 @@ def test_level_is_gain_invariant_and_leaves_silence() -> None:
     assert speech_level([]).rms == 0 and speech_level([np.ones(10, np.float32)]).rms == 0
 
 
-def test_features_do_not_depend_on_gain(tiny: SpeechEncoder) -> None:
+def test_features_do_not_depend_on_gain(tiny: Wav2Vec2Encoder) -> None:
     samples = (np.random.default_rng(1).standard_normal(RATE) * np.linspace(0, 0.3, RATE)).astype(np.float32)
     torch.testing.assert_close(tiny.features(samples), tiny.features(samples * 0.2), atol=1e-3, rtol=1e-3)
 
 
-def test_stream_equals_one_window(tiny: SpeechEncoder) -> None:
+def test_stream_equals_one_window(tiny: Wav2Vec2Encoder) -> None:
     """20 s and a bit, in odd blocks: two windows give what one over everything gives."""
     samples = (np.random.default_rng(2).standard_normal(20 * RATE + 777) * 0.1).astype(np.float32)
     level = speech_level([samples])
@@ -133,7 +134,7 @@ def test_stream_equals_one_window(tiny: SpeechEncoder) -> None:
     torch.testing.assert_close(torch.stack(windows), frame_windows(torch.cat(pieces), 502, 25, 6))
 
 
-def test_short_and_empty_sounds(tiny: SpeechEncoder) -> None:
+def test_short_and_empty_sounds(tiny: Wav2Vec2Encoder) -> None:
     assert tiny.features(np.zeros(0, np.float32)).shape == (0, 5, 128)
     assert tiny.features(np.ones(1, np.float32)).shape == (1, 5, 128)
     assert len(list(tiny.stream_windows([np.zeros(800, np.float32)], SpeechLevel(0, 0.1), 2, 25, 6))) == 2
@@ -141,36 +142,36 @@ def test_short_and_empty_sounds(tiny: SpeechEncoder) -> None:
 
 
 def test_gradients_reach_every_weight() -> None:
-    encoder = SpeechEncoder(TINY)
+    encoder = Wav2Vec2Encoder(TINY)
     assert encoder.motion_head is not None
     encoder.motion_head(encoder(torch.randn(1, 20 * STEP))).square().sum().backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_save_and_load(tiny: SpeechEncoder, tmp_path) -> None:
+def test_save_and_load(tiny: Wav2Vec2Encoder, tmp_path) -> None:
     tiny.save_pretrained(tmp_path, torch.float32)
-    again = SpeechEncoder.from_pretrained(tmp_path)
+    again = Wav2Vec2Encoder.from_pretrained(tmp_path)
     samples = (np.random.default_rng(3).standard_normal(8000) * 0.1).astype(np.float32)
     torch.testing.assert_close(again.features(samples), tiny.features(samples), rtol=0, atol=0)
     tiny.save_pretrained(tmp_path)
-    half = SpeechEncoder.from_pretrained(tmp_path)
+    half = Wav2Vec2Encoder.from_pretrained(tmp_path)
     torch.testing.assert_close(half.features(samples), tiny.features(samples), atol=0.02, rtol=0.02)
 
     config = json.loads((tmp_path / "config.json").read_text())
     config["wav2vec2"]["hidden_size"] = 64
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="no usable speech encoder"):
-        SpeechEncoder.from_pretrained(tmp_path)
+        Wav2Vec2Encoder.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="no usable speech encoder"):
-        SpeechEncoder.from_pretrained(tmp_path)
+        Wav2Vec2Encoder.from_pretrained(tmp_path)
 
 
 def test_wav2vec2_of_transformers_loads_strictly(tmp_path) -> None:
     """The layout of facebook/wav2vec2-base-960h (a CTC model), small."""
     ctc = Wav2Vec2ForCTC(Wav2Vec2Config(**SMALL)).eval()
     ctc.save_pretrained(tmp_path / "whole")
-    encoder = SpeechEncoder.from_pretrained(tmp_path / "whole")
+    encoder = Wav2Vec2Encoder.from_pretrained(tmp_path / "whole")
     assert (encoder.layers, encoder.dim, encoder.motion_head) == (3, 32, None)
     samples = torch.randn(1, 20 * STEP)
     with torch.no_grad():
@@ -182,9 +183,9 @@ def test_wav2vec2_of_transformers_loads_strictly(tmp_path) -> None:
     state = {k: v for k, v in ctc.state_dict().items() if "layers.1.attention.k_proj" not in k}
     ctc.save_pretrained(tmp_path / "holes", state_dict=state)
     with pytest.raises(ModelError, match="missing or unknown"):
-        SpeechEncoder.from_pretrained(tmp_path / "holes")
+        Wav2Vec2Encoder.from_pretrained(tmp_path / "holes")
 
 
 def test_folder_without_a_model_is_refused(tmp_path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
-        SpeechEncoder.from_pretrained(tmp_path)
+        Wav2Vec2Encoder.from_pretrained(tmp_path)

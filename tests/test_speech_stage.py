@@ -11,7 +11,7 @@ from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.splits import held_out
 from cyberhost_model.lab.training.loop import LoopConfig, train
 from cyberhost_model.lab.training.stages.audio import AudioStage, evaluate, speech_files
-from cyberhost_model.speech.encoder import SpeechConfig, SpeechEncoder
+from cyberhost_model.speech.wav2vec2 import SpeechConfig, Wav2Vec2Encoder
 
 RATE = 16_000
 SMALL = SpeechConfig(
@@ -60,7 +60,7 @@ def test_held_out_speakers_are_kept_apart(folder: Path) -> None:
 
 
 def test_batches_depend_on_seed_and_step(folder: Path) -> None:
-    stage = AudioStage(speech_files(folder, False), SpeechEncoder(SMALL), count=2)
+    stage = AudioStage(speech_files(folder, False), Wav2Vec2Encoder(SMALL), count=2)
     one, again, other = (stage.dataset(0)[i] for i in (5, 5, 6))
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["heard"][:, :64000], other["heard"][:, :64000])
@@ -71,7 +71,7 @@ def test_batches_depend_on_seed_and_step(folder: Path) -> None:
 
 def test_a_few_steps_teach_and_the_result_can_be_measured(folder: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    stage = AudioStage(speech_files(folder, False), SpeechEncoder(SMALL), count=2)
+    stage = AudioStage(speech_files(folder, False), Wav2Vec2Encoder(SMALL), count=2)
     seen: list[float] = []
     config = LoopConfig(steps=12, lr=5e-3, warmup=1, log_every=2, workers=0)
     last = train(stage, tmp_path / "run", config, lambda step, steps, losses: seen.append(losses["loss"]))

@@ -29,7 +29,7 @@ from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.runtime.loading import find_model
-from cyberhost_model.speech.encoder import TINY, SpeechEncoder
+from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 from data_helpers import small_synth, speech_folder
 
 
@@ -137,7 +137,7 @@ def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clips")
     synth = small_synth(folder / "speech", frames=18, size=(128, 128))
     torch.manual_seed(0)
-    codec, speech = ReferenceCodec().eval(), SpeechEncoder(TINY).eval()
+    codec, speech = ReferenceCodec().eval(), Wav2Vec2Encoder(TINY).eval()
     for name in ("flow", "novelty", "colour"):
         basis = getattr(codec, f"basis_{name}")
         basis.copy_(nn.init.orthogonal_(torch.empty(basis.flatten(1).shape)).view_as(basis))

@@ -32,13 +32,13 @@ def model(size, device, dtype):
     from cyberhost_model.codecs.sd_vae import SdVaeCodec
     from cyberhost_model.model.network import CyberHostNetwork
     from cyberhost_model.runtime.loading import load_model
-    from cyberhost_model.speech.encoder import SpeechConfig, SpeechEncoder
+    from cyberhost_model.speech.wav2vec2 import SpeechConfig, Wav2Vec2Encoder
 
     tiny = load_model("tiny")
     if size.name == "tiny":
         return tiny.to(device, dtype)
     with device:  # random numbers by the thousand million are slow on a CPU
-        speech = SpeechEncoder(SpeechConfig(wav2vec2={}, reach=None, target=1.0, motion_head=False))
+        speech = Wav2Vec2Encoder(SpeechConfig(wav2vec2={}, reach=None, target=1.0, motion_head=False))
         network = CyberHostNetwork(sized(size))
     return dataclasses.replace(tiny, network=network, codec=SdVaeCodec(vae(size, device, dtype)), speech=speech).to(
         device, dtype

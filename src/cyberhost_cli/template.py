@@ -9,6 +9,7 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import expand_options
+from cyberhost_model.perception.keypoints import VISIBLE
 
 app = typer.Typer(help="Make and show gesture templates.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -99,6 +100,7 @@ def show_names(*, sink: Console) -> None:
 
 def _summary(sequence) -> dict[str, object]:  # type: ignore[no-untyped-def]
     seen = {
-        part: round(float((getattr(sequence, f"{part}_score") > 0.3).mean()), 3) for part in ("body", "hands", "face")
+        part: round(float((getattr(sequence, f"{part}_score") > VISIBLE).mean()), 3)
+        for part in ("body", "hands", "face")
     }
     return {"frames": len(sequence), "fps": sequence.fps, "size": list(sequence.size), "seen": seen}

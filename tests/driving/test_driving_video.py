@@ -12,13 +12,15 @@ import pytest
 import soundfile
 from PIL import Image
 
-from cyberhost_model.driving.video import embedded_detector, read_poses
+from cyberhost_model.driving.video import read_poses
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.media.video_reader import stream_frames
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.perception.detector import KeypointDetector
+from cyberhost_model.perception.detector import WholeBodyDetector
+from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.registry import embedded_detector
 
 SIDE = 256
 SWAY = 14.0  # pixels, once in two seconds
@@ -157,7 +159,7 @@ def test_several_people_are_told_and_the_same_one_is_followed(
 def test_a_detector_that_finds_everybody_whole(tmp_path: Path) -> None:
     """As DWPose does: it is asked for each frame, and its scores may exceed 1."""
 
-    class Finder:
+    class Finder(WholeBodyDetector):
         def people(self, frame: np.ndarray) -> list[Keypoints]:
             found = []
             for x, size in ((0.2, 0.3), (0.7, 0.2)) if frame[0, 0, 0] < 128 else ((0.7, 0.4), (0.2, 0.3)):

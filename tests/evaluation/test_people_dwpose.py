@@ -10,8 +10,8 @@ import pytest
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.lab.evaluation.metric import Context
 from cyberhost_model.lab.evaluation.metrics import akd, csim, hands
+from cyberhost_model.lab.filmed.detectors import load_detector
 from cyberhost_model.perception.dwpose import regions, simcc
-from cyberhost_model.perception.people import load_detector
 
 
 def test_simcc_takes_the_lower_of_both_scores():

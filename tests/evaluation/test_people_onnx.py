@@ -21,10 +21,11 @@ from cyberhost_model.lab.evaluation.features.extractor import VideoInfo  # noqa:
 from cyberhost_model.lab.evaluation.metric import Context  # noqa: E402
 from cyberhost_model.lab.evaluation.metrics import akd, csim, hands  # noqa: E402
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL  # noqa: E402
+from cyberhost_model.lab.filmed.detectors import DwposeDetector, PeopleDetector  # noqa: E402
 from cyberhost_model.perception.arcface import ArcFace, FaceDetector, aligned  # noqa: E402
 from cyberhost_model.perception.dwpose import DWPose  # noqa: E402
 from cyberhost_model.perception.onnx_network import OnnxNetwork  # noqa: E402
-from cyberhost_model.perception.people import DwposeDetector, PeopleDetector, people_count  # noqa: E402
+from cyberhost_model.perception.people import people_count  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from cyberhost_model.errors import NoFaceError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.video_reader import stream_frames
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.perception.detector import analyse, detections
+from cyberhost_model.perception.detector import WholeBodyDetector, analyse
 from cyberhost_model.perception.dwpose import DWPose
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.porting.convert import convert
@@ -157,7 +157,7 @@ def test_a_network_that_hears_nothing_makes_the_same_video_with_any_sound(models
     assert np.array_equal(silent, loud)
 
 
-class Unclipped:
+class Unclipped(WholeBodyDetector):
     """The embedded detector as one that finds people whole, with scores that are no probabilities, as DWPose's are."""
 
     def __init__(self, detector, gain: float = 2.0) -> None:
@@ -176,7 +176,7 @@ def test_a_detector_of_whole_people_reads_the_picture_too(host, picture):
     assert np.array_equal(own.keypoints.face, other.keypoints.face) and other.keypoints.face_score.max() == 1
     nearer = cv2.resize(picture[:384, 32:416], (512, 512))
     two = np.concatenate([picture, nearer], 1)
-    found = detections(Unclipped(host.model.detector), two)
+    found = Unclipped(host.model.detector).detect(two)
     sizes = [d.box[2] - d.box[0] for d in found]
     assert len(sizes) == 2 and sizes[0] > 1.2 * sizes[1] and found[0].box[0] > 512
     with pytest.raises(NoFaceError):

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cyberhost_model.perception.keypoints import NECK, Keypoints
-
-Box = tuple[float, float, float, float]
+from cyberhost_model.perception.geometry import Box
+from cyberhost_model.perception.keypoints import NECK, VISIBLE, Keypoints
 
 ENLARGE = (1.0, 1.5)  # the paper's 100% - 150%
 MINIMUM = 0.01  # a thorax that does not move still has a box: its sides in 0..1 of the picture
 LEAST, MOST = 0.05, 0.5  # the fixed box's width in shoulder widths at amount 0 and 1
-SEEN = 0.3  # least score of a key point that counts
 REACH = 1.06  # deviation in latent cells of what moves with a key point
 HEIGHT = 0.6  # the fixed box's height in its widths: bodies sway more than they bob
 
@@ -41,10 +39,10 @@ def fixed_movement_box(keypoints: Keypoints, amount: float, aspect: float = 1.0)
     shoulder width, and the point below the chin for the thorax; with no face either, the lower middle of the picture.
     """
     amount = float(np.clip(amount, 0, 1))
-    body, seen = keypoints.body, keypoints.body_score > SEEN
+    body, seen = keypoints.body, keypoints.body_score > VISIBLE
     if seen[2] and seen[5]:
         middle, shoulders = body[NECK], float(np.hypot(*((body[2] - body[5]) * [aspect, 1]))) / aspect
-    elif keypoints.face_score.max() > SEEN:
+    elif keypoints.face_score.max() > VISIBLE:
         face = keypoints.face
         width = float(np.ptp(face[:, 0]))
         middle, shoulders = face[8] + [0, 0.5 * width * aspect], 2.5 * width
@@ -102,7 +100,7 @@ def moving_parts(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
         (keypoints.hands, keypoints.hands_score),
         (keypoints.face, keypoints.face_score),
     )
-    points = np.concatenate([where[score > SEEN] for where, score in pairs]) * [hw[1], hw[0]]
+    points = np.concatenate([where[score > VISIBLE] for where, score in pairs]) * [hw[1], hw[0]]
     y, x = np.mgrid[: hw[0], : hw[1]] + 0.5
     if not len(points):
         return np.zeros(hw, np.float32)

@@ -14,7 +14,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 # Skeleton maps: key points drawn as a picture for the PoseEncoder (paper, section 3.3).
 
@@ -65,7 +65,7 @@ def hue(degrees: float) -> tuple[int, int, int]:
 
 
 def skeleton_map(
-    keypoints: Keypoints, size: tuple[int, int], threshold: float = 0.3, parts: Collection[str] = PARTS
+    keypoints: Keypoints, size: tuple[int, int], threshold: float = VISIBLE, parts: Collection[str] = PARTS
 ) -> np.ndarray:
     """The skeleton as a picture: float32 (3, H, W) in 0..1, black where nothing is.
 
@@ -130,12 +130,12 @@ def dwpose_map(keypoints: Keypoints, size: tuple[int, int], *, parts: Collection
     """
     canvas = _canvas(size, _BODY_SIDE, multiple=64)
     if "body" in parts:
-        canvas = _body(canvas, keypoints.body, keypoints.body_score > 0.3)
+        canvas = _body(canvas, keypoints.body, keypoints.body_score > VISIBLE)
     if "hands" in parts:
         for points, score in zip(keypoints.hands, keypoints.hands_score, strict=True):
-            _hand(canvas, points, (score >= 0.3).astype(np.float64))
+            _hand(canvas, points, (score >= VISIBLE).astype(np.float64))
     if "face" in parts:
-        for pixel in _pixels(canvas, keypoints.face, keypoints.face_score >= 0.3):
+        for pixel in _pixels(canvas, keypoints.face, keypoints.face_score >= VISIBLE):
             if pixel is not None:
                 cv2.circle(canvas, pixel, _FACE_DOT, (255, 255, 255), -1)
     return _resized(canvas, size)

@@ -13,13 +13,12 @@ import numpy as np
 
 from cyberhost_model.conditions.pose_maps import LIMBS, PARTS
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
-from cyberhost_model.perception.keypoints import LIPS, Keypoints
+from cyberhost_model.perception.keypoints import LIPS, VISIBLE, Keypoints
 
 FINE = 2
 """Places of a map in a latent cell, along one side: fingers are finer than a cell."""
 MAPS = 3 + len(CONTROLS) + 1
 """Shift in x and in y, how near a key point is; the face controls; where these are known."""
-_SEEN = 0.3
 _SPREAD = 0.8  # deviation of a point's bell, in cells of the maps
 _UNIT = 4.0  # units from place to place, so that a motion of a few pixels is of the size of one
 _ALONG = np.linspace(0, 1, 5, dtype=np.float32)[:, None]  # where on a limb
@@ -46,7 +45,7 @@ def pose_shift(
             near = bells.max(1)
             shift = bells @ (rest[both] - here[both]) / (bells.sum(1, keepdims=True) + 1e-6) * near[:, None]
             maps[:2], maps[2] = _UNIT * shift.T.reshape(2, h, w), near.reshape(h, w)
-        if "face" in parts and k.face_score[LIPS].min() > _SEEN and reference.face_score.max() > _SEEN:
+        if "face" in parts and k.face_score[LIPS].min() > VISIBLE and reference.face_score.max() > VISIBLE:
             # lips part by a tenth of a face's height
             maps[3 : 3 + len(CONTROLS)] = 10 * face_controls(reference, [k], hw)[0]
             maps[-1] = face_control_maps(k, hw)[0]
@@ -59,9 +58,9 @@ def _points(k: Keypoints, parts: Collection[str], size: tuple[int, int]) -> tupl
     if "body" in parts:
         a, b = np.array(LIMBS).T
         points.append((k.body[a][:, None] * (1 - _ALONG) + k.body[b][:, None] * _ALONG).reshape(-1, 2))
-        seen.append(np.repeat(np.minimum(k.body_score[a], k.body_score[b]) > _SEEN, len(_ALONG)))
+        seen.append(np.repeat(np.minimum(k.body_score[a], k.body_score[b]) > VISIBLE, len(_ALONG)))
     for part, place, score in (("hands", k.hands, k.hands_score), ("face", k.face, k.face_score)):
         if part in parts:
             points.append(place.reshape(-1, 2))
-            seen.append(score.reshape(-1) > _SEEN)
+            seen.append(score.reshape(-1) > VISIBLE)
     return np.concatenate(points).astype(np.float32) * np.asarray(size, np.float32), np.concatenate(seen)

@@ -10,12 +10,11 @@ import numpy as np
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.config import Preset
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.perception.keypoints import BODY
+from cyberhost_model.perception.keypoints import BODY, VISIBLE
 from cyberhost_model.runtime.render import Job
-from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.level import speech_level
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
-SEEN = 0.3
 _MINUTE = 3  # blocks of 20 s that are listened to
 _NOTHING = 0.02  # of the frames: speech in fewer is none
 _QUIET = -50.0  # dB of full scale, below which a recording is not lifted to the usual level
@@ -67,14 +66,14 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
     jaw = face[16] - face[0]
     turn = 2 * float((face[30] - face[0]) @ jaw / max(jaw @ jaw, 1e-6)) - 1
     eyes = face[42:48].mean(0) - face[36:42].mean(0)
-    hands = [side for side, score in zip(("left", "right"), own.hands_score, strict=True) if score.max() >= SEEN]
+    hands = [side for side, score in zip(("left", "right"), own.hands_score, strict=True) if score.max() >= VISIBLE]
     shown = (
         (reference.large[0].float().permute(1, 2, 0).cpu().numpy() * 127.5 + 127.5)
         .round()
         .clip(0, 255)
         .astype(np.uint8)
     )
-    inside = (own.body_score > SEEN) & ((own.body >= 0) & (own.body < 1)).all(1)
+    inside = (own.body_score > VISIBLE) & ((own.body >= 0) & (own.body < 1)).all(1)
     found = PictureCheck(
         tall / h,
         round(tall * reference.scale),
@@ -95,7 +94,7 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
     return found, notes
 
 
-def check_sound(sound: Sound, encoder: SpeechEncoder) -> tuple[SoundCheck, list[str]]:
+def check_sound(sound: Sound, encoder: Wav2Vec2Encoder) -> tuple[SoundCheck, list[str]]:
     """A sound, and what to warn of beside `Sound.warnings`.
 
     `encoder` must have a motion head, as the embedded one has.

@@ -20,7 +20,7 @@ from cyberhost_model.doctor.trial import Estimate, estimate
 from cyberhost_model.hub.inventory import Missing
 from cyberhost_model.runtime.loading import missing_model
 from cyberhost_model.runtime.pipeline import Animation, CyberHost
-from cyberhost_model.speech.encoder import SpeechEncoder
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 STAND_IN = "tiny"
 """Looks at the picture where the model is not on this machine."""
@@ -82,7 +82,7 @@ def plan(
     picture, notes = check_picture(job, preset)
     sound, heard = None, list[str]()
     if animation.sound is not None:
-        sound, heard = check_sound(animation.sound, SpeechEncoder.from_pretrained(EMBEDDED / STAND_IN / "speech"))
+        sound, heard = check_sound(animation.sound, Wav2Vec2Encoder.from_pretrained(EMBEDDED / STAND_IN / "speech"))
     warnings = [*animation.warnings, *notes, *heard]
     if away:
         warnings.append(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cyberhost_model.driving.sequence import SEEN, PoseSequence, fill_gaps
-from cyberhost_model.perception.keypoints import NECK, Keypoints
+from cyberhost_model.driving.sequence import PoseSequence, fill_gaps
+from cyberhost_model.perception.keypoints import NECK, VISIBLE, Keypoints
 
 # Places in `PoseSequence.points`.
 SHOULDERS = (2, 5)
@@ -73,7 +73,7 @@ def figure_of(sequence: PoseSequence) -> Figure:
 
     A wrist that is never seen is the hand's root; a neck that is never seen lies below the chin.
     """
-    seen = sequence.scores() > SEEN
+    seen = sequence.scores() > VISIBLE
     points = fill_gaps(sequence.points().astype(np.float64) * [sequence.aspect, 1], seen)
     figure = Figure(points, seen)
     for wrist, hand in zip(WRISTS, HANDS, strict=True):

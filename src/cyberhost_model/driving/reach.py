@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.driving.sequence import SEEN, PoseSequence
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 # Cells a point moves freely, as most of the training's did, and those it comes near and never passes: a limb's point, a
 # hand's or the face's middle; and a point against its own hand's or face's middle.
@@ -29,7 +29,7 @@ def within_reach(poses: PoseSequence, reference: Keypoints, cell: tuple[float, f
     stay.
     """
     rest = PoseSequence.of([reference], poses.fps, poses.size)
-    shown = (rest.scores() > SEEN) & (poses.scores() > SEEN)
+    shown = (rest.scores() > VISIBLE) & (poses.scores() > VISIBLE)
     away = np.where(shown[..., None], (poses.points() - rest.points()) / np.asarray(cell), np.nan)
     beyond, near = np.zeros(len(poses), bool), away.copy()
     for group, joints in _GROUPS:

@@ -228,7 +228,6 @@ def _name(part: str, where: np.ndarray) -> str:
 PARTS: dict[str, tuple[int, ...]] = {"body": (18,), "hands": (2, 21), "face": (68,)}
 ARRAYS = tuple(name for part in PARTS for name in (part, f"{part}_score"))
 N_POINTS = 18 + 42 + 68
-SEEN = 0.3  # a point scored above it is drawn, and measured with
 
 
 @dataclass

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.driving.sequence import SEEN, PoseSequence, fill_gaps
+from cyberhost_model.driving.sequence import PoseSequence, fill_gaps
+from cyberhost_model.perception.keypoints import VISIBLE
 
 BRIDGE = 0.5  # seconds: a point unseen for no longer is put back between the frames that show it
 BLIP = 3  # frames: a point seen for fewer, with gaps longer than BRIDGE around, is taken for a mistake
@@ -56,7 +57,7 @@ def clean(sequence: PoseSequence, bridge: float = BRIDGE) -> PoseSequence:
 def _cleaned(sequence: PoseSequence, bridge: float) -> PoseSequence:
     points, scores = sequence.points().astype(np.float64), sequence.scores().astype(np.float64)
     points *= [sequence.aspect, 1]
-    seen = scores > SEEN
+    seen = scores > VISIBLE
     seen &= ~_outliers(np.where(seen[..., None], points, np.nan))
     reach = round(bridge * sequence.fps)
     seen &= ~_blips(seen, reach)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cyberhost_model.conditions.pose_maps import skeleton_map
-from cyberhost_model.driving.sequence import SEEN, SUFFIXES, PoseSequence, is_sequence_file, read_sequence
+from cyberhost_model.driving.sequence import SUFFIXES, PoseSequence, is_sequence_file, read_sequence
 from cyberhost_model.driving.video import read_driving
 from cyberhost_model.errors import InputError
-
-if TYPE_CHECKING:
-    from cyberhost_model.perception.detector import KeypointDetector, PeopleFinder
+from cyberhost_model.perception.detector import Detector
+from cyberhost_model.perception.keypoints import VISIBLE
 
 # A sequence as moving pictures of its skeleton.
 
@@ -41,7 +39,7 @@ def template_names() -> list[str]:
 
 def load_template(
     template: str | os.PathLike[str],
-    detector: KeypointDetector | PeopleFinder | None = None,
+    detector: Detector | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
     """A template by its name (`template_names`), from a key point file (.npz, .json) or from a video.
@@ -92,7 +90,7 @@ def steps(sequence: PoseSequence) -> tuple[np.ndarray, float]:
 
     A point that is seen in one of the two alone has moved without bound.
     """
-    points, seen = sequence.points() * [sequence.aspect, 1], sequence.scores() > SEEN
+    points, seen = sequence.points() * [sequence.aspect, 1], sequence.scores() > VISIBLE
     far = np.linalg.norm(np.roll(points, -1, 0) - points, axis=-1)
     both, one = np.roll(seen, -1, 0) & seen, np.roll(seen, -1, 0) ^ seen
     largest = np.where(one, np.inf, np.where(both, far, 0)).max(1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +12,10 @@ from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, rea
 from cyberhost_model.driving.smooth import clean, stretches
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.video_reader import stream_frames
-from cyberhost_model.perception.detector import PeopleFinder
+from cyberhost_model.perception.detector import Detector
 from cyberhost_model.perception.keypoints import Keypoints, points_box
+from cyberhost_model.perception.registry import embedded_detector
 from cyberhost_model.perception.shots import CUT, ShotFinder, small_picture
-
-if TYPE_CHECKING:
-    from cyberhost_model.perception.detector import KeypointDetector
 
 # Following one person from frame to frame, with any detector.
 
@@ -38,7 +35,7 @@ class Follower:
     With a `KeypointDetector` a look where the person was takes the place of most searches.
     """
 
-    detector: KeypointDetector | PeopleFinder
+    detector: Detector
     found: list[Keypoints | None] = field(default_factory=list)
     crowded: list[bool] = field(default_factory=list)
     _last: Keypoints | None = None
@@ -50,7 +47,7 @@ class Follower:
         if self._last is not None and not (changed or self._lost or len(self.found) % SEARCH == 0):
             person = self._look(frame, self._last)
         if person is None:
-            people, scale = self._search(frame), np.array([frame.shape[1], frame.shape[0]])
+            people, scale = self.detector.search(frame), np.array([frame.shape[1], frame.shape[0]])
             person = self._choose(people, scale, changed)
             crowded = person is not None and sum(_size(k, scale) >= SIMILAR * _size(person, scale) for k in people) > 1
             if person is not None:
@@ -65,18 +62,7 @@ class Follower:
         self.found.append(self.found[-1])
         self.crowded.append(self.crowded[-1])
 
-    def _search(self, frame: np.ndarray) -> list[Keypoints]:
-        """Everybody in the frame, the largest first; of a `KeypointDetector` faces alone."""
-        if isinstance(self.detector, PeopleFinder):
-            return self.detector.people(frame)
-        return [found.keypoints for found in self.detector.detect(frame, people=0)]
-
     def _look(self, frame: np.ndarray, last: Keypoints) -> Keypoints | None:
-        """The whole person whose face is about where `last` has it; None for a detector that cannot look without
-        searching.
-        """
-        if isinstance(self.detector, PeopleFinder):
-            return None
         found = self.detector.follow(frame, last)
         return found.keypoints if found else None
 
@@ -110,17 +96,9 @@ def _size(person: Keypoints, scale: np.ndarray) -> float:
 _HELD = 5
 
 
-def embedded_detector() -> KeypointDetector:
-    """The detector that comes with the embedded model."""
-    from cyberhost_model.config import EMBEDDED
-    from cyberhost_model.perception.detector import KeypointDetector
-
-    return KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector")
-
-
 def read_driving(
     path: str | os.PathLike[str],
-    detector: KeypointDetector | PeopleFinder | None = None,
+    detector: Detector | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
     """A key point file (.npz, .json) as it is, or the poses of a video, read by `detector` (default: the embedded one).
@@ -134,7 +112,7 @@ def read_driving(
 
 def read_poses(
     path: str | os.PathLike[str],
-    detector: KeypointDetector | PeopleFinder,
+    detector: Detector,
     progress: Callable[[int, int | None], None] | None = None,
     max_seconds: float | None = None,
     smooth: bool = True,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyberhost_model.errors import ModelError
+from cyberhost_model.errors import ModelError, NetworkError
 from cyberhost_model.hub.cache import cached, noted, storage
 from cyberhost_model.hub.download import digest_of, grown
 from cyberhost_model.hub.locate import downloads, here
@@ -114,6 +114,15 @@ def missing_weights(names: Iterable[str]) -> list[Missing]:
     """
     found = [(weights, _absent(weights)) for weights in chosen(names)]
     return [Missing(weights.name, size, weights.licence, weights.commercial) for weights, size in found if size]
+
+
+def require_weights(name: str, download: bool) -> None:
+    """Check that a model or group of the registry may be used: raises NetworkError if it is not here.
+
+    download: whether it may be fetched when it is used; then nothing is checked.
+    """
+    if not download and missing_weights([name]):
+        raise NetworkError(f"{name} is not on this machine; `cyberhost weights pull {name}` fetches it")
 
 
 def _absent(weights: Weights) -> int:

@@ -304,6 +304,11 @@ A new family is a line here and a file there; the module is imported when its mo
 """
 
 
+def register_adapter(name: str, module: str) -> None:
+    """Register the published model `name`: `module`, imported when it is used, holds its ADAPTER."""
+    ADAPTERS[name] = module
+
+
 def load_adapter(name: str) -> Any:
     """The `porting.convert.Adapter` of a published model. Raises ModelError for a name that is not in ADAPTERS."""
     if name not in ADAPTERS:

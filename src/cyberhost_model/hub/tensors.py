@@ -58,6 +58,18 @@ def read_config(path: str | Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read ({error}); fetch it again") from None
 
 
+def config_entry(folder: Path, *names: str) -> object:
+    """Look up the first of `names` that a folder's config.json has; None where it cannot be read.
+
+    Whoever loads the folder says what is wrong with it.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return next((config[name] for name in names if name in config), None)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def _can_map(path: Path) -> bool:
     """Whether it is a zip archive, which torch has written since 1.6 and which need not be read whole."""
     with path.open("rb") as file:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from cyberhost_model.perception.keypoints import Keypoints, points_box
-
-Box = tuple[float, float, float, float]
+from cyberhost_model.perception.geometry import Box
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, points_box
 
 # Sides of the square over the longer side of the minimal enclosing box. The 68 face points end at the brows: a face
 # needs more than a hand.
@@ -32,7 +31,7 @@ def _square(
 
 
 def face_box(
-    keypoints: Keypoints, size: tuple[int, int], enlarge: float = FACE_ENLARGE, threshold: float = 0.3
+    keypoints: Keypoints, size: tuple[int, int], enlarge: float = FACE_ENLARGE, threshold: float = VISIBLE
 ) -> Box | None:
     """The square (x0, y0, x1, y1) about the face points, in pixels of a picture of `size` (W, H).
 
@@ -42,7 +41,7 @@ def face_box(
 
 
 def hand_boxes(
-    keypoints: Keypoints, size: tuple[int, int], enlarge: float = HAND_ENLARGE, threshold: float = 0.3
+    keypoints: Keypoints, size: tuple[int, int], enlarge: float = HAND_ENLARGE, threshold: float = VISIBLE
 ) -> list[Box | None]:
     """The squares about the left and the right hand, as `face_box`."""
     pairs = zip(keypoints.hands, keypoints.hands_score, strict=True)
@@ -134,7 +133,9 @@ def region_masks(keypoints: Keypoints, latent_hw: tuple[int, int]) -> tuple[np.n
     return box_mask(face_box(keypoints, size), latent_hw), hands
 
 
-def hand_heatmaps(keypoints: Keypoints, hw: tuple[int, int], sigma: float = 1.0, threshold: float = 0.3) -> np.ndarray:
+def hand_heatmaps(
+    keypoints: Keypoints, hw: tuple[int, int], sigma: float = 1.0, threshold: float = VISIBLE
+) -> np.ndarray:
     """float32 (42, h, w): a Gaussian of `sigma` cells, peak 1, about each point of the left, then the right hand.
 
     Zeros for points that are not seen.

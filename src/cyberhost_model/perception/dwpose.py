@@ -4,7 +4,6 @@ distillation", 2023).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 
 from cyberhost_model.errors import need
+from cyberhost_model.perception.detector import WholeBodyDetector
 from cyberhost_model.perception.geometry import best_boxes, by_area
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 from cyberhost_model.perception.onnx_network import Network, OnnxNetwork
@@ -147,7 +147,7 @@ FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
 """In the registry of weights (`hub`)."""
 
 
-class DWPose:
+class DWPose(WholeBodyDetector):
     """Finds people, then their points. Scores are the network's own: not clipped, not probabilities."""
 
     reads_lips = True
@@ -161,21 +161,14 @@ class DWPose:
         """From `FILES`. Raises ModelError, and ResourceError where onnxruntime is not installed."""
         return DWPose(PersonFinder(OnnxNetwork(yolox, device)), WholeBody(OnnxNetwork(pose, device)))
 
-    @staticmethod
-    def save_pretrained(folder: str | Path) -> None:
-        """Write `config.json` alone: a model names DWPose as its detector and does not hold it."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"class": DWPose.__name__, "version": 1}, indent=2) + "\n")
-
-    def people(self, frame: np.ndarray, most: int | None = None) -> list[Keypoints]:
+    def people(self, picture_u8: np.ndarray, most: int | None = None) -> list[Keypoints]:
         """uint8 (H, W, 3) RGB -> the people in it, at most `most`, the largest box first."""
-        boxes, _ = self.finder(frame)
+        boxes, _ = self.finder(picture_u8)
         boxes = boxes[by_area(boxes)[:most]]
         if not len(boxes):
             return []
-        points, scores = self.points([frame] * len(boxes), boxes)
-        size = frame.shape[1], frame.shape[0]
+        points, scores = self.points([picture_u8] * len(boxes), boxes)
+        size = picture_u8.shape[1], picture_u8.shape[0]
         return [to_keypoints(p, s, size) for p, s in zip(points, scores, strict=True)]
 
     def largest(self, frames: Sequence[np.ndarray]) -> tuple[list[Keypoints], np.ndarray]:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from cyberhost_model.perception.geometry import face_height, upright
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 CONTROLS = ("lips' gap", "mouth's width", "lids' gap")
 _INNER_LIPS = ((61, 67), (62, 66), (63, 65))
 _LIDS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))
 MOUTH = slice(60, 68)
 """The inner lips among the 68 points."""
-_SEEN = 0.3
 _SPREAD = 0.2  # deviation of a control's bell in face heights; at least a cell, so that no place between cells is lost
 
 
@@ -29,12 +28,12 @@ def face_controls(reference: Keypoints, frames: list[Keypoints], hw: tuple[int, 
     """
     h, w = hw
     out = np.zeros((len(frames), len(CONTROLS), h, w), np.float32)
-    if reference.face_score.max() <= _SEEN:
+    if reference.face_score.max() <= VISIBLE:
         return out
     rest = reference.face.astype(np.float32) * [w, h]
     height, own = face_height(rest), _measures(rest)
     for control, k in zip(out, frames, strict=True):
-        if k.face_score.max() > _SEEN:
+        if k.face_score.max() > VISIBLE:
             face = k.face.astype(np.float32) * [w, h]
             gap, width, left, right = (_measures(face) - own) / height
             mouth, *eyes = _bells(face, height, hw)
@@ -48,7 +47,7 @@ def face_control_maps(keypoints: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     With it the denoiser need not look for lips.
     """
     out = np.zeros((len(CONTROLS), *hw), np.float32)
-    if keypoints.face_score.max() > _SEEN:
+    if keypoints.face_score.max() > VISIBLE:
         face = keypoints.face.astype(np.float32) * [hw[1], hw[0]]
         mouth, left, right = _bells(face, face_height(face), hw)
         out[0] = out[1] = mouth

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+Box = tuple[float, float, float, float]
+"""(x0, y0, x1, y1)."""
 
-def overlap(box: np.ndarray, others: np.ndarray, pixel: float = 0.0) -> np.ndarray:
+
+def intersection_over_union(box: np.ndarray, others: np.ndarray, pixel: float = 0.0) -> np.ndarray:
     """Intersection over union of `box` (4,) with each of `others` (n, 4).
 
     `pixel` 1: a box includes its last pixel, as older detectors count.
@@ -24,8 +27,15 @@ def best_boxes(boxes: np.ndarray, scores: np.ndarray, most_overlap: float, pixel
     while len(order):
         first, order = order[0], order[1:]
         kept.append(first)
-        order = order[overlap(boxes[first], boxes[order], pixel) <= most_overlap]
+        order = order[intersection_over_union(boxes[first], boxes[order], pixel) <= most_overlap]
     return np.array(kept, np.int64)
+
+
+def intersection_over_smaller(a: Box, b: Box) -> float:
+    """Compute the intersection of two boxes over the smaller area: a box inside another has 1."""
+    w, h = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    least = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    return max(w, 0.0) * max(h, 0.0) / max(least, 1e-6)
 
 
 def by_area(boxes: np.ndarray) -> np.ndarray:

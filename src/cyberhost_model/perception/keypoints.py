@@ -174,7 +174,7 @@ def without_hands(keypoints: Keypoints) -> Keypoints:
 
 
 def points_box(
-    points: np.ndarray, score: np.ndarray, threshold: float = 0.3
+    points: np.ndarray, score: np.ndarray, threshold: float = VISIBLE
 ) -> tuple[float, float, float, float] | None:
     """The minimal enclosing box (x0, y0, x1, y1) of the points scored above `threshold`, same units; None when none is
     (paper, section 3.2).

@@ -34,9 +34,9 @@ def save_speech(source: Path, out: Path, dtype: torch.dtype) -> None:
     if config.get("model_type") == "whisper":
         _save_whisper(source, config, out, dtype)
         return
-    from cyberhost_model.speech.encoder import SpeechEncoder
+    from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
-    SpeechEncoder.from_pretrained(source).save_pretrained(out, dtype)
+    Wav2Vec2Encoder.from_pretrained(source).save_pretrained(out, dtype)
 
 
 def save_image_encoder(source: Path, out: Path, dtype: torch.dtype) -> None:

@@ -6,7 +6,6 @@ FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -20,18 +19,17 @@ from cyberhost_model.codecs.reference import ReferenceCodec, load_codec, save_co
 from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
-from cyberhost_model.hub.inventory import Missing, missing_weights
+from cyberhost_model.hub.inventory import Missing, missing_weights, require_weights
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
 from cyberhost_model.hub.repository import fetch, missing_size, split
 from cyberhost_model.model.checkpoint import load_network, load_preset, save_network
 from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.norms import use_channels_last
-from cyberhost_model.perception.detector import KeypointDetector
-from cyberhost_model.perception.dwpose import DWPose, load_dwpose
+from cyberhost_model.perception.detector import Detector
+from cyberhost_model.perception.registry import load_detector, named_weights
 from cyberhost_model.speech.encoder import SpeechEncoder
-from cyberhost_model.speech.whisper import KIND as WHISPER
-from cyberhost_model.speech.whisper import WhisperEncoder
+from cyberhost_model.speech.registry import load_speech
 
 # Parts that a model names and does not hold: DWPose and ArcFace, networks of others under licences of their own.
 #
@@ -41,26 +39,6 @@ from cyberhost_model.speech.whisper import WhisperEncoder
 
 Describe = Callable[[np.ndarray], np.ndarray]
 """uint8 (H, W, 3) RGB -> (512,), of length 1; zeros where no face is found."""
-
-
-def dwpose_or(
-    embedded: Callable[[], KeypointDetector], download: bool = True
-) -> tuple[KeypointDetector | DWPose, list[str]]:
-    """DWPose with the weights of the registry, or else the embedded detector and a line that says so.
-
-    Raises ModelError and OutputError.
-    """
-    try:
-        _may("dwpose", download)
-        return load_dwpose(), []
-    except (NetworkError, ResourceError) as error:
-        return embedded(), [f"key points come from the embedded detector in place of the model's DWPose: {error}"]
-
-
-def _may(name: str, download: bool) -> None:
-    """Raises NetworkError for weights that are not on this machine and may not be fetched."""
-    if not download and missing_weights([name]):
-        raise NetworkError(f"{name} is not on this machine; `cyberhost weights pull {name}` fetches it")
 
 
 def arcface_or_none(download: bool = True) -> tuple[Describe | None, list[str]]:
@@ -73,7 +51,7 @@ def arcface_or_none(download: bool = True) -> tuple[Describe | None, list[str]]:
 
     try:
         need("onnxruntime", "eval")  # before anything is fetched for it
-        _may("arcface", download)
+        require_weights("arcface", download)
         detector, recogniser = (locate(name) for name in FILES)
         faces = ArcFace.from_files(detector, recogniser)
     except (NetworkError, ResourceError) as error:
@@ -93,8 +71,8 @@ class Model:
 
     network: CyberHostNetwork
     codec: nn.Module
-    speech: SpeechEncoder | WhisperEncoder
-    detector: KeypointDetector | DWPose
+    speech: SpeechEncoder
+    detector: Detector
     image: ImageToken | None = None
     """Where the preset has `image_token`."""
     face: Describe | None = None
@@ -179,10 +157,8 @@ def missing_model(name: str, timeout: float | None = None) -> list[Missing]:
 
 def _missing_named(folder: Path) -> list[Missing]:
     """What would be fetched of the parts that the model in `folder` names."""
-    named = ["dwpose"] * (_named(folder / "detector", "class") == DWPose.__name__) + ["arcface"] * load_preset(
-        folder
-    ).takes_arcface
-    return missing_parts(named)
+    arcface = ["arcface"] if load_preset(folder).takes_arcface else []
+    return missing_parts([*named_weights(folder / "detector"), *arcface])
 
 
 def missing_parts(named: list[str]) -> list[Missing]:
@@ -206,33 +182,6 @@ def load_model(
     detector, warnings = load_detector(folder / "detector", download_named)
     face, more = arcface_or_none(download_named) if network.preset.takes_arcface else (None, [])
     return Model(network, codec, load_speech(folder / "speech"), detector, image, face, [*warnings, *more])
-
-
-def load_detector(folder: Path, download: bool = True) -> tuple[KeypointDetector | DWPose, list[str]]:
-    """The key point detector of a model, its own or the one it names, and what to tell the user about it.
-
-    Raises ModelError and OutputError.
-    """
-    if _named(folder, "class") == DWPose.__name__:
-        return dwpose_or(lambda: KeypointDetector.from_pretrained(EMBEDDED / "tiny" / "detector"), download)
-    return KeypointDetector.from_pretrained(folder), []
-
-
-def load_speech(folder: Path) -> SpeechEncoder | WhisperEncoder:
-    """The speech encoder of a model, of whichever kind it is. Raises ModelError."""
-    return (
-        WhisperEncoder.from_pretrained(folder)
-        if _named(folder, "kind") == WHISPER
-        else SpeechEncoder.from_pretrained(folder)
-    )
-
-
-def _named(folder: Path, key: str) -> object:
-    """An entry of a part's config.json; None where it cannot be read: whoever reads the part says what is wrong."""
-    try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8")).get(key)
-    except (OSError, ValueError, AttributeError):
-        return None
 
 
 def save_model(model: Model, folder: str | Path) -> None:

@@ -33,7 +33,7 @@ from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.face_controls import face_control_maps
-from cyberhost_model.perception.keypoints import LIPS
+from cyberhost_model.perception.keypoints import LIPS, VISIBLE
 from cyberhost_model.runtime.loading import Model, find_model, load_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.prepare import (
@@ -341,7 +341,7 @@ class CyberHost:
         """
         defaults = self.model.network.preset.diffusion
         guidance = guidance_of(look, defaults)
-        hands = reference.keypoints.hands_score.max() >= 0.3
+        hands = reference.keypoints.hands_score.max() >= VISIBLE
         clarity = -1.0 if not hands else HAND_CLARITY if look.hand_clarity is None else look.hand_clarity
         job = Job(
             reference,

@@ -17,7 +17,7 @@ from cyberhost_model.perception.crops import HEAD_FACES, face_crop, hand_crops
 from cyberhost_model.perception.detector import measure_lip_gap
 from cyberhost_model.perception.face_controls import MOUTH, face_control_maps
 from cyberhost_model.perception.geometry import face_height
-from cyberhost_model.perception.keypoints import Keypoints, without_hands
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, without_hands
 from cyberhost_model.runtime.loading import Model
 
 LARGEST = 512  # default side of the video's square of equal area; smaller pictures are not enlarged
@@ -143,8 +143,10 @@ def shows_only_a_head(keypoints: Keypoints) -> bool:
     height or more (brows to chin).
     """
     low, high = keypoints.face.min(0), keypoints.face.max(0)
-    shoulders = min(keypoints.body_score[2], keypoints.body_score[5]) > 0.3 and keypoints.body[[2, 5], 1].max() < 1.0
-    return bool(keypoints.hands_score.max() < 0.3 and not shoulders and high[1] - low[1] >= HEAD_ONLY)
+    shoulders = (
+        min(keypoints.body_score[2], keypoints.body_score[5]) > VISIBLE and keypoints.body[[2, 5], 1].max() < 1.0
+    )
+    return bool(keypoints.hands_score.max() < VISIBLE and not shoulders and high[1] - low[1] >= HEAD_ONLY)
 
 
 def head_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> tuple[np.ndarray, Keypoints]:

@@ -23,11 +23,12 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.speech.encoder import RATE, FeatureStream
+from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.speech.encoder import FeatureStream
 from cyberhost_model.speech.level import SpeechLevel
 
 KIND = "whisper_encoder"
-WINDOW, HOP, SEGMENT = 400, 160, 30 * RATE  # samples
+WINDOW, HOP, SEGMENT = 400, 160, 30 * SPEECH_RATE  # samples
 _FRAMES = SEGMENT // HOP
 
 
@@ -44,7 +45,7 @@ class WhisperEncoder(FeatureStream, nn.Module):
         self.dim: int = whisper.d_model
         self.layers: int = whisper.encoder_layers + 1
         bank = mel_filter_bank(
-            WINDOW // 2 + 1, whisper.num_mel_bins, 0.0, RATE / 2, RATE, norm="slaney", mel_scale="slaney"
+            WINDOW // 2 + 1, whisper.num_mel_bins, 0.0, SPEECH_RATE / 2, SPEECH_RATE, norm="slaney", mel_scale="slaney"
         )
         self.register_buffer("filters", torch.from_numpy(bank.T).float(), persistent=False)
 

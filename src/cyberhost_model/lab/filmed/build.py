@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from cyberhost_model.errors import InputError, OutputError, need
+from cyberhost_model.lab.filmed.detectors import load_detector
 from cyberhost_model.lab.filmed.engines import Done, run_here, run_local, run_ray
 from cyberhost_model.lab.filmed.manifest import VERSION, Reason, Row, write_manifest
 from cyberhost_model.lab.filmed.prepare import CLIPS, VIDEOS, Job, finished, list_videos, read_record
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sync import weight_files
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.perception.people import load_detector
 
 ABOUT = "dataset.json"
 ENGINES = ("local", "ray")

@@ -11,11 +11,12 @@ from itertools import groupby
 
 import numpy as np
 
+from cyberhost_model.lab.filmed.detectors import PeopleDetector
 from cyberhost_model.lab.filmed.manifest import FPS, Reason
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.source import Video, rgb, thumbnail
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.perception.people import PeopleDetector, has_face, people_count
+from cyberhost_model.perception.people import has_face, people_count
 from cyberhost_model.perception.shots import ShotFinder, shots
 
 LOOKS = 5.0  # frames a second that the detector sees in the first pass

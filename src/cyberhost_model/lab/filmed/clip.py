@@ -12,6 +12,7 @@ import numpy as np
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.conditions.movement import movement_box
 from cyberhost_model.lab.filmed.candidates import Candidate
+from cyberhost_model.lab.filmed.detectors import PeopleDetector
 from cyberhost_model.lab.filmed.framing import content_box, crop_frame, fixed_box
 from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_labels
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, FPS, Reason, Row
@@ -21,12 +22,12 @@ from cyberhost_model.lab.filmed.sync import Judge
 from cyberhost_model.lab.filmed.voice import Voice, hear
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.perception.crops import Box
 from cyberhost_model.perception.face_descriptor import face_descriptor, mean_descriptor
-from cyberhost_model.perception.keypoints import NECK, Keypoints
-from cyberhost_model.perception.people import SEEN, PeopleDetector, has_face, has_hand, people_count
-from cyberhost_model.speech.encoder import SpeechEncoder
+from cyberhost_model.perception.geometry import Box
+from cyberhost_model.perception.keypoints import NECK, VISIBLE, Keypoints
+from cyberhost_model.perception.people import has_face, has_hand, people_count
 from cyberhost_model.speech.level import SpeechLevel
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 _BATCH = 8  # frames the detector gets at once
 _DESCRIBED = 5  # every so many frames give a descriptor
@@ -40,7 +41,7 @@ class Tools:
     """The networks a worker keeps loaded."""
 
     detector: PeopleDetector
-    speech: SpeechEncoder
+    speech: Wav2Vec2Encoder
     sync: Judge | None = None
     """Where `Settings.min_sync` asks for it."""
 
@@ -138,7 +139,7 @@ def _measure(row: Row, watched: _Watched, voice: Voice, mouth: tuple[np.ndarray,
     row.face_share = sum(map(has_face, watched.points)) / n
     row.hands_share = sum(map(has_hand, watched.points)) / n
     row.clarity = float(np.mean(clarity)) if clarity else None
-    thorax = np.array([k.body[NECK] for k in watched.points if k.body_score[NECK] > SEEN])
+    thorax = np.array([k.body[NECK] for k in watched.points if k.body_score[NECK] > VISIBLE])
     if len(thorax):
         # A detector errs now and then: the range is that of the middle 98%.
         low, high = np.percentile(thorax, [1, 99], axis=0)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cyberhost_model.perception.crops import Box
-from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.perception.people import SEEN, has_face
+from cyberhost_model.perception.geometry import Box
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
+from cyberhost_model.perception.people import has_face
 
 STEP = 64
 # In heights of the face points (brows to chin): the hair above, room at the sides and below.
@@ -61,11 +61,11 @@ def _one(k: Keypoints, scale: np.ndarray, crop: str) -> list[float]:
     box = [x0 - _SIDES * unit, y0 - _HAIR * unit, x1 + _SIDES * unit, y1 + _TORSO * unit]
     # Shoulders, elbows and wrists; hips only as far as they are in the picture.
     body, score = k.body * scale, k.body_score
-    near = [(body[j], _BELOW if j in (2, 5) else _HAND) for j in (2, 3, 4, 5, 6, 7) if score[j] > SEEN]
-    near += [(body[j], 0.1) for j in (8, 11) if score[j] > SEEN]
+    near = [(body[j], _BELOW if j in (2, 5) else _HAND) for j in (2, 3, 4, 5, 6, 7) if score[j] > VISIBLE]
+    near += [(body[j], 0.1) for j in (8, 11) if score[j] > VISIBLE]
     for points, seen in zip(k.hands, k.hands_score, strict=True):
-        if seen.max() > SEEN:
-            near += [(p, _HAND) for p in points[seen > SEEN] * scale]
+        if seen.max() > VISIBLE:
+            near += [(p, _HAND) for p in points[seen > VISIBLE] * scale]
     for (x, y), room in near:
         box = [
             min(box[0], x - room * unit),

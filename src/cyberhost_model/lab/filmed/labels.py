@@ -10,7 +10,7 @@ import numpy as np
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.perception.crops import face_box, hand_boxes
-from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
+from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
 
 POINTS = ("body", "body_score", "hands", "hands_score", "face", "face_score")
 ALWAYS = (*POINTS, "face_box", "hand_boxes", "thorax", "clarity", "opening", "width", "identity")
@@ -18,7 +18,6 @@ ALWAYS = (*POINTS, "face_box", "hand_boxes", "thorax", "clarity", "opening", "wi
 # heights of the face (brows to chin), and from neutral to spread the inner corners move apart by this part.
 GAPE = 0.105 * 0.88
 SPREAD = 0.087
-_SEEN = 0.3
 
 
 def pack_labels(
@@ -36,7 +35,7 @@ def pack_labels(
         "face_box": np.array([face_box(k, size) or none for k in points], np.float32),
         "hand_boxes": np.array([[b or none for b in hand_boxes(k, size)] for k in points], np.float32),
         "thorax": np.stack(
-            [k.body[NECK] if k.body_score[NECK] > _SEEN else np.full(2, np.nan, np.float32) for k in points]
+            [k.body[NECK] if k.body_score[NECK] > VISIBLE else np.full(2, np.nan, np.float32) for k in points]
         ),
         "clarity": np.asarray(clarity, np.float32),
         "opening": np.asarray(opening, np.float32),
@@ -54,7 +53,7 @@ def seen_mouth(points: Sequence[Keypoints], aspect: float) -> tuple[np.ndarray, 
     scale = np.array([aspect, 1.0])
     gap, across, height = (np.full(len(points), np.nan) for _ in range(3))
     for i, k in enumerate(points):
-        if k.face_score[LIPS].max() > _SEEN:
+        if k.face_score[LIPS].max() > VISIBLE:
             face = k.face * scale
             length = lambda a, b: float(np.linalg.norm(a - b))  # noqa: E731
             height[i] = length(face[8], face[[19, 24]].mean(0))

@@ -21,6 +21,7 @@ from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import InputError, OutputError, need
 from cyberhost_model.lab.filmed.candidates import analyse_video
 from cyberhost_model.lab.filmed.clip import Tools, make_clip
+from cyberhost_model.lab.filmed.detectors import load_detector
 from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, row_values
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.source import Unusable, has_sound, open_video, sound_blocks
@@ -28,9 +29,8 @@ from cyberhost_model.lab.filmed.splits import identity_of, split_of
 from cyberhost_model.lab.filmed.sync import load_judge
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.perception.people import load_detector
-from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.level import speech_level
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 CLIPS, VIDEOS = "clips", "videos"
 _MISSING = 0.5  # seconds by which a whole file may end before its declared length
@@ -107,7 +107,7 @@ def load_tools(detector: str, sync: bool = False) -> Tools:
     cv2.setNumThreads(1)
     return Tools(
         load_detector(detector),
-        SpeechEncoder.from_pretrained(EMBEDDED / "tiny" / "speech"),
+        Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech"),
         load_judge() if sync else None,
     )
 

@@ -9,8 +9,8 @@ import numpy as np
 from cyberhost_model.lab.filmed.manifest import FPS, Reason
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.media.audio import SILENT_PEAK, SPEECH_RATE
-from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.level import SpeechLevel
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 _LEAST = 0.9  # of a clip's length must be covered by sound
 
@@ -29,7 +29,9 @@ class Voice:
     detail: str | None = None
 
 
-def hear(samples: np.ndarray, seconds: float, level: SpeechLevel, encoder: SpeechEncoder, settings: Settings) -> Voice:
+def hear(
+    samples: np.ndarray, seconds: float, level: SpeechLevel, encoder: Wav2Vec2Encoder, settings: Settings
+) -> Voice:
     """Judge the sound of a clip of `seconds`.
 
     Speech is what the encoder's motion head says it is, at the level of the whole recording.

@@ -12,7 +12,7 @@ import numpy as np
 
 from cyberhost_model.lab.synthetic.puppet_face import PuppetFace
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and the right arm (OpenPose)
 
@@ -105,7 +105,7 @@ class Puppet:
         chin, brow = px.face[8], px.face[[19, 24]].mean(0)
         self.up = (brow - chin) / (np.linalg.norm(brow - chin) + 1e-6)
         self.head_centre = (chin + brow) / 2 + self.up * 0.12 * fh
-        shoulders = px.body_score[2] > 0.3 and px.body_score[5] > 0.3
+        shoulders = px.body_score[2] > VISIBLE and px.body_score[5] > VISIBLE
         self.neck = px.body[1] if shoulders else chin - self.up * 0.35 * fh
         self.span = float(np.linalg.norm(px.body[2] - px.body[5])) if shoulders else 2.2 * fh
         self.pivot = chin + (self.neck - chin) * 0.55
@@ -125,7 +125,7 @@ class Puppet:
             torso = np.zeros_like(mask)
             hips = (
                 px.body[[8, 11]]
-                if min(px.body_score[8], px.body_score[11]) > 0.3
+                if min(px.body_score[8], px.body_score[11]) > VISIBLE
                 else px.body[[2, 5]] + [0, 2.0 * self.span]
             )
             poly = np.array([px.body[2], px.body[5], hips[1] + [0, self.span], hips[0] + [0, self.span]], np.float32)
@@ -150,7 +150,7 @@ class Puppet:
         inside = lambda i: px.body_score[i] > 0.5 and -0.05 * w < px.body[i, 0] < 1.05 * w and px.body[i, 1] < 1.1 * h  # noqa: E731
         for side, (s, e, wr) in _ARMS.items():
             hand = px.hands[side]
-            if not (inside(s) and inside(e) and inside(wr)) or px.hands_score[side].max() < 0.3:
+            if not (inside(s) and inside(e) and inside(wr)) or px.hands_score[side].max() < VISIBLE:
                 continue
             if hand[:, 1].min() < px.face[8, 1] + 0.1 * self.face.height:
                 continue  # a hand at the face stays with it

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 
 @dataclass
@@ -77,7 +77,7 @@ def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     head = ((brow + chin) / 2 + up * eye * 0.35).astype(np.int32)
     angle = float(np.degrees(np.arctan2(up[0], -up[1])))
     cv2.ellipse(label, tuple(map(int, head)), (int(eye * 2.0), int(eye * 2.5)), angle, 0, 360, cv2.GC_PR_FGD, -1)
-    body, seen = px(keypoints.body), keypoints.body_score > 0.3
+    body, seen = px(keypoints.body), keypoints.body_score > VISIBLE
     shoulder = float(np.linalg.norm(body[2] - body[5])) if seen[2] and seen[5] else eye * 4
     if seen[2] and seen[5]:
         low = [body[8], body[11]] if seen[8] and seen[11] else [body[2] + [0, hh], body[5] + [0, hh]]
@@ -95,7 +95,7 @@ def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
                 label, tuple(map(int, body[a])), tuple(map(int, body[b])), cv2.GC_FGD, max(1, int(shoulder * 0.06))
             )
     for side in (0, 1):
-        if keypoints.hands_score[side].max() > 0.3:
+        if keypoints.hands_score[side].max() > VISIBLE:
             hull = cv2.convexHull(px(keypoints.hands[side]))
             cv2.polylines(label, [hull], True, cv2.GC_PR_FGD, max(2, int(eye * 0.3)))
             cv2.fillConvexPoly(label, hull, cv2.GC_FGD)
@@ -113,7 +113,7 @@ def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     mask = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3))), cv2.MORPH_CLOSE, np.ones((7, 7)))
     _, parts = cv2.connectedComponents(mask)
     keep = np.unique(parts[tuple(np.clip(face, 0, [ww - 1, hh - 1]).T[::-1])])
-    hands = [px(keypoints.hands[s]) for s in (0, 1) if keypoints.hands_score[s].max() > 0.3]
+    hands = [px(keypoints.hands[s]) for s in (0, 1) if keypoints.hands_score[s].max() > VISIBLE]
     for points in hands:
         keep = np.union1d(keep, parts[tuple(np.clip(points, 0, [ww - 1, hh - 1]).T[::-1])])
     mask = (np.isin(parts, keep[keep > 0]) * 1.0).astype(np.float32)

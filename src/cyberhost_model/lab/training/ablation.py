@@ -44,7 +44,7 @@ from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.checkpoint import save_network
-from cyberhost_model.perception.detector import KeypointDetector, PeopleFinder, analyse
+from cyberhost_model.perception.detector import Detector, analyse
 from cyberhost_model.perception.people import has_hand
 from cyberhost_model.porting.convert import written_folder
 from cyberhost_model.runtime.loading import Model
@@ -138,9 +138,7 @@ class CodedVoices:
         return sound[start : start + need]
 
 
-def drawn_people(
-    folder: Path, voices: CodedVoices, count: int, frames: int, detector: KeypointDetector | PeopleFinder
-) -> None:
+def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: Detector) -> None:
     """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all.
 
     People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises
@@ -167,7 +165,7 @@ def drawn_people(
     write_manifest(folder, rows)
 
 
-def shows_face_and_hands(picture_u8: np.ndarray, detector: KeypointDetector | PeopleFinder) -> bool:
+def shows_face_and_hands(picture_u8: np.ndarray, detector: Detector) -> bool:
     """Whether the detector finds both in a picture uint8 (H, W, 3)."""
     try:
         return has_hand(analyse(picture_u8, detector, "a drawn person").keypoints)

@@ -17,10 +17,10 @@ from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.lab.training.init import run_preset
 from cyberhost_model.model.checkpoint import load_preset, save_network
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.perception.detector import KeypointDetector
+from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.lip_reader import LipReader
 from cyberhost_model.runtime.loading import find_model
-from cyberhost_model.speech.encoder import TINY, SpeechEncoder
+from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
 
 def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
@@ -61,11 +61,11 @@ def trained_codec(run: str | Path) -> ReferenceCodec | SdVaeCodec:
     return codec.eval()
 
 
-def trained_speech(run: str | Path) -> SpeechEncoder:
+def trained_speech(run: str | Path) -> Wav2Vec2Encoder:
     """The speech encoder of a run of stage audio, or that of a model ("tiny", a folder). Raises TrainingError."""
     if not (Path(run) / "last").is_dir():
-        return SpeechEncoder.from_pretrained(_model(run) / "speech")
-    speech = SpeechEncoder(TINY)
+        return Wav2Vec2Encoder.from_pretrained(_model(run) / "speech")
+    speech = Wav2Vec2Encoder(TINY)
     fill(speech, part(run, "encoder."), run)
     return speech.eval()
 

@@ -24,8 +24,9 @@ from cyberhost_model.lab.synthetic.clips import FPS, Clip
 from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
-from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
+from cyberhost_model.speech.encoder import frame_windows
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
 """What a coded clip has besides its key points."""
@@ -83,7 +84,7 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Ten
         "reference": torch.from_numpy(np.ascontiguousarray(picture)),
         "face": crop_u8(face_crop(picture, points)),
         "hands": crop_u8(hand_crops(picture, points)),
-        "hands_seen": torch.tensor([float(points.hands_score[s].max() > 0.3) for s in (0, 1)]),
+        "hands_seen": torch.tensor([float(points.hands_score[s].max() > VISIBLE) for s in (0, 1)]),
         "clarity": torch.from_numpy(clip.clarity),
         "opening": torch.from_numpy(clip.opening.copy()),
         "sound": torch.from_numpy((np.clip(clip.samples, -1, 1) * 32767).astype(np.int16)),
@@ -95,7 +96,7 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Ten
 
 @torch.inference_mode()
 def describe_clip(
-    saved: dict[str, Tensor], codec: ReferenceCodec | SdVaeCodec, speech: SpeechEncoder, tokens: int
+    saved: dict[str, Tensor], codec: ReferenceCodec | SdVaeCodec, speech: Wav2Vec2Encoder, tokens: int
 ) -> dict[str, Tensor]:
     """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D)
     float16 of its sound.
@@ -288,7 +289,7 @@ def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     """float32 (h, w) of a latent grid: 1 in every cell the mouth or the chin below it touches."""
     size = np.array([hw[1], hw[0]], np.float32)
     points = np.concatenate([k.face[48:68], k.face[7:10]]) * size
-    if k.face_score.max() < 0.3:
+    if k.face_score.max() < VISIBLE:
         return np.zeros(hw, np.float32)
     (x0, y0), (x1, y1) = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
     mask = np.zeros(hw, np.float32)

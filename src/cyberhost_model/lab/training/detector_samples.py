@@ -20,7 +20,7 @@ from cyberhost_model.lab.training.picture_augment import (
     similarity_transform,
     warp_cut_out,
 )
-from cyberhost_model.perception import detector as d
+from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.keypoints import VISIBLE
 
 _CERTAIN = 0.5  # score above which a labelled point counts as known

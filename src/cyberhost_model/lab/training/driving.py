@@ -11,7 +11,7 @@ import numpy as np
 from cyberhost_model.conditions.movement import BodyMovementMap
 from cyberhost_model.conditions.pose_maps import PARTS, skeleton_map
 from cyberhost_model.conditions.pose_shift import FINE, MAPS, pose_shift
-from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
+from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def driving_maps(
         return np.stack([skeleton_map(k, size, parts=parts) for k in driven]), shift, deaf
     if rng.random() * (1 - mix.skeleton - mix.hands) < mix.nothing:
         return np.zeros((1, 3, size[1], size[0]), np.float32), none, False
-    thorax = np.stack([k.body[NECK] if k.body_score[NECK] > 0.3 else k.face[8] for k in points])
+    thorax = np.stack([k.body[NECK] if k.body_score[NECK] > VISIBLE else k.face[8] for k in points])
     return BodyMovementMap.of_clip(thorax, rng).render(size)[None], none, False
 
 

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.signal import medfilt
 
-from cyberhost_model.perception.geometry import overlap
+from cyberhost_model.perception.geometry import intersection_over_union
 
 LEAST_FRAMES = 50  # a track with fewer detections is not measured
 LEAST_SIDE = 100  # pixels of the longer side of the box, mean over the track: a smaller face is too coarse for SyncNet
@@ -54,7 +54,7 @@ def follow(boxes: Sequence[np.ndarray], start: int = 0) -> list[Track]:
             if at and frame - at[-1] > _GAP:
                 break
             for i, box in enumerate(found):
-                if not at or overlap(box, path[-1][None])[0] > _SAME:
+                if not at or intersection_over_union(box, path[-1][None])[0] > _SAME:
                     at.append(frame)
                     path.append(found.pop(i))
                     break

@@ -17,8 +17,8 @@ from cyberhost_model.lab.evaluation.features.extractor import PerFrame
 from cyberhost_model.lab.evaluation.metric import Context
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED, file_sha256
 from cyberhost_model.perception import arcface, dwpose
-from cyberhost_model.perception.detector import KeypointDetector
 from cyberhost_model.perception.face_descriptor import aligned_face, low_frequencies
+from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
 
 # Frames -> the key points of the largest person: 128 of `conditions.keypoints` in the order body (18), left hand, right
@@ -33,7 +33,6 @@ PARTS = {"body": BODY, "hands": HANDS, "face": FACE}
 COUNT = 128
 WIDTHS = {"points": 2 * COUNT, "scores": COUNT, "found": 1}
 HEIGHT = 640.0  # pixels of the frame's height that the protocol measures in
-SEEN = 0.3  # score from which a point counts as seen
 
 
 def rows(people: Sequence[Keypoints | None], found: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from cyberhost_model.lab.evaluation.features.extractor import PerFrame
-from cyberhost_model.lab.evaluation.features.people import PARTS, SEEN, Source, in_pixels, keypoint_source
+from cyberhost_model.lab.evaluation.features.people import PARTS, Source, in_pixels, keypoint_source
 from cyberhost_model.lab.evaluation.metric import Context, Role, Sample, VideoValue
+from cyberhost_model.perception.keypoints import VISIBLE
 
 _PIECE = 2048  # pairs of frames at a time
 
@@ -27,7 +28,7 @@ def shown(reference_scores: np.ndarray, generated_scores: np.ndarray) -> tuple[n
     """Which points the ground truth shows and the generated frame has, and which it lacks: two bool arrays of the
     scores' shape.
     """
-    there, has = reference_scores > SEEN, generated_scores > SEEN
+    there, has = reference_scores > VISIBLE, generated_scores > VISIBLE
     return there & has, there & ~has
 
 

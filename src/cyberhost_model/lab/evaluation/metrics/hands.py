@@ -19,8 +19,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from cyberhost_model.lab.evaluation.features.extractor import PerFrame, pieces
-from cyberhost_model.lab.evaluation.features.people import HANDS, SEEN, Source, in_pixels, keypoint_source
+from cyberhost_model.lab.evaluation.features.people import HANDS, Source, in_pixels, keypoint_source
 from cyberhost_model.lab.evaluation.metric import Context, Role, Sample, VideoValue
+from cyberhost_model.perception.keypoints import VISIBLE
 
 
 def deviation(parts: Iterable[np.ndarray]) -> np.ndarray:
@@ -62,9 +63,9 @@ class Hands:
         hkc = VideoValue(
             float(by_frame.mean()), 1.0, {"person_rate": float(features["found"].mean())}, series={"frame": by_frame}
         )
-        seen = np.concatenate([(scores[:, HANDS] > SEEN).sum(1) for (scores,) in pieces(features, "scores")])
+        seen = np.concatenate([(scores[:, HANDS] > VISIBLE).sum(1) for (scores,) in pieces(features, "scores")])
         gated = deviation(
-            np.where((scores[:, HANDS] > SEEN)[..., None], in_pixels(points, size)[:, HANDS], np.nan)
+            np.where((scores[:, HANDS] > VISIBLE)[..., None], in_pixels(points, size)[:, HANDS], np.nan)
             for points, scores in pieces(features, "points", "scores")
         )
         ungated = deviation(in_pixels(points, size)[:, HANDS] for (points,) in pieces(features, "points"))

@@ -8,7 +8,8 @@ import numpy as np
 
 from cyberhost_model.conditions.pose_maps import CONTOURS, FINGERS, LIMBS, hue
 from cyberhost_model.lab.evaluation.features.extractor import Features
-from cyberhost_model.lab.evaluation.features.people import BODY, COUNT, FACE, HANDS, SEEN
+from cyberhost_model.lab.evaluation.features.people import BODY, COUNT, FACE, HANDS
+from cyberhost_model.perception.keypoints import VISIBLE
 
 EXTRACTORS = ("dwpose", "embedded")
 """Those that give key points, by name."""
@@ -46,7 +47,7 @@ def pack(points: np.ndarray, scores: np.ndarray) -> str:
     """
     points = np.asarray(points, np.float32).reshape(-1, COUNT, 2)
     packed = np.full(points.shape, _ABSENT, "<u2")
-    seen = (np.asarray(scores) > SEEN) & np.isfinite(points).all(-1)
+    seen = (np.asarray(scores) > VISIBLE) & np.isfinite(points).all(-1)
     packed[seen] = np.round((np.clip(points[seen], -_REACH, 1 + _REACH) + _REACH) * _STEPS)
     return base64.b64encode(packed.tobytes()).decode()
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cyberhost_model.perception.keypoints import VISIBLE
+
 FACE_DROP = 0.1
 """A second's similarity this far below the video's median is weak, or three times the usual spread where that is
 more.
@@ -135,7 +137,7 @@ def weak_motion(changes: np.ndarray, fps: float) -> list[Weak]:
     return found
 
 
-def shaking(points: np.ndarray, scores: np.ndarray, seen: float = 0.3) -> float:
+def shaking(points: np.ndarray, scores: np.ndarray, seen: float = VISIBLE) -> float:
     """How far points (n, K, 2) jump about their way, in their own unit: the standard deviation of an axis of white
     noise on a smooth path.
 

@@ -1,4 +1,4 @@
-"""Stage audio: train the tiny SpeechEncoder to predict mouth motion and clean sound from degraded speech."""
+"""Stage audio: train the tiny speech encoder to predict mouth motion and clean sound from degraded speech."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from cyberhost_model.lab.synthetic.speech_motion import speech_motion, step_powe
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.media.audio import SPEECH_RATE
-from cyberhost_model.speech.encoder import STEP, TINY, SpeechEncoder
+from cyberhost_model.speech.encoder import STEP
 from cyberhost_model.speech.level import speech_level
+from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
 MELS = 40
 _FRAME = SPEECH_RATE // round(FPS)  # samples
@@ -129,9 +130,9 @@ class AudioStage:
 
     name = "audio"
 
-    def __init__(self, files: Sequence[Path], encoder: SpeechEncoder | None = None, count: int = 6) -> None:
+    def __init__(self, files: Sequence[Path], encoder: Wav2Vec2Encoder | None = None, count: int = 6) -> None:
         self.files, self.count = files, count
-        encoder = encoder or SpeechEncoder(TINY)
+        encoder = encoder or Wav2Vec2Encoder(TINY)
         if encoder.motion_head is None:
             raise TrainingError("the audio stage trains a speech encoder with a motion head")
         self.module = nn.ModuleDict({"encoder": encoder, "mel": nn.Linear(encoder.dim, MELS)}).train()
@@ -141,7 +142,7 @@ class AudioStage:
         return SpeechWindows(self.files, seed, self.count, self.encoder.config.target)
 
     @property
-    def encoder(self) -> SpeechEncoder:
+    def encoder(self) -> Wav2Vec2Encoder:
         """The speech encoder, the part that ships."""
         return self.module["encoder"]  # type: ignore[return-value]
 
@@ -158,7 +159,7 @@ class AudioStage:
         return {"loss": loss, "opening": opening, "width": width, "energy": energy, "speech": speech, "mel": mel}
 
 
-def evaluate(encoder: SpeechEncoder, files: Sequence[Path], degraded: bool = True) -> dict[str, float]:
+def evaluate(encoder: Wav2Vec2Encoder, files: Sequence[Path], degraded: bool = True) -> dict[str, float]:
     """Measure how well `encoder` predicts the mouth motion of whole recordings.
 
     Mean correlations with `speech_motion` and the accuracy of the speech decision. degraded: also under noise and gain,

@@ -16,7 +16,7 @@ from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
-from cyberhost_model.perception.detector import HAND_THRESHOLD, KeypointDetector
+from cyberhost_model.perception.keypoint_detector import HAND_THRESHOLD, KeypointDetector
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _SIGMA = 1.3  # of the Gaussian targets of points, in cells

@@ -21,9 +21,9 @@ from cyberhost_model.lab.training.picture_augment import degrade
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.perception.crops import turned_crop
-from cyberhost_model.perception.detector import LIPS_FROM
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
+from cyberhost_model.perception.keypoint_detector import LIPS_FROM
 from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, about_mouth, middle_rows, mouth_crop
 
 PATCH = 128  # side of a patch in pixels; it shows one face height

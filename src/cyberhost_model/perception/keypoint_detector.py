@@ -1,0 +1,305 @@
+"""The key point detector of this project: faces, then 68 face points, 18 body points and 2 x 21 hand points of a
+person.
+
+Top-down: `finder` sees the whole picture (and parts of it, when that shows nothing), the other three see square crops.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from cyberhost_model.errors import ModelError
+from cyberhost_model.perception.crops import around, cut_box, turned_crop
+from cyberhost_model.perception.detector import Detection
+from cyberhost_model.perception.geometry import Box, face_height, intersection_over_smaller
+from cyberhost_model.perception.heat_net import HeatNet, concentration, fuse_batchnorm, peaks
+from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
+from cyberhost_model.perception.lip_reader import LipReader, mouth_crop, with_gap
+
+FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
+# Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and
+# how far below the face's centre the body crop's lies, in face sizes.
+FACE_SPAN, BODY_SPAN, BODY_DOWN, HAND_SPAN = 1.6, 7.0, 2.0, 1.6
+SIZE_UNIT = 0.2  # sizes are regressed as log(size / (SIZE_UNIT * crop side))
+FINDER_MAPS, BODY_MAPS = 4, 22  # face, dx, dy, log size; 18 joints, left and right hand, their log sizes
+LONGEST = 1536  # larger pictures are halved until they fit: nothing is found in more detail
+THRESHOLD = 0.5
+HAND_THRESHOLD = 0.5
+# How concentrated the maps of a face or hand are: at the first number the presence counts as 0, from the second on it
+# stays. Faces of photographs measured 0.83 and more (0.70 under heavy blur), cups and clocks 0.73 and less; hands 0.75,
+# what is none 0.51.
+FACE_SURE, HAND_SURE = (0.68, 0.78), (0.4, 0.6)
+LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller faces are not read, and count as not seen
+
+
+def sureness(logits: torch.Tensor, between: tuple[float, float]) -> torch.Tensor:
+    """(N,) in 0..1: the maps' concentration on a ramp from `between[0]` to `between[1]`."""
+    return ((concentration(logits) - between[0]) / (between[1] - between[0])).clamp(0, 1)
+
+
+def _reduced(picture_u8: np.ndarray) -> np.ndarray:
+    """The picture, its longer side at most LONGEST pixels."""
+    height, width = picture_u8.shape[:2]
+    if max(width, height) <= LONGEST:
+        return picture_u8
+    ratio = LONGEST / max(width, height)
+    return cv2.resize(
+        picture_u8, (max(1, round(width * ratio)), max(1, round(height * ratio))), interpolation=cv2.INTER_AREA
+    )
+
+
+class KeypointDetector(nn.Module):
+    """Finds the people in a picture of any size.
+
+    Deterministic; CPU is enough. `norm` False: see `HeatNet`. lips: without it the gap between the inner lips says
+    nothing.
+    """
+
+    def __init__(self, norm: bool = True, lips: LipReader | None = None) -> None:
+        super().__init__()
+        self.lips = lips
+        self.finder = HeatNet(FINDER_MAPS, 8, norm=norm)
+        self.face = HeatNet(68, 4, norm=norm)
+        self.body = HeatNet(BODY_MAPS, 4, norm=norm)
+        self.hand = HeatNet(21, 4, norm=norm)
+        with torch.no_grad():  # heat maps start out empty
+            self.finder.head[-1].bias[0] = -3.0
+            self.body.head[-1].bias[:20] = -3.0
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def reads_lips(self) -> bool:
+        """Whether the lips' points follow an opening mouth: the gap that the face network's own points show has little
+        to do with the true one, the lip reader's follows it (docs/results.md).
+        """
+        return self.lips is not None
+
+    @property
+    def lips_from(self) -> float:
+        """Height of a face in pixels from which its lip points tell the gap; infinity without a lip reader."""
+        return LIPS_FROM if self.lips is not None else float("inf")
+
+    def search(self, picture_u8: np.ndarray) -> list[Keypoints]:
+        """Find the faces in uint8 (H, W, 3) RGB, the largest first, without bodies and hands."""
+        return [found.keypoints for found in self.detect(picture_u8, people=0)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.face.presence.weight.device
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `config.json` and fp16 `model.safetensors`, batch norms folded into the convolutions."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        half = {k: v.half().contiguous() for k, v in fuse_batchnorm(self.state_dict()).items()}
+        save_file(half, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"class": "KeypointDetector", "version": 1}, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> KeypointDetector:
+        """Read what `save_pretrained` wrote, as float32, ready to use.
+
+        Raises ModelError when it is missing or of another layout.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            weights = load_file(folder / "model.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise ModelError(f"no usable key point detector in {folder}: {error}; install the package again") from error
+        if config.get("class") != cls.__name__ or config.get("version") != 1:
+            raise ModelError(f"{folder} does not hold a KeypointDetector of version 1")
+        detector = cls(norm=False, lips=LipReader() if any(name.startswith("lips.") for name in weights) else None)
+        try:
+            detector.load_state_dict({k: v.float() for k, v in weights.items()})
+        except RuntimeError as error:
+            raise ModelError(f"the key point detector in {folder} has another layout than this version's") from error
+        return detector.eval()
+
+    @torch.inference_mode()
+    def detect(self, picture_u8: np.ndarray, people: int = 1, threshold: float = THRESHOLD) -> list[Detection]:
+        """Everybody whose face is found in `picture_u8` (H, W, 3), largest face first; the first `people` get body and
+        hands too.
+        """
+        if picture_u8.ndim != 3 or picture_u8.shape[2] != 3 or picture_u8.dtype != np.uint8:
+            raise ValueError(f"a picture is uint8 (H, W, 3), not {picture_u8.dtype} {picture_u8.shape}")
+        self.eval()
+        full = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
+        picture_u8 = _reduced(picture_u8)
+        found = []
+        for i, (points, confidence) in enumerate(self._faces(picture_u8, threshold)):
+            found.append(self._detection(picture_u8, points, confidence, full, whole=i < people))
+        return found
+
+    @torch.inference_mode()
+    def follow(self, picture_u8: np.ndarray, last: Keypoints, threshold: float = THRESHOLD) -> Detection | None:
+        """The person whose face is about where `last` has it, with body and hands: a look there in place of a search.
+
+        None where no face is.
+        """
+        self.eval()
+        full = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
+        picture_u8 = _reduced(picture_u8)
+        face = last.face * [picture_u8.shape[1], picture_u8.shape[0]]
+        low, high = face.min(0), face.max(0)
+        points, presence = self.face_points(picture_u8, (low + high) / 2, float(max(high - low)))
+        return self._detection(picture_u8, points, presence, full, whole=True) if presence >= threshold else None
+
+    def _detection(
+        self, picture_u8: np.ndarray, points: np.ndarray, confidence: float, full: np.ndarray, whole: bool
+    ) -> Detection:
+        """A person from the face points in pixels of the reduced picture; with body and hands where `whole`.
+
+        `full`: (W, H) of the picture itself.
+        """
+        keypoints = Keypoints.empty()
+        keypoints.face, keypoints.face_score[:] = points, confidence
+        if self.lips is not None:
+            if whole and face_height(points) >= LIPS_FROM:
+                keypoints.face = with_gap(points, float(self.lips(self._tensor([mouth_crop(picture_u8, points)]))))
+            else:
+                keypoints.face_score[LIPS] = 0  # whoever takes this detector's lips for read must not take these
+        if whole:
+            self._body_and_hands(picture_u8, keypoints)
+        size = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
+        keypoints = keypoints.map(lambda p: (p / size).astype(np.float32))
+        low, high = keypoints.face.min(0) * full, keypoints.face.max(0) * full
+        return Detection(keypoints, confidence, (float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+
+    def _tensor(self, crops: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(crops)).to(self.device)
+
+    @torch.inference_mode()
+    def candidates(
+        self, picture_u8: np.ndarray, views: list[tuple[np.ndarray, float]], least: float = 0.2
+    ) -> list[tuple[float, np.ndarray, float]]:
+        """(confidence, centre, size) in pixels of the finder's peaks above `least` in square views (centre, side) of
+        the picture.
+        """
+        crops = [cut_box(picture_u8, around(c, s), (FINDER, FINDER)) for c, s in views]
+        maps, _ = self.finder(self._tensor(crops))
+        heat = maps[:, :1].sigmoid()
+        heat = heat * (heat == nn.functional.max_pool2d(heat, 3, 1, 1))
+        cells, found = heat.shape[-1], []
+        for n, (centre, side) in enumerate(views):
+            value, index = heat[n, 0].flatten().topk(8)
+            for v, i in zip(value.tolist(), index.tolist(), strict=True):
+                if v > least:
+                    dx, dy, log_size = maps[n, 1:, i // cells, i % cells].tolist()
+                    place = (np.array([i % cells + 0.5 + dx, i // cells + 0.5 + dy]) / cells - 0.5) * side + centre
+                    found.append((v, place, float(np.exp(np.clip(log_size, -3, 2))) * SIZE_UNIT * side))
+        return found
+
+    def _views(self, w: int, h: int) -> list[list[tuple[np.ndarray, float]]]:
+        """Squares to look at, in rounds: the whole; then overlapping parts, and the whole from further off (for a face
+        that fills the picture).
+        """
+        whole, middle, short = float(max(w, h)), np.array([w / 2, h / 2]), float(min(w, h))
+        parts = [(middle, whole * 1.6)]
+        side = max(whole * 0.55, short * 0.6)
+        for y in np.linspace(side / 2, h - side / 2, 2) if h > side else [h / 2]:
+            for x in np.linspace(side / 2, w - side / 2, 2) if w > side else [w / 2]:
+                parts.append((np.array([x, y]), side))
+        return [[(middle, whole * 1.08)], parts]
+
+    def _faces(self, picture_u8: np.ndarray, threshold: float) -> list[tuple[np.ndarray, float]]:
+        """(points (68, 2) in pixels, confidence) of each face, largest first."""
+        kept: list[tuple[np.ndarray, float, Box]] = []
+        for views in self._views(picture_u8.shape[1], picture_u8.shape[0]):
+            for heat, centre, size in sorted(
+                self.candidates(picture_u8, views, min(0.2, threshold)), key=lambda c: -c[0]
+            ):
+                if size < 6 or any(intersection_over_smaller(around(centre, size), box) > 0.45 for *_, box in kept):
+                    continue
+                points, presence = self.face_points(picture_u8, centre, size)
+                box: Box = (*map(float, points.min(0)), *map(float, points.max(0)))  # type: ignore[assignment]
+                confidence = float(np.sqrt(heat * presence))
+                if confidence >= threshold and not any(
+                    intersection_over_smaller(box, other) > 0.45 for *_, other in kept
+                ):
+                    kept.append((points, confidence, box))
+            if kept:
+                break
+        kept.sort(key=lambda f: -(f[2][2] - f[2][0]) * (f[2][3] - f[2][1]))
+        return [(points, confidence) for points, confidence, _ in kept]
+
+    @torch.inference_mode()
+    def face_points(self, picture_u8: np.ndarray, centre: np.ndarray, size: float) -> tuple[np.ndarray, float]:
+        """68 points in pixels and the presence 0..1 of a face of `size` about `centre`: looked at twice, the second
+        time upright.
+        """
+        angle, presence, points = 0.0, 0.0, np.zeros((68, 2), np.float32)
+        for _ in range(2):
+            crop, back = turned_crop(picture_u8, centre, size * FACE_SPAN, angle, FACE)
+            logits, logit = self.face(self._tensor([crop]))
+            points = (peaks(logits)[0][0].cpu().numpy() @ back[:, :2].T + back[:, 2]).astype(np.float32)
+            presence = float(logit.sigmoid())
+            if presence < 0.1:
+                return points, presence
+            eyes = points[42:48].mean(0) - points[36:42].mean(0)
+            angle = float(np.arctan2(eyes[1], eyes[0]))
+            turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            upright = points @ turn
+            low, high = upright.min(0), upright.max(0)
+            centre, size = turn @ (low + high) / 2, float(max(high - low))
+        return points, presence * float(sureness(logits, FACE_SURE))
+
+    def _body_and_hands(self, picture_u8: np.ndarray, keypoints: Keypoints) -> None:
+        """Fill in body and hands (in pixels) of the person whose face points are there."""
+        low, high = keypoints.face.min(0), keypoints.face.max(0)
+        size = float(max(high - low))
+        centre = (low + high) / 2 + [0, BODY_DOWN * size]
+        side = size * BODY_SPAN
+        maps, _ = self.body(self._tensor([cut_box(picture_u8, around(centre, side), (BODY, BODY))]))
+        places, values = peaks(maps[:, :20])
+        places, scores = (places[0].cpu().numpy() - 0.5) * side + centre, values[0].sigmoid().cpu().numpy()
+        keypoints.body, keypoints.body_score = places[:18].astype(np.float32), scores[:18].astype(np.float32)
+        # What the face network sees closely is better: nose and eyes.
+        for joint, points in ((0, keypoints.face[30:31]), (14, keypoints.face[36:42]), (15, keypoints.face[42:48])):
+            keypoints.body[joint], keypoints.body_score[joint] = points.mean(0), keypoints.face_score[0]
+        keypoints.body[NECK] = (keypoints.body[2] + keypoints.body[5]) / 2
+        keypoints.body_score[NECK] = min(keypoints.body_score[2], keypoints.body_score[5])
+        cells = maps.shape[-1]
+        seeds = []
+        for hand in (0, 1):
+            if scores[18 + hand] >= 0.15:
+                cell = np.clip(((places[18 + hand] - centre) / side + 0.5) * cells, 0, cells - 1).astype(int)
+                log_size = float(maps[0, 20 + hand, cell[1], cell[0]])
+                seeds.append((hand, places[18 + hand], float(np.exp(np.clip(log_size, -3, 2))) * SIZE_UNIT * side))
+        for (hand, *_), (points, presence) in zip(seeds, self.hand_points(picture_u8, seeds), strict=True):
+            keypoints.hands[hand], keypoints.hands_score[hand] = points, np.sqrt(presence * scores[18 + hand])
+
+    @torch.inference_mode()
+    def hand_points(
+        self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]]
+    ) -> list[tuple[np.ndarray, float]]:
+        """21 points in pixels and the presence 0..1 of each of `hands` (0 left or 1 right, centre, size), looked at
+        twice.
+
+        The network knows left hands only: right ones are shown to it in a mirror.
+        """
+        found: list[tuple[np.ndarray, float]] = []
+        for _ in range(2 if hands else 0):
+            crops = [
+                cut_box(picture_u8, around(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1] for i, c, s in hands
+            ]
+            logits, presence = self.hand(self._tensor(crops))
+            places, found, again = peaks(logits)[0].cpu().numpy(), [], []
+            there = (presence.sigmoid() * sureness(logits, HAND_SURE)).tolist()
+            for (i, centre, size), unit, p in zip(hands, places, there, strict=True):
+                unit = unit * [-1, 1] + [1, 0] if i else unit
+                points = ((unit - 0.5) * size * HAND_SPAN + centre).astype(np.float32)
+                found.append((points, p))
+                low, high = points.min(0), points.max(0)
+                again.append((i, (low + high) / 2, float(max(high - low))))
+            hands = again
+        return found

@@ -1,0 +1,264 @@
+"""Wav2Vec2Encoder: the multi-stage features of a wav2vec 2.0 encoder (paper, section 3.1), of any length of sound.
+
+The samples are padded so that the receptive field of a step (25 ms) lies evenly around its 20 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+from cyberhost_model.errors import ModelError, NetworkError
+from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.speech.encoder import STEP, STEPS_PER_SECOND, FeatureStream
+from cyberhost_model.speech.level import SpeechLevel
+
+KIND = "speech_encoder"
+"""In config.json. A folder without a kind is in the layout of transformers' wav2vec2-base."""
+MOTION = ("opening", "width", "energy", "speech")
+_EDGE = 40  # samples; (receptive field 400 - STEP) / 2
+_CORE, _CONTEXT = 800, 100  # steps that a window yields (16 s), and that it reads more on either side (2 s)
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """Configuration of a Wav2Vec2Encoder; stored as JSON beside its weights."""
+
+    wav2vec2: dict[str, Any]
+    """Arguments of transformers' Wav2Vec2Config."""
+    reach: int | None
+    """Steps each way that a layer's attention sees; None: all of the window."""
+    target: float
+    """RMS of active speech after `SpeechLevel.normalise`."""
+    motion_head: bool
+    """Add a linear head that predicts the mouth's motion from the features, as the tiny encoder was trained with."""
+
+
+# Layer norm, not group norm, in the convolutions: the latter's statistics run over time, so silence would be amplified
+# and a window would depend on what else is in it. 4 layers of 20 steps and the position convolution (16) stay within
+# _CONTEXT.
+TINY = SpeechConfig(
+    wav2vec2={
+        "hidden_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 512,
+        "conv_dim": [32, 48, 64, 96, 128, 128, 128],
+        "conv_bias": True,
+        "feat_extract_norm": "layer",
+        "num_conv_pos_embeddings": 32,
+        "num_conv_pos_embedding_groups": 8,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "feat_proj_dropout": 0.0,
+        "layerdrop": 0.0,
+        "mask_time_prob": 0.0,
+    },
+    reach=20,
+    target=0.1,
+    motion_head=True,
+)
+
+
+@dataclass(frozen=True)
+class PredictedMotion:
+    """Mouth motion that the motion head predicts: float32 arrays of T frames.
+
+    opening 0..1, width -1..1 and energy 0..1 as in `lab.synthetic.speech_motion.SpeechMotion`; speech: a probability.
+    """
+
+    opening: np.ndarray
+    width: np.ndarray
+    energy: np.ndarray
+    speech: np.ndarray
+
+
+class Wav2Vec2Encoder(FeatureStream, nn.Module):
+    """A wav2vec 2.0 encoder whose every hidden state is used, on sound of any length in constant memory."""
+
+    def __init__(self, config: SpeechConfig) -> None:
+        super().__init__()
+        self.config = config
+        wav2vec2 = Wav2Vec2Config(**config.wav2vec2)
+        if wav2vec2.do_stable_layer_norm or wav2vec2.add_adapter:
+            raise ModelError("the speech encoder must be of wav2vec2-base's layout (no stable layer norm, no adapter)")
+        self.model = Wav2Vec2Model(wav2vec2)
+        self.dim: int = wav2vec2.hidden_size
+        self.layers: int = wav2vec2.num_hidden_layers + 1
+        self.motion_head = MotionHead(self.layers, self.dim) if config.motion_head else None
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Encode samples (B, n), levelled by `SpeechLevel.normalise`, to (B, n / 320, layers, dim).
+
+        n is a multiple of 320. The first of `layers` is the input of the first transformer layer, the others are the
+        outputs of all layers.
+        """
+        model = self.model
+        samples = F.pad(samples, (_EDGE, _EDGE))
+        if model.config.feat_extract_norm == "layer":
+            x = _convolutions(model.feature_extractor.conv_layers, samples)
+        else:
+            x = model.feature_extractor(samples).transpose(1, 2)
+        x, _ = model.feature_projection(x)
+        encoder = model.encoder
+        x = encoder.dropout(encoder.layer_norm(x + encoder.pos_conv_embed(x)))
+        mask, states = self._attention_mask(x), [x]
+        for layer in encoder.layers:
+            x = layer(x, attention_mask=mask)
+            x = x[0] if isinstance(x, tuple) else x  # before transformers 5
+            states.append(x)
+        return torch.stack(states, 2)
+
+    def _attention_mask(self, x: Tensor) -> Tensor | None:
+        """0 for steps within reach, minus infinity for others: (B, 1, T, T)."""
+        if self.config.reach is None:
+            return None
+        at = torch.arange(x.shape[1], device=x.device)
+        far = (at[:, None] - at[None]).abs() > self.config.reach
+        mask = torch.zeros(far.shape, dtype=x.dtype, device=x.device).masked_fill(far, torch.finfo(x.dtype).min)
+        return mask.expand(len(x), 1, -1, -1)
+
+    @torch.no_grad()
+    def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
+        """Encode `blocks` as `FeatureStream.stream` says, in pieces of at most 18 s; ceil(samples / 320) steps in all.
+
+        Windows of 20 s overlap by 2 s on either side. For `tiny`, whose steps depend on 2 s around them, that is
+        exactly what one window over everything would give.
+        """
+        buffer, first, done = np.zeros(0, np.float32), 0, 0  # `first`: the step that the buffer begins with
+        for block in blocks:
+            buffer = np.concatenate([buffer, level.normalise(block, self.config.target)])
+            while len(buffer) >= (done + _CORE + _CONTEXT - first) * STEP:
+                window = buffer[: (done + _CORE + _CONTEXT - first) * STEP]
+                yield self._encode(window)[done - first : done - first + _CORE]
+                done += _CORE
+                keep = max(0, done - _CONTEXT)
+                buffer, first = buffer[(keep - first) * STEP :], keep
+        if len(buffer) > (done - first) * STEP:
+            yield self._encode(np.pad(buffer, (0, -len(buffer) % STEP)))[done - first :]
+
+    def _encode(self, samples: np.ndarray) -> Tensor:
+        training = self.training
+        self.eval()
+        out = self(torch.from_numpy(samples)[None].to(next(self.parameters())))[0]
+        self.train(training)
+        return out.float().cpu()
+
+    def predict_motion(
+        self, samples: np.ndarray, fps: float = 25.0, level: SpeechLevel | None = None
+    ) -> PredictedMotion:
+        """Predict the mouth motion from `samples` (n,) at 16 kHz, for ceil(n / 16000 * fps) frames.
+
+        Raises ModelError for an encoder without a motion head.
+        """
+        if self.motion_head is None:
+            raise ModelError("this speech encoder has no motion head; use the one of the tiny model")
+        rate = Fraction(fps).limit_denominator(1001)
+        frames = max(1, -(-len(samples) * rate.numerator // (SPEECH_RATE * rate.denominator)))
+        with torch.no_grad():
+            steps = self.motion_head(self.features(samples, level).to(next(self.parameters()))).float().cpu().numpy()
+        at = (np.arange(frames) + 0.5) / fps * STEPS_PER_SECOND - 0.5
+        curves = [np.interp(at, np.arange(len(steps)), steps[:, i]).astype(np.float32) for i in range(4)]
+        opening, width, energy, speech = curves
+        return PredictedMotion(opening.clip(0, 1), width.clip(-1, 1), energy.clip(0, 1), 1 / (1 + np.exp(-speech)))
+
+    def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16) -> None:
+        """Write config.json and model.safetensors to `folder`, which is made if it does not exist."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {"kind": KIND, **asdict(self.config)}
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in self.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+
+    @staticmethod
+    def from_pretrained(name: str | os.PathLike[str]) -> Wav2Vec2Encoder:
+        """Load an encoder in eval mode, float32: a folder of `save_pretrained`, or wav2vec2-base's layout.
+
+        That layout may be a folder or a Hub id such as "facebook/wav2vec2-base-960h". Every weight must be there and
+        fit: raises ModelError otherwise, and NetworkError if it cannot be fetched.
+        """
+        config_file = Path(name) / "config.json"
+        if Path(name).is_dir() and not config_file.is_file():
+            raise ModelError(f"{name}: holds no config.json; give a folder with a speech encoder")
+        try:
+            data = json.loads(config_file.read_text()) if config_file.is_file() else {}
+            if data.pop("kind", None) != KIND:
+                return _from_transformers(name)
+            encoder = Wav2Vec2Encoder(SpeechConfig(**data))
+            encoder.load_state_dict(load_file(config_file.with_name("model.safetensors")))
+        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f"{name}: no usable speech encoder ({str(error).splitlines()[0]}); get it again"
+            ) from error
+        return encoder.eval()
+
+
+def _from_transformers(name: str | os.PathLike[str]) -> Wav2Vec2Encoder:
+    try:
+        model, info = Wav2Vec2Model.from_pretrained(name, output_loading_info=True, use_safetensors=True)
+    except OSError as error:
+        if Path(name).exists():
+            raise
+        message = f"{name}: could not be fetched; check the name and the network, or give a folder that holds it"
+        raise NetworkError(message) from error
+    unexpected = [key for key in info["unexpected_keys"] if not key.startswith("lm_head.")]
+    wrong = [*info["missing_keys"], *unexpected, *info["mismatched_keys"]]
+    if wrong:
+        raise ValueError(f"{len(wrong)} weights missing or unknown, such as {wrong[0]}")
+    # wav2vec2's own preprocessing scales to unit variance
+    with torch.device("meta"):  # its random weights would be thrown away
+        encoder = Wav2Vec2Encoder(SpeechConfig(model.config.to_dict(), reach=None, target=1.0, motion_head=False))
+    encoder.model = model.float()
+    return encoder.eval()
+
+
+def _convolutions(layers: nn.ModuleList, samples: Tensor) -> Tensor:
+    """Compute transformers' feature extractor with channels last: (B, n) -> (B, T, C).
+
+    The layer norms want that layout. Copies between the two layouts took most of the time on a CPU, above all in the
+    backward pass.
+    """
+    x = samples[:, :, None]
+    for layer in layers:
+        size, stride = layer.conv.kernel_size[0], layer.conv.stride[0]
+        steps = (x.shape[1] - size) // stride + 1
+        if x.shape[-1] == 1:
+            taps = x[..., 0].unfold(1, size, stride)
+        else:
+            taps = torch.cat([x[:, i : i + (steps - 1) * stride + 1 : stride] for i in range(size)], -1)
+        weight = layer.conv.weight.transpose(1, 2).flatten(1)
+        x = layer.activation(layer.layer_norm(F.linear(taps, weight, layer.conv.bias)))
+    return x
+
+
+class MotionHead(nn.Module):
+    """A weighted mean of the layers, then one linear map."""
+
+    def __init__(self, layers: int, dim: int) -> None:
+        super().__init__()
+        self.layer_weight = nn.Parameter(torch.zeros(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.out = nn.Linear(dim, len(MOTION))
+
+    def mix(self, features: Tensor) -> Tensor:
+        """Average the layers of features (..., layers, dim) with the learnt weights: (..., dim)."""
+        return self.norm((features * self.layer_weight.softmax(0)[:, None]).sum(-2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (..., layers, dim) to (..., 4) in the order of MOTION; the last is a logit."""
+        return self.out(self.mix(features))
