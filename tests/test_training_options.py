@@ -20,16 +20,17 @@ from safetensors.torch import load_file, save_file
 from cyberhost_cli.main import main
 from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
-from cyberhost_model.lab.training.estimate import trace_network
+from cyberhost_model.lab.training.dry_run import trace_step
 from cyberhost_model.lab.training.init import build_network, freeze, load_weights, read_weights
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.recipe import read_recipe, stage_settings
-from cyberhost_model.lab.training.reports import count_flops, peak_flops
+from cyberhost_model.lab.training.reports import peak_flops
 from cyberhost_model.lab.training.samples import SampleVideos
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import Share, StageLoss
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.model.cost import count_flops
 from cyberhost_model.model.network import CyberHostNetwork
 from model_helpers import MINI, make_network
 from training_helpers import SMALL, RandomClips, RandomStage
@@ -296,10 +297,7 @@ def test_a_trace_on_fake_tensors_tells_what_checkpointing_spares():
     _, settings = read_recipe("tiny", "2")
     _, config, _ = stage_settings("2", settings)
     config.batch, config.frames = 1, SMALL.frames
-    kept, spared = (
-        trace_network(SMALL, config, LoopConfig(1, gradient_checkpointing=on), lambda network: None)
-        for on in (False, True)
-    )
+    kept, spared = (trace_step(SMALL, config, LoopConfig(1, gradient_checkpointing=on)) for on in (False, True))
     own = sum(p.numel() for p in make_network(SMALL).parameters())
     assert sum(row.parameters for row in kept.modules) == own
     assert spared.peak < 0.7 * kept.peak and spared.flops == kept.flops > 1e9

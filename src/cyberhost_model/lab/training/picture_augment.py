@@ -103,8 +103,8 @@ def random_texture(rng: np.random.Generator, side: int) -> np.ndarray:
     out = np.zeros((side, side, 3), np.float32) + rng.uniform(0, 255, 3)
     for octave in (2, 5, 12, 40, side):
         if rng.random() < 0.6:
-            channels = (octave, octave, 3 if rng.random() < 0.5 else 1)
-            noise = rng.normal(0, rng.uniform(3, 40), channels).astype(np.float32)
+            scale, channels = rng.uniform(3, 40), 3 if rng.random() < 0.5 else 1
+            noise = rng.normal(0, scale, (octave, octave, channels)).astype(np.float32)
             out = out + cv2.resize(noise, (side, side), interpolation=cv2.INTER_CUBIC).reshape(side, side, -1)
     kind = rng.random()
     if kind < 0.5:

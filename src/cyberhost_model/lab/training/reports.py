@@ -15,13 +15,12 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_reader import stream_frames
-from cyberhost_model.model.cost import CPU_ATTENTION
+from cyberhost_model.model.cost import count_flops
 
 # How fast a run is: samples a second, the share of time spent waiting for data, FLOP/s and MFU.
 
@@ -119,22 +118,6 @@ class Speed:
             found["mfu"] = self.flops / seconds / self.peak
         self._reset()
         return found
-
-
-def count_flops(module: nn.Module, forward: Callable[[], object]) -> float:
-    """FLOPs of `forward`, run without gradients; random numbers and the buffers of `module` are as before."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    devices = sorted({p.device.index for p in module.parameters() if p.device.type == "cuda"})
-    with (
-        torch.no_grad(),
-        torch.random.fork_rng(devices),
-        FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter,
-    ):
-        forward()
-    with torch.no_grad():
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            buffer.copy_(value)
-    return float(counter.get_total_flops())
 
 
 GIF_FPS, GIF_SIDE, GIF_SECONDS = 12.5, 256, 8.0

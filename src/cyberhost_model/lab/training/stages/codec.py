@@ -86,7 +86,7 @@ class CodecFrames(Dataset):
             out["reference_regions"].append(region_maps(still.keypoints, (size[0] // 4, size[1] // 4)))
             out["person"].append(cv2.resize(still.mask, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA))
             for _ in range(self.poses):
-                pose = random_pose(rng, puppet)
+                pose = random_pose(rng, puppet, calm=float(rng.uniform(0.2, 1)))
                 for name, value in self._frame(rng, still, puppet, mouth_only(pose) if close else pose).items():
                     out[name].append(value)
         return {k: torch.from_numpy(np.stack(v)) for k, v in out.items()}
