@@ -24,7 +24,7 @@ from cyberhost_model.lab.training.clips import LatentClips, describe_clip, encod
 from cyberhost_model.lab.training.init import build_network, preset_for_weights
 from cyberhost_model.lab.training.loop import LoopConfig, learning_rate, train
 from cyberhost_model.lab.training.recipe import build_stage, read_recipe
-from cyberhost_model.lab.training.registry import STAGES, Sources
+from cyberhost_model.lab.training.registry import STAGES, Sources, StageInputs, register_stage
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset
@@ -328,6 +328,38 @@ def test_the_recipe_has_every_stage():
     for stage in STAGES:
         loop, settings = read_recipe(None, stage)
         assert loop.steps > 0 and loop.lr > 0 and isinstance(settings, dict)
+
+
+@dataclasses.dataclass
+class _LineConfig:
+    scale: float = 1.0
+
+
+def test_a_stage_of_another_package_is_registered_and_trained(tmp_path, monkeypatch):
+    """One file that registers its builder, settings and sources, and a section in a recipe."""
+    monkeypatch.setattr("cyberhost_model.lab.training.registry.STAGES", dict(STAGES))
+
+    @register_stage("line", _LineConfig, sources=("speech",))
+    def build(inputs: StageInputs) -> _Line:
+        stage = _Line()
+        stage.module[0].weight.data.mul_(inputs.config.scale)
+        return stage
+
+    recipe = tmp_path / "line.toml"
+    recipe.write_text("[loop]\nworkers = 0\n[line]\nsteps = 2\nscale = 2.0\n")
+    loop, settings = read_recipe(recipe, "line")
+    assert settings == {"scale": 2.0}
+    with pytest.raises(TrainingError, match="--speech"):
+        build_stage("line", Sources(), settings)
+    built = build_stage("line", Sources(speech=str(tmp_path)), settings)
+    assert torch.equal(built.module[0].weight, 2 * _Line().module[0].weight)
+    last = train(built, tmp_path / "run", loop)
+    assert json.loads((last / "state.json").read_text())["step"] == 2
+    with pytest.raises(TrainingError, match="there is no stage 'lines'"):
+        build_stage("lines", Sources(), {})
+    recipe.write_text("[line]\nsteps = 2\nslope = 2.0\n")
+    with pytest.raises(TrainingError, match="unknown setting 'slope'"):
+        read_recipe(recipe, "line")
 
 
 def test_bad_recipes_and_sources_are_told(tmp_path, clips):

@@ -27,7 +27,7 @@ from cyberhost_model.lab.training.recipe import read_recipe, stage_settings
 from cyberhost_model.lab.training.reports import peak_flops
 from cyberhost_model.lab.training.samples import SampleVideos
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stage import Share, StageLoss
+from cyberhost_model.lab.training.stage import ProcessItems, StageLoss
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.cost import count_flops
@@ -83,8 +83,8 @@ def test_8_bit_adamw_goes_on_or_says_what_is_missing(tmp_path):
 
 def test_one_process_that_accumulates_takes_the_items_of_several():
     data = RandomClips(0, mixed=True)
-    alone = Share(data, 10, 4)
-    both = [Share(data, 10, 2, rank, 2) for rank in (0, 1)]
+    alone = ProcessItems(data, 10, 4)
+    both = [ProcessItems(data, 10, 2, rank, 2) for rank in (0, 1)]
     assert [alone.item(i) for i in range(4)] == [10, 11, 12, 13]
     assert sorted(share.item(i) for share in both for i in range(2)) == [10, 11, 12, 13]
     assert torch.equal(both[1][1]["z"], data[13]["z"])

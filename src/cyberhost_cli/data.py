@@ -13,7 +13,7 @@ from cyberhost_cli.options import expand_options
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.synthetic.clips import Synth
-    from cyberhost_model.lab.training.encode import Coder
+    from cyberhost_model.lab.training.encode import ClipEncoder
 
 # `cyberhost data synth`: clips the project makes itself.
 
@@ -246,9 +246,9 @@ def encode(
         )
     made = source.open(frames) if data is None else None
     from cyberhost_model.device import choose_device
-    from cyberhost_model.lab.training.encode import load_coder
+    from cyberhost_model.lab.training.encode import load_clip_encoder
 
-    coder, warnings = load_coder(preset, codec, audio, choose_device(device, "auto")[0])
+    coder, warnings = load_clip_encoder(preset, codec, audio, choose_device(device, "auto")[0])
     for line in warnings:
         sink.warn(line)
     facts: dict[str, object] = {"preset": preset, "codec": codec or preset, "audio": audio or preset}
@@ -263,7 +263,7 @@ def _of_dataset(
     data: Path,
     source: Source,
     output: Path,
-    coder: Coder,
+    coder: ClipEncoder,
     facts: dict[str, object],
     clips: int | None,
     frames: int,
@@ -311,7 +311,7 @@ def _made(
     made: Synth,
     source: Source,
     output: Path,
-    coder: Coder,
+    coder: ClipEncoder,
     facts: dict[str, object],
     clips: int,
     frames: int,

@@ -117,14 +117,14 @@ def ablate(
     """
     sink.silence_libraries()
     from cyberhost_model.errors import InputError
-    from cyberhost_model.lab.training.ablation import Budget, chosen
+    from cyberhost_model.lab.training.ablation import Budget, parse_rows
 
     if networks not in ("public", "embedded"):
         raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
     if stage not in ("1", "2"):
         raise typer.BadParameter(f"--stage must be 1 or 2, not {stage!r}")
     try:
-        names, wanted = chosen(rows), Budget.parse(budget)
+        names, wanted = parse_rows(rows), Budget.parse(budget)
     except InputError as error:
         raise typer.BadParameter(str(error)) from None
     from cyberhost_model.lab.training.ablation import Plan, ablate
@@ -301,13 +301,13 @@ def train(
         sink.data(found)
         return
     assert run is not None
-    from cyberhost_model.lab.training.checkpoint import hold
+    from cyberhost_model.lab.training.checkpoint import lock_run
     from cyberhost_model.lab.training.loop import train as run_loop
     from cyberhost_model.lab.training.process import join_processes, leave_processes
-    from cyberhost_model.lab.training.reports import NAMES
+    from cyberhost_model.lab.training.reports import SPEED_NAMES
 
     last: dict[str, float] = {}
-    with hold(run, join_processes(device)):  # before anything is read: a folder in use is told at once
+    with lock_run(run, join_processes(device)):  # before anything is read: a folder in use is told at once
         built = build_stage(stage, sources, settings, init, loop.seed, sink.note, run)
         sampler = None
         if sample:
@@ -322,8 +322,8 @@ def train(
 
             folder = run_loop(built, run, loop, step, sampler)
     leave_processes()
-    losses = {name: value for name, value in last.items() if name not in (*NAMES, "lr", "grad_norm")}
-    speed = {name: last[name] for name in NAMES if name in last}
+    losses = {name: value for name, value in last.items() if name not in (*SPEED_NAMES, "lr", "grad_norm")}
+    speed = {name: last[name] for name in SPEED_NAMES if name in last}
     sink.note(f"{folder}: stage {stage}, " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
     if speed:
         sink.note(speed_words(last))

@@ -18,7 +18,7 @@ from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
-from cyberhost_model.lab.training.encode import Coder, load_coder
+from cyberhost_model.lab.training.encode import ClipEncoder, load_clip_encoder
 from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
 from cyberhost_model.lab.training.recipe import network_parts
 from cyberhost_model.porting.convert import convert
@@ -124,7 +124,7 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
 def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_path):
     shape = dataclasses.replace(paper(), region=dataclasses.replace(paper().region, face_channels=()))
     clip = small_synth(tmp_path / "speech", frames=16).clip(0)
-    coder = Coder(
+    coder = ClipEncoder(
         shape,
         trained_codec(models / "hallo2"),
         trained_speech(models / "hallo2"),
@@ -133,4 +133,4 @@ def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_pa
     assert torch.equal(coder.code(clip)["face"].float(), torch.arange(512.0) / 512)
     coder.face = None
     assert not coder.code(clip)["face"].any()
-    assert load_coder("tiny")[0].code(clip)["face"].dtype == torch.uint8
+    assert load_clip_encoder("tiny")[0].code(clip)["face"].dtype == torch.uint8

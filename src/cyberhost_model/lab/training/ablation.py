@@ -32,7 +32,7 @@ from cyberhost_model.lab.filmed.manifest import NAME, Row, read_manifest, write_
 from cyberhost_model.lab.filmed.source import Unusable, open_video, rgb
 from cyberhost_model.lab.synthetic.clips import Synth, export_clip
 from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.training.checkpoint import hold
+from cyberhost_model.lab.training.checkpoint import lock_run
 from cyberhost_model.lab.training.dry_run import time_steps
 from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
 from cyberhost_model.lab.training.loop import train
@@ -57,12 +57,12 @@ ROWS: dict[str, dict[str, bool]] = {FULL: {}, **ABLATIONS}
 """Row -> overrides of `presets.Ablations`, in the paper's order."""
 
 
-def slug(row: str) -> str:
+def row_folder(row: str) -> str:
     """The folder of a row: "w/o Pose-aligned Ref." -> "pose-aligned-ref"."""
     return re.sub(r"[^a-z]+", "-", row.lower().removeprefix("w/o ")).strip("-")
 
 
-def chosen(text: str) -> list[str]:
+def parse_rows(text: str) -> list[str]:
     """ "all", or names between commas: as in the paper, or as folders.
 
     The full model is always among them: the others are read against it.
@@ -71,12 +71,12 @@ def chosen(text: str) -> list[str]:
     """
     if text.strip().lower() == "all":
         return list(ROWS)
-    known = {slug(row): row for row in ROWS}
+    known = {row_folder(row): row for row in ROWS}
     wanted = {FULL}
     for name in text.split(","):
-        if slug(name.strip()) not in known:
+        if row_folder(name.strip()) not in known:
             raise InputError(f"there is no row {name.strip()!r} in Table 1; choose all, or among {', '.join(known)}")
-        wanted.add(known[slug(name.strip())])
+        wanted.add(known[row_folder(name.strip())])
     return [row for row in ROWS if row in wanted]
 
 
@@ -111,7 +111,7 @@ TRIES = 20
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOutClip:
     """A clip: the picture that is animated, and the film it is measured against, whose sound is heard."""
 
     name: str
@@ -120,7 +120,7 @@ class Held:
     film: Path
 
 
-class CodedVoices:
+class ClipVoices:
     """The sound of coded clips as speech for others."""
 
     def __init__(self, clips: Path) -> None:
@@ -138,7 +138,7 @@ class CodedVoices:
         return sound[start : start + need]
 
 
-def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: Detector) -> None:
+def make_drawn_clips(folder: Path, voices: ClipVoices, count: int, frames: int, detector: Detector) -> None:
     """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all.
 
     People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises
@@ -173,7 +173,7 @@ def shows_face_and_hands(picture_u8: np.ndarray, detector: Detector) -> bool:
         return False
 
 
-def held_out(dataset: Path, pictures: Path, count: int) -> list[Held]:
+def held_out_clips(dataset: Path, pictures: Path, count: int) -> list[HeldOutClip]:
     """The first `count` clips of the dataset's held-out split.
 
     A filmed clip's picture is its first frame, kept in the folder `pictures`.
@@ -192,7 +192,7 @@ def held_out(dataset: Path, pictures: Path, count: int) -> list[Held]:
         if not picture.exists():
             pictures.mkdir(parents=True, exist_ok=True)
             Image.fromarray(first_frame(film)).save(picture)
-        found.append(Held(name, row.identity or name, picture, film))
+        found.append(HeldOutClip(name, row.identity or name, picture, film))
     return found
 
 
@@ -282,13 +282,13 @@ def ablate(
         workers=loop.workers if workers is None else workers,
         save_seconds=min(loop.save_seconds, SAVE_SECONDS),
     )
-    with hold(out, join_processes(device)):
+    with lock_run(out, join_processes(device)):
         claimed = _claim(out, plan)
         parts = fitting_parts(loop.sample_model, stage_settings(plan.stage, settings)[0])
         material = _material(plan, out, parts)
         base = _base(plan, out, settings)
         steps = claimed or _note(out, plan, _steps(plan, len(rows), settings, loop, base))
-        loop = fitted(loop, steps)
+        loop = scale_schedule(loop, steps)
         for number, row in enumerate(rows):
 
             def tell(done: int, words: str, number: int = number, row: str = row) -> None:
@@ -296,24 +296,24 @@ def ablate(
                     progress(number * steps + done, len(rows) * steps, f"{row}: {words}")
 
             _row(row, plan, out, settings, loop, base, material, parts, weights_dir, download, tell)
-        reports = {row: out / slug(row) / "report" for row in rows}
+        reports = {row: out / row_folder(row) / "report" for row in rows}
         with written_whole(out / TABLE) as part:
             part.write_text(
-                heading(plan, steps, loop, settings, len(material)) + ablation_table(reports), encoding="utf-8"
+                describe_table(plan, steps, loop, settings, len(material)) + ablation_table(reports), encoding="utf-8"
             )
         with written_whole(out / CSV) as part:
             write_ablation_csv(reports, part)
     return Ablation(out, steps, rows, ablation_values(reports))
 
 
-def fitted(loop: LoopConfig, steps: int) -> LoopConfig:
+def scale_schedule(loop: LoopConfig, steps: int) -> LoopConfig:
     """The recipe's loop for so many steps: a tenth of them at most to warm up, half of them at most to decay."""
     return dataclasses.replace(
         loop, steps=steps, warmup=min(loop.warmup, steps // 10), decay=min(loop.decay, steps // 2)
     )
 
 
-def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
+def describe_table(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
     """What a reader of the table must know."""
     films = counted(clips, "clip")
     people = (
@@ -363,11 +363,11 @@ def _plain(plan: Plan) -> dict[str, Any]:
     return dataclasses.asdict(plan)
 
 
-def _material(plan: Plan, out: Path, parts: Model) -> list[Held]:
+def _material(plan: Plan, out: Path, parts: Model) -> list[HeldOutClip]:
     dataset = Path(plan.held_out) if plan.held_out else out / "held_out"
     if not plan.held_out:
-        drawn_people(dataset, CodedVoices(Path(plan.data)), plan.clips, plan.frames, parts.detector)
-    return held_out(dataset, out / "pictures", plan.clips)
+        make_drawn_clips(dataset, ClipVoices(Path(plan.data)), plan.clips, plan.frames, parts.detector)
+    return held_out_clips(dataset, out / "pictures", plan.clips)
 
 
 def _base(plan: Plan, out: Path, settings: dict[str, Any]) -> str:
@@ -399,14 +399,14 @@ def _row(
     settings: dict[str, Any],
     loop: LoopConfig,
     base: str,
-    material: list[Held],
+    material: list[HeldOutClip],
     parts: Model,
     weights_dir: str | Path | None,
     download: bool,
     tell: Callable[[int, str], None],
 ) -> None:
     """One row: train, animate, measure; its report comes last and says that it is done."""
-    folder = out / slug(row)
+    folder = out / row_folder(row)
     if (folder / "report" / SUMMARY).is_file():
         tell(loop.steps, "done before")
         return
@@ -416,7 +416,7 @@ def _row(
         built, folder / "run", loop, lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}")
     )
     videos = folder / "videos"
-    for name in animate(
+    for name in animate_clips(
         material, videos, parts, built.module.preset, load_file(last / "ema.safetensors"), loop.device, plan.seed
     ):
         tell(loop.steps, f"video {name}")
@@ -453,8 +453,14 @@ def _row(
     write_results(found.results, folder / "report")
 
 
-def animate(
-    material: list[Held], videos: Path, parts: Model, preset: Preset, weights: dict[str, Tensor], device: str, seed: int
+def animate_clips(
+    material: list[HeldOutClip],
+    videos: Path,
+    parts: Model,
+    preset: Preset,
+    weights: dict[str, Tensor],
+    device: str,
+    seed: int,
 ) -> Iterator[str]:
     """The missing videos of a network, each as `cyberhost animate` makes it of the clip's picture and sound; yields
     their names.

@@ -34,7 +34,7 @@ _held: set[Path] = set()
 
 
 @contextlib.contextmanager
-def hold(run: str | Path, world: Process) -> Iterator[None]:
+def lock_run(run: str | Path, world: Process) -> Iterator[None]:
     """Keep the folder `run`, which is made if need be, to the processes of `world` as long as the block lasts.
 
     Who holds it may hold it again.
@@ -53,7 +53,7 @@ def hold(run: str | Path, world: Process) -> Iterator[None]:
         try:
             file = _lock(place)
         except (OSError, TrainingError) as failed:
-            error = failed if isinstance(failed, TrainingError) else unwritable(place, failed)
+            error = failed if isinstance(failed, TrainingError) else write_error(place, failed)
     world.raise_together(error)
     _held.add(place)
     try:
@@ -142,7 +142,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass
-class Saved:
+class SavedCheckpoint:
     """A checkpoint on disk."""
 
     folder: Path
@@ -171,7 +171,7 @@ class Checkpoints:
         self.run, self.stage, self.keep, self.world = run, stage, keep, world
         self.last, self.fresh, self.before, self.older = run / "last", run / "last.new", run / "last.old", run / "older"
 
-    def read(self) -> Saved | None:
+    def read(self) -> SavedCheckpoint | None:
         """The newest checkpoint, if there is one. Raises TrainingError when it is another stage's or damaged."""
         if self.world.main and not self.last.exists() and self.before.exists():  # killed between two renames
             os.replace(self.before, self.last)
@@ -187,7 +187,7 @@ class Checkpoints:
             ) from error
         if stage != self.stage:
             raise TrainingError(f"{self.run} is a run of stage {stage}, not {self.stage}: choose another folder")
-        return Saved(self.last, step, int(state.get("items", step)), state.get("extra", {}))
+        return SavedCheckpoint(self.last, step, int(state.get("items", step)), state.get("extra", {}))
 
     def write(
         self, step: int, items: int, parts: dict[str, Callable[[], dict[str, Tensor]]], extra: dict[str, Any]
@@ -248,11 +248,11 @@ class Checkpoints:
         try:
             work()
         except (OSError, SafetensorError) as error:
-            return unwritable(self.run, error)
+            return write_error(self.run, error)
         return None
 
 
-def unwritable(where: Path, error: Exception) -> OutputError:
+def write_error(where: Path, error: Exception) -> OutputError:
     """What to say of a failed write below `where`."""
     text = " ".join(str(error).split())
     full = getattr(error, "errno", None) in NO_ROOM or any(f"os error {code}" in text for code in NO_ROOM)

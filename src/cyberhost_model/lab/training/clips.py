@@ -30,7 +30,7 @@ from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
 """What a coded clip has besides its key points."""
-SUMMARY = "source.json"
+SUMMARY_FILE = "source.json"
 HEAD = "-head"  # ends the folder's name of clips without hands
 SIZE = re.compile(rf"\d+x\d+({HEAD})?")
 """Names of the folders of clips, by their size in pixels."""
@@ -197,7 +197,7 @@ class LatentClips(Dataset):
         pose, shift, deaf = driving_maps(
             points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng
         )
-        reference, r = _uncertain(exact, rng), saved["r"].float()
+        reference, r = _add_reference_noise(exact, rng), saved["r"].float()
         if self.preset.codec == "reference":
             r[-len(CONTROLS) :] = torch.from_numpy(face_control_maps(reference, (h, w)))
         return {
@@ -297,7 +297,7 @@ def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:
+def _add_reference_noise(k: Keypoints, rng: np.random.Generator) -> Keypoints:
     """Key points as a detector would find them: shifted a little, each group now and then missed."""
     scale = float(np.linalg.norm(k.face[8] - k.face[[19, 24]].mean(0)))
     shift = lambda p: (p + rng.normal(0, 0.02 * scale, p.shape) + rng.normal(0, 0.02 * scale, 2)).astype(np.float32)  # noqa: E731
@@ -310,4 +310,4 @@ def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:
 
 def save_summary(folder: Path, **facts: object) -> None:
     """What the coded clips were made from, beside them."""
-    (folder / SUMMARY).write_text(json.dumps(facts, indent=2, default=str))
+    (folder / SUMMARY_FILE).write_text(json.dumps(facts, indent=2, default=str))

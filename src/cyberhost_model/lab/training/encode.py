@@ -20,7 +20,7 @@ from cyberhost_model.lab.filmed.manifest import Row, read_manifest
 from cyberhost_model.lab.filmed.splits import split_of
 from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
-from cyberhost_model.lab.training.clips import SUMMARY, describe_clip, encode_clip, write_clip
+from cyberhost_model.lab.training.clips import SUMMARY_FILE, describe_clip, encode_clip, write_clip
 from cyberhost_model.lab.training.observed import observed_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
@@ -32,7 +32,7 @@ from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 
 @dataclass
-class Coder:
+class ClipEncoder:
     """face: ArcFace, for a preset without a Face Encoder; None: faces are described by nothing (zeros)."""
 
     preset: Preset
@@ -51,9 +51,9 @@ class Coder:
         return {**saved, **describe_clip(saved, self.codec, self.speech, self.preset.audio.tokens)}
 
 
-def load_coder(
+def load_clip_encoder(
     name: str, codec: str | None = None, audio: str | None = None, device: str | torch.device = "cpu"
-) -> tuple[Coder, list[str]]:
+) -> tuple[ClipEncoder, list[str]]:
     """The coder for networks of the preset `name`, and lines to tell the user.
 
     codec, audio: runs or models; None: the model of the preset's name.
@@ -71,11 +71,11 @@ def load_coder(
             "or give others"
         )
     face, warnings = (None, []) if shape.region.face_channels else arcface_or_none()
-    return Coder(shape, coder.to(device), hearing.to(device), face), warnings
+    return ClipEncoder(shape, coder.to(device), hearing.to(device), face), warnings
 
 
 @dataclass
-class Report:
+class EncodeSummary:
     """clips: of the split; kept: of these, coded by an earlier run; short: of fewer frames than a coded clip; coded:
     files of this run; broken: (clip, what is wrong with it).
     """
@@ -90,7 +90,7 @@ class Report:
 def encode_dataset(
     dataset: Path,
     out: Path,
-    coder: Coder,
+    coder: ClipEncoder,
     *,
     frames: int = 32,
     seed: int = 0,
@@ -99,7 +99,7 @@ def encode_dataset(
     facts: dict[str, object] | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
-) -> Report:
+) -> EncodeSummary:
     """Code the accepted clips of one split, each in stretches of `frames` frames against a frame of the clip itself;
     see `observed`.
 
@@ -116,11 +116,11 @@ def encode_dataset(
         raise InputError(f"{dataset}: no clip of split {split!r} is accepted; `cyberhost data inspect` counts them")
     claim(out, {"dataset": str(dataset.resolve()), "split": split, "frames": frames, "seed": seed, **(facts or {})})
     there = {path.stem for path in out.glob("*x*/*.safetensors")}
-    report = Report(len(rows))
+    report = EncodeSummary(len(rows))
     for done, row in enumerate(rows):
         if progress:
             progress(done, len(rows))
-        wanted = {stretch(row, start) for start in range(0, (row.frames or 0) - frames + 1, frames)}
+        wanted = {clip_name(row, start) for start in range(0, (row.frames or 0) - frames + 1, frames)}
         report.short += not wanted
         report.kept += bool(wanted) and wanted <= there
         if wanted <= there:
@@ -133,7 +133,7 @@ def encode_dataset(
                 warn(str(error))
             continue
         for clip in observed_clips(filmed, frames, np.random.default_rng([seed, crc32(row.clip.encode())])):
-            write_clip(out, stretch(row, clip.first), coder.code(clip), clip.reference.size, clip.head)
+            write_clip(out, clip_name(row, clip.first), coder.code(clip), clip.reference.size, clip.head)
             report.coded += 1
     if progress:
         progress(len(rows), len(rows))
@@ -142,14 +142,14 @@ def encode_dataset(
     return report
 
 
-def stretch(row: Row, start: int) -> str:
+def clip_name(row: Row, start: int) -> str:
     """The name of a coded clip: that of the clip and its first frame."""
     return f"{row.clip.replace('/', '-')}-{start:05d}"
 
 
 def claim(out: Path, facts: dict[str, object]) -> None:
     """Note in `out` what its clips are made from. Raises InputError where they are made from something else."""
-    about = out / SUMMARY
+    about = out / SUMMARY_FILE
     out.mkdir(parents=True, exist_ok=True)
     if about.is_file():
         try:

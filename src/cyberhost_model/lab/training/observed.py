@@ -77,7 +77,7 @@ def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Ite
         at = int(rng.integers(total))
         picture, points = filmed.pictures[at], unpack_points(filmed.labels, at)
         still = Still(picture, np.ones(picture.shape[:2], np.float32), points, str(filmed.row.identity))
-        part = [observed(filmed.pictures[i], picture) for i in range(start, start + frames)]
+        part = [estimate_flow(filmed.pictures[i], picture) for i in range(start, start + frames)]
         shown = [
             Rendered(filmed.pictures[i], *part[i - start], unpack_points(filmed.labels, i))
             for i in range(start, start + frames)
@@ -93,7 +93,7 @@ def observed_clips(filmed: Filmed, frames: int, rng: np.random.Generator) -> Ite
         )
 
 
-def observed(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def estimate_flow(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """flow float32 (H, W, 2), pixels: where each pixel of the frame comes from in the reference, minus its own place;
     seen float32 (H, W) in 0..1.
     """

@@ -44,7 +44,7 @@ PEAKS: dict[str, tuple[float, float]] = {
 """Part of a GPU's name -> dense TFLOP/s of its data sheet in half precision and in fp32. The first that fits counts."""
 
 
-NAMES = ("samples_s", "data_share", "tflops", "mfu")
+SPEED_NAMES = ("samples_s", "data_share", "tflops", "mfu")
 
 
 def peak_flops(device: torch.device, precision: str, given_tflops: float = 0.0) -> float | None:
