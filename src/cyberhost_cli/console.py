@@ -1,60 +1,78 @@
-"""What a command says while weights are fetched: a bar in bytes, with speed and time left, and the licence."""
+"""What a command prints: progress and words on stderr, data (one JSON object) on stdout."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-# What a command says: progress and words on stderr, data (one JSON object) on stdout.
-
+from cyberhost_model.options import option
 
 Tick = Callable[..., None]  # tick(done), tick(done, total) or tick(done, total, words)
 
 
 @dataclass(frozen=True)
 class Console:
-    """`quiet`: errors alone. `as_json`: one object on stdout. `debug`: the libraries may speak too."""
+    """The options --quiet, --json and --debug of every command, and what follows from them."""
 
-    quiet: bool = False
-    as_json: bool = False
-    debug: bool = False
+    quiet: bool = option(False, "Print only errors.", "--quiet", "-q")
+    as_json: bool = option(False, "Print one JSON object on stdout.", "--json")
+    debug: bool = option(False, "Show the traceback of an error.")
 
     def note(self, line: str) -> None:
-        """A line of information on stderr."""
+        """Print a line of information on stderr; not with --quiet or --json."""
         if not self.quiet and not self.as_json:
             print(line, file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
-        """A warning on stderr; with --json it is in the object as well."""
+        """Print a warning on stderr; with --json it is in the object as well."""
         if not self.quiet:
             print(f"cyberhost: warning: {line}", file=sys.stderr, flush=True)
 
+    def text(self, lines: Iterable[str]) -> None:
+        """Print the result in words on stdout; not with --quiet or --json."""
+        if not self.quiet and not self.as_json:
+            for line in lines:
+                print(line)
+
     def data(self, values: dict[str, Any]) -> None:
-        """The result, printed only with --json."""
+        """Print the result as one JSON object on stdout; only with --json."""
         if self.as_json:
             print(json.dumps(values, ensure_ascii=False), flush=True)
 
+    def for_this_process(self) -> Console:
+        """Keep the processes that torchrun starts quiet, all but the first."""
+        if os.environ.get("RANK", "0") == "0":
+            return self
+        return dataclasses.replace(self, quiet=True, as_json=False)
+
     @contextlib.contextmanager
     def progress(self, label: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:
-        """A bar with ETA that counts `unit`, where stderr is a terminal; elsewhere nothing is drawn."""
+        """Draw a bar with ETA that counts `unit`, where stderr is a terminal; elsewhere nothing is drawn."""
         if self.quiet or not sys.stderr.isatty():
             yield lambda *_: None
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-        from rich.progress import TimeRemainingColumn as Eta
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-        columns += (TimeElapsedColumn(), TextColumn("left"), Eta(), TextColumn("{task.fields[words]}"))  # type: ignore[assignment]
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[words]}"),
+        )
         # Frames come a clip at a time, so the speed is averaged over minutes.
-        with Progress(*columns, console=Console(stderr=True), speed_estimate_period=300) as bar:
+        with _new_bar(*columns, speed_estimate_period=300) as bar:
             task = bar.add_task(label, total=total, words="")
 
             def tick(done: int, of: int | None = None, words: str = "") -> None:
@@ -67,14 +85,25 @@ class Console:
 
         Weights that have to be fetched report through this program's own bar.
         """
-        report_fetches(self.quiet)
+        self._report_fetches()
         if self.debug:
             return
         warnings.filterwarnings("ignore")
         for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "HF_HUB_VERBOSITY"):
             os.environ.setdefault(name, "error")
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns where a batch uses every parameter
         logging.getLogger().setLevel(logging.ERROR)
+
+    def _report_fetches(self) -> None:
+        """Report fetches on stderr: a bar where it is a terminal, lines unless --quiet."""
+        from cyberhost_model.hub.progress import Report, report_to
+
+        if self.quiet:
+            report_to(Report(tell=None))
+            return
+        bar = FetchBar() if sys.stderr.isatty() else _no_bar
+        report_to(Report(progress=bar, tell=lambda line: print(line, file=sys.stderr, flush=True)))
 
 
 class FetchBar:
@@ -83,27 +112,19 @@ class FetchBar:
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
-        self._of = ""
+        self._name = ""
 
-    def __call__(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` bytes of `what` are there."""
-        if self._bar is None or self._of != what:
-            self._start(what, total)
+    def __call__(self, name: str, done: int, total: int) -> None:
+        """Show that `done` of `total` bytes of `name` are there."""
+        if self._bar is None or self._name != name:
+            self._start(name, total)
         self._bar.update(self._task, completed=done)
         if done >= total:
             self._bar.stop()
             self._bar = None
 
-    def _start(self, what: str, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+    def _start(self, name: str, total: int) -> None:
+        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
         if self._bar is not None:
             self._bar.stop()
@@ -114,21 +135,17 @@ class FetchBar:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._task, self._of = self._bar.add_task(what, total=total), what
+        self._bar = _new_bar(*columns)
+        self._task, self._name = self._bar.add_task(name, total=total), name
         self._bar.start()
 
 
-def report_fetches(quiet: bool) -> None:
-    """From now on fetches report on stderr: the bar where it is a terminal, lines unless `quiet`."""
-    from cyberhost_model.hub.progress import Report, report_to
+def _new_bar(*columns: Any, **settings: Any) -> Any:
+    from rich.console import Console as RichConsole
+    from rich.progress import Progress
 
-    if quiet:
-        report_to(Report(tell=None))
-        return
-    bar = FetchBar() if sys.stderr.isatty() else _no_bar
-    report_to(Report(progress=bar, tell=lambda line: print(line, file=sys.stderr, flush=True)))
+    return Progress(*columns, console=RichConsole(stderr=True), **settings)
 
 
-def _no_bar(what: str, done: int, total: int) -> None:
-    """Where stderr is a file, a bar would fill it."""
+def _no_bar(name: str, done: int, total: int) -> None:
+    """Draw nothing: where stderr is a file, a bar would fill it."""

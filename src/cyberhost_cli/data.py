@@ -1,4 +1,4 @@
-"""`cyberhost data`: training material, made or prepared from videos. Each command has its file."""
+"""`cyberhost data`: training clips, made or prepared from videos, and coded for training."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import expand_options
+from cyberhost_cli.options import check_choice, expand_options, input_errors_as_usage
+from cyberhost_model.options import option
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.synthetic.clips import Synth
     from cyberhost_model.lab.training.encode import ClipEncoder
-
-# `cyberhost data synth`: clips the project makes itself.
-
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
 Clips = Annotated[int, typer.Option(min=1, help="How many clips.")]
 Frames = Annotated[int, typer.Option(min=16, help="Frames a clip, at 25 a second.")]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Source:
-    """What clips are made of."""
+    """Material of clips that are made: photo puppets and drawn people that speak."""
 
-    speech: Annotated[
-        str | None, typer.Option(metavar="DIR", help="16 kHz speech (FLAC, WAV), for clips that are made.")
-    ] = None
-    stills: Annotated[list[str] | None, typer.Option(metavar="DIR", help="Labelled pictures; may be repeated.")] = None
-    gestures: Annotated[Path | None, typer.Option(metavar="DIR", help="Recorded gestures (.npz); optional.")] = None
-    drawn: Annotated[float, typer.Option(min=0, max=1, help="Share of drawn people; 1 without --stills.")] = 0.3
-    heads: Annotated[float, typer.Option(min=0, max=1, help="Share of crops about the head.")] = 0.0
-    start: Annotated[int, typer.Option(min=0, help="Number of the first clip.")] = 0
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same clips.")] = 0
-    held_out: Annotated[bool, typer.Option("--held-out", help="Only people and speakers kept out of training.")] = False
+    speech: str | None = option(None, "16 kHz speech (FLAC, WAV), for clips that are made.", metavar="DIR")
+    stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
+    gestures: Path | None = option(None, "Recorded gestures (.npz); optional.", metavar="DIR")
+    drawn: float = option(0.3, "Share of drawn people; 1 without --stills.", min=0, max=1)
+    heads: float = option(0.0, "Share of crops about the head.", min=0, max=1)
+    start: int = option(0, "Number of the first clip.", min=0)
+    seed: int = option(0, "Same seed, same clips.", min=0)
+    held_out: bool = option(False, "Only people and speakers kept out of training.")
 
     def open(self, frames: int) -> Synth:
-        """The source of clips. Raises InputError when a folder holds nothing of use."""
+        """Load the material as a source of clips of `frames` frames.
+
+        Raises InputError when a folder holds nothing of use.
+        """
         if self.speech is None:
             raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
         from cyberhost_model.lab.synthetic.clips import Synth
@@ -53,13 +52,13 @@ class Source:
 
 
 @expand_options
-def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames = 50, sink: Console) -> None:
-    """Videos of photo puppets and drawn people that speak, with exact labels.
+def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames = 50, console: Console) -> None:
+    """Make videos of photo puppets and drawn people that speak, with exact labels.
 
     Clip N is N.mp4 with N.png (its reference) and N.npz: key points, flow, boxes, thorax, clarity, mouth opening.
-    They are listed in manifest.parquet, as those of `data prepare`.
+    They are listed in manifest.parquet, like those of `data prepare`.
     """
-    sink.silence_libraries()
+    console.silence_libraries()
     from cyberhost_model.lab.filmed.manifest import add_rows, need
     from cyberhost_model.lab.synthetic.clips import export_clip
 
@@ -68,18 +67,15 @@ def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames =
     output.mkdir(parents=True, exist_ok=True)
     rows = []
     try:
-        with sink.progress("making clips", clips, unit="clips") as tick:
+        with console.progress("making clips", clips, unit="clips") as tick:
             for done in range(clips):
                 rows.append(export_clip(made.clip(source.start + done), output, source.start + done))
                 tick(done + 1)
-    finally:  # the clips that are there when it is stopped are in the manifest
+    finally:  # clips that were made before a Ctrl-C are in the manifest too
         if rows:
             add_rows(output, rows)
-    sink.note(f"{output}: {clips} clips of {frames} frames")
-    sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
-
-
-# `cyberhost data prepare`: raw talking videos become a dataset.
+    console.note(f"{output}: {clips} clips of {frames} frames")
+    console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
 
 
 @expand_options
@@ -94,33 +90,33 @@ def prepare(
     min_face: Annotated[float, typer.Option(min=0, max=1, help="Least share of frames with a face.")] = 0.95,
     min_hands: Annotated[float, typer.Option(min=0, max=1, help="Least share with a hand (body).")] = 0.5,
     min_speech: Annotated[float, typer.Option(min=0, max=1, help="Least share with speech.")] = 0.3,
-    min_fps: Annotated[float, typer.Option(min=0, help="Least different frames a second.")] = 18.0,
-    max_enlarge: Annotated[float, typer.Option(min=0.1, help="Most a crop may be enlarged.")] = 1.5,
-    identity_by: Annotated[str, typer.Option(metavar="video|folder", help="What shares an identity.")] = "video",
+    min_fps: Annotated[float, typer.Option(min=0, help="Fewest distinct frames a second.")] = 18.0,
+    max_enlarge: Annotated[float, typer.Option(min=0.1, help="Largest factor by which a crop is enlarged.")] = 1.5,
+    identity_by: Annotated[
+        str, typer.Option(metavar="video|folder", help="Clips of one video, or of one folder, share an identity.")
+    ] = "video",
     detector: Annotated[str, typer.Option(help="Key point detector.")] = "embedded",
     min_sync: Annotated[
-        float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not asked]")
+        float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not measured]")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 works in this one.")] = 1,
-    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are worked on.")] = "local",
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for none.")] = 1,
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are processed.")] = "local",
     address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
-    sink: Console,
+    console: Console,
 ) -> None:
     """Turn raw talking videos into training clips with labels.
 
     One person, face and hands, speech; 25 frames a second, 16 kHz. manifest.parquet has a row for every
     candidate clip, with the reason where it was rejected. Running it again does only what is missing.
     """
-    sink.silence_libraries()
-    from cyberhost_model.errors import InputError
+    console.silence_libraries()
     from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
     from cyberhost_model.lab.filmed.settings import Settings
 
-    if engine not in ENGINES:
-        raise typer.BadParameter(f"--engine must be {' or '.join(ENGINES)}, not {engine!r}")
+    check_choice("--engine", engine, *ENGINES)
     if address is not None and engine != "ray":
         raise typer.BadParameter("--address goes with --engine ray")
-    try:
+    with input_errors_as_usage():
         settings = Settings(
             crop,
             _size(area),
@@ -135,19 +131,17 @@ def prepare(
             detector,
             min_sync,
         )
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
-    with sink.progress("preparing", None, unit="videos") as tick:
-        report = prepare_dataset(videos, output, settings, workers, engine, address, tick, sink.warn)
-    sink.note(
+    with console.progress("preparing", None, unit="videos") as tick:
+        report = prepare_dataset(videos, output, settings, workers, engine, address, tick, console.warn)
+    console.note(
         f"{output}: {report.accepted} clips ({report.seconds / 60:.1f} minutes) from {report.videos} videos, "
         f"{report.kept} of them done before"
     )
     reasons = dict(report.reasons.most_common())
     if reasons:
-        sink.note(f"rejected {report.rejected}: " + ", ".join(f"{name} {n}" for name, n in reasons.items()))
+        console.note(f"rejected {report.rejected}: " + ", ".join(f"{name} {n}" for name, n in reasons.items()))
     skipped = [dict(zip(("source", "reason", "detail"), item, strict=True)) for item in report.skipped]
-    sink.data(
+    console.data(
         {
             "output": str(output),
             "videos": report.videos,
@@ -168,9 +162,6 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-# `cyberhost data inspect`: what a dataset holds.
-
-
 @expand_options
 def inspect(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder with a manifest.parquet.")],
@@ -179,33 +170,30 @@ def inspect(
         Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Also write an HTML page of samples.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Clips on the page.")] = 12,
-    sink: Console,
+    console: Console,
 ) -> None:
-    """Counts, hours, identities, sizes, histograms and rejections of a dataset.
+    """Count clips, hours, identities, sizes and rejections of a dataset.
 
     The page is one file: sample clips with their key points drawn, and the figures.
     """
-    sink.silence_libraries()
+    console.silence_libraries()
     from cyberhost_model.lab.filmed.inspection import summarise, summary_text
     from cyberhost_model.lab.filmed.manifest import read_manifest
 
     rows = read_manifest(dataset)
     summary = summarise(rows)
-    if not sink.as_json and not sink.quiet:
-        print(summary_text(summary))
+    console.text([summary_text(summary)])
     page = None
     if output is not None:
         from cyberhost_model.lab.filmed.page import write_page
 
         page = write_page(dataset, rows, summary, output, samples)
-        sink.note(f"{page}: {min(samples, summary['clips']['accepted'])} sample clips")
-    sink.data({"dataset": str(dataset), **summary, "page": str(page) if page else None})
-
-
-# `cyberhost data encode`: clips as stages 1 and 2 of training take them, of a dataset or made on the spot.
+        console.note(f"{page}: {min(samples, summary['clips']['accepted'])} sample clips")
+    console.data({"dataset": str(dataset), **summary, "page": str(page) if page else None})
 
 
 MADE = 500
+"""Clips that `data encode` makes unless --clips says otherwise."""
 
 
 @expand_options
@@ -231,14 +219,14 @@ def encode(
     ] = None,
     frames: Frames = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
-    sink: Console,
+    console: Console,
 ) -> None:
     """Code clips for stages 1 and 2 of training; clips that are there already are kept.
 
-    With --data the training split of a dataset (--held-out: the other one); a clip that cannot be read is named and
-    left out. Without, the clips `data synth` would make of the same --speech, --stills and --gestures.
+    With --data the training split of a dataset is coded (--held-out: the other one); a clip that cannot be read is
+    named and left out. Without it, the clips that `data synth` makes of the same --speech, --stills and --gestures.
     """
-    sink.silence_libraries()
+    console.silence_libraries()
     if data is not None and (source.speech or source.stills or source.gestures):
         raise typer.BadParameter(
             "a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures",
@@ -250,16 +238,16 @@ def encode(
 
     coder, warnings = load_clip_encoder(preset, codec, audio, choose_device(device, "auto")[0])
     for line in warnings:
-        sink.warn(line)
+        console.warn(line)
     facts: dict[str, object] = {"preset": preset, "codec": codec or preset, "audio": audio or preset}
     if made is None:
         assert data is not None
-        _of_dataset(data, source, output, coder, facts, clips, frames, sink)
+        _encode_dataset(data, source, output, coder, facts, clips, frames, console)
     else:
-        _made(made, source, output, coder, facts, clips or MADE, frames, sink)
+        _encode_made(made, source, output, coder, facts, clips or MADE, frames, console)
 
 
-def _of_dataset(
+def _encode_dataset(
     data: Path,
     source: Source,
     output: Path,
@@ -267,12 +255,12 @@ def _of_dataset(
     facts: dict[str, object],
     clips: int | None,
     frames: int,
-    sink: Console,
+    console: Console,
 ) -> None:
     from cyberhost_model.lab.training.encode import encode_dataset
 
     split = "held_out" if source.held_out else "train"
-    with sink.progress("coding clips", None, unit="clips") as tick:
+    with console.progress("coding clips", None, unit="clips") as tick:
         report = encode_dataset(
             data,
             output,
@@ -283,16 +271,16 @@ def _of_dataset(
             limit=clips,
             facts=facts,
             progress=tick,
-            warn=sink.warn,
+            warn=console.warn,
         )
-    sink.note(
+    console.note(
         f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them "
         "done before"
     )
     if report.short:
-        sink.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
+        console.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
     broken = [{"clip": clip, "detail": detail} for clip, detail in report.broken]
-    sink.data(
+    console.data(
         {
             "output": str(output),
             "clips": report.clips,
@@ -307,7 +295,7 @@ def _of_dataset(
     )
 
 
-def _made(
+def _encode_made(
     made: Synth,
     source: Source,
     output: Path,
@@ -315,7 +303,7 @@ def _made(
     facts: dict[str, object],
     clips: int,
     frames: int,
-    sink: Console,
+    console: Console,
 ) -> None:
     from cyberhost_model.lab.training.clips import save_summary, write_clip
     from cyberhost_model.lab.training.encode import claim
@@ -333,14 +321,14 @@ def _made(
         **facts,
     )
     there = {p.stem for p in output.glob("*x*/*.safetensors")}
-    with sink.progress("coding clips", clips, unit="clips") as tick:
+    with console.progress("coding clips", clips, unit="clips") as tick:
         for number in range(source.start, source.start + clips):
             if f"{number:06d}" not in there:
                 clip = made.clip(number)
                 write_clip(output, f"{number:06d}", coder.code(clip), clip.reference.size, clip.head)
             tick(number - source.start + 1)
-    sink.note(f"{output}: {clips} coded clips of {frames} frames")
-    sink.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
+    console.note(f"{output}: {clips} coded clips of {frames} frames")
+    console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
 
 
 app = typer.Typer(help="Make training data.", no_args_is_help=True, rich_markup_mode=None)

@@ -1,15 +1,17 @@
-"""`cyberhost doctor`: what can be made on this machine, and what it takes."""
+"""`cyberhost doctor`: what can be made on this machine, in what time and memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import Device, Precision, expand_options
+from cyberhost_cli.options import expand_options
+from cyberhost_model.config import DeviceConfig
+from cyberhost_model.hub.progress import human
 
 if TYPE_CHECKING:
     from cyberhost_model.doctor.counted import Counted
@@ -18,13 +20,30 @@ if TYPE_CHECKING:
     from cyberhost_model.doctor.plan import Plan
     from cyberhost_model.doctor.trial import Estimate
 
-# What `cyberhost doctor` and `--plan` say in words.
+
+@expand_options
+def doctor(*, where: DeviceConfig, console: Console) -> None:
+    """Check whether videos can be made here, and measure what a minute of video takes.
+
+    Device, ffmpeg, weights and network are checked. The exit code is 0 when videos can be made, else that of the first
+    problem. Nothing is fetched and nothing is written.
+    """
+    console.silence_libraries()
+    from cyberhost_model.doctor.examination import examine
+
+    found = examine(where.model, where.device, where.precision)
+    console.data({**asdict(found), "verdict": verdict(found), "exit_code": found.exit_code})
+    console.text(doctor_lines(found))
+    if not console.as_json and (found.problems or not console.quiet):
+        print(verdict(found))
+    raise typer.Exit(found.exit_code)
+
+
+# The lines that `cyberhost doctor` and `--plan` print.
 
 
 def doctor_lines(found: Examination) -> Iterator[str]:
-    """An examination, a line for each subject."""
-    from cyberhost_model.hub.progress import human
-
+    """Describe an examination, a line for each subject."""
     if found.machine is not None:
         yield from _machine_lines(found.machine)
     yield from _around_lines(found)
@@ -47,9 +66,7 @@ def doctor_lines(found: Examination) -> Iterator[str]:
 
 
 def verdict(found: Examination) -> str:
-    """One line."""
-    from cyberhost_model.hub.progress import human
-
+    """Sum an examination up in one line."""
     if found.problems:
         return "cannot make videos here: " + "; ".join(problem.what for problem in found.problems)
     fetch = found.downloads[0]
@@ -62,9 +79,7 @@ def verdict(found: Examination) -> str:
 
 
 def plan_lines(plan: Plan) -> Iterator[str]:
-    """A plan, a line for each subject; warnings are the caller's."""
-    from cyberhost_model.hub.progress import human
-
+    """Describe a plan, a line for each subject; its warnings are printed by the caller."""
     picture, sound = plan.picture, plan.sound
     yield _line(
         "face",
@@ -73,8 +88,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     )
     yield _line("turned", f"{abs(picture.turn):.0%} to the side, {picture.tilt:+.0f} degrees off the level")
     sharp = f", sharpness {picture.hand_sharpness:.2f}" if picture.hand_sharpness is not None else ""
-    yield _line("hands", (" and ".join(picture.hands) if picture.hands else "none seen") + sharp)
-    yield _line("body", ", ".join(picture.body) if picture.body else "no shoulders or arms seen")
+    yield _line("hands", (" and ".join(picture.hands) if picture.hands else "none visible") + sharp)
+    yield _line("body", ", ".join(picture.body) if picture.body else "no shoulders or arms visible")
     if picture.head_alone:
         yield _line("setting", "a talking head; hands are left out")
     if sound is not None:
@@ -108,8 +123,6 @@ def plan_lines(plan: Plan) -> Iterator[str]:
 
 
 def _machine_lines(machine: Machine) -> Iterator[str]:
-    from cyberhost_model.hub.progress import human
-
     driver = f", driver {machine.driver}" if machine.driver else ""
     runtime = f", torch for {machine.runtime}" if machine.runtime else ""
     cores = f", {machine.cores} cores" if machine.device == "cpu" else ""
@@ -124,9 +137,7 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
 
 
 def _around_lines(found: Examination | Plan) -> Iterator[str]:
-    """What a job needs beside the device."""
-    from cyberhost_model.hub.progress import human
-
+    """Describe what a job needs beside the device: ffmpeg, the cache, the Hub."""
     if found.ffmpeg is not None:
         yield _line("ffmpeg", f"{found.ffmpeg.version} with {', '.join(found.ffmpeg.encoders)}: {found.ffmpeg.path}")
     yield _line("cache", f"{found.cache.folder}: {human(found.cache.free)} free")
@@ -137,24 +148,20 @@ def _around_lines(found: Examination | Plan) -> Iterator[str]:
 
 
 def _estimate(estimate: Estimate) -> str:
-    from cyberhost_model.hub.progress import human
-
     memory = "" if estimate.memory is None else f" and {human(estimate.memory)} of memory"
     rough = "" if estimate.costs.whole else " (from a step of one frame)"
     return f"about {_duration(estimate.seconds)}{memory}{rough}"
 
 
 def _counted(counted: Counted) -> str:
-    from cyberhost_model.hub.progress import human
-
     return (
         f"roughly {_duration(counted.seconds)} and {human(counted.memory)} of memory, by its {counted.tflop:.1f} "
-        "TFLOP a step, once it is here"
+        "TFLOP a step, once it is fetched"
     )
 
 
 def _duration(seconds: float) -> str:
-    """ "0.8 s", "42 s", "2 min 50 s", "3 h 05 min"."""
+    """Write seconds as "0.8 s", "42 s", "2 min 50 s" or "3 h 05 min"."""
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -163,32 +170,3 @@ def _duration(seconds: float) -> str:
 
 def _line(name: str, text: str) -> str:
     return f"{name:<10} {text}"
-
-
-@expand_options
-def doctor(
-    *,
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="'tiny', a folder with a model, a published one or a Hub id.")
-    ] = "tiny",
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto,
-    precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto,
-    sink: Console,
-) -> None:
-    """Tell whether videos can be made here: device, ffmpeg, weights, network; and measure what a minute of video
-    takes.
-
-    The exit code is 0 when they can, else the code of what stands in the way. Nothing is fetched and nothing is
-    written.
-    """
-    sink.silence_libraries()
-    from cyberhost_model.doctor.examination import examine
-
-    found = examine(model, device.value, precision.value)
-    sink.data({**asdict(found), "verdict": verdict(found), "exit_code": found.exit_code})
-    if not sink.as_json and not sink.quiet:
-        for line in doctor_lines(found):
-            print(line)
-    if not sink.as_json and (found.problems or not sink.quiet):
-        print(verdict(found))
-    raise typer.Exit(found.exit_code)

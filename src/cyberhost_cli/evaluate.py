@@ -10,63 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import RUN, RunByDefault, expand_options
+from cyberhost_cli.options import RUN, RunByDefault, check_choice, expand_options, input_errors_as_usage
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.evaluation.results import Results
-
-# Measures as a command shows them.
-
-
-def table(results: Results) -> str:
-    """A line a measure: value, interval, videos, coverage, or why there is none."""
-    from cyberhost_model.lab.evaluation.report.text import counted, header, interval, percent, shown
-
-    rows = []
-    for m in results.metrics:
-        sure = f"95% {interval(m.ci95, m.decimals)}" if m.ci95 else ""
-        told = f"{counted(m.n, 'video')}, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
-        rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, told))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
-    lines = [
-        f"{head:<{widths[0]}}  {value:>{widths[1]}}  {sure:<{widths[2]}}  {told}" for head, value, sure, told in rows
-    ]
-    return "\n".join(
-        [
-            f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})",
-            *(line.rstrip() for line in lines),
-        ]
-    )
-
-
-def command() -> str:
-    """What was typed."""
-    return shlex.join(["cyberhost", *sys.argv[1:]])
-
-
-# `--report`: what can be measured of a video that was just made, and which of its seconds are weak.
-
-
-def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: bool, sink: Console) -> dict[str, Any]:
-    """Write the report and tell what it says. The video stays, whatever happens. Raises CyberHostError."""
-    from cyberhost_model.errors import CyberHostError
-    from cyberhost_model.lab.evaluation.report.single import report_video
-    from cyberhost_model.lab.evaluation.results import summary_values
-
-    try:
-        with sink.progress("measuring", None) as tick:
-            made = report_video(
-                video, out, picture=picture, device=device, overwrite=overwrite, command=command(), progress=tick
-            )
-    except CyberHostError as error:
-        raise type(error)(f"{video}: the video is made, its report is not: {error}") from error
-    results = made.evaluation.results
-    sink.note(table(results))
-    sink.note(f"{made.page}: report written; weak seconds: {len(made.weak) or 'none'}")
-    for line in made.lines:
-        sink.note(f"  {line}")
-    return {"page": str(made.page), "weak": made.values, "metrics": summary_values(results)["metrics"]}
-
 
 app = typer.Typer(
     cls=RunByDefault,
@@ -98,47 +45,43 @@ def run(
     metrics: Annotated[
         list[str] | None, typer.Option(metavar="NAMES", help="Metrics, with commas between. [default: all]")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What the method is called. [default: the folder's name]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the method. [default: the folder's name]")] = None,
     networks: Annotated[
         str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV: another protocol each.")
     ] = "public",
     clips: Annotated[int, typer.Option(min=1, help="Clips of 16 frames a video, for FVD.")] = 4,
     weights_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with weights, looked into first.")
+        Path | None, typer.Option(metavar="DIR", help="Folder with weights, searched first.")
     ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = True,
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the features. [default: the user's cache]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap and of the splits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the splits.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
-    sink: Console,
+    console: Console,
 ) -> None:
     """Measure videos of any method: SSIM, PSNR, FID, FVD, CSIM, SyncC, SyncD, AKD, HKC, HKV.
 
-    Videos are matched with their ground truth by name; what does not fit is told. A metric that cannot be had is
-    skipped with the reason; where all are, the exit code says so. Features are kept, so a run that was stopped goes on,
-    and the ground truth is seen once for all methods.
+    Videos are matched with their ground truth by name; mismatches are listed. A metric that cannot be computed is
+    skipped with the reason; the exit code is 10 where all are. Features are cached, so a run that was stopped goes on,
+    and the ground truth is read once for all methods.
     """
-    sink.silence_libraries()
-    from cyberhost_model.errors import InputError
+    console.silence_libraries()
     from cyberhost_model.lab.evaluation.protocol import METRICS
     from cyberhost_model.lab.evaluation.registry import chosen
     from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
 
-    if networks not in ("public", "embedded"):
-        raise typer.BadParameter(f"--networks must be public or embedded, not {networks!r}")
+    check_choice("--networks", networks, "public", "embedded")
     wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(METRICS)
-    try:
+    with input_errors_as_usage():
         chosen(wanted)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     if output is not None:
         check_folder(output)
     from cyberhost_model.lab.evaluation.report.write import write_report
     from cyberhost_model.lab.evaluation.run import evaluate
 
-    with sink.progress("measuring", None) as tick:
+    with console.progress("measuring", None) as tick:
         evaluation = evaluate(
             generated,
             reference,
@@ -157,20 +100,19 @@ def run(
             progress=tick,
         )
     results = evaluation.results
-    for kind, rule in {told.kind: told.rule for told in results.mismatches}.items():
-        sink.warn(f"{kind}: {rule}")
-        for told in results.mismatches:
-            if told.kind == kind:
-                sink.note(f"  {told.video}: {told.detail}")
+    for kind, rule in {mismatch.kind: mismatch.rule for mismatch in results.mismatches}.items():
+        console.warn(f"{kind}: {rule}")
+        for mismatch in results.mismatches:
+            if mismatch.kind == kind:
+                console.note(f"  {mismatch.video}: {mismatch.detail}")
     if output is not None:
         write_results(results, output)
         write_report(evaluation, output)
-    if not sink.as_json and not sink.quiet:
-        print(table(results))
+    console.text([table(results)])
     if output is not None:
-        sink.note(f"{output}: report written")
+        console.note(f"{output}: report written")
     results.require_a_value()
-    sink.data({"output": str(output) if output else None, **summary_values(results)})
+    console.data({"output": str(output) if output else None, **summary_values(results)})
 
 
 @app.command()
@@ -184,9 +126,9 @@ def compare(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison. [default: none is written]"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     *,
-    sink: Console,
+    console: Console,
 ) -> None:
     """Set runs on the same videos side by side: paired differences with confidence intervals."""
     from cyberhost_model.lab.evaluation.report.compare import compare_reports
@@ -198,8 +140,51 @@ def compare(
     comparison = compare_reports(reports, seed)
     if output is not None:
         write_comparison(comparison, output)
-    if not sink.as_json and not sink.quiet:
-        print(comparison_text(comparison))
+    console.text([comparison_text(comparison)])
     if output is not None:
-        sink.note(f"{output}: comparison written")
-    sink.data({"output": str(output) if output else None, **comparison_values(comparison)})
+        console.note(f"{output}: comparison written")
+    console.data({"output": str(output) if output else None, **comparison_values(comparison)})
+
+
+def table(results: Results) -> str:
+    """Lay results out, a line for each metric: value, interval, videos, coverage, or why it was skipped."""
+    from cyberhost_model.lab.evaluation.report.text import counted, header, interval, percent, shown
+
+    rows = []
+    for m in results.metrics:
+        sure = f"95% {interval(m.ci95, m.decimals)}" if m.ci95 else ""
+        note = f"{counted(m.n, 'video')}, {percent(m.coverage)} covered" if m.status == "ok" else f"skipped: {m.reason}"
+        rows.append((header(m), shown(m.value, m.decimals) if m.status == "ok" else "", sure, note))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:3]
+    title = f"{results.name} ({', '.join(sorted({m.protocol for m in results.metrics}))})"
+    lines = (f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}".rstrip() for a, b, c, d in rows)
+    return "\n".join([title, *lines])
+
+
+def command() -> str:
+    """Return the command line that was typed."""
+    return shlex.join(["cyberhost", *sys.argv[1:]])
+
+
+def report_on(video: Path, out: Path, picture: Path, device: str, overwrite: bool, console: Console) -> dict[str, Any]:
+    """Measure a video that was just made (--report), write the page and print its weak seconds.
+
+    The video stays, whatever happens. Raises CyberHostError.
+    """
+    from cyberhost_model.errors import CyberHostError
+    from cyberhost_model.lab.evaluation.report.single import report_video
+    from cyberhost_model.lab.evaluation.results import summary_values
+
+    try:
+        with console.progress("measuring", None) as tick:
+            made = report_video(
+                video, out, picture=picture, device=device, overwrite=overwrite, command=command(), progress=tick
+            )
+    except CyberHostError as error:
+        raise type(error)(f"{video}: the video is made, its report is not: {error}") from error
+    results = made.evaluation.results
+    console.note(table(results))
+    console.note(f"{made.page}: report written; weak seconds: {len(made.weak) or 'none'}")
+    for line in made.lines:
+        console.note(f"  {line}")
+    return {"page": str(made.page), "weak": made.values, "metrics": summary_values(results)["metrics"]}

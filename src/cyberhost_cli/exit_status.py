@@ -1,45 +1,85 @@
-"""The exit codes, in one place. `docs/errors.md` and the epilog of `--help` come from here."""
+"""Exit codes: one table from what ends a command to its code. The epilog of `--help` and docs/errors.md show it."""
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import NamedTuple
+
+from cyberhost_model import errors
 
 
 class ExitStatus(IntEnum):
-    """What `cyberhost` returns. Codes 3 to 10 are the `exit_code` of the errors in `cyberhost_model.errors`."""
+    """What `cyberhost` returns. The numbers of the library's errors are their `exit_code`."""
 
     OK = 0
-    ERROR = 1
+    ERROR = errors.CyberHostError.exit_code
     USAGE = 2
-    INPUT = 3
-    NO_FACE = 4
-    OUTPUT = 5
-    MODEL = 6
-    NETWORK = 7
-    RESOURCE = 8
-    TRAINING = 9
-    MEASURE = 10
+    INPUT = errors.InputError.exit_code
+    NO_FACE = errors.NoFaceError.exit_code
+    OUTPUT = errors.OutputError.exit_code
+    MODEL = errors.ModelError.exit_code
+    NETWORK = errors.NetworkError.exit_code
+    RESOURCE = errors.ResourceError.exit_code
+    TRAINING = errors.TrainingError.exit_code
+    MEASURE = errors.MeasureError.exit_code
     INTERRUPTED = 130
     TERMINATED = 143
 
 
-MEANING: dict[ExitStatus, str] = {
-    ExitStatus.OK: "done",
-    ExitStatus.ERROR: "an error nobody foresaw (run again with --debug)",
-    ExitStatus.USAGE: "wrong use of the command line",
-    ExitStatus.INPUT: "a picture, sound or video that is missing or unusable",
-    ExitStatus.NO_FACE: "no face was found in the picture",
-    ExitStatus.OUTPUT: "the output cannot be written (folder, rights, exists already, disk full)",
-    ExitStatus.MODEL: "a model that is unknown, incomplete or damaged",
-    ExitStatus.NETWORK: "weights had to be fetched and could not be",
-    ExitStatus.RESOURCE: "not enough memory, or the device does not exist",
-    ExitStatus.TRAINING: "training cannot go on",
-    ExitStatus.MEASURE: "no measure that was asked for could be had",
-    ExitStatus.INTERRUPTED: "Ctrl-C",
-    ExitStatus.TERMINATED: "ended by SIGTERM",
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an Exception, so that only clean-up code sees it on its way out."""
+
+
+class Ending(NamedTuple):
+    """The errors that end with a code, subclasses included where they have no row of their own, and its meaning."""
+
+    errors: tuple[type[BaseException], ...]
+    meaning: str
+
+
+ENDINGS: dict[ExitStatus, Ending] = {
+    ExitStatus.OK: Ending((), "done"),
+    ExitStatus.ERROR: Ending((Exception,), "an unexpected error (run again with --debug)"),
+    ExitStatus.USAGE: Ending((), "wrong use of the command line"),
+    ExitStatus.INPUT: Ending((errors.InputError,), "a picture, sound or video that is missing or unusable"),
+    ExitStatus.NO_FACE: Ending((errors.NoFaceError,), "no face was found in the picture"),
+    ExitStatus.OUTPUT: Ending(
+        (errors.OutputError,), "the output cannot be written (folder, rights, exists already, disk full)"
+    ),
+    ExitStatus.MODEL: Ending((errors.ModelError,), "a model that is unknown, incomplete or damaged"),
+    ExitStatus.NETWORK: Ending((errors.NetworkError,), "weights could not be fetched"),
+    ExitStatus.RESOURCE: Ending((errors.ResourceError, MemoryError), "not enough memory, or the device does not exist"),
+    ExitStatus.TRAINING: Ending((errors.TrainingError,), "training cannot go on"),
+    ExitStatus.MEASURE: Ending((errors.MeasureError,), "every metric asked for was skipped"),
+    ExitStatus.INTERRUPTED: Ending((KeyboardInterrupt,), "Ctrl-C"),
+    ExitStatus.TERMINATED: Ending((Terminated,), "ended by SIGTERM"),
 }
 
 
+def status_of(error: BaseException) -> ExitStatus:
+    """Find the exit code of an error: that of the row with its class, else with its nearest base class."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is no MemoryError
+        return ExitStatus.RESOURCE
+    codes = {kind: status for status, ending in ENDINGS.items() for kind in ending.errors}
+    return next((codes[kind] for kind in type(error).__mro__ if kind in codes), ExitStatus.ERROR)
+
+
+def describe(error: BaseException) -> str:
+    """Say in one line what ended a command."""
+    if isinstance(error, errors.CyberHostError):
+        return " ".join(str(error).split())
+    status = status_of(error)
+    if status == ExitStatus.INTERRUPTED:
+        return "interrupted"
+    if status == ExitStatus.TERMINATED:
+        return "terminated"
+    if status == ExitStatus.RESOURCE:
+        return "not enough memory; use a smaller --size or another --device"
+    text = " ".join(str(error).split())[:300]
+    return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
+
+
 def epilog() -> str:
-    """The table for `--help`, one code a line (the leading \\b keeps the lines apart)."""
-    return "\b\nExit codes:\n" + "\n".join(f"  {int(code):>3}  {text}" for code, text in MEANING.items())
+    r"""Write the table for `--help`, one code a line (the leading \b keeps the lines apart)."""
+    rows = (f"  {int(status):>3}  {ending.meaning}" for status, ending in ENDINGS.items())
+    return "\b\nExit codes:\n" + "\n".join(rows)

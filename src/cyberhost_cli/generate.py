@@ -1,21 +1,27 @@
-"""`cyberhost multimodal`: speech moves the head and the lips, a template the hands."""
+"""`cyberhost animate`, `reenact` and `multimodal`: one picture becomes a video.
+
+Each command checks its input before any model is loaded, and says how the library starts the video; the rest is
+shared, from `make_video` down.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import SPEECH, GenerationOptions, JobOptions, Out, Ref, expand_options
+from cyberhost_cli.options import SPEECH, Out, OutputConfig, Ref, expand_options
+from cyberhost_model.config import GenerationConfig, RuntimeConfig
 
 if TYPE_CHECKING:
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
 
-# `cyberhost animate`: checks everything that can fail early, then calls the library once.
+Start = Callable[["CyberHost"], "Animation"]
 
 
 @expand_options
@@ -23,39 +29,30 @@ def animate(
     ref: Ref,
     audio: Annotated[Path, typer.Argument(metavar="AUDIO", help=SPEECH)],
     output: Out,
-    settings: GenerationOptions,
+    settings: GenerationConfig,
     *,
     body_movement: Annotated[
         float | None,
         typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
     ] = None,
-    running: JobOptions,
-    sink: Console,
+    runtime: RuntimeConfig,
+    handling: OutputConfig,
+    console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO.
 
     The video has the picture's aspect and exactly the sound's length.
     """
-    started = time.monotonic()
-    sink.silence_libraries()
+    console.silence_libraries()
+    request = Request(ref, output, settings, runtime, handling, console)
+    request.check_output(audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
-    target = running.check_output(output, ref, audio)
     picture, sound = load_picture(ref), load_audio(audio)
-    running.make(
-        lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)),
-        target,
-        ref,
-        settings,
-        sink,
-        started,
-    )
-
-
-# `cyberhost reenact`: the picture moves as the person in a video does.
+    make_video(request, lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)))
 
 
 @expand_options
@@ -63,7 +60,7 @@ def reenact(
     ref: Ref,
     driving: Annotated[Path, typer.Argument(metavar="DRIVING", help="Video of one person, or a key point file.")],
     output: Out,
-    settings: GenerationOptions,
+    settings: GenerationConfig,
     *,
     audio: Annotated[
         str, typer.Option(metavar="keep|none|FILE", help="The driving video's sound, none, or another one.")
@@ -71,27 +68,28 @@ def reenact(
     retarget: Annotated[
         bool, typer.Option("--retarget/--no-retarget", help="Bring the motion to the proportions in REF.")
     ] = True,
-    running: JobOptions,
-    sink: Console,
+    runtime: RuntimeConfig,
+    handling: OutputConfig,
+    console: Console,
 ) -> None:
     """Make the person in the picture REF move as the person in DRIVING.
 
-    The video lasts as long as DRIVING. What is heard moves the lips.
+    The video lasts as long as DRIVING. The sound moves the lips.
     """
-    started = time.monotonic()
-    sink.silence_libraries()
+    console.silence_libraries()
+    request = Request(ref, output, settings, runtime, handling, console)
+    request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
-    target = running.check_output(output, ref, driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     picture = load_picture(ref)
     sound = audio if audio == "keep" else None if audio == "none" else load_audio(audio)
 
     def start(host: CyberHost) -> Animation:
-        with sink.progress("reading the driving", None) as tick:
+        with console.progress("reading the driving", None) as tick:
             return host.reenact(picture, driving, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
 
-    running.make(start, target, ref, settings, sink, started, setting="reenact")
+    make_video(request, start, setting="reenact")
 
 
 @expand_options
@@ -107,29 +105,132 @@ def multimodal(
         ),
     ],
     output: Out,
-    settings: GenerationOptions,
+    settings: GenerationConfig,
     *,
     retarget: Annotated[
         bool,
         typer.Option("--retarget/--no-retarget", help="Move the hands to where REF has them, in its proportions."),
     ] = True,
-    running: JobOptions,
-    sink: Console,
+    runtime: RuntimeConfig,
+    handling: OutputConfig,
+    console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO while the hands follow TEMPLATE.
 
     The template is repeated without a jump for as long as the sound lasts.
     """
-    started = time.monotonic()
-    sink.silence_libraries()
+    console.silence_libraries()
+    request = Request(ref, output, settings, runtime, handling, console)
+    request.check_output(audio, Path(hands))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
-    target = running.check_output(output, ref, audio, Path(hands))
     picture, sound = load_picture(ref), load_audio(audio)
 
     def start(host: CyberHost) -> Animation:
-        with sink.progress("reading the template", None) as tick:
+        with console.progress("reading the template", None) as tick:
             return host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
 
-    running.make(start, target, ref, settings, sink, started, setting="multimodal")
+    make_video(request, start, setting="multimodal")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was typed for one video, beside the inputs that only its command has."""
+
+    ref: Path
+    output: Path
+    settings: GenerationConfig
+    runtime: RuntimeConfig
+    handling: OutputConfig
+    console: Console
+    started: float = field(default_factory=time.monotonic)
+
+    def check_output(self, *inputs: Path) -> None:
+        """Check that the video and its report can be written and would replace no input.
+
+        Raises OutputError.
+        """
+        from cyberhost_model.errors import OutputError
+        from cyberhost_model.media.video_writer import check_output
+
+        target = check_output(self.output, self.handling.overwrite)
+        for source in (self.ref, *inputs):
+            if target.exists() and source.exists() and target.samefile(source):
+                raise OutputError(f"{target}: is the input itself; give another name")
+        if self.handling.report is not None:
+            from cyberhost_model.lab.evaluation.report.single import check_page
+
+            check_page(self.handling.report, self.handling.overwrite)
+
+
+def make_video(request: Request, start: Start, **facts: Any) -> None:
+    """Make the video that `start` begins, or with --plan only estimate it; `facts` join the JSON object.
+
+    Raises ModelError, NetworkError, ResourceError, and what `start` does.
+    """
+    if request.handling.plan:
+        show_plan(request, start, facts)
+        return
+    from cyberhost_model import CyberHost
+
+    animation = start(CyberHost.from_pretrained(**asdict(request.runtime)))
+    path = write_video(animation, request)
+    summary = summarise(animation, path, request)
+    if request.handling.report is not None:
+        from cyberhost_cli.evaluate import report_on
+
+        facts["report"] = report_on(
+            path,
+            request.handling.report,
+            request.ref,
+            request.runtime.device,
+            request.handling.overwrite,
+            request.console,
+        )
+    request.console.data({**summary, "warnings": animation.warnings, **facts})
+
+
+def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:
+    """Print what the video would take."""
+    from cyberhost_cli.doctor import plan_lines
+    from cyberhost_model.doctor.plan import plan
+
+    found = plan(start, request.runtime.model, request.runtime.device, request.runtime.precision)
+    for line in found.warnings:
+        request.console.warn(line)
+    request.console.text(plan_lines(found))
+    request.console.data({**asdict(found), **facts})
+
+
+def write_video(animation: Animation, request: Request) -> Path:
+    """Compute the frames and write them with a bar; the warnings of the input come before, those of memory after."""
+    early = len(animation.warnings)
+    for line in animation.warnings:
+        request.console.warn(line)
+    with request.console.progress("animating", animation.n_frames) as tick:
+        path = animation.save(request.output, overwrite=request.handling.overwrite, progress=tick)
+    for line in animation.warnings[early:]:
+        request.console.warn(line)
+    return path
+
+
+def summarise(animation: Animation, path: Path, request: Request) -> dict[str, Any]:
+    """Print one line about the video that was made, and return the same as values."""
+    seconds = time.monotonic() - request.started
+    duration = animation.sound.duration if animation.fits and animation.sound else animation.n_frames / animation.fps
+    width, height = animation.size
+    request.console.note(
+        f"{path}: {animation.n_frames} frames of {width}x{height}, {duration:.2f} s of video "
+        f"in {seconds:.1f} s ({animation.n_frames / seconds:.1f} frames a second)"
+    )
+    return {
+        "output": str(path),
+        "frames": animation.n_frames,
+        "fps": animation.fps,
+        "size": [width, height],
+        "seconds": round(seconds, 3),
+        "duration": round(duration, 6),
+        "seed": request.settings.seed,
+        "model": request.runtime.model,
+    }

@@ -1,6 +1,7 @@
-"""Entry point: finds the command, runs it, and turns every way it can end into one line and an exit code.
+"""Entry point: finds the command, runs it, and ends with an exit code and, after an error, one line on stderr.
 
-Only the command that was asked for is imported, so `--help`, `--version` and a mistyped option answer at once.
+Only the module of the command that was typed is imported, so `--help`, `--version` and a mistyped option answer at
+once.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any, NamedTuple
 
 import typer
 
-from cyberhost_cli.exit_status import ExitStatus, epilog
+from cyberhost_cli.exit_status import ExitStatus, Terminated, describe, epilog, status_of
 
 PROGRAM = "cyberhost"
 SPINS = "5000"
-"""How often a thread looks for more work before it sleeps.
+"""How often an OpenMP thread looks for more work before it sleeps.
 
-OpenMP's own 300,000 are the other threads' time where a core has something else to do too: six times as slow on two
-cores (docs/speed.md).
+OpenMP's own 300,000 take time from the other threads where a core has something else to do too: six times as slow on
+two cores (docs/speed.md).
 """
 
 
@@ -41,7 +42,7 @@ COMMANDS: dict[str, Entry] = {
     "reenact": Entry("cyberhost_cli.generate", "reenact", "Make the person in a picture move as one in a video."),
     "multimodal": Entry("cyberhost_cli.generate", "multimodal", "Speech for the lips, a template for the hands."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
-    "doctor": Entry("cyberhost_cli.doctor", "doctor", "Tell whether videos can be made here, and what they take."),
+    "doctor": Entry("cyberhost_cli.doctor", "doctor", "Check whether videos can be made here, and estimate the time."),
     "eval": Entry("cyberhost_cli.evaluate", "app", "Measure videos by the paper's metrics; compare runs."),
     "train": Entry("cyberhost_cli.train", "app", "Train a model, stage by stage."),
     "data": Entry("cyberhost_cli.data", "app", "Make training data."),
@@ -49,15 +50,10 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived. Not an Exception, so that only clean-up code sees it on its way out."""
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run `cyberhost` with these arguments (default: those of the process) and return the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    debug = "--debug" in arguments
-    if "OMP_WAIT_POLICY" not in os.environ:  # the user's own choice, which this would outweigh
+    if "OMP_WAIT_POLICY" not in os.environ:  # GOMP_SPINCOUNT would outweigh the user's own choice
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         with _SigtermRaises():
@@ -67,29 +63,29 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.flush()
         # Without standalone mode a `typer.Exit(code)` comes back as that number, and everything else as None.
         if returned == ExitStatus.INTERRUPTED:  # Typer turned a KeyboardInterrupt into Exit(130)
-            return _say("interrupted", ExitStatus.INTERRUPTED)
+            raise KeyboardInterrupt
         return int(returned) if isinstance(returned, int) else int(ExitStatus.OK)
-    except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted", ExitStatus.INTERRUPTED)
-    except Terminated:
-        return _say("terminated", ExitStatus.TERMINATED)
     except typer.Exit as stop:
         return int(stop.exit_code)
+    except typer.Abort:
+        return _report(KeyboardInterrupt())
     except BrokenPipeError:  # the reader of our output has gone, as in `cyberhost --help | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.ERROR
+    except (KeyboardInterrupt, Terminated) as stop:
+        return _report(stop)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # a usage error of the parser
-            return _say_usage(error)
-        if debug:
+            return _report_usage(error)
+        if "--debug" in arguments:
             import traceback
 
             traceback.print_exc()
-        return _say(*_explain(error))
+        return _report(error)
 
 
 def build_app(arguments: list[str]) -> typer.Typer:
-    """The application with the command named in `arguments` in full and the others as names for the list."""
+    """Build the application: the command named in `arguments` in full, the others as names for the list."""
     wanted = next((word for word in arguments if not word.startswith("-")), None)
     app = typer.Typer(
         name=PROGRAM,
@@ -116,7 +112,7 @@ def load(entry: Entry) -> Callable[..., Any] | typer.Typer:
 
 
 def _name_only() -> None:
-    """Stands in the list of commands for one that was not asked for; it is never run."""
+    """Stand in the list of commands for one that was not typed; it is never run."""
 
 
 def _show_version(value: bool) -> None:
@@ -138,30 +134,19 @@ def _root(
     pass
 
 
-def _explain(error: Exception) -> tuple[str, int]:
-    """One line for the user and the exit code."""
-    from cyberhost_model.errors import CyberHostError
-
-    if isinstance(error, CyberHostError):
-        return " ".join(str(error).split()), error.exit_code
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is not a MemoryError
-        return "not enough memory; use a smaller --size or another --device", ExitStatus.RESOURCE
-    text = " ".join(str(error).split())[:300]
-    return f"unexpected {type(error).__name__}: {text} (run again with --debug for the whole story)", ExitStatus.ERROR
+def _report(error: BaseException) -> int:
+    print(f"{PROGRAM}: {describe(error)}", file=sys.stderr, flush=True)
+    return int(status_of(error))
 
 
-def _say(message: str, code: int) -> int:
-    print(f"{PROGRAM}: {message}", file=sys.stderr, flush=True)
-    return int(code)
-
-
-def _say_usage(error: Any) -> int:
+def _report_usage(error: Any) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
     # The message of a group called without a command is its whole help.
     bare = type(error).__name__ == "NoArgsIsHelpError"
     message = "Missing command." if bare else " ".join(error.format_message().split())
-    return _say(f"{message} (see '{path} --help')", ExitStatus.USAGE)
+    print(f"{PROGRAM}: {message} (see '{path} --help')", file=sys.stderr, flush=True)
+    return int(ExitStatus.USAGE)
 
 
 class _SigtermRaises:

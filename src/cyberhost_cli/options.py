@@ -1,102 +1,208 @@
-"""Options of the commands that make a video: how it looks, where it is computed, what becomes of it."""
+"""Options of commands: from a dataclass of options (`cyberhost_model.options`) to what Typer parses, and back."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import inspect
-import time
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 
-from cyberhost_cli.console import Console
+from cyberhost_model.errors import InputError
+from cyberhost_model.options import Option, option, options_of
 
-if TYPE_CHECKING:
-    from cyberhost_model.runtime.pipeline import Animation, CyberHost
-
-# Commands that are a command themselves and have others beside it.
-
-
+T = TypeVar("T")
 RUN = "run"
 
 
 class RunByDefault(TyperGroup):
-    """`eval VIDEOS ...` is `eval run VIDEOS ...`: what is no command's name belongs to `run`."""
+    """A group of commands that is itself its command `run`: `eval VIDEOS ...` is `eval run VIDEOS ...`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `run` in front of arguments that begin with no command's name."""
         own = {*self.commands, *ctx.help_option_names}
         return super().parse_args(ctx, args if not args or args[0] in own else [RUN, *args])
 
 
-# Options that several commands share, written once: a dataclass whose fields are Typer options, spread into a command's
-# signature.
+@dataclass(frozen=True)
+class Changes(Generic[T]):
+    """The options of the dataclass T that were typed; those that were not keep what T's instance says."""
+
+    values: dict[str, Any]
+
+    def apply(self, settings: T) -> T:
+        """Replace the fields that were typed."""
+        return dataclasses.replace(settings, **self.values)  # type: ignore[type-var]
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+@dataclass(frozen=True)
+class OutputConfig:
+    """What becomes of a video that is made."""
+
+    overwrite: bool = option(False, "Replace OUT if it exists.")
+    report: Path | None = option(
+        None,
+        "Measure the video and name its weak seconds: a page (.html), or a folder with the numbers too.",
+        metavar="FILE|DIR",
+    )
+    plan: bool = option(False, "Check picture and sound, estimate downloads, time and memory; make nothing.")
+
+
+Ref = Annotated[Path, typer.Argument(metavar="REF", help="Picture of one person: PNG, JPEG or WebP.")]
+Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
+SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video."
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
-    """A command one or more of whose parameters are dataclasses of options -> the same command with those options in
-    their place.
+    """Put the options of dataclasses in the place of the parameters that are annotated with them.
 
-    A `Console` is such a parameter too: it becomes --quiet, --json and --debug.
+    A parameter `settings: GenerationConfig` becomes an option for each of its fields that `option` declared; the
+    command is called with an instance. `changes: Changes[LoopConfig]` becomes the same options without defaults.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups: dict[str, type] = {}
+    groups = {name: group for name, hint in hints.items() if (group := _Group.of(hint)) is not None}
     flat: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
-        kind = hints[name]
-        if kind is Console:
-            groups[name] = Console
-            flat += [_keyword("quiet", Quiet, False), _keyword("as_json", Json, False), _keyword("debug", Debug, False)]
-        elif is_dataclass(kind):
-            groups[name] = kind  # type: ignore[assignment]
-            inner = get_type_hints(kind, include_extras=True)
-            flat += [
-                _keyword(f.name, inner[f.name], inspect.Parameter.empty if f.default is MISSING else f.default)
-                for f in fields(kind)
-            ]
+        if name in groups:
+            flat += groups[name].parameters()
         else:
             flat.append(_keyword(name, hints[name], parameter.default))
-    members = {
-        name: ["quiet", "as_json", "debug"] if kind is Console else [f.name for f in fields(kind)]
-        for name, kind in groups.items()
-    }  # type: ignore[arg-type]
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
-        grouped = {name: kind(**{m: values.pop(m) for m in members[name]}) for name, kind in groups.items()}
-        command(**values, **grouped)
+        built = {name: group.build(values) for name, group in groups.items()}
+        command(**values, **built)
 
-    run.__signature__ = inspect.Signature(flat)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in flat}
-    del run.__wrapped__  # type: ignore[attr-defined]  # or the first signature would be found behind this one
-    return run
+    del run.__wrapped__  # type: ignore[attr-defined]  # or Typer would read the signature of `command`
+    return _with_signature(run, flat)
 
 
-def given(command: Callable[..., None], about: str, **values: Any) -> Callable[..., None]:
-    """A command with some options given, and so without them; `about` is its help."""
+def check_choice(name: str, value: str, *choices: str) -> None:
+    """Compare the value of the option `name` with its choices. Raises BadParameter."""
+    if value not in choices:
+        raise typer.BadParameter(f"{name} must be {' or '.join(choices)}, not {value!r}")
+
+
+@contextlib.contextmanager
+def input_errors_as_usage() -> Iterator[None]:
+    """Turn an InputError that a typed value causes into the parser's BadParameter, and so into exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def bind_options(command: Callable[..., None], help: str, **values: Any) -> Callable[..., None]:
+    """Fix some options of a command; they are no longer among its options."""
     hints = get_type_hints(command, include_extras=True)
     left = [
-        _keyword(name, hints[name], p.default)
-        for name, p in inspect.signature(command).parameters.items()
+        _keyword(name, hints[name], parameter.default)
+        for name, parameter in inspect.signature(command).parameters.items()
         if name not in values
     ]
 
     def run(**others: Any) -> None:
         command(**values, **others)
 
-    run.__signature__ = inspect.Signature(left)  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in left}
-    run.__doc__ = about
+    run.__doc__ = help
+    return _with_signature(run, left)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A parameter of a command that stands for the options of a dataclass."""
+
+    kind: type
+    changes: bool
+    """Only what was typed is wanted (`Changes`): no option has a default."""
+
+    @staticmethod
+    def of(hint: Any) -> _Group | None:
+        """The group that an annotation asks for; None where it is an ordinary parameter."""
+        if get_origin(hint) is Changes:
+            return _Group(get_args(hint)[0], True)
+        return _Group(hint, False) if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None
+
+    def parameters(self) -> list[inspect.Parameter]:
+        """A parameter for each option, as Typer reads them."""
+        hints, defaults = get_type_hints(self.kind), {f.name: _default(f) for f in dataclasses.fields(self.kind)}
+        return [
+            _parameter(name, hints[name], None if self.changes else defaults[name], rule)
+            for name, rule in options_of(self.kind).items()
+        ]
+
+    def build(self, values: dict[str, Any]) -> Any:
+        """Take the options of this group out of the parsed values and build the dataclass, or the changes."""
+        parsed = {name: _field_value(values.pop(name), rule) for name, rule in options_of(self.kind).items()}
+        if self.changes:
+            return Changes({name: value for name, value in parsed.items() if value not in (None, [])})
+        return self.kind(**parsed)
+
+
+def _default(entry: dataclasses.Field[Any]) -> Any:
+    if entry.default_factory is not MISSING:
+        return entry.default_factory()
+    return inspect.Parameter.empty if entry.default is MISSING else entry.default
+
+
+def _parameter(name: str, hint: Any, default: Any, rule: Option) -> inspect.Parameter:
+    """One option: its type, flags, bounds and help."""
+    kind: Any = next(k for k in get_args(hint) if k is not type(None)) if _is_union(hint) else hint
+    flags = list(rule.flags) or [f"--{name.replace('_', '-')}"]
+    settings: dict[str, Any] = {"metavar": rule.metavar, "help": rule.help}
+    if rule.parse is not None:
+        kind, settings["parser"] = Any, _parser(rule.parse)  # Typer would take a tuple as two arguments
+    elif rule.choices:
+        word = _words(name, rule.choices)
+        kind = list[word] if get_origin(kind) is list else word  # type: ignore[valid-type]
+        default = word(default) if isinstance(default, str) else default
+    elif kind is bool and default is not False:
+        flags[0] = f"{flags[0]}/--no-{flags[0].removeprefix('--')}"
+    elif kind in (int, float):
+        settings["min"], settings["max"] = (
+            bound / rule.scale if bound and rule.scale != 1 else bound for bound in (rule.min, rule.max)
+        )
+        default = default / rule.scale if isinstance(default, float) else default
+    if default is None and kind is not Any:
+        kind = kind | None
+    return _keyword(name, Annotated[kind, typer.Option(*flags, **settings)], default)
+
+
+def _words(name: str, choices: tuple[str, ...]) -> Any:
+    """Make the enum that Typer reads choices from."""
+    return Enum(name, {choice: choice for choice in choices}, type=str)  # type: ignore[misc]
+
+
+def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The same reader with the error that the parser of a command line expects."""
+
+    @functools.wraps(parse)
+    def run(text: str) -> Any:
+        with input_errors_as_usage():
+            return parse(text)
+
     return run
+
+
+def _field_value(value: Any, rule: Option) -> Any:
+    """What Typer parsed -> the field's value: words instead of enums, in the field's unit."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, list):
+        return [_field_value(entry, rule) for entry in value]
+    return value if rule.scale == 1 or value is None else value * rule.scale
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
 
 
 def _keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
@@ -105,228 +211,7 @@ def _keyword(name: str, kind: Any, default: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
-class Device(str, Enum):
-    """Where the network runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-
-
-class Precision(str, Enum):
-    """Numbers the network computes with."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-
-
-Ref = Annotated[Path, typer.Argument(metavar="REF", help="Picture of one person: PNG, JPEG or WebP.")]
-Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
-SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video."
-
-
-def interval(text: str) -> tuple[float, float]:
-    """ "0.2,0.8" -> (0.2, 0.8). Raises BadParameter."""
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        low, high = 1.0, 0.0
-    if not 0 <= low <= high <= 1:
-        raise typer.BadParameter(f"{text!r} is not two rising numbers in 0..1, such as 0.2,0.8")
-    return low, high
-
-
-@dataclass
-class GenerationOptions:
-    """The fields of `cyberhost_model.pipeline.Look`."""
-
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Same seed, same video.")] = 0
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", min=1, max=1000, help="Denoising steps a clip. [default: the model's]")
-    ] = None
-    fps: Annotated[float, typer.Option(metavar="RATE", min=1, max=60, help="Frames a second.")] = 25.0
-    size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SIZE",
-            min=64,
-            max=2048,
-            help="Side in pixels of a square of the video's area, in steps of the model's working size. "
-            "[default: the picture's, at most 512]",
-        ),
-    ] = None
-    guidance_reference: Annotated[
-        float | None,
-        typer.Option(metavar="SCALE", min=0, help="Guidance towards the picture. [default: the model's]"),
-    ] = None
-    guidance_audio: Annotated[
-        float | None,
-        typer.Option(metavar="SCALE", min=0, help="Guidance towards the speech. [default: the model's]"),
-    ] = None
-    guidance_interval: Annotated[
-        Any,  # tuple[float, float] | None, which Typer would take as two arguments
-        typer.Option(
-            metavar="LO,HI", parser=interval, help="Noise levels in 0..1 at which guidance acts. [default: 0,1]"
-        ),
-    ] = None
-    hand_clarity: Annotated[
-        float | None,
-        typer.Option(metavar="X", min=0, max=1, help="How sharp the hands are asked to be. [default: 0.5]"),
-    ] = None
-    head: Annotated[
-        bool | None,
-        typer.Option(
-            "--head/--no-head",
-            help="Crop to the face and leave the hands out. [default: for a picture of a head alone]",
-        ),
-    ] = None
-    cache_blocks: Annotated[
-        int,
-        typer.Option(
-            metavar="N",
-            min=1,
-            help="Compute the U-Net's deep blocks at every N-th step alone: quicker, not quite the same frames.",
-        ),
-    ] = 1
-
-
-@dataclass
-class JobOptions:
-    """Where it is computed and what becomes of the output."""
-
-    model: Annotated[
-        str, typer.Option(metavar="NAME", help="'tiny' (inside the package), a folder with a model, or a Hub id.")
-    ] = "tiny"
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = Device.auto
-    precision: Annotated[Precision, typer.Option(help="Numbers to compute with.")] = Precision.auto
-    compiled: Annotated[
-        bool,
-        typer.Option("--compile", help="Compile the network first (torch.compile): pays for long videos on a GPU."),
-    ] = False
-    cuda_graphs: Annotated[
-        bool | None,
-        typer.Option(
-            "--cuda-graphs/--no-cuda-graphs",
-            show_default=False,
-            help="Record a step once and play it back. [default: on an NVIDIA GPU with room for it]",
-        ),
-    ] = None
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE|DIR",
-            help="Measure the video and name its weak seconds: a page (.html), or a folder with the numbers too.",
-        ),
-    ] = None
-    plan: Annotated[
-        bool,
-        typer.Option("--plan", help="Check picture and sound, tell frames, downloads, time and memory; make nothing."),
-    ] = False
-
-    def check_output(self, output: Path, *inputs: Path) -> Path:
-        """The output and the report before any work: they can be written, and are none of the inputs.
-
-        Raises OutputError.
-        """
-        from cyberhost_model.errors import OutputError
-        from cyberhost_model.media.video_writer import check_output
-
-        target = check_output(output, self.overwrite)
-        for source in inputs:
-            if target.exists() and source.exists() and target.samefile(source):
-                raise OutputError(f"{target}: is the input itself; give another name")
-        if self.report is not None:
-            from cyberhost_model.lab.evaluation.report.single import check_page
-
-            check_page(self.report, self.overwrite)
-        return target
-
-    def make(
-        self,
-        start: Callable[[CyberHost], Animation],
-        target: Path,
-        ref: Path,
-        settings: GenerationOptions,
-        sink: Console,
-        started: float,
-        **facts: Any,
-    ) -> None:
-        """Make what `start` begins, or with --plan only tell of it.
-
-        Raises ModelError, NetworkError, ResourceError, and what `start` does.
-        """
-        if self.plan:
-            self._tell(start, sink, **facts)
-            return
-        from cyberhost_model import CyberHost
-
-        host = CyberHost.from_pretrained(
-            self.model,
-            device=self.device.value,
-            precision=self.precision.value,
-            compiled=self.compiled,
-            cuda_graphs=self.cuda_graphs,
-        )
-        self._write(start(host), target, ref, settings, sink, started, **facts)
-
-    def _tell(self, start: Callable[[CyberHost], Animation], sink: Console, **facts: Any) -> None:
-        from cyberhost_cli.doctor import plan_lines
-        from cyberhost_model.doctor.plan import plan
-
-        found = plan(start, self.model, self.device.value, self.precision.value)
-        for note in found.warnings:
-            sink.warn(note)
-        if not sink.as_json and not sink.quiet:
-            for line in plan_lines(found):
-                print(line)
-        sink.data({**asdict(found), **facts})
-
-    def _write(
-        self,
-        animation: Animation,
-        target: Path,
-        ref: Path,
-        settings: GenerationOptions,
-        sink: Console,
-        started: float,
-        **facts: Any,
-    ) -> None:
-        """Make the video with a bar, tell what was made, and report on it where that is wanted."""
-        told = len(animation.warnings)
-        for note in animation.warnings:
-            sink.warn(note)
-        with sink.progress("animating", animation.n_frames) as tick:
-            path = animation.save(target, overwrite=self.overwrite, progress=tick)
-        for note in animation.warnings[told:]:  # of memory that was short
-            sink.warn(note)
-        seconds = time.monotonic() - started
-        duration = (
-            animation.sound.duration if animation.fits and animation.sound else animation.n_frames / animation.fps
-        )
-        width, height = animation.size
-        sink.note(
-            f"{path}: {animation.n_frames} frames of {width}x{height}, {duration:.2f} s of video "
-            f"in {seconds:.1f} s ({animation.n_frames / seconds:.1f} frames a second)"
-        )
-        if self.report is not None:
-            from cyberhost_cli.evaluate import report_on
-
-            facts["report"] = report_on(path, self.report, ref, self.device.value, self.overwrite, sink)
-        sink.data(
-            {
-                "output": str(path),
-                "frames": animation.n_frames,
-                "fps": animation.fps,
-                "size": [width, height],
-                "seconds": round(seconds, 3),
-                "duration": round(duration, 6),
-                "seed": settings.seed,
-                "model": self.model,
-                "warnings": animation.warnings,
-                **facts,
-            }
-        )
+def _with_signature(run: Callable[..., None], parameters: list[inspect.Parameter]) -> Callable[..., None]:
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in parameters}
+    return run

@@ -1,7 +1,4 @@
-"""`cyberhost weights`: what others published, fetched, checked and converted; models put together and published.
-
-Each command has its file.
-"""
+"""`cyberhost weights`: published weights, fetched, checked and converted; models put together and published."""
 
 from __future__ import annotations
 
@@ -11,17 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import expand_options
-
-# `cyberhost weights list`, `path`, `verify`: what there is, where it is, whether it is whole.
-
+from cyberhost_cli.options import check_choice, expand_options
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models or groups. [default: all]")]
 
 
 @expand_options
-def list_(names: Names = None, *, sink: Console) -> None:
-    """Weights of others that can be used: size, licence, purpose, and what of them is on this machine."""
+def list_(names: Names = None, *, console: Console) -> None:
+    """List the published weights that can be used: size, licence, purpose, and whether they are on this machine."""
     from cyberhost_model.hub.inventory import chosen, stored
     from cyberhost_model.hub.progress import human
     from cyberhost_model.hub.registry import GROUPS, REGISTRY
@@ -45,29 +39,29 @@ def list_(names: Names = None, *, sink: Console) -> None:
             ],
         }
         found.append(entry)
-        if not sink.as_json:
+        if not console.as_json:
             some = any(file.path for file in files)
             state = "here" if entry["here"] else "in part" if some else "-"
             print(f"{weights.name:<15} {human(weights.size):>8}  {state:<8} {weights.what} [{weights.licence}]")
-    if not sink.as_json and not names:
+    if not console.as_json and not names:
         for group, members in GROUPS.items():
             print(f"{group:<15} {'':>8}  {'':<8} together: {', '.join(members)}")
-    sink.data({"weights": found, "groups": {group: list(members) for group, members in GROUPS.items()}})
+    console.data({"weights": found, "groups": {group: list(members) for group, members in GROUPS.items()}})
 
 
 @expand_options
 def path(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A model, or one of its files.")],
     *,
-    sink: Console,
+    console: Console,
 ) -> None:
     """Print where weights are on this machine; nothing is fetched."""
     from cyberhost_model.hub.locate import locate
 
     where = locate(name, download=False)
-    if not sink.as_json:
+    if not console.as_json:
         print(where)
-    sink.data({"name": name, "path": str(where)})
+    console.data({"name": name, "path": str(where)})
 
 
 @expand_options
@@ -76,10 +70,10 @@ def verify(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Models, groups or Hub ids. [default: all]")
     ] = None,
     *,
-    remove: Annotated[bool, typer.Option("--remove", help="Delete what is damaged.")] = False,
-    sink: Console,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete damaged files.")] = False,
+    console: Console,
 ) -> None:
-    """Compare what is on this machine with its checksums; damaged files end with exit code 6."""
+    """Compare the files on this machine with their checksums; the exit code is 6 where one is damaged."""
     from cyberhost_model.errors import ModelError
     from cyberhost_model.hub import inventory
     from cyberhost_model.hub.registry import REGISTRY
@@ -89,21 +83,21 @@ def verify(
     files += [
         file for weights in inventory.chosen(n for n in asked if "/" not in n) for file in inventory.stored(weights)
     ]
-    if not names:  # what was never fetched is not missing
+    if not names:  # weights that were never fetched are not missing
         here = {file.of for file in files if file.path}
         files = [file for file in files if file.of in here]
     rows = []
-    with sink.progress("Checking", len(files), "files") as tick:
+    with console.progress("Checking", len(files), "files") as tick:
         for done, (file, state) in enumerate(inventory.verified(files), 1):
             tick(done)
             rows.append(
                 {"of": file.of, "file": file.name, "state": state, "path": str(file.path) if file.path else None}
             )
-            if not sink.as_json and not sink.quiet:
+            if not console.as_json and not console.quiet:
                 print(f"{state:<8} {file.of} {file.name}")
             if state == "wrong" and remove:
                 inventory.remove(file)
-    sink.data({"files": rows, "removed": remove})
+    console.data({"files": rows, "removed": remove})
     wrong = [row for row in rows if row["state"] == "wrong"]
     missing = [row for row in rows if row["state"] == "missing" and names]
     if wrong or missing:
@@ -116,22 +110,19 @@ def verify(
         raise ModelError(f"{len(bad)} of {len(rows)} files {word}, such as {bad[0]['of']} {bad[0]['file']}; {hint}")
 
 
-# `cyberhost weights pull`: fetch weights before they are needed.
-
-
 @expand_options
 def pull(
     names: Annotated[
         list[str], typer.Argument(metavar="NAME...", help="Models or groups of `weights list`, or Hub ids.")
     ],
     *,
-    sink: Console,
+    console: Console,
 ) -> None:
     """Fetch weights into the shared cache of Hugging Face: resumed, checked, each file once.
 
-    HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and proxies are those of every program that uses the Hub.
+    HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and proxies act as in every program that uses the Hub.
     """
-    sink.silence_libraries()
+    console.silence_libraries()
     from cyberhost_model.hub import inventory
     from cyberhost_model.hub.locate import locate
     from cyberhost_model.hub.locate import pull as fetch
@@ -149,11 +140,8 @@ def pull(
 
         found += [{"name": name, "path": str(find_model(name)), "licence": None} for name in models]
     for entry in found:
-        sink.note(f"{entry['name']}: {entry['path']}")
-    sink.data({"pulled": found})
-
-
-# `cyberhost weights convert`: published weights become a model of ours.
+        console.note(f"{entry['name']}: {entry['path']}")
+    console.data({"pulled": found})
 
 
 @expand_options
@@ -166,15 +154,14 @@ def convert(
         typer.Option(metavar="PART=SOURCE", help="Another name, folder or file for a part; may be repeated."),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="fp32|fp16", help="How weights are stored.")] = "fp32",
-    sink: Console,
+    console: Console,
 ) -> None:
     """Make a model folder of published weights: safetensors, an account of every weight, the licences.
 
-    What is not on this machine is fetched. A weight that cannot be mapped is an error that names it.
+    Files that are not on this machine are fetched. A weight that cannot be mapped is an error that names it.
     """
-    sink.silence_libraries()
-    if precision not in ("fp32", "fp16"):
-        raise typer.BadParameter(f"--precision must be fp32 or fp16, not {precision!r}")
+    console.silence_libraries()
+    check_choice("--precision", precision, "fp32", "fp16")
     if wrong := [one for one in part or [] if "=" not in one]:
         raise typer.BadParameter(f"--part must be PART=SOURCE, not {wrong[0]!r}")
     import torch
@@ -183,12 +170,12 @@ def convert(
 
     parts = dict(one.split("=", 1) for one in part or [])
     done = take_over(name, output, parts, dtype=torch.float32 if precision == "fp32" else torch.float16)
-    sink.note(f"{output}: {done.taken} weights taken, {done.initial} of ours begin afresh")
+    console.note(f"{output}: {done.taken} weights taken, {done.initial} of ours are initialised")
     for reason, count in done.left_out.items():
-        sink.note(f"  {count} left out: {reason}")
+        console.note(f"  {count} left out: {reason}")
     for name_, licence in done.licences.items():
-        sink.note(f"  {name_}: {licence}")
-    sink.data(
+        console.note(f"  {name_}: {licence}")
+    console.data(
         {
             "model": str(output),
             "taken": done.taken,
@@ -199,9 +186,6 @@ def convert(
     )
 
 
-# `cyberhost weights assemble`: a model folder from training runs.
-
-
 @expand_options
 def assemble(
     network: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage 2 or distill.")] = None,
@@ -209,21 +193,18 @@ def assemble(
     audio: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage audio.")] = None,
     detector: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage detector.")] = None,
     lips: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage lips, for the detector.")] = None,
-    base: Annotated[str, typer.Option(metavar="MODEL", help="Where the other parts come from.")] = "tiny",
+    base: Annotated[str, typer.Option(metavar="MODEL", help="Model with the other parts.")] = "tiny",
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
-    sink: Console,
+    console: Console,
 ) -> None:
     """Write a model folder (fp16 safetensors) from the runs of the stages; `--model DIR` takes it."""
-    sink.silence_libraries()
+    console.silence_libraries()
     from cyberhost_model.lab.training.assemble import assemble as put_together
 
     put_together(output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base)
-    sink.note(f"{output}: model written")
-    sink.data({"model": str(output)})
-
-
-# `cyberhost weights push`: publish a model on the Hub.
+    console.note(f"{output}: model written")
+    console.data({"model": str(output)})
 
 
 @expand_options
@@ -237,18 +218,18 @@ def push(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     message: Annotated[str | None, typer.Option(help="Commit message.")] = None,
-    sink: Console,
+    console: Console,
 ) -> None:
     """Publish a model folder with its card; `--model USER/NAME` then takes it.
 
     Without a README.md a card is written into DIR first; edit it and push again to improve it.
     """
-    sink.silence_libraries()
+    console.silence_libraries()
     from cyberhost_model.porting.publish import publish
 
     address = publish(folder, repo, licence=licence, private=private, message=message)
-    sink.note(f"{repo}: published ({address})")
-    sink.data({"repo": repo, "commit": address})
+    console.note(f"{repo}: published ({address})")
+    console.data({"repo": repo, "commit": address})
 
 
 HELP = "Fetch, check, convert, put together and publish weights."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyberhost_model.errors import InputError, ModelError
+from cyberhost_model.options import check_options, option
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
@@ -447,38 +448,101 @@ if TYPE_CHECKING:
         cache_blocks: int
 
 
+def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
+    """Return an interval of noise levels that lies in 0..1 and rises. Raises InputError."""
+    if not 0 <= interval[0] <= interval[1] <= 1:
+        raise InputError(f"the guidance interval must be two rising numbers in 0..1, not {interval}")
+    return interval
+
+
+def parse_interval(text: str) -> tuple[float, float]:
+    """Read an interval of noise levels: "0.2,0.8" -> (0.2, 0.8). Raises InputError."""
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"{text!r} is not two rising numbers in 0..1, such as 0.2,0.8") from None
+    return check_interval((low, high))
+
+
 @dataclass(frozen=True)
 class GenerationConfig:
-    """What the three settings share; keywords of `animate`, `reenact` and `multimodal`.
+    """How a video is made; keywords of `animate`, `reenact` and `multimodal`, and options of their commands.
 
-    Raises InputError.
-
-    seed: same seed, same video. steps: of denoising, default the model's. fps: 1..60. size: side in pixels of a square
-    of the video's area (default: the picture's own, at most 512); the aspect is the picture's. guidance_reference and
-    guidance_audio: section 4.1, default the model's. guidance_interval: noise levels in 0..1 at which guidance acts
-    (arXiv 2404.07724), default all. hand_clarity: 0 blurred .. 1 sharp. head: crop to the face and leave hands out
-    (A2V-H, section 4.2); None does so for a picture that shows a head alone. cache_blocks: the U-Net's deep blocks are
-    computed at every so many steps alone: quicker, and not quite the same frames (docs/speed.md).
+    Raises InputError for a value out of its bounds.
     """
 
-    seed: int = 0
-    steps: int | None = None
-    fps: float = FPS
-    size: int | None = None
-    guidance_reference: float | None = None
-    guidance_audio: float | None = None
-    guidance_interval: tuple[float, float] | None = None
-    hand_clarity: float | None = None
-    head: bool | None = None
-    cache_blocks: int = 1
+    seed: int = option(0, "Same seed, same video.", metavar="N", min=0)
+    steps: int | None = option(None, "Denoising steps a clip. [default: the model's]", metavar="N", min=1, max=1000)
+    fps: float = option(FPS, "Frames a second.", metavar="RATE", min=1, max=60)
+    size: int | None = option(
+        None,
+        "Side in pixels of a square of the video's area, in steps of the model's working size. "
+        "[default: the picture's, at most 512]",
+        metavar="SIZE",
+        min=64,
+        max=2048,
+    )
+    """The aspect is the picture's."""
+    guidance_reference: float | None = option(
+        None, "Guidance towards the picture. [default: the model's]", metavar="SCALE", min=0
+    )
+    """Section 4.1, as `guidance_audio`."""
+    guidance_audio: float | None = option(
+        None, "Guidance towards the speech. [default: the model's]", metavar="SCALE", min=0
+    )
+    guidance_interval: tuple[float, float] | None = option(
+        None, "Noise levels in 0..1 at which guidance acts. [default: 0,1]", metavar="LO,HI", parse=parse_interval
+    )
+    """arXiv 2404.07724."""
+    hand_clarity: float | None = option(
+        None, "Sharpness of the hands: 0 blurred, 1 sharp. [default: 0.5]", metavar="X", min=0, max=1
+    )
+    """Section 3.3."""
+    head: bool | None = option(
+        None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
+    )
+    """A2V-H, section 4.2."""
+    cache_blocks: int = option(
+        1,
+        "Compute the U-Net's deep blocks only at every N-th step: faster, with slightly different frames.",
+        metavar="N",
+        min=1,
+    )
+    """docs/speed.md."""
 
     def __post_init__(self) -> None:
-        if self.cache_blocks < 1:
-            raise InputError(f"cache_blocks must be at least 1 (every step), not {self.cache_blocks}")
-        if not 1 <= self.fps <= 60:
-            raise InputError(f"fps must be between 1 and 60, not {self.fps:g}")
-        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1] <= 1:
-            raise InputError(f"the guidance interval must be two rising numbers in 0..1, not {self.guidance_interval}")
+        check_options(self)
+        if self.guidance_interval is not None:
+            check_interval(self.guidance_interval)
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """Which model computes, where, in which numbers.
+
+    Raises InputError for a device or precision that is none of the choices.
+    """
+
+    model: str = option(
+        "tiny", "'tiny' (inside the package), a folder with a model, a published one or a Hub id.", metavar="NAME"
+    )
+    device: str = option("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("auto", "Numbers to compute with.", choices=("auto", "fp32", "fp16", "bf16"))
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+@dataclass(frozen=True)
+class RuntimeConfig(DeviceConfig):
+    """Keywords of `CyberHost.from_pretrained`, and options of the commands that make a video."""
+
+    compiled: bool = option(
+        False, "Compile the network first (torch.compile): worth it for long videos on a GPU.", "--compile"
+    )
+    cuda_graphs: bool | None = option(
+        None, "Record a denoising step once and replay it. [default: on an NVIDIA GPU with enough memory]"
+    )
 
 
 EMBEDDED = Path(__file__).parent / "weights"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
-from typing import Any
-
-import torch
+from dataclasses import MISSING, dataclass
+from typing import TYPE_CHECKING, Any
 
 from cyberhost_model.errors import TrainingError
+from cyberhost_model.options import option
+
+if TYPE_CHECKING:
+    import torch
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 PARALLEL = ("ddp", "fsdp")
@@ -32,6 +34,8 @@ def check_types(settings: Any, where: str = "") -> None:
 
 def torch_device(name: str) -> torch.device:
     """ "cpu", "cuda", "cuda:1" or "mps". Raises TrainingError for another name."""
+    import torch  # late: the command line reads the settings before it needs torch
+
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -45,7 +49,7 @@ def torch_device(name: str) -> torch.device:
 class LoopConfig:
     """Settings of the loop; `[loop]` and the stage's section of a recipe."""
 
-    steps: int
+    steps: int = option(MISSING, "Optimizer steps. [default: the recipe's]", min=1)
     """Optimizer steps in all, those of earlier calls included."""
     lr: float = 1e-3
     """Peak learning rate."""
@@ -57,44 +61,46 @@ class LoopConfig:
     """Share of the averaged weights that stays at each step."""
     ema_every: int = 1
     """Steps between two updates of the average (with `ema` raised to that power)."""
-    ema_device: str = ""
+    ema_device: str = option("", "Hold the averaged weights in the CPU's memory.", metavar="cpu")
     """Where the average is held: "" beside the weights, "cpu" to spare the GPU's memory."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     weight_decay: float = 0.01
-    optimizer: str = "adamw"
+    optimizer: str = option("adamw", "Kind of AdamW.", choices=OPTIMIZERS)
     """"adamw", "adamw-fused" (one kernel) or "adamw8bit" (bitsandbytes: a quarter of the optimizer's memory)."""
-    accumulate: int = 1
-    """Batches a process takes for one step."""
-    precision: str = "fp32"
+    accumulate: int = option(1, "Batches a process takes for one optimizer step.", min=1)
+    """Batches a process takes for one optimizer step."""
+    precision: str = option("fp32", "Numbers to compute with.", choices=PRECISIONS)
     """"fp32", "bf16" or "fp16" (with a loss scale); weights and optimizer stay float32."""
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: bool = option(False, "Compute activations again in the backward pass, to save memory.")
     """Compute activations again in the backward pass instead of keeping them."""
-    parallel: str = "ddp"
+    parallel: str = option(
+        "ddp", "With torchrun or accelerate launch: a model each, or one in shards.", choices=PARALLEL
+    )
     """With several processes: "ddp" copies the model to each, "fsdp" shards weights, gradients, optimizer and
     average.
     """
-    seed: int = 0
-    save_seconds: float = 300.0
+    seed: int = option(0, "Same seed, same batches and noise.", min=0)
+    save_seconds: float = option(300.0, "Minutes between checkpoints.", "--save-minutes", min=0, scale=60)
     """Seconds between checkpoints."""
-    keep: int = 2
+    keep: int = option(2, "Checkpoints that are kept.", min=1)
     """Checkpoints that stay: `last` and `keep` - 1 in `older`."""
     log_every: int = 20
     """Steps between two rows of curves.csv."""
-    report: list[str] = field(default_factory=list)
+    report: list[str] = option([], "Curves beside curves.csv; may be repeated.", choices=REPORTS)
     """"tensorboard", "wandb" or both, beside curves.csv."""
-    workers: int = 1
+    workers: int = option(1, "Processes that make batches.", min=0)
     """Processes that make batches, for each training process."""
-    threads: int = 1
+    threads: int = option(1, "CPU threads. [default: 1]", min=1)
     """CPU threads of each training process."""
-    minutes: float = 0.0
+    minutes: float = option(0.0, "Stop after these minutes, with a checkpoint. [default: 0 = never]", min=0)
     """Stop (with a checkpoint) after so long; 0 = never."""
-    device: str = "cpu"
-    sample_every: int = 0
+    device: str = option("cpu", "cpu, cuda or mps. [default: cpu]")
+    sample_every: int = option(0, "Steps between sample videos; 0 = none.", min=0)
     """Steps between two sample videos; 0 = none."""
     sample_model: str = "tiny"
     """Model whose codec, speech encoder and detector make sample videos."""
-    peak_tflops: float = 0.0
+    peak_tflops: float = option(0.0, "The device's peak, for MFU. [default: known for common GPUs]", min=0)
     """The device's peak for MFU; 0 takes it from a table of GPUs."""
 
     def check(self) -> None:

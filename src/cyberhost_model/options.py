@@ -1,0 +1,92 @@
+"""Options: fields of a dataclass that also say how they are given on a command line and which values they take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyberhost_model.errors import InputError
+
+_KEY = "option"
+
+
+@dataclass(frozen=True)
+class Option:
+    """Metadata of one field of a dataclass of options."""
+
+    help: str
+    """One or two short sentences; the default is named here only where it is not the field's own."""
+    flags: tuple[str, ...] = ()
+    """Names on the command line; without any the field's name is taken: `cache_blocks` is `--cache-blocks`."""
+    metavar: str | None = None
+    min: float | None = None
+    """Least value, in the field's unit, as `max`."""
+    max: float | None = None
+    choices: tuple[str, ...] = ()
+    """The words that are allowed, for the field or, where it is a list, for each of its entries."""
+    parse: Callable[[str], Any] | None = None
+    """Reads the text of the command line where it is neither a number nor a word. Raises InputError."""
+    scale: float = 1
+    """How many units of the field are one of the command line's: 60 for seconds that are given in minutes."""
+
+    @property
+    def range(self) -> str:
+        """The values that are allowed, in words: "between 1 and 60", "at least 1", "auto, cpu or cuda"."""
+        if self.choices:
+            return " or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1])))
+        if self.min is None or self.max is None:
+            return f"at most {self.max:g}" if self.min is None else f"at least {self.min:g}"
+        return f"between {self.min:g} and {self.max:g}"
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value lies within the bounds and is among the choices; a NaN is not."""
+        if self.choices:
+            return all(entry in self.choices for entry in ([value] if isinstance(value, str) else value))
+        return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+def option(
+    default: Any,
+    help: str,
+    *flags: str,
+    metavar: str | None = None,
+    min: float | None = None,
+    max: float | None = None,
+    choices: tuple[str, ...] = (),
+    parse: Callable[[str], Any] | None = None,
+    scale: float = 1,
+) -> Any:
+    """Declare a field of a dataclass that is an option; the arguments are the fields of `Option`.
+
+    default: `dataclasses.MISSING` for a field that must be given; a list is copied for each instance.
+    """
+    metadata = {_KEY: Option(help, flags, metavar, min, max, choices, parse, scale)}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def options_of(kind: Any) -> dict[str, Option]:
+    """The options among the fields of a dataclass (or of its instance), in order."""
+    return {entry.name: entry.metadata[_KEY] for entry in dataclasses.fields(kind) if _KEY in entry.metadata}
+
+
+def check_options(settings: Any) -> None:
+    """Compare the options of a dataclass with their bounds and choices; None passes where it is the default.
+
+    Raises InputError, one line that names the field, what it must be and what it is.
+    """
+    known = options_of(settings)
+    for entry in dataclasses.fields(settings):
+        value = getattr(settings, entry.name)
+        if entry.name not in known or (value is None and entry.default is None):
+            continue
+        rule = known[entry.name]
+        try:
+            allowed = rule.allows(value)
+        except TypeError:  # a word where a number belongs
+            allowed = False
+        if not allowed:
+            raise InputError(f"{entry.name} must be {rule.range}, not {value!r}")
