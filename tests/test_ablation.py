@@ -13,16 +13,9 @@ from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
-from cyberhost_model.lab.training.ablation import (
-    FULL,
-    ROWS,
-    Budget,
-    held_out_clips,
-    parse_rows,
-    row_folder,
-    scale_schedule,
-)
+from cyberhost_model.lab.training.ablation import FULL, ROWS, Budget, parse_rows, row_folder, scale_schedule
 from cyberhost_model.lab.training.encode import encode_dataset, load_clip_encoder
+from cyberhost_model.lab.training.held_out import held_out_clips
 from cyberhost_model.lab.training.init import load_weights, read_weights
 from cyberhost_model.lab.training.recipe import read_recipe
 from cyberhost_model.model.network import CyberHostNetwork

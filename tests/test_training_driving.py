@@ -47,7 +47,7 @@ def test_skeletons_are_drawn_for_every_frame(points):
 
 def test_shares_are_kept():
     rng, mix = np.random.default_rng(0), DrivingMix(skeleton=0.25, hands=0.15)
-    assert np.mean([mix.moving(rng) for _ in range(4000)]) == pytest.approx(0.4, abs=0.03)
+    assert np.mean([mix.draw_moving(rng) for _ in range(4000)]) == pytest.approx(0.4, abs=0.03)
 
 
 def test_a_share_of_skeleton_clips_is_deaf(points):

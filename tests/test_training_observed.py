@@ -8,7 +8,7 @@ from cyberhost_model.errors import InputError
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
-from cyberhost_model.lab.training.observed import estimate_flow, observed_clips, read_filmed
+from cyberhost_model.lab.training.filmed_clips import cut_clips, estimate_flow, read_filmed
 from data_helpers import small_synth
 
 pytest.importorskip("av")
@@ -42,11 +42,11 @@ def test_clips_are_cut_with_their_labels_and_sound(tmp_path):
     assert filmed.pictures.shape == (36, 128, 128, 3) and len(filmed.samples) == pytest.approx(
         36 / 25 * 16000, rel=0.05
     )
-    parts = list(observed_clips(filmed, 16, np.random.default_rng(0)))
+    parts = list(cut_clips(filmed, 16, np.random.default_rng(0)))
     assert [p.first for p in parts] == [0, 16]
     assert all(len(p.frames) == len(p.clarity) == len(p.opening) == 16 for p in parts)
     assert np.allclose(parts[1].keypoints()[3].face, clip.keypoints()[19].face)
-    again = list(observed_clips(filmed, 16, np.random.default_rng(0)))
+    again = list(cut_clips(filmed, 16, np.random.default_rng(0)))
     assert torch.equal(torch.from_numpy(parts[0].frames[5].flow), torch.from_numpy(again[0].frames[5].flow))
 
 

@@ -325,7 +325,7 @@ def _encode_made(
         for number in range(source.start, source.start + clips):
             if f"{number:06d}" not in there:
                 clip = made.clip(number)
-                write_clip(output, f"{number:06d}", coder.code(clip), clip.reference.size, clip.head)
+                write_clip(output, f"{number:06d}", coder.encode(clip), clip.reference.size, clip.head)
             tick(number - source.start + 1)
     console.note(f"{output}: {clips} coded clips of {frames} frames")
     console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})

@@ -130,7 +130,7 @@ def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_pa
         trained_speech(models / "hallo2"),
         lambda picture: torch.arange(512.0).numpy() / 512,
     )
-    assert torch.equal(coder.code(clip)["face"].float(), torch.arange(512.0) / 512)
+    assert torch.equal(coder.encode(clip)["face"].float(), torch.arange(512.0) / 512)
     coder.face = None
-    assert not coder.code(clip)["face"].any()
-    assert load_clip_encoder("tiny")[0].code(clip)["face"].dtype == torch.uint8
+    assert not coder.encode(clip)["face"].any()
+    assert load_clip_encoder("tiny")[0].encode(clip)["face"].dtype == torch.uint8

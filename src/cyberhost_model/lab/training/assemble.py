@@ -1,4 +1,4 @@
-"""From the runs of the stages to a model folder."""
+"""Assemble a model folder from the runs of the stages."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from cyberhost_model.runtime.loading import find_model
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
 
-def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The EMA weights of a run whose names begin with `prefix`, without it.
+def averaged_weights(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Read the averaged weights of a run whose names begin with `prefix`, without the prefix.
 
     Raises TrainingError when there is no checkpoint.
     """
@@ -37,7 +37,7 @@ def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def _model(name: str | Path) -> Path:
-    """A model's folder, where no run of that name is. Raises TrainingError when it is neither."""
+    """Find a model's folder, for a name that is no run. Raises TrainingError when it is neither."""
     try:
         return find_model(str(name))
     except ModelError as error:
@@ -45,7 +45,7 @@ def _model(name: str | Path) -> Path:
 
 
 def trained_codec(run: str | Path) -> ReferenceCodec | SdVaeCodec:
-    """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder).
+    """Load the codec of a run of stage codec, or of a model ("tiny", "sd15", a folder).
 
     Raises TrainingError and ModelError.
     """
@@ -57,22 +57,24 @@ def trained_codec(run: str | Path) -> ReferenceCodec | SdVaeCodec:
             else SdVaeCodec.load(model / "codec")
         )
     codec = ReferenceCodec()
-    fill(codec, part(run, "codec."), run)
+    fill(codec, averaged_weights(run, "codec."), run)
     return codec.eval()
 
 
 def trained_speech(run: str | Path) -> Wav2Vec2Encoder:
-    """The speech encoder of a run of stage audio, or that of a model ("tiny", a folder). Raises TrainingError."""
+    """Load the speech encoder of a run of stage audio, or of a model ("tiny", a folder). Raises TrainingError."""
     if not (Path(run) / "last").is_dir():
         return Wav2Vec2Encoder.from_pretrained(_model(run) / "speech")
     speech = Wav2Vec2Encoder(TINY)
-    fill(speech, part(run, "encoder."), run)
+    fill(speech, averaged_weights(run, "encoder."), run)
     return speech.eval()
 
 
 def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointDetector:
-    """The key point detector of a run of stage detector and one of stage lips; without one of them that part is of the
-    detector in `base`, a folder. Raises TrainingError where the base has no such part.
+    """Load the key point detector of a run of stage detector with the lip reader of a run of stage lips.
+
+    base: the folder of the detector that the part without a run comes from. Raises TrainingError where it has no such
+    part.
     """
     old = KeypointDetector.from_pretrained(base) if (base / "model.safetensors").is_file() else None
     finder = KeypointDetector() if run else old
@@ -81,11 +83,11 @@ def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointD
             f"{lips}: reads lips for the detector of a run, and {base} names another one: give --detector"
         )
     if run:
-        fill(finder, part(run), run)
+        fill(finder, averaged_weights(run), run)
         finder.lips = None if old is None else old.lips
     if lips:
         finder.lips = LipReader()
-        fill(finder.lips, part(lips), lips)
+        fill(finder.lips, averaged_weights(lips), lips)
     return finder
 
 
@@ -99,21 +101,19 @@ def assemble(
     lips: str | None = None,
     base: str = "tiny",
 ) -> None:
-    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips; parts without a
-    run are `base`'s, unchanged.
+    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips.
 
-    The network's preset is the run's own, so that a distilled network keeps its sampler and its few steps. A network
-    only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with
-    one trained `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no
-    `base`.
+    Parts without a run are those of the model `base`, unchanged. The network's preset is the run's own, so that a
+    distilled network keeps its sampler and number of steps. A network works only with the codec and the speech encoder
+    it was trained on: a new network goes with the old codec or with one trained `decoder_only`. Raises TrainingError
+    for a run without a checkpoint and ModelError when there is no `base`.
     """
     out, old = Path(out), find_model(base)
-    finder = (
-        trained_detector(detector, lips, old / "detector") if detector or lips else None
-    )  # which may fail, so before anything is written
+    # Loaded first: it may fail, and then nothing is written.
+    finder = trained_detector(detector, lips, old / "detector") if detector or lips else None
     out.mkdir(parents=True, exist_ok=True)
     if network:
-        weights = part(network)
+        weights = averaged_weights(network)
         net = CyberHostNetwork(
             run_preset(network)
             or replace(load_preset(old), pose_shift=any(name.startswith("pose_follower.") for name in weights))

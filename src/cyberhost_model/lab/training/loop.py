@@ -300,7 +300,7 @@ class Trainer:
             try:
                 if (video := sample(step, weights)) is not None:
                     for report in reports:
-                        report.film(step, video)
+                        report.add_video(step, video)
             except Exception as failed:
                 error = failed
         if self.world.any(error is not None)[0]:

@@ -1,4 +1,4 @@
-"""How a run trains, apart from what it trains: one dataclass, filled from a recipe and the command line."""
+"""Settings of the training loop: one dataclass, filled from a recipe and the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 def check_types(settings: Any, where: str = "") -> None:
-    """Whether the numbers, words and switches of a dataclass are such; a recipe's file may say anything.
+    """Check the types of a dataclass's numbers, strings and switches, which come from a recipe's file.
 
     Raises TrainingError.
     """
@@ -33,7 +33,7 @@ def check_types(settings: Any, where: str = "") -> None:
 
 
 def torch_device(name: str) -> torch.device:
-    """ "cpu", "cuda", "cuda:1" or "mps". Raises TrainingError for another name."""
+    """Return the device "cpu", "cuda", "cuda:1" or "mps". Raises TrainingError for another name."""
     import torch  # late: the command line reads the settings before it needs torch
 
     try:
@@ -104,7 +104,7 @@ class LoopConfig:
     """The device's peak for MFU; 0 takes it from a table of GPUs."""
 
     def check(self) -> None:
-        """Raises TrainingError for a value that cannot be trained with."""
+        """Check all values. Raises TrainingError for one out of its bounds."""
         check_types(self)
         torch_device(self.device)
         for name, known in (
