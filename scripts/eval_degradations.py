@@ -23,7 +23,7 @@ from cyberhost_model.lab.evaluation.degradations import frozen_hands, jittered, 
 from cyberhost_model.lab.evaluation.protocol import METRICS
 from cyberhost_model.lab.evaluation.results import Results
 from cyberhost_model.lab.evaluation.run import evaluate
-from cyberhost_model.lab.synthetic.clips import Clip, Synth
+from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
 from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
 from cyberhost_model.media.audio import Sound
@@ -93,7 +93,7 @@ WAYS: dict[str, tuple[Worse, tuple[float, ...], dict[str, int]]] = {
 
 def films(people: Sequence[int], frames: int) -> list[Film]:
     """Drawn people who speak, by number, one clip each."""
-    synth = Synth(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
+    synth = ClipGenerator(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
     made = []
     for number in people:
         clip = synth.clip(number)

@@ -13,7 +13,7 @@ from cyberhost_cli.options import check_choice, expand_options, input_errors_as_
 from cyberhost_model.options import option
 
 if TYPE_CHECKING:
-    from cyberhost_model.lab.synthetic.clips import Synth
+    from cyberhost_model.lab.synthetic.clips import ClipGenerator
     from cyberhost_model.lab.training.encode import ClipEncoder
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
@@ -34,21 +34,23 @@ class Source:
     seed: int = option(0, "Same seed, same clips.", min=0)
     held_out: bool = option(False, "Only people and speakers kept out of training.")
 
-    def open(self, frames: int) -> Synth:
+    def open(self, frames: int) -> ClipGenerator:
         """Load the material as a source of clips of `frames` frames.
 
         Raises InputError when a folder holds nothing of use.
         """
         if self.speech is None:
             raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
-        from cyberhost_model.lab.synthetic.clips import Synth
+        from cyberhost_model.lab.synthetic.clips import ClipGenerator
         from cyberhost_model.lab.synthetic.people import People
         from cyberhost_model.lab.synthetic.performance import load_gestures
         from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
 
         people = People(self.stills or [], self.drawn, self.held_out)
         gestures = load_gestures(self.gestures) if self.gestures else None
-        return Synth(people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads)
+        return ClipGenerator(
+            people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads
+        )
 
 
 @expand_options
@@ -296,7 +298,7 @@ def _encode_dataset(
 
 
 def _encode_made(
-    made: Synth,
+    made: ClipGenerator,
     source: Source,
     output: Path,
     coder: ClipEncoder,

@@ -1,6 +1,6 @@
-"""Training clips made by the project: a person from `People`, speech from a `SpeechLibrary`, a performance on a puppet.
+"""Synthetic training clips: a person from `People`, speech from a `SpeechLibrary`, a performance on a photo puppet.
 
-Seeded; every label exact.
+Seeded, with exact labels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from PIL import Image
 
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.conditions.movement import movement_box
+from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_labels
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
@@ -26,27 +27,21 @@ from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
 from cyberhost_model.lab.synthetic.speech_augment import augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_motion
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.face_descriptor import face_descriptor, mean_descriptor
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 from cyberhost_model.perception.people import has_face, has_hand
 
-# Made clips as files anyone can look at and train on: the same format as clips prepared from videos (docs/data.md),
-# with exact labels.
-
-
-_RATE = 16000
 SOURCE, DETECTOR = "synth", "exact"
 
 
 def export_clip(clip: Clip, folder: Path, number: int) -> Row:
-    """Write `clip` as NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz (labels); returns its row
-    of the manifest.
+    """Export a clip in the format of clips prepared from videos (docs/data.md); returns its row of the manifest.
 
-    To the labels of every clip come flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8 0..255 against the
-    reference.
+    Files NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz (labels). Beside the labels of every clip
+    there are flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8 0..255, against the reference.
     """
     size, points = clip.reference.size, clip.keypoints()
     frames = len(points)
@@ -58,8 +53,8 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         "seen": (np.stack([f.seen for f in clip.frames]).clip(0, 1) * 255).astype(np.uint8),
     }
     name = f"{number:06d}"
-    begin = round(clip.first / FPS * _RATE)
-    samples = clip.samples[begin : begin + round(frames / FPS * _RATE)]
+    begin = round(clip.first / FPS * SPEECH_RATE)
+    samples = clip.samples[begin : begin + round(frames / FPS * SPEECH_RATE)]
     with written_whole(folder / f"{name}.png") as part:
         Image.fromarray(clip.reference.picture_u8).save(part)
     write_labels(folder / f"{name}.npz", labels)
@@ -67,7 +62,7 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         (f.picture_u8 for f in clip.frames),
         folder / f"{name}.mp4",
         FPS,
-        Sound.from_samples(samples, _RATE),
+        Sound.from_samples(samples, SPEECH_RATE),
         overwrite=True,
     )
     thorax = np.array([k.body[NECK] for k in points])
@@ -103,27 +98,24 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
     )
 
 
-FPS = 25.0
-
-
 @dataclass
 class Clip:
-    """T frames of one person speaking.
-
-    reference is the still the puppet was cut from.
-
-    samples float32 (n,) at 16 kHz, longer than the clip; `first` is the video frame of `samples` at which the clip
-    begins; motion covers all of `samples`; head: a crop about the head, hands left out. frames are `Rendered` (picture,
-    flow against the reference, what it shows, key points).
-    """
+    """T frames of one person speaking."""
 
     reference: Still
+    """The still the puppet was cut from."""
     frames: list[Rendered]
+    """Pictures with key points, and flow and visibility against the reference."""
     samples: np.ndarray
+    """float32 (n,) at 16 kHz, longer than the clip."""
     first: int
+    """The video frame of `samples` at which the clip begins."""
     motion: SpeechMotion
+    """The mouth motion of all of `samples`."""
     clarity: np.ndarray
+    """Hand clarity score of each frame, float32 (T,)."""
     head: bool = False
+    """Whether the clip is a crop about the head, without hands."""
 
     @property
     def opening(self) -> np.ndarray:
@@ -131,21 +123,23 @@ class Clip:
         return self.motion.opening[self.first : self.first + len(self.frames)]
 
     def keypoints(self) -> list[Keypoints]:
+        """List the key points of each frame."""
         return [f.keypoints for f in self.frames]
 
 
 class Voices(Protocol):
-    """Where speech comes from: `SpeechLibrary`, or the like."""
+    """A source of speech: `SpeechLibrary`, or one like it."""
 
     def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
-        """A stretch of speech, float32 (seconds * 16000,)."""
+        """Cut a window of speech, float32 (seconds * 16000,)."""
         ...
 
 
-class Synth:
-    """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone.
+class ClipGenerator:
+    """A seeded source of any number of clips.
 
-    `heads`: share of crops about the head.
+    gestures: recorded arm motion, see `performance.load_gestures`. clean: leaves out changes of colour and sound.
+    heads: share of crops about the head.
     """
 
     def __init__(
@@ -159,19 +153,11 @@ class Synth:
         clean: bool = False,
         heads: float = 0.0,
     ):
-        self.heads = heads
-        self.people, self.speech, self.seed, self.frames, self.gestures, self.sizes, self.clean = (
-            people,
-            speech,
-            seed,
-            frames,
-            gestures,
-            sizes,
-            clean,
-        )
+        self.people, self.speech, self.seed, self.frames = people, speech, seed, frames
+        self.gestures, self.sizes, self.clean, self.heads = gestures, sizes, clean, heads
 
     def clip(self, i: int) -> Clip:
-        """Clip number i.
+        """Make clip number i; it depends on (seed, i) alone.
 
         One in four references is itself posed, so that a reference may have an open mouth or raised hands.
         """
@@ -204,7 +190,7 @@ class Synth:
 
 
 def moved_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The person's matte after a frame's motion."""
+    """Warp the person's matte (H, W) by a frame's optical flow."""
     h, w = mask.shape
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
     return cv2.remap(mask, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""Recorded speech to train on: windows of utterances, by speaker."""
+"""Recorded speech to train on."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import soundfile
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.splits import held_out
-
-# What is kept out of training: a tenth of the identities and of the speakers, chosen by a hash of their names.
+from cyberhost_model.media.audio import SPEECH_RATE
 
 
 class SpeechLibrary:
-    """All 16 kHz FLAC and WAV files below `folder`; the speaker is the first part of a file's name up to a dash.
+    """Windows of the 16 kHz FLAC and WAV files below a folder.
 
-    Held-out speakers are kept apart.
+    The speaker is the first part of a file's name up to a dash. held: True takes the speakers held out of training,
+    False the others. Raises InputError where there are no files.
     """
-
-    rate = 16000
 
     def __init__(self, folder: str | Path, held: bool = False):
         files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".flac", ".wav"))
@@ -28,13 +26,13 @@ class SpeechLibrary:
             raise InputError(f"no speech (.flac or .wav) in {folder}")
 
     def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
-        """A random stretch of speech, float32 (seconds * 16000,); short recordings are followed by others."""
-        need, parts = round(seconds * self.rate), []
+        """Cut a random window of speech, float32 (seconds * 16000,); short recordings are followed by others."""
+        need, parts = round(seconds * SPEECH_RATE), []
         while need > 0:
             samples, rate = soundfile.read(
                 self.files[int(rng.integers(len(self.files)))], dtype="float32", always_2d=True
             )
-            if rate != self.rate:
+            if rate != SPEECH_RATE:
                 raise InputError(f"training speech must be 16 kHz, found {rate} Hz: resample it first")
             mono = samples.mean(1)
             start = int(rng.integers(max(len(mono) - need, 0) + 1))

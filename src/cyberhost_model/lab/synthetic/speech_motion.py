@@ -1,9 +1,9 @@
-"""Speech -> how a mouth would move: the exact labels of the training data that the project draws itself.
+"""Mouth motion estimated from speech: the exact labels of synthetic training data.
 
-No phonemes are recognised. Two proxies measured on the spectrum stand for the lips: the energy of the first formants,
-relative to the speaker's own active level, with the height of the first formant (an open vowel has a high one) give the
-opening; the second formant (low when the lips are rounded, high when they are spread) gives the width. Everything is
-relative to the recording, so its gain does not matter.
+No phonemes are recognised; two quantities of the spectrum stand for the lips. The energy of the first formants,
+relative to the speaker's active level, and the height of the first formant (high for open vowels) give the opening. The
+second formant (low when the lips are rounded, high when they are spread) gives the width. Everything is relative to the
+recording, so its gain does not matter.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import numpy as np
 from scipy.fft import rfft
 from scipy.ndimage import binary_closing, binary_opening
 
-RATE = 16_000  # Hz
+from cyberhost_model.config import FPS
+from cyberhost_model.media.audio import SPEECH_RATE
+
 _HOP = 160  # samples, 10 ms: step k is centred on (k + 0.5) * 10 ms
 _WINDOW = 400  # samples, 25 ms
 _FFT = 512
@@ -47,19 +49,19 @@ class SpeechMotion:
         return len(self.opening)
 
 
-def motion_length(n: int, fps: float = 25.0) -> int:
-    """Video frames that cover `n` samples at 16 kHz: ceil(n / 16000 * fps), at least 1.
+def motion_length(n: int, fps: float = FPS) -> int:
+    """Count the video frames that cover n samples at 16 kHz: ceil(n / 16000 * fps), at least 1.
 
-    The same count as `inputs.audio.Sound.n_frames`.
+    The same count as `media.audio.Sound.n_frames`.
     """
-    return max(1, math.ceil(Fraction(n, RATE) * Fraction(fps).limit_denominator(1001)))
+    return max(1, math.ceil(Fraction(n, SPEECH_RATE) * Fraction(fps).limit_denominator(1001)))
 
 
-def speech_motion(samples: np.ndarray, fps: float = 25.0) -> SpeechMotion:
-    """The mouth motion of `samples`, float (n,) in [-1, 1] at 16 kHz, as `motion_length(n, fps)` frames.
+def speech_motion(samples: np.ndarray, fps: float = FPS) -> SpeechMotion:
+    """Estimate the mouth motion of speech as `motion_length(n, fps)` frames.
 
-    Digital silence, a recording below about -55 dBFS and steady noise alone keep the mouth closed.
-    Raises ValueError if `samples` is not (n,).
+    samples: float (n,) in [-1, 1] at 16 kHz. Digital silence, a recording below about -55 dBFS and steady noise alone
+    keep the mouth closed. Raises ValueError if `samples` is not (n,).
     """
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim != 1:
@@ -106,7 +108,7 @@ def speech_motion(samples: np.ndarray, fps: float = 25.0) -> SpeechMotion:
 
 
 def step_power(samples: np.ndarray) -> np.ndarray:
-    """Power spectrum of every 10 ms step: (steps, 257); a row's sum is the step's mean square."""
+    """Compute the power spectrum of every 10 ms step, (steps, 257); a row's sum is the step's mean square."""
     steps = max(1, math.ceil(len(samples) / _HOP))
     before = (_WINDOW - _HOP) // 2
     padded = np.pad(samples, (before, steps * _HOP - len(samples) + _WINDOW - _HOP - before))
@@ -120,7 +122,7 @@ def step_power(samples: np.ndarray) -> np.ndarray:
 
 
 def _bins(low: float, high: float) -> slice:
-    return slice(round(low * _FFT / RATE), round(high * _FFT / RATE) + 1)
+    return slice(round(low * _FFT / SPEECH_RATE), round(high * _FFT / SPEECH_RATE) + 1)
 
 
 def _band(power: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -132,15 +134,18 @@ def _db(power: np.ndarray) -> np.ndarray:
 
 
 def _centroid(power: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Centre of gravity of the band's amplitude, Hz (amplitude, so that one strong harmonic does not decide it)."""
+    """Compute the centre of gravity of the band, in Hz.
+
+    Of the amplitude, so that one strong harmonic does not decide it.
+    """
     bins = _bins(low, high)
     amplitude = np.sqrt(power[:, bins])
-    hertz = np.arange(bins.start, bins.stop, dtype=np.float32) * (RATE / _FFT)
+    hertz = np.arange(bins.start, bins.stop, dtype=np.float32) * (SPEECH_RATE / _FFT)
     return (amplitude @ hertz + 1e-9 * hertz.mean()) / (amplitude.sum(1) + 1e-9)
 
 
 def _relative(curve: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`curve` less its mean, in units of 1.5 deviations (both weighted): -1..1 whatever the speaker's formants."""
+    """Subtract the weighted mean and divide by 1.5 weighted deviations: -1..1 whatever the speaker's formants."""
     total = weight.sum() + 1e-9
     centred = curve - (weight * curve).sum() / total
     return centred / (1.5 * math.sqrt(float((weight * centred**2).sum() / total)) + 1e-3)
@@ -152,13 +157,16 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
 
 
 def _contrast(x: np.ndarray) -> np.ndarray:
-    """Small openings smaller (lips meet), large ones saturating below 1."""
+    """Make small openings smaller (lips meet) and let large ones saturate below 1."""
     x = np.clip(x, 0, 1.4)
     return np.tanh(1.25 * x**1.3) / math.tanh(1.5)
 
 
 def _smooth(curve: np.ndarray, attack: int, release: int) -> np.ndarray:
-    """A rise `attack` steps before a sound and a fall `release` steps after: lips move ahead of it and do not lag."""
+    """Smooth with a rise `attack` steps before a sound and a fall `release` steps after it.
+
+    Lips move ahead of the sound and do not lag.
+    """
     kernel = np.concatenate([np.arange(1, attack + 1) / attack, np.arange(release - 1, 0, -1) / release])
     kernel = np.concatenate([np.zeros(max(0, release - attack)), kernel, np.zeros(max(0, attack - release))])
     padded = np.pad(curve, len(kernel) // 2, mode="edge")

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.codecs.sd_vae import SdVaeCodec
 from cyberhost_model.conditions.pose_maps import skeleton_map
-from cyberhost_model.config import Preset
+from cyberhost_model.config import FPS, Preset
 from cyberhost_model.errors import OutputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
-from cyberhost_model.lab.synthetic.clips import FPS, Clip
+from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls

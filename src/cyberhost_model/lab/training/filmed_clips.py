@@ -13,11 +13,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.labels import read_labels, unpack_points
 from cyberhost_model.lab.filmed.manifest import Row
 from cyberhost_model.lab.filmed.source import Unusable, open_video, rgb, sound_blocks
-from cyberhost_model.lab.synthetic.clips import FPS, Clip
+from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.synthetic.puppet import Rendered
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.lab.synthetic.stills import Still

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from cyberhost_model.errors import InputError, NoFaceError
 from cyberhost_model.lab.filmed.manifest import NAME, Row, read_manifest, write_manifest
 from cyberhost_model.lab.filmed.source import Unusable, open_video, rgb
-from cyberhost_model.lab.synthetic.clips import Synth, export_clip
+from cyberhost_model.lab.synthetic.clips import ClipGenerator, export_clip
 from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.perception.detector import Detector, analyse
@@ -65,7 +65,7 @@ def make_drawn_clips(folder: Path, voices: ClipVoices, count: int, frames: int, 
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    synth = Synth(People([], drawn=1.0), voices, DRAWN_SEED, frames, clean=True)
+    synth = ClipGenerator(People([], drawn=1.0), voices, DRAWN_SEED, frames, clean=True)
     rows: list[Row] = []
     for number in range(TRIES * count):
         clip = synth.clip(number)
