@@ -60,7 +60,7 @@ def test_held_out_speakers_are_kept_apart(tmp_path):
     train = {p.name for p in SpeechLibrary(folder).files}
     assert train
     try:
-        held = {p.name for p in SpeechLibrary(folder, held=True).files}
+        held = {p.name for p in SpeechLibrary(folder, held_out=True).files}
     except InputError:
         held = set()
     assert not train & held and len(train | held) == 4

@@ -15,10 +15,11 @@ from cyberhost_model.lab.training.picture_augment import (
     similarity_transform,
     warp_cut_out,
 )
-from cyberhost_model.lab.training.stages.detector import DetectorStage, evaluate, focal_loss, point_loss
+from cyberhost_model.lab.training.stages.detector import DetectorStage, focal_loss, point_loss
 from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.keypoints import NECK, Keypoints
+from training_measures import evaluate_detector
 
 
 def still(seed: int = 0, size: tuple[int, int] = (160, 200)) -> Still:
@@ -181,15 +182,15 @@ class Truthful:
 def test_measurements():
     stills = [still(i) for i in range(3)]
     nobody = [np.zeros((8, 8, 3), np.uint8)]
-    perfect = evaluate(Truthful(stills), stills, nobody)
+    perfect = evaluate_detector(Truthful(stills), stills, nobody)
     assert (
         perfect["face_found"] == 1 and perfect["nme"] == 0 and perfect["hand_found"] == 1 and perfect["hand_pck"] == 1
     )
     assert perfect["hand_false"] == 0 and perfect["body_pck"] == 1 and perfect["false_alarms"] == 0
-    shifted = evaluate(Truthful(stills, 2.0), stills, nobody)
+    shifted = evaluate_detector(Truthful(stills, 2.0), stills, nobody)
     face = stills[0].keypoints.face
     eyes = np.linalg.norm((face[36:42].mean(0) - face[42:48].mean(0)) * stills[0].size)
-    assert np.isclose(evaluate(Truthful(stills, 2.0), stills[:1], nobody)["nme"], 2 / eyes, rtol=1e-3)
-    assert shifted["hand_pck"] == 1 and evaluate(Truthful(stills, 6.0), stills, nobody)["hand_pck"] == 0
-    assert evaluate(Truthful(stills[:1]), stills, stills[0:1] and [stills[0].picture_u8])["false_alarms"] == 1
-    assert np.isclose(evaluate(Truthful(stills[:1]), stills, nobody)["face_found"], 1 / 3)
+    assert np.isclose(evaluate_detector(Truthful(stills, 2.0), stills[:1], nobody)["nme"], 2 / eyes, rtol=1e-3)
+    assert shifted["hand_pck"] == 1 and evaluate_detector(Truthful(stills, 6.0), stills, nobody)["hand_pck"] == 0
+    assert evaluate_detector(Truthful(stills[:1]), stills, stills[0:1] and [stills[0].picture_u8])["false_alarms"] == 1
+    assert np.isclose(evaluate_detector(Truthful(stills[:1]), stills, nobody)["face_found"], 1 / 3)

@@ -22,7 +22,6 @@ from cyberhost_model.lab.training.stages.lips import (
     Mouth,
     cut_mouth,
     detector_crop,
-    evaluate,
     puppet_mouths,
 )
 from cyberhost_model.perception.detector import WholeBodyDetector, measure_lip_gap
@@ -33,6 +32,7 @@ from cyberhost_model.perception.keypoints import LIPS
 from cyberhost_model.perception.lip_reader import LipReader, mouth_crop, with_gap
 from cyberhost_model.runtime.loading import find_model
 from test_assemble import run_of
+from training_measures import evaluate_lip_reader
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_the_stage_learns_to_tell_open_from_shut():
         history.append(float(losses["off"].detach()))
     assert np.mean(history[-8:]) < 0.8 * np.mean(history[:4])
     faces = [(p.picture_u8, p.keypoints.face * p.size, p.keypoints.face * p.size) for p in people]
-    found = evaluate(stage.module, faces)
+    found = evaluate_lip_reader(stage.module, faces)
     assert found["faces"] == 4 and 0 <= found["off_shut"] <= found["worst"] and found["off"] <= found["worst"]
     assert cut_mouth(people[0].picture_u8, faces[0][1]).gap == pytest.approx(lips_gap(faces[0][1]))
 

@@ -176,7 +176,9 @@ def test_syncnet_is_asked_only_where_wanted_and_its_verdict_counts(raw, tmp_path
         asked.append(len(read_pictures(video)))
         return next(says)
 
-    monkeypatch.setattr("cyberhost_model.lab.filmed.prepare.load_tools", lambda *_: dataclasses.replace(tools, sync=judge))
+    monkeypatch.setattr(
+        "cyberhost_model.lab.filmed.prepare.load_tools", lambda *_: dataclasses.replace(tools, sync=judge)
+    )
     wanted = dataclasses.replace(SETTINGS, min_sync=3.0)
     sets = [tmp_path / name for name in ("0", "1", "2")]
     for dataset in sets:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.splits import held_out as is_held_out
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.stills import Still, load_stills
 from cyberhost_model.perception.keypoints import VISIBLE
@@ -13,12 +13,12 @@ from cyberhost_model.perception.keypoints import VISIBLE
 class People:
     """A random source of stills.
 
-    folders: of labelled pictures. drawn: share of drawn people, all of them where there are no folders. held: True
+    folders: of labelled pictures. drawn: share of drawn people, all of them where there are no folders. held_out: True
     takes the identities held out of training, False the others.
     """
 
-    def __init__(self, folders: list[str], drawn: float = 0.25, held: bool = False):
-        self.stills = [s for folder in folders for s in load_stills(folder) if held_out(s.identity) == held]
+    def __init__(self, folders: list[str], drawn: float = 0.25, held_out: bool = False):
+        self.stills = [s for folder in folders for s in load_stills(folder) if is_held_out(s.identity) == held_out]
         self.with_hands = [s for s in self.stills if s.keypoints.hands_score.max() > VISIBLE]
         self.drawn = drawn if self.stills else 1.0
 
@@ -35,7 +35,7 @@ class People:
 
 def training_stills(folders: list[str]) -> list[Still]:
     """Load the labelled stills of the folders, without identities held out of training."""
-    return [s for folder in folders for s in load_stills(folder) if not held_out(s.identity)]
+    return [s for folder in folders for s in load_stills(folder) if not is_held_out(s.identity)]
 
 
 def drawn_stills(count: int, seed: int, size: tuple[int, int] = (384, 384)) -> list[Still]:

@@ -8,20 +8,20 @@ import numpy as np
 import soundfile
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.splits import held_out as is_held_out
 from cyberhost_model.media.audio import SPEECH_RATE
 
 
 class SpeechLibrary:
     """Windows of the 16 kHz FLAC and WAV files below a folder.
 
-    The speaker is the first part of a file's name up to a dash. held: True takes the speakers held out of training,
+    The speaker is the first part of a file's name up to a dash. held_out: True takes the speakers held out of training,
     False the others. Raises InputError where there are no files.
     """
 
-    def __init__(self, folder: str | Path, held: bool = False):
+    def __init__(self, folder: str | Path, held_out: bool = False):
         files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".flac", ".wav"))
-        self.files = [p for p in files if held_out(p.name.split("-")[0]) == held]
+        self.files = [p for p in files if is_held_out(p.name.split("-")[0]) == held_out]
         if not self.files:
             raise InputError(f"no speech (.flac or .wav) in {folder}")
 

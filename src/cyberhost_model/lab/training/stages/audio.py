@@ -17,7 +17,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.filmed.splits import held_out
+from cyberhost_model.lab.filmed.splits import held_out as is_held_out
 from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion, step_power
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
@@ -33,7 +33,7 @@ _SOURCE_SECONDS = 10.0  # labels are relative to this much speech, of which a wi
 _MEL_RANGE = 60.0  # dB below the clean speech's loud steps
 
 
-def speech_files(folder: str | Path, heldout: bool) -> list[Path]:
+def speech_files(folder: str | Path, held_out: bool) -> list[Path]:
     """List the FLAC and WAV files of `folder` whose speaker is held out of training, or is not.
 
     The speaker is the file's name up to the first "-". Raises TrainingError when there are no such files.
@@ -41,10 +41,10 @@ def speech_files(folder: str | Path, heldout: bool) -> list[Path]:
     if not Path(folder).is_dir():
         raise TrainingError(f"{folder}: no such folder of speech")
     files = [p for p in sorted(Path(folder).iterdir()) if p.suffix in (".flac", ".wav")]
-    files = [p for p in files if held_out(p.stem.split("-")[0]) == heldout]
+    files = [p for p in files if is_held_out(p.stem.split("-")[0]) == held_out]
     if not files:
         raise TrainingError(
-            f"{folder}: holds no speech (speaker-*.flac or .wav, 16 kHz) to {'check' if heldout else 'train'} with"
+            f"{folder}: holds no speech (speaker-*.flac or .wav, 16 kHz) to {'check' if held_out else 'train'} with"
         )
     return files
 
@@ -208,4 +208,4 @@ def evaluate(encoder: Wav2Vec2Encoder, files: Sequence[Path], degraded: bool = T
 def build(inputs: StageInputs) -> Stage:
     """Build stage audio."""
     assert inputs.sources.speech is not None
-    return AudioStage(speech_files(inputs.sources.speech, heldout=False), count=inputs.config.batch)
+    return AudioStage(speech_files(inputs.sources.speech, held_out=False), count=inputs.config.batch)

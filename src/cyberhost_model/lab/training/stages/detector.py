@@ -1,11 +1,9 @@
-"""Stage detector: train the key point detector; and the measures of a trained one."""
+"""Stage detector: train the key point detector."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -16,8 +14,7 @@ from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
-from cyberhost_model.perception.keypoint_detector import HAND_THRESHOLD, KeypointDetector
-from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
+from cyberhost_model.perception.keypoint_detector import KeypointDetector
 
 _SIGMA = 1.3  # of the Gaussian targets of points, in cells
 LOSS_WEIGHTS = {"body": 0.1}
@@ -123,71 +120,6 @@ class DetectorStage:
             "hand": point_loss(logits, batch["hand_points"], batch["hand_present"]),
             "hand_there": F.binary_cross_entropy_with_logits(presence, batch["hand_present"]),
         }
-
-
-def evaluate(detector: KeypointDetector, stills: list[Still], empty: list[np.ndarray]) -> dict[str, float]:
-    """Measure the detector on labelled stills (one person each) and on pictures without people (`empty`).
-
-    nme: mean distance of the 68 points over the distance of the eyes' centres; hand_pck: share of hand points within a
-    fifth of the hand's size, of hands that were found; body_pck: share of shoulders, elbows and wrists within a quarter
-    of the shoulder (or two face) width; NaN where nothing could be measured.
-    """
-    rates: dict[str, list[float]] = {
-        name: [] for name in ("face_found", "nme", "hand_found", "hand_false", "hand_pck", "body_pck")
-    }
-    for still in stills:
-        face = still.keypoints.face
-        close = [
-            person.keypoints
-            for person in detector.detect(still.picture_u8)
-            if np.linalg.norm((person.keypoints.face - face).mean(0)) < np.ptp(face[:, 0]) / 2
-        ]
-        rates["face_found"].append(bool(close))
-        if close:
-            for name, values in _rates_of(close[0], still).items():
-                rates[name] += values
-    alarms = [bool(detector.detect(picture)) for picture in empty]
-    means = {name: _mean(values) for name, values in rates.items()}
-    return {
-        "stills": len(stills),
-        "face_found": means["face_found"],
-        "nme": means["nme"],
-        "nme_worst": max(rates["nme"], default=float("nan")),
-        "hand_found": means["hand_found"],
-        "hand_false": means["hand_false"],
-        "hand_pck": means["hand_pck"],
-        "body_pck": means["body_pck"],
-        "false_alarms": _mean(alarms),
-        "nobody": len(empty),
-    }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else float("nan")
-
-
-def _rates_of(found: Keypoints, still: Still) -> dict[str, list[float]]:
-    """Compare the key points found of one person with the labels of the still, see `evaluate`."""
-    size, truth = np.array(still.size, np.float32), still.keypoints
-    eyes = np.linalg.norm((truth.face[36:42].mean(0) - truth.face[42:48].mean(0)) * size)
-    rates: dict[str, list[float]] = {"hand_found": [], "hand_false": [], "hand_pck": [], "body_pck": []}
-    rates["nme"] = [float(np.linalg.norm((found.face - truth.face) * size, axis=1).mean() / eyes)]
-    for i in (0, 1):
-        detected = bool(found.hands_score[i].max() > HAND_THRESHOLD)
-        if truth.hands_score[i].max() <= 0.5:
-            rates["hand_false"].append(detected)
-            continue
-        rates["hand_found"].append(detected)
-        if detected:
-            length = np.ptp(truth.hands[i] * size, axis=0).max()
-            distances = np.linalg.norm((found.hands[i] - truth.hands[i]) * size, axis=1)
-            rates["hand_pck"].append(float((distances < 0.2 * length).mean()))
-    unit = max(np.linalg.norm((truth.body[2] - truth.body[5]) * size), 2 * np.ptp(truth.face[:, 0] * size[0]))
-    for j in (2, 3, 4, 5, 6, 7):
-        if truth.body_score[j] > 0.5 and (np.abs(truth.body[j] - 0.5) < 0.5).all():
-            near = np.linalg.norm((found.body[j] - truth.body[j]) * size) < 0.25 * unit
-            rates["body_pck"].append(bool(near and found.body_score[j] > VISIBLE))
-    return rates
 
 
 @register_stage("detector", DetectorStageConfig, sources=("stills",))

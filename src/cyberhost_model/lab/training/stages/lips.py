@@ -1,4 +1,4 @@
-"""Stage lips: train the lip reader, which measures the gap between the lips; and the measures of a trained one.
+"""Stage lips: train the lip reader, which measures the gap between the lips.
 
 The mouths are those of labelled stills, of photo puppets of these that speak, and of drawn people.
 """
@@ -24,7 +24,7 @@ from cyberhost_model.perception.crops import turned_crop
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoint_detector import LIPS_FROM
-from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, about_mouth, middle_rows, mouth_crop
+from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, about_mouth, middle_rows
 
 PATCH = 128  # side of a patch in pixels; it shows one face height
 _PUPPET_FACES, _PUPPET_SIDE = 2.4, 288  # side of the square a puppet is cut from, in face heights and in pixels
@@ -138,26 +138,6 @@ class LipsStage:
         gap = self.module(batch["crops"])
         loss = F.smooth_l1_loss(gap, batch["gap"], beta=_BETA) / _BETA
         return {"loss": loss, "off": (gap - batch["gap"]).abs().mean()}
-
-
-def evaluate(reader: LipReader, faces: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Measure the lip reader on faces: correlation with the true gaps, and errors in face heights.
-
-    faces: (picture, the detector's 68 points, the labelled 68 points) each, points in pixels. Errors of all mouths and
-    of shut ones (gap below 0.01).
-    """
-    truth = np.array([lips_gap(labelled) for *_, labelled in faces])
-    crops = np.stack([mouth_crop(picture, points) for picture, points, _ in faces])
-    with torch.inference_mode():
-        read = reader.eval()(torch.from_numpy(crops)).numpy().clip(0)
-    off, shut = np.abs(read - truth), truth < 0.01
-    return {
-        "faces": len(faces),
-        "correlation": float(np.corrcoef(read, truth)[0, 1]),
-        "off": float(off.mean()),
-        "off_shut": float(off[shut].mean()),
-        "worst": float(off.max()),
-    }
 
 
 @register_stage("lips", LipsStageConfig, sources=("stills",))
