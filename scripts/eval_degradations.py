@@ -24,8 +24,7 @@ from cyberhost_model.lab.evaluation.protocol import METRICS
 from cyberhost_model.lab.evaluation.results import Results
 from cyberhost_model.lab.evaluation.run import evaluate
 from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
 

@@ -17,10 +17,9 @@ import numpy as np
 from PIL import Image
 
 from cyberhost_model import CyberHost
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import perform
 from cyberhost_model.lab.synthetic.puppet import Puppet
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.lab.synthetic.stills import crop_still
 from cyberhost_model.media.audio import Sound

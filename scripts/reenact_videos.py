@@ -34,10 +34,9 @@ from PIL import Image
 from cyberhost_model import CyberHost
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.driving.smooth import clean
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import load_gestures, perform
 from cyberhost_model.lab.synthetic.puppet import Puppet
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.media.audio import Sound

@@ -6,8 +6,7 @@ import numpy as np
 import soundfile
 
 from cyberhost_model.lab.synthetic.clips import ClipGenerator
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 
 RATE = 16000
 

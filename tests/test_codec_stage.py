@@ -9,7 +9,7 @@ import torch
 from cyberhost_model.codecs.close_up import FACES, SIDE, CloseUp
 from cyberhost_model.codecs.reference import load_codec
 from cyberhost_model.config import EMBEDDED
-from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.training.stages.codec import CodecFrames, CodecStage, close_up_latents, crop_close_up
 from cyberhost_model.perception.geometry import face_height
 

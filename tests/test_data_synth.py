@@ -5,9 +5,8 @@ import pytest
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.synthetic.clips import export_clip
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import blinks, perform, wander
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from data_helpers import small_synth, speech_folder, voice
 

@@ -42,9 +42,8 @@ class Source:
         if self.speech is None:
             raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
         from cyberhost_model.lab.synthetic.clips import ClipGenerator
-        from cyberhost_model.lab.synthetic.people import People
         from cyberhost_model.lab.synthetic.performance import load_gestures
-        from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+        from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 
         people = People(self.stills or [], self.drawn, self.held_out)
         gestures = load_gestures(self.gestures) if self.gestures else None

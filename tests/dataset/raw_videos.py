@@ -11,8 +11,7 @@ import numpy as np
 
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
 

@@ -21,9 +21,9 @@ from cyberhost_model.lab.filmed.labels import pack_labels, seen_mouth, write_lab
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
 from cyberhost_model.lab.filmed.splits import split_of
 from cyberhost_model.lab.synthetic.framing import SIZES, random_colour, random_framing, random_head
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import perform, random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
+from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.synthetic.speech_augment import augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_motion
 from cyberhost_model.lab.synthetic.stills import Still

@@ -266,38 +266,16 @@ def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None
     s = ((xx - a[0]) * d[0] + (yy - a[1]) * d[1]) / scale
     c = (-(xx - a[0]) * d[1] + (yy - a[1]) * d[0]) / scale
     rgb = np.empty((*f.shape, 3), np.float32)
-    rgb[:] = person.skin * (1 + 0.0)
+    rgb[:] = person.skin
     rgb *= (1 + 0.02 * sample("cloud", s * 240 + person.texture[1], c * 240 + person.texture[0]))[..., None]
     nx, ny, nz = f.smooth_normals(0.01 * scale)
     lit = light.shade(rgb, nx, ny, nz, skin=True, gloss=0.05, power=14)
     if end > 0:
-        fabric = cloth_colour(person, c * 1.2 + 0.3, s + 0.2)
-        bump = np.cos(s * 26 + 2.2 * np.sin(c * 11 + person.texture[4])) * 0.01 * bell(s, 0.08, 0.2) + 2.0 * wrinkles(
-            person, s, c
-        )
-        gx, gy, _ = normals((bump * scale).astype(np.float32))
-        sx, sy = np.clip(nx + gx, -1, 1), np.clip(ny + gy, -1, 1)
-        cloth_lit = light.shade(fabric, sx, sy, np.sqrt(np.maximum(1 - sx * sx - sy * sy, 0.05)))
         cut = end * length / scale
-        on = smoothstep(s, cut + 0.006, cut - 0.006)
-        lit *= (1 - 0.4 * bell(s, cut, 0.05) * (s > cut))[..., None]
-        mix(lit, cloth_lit, on)
-        ink(
-            lit,
-            np.stack(
-                [
-                    (a[:2] + d * (cut - 0.05) * scale + np.array([-d[1], d[0]]) * k * 0.2 * scale)
-                    - (cols.start, rows.start)
-                    for k in (-1, 1)
-                ]
-            ),
-            0.012 * scale,
-            person.cloth * 0.6,
-            0.6,
-            0.4,
-        )
-        skin_thin = smoothstep(np.abs(c), r2 + 0.02, r2 + 0.005)
-        matte = matte * np.maximum(on, skin_thin)
+        on = _paint_sleeve(person, light, lit, (nx, ny), s, c, cut, scale)
+        seam = [a[:2] + d * (cut - 0.05) * scale + np.array([-d[1], d[0]]) * k * 0.2 * scale for k in (-1, 1)]
+        ink(lit, np.stack([p - (cols.start, rows.start) for p in seam]), 0.012 * scale, person.cloth * 0.6, 0.6, 0.4)
+        matte = matte * np.maximum(on, smoothstep(np.abs(c), r2 + 0.02, r2 + 0.005))
     if person.watch and arm.wrist[0] > 0 and end < 0.5:
         w = length / scale * 0.9
         band = smoothstep(np.abs(s - w), 0.045, 0.035)
@@ -311,7 +289,31 @@ def draw_forearm(canvas: Canvas, view: BodyView, arm: Arm, light: Light) -> None
             rows.start + int(0.09 * scale - 0.05 * ly * scale),
             0.4,
         )
-    joint = np.where(
-        f.part == 0, smoothstep(f.along * (0.62 if end <= 0 else 1.0), 0.0, 0.1), 1
-    )  # the elbow is the upper arm's
+    # The elbow belongs to the upper arm.
+    joint = np.where(f.part == 0, smoothstep(f.along * (0.62 if end <= 0 else 1.0), 0.0, 0.1), 1)
     canvas.paint(lit, matte * joint.astype(np.float32), cols.start, rows.start)
+
+
+def _paint_sleeve(
+    person: Appearance,
+    light: Light,
+    lit: np.ndarray,
+    normal: tuple[np.ndarray, np.ndarray],
+    s: np.ndarray,
+    c: np.ndarray,
+    cut: float,
+    scale: float,
+) -> np.ndarray:
+    """Paint the sleeve over a forearm up to `cut`; returns its matte.
+
+    s, c: coordinates along and across the arm in head heights. normal: x and y of the arm's normals.
+    """
+    fabric = cloth_colour(person, c * 1.2 + 0.3, s + 0.2)
+    bump = np.cos(s * 26 + 2.2 * np.sin(c * 11 + person.texture[4])) * 0.01 * bell(s, 0.08, 0.2)
+    gx, gy, _ = normals(((bump + 2.0 * wrinkles(person, s, c)) * scale).astype(np.float32))
+    sx, sy = np.clip(normal[0] + gx, -1, 1), np.clip(normal[1] + gy, -1, 1)
+    cloth_lit = light.shade(fabric, sx, sy, np.sqrt(np.maximum(1 - sx * sx - sy * sy, 0.05)))
+    on = smoothstep(s, cut + 0.006, cut - 0.006)
+    lit *= (1 - 0.4 * bell(s, cut, 0.05) * (s > cut))[..., None]
+    mix(lit, cloth_lit, on)
+    return on

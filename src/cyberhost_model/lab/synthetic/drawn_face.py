@@ -63,8 +63,14 @@ def _relief(person: Appearance, face: Face, g: Plane, mask: np.ndarray, p68: np.
     )
     z[rows, cols] += 0.018 * bell(u, 0, 0.034) * bell(v, nl - 0.04, 0.03)
     z[rows, cols] += 0.022 * (bell(u, -nw * 0.68, 0.024) + bell(u, nw * 0.68, 0.024)) * bell(v, nl - 0.025, 0.025)
+    return z - _wrinkles(person, face, g, p68)
+
+
+def _wrinkles(person: Appearance, face: Face, g: Plane, p68: np.ndarray) -> np.ndarray:
+    """Compute the depth of folds beside the mouth and of the wrinkles of age, in head heights."""
     lips = p68[48:]
-    fold = np.zeros_like(z)
+    nl, nw, age, e = person.nose_length, person.nose_width, person.age, person.eye_x
+    fold = np.zeros(g.shape, np.float32)
     for s, corner in ((-1, lips[0]), (1, lips[6])):  # from the nose's wing around the mouth's corner
         path = spline(
             [
@@ -102,7 +108,7 @@ def _relief(person: Appearance, face: Face, g: Plane, mask: np.ndarray, p68: np.
                     5,
                 )
                 fold = np.maximum(fold, stroke(g.px(pts), g.shape, 0.004 * g.ppu) * (age - 0.3))
-    return z - depth * blur(fold, 0.007 * g.ppu)
+    return depth * blur(fold, 0.007 * g.ppu)
 
 
 def _skin(person: Appearance, g: Plane, p68: np.ndarray) -> np.ndarray:
@@ -166,15 +172,8 @@ def _beard(person: Appearance, g: Plane, rgb: np.ndarray, mask: np.ndarray, p68:
     return np.clip(blur(shape, 0.022 * g.ppu) * 1.35 + 0.14 * hair * (shape > 0.02) - 0.22, 0, 0.92)
 
 
-def draw_face(person: Appearance, face: Face, g: Plane, light: Light) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the head without hair in the plane `g`.
-
-    Returns rgb (h, w, 3), the matte (h, w) and the skull's matte.
-    """
-    p68 = landmarks(person, face)
-    mask = fill(g.px(outline(person, face)), g.shape)
-    z = _relief(person, face, g, mask, p68)
-    rgb = _skin(person, g, p68)
+def _ears(person: Appearance, g: Plane, rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Compute the matte of both ears, and draw their inner lines outside the skull's matte `mask`."""
     ear = np.zeros_like(mask)
     for s, c in zip((-1, 1), ears(person), strict=True):
         shape = spline(
@@ -194,6 +193,33 @@ def draw_face(person: Appearance, face: Face, g: Plane, light: Light) -> tuple[n
             6,
         )
         ink(rgb, g.px(inner), 0.014 * g.ppu, person.skin * 0.62, 1.0, 0.006 * g.ppu, 1 - mask)
+    return ear
+
+
+def _with_earrings(person: Appearance, g: Plane, lit: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Paint an earring below each ear; returns the matte with them."""
+    metal = np.array([0.85, 0.72, 0.4] if person.texture[5] > 256 else [0.82, 0.82, 0.85], np.float32)
+    size = 0.012 + 0.018 * person.texture[6] / 512
+    a = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+    for c in ears(person):
+        ring = g.px(c + np.array([0.0, 0.085 + size]) + size * np.stack([np.cos(a) * 0.8, np.sin(a)], 1))
+        drop = fill(ring, g.shape) if size < 0.02 else stroke(ring, g.shape, 0.01 * g.ppu, True)
+        mix(lit, metal, drop)
+        mix(lit, np.ones(3), drop * bell(g.U, c[0] - 0.008, 0.006) * bell(g.V, c[1] + 0.08 + 0.6 * size, 0.008))
+        alpha = np.maximum(alpha, drop)
+    return alpha
+
+
+def draw_face(person: Appearance, face: Face, g: Plane, light: Light) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the head without hair in the plane `g`.
+
+    Returns rgb (h, w, 3), the matte (h, w) and the skull's matte.
+    """
+    p68 = landmarks(person, face)
+    mask = fill(g.px(outline(person, face)), g.shape)
+    z = _relief(person, face, g, mask, p68)
+    rgb = _skin(person, g, p68)
+    ear = _ears(person, g, rgb, mask)
     outside = ear * (1 - mask)
     mix(rgb, person.skin * np.array([1.02, 0.84, 0.8], np.float32), outside * 0.6)
     z = z + outside * blur(ear, 0.018 * g.ppu) * 0.05
@@ -230,14 +256,6 @@ def draw_face(person: Appearance, face: Face, g: Plane, light: Light) -> tuple[n
         paint_lids(person, g, lit, eye, s)
     alpha = np.maximum(mask, ear)
     if person.earrings:
-        metal = np.array([0.85, 0.72, 0.4] if person.texture[5] > 256 else [0.82, 0.82, 0.85], np.float32)
-        size = 0.012 + 0.018 * person.texture[6] / 512
-        a = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-        for c in ears(person):
-            ring = g.px(c + np.array([0.0, 0.085 + size]) + size * np.stack([np.cos(a) * 0.8, np.sin(a)], 1))
-            drop = fill(ring, g.shape) if size < 0.02 else stroke(ring, g.shape, 0.01 * g.ppu, True)
-            mix(lit, metal, drop)
-            mix(lit, np.ones(3), drop * bell(g.U, c[0] - 0.008, 0.006) * bell(g.V, c[1] + 0.08 + 0.6 * size, 0.008))
-            alpha = np.maximum(alpha, drop)
+        alpha = _with_earrings(person, g, lit, alpha)
     paint_glasses(person, g, lit, alpha)
     return lit, alpha, mask

@@ -23,7 +23,7 @@ _HOP = 160  # samples, 10 ms: step k is centred on (k + 0.5) * 10 ms
 _WINDOW = 400  # samples, 25 ms
 _FFT = 512
 _ACTIVE_FLOOR = -55.0  # dBFS; a recording whose loudest tenth is below it holds no speech
-_STEP_FLOOR = -100.0  # dBFS; quieter steps are digital silence, whatever the rest is like
+_STEP_FLOOR = -100.0  # dBFS; quieter steps are digital silence, whatever the other steps are
 _RANGE = 26.0  # dB from a closed mouth to the active level
 # dB between loud and quiet steps: below the first a recording is steady noise, above the second it may be speech
 _STEADY = (7.0, 11.0)
@@ -65,7 +65,7 @@ def speech_motion(samples: np.ndarray, fps: float = FPS) -> SpeechMotion:
     """
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim != 1:
-        raise ValueError(f"speech_motion wants mono samples (n,), not {samples.shape}")
+        raise ValueError(f"speech_motion needs mono samples (n,), not {samples.shape}")
     length = motion_length(len(samples), fps)
     power = step_power(samples)
     level = _db(_band(power, 100, 5000))

@@ -81,14 +81,17 @@ class DetectorSamples(Dataset):
         return batch
 
     def _pool(self, rng: np.random.Generator, share: float | None = None) -> int:
+        """Draw the index of a pool: 0 for photographed people, 1 for drawn ones (with probability `share`)."""
         return int(rng.random() < (self.drawn_share if share is None else share))
 
     def _person(self, rng: np.random.Generator, hands: float = 0.0) -> CutOut:
+        """Choose a person, with probability `hands` among those who show a hand."""
         pool = self._pool(rng)
         people = self.with_hands[pool] if rng.random() < hands and self.with_hands[pool] else self.pools[pool]
         return people[int(rng.integers(len(people)))]
 
     def _finder(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Make a crop with up to three people, and the finder's targets."""
         side, cells = d.FINDER, d.FINDER // 8
         canvas = random_background(rng, self.backgrounds, side)
         faces: list[tuple[np.ndarray, float]] = []
@@ -97,30 +100,31 @@ class DetectorSamples(Dataset):
             source = self._person(rng)
             middle, size = centre_and_size(source.face)
             lowest, highest = (0.05, 0.7) if people == 1 else (0.05, 0.35)
-            wanted = float(np.exp(rng.uniform(np.log(lowest), np.log(highest)))) * side
-            to = rng.uniform(0.1, 0.9, 2) * side if wanted < 0.3 * side else side * rng.uniform(0.35, 0.65, 2)
+            target = float(np.exp(rng.uniform(np.log(lowest), np.log(highest)))) * side
+            to = rng.uniform(0.1, 0.9, 2) * side if target < 0.3 * side else side * rng.uniform(0.35, 0.65, 2)
             angle = float(rng.normal(0, 0.2))
-            rgb, alpha, keypoints = warp_cut_out(source, similarity_transform(middle, to, wanted / size, angle), side)
+            rgb, alpha, keypoints = warp_cut_out(source, similarity_transform(middle, to, target / size, angle), side)
             keep = alpha
             if n == 0 and rng.random() < 0.6:
                 keep = np.ones_like(alpha)  # with the still's own surroundings
             elif (alpha > 0.5).mean() > 0.8:
                 continue
-            fresh, length = centre_and_size(keypoints.face * side)
+            centre, length = centre_and_size(keypoints.face * side)
             hidden = [
                 float(alpha[int(np.clip(c[1], 0, side - 1)), int(np.clip(c[0], 0, side - 1)), 0]) for c, _ in faces
             ]
-            if any(np.abs(c - fresh).max() < 0.6 * (s + length) for c, s in faces) or any(h > 0.3 for h in hidden):
-                continue  # it would cover a face that is there
+            if any(np.abs(c - centre).max() < 0.6 * (s + length) for c, s in faces) or any(h > 0.3 for h in hidden):
+                continue  # it would cover another face
             canvas = canvas * (1 - keep) + rgb * keep
             if rng.random() < 0.12:
-                canvas = scramble_face(rng, canvas, fresh, length * rng.uniform(0.9, 1.3))
-            elif (fresh > -0.1 * length).all() and (fresh < side + 0.1 * length).all():
-                faces.append((fresh, length))
+                canvas = scramble_face(rng, canvas, centre, length * rng.uniform(0.9, 1.3))
+            elif (centre > -0.1 * length).all() and (centre < side + 0.1 * length).all():
+                faces.append((centre, length))
         heat, regress, weight = _finder_targets(faces, cells)
         return {"crops": degrade(rng, canvas), "heat": heat, "regress": regress, "weight": weight}
 
     def _face(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Make a crop about a face, or a negative one."""
         side = d.FACE
         source = self._person(rng)
         middle, size = centre_and_size(source.face)
@@ -152,6 +156,7 @@ class DetectorSamples(Dataset):
         return {"crops": degrade(rng, canvas), "points": points, "present": np.float32(present)}
 
     def _body(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Make a crop about the body of a person whose face was found."""
         side, cells = d.BODY, d.BODY // 4
         source = self._person(rng, hands=0.6)
         middle, size = centre_and_size(source.face)
@@ -194,6 +199,7 @@ class DetectorSamples(Dataset):
         }
 
     def _hand(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Make a crop about a hand, or a negative one; right hands are mirrored to left ones."""
         side = d.HAND
         points, present = np.zeros((21, 2), np.float32), 0.0
         pool = self._pool(rng, min(0.5, 1.5 * self.drawn_share))

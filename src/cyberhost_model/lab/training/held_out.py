@@ -14,7 +14,7 @@ from cyberhost_model.errors import InputError, NoFaceError
 from cyberhost_model.lab.filmed.manifest import NAME, Row, read_manifest, write_manifest
 from cyberhost_model.lab.filmed.source import Unusable, open_video, rgb
 from cyberhost_model.lab.synthetic.clips import ClipGenerator, export_clip
-from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.perception.detector import Detector, analyse
 from cyberhost_model.perception.people import has_hand

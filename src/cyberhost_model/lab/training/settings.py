@@ -25,11 +25,11 @@ def check_types(settings: Any, where: str = "") -> None:
     Raises TrainingError.
     """
     for entry in dataclasses.fields(settings):
-        value, wanted = getattr(settings, entry.name), entry.type
-        kinds = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(wanted))
-        wrong = kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and wanted != "bool"))  # type: ignore[arg-type]
+        value, kind = getattr(settings, entry.name), entry.type
+        kinds = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(kind))
+        wrong = kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and kind != "bool"))  # type: ignore[arg-type]
         if wrong:
-            raise TrainingError(f"{where}{entry.name} = {value!r}: not of the kind {wanted}")
+            raise TrainingError(f"{where}{entry.name} = {value!r}: not of the kind {kind}")
 
 
 def torch_device(name: str) -> torch.device:

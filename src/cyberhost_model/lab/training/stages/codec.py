@@ -16,9 +16,9 @@ from torch.utils.data import Dataset
 from cyberhost_model.codecs.close_up import FACES, SIDE
 from cyberhost_model.codecs.reference import Decoded, ReferenceCodec, compose, fit_components
 from cyberhost_model.lab.synthetic.framing import random_colour, random_framing
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.lab.training.clips import half_size, to_signed
 from cyberhost_model.lab.training.registry import StageInputs, register_stage

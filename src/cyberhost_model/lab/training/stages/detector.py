@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from cyberhost_model.lab.synthetic.people import drawn_stills, training_stills
+from cyberhost_model.lab.synthetic.sources import drawn_stills, training_stills
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
 from cyberhost_model.lab.training.registry import StageInputs, register_stage

@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from cyberhost_model.lab.synthetic.people import drawn_stills, training_stills
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.lab.synthetic.sources import drawn_stills, training_stills
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.lab.training.picture_augment import degrade
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
