@@ -1,4 +1,6 @@
-"""Write docs/cli.md from the `--help` of every command: `python scripts/cli_docs.py` (`--check` only compares)."""
+"""Write docs/reference/cli.md from the `--help` of every command: `python scripts/cli_docs.py` (`--check` only
+compares).
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ import typer
 
 from cyberhost_cli.main import COMMANDS, load, main
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "reference" / "cli.md"
 WIDTH = 100
 
 
@@ -46,11 +48,11 @@ def typer_version() -> str:
 
 
 def document() -> str:
-    """The whole of docs/cli.md."""
+    """The whole of docs/reference/cli.md."""
     parts = [
         "# Command line",
         f"<!-- Written by scripts/cli_docs.py with typer {typer_version()}; do not edit. -->",
-        "Exit codes and messages are in [errors.md](errors.md).",
+        "Exit codes and messages are in [errors.md](../user/errors.md).",
     ]
     for words in commands():
         parts.append(f"## {' '.join(('cyberhost', *words))}")
@@ -65,6 +67,6 @@ def options(text: str) -> set[str]:
 
 if __name__ == "__main__":
     if "--check" in sys.argv:
-        sys.exit(0 if DOCUMENT.read_text(encoding="utf-8") == document() else "docs/cli.md is out of date")
+        sys.exit(0 if DOCUMENT.read_text(encoding="utf-8") == document() else "docs/reference/cli.md is out of date")
     DOCUMENT.write_text(document(), encoding="utf-8")
     print(DOCUMENT)

@@ -1,4 +1,5 @@
-"""The tables of docs/driving.md: `python scripts/driving_measure.py --gestures DIR --stills DIR --speech DIR`.
+"""The tables of docs/reference/driving.md: `python scripts/driving_measure.py --gestures DIR --stills DIR --speech
+DIR`.
 
 Errors are mean distances in pixels of a picture 640 high. Noise and gaps are planted in key points that are known;
 videos and the same performance by two people are made by the generator from people kept out of training.

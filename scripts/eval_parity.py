@@ -1,6 +1,6 @@
 """Compares the networks and the arithmetic of `cyberhost eval` with public implementations, on the same inputs.
 
-Prints tables for docs/evaluation.md.
+Prints tables for docs/reference/evaluation.md.
 
     python scripts/eval_parity.py [--speed] [--weights DIR]
 

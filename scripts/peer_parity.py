@@ -316,6 +316,7 @@ def compare_animate_anyone(folder: Path) -> dict:
 
     from cyberhost_model.conditions.pose_maps import dwpose_map
     from cyberhost_model.hub.tensors import read_tensors
+    from cyberhost_model.model.conditions import ClipInputs, ReferenceInputs
     from cyberhost_model.porting import animate_anyone
 
     full = animate_anyone.full_size()
@@ -324,8 +325,8 @@ def compare_animate_anyone(folder: Path) -> dict:
     converted = animate_anyone.collect({name: read_tensors(folder / name) for name in animate_anyone.FILES}).into(small)
     network, given = converted.network, torch.load(folder / "in_and_out.pt", weights_only=True)
     with torch.no_grad():
-        video = network.reference_conditions(given["latent"], image=given["token"][:, 0])
-        clip = network.clip_conditions(video, pose=given["pose"].transpose(1, 2))
+        video = network.reference_conditions(ReferenceInputs(given["latent"], image=given["token"][:, 0]))
+        clip = network.clip_conditions(video, ClipInputs(pose=given["pose"].transpose(1, 2)))
         noisy, timestep = given["noisy"].transpose(1, 2), given["timestep"][None]
         with_ = network(noisy, timestep, clip).prediction.transpose(1, 2)
         without = network(noisy, timestep, clip.without_audio().without_reference()).prediction.transpose(1, 2)
@@ -342,6 +343,7 @@ def compare_echomimic_v2(folder: Path) -> dict:
 
     from cyberhost_model.conditions.pose_maps import hand_map
     from cyberhost_model.hub.tensors import read_tensors
+    from cyberhost_model.model.conditions import ClipInputs, ReferenceInputs
     from cyberhost_model.porting import echomimic_v2
 
     full = echomimic_v2.full_size()
@@ -350,9 +352,9 @@ def compare_echomimic_v2(folder: Path) -> dict:
     converted = echomimic_v2.collect({name: read_tensors(folder / name) for name in echomimic_v2.FILES}).into(small)
     network, given = converted.network, torch.load(folder / "in_and_out.pt", weights_only=True)
     with torch.no_grad():
-        video = network.reference_conditions(given["latent"])
+        video = network.reference_conditions(ReferenceInputs(given["latent"]))
         audio = given["audio"].unflatten(2, (10, 5))  # steps of the encoder, its layers
-        clip = network.clip_conditions(video, audio, pose=given["pose"].transpose(1, 2))
+        clip = network.clip_conditions(video, ClipInputs(audio, pose=given["pose"].transpose(1, 2)))
         noisy, timestep = given["noisy"].transpose(1, 2), given["timestep"][None]
         with_ = network(noisy, timestep, clip).prediction.transpose(1, 2)
         bare = dataclasses.replace(clip.without_audio().without_reference(), pose=None)

@@ -1,6 +1,6 @@
 """Compares the networks and the arithmetic of people in `cyberhost eval` with public code on the same inputs.
 
-Prints a table for docs/evaluation.md.
+Prints a table for docs/reference/evaluation.md.
 
     python scripts/people_parity.py --syncnet REPOSITORY --insightface REPOSITORY --dwpose REPOSITORY
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 # Tests share the machine with others; this must be set before numpy or torch are imported.
@@ -17,6 +20,20 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
+
+
+# The outermost wrapper: pytest's own, which prints the counts, has ended when the line is printed.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None, None, None]:
+    """Say in the last line what was not tested here, and why."""
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    ran = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED) and not session.config.option.collectonly
+    if ran and terminal is not None:
+        skipped = terminal.stats.get("skipped", [])
+        reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
+        told = [f"{count} x {why}" for why, count in reasons.most_common()]
+        terminal.write_line(f"skipped: {'; '.join(told) or 'nothing'}")
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +90,21 @@ def tone(tmp_path: Path):
 def command() -> list[str]:
     """How a test starts the command line in a process of its own."""
     return [sys.executable, "-m", "cyberhost_cli"]
+
+
+# A shell starts its background jobs with SIGINT ignored, and what they start inherits that: a test of Ctrl-C must say
+# which it wants. A handler here is the default in a process that is started; SIG_IGN stays SIG_IGN.
+@pytest.fixture
+def ctrl_c_stops() -> Iterator[None]:
+    """Processes that the test starts end at SIGINT, however pytest itself was started."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def ctrl_c_ignored() -> Iterator[None]:
+    """Processes that the test starts are those of a shell's background job."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)

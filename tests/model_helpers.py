@@ -6,7 +6,15 @@ import dataclasses
 
 import torch
 
-from cyberhost_model.config import AudioConfig, DiffusionConfig, Preset, RegionConfig, UNetConfig, preset
+from cyberhost_model.config import (
+    AudioConfig,
+    DiffusionConfig,
+    Preset,
+    RegionConfig,
+    SamplingConfig,
+    UNetConfig,
+    preset,
+)
 from cyberhost_model.model.network import CyberHostNetwork
 
 MINI = dataclasses.replace(
@@ -35,10 +43,11 @@ MINI = dataclasses.replace(
         hand_channels=(8, 8, 8, 8, 8),
         face_channels=(8, 8, 8, 8, 8, 8),
     ),
-    diffusion=DiffusionConfig(prediction="flow", sampler="flow", steps=3),
+    diffusion=DiffusionConfig(prediction="flow"),
+    sampling=SamplingConfig(sampler="flow", steps=3),
     pose_channels=(4, 8, 8, 8),
     pose_shift=False,  # the follower has a stage and tests of its own,
-    motion_persistence=0.0,  # and so has what is expected of the next clip
+    motion_prior=0.0,  # and so has what is expected of the next clip
 )
 """All parts of the paper on, trimmed as the embedded model is."""
 FULL = dataclasses.replace(

@@ -27,7 +27,7 @@ def subclasses(kind: type) -> set[type]:
 
 def test_exit_codes_are_those_of_the_errors_and_documented() -> None:
     codes = {int(code) for code in ExitStatus}
-    document = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    document = (ROOT / "docs" / "user" / "errors.md").read_text(encoding="utf-8")
     for kind in subclasses(errors.CyberHostError):
         assert kind.exit_code in codes and status_of(kind()) == kind.exit_code
         assert f"`{kind.__name__}`" in document
@@ -49,7 +49,8 @@ def test_help_and_version_are_quick_and_load_no_torch(command: list[str]) -> Non
     assert min(spent) < 0.4
     probe = (
         "import sys; from cyberhost_cli.main import main; import cyberhost_model.errors\n"
-        "codes = [main(['--help']), main(['animate', '--help']), main(['--version'])]\n"
+        "commands = ('--help', 'animate --help', 'doctor --help', 'train run --help', 'data --help', '--version')\n"
+        "codes = [main(command.split()) for command in commands]\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL'} & set(sys.modules)\n"
         "sys.exit(f'{codes} {heavy}' if heavy or any(codes) else 0)"
     )

@@ -155,7 +155,7 @@ def one_line(errors: str) -> bool:
 @POSIX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_in_the_middle(
-    command: list[str], portrait_file: Path, tone, tmp_path: Path, number: int, code: int
+    ctrl_c_stops, command: list[str], portrait_file: Path, tone, tmp_path: Path, number: int, code: int
 ) -> None:
     folder = tmp_path / "out"
     folder.mkdir()

@@ -16,6 +16,7 @@ from cyberhost_cli import main as cli
 from cyberhost_cli.console import Console
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.options import Changes, bind_options, expand_options
+from cyberhost_cli.train import StageOptions
 from cyberhost_model import InputError, config
 from cyberhost_model.config import GenerationConfig, RuntimeConfig
 from cyberhost_model.lab.training.settings import LoopConfig
@@ -109,6 +110,14 @@ def test_changes_are_what_was_typed() -> None:
         "optimizer": "adamw8bit",
     }
     assert not any(isinstance(value, Enum) for value in given[-1].values())
+
+
+def test_a_recipe_is_kept_where_nothing_was_typed(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[loop]\nthreads = 3\nminutes = 5\n[audio]\nsteps = 9\n")
+    loop, _ = StageOptions(config=str(recipe)).recipe("audio")
+    changed: LoopConfig = Changes({"minutes": 0.0}).apply(loop)
+    assert (loop.threads, loop.minutes) == (3, 5) and (changed.threads, changed.minutes, changed.steps) == (3, 0.0, 9)
 
 
 def test_options_that_are_bound_are_gone() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cyberhost_model.codecs.close_up import FACES, SIDE, CloseUp
-from cyberhost_model.codecs.reference import load_codec
+from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.training.stages.codec import CodecFrames, CodecStage, close_up_latents, crop_close_up
@@ -48,7 +48,7 @@ def test_in_close_ups_the_mouth_alone_moves(close):
 
 def test_what_is_learned_is_what_decoding_says(close, monkeypatch):
     """The controls of a clip whose mouths are as far open come to the same latents as in training."""
-    codec = load_codec(EMBEDDED / "tiny" / "codec")
+    codec = ReferenceCodec.load(EMBEDDED / "tiny" / "codec")
     said = close_up_latents(codec, close)
     assert not said[:, : codec.config.blocks].any() and said[:, codec.config.blocks].abs().amax() > 0.5
     given = []
@@ -61,7 +61,7 @@ def test_what_is_learned_is_what_decoding_says(close, monkeypatch):
 
 def test_close_ups_teach_the_decoder_alone(people):
     """With `decoder_only` what a denoiser was trained on stays, to the bit."""
-    stage = CodecStage(people, load_codec(EMBEDDED / "tiny" / "codec"), decoder_only=True, close=1.0)
+    stage = CodecStage(people, ReferenceCodec.load(EMBEDDED / "tiny" / "codec"), decoder_only=True, close=1.0)
     codec = stage.module["codec"]
     kept = {
         name: value.clone()

@@ -21,9 +21,13 @@ from model_helpers import make_network, raw_conditions
 from training_helpers import SMALL, RandomClips
 
 STRAIGHT = dataclasses.replace(
-    SMALL, diffusion=dataclasses.replace(SMALL.diffusion, guidance_reference=1.0, guidance_audio=1.0)
+    SMALL, sampling=dataclasses.replace(SMALL.sampling, guidance_reference=1.0, guidance_audio=1.0)
 )
-DDPM = dataclasses.replace(SMALL, diffusion=dataclasses.replace(SMALL.diffusion, prediction="epsilon", sampler="ddim"))
+DDPM = dataclasses.replace(
+    SMALL,
+    diffusion=dataclasses.replace(SMALL.diffusion, prediction="epsilon"),
+    sampling=dataclasses.replace(SMALL.sampling, sampler="ddim"),
+)
 """With the paper's guidance scales."""
 
 
@@ -62,9 +66,9 @@ def test_on_a_grid_of_one_point_the_student_learns_the_guided_teacher_s_latent(p
     found = stage.loss(batch, torch.Generator().manual_seed(0))["distance"]
     (noisy, t, given), said = seen["last"]  # after the average's
     diffusion = preset.diffusion
-    taught = GuidedConditions(given, Guidance(diffusion.guidance_reference, diffusion.guidance_audio)).predict(
-        stage.teacher, noisy, t
-    )
+    taught = GuidedConditions(
+        given, Guidance(preset.sampling.guidance_reference, preset.sampling.guidance_audio)
+    ).predict(stage.teacher, noisy, t)
     assert noisy.shape == batch["z"].shape and t.item() in (999.0, 1000.0)
     ours, theirs = (predicted_latent(diffusion, prediction, noisy, t) for prediction in (said, taught))
     assert found.item() == pytest.approx((ours - theirs).abs().mean().item(), rel=0.05)
@@ -115,12 +119,12 @@ def test_a_stopped_distillation_goes_on_bit_for_bit(tmp_path):
 @torch.no_grad()
 def test_what_is_distilled_samples_in_few_steps_without_guidance():
     stage = RandomDistillation(DDPM, sampling_steps=2)
-    told, calls = stage.module.preset.diffusion, []
+    told, calls = stage.module.preset.sampling, []
     assert (told.sampler, told.steps, told.guidance_reference, told.guidance_audio) == ("lcm", 2, 1.0, 1.0)
     assert told.noise_correlation == DDPM.diffusion.noise_correlation
-    assert RandomDistillation(DDPM, sampling_correlation=0.8).module.preset.diffusion.noise_correlation == 0.8
-    assert distilled_preset(preset("tiny"), 2, 0.8).diffusion.sway == 0  # it is sampled from the noise it learned
-    assert stage.guidance == Guidance(DDPM.diffusion.guidance_reference, DDPM.diffusion.guidance_audio)
+    assert RandomDistillation(DDPM, sampling_correlation=0.8).module.preset.sampling.noise_correlation == 0.8
+    assert distilled_preset(preset("tiny"), 2, 0.8).sampling.slow_noise == 0  # it is sampled from the noise it learned
+    assert stage.guidance == Guidance(DDPM.sampling.guidance_reference, DDPM.sampling.guidance_audio)
     raw = raw_conditions(SMALL, batch=1) | {"face": torch.randn(1, 512)}
     network, shape = stage.module.eval(), (1, SMALL.frames, SMALL.latent_channels, 4, 4)
     network.denoising_unet.register_forward_hook(lambda _, given, out: calls.append(len(given[0])))

@@ -186,7 +186,7 @@ def test_a_published_model_that_is_not_here_is_counted(monkeypatch: pytest.Monke
     monkeypatch.setattr(counted, "matrix_rate", lambda device, dtype: 1e12)
     both = GenerationConfig(guidance_reference=2.5, guidance_audio=2.5)
     found = counted.counted("sd15", both, 48, torch.device("cpu"), torch.bfloat16)
-    assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/speed.md
+    assert found is not None and 27 < found.tflop < 28  # as counted on an H100, docs/reference/performance.md
     assert 5e9 < found.memory < 1.2e10 and found.seconds > 60
     twice = counted.counted("sd15", both, 96, torch.device("cpu"), torch.bfloat16)
     assert twice is not None and twice.seconds == pytest.approx(2 * found.seconds)
@@ -205,7 +205,7 @@ def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest
     assert not costs.whole and costs.memory is None
     assert costs.step == costs.plain_step > 0 and costs.decode > 0  # one branch
     guidance = dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.8))
-    guided = dataclasses.replace(job, guidance=guidance, look=dataclasses.replace(job.look, steps=8))
+    guided = dataclasses.replace(job, guidance=guidance, config=dataclasses.replace(job.config, steps=8))
     monkeypatch.setattr(trial, "trial", lambda host, job: trial.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
     found = trial.estimate(host, guided, 1500)
     # 125 clips of 8 steps; t = 1, 0.95, 0.9, 0.83, 0.75, 0.64, 0.5, 0.3: four of them guided; 60 s of sound
@@ -224,7 +224,7 @@ def test_an_examination_raises_nothing(offline: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ("pipeline.load_model", "not enough memory on cpu to load the model: end other"),
+        ("runtime.pipeline.load_model", "not enough memory on cpu to load the model: end other"),
         ("doctor.examination.blank_job", "CUDA out of memory. Tried to allocate"),
     ],
 )

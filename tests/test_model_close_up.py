@@ -39,7 +39,7 @@ def test_what_is_put_fades_towards_its_edge():
 
 @pytest.fixture(scope="module")
 def reference(host, picture):
-    return host._open(picture, GenerationConfig())[0]
+    return host.open_picture(picture, GenerationConfig())[0]
 
 
 @torch.inference_mode()

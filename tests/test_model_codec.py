@@ -15,8 +15,6 @@ from cyberhost_model.codecs.reference import (
     control_sizes,
     fit_components,
     hold_still,
-    load_codec,
-    save_codec,
     warp,
 )
 from cyberhost_model.errors import ModelError
@@ -24,6 +22,7 @@ from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet
 from cyberhost_model.lab.training.clips import half_size, to_signed
+from cyberhost_model.sampler.postprocess import open_lips_by_audio, smooth_over_time
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +120,9 @@ def test_under_the_lips_cue_only_the_mean_flow_and_the_cues_are_kept():
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=1.5))
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
-    assert torch.equal(codec.leave_lips_to_cues(z), z)  # a mouth at rest
+    assert torch.equal(codec.leave_lips_to_controls(z), z)  # a mouth at rest
     z[0, 24, 2, 3] = 2.0
-    left = codec.leave_lips_to_cues(z)
+    left = codec.leave_lips_to_controls(z)
     assert left[0, 24, 2, 3] == 3.0 and (left[0, :2, 2, 3] == 1).all() and (left[0, 2:24, 2, 3] == 0).all()
     assert torch.equal(left[0, :24, 4], z[0, :24, 4])  # elsewhere nothing changes
 
@@ -169,7 +168,7 @@ def test_the_mouths_cues_are_where_the_mouth_is_and_the_lips_at_least_as_heard()
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16)))
     z, control_maps = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 1, 3, 4, 4)
     control_maps[..., 0, 1, 1:3] = torch.tensor([1.0, 0.5])
-    heard = codec.open_lips_by_audio(z, torch.tensor([[0.0, 1.0]]), control_maps)
+    heard = open_lips_by_audio(z, torch.tensor([[0.0, 1.0]]), control_maps, codec.lip_unit)
     assert torch.equal(heard[:, :, :24], z[:, :, :24]) and torch.equal(heard[:, :, 26:], z[:, :, 26:])
     said = heard[0, :, 24:26, 1, 1:3]
     torch.testing.assert_close(said[..., 1], said[..., 0] / 2)
@@ -179,12 +178,12 @@ def test_the_mouths_cues_are_where_the_mouth_is_and_the_lips_at_least_as_heard()
     ) / 1.25  # silence asks for nothing; this is the nearest bell
     torch.testing.assert_close(said[0, :, 0], best)
     z[0, 1, 24], full = control_maps[0, 0, 0], 0.09 / 0.025
-    assert codec.open_lips_by_audio(z, torch.ones(1, 2), control_maps)[0, 1, 24, 1, 1] == pytest.approx(full)
+    assert open_lips_by_audio(z, torch.ones(1, 2), control_maps, codec.lip_unit)[0, 1, 24, 1, 1] == pytest.approx(full)
     z[0, 1, 24] = 5 * control_maps[0, 0, 0]  # the denoiser's own wish is larger
-    assert codec.open_lips_by_audio(z, torch.ones(1, 2), control_maps)[0, 1, 24, 1, 1] == pytest.approx(5.0)
+    assert open_lips_by_audio(z, torch.ones(1, 2), control_maps, codec.lip_unit)[0, 1, 24, 1, 1] == pytest.approx(5.0)
     moving = torch.cat([control_maps, control_maps.roll(1, -2)], 1)
-    assert codec.open_lips_by_audio(z, torch.ones(1, 2), moving)[0, 1, 24, 2, 1] >= full - 1e-5
-    assert torch.isfinite(codec.open_lips_by_audio(z, torch.ones(1, 2), torch.zeros_like(control_maps))).all()
+    assert open_lips_by_audio(z, torch.ones(1, 2), moving, codec.lip_unit)[0, 1, 24, 2, 1] >= full - 1e-5
+    assert torch.isfinite(open_lips_by_audio(z, torch.ones(1, 2), torch.zeros_like(control_maps), codec.lip_unit)).all()
 
 
 def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
@@ -196,9 +195,9 @@ def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
         z = torch.zeros(1, 1, 27, 4, 4)
         z[..., 24, 1, 1] = denoised / 0.025
         return 0.025 * float(
-            codec.open_lips_by_audio(z, torch.tensor([[opening]]), control_maps, lip_gap, torch.tensor([[told]]))[
-                0, 0, 24, 1, 1
-            ]
+            open_lips_by_audio(
+                z, torch.tensor([[opening]]), control_maps, codec.lip_unit, lip_gap, torch.tensor([[told]])
+            )[0, 0, 24, 1, 1]
         )
 
     for denoised in (-0.03, 0.0, 0.05):  # a closed mouth's lips part and meet as without any of this
@@ -221,14 +220,14 @@ def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
 
 
 def test_save_and_load(codec, tmp_path):
-    save_codec(codec, tmp_path, torch.float32)
-    again = load_codec(tmp_path)
+    codec.save(tmp_path, torch.float32)
+    again = ReferenceCodec.load(tmp_path)
     picture = torch.rand(1, 3, 64, 64) * 2 - 1
     with torch.no_grad():
         assert torch.equal(codec.encode_reference(picture), again.encode_reference(picture))
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelError, match="damaged"):
-        load_codec(tmp_path)
+        ReferenceCodec.load(tmp_path)
 
 
 def test_bodies_tremble_less_and_move_as_far():
@@ -240,11 +239,11 @@ def test_bodies_tremble_less_and_move_as_far():
     slow, quick = torch.sin(turn / 4), torch.where(turn % 2 == 0, 1.0, -1.0)
     z = torch.zeros(1, 12, codec.config.latent_channels, 2, 2)
     z[0, :, 0], z[0, :, 1], z[0, :, blocks] = (x[:, None, None].expand(-1, 2, 2) for x in (slow, quick, quick))
-    calm = codec.smooth_over_time(z, None)
+    calm = smooth_over_time(z, None, 3)
     assert (calm[0, 3:-3, 0, 0, 0] - slow[3:-3]).abs().max() < 0.08 and calm[0, 5:-5, 1].abs().max() < 1e-6
     assert torch.equal(calm[:, :, blocks:], z[:, :, blocks:])
-    assert torch.allclose(codec.smooth_over_time(torch.ones_like(z), torch.ones_like(z)), torch.ones_like(z))
-    assert codec.smooth_over_time(torch.zeros_like(z), torch.ones_like(z))[0, :4, 0, 0, 0].tolist() == [
+    assert torch.allclose(smooth_over_time(torch.ones_like(z), torch.ones_like(z), 3), torch.ones_like(z))
+    assert smooth_over_time(torch.zeros_like(z), torch.ones_like(z), 3)[0, :4, 0, 0, 0].tolist() == [
         0.548828125,
         0.2265625,
         0.0654296875,

@@ -10,7 +10,7 @@ from cyberhost_model.model.motion_prior import motion_prior
 from cyberhost_model.perception.face_controls import CONTROLS
 from model_helpers import FULL, MINI, make_network, raw_conditions
 
-LASTING = dataclasses.replace(MINI, motion_persistence=2.0)
+LASTING = dataclasses.replace(MINI, motion_prior=2.0)
 
 
 def test_the_body_stays_for_a_while_and_the_lips_do_not():
@@ -67,5 +67,5 @@ def test_the_last_channels_are_the_face_cues():
 
 
 def test_it_is_for_latents_that_are_zero_where_the_picture_stands():
-    with pytest.raises(ValueError, match="motion_persistence needs codec"):
-        dataclasses.replace(FULL, codec="sd-vae", motion_persistence=14.0)
+    with pytest.raises(ValueError, match="motion_prior needs codec"):
+        dataclasses.replace(FULL, codec="sd-vae", motion_prior=14.0)

@@ -8,8 +8,10 @@ import json
 import pytest
 import torch
 
-from cyberhost_model.config import ABLATIONS, PRESETS, Preset, preset
+from cyberhost_model.config import ABLATIONS, EMBEDDED, PRESETS, Preset, SamplingConfig, preset
 from cyberhost_model.errors import ModelError
+from cyberhost_model.lab.training.recipe import sampling_of
+from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.unet import build_motion_unet, build_unet2d
 from model_helpers import FULL, MINI, make_network, noisy_clip, raw_conditions
@@ -136,3 +138,25 @@ def test_tiny_fits_its_budget():
     config = preset("tiny").unet
     for width, heads in zip(config.block_out_channels, config.heads, strict=True):
         assert width // heads >= 32  # narrower heads are slow
+
+
+def test_the_preset_is_the_shipped_model():
+    assert load_preset(EMBEDDED / "tiny") == preset("tiny")
+
+
+def test_a_config_of_cyberhost_0_1_still_loads():
+    """Its `diffusion` held what was trained and how it is sampled, and one noise correlation stood for both."""
+    new = preset("tiny").to_dict()
+    sampling = new.pop("sampling")
+    new["motion_persistence"] = new.pop("motion_prior")
+    names = {"slow_noise": "sway", "slow_noise_correlation": "sway_correlation"}
+    new["diffusion"] |= {names.get(name, name): value for name, value in sampling.items()}
+    old = Preset.from_dict(new)
+    assert old.sampling == preset("tiny").sampling and old.motion_prior == preset("tiny").motion_prior
+    assert old.diffusion.noise_correlation == old.sampling.noise_correlation == 0.88
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_recipe_says_how_the_presets_network_is_sampled(name):
+    other = SamplingConfig(sampler="flow", steps=1)
+    assert sampling_of(name, other) == preset(name).sampling

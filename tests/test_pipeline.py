@@ -181,12 +181,12 @@ def test_numbers_that_are_not_finite_make_no_black_frames(host, picture):
     """As where activations go beyond the range of fp16."""
     job = host.animate(picture, sound(0.4), size=256).job
     z = job.reference.latent[:, None].repeat(1, 2, 1, 1, 1)
-    assert host.renderer.decoded(job, z, 2).shape[0] == 2
+    assert host.renderer.decode(job, z, 2).shape[0] == 2
     z[0, 1, 0, 0, 0] = float("nan")
     with pytest.raises(ModelError, match="no finite numbers in float32: its weights are damaged"):
-        host.renderer.decoded(job, z, 2)
+        host.renderer.decode(job, z, 2)
     with pytest.raises(ModelError, match="no finite numbers in float16: give --precision bf16 or fp32"):
-        dataclasses.replace(host.renderer, dtype=torch.float16).decoded(job, z, 2)
+        dataclasses.replace(host.renderer, dtype=torch.float16).decode(job, z, 2)
 
 
 def test_half_precision_is_the_models(monkeypatch):

@@ -17,6 +17,7 @@ from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.runtime import render as rendering
 from cyberhost_model.runtime.loading import find_model
+from cyberhost_model.runtime.pose_source import skeleton_source
 from cyberhost_model.runtime.prepare import head_crop, shows_only_a_head
 from cyberhost_model.sampler.denoise import denoise_clip
 from data_helpers import voice
@@ -57,16 +58,16 @@ def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
     """Each clip is given the skeletons, shifts and mouths of its own frames, the last one held; another driving gives
     other frames.
     """
-    reference, _ = host._open(picture, GenerationConfig(size=256))
+    reference, _ = host.open_picture(picture, GenerationConfig(size=256))
     poses = nodding(points, 14, 0.05)
-    driven = host._skeletons(reference, poses)(12, 12)
+    driven = skeleton_source(host.model.network.preset, reference, poses)(12, 12)
     maps, shift = driven.pose, driven.shift
     assert maps.shape == (1, 12, 3, *reference.canvas.size[::-1]) and shift.shape == (1, 12, MAPS, 32, 32)
     assert not maps[0, 0].equal(maps[0, 1]) and maps[0, 1].equal(maps[0, 11])
     assert driven.control_maps.shape == (1, 12, 3, 16, 16) and not driven.control_maps[0, 0].equal(
         driven.control_maps[0, 1]
     )
-    face = host._skeletons(reference, poses, parts=("face",))(0, 12).pose
+    face = skeleton_source(host.model.network.preset, reference, poses, parts=("face",))(0, 12).pose
     assert 0 < (face > 0).sum() < 0.5 * (maps > 0).sum()
     videos = [
         np.stack(list(host.reenact(picture, nodding(points, 12, far), audio=None, **QUICK).frames))
@@ -77,8 +78,8 @@ def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
 
 def test_a_small_network_without_the_pose_shift_is_told_to_hardly_follow(host, picture, points, monkeypatch):
     monkeypatch.setattr(host.model.network, "preset", dataclasses.replace(host.model.network.preset, pose_shift=False))
-    reference, _ = host._open(picture, GenerationConfig(size=256))
-    assert host._skeletons(reference, nodding(points, 14))(0, 12).shift is None
+    reference, _ = host.open_picture(picture, GenerationConfig(size=256))
+    assert skeleton_source(host.model.network.preset, reference, nodding(points, 14))(0, 12).shift is None
     assert any(
         "hardly follows key points" in line
         for line in host.reenact(picture, nodding(points, 14), audio=None, **QUICK).warnings
@@ -111,15 +112,17 @@ def test_a_driving_video_is_read_and_its_sound_kept(host, picture, tmp_path):
 
 def test_key_points_say_where_lips_are_if_lips_are_seen(host, picture, points):
     """And the picture's own gap is known either way; where nobody reads lips, they are said to stay."""
-    reference, _ = host._open(picture, GenerationConfig(size=256))
+    reference, _ = host.open_picture(picture, GenerationConfig(size=256))
     assert 0.05 < reference.lip_gap < 0.12
     poses = nodding(points, 4)
     assert (
-        host._skeletons(reference, poses)(0, 4).lips.all()
-        and host._skeletons(reference, poses, parts=("hands",))(0, 4).lips is None
+        skeleton_source(host.model.network.preset, reference, poses)(0, 4).lips.all()
+        and skeleton_source(host.model.network.preset, reference, poses, parts=("hands",))(0, 4).lips is None
     )
     poses.face_score[2, 64] = 0.2
-    assert host._skeletons(reference, poses)(0, 4).lips.tolist() == [[True, True, False, True]]
+    assert skeleton_source(host.model.network.preset, reference, poses)(0, 4).lips.tolist() == [
+        [True, True, False, True]
+    ]
 
 
 def test_a_detector_that_reads_no_lips_says_so(host, picture, tmp_path, monkeypatch):
@@ -128,7 +131,7 @@ def test_a_detector_that_reads_no_lips_says_so(host, picture, tmp_path, monkeypa
     plain.lips = None
     monkeypatch.setattr(host.model, "detector", plain)
     assert any("lips hardly move" in line for line in host.reenact(picture, driving, audio=None, **QUICK).warnings)
-    assert host._open(picture, GenerationConfig(size=256))[0].lip_gap == 0.0
+    assert host.open_picture(picture, GenerationConfig(size=256))[0].lip_gap == 0.0
 
 
 @pytest.mark.parametrize("setting", ["reenact", "multimodal"])
@@ -141,7 +144,7 @@ def test_what_drives_is_where_the_host_computes_though_the_network_waits_elsewhe
     else:
         made = host.multimodal(picture, Sound.from_samples(voice(0.1, 0), RATE), "wave", **QUICK)
     monkeypatch.setattr(type(host.model.network), "device", property(lambda self: torch.device("meta")))
-    driven = made.job.driver(0, 2)
+    driven = made.job.pose_source(0, 2)
     parts = (driven.pose, driven.control_maps, *([] if driven.shift is None else [driven.shift]))
     assert [part.device.type for part in parts] == ["cpu"] * len(parts)
 
@@ -179,7 +182,7 @@ def test_a_head_alone_is_a_talking_head(host, picture, points):
 
 
 def test_a_talking_head_uses_no_hand_codebook(host, picture):
-    reference, _ = host._open(picture, GenerationConfig(head=True, size=256))
+    reference, _ = host.open_picture(picture, GenerationConfig(head=True, size=256))
     assert reference.conditions.regions == ("face",)
 
 
@@ -208,7 +211,10 @@ def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monke
     monkeypatch.setattr(
         rendering,
         "denoise_clip",
-        lambda *given, sway, **options: (swayed.append(sway), denoise_clip(*given, sway=sway, **options))[1],
+        lambda *given, slow_noise, **options: (
+            swayed.append(slow_noise),
+            denoise_clip(*given, slow_noise=slow_noise, **options),
+        )[1],
     )
     sound = Sound.from_samples(voice(0.1, 0), RATE)
     made = [
@@ -218,7 +224,7 @@ def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monke
     made += [host.animate(picture, sound, body_movement=amount, **QUICK) for amount in (None, 0, 1)]
     for one in made:
         list(one.frames)
-    usual = host.model.network.preset.diffusion.sway
+    usual = host.model.network.preset.sampling.slow_noise
     assert swayed[:2] == [None, None]
     assert [sway.share.max().item() / usual for sway in swayed[2:]] == pytest.approx([0.95, 0, 1.9], abs=0.1)
     assert torch.equal(swayed[2].path, swayed[3].path)  # a seed is a movement, whatever its size

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, LCMScheduler
 
-from cyberhost_model.config import DiffusionConfig
+from cyberhost_model.config import DiffusionConfig, SamplingConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.sampler.schedule import (
     SAMPLERS,
@@ -25,7 +25,10 @@ PAIRS = [(sampler, prediction) for sampler, predictions in SAMPLERS.items() for 
 
 
 def config(prediction: str, **changes) -> DiffusionConfig:
-    return DiffusionConfig(prediction=prediction, sampler="dpm++", steps=8, **changes)
+    return DiffusionConfig(prediction=prediction, **changes)
+
+
+SAMPLING = SamplingConfig(sampler="dpm++", steps=8)
 
 
 def oracle(
@@ -44,7 +47,7 @@ def test_samplers_recover_the_latent(sampler, prediction, steps):
     torch.manual_seed(0)
     diffusion = config(prediction)
     clean, z = torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4)
-    schedule = Schedule(diffusion, sampler, steps)
+    schedule = Schedule(diffusion, SAMPLING, sampler, steps)
     assert len(schedule.timesteps) == steps
     assert (schedule.timesteps.diff() < 0).all() and 990 <= schedule.timesteps[0] <= 1000
     for timestep in schedule.timesteps:
@@ -64,7 +67,7 @@ def test_ddim_is_diffusers_ddim(prediction):
         timestep_spacing="trailing",
     )
     theirs.set_timesteps(10)
-    ours = Schedule(diffusion, "ddim", 10)
+    ours = Schedule(diffusion, SAMPLING, "ddim", 10)
     assert ours.timesteps.tolist() == theirs.timesteps.tolist()
     torch.manual_seed(0)
     a = b = torch.randn(1, 2, 4, 4, 4)
@@ -79,7 +82,7 @@ def test_zero_terminal_snr_begins_at_pure_noise():
     diffusion = config("v", zero_terminal_snr=True)
     assert alphas_cumprod(diffusion)[-1] < 1e-6 < alphas_cumprod(config("v"))[-1]
     clean, z = torch.randn(1, 2, 4, 4, 4), torch.randn(1, 2, 4, 4, 4)
-    schedule = Schedule(diffusion, "ddim", 5)
+    schedule = Schedule(diffusion, SAMPLING, "ddim", 5)
     for timestep in schedule.timesteps:
         z = schedule.step(oracle(diffusion, clean, z, timestep), timestep, z)
     torch.testing.assert_close(z, clean, rtol=1e-3, atol=1e-3)
@@ -104,13 +107,13 @@ def test_targets_and_latents_are_inverse(prediction):
 
 
 def test_flow_steps_are_even_and_end_at_zero():
-    assert Schedule(config("flow"), "flow", 4).timesteps.tolist() == pytest.approx([1000, 750, 500, 250])
+    assert Schedule(config("flow"), SAMPLING, "flow", 4).timesteps.tolist() == pytest.approx([1000, 750, 500, 250])
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "flow", "x0"])
 def test_few_steps_are_on_the_grid_and_the_last_is_the_latent_itself(prediction):
     diffusion = config(prediction)
-    schedule, z, said = Schedule(diffusion, "lcm", 4), torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4)
+    schedule, z, said = Schedule(diffusion, SAMPLING, "lcm", 4), torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4)
     straight = prediction in ("flow", "x0")
     assert schedule.timesteps.tolist() == pytest.approx([1000, 750, 500, 250] if straight else [999, 759, 499, 259])
     for timestep in schedule.timesteps:
@@ -139,7 +142,7 @@ def test_a_latent_without_noise_is_left_as_it_is(prediction):
 )
 def test_the_solver_steps_as_the_sampler_does(prediction, sampler):
     diffusion, z = config(prediction), torch.randn(2, 3, 4)
-    schedule = Schedule(diffusion, sampler, 50)
+    schedule = Schedule(diffusion, SAMPLING, sampler, 50)
     for timestep, nearer in list(zip(schedule.timesteps, schedule.timesteps[1:], strict=False))[:3]:
         said = torch.tanh(z)
         stepped = solver_step(diffusion, said, z, timestep.expand(2), nearer.expand(2))
@@ -148,13 +151,16 @@ def test_the_solver_steps_as_the_sampler_does(prediction, sampler):
 
 
 def test_flow_shift_stays_longer_in_noise():
-    plain, shifted = (Schedule(config("flow", flow_shift=shift), "flow", 4).timesteps for shift in (1.0, 3.0))
+    plain, shifted = (
+        Schedule(config("flow"), dataclasses.replace(SAMPLING, flow_shift=shift), "flow", 4).timesteps
+        for shift in (1.0, 3.0)
+    )
     assert (shifted[1:] > plain[1:]).all()
 
 
 def test_defaults_come_from_the_checkpoint():
-    assert len(Schedule(config("v")).timesteps) == 8
-    assert len(Schedule(dataclasses.replace(config("flow"), sampler="flow", steps=3)).timesteps) == 3
+    assert len(Schedule(config("v"), SAMPLING).timesteps) == 8
+    assert len(Schedule(config("flow"), SamplingConfig(sampler="flow", steps=3)).timesteps) == 3
 
 
 @pytest.mark.parametrize(
@@ -170,4 +176,4 @@ def test_defaults_come_from_the_checkpoint():
 )
 def test_impossible_requests(prediction, sampler, steps, message):
     with pytest.raises(ModelError, match=message):
-        Schedule(config(prediction), sampler, steps)
+        Schedule(config(prediction), SAMPLING, sampler, steps)

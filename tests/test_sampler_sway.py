@@ -82,14 +82,14 @@ def test_parts_move_where_key_points_are_seen():
     assert parts[0, 11] < 1e-6 and parts[7, 10] < 0.02
 
 
-@pytest.mark.parametrize("name", ["sway", "sway_correlation"])
+@pytest.mark.parametrize("name", ["slow_noise", "slow_noise_correlation"])
 @pytest.mark.parametrize("value", [-0.1, 1.0])
 def test_impossible_sways(name, value):
-    with pytest.raises(ValueError, match=f"diffusion.{name} must be at least 0 and below 1"):
-        dataclasses.replace(MINI.diffusion, **{name: value})
+    with pytest.raises(ValueError, match=f"sampling.{name} must be at least 0 and below 1"):
+        dataclasses.replace(MINI.sampling, **{name: value})
 
 
 def test_sway_needs_latents_that_say_how_far_parts_have_moved():
     paper = preset("sd15")
-    with pytest.raises(ValueError, match='diffusion.sway needs codec "reference"'):
-        dataclasses.replace(paper, diffusion=dataclasses.replace(paper.diffusion, sway=0.2))
+    with pytest.raises(ValueError, match='sampling.slow_noise needs codec "reference"'):
+        dataclasses.replace(paper, sampling=dataclasses.replace(paper.sampling, slow_noise=0.2))

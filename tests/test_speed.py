@@ -1,4 +1,4 @@
-"""What makes it quicker leaves the frames what they are, or as near as docs/speed.md says."""
+"""What makes it quicker leaves the frames what they are, or as near as docs/reference/performance.md says."""
 
 from __future__ import annotations
 
@@ -153,9 +153,9 @@ def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, m
     plain, _ = frames_of(plain_host, picture, 1.3)
     monkeypatch.setattr(plain_host, "overlap", True)
     threads = []
-    decode = Renderer.decoded
+    decode = Renderer.decode
     monkeypatch.setattr(
-        Renderer, "decoded", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1]
+        Renderer, "decode", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1]
     )
     beside, _ = frames_of(plain_host, picture, 1.3)
     assert np.array_equal(beside, plain)
@@ -172,7 +172,7 @@ def test_the_file_is_the_same_to_the_byte(overlapping, picture, tmp_path, monkey
 
 
 def test_an_error_while_decoding_beside_ends_the_video_and_the_thread(overlapping, picture, monkeypatch, tmp_path):
-    decode, calls = Renderer.decoded, []
+    decode, calls = Renderer.decode, []
 
     def third_fails(*given):
         calls.append(1)
@@ -180,7 +180,7 @@ def test_an_error_while_decoding_beside_ends_the_video_and_the_thread(overlappin
             raise ValueError("broken codec")
         return decode(*given)
 
-    monkeypatch.setattr(Renderer, "decoded", third_fails)
+    monkeypatch.setattr(Renderer, "decode", third_fails)
     made = overlapping.animate(picture, Sound.from_samples(voice(2.0), 16_000), **QUICK)
     with pytest.raises(ValueError, match="broken codec"):
         made.save(tmp_path / "video.mp4")
@@ -205,7 +205,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
     monkeypatch.setattr(overlapping, "overlap", False)
     plain, _ = frames_of(overlapping, picture, 1.3)
     monkeypatch.setattr(overlapping, "overlap", True)
-    decode, failed = Renderer.decoded, []
+    decode, failed = Renderer.decode, []
 
     def fails_in_a_thread(*given):
         if threading.current_thread() is not threading.main_thread():
@@ -213,7 +213,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(*given)
 
-    monkeypatch.setattr(Renderer, "decoded", fails_in_a_thread)
+    monkeypatch.setattr(Renderer, "decode", fails_in_a_thread)
     frames, made = frames_of(overlapping, picture, 1.3)
     assert np.array_equal(frames, plain) and failed == [1], "it is not tried again"
     assert [line for line in made.warnings if "decoded before the next one is begun" in line]
@@ -226,7 +226,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
             raise torch.OutOfMemoryError("CUDA out of memory")
         return forward(*given, **named)
 
-    monkeypatch.setattr(Renderer, "decoded", decode)
+    monkeypatch.setattr(Renderer, "decode", decode)
     monkeypatch.setattr(overlapping.model.network.denoising_unet, "forward", second_fails)
     frames, made = frames_of(overlapping, picture, 1.3)
     assert np.array_equal(frames, plain)

@@ -83,7 +83,7 @@ def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, mo
     """The features go on at the clip that failed."""
     from cyberhost_model.runtime.render import Renderer
 
-    windows, failed = Renderer._windows, []
+    windows, failed = Renderer.stream_speech, []
 
     def failing(self, *given):
         for i, window in enumerate(windows(self, *given)):
@@ -92,7 +92,7 @@ def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, mo
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield window
 
-    monkeypatch.setattr(Renderer, "_windows", failing)
+    monkeypatch.setattr(Renderer, "stream_speech", failing)
     monkeypatch.setattr(MemoryFallback, "_save", lambda self, part: f"less of {part}")
     made = animation(host, picture)
     assert np.array_equal(np.stack(list(made.frames)), plain)

@@ -215,17 +215,18 @@ def test_ffmpeg_that_dies(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@POSIX
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_in_the_middle_of_writing(tmp_path: Path, number: int, code: int) -> None:
-    """A command of endless frames, run by the real entry point, ended by a signal while ffmpeg works."""
+@pytest.fixture
+def endless(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A command of endless frames, run by the real entry point, and the folder that it writes to; ffmpeg works by
+    now.
+    """
     (tmp_path / "endless.py").write_text(
         "import sys, numpy as np\n"
         "from cyberhost_model.media.video_writer import write_video\n"
         "def run(out: str) -> None:\n"
         "    frame = np.zeros((64, 64, 3), dtype=np.uint8)\n"
         "    def frames():\n        while True:\n            yield frame\n"
-        "    write_video(frames(), out, progress=lambda d, t: d == 200 and print('working', flush=True))\n"
+        "    write_video(frames(), out, progress=lambda d, t: d % 200 == 0 and print('working', flush=True))\n"
     )
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -244,11 +245,32 @@ def test_signals_in_the_middle_of_writing(tmp_path: Path, number: int, code: int
     assert process.stdout is not None
     assert process.stdout.readline() == "working\n"
     assert len(list(folder.iterdir())) == 1  # the temporary file
+    yield process, folder
+    process.kill()
+    process.communicate()
+
+
+@POSIX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_in_the_middle_of_writing(ctrl_c_stops, endless, number: int, code: int) -> None:
+    process, folder = endless
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == code
     assert errors.count("\n") == 1 and "cyberhost: " in errors
     assert list(folder.iterdir()) == []
+
+
+@POSIX
+def test_a_job_in_the_background_does_not_hear_ctrl_c(ctrl_c_ignored, endless) -> None:
+    """A shell starts such a job with SIGINT ignored. That is kept: Ctrl-C is for what runs in the foreground."""
+    process, folder = endless
+    process.send_signal(signal.SIGINT)
+    assert [process.stdout.readline() for _ in range(5)] == ["working\n"] * 5
+    assert process.poll() is None
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 143 and list(folder.iterdir()) == []
 
 
 def test_memory_does_not_grow(tmp_path: Path) -> None:

@@ -62,12 +62,16 @@ def drawn(size, preset, device, dtype):
 
 def video_of(network, raw):
     """What is encoded once a video."""
-    return network.reference_conditions(raw["latent"], raw["maps"][:, 0], raw["face"], raw["hands"])
+    from cyberhost_model.model.conditions import ReferenceInputs
+
+    return network.reference_conditions(ReferenceInputs(raw["latent"], raw["maps"][:, 0], raw["face"], raw["hands"]))
 
 
 def clip_of(network, video, raw):
     """What is encoded once a clip."""
-    return network.clip_conditions(video, raw["audio"], raw["past"], raw["maps"], None, raw["clarity"])
+    from cyberhost_model.model.conditions import ClipInputs
+
+    return network.clip_conditions(video, ClipInputs(raw["audio"], raw["past"], raw["maps"], None, raw["clarity"]))
 
 
 def parts(size, device, dtype, inputs):

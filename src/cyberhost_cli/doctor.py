@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @expand_options
-def doctor(*, where: DeviceConfig, console: Console) -> None:
+def doctor(*, runtime: DeviceConfig, console: Console) -> None:
     """Check whether videos can be made here, and measure what a minute of video takes.
 
     Device, ffmpeg, weights and network are checked. The exit code is 0 when videos can be made, else that of the first
@@ -31,7 +31,7 @@ def doctor(*, where: DeviceConfig, console: Console) -> None:
     console.silence_libraries()
     from cyberhost_model.doctor.examination import examine
 
-    found = examine(where.model, where.device, where.precision)
+    found = examine(runtime.model, runtime.device, runtime.precision)
     console.data({**asdict(found), "verdict": verdict(found), "exit_code": found.exit_code})
     console.text(doctor_lines(found))
     if not console.as_json and (found.problems or not console.quiet):

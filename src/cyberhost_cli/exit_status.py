@@ -1,4 +1,7 @@
-"""Exit codes: one table from what ends a command to its code. The epilog of `--help` and docs/errors.md show it."""
+"""Exit codes: one table from what ends a command to its code.
+
+The epilog of `--help` and docs/user/errors.md show it.
+"""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import SPEECH, Out, OutputConfig, Ref, expand_options
+from cyberhost_cli.options import SPEECH, Out, OutputOptions, Ref, expand_options
 from cyberhost_model.config import GenerationConfig, RuntimeConfig
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def animate(
         typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
     ] = None,
     runtime: RuntimeConfig,
-    handling: OutputConfig,
+    options: OutputOptions,
     console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO.
@@ -44,7 +44,7 @@ def animate(
     The video has the picture's aspect and exactly the sound's length.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, handling, console)
+    request = Request(ref, output, settings, runtime, options, console)
     request.check_output(audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
@@ -69,7 +69,7 @@ def reenact(
         bool, typer.Option("--retarget/--no-retarget", help="Bring the motion to the proportions in REF.")
     ] = True,
     runtime: RuntimeConfig,
-    handling: OutputConfig,
+    options: OutputOptions,
     console: Console,
 ) -> None:
     """Make the person in the picture REF move as the person in DRIVING.
@@ -77,7 +77,7 @@ def reenact(
     The video lasts as long as DRIVING. The sound moves the lips.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, handling, console)
+    request = Request(ref, output, settings, runtime, options, console)
     request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -112,7 +112,7 @@ def multimodal(
         typer.Option("--retarget/--no-retarget", help="Move the hands to where REF has them, in its proportions."),
     ] = True,
     runtime: RuntimeConfig,
-    handling: OutputConfig,
+    options: OutputOptions,
     console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO while the hands follow TEMPLATE.
@@ -120,7 +120,7 @@ def multimodal(
     The template is repeated without a jump for as long as the sound lasts.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, handling, console)
+    request = Request(ref, output, settings, runtime, options, console)
     request.check_output(audio, Path(hands))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -142,7 +142,7 @@ class Request:
     output: Path
     settings: GenerationConfig
     runtime: RuntimeConfig
-    handling: OutputConfig
+    options: OutputOptions
     console: Console
     started: float = field(default_factory=time.monotonic)
 
@@ -154,14 +154,14 @@ class Request:
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
 
-        target = check_output(self.output, self.handling.overwrite)
+        target = check_output(self.output, self.options.overwrite)
         for source in (self.ref, *inputs):
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
-        if self.handling.report is not None:
+        if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
-            check_page(self.handling.report, self.handling.overwrite)
+            check_page(self.options.report, self.options.overwrite)
 
 
 def make_video(request: Request, start: Start, **facts: Any) -> None:
@@ -169,7 +169,7 @@ def make_video(request: Request, start: Start, **facts: Any) -> None:
 
     Raises ModelError, NetworkError, ResourceError, and what `start` does.
     """
-    if request.handling.plan:
+    if request.options.plan:
         show_plan(request, start, facts)
         return
     from cyberhost_model import CyberHost
@@ -177,15 +177,15 @@ def make_video(request: Request, start: Start, **facts: Any) -> None:
     animation = start(CyberHost.from_pretrained(**asdict(request.runtime)))
     path = write_video(animation, request)
     summary = summarise(animation, path, request)
-    if request.handling.report is not None:
+    if request.options.report is not None:
         from cyberhost_cli.evaluate import report_on
 
         facts["report"] = report_on(
             path,
-            request.handling.report,
+            request.options.report,
             request.ref,
             request.runtime.device,
-            request.handling.overwrite,
+            request.options.overwrite,
             request.console,
         )
     request.console.data({**summary, "warnings": animation.warnings, **facts})
@@ -209,7 +209,7 @@ def write_video(animation: Animation, request: Request) -> Path:
     for line in animation.warnings:
         request.console.warn(line)
     with request.console.progress("animating", animation.n_frames) as tick:
-        path = animation.save(request.output, overwrite=request.handling.overwrite, progress=tick)
+        path = animation.save(request.output, overwrite=request.options.overwrite, progress=tick)
     for line in animation.warnings[early:]:
         request.console.warn(line)
     return path

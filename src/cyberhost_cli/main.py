@@ -24,7 +24,7 @@ SPINS = "5000"
 """How often an OpenMP thread looks for more work before it sleeps.
 
 OpenMP's own 300,000 take time from the other threads where a core has something else to do too: six times as slow on
-two cores (docs/speed.md).
+two cores (docs/reference/performance.md).
 """
 
 

@@ -44,7 +44,7 @@ class Changes(Generic[T]):
 
 
 @dataclass(frozen=True)
-class OutputConfig:
+class OutputOptions:
     """What becomes of a video that is made."""
 
     overwrite: bool = option(False, "Replace OUT if it exists.")
@@ -122,17 +122,17 @@ class _Group:
 
     kind: type
     changes: bool
-    """Only what was typed is wanted (`Changes`): no option has a default."""
+    """Whether the command takes `Changes`: then no option has a default."""
 
     @staticmethod
     def of(hint: Any) -> _Group | None:
-        """The group that an annotation asks for; None where it is an ordinary parameter."""
+        """Read an annotation; None where it is that of an ordinary parameter."""
         if get_origin(hint) is Changes:
             return _Group(get_args(hint)[0], True)
         return _Group(hint, False) if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None
 
     def parameters(self) -> list[inspect.Parameter]:
-        """A parameter for each option, as Typer reads them."""
+        """List a parameter for each option, as Typer reads them."""
         hints, defaults = get_type_hints(self.kind), {f.name: _default(f) for f in dataclasses.fields(self.kind)}
         return [
             _parameter(name, hints[name], None if self.changes else defaults[name], rule)
@@ -154,7 +154,7 @@ def _default(entry: dataclasses.Field[Any]) -> Any:
 
 
 def _parameter(name: str, hint: Any, default: Any, rule: Option) -> inspect.Parameter:
-    """One option: its type, flags, bounds and help."""
+    """Build the parameter of one option: its type, flags, bounds and help."""
     kind: Any = next(k for k in get_args(hint) if k is not type(None)) if _is_union(hint) else hint
     flags = list(rule.flags) or [f"--{name.replace('_', '-')}"]
     settings: dict[str, Any] = {"metavar": rule.metavar, "help": rule.help}
@@ -182,7 +182,7 @@ def _words(name: str, choices: tuple[str, ...]) -> Any:
 
 
 def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """The same reader with the error that the parser of a command line expects."""
+    """Wrap a reader so that it raises the error that the parser of a command line expects."""
 
     @functools.wraps(parse)
     def run(text: str) -> Any:
@@ -193,7 +193,7 @@ def _parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _field_value(value: Any, rule: Option) -> Any:
-    """What Typer parsed -> the field's value: words instead of enums, in the field's unit."""
+    """Convert what Typer parsed to the field's value: words instead of enums, in the field's unit."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, list):

@@ -53,7 +53,7 @@ class StageOptions:
 
     @property
     def sources(self) -> Sources:
-        """The folders of training material."""
+        """Gather the folders of training material."""
         from cyberhost_model.lab.training.recipe import Sources
 
         return Sources(self.stills or [], self.speech, str(self.data) if self.data else None)

@@ -194,6 +194,10 @@ def assemble(
     detector: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage detector.")] = None,
     lips: Annotated[str | None, typer.Option(metavar="RUN", help="Run of stage lips, for the detector.")] = None,
     base: Annotated[str, typer.Option(metavar="MODEL", help="Model with the other parts.")] = "tiny",
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Recipe whose [sampling] the model takes. [default: the preset's]"),
+    ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
     console: Console,
@@ -202,7 +206,9 @@ def assemble(
     console.silence_libraries()
     from cyberhost_model.lab.training.assemble import assemble as put_together
 
-    put_together(output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base)
+    put_together(
+        output, network=network, codec=codec, speech=audio, detector=detector, lips=lips, base=base, recipe=recipe
+    )
     console.note(f"{output}: model written")
     console.data({"model": str(output)})
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from cyberhost_model import moved
+
 _WHERE = {
     "CyberHost": "runtime.pipeline",
     "Animation": "runtime.pipeline",
@@ -24,6 +26,7 @@ _WHERE = {
     "TrainingError": "errors",
 }
 __all__ = sorted(_WHERE)
+moved.install()
 
 
 def __getattr__(name: str) -> Any:

@@ -110,46 +110,66 @@ class RegionConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """What the network predicts and how it is sampled; travels with the checkpoint."""
+    """What the network was taught to predict, and of which noise. It belongs to the weights."""
 
     prediction: str
     """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the
     reference codec's).
     """
-    sampler: str
-    """Default sampler: "ddim", "dpm++", "flow", or "lcm" for a distilled network."""
-    steps: int
-    guidance_reference: float = 2.5
-    guidance_audio: float = 4.5
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"
     """Stable Diffusion's; "linear" for AnimateDiff's and the AnimateAnyone family's checkpoints."""
     zero_terminal_snr: bool = False
     """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
-    flow_shift: float = 1.0
     noise_correlation: float = 0.0
-    """Between the noise of a frame and the next, 0..1; 0 in the paper.
-
-    Progressive noise in training, smooth noise in sampling (`sampler.noise`).
+    """Temporal correlation of the training noise, from a frame to the next, 0..1; 0 in the paper
+    (`sampler.noise.progressive_noise`).
     """
-    sway: float = 0.0
-    """Of a body that no key points drive: how much of the variance of the noise it is sampled from is slow and moves
-    its parts as wholes, 0..1; 0 in the paper (`sampler.sway`). The rest of that noise is as alike as
-    `sway_correlation` says, in place of `noise_correlation`.
-    """
-    sway_correlation: float = 0.0
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v", "flow", "x0"):
             raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
-        for name in ("noise_correlation", "sway", "sway_correlation"):
-            if not 0 <= (value := getattr(self, name)) < 1:
-                raise ValueError(f"diffusion.{name} must be at least 0 and below 1, not {value}")
+        _check_shares("diffusion", self, "noise_correlation")
         if self.beta_schedule not in ("scaled_linear", "linear"):
             raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How a trained network is sampled where a video does not say otherwise. It can be changed without training."""
+
+    sampler: str
+    """"ddim", "dpm++", "flow", or "lcm" for a distilled network (`sampler.schedule.SAMPLERS`)."""
+    steps: int
+    """Denoising steps a clip."""
+    guidance_reference: float = 2.5
+    """Scale of guidance towards the reference picture (section 4.1); 1 is none."""
+    guidance_audio: float = 4.5
+    """Scale of guidance towards the speech (section 4.1); 1 is none."""
+    flow_shift: float = 1.0
+    """Above 1 the steps stay longer in noise ("flow", "dpm++" of straight predictions)."""
+    noise_correlation: float = 0.0
+    """Temporal correlation of the noise a clip begins with, from a frame to the next, 0..1; 0 in the paper
+    (`sampler.noise.smooth_noise`).
+    """
+    slow_noise: float = 0.0
+    """Share of the noise's variance, 0..1, that is slow and alike over a head or a hand, where no key points drive the
+    body; 0 in the paper (`sampler.noise.SlowNoise`).
+    """
+    slow_noise_correlation: float = 0.0
+    """Temporal correlation of the rest of that noise, in place of `noise_correlation`."""
+
+    def __post_init__(self) -> None:
+        _check_shares("sampling", self, "noise_correlation", "slow_noise", "slow_noise_correlation")
+
+
+def _check_shares(where: str, config: object, *names: str) -> None:
+    for name in names:
+        if not 0 <= (value := getattr(config, name)) < 1:
+            raise ValueError(f"{where}.{name} must be at least 0 and below 1, not {value}")
 
 
 @dataclass(frozen=True)
@@ -180,12 +200,61 @@ ABLATIONS: dict[str, dict[str, bool]] = {
 
 
 @dataclass(frozen=True)
+class CodecTraits:
+    """What the network and the sampler need to know of a kind of codec before one is loaded."""
+
+    where: str
+    """"module:Class", imported when a codec of this kind is loaded; the class is a `codecs.base.Codec`."""
+    relative: bool = False
+    """Latents are differences from the reference picture: a frame equal to it is zero."""
+    control_channels: int = 0
+    """How many of the latent's last channels are face controls (`perception.face_controls`), which belong to the
+    sound, not to the body.
+    """
+    flow_channels: int = 0
+    """How many of the latent's first channels say how far a block moves as a whole, right and down."""
+    half_precision: str = "fp16"
+    """The half precision that a network with these latents computes in.
+
+    Stable Diffusion's activations fit in fp16; those of a Reference Net that was trained from nothing, where norms
+    hide how large they grow, go beyond its range.
+    """
+
+
+CODECS: dict[str, CodecTraits] = {
+    "reference": CodecTraits(
+        "cyberhost_model.codecs.reference:ReferenceCodec",
+        relative=True,
+        control_channels=3,
+        flow_channels=2,
+        half_precision="bf16",
+    ),
+    "sd-vae": CodecTraits("cyberhost_model.codecs.sd_vae:SdVaeCodec"),
+}
+"""Kinds of codec by the name that `Preset.codec` holds. A new one is a line here (or a call of `register_codec`)."""
+
+
+def register_codec(kind: str, traits: CodecTraits) -> None:
+    """Make a kind of codec known, from outside the package too. Raises ValueError for a name that is taken."""
+    if kind in CODECS:
+        raise ValueError(f"there is a codec {kind!r} already")
+    CODECS[kind] = traits
+
+
+def codec_traits(kind: str) -> CodecTraits:
+    """Look a kind of codec up. Raises ModelError for an unknown one."""
+    if kind not in CODECS:
+        raise ModelError(f"there is no codec {kind!r}; choose one of {', '.join(CODECS)}")
+    return CODECS[kind]
+
+
+@dataclass(frozen=True)
 class Preset:
     """Everything that fixes the network's shape."""
 
     name: str
     codec: str
-    """"reference" (`ReferenceCodec`, trained here) or "sd-vae" (Stable Diffusion's)."""
+    """A kind of `CODECS`: "reference" (`ReferenceCodec`, trained here) or "sd-vae" (Stable Diffusion's)."""
     latent_channels: int
     latent_factor: int
     """Picture pixels a latent pixel stands for, along one side."""
@@ -197,6 +266,7 @@ class Preset:
     audio: AudioConfig
     region: RegionConfig
     diffusion: DiffusionConfig
+    sampling: SamplingConfig
     pose_channels: tuple[int, ...]
     """Pose Encoder: one more than its halvings."""
     pose_pool: int = 1
@@ -206,7 +276,7 @@ class Preset:
     (the same as concatenating it to the noisy latent). Makes identity and background hold early when nothing is
     pretrained.
     """
-    motion_persistence: float = 0.0
+    motion_prior: float = 0.0
     """Not in the paper: frames over which a clip is expected to stay as the motion frames left it
     (`model.persistence`), 0 for none; the U-Net denoises what differs. Attention to the motion frames alone needs far
     more training: clips begin with a jump and forget the movement before. Reference codec alone.
@@ -240,38 +310,37 @@ class Preset:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.pose_shift and not self.concat_reference:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
-        if self.motion_persistence and not (self.codec == "reference" and self.concat_reference):
+        if self.motion_prior and not (self.traits.relative and self.concat_reference):
             raise ValueError(
-                'motion_persistence needs codec "reference" and concat_reference: its latents are zero where the '
+                'motion_prior needs codec "reference" and concat_reference: its latents are zero where the '
                 "picture stands"
             )
-        if self.diffusion.sway and not self.moving:
+        if self.sampling.slow_noise and not self.flow_channels:
             raise ValueError(
-                'diffusion.sway needs codec "reference", whose latents say how far a picture\'s parts have moved'
+                'sampling.slow_noise needs codec "reference", whose latents say how far a picture\'s parts have moved'
             )
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 
     @property
+    def traits(self) -> CodecTraits:
+        """What is known of its kind of codec."""
+        return codec_traits(self.codec)
+
+    @property
     def control_channels(self) -> int:
-        """How many of the latent's last channels are face controls (`perception.face_controls`), which belong to the
-        sound, not to the body.
-        """
-        return 3 if self.codec == "reference" else 0
+        """See `CodecTraits.control_channels`."""
+        return self.traits.control_channels
 
     @property
-    def moving(self) -> int:
-        """How many of the latent's first channels say how far a block moves as a whole, right and down."""
-        return 2 if self.codec == "reference" else 0
+    def flow_channels(self) -> int:
+        """See `CodecTraits.flow_channels`."""
+        return self.traits.flow_channels
 
     @property
-    def half(self) -> str:
-        """The half precision that its activations fit in.
-
-        Stable Diffusion's fit in fp16; those of a Reference Net that was trained from nothing, where norms hide how
-        large they grow, go beyond its range.
-        """
-        return "bf16" if self.codec == "reference" else "fp16"
+    def half_precision(self) -> str:
+        """See `CodecTraits.half_precision`."""
+        return self.traits.half_precision
 
     @property
     def uses_audio(self) -> bool:
@@ -300,8 +369,35 @@ class Preset:
 
     @staticmethod
     def from_dict(data: Any) -> Preset:
-        """Inverse of `to_dict`. Raises ModelError for unknown, missing or impossible entries."""
-        return _from_dict(Preset, data, "preset")
+        """Make a preset of `to_dict`'s dictionary, also of one that cyberhost 0.1 wrote.
+
+        Raises ModelError for unknown, missing or impossible entries.
+        """
+        return _from_dict(Preset, _modern(data), "preset")
+
+
+_MOVED = {
+    "sampler": "sampler",
+    "steps": "steps",
+    "guidance_reference": "guidance_reference",
+    "guidance_audio": "guidance_audio",
+    "flow_shift": "flow_shift",
+    "sway": "slow_noise",
+    "sway_correlation": "slow_noise_correlation",
+}
+"""Entries of `diffusion` in cyberhost 0.1 -> those of `sampling`."""
+
+
+def _modern(data: Any) -> Any:
+    """Entries under the names and in the places they have now."""
+    if not isinstance(data, dict) or not isinstance(data.get("diffusion"), dict) or "sampling" in data:
+        return data
+    diffusion = dict(data["diffusion"])
+    sampling = {new: diffusion.pop(old) for old, new in _MOVED.items() if old in diffusion}
+    if "noise_correlation" in diffusion:  # one value stood for both
+        sampling["noise_correlation"] = diffusion["noise_correlation"]
+    renamed = {"motion_prior" if key == "motion_persistence" else key: value for key, value in data.items()}
+    return {**renamed, "diffusion": diffusion, "sampling": sampling}
 
 
 def _from_dict(cls: type, data: Any, where: str) -> Any:
@@ -357,20 +453,21 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(
-        prediction="x0",
-        sampler="flow",
-        steps=8,
+    diffusion=DiffusionConfig(prediction="x0", noise_correlation=0.4),
+    sampling=SamplingConfig(
+        sampler="dpm++",
+        steps=5,
         guidance_reference=1.0,
         guidance_audio=1.0,
-        noise_correlation=0.4,
-        sway=0.3,
-        sway_correlation=0.4,
+        flow_shift=3.0,
+        noise_correlation=0.88,
+        slow_noise=0.3,
+        slow_noise_correlation=0.4,
     ),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,
     concat_reference=True,
-    motion_persistence=14.0,
+    motion_prior=14.0,
     audio_in_time=True,
     pose_shift=True,
 )
@@ -414,7 +511,8 @@ _SD15 = Preset(
         hand_channels=(64, 128, 256, 512),
         face_channels=(),
     ),
-    diffusion=DiffusionConfig(prediction="epsilon", sampler="ddim", steps=25),
+    diffusion=DiffusionConfig(prediction="epsilon"),
+    sampling=SamplingConfig(sampler="ddim", steps=25),
     pose_channels=(16, 32, 96, 256),
 )
 
@@ -508,7 +606,7 @@ class GenerationConfig:
         metavar="N",
         min=1,
     )
-    """docs/speed.md."""
+    """docs/reference/performance.md."""
 
     def __post_init__(self) -> None:
         check_options(self)

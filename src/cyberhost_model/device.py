@@ -11,7 +11,8 @@ from cyberhost_model.errors import ResourceError
 def multiplies_bf16() -> bool:
     """Whether the CPU has units that multiply matrices of bf16 (Intel's AMX) and the system lets them be used.
 
-    Without them, even where there are vector instructions for it, bf16 is slower than fp32 (docs/speed.md).
+    Without them, even where there are vector instructions for it, bf16 is slower than fp32
+    (docs/reference/performance.md).
     """
     known = getattr(torch.cpu, "_is_amx_tile_supported", None), getattr(torch.cpu, "_init_amx", None)
     return all(ask is not None and ask() for ask in known)
@@ -34,7 +35,7 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
         raise ResourceError(f"there is no precision {precision!r}: choose auto, {', '.join(names)}")
     dtype = names.get(precision, torch.float32)
     if precision == "auto" and device.startswith("cuda"):
-        dtype = names["fp16" if preset is None else preset.half]
+        dtype = names["fp16" if preset is None else preset.half_precision]
         if dtype == torch.bfloat16 and torch.cuda.get_device_capability(device)[0] < 8:  # before Ampere it is emulated
             dtype = torch.float32
     elif precision == "auto" and device.startswith("cpu") and multiplies_bf16():

@@ -33,7 +33,7 @@ class Option:
 
     @property
     def range(self) -> str:
-        """The values that are allowed, in words: "between 1 and 60", "at least 1", "auto, cpu or cuda"."""
+        """Describe the allowed values in words: "between 1 and 60", "at least 1", "auto, cpu or cuda"."""
         if self.choices:
             return " or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1])))
         if self.min is None or self.max is None:
@@ -41,7 +41,7 @@ class Option:
         return f"between {self.min:g} and {self.max:g}"
 
     def allows(self, value: Any) -> bool:
-        """Whether a value lies within the bounds and is among the choices; a NaN is not."""
+        """Compare a value with the bounds and the choices; a NaN is not allowed."""
         if self.choices:
             return all(entry in self.choices for entry in ([value] if isinstance(value, str) else value))
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
@@ -69,7 +69,7 @@ def option(
 
 
 def options_of(kind: Any) -> dict[str, Option]:
-    """The options among the fields of a dataclass (or of its instance), in order."""
+    """List the options among the fields of a dataclass (or of its instance), by name and in order."""
     return {entry.name: entry.metadata[_KEY] for entry in dataclasses.fields(kind) if _KEY in entry.metadata}
 
 

@@ -136,7 +136,7 @@ def test_long_sequences_go_block_by_block_without_a_seam() -> None:
     assert len(good) == 1800 and step[1495:1505].max() < 2 * step.max() and step[1499] < 2 * np.median(step)
 
 
-@pytest.mark.skipif(not POSES.is_dir(), reason="needs the recorded gestures")
+@pytest.mark.skipif(not POSES.is_dir(), reason="needs ../shared (recorded gestures)")
 @pytest.mark.parametrize("name", ["01", "salute"])
 def test_recorded_gestures(name: str) -> None:
     with np.load(POSES / f"{name}.npz") as file:

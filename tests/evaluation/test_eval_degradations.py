@@ -1,6 +1,6 @@
 """Videos made worse in steps, measured from the file on: each measure moves where its definition says.
 
-The same ways as in docs/evaluation.md.
+The same ways as in docs/reference/evaluation.md.
 """
 
 from __future__ import annotations

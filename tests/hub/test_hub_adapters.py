@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
+from cyberhost_model.model.conditions import ClipInputs, ReferenceInputs
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.porting import animate_anyone
@@ -154,11 +155,10 @@ def test_the_folder_is_a_model(published, tmp_path, name):
     model = load_model(str(tmp_path / "model"))
     network = model.network
     assert network.preset == preset and (model.image is not None) == (name == "animate-anyone")
-    Schedule(network.preset.diffusion)
+    Schedule(network.preset.diffusion, network.preset.sampling)
     picture = torch.rand(1, 3, 32, 32) * 2 - 1
-    video = network.reference_conditions(
-        model.codec.encode_reference(picture), image=None if model.image is None else model.image(picture)
-    )
+    image = None if model.image is None else model.image(picture)
+    video = network.reference_conditions(ReferenceInputs(model.codec.encode_reference(picture), image=image))
     reference = prepare_reference(model, np.zeros((64, 64, 3), np.uint8), Keypoints.empty(), None, False)
     assert (reference.conditions.audio is not None) == (
         name == "animate-anyone"
@@ -172,7 +172,7 @@ def test_the_folder_is_a_model(published, tmp_path, name):
     )
     if name == "hallo2":
         audio = None  # its audio projection begins at zero
-    clip = network.clip_conditions(video, audio, pose=torch.rand(1, 3, 3, 32, 32))
+    clip = network.clip_conditions(video, ClipInputs(audio, pose=torch.rand(1, 3, 3, 32, 32)))
     prediction = network(torch.randn(1, 3, 4, 4, 4), torch.tensor([500]), clip).prediction
     assert prediction.shape == (1, 3, 4, 4, 4) and prediction.isfinite().all()
     silent = network(

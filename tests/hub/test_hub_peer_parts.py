@@ -19,10 +19,10 @@ from transformers import (
     WhisperModel,
 )
 
-from cyberhost_model.config import AudioConfig, DiffusionConfig
+from cyberhost_model.config import AudioConfig, DiffusionConfig, SamplingConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.model.condition_encoders import ImageToken
-from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.conditions import ClipInputs, Conditions, ReferenceInputs
 from cyberhost_model.model.norms import FrameNorm
 from cyberhost_model.porting.parts import save_speech
 from cyberhost_model.runtime.loading import load_speech
@@ -151,12 +151,14 @@ def test_the_image_token_takes_the_place_of_speech():
     assert not list(network.audio_projection.parameters())
     raw = raw_conditions(FULL)
     token, (noisy, timestep) = torch.randn(2, 16), noisy_clip(FULL)
-    video = network.reference_conditions(raw["reference_latent"], image=token)
-    clip = network.clip_conditions(video, raw["audio"])  # the speech is not heard
+    video = network.reference_conditions(ReferenceInputs(raw["reference_latent"], image=token))
+    clip = network.clip_conditions(video, ClipInputs(raw["audio"]))  # the speech is not heard
     every = dataclasses.replace(clip, audio=token[:, None, None].expand(-1, 3, -1, -1))
     ours = network(noisy, timestep, clip).prediction
     torch.testing.assert_close(ours, network(noisy, timestep, every).prediction)
-    other = network.clip_conditions(network.reference_conditions(raw["reference_latent"], image=token + 1))
+    other = network.clip_conditions(
+        network.reference_conditions(ReferenceInputs(raw["reference_latent"], image=token + 1)), ClipInputs()
+    )
     assert (ours - network(noisy, timestep, other).prediction).abs().max() > 1e-3
     none = network(noisy, timestep, clip.without_audio().without_reference()).prediction
     torch.testing.assert_close(none, network(noisy, timestep, Conditions()).prediction)
@@ -167,7 +169,7 @@ def test_speech_without_a_projection():
     audio = AudioConfig(dim=16, layers=2, tokens=3, project=False)
     network = make_network(dataclasses.replace(FULL, audio=audio))
     features = torch.randn(2, 3, 3, 2, 16)
-    clip = network.clip_conditions(Conditions(reference_present=(False, False)), features)
+    clip = network.clip_conditions(Conditions(reference_present=(False, False)), ClipInputs(features))
     assert torch.equal(clip.audio, features.flatten(2, 3))
     with pytest.raises(ValueError, match="audio.dim must equal unet.cross_attention_dim"):
         dataclasses.replace(FULL, audio=dataclasses.replace(audio, dim=12))
@@ -175,7 +177,7 @@ def test_speech_without_a_projection():
 
 def test_linear_betas_are_ddims():
     """The peers' scheduler: linear betas rescaled to zero signal, trailing steps, v."""
-    config = DiffusionConfig(prediction="v", sampler="ddim", steps=5, beta_schedule="linear", zero_terminal_snr=True)
+    config = DiffusionConfig(prediction="v", beta_schedule="linear", zero_terminal_snr=True)
     peers = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -187,7 +189,7 @@ def test_linear_betas_are_ddims():
         timestep_spacing="trailing",
     )
     peers.set_timesteps(5)
-    ours = Schedule(config)
+    ours = Schedule(config, SamplingConfig(sampler="ddim", steps=5))
     assert ours.timesteps.tolist() == peers.timesteps.tolist() == [999, 799, 599, 399, 199]
     inner = slice(0, 999)  # diffusers' multistep solver keeps the last signal a little above zero, where DDIM has zero
     torch.testing.assert_close(alphas_cumprod(config)[inner], peers.alphas_cumprod[inner], rtol=1e-4, atol=1e-6)

@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cyberhost_model.codecs.base import Codec
 from cyberhost_model.codecs.close_up import CloseUp
 from cyberhost_model.device import supported_device
 from cyberhost_model.errors import ModelError
@@ -34,11 +35,6 @@ _BLOCK = 8  # half-size pixels a latent cell stands for
 _STILL = 0.12  # pixels: smaller flows are still background, exactly zero
 _MEAN_FLOW = 2  # the first components of flow are its two means: blocks mostly move as a whole
 _TRUST = 4.0  # logits; where lips are parted in close-up, little else shows what the picture does not
-_CALMINGS = 5  # a frame then counts as one of a bell of 1.6 frames to either side
-_WIDE = 0.09  # a wide open mouth's gap in face heights
-# The decoder learnt from puppets, whose smiles close by three quarters: beyond the half of it, a control closes less
-# and less. This much of the gap more brings lips as near as the puppets'; more than that thins them.
-_CLOSING = 0.5
 _CONTROL_SIZE = (0.025, 0.008, 0.012)  # usual heights of the face controls' bells, in face heights
 
 
@@ -65,34 +61,6 @@ class ReferenceCodecConfig:
     def blocks(self) -> int:
         """Channels that are components of pixel blocks."""
         return self.flow + self.novelty + self.colour
-
-
-def save_codec(codec: ReferenceCodec, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
-    """config.json and model.safetensors in `folder` (made if missing)."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(asdict(codec.config), indent=2) + "\n")
-    save_file(
-        {k: v.detach().to("cpu", dtype).contiguous() for k, v in codec.state_dict().items()},
-        folder / "model.safetensors",
-    )
-
-
-def load_codec(folder: str | Path) -> ReferenceCodec:
-    """The codec of `save_codec`, float32, in evaluation mode.
-
-    Raises ModelError for a missing or damaged file or other keys.
-    """
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        if "cues" in config:  # its name before 0.2
-            config["control_channels"] = config.pop("cues")
-        codec = ReferenceCodec(ReferenceCodecConfig(**{**config, "widths": tuple(config["widths"])}))
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"{folder}: no usable codec ({error}); get the model again") from error
-    load_weights(codec, folder / "model.safetensors")
-    return codec.eval()
 
 
 @dataclass
@@ -136,8 +104,10 @@ class _Pyramid(nn.Module):
         return quarter, eighth, self.sixteenth(eighth)
 
 
-class ReferenceCodec(nn.Module):
-    """See the module's text. Pictures are (B, 3, H, W) in -1..1, sides multiples of 16."""
+class ReferenceCodec(Codec):
+    """A `codecs.base.Codec`; see the module's text. Pictures are (B, 3, H, W) in -1..1, sides multiples of 16."""
+
+    kind = "reference"
 
     def __init__(self, config: ReferenceCodecConfig | None = None):
         super().__init__()
@@ -173,6 +143,36 @@ class ReferenceCodec(nn.Module):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
+    @staticmethod
+    def load(folder: str | Path) -> ReferenceCodec:
+        """Load a folder that `save` wrote, float32, in evaluation mode.
+
+        Raises ModelError for a missing or damaged file or other keys.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            if "cues" in config:  # its name in cyberhost 0.1
+                config["control_channels"] = config.pop("cues")
+            codec = ReferenceCodec(ReferenceCodecConfig(**{**config, "widths": tuple(config["widths"])}))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ModelError(f"{folder}: no usable codec ({error}); get the model again") from error
+        load_weights(codec, folder / "model.safetensors")
+        return codec.eval()
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write config.json and model.safetensors in `folder`, which is made if it is missing."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, folder / "model.safetensors")
+
+    @property
+    def lip_unit(self) -> float:  # type: ignore[override]
+        """Value of the lips' control channel for a gap of one face height, before `emphasis`."""
+        return _CONTROL_SIZE[0] * self.config.emphasis if self.config.control_channels else 0.0
+
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
         """The reference's own latent r (B, C, h, w): appearance and place of its parts; the controls' channels are
         `control_maps` (B, controls, h, w), see `face_control_maps`, or zero. reference (B, 3, H, W).
@@ -205,14 +205,7 @@ class ReferenceCodec(nn.Module):
         )
         return z.unflatten(0, lead) if len(lead) > 1 else z
 
-    @staticmethod
-    def for_reference_net(z: Tensor, r: Tensor) -> Tensor:
-        """Motion frames z (B, M, C, h, w) as the Reference Net reads them: what they show is the reference's r (B, C,
-        h, w), moved.
-        """
-        return r[:, None] + z
-
-    def leave_lips_to_cues(self, z: Tensor) -> Tensor:
+    def leave_lips_to_controls(self, z: Tensor) -> Tensor:
         """z (B, C, h, w) without what its blocks say of parted lips: of the cells under the lips' control only the
         mean flow is kept, and the mouth's controls are multiplied by `emphasis`.
 
@@ -226,54 +219,6 @@ class ReferenceCodec(nn.Module):
         return torch.cat(
             [z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1
         )
-
-    def open_lips_by_audio(
-        self, z: Tensor, opening: Tensor, control_maps: Tensor, lip_gap: float = 0.0, told: Tensor | None = None
-    ) -> Tensor:
-        """z (B, F, C, h, w) with the mouth's controls where the mouth is, `control_maps` (B, F or 1, controls, h, w)
-        of `face_control_maps`, and the lips' at least what the sound asks for: `opening` (B, F) in 0..1.
-
-        A small face's mouth is less than a cell high: the denoiser says well how far it opens and puts it a lip's
-        breadth wrong, and teeth then appear on the chin. And on pictures unlike those it learnt from it may find no
-        mouth to open; the sound is heard all the same.
-
-        lip_gap: how far the lips are apart in the picture, in face heights. What is asked for is an opening, and
-        controls are changes: a smile closes in silence, and opens as far beyond itself as closed lips do. told (B, F),
-        bool: where key points told the denoiser so; by itself it hardly sees it, and speaks as if the lips met.
-        """
-        if not self.config.control_channels:
-            return z
-        mouth = slice(self.config.blocks, self.config.blocks + 2)
-        there = control_maps[:, :, :1]
-        amount = (z[:, :, mouth] * there).sum((3, 4)) / (there**2).sum((3, 4)).clamp_min(1e-6)
-        unit = _CONTROL_SIZE[0] * self.config.emphasis
-        rest, change = lip_gap / unit, amount[:, :, 0]
-        asked, own = (
-            opening.clamp(0, 1) * (_WIDE / unit + rest),
-            change if told is None else torch.where(told, change + rest, change),
-        )
-        lips = torch.maximum(asked, own) - rest
-        lips = lips - lips.clamp_max(0) ** 2 * (_CLOSING / max(rest, 1e-6))
-        lips = torch.where(
-            own < 0, torch.minimum(lips, asked + change), lips
-        )  # a mouth that closes further stays so in silence
-        said = torch.stack([lips, amount[:, :, 1]], 2)[..., None, None] * there
-        return torch.cat([z[:, :, : mouth.start], said, z[:, :, mouth.stop :]], 2)
-
-    def smooth_over_time(self, z: Tensor, past: Tensor | None) -> Tensor:
-        """z (B, F, C, h, w) with every frame's blocks averaged with its neighbours', `past` (B, M, C, h, w) being the
-        frames before: a body trembles less and moves as far. What a flow moves stays as sharp as the picture. Cues
-        stay as they are: lips are quicker than bodies. Beyond a clip's end a body is taken to go on as it does there,
-        so that it does not halt where clips meet.
-        """
-        if z.shape[1] < 2:
-            return z
-        body = z[:, :, : self.config.blocks]
-        for _ in range(_CALMINGS):
-            before = 2 * body[:, :1] - body[:, 1:2] if past is None else past[:, -1:, : self.config.blocks]
-            beside = torch.cat([before, body, 2 * body[:, -1:] - body[:, -2:-1]], 1)
-            body = (beside[:, :-2] + 2 * body + beside[:, 2:]) / 4
-        return torch.cat([body, z[:, :, self.config.blocks :]], 2)
 
     def expand(self, z: Tensor) -> dict[str, Tensor]:
         """The linear inverse of `encode`: flow (B, 2, H/2, W/2), novelty (B, 1, ...)
@@ -315,7 +260,10 @@ class ReferenceCodec(nn.Module):
         reference, larger. close_up: of that picture's mouth, where its lips are parted.
         """
         b, f = z.shape[:2]
-        said, source = self.leave_lips_to_cues(z.flatten(0, 1)), _repeated(reference if picture is None else picture, f)
+        said, source = (
+            self.leave_lips_to_controls(z.flatten(0, 1)),
+            _repeated(reference if picture is None else picture, f),
+        )
         if close_up is not None:
             mouth = slice(self.config.blocks, self.config.blocks + 2)
             source = close_up.put(self._parted(said[:, mouth], close_up, close_up.cut(source)), source)
@@ -406,7 +354,7 @@ def hold_still(flow: Tensor) -> Tensor:
 def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     """`picture` (B, 3, H, W) read at each pixel's own place plus `flow` (B, 2, H, W) in its pixels.
 
-    Computed in float32: half precision cannot tell the control_maps of a large picture's neighbours apart, and bicubic
+    Computed in float32: half precision cannot tell the places of a large picture's neighbours apart, and bicubic
     sampling in it is broken on the CPU.
     """
     h, w = picture.shape[-2:]

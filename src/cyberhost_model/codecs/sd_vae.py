@@ -1,4 +1,4 @@
-"""SdCodec: Stable Diffusion's VAE behind the interface of a codec (section 3.1); it needs no reference."""
+"""SdVaeCodec: Stable Diffusion's VAE behind the interface of a codec (section 3.1); it needs no reference."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
+from torch import Tensor
 
+from cyberhost_model.codecs.base import Codec
 from cyberhost_model.codecs.close_up import CloseUp
 from cyberhost_model.errors import ModelError
 
@@ -16,8 +17,12 @@ AT_ONCE = 4
 """Frames coded together."""
 
 
-class SdVaeCodec(nn.Module):
-    """Pictures (B, 3, H, W) in -1..1, latents of 1/8 size scaled to about unit deviation."""
+class SdVaeCodec(Codec):
+    """A `codecs.base.Codec`. Pictures (B, 3, H, W) in -1..1, latents of 1/8 size scaled to about unit deviation."""
+
+    kind = "sd-vae"
+    frames_at_once = AT_ONCE
+    can_tile = True
 
     def __init__(self, vae: AutoencoderKL):
         super().__init__()
@@ -30,6 +35,17 @@ class SdVaeCodec(nn.Module):
             return SdVaeCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder}: no usable VAE ({str(error).splitlines()[0]}); get the model again") from error
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write a diffusers `AutoencoderKL` folder."""
+        self.vae.to(dtype).save_pretrained(folder)
+
+    def tile(self, enabled: bool) -> None:
+        """Decode a frame in pieces, whose seams may be seen, or whole."""
+        if enabled:
+            self.vae.enable_tiling()
+        else:
+            self.vae.disable_tiling()
 
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
         """(B, 3, H, W) -> (B, 4, H/8, W/8); `control_maps` are the reference codec's and ignored."""
@@ -45,21 +61,6 @@ class SdVaeCodec(nn.Module):
         return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(
             0, frames.shape[:-3]
         )
-
-    def open_lips_by_audio(
-        self, z: Tensor, opening: Tensor, control_maps: Tensor, lip_gap: float = 0.0, told: Tensor | None = None
-    ) -> Tensor:
-        """z as it is: these latents have no controls."""
-        return z
-
-    def smooth_over_time(self, z: Tensor, past: Tensor | None) -> Tensor:
-        """z as it is: the mean of two pictures' latents is a blur."""
-        return z
-
-    @staticmethod
-    def for_reference_net(z: Tensor, r: Tensor) -> Tensor:
-        """Motion frames z (B, M, C, h, w) as the Reference Net reads them: they are pictures' latents already."""
-        return z
 
     def decode(
         self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None

@@ -32,8 +32,8 @@ SD_VAE = {
 }
 """Stable Diffusion's VAE, which all published models have."""
 SHARE = {torch.float32: 0.6, torch.float16: 0.3, torch.bfloat16: 0.3}
-"""Of the rate of large matrix products that steps reach (docs/speed.md): 0.3 in fp16 on an H100; 0.3 - 0.5 in bf16 and
-0.6 in fp32 on a CPU.
+"""Of the rate of large matrix products that steps reach (docs/reference/performance.md): 0.3 in fp16 on an H100; 0.3 -
+0.5 in bf16 and 0.6 in fp32 on a CPU.
 """
 _BESIDE = 500_000_000  # bytes: speech encoder and detector in fp32
 _MATRIX = {"cpu": 1536, "cuda": 8192}  # side
@@ -66,7 +66,10 @@ def counted(model: str, look: GenerationConfig, total: int, device: torch.device
 def _counted(preset: Preset, look: GenerationConfig, total: int, device: torch.device, dtype: torch.dtype) -> Counted:
     step, held, weights = _step(preset, look, dtype)
     decoding, more, vae = _decoding(preset, dtype)
-    guidance, timesteps = guidance_of(look, preset.diffusion), Schedule(preset.diffusion, None, look.steps).timesteps
+    guidance, timesteps = (
+        guidance_of(look, preset.sampling),
+        Schedule(preset.diffusion, preset.sampling, None, look.steps).timesteps,
+    )
     guided = sum(guidance.acts_at(float(t)) for t in timesteps)
     steps = guided + (len(timesteps) - guided) / guidance.branches
     work = math.ceil(total / preset.frames) * (steps * step + preset.frames * decoding)
@@ -91,7 +94,7 @@ def _step(preset: Preset, look: GenerationConfig, dtype: torch.dtype) -> tuple[f
     with FakeTensorMode(), torch.no_grad(), _made_as(dtype):
         network = CyberHostNetwork(preset)
         raw: dict[str, Tensor | None] = raw_conditions(preset, 1, preset.frames, preset.motion_frames > 0)
-        given = GuidedConditions(network.conditions(**raw), guidance_of(look, preset.diffusion))  # type: ignore[arg-type]
+        given = GuidedConditions(network.conditions(**raw), guidance_of(look, preset.sampling))  # type: ignore[arg-type]
         noisy = torch.empty(
             1, preset.frames, preset.latent_channels, *(side // preset.latent_factor for side in preset.size)
         )

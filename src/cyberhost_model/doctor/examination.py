@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Problem:
-    """Why it does not work, with what to do, and the exit code of its kind (docs/errors.md)."""
+    """Why it does not work, with what to do, and the exit code of its kind (docs/user/errors.md)."""
 
     what: str
     exit_code: int
@@ -103,4 +103,4 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
 
 def _minute(host: CyberHost) -> Estimate:
     job = blank_job(host)
-    return estimate(host, job, round(MINUTE * job.look.fps))
+    return estimate(host, job, round(MINUTE * job.config.fps))

@@ -88,7 +88,7 @@ def plan(
         warnings.append(
             f"{model} is not on this machine: size, steps, time and memory are not known exactly before it is fetched"
         )
-        rough, here = counted(model, job.look, animation.n_frames, place, dtype), machine(place, dtype, precision)
+        rough, here = counted(model, job.config, animation.n_frames, place, dtype), machine(place, dtype, precision)
         return Plan(
             picture,
             sound,
@@ -116,7 +116,7 @@ def plan(
         animation.fps,
         math.ceil(animation.n_frames / preset.frames),
         animation.size,
-        job.look.steps or preset.diffusion.steps,
+        job.config.steps or preset.sampling.steps,
         job.guidance.branches,
         model,
         machine(place, dtype, precision),

@@ -66,11 +66,11 @@ def estimate(host: CyberHost, job: Job, total: int | None = None) -> Estimate:
     """Of `job`, or of the same with `total` frames. Raises ResourceError where the memory is too little."""
     preset = host.model.network.preset
     costs = trial(host, job)
-    timesteps = Schedule(preset.diffusion, None, job.look.steps).timesteps
+    timesteps = Schedule(preset.diffusion, preset.sampling, None, job.config.steps).timesteps
     guided = sum(job.guidance.acts_at(float(t)) for t in timesteps)
     total = job.total if total is None else total
     clips = math.ceil(total / preset.frames)
-    heard = 0.0 if job.sound is None else costs.listen * total / job.look.fps
+    heard = 0.0 if job.sound is None else costs.listen * total / job.config.fps
     return Estimate(clips * costs.clip(guided, len(timesteps) - guided) + heard, costs.memory, costs)
 
 
@@ -82,7 +82,7 @@ def blank_job(host: CyberHost) -> Job:
     picture = np.full((2 * h, 2 * w, 3), 128, np.uint8)
     noise = np.random.default_rng(0).standard_normal(SPEECH_RATE).astype(np.float32)
     reference = prepare_reference(host.model, picture, load_template("rest").frame(0), None, False)
-    job = host.speaking(reference, GenerationConfig(), Sound.from_samples(0.1 * noise, SPEECH_RATE)).job
+    job = host.animate_reference(reference, GenerationConfig(), Sound.from_samples(0.1 * noise, SPEECH_RATE)).job
     assert job is not None
     return job
 
@@ -109,7 +109,7 @@ def _trial(host: CyberHost, job: Job) -> Costs:
     def conditions(count: int):
         return host.renderer.clip_conditions(
             job,
-            job.driver(0, count),
+            job.pose_source(0, count),
             count,
             heard(count),
             zeros(preset.motion_frames) if preset.motion_frames else None,
@@ -140,7 +140,7 @@ def _trial(host: CyberHost, job: Job) -> Costs:
 
     def decoded(count: int) -> np.ndarray:
         z = zeros(count)
-        return thrift.attempt("codec", lambda: host.renderer.decoded(job, z, thrift.at_once), told.append)
+        return thrift.attempt("codec", lambda: host.renderer.decode(job, z, thrift.at_once), told.append)
 
     everywhere, nowhere = (0.0, 1.0), (2.0, 2.0)
     reset_peak(host.device)

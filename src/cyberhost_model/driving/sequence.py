@@ -17,7 +17,8 @@ from cyberhost_model.media import files as targets
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.perception.keypoints import Keypoints
 
-# Key point files: `.npz` and `.json` with the same names (docs/driving.md). Read strictly; nothing is ever unpickled.
+# Key point files: `.npz` and `.json` with the same names (docs/reference/file-formats.md). Read strictly; nothing is
+# ever unpickled.
 
 
 SUFFIXES = (".npz", ".json")
@@ -96,7 +97,9 @@ def _read_npz(path: Path) -> dict[str, Any]:
         raise
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(f"{path}: no .npz file of plain arrays ({reason}); make it again (docs/driving.md)") from None
+        raise InputError(
+            f"{path}: no .npz file of plain arrays ({reason}); make it again (docs/reference/file-formats.md)"
+        ) from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -105,10 +108,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: no JSON that can be read ({str(error).splitlines()[0][:100]}); make it again (docs/driving.md)"
+            f"{path}: no JSON that can be read ({str(error).splitlines()[0][:100]}); make it again "
+            "(docs/reference/file-formats.md)"
         ) from None
     if not isinstance(values, dict):
-        raise InputError(f"{path}: must hold one JSON object with fps, size and key points (docs/driving.md)")
+        raise InputError(
+            f"{path}: must hold one JSON object with fps, size and key points (docs/reference/file-formats.md)"
+        )
     return values
 
 
@@ -118,7 +124,7 @@ def _checked(path: Path, values: dict[str, Any]) -> PoseSequence:
             f"{path}: unknown name {', '.join(map(repr, unknown))}; known are fps, size, {', '.join(ARRAYS)}"
         )
     if missing := [name for name in ("fps", "size") if name not in values]:
-        raise InputError(f"{path}: lacks {' and '.join(missing)}; add it (docs/driving.md)")
+        raise InputError(f"{path}: lacks {' and '.join(missing)}; add it (docs/reference/file-formats.md)")
     fps, size = _fps(path, values["fps"]), _size(path, values["size"])
     given = [part for part in PARTS if part in values or f"{part}_score" in values]
     if not given:
@@ -337,7 +343,10 @@ class PoseSequence:
         return self.sampled(np.arange(n) * (self.fps / fps), fps)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
-        """Write it as .npz or .json by the name's end (docs/driving.md), whole or not at all. Raises OutputError."""
+        """Write it as .npz or .json by the name's end (docs/reference/file-formats.md), whole or not at all.
+
+        Raises OutputError.
+        """
         return write_sequence(self, path, overwrite)
 
     @staticmethod

@@ -4,53 +4,141 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from cyberhost_model.conditions.pose_shift import FINE, MAPS
+from cyberhost_model.config import Preset
 
 Features = dict[str, Tensor]
 """Attention site -> Reference Net features."""
 REGIONS = ("face", "hands")
 
 
+Shape = tuple[int, ...]
+
+
+def _input(shape: Callable[[Preset, int, int], Shape | None]) -> Any:
+    """A field that the network encodes; shape(preset, clips, frames) is that of a batch at the preset's size, None
+    where the preset does not take it.
+    """
+    return field(default=None, metadata={"shape": shape})
+
+
+def _latent(preset: Preset) -> Shape:
+    return (preset.latent_channels, *(side // preset.latent_factor for side in preset.size))
+
+
+def _face(preset: Preset) -> Shape:
+    return (3, 256, 256) if preset.region.face_channels else (512,)
+
+
+def _audio(preset: Preset) -> Shape:
+    return preset.audio.tokens, preset.audio.layers, preset.audio.dim
+
+
+def _pose_shift(preset: Preset) -> Shape:
+    return (MAPS, *(FINE * side // preset.latent_factor for side in preset.size))
+
+
+@dataclass(frozen=True)
+class ReferenceInputs:
+    """What the reference picture gives, before the network encodes it; the same for every clip of a video."""
+
+    reference_latent: Tensor | None = _input(lambda p, b, f: (b, *_latent(p)))
+    """(B, C, h, w) from the codec. Always given."""
+    reference_pose: Tensor | None = _input(lambda p, b, f: (b, 3, *p.size))
+    """(B, 3, H, W) in 0..1: its skeleton map, for pose-aligned reference features."""
+    face: Tensor | None = _input(lambda p, b, f: (b, *_face(p)))
+    """(B, 3, 256, 256) in -1..1: its crop, zeros where there is none; or (B, 512), ArcFace's descriptor."""
+    hands: Tensor | None = _input(lambda p, b, f: (b, 2, 3, 128, 128))
+    """(B, 2, 3, 128, 128) in -1..1: their crops, zeros where there is none."""
+    image: Tensor | None = _input(lambda p, b, f: (b, p.unet.cross_attention_dim) if p.image_token else None)
+    """(B, D): CLIP's embedding of the picture, where the preset takes it (`image_token`)."""
+
+
+@dataclass(frozen=True)
+class ClipInputs:
+    """What one clip adds, before the network encodes it."""
+
+    audio: Tensor | None = _input(lambda p, b, f: (b, f, *_audio(p)))
+    """(B, F, L, layers, D): speech features of each frame's window."""
+    motion_latents: Tensor | None = _input(
+        lambda p, b, f: (b, p.motion_frames, *_latent(p)) if p.motion_frames else None
+    )
+    """(B, M, C, h, w): the last frames of the clip before, as `codecs.base.for_reference_net` gives them; None for the
+    first clip.
+    """
+    pose: Tensor | None = _input(lambda p, b, f: (b, 1, 3, *p.size))
+    """(B, F or 1, 3, H, W) in 0..1: body movement map or skeleton maps."""
+    pose_shift: Tensor | None = _input(lambda p, b, f: (b, f, *_pose_shift(p)) if p.pose_shift else None)
+    """(B, F, 7, 2h, 2w): beside skeleton maps, where the preset takes it (`conditions.pose_shift`)."""
+    hand_clarity: Tensor | None = _input(lambda p, b, f: (b, f))
+    """(B, F) in about 0..1; 0 where there is no hand to judge."""
+
+
+def input_shapes(preset: Preset, clips: int, frames: int) -> dict[str, Shape]:
+    """The shape of every input that `preset` takes, by name, for `clips` clips of `frames` frames."""
+    shapes = {
+        entry.name: entry.metadata["shape"](preset, clips, frames)
+        for inputs in (ReferenceInputs, ClipInputs)
+        for entry in dataclasses.fields(inputs)
+    }
+    return {name: shape for name, shape in shapes.items() if shape is not None}
+
+
+def _tensor() -> Any:
+    """A field that is batched along the first axis."""
+    return field(default=None, metadata={"batched": True})
+
+
 @dataclass
 class Conditions:
     """Encoded conditions of B clips of F frames; None is a condition that is absent.
-
-    reference_latent (B, C, h, w): enters at the input (`concat_reference`); zeros are "absent". reference: site -> (R,
-    N, D), features of the reference picture for the R items of `reference_present` that are True. motion: site -> (R,
-    M, N, D), features of the motion frames, for the items of `motion_present` that are True. audio (B, F or 1, L, D):
-    audio tokens; zeros are "absent" (silence is not: it has features of its own). With `image_token` the picture's
-    token. pose (B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`. prior (B, F,
-    C, h, w): the latents that key points (presets with `pose_shift`) and the clip before lead one to expect; the U-Net
-    denoises what differs from them. prior_from_motion: what of it the clip before adds (`motion_persistence`).
-    prior_std (B, F, C, 1, 1) in 0..1: how far latents differ from `prior` then, against those of which nothing is
-    known; what is denoised is divided by it. pose_coverage (B, F, 1, h, w) in 0..1: where `prior` is all there is to
-    say, so that nothing is drawn at random there. hand_clarity (B, F): hand clarity score in about 0..1; 0 where there
-    is no hand to judge. face (B, n, D), hands (B, n, D): identity descriptors; zeros are "absent". regions: where
-    Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H).
 
     An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a
     batch that mixes both, as guidance does, wastes nothing. That is why `reference` and `motion` hold the present items
     only.
     """
 
-    reference_latent: Tensor | None = None
+    reference_latent: Tensor | None = _tensor()
+    """(B, C, h, w): enters at the input (`concat_reference`); zeros are "absent"."""
     reference: Features | None = None
+    """Site -> (R, N, D): features of the reference picture for the R items of `reference_present` that are True."""
     reference_present: tuple[bool, ...] = ()
     motion: Features | None = None
+    """Site -> (R, M, N, D): features of the motion frames, for the items of `motion_present` that are True."""
     motion_present: tuple[bool, ...] = ()
-    audio: Tensor | None = None
-    pose: Tensor | None = None
-    prior: Tensor | None = None
-    prior_from_motion: Tensor | None = None
-    prior_std: Tensor | None = None
-    pose_coverage: Tensor | None = None
-    hand_clarity: Tensor | None = None
-    face: Tensor | None = None
-    hands: Tensor | None = None
+    audio: Tensor | None = _tensor()
+    """(B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own).
+
+    With `image_token` the picture's token.
+    """
+    pose: Tensor | None = _tensor()
+    """(B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`."""
+    prior: Tensor | None = _tensor()
+    """(B, F, C, h, w): the latents that key points (presets with `pose_shift`) and the clip before (`motion_prior`)
+    lead one to expect; the U-Net denoises what differs from them. Not in the paper.
+    """
+    prior_from_motion: Tensor | None = _tensor()
+    """What of `prior` the clip before adds."""
+    prior_std: Tensor | None = _tensor()
+    """(B, F, C, 1, 1) in 0..1: how far latents differ from `prior`, against those of which nothing is known; what is
+    denoised is divided by it.
+    """
+    pose_coverage: Tensor | None = _tensor()
+    """(B, F, 1, h, w) in 0..1: where `prior` is all there is to say, so that nothing is drawn at random there."""
+    hand_clarity: Tensor | None = _tensor()
+    """(B, F): hand clarity score in about 0..1; 0 where there is no hand to judge."""
+    face: Tensor | None = _tensor()
+    """(B, n, D): identity descriptor; zeros are "absent"."""
+    hands: Tensor | None = _tensor()
+    """(B, n, D): identity descriptors; zeros are "absent"."""
     regions: tuple[str, ...] = REGIONS
+    """Where Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H)."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor there is, by its name; of features by "name/site"."""
@@ -129,18 +217,7 @@ class Conditions:
         if any(part.regions != parts[0].regions for part in parts):
             raise ValueError("cannot batch clips with different regions")
         tensors: dict[str, Tensor | None] = {}
-        for name in (
-            "reference_latent",
-            "audio",
-            "pose",
-            "prior",
-            "prior_from_motion",
-            "prior_std",
-            "pose_coverage",
-            "hand_clarity",
-            "face",
-            "hands",
-        ):
+        for name in (entry.name for entry in dataclasses.fields(Conditions) if entry.metadata.get("batched")):
             values = [getattr(part, name) for part in parts]
             if any(value is None for value in values) != all(value is None for value in values):
                 raise ValueError(f"cannot batch clips with and without {name}")

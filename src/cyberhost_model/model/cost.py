@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from cyberhost_model.conditions.pose_shift import FINE, MAPS
 from cyberhost_model.config import Preset
+from cyberhost_model.model.conditions import input_shapes
 
 
 def _attention_flops(*args: Any, **kwargs: Any) -> int:
@@ -86,25 +86,9 @@ def empty_latents(preset: Preset, batch: int, frames: int) -> Tensor:
     return torch.empty(batch, frames, preset.latent_channels, *latent)
 
 
-def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = True) -> dict[str, Tensor | None]:
+def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = True) -> dict[str, Tensor]:
     """Arguments of `CyberHostNetwork.conditions` for `batch` clips of `frames` frames at the preset's size, all given;
     empty tensors. temporal: with motion frames.
     """
-    channels = preset.latent_channels
-    picture = preset.size
-    latent = tuple(side // preset.latent_factor for side in picture)
-    face = (3, 256, 256) if preset.region.face_channels else (512,)
-    audio = preset.audio
-    return {
-        "reference_latent": torch.empty(batch, channels, *latent),
-        "reference_pose": torch.empty(batch, 3, *picture),
-        "face": torch.empty(batch, *face),
-        "hands": torch.empty(batch, 2, 3, 128, 128),
-        "audio": torch.empty(batch, frames, audio.tokens, audio.layers, audio.dim),
-        "motion_latents": torch.empty(batch, preset.motion_frames, channels, *latent) if temporal else None,
-        "pose": torch.empty(batch, 1, 3, *picture),
-        "pose_shift": torch.empty(batch, frames, MAPS, *(FINE * side for side in latent))
-        if preset.pose_shift
-        else None,
-        "hand_clarity": torch.empty(batch, frames),
-    }
+    shapes = input_shapes(preset, batch, frames)
+    return {name: torch.empty(shape) for name, shape in shapes.items() if temporal or name != "motion_latents"}

@@ -59,9 +59,7 @@ class DenoisingUNet(nn.Module):
         self.spatial_transformer, self.temporal_transformer = spatial_transformer, temporal_transformer
         self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
         self.reference_in = _input(preset.latent_channels, width) if preset.concat_reference else None
-        self.expected_in = (
-            _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_persistence else None
-        )
+        self.expected_in = _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_prior else None
         self.audio_time = None
         if preset.audio_in_time:  # not zero: the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
@@ -126,23 +124,22 @@ class DenoisingUNet(nn.Module):
         def run(function, *args):
             return recompute(self.gradient_checkpointing, function, *args)
 
-        # time, and the hand clarity score as a residual on it
+        # time, and the hand clarity score as a residual on it (section 3.3)
         time = unet.time_embedding(unet.time_proj(timestep.expand(batch)).to(noisy.dtype))
         time = time[:, None].expand(-1, frames, -1)
         if self.clarity is not None and given.hand_clarity is not None:
             time = time + self.clarity(given.hand_clarity)
-        if self.audio_time is not None and given.audio is not None:
+        if self.audio_time is not None and given.audio is not None:  # not in the paper: `audio_in_time`
             time = time + self.audio_time(given.audio.flatten(2))
         time = time.flatten(0, 1)
 
-        # the noisy latent, and residuals of the reference latent, of the body movement map (or skeleton maps) and of
-        # the prior
+        # the noisy latent, and the body movement map (section 3.3) or skeleton maps (section 4.2) as a residual on it
         x = unet.conv_in(noisy.flatten(0, 1)).unflatten(0, (batch, frames))
-        if self.reference_in is not None and given.reference_latent is not None:
+        if self.reference_in is not None and given.reference_latent is not None:  # not in the paper: `concat_reference`
             x = x + self.reference_in(given.reference_latent)[:, None]
         if given.pose is not None:
             x = x + given.pose
-        if self.expected_in is not None and given.prior is not None:
+        if self.expected_in is not None and given.prior is not None:  # not in the paper: `pose_shift`, `motion_prior`
             x = x + self.expected_in(given.prior.flatten(0, 1)).unflatten(0, (batch, frames))
         x = x.flatten(0, 1)
 

@@ -5,13 +5,14 @@ to `Conditions`.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cyberhost_model.config import Preset
 from cyberhost_model.model.condition_encoders import AudioProjection, AudioTokens, FaceEncoder, HandEncoder, PoseEncoder
-from cyberhost_model.model.conditions import Conditions, Features
+from cyberhost_model.model.conditions import ClipInputs, Conditions, Features, ReferenceInputs
 from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.motion_prior import PoseToLatent, measure_pose_coverage, motion_prior
 from cyberhost_model.model.reference_net import ReferenceNet
@@ -57,79 +58,52 @@ class CyberHostNetwork(nn.Module):
         """See `DenoisingUNet.forward`."""
         return self.denoising_unet(noisy, timestep, conditions, heatmaps, deep)
 
-    def reference_conditions(
-        self,
-        reference_latent: Tensor,
-        reference_pose: Tensor | None = None,
-        face: Tensor | None = None,
-        hands: Tensor | None = None,
-        image: Tensor | None = None,
-    ) -> Conditions:
-        """What the reference picture says; once a video.
-
-        reference_latent (B, C, h, w) from the codec; reference_pose (B, 3, H, W) in 0..1, its skeleton map; face (B, 3,
-        256, 256) in [-1, 1] (or (B, 512), ArcFace) and hands (B, 2, 3, 128, 128) in [-1, 1], its crops, zeros where
-        there is none; image (B, D), CLIP's embedding of it, where the preset takes it (`image_token`).
-        """
+    def reference_conditions(self, given: ReferenceInputs) -> Conditions:
+        """Encode what the reference picture says; once a video."""
+        latent, pose, image = given.reference_latent, given.reference_pose, given.image
+        assert latent is not None
         aligned = None
-        if self.reference_pose_encoder is not None and reference_pose is not None:
-            aligned = self.reference_pose_encoder(reference_pose)
+        if self.reference_pose_encoder is not None and pose is not None:
+            aligned = self.reference_pose_encoder(pose)
         return Conditions(
-            reference_latent=reference_latent if self.preset.concat_reference else None,
-            reference=self.reference_net(reference_latent, aligned, None if image is None else image[:, None]),
-            reference_present=(True,) * len(reference_latent),
-            motion_present=(False,) * len(reference_latent),
+            reference_latent=latent if self.preset.concat_reference else None,
+            reference=self.reference_net(latent, aligned, None if image is None else image[:, None]),
+            reference_present=(True,) * len(latent),
+            motion_present=(False,) * len(latent),
             audio=None if image is None else image[:, None, None],
-            face=None if self.face_encoder is None or face is None else self.face_encoder(face),
-            hands=None if self.hand_encoder is None or hands is None else self.hand_encoder(hands),
+            face=None if self.face_encoder is None or given.face is None else self.face_encoder(given.face),
+            hands=None if self.hand_encoder is None or given.hands is None else self.hand_encoder(given.hands),
         )
 
-    def clip_conditions(
-        self,
-        video: Conditions,
-        audio: Tensor | None = None,
-        motion_latents: Tensor | None = None,
-        pose: Tensor | None = None,
-        pose_shift: Tensor | None = None,
-        hand_clarity: Tensor | None = None,
-    ) -> Conditions:
-        """`video`, from `reference_conditions`, with what one clip adds; once a clip.
-
-        audio (B, F, L, layers, D_audio), speech features; motion_latents (B, M, C, h, w), the previous clip's last
-        frames as latents the Reference Net can read, None for the first clip; pose (B, F or 1, 3, H, W) in 0..1, body
-        movement map or skeleton maps; pose_shift (B, F, 7, 2h, 2w), with skeleton maps, where the preset takes it;
-        hand_clarity (B, F) in about 0..1, 0 where there is no hand to judge.
-        """
-        batch = len(video.reference_present)
+    def clip_conditions(self, video: Conditions, given: ClipInputs) -> Conditions:
+        """Encode what one clip adds to `video`, which `reference_conditions` made; once a clip."""
+        pose, motion = given.pose, given.motion_latents
         encoded_pose = None
         if self.pose_encoder is not None and pose is not None:
             encoded_pose = self.pose_encoder(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
-        prior = pose_coverage = None
-        if self.pose_follower is not None and pose_shift is not None and video.reference_latent is not None:
-            prior, pose_coverage = (
-                self.pose_follower(pose_shift, video.reference_latent),
-                measure_pose_coverage(pose_shift),
-            )
-        prior_from_motion = prior_std = None
-        if self.preset.motion_persistence and motion_latents is not None and video.reference_latent is not None:
-            frames = self.preset.frames if hand_clarity is None else hand_clarity.shape[1]
-            last = motion_latents[:, -1] - video.reference_latent
-            prior_from_motion, prior_std = motion_prior(
-                last, self.preset.motion_persistence, frames, self.preset.control_channels, prior, pose_coverage
-            )
-            prior = prior_from_motion if prior is None else prior + prior_from_motion
+        silent = given.audio is None or self.preset.image_token
         return dataclasses.replace(
             video,
-            audio=video.audio if audio is None or self.preset.image_token else self.audio_projection(audio),
-            motion=None if motion_latents is None else self.motion_features(motion_latents),
-            motion_present=(motion_latents is not None,) * batch,
+            audio=video.audio if silent else self.audio_projection(given.audio),
+            motion=None if motion is None else self.motion_features(motion),
+            motion_present=(motion is not None,) * len(video.reference_present),
             pose=encoded_pose,
-            prior=prior,
-            prior_from_motion=prior_from_motion,
-            prior_std=prior_std,
-            pose_coverage=pose_coverage,
-            hand_clarity=hand_clarity,
+            hand_clarity=given.hand_clarity,
+            **self._prior(video, given),
         )
+
+    def _prior(self, video: Conditions, given: ClipInputs) -> dict[str, Any]:
+        """What key points and the clip before lead one to expect of the latents. Not in the paper."""
+        reference, shift, motion = video.reference_latent, given.pose_shift, given.motion_latents
+        prior = coverage = from_motion = std = None
+        if self.pose_follower is not None and shift is not None and reference is not None:
+            prior, coverage = self.pose_follower(shift, reference), measure_pose_coverage(shift)
+        if self.preset.motion_prior and motion is not None and reference is not None:
+            frames = self.preset.frames if given.hand_clarity is None else given.hand_clarity.shape[1]
+            last, controls = motion[:, -1] - reference, self.preset.control_channels
+            from_motion, std = motion_prior(last, self.preset.motion_prior, frames, controls, prior, coverage)
+            prior = from_motion if prior is None else prior + from_motion
+        return {"prior": prior, "prior_from_motion": from_motion, "prior_std": std, "pose_coverage": coverage}
 
     @staticmethod
     def predicted_mouth_opening(conditions: Conditions) -> Tensor:
@@ -144,22 +118,12 @@ class CyberHostNetwork(nn.Module):
         features = self.reference_net(motion_latents.flatten(0, 1))
         return {site: value.unflatten(0, motion_latents.shape[:2]) for site, value in features.items()}
 
-    def conditions(
-        self,
-        *,
-        reference_latent: Tensor,
-        reference_pose: Tensor | None = None,
-        face: Tensor | None = None,
-        hands: Tensor | None = None,
-        audio: Tensor | None = None,
-        motion_latents: Tensor | None = None,
-        pose: Tensor | None = None,
-        pose_shift: Tensor | None = None,
-        hand_clarity: Tensor | None = None,
-    ) -> Conditions:
-        """`reference_conditions` and `clip_conditions` in one, as training wants it."""
-        video = self.reference_conditions(reference_latent, reference_pose, face, hands)
-        return self.clip_conditions(video, audio, motion_latents, pose, pose_shift, hand_clarity)
+    def conditions(self, **given: Tensor | None) -> Conditions:
+        """Encode all at once, as training wants it: the fields of `ReferenceInputs` and `ClipInputs` by name."""
+        of_video = {entry.name for entry in dataclasses.fields(ReferenceInputs)}
+        video = ReferenceInputs(**{name: value for name, value in given.items() if name in of_video})
+        clip = ClipInputs(**{name: value for name, value in given.items() if name not in of_video})
+        return self.clip_conditions(self.reference_conditions(video), clip)
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade time for memory in both U-Nets: every layer's activations are computed again in the backward pass."""

@@ -30,9 +30,9 @@ _LITTLE = 1 << 22  # numbers; with fewer, starting the operations takes longer t
 class ChannelsLastGroupNorm(nn.GroupNorm):
     """What torch's GroupNorm says, of the same weights. torch's own reads channels first: on CUDA it copies what lies
     channels last, and convolutions copy its output back, a tenth of a step and a third of Stable Diffusion's decoding
-    at 640x384; in half precision on a CPU it is up to ten times as slow on channels that lie last (docs/speed.md). So
-    in half precision, where no gradient is asked for, large tensors on CUDA have their sums taken here, in fp32, and
-    on a CPU torch's gets a copy, and a picture leaves channels last.
+    at 640x384; in half precision on a CPU it is up to ten times as slow on channels that lie last
+    (docs/reference/performance.md). So in half precision, where no gradient is asked for, large tensors on CUDA have
+    their sums taken here, in fp32, and on a CPU torch's gets a copy, and a picture leaves channels last.
     """
 
     @classmethod

@@ -8,20 +8,18 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cyberhost_model.config import Ablations, AudioConfig, DiffusionConfig, Preset, preset
+from cyberhost_model.config import Ablations, AudioConfig, DiffusionConfig, Preset, SamplingConfig, preset
 from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
 from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_guider.pth")
-DIFFUSION = DiffusionConfig(
-    prediction="v",
+DIFFUSION = DiffusionConfig(prediction="v", beta_schedule="linear", zero_terminal_snr=True)
+SAMPLING = SamplingConfig(
     sampler="ddim",
     steps=25,
     guidance_reference=3.5,
     guidance_audio=3.5,  # one scale for all conditions
-    beta_schedule="linear",
-    zero_terminal_snr=True,
 )
 NOTHING_OF_OURS = Ablations(
     motion_codebook=False,
@@ -55,6 +53,7 @@ def full_size() -> Preset:
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True),
         audio=AudioConfig(dim=base.audio.dim, layers=base.audio.layers, tokens=base.audio.tokens, project=False),
         diffusion=DIFFUSION,
+        sampling=SAMPLING,
         image_token=True,
         pose_maps="dwpose",
         ablations=NOTHING_OF_OURS,

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cyberhost_model.config import AudioConfig, Preset, preset
-from cyberhost_model.porting.animate_anyone import DIFFUSION, NOTHING_OF_OURS, UNUSED
+from cyberhost_model.porting.animate_anyone import DIFFUSION, NOTHING_OF_OURS, SAMPLING, UNUSED
 from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
 from cyberhost_model.porting.keymap import Converted, KeyMap, Rule
@@ -47,7 +47,8 @@ def full_size() -> Preset:
         motion_frames=0,  # it knows none: clips do not know of each other
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True, cross_attention_dim=384),
         audio=AudioConfig(dim=384, layers=5, tokens=10, project=False),  # Whisper tiny
-        diffusion=dataclasses.replace(DIFFUSION, steps=30, guidance_reference=2.5, guidance_audio=2.5),
+        diffusion=DIFFUSION,
+        sampling=dataclasses.replace(SAMPLING, steps=30, guidance_reference=2.5, guidance_audio=2.5),
         pose_maps="dwpose-hands",
         ablations=NOTHING_OF_OURS,
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyberhost_model.config import DiffusionConfig, Preset, preset
+from cyberhost_model.config import DiffusionConfig, Preset, SamplingConfig, preset
 from cyberhost_model.errors import ModelError
 from cyberhost_model.porting.animatediff import motion_rules
 from cyberhost_model.porting.convert import Adapter, named_tensors
@@ -27,7 +27,8 @@ from cyberhost_model.porting.sd15 import OURS
 
 FILE = "net.pth"
 STREAM, CONVOLUTION = "attn2_2", "zero_conv_lip"
-DIFFUSION = DiffusionConfig(prediction="v", sampler="ddim", steps=40, beta_schedule="linear", zero_terminal_snr=True)
+DIFFUSION = DiffusionConfig(prediction="v", beta_schedule="linear", zero_terminal_snr=True)
+SAMPLING = SamplingConfig(sampler="ddim", steps=40)
 UNUSED = (r"reference_net\.unet\.(conv_norm_out|conv_out)\..+",)
 _SITE = r"((?:down_blocks\.\d+|up_blocks\.\d+|mid_block)\.)audio_modules(\.\d+\.transformer_blocks\.0\.)"
 _ATTENTION = r"denoising_unet.unet.\1attentions\2attn2."
@@ -63,7 +64,11 @@ def full_size() -> Preset:
     """The preset sd15 with the diffusion and the motion norm that these weights know."""
     base = preset("sd15")
     return dataclasses.replace(
-        base, name="hallo2", unet=dataclasses.replace(base.unet, motion_norm_per_frame=True), diffusion=DIFFUSION
+        base,
+        name="hallo2",
+        unet=dataclasses.replace(base.unet, motion_norm_per_frame=True),
+        diffusion=DIFFUSION,
+        sampling=SAMPLING,
     )
 
 

@@ -79,7 +79,7 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
         tags=["cyberhost", "talking-body", "audio-driven", preset.name],
         base_model=bases or None,
     )
-    diffusion = preset.diffusion
+    diffusion, sampling = preset.diffusion, preset.sampling
     off = [name for name, on in vars(preset.ablations).items() if not on]
     on_command_line, in_python = _EXAMPLES[preset.task]
     return "\n".join(
@@ -99,8 +99,8 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
             f"Preset `{preset.name}`: {preset.size[1]}x{preset.size[0]}, clips of {preset.frames} frames with "
             f"{preset.motion_frames} motion frames, "
             f"codec `{preset.codec}`. The network predicts `{diffusion.prediction}`; default sampler "
-            f"{diffusion.sampler} with {diffusion.steps} steps, "
-            f"guidance {diffusion.guidance_reference:g} (reference) and {diffusion.guidance_audio:g} (audio)."
+            f"{sampling.sampler} with {sampling.steps} steps, "
+            f"guidance {sampling.guidance_reference:g} (reference) and {sampling.guidance_audio:g} (audio)."
             + (f" Built without: {', '.join(off)}." if off else "")
             + "\n",
             "## Made of\n",

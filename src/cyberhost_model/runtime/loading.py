@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cyberhost_model.codecs.reference import ReferenceCodec, load_codec, save_codec
-from cyberhost_model.codecs.sd_vae import SdVaeCodec
+from cyberhost_model.codecs.base import Codec, load_codec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
 from cyberhost_model.hub.inventory import Missing, missing_weights, require_weights
@@ -61,8 +60,6 @@ def arcface_or_none(download: bool = True) -> tuple[Describe | None, list[str]]:
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
 """What is fetched of a model on the Hub; nothing in it is ever executed or unpickled."""
-CODECS: dict[str, type[ReferenceCodec] | type[SdVaeCodec]] = {"reference": ReferenceCodec, "sd-vae": SdVaeCodec}
-"""What a preset's `codec` names."""
 
 
 @dataclass
@@ -70,7 +67,7 @@ class Model:
     """The parts of a model, ready for inference."""
 
     network: CyberHostNetwork
-    codec: nn.Module
+    codec: Codec
     speech: SpeechEncoder
     detector: Detector
     image: ImageToken | None = None
@@ -84,7 +81,7 @@ class Model:
         """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32.
 
         The codec lies channels last in half precision on CUDA, where Stable Diffusion's VAE then decodes in two thirds
-        of the time; on a CPU it would take twice as long (docs/speed.md).
+        of the time; on a CPU it would take twice as long (docs/reference/performance.md).
         """
         use_channels_last(self.network, device, dtype)
         self.network.eval().requires_grad_(False)
@@ -177,7 +174,7 @@ def load_model(
     """
     folder = find_model(name)
     network = load_network(folder, device, dtype)
-    codec = load_codec(folder / "codec") if network.preset.codec == "reference" else SdVaeCodec.load(folder / "codec")
+    codec = load_codec(network.preset.codec, folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
     detector, warnings = load_detector(folder / "detector", download_named)
     face, more = arcface_or_none(download_named) if network.preset.takes_arcface else (None, [])
@@ -188,6 +185,6 @@ def save_model(model: Model, folder: str | Path) -> None:
     """Write a model of the reference codec as a folder of fp16 safetensors."""
     folder = Path(folder)
     save_network(model.network, folder)
-    save_codec(model.codec, folder / "codec")  # type: ignore[arg-type]
+    model.codec.save(folder / "codec")
     model.speech.save_pretrained(folder / "speech")
     model.detector.save_pretrained(folder / "detector")

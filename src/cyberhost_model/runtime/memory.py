@@ -10,7 +10,6 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from cyberhost_model.codecs.sd_vae import AT_ONCE, SdVaeCodec
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
@@ -76,9 +75,10 @@ class MemoryFallback:
         self.overlapped, self.settle, self.recorded = overlapped, settle, recorded
         self.branches, self.at_once = branches, model.network.preset.frames
         self.one_by_one = self.offloaded = self.tiled = False
-        if isinstance(model.codec, SdVaeCodec):
-            model.codec.vae.disable_tiling()  # another video's
-            self.at_once = min(self.at_once, AT_ONCE)  # as it does by itself, so that what is spared is less than that
+        if model.codec.can_tile:
+            model.codec.tile(False)  # another video may have left it so
+        # No more than the codec decodes together by itself, so that what is spared is less than that.
+        self.at_once = min(self.at_once, model.codec.frames_at_once)
 
     def attempt(self, part: str, action: Callable[[], T], tell: Callable[[str], None]) -> T:
         """What `action`, which computes with `part` of the model ("network", "codec" or "speech"), returns.
@@ -131,9 +131,9 @@ class MemoryFallback:
         if not self.offloaded and self.device != _CPU:
             self.offloaded = True
             return "what does not compute waits in the machine's memory"
-        if part == "codec" and isinstance(self.model.codec, SdVaeCodec) and not self.tiled:
+        if part == "codec" and self.model.codec.can_tile and not self.tiled:
             self.tiled = True
-            self.model.codec.vae.enable_tiling()
+            self.model.codec.tile(True)
             return "frames are decoded in tiles, whose seams may be seen"
         return None
 

@@ -12,7 +12,7 @@ from cyberhost_model.codecs.close_up import FACES, SIDE, CloseUp, enlarge
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.media.image import Canvas, fit_canvas, place
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
-from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.conditions import Conditions, ReferenceInputs
 from cyberhost_model.perception.crops import HEAD_FACES, face_crop, hand_crops
 from cyberhost_model.perception.detector import measure_lip_gap
 from cyberhost_model.perception.face_controls import MOUTH, face_control_maps
@@ -80,13 +80,14 @@ def prepare_reference(
     factor = preset.latent_factor
     control_maps = to_maps(face_control_maps(moved, (canvas.height // factor, canvas.width // factor)), like)
     latent = model.codec.encode_reference(small, control_maps)
-    conditions = model.network.reference_conditions(
+    inputs = ReferenceInputs(
         latent,
         to_maps(skeleton_map(moved, canvas.size), like),
         to_maps(_face(model, placed, moved), like),
         to_maps(hand_crops(placed, moved), like),
         None if model.image is None else model.image(small).to(like.dtype),
     )
+    conditions = model.network.reference_conditions(inputs)
     if head:
         conditions = replace(conditions, regions=("face",))
     close_up = close_up_of(large, moved, factor) if preset.control_channels and control_maps.any() else None

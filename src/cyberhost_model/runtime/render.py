@@ -1,4 +1,4 @@
-"""A job's frames: clip after clip through speech, network and codec, in the memory there is."""
+"""The frames of a job: clip after clip through speech, network and codec, in the memory there is."""
 
 from __future__ import annotations
 
@@ -12,206 +12,105 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyberhost_model.codecs.base import for_reference_net
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.background import BackgroundWorker
 from cyberhost_model.media.image import crop_back
-from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.conditions import ClipInputs, Conditions
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
+from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource
 from cyberhost_model.runtime.prepare import Reference
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import SlowNoise, slow_noises
+from cyberhost_model.sampler.postprocess import open_lips_by_audio, smooth_over_time
 from cyberhost_model.speech.level import speech_level
 
 
 @dataclass(frozen=True)
-class PoseCondition:
-    """A clip's pose condition (1, frames or 1, 3, H, W), maps in 0..1; its pose shift (1, frames, 7, 2h, 2w) or None;
-    where its face is, `face_control_maps` (1, frames or 1, controls, h, w).
-    """
-
-    pose: Tensor
-    shift: Tensor | None
-    control_maps: Tensor
-    free: bool = False
-    """No key point says where anything is: speech alone moves the body."""
-    lips: Tensor | None = None
-    """(1, frames), bool: key points say how far the lips are apart; None: of no frame."""
-
-
-PoseSource = Callable[[int, int], PoseCondition]
-"""(first frame, frames) -> what drives a clip."""
-
-
-@dataclass(frozen=True)
 class Job:
-    """All that the frames of an animation are made of.
-
-    clarity: the hands' score, -1 where no hand is seen. sway: how much of the noise is slow of a body that no key
-    points drive, see `sampler.sway`.
-    """
+    """All that the frames of an animation are made of."""
 
     reference: Reference
-    look: GenerationConfig
-    driver: PoseSource
+    config: GenerationConfig
+    pose_source: PoseSource
     total: int
+    """Frames of the video."""
     sound: Sound | None
     guidance: Guidance
     clarity: float
-    sway: float
+    """Hand clarity score, 0..1; -1 where no hand is seen."""
+    slow_noise: float
+    """Share of the noise's variance that is slow, for a body that no key points drive (`sampler.noise.SlowNoise`)."""
 
 
 @dataclass(frozen=True)
 class Renderer:
-    """What the frames are made with.
-
-    overlap: a clip is decoded while the next one is denoised. graphs: steps are recorded as CUDA graphs.
-    """
+    """Makes the frames of jobs with one model on one device."""
 
     model: Model
     device: torch.device
     dtype: torch.dtype
     overlap: bool
+    """A clip is decoded while the next one is denoised."""
     graphs: bool = False
+    """Steps are recorded as CUDA graphs."""
 
-    def frames(self, job: Job, tell: Callable[[str], None]) -> Iterator[np.ndarray]:
-        """Clip after clip; only one clip and the motion frames are held. `tell` takes lines for the user."""
-        network, codec, preset = self.model.network, self.model.codec, self.model.network.preset
-        reference, look, beside = job.reference, job.look, BackgroundWorker()
-        recorded = RecordedNetwork(network, tell, beside.settle) if self.graphs else None
-        thrift = MemoryFallback(self.model, self.device, job.guidance.branches, self.overlap, beside.settle, recorded)
-        windows = (
-            self._windows(job.sound, job.total, look.fps) if job.sound is not None and self.uses_audio(job) else None
-        )
-        generator = torch.Generator().manual_seed(look.seed)
-        shape = (1, preset.frames, preset.latent_channels, *reference.latent.shape[-2:])
-        slow = self._sways(job, generator)
+    def frames(self, job: Job, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
+        """Make the frames of a job one after the other, uint8 (H, W, 3); only one clip and the motion frames are held.
 
-        def listened(clip: Clip) -> list[Tensor]:
-            nonlocal windows
-            try:
-                return list(itertools.islice(windows, clip.keep))  # type: ignore[arg-type]
-            except Exception:  # which ended the iterator: a second attempt begins at this clip
-                windows = itertools.islice(self._windows(job.sound, job.total, look.fps), clip.start, None)  # type: ignore[arg-type]
-                raise
-
-        @torch.inference_mode()
-        def make(clip: Clip, past: Tensor | None) -> Tensor:
-            audio = None
-            if windows is not None:
-                heard = thrift.attempt("speech", lambda: listened(clip), tell)
-                heard += heard[-1:] * (clip.frames - len(heard))
-                audio = torch.stack(heard)[None].to(self.device, self.dtype)
-            driven = job.driver(clip.start, clip.frames)
-            sway = next(slow) if driven.free else None
-            before = generator.get_state()
-
-            def denoised() -> Tensor:
-                generator.set_state(before)  # a second attempt begins with the same noise
-                conditions = self.clip_conditions(job, driven, clip.frames, audio, past)
-                guidance = replace(job.guidance, one_by_one=thrift.one_by_one)
-                with network.denoising_unet.fixed_weights():
-                    z = denoise_clip(
-                        network,
-                        conditions,
-                        shape,
-                        steps=look.steps,
-                        guidance=guidance,
-                        generator=generator,
-                        cache_blocks=look.cache_blocks,
-                        sway=sway,
-                        predictor=recorded,
-                    )
-                if driven.free:  # key points are followed frame by frame
-                    z = codec.smooth_over_time(z, past)
-                return (
-                    z
-                    if audio is None
-                    else codec.open_lips_by_audio(
-                        z,
-                        network.predicted_mouth_opening(conditions),
-                        driven.control_maps,
-                        reference.lip_gap,
-                        driven.lips,
-                    )
-                )
-
-            return thrift.attempt("network", denoised, tell)
-
-        def now(z: Tensor) -> np.ndarray:
-            return thrift.attempt("codec", lambda: self.decoded(job, z, thrift.at_once), tell)
-
-        def tried(z: Tensor) -> np.ndarray | None:
-            """In the thread, whose exception would hold on to the memory that was too little."""
-            try:
-                return self.decoded(job, z, thrift.at_once)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            return None
-
-        def finished(z: Tensor, future: Future[np.ndarray | None]) -> np.ndarray:
-            if (found := future.result()) is not None:
-                return found
-            thrift.apart(tell)
-            return now(z)
-
-        waiting: tuple[Tensor, Future[np.ndarray | None]] | None = None
-        with beside:
-            for clip, z in denoise_clips(plan_clips(job.total, preset.frames), make, preset.motion_frames):
-                if waiting is not None:
-                    yield from crop_back(finished(*waiting), reference.large_canvas)
-                    waiting = None
-                if thrift.overlapped and clip.index:
-                    waiting = z, beside.start(partial(tried, z))
-                else:  # a first clip: nobody should wait for a second to see it
-                    yield from crop_back(now(z), reference.large_canvas)
-            if waiting is not None:
-                yield from crop_back(finished(*waiting), reference.large_canvas)
-
-    def _sways(self, job: Job, generator: torch.Generator) -> Iterator[SlowNoise | None]:
-        """The slow noise of each clip."""
-        preset, reference = self.model.network.preset, job.reference
-        if not preset.diffusion.sway:
-            return itertools.repeat(None)
-        share = job.sway * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
-        return slow_noises(share[None, None, None], preset.moving, preset.frames, generator)
+        warn: called with lines for the user, such as that memory is short.
+        """
+        yield from Rendering(self, job, warn).frames()  # nothing is read or computed before the first frame
 
     def uses_audio(self, job: Job) -> bool:
         """Whether a sound moves the lips."""
         return job.sound is not None and self.model.network.preset.uses_audio
 
-    def clip_conditions(
-        self, job: Job, driven: PoseCondition, frames: int, audio: Tensor | None, past: Tensor | None
-    ) -> Conditions:
-        """What a clip of `frames` frames is made from.
+    def stream_speech(self, job: Job, first: int = 0) -> Iterator[Tensor]:
+        """Stream the speech features of each frame's window, (tokens, layers, D), from frame `first` on.
 
-        audio (1, frames, tokens, layers, D); past: the latents of the motion frames.
+        The sound is read twice, for its level and for its features, and never held.
         """
-        return self.model.network.clip_conditions(
-            job.reference.conditions,
+        assert job.sound is not None
+        level = speech_level(job.sound.stream_mono16k())
+        tokens = self.model.network.preset.audio.tokens
+        windows = self.model.speech.stream_windows(job.sound.stream_mono16k(), level, job.total, job.config.fps, tokens)
+        return itertools.islice(windows, first, None)
+
+    def clip_conditions(
+        self, job: Job, pose: PoseCondition, frames: int, audio: Tensor | None, past: Tensor | None
+    ) -> Conditions:
+        """Encode what a clip of `frames` frames is conditioned on.
+
+        audio (1, frames, tokens, layers, D); past (1, M, C, h, w): the latents of the motion frames.
+        """
+        reference = job.reference
+        inputs = ClipInputs(
             audio=audio,
-            motion_latents=None if past is None else self.model.codec.for_reference_net(past, job.reference.latent),
-            pose=driven.pose,
-            pose_shift=driven.shift,
+            motion_latents=None if past is None else for_reference_net(self.model.codec.kind, past, reference.latent),
+            pose=pose.pose,
+            pose_shift=pose.shift,
             hand_clarity=torch.full((1, frames), job.clarity, device=self.device, dtype=self.dtype),
         )
+        return self.model.network.clip_conditions(reference.conditions, inputs)
 
     @torch.inference_mode()
-    def decoded(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
-        """Latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, computed `at_once` frames at a time.
+    def decode(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
+        """Decode latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, `at_once` frames at a time.
 
         Raises ModelError for latents that are not finite, of which black frames would be made.
         """
         if not z.isfinite().all():
+            half = self.dtype is torch.float16
             advice = (
                 "give --precision bf16 or fp32, or get the model again"
-                if self.dtype is torch.float16
+                if half
                 else "its weights are damaged or badly trained; get the model again"
             )
             raise ModelError(
@@ -222,13 +121,133 @@ class Renderer:
         close_up = job.reference.close_up if self.uses_audio(job) else None
         for part in z.split(at_once, 1):
             frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_up)[0]
-            some.append(
-                (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            )
+            pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+            some.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(some)
 
-    def _windows(self, sound: Sound, total: int, fps: float) -> Iterator[Tensor]:
-        """Speech features of each frame's window; the sound is read twice, never held."""
-        level = speech_level(sound.stream_mono16k())
-        tokens = self.model.network.preset.audio.tokens
-        return self.model.speech.stream_windows(sound.stream_mono16k(), level, total, fps, tokens)
+    def slow_noises(self, job: Job, generator: torch.Generator) -> Iterator[SlowNoise | None]:
+        """Draw the slow noise of clip after clip; None where the preset has none."""
+        preset, reference = self.model.network.preset, job.reference
+        if not preset.sampling.slow_noise:
+            return itertools.repeat(None)
+        share = job.slow_noise * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
+        return slow_noises(share[None, None, None], preset.flow_channels, preset.frames, generator)
+
+
+class Rendering:
+    """One job while its frames are made: the streams it reads, and what it has given up for memory."""
+
+    def __init__(self, renderer: Renderer, job: Job, warn: Callable[[str], None]) -> None:
+        self.renderer, self.job, self.warn = renderer, job, warn
+        self.network, self.codec = renderer.model.network, renderer.model.codec
+        self.worker = BackgroundWorker()
+        self.recorded = RecordedNetwork(self.network, warn, self.worker.settle) if renderer.graphs else None
+        self.memory = MemoryFallback(
+            renderer.model, renderer.device, job.guidance.branches, renderer.overlap, self.worker.settle, self.recorded
+        )
+        self.speech = renderer.stream_speech(job) if renderer.uses_audio(job) else None
+        self.generator = torch.Generator().manual_seed(job.config.seed)
+        self.slow_noises = renderer.slow_noises(job, self.generator)
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
+        preset, canvas = self.network.preset, self.job.reference.large_canvas
+        waiting: tuple[Tensor, Future[np.ndarray | None]] | None = None
+        with self.worker:
+            for clip, z in denoise_clips(plan_clips(self.job.total, preset.frames), self.sample, preset.motion_frames):
+                if waiting is not None:
+                    yield from crop_back(self.finish(*waiting), canvas)
+                    waiting = None
+                if self.memory.overlapped and clip.index:
+                    waiting = z, self.worker.start(partial(self.try_decode, z))
+                else:  # a first clip: nobody should wait for a second to see it
+                    yield from crop_back(self.decode(z), canvas)
+            if waiting is not None:
+                yield from crop_back(self.finish(*waiting), canvas)
+
+    @torch.inference_mode()
+    def sample(self, clip: Clip, past: Tensor | None) -> Tensor:
+        """Sample the latents (1, F, C, h, w) of a clip after `past`, the motion frames' latents."""
+        audio = self.read_speech(clip)
+        pose = self.job.pose_source(clip.start, clip.frames)
+        slow_noise = next(self.slow_noises) if pose.undriven else None
+        before = self.generator.get_state()
+
+        def attempt() -> Tensor:
+            self.generator.set_state(before)  # a second attempt begins with the same noise
+            conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, past)
+            z = self.denoise(conditions, slow_noise)
+            return self.postprocess(z, past, pose, None if audio is None else conditions)
+
+        return self.memory.attempt("network", attempt, self.warn)
+
+    def read_speech(self, clip: Clip) -> Tensor | None:
+        """Take the clip's speech features (1, F, tokens, layers, D) from the stream; the last frame's stand for those
+        after the end. None without a sound that moves the lips.
+        """
+        if self.speech is None:
+            return None
+        heard = self.memory.attempt("speech", partial(self._next_windows, clip), self.warn)
+        heard += heard[-1:] * (clip.frames - len(heard))
+        return torch.stack(heard)[None].to(self.renderer.device, self.renderer.dtype)
+
+    def _next_windows(self, clip: Clip) -> list[Tensor]:
+        assert self.speech is not None
+        try:
+            return list(itertools.islice(self.speech, clip.keep))
+        except Exception:  # which ended the stream: a second attempt begins at this clip
+            self.speech = self.renderer.stream_speech(self.job, clip.start)
+            raise
+
+    def denoise(self, conditions: Conditions, slow_noise: SlowNoise | None) -> Tensor:
+        """Denoise one clip under its conditions."""
+        preset, config, latent = self.network.preset, self.job.config, self.job.reference.latent
+        with self.network.denoising_unet.fixed_weights():
+            return denoise_clip(
+                self.network,
+                conditions,
+                (1, preset.frames, preset.latent_channels, *latent.shape[-2:]),
+                steps=config.steps,
+                guidance=replace(self.job.guidance, one_by_one=self.memory.one_by_one),
+                generator=self.generator,
+                cache_blocks=config.cache_blocks,
+                slow_noise=slow_noise,
+                predictor=self.recorded,
+            )
+
+    def postprocess(self, z: Tensor, past: Tensor | None, pose: PoseCondition, heard: Conditions | None) -> Tensor:
+        """Smooth a body that speech alone moves, and open the lips by the audio of `heard`; see
+        `sampler.postprocess`.
+        """
+        preset = self.network.preset
+        if pose.undriven and preset.traits.relative:  # key points are followed frame by frame
+            z = smooth_over_time(z, past, preset.control_channels)
+        if heard is None or not preset.control_channels:
+            return z
+        opening = self.network.predicted_mouth_opening(heard)
+        return open_lips_by_audio(
+            z, opening, pose.control_maps, self.codec.lip_unit, self.job.reference.lip_gap, pose.lips
+        )
+
+    def decode(self, z: Tensor) -> np.ndarray:
+        """Decode a clip here and now, with as little memory as it takes."""
+        return self.memory.attempt("codec", lambda: self.renderer.decode(self.job, z, self.memory.at_once), self.warn)
+
+    def try_decode(self, z: Tensor) -> np.ndarray | None:
+        """Decode a clip in the worker's thread; None where memory is short.
+
+        The exception would hold on to the memory that was too little, so it does not leave the thread.
+        """
+        try:
+            return self.renderer.decode(self.job, z, self.memory.at_once)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        return None
+
+    def finish(self, z: Tensor, future: Future[np.ndarray | None]) -> np.ndarray:
+        """Wait for the worker's frames, or decode them here where it had too little memory."""
+        if (found := future.result()) is not None:
+            return found
+        self.memory.apart(self.warn)
+        return self.decode(z)

@@ -28,7 +28,7 @@ _SMALL = 200_000_000
 
 The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand
 million, and gains from a fiftieth to two fifths, by how few the branches are and what else wants the processor
-(docs/speed.md).
+(docs/reference/performance.md).
 """
 _ROOM = 12_000_000_000
 """Bytes free on the device beside a large network: a step at 640x384 with two branches wants 2 GB, and each of a

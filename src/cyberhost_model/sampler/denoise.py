@@ -23,9 +23,8 @@ from cyberhost_model.sampler.schedule import Schedule
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames start ..
-
-    start + frames of the video; all are made, `keep` of them are shown (fewer only in the last clip).
+    """The frames from `start` on, `frames` of them; all are made, `keep` of them are shown (fewer only in the last
+    clip).
     """
 
     index: int
@@ -94,27 +93,27 @@ def denoise_clip(
     guidance: Guidance | None = None,
     generator: torch.Generator | None = None,
     cache_blocks: int = 1,
-    sway: SlowNoise | None = None,
+    slow_noise: SlowNoise | None = None,
     on_step: Callable[[int, int], None] | None = None,
     predictor: Callable[..., DenoiserOutput] | None = None,
 ) -> Tensor:
     """A clip's latents.
 
     shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed
-    gives the same clip on every device; sway: the slow part of the noise of a body that no key points drive;
+    gives the same clip on every device; slow_noise: the slow part of the noise of a body that no key points drive;
     cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
     after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w).
     Raises ModelError as `Schedule` does.
     """
-    config = network.preset.diffusion
+    sampling = network.preset.sampling
 
     def noise() -> Tensor:
-        correlation = config.noise_correlation if sway is None else config.sway_correlation
+        correlation = sampling.noise_correlation if slow_noise is None else sampling.slow_noise_correlation
         drawn = smooth_noise(shape, correlation, network.preset.control_channels, conditions.follows, generator)
-        return drawn if sway is None else sway.into(drawn)
+        return drawn if slow_noise is None else slow_noise.into(drawn)
 
-    schedule = Schedule(config, sampler, steps)
-    guidance = guidance or Guidance(config.guidance_reference, config.guidance_audio)
+    schedule = Schedule(network.preset.diffusion, sampling, sampler, steps)
+    guidance = guidance or Guidance(sampling.guidance_reference, sampling.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
     z = noise().to(network.device, network.dtype)
     cache = None if cache_blocks == 1 else BlockCache(predictor or network, cache_blocks)

@@ -14,7 +14,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteScheduler, LCMScheduler
 from torch import Tensor
 
-from cyberhost_model.config import DiffusionConfig
+from cyberhost_model.config import DiffusionConfig, SamplingConfig
 from cyberhost_model.errors import ModelError
 
 TRAIN_STEPS = 1000  # t of pure noise
@@ -32,11 +32,15 @@ _STRAIGHT = ("flow", "x0")
 class Schedule:
     """The steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
 
-    def __init__(self, config: DiffusionConfig, sampler: str | None = None, steps: int | None = None) -> None:
-        """Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than
+    def __init__(
+        self, config: DiffusionConfig, sampling: SamplingConfig, sampler: str | None = None, steps: int | None = None
+    ) -> None:
+        """Set out the steps; `sampler` and `steps` default to those of `sampling`.
+
+        Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than
         1000 steps (50 of "lcm").
         """
-        sampler, steps = sampler or config.sampler, config.steps if steps is None else steps
+        sampler, steps = sampler or sampling.sampler, sampling.steps if steps is None else steps
         if sampler not in SAMPLERS:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
         if config.prediction not in SAMPLERS[sampler]:
@@ -47,7 +51,7 @@ class Schedule:
         most = LCM_STEPS if sampler == "lcm" else TRAIN_STEPS
         if not 1 <= steps <= most:
             raise ModelError(f"steps must be between 1 and {most} with sampler {sampler!r}, not {steps}")
-        self._config, self._scheduler = config, _scheduler(config, sampler)
+        self._config, self._scheduler = config, _scheduler(config, sampler, sampling.flow_shift)
         straight = config.prediction in _STRAIGHT
         self._to_flow = sampler == "flow" and config.prediction == "x0"
         self._consistent = sampler == "lcm"
@@ -145,10 +149,10 @@ def alphas_cumprod(config: DiffusionConfig) -> Tensor:
     return _scheduler(config, "ddim").alphas_cumprod
 
 
-def _scheduler(config: DiffusionConfig, sampler: str):
+def _scheduler(config: DiffusionConfig, sampler: str, flow_shift: float = 1.0):
     straight = config.prediction in _STRAIGHT
     if straight and sampler in ("flow", "lcm"):
-        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=config.flow_shift)
+        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=flow_shift)
     betas = {
         "num_train_timesteps": TRAIN_STEPS,
         "beta_start": config.beta_start,
@@ -159,7 +163,7 @@ def _scheduler(config: DiffusionConfig, sampler: str):
     }
     if sampler == "lcm":
         return LCMScheduler(**betas, original_inference_steps=LCM_STEPS)
-    flow = {"use_flow_sigmas": True, "flow_shift": config.flow_shift} if straight else {}
+    flow = {"use_flow_sigmas": True, "flow_shift": flow_shift} if straight else {}
     return DPMSolverMultistepScheduler(
         **betas,
         timestep_spacing="trailing",  # few steps still begin at pure noise

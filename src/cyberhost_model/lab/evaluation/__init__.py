@@ -1,4 +1,4 @@
-"""The paper's metrics for videos of any method: docs/evaluation.md is the protocol.
+"""The paper's metrics for videos of any method: docs/reference/evaluation.md is the protocol.
 
 pairing.py     folders or a manifest -> which files belong together, and every mismatch
 frames.py      video file -> frames, through ffmpeg

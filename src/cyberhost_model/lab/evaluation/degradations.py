@@ -1,5 +1,5 @@
-"""Videos made worse in steps, each in one way that one metric of people must notice (docs/evaluation.md shows the
-table).
+"""Videos made worse in steps, each in one way that one metric of people must notice (docs/reference/evaluation.md
+shows the table).
 
 Frames are uint8 (T, H, W, 3); the result is a copy.
 """

@@ -15,7 +15,7 @@ from cyberhost_model.media.files import hexdigest
 
 
 PROTOCOL = "cyberhost-eval-1"
-"""The public networks (docs/evaluation.md)."""
+"""The public networks (docs/reference/evaluation.md)."""
 
 PROTOCOL_EMBEDDED = "cyberhost-eval-1-embedded"
 """CSIM, AKD, HKC and HKV with the detector and face encoder that come with the embedded model."""

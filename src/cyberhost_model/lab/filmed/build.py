@@ -52,7 +52,8 @@ def prepare_dataset(
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> Report:
-    """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`; see docs/data.md.
+    """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`; see
+    docs/reference/training-data.md.
 
     Run again it does what is missing: videos that are new, changed, or were being worked on when it was stopped.
     `workers` counts local processes; 0 works in this one. progress(done, all) after every video; warn(line) for every

@@ -28,7 +28,7 @@ def pack_labels(
     width: np.ndarray,
     identity: str,
 ) -> dict[str, np.ndarray]:
-    """The arrays of T frames of `size` (W, H); see docs/data.md for shapes and units."""
+    """The arrays of T frames of `size` (W, H); see docs/reference/file-formats.md for shapes and units."""
     none = (np.nan,) * 4
     return {
         **{n: np.stack([getattr(k, n) for k in points]) for n in POINTS},

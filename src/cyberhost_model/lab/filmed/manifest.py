@@ -219,7 +219,7 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
         if missing := [name for name in columns if name not in found.names]:
             raise InputError(
                 f"{path}: lacks the column {', '.join(map(repr, missing))}; prepare the dataset again, or add it "
-                "(docs/data.md)"
+                "(docs/reference/file-formats.md)"
             )
         version = (found.metadata or {}).get(_VERSION_KEY, b"none").decode()
         if version != str(VERSION):

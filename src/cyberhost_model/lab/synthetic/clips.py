@@ -38,10 +38,11 @@ SOURCE, DETECTOR = "synth", "exact"
 
 
 def export_clip(clip: Clip, folder: Path, number: int) -> Row:
-    """Export a clip in the format of clips prepared from videos (docs/data.md); returns its row of the manifest.
+    """Export a clip in the format of clips prepared from videos; returns its row of the manifest.
 
-    Files NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz (labels). Beside the labels of every clip
-    there are flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8 0..255, against the reference.
+    See docs/reference/file-formats.md. Files NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz
+    (labels). Beside the labels of every clip there are flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8
+    0..255, against the reference.
     """
     size, points = clip.reference.size, clip.keypoints()
     frames = len(points)

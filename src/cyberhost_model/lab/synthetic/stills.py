@@ -131,7 +131,8 @@ def load_stills(folder: str | Path) -> list[Still]:
     labels = folder / "keypoints.json"
     if not labels.is_file():
         raise InputError(
-            f"no keypoints.json in {folder}: stills need their MediaPipe key points beside them (see docs/data.md)"
+            f"no keypoints.json in {folder}: stills need their MediaPipe key points beside them (see "
+            "docs/reference/file-formats.md)"
         )
     stills = []
     for name, label in sorted(json.loads(labels.read_text()).items()):

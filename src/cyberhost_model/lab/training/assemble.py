@@ -11,10 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from cyberhost_model.codecs.reference import ReferenceCodec, load_codec, save_codec
-from cyberhost_model.codecs.sd_vae import SdVaeCodec
+from cyberhost_model.codecs.base import Codec, load_codec
+from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.lab.training.init import run_preset
+from cyberhost_model.lab.training.recipe import find_recipe, read_sampling
 from cyberhost_model.model.checkpoint import load_preset, save_network
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
@@ -44,18 +45,14 @@ def _model(name: str | Path) -> Path:
         raise TrainingError(f"{name}: no checkpoint to take weights from, and no model ({error})") from error
 
 
-def trained_codec(run: str | Path) -> ReferenceCodec | SdVaeCodec:
+def trained_codec(run: str | Path) -> Codec:
     """Load the codec of a run of stage codec, or of a model ("tiny", "sd15", a folder).
 
     Raises TrainingError and ModelError.
     """
     if not (Path(run) / "last").is_dir():
         model = _model(run)
-        return (
-            load_codec(model / "codec").eval()
-            if load_preset(model).codec == "reference"
-            else SdVaeCodec.load(model / "codec")
-        )
+        return load_codec(load_preset(model).codec, model / "codec")
     codec = ReferenceCodec()
     fill(codec, averaged_weights(run, "codec."), run)
     return codec.eval()
@@ -100,13 +97,15 @@ def assemble(
     detector: str | None = None,
     lips: str | None = None,
     base: str = "tiny",
+    recipe: str | None = None,
 ) -> None:
     """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips.
 
-    Parts without a run are those of the model `base`, unchanged. The network's preset is the run's own, so that a
-    distilled network keeps its sampler and number of steps. A network works only with the codec and the speech encoder
-    it was trained on: a new network goes with the old codec or with one trained `decoder_only`. Raises TrainingError
-    for a run without a checkpoint and ModelError when there is no `base`.
+    Parts without a run are those of the model `base`, unchanged. The network's preset is the run's own, with the table
+    [sampling] of `recipe` (default: the recipe of the preset's name); a distilled network keeps its sampler and number
+    of steps. A network works only with the codec and the speech encoder it was trained on: a new network goes with the
+    old codec or with one trained `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError
+    when there is no `base`.
     """
     out, old = Path(out), find_model(base)
     # Loaded first: it may fail, and then nothing is written.
@@ -114,21 +113,18 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = averaged_weights(network)
-        net = CyberHostNetwork(
-            run_preset(network)
-            or replace(load_preset(old), pose_shift=any(name.startswith("pose_follower.") for name in weights))
-        )
+        follows = any(name.startswith("pose_follower.") for name in weights)
+        shape = run_preset(network) or replace(load_preset(old), pose_shift=follows)
+        if shape.sampling.sampler != "lcm" and (recipe or find_recipe(shape.name).is_file()):
+            shape = replace(shape, sampling=read_sampling(recipe or shape.name, shape.sampling))
+        net = CyberHostNetwork(shape)
         fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():
         for name in ("config.json", "network.safetensors"):
             shutil.copyfile(old / name, out / name)
     if codec:
-        coder = trained_codec(codec)
-        if isinstance(coder, SdVaeCodec):
-            coder.vae.save_pretrained(out / "codec")
-        else:
-            save_codec(coder, out / "codec")
+        trained_codec(codec).save(out / "codec")
     if speech:
         trained_speech(speech).save_pretrained(out / "speech")
     if finder is not None:

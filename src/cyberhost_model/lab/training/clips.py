@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from cyberhost_model.codecs.reference import ReferenceCodec
-from cyberhost_model.codecs.sd_vae import SdVaeCodec
+from cyberhost_model.codecs.base import Codec
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.config import FPS, Preset
 from cyberhost_model.errors import OutputError, TrainingError
@@ -25,8 +24,7 @@ from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
-from cyberhost_model.speech.encoder import frame_windows
-from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
+from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
 """Tensors of an encoded clip besides its key points."""
@@ -63,7 +61,7 @@ def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
 
 
 @torch.inference_mode()
-def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Tensor]:
+def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
     """Encode a clip of T frames to the tensors of one safetensors file, but for those of `describe_clip`.
 
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it;
@@ -95,9 +93,7 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Ten
 
 
 @torch.inference_mode()
-def describe_clip(
-    saved: dict[str, Tensor], codec: ReferenceCodec | SdVaeCodec, speech: Wav2Vec2Encoder, tokens: int
-) -> dict[str, Tensor]:
+def describe_clip(saved: dict[str, Tensor], codec: Codec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
     """Encode the reference and the sound of a clip that `encode_clip` made.
 
     Returns r (C, h, w) float16 and audio (T, tokens, layers, D) float16.
@@ -202,7 +198,7 @@ class LatentClips(Dataset):
             points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng
         )
         reference, r = _add_reference_noise(exact, rng), saved["r"].float()
-        if self.preset.codec == "reference":
+        if self.preset.control_channels:
             r[-len(CONTROLS) :] = torch.from_numpy(face_control_maps(reference, (h, w)))
         return {
             "z": saved["z"][part].float(),

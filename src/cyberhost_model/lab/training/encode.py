@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyberhost_model.codecs.reference import ReferenceCodec
-from cyberhost_model.codecs.sd_vae import SdVaeCodec
+from cyberhost_model.codecs.base import Codec
 from cyberhost_model.config import Preset, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import Row, read_manifest
@@ -24,8 +23,8 @@ from cyberhost_model.lab.training.clips import SUMMARY_FILE, describe_clip, enco
 from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
-from cyberhost_model.runtime.loading import CODECS, Describe, arcface_or_none
-from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
+from cyberhost_model.runtime.loading import Describe, arcface_or_none
+from cyberhost_model.speech.encoder import SpeechEncoder
 
 
 @dataclass
@@ -33,8 +32,8 @@ class ClipEncoder:
     """The codec, the speech encoder and the face descriptor that encode clips for a network of `preset`."""
 
     preset: Preset
-    codec: ReferenceCodec | SdVaeCodec
-    speech: Wav2Vec2Encoder
+    codec: Codec
+    speech: SpeechEncoder
     face: Describe | None = None
     """ArcFace, for a preset without a Face Encoder; None: zeros in its place."""
 
@@ -60,7 +59,7 @@ def load_clip_encoder(
     """
     shape = preset(name)
     loaded, speech = trained_codec(codec or name), trained_speech(audio or name)
-    if not isinstance(loaded, CODECS[shape.codec]) or (speech.layers, speech.dim) != (
+    if loaded.kind != shape.codec or (speech.layers, speech.dim) != (
         shape.audio.layers,
         shape.audio.dim,
     ):

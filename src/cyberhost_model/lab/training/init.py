@@ -97,24 +97,19 @@ def preset_for_weights(preset: Preset, source: str) -> Preset:
     theirs = preset_of_weights(source)
     if theirs is None:
         return preset
-    diffusion, own = theirs.diffusion, preset.diffusion
-    diffusion = dataclasses.replace(
-        diffusion,
-        noise_correlation=own.noise_correlation or diffusion.noise_correlation,
-        sway=own.sway,
-        sway_correlation=own.sway_correlation,
+    correlation = preset.diffusion.noise_correlation or theirs.diffusion.noise_correlation
+    diffusion = dataclasses.replace(theirs.diffusion, noise_correlation=correlation)
+    own, sampling = preset.sampling, theirs.sampling
+    if sampling.sampler == "lcm":
+        sampling = own
+    sampling = dataclasses.replace(
+        sampling,
+        noise_correlation=own.noise_correlation or sampling.noise_correlation,
+        slow_noise=own.slow_noise,
+        slow_noise_correlation=own.slow_noise_correlation,
     )
-    if diffusion.sampler == "lcm":
-        diffusion = dataclasses.replace(
-            diffusion,
-            sampler=own.sampler,
-            steps=own.steps,
-            flow_shift=own.flow_shift,
-            guidance_reference=own.guidance_reference,
-            guidance_audio=own.guidance_audio,
-        )
     unet = dataclasses.replace(preset.unet, motion_norm_per_frame=theirs.unet.motion_norm_per_frame)
-    return dataclasses.replace(preset, diffusion=diffusion, unet=unet)
+    return dataclasses.replace(preset, diffusion=diffusion, sampling=sampling, unet=unet)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cyberhost_model.lab.training.stages  # noqa: F401  it registers the stages
-from cyberhost_model.config import Preset, preset
+from cyberhost_model.config import Preset, SamplingConfig, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.training.init import load_weights
 from cyberhost_model.lab.training.registry import SOURCES, Sources, StageInputs, require, stage_spec
@@ -23,6 +23,8 @@ else:
 
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
+SHARED = ("loop", "sampling")
+"""Tables of a recipe that are no stage's."""
 
 
 def find_recipe(name: str | Path | None) -> Path:
@@ -37,13 +39,10 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
 
     Raises InputError for a file that cannot be read and TrainingError for unknown names.
     """
-    path = find_recipe(name)
-    try:
-        recipe = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not a training recipe ({error}); see docs/training.md") from error
+    path, recipe = _parse(name)
     if stage not in recipe:
-        raise TrainingError(f"{path}: has no section [{stage}]; it has {', '.join(k for k in recipe if k != 'loop')}")
+        stages = ", ".join(key for key in recipe if key not in SHARED)
+        raise TrainingError(f"{path}: has no section [{stage}]; it has {stages}")
     if not isinstance(recipe[stage], dict) or not isinstance(recipe.get("loop", {}), dict):
         raise TrainingError(f"{path}: [{stage}] and [loop] must be tables of settings")
     own = {**recipe.get("loop", {}), **recipe[stage]}
@@ -56,6 +55,27 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
     config = LoopConfig(**{k: v for k, v in own.items() if k in names})
     check_types(config, f"{path}, [{stage}]: ")
     return config, {k: v for k, v in own.items() if k not in names}
+
+
+def read_sampling(name: str | Path | None, sampling: SamplingConfig) -> SamplingConfig:
+    """Replace entries of `sampling` by those of a recipe's table [sampling].
+
+    Raises InputError for a file that cannot be read and TrainingError for unknown or impossible entries.
+    """
+    path, recipe = _parse(name)
+    try:
+        return dataclasses.replace(sampling, **recipe.get("sampling", {}))
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: unknown or impossible setting in [sampling]: {error}") from error
+
+
+def _parse(name: str | Path | None) -> tuple[Path, dict[str, Any]]:
+    """Find and parse a recipe."""
+    path = find_recipe(name)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path}: not a training recipe ({error}); see docs/reference/training.md") from error
 
 
 def stage_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, Any, list[str]]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from cyberhost_model.codecs.base import for_reference_net
 from cyberhost_model.config import Preset
 from cyberhost_model.lab.training.clips import LatentClips, find_clips
 from cyberhost_model.lab.training.driving import DrivingMix
@@ -21,7 +22,6 @@ from cyberhost_model.lab.training.registry import NETWORK_SETTINGS, StageInputs,
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.runtime.loading import CODECS
 from cyberhost_model.sampler.noise import progressive_noise
 from cyberhost_model.sampler.schedule import add_noise, training_target
 
@@ -105,7 +105,7 @@ class ClipStage:
             face=batch["face"],
             hands=batch["hands"],
             audio=batch["audio"],
-            motion_latents=CODECS[self.preset.codec].for_reference_net(past, r) if config.temporal else None,
+            motion_latents=for_reference_net(self.preset.codec, past, r) if config.temporal else None,
             pose=batch["pose"],
             pose_shift=batch["pose_shift"],
             hand_clarity=batch["clarity"],

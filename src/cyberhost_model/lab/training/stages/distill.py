@@ -65,16 +65,16 @@ class DistillStage(ClipStage):
 
         Raises TrainingError where the network is distilled already.
         """
-        diffusion = network.preset.diffusion
-        if diffusion.sampler == "lcm":
+        diffusion, sampling = network.preset.diffusion, network.preset.sampling
+        if sampling.sampler == "lcm":
             raise TrainingError(
                 "stage distill needs a teacher that is not distilled itself: give the network of stage 2 with --init"
             )
         super().__init__(data, network, config, limit)
         self.teacher = copy.deepcopy(network.denoising_unet).requires_grad_(False)
-        self.guidance = Guidance(diffusion.guidance_reference, diffusion.guidance_audio)
+        self.guidance = Guidance(sampling.guidance_reference, sampling.guidance_audio)
         times = Schedule(
-            diffusion, "flow" if diffusion.prediction in ("flow", "x0") else "ddim", config.points
+            diffusion, sampling, "flow" if diffusion.prediction in ("flow", "x0") else "ddim", config.points
         ).timesteps
         self.grid = torch.cat([times.float(), torch.zeros(1)]).flip(0)  # rising from 0
         self.average: dict[str, Tensor] = {}
@@ -101,7 +101,11 @@ class DistillStage(ClipStage):
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
             t, nearer = grid[place + 1], grid[place]
             noise = smooth_noise(
-                z.shape, diffusion.noise_correlation, network.preset.control_channels, given.follows, generator
+                z.shape,
+                network.preset.sampling.noise_correlation,
+                network.preset.control_channels,
+                given.follows,
+                generator,
             ).to(z)
             noisy = add_noise(diffusion, z, noise, t)
             taught = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)
@@ -123,12 +127,16 @@ def distilled_preset(preset: Preset, steps: int, correlation: float | None) -> P
 
     The student learns from noise without a slow part, so it samples from the same.
     """
-    diffusion = dataclasses.replace(
-        preset.diffusion, sampler="lcm", steps=steps, guidance_reference=1.0, guidance_audio=1.0, sway=0.0
+    sampling = dataclasses.replace(
+        preset.sampling,
+        sampler="lcm",
+        steps=steps,
+        guidance_reference=1.0,
+        guidance_audio=1.0,
+        noise_correlation=preset.diffusion.noise_correlation if correlation is None else correlation,
+        slow_noise=0.0,
     )
-    if correlation is not None:
-        diffusion = dataclasses.replace(diffusion, noise_correlation=correlation)
-    return dataclasses.replace(preset, diffusion=diffusion)
+    return dataclasses.replace(preset, sampling=sampling)
 
 
 @register_stage(

@@ -1,0 +1,86 @@
+"""What a codec is to the rest of the house, and how one is loaded by its kind.
+
+A new codec is a file with a class like `Codec` and an entry of `config.CODECS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cyberhost_model.codecs.close_up import CloseUp
+from cyberhost_model.config import codec_traits
+
+
+class Codec(nn.Module):
+    """Frames to latents and back: what a class of codec has to offer.
+
+    Pictures are (..., 3, H, W) in -1..1, latents z (B, F, C, h, w) with h, w = H, W / the preset's `latent_factor`.
+    """
+
+    kind: str
+    """Its name in `config.CODECS`."""
+    frames_at_once: int = 1 << 10
+    """Frames decoded together at most; memory does not grow with the clip beyond that."""
+    can_tile: bool = False
+    """Whether a frame can be decoded in pieces (`tile`), for devices with little memory."""
+    lip_unit: float = 0.0
+    """Value of the lips' control channel for a gap of one face height; 0 for a codec without control channels."""
+
+    def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
+        """Encode the reference picture (B, 3, H, W) -> (B, C, h, w).
+
+        control_maps (B, controls, h, w): where its mouth and eyes are, for codecs with control channels.
+        """
+        raise NotImplementedError
+
+    def encode(self, frames: Tensor, flow: Tensor, seen: Tensor, controls: Tensor) -> Tensor:
+        """Encode frames (..., 3, H, W) against their reference -> z (..., C, h, w).
+
+        flow (..., 2, H/2, W/2) in full-size pixels and seen (..., 1, H/2, W/2) in 0..1 say where each pixel comes from
+        in the reference and whether it shows it; controls (..., controls, h, w). Other codecs ignore all three.
+        """
+        raise NotImplementedError
+
+    def decode(
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+    ) -> Tensor:
+        """Decode z beside the reference (B, 3, H, W) -> frames (B, F, 3, H', W') of the size of `picture`, which is
+        the reference at the video's size.
+        """
+        raise NotImplementedError
+
+    def tile(self, enabled: bool) -> None:
+        """Decode in pieces from now on, or no longer; only where `can_tile`."""
+        raise NotImplementedError
+
+    def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
+        """Write the codec's folder as safetensors and a config.json."""
+        raise NotImplementedError
+
+    @staticmethod
+    def load(folder: str | Path) -> Codec:
+        """Load a folder that `save` wrote, float32. Raises ModelError."""
+        raise NotImplementedError
+
+
+def load_codec(kind: str, folder: str | Path) -> Codec:
+    """Load the codec of a model folder, float32, in evaluation mode.
+
+    kind: a name of `config.CODECS`, as `Preset.codec` holds it. Raises ModelError for an unknown kind and for a missing
+    or damaged folder.
+    """
+    module, _, name = codec_traits(kind).where.partition(":")
+    kind_class: type[Codec] = getattr(importlib.import_module(module), name)
+    return kind_class.load(folder).eval()
+
+
+def for_reference_net(kind: str, z: Tensor, r: Tensor) -> Tensor:
+    """Turn motion frames z (B, M, C, h, w) into latents that the Reference Net reads.
+
+    Relative latents are moved parts of the reference, whose own latent is r (B, C, h, w); others are pictures' already.
+    """
+    return r[:, None] + z if codec_traits(kind).relative else z
