@@ -23,10 +23,9 @@ from cyberhost_model.driving.smooth import clean
 from cyberhost_model.driving.video import read_poses
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.framing import random_framing
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import load_gestures, perform
 from cyberhost_model.lab.synthetic.puppet import Puppet
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.media.video_writer import write_video

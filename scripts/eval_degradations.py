@@ -21,9 +21,8 @@ import numpy as np
 from cyberhost_model.lab.evaluation.registry import headline_measures
 from cyberhost_model.lab.evaluation.results import Results
 from cyberhost_model.lab.evaluation.run import evaluate
-from cyberhost_model.lab.synthetic.clips import Clip, Synth
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.keypoints import Keypoints
@@ -158,7 +157,7 @@ DEGRADATIONS: dict[str, tuple[Degrade, tuple[float, ...], dict[str, int]]] = {
 
 def render_speakers(people: Sequence[int], frames: int) -> list[SpeakerClip]:
     """Render drawn people who speak, by number, one clip each."""
-    synth = Synth(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
+    synth = ClipGenerator(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
     made = []
     for number in people:
         clip = synth.clip(number)

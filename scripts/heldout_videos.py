@@ -17,10 +17,9 @@ import numpy as np
 from PIL import Image
 
 from cyberhost_model import CyberHost
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import perform
 from cyberhost_model.lab.synthetic.puppet import Puppet
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.lab.synthetic.stills import crop_still
 from cyberhost_model.media.audio import Sound
@@ -44,7 +43,7 @@ def main() -> None:
     parser.add_argument("--body-movement", type=float)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    people, library = People(given.stills, 0.0, held=True), SpeechLibrary(given.speech, held=True)
+    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary(given.speech, held_out=True)
     host = CyberHost.from_pretrained(given.model)
     picked = sorted(people.stills, key=lambda s: s.keypoints.hands_score.max() < 0.3)
     with_hands = sum(s.keypoints.hands_score.max() > 0.3 for s in picked)

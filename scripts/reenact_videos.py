@@ -34,10 +34,9 @@ from PIL import Image
 from cyberhost_model import CyberHost
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.driving.smooth import clean
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import load_gestures, perform
 from cyberhost_model.lab.synthetic.puppet import Puppet
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.media.audio import Sound
@@ -150,7 +149,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", help="only these of the videos (and the truth)")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    people, library = People(given.stills, 0.0, held=True), SpeechLibrary(given.speech, held=True)
+    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary(given.speech, held_out=True)
     gestures, host = load_gestures(given.gestures), CyberHost.from_pretrained(given.model)
     for number, still in enumerate([s for s in people.stills if s.keypoints.hands_score.max() > 0.3][: given.people]):
         make(host, still, number, library, gestures, given)

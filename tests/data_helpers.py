@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from cyberhost_model.lab.synthetic.clips import Synth
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.clips import ClipGenerator
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 
 RATE = 16000
 
@@ -29,6 +28,8 @@ def speech_folder(folder: Path) -> Path:
     return folder
 
 
-def small_synth(folder: Path, frames: int = 16, size: tuple[int, int] = (128, 128)) -> Synth:
+def small_synth(folder: Path, frames: int = 16, size: tuple[int, int] = (128, 128)) -> ClipGenerator:
     """Drawn people of 128 x 128 who speak."""
-    return Synth(People([], drawn=1.0), SpeechLibrary(speech_folder(folder)), seed=3, frames=frames, sizes=(size,))
+    return ClipGenerator(
+        People([], drawn=1.0), SpeechLibrary(speech_folder(folder)), seed=3, frames=frames, sizes=(size,)
+    )

@@ -13,9 +13,10 @@ from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
-from cyberhost_model.lab.training.ablation import FULL, ROWS, Budget, chosen, fitted, held_out, slug
-from cyberhost_model.lab.training.encode import encode_dataset, load_coder
-from cyberhost_model.lab.training.init import beginning, start_from
+from cyberhost_model.lab.training.ablation import FULL, ROWS, Budget, parse_rows, row_folder, scale_schedule
+from cyberhost_model.lab.training.encode import encode_dataset, load_clip_encoder
+from cyberhost_model.lab.training.held_out import held_out_clips
+from cyberhost_model.lab.training.init import load_weights, read_weights
 from cyberhost_model.lab.training.recipe import read_recipe
 from cyberhost_model.model.network import CyberHostNetwork
 from data_helpers import small_synth
@@ -34,7 +35,7 @@ def material(tmp_path_factory):
         rows[-1].split = split
     rows[1].reference = None  # as a filmed clip
     add_rows(folder, rows)
-    encode_dataset(folder, folder / "coded", load_coder("tiny")[0], frames=16)
+    encode_dataset(folder, folder / "coded", load_clip_encoder("tiny")[0], frames=16)
     return folder, folder / "coded"
 
 
@@ -104,11 +105,11 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
 
 
 def test_rows_and_budgets_by_name():
-    assert chosen("all") == list(ROWS) == [FULL, *ABLATIONS] and len(ROWS) == 9
-    assert chosen("w/o Pose-aligned Ref., hand-codebook") == [FULL, "w/o Hand Codebook", "w/o Pose-aligned Ref."]
-    assert [slug(row) for row in ROWS][:3] == ["full", "motion-codebook", "id-descriptor"]
+    assert parse_rows("all") == list(ROWS) == [FULL, *ABLATIONS] and len(ROWS) == 9
+    assert parse_rows("w/o Pose-aligned Ref., hand-codebook") == [FULL, "w/o Hand Codebook", "w/o Pose-aligned Ref."]
+    assert [row_folder(row) for row in ROWS][:3] == ["full", "motion-codebook", "id-descriptor"]
     with pytest.raises(InputError, match="no row 'legs'"):
-        chosen("legs")
+        parse_rows("legs")
     assert Budget.parse("40") == Budget(40) and Budget.parse("1.5min") == Budget(0, 1.5) == Budget.parse("1.5m")
     assert Budget.parse("6m").steps_of(9, 2.0) == 20 and Budget.parse("7").steps_of(9, 2.0) == 7
     for wrong in ("0", "ten", "-3", "3h"):
@@ -118,24 +119,24 @@ def test_rows_and_budgets_by_name():
 
 def test_a_recipe_is_fitted_to_few_steps():
     loop = read_recipe(None, "2")[0]
-    short = fitted(loop, 50)
+    short = scale_schedule(loop, 50)
     assert (short.steps, short.warmup, short.decay, short.lr) == (50, 5, 25, loop.lr)
-    long = fitted(loop, 10 * loop.steps)
+    long = scale_schedule(loop, 10 * loop.steps)
     assert (long.warmup, long.decay) == (loop.warmup, loop.decay)
 
 
 @pytest.mark.parametrize("row", ["w/o Motion Codebook", "w/o Local Enhancement"])
 def test_an_ablated_network_starts_from_a_whole_one(row):
     network = CyberHostNetwork(preset("tiny").without(**ABLATIONS[row]))
-    started = start_from(network, "tiny")
-    whole, own = beginning("tiny").weights, network.state_dict()
-    assert set(started.left) == set(whole) - set(own) and not started.fresh
+    started = load_weights(network, "tiny")
+    whole, own = read_weights("tiny").weights, network.state_dict()
+    assert set(started.unused) == set(whole) - set(own) and not started.missing
     assert set(own) < set(whole) and all(torch.equal(own[name], whole[name].float()) for name in own)
 
 
 def test_a_held_out_dataset_gives_pictures_and_films(material, tmp_path):
     dataset, _ = material
-    (held,) = held_out(dataset, tmp_path / "pictures", 5)
+    (held,) = held_out_clips(dataset, tmp_path / "pictures", 5)
     assert (
         held.name == "000001"
         and held.film == dataset / "000001.mp4"

@@ -9,8 +9,8 @@ import torch
 from cyberhost_model.codecs.close_up import FACES, SIDE, CloseUp
 from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import EMBEDDED
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.training.stages.codec import CodecFrames, CodecStage, _of_close_up, close_framing
+from cyberhost_model.lab.synthetic.sources import People
+from cyberhost_model.lab.training.stages.codec import CodecFrames, CodecStage, close_up_latents, crop_close_up
 from cyberhost_model.perception.geometry import face_height
 
 
@@ -27,7 +27,7 @@ def close(people) -> dict[str, torch.Tensor]:
 def test_a_close_up_shows_the_mouth_in_its_middle(people):
     rng = np.random.default_rng(0)
     for _ in range(4):
-        still = close_framing(people.still(rng, (SIDE, SIDE)), rng)
+        still = crop_close_up(people.still(rng, (SIDE, SIDE)), rng)
         face = still.keypoints.face * SIDE
         assert still.size == (SIDE, SIDE)
         assert SIDE / face_height(face) == pytest.approx(FACES, rel=0.3)
@@ -49,7 +49,7 @@ def test_in_close_ups_the_mouth_alone_moves(close):
 def test_what_is_learned_is_what_decoding_says(close, monkeypatch):
     """The controls of a clip whose mouths are as far open come to the same latents as in training."""
     codec = ReferenceCodec.load(EMBEDDED / "tiny" / "codec")
-    said = _of_close_up(codec, close)
+    said = close_up_latents(codec, close)
     assert not said[:, : codec.config.blocks].any() and said[:, codec.config.blocks].abs().amax() > 0.5
     given = []
     monkeypatch.setattr(codec, "_composed", lambda z, reference, source: (given.append(z), source)[1])

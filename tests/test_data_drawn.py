@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cyberhost_model.lab.synthetic.drawn import draw_person, drawn_still
-from cyberhost_model.lab.synthetic.drawn_look import sample_look
+from cyberhost_model.lab.synthetic.drawn_appearance import sample_appearance
 from cyberhost_model.lab.synthetic.drawn_paint import Light
 from cyberhost_model.lab.synthetic.drawn_pose import Face, sample_pose
 
@@ -22,7 +22,7 @@ def stills():
 def person():
     """A plain person from the front, hands up beside the body, mouth shut."""
     look = replace(
-        sample_look(np.random.default_rng(5)),
+        sample_appearance(np.random.default_rng(5)),
         beard="none",
         glasses="none",
         hair_style="short",
@@ -77,7 +77,7 @@ def test_people_differ(stills):
         for j in range(i):
             assert np.abs(stills[i].picture_u8.astype(int) - stills[j].picture_u8).mean() > 15
     assert len({s.identity for s in stills}) == len(stills)
-    looks = [sample_look(np.random.default_rng(s)) for s in range(80)]
+    looks = [sample_appearance(np.random.default_rng(s)) for s in range(80)]
     assert (
         len({k.hair_style for k in looks}) > 8
         and len({k.clothes for k in looks}) > 6

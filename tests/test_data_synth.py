@@ -5,9 +5,8 @@ import pytest
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.synthetic.clips import export_clip
-from cyberhost_model.lab.synthetic.people import People
 from cyberhost_model.lab.synthetic.performance import blinks, perform, wander
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from data_helpers import small_synth, speech_folder, voice
 
@@ -60,7 +59,7 @@ def test_held_out_speakers_are_kept_apart(tmp_path):
     train = {p.name for p in SpeechLibrary(folder).files}
     assert train
     try:
-        held = {p.name for p in SpeechLibrary(folder, held=True).files}
+        held = {p.name for p in SpeechLibrary(folder, held_out=True).files}
     except InputError:
         held = set()
     assert not train & held and len(train | held) == 4

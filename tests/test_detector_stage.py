@@ -5,21 +5,21 @@ import pytest
 import torch
 
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.lab.training.stages.detector import DetectorStage, evaluate, focal, point_loss
-from cyberhost_model.lab.training.stages.detector_samples import (
-    BatchSizes,
-    DetectorSamples,
-    box_of,
-    look,
-    placed,
-    scrambled,
-    similarity,
-    sources,
-    texture,
+from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
+from cyberhost_model.lab.training.picture_augment import (
+    centre_and_size,
+    cut_outs,
+    degrade,
+    random_texture,
+    scramble_face,
+    similarity_transform,
+    warp_cut_out,
 )
+from cyberhost_model.lab.training.stages.detector import DetectorStage, focal_loss, point_loss
 from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.keypoints import NECK, Keypoints
+from training_measures import evaluate_detector
 
 
 def still(seed: int = 0, size: tuple[int, int] = (160, 200)) -> Still:
@@ -45,7 +45,7 @@ def samples() -> DetectorSamples:
 
 
 def test_mirror_swaps_left_and_right():
-    one, other = sources([still()])
+    one, other = cut_outs([still()])
     assert np.allclose(other.keypoints.body[5], one.keypoints.body[2] * [-1, 1] + [1, 0])
     assert other.keypoints.hands_score[0].max() == 0 and other.keypoints.hands_score[1].min() == 1
     assert np.allclose(other.keypoints.face[36, 0], 1 - one.keypoints.face[45, 0])
@@ -54,9 +54,9 @@ def test_mirror_swaps_left_and_right():
 
 @pytest.mark.parametrize(("scale", "angle"), [(1.0, 0.0), (0.7, 0.5), (0.3, -0.4), (1.6, 1.0)])
 def test_points_stay_on_what_they_mark(scale, angle):
-    source = sources([still()])[0]
+    source = cut_outs([still()])[0]
     root = source.keypoints.hands[0, 0] * source.size
-    rgb, alpha, keypoints = placed(source, similarity(root, np.array([64.0, 50.0]), scale, angle), 128)
+    rgb, alpha, keypoints = warp_cut_out(source, similarity_transform(root, np.array([64.0, 50.0]), scale, angle), 128)
     assert np.allclose(keypoints.hands[0, 0] * 128, (64, 50), atol=1e-3)
     y, x = np.nonzero(rgb[..., 0] - rgb[..., 1] > 130)
     assert np.allclose((x.mean() + 0.5, y.mean() + 0.5), (64, 50), atol=1.6 * max(scale, 0.6))
@@ -66,8 +66,8 @@ def test_points_stay_on_what_they_mark(scale, angle):
 def test_points_outside_the_still_are_not_shown():
     one = still()
     one.keypoints.body[5] = (1.2, 0.5)
-    source = sources([one])[0]
-    assert placed(source, similarity(source.size / 2, np.array([64, 64]), 0.5, 0.0), 128)[2].body_score[
+    source = cut_outs([one])[0]
+    assert warp_cut_out(source, similarity_transform(source.size / 2, np.array([64, 64]), 0.5, 0.0), 128)[2].body_score[
         [2, 5]
     ].tolist() == [1, 0]
 
@@ -104,7 +104,7 @@ def test_face_and_hand_samples_have_their_points_inside(samples):
     for i in range(12):
         for s in (samples._face(np.random.default_rng(i)), samples._hand(np.random.default_rng(i))):
             if s["present"]:
-                middle, size = box_of(s["points"])
+                middle, size = centre_and_size(s["points"])
                 assert np.abs(middle - 0.5).max() < 0.3 and 0.3 < size < 1.1
                 present += 1
             else:
@@ -115,15 +115,15 @@ def test_face_and_hand_samples_have_their_points_inside(samples):
 def test_textures_and_looks_keep_shape_and_range():
     rng = np.random.default_rng(0)
     for _ in range(10):
-        picture = texture(rng, 64)
-        out = look(rng, picture)
+        picture = random_texture(rng, 64)
+        out = degrade(rng, picture)
         assert (
             picture.shape == (64, 64, 3)
             and picture.dtype == np.float32
             and out.dtype == np.uint8
             and out.shape == (64, 64, 3)
         )
-        mixed = scrambled(rng, picture, np.array([32.0, 32.0]), 30.0)
+        mixed = scramble_face(rng, picture, np.array([32.0, 32.0]), 30.0)
         assert np.array_equal(mixed[:12], picture[:12]) and not np.array_equal(mixed, picture)
 
 
@@ -145,7 +145,7 @@ def test_focal_loss_prefers_the_truth():
     target[0, 3, 4] = 1
     right, wrong = torch.full((1, 8, 8), -6.0), torch.full((1, 8, 8), -6.0)
     right[0, 3, 4], wrong[0, 5, 1] = 6, 6
-    assert focal(right, target) < 0.01 < 5 < focal(wrong, target)
+    assert focal_loss(right, target) < 0.01 < 5 < focal_loss(wrong, target)
 
 
 def test_all_networks_learn_from_one_batch(samples):
@@ -182,15 +182,15 @@ class Truthful:
 def test_measurements():
     stills = [still(i) for i in range(3)]
     nobody = [np.zeros((8, 8, 3), np.uint8)]
-    perfect = evaluate(Truthful(stills), stills, nobody)
+    perfect = evaluate_detector(Truthful(stills), stills, nobody)
     assert (
         perfect["face_found"] == 1 and perfect["nme"] == 0 and perfect["hand_found"] == 1 and perfect["hand_pck"] == 1
     )
     assert perfect["hand_false"] == 0 and perfect["body_pck"] == 1 and perfect["false_alarms"] == 0
-    shifted = evaluate(Truthful(stills, 2.0), stills, nobody)
+    shifted = evaluate_detector(Truthful(stills, 2.0), stills, nobody)
     face = stills[0].keypoints.face
     eyes = np.linalg.norm((face[36:42].mean(0) - face[42:48].mean(0)) * stills[0].size)
-    assert np.isclose(evaluate(Truthful(stills, 2.0), stills[:1], nobody)["nme"], 2 / eyes, rtol=1e-3)
-    assert shifted["hand_pck"] == 1 and evaluate(Truthful(stills, 6.0), stills, nobody)["hand_pck"] == 0
-    assert evaluate(Truthful(stills[:1]), stills, stills[0:1] and [stills[0].picture_u8])["false_alarms"] == 1
-    assert np.isclose(evaluate(Truthful(stills[:1]), stills, nobody)["face_found"], 1 / 3)
+    assert np.isclose(evaluate_detector(Truthful(stills, 2.0), stills[:1], nobody)["nme"], 2 / eyes, rtol=1e-3)
+    assert shifted["hand_pck"] == 1 and evaluate_detector(Truthful(stills, 6.0), stills, nobody)["hand_pck"] == 0
+    assert evaluate_detector(Truthful(stills[:1]), stills, stills[0:1] and [stills[0].picture_u8])["false_alarms"] == 1
+    assert np.isclose(evaluate_detector(Truthful(stills[:1]), stills, nobody)["face_found"], 1 / 3)

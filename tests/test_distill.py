@@ -13,7 +13,7 @@ from cyberhost_model.config import preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stages.distill import DistillStage, DistillStageConfig, few_steps
+from cyberhost_model.lab.training.stages.distill import DistillStage, DistillStageConfig, distilled_preset
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.schedule import predicted_latent
@@ -123,7 +123,7 @@ def test_what_is_distilled_samples_in_few_steps_without_guidance():
     assert (told.sampler, told.steps, told.guidance_reference, told.guidance_audio) == ("lcm", 2, 1.0, 1.0)
     assert told.noise_correlation == DDPM.diffusion.noise_correlation
     assert RandomDistillation(DDPM, sampling_correlation=0.8).module.preset.sampling.noise_correlation == 0.8
-    assert few_steps(preset("tiny"), 2, 0.8).sampling.slow_noise == 0  # it is sampled from the noise it learned
+    assert distilled_preset(preset("tiny"), 2, 0.8).sampling.slow_noise == 0  # it is sampled from the noise it learned
     assert stage.guidance == Guidance(DDPM.sampling.guidance_reference, DDPM.sampling.guidance_audio)
     raw = raw_conditions(SMALL, batch=1) | {"face": torch.randn(1, 512)}
     network, shape = stage.module.eval(), (1, SMALL.frames, SMALL.latent_channels, 4, 4)

@@ -16,7 +16,14 @@ from cyberhost_model.lab.filmed.labels import mouth_from_keypoints
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.assemble import assemble
-from cyberhost_model.lab.training.stages.lips import LipSamples, LipsStage, Mouth, evaluate, mouth_of, speaking, visible
+from cyberhost_model.lab.training.stages.lips import (
+    LipSamples,
+    LipsStage,
+    Mouth,
+    cut_mouth,
+    detector_crop,
+    puppet_mouths,
+)
 from cyberhost_model.perception.detector import WholeBodyDetector, measure_lip_gap
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
@@ -25,6 +32,7 @@ from cyberhost_model.perception.keypoints import LIPS
 from cyberhost_model.perception.lip_reader import LipReader, crop_mouth, set_lip_gap
 from cyberhost_model.runtime.loading import find_model
 from test_assemble import run_of
+from training_measures import evaluate_lip_reader
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +148,7 @@ def test_other_detectors_lips_are_taken_as_they_are(person):
 
 def test_mouths_of_puppets_open_and_batches_repeat(person):
     rng = np.random.default_rng(0)
-    mouths = speaking(person, 6, rng)
+    mouths = puppet_mouths(person, 6, rng)
     gaps = [m.gap for m in mouths]
     assert (
         all(m.patch.shape == (128, 128, 3) and m.patch.dtype == np.uint8 for m in mouths)
@@ -153,7 +161,7 @@ def test_mouths_of_puppets_open_and_batches_repeat(person):
         and torch.equal(one["gap"], two["gap"])
     )
     assert not torch.equal(one["crops"], LipSamples([mouths], [1.0], 3, 4)[1]["crops"])
-    assert all(visible(rng, Mouth(m.patch, m.gap)).shape == (48, 64, 3) for m in mouths)
+    assert all(detector_crop(rng, Mouth(m.patch, m.gap)).shape == (48, 64, 3) for m in mouths)
 
 
 def test_the_stage_learns_to_tell_open_from_shut():
@@ -170,9 +178,9 @@ def test_the_stage_learns_to_tell_open_from_shut():
         history.append(float(losses["off"].detach()))
     assert np.mean(history[-8:]) < 0.8 * np.mean(history[:4])
     faces = [(p.picture_u8, p.keypoints.face * p.size, p.keypoints.face * p.size) for p in people]
-    found = evaluate(stage.module, faces)
+    found = evaluate_lip_reader(stage.module, faces)
     assert found["faces"] == 4 and 0 <= found["off_shut"] <= found["worst"] and found["off"] <= found["worst"]
-    assert mouth_of(people[0].picture_u8, faces[0][1]).gap == pytest.approx(lips_gap(faces[0][1]))
+    assert cut_mouth(people[0].picture_u8, faces[0][1]).gap == pytest.approx(lips_gap(faces[0][1]))
 
 
 def test_a_run_of_the_stage_becomes_part_of_the_detector(reader, detector, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from cyberhost_model.config import ABLATIONS, EMBEDDED, PRESETS, Preset, SamplingConfig, preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.lab.training.recipe import sampling_of
+from cyberhost_model.lab.training.recipe import read_sampling
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.unet import build_motion_unet, build_unet2d
@@ -159,4 +159,4 @@ def test_a_config_of_cyberhost_0_1_still_loads():
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_recipe_says_how_the_presets_network_is_sampled(name):
     other = SamplingConfig(sampler="flow", steps=1)
-    assert sampling_of(name, other) == preset(name).sampling
+    assert read_sampling(name, other) == preset(name).sampling

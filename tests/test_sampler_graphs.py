@@ -179,10 +179,10 @@ def test_on_a_gpu_steps_are_recorded_by_themselves_where_there_is_room(host, mon
         large = CyberHostNetwork(preset("sd15"))
     free, cuda = [0], torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], 80 * 10**9))
-    assert not host.cuda_graphs and not graphs.pays(host.model.network, torch.device("cpu"))
-    assert graphs.pays(host.model.network, cuda) and not graphs.pays(large, cuda)
+    assert not host.cuda_graphs and not graphs.graphs_pay_off(host.model.network, torch.device("cpu"))
+    assert graphs.graphs_pay_off(host.model.network, cuda) and not graphs.graphs_pay_off(large, cuda)
     free[0] = 30 * 10**9
-    assert graphs.pays(large, cuda)
+    assert graphs.graphs_pay_off(large, cuda)
 
 
 def test_a_trial_times_steps_as_the_job_takes_them(recording, monkeypatch):

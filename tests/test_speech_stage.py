@@ -10,7 +10,7 @@ import torch
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.training.loop import LoopConfig, train
-from cyberhost_model.lab.training.stages.audio import AudioStage, measure, speech_files
+from cyberhost_model.lab.training.stages.audio import AudioStage, evaluate, speech_files
 from cyberhost_model.speech.wav2vec2 import SpeechConfig, Wav2Vec2Encoder
 
 RATE = 16_000
@@ -77,5 +77,5 @@ def test_a_few_steps_teach_and_the_result_can_be_measured(folder: Path, tmp_path
     last = train(stage, tmp_path / "run", config, lambda step, steps, losses: seen.append(losses["loss"]))
     assert (last / "ema.safetensors").is_file()
     assert np.mean(seen[-2:]) < 0.7 * seen[0]
-    result = measure(stage.encoder, speech_files(folder, True), conditions=False)
+    result = evaluate(stage.encoder, speech_files(folder, True), degraded=False)
     assert -1 <= result["opening"] <= 1 and 0 <= result["speech accuracy"] <= 1

@@ -21,10 +21,11 @@ from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.training.assemble import assemble
 from cyberhost_model.lab.training.clips import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
-from cyberhost_model.lab.training.init import as_taught
+from cyberhost_model.lab.training.init import build_network, preset_for_weights
 from cyberhost_model.lab.training.loop import LoopConfig, learning_rate, train
-from cyberhost_model.lab.training.recipe import STAGES, Sources, build_stage, read_recipe
-from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig, build_network
+from cyberhost_model.lab.training.recipe import build_stage, read_recipe
+from cyberhost_model.lab.training.registry import STAGES, Sources, StageInputs, register_stage
+from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.runtime.loading import find_model
@@ -309,10 +310,10 @@ def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys
     assemble(model, network=str(run))
     taught, teacher = load_preset(model), load_preset(find_model("tiny"))
     assert (taught.sampling.sampler, taught.sampling.steps) == ("lcm", 2) and taught.pose_shift == teacher.pose_shift
-    again = as_taught(preset("tiny"), str(model))  # trained on, it is an ordinary network again
+    again = preset_for_weights(preset("tiny"), str(model))  # trained on, it is an ordinary network again
     assert (again.diffusion, again.sampling) == (preset("tiny").diffusion, preset("tiny").sampling)
-    assert as_taught(preset("tiny"), "tiny") == preset("tiny") == teacher
-    assert as_taught(preset("sd15"), "tiny").sampling.slow_noise == 0  # which its codec could not have
+    assert preset_for_weights(preset("tiny"), "tiny") == preset("tiny") == teacher
+    assert preset_for_weights(preset("sd15"), "tiny").sampling.slow_noise == 0  # which its codec could not have
     ours, theirs = load_file(model / "network.safetensors"), load_file(find_model("tiny") / "network.safetensors")
     moved = {name.split(".")[0] for name in theirs if not torch.equal(ours[name], theirs[name])}
     assert ours.keys() == theirs.keys() and moved == {"denoising_unet"}
@@ -322,6 +323,38 @@ def test_the_recipe_has_every_stage():
     for stage in STAGES:
         loop, settings = read_recipe(None, stage)
         assert loop.steps > 0 and loop.lr > 0 and isinstance(settings, dict)
+
+
+@dataclasses.dataclass
+class _LineConfig:
+    scale: float = 1.0
+
+
+def test_a_stage_of_another_package_is_registered_and_trained(tmp_path, monkeypatch):
+    """One file that registers its builder, settings and sources, and a section in a recipe."""
+    monkeypatch.setattr("cyberhost_model.lab.training.registry.STAGES", dict(STAGES))
+
+    @register_stage("line", _LineConfig, sources=("speech",))
+    def build(inputs: StageInputs) -> _Line:
+        stage = _Line()
+        stage.module[0].weight.data.mul_(inputs.config.scale)
+        return stage
+
+    recipe = tmp_path / "line.toml"
+    recipe.write_text("[loop]\nworkers = 0\n[line]\nsteps = 2\nscale = 2.0\n")
+    loop, settings = read_recipe(recipe, "line")
+    assert settings == {"scale": 2.0}
+    with pytest.raises(TrainingError, match="--speech"):
+        build_stage("line", Sources(), settings)
+    built = build_stage("line", Sources(speech=str(tmp_path)), settings)
+    assert torch.equal(built.module[0].weight, 2 * _Line().module[0].weight)
+    last = train(built, tmp_path / "run", loop)
+    assert json.loads((last / "state.json").read_text())["step"] == 2
+    with pytest.raises(TrainingError, match="there is no stage 'lines'"):
+        build_stage("lines", Sources(), {})
+    recipe.write_text("[line]\nsteps = 2\nslope = 2.0\n")
+    with pytest.raises(TrainingError, match="unknown setting 'slope'"):
+        read_recipe(recipe, "line")
 
 
 def test_bad_recipes_and_sources_are_told(tmp_path, clips):

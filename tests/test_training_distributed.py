@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cyberhost_model.lab.training.checkpoint import hold
+from cyberhost_model.lab.training.checkpoint import lock_run
+from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.process import Process
 from training_helpers import RandomStage
 from training_worker import config, first_gradients
@@ -33,12 +35,13 @@ def _start(rank: int, port: int, out: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory) -> Path:
-    """The folder in which two processes did all of `training_worker.main`."""
+    """The folder in which two processes did all of `training_worker.main`; "single" was begun by one process."""
     out = tmp_path_factory.mktemp("two")
+    shutil.copytree(train(RandomStage(mixed=True), out / "single", config(steps=1)), out / "single-before")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with hold(out / "held", Process(torch.device("cpu"))):
+    with lock_run(out / "held", Process(torch.device("cpu"))):
         processes = [_start(rank, port, out) for rank in (0, 1)]
         for process in processes:
             _, said = process.communicate(timeout=900)
@@ -86,6 +89,15 @@ def test_a_checkpoint_of_shards_is_one_process_s(done):
     stage.module.load_state_dict(saved)
     assert all(torch.isfinite(value).all() for value in saved.values())
     assert json.loads((done / "fp16/last/state.json").read_text())["extra"]["scaler"]["scale"] > 0
+
+
+def test_shards_write_the_checkpoint_of_one_process_again_bit_for_bit(done):
+    """Parameters that never had a gradient have no state in the optimizer, before and after."""
+    for name in ("model", "ema", "optimizer"):
+        before, after = (load_file(done / f"{run}/{name}.safetensors") for run in ("single-before", "single/last"))
+        assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
+    stateless = len(list(RandomStage().module.parameters())) - len({key.split(".")[0] for key in before})
+    assert stateless > 0
 
 
 def test_every_process_names_the_batch_that_broke_one(done):

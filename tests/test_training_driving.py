@@ -6,7 +6,9 @@ import torch
 
 from cyberhost_model.config import preset
 from cyberhost_model.lab.training.driving import DrivingMix, add_detector_noise, driving_maps
-from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig, build_network, even_out
+from cyberhost_model.lab.training.init import build_network
+from cyberhost_model.lab.training.losses import balance_lips
+from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from data_helpers import small_synth
 
 SIZE = (128, 128)
@@ -45,7 +47,7 @@ def test_skeletons_are_drawn_for_every_frame(points):
 
 def test_shares_are_kept():
     rng, mix = np.random.default_rng(0), DrivingMix(skeleton=0.25, hands=0.15)
-    assert np.mean([mix.moving(rng) for _ in range(4000)]) == pytest.approx(0.4, abs=0.03)
+    assert np.mean([mix.draw_moving(rng) for _ in range(4000)]) == pytest.approx(0.4, abs=0.03)
 
 
 def test_a_share_of_skeleton_clips_is_deaf(points):
@@ -67,11 +69,11 @@ def test_small_mouths_weigh_as_much_as_large_ones():
     masks = torch.zeros(1, 2, 16, 16)
     masks[0, 0, 8, 5:8] = 1  # three cells
     masks[0, 1, 6:9, 4:8] = 1  # twelve
-    even = even_out(masks)
+    even = balance_lips(masks)
     assert even[0, 0].sum() == even[0, 1].sum() == 12
     masks[0, 1] = 1
-    assert even_out(masks)[0, 1].max() == 1  # a mouth that fills the picture is no heavier than its cells
-    assert not even_out(torch.zeros(1, 1, 4, 4)).any()
+    assert balance_lips(masks)[0, 1].max() == 1  # a mouth that fills the picture is no heavier than its cells
+    assert not balance_lips(torch.zeros(1, 1, 4, 4)).any()
 
 
 def test_a_deaf_clip_hears_nothing():

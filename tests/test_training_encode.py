@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from cyberhost_cli.main import main
 from cyberhost_model.lab.filmed.manifest import add_rows, read_manifest, write_manifest
 from cyberhost_model.lab.synthetic.clips import export_clip
-from cyberhost_model.lab.training.encode import stretch
+from cyberhost_model.lab.training.encode import clip_name
 from data_helpers import small_synth, speech_folder
 
 pytest.importorskip("av")
@@ -91,7 +91,7 @@ def test_a_dataset_of_which_nothing_can_be_read(dataset, tmp_path, capsys):
 def test_names_of_prepared_clips_are_file_names(dataset):
     row = read_manifest(dataset)[0]
     row.clip = "talk-0123456789/0003"
-    assert stretch(row, 32) == "talk-0123456789-0003-00032"
+    assert clip_name(row, 32) == "talk-0123456789-0003-00032"
 
 
 def test_from_made_clips_to_training_steps(tmp_path, capsys):

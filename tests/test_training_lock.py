@@ -11,7 +11,7 @@ import torch
 
 from cyberhost_cli.main import main
 from cyberhost_model.errors import OutputError
-from cyberhost_model.lab.training.checkpoint import LOCK, hold
+from cyberhost_model.lab.training.checkpoint import LOCK, lock_run
 from cyberhost_model.lab.training.process import Process
 from data_helpers import speech_folder
 
@@ -64,13 +64,13 @@ def test_a_folder_in_use_is_refused_until_its_process_is_gone(training, capfd):
 
 
 def test_who_holds_a_folder_may_hold_it_again(tmp_path):
-    with hold(tmp_path / "run", ALONE), hold(tmp_path / "run", ALONE):
+    with lock_run(tmp_path / "run", ALONE), lock_run(tmp_path / "run", ALONE):
         assert (tmp_path / "run" / LOCK).exists()
-    with hold(tmp_path / "run", ALONE):
+    with lock_run(tmp_path / "run", ALONE):
         pass
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"), hold(tmp_path / "file" / "run", ALONE):
+    with pytest.raises(OutputError, match="cannot be written"), lock_run(tmp_path / "file" / "run", ALONE):
         raise AssertionError("not reached")

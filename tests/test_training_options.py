@@ -20,17 +20,17 @@ from safetensors.torch import load_file, save_file
 from cyberhost_cli.main import main
 from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
-from cyberhost_model.lab.training.estimate import trace_network
-from cyberhost_model.lab.training.init import beginning, start_from
+from cyberhost_model.lab.training.dry_run import trace_step
+from cyberhost_model.lab.training.init import build_network, freeze, load_weights, read_weights
 from cyberhost_model.lab.training.loop import train
-from cyberhost_model.lab.training.recipe import clip_settings, freeze, read_recipe
-from cyberhost_model.lab.training.reports import count_flops, peak_flops
+from cyberhost_model.lab.training.recipe import read_recipe, stage_settings
+from cyberhost_model.lab.training.reports import peak_flops
 from cyberhost_model.lab.training.samples import SampleVideos
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stage import Share, StageLoss
-from cyberhost_model.lab.training.stages.clip import build_network
+from cyberhost_model.lab.training.stage import ProcessItems, StageLoss
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.model.cost import count_flops
 from cyberhost_model.model.network import CyberHostNetwork
 from model_helpers import MINI, make_network
 from training_helpers import SMALL, RandomClips, RandomStage
@@ -83,8 +83,8 @@ def test_8_bit_adamw_goes_on_or_says_what_is_missing(tmp_path):
 
 def test_one_process_that_accumulates_takes_the_items_of_several():
     data = RandomClips(0, mixed=True)
-    alone = Share(data, 10, 4)
-    both = [Share(data, 10, 2, rank, 2) for rank in (0, 1)]
+    alone = ProcessItems(data, 10, 4)
+    both = [ProcessItems(data, 10, 2, rank, 2) for rank in (0, 1)]
     assert [alone.item(i) for i in range(4)] == [10, 11, 12, 13]
     assert sorted(share.item(i) for share in both for i in range(2)) == [10, 11, 12, 13]
     assert torch.equal(both[1][1]["z"], data[13]["z"])
@@ -242,13 +242,13 @@ def test_weights_begin_where_init_says(tmp_path):
     (tmp_path / "run/last").mkdir(parents=True)
     save_file(weights, tmp_path / "run/last/ema.safetensors")
     for source in (tmp_path / "own.safetensors", tmp_path / "run"):
-        assert all(torch.equal(value, weights[name]) for name, value in beginning(str(source)).weights.items())
-    start_from(network, "tiny")
-    assert network.state_dict().keys() == beginning("tiny").weights.keys() and network.dtype == torch.float32
+        assert all(torch.equal(value, weights[name]) for name, value in read_weights(str(source)).weights.items())
+    load_weights(network, "tiny")
+    assert network.state_dict().keys() == read_weights("tiny").weights.keys() and network.dtype == torch.float32
     with pytest.raises(TrainingError, match="not of the same preset"):
-        start_from(make_network(MINI), "tiny")
+        load_weights(make_network(MINI), "tiny")
     with pytest.raises(TrainingError, match="cannot start from"):
-        beginning(str(tmp_path / "nothing"))
+        read_weights(str(tmp_path / "nothing"))
 
 
 def test_a_network_may_begin_without_a_reader_of_the_pose_shift(tmp_path):
@@ -256,7 +256,7 @@ def test_a_network_may_begin_without_a_reader_of_the_pose_shift(tmp_path):
     older = build_network(dataclasses.replace(preset("tiny"), pose_shift=False))
     save_file(older.state_dict(), tmp_path / "older.safetensors")
     network = build_network(dataclasses.replace(preset("tiny"), pose_shift=True))
-    start_from(network, str(tmp_path / "older.safetensors"))
+    load_weights(network, str(tmp_path / "older.safetensors"))
     shift, latent = torch.randn(1, 2, 7, 8, 8), torch.randn(1, 27, 4, 4)
     assert network.pose_follower is not None and not network.pose_follower(shift, latent).any()
     assert torch.equal(network.reference_net.unet.conv_in.weight, older.reference_net.unet.conv_in.weight)
@@ -276,7 +276,7 @@ def test_frozen_parts_do_not_train():
 def test_every_row_of_the_ablation_trains_the_paper_s_stage_1(row):
     """Where a row has not got what the recipe freezes, that is no mistake."""
     _, settings = read_recipe("sd15", "1")
-    shape, _, frozen = clip_settings("1", {**settings, "ablations": ABLATIONS[row]})
+    shape, _, frozen = stage_settings("1", {**settings, "ablations": ABLATIONS[row]})
     with torch.device("meta"):
         network = CyberHostNetwork(shape)
     freeze(network, frozen)
@@ -286,7 +286,7 @@ def test_every_row_of_the_ablation_trains_the_paper_s_stage_1(row):
 def test_the_sd15_recipe_is_the_paper_s():
     for stage in ("1", "2"):
         loop, settings = read_recipe("sd15", stage)
-        shape, config, frozen = clip_settings(stage, settings)
+        shape, config, frozen = stage_settings(stage, settings)
         assert loop.lr == 1e-5 and shape.name == "sd15" and shape.size == (640, 384) and shape.motion_frames == 4
         assert (config.batch, config.frames, config.temporal) == ((12, 1, False) if stage == "1" else (1, 12, True))
     with pytest.raises(InputError):
@@ -295,12 +295,9 @@ def test_the_sd15_recipe_is_the_paper_s():
 
 def test_a_trace_on_fake_tensors_tells_what_checkpointing_spares():
     _, settings = read_recipe("tiny", "2")
-    _, config, _ = clip_settings("2", settings)
+    _, config, _ = stage_settings("2", settings)
     config.batch, config.frames = 1, SMALL.frames
-    kept, spared = (
-        trace_network(SMALL, config, LoopConfig(1, gradient_checkpointing=on), lambda network: None)
-        for on in (False, True)
-    )
+    kept, spared = (trace_step(SMALL, config, LoopConfig(1, gradient_checkpointing=on)) for on in (False, True))
     own = sum(p.numel() for p in make_network(SMALL).parameters())
     assert sum(row.parameters for row in kept.modules) == own
     assert spared.peak < 0.7 * kept.peak and spared.flops == kept.flops > 1e9
@@ -342,7 +339,7 @@ def test_sample_videos_are_made_by_the_weights_given(tmp_path, portrait_file):
     network = build_network(preset("tiny"))
     make = SampleVideos(tmp_path, network, portrait_file, sound, "tiny", "cpu")
     state = torch.get_rng_state()
-    video = make(7, beginning("tiny").weights)
+    video = make(7, read_weights("tiny").weights)
     assert video == tmp_path / "samples/00000007.mp4" and video.stat().st_size > 1000
     assert [p.name for p in video.parent.iterdir()] == [video.name] and torch.equal(torch.get_rng_state(), state)
     with pytest.raises(TrainingError, match="does not fit preset"):

@@ -13,7 +13,7 @@ from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
 from cyberhost_model.lab.training.optimizer import build_optimizer
 from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.reports import Curves
-from cyberhost_model.lab.training.stage import Share, memory_advice
+from cyberhost_model.lab.training.stage import ProcessItems, memory_advice
 from training_helpers import RandomStage
 
 
@@ -96,7 +96,7 @@ def test_bad_data_is_told_with_its_file(tmp_path):
     for workers in (0, 1):
         with pytest.raises(TrainingError, match=r"item 0: clip-0.safetensors cannot be used \(RuntimeError"):
             train(Bad(), tmp_path, _config(workers=workers))
-    assert isinstance(Share(_Broken(), 0, 1)[0], TrainingError)
+    assert isinstance(ProcessItems(_Broken(), 0, 1)[0], TrainingError)
 
 
 def test_a_worker_that_died_is_a_matter_of_memory():

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
-from cyberhost_model.lab.training.process import gathered, join_processes, leave_processes
+from cyberhost_model.lab.training.process import gather_tensor, join_processes, leave_processes
 from training_helpers import RandomStage
 
 
@@ -41,7 +41,7 @@ def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
         names = [name for name, p in trainer.module.named_parameters() if p.requires_grad]
         for name, part, model in zip(names, trainer.parts, trainer.trained, strict=True):
             if part.grad is not None:
-                kept[name] = gathered(part.grad, model, trainer.world).clone()
+                kept[name] = gather_tensor(part.grad, model, trainer.world).clone()
 
     trainer.optimizer.register_step_pre_hook(keep)
     trainer.prepare()
@@ -69,6 +69,9 @@ def main(out: Path) -> None:
     train(RandomStage(mixed=True), out / "whole", config("fsdp"))
     train(RandomStage(mixed=True), out / "parts", config("fsdp", steps=1))
     train(RandomStage(mixed=True), out / "parts", config("fsdp"))
+    resumed = Trainer(RandomStage(mixed=True), out / "single", config("fsdp"), world)
+    resumed.prepare()
+    resumed.save(1)
     train(
         RandomStage(),
         out / "fp16",

@@ -13,8 +13,8 @@ from cyberhost_cli.options import check_choice, expand_options, input_errors_as_
 from cyberhost_model.options import option
 
 if TYPE_CHECKING:
-    from cyberhost_model.lab.synthetic.clips import Synth
-    from cyberhost_model.lab.training.encode import Coder
+    from cyberhost_model.lab.synthetic.clips import ClipGenerator
+    from cyberhost_model.lab.training.encode import ClipEncoder
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
 Clips = Annotated[int, typer.Option(min=1, help="How many clips.")]
@@ -34,21 +34,22 @@ class Source:
     seed: int = option(0, "Same seed, same clips.", min=0)
     held_out: bool = option(False, "Only people and speakers kept out of training.")
 
-    def open(self, frames: int) -> Synth:
+    def open(self, frames: int) -> ClipGenerator:
         """Load the material as a source of clips of `frames` frames.
 
         Raises InputError when a folder holds nothing of use.
         """
         if self.speech is None:
             raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
-        from cyberhost_model.lab.synthetic.clips import Synth
-        from cyberhost_model.lab.synthetic.people import People
+        from cyberhost_model.lab.synthetic.clips import ClipGenerator
         from cyberhost_model.lab.synthetic.performance import load_gestures
-        from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+        from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 
         people = People(self.stills or [], self.drawn, self.held_out)
         gestures = load_gestures(self.gestures) if self.gestures else None
-        return Synth(people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads)
+        return ClipGenerator(
+            people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads
+        )
 
 
 @expand_options
@@ -234,9 +235,9 @@ def encode(
         )
     made = source.open(frames) if data is None else None
     from cyberhost_model.device import choose_device
-    from cyberhost_model.lab.training.encode import load_coder
+    from cyberhost_model.lab.training.encode import load_clip_encoder
 
-    coder, warnings = load_coder(preset, codec, audio, choose_device(device, "auto")[0])
+    coder, warnings = load_clip_encoder(preset, codec, audio, choose_device(device, "auto")[0])
     for line in warnings:
         console.warn(line)
     facts: dict[str, object] = {"preset": preset, "codec": codec or preset, "audio": audio or preset}
@@ -251,7 +252,7 @@ def _encode_dataset(
     data: Path,
     source: Source,
     output: Path,
-    coder: Coder,
+    coder: ClipEncoder,
     facts: dict[str, object],
     clips: int | None,
     frames: int,
@@ -296,10 +297,10 @@ def _encode_dataset(
 
 
 def _encode_made(
-    made: Synth,
+    made: ClipGenerator,
     source: Source,
     output: Path,
-    coder: Coder,
+    coder: ClipEncoder,
     facts: dict[str, object],
     clips: int,
     frames: int,
@@ -325,7 +326,7 @@ def _encode_made(
         for number in range(source.start, source.start + clips):
             if f"{number:06d}" not in there:
                 clip = made.clip(number)
-                write_clip(output, f"{number:06d}", coder.code(clip), clip.reference.size, clip.head)
+                write_clip(output, f"{number:06d}", coder.encode(clip), clip.reference.size, clip.head)
             tick(number - source.start + 1)
     console.note(f"{output}: {clips} coded clips of {frames} frames")
     console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})

@@ -9,7 +9,6 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import expand_options
-from cyberhost_model.perception.keypoints import VISIBLE
 
 if TYPE_CHECKING:
     from cyberhost_model.driving.sequence import PoseSequence
@@ -105,6 +104,7 @@ def _finish(sequence: PoseSequence, target: Path, console: Console) -> None:
 
 def _summary(sequence: PoseSequence) -> dict[str, object]:
     """Length, rate and size of a sequence, and the share of each part's points that are visible."""
+    from cyberhost_model.perception.keypoints import VISIBLE
 
     seen = {
         part: round(float((getattr(sequence, f"{part}_score") > VISIBLE).mean()), 3)

@@ -119,16 +119,16 @@ def train_stage(
     console: Console,
 ) -> None:
     """Run the loop with a bar, and print the last losses and the speed. Raises TrainingError and what loading does."""
-    from cyberhost_model.lab.training.checkpoint import hold
+    from cyberhost_model.lab.training.checkpoint import lock_run
     from cyberhost_model.lab.training.loop import train as run_loop
     from cyberhost_model.lab.training.process import join_processes, leave_processes
     from cyberhost_model.lab.training.recipe import build_stage
-    from cyberhost_model.lab.training.reports import NAMES
+    from cyberhost_model.lab.training.reports import SPEED_NAMES
 
     run = options.run
     assert run is not None
     last: dict[str, float] = {}
-    with hold(run, join_processes(loop.device)):  # before anything is read: a folder in use ends the command at once
+    with lock_run(run, join_processes(loop.device)):  # first: a folder in use ends the command at once
         built = build_stage(stage, options.sources, settings, options.init, loop.seed, console.note, run)
         sampler = None
         if sample:
@@ -143,8 +143,8 @@ def train_stage(
 
             folder = run_loop(built, run, loop, step, sampler)
     leave_processes()
-    losses = {name: value for name, value in last.items() if name not in (*NAMES, "lr", "grad_norm")}
-    speed = {name: last[name] for name in NAMES if name in last}
+    losses = {name: value for name, value in last.items() if name not in (*SPEED_NAMES, "lr", "grad_norm")}
+    speed = {name: last[name] for name in SPEED_NAMES if name in last}
     console.note(f"{folder}: stage {stage}, " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
     if speed:
         console.note(speed_words(last))
@@ -213,12 +213,12 @@ def ablate(
     folder. The same command continues one that was stopped; further --rows are added.
     """
     console.silence_libraries()
-    from cyberhost_model.lab.training.ablation import Budget, chosen
+    from cyberhost_model.lab.training.ablation import Budget, parse_rows
 
     check_choice("--networks", networks, "public", "embedded")
     check_choice("--stage", stage, "1", "2")
     with input_errors_as_usage():
-        names, wanted = chosen(rows), Budget.parse(budget)
+        names, wanted = parse_rows(rows), Budget.parse(budget)
     from cyberhost_model.lab.training.ablation import Plan, ablate
 
     plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks)  # type: ignore[arg-type]

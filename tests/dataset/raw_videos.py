@@ -10,9 +10,8 @@ import av
 import numpy as np
 
 from cyberhost_model.lab.filmed.settings import Settings
-from cyberhost_model.lab.synthetic.clips import Clip, Synth
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.synthetic.speech_library import SpeechLibrary
+from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
+from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
 
@@ -26,7 +25,7 @@ Frames = list[np.ndarray]
 
 def speaker(number: int, frames: int = FRAMES, seed: int = 5) -> Clip:
     """A drawn person who speaks, in 256x320."""
-    return Synth(People([], 1.0), SpeechLibrary(EXAMPLES), seed, frames, sizes=(SIZE,), clean=True).clip(number)
+    return ClipGenerator(People([], 1.0), SpeechLibrary(EXAMPLES), seed, frames, sizes=(SIZE,), clean=True).clip(number)
 
 
 def pictures(clip: Clip) -> Frames:

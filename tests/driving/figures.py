@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.lab.synthetic.drawn_appearance import sample_appearance
 from cyberhost_model.lab.synthetic.drawn_face_shape import HeadView, landmarks
-from cyberhost_model.lab.synthetic.drawn_look import sample_look
 from cyberhost_model.lab.synthetic.drawn_pose import Face
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 
@@ -37,7 +37,7 @@ def perform(
 
     `angle`: how far the arms are turned outwards from where they usually are, radians.
     """
-    look = sample_look(np.random.default_rng(person.look))
+    look = sample_appearance(np.random.default_rng(person.look))
     aspect = person.size[0] / person.size[1]
     out = []
     for i in range(frames):

@@ -1,6 +1,6 @@
 """Degraded videos, measured from the file on: each measure moves as its definition says.
 
-The degradations are those of docs/evaluation.md.
+The degradations are those of docs/reference/evaluation.md.
 """
 
 from __future__ import annotations

@@ -18,10 +18,9 @@ from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
-from cyberhost_model.lab.training.encode import Coder, load_coder
-from cyberhost_model.lab.training.init import as_taught, start_from
-from cyberhost_model.lab.training.recipe import parts_of
-from cyberhost_model.lab.training.stages.clip import build_network
+from cyberhost_model.lab.training.encode import ClipEncoder, load_clip_encoder
+from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
+from cyberhost_model.lab.training.recipe import network_parts
 from cyberhost_model.porting.convert import convert
 from cyberhost_model.runtime.loading import load_model
 from data_helpers import small_synth
@@ -62,23 +61,23 @@ def models(published, tmp_path_factory):
     ],
 )
 def test_the_papers_network_begins_with_what_others_have(models, name, width, begins):
-    shape = as_taught(paper(width), str(models / name))
+    shape = preset_for_weights(paper(width), str(models / name))
     assert shape.diffusion.prediction == "v" and shape.diffusion.zero_terminal_snr and shape.unet.motion_norm_per_frame
     network = build_network(shape)
     made = {key: value.clone() for key, value in network.state_dict().items()}
-    started = start_from(network, str(models / name))
-    fresh = started.fresh
+    started = load_weights(network, str(models / name))
+    fresh = started.missing
     theirs, own = load_file(models / name / "network.safetensors"), network.state_dict()
-    assert set(parts_of(fresh)) == begins
+    assert set(network_parts(fresh)) == begins
     assert all(torch.equal(own[key], made[key]) for key in fresh)
     assert all(torch.equal(own[key], theirs[key].float()) for key in own.keys() - set(fresh))
-    assert len(fresh) < len(own) / 2 and not started.left
+    assert len(fresh) < len(own) / 2 and not started.unused
 
 
 def test_a_network_of_another_size_is_no_beginning(models):
     other = dataclasses.replace(paper(), unet=dataclasses.replace(paper().unet, block_out_channels=(32, 96)))
     with pytest.raises(TrainingError, match="not of the same preset"):
-        start_from(build_network(other), str(models / "animate-anyone"))
+        load_weights(build_network(other), str(models / "animate-anyone"))
 
 
 def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, capsys):
@@ -115,7 +114,7 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
     assert json.loads((tmp_path / "next/config.json").read_text())["preset"]["unet"]["motion_norm_per_frame"]
     assert main(["weights", "assemble", "--network", str(run), "--base", begun, "-o", str(tmp_path / "model")]) == 0
     network, trained = load_model(str(tmp_path / "model")).network, load_file(run / "last/ema.safetensors")
-    assert network.preset == as_taught(paper(), str(models / "animate-anyone"))
+    assert network.preset == preset_for_weights(paper(), str(models / "animate-anyone"))
     torch.testing.assert_close(network.state_dict(), {name: value.half().float() for name, value in trained.items()})
     capsys.readouterr()
     assert main(["train", "--stage", "2", "--data", str(coded), "-o", str(tmp_path / "other")]) == 9
@@ -125,13 +124,13 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
 def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_path):
     shape = dataclasses.replace(paper(), region=dataclasses.replace(paper().region, face_channels=()))
     clip = small_synth(tmp_path / "speech", frames=16).clip(0)
-    coder = Coder(
+    coder = ClipEncoder(
         shape,
         trained_codec(models / "hallo2"),
         trained_speech(models / "hallo2"),
         lambda picture: torch.arange(512.0).numpy() / 512,
     )
-    assert torch.equal(coder.code(clip)["face"].float(), torch.arange(512.0) / 512)
+    assert torch.equal(coder.encode(clip)["face"].float(), torch.arange(512.0) / 512)
     coder.face = None
-    assert not coder.code(clip)["face"].any()
-    assert load_coder("tiny")[0].code(clip)["face"].dtype == torch.uint8
+    assert not coder.encode(clip)["face"].any()
+    assert load_clip_encoder("tiny")[0].encode(clip)["face"].dtype == torch.uint8

@@ -1,14 +1,16 @@
-"""What a pass of the network costs, counted on tensors that have sizes and no memory: bytes alive and floating point
-operations.
+"""The cost of a pass of a network: floating point operations and bytes alive at their peak.
+
+On fake tensors (`torch._subclasses.fake_tensor`), which have sizes and no memory, or on real ones.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -64,6 +66,24 @@ class CostCounter(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self.known.discard(key)
         self.bytes -= size
+
+
+def count_flops(module: nn.Module, forward: Callable[[], object]) -> float:
+    """Count the FLOPs of `forward`, run without gradients; random state and the buffers of `module` are restored."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    devices = sorted({p.device.index for p in module.parameters() if p.device.type == "cuda"})
+    with torch.no_grad(), torch.random.fork_rng(devices), CostCounter() as live:
+        forward()
+    with torch.no_grad():
+        for buffer, value in zip(module.buffers(), before, strict=True):
+            buffer.copy_(value)
+    return live.flops
+
+
+def empty_latents(preset: Preset, batch: int, frames: int) -> Tensor:
+    """Make latents (batch, frames, C, h, w) at the preset's size, without values."""
+    latent = (side // preset.latent_factor for side in preset.size)
+    return torch.empty(batch, frames, preset.latent_channels, *latent)
 
 
 def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = True) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Measure videos of any method with the paper's metrics. docs/evaluation.md is the protocol.
+"""Measure videos of any method with the paper's metrics. docs/reference/evaluation.md is the protocol.
 
 registry    which module makes which measures; `register_metric` adds one
 metric      the interfaces of metrics

@@ -1,6 +1,6 @@
-"""Training clips made by the project: a person from `People`, speech from a `SpeechLibrary`, a performance on a puppet.
+"""Synthetic training clips: a person from `People`, speech from a `SpeechLibrary`, a performance on a photo puppet.
 
-Seeded; every label exact.
+Seeded, with exact labels.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from cyberhost_model.conditions.movement import movement_box
 from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import mouth_from_keypoints, pack_labels, write_labels
-from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row, split_of
-from cyberhost_model.lab.synthetic.framing import SIZES, random_framing, random_head, random_look
-from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
+from cyberhost_model.lab.filmed.splits import split_of
+from cyberhost_model.lab.synthetic.framing import SIZES, random_colour, random_framing, random_head
 from cyberhost_model.lab.synthetic.performance import perform, random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
+from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.synthetic.speech_augment import augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_motion
 from cyberhost_model.lab.synthetic.stills import Still
@@ -32,19 +33,15 @@ from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 from cyberhost_model.perception.people import face_descriptor, has_face, has_hand, mean_descriptor
 
-# Made clips as files anyone can look at and train on: the same format as clips prepared from videos
-# (docs/reference/file-formats.md), with exact labels.
-
-
 SOURCE, DETECTOR = "synth", "exact"
 
 
 def export_clip(clip: Clip, folder: Path, number: int) -> Row:
-    """Write `clip` as NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz (labels); returns its row
-    of the manifest.
+    """Export a clip in the format of clips prepared from videos; returns its row of the manifest.
 
-    To the labels of every clip come flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8 0..255 against the
-    reference.
+    See docs/reference/file-formats.md. Files NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz
+    (labels). Beside the labels of every clip there are flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8
+    0..255, against the reference.
     """
     size, points = clip.reference.size, clip.keypoints()
     frames = len(points)
@@ -103,22 +100,22 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
 
 @dataclass
 class Clip:
-    """T frames of one person speaking.
-
-    reference is the still the puppet was cut from.
-
-    samples float32 (n,) at 16 kHz, longer than the clip; `first` is the video frame of `samples` at which the clip
-    begins; motion covers all of `samples`; head: a crop about the head, hands left out. frames are `Rendered` (picture,
-    flow against the reference, what it shows, key points).
-    """
+    """T frames of one person speaking."""
 
     reference: Still
+    """The still the puppet was cut from."""
     frames: list[Rendered]
+    """Pictures with key points, and flow and visibility against the reference."""
     samples: np.ndarray
+    """float32 (n,) at 16 kHz, longer than the clip."""
     first: int
+    """The video frame of `samples` at which the clip begins."""
     motion: SpeechMotion
+    """The mouth motion of all of `samples`."""
     clarity: np.ndarray
+    """Hand clarity score of each frame, float32 (T,)."""
     head: bool = False
+    """Whether the clip is a crop about the head, without hands."""
 
     @property
     def opening(self) -> np.ndarray:
@@ -126,21 +123,23 @@ class Clip:
         return self.motion.opening[self.first : self.first + len(self.frames)]
 
     def keypoints(self) -> list[Keypoints]:
+        """List the key points of each frame."""
         return [f.keypoints for f in self.frames]
 
 
 class Voices(Protocol):
-    """Where speech comes from: `SpeechLibrary`, or the like."""
+    """A source of speech: `SpeechLibrary`, or one like it."""
 
     def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
-        """A stretch of speech, float32 (seconds * 16000,)."""
+        """Cut a window of speech, float32 (seconds * 16000,)."""
         ...
 
 
-class Synth:
-    """An endless, seeded source of clips: `synth.clip(i)` depends on (seed, i) alone.
+class ClipGenerator:
+    """A seeded source of any number of clips.
 
-    `heads`: share of crops about the head.
+    gestures: recorded arm motion, see `performance.load_gestures`. clean: leaves out changes of colour and sound.
+    heads: share of crops about the head.
     """
 
     def __init__(
@@ -154,19 +153,11 @@ class Synth:
         clean: bool = False,
         heads: float = 0.0,
     ):
-        self.heads = heads
-        self.people, self.speech, self.seed, self.frames, self.gestures, self.sizes, self.clean = (
-            people,
-            speech,
-            seed,
-            frames,
-            gestures,
-            sizes,
-            clean,
-        )
+        self.people, self.speech, self.seed, self.frames = people, speech, seed, frames
+        self.gestures, self.sizes, self.clean, self.heads = gestures, sizes, clean, heads
 
     def clip(self, i: int) -> Clip:
-        """Clip number i.
+        """Make clip number i; it depends on (seed, i) alone.
 
         One in four references is itself posed, so that a reference may have an open mouth or raised hands.
         """
@@ -176,7 +167,7 @@ class Synth:
         head = self.heads > 0 and rng.random() < self.heads
         still = (random_head if head else random_framing)(self.people.still(rng, size), rng, size)
         if not self.clean:
-            still.picture_u8 = random_look(still.picture_u8, rng)
+            still.picture_u8 = random_colour(still.picture_u8, rng)
         gape = float(rng.uniform(0.095, 0.115))
         if rng.random() < 0.25:
             first = Puppet(still, gape)
@@ -199,7 +190,7 @@ class Synth:
 
 
 def moved_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The person's matte after a frame's motion."""
+    """Warp the person's matte (H, W) by a frame's optical flow."""
     h, w = mask.shape
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
     return cv2.remap(mask, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

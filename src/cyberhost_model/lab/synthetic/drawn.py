@@ -1,7 +1,6 @@
-"""Drawn people: endless procedural stills with exact labels (key points, matte), seeded.
+"""Drawn people: procedural stills with exact labels (key points, matte), seeded.
 
-The same person can be drawn again in another pose: `draw_person(look, pose, ...)` keeps everything in `Appearance`
-fixed.
+The same person can be drawn again in another pose: `Appearance` has what stays fixed.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from cyberhost_model.lab.synthetic.drawn_appearance import Appearance, sample_appearance
 from cyberhost_model.lab.synthetic.drawn_body import BodyView, draw_forearm, draw_torso
 from cyberhost_model.lab.synthetic.drawn_face import draw_face
 from cyberhost_model.lab.synthetic.drawn_face_shape import FACE, HeadView, Plane, ears, landmarks
 from cyberhost_model.lab.synthetic.drawn_hair import hair_box, hair_colour, hair_matte, has_back
 from cyberhost_model.lab.synthetic.drawn_hands import draw_hand, hand_points
-from cyberhost_model.lab.synthetic.drawn_look import Appearance, sample_look
 from cyberhost_model.lab.synthetic.drawn_paint import Canvas, Light, around, blur, fill, smoothstep
 from cyberhost_model.lab.synthetic.drawn_pose import Pose, sample_pose
 from cyberhost_model.lab.synthetic.drawn_scene import draw_background, film, sample_light
@@ -25,21 +24,22 @@ SUPER = 1.5  # canvas pixels a picture pixel
 
 
 def _head_window(head: HeadView, box: tuple[float, float, float, float], shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Canvas rows and columns that a box of the face's plane can reach."""
+    """Find the canvas rows and columns that a box of the face's plane can reach."""
     u, v = np.meshgrid(np.linspace(box[0], box[2], 5), np.linspace(box[1], box[3], 5))
     p = head.forward(np.stack([u.ravel(), v.ravel()], 1).astype(np.float32))
     return around(p, shape, 3)
 
 
 def _paint_hair(canvas: Canvas, head: HeadView, light: Light, back: bool) -> None:
-    look = head.look
-    rows, cols = _head_window(head, hair_box(look, back), canvas.rgb.shape)
+    """Paint the hair behind the neck (`back`) or in front of it."""
+    person = head.person
+    rows, cols = _head_window(head, hair_box(person, back), canvas.rgb.shape)
     h, w = rows.stop - rows.start, cols.stop - cols.start
     if h < 2 or w < 2:
         return
     u, v = head.inverse(cols.start, rows.start, w, h)
-    matte, strands, inside = hair_matte(look, u, v, back)
-    rgb = hair_colour(look, u, v, strands, light, head.scale, inside)
+    matte, strands, inside = hair_matte(person, u, v, back)
+    rgb = hair_colour(person, u, v, strands, light, head.scale, inside)
     if back:
         rgb *= (1 - 0.45 * smoothstep(v, 0.1, 0.5) * smoothstep(np.abs(u), 0.34, 0.2))[..., None] * np.float32(0.9)
     else:
@@ -48,9 +48,10 @@ def _paint_hair(canvas: Canvas, head: HeadView, light: Light, back: bool) -> Non
 
 
 def _paint_face(canvas: Canvas, head: HeadView, light: Light) -> None:
-    look, face = head.look, head.face
+    """Draw the head without hair in the face's plane and warp it onto the canvas."""
+    person, face = head.person, head.face
     grid = Plane(float(np.clip(head.scale * 1.15, 150, 420)))
-    rgb, alpha, _ = draw_face(look, face, grid, light.turned(face.yaw, face.pitch))
+    rgb, alpha, _ = draw_face(person, face, grid, light.turned(face.yaw, face.pitch))
     rows, cols = _head_window(head, FACE, canvas.rgb.shape)
     h, w = rows.stop - rows.start, cols.stop - cols.start
     if h < 2 or w < 2:
@@ -63,9 +64,9 @@ def _paint_face(canvas: Canvas, head: HeadView, light: Light) -> None:
 
 
 def draw_person(
-    look: Appearance, pose: Pose, light: Light, background: np.ndarray
+    person: Appearance, pose: Pose, light: Light, background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, Keypoints]:
-    """Draws a person over a background (H, W, 3) float32 in 0..1.
+    """Draw a person over a background (H, W, 3) float32 in 0..1.
 
     Returns the picture (H, W, 3) float32, the person's matte (H, W) in 0..1 and exact key points in 0..1.
     """
@@ -74,18 +75,18 @@ def draw_person(
     canvas = Canvas(cv2.resize(background, big, interpolation=cv2.INTER_LINEAR))
     scale = pose.scale * big[1]
     origin = np.array(pose.centre) * big - 0.5
-    view = BodyView(look, pose, scale, origin)
+    view = BodyView(person, pose, scale, origin)
     neck = view.px(np.array([(pose.head_shift[0], -0.94 + pose.head_shift[1])]))[0]
     sway = (
         np.array([np.sin(pose.face.roll), 1 - np.cos(pose.face.roll)]) * 0.5 * scale
     )  # the head rolls about the neck, not the eyes
-    head = HeadView(look, pose.face, scale, float(neck[0] + sway[0]), float(neck[1] + sway[1]))
-    points = [view.px3(hand_points(arm, s, look.masculine)) for arm, s in zip(pose.arms, (-1, 1), strict=True)]
+    head = HeadView(person, pose.face, scale, float(neck[0] + sway[0]), float(neck[1] + sway[1]))
+    points = [view.px3(hand_points(arm, s, person.masculine)) for arm, s in zip(pose.arms, (-1, 1), strict=True)]
 
-    if has_back(look):
+    if has_back(person):
         _paint_hair(canvas, head, light, back=True)
     draw_torso(canvas, view, light)
-    jaw = head.forward(landmarks(look, pose.face)[:17])
+    jaw = head.forward(landmarks(person, pose.face)[:17])
     chin = np.concatenate(
         [jaw + np.array([0, 0.06 * scale]), head.forward(np.array([(0.25, -0.2), (-0.25, -0.2)], np.float32))]
     )
@@ -95,13 +96,13 @@ def draw_person(
         shadow = fill(chin - (cols.start, rows.start), (rows.stop - rows.start, cols.stop - cols.start))
         canvas.darken(blur(shadow, 0.05 * scale), cols.start, rows.start, 0.5)
     _paint_face(canvas, head, light)
-    if look.hair_style != "bald" or look.age >= 0.3:
+    if person.hair_style != "bald" or person.age >= 0.3:
         _paint_hair(canvas, head, light, back=False)
     order = sorted(range(2), key=lambda i: points[i][:, 2].mean())
     mattes: list = [None, None]
     for i in order:
         draw_forearm(canvas, view, pose.arms[i], light)
-        drawn = draw_hand(look, pose.arms[i], points[i], scale, light, canvas.rgb.shape)
+        drawn = draw_hand(person, pose.arms[i], points[i], scale, light, canvas.rgb.shape)
         if drawn is None:
             continue
         rgb, matte, x0, y0 = drawn
@@ -119,21 +120,23 @@ def draw_person(
 def _labels(
     view: BodyView, head: HeadView, points: list, mattes: list, order: list, size: tuple[int, int]
 ) -> Keypoints:
-    """Canvas pixels -> key points in 0..1, and what of them is in the picture."""
-    look, pose = view.look, view.pose
+    """Convert canvas pixels to key points in 0..1, with scores for what is in the picture."""
+    person, pose = view.person, view.pose
     whole = np.array(size, np.float32)
     norm = lambda p: ((np.asarray(p, np.float32)[..., :2] + 0.5) / whole).astype(np.float32)  # noqa: E731
     inside = lambda p: ((p >= 0) & (p < 1)).all(-1).astype(np.float32)  # noqa: E731
     k = Keypoints.empty()
-    plane = landmarks(look, pose.face)
+    plane = landmarks(person, pose.face)
     k.face = norm(head.forward(plane))
     k.face_score = inside(k.face)
     arms = [view.px3(np.stack([view.joints[i], arm.elbow, arm.wrist])) for i, arm in enumerate(pose.arms)]
     eyes = [plane[36:42].mean(0), plane[42:48].mean(0)]
     k.body[[2, 3, 4]], k.body[[5, 6, 7]] = norm(arms[0]), norm(arms[1])
     k.body[NECK] = (k.body[2] + k.body[5]) / 2
-    k.body[[8, 11]] = norm(view.px(np.array([(-0.4 * look.shoulders / 0.7, 2.15), (0.4 * look.shoulders / 0.7, 2.15)])))
-    k.body[[14, 15, 16, 17]] = norm(head.forward(np.stack([*eyes, *ears(look)]).astype(np.float32)))
+    k.body[[8, 11]] = norm(
+        view.px(np.array([(-0.4 * person.shoulders / 0.7, 2.15), (0.4 * person.shoulders / 0.7, 2.15)]))
+    )
+    k.body[[14, 15, 16, 17]] = norm(head.forward(np.stack([*eyes, *ears(person)]).astype(np.float32)))
     k.body[0] = k.face[30]
     k.body_score = inside(k.body)
     k.body_score[[9, 10, 12, 13]] = 0
@@ -148,7 +151,7 @@ def _labels(
 
 
 def _visible(mattes: list, order: list, i: int) -> float:
-    """0 when a hand is off the picture or hidden under the other, else 1."""
+    """Return 0 for a hand that is off the picture or hidden under the other, else 1."""
     if mattes[i] is None:
         return 0.0
     _, m, x, y = mattes[i]
@@ -163,14 +166,15 @@ def _visible(mattes: list, order: list, i: int) -> float:
 
 
 def drawn_still(seed: int, size: tuple[int, int] = (256, 256)) -> Still:
-    """The drawn person number `seed` as a still of `size` (W, H); another number is another person, pose, place, light.
+    """Draw the person number `seed` as a still of `size` (W, H).
 
-    The same seed and size give the same bytes. Key points are exact, in 0..1; a score is 1 where the point is in
-    the picture and 0 elsewhere, also for a hand hidden under the other.
+    Another number gives another person, pose, place and light; the same seed and size give the same bytes. Key points
+    are exact, in 0..1; a score is 1 where the point is in the picture and 0 elsewhere, also for a hand hidden under the
+    other.
     """
     rng = np.random.default_rng([0xD7A3, seed])
-    look = sample_look(rng)
-    pose = sample_pose(rng, look.shoulders, size)
+    person = sample_appearance(rng)
+    pose = sample_pose(rng, person.shoulders, size)
     light = sample_light(rng)
-    picture, mask, keypoints = draw_person(look, pose, light, draw_background(rng, *size))
+    picture, mask, keypoints = draw_person(person, pose, light, draw_background(rng, *size))
     return Still(film(rng, picture), mask.astype(np.float32), keypoints, f"drawn-{seed}")

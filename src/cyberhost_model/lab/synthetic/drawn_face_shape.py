@@ -11,16 +11,19 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from cyberhost_model.lab.synthetic.drawn_look import Appearance
+from cyberhost_model.lab.synthetic.drawn_appearance import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import spline
 from cyberhost_model.lab.synthetic.drawn_pose import Face
 
 FACE = (-0.42, -0.54, 0.42, 0.6)  # the part of the plane the head without hair is drawn in
 
 
-def outline(look: Appearance, face: Face) -> np.ndarray:
-    """The skull's and jaw's outline (N, 2), closed, starting at the crown, down the image-right side first."""
-    w, j, drop = look.face_width, look.jaw, face.open * 0.55
+def outline(person: Appearance, face: Face) -> np.ndarray:
+    """Outline skull and jaw, (N, 2), closed.
+
+    It starts at the crown and goes down the image-right side first.
+    """
+    w, j, drop = person.face_width, person.jaw, face.open * 0.55
     right = np.array(
         [
             (0.0, -0.5),
@@ -31,10 +34,10 @@ def outline(look: Appearance, face: Face) -> np.ndarray:
             (w + 0.024, -0.1),
             (w + 0.006, 0.03),
             (w * 0.975, 0.15),
-            (w * (0.87 + 0.06 * j) + 0.008 * look.build, 0.27),
-            (w * (0.64 + 0.13 * j) + 0.012 * look.build, 0.375 + drop * 0.6),
-            (look.chin + 0.05, 0.452 + drop),
-            (look.chin * 0.6, 0.493 + drop),
+            (w * (0.87 + 0.06 * j) + 0.008 * person.build, 0.27),
+            (w * (0.64 + 0.13 * j) + 0.012 * person.build, 0.375 + drop * 0.6),
+            (person.chin + 0.05, 0.452 + drop),
+            (person.chin * 0.6, 0.493 + drop),
         ]
     )
     bottom = np.array([(0.0, 0.5 + drop)])
@@ -42,9 +45,9 @@ def outline(look: Appearance, face: Face) -> np.ndarray:
     return spline(np.concatenate([right, bottom, left]), 6, closed=True)
 
 
-def _jaw(look: Appearance, face: Face) -> np.ndarray:
-    """Jaw points 0-16: equal steps along the outline from ear height, image left first."""
-    o = outline(look, face)
+def _jaw(person: Appearance, face: Face) -> np.ndarray:
+    """Place the jaw points 0-16 in equal steps along the outline from ear height, image left first."""
+    o = outline(person, face)
     half = o[: len(o) // 2 + 1]
     half = half[half[:, 1] > -0.03]
     s = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(half, axis=0), axis=1))])
@@ -53,11 +56,11 @@ def _jaw(look: Appearance, face: Face) -> np.ndarray:
     return np.concatenate([right * np.array([-1, 1]), right[-2::-1]])
 
 
-def _mouth(look: Appearance, face: Face) -> np.ndarray:
-    """Points 48-67. Closed lips share one line: the upper and lower inner points are then the same."""
-    m = look.mouth_width * (1 + 0.17 * face.smile - 0.3 * face.pucker - 1.2 * face.open)
+def _mouth(person: Appearance, face: Face) -> np.ndarray:
+    """Place points 48-67. Closed lips share one line: the upper and lower inner points are then the same."""
+    m = person.mouth_width * (1 + 0.17 * face.smile - 0.3 * face.pucker - 1.2 * face.open)
     rise, drop = 0.2 * face.open, 0.8 * face.open
-    up, lo = look.lip_upper * (1 - 0.2 * max(face.smile, 0)), look.lip_lower * (1 - 0.12 * max(face.smile, 0))
+    up, lo = person.lip_upper * (1 - 0.2 * max(face.smile, 0)), person.lip_lower * (1 - 0.12 * max(face.smile, 0))
     outer_x = np.array([-1, -0.58, -0.2, 0, 0.2, 0.58, 1, 0.6, 0.27, 0, -0.27, -0.6])
     outer_y = np.array(
         [
@@ -79,38 +82,41 @@ def _mouth(look: Appearance, face: Face) -> np.ndarray:
     inner_y = np.array([0, -0.8 * rise, -rise, -0.8 * rise, 0, 0.8 * drop, drop, 0.8 * drop])
     inner_y += 0.0035 * np.cos(inner_x * np.pi * 1.1) * (1 - np.minimum(face.open / 0.02, 1))
     x, y = np.concatenate([outer_x, inner_x]), np.concatenate([outer_y, inner_y])
-    y = look.mouth_y + y - 0.026 * face.smile * (np.abs(x) ** 1.8 - 0.12)
+    y = person.mouth_y + y - 0.026 * face.smile * (np.abs(x) ** 1.8 - 0.12)
     return np.stack([x * m, y], 1)
 
 
-def _eye(look: Appearance, face: Face, side: int) -> np.ndarray:
-    """Outer corner, upper near outer, upper near inner, inner corner, lower near inner, lower near outer."""
-    a = look.eye_width / 2
+def _eye(person: Appearance, face: Face, side: int) -> np.ndarray:
+    """Place the six points of an eye.
+
+    Outer corner, upper near outer, upper near inner, inner corner, lower near inner, lower near outer.
+    """
+    a = person.eye_width / 2
     lids = face.lids * (1 - 0.12 * max(face.smile, 0))
-    up, low = look.eye_height * 0.62, look.eye_height * 0.36 * (1 - 0.25 * max(face.smile, 0))
+    up, low = person.eye_height * 0.62, person.eye_height * 0.36 * (1 - 0.25 * max(face.smile, 0))
     upper = up * lids - (1 - min(lids, 1)) * low * 0.8
     x = np.array([1, 0.38, -0.36, -1, -0.38, 0.36]) * a
     y = np.array([0, -upper * 0.93, -upper, 0, low * 0.9, low])
-    y = y - np.array([1, 0.4, -0.3, -1, -0.4, 0.4]) * look.eye_tilt * a
-    return np.stack([side * (look.eye_x + x), y], 1)
+    y = y - np.array([1, 0.4, -0.3, -1, -0.4, 0.4]) * person.eye_tilt * a
+    return np.stack([side * (person.eye_x + x), y], 1)
 
 
-def _brow(look: Appearance, face: Face, side: int) -> np.ndarray:
-    """Five points from the outer to the inner end."""
-    a = look.eye_width / 2
+def _brow(person: Appearance, face: Face, side: int) -> np.ndarray:
+    """Place the five points of a brow from the outer to the inner end."""
+    a = person.eye_width / 2
     t = np.linspace(0, 1, 5)
-    x = look.eye_x + a * 1.45 - t * (a * 2.45)
+    x = person.eye_x + a * 1.45 - t * (a * 2.45)
     y = (
-        -look.brow_height
+        -person.brow_height
         - 0.012 * face.brow
-        + np.array([0.018, -0.008, -0.012, -0.004, 0.006]) * (look.brow_arch / 0.02)
+        + np.array([0.018, -0.008, -0.012, -0.004, 0.006]) * (person.brow_arch / 0.02)
     )
     return np.stack([side * x, y], 1)
 
 
-def landmarks(look: Appearance, face: Face) -> np.ndarray:
-    """The 68 iBUG points (68, 2) in the face's plane."""
-    nw, nl = look.nose_width, look.nose_length
+def landmarks(person: Appearance, face: Face) -> np.ndarray:
+    """Place the 68 iBUG points (68, 2) in the face's plane."""
+    nw, nl = person.nose_width, person.nose_length
     bridge = np.stack([np.zeros(4), np.linspace(-0.005, nl - 0.045, 4)], 1)
     base = np.array(
         [
@@ -121,29 +127,32 @@ def landmarks(look: Appearance, face: Face) -> np.ndarray:
             (0.72 * nw, nl - 0.006),
         ]
     )
-    right, left = _eye(look, face, -1), _eye(look, face, 1)[[3, 2, 1, 0, 5, 4]]
+    right, left = _eye(person, face, -1), _eye(person, face, 1)[[3, 2, 1, 0, 5, 4]]
     return np.concatenate(
         [
-            _jaw(look, face),
-            _brow(look, face, -1),
-            _brow(look, face, 1)[::-1],
+            _jaw(person, face),
+            _brow(person, face, -1),
+            _brow(person, face, 1)[::-1],
             bridge,
             base,
             right,
             left,
-            _mouth(look, face),
+            _mouth(person, face),
         ]
     ).astype(np.float32)
 
 
 def eye_curves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Upper and lower lid curves, image left to right, through the six points of one eye as they stand in the 68."""
+    """Fit upper and lower lid curves, image left to right, through the six points of one eye."""
     a, b, c, d, e, f = p
     return spline([a, b, c, d], 8), spline([a, f, e, d], 8)
 
 
 def lip_curves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Outer upper, outer lower, inner upper, inner lower curves, image left to right, through points 48-67."""
+    """Fit the outer upper, outer lower, inner upper and inner lower curves of the lips through points 48-67.
+
+    From image left to right.
+    """
     return (
         spline(p[:7], 6),
         spline(p[[0, 11, 10, 9, 8, 7, 6]], 6),
@@ -152,9 +161,9 @@ def lip_curves(p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     )
 
 
-def ears(look: Appearance) -> np.ndarray:
-    """Ear centres (2, 2), image left first."""
-    return np.array([(-look.face_width - 0.026, 0.055), (look.face_width + 0.026, 0.055)], np.float32)
+def ears(person: Appearance) -> np.ndarray:
+    """Place the ear centres (2, 2), image left first."""
+    return np.array([(-person.face_width - 0.026, 0.055), (person.face_width + 0.026, 0.055)], np.float32)
 
 
 class Plane:
@@ -167,11 +176,11 @@ class Plane:
         self.V = (np.arange(self.shape[0], dtype=np.float32) / ppu + box[1])[:, None]
 
     def px(self, points: np.ndarray) -> np.ndarray:
-        """Plane points (N, 2) -> pixels."""
+        """Convert points (N, 2) of the plane to pixels."""
         return (np.asarray(points, np.float32) - np.array(self.box[:2], np.float32)) * self.ppu
 
     def window(self, u0: float, v0: float, u1: float, v1: float) -> tuple[slice, slice]:
-        """Rows and columns of a part of the plane."""
+        """Find the rows and columns of a part of the plane."""
         a, b = self.px(np.array([(u0, v0), (u1, v1)])).astype(int)
         return slice(max(a[1], 0), b[1]), slice(max(a[0], 0), b[0])
 
@@ -180,22 +189,24 @@ class Plane:
 class HeadView:
     """Where the head stands in the picture: pixels a head height, the pixel of (0, 0) unturned, and the turn."""
 
-    look: Appearance
+    person: Appearance
     face: Face
     scale: float
     x: float
     y: float
 
     def depth(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-        """The smooth depth (head heights towards the viewer) that turning the head moves things by."""
+        """Compute the smooth depth (head heights towards the viewer) by which turning the head moves points."""
         dome = 0.3 * np.maximum(0, 1 - (u / 0.4) ** 2) * np.maximum(0, 1 - ((v - 0.08) / 0.72) ** 2)
         nose = (
-            self.look.nose_height * 0.8 * np.exp(-((u / 0.06) ** 2) - ((v - self.look.nose_length + 0.055) / 0.09) ** 2)
+            self.person.nose_height
+            * 0.8
+            * np.exp(-((u / 0.06) ** 2) - ((v - self.person.nose_length + 0.055) / 0.09) ** 2)
         )
         return (dome + nose).astype(np.float32)
 
     def forward(self, points: np.ndarray) -> np.ndarray:
-        """Points (N, 2) of the face's plane -> pixels."""
+        """Convert points (N, 2) of the face's plane to pixels."""
         u, v = points[:, 0], points[:, 1]
         z = self.depth(u, v)
         f = self.face
@@ -206,7 +217,7 @@ class HeadView:
         )
 
     def inverse(self, x0: int, y0: int, w: int, h: int) -> tuple[np.ndarray, np.ndarray]:
-        """(u, v) of every pixel of a window, by fixed-point iteration at a quarter of its size."""
+        """Compute (u, v) of every pixel of a window, by fixed-point iteration at a quarter of its size."""
         hw, hh = w // 4 + 2, h // 4 + 2
         px, py = np.meshgrid(x0 + 4 * np.arange(hw, dtype=np.float32), y0 + 4 * np.arange(hh, dtype=np.float32))
         cr, sr, cy, sy, cp, sp = (

@@ -4,53 +4,53 @@ from __future__ import annotations
 
 import numpy as np
 
-from cyberhost_model.lab.synthetic.drawn_look import Appearance
+from cyberhost_model.lab.synthetic.drawn_appearance import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import Light, bell, blur, normals, sample, smoothstep
 
 _LONG = ("long", "wavy", "bob", "bangs", "ponytail")
 
 
-def hair_box(look: Appearance, back: bool) -> tuple[float, float, float, float]:
-    """The window of the face's plane that the hair (its back part: behind the neck) may fill."""
-    wide = 0.62 if look.hair_style in ("afro", "curly", "long", "wavy", "scarf", "bangs") else 0.48
-    top = {"afro": -0.95, "bun": -0.92, "curly": -0.75}.get(look.hair_style, -0.68)
-    if look.hair_style == "bald":
+def hair_box(person: Appearance, back: bool) -> tuple[float, float, float, float]:
+    """Find the window of the face's plane that the hair may fill; `back`: its part behind the neck."""
+    wide = 0.62 if person.hair_style in ("afro", "curly", "long", "wavy", "scarf", "bangs") else 0.48
+    top = {"afro": -0.95, "bun": -0.92, "curly": -0.75}.get(person.hair_style, -0.68)
+    if person.hair_style == "bald":
         return (-wide, top, wide, 0.0)
-    return (-wide, top, wide, _length(look) + 0.2 if back or _forward(look) else 0.62)
+    return (-wide, top, wide, _length(person) + 0.2 if back or _forward(person) else 0.62)
 
 
-def _forward(look: Appearance) -> bool:
-    """Whether the ends lie in front of the shoulders rather than behind them."""
-    return look.hair_style == "scarf" or (look.hair_style in ("long", "wavy", "bangs") and look.texture[11] > 256)
+def _forward(person: Appearance) -> bool:
+    """Tell whether the ends lie in front of the shoulders rather than behind them."""
+    return person.hair_style == "scarf" or (person.hair_style in ("long", "wavy", "bangs") and person.texture[11] > 256)
 
 
-def _length(look: Appearance) -> float:
-    """How far down the back hair reaches, in the face's plane."""
+def _length(person: Appearance) -> float:
+    """Compute how far down the back hair reaches, in the face's plane."""
     return {
-        "long": 0.75 + 0.5 * look.hair_length,
-        "wavy": 0.7 + 0.45 * look.hair_length,
-        "bob": 0.42 + 0.08 * look.hair_length,
-        "bangs": 0.5 + 0.5 * look.hair_length,
+        "long": 0.75 + 0.5 * person.hair_length,
+        "wavy": 0.7 + 0.45 * person.hair_length,
+        "bob": 0.42 + 0.08 * person.hair_length,
+        "bangs": 0.5 + 0.5 * person.hair_length,
         "ponytail": 0.6,
         "curly": 0.3,
         "scarf": 0.95,
-    }.get(look.hair_style, 0.25)
+    }.get(person.hair_style, 0.25)
 
 
-def _strands(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Strand texture of mean 0, combed away from the parting (up from the brow for short hair)."""
-    t = look.texture
-    style = look.hair_style
+def _strands(person: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Compute a strand texture of mean 0, combed away from the parting (up from the brow for short hair)."""
+    t = person.texture
+    style = person.hair_style
     if style in ("afro", "curly"):
         return 0.75 * sample(
             "curl", u * (520 if style == "afro" else 300) + t[3], v * (520 if style == "afro" else 300) + t[4]
         ) + 0.4 * sample("cloud", u * 300, v * 300)
     if style in ("short", "crop", "receding"):
-        du, dv = u - 0.3 * look.parting, v - 0.12
+        du, dv = u - 0.3 * person.parting, v - 0.12
     elif style == "bun":
         du, dv = u, v + 0.72
     else:
-        du, dv = u - look.parting, v + 0.58
+        du, dv = u - person.parting, v + 0.58
     r = np.hypot(du, dv)
     phi = np.arctan2(du, -dv if style in ("short", "crop", "receding") else dv)
     wave = 0.0
@@ -60,11 +60,11 @@ def _strands(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return sample("strand", s + t[7], r * 200 + t[8])
 
 
-def _outer(look: Appearance, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
-    """About the distance (head heights) inside the hair's outer edge; negative outside."""
-    style, vol = look.hair_style, look.hair_volume
+def _outer(person: Appearance, u: np.ndarray, v: np.ndarray, back: bool) -> np.ndarray:
+    """Estimate the distance (head heights) inside the hair's outer edge; negative outside."""
+    style, vol = person.hair_style, person.hair_volume
     w, grow = (
-        look.face_width + 0.025,
+        person.face_width + 0.025,
         {
             "crop": 0.012,
             "short": 0.035,
@@ -85,7 +85,7 @@ def _outer(look: Appearance, u: np.ndarray, v: np.ndarray, back: bool) -> np.nda
     upper = half * np.sqrt(np.maximum(1 - y * y, 0))
     edge = np.where(v < vc, upper, half)
     if style in _LONG or style in ("curly", "scarf"):
-        end = _length(look)
+        end = _length(person)
         t = np.clip((v - vc) / (end - vc), 0, 1)
         flare = {
             "long": 0.06,
@@ -108,9 +108,9 @@ def _outer(look: Appearance, u: np.ndarray, v: np.ndarray, back: bool) -> np.nda
     return dist
 
 
-def _face_hole(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """About the distance inside the opening that the front hair leaves for the face; negative under hair."""
-    style, w, p = look.hair_style, look.face_width, look.parting
+def _face_hole(person: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Estimate the distance inside the opening that the front hair leaves for the face; negative under hair."""
+    style, w, p = person.hair_style, person.face_width, person.parting
     if style == "scarf":
         return (1 - np.hypot(u / (w * 0.97), np.where(v < 0.08, (v - 0.08) / 0.37, (v - 0.08) / 0.44))) * w
     top = {
@@ -140,52 +140,60 @@ def _face_hole(look: Appearance, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         line = -0.16 + 3.2 * (np.abs(u) - w * 0.99)  # a rim above the ears
         return np.maximum(v - line, -v - 0.12)
     if style in ("short", "crop", "receding", "side", "bun", "ponytail", "afro"):
-        ends = 0.07 + (0.04 if look.masculine > 0.5 else -0.02)  # sideburns end
+        ends = 0.07 + (0.04 if person.masculine > 0.5 else -0.02)  # sideburns end
         return np.maximum(v - line, v - ends)
     return v - line
 
 
-def has_back(look: Appearance) -> bool:
-    """Whether hair shows behind the neck."""
-    return look.hair_style in (*_LONG, "afro", "curly", "scarf")
+def has_back(person: Appearance) -> bool:
+    """Tell whether hair shows behind the neck."""
+    return person.hair_style in (*_LONG, "afro", "curly", "scarf")
 
 
-def hair_matte(look: Appearance, u: np.ndarray, v: np.ndarray, back: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(matte, strands, depth inside the edge) over plane coordinates.
+def hair_matte(
+    person: Appearance, u: np.ndarray, v: np.ndarray, back: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute (matte, strands, depth inside the edge) at plane coordinates.
 
     `back`: the hair behind head and neck; else the front hair, over the face.
     """
     s = (
-        _strands(look, u, v)
-        if look.hair_style != "scarf"
-        else 0.35 * sample("cloud", (u + v * 0.2) * 150 + look.texture[3], (v - np.abs(u)) * 60)
+        _strands(person, u, v)
+        if person.hair_style != "scarf"
+        else 0.35 * sample("cloud", (u + v * 0.2) * 150 + person.texture[3], (v - np.abs(u)) * 60)
     )
-    if look.hair_style == "bald" and look.age < 0.3:
+    if person.hair_style == "bald" and person.age < 0.3:
         return np.zeros_like(u), s, np.zeros_like(u)
-    rough = {"afro": 0.02, "curly": 0.022, "scarf": 0.0, "crop": 0.004, "bun": 0.004}.get(look.hair_style, 0.011)
-    inside = _outer(look, u, v, back)
+    rough = {"afro": 0.02, "curly": 0.022, "scarf": 0.0, "crop": 0.004, "bun": 0.004}.get(person.hair_style, 0.011)
+    inside = _outer(person, u, v, back)
     out = smoothstep(inside + rough * s, -0.006, 0.012)
     if not back:
         soft = (
-            0.004 if look.hair_style == "scarf" else 0.03 if look.hair_style in ("crop", "receding", "bald") else 0.016
+            0.004
+            if person.hair_style == "scarf"
+            else 0.03
+            if person.hair_style in ("crop", "receding", "bald")
+            else 0.016
         )
-        out = out * smoothstep(_face_hole(look, u, v) + (rough + 0.006 * (look.hair_style != "scarf")) * s, soft, -soft)
-        if look.hair_style in _LONG and not _forward(look):
+        out = out * smoothstep(
+            _face_hole(person, u, v) + (rough + 0.006 * (person.hair_style != "scarf")) * s, soft, -soft
+        )
+        if person.hair_style in _LONG and not _forward(person):
             out = out * smoothstep(v + 0.02 * s, 0.56, 0.4)
     return out, s, inside
 
 
 def hair_colour(
-    look: Appearance, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray
+    person: Appearance, u: np.ndarray, v: np.ndarray, strands: np.ndarray, light: Light, ppu: float, inside: np.ndarray
 ) -> np.ndarray:
-    """Lit hair (H, W, 3): a dome with a soft band of shine, dark between the strands; a scarf folds."""
-    scarf = look.hair_style == "scarf"
+    """Shade the hair, (H, W, 3): a dome with a soft band of shine, dark between the strands; a scarf folds."""
+    scarf = person.hair_style == "scarf"
     z = np.sqrt(np.clip(inside, 0, 0.3) * 0.6) * 0.55
     if scarf:
-        hole = _face_hole(look, u, v)
+        hole = _face_hole(person, u, v)
         z = (
             z
-            + 0.02 * np.sin(np.abs(hole) * 30 + 2 * np.abs(u) + look.texture[4]) * smoothstep(hole, 0, -0.1)
+            + 0.02 * np.sin(np.abs(hole) * 30 + 2 * np.abs(u) + person.texture[4]) * smoothstep(hole, 0, -0.1)
             + 0.006 * strands
         )
     else:
@@ -193,18 +201,18 @@ def hair_colour(
     nx, ny, nz = normals(blur(z.astype(np.float32), 0.004 * ppu) * ppu)
     base = np.empty((*u.shape, 3), np.float32)
     if scarf:
-        base[:] = look.cloth2
+        base[:] = person.cloth2
         return light.shade(base, nx, ny, nz)
-    base[:] = look.hair
-    if look.age > 0.4 and look.hair.mean() < 0.45:  # grey temples
-        grey = smoothstep(np.abs(u), 0.2, 0.32) * (look.age - 0.35)
+    base[:] = person.hair
+    if person.age > 0.4 and person.hair.mean() < 0.45:  # grey temples
+        grey = smoothstep(np.abs(u), 0.2, 0.32) * (person.age - 0.35)
         base += (0.55 - base) * grey[..., None]
-    light_hair = float(look.hair.mean())
+    light_hair = float(person.hair.mean())
     base *= (0.84 + (0.3 - 0.22 * light_hair) * np.clip(strands, -1.4, 1.6))[..., None]
     lit = light.shade(base, nx, ny, nz)
     lx, ly, _ = light.direction
     crown = (u - 0.12 * lx) ** 2 * 0.9 + (v + 0.16) ** 2
     band = bell(np.sqrt(crown), 0.27, 0.06) * (v < 0.1) + 0.6 * bell(v + 0.05 * np.cos(u * 9), 0.3, 0.1)
-    shine = {"afro": 0.05, "curly": 0.08}.get(look.hair_style, 0.2) * (0.6 + 0.8 * look.texture[9] / 512)
-    lit += (shine * band * np.clip(0.55 + 0.55 * strands, 0, 1.6) * (0.25 + look.hair.mean()))[..., None] * light.key
+    shine = {"afro": 0.05, "curly": 0.08}.get(person.hair_style, 0.2) * (0.6 + 0.8 * person.texture[9] / 512)
+    lit += (shine * band * np.clip(0.55 + 0.55 * strands, 0, 1.6) * (0.25 + person.hair.mean()))[..., None] * light.key
     return np.maximum(lit, 0.0)

@@ -7,7 +7,7 @@ import math
 import cv2
 import numpy as np
 
-from cyberhost_model.lab.synthetic.drawn_look import Appearance
+from cyberhost_model.lab.synthetic.drawn_appearance import Appearance
 from cyberhost_model.lab.synthetic.drawn_paint import Light, around, blur, fill, ink, mix, sample, smoothstep
 from cyberhost_model.lab.synthetic.drawn_pose import Arm
 
@@ -22,9 +22,10 @@ CHAINS = ((0, 1, 2, 3, 4), (0, 5, 6, 7, 8), (0, 9, 10, 11, 12), (0, 13, 14, 15, 
 
 
 def hand_points(arm: Arm, side: int, masculine: float) -> np.ndarray:
-    """The 21 points (21, 3) in head heights about the neck point; side -1 for the person's right hand (image left).
+    """Place the 21 points (21, 3) of a hand, in head heights about the neck point.
 
-    Axes of the hand: f along the fingers, n out of the palm, t towards the thumb.
+    side: -1 for the person's right hand (image left). Axes of the hand: f along the fingers, n out of the palm, t
+    towards the thumb.
     """
     f, n = arm.fingers, arm.palm
     t = np.cross(n, f) * -side  # a right hand, palm to the viewer and fingers up, has its thumb towards the body
@@ -69,7 +70,7 @@ class Flesh:
         self.along = np.zeros(self.shape, np.float32)
 
     def bone(self, a: np.ndarray, b: np.ndarray, ra: float, rb: float, part: int) -> None:
-        """A round cone from a to b (3,) in canvas pixels, z towards the viewer, with radii ra and rb."""
+        """Add a round cone from a to b (3,) in canvas pixels, z towards the viewer, with radii ra and rb."""
         margin = max(ra, rb) + 1
         x0, y0 = max(int(min(a[0], b[0]) - margin) - self.x0, 0), max(int(min(a[1], b[1]) - margin) - self.y0, 0)
         x1, y1 = int(max(a[0], b[0]) + margin) + 2 - self.x0, int(max(a[1], b[1]) + margin) + 2 - self.y0
@@ -101,11 +102,11 @@ class Flesh:
         np.copyto(self.along[rows, cols], t, where=win)
 
     def matte(self) -> np.ndarray:
-        """Where there is flesh, softened by a pixel."""
+        """Compute the matte of the flesh, softened by a pixel."""
         return cv2.GaussianBlur((self.part >= 0).astype(np.float32), (0, 0), 0.6)
 
     def smooth_normals(self, sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Normals blurred within the flesh."""
+        """Blur the normals within the flesh."""
         m = (self.part >= 0).astype(np.float32)
         w = blur(m, sigma) + 1e-3
         nx, ny = blur(self.nx * m, sigma) / w, blur(self.ny * m, sigma) / w
@@ -113,29 +114,51 @@ class Flesh:
 
 
 def draw_hand(
-    look: Appearance, arm: Arm, points: np.ndarray, scale: float, light: Light, shape: tuple[int, ...]
+    person: Appearance, arm: Arm, points: np.ndarray, scale: float, light: Light, shape: tuple[int, ...]
 ) -> tuple | None:
-    """The flesh of a hand whose 21 points (21, 3) are in canvas pixels; `scale` pixels a head height.
+    """Draw a hand whose 21 points (21, 3) are in canvas pixels; `scale` pixels a head height.
 
     Returns (rgb, matte, x0, y0), or None when it is off the canvas.
     """
-    size = PALM * scale * (0.92 + 0.14 * look.masculine)
+    size = PALM * scale * (0.92 + 0.14 * person.masculine)
     rows, cols = around(points[:, :2], shape, 0.35 * size)
     if rows.stop - rows.start < 2 or cols.stop - cols.start < 2:
         return None
+    f = _flesh(person, arm, points, size, rows, cols)
+    facing = float(np.clip(arm.palm[2] * 1.5 + 0.5, 0, 1))  # 1: the palm is turned to the viewer
+    rgb = _skin(person, points, scale, facing, f)
+    local = points[:, :2] - np.array([f.x0, f.y0], np.float32)
+    wide = _width(person, size)
+    _ink_creases(person, local, size, wide, facing, f, rgb)
+    # Edges where one part passes in front of another.
+    solid = np.where(f.part >= 0, f.z, f.z.max() - 10 * size)
+    step = cv2.dilate(solid, np.ones((3, 3), np.uint8)) - solid
+    front = np.clip((step - 0.07 * size) / (0.12 * size), 0, 1) * (f.part >= 0) * (step < 3 * size)
+    edge = blur(front, 0.5 + 0.008 * size)
+    around_it = blur(np.where(f.part >= 0, f.z, points[:, 2].mean() - 0.2 * size), 0.12 * size)
+    deep = np.clip((around_it - f.z) / (0.16 * size), 0, 1)
+    nx, ny, nz = f.smooth_normals(0.4 + 0.012 * size)
+    lit = light.shade(rgb, nx, ny, nz, skin=True, gloss=0.06, power=14)
+    lit *= (1 - 0.5 * edge - 0.35 * deep)[..., None]
+    _nails(person, arm, points, local, f, lit, wide)
+    return lit, f.matte(), f.x0, f.y0
+
+
+def _width(person: Appearance, size: float) -> float:
+    """Compute the unit of a hand's thickness in pixels."""
+    return size * (0.9 + 0.1 * person.masculine + 0.08 * person.build)
+
+
+def _flesh(person: Appearance, arm: Arm, points: np.ndarray, size: float, rows: slice, cols: slice) -> Flesh:
+    """Build the flesh of a hand: part 0 is the palm, 10-12 the thumb, 20 and on the fingers."""
     f = Flesh(rows, cols)
-    wide = size * (0.9 + 0.1 * look.masculine + 0.08 * look.build)
+    wide = _width(person, size)
     n_px = arm.palm * size
     for i in range(4):  # the palm: bones from the wrist to the knuckles, overlapping
         a = points[0] + (points[5 + 4 * i] - points[0]) * 0.08 + (points[5 + 4 * i] - points[9]) * 0.5
         f.bone(a, points[5 + 4 * i], 0.15 * wide, _RADII[i, 0] * wide * 1.08, 0)
-    f.bone(
-        points[0] + 0.3 * (points[17] - points[9]) + 0.03 * n_px,
-        points[17] * 0.7 + points[0] * 0.3 + 0.03 * n_px,
-        0.15 * wide,
-        0.13 * wide,
-        0,
-    )
+    outer = points[0] + 0.3 * (points[17] - points[9]) + 0.03 * n_px
+    f.bone(outer, points[17] * 0.7 + points[0] * 0.3 + 0.03 * n_px, 0.15 * wide, 0.13 * wide, 0)
     f.bone(points[1], points[2], 0.19 * wide, 0.14 * wide, 0)  # ball of the thumb
     f.bone(points[0], points[1], 0.17 * wide, 0.19 * wide, 0)
     f.bone(points[2] * 0.75 + points[1] * 0.25, points[5] * 0.7 + points[0] * 0.3, 0.1 * wide, 0.11 * wide, 0)  # web
@@ -147,47 +170,45 @@ def draw_hand(
     inv = 1 / np.sqrt(1 + gx * gx + gy * gy)
     f.nx[inner], f.ny[inner] = (-gx * inv)[inner], (-gy * inv)[inner]
     for j, (ra, rb) in enumerate(((0.135, 0.112), (0.112, 0.1), (0.1, 0.078))):
-        f.bone(points[1 + j], points[2 + j], *((0.16 * wide, rb * wide) if j == 0 else (ra * wide, rb * wide)), 10 + j)
+        f.bone(points[1 + j], points[2 + j], (0.16 if j == 0 else ra) * wide, rb * wide, 10 + j)
     for i in range(4):
         for j in range(3):
-            f.bone(
-                points[5 + 4 * i + j],
-                points[6 + 4 * i + j],
-                _RADII[i, j] * wide,
-                _RADII[i, j + 1] * wide,
-                20 + 10 * i + j,
-            )
+            a, b = points[5 + 4 * i + j], points[6 + 4 * i + j]
+            f.bone(a, b, _RADII[i, j] * wide, _RADII[i, j + 1] * wide, 20 + 10 * i + j)
+    return f
+
+
+def _skin(person: Appearance, points: np.ndarray, scale: float, facing: float, f: Flesh) -> np.ndarray:
+    """Colour the skin before light: palm and back of the hand, redder fingertips."""
     rgb = np.empty((*f.shape, 3), np.float32)
     palm_skin = (
-        np.clip(look.skin * np.array([1.03, 0.96, 0.95]) * 0.8 + 0.2 * np.array([0.86, 0.66, 0.56]), 0, 1)
-        if look.skin.mean() < 0.5
-        else look.skin * np.array([1.02, 0.95, 0.94])
+        np.clip(person.skin * np.array([1.03, 0.96, 0.95]) * 0.8 + 0.2 * np.array([0.86, 0.66, 0.56]), 0, 1)
+        if person.skin.mean() < 0.5
+        else person.skin * np.array([1.02, 0.95, 0.94])
     )
-    facing = float(np.clip(arm.palm[2] * 1.5 + 0.5, 0, 1))
-    rgb[:] = look.skin * (1 - facing) + palm_skin * facing
+    rgb[:] = person.skin * (1 - facing) + palm_skin * facing
     tips = (f.part >= 10) & (f.part % 10 == 2)
     red = tips * 0.05 * f.along + 0.02 * (f.part == 0)
     rgb[..., 1] -= red
     rgb[..., 2] -= red
     yy, xx = np.mgrid[0 : f.shape[0], 0 : f.shape[1]].astype(np.float32)
-    rgb *= (
-        1
-        + 0.02
-        * sample(
-            "cloud",
-            (xx - points[0, 0] + f.x0) * 240 / scale + look.texture[1],
-            (yy - points[0, 1] + f.y0) * 240 / scale,
-        )
-    )[..., None]
-    local = points[:, :2] - np.array([f.x0, f.y0], np.float32)
-    dark = look.skin * np.array([0.62, 0.5, 0.46], np.float32)
-    for i in range(4):  # creases across the joints
+    u = (xx - points[0, 0] + f.x0) * 240 / scale + person.texture[1]
+    rgb *= (1 + 0.02 * sample("cloud", u, (yy - points[0, 1] + f.y0) * 240 / scale))[..., None]
+    return rgb
+
+
+def _ink_creases(
+    person: Appearance, local: np.ndarray, size: float, wide: float, facing: float, f: Flesh, rgb: np.ndarray
+) -> None:
+    """Draw the creases across the joints and, on a palm turned to the viewer, its lines."""
+    dark = person.skin * np.array([0.62, 0.5, 0.46], np.float32)
+    for i in range(4):
         for j, strength in ((0, 0.25 * facing), (1, 0.4), (2, 0.3)):
             p, q = local[5 + 4 * i + j], local[6 + 4 * i + j] - local[5 + 4 * i + j]
             across = np.array([-q[1], q[0]]) / max(float(np.hypot(*q)), 1.0) * _RADII[i, j] * wide * 0.6
             own = ((f.part == 20 + 10 * i + j) | (f.part == 20 + 10 * i + j - 1)).astype(np.float32)
             ink(rgb, np.stack([p - across, p + across]), 0.02 * size, dark, strength, 0.015 * size, own)
-    if facing > 0.6:  # lines of the palm
+    if facing > 0.6:
         own = (f.part == 0).astype(np.float32) * 0.4 * facing
         w, i5, m9, l17, t2 = local[0], local[5], local[9], local[17], local[2]
         for a, b, c in (
@@ -197,26 +218,12 @@ def draw_hand(
         ):
             curve = np.stack([(1 - s) ** 2 * a + 2 * s * (1 - s) * b + s * s * c for s in np.linspace(0, 1, 8)])
             ink(rgb, curve, 0.018 * size, dark, 1.0, 0.012 * size, own)
-    # edges where one part passes in front of another
-    solid = np.where(f.part >= 0, f.z, f.z.max() - 10 * size)
-    step = cv2.dilate(solid, np.ones((3, 3), np.uint8)) - solid
-    edge = blur(
-        np.clip((step - 0.07 * size) / (0.12 * size), 0, 1) * (f.part >= 0) * (step < 3 * size), 0.5 + 0.008 * size
-    )
-    deep = np.clip(
-        (blur(np.where(f.part >= 0, f.z, points[:, 2].mean() - 0.2 * size), 0.12 * size) - f.z) / (0.16 * size), 0, 1
-    )
-    nx, ny, nz = f.smooth_normals(0.4 + 0.012 * size)
-    lit = light.shade(rgb, nx, ny, nz, skin=True, gloss=0.06, power=14)
-    lit *= (1 - 0.5 * edge - 0.35 * deep)[..., None]
-    _nails(look, arm, points, local, f, lit, wide)
-    return lit, f.matte(), f.x0, f.y0
 
 
 def _nails(
-    look: Appearance, arm: Arm, points: np.ndarray, local: np.ndarray, f: Flesh, rgb: np.ndarray, wide: float
+    person: Appearance, arm: Arm, points: np.ndarray, local: np.ndarray, f: Flesh, rgb: np.ndarray, wide: float
 ) -> None:
-    """A nail on every fingertip whose back is turned to the viewer."""
+    """Paint a nail on every fingertip whose back is turned to the viewer."""
     for k, (joint, tip, part, r) in enumerate(
         ((3, 4, 12, 0.085), (7, 8, 22, 0.08), (11, 12, 32, 0.08), (15, 16, 42, 0.078), (19, 20, 52, 0.068))
     ):
@@ -236,5 +243,5 @@ def _nails(
             continue
         sub = rgb[rows, cols]
         shape = fill(ring - np.array([cols.start, rows.start]), sub.shape) * (f.part[rows, cols] == part)
-        tone = np.clip(look.nails.astype(np.float32), 0, 1) * 0.9 + 0.06
+        tone = np.clip(person.nails.astype(np.float32), 0, 1) * 0.9 + 0.06
         mix(sub, tone * smoothstep(np.float32(sub.mean()), -0.2, 0.5), shape * 0.6)

@@ -1,4 +1,4 @@
-"""Brushes of the drawn people: tiling noise, antialiased shapes, splines, light on relief, and the canvas.
+"""Painting tools of the drawn people: tiling noise, antialiased shapes, splines, light on relief, and the canvas.
 
 Positions are pixels of the supersampled canvas, pixel centres at whole numbers; colours are RGB in 0..1; heights
 share the unit of x and y.
@@ -18,7 +18,10 @@ NOISE = 512  # side of the tiling noise pictures, texels
 
 @cache
 def noise(kind: str) -> np.ndarray:
-    """A tiling (512, 512) float32 noise, mean 0, deviation 1: "grain", "cloud", "strand" (long along y), "curl"."""
+    """Make a tiling noise (512, 512) float32 of mean 0 and deviation 1.
+
+    kind: "grain", "cloud", "strand" (long along y) or "curl".
+    """
     seed = {"grain": 1, "cloud": 2, "strand": 3, "curl": 4}[kind]
     white = np.random.default_rng(seed).standard_normal((NOISE, NOISE)).astype(np.float32)
     fy, fx = np.meshgrid(np.fft.fftfreq(NOISE), np.fft.rfftfreq(NOISE), indexing="ij")
@@ -37,21 +40,21 @@ def noise(kind: str) -> np.ndarray:
 
 
 def sample(kind: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Noise at texel positions x, y (any range; it tiles)."""
+    """Sample a noise at texel positions x, y; it tiles."""
     shape = np.broadcast_shapes(np.shape(x), np.shape(y))
     x, y = (np.ascontiguousarray(np.broadcast_to(np.asarray(q, np.float32), shape)) for q in (x, y))
     return cv2.remap(noise(kind), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def fill(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The antialiased inside of a polygon (N, 2) in pixels as float32 (H, W) in 0..1."""
+    """Fill a polygon (N, 2) in pixels with antialiasing, float32 (H, W) in 0..1."""
     out = np.zeros(shape[:2], np.uint8)
     cv2.fillPoly(out, [np.round(np.asarray(points) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     return out.astype(np.float32) * np.float32(1 / 255)
 
 
 def stroke(points: np.ndarray, shape: tuple[int, ...], width: float, closed: bool = False) -> np.ndarray:
-    """An antialiased polyline of `width` pixels as float32 (H, W) in 0..1; thinner than a pixel becomes fainter."""
+    """Draw an antialiased polyline of `width` pixels, float32 (H, W) in 0..1; below a pixel it becomes fainter."""
     out = np.zeros(shape[:2], np.uint8)
     pts = np.round(np.asarray(points) * 16).astype(np.int32)
     cv2.polylines(out, [pts], closed, int(255 * min(1.0, max(width, 0.2))), max(1, int(round(width))), cv2.LINE_AA, 4)
@@ -59,7 +62,10 @@ def stroke(points: np.ndarray, shape: tuple[int, ...], width: float, closed: boo
 
 
 def spline(points, n: int = 8, closed: bool = False) -> np.ndarray:
-    """A Catmull-Rom curve through the points (K, 2): n samples a span, each control point included."""
+    """Interpolate the points (K, 2) by a Catmull-Rom curve, n samples a span.
+
+    Each control point is included.
+    """
     p = np.asarray(points, np.float32)
     ext = (
         np.concatenate([p[-1:], p, p[:2]]) if closed else np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
@@ -72,18 +78,18 @@ def spline(points, n: int = 8, closed: bool = False) -> np.ndarray:
 
 
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 below `low`, 1 above `high`, smooth between (low > high falls instead)."""
+    """Rise smoothly from 0 below `low` to 1 above `high`; low > high falls instead."""
     t = np.minimum(np.maximum((x - low) * (1 / (high - low)), 0), 1)
     return t * t * (3 - 2 * t)
 
 
 def bell(x: np.ndarray, centre: float, width: float) -> np.ndarray:
-    """A Gaussian bump of height 1; separable bumps keep a face cheap."""
+    """Compute a Gaussian bump of height 1; products of two make a bump in the plane."""
     return np.exp(-(((x - centre) / width) ** 2))
 
 
 def blur(x: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur; the picture itself when sigma is very small."""
+    """Blur by a Gaussian; a very small sigma returns the picture itself."""
     if sigma < 0.25:
         return x
     if sigma > 6:  # the same at a quarter of the size, many times faster
@@ -95,7 +101,7 @@ def blur(x: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def mix(a: np.ndarray, b, alpha: np.ndarray) -> np.ndarray:
-    """a + (b - a) * alpha for pictures (H, W, 3) and a mask (H, W); `b` may be one colour. Written into `a`."""
+    """Blend in place: a + (b - a) * alpha, for pictures (H, W, 3) and a mask (H, W); `b` may be one colour."""
     rows = np.flatnonzero(alpha.any(1))
     if len(rows) == 0:
         return a
@@ -111,7 +117,7 @@ def mix(a: np.ndarray, b, alpha: np.ndarray) -> np.ndarray:
 
 
 def around(points: np.ndarray, shape: tuple[int, ...], margin: float) -> tuple[slice, slice]:
-    """The rows and columns within `margin` pixels of the points, clipped to the shape (empty slices when outside)."""
+    """Find the rows and columns within `margin` pixels of the points, clipped to the shape; empty when outside."""
     p = np.asarray(points)
     (left, top), (right, bottom) = p.min(0).tolist(), p.max(0).tolist()
     x0, y0 = min(max(math.floor(left - margin), 0), shape[1]), min(max(math.floor(top - margin), 0), shape[0])
@@ -128,7 +134,7 @@ def ink(
     soft: float = 0.0,
     mask: np.ndarray | None = None,
 ) -> None:
-    """Draws a polyline (pixels) in one colour, `soft` pixels blurred, where `mask` lets it."""
+    """Draw a polyline (pixels) in one colour, blurred by `soft` pixels, weighed by `mask`."""
     rows, cols = around(points, rgb.shape, width + 3 * soft + 2)
     sub = rgb[rows, cols]
     if sub.size == 0:
@@ -141,7 +147,7 @@ def ink(
 
 
 def normals(height: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit normals (x right, y down, z towards the viewer) of a height field in pixels."""
+    """Compute unit normals (x right, y down, z towards the viewer) of a height field in pixels."""
     gx = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=0.125)
     gy = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=0.125)
     inv = 1 / np.sqrt(gx * gx + gy * gy + 1)
@@ -158,7 +164,7 @@ class Light:
     ambient: float = 0.45
 
     def turned(self, yaw: float, pitch: float) -> Light:
-        """The same light seen from a head turned by yaw and pitch (radians)."""
+        """Turn the light into the frame of a head turned by yaw and pitch (radians)."""
         x, y, z = self.direction
         x, z = x * np.cos(yaw) - z * np.sin(yaw), x * np.sin(yaw) + z * np.cos(yaw)
         y, z = y * np.cos(pitch) - z * np.sin(pitch), y * np.sin(pitch) + z * np.cos(pitch)
@@ -167,7 +173,7 @@ class Light:
     def shade(
         self, albedo: np.ndarray, nx, ny, nz, skin: bool = False, gloss: float = 0.0, power: float = 24
     ) -> np.ndarray:
-        """Albedo (H, W, 3) under this light. Skin lets red wrap around the shadow's edge, as blood under it does."""
+        """Shade an albedo (H, W, 3). Skin lets red light wrap around the shadow's edge, as blood under it does."""
         lx, ly, lz = self.direction.tolist()
         ndl = nx * lx + ny * ly + nz * lz
         sky = self.ambient * (0.85 - 0.3 * ny)
@@ -196,7 +202,7 @@ class Canvas:
         self.alpha = np.zeros(background.shape[:2], np.float32)
 
     def clip(self, x0: int, y0: int, w: int, h: int) -> tuple[slice, slice, slice, slice] | None:
-        """Slices (canvas rows, columns, patch rows, columns) of the part of a patch that lies on the canvas."""
+        """Clip a patch to the canvas: slices (canvas rows, canvas columns, patch rows, patch columns), or None."""
         height, width = self.rgb.shape[:2]
         a, b, c, d = max(0, y0), min(height, y0 + h), max(0, x0), min(width, x0 + w)
         if a >= b or c >= d:
@@ -204,7 +210,7 @@ class Canvas:
         return slice(a, b), slice(c, d), slice(a - y0, b - y0), slice(c - x0, d - x0)
 
     def paint(self, rgb: np.ndarray, alpha: np.ndarray, x0: int, y0: int) -> None:
-        """Lays a patch with its matte over the picture at x0, y0."""
+        """Paint a patch with its matte over the picture at x0, y0."""
         s = self.clip(x0, y0, alpha.shape[1], alpha.shape[0])
         if s is None:
             return
@@ -213,7 +219,7 @@ class Canvas:
         self.alpha[s[0], s[1]] += (1 - self.alpha[s[0], s[1]]) * a
 
     def darken(self, mask: np.ndarray, x0: int, y0: int, strength: float, on_person: bool = True) -> None:
-        """Lays a soft, slightly red shadow (mask in 0..1), on the person painted so far unless told otherwise."""
+        """Paint a soft, slightly red shadow (mask in 0..1), by default only on the person painted so far."""
         s = self.clip(x0, y0, mask.shape[1], mask.shape[0])
         if s is None:
             return

@@ -1,4 +1,4 @@
-"""What a drawn person does in one picture: face, head, arms and hands, and where the camera stands."""
+"""The pose of a drawn person in one picture: face, head, arms and hands, and the position of the camera."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ UPPER, FORE = 1.22, 1.08  # arm lengths in head heights
 
 @dataclass
 class Face:
-    """open: lip gap in head heights (0..0.1); smile -0.3..1; lids 0 (shut)..1; gaze, brow -1..1; angles in radians."""
+    """The expression and turn of a head.
+
+    open: lip gap in head heights (0..0.1); smile -0.3..1; lids 0 (shut)..1; gaze, brow -1..1; angles in radians.
+    """
 
     open: float = 0.0
     smile: float = 0.0
@@ -26,8 +29,10 @@ class Face:
 
 @dataclass
 class Arm:
-    """shoulder, elbow, wrist (3,) in head heights about the neck point (x right, y down, z to the viewer); hand:
-    fingers and palm as unit directions in the same axes, curl (5,) 0 straight .. 1 fist, spread 0..1.
+    """One arm with its hand.
+
+    elbow, wrist: (3,) in head heights about the neck point (x right, y down, z to the viewer). fingers, palm: unit
+    directions in the same axes. curl: (5,), 0 straight .. 1 fist. spread: 0..1.
     """
 
     elbow: np.ndarray
@@ -41,8 +46,10 @@ class Arm:
 
 @dataclass
 class Pose:
-    """arms: the person's right (image left) first; scale: head height as a share of the picture's height; centre: the
-    neck point in 0..1 of the picture.
+    """The pose of a person and the framing of the picture.
+
+    arms: the person's right (image left) first. scale: head height as a share of the picture's height. centre: the neck
+    point in 0..1 of the picture.
     """
 
     face: Face
@@ -62,7 +69,7 @@ def _unit(v) -> np.ndarray:
 def reach(
     shoulder: np.ndarray, target: np.ndarray, pole: np.ndarray, upper: float = UPPER, fore: float = FORE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Two-bone inverse kinematics: (elbow, wrist), the elbow towards `pole`; far targets are brought nearer."""
+    """Solve two-bone inverse kinematics: (elbow, wrist), the elbow towards `pole`; far targets are brought nearer."""
     d = target - shoulder
     length = float(np.clip(np.linalg.norm(d), 0.35, (upper + fore) * 0.995))
     axis = _unit(d)
@@ -91,7 +98,7 @@ _KINDS: dict[str, tuple] = {
 def _arm(
     rng: np.random.Generator, kind: str, side: int, shoulder: np.ndarray, jitter: float = 1.0, floor: float = 9.0
 ) -> Arm:
-    """An arm of one kind, jittered; `floor` is the lowest the wrist may be (to keep the hand in the picture)."""
+    """Draw a random arm of one kind; the wrist stays above `floor`, which keeps the hand in the picture."""
     _, wrist, fingers, palm, curl, spread = _KINDS[kind]
     mirror = np.array([side, 1, 1], np.float32)
     target = np.array(wrist) + rng.normal(0, 1, 3) * np.array([0.09, 0.12, 0.08]) * jitter
@@ -123,13 +130,13 @@ def _arm(
 
 
 def shoulders(width: float, lean: float, drop: tuple[float, float]) -> np.ndarray:
-    """Both shoulder joints (2, 3) about the neck point, right (image left) first."""
+    """Place both shoulder joints (2, 3) about the neck point, right (image left) first."""
     c, s = np.cos(lean), np.sin(lean)
     return np.array([[-width * c, -width * s + drop[0], 0], [width * c, width * s + drop[1], 0]], np.float32)
 
 
 def sample_pose(rng: np.random.Generator, shoulder_width: float, size: tuple[int, int]) -> Pose:
-    """A speaker's pose and framing: mostly half-body with hands, sometimes closer, sometimes head and shoulders."""
+    """Draw a speaker's pose and framing: mostly half-body with hands, sometimes closer, sometimes a portrait."""
     n, u = rng.normal, rng.uniform
     width, height = size
     frame = rng.choice(3, p=[0.66, 0.16, 0.18])  # half-body, closer, portrait

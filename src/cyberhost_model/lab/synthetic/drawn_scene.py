@@ -1,4 +1,4 @@
-"""Where a drawn person stands: walls, rooms, streets, gardens, lights out of focus; and the film it is taken on."""
+"""The surroundings of a drawn person: rooms, streets, gardens, lights out of focus, studios; light and camera."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cyberhost_model.lab.synthetic.drawn_paint import Light, bell, blur, fill, m
 
 
 def sample_light(rng: np.random.Generator) -> Light:
-    """A key light from the front and above, more or less to one side, warm or cool, hard or soft."""
+    """Draw a key light from the front and above, more or less to one side, warm or cool, hard or soft."""
     x = float(rng.normal(0, 0.38))
     d = np.array([np.clip(x, -0.75, 0.75), -rng.uniform(0.2, 0.65), rng.uniform(0.65, 1.0)], np.float32)
     warm = rng.normal(0, 0.05)
@@ -19,15 +19,17 @@ def sample_light(rng: np.random.Generator) -> Light:
 
 
 def _tone(rng: np.random.Generator, low: float = 0.15, high: float = 0.9, colour: float = 0.12) -> np.ndarray:
+    """Draw a colour near a random grey."""
     return np.clip(rng.uniform(low, high) + rng.normal(0, colour, 3), 0.02, 0.98).astype(np.float32)
 
 
 def _rect(x0: float, y0: float, x1: float, y1: float) -> np.ndarray:
+    """Make the corners of a rectangle."""
     return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float32)
 
 
 def _room(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
-    """A wall with furniture-like shapes: windows, boards, pictures, shelves of books, plants, a table's edge."""
+    """Draw a wall with furniture-like shapes: windows, boards, pictures, shelves of books, plants, a table's edge."""
     X, Y = np.arange(w, dtype=np.float32)[None], np.arange(h, dtype=np.float32)[:, None]
     out = np.empty((h, w, 3), np.float32)
     out[:] = _tone(rng, 0.3, 0.9, 0.06)
@@ -93,6 +95,7 @@ def _room(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
 
 
 def _outdoors(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
+    """Draw sky, ground and house fronts or trees."""
     X, Y = np.arange(w, dtype=np.float32)[None] / h, np.arange(h, dtype=np.float32)[:, None] / h
     horizon = rng.uniform(0.35, 0.75)
     ox, oy = rng.uniform(0, 512, 2)
@@ -134,6 +137,7 @@ def _outdoors(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
 
 
 def _bokeh(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
+    """Draw lights out of focus in the dark."""
     out = np.empty((h, w, 3), np.float32)
     out[:] = _tone(rng, 0.05, 0.4, 0.08)
     Y = np.arange(h, dtype=np.float32)[:, None] / h
@@ -150,6 +154,7 @@ def _bokeh(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
 
 
 def _studio(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
+    """Draw a plain, graded, spotlit or cloudy backdrop."""
     X, Y = np.arange(w, dtype=np.float32)[None] / w, np.arange(h, dtype=np.float32)[:, None] / h
     out = np.empty((h, w, 3), np.float32)
     out[:] = _tone(rng, 0.1, 0.97, 0.1)
@@ -165,7 +170,7 @@ def _studio(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
 
 
 def draw_background(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
-    """A background (h, w, 3) float32 in 0..1."""
+    """Draw a background (h, w, 3) float32 in 0..1."""
     kind = rng.choice(4, p=[0.42, 0.2, 0.08, 0.3])
     out = (_room, _outdoors, _bokeh, _studio)[kind](rng, w, h)
     X, Y = np.arange(w, dtype=np.float32)[None] / w, np.arange(h, dtype=np.float32)[:, None] / h
@@ -177,7 +182,7 @@ def draw_background(rng: np.random.Generator, w: int, h: int) -> np.ndarray:
 
 
 def film(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """A picture (h, w, 3) in 0..1 -> uint8 as a camera gives it: exposure, cast, softness, grain, sometimes JPEG."""
+    """Record a picture (h, w, 3) in 0..1 as a camera does, uint8: exposure, cast, softness, grain, sometimes JPEG."""
     h, w = rgb.shape[:2]
     gain = (1 + rng.normal(0, 0.05)) * (1 + rng.normal(0, 0.025, 3))
     out = np.clip(rgb * gain.astype(np.float32), 0, None)

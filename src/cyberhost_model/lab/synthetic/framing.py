@@ -1,4 +1,4 @@
-"""Random framings and looks of stills: crops around the person, mirror, colour."""
+"""Random framing and colour of stills: crops around the person, mirror images, exposure and tint."""
 
 from __future__ import annotations
 
@@ -9,72 +9,36 @@ from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.perception.crops import HEAD_FACES
 from cyberhost_model.perception.keypoints import without_hands
 
-# Width and height of training pictures: about 256 x 256 pixels, sides multiples of 64.
+# (W, H) of training pictures: about 256 x 256 pixels, sides multiples of 64.
 SIZES = ((256, 256), (192, 320), (320, 192), (256, 320), (192, 256))
+
+# Each of the 68 face points -> the point on the other side: jaw, brows, nose, eyes, lips.
+_MIRRORED_FACE = [
+    *range(16, -1, -1),
+    *range(26, 16, -1),
+    *(27, 28, 29, 30, 35, 34, 33, 32, 31),
+    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+    *range(54, 47, -1),
+    *range(59, 54, -1),
+    *range(64, 59, -1),
+    *(67, 66, 65),
+]
 
 
 def mirrored(still: Still) -> Still:
-    """The still seen in a mirror; left and right key points change places."""
+    """Mirror a still; left and right key points change places."""
     k = still.keypoints.map(lambda p: np.stack([1 - p[..., 0], p[..., 1]], -1).astype(np.float32))
     body = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]
-    face = [
-        *range(16, -1, -1),
-        *range(26, 16, -1),
-        27,
-        28,
-        29,
-        30,
-        35,
-        34,
-        33,
-        32,
-        31,
-        45,
-        44,
-        43,
-        42,
-        47,
-        46,
-        39,
-        38,
-        37,
-        36,
-        41,
-        40,
-        54,
-        53,
-        52,
-        51,
-        50,
-        49,
-        48,
-        59,
-        58,
-        57,
-        56,
-        55,
-        64,
-        63,
-        62,
-        61,
-        60,
-        67,
-        66,
-        65,
-    ]
-    k.body, k.body_score, k.hands, k.hands_score = (
-        k.body[body],
-        k.body_score[body],
-        k.hands[::-1].copy(),
-        k.hands_score[::-1].copy(),
-    )
-    k.face, k.face_score = k.face[face], k.face_score[face]
+    k.body, k.body_score = k.body[body], k.body_score[body]
+    k.hands, k.hands_score = k.hands[::-1].copy(), k.hands_score[::-1].copy()
+    k.face, k.face_score = k.face[_MIRRORED_FACE], k.face_score[_MIRRORED_FACE]
     return Still(still.picture_u8[:, ::-1].copy(), still.mask[:, ::-1].copy(), k, still.identity)
 
 
 def random_framing(still: Still, rng: np.random.Generator, size: tuple[int, int]) -> Still:
-    """A crop of `still` of the aspect of `size` (W, H), the face whole and in its upper part, from the widest view to
-    head and shoulders.
+    """Crop a still at random to the aspect of `size` (W, H), from the widest view to head and shoulders.
+
+    The face is whole and in the upper part.
     """
     (w, h), (fw, fh) = size, still.size
     face = still.keypoints.face * [fw, fh]
@@ -94,8 +58,9 @@ def random_framing(still: Still, rng: np.random.Generator, size: tuple[int, int]
 
 
 def random_head(still: Still, rng: np.random.Generator, size: tuple[int, int]) -> Still:
-    """A crop about the head as `reference.head_crop` makes it, a little off; the hands are not seen (A2V-H, section
-    4.2).
+    """Crop a still about the head as `crops.head_crop` does, a little off, and leave out the hands.
+
+    For talking heads (A2V-H, section 4.2).
     """
     (w, h), (fw, fh) = size, still.size
     face = still.keypoints.face * [fw, fh]
@@ -109,8 +74,8 @@ def random_head(still: Still, rng: np.random.Generator, size: tuple[int, int]) -
     return mirrored(out) if rng.random() < 0.5 else out
 
 
-def random_look(picture_u8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another exposure, contrast, saturation and tint of the same picture."""
+def random_colour(picture_u8: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change exposure, contrast, saturation and tint of a picture at random."""
     x = picture_u8.astype(np.float32) / 255
     x = x ** float(np.exp(rng.normal(0, 0.2)))
     grey = x.mean(-1, keepdims=True)

@@ -1,6 +1,6 @@
-"""A performance: poses over time.
+"""Poses of a puppet: single random ones, and the performance of a speech.
 
-The mouth follows the speech exactly; head, brows and arms stress it and wander in between.
+In a performance the mouth follows the speech exactly; head, brows and arms stress it and wander in between.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ from cyberhost_model.errors import InputError
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion
 
-# Random single poses: what the codec learns to code. Wider than any performance, so that the codec is never the limit.
-
 
 def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> Pose:
-    """A pose with every part moved at random; `calm` scales the amount (1 = the widest that still looks natural)."""
+    """Draw a pose with every part moved at random; `calm` scales the amount, 1 is the widest that looks natural."""
     n = lambda s: float(np.clip(rng.normal(0, s), -2.2 * s, 2.2 * s)) * calm  # noqa: E731
     arm = 0.2 if puppet.clasped else 1.0
     one = lambda: (n(0.05 * arm), n(0.13 * arm), n(0.1 * arm))  # noqa: E731
@@ -43,8 +41,9 @@ _CHAINS = ((5, 6, 7), (2, 3, 4))
 
 
 def wander(rng: np.random.Generator, times: np.ndarray, slow: float = 6.0, quick: float = 1.1) -> np.ndarray:
-    """Smooth noise of unit deviation at `times` (seconds): eight waves with periods from `slow` to `quick` seconds,
-    slower ones larger.
+    """Draw smooth noise of unit deviation at `times` (seconds).
+
+    Eight waves with periods from `slow` to `quick` seconds, slower ones larger.
     """
     periods = np.exp(rng.uniform(np.log(quick), np.log(slow), 8))
     weights = periods**0.7
@@ -58,7 +57,7 @@ def _smooth(x: np.ndarray, frames: int) -> np.ndarray:
 
 
 def blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
-    """0 open .. 1 shut: a blink of a quarter of a second every two to five seconds."""
+    """Draw blinks: 0 open .. 1 shut, a quarter of a second every two to five seconds."""
     shut, t = np.zeros(len(times), np.float32), times[0] - rng.uniform(0, 4)
     while t < times[-1]:
         shut = np.maximum(shut, np.clip(1.3 - np.abs(times - t) / 0.1, 0, 1))
@@ -67,9 +66,11 @@ def blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
 
 
 def load_gestures(folder: str | Path) -> list[np.ndarray]:
-    """Arm motion of recorded gestures: for each `.npz` (body (T, 18, 2) at 24-25 fps) an array (T, 2, 2) of how the
-    upper arm and the forearm of the left and the right arm turn against their own mean, in radians, mirrored so that
-    both arms turn outward alike. Raises InputError where there are none.
+    """Load the arm motion of recorded gestures.
+
+    For each `.npz` (body (T, 18, 2) at 24-25 fps) an array (T, 2, 2): how upper arm and forearm of the left and the
+    right arm turn against their own mean, in radians, mirrored so that both arms turn outward alike. Raises InputError
+    where there are none.
     """
     out = []
     files = sorted(Path(folder).glob("*.npz"))
@@ -94,9 +95,9 @@ def perform(
     gestures: list[np.ndarray] | None = None,
     fps: float = FPS,
 ) -> list[Pose]:
-    """One pose for each frame of `motion`.
+    """Make a pose for each frame of `motion`.
 
-    `clasped` hands move together and little; `gestures` (see `load_gestures`) lend the arms real motion.
+    clasped: hands move together and little. gestures: real arm motion, see `load_gestures`.
     """
     n = len(motion.opening)
     times = np.arange(n, dtype=np.float32) / fps

@@ -1,6 +1,6 @@
 """A photo puppet: one labelled still, moved by warping along its key points.
 
-Labels of every frame are exact, optical flow included.
+The labels of every frame, optical flow included, are exact.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and t
 
 @dataclass
 class Pose:
-    """One frame's performance.
+    """The pose of one frame; `Pose()` is the still itself, except for its mouth.
 
-    Angles in radians; shifts in shares of the face's height; the still itself is `Pose()` but for its mouth.
+    Angles in radians, shifts in face heights.
     """
 
     opening: float = 0.0  # 0 closed .. 1 wide open
@@ -41,13 +41,14 @@ class Pose:
 
 @dataclass
 class Rendered:
-    """picture_u8 (H, W, 3); flow float32 (H, W, 2): source minus own position in pixels of the still; seen float32 (H,
-    W): 1 where the still shows it.
-    """
+    """A frame with its labels."""
 
     picture_u8: np.ndarray
+    """(H, W, 3)."""
     flow: np.ndarray
+    """float32 (H, W, 2), pixels: position in the still minus position in the frame."""
     seen: np.ndarray
+    """float32 (H, W): 1 where the still shows the pixel."""
     keypoints: Keypoints
 
 
@@ -61,26 +62,25 @@ class _Bone:
 
     @property
     def corners(self) -> np.ndarray:
-        """Of the box around what is not transparent, (4, 2) in pixels."""
+        """Corners (4, 2), in pixels, of the box around what is not transparent."""
         x, y, w, h = cv2.boundingRect((self.alpha > 0).astype(np.uint8))
         return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float32)
 
 
 def _rotation(angle: float, pivot: np.ndarray, scale: float = 1.0) -> np.ndarray:
-    """3x3 rotation about `pivot`."""
+    """Make the 3x3 matrix of a rotation about `pivot`."""
     c, s = np.cos(angle) * scale, np.sin(angle) * scale
     m = [[c, -s, pivot[0] - c * pivot[0] + s * pivot[1]], [s, c, pivot[1] - s * pivot[0] - c * pivot[1]], [0, 0, 1]]
     return np.array(m, np.float32)
 
 
 def _apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Transform points (N, 2) by a 3x3 matrix."""
     return points @ m[:2, :2].T + m[:2, 2]
 
 
 def _fill(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """`picture` with the hole (float mask) painted from its surroundings, at a quarter of the size: it is mostly
-    hidden.
-    """
+    """Inpaint the hole (float mask) of a picture, at a quarter of the size: it is mostly hidden."""
     h, w = hole.shape
     small = cv2.resize(picture, (w // 4, h // 4), interpolation=cv2.INTER_AREA)
     mask = (cv2.resize(cv2.dilate(hole, np.ones((7, 7))), (w // 4, h // 4)) > 0.05).astype(np.uint8)
@@ -92,7 +92,7 @@ def _fill(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
 
 
 class Puppet:
-    """A still cut into background, body and arm layers. Not thread-safe; make one a worker."""
+    """A still cut into layers: background, body and arms. Not thread-safe: make one for each worker."""
 
     def __init__(self, still: Still, gape: float = 0.1):
         self.still = still
@@ -140,12 +140,13 @@ class Puppet:
         self.filled = np.clip(moving * 1.5, 0, 1)
 
     def _pixels(self, points: np.ndarray) -> np.ndarray:
+        """Convert points to flat indices of the pixels under them."""
         w, h = self.size
         p = np.clip(points.round().astype(int), 0, [w - 1, h - 1])
         return p[:, 1] * w + p[:, 0]
 
     def _cut_arms(self, mask: np.ndarray) -> dict[int, list[_Bone]]:
-        """Upper arm, forearm and hand of each arm that can be seen, as soft-edged layers."""
+        """Cut out upper arm, forearm and hand of each visible arm as soft-edged layers."""
         px, (w, h), chains = self.points, self.size, {}
         inside = lambda i: px.body_score[i] > 0.5 and -0.05 * w < px.body[i, 0] < 1.05 * w and px.body[i, 1] < 1.1 * h  # noqa: E731
         for side, (s, e, wr) in _ARMS.items():
@@ -188,14 +189,14 @@ class Puppet:
 
     @property
     def clasped(self) -> bool:
-        """True when both hands rest together: they must move as one."""
+        """Whether both hands rest together, so that they must move as one."""
         return (
             len(self.bones) == 2
             and float(np.linalg.norm(self.points.hands[0, 0] - self.points.hands[1, 0])) < 0.6 * self.span
         )
 
     def _back_body(self, p: np.ndarray, pose: Pose) -> np.ndarray:
-        """Backward map of torso and head, without the face's own motion."""
+        """Map pixels of the frame back to the still by the motion of torso and head, without the face's own."""
         fh, (_, h) = self.face.height, self.size
         reach = max(h - self.neck[1], 0.5 * fh)
         weight = np.clip((h - p[..., 1]) / reach, 0, 1)
@@ -216,13 +217,14 @@ class Puppet:
         ) * np.minimum(head, 1)
 
     def _forward_body(self, points: np.ndarray, pose: Pose) -> np.ndarray:
+        """Map points of the still to the frame, the inverse of `_back_body`, by fixed-point iteration."""
         out = points.astype(np.float32).copy()
         for _ in range(4):
             out = out + (points - self._back_body(out, pose))
         return out
 
     def _arm_motion(self, side: int, pose: Pose) -> list[np.ndarray]:
-        """Forward transforms (3x3) of upper arm, forearm and hand, the torso's motion included."""
+        """Compute the forward transforms (3x3) of upper arm, forearm and hand, with the torso's motion."""
         chain, sign = self.bones[side], 1.0 if side == 0 else -1.0
         shoulder, elbow, wrist = (a * sign for a in pose.arms[side])
         base = np.eye(3, dtype=np.float32)
@@ -231,8 +233,8 @@ class Puppet:
         fore = upper @ _rotation(elbow, chain[1].start)
         return [upper, fore, fore @ _rotation(wrist, chain[2].start)]
 
-    def _lay(self, bone: _Bone, m: np.ndarray, picture: np.ndarray, flow: np.ndarray, seen: np.ndarray) -> None:
-        """Draw one layer, moved by `m`, over the frame and its labels (in place); only its own box is touched."""
+    def _draw_layer(self, bone: _Bone, m: np.ndarray, picture: np.ndarray, flow: np.ndarray, seen: np.ndarray) -> None:
+        """Draw one layer, moved by `m`, over the frame and its labels, in place."""
         w, h = self.size
         corners = _apply(m, bone.corners)
         x0, y0 = np.clip(np.floor(corners.min(0)), 0, [w - 1, h - 1]).astype(int)
@@ -249,13 +251,13 @@ class Puppet:
         seen[box][on] = 1.0
 
     def _back_field(self, pose: Pose) -> np.ndarray:
-        """`_back_body` of every pixel; it is smooth, so a quarter of the size is enough to compute it at."""
+        """Evaluate `_back_body` for every pixel, at a quarter of the size: it is smooth."""
         w, h = self.size
         coarse = cv2.resize(self.grid, (w // 4, h // 4), interpolation=cv2.INTER_LINEAR)
         return self.grid + cv2.resize(self._back_body(coarse, pose) - coarse, (w, h), interpolation=cv2.INTER_LINEAR)
 
     def render(self, pose: Pose) -> Rendered:
-        """The frame of `pose` with its labels."""
+        """Render the frame of a pose with its labels."""
         w, h = self.size
         face = (pose.opening, pose.width, pose.blink, pose.brow)
         q = self._back_field(pose)
@@ -286,7 +288,7 @@ class Puppet:
         )  # a hand without an arm of its own moves with the body
         for side, chain in self.bones.items():
             for bone, m in zip(chain, self._arm_motion(side, pose), strict=True):
-                self._lay(bone, m, picture, flow, seen)
+                self._draw_layer(bone, m, picture, flow, seen)
                 body[bone.joints] = _apply(m, points.body[bone.joints])
                 if bone.hand is not None:
                     hands[bone.hand] = _apply(m, points.hands[bone.hand])

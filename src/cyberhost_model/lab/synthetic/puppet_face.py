@@ -1,6 +1,6 @@
-"""Moves lips, jaw, lids and brows of a still by warping, in the still's own face coordinates.
+"""The face of a photo puppet: lips, jaw, lids and brows, moved by warping in the still's own face coordinates.
 
-All maps go backward: for a pixel of the new picture they tell where in the still its colour comes from.
+All maps go backward, from a pixel of the new picture to the position in the still that its colour comes from.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _UPPER_LIP_SHARE = 0.22  # of the opening; the jaw takes the rest
 
 
 def _ramp(x: np.ndarray) -> np.ndarray:
-    """1 at 0 falling smoothly to 0 at 1."""
+    """Fall smoothly from 1 at 0 to 0 at 1."""
     x = np.clip(x, 0, 1)
     return (1 - x) ** 2 * (1 + 2 * x)
 
@@ -22,7 +22,7 @@ def _ramp(x: np.ndarray) -> np.ndarray:
 class Strip:
     """Two curves over one axis: the edges of a mouth or an eye.
 
-    `to_local` gives u (-1..1 between the corners) and v (pixels, down positive).
+    Its coordinates are u, -1..1 between the corners, and v, pixels, down positive.
     """
 
     centre: np.ndarray
@@ -35,7 +35,10 @@ class Strip:
 
     @staticmethod
     def through(upper: np.ndarray, lower: np.ndarray) -> Strip:
-        """`upper` and `lower` (n, 2) run from the same left corner to the same right corner, in pixels."""
+        """Fit the two curves through `upper` and `lower` (n, 2), in pixels.
+
+        Both run from the same left corner to the same right corner.
+        """
         a, b = upper[0], upper[-1]
         half = float(np.linalg.norm(b - a) / 2) + 1e-6
         across = (b - a) / (2 * half)
@@ -61,23 +64,27 @@ class Strip:
         )
 
     def to_local(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Convert pixels (..., 2) to u and v."""
         local = points - self.centre
         return (local @ self.across / self.half).astype(np.float32), (local @ self.down).astype(np.float32)
 
     def to_pixels(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """Convert u and v to pixels (..., 2)."""
         return self.centre + u[..., None] * self.half * self.across + v[..., None] * self.down
 
     def upper(self, u: np.ndarray) -> np.ndarray:
+        """Evaluate the upper curve at u, in v pixels."""
         return np.interp(u, self.knots_u, self.upper_v).astype(np.float32)
 
     def lower(self, u: np.ndarray) -> np.ndarray:
+        """Evaluate the lower curve at u, in v pixels."""
         return np.interp(u, self.knots_u, self.lower_v).astype(np.float32)
 
 
 class PuppetFace:
     """The moving parts of one face.
 
-    `face` (68, 2) in pixels of the still; `gape` is the lips' full opening as a share of the face's height.
+    face: the 68 points (68, 2) in pixels of the still. gape: the widest opening of the lips, in face heights.
     """
 
     def __init__(self, face: np.ndarray, gape: float = 0.1):
@@ -95,8 +102,9 @@ class PuppetFace:
         self.bounds = np.array([*(face.min(0) - 0.35 * self.height), *(face.max(0) + 0.45 * self.height)])
 
     def opening(self, amount: float) -> float:
-        """How far the lips part beyond the still's own state, in pixels; negative when a mouth open in the still
-        closes.
+        """Compute how far the lips part beyond the still's own state, in pixels.
+
+        Negative when a mouth open in the still closes.
         """
         return amount * self.gape - (1 - amount) * 0.75 * self.rest_gap
 
@@ -106,10 +114,11 @@ class PuppetFace:
         return 0.75 * self.rest_gap / (self.gape + 0.75 * self.rest_gap + 1e-9)
 
     def _profile(self, u: np.ndarray) -> np.ndarray:
+        """Shape the opening over the mouth: 1 in the middle, 0 at the corners."""
         return np.maximum(1 - u * u, 0) ** 0.7
 
     def edges(self, u: np.ndarray, amount: float) -> tuple[np.ndarray, np.ndarray]:
-        """The moved inner lip curves (upper, lower) at `u`, in v pixels."""
+        """Compute the moved inner lip curves (upper, lower) at `u`, in v pixels."""
         delta, p = self.opening(amount), self._profile(u)
         up, low = (
             self.mouth.upper(u) - _UPPER_LIP_SHARE * delta * p,
@@ -120,8 +129,9 @@ class PuppetFace:
     def back(
         self, q: np.ndarray, amount: float, width: float, blink: float, brow: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where the pixels `q` (..., 2) come from: (source (..., 2), inside 0..1 of the parted lips, depth 0 upper ..
-        1 lower lip).
+        """Map the pixels `q` (..., 2) back to the still.
+
+        Returns source (..., 2), inside 0..1 of the parted lips, and depth from 0 at the upper to 1 at the lower lip.
         """
         u, v = self.mouth.to_local(q)
         half = self.mouth.half
@@ -165,7 +175,7 @@ class PuppetFace:
         return source + move, inside, depth
 
     def forward(self, face: np.ndarray, amount: float, width: float, blink: float, brow: float) -> np.ndarray:
-        """The 68 points (pixels) after the same motion."""
+        """Move the 68 points (pixels) by the same motion."""
         out = face.astype(np.float32).copy()
         delta = self.opening(amount)
 
@@ -193,9 +203,9 @@ class PuppetFace:
     def paint_inside(
         self, colour: np.ndarray, u: np.ndarray, depth: np.ndarray, gap: np.ndarray, tooth: np.ndarray, dark: np.ndarray
     ) -> np.ndarray:
-        """The inside of an opened mouth, RGB 0..255 (..., 3): dark, upper teeth, tongue.
+        """Paint the inside of an opened mouth, RGB 0..255 (..., 3): dark, upper teeth, tongue.
 
-        `colour` is the still's own, kept where its mouth was open.
+        colour: the still's own, kept where its mouth was open.
         """
         v = depth * gap
         teeth = (

@@ -1,6 +1,6 @@
-"""Random recording conditions for clean speech: pauses, rooms and microphones the speech corpus does not have.
+"""Random recording conditions for clean speech: pauses, noise, microphones that the speech corpus does not have.
 
-What is heard changes; what the mouth did does not: the labels are computed on the clean speech with the same pauses.
+The sound changes and the mouth does not: labels are computed on the clean speech with the same pauses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Response = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How often and how much; ranges are drawn from uniformly."""
+    """Probabilities and ranges of the recording conditions; values are uniform within a range."""
 
     gain_db: tuple[float, float] = (-20.0, 6.0)
     noise: float = 0.7
@@ -38,18 +38,18 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class AugmentedSpeech:
-    """Two recordings of the same thing, float32 (n,) in [-1, 1] at 16 kHz, n >= the length of the input."""
+    """Clean and degraded speech, float32 (n,) in [-1, 1] at 16 kHz, n >= the length of the input."""
 
     clean: np.ndarray
     """The input with pauses: label it with `speech_motion`."""
     heard: np.ndarray
-    """What the microphone gave: pauses, frequency response, noise, gain."""
+    """With pauses, frequency response, noise and gain."""
 
 
 def augment_speech(
     samples: np.ndarray, rng: np.random.Generator, config: AugmentConfig | None = None
 ) -> AugmentedSpeech:
-    """`samples`, clean speech (n,) at 16 kHz, under random conditions that depend on `rng` alone."""
+    """Degrade clean speech (n,) at 16 kHz by random recording conditions, which depend on `rng` alone."""
     config = config or AugmentConfig()
     clean, dead = _with_pauses(samples.astype(np.float32), rng, config)
     if rng.random() < config.silence:
@@ -69,7 +69,10 @@ def augment_speech(
 
 
 def coloured_noise(n: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` samples of noise with a mean square of 1: white, pink, or babble (speech-shaped, with syllables). Float32."""
+    """Make n samples of noise, float32, with a mean square of 1: white, pink or babble.
+
+    Babble has the spectrum of speech and comes and goes like syllables.
+    """
     kind = rng.integers(3)
     white = rng.standard_normal(n).astype(np.float32)
     out: np.ndarray
@@ -87,13 +90,13 @@ def coloured_noise(n: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _loudness(samples: np.ndarray) -> float:
-    """Root mean square of the louder half of 20 ms pieces: of the speech, not of its pauses."""
+    """Compute the root mean square of the louder half of 20 ms pieces: of the speech, not of its pauses."""
     pieces = np.sort((samples[: len(samples) // 320 * 320].reshape(-1, 320) ** 2).mean(1))
     return float(np.sqrt(pieces[len(pieces) // 2 :].mean())) if len(pieces) else 0.0
 
 
 def _with_pauses(samples: np.ndarray, rng: np.random.Generator, config: AugmentConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(samples with pauses in them, True where the recording is digitally silent)."""
+    """Insert pauses; returns the samples, and True where the recording is digitally silent."""
     dead = np.zeros(len(samples), bool)
     fade = np.linspace(0, 1, 80, dtype=np.float32)  # 5 ms, no click
     for _ in range(3):
@@ -110,25 +113,25 @@ def _with_pauses(samples: np.ndarray, rng: np.random.Generator, config: AugmentC
 
 
 def _babble_band(low: float, high: float) -> Response:
-    """low..high Hz of the long-term spectrum of speech."""
+    """Make the response of low..high Hz of the long-term spectrum of speech."""
     return lambda hertz: ((hertz >= low) & (hertz < high) & (hertz > 80)) / np.maximum(hertz, 500)
 
 
 def _tone(rng: np.random.Generator) -> Response:
-    """A smooth random frequency response."""
+    """Draw a smooth random frequency response."""
     decibel = rng.uniform(-6, 6, 5)
     knots = np.log([60, 250, 1000, 3500, 8000])
     return lambda hertz: 10 ** (np.interp(np.log(np.maximum(hertz, 60)), knots, decibel) / 20)
 
 
 def _band(rng: np.random.Generator) -> Response:
-    """A telephone (300-3400 Hz) or a narrow recording (up to 4 kHz), with soft edges."""
+    """Draw the response of a telephone (300-3400 Hz) or of a narrow recording (up to 4 kHz), with soft edges."""
     low, high = (300.0, 3400.0) if rng.random() < 0.5 else (0.0, 4000.0)
     return lambda hertz: np.clip((hertz - low) / 60 + 1, 0, 1) * np.clip((high - hertz) / 200 + 1, 0, 1)
 
 
 def _shaped(samples: np.ndarray, response: Response) -> np.ndarray:
-    """`samples` after a linear-phase filter."""
-    n = next_fast_len(len(samples) + SPEECH_RATE // 50, real=True)  # room for what rings, and many times as fast
+    """Filter samples with linear phase."""
+    n = next_fast_len(len(samples) + SPEECH_RATE // 50, real=True)  # with room for the filter's ringing; a fast length
     gain = response(rfftfreq(n, 1 / SPEECH_RATE)).astype(np.float32)
     return irfft(rfft(samples, n) * gain, n)[: len(samples)]

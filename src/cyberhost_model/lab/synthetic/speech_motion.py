@@ -1,9 +1,9 @@
-"""Speech -> how a mouth would move: the exact labels of the training data that the project draws itself.
+"""Mouth motion estimated from speech: the exact labels of synthetic training data.
 
-No phonemes are recognised. Two proxies measured on the spectrum stand for the lips: the energy of the first formants,
-relative to the speaker's own active level, with the height of the first formant (an open vowel has a high one) give the
-opening; the second formant (low when the lips are rounded, high when they are spread) gives the width. Everything is
-relative to the recording, so its gain does not matter.
+No phonemes are recognised; two quantities of the spectrum stand for the lips. The energy of the first formants,
+relative to the speaker's active level, and the height of the first formant (high for open vowels) give the opening. The
+second formant (low when the lips are rounded, high when they are spread) gives the width. Everything is relative to the
+recording, so its gain does not matter.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HOP = 160  # samples, 10 ms: step k is centred on (k + 0.5) * 10 ms
 _WINDOW = 400  # samples, 25 ms
 _FFT = 512
 _ACTIVE_FLOOR = -55.0  # dBFS; a recording whose loudest tenth is below it holds no speech
-_STEP_FLOOR = -100.0  # dBFS; quieter steps are digital silence, whatever the rest is like
+_STEP_FLOOR = -100.0  # dBFS; quieter steps are digital silence, whatever the other steps are
 _RANGE = 26.0  # dB from a closed mouth to the active level
 # dB between loud and quiet steps: below the first a recording is steady noise, above the second it may be speech
 _STEADY = (7.0, 11.0)
@@ -50,22 +50,22 @@ class SpeechMotion:
 
 
 def motion_length(n: int, fps: float = FPS) -> int:
-    """Video frames that cover `n` samples at 16 kHz: ceil(n / 16000 * fps), at least 1.
+    """Count the video frames that cover n samples at 16 kHz: ceil(n / 16000 * fps), at least 1.
 
-    The same count as `inputs.audio.Sound.n_frames`.
+    The same count as `media.audio.Sound.n_frames`.
     """
     return max(1, math.ceil(Fraction(n, SPEECH_RATE) * Fraction(fps).limit_denominator(1001)))
 
 
 def speech_motion(samples: np.ndarray, fps: float = FPS) -> SpeechMotion:
-    """The mouth motion of `samples`, float (n,) in [-1, 1] at 16 kHz, as `motion_length(n, fps)` frames.
+    """Estimate the mouth motion of speech as `motion_length(n, fps)` frames.
 
-    Digital silence, a recording below about -55 dBFS and steady noise alone keep the mouth closed.
-    Raises ValueError if `samples` is not (n,).
+    samples: float (n,) in [-1, 1] at 16 kHz. Digital silence, a recording below about -55 dBFS and steady noise alone
+    keep the mouth closed. Raises ValueError if `samples` is not (n,).
     """
     samples = np.asarray(samples, dtype=np.float32)
     if samples.ndim != 1:
-        raise ValueError(f"speech_motion wants mono samples (n,), not {samples.shape}")
+        raise ValueError(f"speech_motion needs mono samples (n,), not {samples.shape}")
     length = motion_length(len(samples), fps)
     power = step_power(samples)
     level = _db(_band(power, 100, 5000))
@@ -108,7 +108,7 @@ def speech_motion(samples: np.ndarray, fps: float = FPS) -> SpeechMotion:
 
 
 def step_power(samples: np.ndarray) -> np.ndarray:
-    """Power spectrum of every 10 ms step: (steps, 257); a row's sum is the step's mean square."""
+    """Compute the power spectrum of every 10 ms step, (steps, 257); a row's sum is the step's mean square."""
     steps = max(1, math.ceil(len(samples) / _HOP))
     before = (_WINDOW - _HOP) // 2
     padded = np.pad(samples, (before, steps * _HOP - len(samples) + _WINDOW - _HOP - before))
@@ -134,7 +134,10 @@ def _db(power: np.ndarray) -> np.ndarray:
 
 
 def _centroid(power: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Centre of gravity of the band's amplitude, Hz (amplitude, so that one strong harmonic does not decide it)."""
+    """Compute the centre of gravity of the band, in Hz.
+
+    Of the amplitude, so that one strong harmonic does not decide it.
+    """
     bins = _bins(low, high)
     amplitude = np.sqrt(power[:, bins])
     hertz = np.arange(bins.start, bins.stop, dtype=np.float32) * (SPEECH_RATE / _FFT)
@@ -142,7 +145,7 @@ def _centroid(power: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def _relative(curve: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`curve` less its mean, in units of 1.5 deviations (both weighted): -1..1 whatever the speaker's formants."""
+    """Subtract the weighted mean and divide by 1.5 weighted deviations: -1..1 whatever the speaker's formants."""
     total = weight.sum() + 1e-9
     centred = curve - (weight * curve).sum() / total
     return centred / (1.5 * math.sqrt(float((weight * centred**2).sum() / total)) + 1e-3)
@@ -154,13 +157,16 @@ def _smoothstep(x: np.ndarray) -> np.ndarray:
 
 
 def _contrast(x: np.ndarray) -> np.ndarray:
-    """Small openings smaller (lips meet), large ones saturating below 1."""
+    """Make small openings smaller (lips meet) and let large ones saturate below 1."""
     x = np.clip(x, 0, 1.4)
     return np.tanh(1.25 * x**1.3) / math.tanh(1.5)
 
 
 def _smooth(curve: np.ndarray, attack: int, release: int) -> np.ndarray:
-    """A rise `attack` steps before a sound and a fall `release` steps after: lips move ahead of it and do not lag."""
+    """Smooth with a rise `attack` steps before a sound and a fall `release` steps after it.
+
+    Lips move ahead of the sound and do not lag.
+    """
     kernel = np.concatenate([np.arange(1, attack + 1) / attack, np.arange(release - 1, 0, -1) / release])
     kernel = np.concatenate([np.zeros(max(0, release - attack)), kernel, np.zeros(max(0, attack - release))])
     padded = np.pad(curve, len(kernel) // 2, mode="edge")

@@ -1,4 +1,4 @@
-"""Stills with labels: what the photo puppets are cut from."""
+"""Labelled stills, from which photo puppets are cut."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Still:
 
 
 def crop_still(still: Still, box: tuple[float, float, float, float], size: tuple[int, int]) -> Still:
-    """The part of `still` inside `box` (x0, y0, x1, y1 in its pixels; may reach outside, edges are reflected), scaled
-    to `size` (W, H).
+    """Crop a still to `box` (x0, y0, x1, y1 in its pixels) and scale it to `size` (W, H).
 
-    The box should have the aspect of `size`: nothing is stretched on purpose.
+    The box may reach outside, where edges are reflected. It should have the aspect of `size`: nothing is stretched on
+    purpose.
     """
     (x0, y0, x1, y1), (w, h) = box, size
     sx, sy = w / (x1 - x0), h / (y1 - y0)
@@ -63,7 +63,7 @@ def crop_still(still: Still, box: tuple[float, float, float, float], size: tuple
 
 
 def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
-    """A person matte float32 (H, W) from GrabCut, seeded by the key points (no segmentation network needed)."""
+    """Segment the person by GrabCut from the key points, float32 (H, W); no network is needed."""
     h, w = picture_u8.shape[:2]
     work = 256 / max(h, w)
     small = cv2.resize(picture_u8, (round(w * work), round(h * work)), interpolation=cv2.INTER_AREA)
@@ -121,10 +121,10 @@ def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
 
 
 def load_stills(folder: str | Path) -> list[Still]:
-    """All labelled stills of a folder: pictures beside a `keypoints.json` (MediaPipe Holistic points a picture, null
-    where not found).
+    """Load all labelled stills of a folder: pictures beside a `keypoints.json`.
 
-    Pictures without a face are left out. Raises InputError when the folder holds no labelled picture.
+    The file has MediaPipe Holistic points for each picture, null where not found. Pictures without a face are left out.
+    Raises InputError when the folder holds no labelled picture.
     """
     cv2.setNumThreads(1)  # a pool started here would hang data workers forked later
     folder = Path(folder)

@@ -1,5 +1,6 @@
-"""`ablate`: each row of Table 1 trained from one base, animated on the same clips and measured; what is done is not
-done again.
+"""`cyberhost train ablate`: train each row of the paper's Table 1 from one base, animate the same clips, measure them.
+
+What an earlier call finished is not done again.
 """
 
 from __future__ import annotations
@@ -8,74 +9,65 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from cyberhost_model.config import ABLATIONS, Preset
-from cyberhost_model.errors import InputError, NoFaceError, TrainingError
+from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.evaluation.report.ablation import ablation_table, ablation_values, write_ablation_csv
 from cyberhost_model.lab.evaluation.report.wording import format_count
 from cyberhost_model.lab.evaluation.results import SUMMARY_FILE, write_results
 from cyberhost_model.lab.evaluation.run import evaluate
-from cyberhost_model.lab.filmed.manifest import NAME, Row, read_manifest, write_manifest
-from cyberhost_model.lab.filmed.source import UnusableVideo, open_video, to_rgb
-from cyberhost_model.lab.synthetic.clips import Synth, export_clip
-from cyberhost_model.lab.synthetic.people import People
-from cyberhost_model.lab.training.checkpoint import hold
+from cyberhost_model.lab.training.checkpoint import lock_run
 from cyberhost_model.lab.training.dry_run import time_steps
-from cyberhost_model.lab.training.init import as_taught, start_from
+from cyberhost_model.lab.training.held_out import ClipVoices, HeldOutClip, held_out_clips, make_drawn_clips
+from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.process import join_processes
-from cyberhost_model.lab.training.recipe import Sources, build_stage, clip_settings, read_recipe
+from cyberhost_model.lab.training.recipe import build_stage, read_recipe, stage_settings
+from cyberhost_model.lab.training.registry import Sources
 from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stages.clip import build_network
-from cyberhost_model.media.audio import SPEECH_RATE
-from cyberhost_model.media.files import written_folder, written_whole
+from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.checkpoint import save_network
-from cyberhost_model.perception.detector import Detector, analyse
-from cyberhost_model.perception.people import has_hand
+from cyberhost_model.porting.convert import written_folder
 from cyberhost_model.runtime.loading import Model
-
-# Rows of Table 1 by name, and how long each may train.
-
 
 FULL = "Full"
 ROWS: dict[str, dict[str, bool]] = {FULL: {}, **ABLATIONS}
-"""Row -> overrides of `presets.Ablations`, in the paper's order."""
+"""Row of Table 1 -> overrides of `config.Ablations`, in the paper's order."""
+PLAN = "ablation.json"
+TABLE, CSV = "table.md", "table.csv"
+BASE = "base"
+SAVE_SECONDS = 60.0
+Progress = Callable[[int, int, str], None]
 
 
-def slug(row: str) -> str:
-    """The folder of a row: "w/o Pose-aligned Ref." -> "pose-aligned-ref"."""
+def row_folder(row: str) -> str:
+    """Make the folder name of a row: "w/o Pose-aligned Ref." -> "pose-aligned-ref"."""
     return re.sub(r"[^a-z]+", "-", row.lower().removeprefix("w/o ")).strip("-")
 
 
-def chosen(text: str) -> list[str]:
-    """ "all", or names between commas: as in the paper, or as folders.
+def parse_rows(text: str) -> list[str]:
+    """Read a choice of rows: "all", or names separated by commas, as in the paper or as folders.
 
-    The full model is always among them: the others are read against it.
-
-    Raises InputError for a name that is none.
+    The full model is always among them, because the others are compared with it. Raises InputError for an unknown name.
     """
     if text.strip().lower() == "all":
         return list(ROWS)
-    known = {slug(row): row for row in ROWS}
-    wanted = {FULL}
+    known = {row_folder(row): row for row in ROWS}
+    rows = {FULL}
     for name in text.split(","):
-        if slug(name.strip()) not in known:
+        if row_folder(name.strip()) not in known:
             raise InputError(f"there is no row {name.strip()!r} in Table 1; choose all, or among {', '.join(known)}")
-        wanted.add(known[slug(name.strip())])
-    return [row for row in ROWS if row in wanted]
+        rows.add(known[row_folder(name.strip())])
+    return [row for row in ROWS if row in rows]
 
 
 @dataclass(frozen=True)
@@ -87,7 +79,7 @@ class Budget:
 
     @staticmethod
     def parse(text: str) -> Budget:
-        """ "200": steps; "20m" or "20min": minutes. Raises InputError."""
+        """Read "200" as steps and "20m" or "20min" as minutes. Raises InputError."""
         found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)\s*(?:m|min|minutes)", text.strip())
         budget = Budget(int(found[1] or 0), float(found[2] or 0)) if found else Budget()
         if not budget.steps and not budget.minutes:
@@ -95,124 +87,16 @@ class Budget:
         return budget
 
     def steps_of(self, rows: int, seconds: float) -> int:
-        """Steps for each of `rows` rows when a step takes `seconds`."""
+        """Compute the steps of each of `rows` rows when a step takes `seconds`."""
         return self.steps or max(1, int(self.minutes * 60 / rows / seconds))
-
-
-# Clips to measure on that no row was trained on: those of a dataset, or drawn people made for it.
-
-
-SEED = 9_001
-"""Of the drawn people: not a seed anybody starts a training set with."""
-TRIES = 20
-"""Drawn people looked at for each that is wanted."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """A clip: the picture that is animated, and the film it is measured against, whose sound is heard."""
-
-    name: str
-    identity: str
-    picture: Path
-    film: Path
-
-
-class CodedVoices:
-    """The sound of coded clips as speech for others."""
-
-    def __init__(self, clips: Path) -> None:
-        self.files = sorted(clips.glob("*x*/*.safetensors"))
-        if not self.files:
-            raise InputError(f"no coded clips in {clips}: make them with `cyberhost data encode`")
-
-    def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
-        """A stretch of one clip's sound, repeated where it is too short: float32 (seconds * 16000,)."""
-        with safe_open(self.files[int(rng.integers(len(self.files)))], "np") as file:
-            sound = file.get_tensor("sound").astype(np.float32) / 32767
-        need = round(seconds * SPEECH_RATE)
-        sound = np.tile(sound, -(-need // len(sound)))
-        start = int(rng.integers(len(sound) - need + 1))
-        return sound[start : start + need]
-
-
-def drawn_people(folder: Path, voices: CodedVoices, count: int, frames: int, detector: Detector) -> None:
-    """Make `count` clips of drawn people as `data synth` does, in a dataset that is there whole or not at all.
-
-    People whose face or hands `detector` does not find are passed over: there would be nothing to measure. Raises
-    InputError when all are.
-    """
-    if (folder / NAME).is_file():
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    synth = Synth(People([], drawn=1.0), voices, SEED, frames, clean=True)
-    rows: list[Row] = []
-    for number in range(TRIES * count):
-        clip = synth.clip(number)
-        if shows_face_and_hands(clip.reference.picture_u8, detector):
-            row = export_clip(clip, folder, number)
-            row.split = "held_out"
-            rows.append(row)
-        if len(rows) == count:
-            break
-    if not rows:
-        raise InputError(
-            f"no face with hands is found in {TRIES * count} drawn people: give clips of your own (--held-out DATASET)"
-        )
-    write_manifest(folder, rows)
-
-
-def shows_face_and_hands(picture_u8: np.ndarray, detector: Detector) -> bool:
-    """Whether the detector finds both in a picture uint8 (H, W, 3)."""
-    try:
-        return has_hand(analyse(picture_u8, detector, "a drawn person").keypoints)
-    except NoFaceError:
-        return False
-
-
-def held_out(dataset: Path, pictures: Path, count: int) -> list[Held]:
-    """The first `count` clips of the dataset's held-out split.
-
-    A filmed clip's picture is its first frame, kept in the folder `pictures`.
-
-    Raises InputError where there is none, or a film cannot be read.
-    """
-    rows = [row for row in read_manifest(dataset, accepted=True) if row.split == "held_out"][:count]
-    if not rows:
-        raise InputError(
-            f"{dataset}: has no clip of split 'held_out'; make some with `cyberhost data synth --held-out`"
-        )
-    found = []
-    for row in rows:
-        name, film = row.clip.replace("/", "-"), (dataset / str(row.video)).absolute()
-        picture = (dataset / row.reference).absolute() if row.reference else pictures / f"{name}.png"
-        if not picture.exists():
-            pictures.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(first_frame(film)).save(picture)
-        found.append(Held(name, row.identity or name, picture, film))
-    return found
-
-
-def first_frame(film: Path) -> np.ndarray:
-    """uint8 (H, W, 3). Raises InputError."""
-    try:
-        with open_video(film) as video:
-            return next(to_rgb(stamped.frame) for stamped in video.frames())
-    except (UnusableVideo, StopIteration):
-        raise InputError(f"{film}: cannot be read; prepare the dataset again") from None
-
-
-PLAN = "ablation.json"
-TABLE, CSV = "table.md", "table.csv"
-BASE = "base"
-SAVE_SECONDS = 60.0
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all rows share. A folder is bound to one: rows of different plans cannot be compared."""
+    """The settings that all rows share.
+
+    A folder belongs to one plan: rows of different plans cannot be compared.
+    """
 
     data: str
     stage: str
@@ -228,7 +112,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Ablation:
-    """A finished comparison. `values`: `evaluation.report.ablation.ablation_values`."""
+    """A finished ablation. values: see `evaluation.report.ablation.ablation_values`."""
 
     folder: Path
     steps: int
@@ -237,12 +121,12 @@ class Ablation:
 
     @property
     def table(self) -> Path:
-        """The table as Markdown."""
+        """The file of the table in Markdown."""
         return self.folder / TABLE
 
     @property
     def csv(self) -> Path:
-        """The same, a line a row and measure."""
+        """The file of the same numbers, a line for each row and metric."""
         return self.folder / CSV
 
 
@@ -258,13 +142,12 @@ def ablate(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Ablation:
-    """Train `rows` (names of `ROWS`, the full model among them) in the folder `out`, make the same videos with each,
-    measure them, write the table.
+    """Train `rows` (names of `ROWS`, the full model among them), animate the same clips with each, measure the videos.
 
     Every row has the same steps, seed, items and noise, and starts from the weights of one full network as far as it
-    has them. Rows lie in OUT/ROW: the run, its videos, its report; run again, `ablate` goes on in the middle of a row.
-    weights_dir, download: `evaluate`'s. progress(steps done by all rows, of all, words). Raises TrainingError (another
-    plan's folder, one in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
+    has them. Run, videos and report of a row lie in OUT/ROW; another call resumes in the middle of a row. weights_dir,
+    download: of `evaluate`. progress(steps done by all rows, steps of all rows, words). Raises TrainingError (a folder
+    of another plan or in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
     """
     out = Path(out)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -280,39 +163,41 @@ def ablate(
         workers=loop.workers if workers is None else workers,
         save_seconds=min(loop.save_seconds, SAVE_SECONDS),
     )
-    with hold(out, join_processes(device)):
-        claimed = _claim(out, plan)
-        parts = fitting_parts(loop.sample_model, clip_settings(plan.stage, settings)[0])
-        material = _material(plan, out, parts)
+    with lock_run(out, join_processes(device)):
+        steps = _claim(out, plan)
+        parts = fitting_parts(loop.sample_model, stage_settings(plan.stage, settings)[0])
+        clips = _clips(plan, out, parts)
         base = _base(plan, out, settings)
-        steps = claimed or _note(out, plan, _steps(plan, len(rows), settings, loop, base))
-        loop = fitted(loop, steps)
+        if not steps:
+            steps = _steps(plan, len(rows), settings, loop, base)
+            _write_plan(out, plan, steps)
+        loop = scale_schedule(loop, steps)
+        ablation = _Rows(plan, out, loop, settings, base, clips, parts, weights_dir, download)
         for number, row in enumerate(rows):
 
             def tell(done: int, words: str, number: int = number, row: str = row) -> None:
                 if progress:
                     progress(number * steps + done, len(rows) * steps, f"{row}: {words}")
 
-            _row(row, plan, out, settings, loop, base, material, parts, weights_dir, download, tell)
-        reports = {row: out / slug(row) / "report" for row in rows}
+            ablation.finish(row, tell)
+        reports = {row: out / row_folder(row) / "report" for row in rows}
         with written_whole(out / TABLE) as part:
-            part.write_text(
-                heading(plan, steps, loop, settings, len(material)) + ablation_table(reports), encoding="utf-8"
-            )
+            table = describe_table(plan, steps, loop, settings, len(clips)) + ablation_table(reports)
+            part.write_text(table, encoding="utf-8")
         with written_whole(out / CSV) as part:
             write_ablation_csv(reports, part)
     return Ablation(out, steps, rows, ablation_values(reports))
 
 
-def fitted(loop: LoopConfig, steps: int) -> LoopConfig:
-    """The recipe's loop for so many steps: a tenth of them at most to warm up, half of them at most to decay."""
+def scale_schedule(loop: LoopConfig, steps: int) -> LoopConfig:
+    """Fit a recipe's schedule to `steps` steps: at most a tenth of them warm-up, at most half of them decay."""
     return dataclasses.replace(
         loop, steps=steps, warmup=min(loop.warmup, steps // 10), decay=min(loop.decay, steps // 2)
     )
 
 
-def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
-    """What a reader of the table must know."""
+def describe_table(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
+    """Describe how the numbers of the table were made, in Markdown."""
     films = format_count(clips, "clip")
     people = (
         f"{films} of the held-out split of {plan.held_out}"
@@ -333,9 +218,9 @@ def heading(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], 
 
 
 def _claim(out: Path, plan: Plan) -> int:
-    """The steps an earlier call of the same plan settled on; 0 if there was none.
+    """Read the steps that an earlier call of the same plan settled on; 0 if there was none.
 
-    Raises TrainingError where `out` is another plan's.
+    Raises TrainingError where `out` belongs to another plan.
     """
     if not (out / PLAN).is_file():
         return 0
@@ -344,123 +229,116 @@ def _claim(out: Path, plan: Plan) -> int:
         steps = int(before.pop("steps"))
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{out / PLAN}: damaged ({error}); choose another folder") from None
-    if changed := [name for name, value in _plain(plan).items() if before.get(name) != value]:
+    if changed := [name for name, value in dataclasses.asdict(plan).items() if before.get(name) != value]:
         raise TrainingError(
             f"{out}: holds an ablation of other settings ({', '.join(changed)}); use those, or another folder"
         )
     return steps
 
 
-def _note(out: Path, plan: Plan, steps: int) -> int:
+def _write_plan(out: Path, plan: Plan, steps: int) -> None:
+    """Save the plan, and the steps of each row."""
     with written_whole(out / PLAN) as part:
-        part.write_text(json.dumps({**_plain(plan), "steps": steps}, indent=2) + "\n", encoding="utf-8")
-    return steps
+        part.write_text(json.dumps({**dataclasses.asdict(plan), "steps": steps}, indent=2) + "\n", encoding="utf-8")
 
 
-def _plain(plan: Plan) -> dict[str, Any]:
-    return dataclasses.asdict(plan)
-
-
-def _material(plan: Plan, out: Path, parts: Model) -> list[Held]:
+def _clips(plan: Plan, out: Path, parts: Model) -> list[HeldOutClip]:
+    """List the clips to measure on; drawn people are made where the plan names no dataset."""
     dataset = Path(plan.held_out) if plan.held_out else out / "held_out"
     if not plan.held_out:
-        drawn_people(dataset, CodedVoices(Path(plan.data)), plan.clips, plan.frames, parts.detector)
-    return held_out(dataset, out / "pictures", plan.clips)
+        make_drawn_clips(dataset, ClipVoices(Path(plan.data)), plan.clips, plan.frames, parts.detector)
+    return held_out_clips(dataset, out / "pictures", plan.clips)
 
 
 def _base(plan: Plan, out: Path, settings: dict[str, Any]) -> str:
-    """The full network all rows start from, in a folder."""
+    """Make the full network that all rows start from; returns its folder."""
     folder = out / BASE
     if not folder.is_dir():
-        shape = clip_settings(plan.stage, settings)[0]
-        network = build_network(as_taught(shape, plan.init) if plan.init else shape, plan.seed)
+        shape = stage_settings(plan.stage, settings)[0]
+        network = build_network(preset_for_weights(shape, plan.init) if plan.init else shape, plan.seed)
         if plan.init:
-            start_from(network, plan.init)
+            load_weights(network, plan.init)
         with written_folder(folder) as part:
             save_network(network, part, torch.float32)
     return str(folder)
 
 
 def _steps(plan: Plan, rows: int, settings: dict[str, Any], loop: LoopConfig, base: str) -> int:
-    """The budget in steps; minutes are counted in steps of the full model, timed here."""
+    """Turn the budget into steps; minutes are counted in steps of the full model, which are timed here."""
     if plan.budget.steps:
         return plan.budget.steps
-    return plan.budget.steps_of(
-        rows, time_steps(build_stage(plan.stage, Sources(clips=plan.data), dict(settings), base, plan.seed), loop)
-    )
+    stage = build_stage(plan.stage, Sources(clips=plan.data), dict(settings), base, plan.seed)
+    return plan.budget.steps_of(rows, time_steps(stage, loop))
 
 
-def _row(
-    row: str,
-    plan: Plan,
-    out: Path,
-    settings: dict[str, Any],
-    loop: LoopConfig,
-    base: str,
-    material: list[Held],
-    parts: Model,
-    weights_dir: str | Path | None,
-    download: bool,
-    tell: Callable[[int, str], None],
-) -> None:
-    """One row: train, animate, measure; its report comes last and says that it is done."""
-    folder = out / slug(row)
-    if (folder / "report" / SUMMARY_FILE).is_file():
-        tell(loop.steps, "done before")
-        return
-    switches = {**settings.get("ablations", {}), **ROWS[row]}
-    built = build_stage(plan.stage, Sources(clips=plan.data), {**settings, "ablations": switches}, base, plan.seed)
-    last = train(
-        built, folder / "run", loop, lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}")
-    )
-    videos = folder / "videos"
-    for name in animate(
-        material, videos, parts, built.module.preset, load_file(last / "ema.safetensors"), loop.device, plan.seed
-    ):
-        tell(loop.steps, f"video {name}")
-    pairs = folder / "videos.json"
-    pairs.write_text(
-        json.dumps(
-            [
-                {
-                    "name": h.name,
-                    "identity": h.identity,
-                    "generated": str((videos / f"{h.name}.mp4").absolute()),
-                    "reference": str(h.film),
-                    "image": str(h.picture),
-                }
-                for h in material
-            ],
-            indent=1,
-        ),
-        encoding="utf-8",
-    )
-    tell(loop.steps, "measuring")
-    found = evaluate(
-        pairs,
-        name=row,
-        networks=plan.networks,
-        weights_dir=weights_dir,
-        download=download,
-        cache=out / "cache",
-        seed=plan.seed,
-        device=loop.device,
-    )
-    (folder / "report").mkdir(exist_ok=True)
-    write_results(found.results, folder / "report")
+@dataclass
+class _Rows:
+    """What is needed to finish any row."""
 
+    plan: Plan
+    out: Path
+    loop: LoopConfig
+    settings: dict[str, Any]
+    base: str
+    clips: list[HeldOutClip]
+    parts: Model
+    weights_dir: str | Path | None
+    download: bool
 
-def animate(
-    material: list[Held], videos: Path, parts: Model, preset: Preset, weights: dict[str, Tensor], device: str, seed: int
-) -> Iterator[str]:
-    """The missing videos of a network, each as `cyberhost animate` makes it of the clip's picture and sound; yields
-    their names.
-    """
-    videos.mkdir(exist_ok=True)
-    host = None
-    for held in material:
-        video = videos / f"{held.name}.mp4"
-        if not video.exists():
-            host = host or host_with(parts, preset, weights, torch.device(device))
-            host.animate(held.picture, held.film, seed=seed).save(video)
-        yield held.name
+    def finish(self, row: str, tell: Callable[[int, str], None]) -> None:
+        """Train, animate and measure one row; its report is written last and marks the row as done."""
+        folder, steps = self.out / row_folder(row), self.loop.steps
+        if (folder / "report" / SUMMARY_FILE).is_file():
+            tell(steps, "done before")
+            return
+        settings = {**self.settings, "ablations": {**self.settings.get("ablations", {}), **ROWS[row]}}
+        stage = build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, self.plan.seed)
+        last = train(
+            stage,
+            folder / "run",
+            self.loop,
+            lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}"),
+        )
+        weights, preset = load_file(last / "ema.safetensors"), stage.module.preset
+        for name in self.animate(folder / "videos", preset, weights):
+            tell(steps, f"video {name}")
+        tell(steps, "measuring")
+        self.measure(row, folder)
+
+    def animate(self, videos: Path, preset: Preset, weights: dict[str, Tensor]) -> Iterator[str]:
+        """Make the missing videos of a network, as `cyberhost animate` does; yields the clips' names."""
+        videos.mkdir(exist_ok=True)
+        host = None
+        for clip in self.clips:
+            video = videos / f"{clip.name}.mp4"
+            if not video.exists():
+                host = host or host_with(self.parts, preset, weights, torch.device(self.loop.device))
+                host.animate(clip.picture, clip.film, seed=self.plan.seed).save(video)
+            yield clip.name
+
+    def measure(self, row: str, folder: Path) -> None:
+        """Compare the videos of a row with the films, and write its report."""
+        pairs = folder / "videos.json"
+        entries = [
+            {
+                "name": clip.name,
+                "identity": clip.identity,
+                "generated": str((folder / "videos" / f"{clip.name}.mp4").absolute()),
+                "reference": str(clip.film),
+                "image": str(clip.picture),
+            }
+            for clip in self.clips
+        ]
+        pairs.write_text(json.dumps(entries, indent=1), encoding="utf-8")
+        found = evaluate(
+            pairs,
+            name=row,
+            networks=self.plan.networks,
+            weights_dir=self.weights_dir,
+            download=self.download,
+            cache=self.out / "cache",
+            seed=self.plan.seed,
+            device=self.loop.device,
+        )
+        (folder / "report").mkdir(exist_ok=True)
+        write_results(found.results, folder / "report")

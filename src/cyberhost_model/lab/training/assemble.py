@@ -1,4 +1,4 @@
-"""From the runs of the stages to a model folder."""
+"""Assemble a model folder from the runs of the stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cyberhost_model.codecs.base import Codec, load_codec
 from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.lab.training.init import run_preset
-from cyberhost_model.lab.training.recipe import find_recipe, sampling_of
+from cyberhost_model.lab.training.recipe import find_recipe, read_sampling
 from cyberhost_model.model.checkpoint import load_preset, save_network
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
@@ -24,8 +24,8 @@ from cyberhost_model.runtime.loading import find_model
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
 
-def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
-    """The EMA weights of a run whose names begin with `prefix`, without it.
+def averaged_weights(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
+    """Read the averaged weights of a run whose names begin with `prefix`, without the prefix.
 
     Raises TrainingError when there is no checkpoint.
     """
@@ -38,7 +38,7 @@ def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
 
 
 def _model(name: str | Path) -> Path:
-    """A model's folder, where no run of that name is. Raises TrainingError when it is neither."""
+    """Find a model's folder, for a name that is no run. Raises TrainingError when it is neither."""
     try:
         return find_model(str(name))
     except ModelError as error:
@@ -46,7 +46,7 @@ def _model(name: str | Path) -> Path:
 
 
 def trained_codec(run: str | Path) -> Codec:
-    """The codec of a run of stage codec, or that of a model ("tiny", "sd15", a folder).
+    """Load the codec of a run of stage codec, or of a model ("tiny", "sd15", a folder).
 
     Raises TrainingError and ModelError.
     """
@@ -54,22 +54,24 @@ def trained_codec(run: str | Path) -> Codec:
         model = _model(run)
         return load_codec(load_preset(model).codec, model / "codec")
     codec = ReferenceCodec()
-    fill(codec, part(run, "codec."), run)
+    fill(codec, averaged_weights(run, "codec."), run)
     return codec.eval()
 
 
 def trained_speech(run: str | Path) -> Wav2Vec2Encoder:
-    """The speech encoder of a run of stage audio, or that of a model ("tiny", a folder). Raises TrainingError."""
+    """Load the speech encoder of a run of stage audio, or of a model ("tiny", a folder). Raises TrainingError."""
     if not (Path(run) / "last").is_dir():
         return Wav2Vec2Encoder.from_pretrained(_model(run) / "speech")
     speech = Wav2Vec2Encoder(TINY)
-    fill(speech, part(run, "encoder."), run)
+    fill(speech, averaged_weights(run, "encoder."), run)
     return speech.eval()
 
 
 def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointDetector:
-    """The key point detector of a run of stage detector and one of stage lips; without one of them that part is of the
-    detector in `base`, a folder. Raises TrainingError where the base has no such part.
+    """Load the key point detector of a run of stage detector with the lip reader of a run of stage lips.
+
+    base: the folder of the detector that the part without a run comes from. Raises TrainingError where it has no such
+    part.
     """
     old = KeypointDetector.from_pretrained(base) if (base / "model.safetensors").is_file() else None
     finder = KeypointDetector() if run else old
@@ -78,11 +80,11 @@ def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointD
             f"{lips}: reads lips for the detector of a run, and {base} names another one: give --detector"
         )
     if run:
-        fill(finder, part(run), run)
+        fill(finder, averaged_weights(run), run)
         finder.lips = None if old is None else old.lips
     if lips:
         finder.lips = LipReader()
-        fill(finder.lips, part(lips), lips)
+        fill(finder.lips, averaged_weights(lips), lips)
     return finder
 
 
@@ -97,26 +99,24 @@ def assemble(
     base: str = "tiny",
     recipe: str | None = None,
 ) -> None:
-    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips; parts without a
-    run are `base`'s, unchanged.
+    """Write the model folder `out` from runs of stages 2 or distill, codec, audio, detector and lips.
 
-    The network's preset is the run's own; how it is sampled is what the table [sampling] of `recipe` says (default: the
-    recipe of the preset's name). A distilled network keeps its sampler and its few steps. A network
-    only understands the codec and the speech encoder it was trained on: a new network goes with the old codec or with
-    one trained `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError when there is no
-    `base`.
+    Parts without a run are those of the model `base`, unchanged. The network's preset is the run's own, with the table
+    [sampling] of `recipe` (default: the recipe of the preset's name); a distilled network keeps its sampler and number
+    of steps. A network works only with the codec and the speech encoder it was trained on: a new network goes with the
+    old codec or with one trained `decoder_only`. Raises TrainingError for a run without a checkpoint and ModelError
+    when there is no `base`.
     """
     out, old = Path(out), find_model(base)
-    finder = (
-        trained_detector(detector, lips, old / "detector") if detector or lips else None
-    )  # which may fail, so before anything is written
+    # Loaded first: it may fail, and then nothing is written.
+    finder = trained_detector(detector, lips, old / "detector") if detector or lips else None
     out.mkdir(parents=True, exist_ok=True)
     if network:
-        weights = part(network)
-        driven = any(name.startswith("pose_follower.") for name in weights)
-        shape = run_preset(network) or replace(load_preset(old), pose_shift=driven)
+        weights = averaged_weights(network)
+        follows = any(name.startswith("pose_follower.") for name in weights)
+        shape = run_preset(network) or replace(load_preset(old), pose_shift=follows)
         if shape.sampling.sampler != "lcm" and (recipe or find_recipe(shape.name).is_file()):
-            shape = replace(shape, sampling=sampling_of(recipe or shape.name, shape.sampling))
+            shape = replace(shape, sampling=read_sampling(recipe or shape.name, shape.sampling))
         net = CyberHostNetwork(shape)
         fill(net, weights, network)
         save_network(net, out)

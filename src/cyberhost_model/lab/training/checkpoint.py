@@ -1,4 +1,4 @@
-"""A run's checkpoints: written whole or not at all, the last few kept.
+"""Checkpoints of a run, written atomically; the last few are kept.
 
 `RUN/last` is the newest: model, ema and optimizer as safetensors, state.json. Older ones lie in `RUN/older/<step>`.
 """
@@ -26,26 +26,24 @@ from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.model.network import CyberHostNetwork
 
-# One training at a time in a run folder: two would write over each other's checkpoints.
-
-
 LOCK = ".lock"
-_held: set[Path] = set()
+STATE = "state.json"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_locked: set[Path] = set()
 
 
 @contextlib.contextmanager
-def hold(run: str | Path, world: Process) -> Iterator[None]:
-    """Keep the folder `run`, which is made if need be, to the processes of `world` as long as the block lasts.
+def lock_run(run: str | Path, world: Process) -> Iterator[None]:
+    """Lock the run folder for the processes of `world` while the block lasts; it is made if it does not exist.
 
-    Who holds it may hold it again.
-
-    The first process locks RUN/.lock, all others hear from it how that went. The lock is the operating system's (POSIX
-    record lock) and ends with the process, however it ends; the file stays and says who came last. Systems and file
-    systems without such locks (Windows) are not guarded. Raises TrainingError, in every process and at once, when
-    another process holds it; OutputError when the folder cannot be written.
+    Two trainings in one folder would overwrite each other's checkpoints. Within the block it may be locked again. The
+    first process locks RUN/.lock and tells the others the result. The lock is the operating system's (a POSIX record
+    lock) and ends with the process, however it ends; the file stays and names the last process. Where there are no such
+    locks (Windows, some file systems) nothing is locked. Raises TrainingError, in every process and at once, when
+    another process has the lock; OutputError when the folder cannot be written.
     """
     place = Path(run).absolute()
-    if place in _held:
+    if place in _locked:
         yield
         return
     file, error = None, None
@@ -53,29 +51,28 @@ def hold(run: str | Path, world: Process) -> Iterator[None]:
         try:
             file = _lock(place)
         except (OSError, TrainingError) as failed:
-            error = failed if isinstance(failed, TrainingError) else unwritable(place, failed)
+            error = failed if isinstance(failed, TrainingError) else write_error(place, failed)
     world.raise_together(error)
-    _held.add(place)
+    _locked.add(place)
     try:
         yield
     finally:
-        _held.discard(place)
+        _locked.discard(place)
         if file is not None:
             os.close(file)
 
 
 def _lock(run: Path) -> int:
-    """The open, locked file.
+    """Open and lock the file; returns its descriptor.
 
-    Nobody else of this process may open it: closing any descriptor of it would end the lock.
+    It must not be opened a second time in this process: closing any descriptor of it would end the lock.
     """
     run.mkdir(parents=True, exist_ok=True)
     file = os.open(run / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         import fcntl  # not on Windows
 
-        # Not flock: a process that makes batches would inherit it, and outlive a trainer that is killed by some
-        # seconds.
+        # Not flock: processes that make batches would inherit it, and they outlive a killed trainer by some seconds.
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:
         pass
@@ -91,24 +88,20 @@ def _lock(run: Path) -> int:
     return file
 
 
-# Whether a run that goes on is the run that was begun: the same network, parts that train and seed.
-
-
 def preset_of(module: nn.Module) -> dict[str, Any]:
-    """The preset of a network as an entry of the run's config.json, so that others can build it; nothing for other
-    parts of a model.
-    """
+    """Make the entry of config.json that has a network's preset; empty for other parts of a model."""
     return {"preset": module.preset.to_dict()} if isinstance(module, CyberHostNetwork) else {}
 
 
 def trained_names(module: nn.Module) -> list[str]:
-    """The parameters that train, in the optimizer's order, which its state goes by."""
+    """List the names of the parameters that train, in the optimizer's order, by which its state is numbered."""
     return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
 
 def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict[str, Any]) -> None:
-    """Raises TrainingError that names what differs from the run as it was begun; runs of versions that did not note
-    something are believed.
+    """Check that a resumed run has the network, the trained parameters and the seed it was begun with.
+
+    Entries that an older version did not write are not checked. Raises TrainingError that names the differences.
     """
     changed = []
     if isinstance(module, CyberHostNetwork) and (before := run_preset(run)) is not None:
@@ -126,7 +119,7 @@ def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict
 
 
 def differing(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:
-    """Entries of two nested dictionaries that are not the same: "diffusion.prediction (flow, now x0)"."""
+    """List the entries in which two nested dictionaries differ: "diffusion.prediction (flow, now x0)"."""
     found: list[str] = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)
@@ -137,23 +130,19 @@ def differing(before: dict[str, Any], now: dict[str, Any], where: str = "") -> l
     return found
 
 
-STATE = "state.json"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
 @dataclass
-class Saved:
+class SavedCheckpoint:
     """A checkpoint on disk."""
 
     folder: Path
     step: int
-    """Steps done."""
+    """Optimizer steps done."""
     items: int
-    """Items of the data used up by all processes together."""
+    """Items of the data that all processes together have used."""
     extra: dict[str, Any] = field(default_factory=dict)
 
     def weights(self, name: str) -> dict[str, Tensor]:
-        """ "model", "ema" or "optimizer", on the CPU. Raises TrainingError for a damaged file."""
+        """Read the file "model", "ema" or "optimizer", on the CPU. Raises TrainingError for a damaged file."""
         file = self.folder / f"{name}.safetensors"
         try:
             return load_file(file)
@@ -165,16 +154,16 @@ class Saved:
 
 
 class Checkpoints:
-    """The checkpoints of one run and stage; at most `keep` of them stay."""
+    """The checkpoints of one run and stage; at most `keep` of them are kept."""
 
     def __init__(self, run: Path, stage: str, keep: int, world: Process) -> None:
         self.run, self.stage, self.keep, self.world = run, stage, keep, world
-        self.last, self.fresh, self.before, self.older = run / "last", run / "last.new", run / "last.old", run / "older"
+        self.last, self.new, self.old, self.older = run / "last", run / "last.new", run / "last.old", run / "older"
 
-    def read(self) -> Saved | None:
-        """The newest checkpoint, if there is one. Raises TrainingError when it is another stage's or damaged."""
-        if self.world.main and not self.last.exists() and self.before.exists():  # killed between two renames
-            os.replace(self.before, self.last)
+    def read(self) -> SavedCheckpoint | None:
+        """Return the newest checkpoint, if any. Raises TrainingError when it is damaged or of another stage."""
+        if self.world.main and not self.last.exists() and self.old.exists():  # killed between two renames
+            os.replace(self.old, self.last)
         self.world.raise_together(None)  # the others wait for the rename
         if not self.last.exists():
             return None
@@ -187,73 +176,72 @@ class Checkpoints:
             ) from error
         if stage != self.stage:
             raise TrainingError(f"{self.run} is a run of stage {stage}, not {self.stage}: choose another folder")
-        return Saved(self.last, step, int(state.get("items", step)), state.get("extra", {}))
+        return SavedCheckpoint(self.last, step, int(state.get("items", step)), state.get("extra", {}))
 
     def write(
         self, step: int, items: int, parts: dict[str, Callable[[], dict[str, Tensor]]], extra: dict[str, Any]
     ) -> None:
-        """Replace `last`.
+        """Write a checkpoint in place of `last`; every process must call this, the first writes.
 
-        `parts` gathers each file's tensors, one file in memory at a time; every process must call this, the first
-        writes.
-
-        Raises OutputError, in every process, when the disk is full or the folder cannot be written; the checkpoint
-        before stays.
+        parts: functions that gather each file's tensors, so that one file at a time is in memory. Raises OutputError,
+        in every process, when the disk is full or the folder cannot be written; the checkpoint before stays.
         """
         error: Exception | None = None
         if self.world.main:
             error = self._try(lambda: self._begin())
         for name, gather in parts.items():
-            weights = gather()  # before any error is looked at: all processes take part
+            weights = gather()  # also after an error: all processes take part
             if self.world.main and error is None:
-                error = self._try(lambda name=name, weights=weights: _save(weights, self.fresh / f"{name}.safetensors"))  # type: ignore[misc]
+                error = self._try(lambda name=name, weights=weights: _save(weights, self.new / f"{name}.safetensors"))  # type: ignore[misc]
             del weights
         if self.world.main and error is None:
             state = {"stage": self.stage, "step": step, "items": items, "extra": extra}
             error = self._try(lambda: self._finish(json.dumps(state)))
         if self.world.main and error is not None:
-            shutil.rmtree(self.fresh, ignore_errors=True)
+            shutil.rmtree(self.new, ignore_errors=True)
         self.world.raise_together(error)
 
     def _begin(self) -> None:
-        shutil.rmtree(self.fresh, ignore_errors=True)
-        if self.last.exists() and self.before.exists():
+        """Make an empty folder for the new checkpoint."""
+        shutil.rmtree(self.new, ignore_errors=True)
+        if self.last.exists() and self.old.exists():
             self._retire()
-        self.fresh.mkdir(parents=True)
+        self.new.mkdir(parents=True)
 
     def _finish(self, state: str) -> None:
-        with open(self.fresh / STATE, "w") as file:
+        """Write state.json and put the new checkpoint in the place of `last`."""
+        with open(self.new / STATE, "w") as file:
             file.write(state)
             file.flush()
             os.fsync(file.fileno())
         if self.last.exists():
-            os.replace(self.last, self.before)
-        os.replace(self.fresh, self.last)
+            os.replace(self.last, self.old)
+        os.replace(self.new, self.last)
         self._retire()
 
     def _retire(self) -> None:
-        """Move what was `last` to the older ones, and forget the oldest."""
-        if self.keep > 1 and self.before.exists():
-            step = json.loads((self.before / STATE).read_text())["step"]
+        """Move the former `last` to the older ones, and delete the oldest of these."""
+        if self.keep > 1 and self.old.exists():
+            step = json.loads((self.old / STATE).read_text())["step"]
             place = self.older / f"{step:08d}"
             shutil.rmtree(place, ignore_errors=True)
             self.older.mkdir(exist_ok=True)
-            os.replace(self.before, place)
-        shutil.rmtree(self.before, ignore_errors=True)
-        old = sorted(self.older.iterdir()) if self.older.exists() else []
-        for place in old[: len(old) - (self.keep - 1)]:
+            os.replace(self.old, place)
+        shutil.rmtree(self.old, ignore_errors=True)
+        kept = sorted(self.older.iterdir()) if self.older.exists() else []
+        for place in kept[: len(kept) - (self.keep - 1)]:
             shutil.rmtree(place, ignore_errors=True)
 
     def _try(self, work: Callable[[], None]) -> Exception | None:
         try:
             work()
         except (OSError, SafetensorError) as error:
-            return unwritable(self.run, error)
+            return write_error(self.run, error)
         return None
 
 
-def unwritable(where: Path, error: Exception) -> OutputError:
-    """What to say of a failed write below `where`."""
+def write_error(where: Path, error: Exception) -> OutputError:
+    """Make the OutputError of a failed write below `where`."""
     text = " ".join(str(error).split())
     full = getattr(error, "errno", None) in NO_ROOM or any(f"os error {code}" in text for code in NO_ROOM)
     if full:

@@ -1,4 +1,4 @@
-"""Clips as the denoiser trains on them: coded once, kept on disk, cut into clips at random places."""
+"""Clips that the denoiser trains on: encoded once, kept on disk, cut at random places."""
 
 from __future__ import annotations
 
@@ -25,24 +25,25 @@ from cyberhost_model.media.files import atomic_path
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
-from cyberhost_model.speech.encoder import frame_windows
-from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
+from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
-"""What a coded clip has besides its key points."""
-SUMMARY = "source.json"
-HEAD = "-head"  # ends the folder's name of clips without hands
+"""Tensors of an encoded clip besides its key points."""
+SUMMARY_FILE = "source.json"
+HEAD = "-head"  # ends the name of the folder of clips without hands
 SIZE = re.compile(rf"\d+x\d+({HEAD})?")
-"""Names of the folders of clips, by their size in pixels."""
+"""Names of the folders of clips: their size in pixels."""
 
 
-def to_signed(pictures_u8: np.ndarray) -> Tensor:
-    """uint8 (..., H, W, 3) -> float32 (..., 3, H, W) in -1..1."""
-    return torch.from_numpy(np.ascontiguousarray(pictures_u8)).movedim(-1, -3).float() / 127.5 - 1
+def to_signed(pictures_u8: np.ndarray | Tensor) -> Tensor:
+    """Convert pictures uint8 (..., H, W, 3) to float32 (..., 3, H, W) in -1..1."""
+    if isinstance(pictures_u8, np.ndarray):
+        pictures_u8 = torch.from_numpy(np.ascontiguousarray(pictures_u8))
+    return pictures_u8.movedim(-1, -3).float() / 127.5 - 1
 
 
 def half_size(field: np.ndarray) -> np.ndarray:
-    """A map (H, W) or (H, W, 2) at half the size, averaged: how the codec takes flow and what is seen."""
+    """Average a map (H, W) or (H, W, 2) down to half its size, at which the codec takes flow and visibility."""
     return cv2.resize(field, (field.shape[1] // 2, field.shape[0] // 2), interpolation=cv2.INTER_AREA)
 
 
@@ -62,10 +63,10 @@ def _unpack(packed: dict[str, Tensor], prefix: str, i: int) -> Keypoints:
 
 @torch.inference_mode()
 def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
-    """What the denoiser's training wants of a clip of T frames, as tensors for one safetensors file.
+    """Encode a clip of T frames to the tensors of one safetensors file, but for those of `describe_clip`.
 
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it;
-    key points of reference and frames; clarity (T,), opening (T,); sound (n,) int16 at 16 kHz, in which the clip begins
+    key points of reference and frames; clarity (T,); opening (T,); sound (n,) int16 at 16 kHz, in which the clip starts
     at video frame `first`.
     """
     device = next(codec.parameters()).device
@@ -93,9 +94,10 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def describe_clip(saved: dict[str, Tensor], codec: Codec, speech: Wav2Vec2Encoder, tokens: int) -> dict[str, Tensor]:
-    """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D)
-    float16 of its sound.
+def describe_clip(saved: dict[str, Tensor], codec: Codec, speech: SpeechEncoder, tokens: int) -> dict[str, Tensor]:
+    """Encode the reference and the sound of a clip that `encode_clip` made.
+
+    Returns r (C, h, w) float16 and audio (T, tokens, layers, D) float16.
     """
     first, last = int(saved["first"]), int(saved["first"]) + len(saved["z"])
     features = speech.features(saved["sound"].float().numpy() / 32767)
@@ -108,7 +110,7 @@ def describe_clip(saved: dict[str, Tensor], codec: Codec, speech: Wav2Vec2Encode
 
 
 def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[int, int], head: bool = False) -> None:
-    """Save one coded clip as `WxH/name.safetensors` (`WxH-head/` where it shows a head alone), whole or not at all.
+    """Save one encoded clip as `WxH/name.safetensors` (`WxH-head/` where it shows a head alone), atomically.
 
     Raises OutputError.
     """
@@ -124,8 +126,9 @@ def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[
 
 
 class LatentClips(Dataset):
-    """Item i: a batch of `batch` clips of `frames` frames of one size, with hands or without, from the clips below
-    `folder` (as `write_clip` left them).
+    """Batches of clips of `frames` frames, cut from the encoded clips below `folder`; item i depends on (seed, i).
+
+    The clips of a batch have one size, and all have hands or none has.
     """
 
     def __init__(
@@ -156,16 +159,17 @@ class LatentClips(Dataset):
         return {k: torch.stack([c[k] for c in clips]) for k in clips[0]}
 
     def files(self, i: int) -> list[Path]:
-        """The files item i is cut from, for messages."""
+        """List the files that item i is cut from, for messages."""
         return self._cut(i)[1]
 
     def _cut(self, i: int) -> tuple[list[dict[str, Tensor]], list[Path]]:
+        """Cut the clips of item i; returns them and their files."""
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
         kind = self.kinds[int(rng.choice(len(self.kinds), p=self.weights))]
         pool, clips, paths = self.pools[kind], [], []
         *size, head = kind
-        moving = self.driving.moving(rng)
+        moving = self.driving.draw_moving(rng)
         for _ in range(self.batch):
             paths.append(pool[int(rng.integers(len(pool)))])
             saved, needed = read_clip(paths[-1]), self.preset.motion_frames + self.frames
@@ -180,6 +184,7 @@ class LatentClips(Dataset):
     def _clip(
         self, saved: dict[str, Tensor], size: tuple[int, int], moving: bool, rng: np.random.Generator
     ) -> dict[str, Tensor]:
+        """Cut one clip at a random place and draw its conditions."""
         m, n = self.preset.motion_frames, self.frames
         total = len(saved["z"])
         start = int(rng.integers(m, total - n + 1)) if n > 1 else int(rng.integers(m, total))
@@ -191,7 +196,7 @@ class LatentClips(Dataset):
         pose, shift, deaf = driving_maps(
             points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng
         )
-        reference, r = _uncertain(exact, rng), saved["r"].float()
+        reference, r = _add_reference_noise(exact, rng), saved["r"].float()
         if self.preset.control_channels:
             r[-len(CONTROLS) :] = torch.from_numpy(face_control_maps(reference, (h, w)))
         return {
@@ -214,7 +219,7 @@ class LatentClips(Dataset):
 
 
 def read_clip(file: Path) -> dict[str, Tensor]:
-    """The tensors of one coded clip. Raises TrainingError for a file that is gone, damaged or lacks one."""
+    """Read the tensors of one encoded clip. Raises TrainingError for a file that is missing, damaged or incomplete."""
     try:
         saved = load_file(file)
     except (OSError, SafetensorError) as error:
@@ -230,9 +235,9 @@ def read_clip(file: Path) -> dict[str, Tensor]:
 
 
 def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
-    """The coded clips below `folder`.
+    """List the encoded clips below `folder`.
 
-    Raises TrainingError where there are none, or they do not serve (`check_fits`).
+    Raises TrainingError where there are none, or they do not fit (`check_fits`).
     """
     found = sorted(
         (p for p in Path(folder).glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name)), key=lambda p: p.stem
@@ -244,20 +249,19 @@ def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
 
 
 def check_fits(file: Path, preset: Preset, frames: int) -> None:
-    """Whether a coded clip, and so those beside it, serves a network of `preset` and clips of `frames` frames; its
-    header alone is read.
+    """Check that an encoded clip fits a network of `preset` and clips of `frames` frames; only its header is read.
 
-    Raises TrainingError.
+    The clips beside it are of the same kind. Raises TrainingError where it does not fit.
     """
     try:
         with safe_open(file, "pt") as clip:
             length, channels = clip.get_slice("z").get_shape()[:2]
-            heard = clip.get_slice("audio").get_shape()[1:]
+            features = clip.get_slice("audio").get_shape()[1:]
     except (OSError, SafetensorError):
         read_clip(file)
         raise
     audio = preset.audio
-    if channels != preset.latent_channels or heard != [audio.tokens, audio.layers, audio.dim]:
+    if channels != preset.latent_channels or features != [audio.tokens, audio.layers, audio.dim]:
         raise TrainingError(
             f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with "
             f"`cyberhost data encode --preset {preset.name}`"
@@ -270,7 +274,7 @@ def check_fits(file: Path, preset: Preset, frames: int) -> None:
 
 
 def _nothing(folder: Path) -> str:
-    """Why a folder without coded clips is no training data."""
+    """Tell why a folder without encoded clips is no training data."""
     if (folder / MANIFEST).is_file():
         return (
             f"{folder}: a dataset, not coded yet: code it with `cyberhost data encode --data {folder} -o CLIPS` "
@@ -280,7 +284,7 @@ def _nothing(folder: Path) -> str:
 
 
 def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
-    """float32 (h, w) of a latent grid: 1 in every cell the mouth or the chin below it touches."""
+    """Mark the cells of a latent grid that the mouth or the chin below it touches, float32 (h, w)."""
     size = np.array([hw[1], hw[0]], np.float32)
     points = np.concatenate([k.face[48:68], k.face[7:10]]) * size
     if k.face_score.max() < VISIBLE:
@@ -291,8 +295,8 @@ def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:
-    """Key points as a detector would find them: shifted a little, each group now and then missed."""
+def _add_reference_noise(k: Keypoints, rng: np.random.Generator) -> Keypoints:
+    """Add a detector's errors to the reference's key points: small shifts, and now and then a missing group."""
     scale = float(np.linalg.norm(k.face[8] - k.face[[19, 24]].mean(0)))
     shift = lambda p: (p + rng.normal(0, 0.02 * scale, p.shape) + rng.normal(0, 0.02 * scale, 2)).astype(np.float32)  # noqa: E731
     out = k.map(shift)
@@ -303,5 +307,5 @@ def _uncertain(k: Keypoints, rng: np.random.Generator) -> Keypoints:
 
 
 def save_summary(folder: Path, **facts: object) -> None:
-    """What the coded clips were made from, beside them."""
-    (folder / SUMMARY).write_text(json.dumps(facts, indent=2, default=str))
+    """Save what the encoded clips were made from, beside them."""
+    (folder / SUMMARY_FILE).write_text(json.dumps(facts, indent=2, default=str))

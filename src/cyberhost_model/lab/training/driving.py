@@ -1,5 +1,6 @@
-"""What drives the body in a training clip: the movement map of section 3.3, or skeleton maps in its place (section
-4.2: V2V-B and multimodal).
+"""The pose condition of training clips: a body movement map (section 3.3), or skeleton maps (section 4.2).
+
+Skeletons are for video-driven reenactment (V2V-B) and the multimodal setting.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
 
 @dataclass(frozen=True)
 class DrivingMix:
-    """Shares of clips driven by a whole skeleton, by the hands' skeletons alone and by nothing; the rest have a
-    movement map.
-
-    deaf: share of the skeleton's clips without sound, so that the skeleton's lips are read too. lipless: share of the
-    others whose skeleton has no lips, as one from a detector that does not follow them: the sound moves them.
-    """
+    """Shares of clips by their pose condition; the rest have a body movement map."""
 
     skeleton: float = 0.0
+    """Driven by a whole skeleton."""
     hands: float = 0.0
+    """Driven by the skeletons of the hands alone."""
     nothing: float = 0.0
+    """Without a pose condition."""
     deaf: float = 0.4
+    """Share of the clips with a whole skeleton that have no sound, so that the network reads the skeleton's lips."""
     lipless: float = 0.4
+    """Share of the others whose skeleton has no lips, as from a detector without them: the sound moves the lips."""
 
-    def moving(self, rng: np.random.Generator) -> bool:
-        """Whether the next batch is driven by skeletons."""
+    def draw_moving(self, rng: np.random.Generator) -> bool:
+        """Draw whether the next batch is driven by skeletons."""
         return bool(rng.random() < self.skeleton + self.hands)
 
 
@@ -43,11 +44,12 @@ def driving_maps(
     mix: DrivingMix,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The pose condition of one clip, float32 (3, H, W) maps in 0..1, its pose shift (F, 7, 2h, 2w), zero without a
-    `reference`, and whether its sound is to be left out.
+    """Draw the pose condition of one clip of F frames.
 
-    (F, 3, H, W) skeletons where `moving`, else one map for all frames (1, 3, H, W): the clips of a batch are alike in
-    that, which spares encoding a map that stands still F times.
+    size: (W, H) of the picture; hw: of the latent grid. Returns the maps, float32 in 0..1, the pose shift
+    (F, 7, 2h, 2w), zero without a `reference`, and whether the sound is left out. The maps are skeletons (F, 3, H, W)
+    where `moving`, else one map for all frames (1, 3, H, W), which is then encoded once; all clips of a batch are of
+    one kind.
     """
     none = np.zeros((len(points), MAPS, FINE * hw[0], FINE * hw[1]), np.float32)
     if moving:
@@ -67,14 +69,15 @@ def driving_maps(
 
 
 def add_detector_noise(points: list[Keypoints], rng: np.random.Generator) -> list[Keypoints]:
-    """Key points as a detector and a retargeting leave them: trembling by up to about 1% of the picture, mostly by
-    less, up to a fifth of them missing.
+    """Add the errors of a detector and of retargeting to the key points of a clip.
+
+    Jitter of up to about 1% of the picture, mostly less; in half of the clips up to a fifth of the points missing.
     """
-    tremble, gone = 0.006 * rng.random() ** 2, rng.uniform(0, 0.2) * (rng.random() < 0.5)
+    jitter, missing = 0.006 * rng.random() ** 2, rng.uniform(0, 0.2) * (rng.random() < 0.5)
     out = []
     for k in points:
-        worse = k.map(lambda p: (p + rng.normal(0, tremble, p.shape)).astype(np.float32))
-        for score in (worse.body_score, worse.hands_score, worse.face_score):
-            score *= rng.random(score.shape) >= gone
-        out.append(worse)
+        noisy = k.map(lambda p: (p + rng.normal(0, jitter, p.shape)).astype(np.float32))
+        for score in (noisy.body_score, noisy.hands_score, noisy.face_score):
+            score *= rng.random(score.shape) >= missing
+        out.append(noisy)
     return out

@@ -1,4 +1,4 @@
-"""A dataset (`data prepare`, `data synth`) as the coded clips stages 1 and 2 train on."""
+"""Encode a dataset (of `data prepare` or `data synth`) into the clips that the stages train on."""
 
 from __future__ import annotations
 
@@ -18,29 +18,28 @@ from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import Row, read_manifest, split_of
 from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
-from cyberhost_model.lab.training.clips import SUMMARY, describe_clip, encode_clip, write_clip
-from cyberhost_model.lab.training.observed import observed_clips, read_filmed
+from cyberhost_model.lab.training.clips import SUMMARY_FILE, describe_clip, encode_clip, write_clip
+from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
 from cyberhost_model.runtime.loading import Describe, arcface_or_none
-from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
-
-# What codes clips for the training of a network: its codec, its speech encoder and, where it takes one, a description
-# of faces.
+from cyberhost_model.speech.encoder import SpeechEncoder
 
 
 @dataclass
-class Coder:
-    """face: ArcFace, for a preset without a Face Encoder; None: faces are described by nothing (zeros)."""
+class ClipEncoder:
+    """The codec, the speech encoder and the face descriptor that encode clips for a network of `preset`."""
 
     preset: Preset
     codec: Codec
-    speech: Wav2Vec2Encoder
+    speech: SpeechEncoder
     face: Describe | None = None
+    """ArcFace, for a preset without a Face Encoder; None: zeros in its place."""
 
-    def code(self, clip: Clip) -> dict[str, Tensor]:
-        """Everything of a clip that `latents.write_clip` keeps; `face` (512,) float16 where the preset takes ArcFace's
-        numbers.
+    def encode(self, clip: Clip) -> dict[str, Tensor]:
+        """Encode a clip to the tensors that `clips.write_clip` saves.
+
+        `face` is (512,) float16 where the preset takes ArcFace's features.
         """
         saved = encode_clip(clip, self.codec)
         if not self.preset.region.face_channels:
@@ -49,18 +48,17 @@ class Coder:
         return {**saved, **describe_clip(saved, self.codec, self.speech, self.preset.audio.tokens)}
 
 
-def load_coder(
+def load_clip_encoder(
     name: str, codec: str | None = None, audio: str | None = None, device: str | torch.device = "cpu"
-) -> tuple[Coder, list[str]]:
-    """The coder for networks of the preset `name`, and lines to tell the user.
+) -> tuple[ClipEncoder, list[str]]:
+    """Load the encoder of clips for networks of the preset `name`; returns it and warnings for the user.
 
-    codec, audio: runs or models; None: the model of the preset's name.
-
-    Raises TrainingError where they do not fit the preset, ModelError, NetworkError.
+    codec, audio: runs or models; None: the model of the preset's name. Raises TrainingError where they do not fit the
+    preset, ModelError, NetworkError.
     """
     shape = preset(name)
-    coder, hearing = trained_codec(codec or name), trained_speech(audio or name)
-    if coder.kind != shape.codec or (hearing.layers, hearing.dim) != (
+    loaded, speech = trained_codec(codec or name), trained_speech(audio or name)
+    if loaded.kind != shape.codec or (speech.layers, speech.dim) != (
         shape.audio.layers,
         shape.audio.dim,
     ):
@@ -69,26 +67,29 @@ def load_coder(
             "or give others"
         )
     face, warnings = (None, []) if shape.region.face_channels else arcface_or_none()
-    return Coder(shape, coder.to(device), hearing.to(device), face), warnings
+    return ClipEncoder(shape, loaded.to(device), speech.to(device), face), warnings
 
 
 @dataclass
-class Report:
-    """clips: of the split; kept: of these, coded by an earlier run; short: of fewer frames than a coded clip; coded:
-    files of this run; broken: (clip, what is wrong with it).
-    """
+class EncodeSummary:
+    """What was encoded of a dataset."""
 
     clips: int
+    """Clips of the split."""
     kept: int = 0
+    """Those of them that an earlier run encoded."""
     short: int = 0
+    """Those with fewer frames than an encoded clip."""
     coded: int = 0
+    """Files this run wrote."""
     broken: list[tuple[str, str]] = field(default_factory=list)
+    """Clips that cannot be read, each with the reason."""
 
 
 def encode_dataset(
     dataset: Path,
     out: Path,
-    coder: Coder,
+    encoder: ClipEncoder,
     *,
     frames: int = 32,
     seed: int = 0,
@@ -97,15 +98,14 @@ def encode_dataset(
     facts: dict[str, object] | None = None,
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
-) -> Report:
-    """Code the accepted clips of one split, each in stretches of `frames` frames against a frame of the clip itself;
-    see `observed`.
+) -> EncodeSummary:
+    """Encode the accepted clips of one split in pieces of `frames` frames, see `filmed_clips.cut_clips`.
 
-    Stretches are files `WxH/CLIP-START.safetensors`; clips of which all are there are kept, so a run that was stopped
-    goes on. Which frame is the reference depends on the seed and the clip's name alone. limit: of clips, in the
-    manifest's order. facts: what else `out` is bound to (names of codec and speech encoder). progress(done, all) and
-    warn(line): a clip that cannot be read is left out and named. Raises InputError: no clip of the split, nothing that
-    could be read, or `out` holds clips of another dataset or coded otherwise. OutputError.
+    Pieces are files `WxH/CLIP-START.safetensors`; clips whose pieces are all there are kept, so that a stopped run
+    resumes. The reference frame depends on the seed and the clip's name alone. limit: of clips, in the manifest's
+    order. facts: other settings that `out` belongs to (names of codec and speech encoder). progress(done, all).
+    warn(line): called for a clip that cannot be read and is left out. Raises InputError where the split has no clip,
+    none can be read, or `out` has clips of another dataset or of other settings; OutputError.
     """
     rows = [
         row for row in read_manifest(dataset, accepted=True) if (row.split or split_of(str(row.identity))) == split
@@ -114,40 +114,40 @@ def encode_dataset(
         raise InputError(f"{dataset}: no clip of split {split!r} is accepted; `cyberhost data inspect` counts them")
     claim(out, {"dataset": str(dataset.resolve()), "split": split, "frames": frames, "seed": seed, **(facts or {})})
     there = {path.stem for path in out.glob("*x*/*.safetensors")}
-    report = Report(len(rows))
+    summary = EncodeSummary(len(rows))
     for done, row in enumerate(rows):
         if progress:
             progress(done, len(rows))
-        wanted = {stretch(row, start) for start in range(0, (row.frames or 0) - frames + 1, frames)}
-        report.short += not wanted
-        report.kept += bool(wanted) and wanted <= there
-        if wanted <= there:
+        pieces = {clip_name(row, start) for start in range(0, (row.frames or 0) - frames + 1, frames)}
+        summary.short += not pieces
+        summary.kept += bool(pieces) and pieces <= there
+        if pieces <= there:
             continue
         try:
             filmed = read_filmed(dataset, row)
         except InputError as error:
-            report.broken.append((row.clip, str(error)))
+            summary.broken.append((row.clip, str(error)))
             if warn:
                 warn(str(error))
             continue
-        for clip in observed_clips(filmed, frames, np.random.default_rng([seed, crc32(row.clip.encode())])):
-            write_clip(out, stretch(row, clip.first), coder.code(clip), clip.reference.size, clip.head)
-            report.coded += 1
+        for clip in cut_clips(filmed, frames, np.random.default_rng([seed, crc32(row.clip.encode())])):
+            write_clip(out, clip_name(row, clip.first), encoder.encode(clip), clip.reference.size, clip.head)
+            summary.coded += 1
     if progress:
         progress(len(rows), len(rows))
-    if len(report.broken) == len(rows):
-        raise InputError(f"{dataset}: none of {len(rows)} clips can be read; the first: {report.broken[0][1]}")
-    return report
+    if len(summary.broken) == len(rows):
+        raise InputError(f"{dataset}: none of {len(rows)} clips can be read; the first: {summary.broken[0][1]}")
+    return summary
 
 
-def stretch(row: Row, start: int) -> str:
-    """The name of a coded clip: that of the clip and its first frame."""
+def clip_name(row: Row, start: int) -> str:
+    """Make the name of an encoded piece: the name of the clip and its first frame."""
     return f"{row.clip.replace('/', '-')}-{start:05d}"
 
 
 def claim(out: Path, facts: dict[str, object]) -> None:
-    """Note in `out` what its clips are made from. Raises InputError where they are made from something else."""
-    about = out / SUMMARY
+    """Save in `out` the settings its clips are made with. Raises InputError where it has clips of other settings."""
+    about = out / SUMMARY_FILE
     out.mkdir(parents=True, exist_ok=True)
     if about.is_file():
         try:

@@ -1,8 +1,9 @@
-"""Where a stage's weights begin: a model by its name, a model's folder, a run or a safetensors file."""
+"""The weights a stage starts from (a model, a run or a safetensors file), and which of them train."""
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,24 +20,26 @@ from cyberhost_model.model.checkpoint import NETWORK_FILE, load_preset
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.runtime.loading import find_model
 
-LATER = ("pose_follower.", "denoising_unet.expected_in.")
-READS_TOKENS = (".attn2.to_k.weight", ".attn2.to_v.weight")
-"""What is as wide as the tokens of cross attention, which another model may have of another kind."""
+# Networks trained before these parts were added lack their weights.
+OPTIONAL_PARTS = ("pose_follower.", "denoising_unet.expected_in.")
+TOKEN_PROJECTIONS = (".attn2.to_k.weight", ".attn2.to_v.weight")
+"""Weights as wide as the tokens of cross attention; another model's tokens may have another width."""
 
 
 @dataclass
-class Beginning:
+class InitialWeights:
     """Weights by name, and the preset of their network where it is known."""
 
     weights: dict[str, Tensor]
     preset: Preset | None = None
 
 
-def beginning(source: str) -> Beginning:
-    """`source`: a run (its average), a safetensors file, or a model: "tiny" (embedded), "sd15" and other published
-    ones, which are fetched and converted once (`hub.convert`), a folder, or a Hub id.
+def read_weights(source: str) -> InitialWeights:
+    """Read the weights that `source` names.
 
-    Raises TrainingError when there are none, and what `find_model` raises where a model cannot be fetched.
+    source: a run (its averaged weights), a safetensors file, or a model: "tiny" (embedded), "sd15" and other published
+    models, which are fetched and converted once, a folder, or a Hub id. Raises TrainingError when there are no weights,
+    and what `find_model` raises where a model cannot be fetched.
     """
     path = Path(source)
     if path.is_file():
@@ -47,7 +50,7 @@ def beginning(source: str) -> Beginning:
         folder = _model(source)
         file, preset = folder / NETWORK_FILE, load_preset(folder)
     try:
-        return Beginning(load_file(file), preset)
+        return InitialWeights(load_file(file), preset)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model"
@@ -55,7 +58,7 @@ def beginning(source: str) -> Beginning:
 
 
 def run_preset(run: str | Path) -> Preset | None:
-    """The preset of the network a run trains; None where it is no network, or of a version that did not note it.
+    """Read the preset of the network a run trains; None where it trains no network, or is older than this entry.
 
     Raises ModelError.
     """
@@ -64,16 +67,16 @@ def run_preset(run: str | Path) -> Preset | None:
 
 
 def run_config(run: str | Path) -> dict[str, Any]:
-    """What a run noted of itself; nothing where that cannot be read."""
+    """Read the config.json of a run; an empty dictionary where it cannot be read."""
     try:
-        noted = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return noted if isinstance(noted, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
-def taught_preset(source: str) -> Preset | None:
-    """The preset of the network whose weights `source` names; None where nobody noted it.
+def preset_of_weights(source: str) -> Preset | None:
+    """Read the preset of the network whose weights `source` names; None where it is unknown.
 
     Raises TrainingError, ModelError.
     """
@@ -83,13 +86,15 @@ def taught_preset(source: str) -> Preset | None:
     return run_preset(path) if (path / "last").is_dir() else load_preset(_model(source))
 
 
-def as_taught(preset: Preset, source: str) -> Preset:
-    """`preset` with what goes with the weights of `source`: what the network predicts and of which noise, and how
-    motion modules normalise. A distilled network that trains on is no longer one: it samples as `preset` does. How
-    alike the noise of frames is stays `preset`'s where it says so, and so does the slow part of noise: a model's
-    config has what it is sampled with.
+def preset_for_weights(preset: Preset, source: str) -> Preset:
+    """Replace the settings of `preset` that belong to the weights of `source`.
+
+    These are what the network predicts, of which noise, and how motion modules normalise. A distilled network that
+    trains on is an ordinary one again: it samples as `preset` says. The temporal correlation of the noise, where
+    `preset` has one, and the slow noise stay those of `preset`, for a model's configuration has those it is sampled
+    with.
     """
-    theirs = taught_preset(source)
+    theirs = preset_of_weights(source)
     if theirs is None:
         return preset
     correlation = preset.diffusion.noise_correlation or theirs.diffusion.noise_correlation
@@ -108,56 +113,86 @@ def as_taught(preset: Preset, source: str) -> Preset:
 
 
 @dataclass(frozen=True)
-class Started:
-    """Names of weights: `fresh` ones the other network had not, which stay as they are made, and `left` ones that have
-    no place in this one.
+class LoadedWeights:
+    """Names of weights that did not travel between two networks."""
+
+    missing: list[str]
+    """Not in the source: they stay as initialised."""
+    unused: list[str]
+    """In the source, without a place in this network."""
+
+
+def load_weights(module: nn.Module, source: str) -> LoadedWeights:
+    """Load the weights of `source` into `module`, in its own precision.
+
+    Weights go by name. Between networks of two presets, parts that one of them lacks by its preset (ablations, what the
+    paper adds to other networks, the pose follower) are dropped or stay as initialised, and so does attention to tokens
+    of another width. Against a file without a preset, only the pose follower and ablated parts may differ. Raises
+    TrainingError unless every other name and shape fits.
     """
-
-    fresh: list[str]
-    left: list[str]
-
-
-def start_from(module: nn.Module, source: str) -> Started:
-    """Fill `module` with the weights of `source`, in its own precision.
-
-    Between networks of two presets weights travel by name: parts that one of them lacks by its preset (ablations, what
-    the paper adds to others' networks, readers of the pose shift) are dropped or begin afresh, and so does attention to
-    tokens of another width. Of a file without a preset only the reader of the pose shift and ablated parts may differ.
-    Raises TrainingError unless every other name and shape fits.
-    """
-    begun = beginning(source)
-    weights, own = begun.weights, module.state_dict()
-    fresh: list[str] = []
-    left: list[str] = []
+    initial = read_weights(source)
+    weights, own = initial.weights, module.state_dict()
+    missing: list[str] = []
+    unused: list[str] = []
     if isinstance(module, CyberHostNetwork):
-        theirs = named_shapes(begun.preset or dataclasses.replace(module.preset, ablations=Ablations()))
-        left = [name for name in theirs if name not in own and weights.pop(name, None) is not None]
-        fresh = [name for name, value in own.items() if _begins(name, value, weights, theirs, begun.preset is not None)]
+        known = initial.preset is not None
+        theirs = parameter_shapes(initial.preset or dataclasses.replace(module.preset, ablations=Ablations()))
+        unused = [name for name in theirs if name not in own and weights.pop(name, None) is not None]
+        missing = [name for name, value in own.items() if _is_missing(name, value, weights, theirs, known)]
     try:
-        module.load_state_dict({**weights, **{name: own[name] for name in fresh}})
+        module.load_state_dict({**weights, **{name: own[name] for name in missing}})
     except RuntimeError as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))[:200]
         raise TrainingError(
             f"cannot start from {source}, it is not of the same preset ({first}); give a run of the same preset"
         ) from error
-    return Started(fresh, left)
+    return LoadedWeights(missing, unused)
 
 
-def _begins(name: str, value: Tensor, weights: dict[str, Tensor], theirs: dict[str, torch.Size], known: bool) -> bool:
-    """Whether a weight is one that the other network has not, or reads tokens of another width."""
+def _is_missing(
+    name: str, value: Tensor, weights: dict[str, Tensor], theirs: dict[str, torch.Size], known: bool
+) -> bool:
+    """Tell whether the other network lacks a weight, or has it for tokens of another width.
+
+    known: whether the other network's preset is known.
+    """
     if name not in weights:
-        return name.startswith(LATER) or (known and name not in theirs)
-    return known and name.endswith(READS_TOKENS) and theirs.get(name) != value.shape
+        return name.startswith(OPTIONAL_PARTS) or (known and name not in theirs)
+    return known and name.endswith(TOKEN_PROJECTIONS) and theirs.get(name) != value.shape
 
 
-def named_shapes(preset: Preset) -> dict[str, torch.Size]:
-    """The weights of a preset's network, which is not made."""
+def parameter_shapes(preset: Preset) -> dict[str, torch.Size]:
+    """List the weights of a preset's network and their shapes, without allocating them."""
     with torch.device("meta"):
         return {name: value.shape for name, value in CyberHostNetwork(preset).state_dict().items()}
 
 
+def build_network(preset: Preset, seed: int = 0) -> CyberHostNetwork:
+    """Build a freshly initialised network; the same for the same seed."""
+    torch.manual_seed(seed)
+    return CyberHostNetwork(preset)
+
+
+def freeze(module: nn.Module, patterns: list[str]) -> None:
+    """Freeze the parameters whose names fit one of the shell patterns.
+
+    Raises TrainingError for a pattern that fits no parameter of this network, nor of the same network without
+    ablations.
+    """
+    names = dict(module.named_parameters())
+    complete: list[str] = []
+    if isinstance(module, CyberHostNetwork) and module.preset.ablations != Ablations():
+        complete = list(parameter_shapes(dataclasses.replace(module.preset, ablations=Ablations())))
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found and not fnmatch.filter(complete, pattern):
+            raise TrainingError(f"frozen = {pattern!r} fits no parameter of this stage")
+        for name in found:
+            names[name].requires_grad_(False)
+
+
 def _model(source: str) -> Path:
-    """A model's folder.
+    """Find a model's folder.
 
     Raises TrainingError where `source` is none, and what `find_model` raises where one cannot be fetched.
     """

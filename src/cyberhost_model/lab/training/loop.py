@@ -1,10 +1,8 @@
-"""The training loop: one for every part of the model.
+"""The training loop: one for every part of the model; a stage defines the module, the batches and the loss.
 
-A stage says what is built, what a batch is and what the loss is.
-
-A run folder holds `config.json` (the loop and, of a network, its preset), `curves.csv`, `last/` (everything needed to
-go on, and `ema.safetensors`, the weights to ship) and `older/`. Everything random derives from the seed and the number
-of the item, so a run that was killed goes on with the same batches and the same noise.
+A run folder holds `config.json` (the loop's settings and a network's preset), `curves.csv`, `last/` (everything needed
+to resume, and `ema.safetensors`, the weights to ship) and `older/`. Everything random derives from the seed and the
+number of the item, so a run that was killed resumes with the same batches and the same noise.
 """
 
 from __future__ import annotations
@@ -28,25 +26,25 @@ from cyberhost_model.lab.training.checkpoint import (
     NO_ROOM,
     Checkpoints,
     check_same_run,
-    hold,
+    lock_run,
     preset_of,
     trained_names,
-    unwritable,
+    write_error,
 )
 from cyberhost_model.lab.training.optimizer import Ema, build_optimizer, flat_state, learning_rate, load_flat_state
 from cyberhost_model.lab.training.process import (
     Process,
     clip_gradients,
-    gathered,
-    hand_over_gradients,
+    gather_tensor,
     join_processes,
+    move_gradients,
+    optimizer_parameters,
     parallelize,
     synchronized,
-    trained_parts,
 )
 from cyberhost_model.lab.training.reports import Report, Speed, open_reports, peak_flops
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stage import Batch, Share, Stage, describe_item, memory_advice
+from cyberhost_model.lab.training.stage import Batch, ProcessItems, Stage, describe_item, memory_advice
 
 __all__ = ["LoopConfig", "Stage", "learning_rate", "train"]
 
@@ -58,14 +56,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 def train(
     stage: Stage, run: str | Path, config: LoopConfig, progress: Progress | None = None, sample: Sampler | None = None
 ) -> Path:
-    """Train `stage` in the folder `run`, going on where an earlier call stopped; returns the newest checkpoint.
+    """Train `stage` in the folder `run`, resuming where an earlier call stopped; returns the newest checkpoint.
 
-    Under `torchrun` or `accelerate launch` every process calls this and they train one model. `progress(step, steps,
-    values)` is called in the first process at every logged step, with the mean losses and the speed (`meters.NAMES`);
-    `sample(step, weights)` there with the averaged weights every `config.sample_every` steps; the video it returns goes
-    to the reports. Raises TrainingError when a loss is not finite (the last good checkpoint stays) or when `run`
-    belongs to another stage or another process is training in it, ResourceError when memory is short, OutputError when
-    `run` cannot be written.
+    Under `torchrun` or `accelerate launch` every process calls this, and they train one model. progress(step, steps,
+    values): called in the first process at every logged step, with the mean losses and the speed
+    (`reports.SPEED_NAMES`). sample(step, weights): called there every `config.sample_every` steps with the averaged
+    weights; the video it returns goes to the reports. Raises TrainingError when a loss is not finite (the last good
+    checkpoint stays), when `run` belongs to another stage, or when another process is training in it; ResourceError
+    when memory is short; OutputError when `run` cannot be written.
     """
     run = Path(run)
     config.check()
@@ -77,24 +75,24 @@ def train(
         if not checkpoints:
             raise TrainingError(f"{stage.name} has no gradient checkpointing: leave out --gradient-checkpointing")
         stage.module.enable_gradient_checkpointing()
-    with hold(run, world), memory_advice(config, checkpoints, world.size):
+    with lock_run(run, world), memory_advice(config, checkpoints, world.size):
         try:
             return Trainer(stage, run, config, world).train(progress, sample)
         except OSError as error:
             if error.errno in NO_ROOM:
-                raise unwritable(run, error) from error
+                raise write_error(run, error) from error
             raise
 
 
 class Trainer:
-    """A stage with all that trains it: made from the last checkpoint, if there is one."""
+    """A stage with its optimizer, averaged weights and checkpoints, loaded from the last checkpoint if there is one."""
 
     def __init__(self, stage: Stage, run: Path, config: LoopConfig, world: Process) -> None:
         self.stage, self.run, self.config, self.world = stage, run, config, world
         try:
             run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise unwritable(run, error) from error
+            raise write_error(run, error) from error
         self.module = stage.module.to(world.device)
         self.checkpoints = Checkpoints(run, stage.name, config.keep, world)
         saved = self.checkpoints.read()
@@ -104,7 +102,7 @@ class Trainer:
             self.module.load_state_dict(saved.weights("model"))
         self.replica = parallelize(stage, world, config.parallel)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
-        self.parts = trained_parts(self.module)
+        self.parts = optimizer_parameters(self.module)
         self.sharded = any(part is not whole for part, whole in zip(self.parts, self.trained, strict=True))
         self.optimizer = build_optimizer(self.parts, config, self.sharded)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
@@ -126,7 +124,7 @@ class Trainer:
             )
 
     def train(self, progress: Progress | None, sample: Sampler | None) -> Path:
-        """All steps that are left."""
+        """Train the remaining steps; returns the newest checkpoint."""
         config, world = self.config, self.world
         if self.start >= config.steps:
             return self.checkpoints.last
@@ -164,25 +162,25 @@ class Trainer:
         return self.checkpoints.last
 
     def prepare(self) -> None:
-        """What the first step wants: this process's share of the data, and a clock."""
+        """Make this process's items of the data, and start the clock."""
         config, world = self.config, self.world
         self.speed = Speed(world.size, peak_flops(world.device, config.precision, config.peak_tflops))
         data = self.stage.dataset(config.seed)
         if len(data) == 0:  # type: ignore[arg-type]
             raise TrainingError(f"{self.stage.name}: the dataset is empty")
-        self.share = Share(
+        self.items = ProcessItems(
             data, self.first_item, (config.steps - self.start) * config.accumulate, world.rank, world.size
         )
         self.done = self.start
 
     def save(self, step: int) -> None:
-        """Write a checkpoint after `step` steps."""
+        """Write a checkpoint after `step` steps; every process must call it."""
         items = self.first_item + (step - self.start) * self.config.accumulate * self.world.size
         extra: dict[str, Any] = {"trained": trained_names(self.module)}
         if self.config.precision == "fp16":
             extra["scaler"] = self.scaler.state_dict()
         parts = {
-            "model": lambda: {k: gathered(v, v, self.world) for k, v in self.module.state_dict().items()},
+            "model": lambda: {k: gather_tensor(v, v, self.world) for k, v in self.module.state_dict().items()},
             "ema": self.average.whole,
             "optimizer": lambda: flat_state(self.optimizer, self.trained, self.world),
         }
@@ -190,41 +188,25 @@ class Trainer:
         self.done = step
 
     def batches(self) -> Iterator[Batch | CyberHostError]:
-        """This process's batches, made by `config.workers` others."""
+        """Iterate over this process's batches, made by `config.workers` other processes."""
         workers, pin = self.config.workers, self.world.device.type == "cuda"
         if workers:
-            cv2.setNumThreads(1)  # a pool of OpenCV's, as measuring leaves one, would hang the processes forked here
+            cv2.setNumThreads(1)  # an OpenCV thread pool would hang the processes forked here
         return iter(
             DataLoader(
-                self.share, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin
+                self.items, batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None, pin_memory=pin
             )
         )
 
     def step(self, step: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
-        """One optimizer step; returns the losses, averaged over its batches."""
-        config, device = self.config, self.world.device
+        """Take one optimizer step; returns the losses, averaged over its batches, and the norm of the gradient."""
+        config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
         self.optimizer.zero_grad(set_to_none=True)
-        found: list[dict[str, Tensor]] = []
-        for part in range(config.accumulate):
-            with self.speed.waiting():
-                batch = next(batches)
-            if isinstance(batch, CyberHostError):
-                raise batch
-            batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
-            item = self.share.item((step - self.start) * config.accumulate + part)
-            generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
-            self.speed.batch(batch, self.module, lambda batch=batch: self._trial(batch))  # type: ignore[misc]
-            with synchronized(self.replica, part == config.accumulate - 1):
-                with self._autocast():
-                    losses = self.replica(batch, generator)
-                self._check_finite(step, item, losses["loss"])
-                loss = losses["loss"] if config.accumulate == 1 else losses["loss"] / config.accumulate
-                self.scaler.scale(loss).backward()
-            found.append({k: v.detach() for k, v in losses.items()})
+        found = [self._backward(step, part, batches) for part in range(config.accumulate)]
         if self.sharded:
-            hand_over_gradients(self.module, self.parts)
+            move_gradients(self.module, self.parts)
             self._agree_on_overflow()
         self.scaler.unscale_(self.optimizer)
         norm = clip_gradients(self.parts, config.clip, self.world, self.sharded)
@@ -238,15 +220,34 @@ class Trainer:
         )
         return {**means, "grad_norm": norm.detach()}
 
+    def _backward(self, step: int, part: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
+        """Add the gradients of one batch of a step; returns its losses."""
+        config, device = self.config, self.world.device
+        with self.speed.waiting():
+            batch = next(batches)
+        if isinstance(batch, CyberHostError):
+            raise batch
+        batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
+        item = self.items.item((step - self.start) * config.accumulate + part)
+        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
+        self.speed.batch(batch, self.module, lambda: self._trial(batch))
+        with synchronized(self.replica, part == config.accumulate - 1):
+            with self._autocast():
+                losses = self.replica(batch, generator)
+            self._check_finite(step, item, losses["loss"])
+            loss = losses["loss"] if config.accumulate == 1 else losses["loss"] / config.accumulate
+            self.scaler.scale(loss).backward()
+        return {k: v.detach() for k, v in losses.items()}
+
     def _agree_on_overflow(self) -> None:
-        """fp16: every process must skip a step that overflowed in the shard of one."""
+        """Make every process skip an fp16 step that overflowed in the shard of one."""
         if self.scaler.is_enabled():
             gradients = [p.grad for p in self.parts if p.grad is not None]
             if self.world.any(not all(bool(torch.isfinite(g).all()) for g in gradients))[0]:
                 gradients[0].fill_(float("inf"))
 
     def _trial(self, batch: Batch) -> None:
-        """The loss of a batch, for nothing but counting; DDP is left out, for it would wait for the other processes."""
+        """Compute the loss of a batch to count its FLOPs; without DDP, which would wait for the other processes."""
         replica = self.replica.module if isinstance(self.replica, DistributedDataParallel) else self.replica
         with self._autocast():
             replica(batch, torch.Generator(self.world.device).manual_seed(0))
@@ -257,22 +258,23 @@ class Trainer:
         return torch.autocast(self.world.device.type, DTYPES[self.config.precision])
 
     def _check_finite(self, step: int, item: int, loss: Tensor) -> None:
+        """Raise TrainingError in every process for a loss that is not finite in one."""
         bad = not torch.isfinite(loss)
         if not self.world.any(bad)[0]:
             return
         raise self._not_finite("loss", step, [item] if bad else [])
 
     def _check_gradient(self, step: int, norm: Tensor) -> None:
-        """A finite loss may have a gradient that is not: the optimizer would make all weights NaN of it."""
+        """Raise TrainingError for a gradient that is not finite: a finite loss may have one, and spoil all weights."""
         if self.world.any(not torch.isfinite(norm))[0]:
             first = (step - self.start) * self.config.accumulate
             raise self._not_finite(
-                "gradient", step, [self.share.item(first + part) for part in range(self.config.accumulate)]
+                "gradient", step, [self.items.item(first + part) for part in range(self.config.accumulate)]
             )
 
     def _not_finite(self, what: str, step: int, items: list[int]) -> TrainingError:
-        """Names the items of all processes; every process must call it."""
-        own = "; ".join(describe_item(self.share.dataset, item) for item in items)
+        """Make the error that names the items of all processes; every process must call it."""
+        own = "; ".join(describe_item(self.items.dataset, item) for item in items)
         named = "; ".join(text for text in self.world.collect(own) if text)
         kept = f"the last checkpoint is step {self.done}" if self.done else "there is no checkpoint yet"
         return TrainingError(
@@ -282,6 +284,7 @@ class Trainer:
     def _report(
         self, step: int, logged: dict[str, list[Tensor]], reports: list[Report], progress: Progress | None
     ) -> None:
+        """Write the means since the last row, with the speed, to the reports."""
         means = {k: sum(torch.stack(values).tolist()) / len(values) for k, values in logged.items()}
         speed = self.speed.values()
         values = self.world.mean({**means, "lr": learning_rate(step, self.config), **speed})
@@ -291,14 +294,15 @@ class Trainer:
             progress(step + 1, self.config.steps, values)
 
     def _sample(self, step: int, sample: Sampler, reports: list[Report]) -> None:
+        """Make a sample video in the first process; where that fails, save a checkpoint and raise the error."""
         weights, error = self.average.whole(), None
         if self.world.main:
             try:
                 if (video := sample(step, weights)) is not None:
                     for report in reports:
-                        report.film(step, video)
+                        report.add_video(step, video)
             except Exception as failed:
                 error = failed
         if self.world.any(error is not None)[0]:
-            self.save(step)  # days of training must not be lost for a video
+            self.save(step)  # a failed video must not cost days of training
         self.world.raise_together(error)

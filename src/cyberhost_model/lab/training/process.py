@@ -1,7 +1,7 @@
-"""Several processes as one: who am I, DDP and FSDP around a stage's loss, and what processes tell each other.
+"""Training in several processes: joining them, DDP and FSDP around a stage's loss, shards and whole tensors.
 
-Processes come from `torchrun` or `accelerate launch`; accelerate's PartialState reads what either left in the
-environment and picks the backend and the device. Without them there is one process and nothing here costs anything.
+Processes are started by `torchrun` or `accelerate launch`; accelerate's PartialState reads the environment variables
+of either and picks the backend and the device. Without them there is one process, and nothing here takes time.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.lab.training.settings import torch_device
 from cyberhost_model.lab.training.stage import Stage, StageLoss
 
-PATIENCE = timedelta(hours=1)  # the others wait while the first process makes a sample video or writes a checkpoint
+TIMEOUT = timedelta(hours=1)  # the others wait while the first process makes a sample video or writes a checkpoint
 
 
 @dataclass(frozen=True)
 class Process:
-    """This process among all that train one model."""
+    """This process among all processes that train one model."""
 
     device: torch.device
     rank: int = 0
@@ -39,49 +39,48 @@ class Process:
 
     @property
     def main(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process is the first, which writes files and reports."""
         return self.rank == 0
 
     def any(self, *flags: bool) -> list[bool]:
-        """Each flag, true if it is in any process."""
+        """Combine each flag over all processes: true if it is true in any."""
         if self.size == 1:
             return list(flags)
-        told = torch.tensor([float(flag) for flag in flags], device=self.device)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return [bool(flag) for flag in told.tolist()]
+        values = torch.tensor([float(flag) for flag in flags], device=self.device)
+        dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return [bool(flag) for flag in values.tolist()]
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """Averages over all processes; each must have the same names."""
+        """Average the values over all processes, which must have the same names."""
         if self.size == 1 or not values:
             return values
-        told = torch.tensor([values[name] for name in sorted(values)], device=self.device)
-        dist.all_reduce(told)
-        averaged = dict(zip(sorted(values), (told / self.size).tolist(), strict=True))
+        total = torch.tensor([values[name] for name in sorted(values)], device=self.device)
+        dist.all_reduce(total)
+        averaged = dict(zip(sorted(values), (total / self.size).tolist(), strict=True))
         return {name: averaged[name] for name in values}
 
     def collect(self, text: str) -> list[str]:
-        """The text of every process, in order."""
+        """Collect the text of every process, in order."""
         if self.size == 1:
             return [text]
-        told: list[Any] = [None] * self.size
-        dist.all_gather_object(told, text)
-        return told
+        texts: list[Any] = [None] * self.size
+        dist.all_gather_object(texts, text)
+        return texts
 
     def raise_together(self, error: Exception | None) -> None:
-        """Raise in every process what the first one met, so that none waits for it."""
-        told = [error]
+        """Raise the first process's error in every process, so that none waits for it."""
+        errors = [error]
         if self.size > 1:
-            dist.broadcast_object_list(told, src=0)
-        if told[0] is not None:
-            raise told[0]
+            dist.broadcast_object_list(errors, src=0)
+        if errors[0] is not None:
+            raise errors[0]
 
 
 def join_processes(device: str) -> Process:
-    """This process's place.
+    """Join the processes that were started together.
 
-    `device` is "cpu", "cuda" or "mps"; one of several processes takes the GPU of its own number.
-
-    Raises TrainingError for a name that is no device's, ResourceError for a device that is not there.
+    device: "cpu", "cuda" or "mps"; each of several processes takes the GPU of its own number. Raises TrainingError for
+    an unknown device, ResourceError for one that this machine lacks.
     """
     kind = torch_device(device).type
     if kind == "cuda" and not torch.cuda.is_available():
@@ -92,29 +91,29 @@ def join_processes(device: str) -> Process:
         return Process(torch.device(device))
     from accelerate import PartialState
 
-    state = PartialState(cpu=kind == "cpu", timeout=PATIENCE)
+    state = PartialState(cpu=kind == "cpu", timeout=TIMEOUT)
     return Process(state.device, state.process_index, state.num_processes)
 
 
 def leave_processes() -> None:
     """End the process group, if there is one."""
     if dist.is_initialized():
-        gc.collect()  # what is left of ended trainings works in the group's threads, which must not outlive it
+        gc.collect()  # objects of ended trainings use the group's threads, so they must go before it
         dist.destroy_process_group()
 
 
 def parallelize(stage: Stage, world: Process, parallel: str) -> nn.Module:
-    """`StageLoss` of the stage, ready for `world`: as it is, in DDP or sharded by FSDP.
+    """Wrap the stage in `StageLoss`, and that in DDP or FSDP where there are several processes.
 
-    A batch need not use every parameter (dropped conditions, heat maps): DDP searches for unused ones; under FSDP they
+    A batch need not use every parameter (dropped conditions, heat maps): DDP searches for unused ones, under FSDP they
     get gradients of zero. FSDP shards weights, gradients and optimizer in one group and gathers the weights for the
-    whole step, because which parts of the network take part in a backward pass differs between processes, and smaller
-    groups would wait for each other.
+    whole step: which parts of the network take part in a backward pass differs between processes, and smaller groups
+    would wait for each other.
     """
     if world.size == 1:
         return StageLoss(stage)
     if parallel == "fsdp":
-        loss = StageLoss(stage, touch=True)
+        loss = StageLoss(stage, zero_gradients=True)
         for value in (*loss.parameters(), *loss.buffers()):
             dist.broadcast(value.detach(), src=0)
         fully_shard(loss, mesh=init_device_mesh(world.device.type, (world.size,)), reshard_after_forward=False)
@@ -127,9 +126,7 @@ def parallelize(stage: Stage, world: Process, parallel: str) -> nn.Module:
 
 @contextlib.contextmanager
 def synchronized(module: nn.Module, now: bool) -> Iterator[None]:
-    """While inside, gradients are averaged over processes if `now`, else only added up (all but the last batch of a
-    step).
-    """
+    """Average gradients over processes inside if `now`, else only add them up (all but the last batch of a step)."""
     if isinstance(module, DistributedDataParallel) and not now:
         with module.no_sync():
             yield
@@ -139,59 +136,60 @@ def synchronized(module: nn.Module, now: bool) -> Iterator[None]:
     yield
 
 
-def trained_parts(module: nn.Module) -> list[nn.Parameter]:
-    """What the optimizer sees of the parameters that train: themselves, or this process's shards of them as plain
-    tensors of the same memory.
+def optimizer_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """List what the optimizer updates: the parameters that train, or this process's shards of them as plain tensors.
 
-    AdamW and clipping work element by element, so shards need none of DTensor's bookkeeping.
+    AdamW and clipping work element by element, so shards need none of DTensor's bookkeeping; they share its memory.
     """
     trained = [p for p in module.parameters() if p.requires_grad]
-    return [nn.Parameter(local(p.detach())) if isinstance(p, DTensor) else p for p in trained]
+    return [nn.Parameter(local_shard(p.detach())) if isinstance(p, DTensor) else p for p in trained]
 
 
-def hand_over_gradients(module: nn.Module, parts: list[nn.Parameter]) -> None:
-    """Give the shards of `trained_parts` the gradients FSDP left with the parameters."""
-    for parameter, part in zip((p for p in module.parameters() if p.requires_grad), parts, strict=True):
-        if part is not parameter:
-            part.grad = None if parameter.grad is None else local(parameter.grad)
+def move_gradients(module: nn.Module, shards: list[nn.Parameter]) -> None:
+    """Move the gradients that FSDP left with the parameters to their shards of `optimizer_parameters`."""
+    for parameter, shard in zip((p for p in module.parameters() if p.requires_grad), shards, strict=True):
+        if shard is not parameter:
+            shard.grad = None if parameter.grad is None else local_shard(parameter.grad)
             parameter.grad = None
 
 
-def clip_gradients(parts: list[nn.Parameter], largest: float, world: Process, sharded: bool) -> Tensor:
-    """Scale gradients to a norm of at most `largest`; returns the norm they had, over all shards."""
+def clip_gradients(parameters: list[nn.Parameter], largest: float, world: Process, sharded: bool) -> Tensor:
+    """Scale gradients to a norm of at most `largest`; returns the norm before, over all shards."""
     if not sharded:
-        return nn.utils.clip_grad_norm_(parts, largest)
-    gradients = [p.grad for p in parts if p.grad is not None]
+        return nn.utils.clip_grad_norm_(parameters, largest)
+    gradients = [p.grad for p in parameters if p.grad is not None]
     square = nn.utils.get_total_norm(gradients).square() if gradients else torch.zeros((), device=world.device)
     dist.all_reduce(square)
     norm = square.sqrt()
-    nn.utils.clip_grads_with_norm_(parts, largest, norm)
+    nn.utils.clip_grads_with_norm_(parameters, largest, norm)
     return norm
 
 
-def local(value: Tensor) -> Tensor:
-    """The part of a tensor that lies in this process."""
+# Checkpoints hold whole tensors. torch.distributed.checkpoint.state_dict is not used for them: it cannot load a run of
+# one process in which a parameter never had a gradient (an error, or with strict=False a step count of 1 and not 0).
+
+
+def local_shard(value: Tensor) -> Tensor:
+    """Return the part of a tensor that lies in this process."""
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def gathered(part: Tensor, model: Tensor, world: Process) -> Tensor:
-    """The whole of what `part` is this process's share of, laid out as `model`, in the first process; every process
-    must call it, the others get an empty tensor where something was gathered.
+def gather_tensor(shard: Tensor, like: Tensor, world: Process) -> Tensor:
+    """Put together the tensor of which `shard` is this process's part, sharded as `like`.
+
+    Every process must call it. The first gets the whole tensor, on the CPU; the others get an empty one. Where `like`
+    is not sharded, `shard` is returned as it is.
     """
-    part = local(part.detach())
-    if not isinstance(model, DTensor):
-        return part
-    rows = -(-model.shape[0] // world.size)  # fully_shard cuts the first dimension as torch.chunk does
-    padded = torch.zeros(rows, *model.shape[1:], dtype=part.dtype, device=world.device)
-    padded[: len(part)] = part
-    parts = [torch.empty_like(padded) for _ in range(world.size)] if world.main else None
-    dist.gather(padded, parts)
-    return padded[:0] if parts is None else torch.cat(parts)[: model.shape[0]].cpu()
+    shard = local_shard(shard.detach())
+    if not isinstance(like, DTensor):
+        return shard
+    mesh, shape, stride = like.device_mesh, like.shape, like.stride()
+    whole = DTensor.from_local(shard.to(world.device), mesh, like.placements, shape=shape, stride=stride).full_tensor()
+    return whole.cpu() if world.main else whole[:0]
 
 
-def share_of(whole: Tensor, model: Tensor, world: Process) -> Tensor:
-    """Inverse of `gathered`: this process's part of a tensor that every process has, on the device of `model`."""
-    if not isinstance(model, DTensor):
-        return whole.to(model.device)
-    parts = whole.chunk(world.size)
-    return (parts[world.rank] if world.rank < len(parts) else whole[:0]).to(world.device)
+def shard_tensor(whole: Tensor, like: Tensor, world: Process) -> Tensor:
+    """Return this process's part of a tensor, sharded as `like` and on its device; every process must call it."""
+    if not isinstance(like, DTensor):
+        return whole.to(like.device)
+    return distribute_tensor(whole.to(world.device), like.device_mesh, like.placements).to_local()

@@ -1,4 +1,4 @@
-"""Where the numbers of a run go: curves.csv always, TensorBoard and Weights & Biases where asked for."""
+"""The numbers of a run: its speed, and where they are written (curves.csv, TensorBoard, Weights & Biases)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from typing import Any, Protocol
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_reader import stream_frames
-from cyberhost_model.model.cost import CPU_ATTENTION
-
-# How fast a run is: samples a second, the share of time spent waiting for data, FLOP/s and MFU.
-
+from cyberhost_model.model.cost import count_flops
 
 PEAKS: dict[str, tuple[float, float]] = {
     "B200": (2250, 75),
@@ -42,14 +38,14 @@ PEAKS: dict[str, tuple[float, float]] = {
     "RTX 4090": (165.2, 82.6),
     "RTX 3090": (71, 35.6),
 }
-"""Part of a GPU's name -> dense TFLOP/s of its data sheet in half precision and in fp32. The first that fits counts."""
-
-
-NAMES = ("samples_s", "data_share", "tflops", "mfu")
+"""Part of a GPU's name -> dense TFLOP/s of its data sheet in half precision and in fp32; the first match counts."""
+SPEED_NAMES = ("samples_s", "data_share", "tflops", "mfu")
+"""Columns of the curves that measure the speed: samples a second, share of the time without data, TFLOP/s, MFU."""
+GIF_FPS, GIF_SIDE, GIF_SECONDS = 12.5, 256, 8.0
 
 
 def peak_flops(device: torch.device, precision: str, given_tflops: float = 0.0) -> float | None:
-    """FLOP/s of the device at best, or None where that is not known (every CPU, other GPUs)."""
+    """Look up the peak FLOP/s of a device; None where it is unknown (every CPU, other GPUs)."""
     if given_tflops:
         return given_tflops * 1e12
     if device.type != "cuda":
@@ -60,13 +56,11 @@ def peak_flops(device: torch.device, precision: str, given_tflops: float = 0.0) 
 
 
 class Speed:
-    """Measures between two calls of `values`.
+    """The speed of training between two calls of `values`.
 
-    One sample is one entry of the first tensor of a batch.
-
-    FLOPs of a batch are three times those of its forward, which `torch.utils.flop_counter` counts in a pass of its own,
-    once for each set of tensor sizes: counting decomposes some operations, which would change the last bits of a step.
-    What gradient checkpointing computes twice counts once.
+    One sample is one entry of the first tensor of a batch. FLOPs of a batch are three times those of its forward pass;
+    they are counted in a pass of its own, once for each set of tensor sizes. What gradient checkpointing computes twice
+    counts once.
     """
 
     def __init__(self, processes: int, peak: float | None) -> None:
@@ -79,16 +73,16 @@ class Speed:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time inside is time without data."""
+        """Count the time inside as time without data."""
         began = time.monotonic()
         yield
         self.waited += time.monotonic() - began
 
     def batch(self, batch: dict[str, Any], module: nn.Module, forward: Callable[[], object]) -> None:
-        """Note a batch.
+        """Count a batch.
 
-        `forward` computes its loss by `module` without a trace: it is called when sizes are new, buffers of `module`
-        are put back.
+        forward: computes its loss with `module`; called where the batch has new sizes, and the buffers of `module` are
+        restored after it.
         """
         tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
         key = tuple((name, *value.shape) for name, value in tensors.items())
@@ -100,14 +94,15 @@ class Speed:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Around what is no training (checkpoints, sample videos): its time does not count."""
+        """Leave out the time inside, which is no training (checkpoints, sample videos)."""
         began = time.monotonic()
         yield
         self.began += time.monotonic() - began
 
     def values(self) -> dict[str, float]:
-        """Since the last call: samples_s of all processes, data_share in 0..1, tflops and mfu (where the peak is
-        known) of one device.
+        """Compute `SPEED_NAMES` since the last call.
+
+        samples_s of all processes, data_share in 0..1, tflops and mfu (where the peak is known) of one device.
         """
         seconds = max(time.monotonic() - self.began, 1e-9)
         found = {
@@ -121,41 +116,24 @@ class Speed:
         return found
 
 
-def count_flops(module: nn.Module, forward: Callable[[], object]) -> float:
-    """FLOPs of `forward`, run without gradients; random numbers and the buffers of `module` are as before."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    devices = sorted({p.device.index for p in module.parameters() if p.device.type == "cuda"})
-    with (
-        torch.no_grad(),
-        torch.random.fork_rng(devices),
-        FlopCounterMode(display=False, custom_mapping=CPU_ATTENTION) as counter,
-    ):
-        forward()
-    with torch.no_grad():
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            buffer.copy_(value)
-    return float(counter.get_total_flops())
-
-
-GIF_FPS, GIF_SIDE, GIF_SECONDS = 12.5, 256, 8.0
-
-
 class Report(Protocol):
-    """Takes the means since the last call."""
+    """A place where the numbers of a run are written."""
 
-    def add(self, step: int, values: dict[str, float]) -> None: ...
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Write the means since the last call."""
 
-    def film(self, step: int, video: Path) -> None:
-        """A sample video that was made."""
+    def add_video(self, step: int, video: Path) -> None:
+        """Write a sample video."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Finish writing."""
 
 
 class Curves:
-    """`curves.csv`: step, seconds since this call began, then name=value."""
+    """The file `curves.csv`: step, seconds since this call of `train` began, then name=value."""
 
     def __init__(self, run: Path, start: int) -> None:
-        """Rows after step `start`, of steps that a crash lost, are taken out: they are done again."""
+        """Open the file, without the rows after step `start`: a crash lost these steps, and they are taken again."""
         file = run / "curves.csv"
         if file.exists():
             rows = file.read_text().splitlines(keepends=True)
@@ -169,20 +147,21 @@ class Curves:
         self.began = time.monotonic()
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """One row."""
+        """Write a row."""
         row = [step, round(time.monotonic() - self.began, 1), *(f"{k}={v:.5g}" for k, v in values.items())]
         csv.writer(self.file).writerow(row)
         self.file.flush()
 
-    def film(self, step: int, video: Path) -> None:
-        """It lies in RUN/samples already."""
+    def add_video(self, step: int, video: Path) -> None:
+        """Do nothing: the video is in RUN/samples."""
 
     def close(self) -> None:
+        """Close the file."""
         self.file.close()
 
 
 class TensorBoard:
-    """Event files in `RUN/tensorboard`."""
+    """TensorBoard's event files in `RUN/tensorboard`."""
 
     def __init__(self, run: Path, start: int) -> None:
         try:
@@ -194,25 +173,27 @@ class TensorBoard:
         self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Every value as a curve."""
+        """Add a point to the curve of each value."""
         for name, value in values.items():
             self.writer.add_scalar(name, value, step)
 
-    def film(self, step: int, video: Path) -> None:
-        """A moving picture among the images."""
+    def add_video(self, step: int, video: Path) -> None:
+        """Add the video as an animated image."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        picture, (width, height) = moving_picture(video)
+        picture, (width, height) = animated_gif(video)
         image = Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=picture)
         self.writer.file_writer.add_summary(Summary(value=[Summary.Value(tag="sample", image=image)]), step)
 
     def close(self) -> None:
+        """Close the event file."""
         self.writer.close()
 
 
 class WandB:
-    """A Weights & Biases run that goes on when the training does; WANDB_PROJECT, WANDB_MODE and the rest are read by
-    wandb itself.
+    """A Weights & Biases run, resumed when the training is.
+
+    wandb itself reads WANDB_PROJECT, WANDB_MODE and its other environment variables.
     """
 
     def __init__(self, run: Path, config: dict[str, Any]) -> None:
@@ -227,26 +208,26 @@ class WandB:
             kept.write_text(secrets.token_hex(4))
         name, own = run.resolve().name, kept.read_text().strip()
         self.run = wandb.init(project="cyberhost", name=name, id=own, dir=str(run), config=config, resume="allow")
-        self.run.define_metric(
-            "*", step_metric="step"
-        )  # wandb's own count cannot go back to where a crashed run goes on
+        # wandb's own step count cannot go back to the step where a crashed run resumes.
+        self.run.define_metric("*", step_metric="step")
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Every value as a curve."""
+        """Add a point to the curve of each value."""
         self.run.log({**values, "step": step})
 
-    def film(self, step: int, video: Path) -> None:
-        """The video with its sound."""
+    def add_video(self, step: int, video: Path) -> None:
+        """Add the video with its sound."""
         import wandb
 
         self.run.log({"sample": wandb.Video(str(video), format="mp4"), "step": step})
 
     def close(self) -> None:
+        """Finish the run."""
         self.run.finish()
 
 
-def moving_picture(video: Path) -> tuple[bytes, tuple[int, int]]:
-    """The first seconds of a video, small, as an animated GIF, and its (W, H): what TensorBoard shows."""
+def animated_gif(video: Path) -> tuple[bytes, tuple[int, int]]:
+    """Convert the first seconds of a video to a small animated GIF, for TensorBoard; returns it and its (W, H)."""
     frames = [
         Image.fromarray(frame) for frame in stream_frames(video, GIF_FPS, longest=GIF_SIDE, max_seconds=GIF_SECONDS)
     ]
@@ -256,7 +237,7 @@ def moving_picture(video: Path) -> tuple[bytes, tuple[int, int]]:
 
 
 def open_reports(run: Path, config: LoopConfig, facts: dict[str, Any], start: int = 0) -> list[Report]:
-    """All reports of a run that goes on after step `start`. Raises TrainingError for one that is not installed."""
+    """Open all reports of a run that resumes after step `start`. Raises TrainingError for a missing package."""
     reports: list[Report] = [Curves(run, start)]
     if "tensorboard" in config.report:
         reports.append(TensorBoard(run, start))

@@ -1,6 +1,4 @@
-"""Videos made by the averaged weights while they train: the whole pipeline, with codec, speech encoder and detector of
-a finished model.
-"""
+"""Sample videos of the averaged weights during training, made with the other parts of a finished model."""
 
 from __future__ import annotations
 
@@ -20,13 +18,13 @@ from cyberhost_model.runtime.pipeline import CyberHost
 
 
 class SampleVideos:
-    """Call it with a step and weights: `RUN/samples/<step>.mp4` is there afterwards, whole."""
+    """A sampler for `loop.train`: called with a step and weights, it writes `RUN/samples/<step>.mp4`."""
 
     def __init__(self, run: Path, network: nn.Module, picture: Path, audio: Path, model: str, device: str) -> None:
-        """network: what trains.
+        """Load what a video is made of.
 
-        model: whose other parts are used. Raises TrainingError when they do not go together, InputError for a bad
-        picture or sound, ModelError for a bad model.
+        network: the one that trains. model: the model whose codec, speech encoder and detector are used. Raises
+        TrainingError when they do not fit together, InputError for a bad picture or sound, ModelError for a bad model.
         """
         if not isinstance(network, CyberHostNetwork):
             raise TrainingError("sample videos can be made in stages 1, 2 and distill alone: leave out --sample")
@@ -36,7 +34,7 @@ class SampleVideos:
         self.preset, self.parts = network.preset, fitting_parts(model, network.preset)
 
     def __call__(self, step: int, weights: dict[str, Tensor]) -> Path:
-        """Make one video in float32, with the model's own steps and guidance and seed 0. Raises OutputError."""
+        """Make a video in float32 with the preset's steps and guidance and seed 0. Raises OutputError."""
         self.folder.mkdir(exist_ok=True)
         devices = [torch.cuda.current_device()] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):
@@ -45,9 +43,9 @@ class SampleVideos:
 
 
 def fitting_parts(model: str, preset: Preset) -> Model:
-    """The model whose codec, speech encoder and detector go with a network of `preset`.
+    """Load the model whose codec, speech encoder and detector are used with a network of `preset`.
 
-    Raises TrainingError when they do not, ModelError.
+    Raises TrainingError when they do not fit, ModelError.
     """
     parts = load_model(model)
     other = parts.network.preset
@@ -62,8 +60,9 @@ def fitting_parts(model: str, preset: Preset) -> Model:
 
 
 def host_with(parts: Model, preset: Preset, weights: dict[str, Tensor], device: torch.device) -> CyberHost:
-    """The pipeline of `parts` with another network, in float32; its steps are not recorded, for training wants the
-    memory.
+    """Build the pipeline of `parts` with another network, in float32.
+
+    CUDA graphs are off, because training needs the memory.
     """
     network = CyberHostNetwork(preset)
     network.load_state_dict(weights)

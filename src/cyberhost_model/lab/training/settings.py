@@ -1,4 +1,4 @@
-"""How a run trains, apart from what it trains: one dataclass, filled from a recipe and the command line."""
+"""Settings of the training loop: one dataclass, filled from a recipe and the command line."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 def check_types(settings: Any, where: str = "") -> None:
-    """Whether the numbers, words and switches of a dataclass are such; a recipe's file may say anything.
+    """Check the types of a dataclass's numbers, strings and switches, which come from a recipe's file.
 
     Raises TrainingError.
     """
     for entry in dataclasses.fields(settings):
-        value, wanted = getattr(settings, entry.name), entry.type
-        kinds = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(wanted))
-        wrong = kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and wanted != "bool"))  # type: ignore[arg-type]
+        value, kind = getattr(settings, entry.name), entry.type
+        kinds = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(kind))
+        wrong = kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and kind != "bool"))  # type: ignore[arg-type]
         if wrong:
-            raise TrainingError(f"{where}{entry.name} = {value!r}: not of the kind {wanted}")
+            raise TrainingError(f"{where}{entry.name} = {value!r}: not of the kind {kind}")
 
 
 def torch_device(name: str) -> torch.device:
-    """ "cpu", "cuda", "cuda:1" or "mps". Raises TrainingError for another name."""
+    """Return the device "cpu", "cuda", "cuda:1" or "mps". Raises TrainingError for another name."""
     import torch  # late: the command line reads the settings before it needs torch
 
     try:
@@ -104,7 +104,7 @@ class LoopConfig:
     """The device's peak for MFU; 0 takes it from a table of GPUs."""
 
     def check(self) -> None:
-        """Raises TrainingError for a value that cannot be trained with."""
+        """Check all values. Raises TrainingError for one out of its bounds."""
         check_types(self)
         torch_device(self.device)
         for name, known in (

@@ -1,4 +1,4 @@
-"""What the loop needs to know of a stage, and which items of its data a process takes."""
+"""The protocol of a stage, its loss as a module, and the items of its data that a process takes."""
 
 from __future__ import annotations
 
@@ -15,21 +15,16 @@ from cyberhost_model.errors import CyberHostError, ResourceError, TrainingError
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.runtime.memory import is_out_of_memory
 
-# What a run says when it cannot go on.
-
-
+# torch's message for a worker process that died. An error that a worker raised says "Caught ... in DataLoader worker
+# process" instead, and has other causes than memory.
 LOST_WORKER = re.compile(r"DataLoader worker \(pid")
-"""torch's words for a process that died; what one raises has "Caught ...
-
-in DataLoader worker process" before it, and is no matter of memory.
-"""
 
 
 @contextlib.contextmanager
 def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iterator[None]:
-    """Turns too little memory, of the GPU or of the machine, into a ResourceError that names the options to change.
+    """Turn errors about memory, of the GPU or of the machine, into a ResourceError that names the options to change.
 
-    checkpoints: whether the stage's network can compute activations again.
+    checkpoints: whether the stage's network has gradient checkpointing.
     """
     try:
         yield
@@ -38,7 +33,7 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
             raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
         if LOST_WORKER.search(str(error)):
             reason = (
-                "a process that makes batches died, most likely for want of memory, its own or shared (/dev/shm, "
+                "a process that makes batches died, most likely because memory was short, its own or shared (/dev/shm, "
                 "which containers keep small)"
             )
             raise ResourceError(
@@ -49,7 +44,7 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
 
 
 def too_little_memory(config: LoopConfig, checkpoints: bool, processes: int) -> str:
-    """The options that would need less, those that are on already left out."""
+    """List the options that would need less memory and are not used yet."""
     where = "GPU" if config.device.startswith("cuda") else "machine's"
     advice = []
     if checkpoints and not config.gradient_checkpointing:
@@ -74,59 +69,57 @@ Batch = dict[str, Any]
 
 
 class Stage(Protocol):
-    """What the loop needs to know of a stage.
-
-    `module` holds every parameter that trains (requires_grad) and every one that ships.
-    """
+    """A stage of training: a module, its batches and its loss."""
 
     name: str
     module: nn.Module
+    """Holds every parameter that trains (requires_grad) and every one that ships."""
 
     def dataset(self, seed: int) -> Dataset:
-        """Map-style: item i is a whole batch, a dict of tensors, made from (seed, i) alone.
+        """Make the batches: item i is a whole batch, a dict of tensors, and depends on (seed, i) alone.
 
-        Sizes may differ from item to item.
-
-        A dataset that has a method `files(i)` lets errors name the files of an item.
+        Sizes may differ from item to item. Where the dataset has a method `files(i)`, errors name the files of an item.
         """
         ...
 
     def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Scalar losses by name; `loss` is the one that trains, the others are logged.
+        """Compute scalar losses by name; "loss" is the one that trains, the others are logged.
 
-        A stage that has a method `follow(average)` is given the loop's averaged weights by name before the first step,
-        and reads them as they change.
+        A stage with a method `follow(average)` gets the loop's averaged weights by name before the first step, and
+        reads them as they change.
         """
         ...
 
 
 class StageLoss(nn.Module):
-    """A stage's loss as the forward of a module, so that DDP and FSDP see all of it, however many methods of the
-    network it calls.
-    """
+    """A stage's loss as the forward of a module, so that DDP and FSDP see every call of the network."""
 
-    def __init__(self, stage: Stage, touch: bool = False) -> None:
-        """touch: give parameters that a batch does not use a gradient of zero, where processes must agree on which
-        have one (FSDP).
+    def __init__(self, stage: Stage, zero_gradients: bool = False) -> None:
+        """Wrap a stage.
+
+        zero_gradients: parameters that a batch does not use get a gradient of zero, for FSDP, where all processes must
+        have gradients of the same parameters.
         """
         super().__init__()
         self.module = stage.module
         self.stage = stage
-        self.touch = touch
+        self.zero_gradients = zero_gradients
 
     def forward(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """The stage's losses; only `loss` has a gradient, for DDP follows every output that has one."""
+        """Compute the stage's losses; only "loss" has a gradient, because DDP follows every output that has one."""
         losses = {
             name: value if name == "loss" else value.detach()
             for name, value in self.stage.loss(batch, generator).items()
         }
-        if self.touch:
-            losses["loss"] = _Touch.apply(losses["loss"], *(p for p in self.module.parameters() if p.requires_grad))
+        if self.zero_gradients:
+            losses["loss"] = _ZeroGradients.apply(
+                losses["loss"], *(p for p in self.module.parameters() if p.requires_grad)
+            )
         return losses
 
 
-class _Touch(torch.autograd.Function):
-    """The first argument, with gradients of zero for the others."""
+class _ZeroGradients(torch.autograd.Function):
+    """Return the first argument, with gradients of zero for the others."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor, *parameters: Tensor) -> Tensor:
@@ -139,11 +132,11 @@ class _Touch(torch.autograd.Function):
         return (gradients[0], *zeros)
 
 
-class Share(Dataset):
-    """The items one process takes, in order: `start + (step * accumulate + part) * size + rank`.
+class ProcessItems(Dataset):
+    """The items that one process takes, in order: start + (step * accumulate + part) * size + rank.
 
-    All processes together take every item once, whatever their number; one process with `accumulate = n` and n
-    processes take the same items for a step.
+    All processes together take every item once, whatever their number. One process with accumulate = n and n processes
+    take the same items for a step.
     """
 
     def __init__(self, dataset: Dataset, start: int, batches: int, rank: int = 0, size: int = 1) -> None:
@@ -153,26 +146,26 @@ class Share(Dataset):
         return self.batches
 
     def item(self, i: int) -> int:
-        """Number of the item that is this process's batch i."""
+        """Return the number of the item that is this process's batch i."""
         return self.start + i * self.size + self.rank
 
     def __getitem__(self, i: int) -> Batch | CyberHostError:
         try:
             return self.dataset[self.item(i)]
         except CyberHostError as error:
-            return error  # raised where it is taken: a worker process would make a traceback of it
+            return error  # the loop raises it: from a worker process it would come as a traceback
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            told = TrainingError(
+            unusable = TrainingError(
                 f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it "
                 "out or make it again"
             )
-            told.__cause__ = error
-            return told
+            unusable.__cause__ = error
+            return unusable
 
     def _named(self, i: int) -> str:
-        """The item with its files; just its number where it is these that cannot be told."""
+        """Name the item with its files, or with its number alone where finding the files fails."""
         try:
             return describe_item(self.dataset, self.item(i))
         except Exception:
@@ -180,7 +173,7 @@ class Share(Dataset):
 
 
 def describe_item(dataset: Any, item: int) -> str:
-    """ "item 7", with its files where the dataset can tell them."""
+    """Name an item: "item 7", with its files where the dataset has a method `files`."""
     if not hasattr(dataset, "files"):
         return f"item {item}"
     return f"item {item}: {', '.join(str(file) for file in dataset.files(item))}"

@@ -1,1 +1,5 @@
-"""One stage of training a file: what is built, what a batch is and what the loss is."""
+"""The stages of training, a file each. Importing this package registers them."""
+
+from cyberhost_model.lab.training.stages import audio, clip, codec, detector, distill, lips, pose
+
+__all__ = ["audio", "clip", "codec", "detector", "distill", "lips", "pose"]

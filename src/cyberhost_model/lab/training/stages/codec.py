@@ -1,9 +1,9 @@
-"""Trains the ReferenceCodec on puppets in random poses, with the generator's exact flow as a second teacher."""
+"""Stage codec: train the ReferenceCodec on photo puppets in random poses, whose optical flow is known exactly."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -14,26 +14,31 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cyberhost_model.codecs.close_up import FACES, SIDE
-from cyberhost_model.codecs.reference import ReferenceCodec, compose, fit_components
-from cyberhost_model.lab.synthetic.framing import random_framing, random_look
-from cyberhost_model.lab.synthetic.people import People
+from cyberhost_model.codecs.reference import Decoded, ReferenceCodec, compose, fit_components
+from cyberhost_model.lab.synthetic.framing import random_colour, random_framing
 from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
-from cyberhost_model.lab.training.clips import half_size
+from cyberhost_model.lab.training.clips import half_size, to_signed
+from cyberhost_model.lab.training.registry import StageInputs, register_stage
+from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.perception.face_controls import MOUTH, face_control_maps, face_controls
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import VISIBLE
 
-# Smaller than the pictures it will code: the codec is convolutional, and more pictures teach more than larger ones.
+# (W, H). Smaller than the pictures the codec is for: it is convolutional, and many pictures teach more than large ones.
 SIZES = ((192, 192), (192, 256), (256, 192), (256, 256))
-BLOCK_NOISE, CONTROL_NOISE = 0.5, 0.15  # most a denoiser's error on a component of unit deviation is taken to be
+# Largest deviation of the simulated error of a denoiser, of components of unit deviation.
+BLOCK_NOISE, CONTROL_NOISE = 0.5, 0.15
+# Weights of the losses in their sum.
+LOSS_WEIGHTS = {"picture": 2.0, "colour": 0.3, "flow": 0.3, "seen": 0.3, "r": 0.5, "marks": 0.5}
 
 
 def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
-    """Filled face, lips and hands at `size` (W, H): uint8 (3, H, W), 0 or 255.
+    """Fill the outlines of face, lips and hands, uint8 (3, H, W), 0 or 255, at `size` (W, H).
 
-    They weigh the loss and teach `r` where these parts are.
+    They weigh the loss and are labels for `r`.
     """
     w, h = size
     maps = np.zeros((3, h, w), np.uint8)
@@ -47,18 +52,19 @@ def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
 
 
 class CodecFrames(Dataset):
-    """Item i: `count` references and `poses` frames of each, of one size.
+    """Batches of `count` references and `poses` frames of each, of one size; item i depends on (seed, i) alone.
 
-    `lazy` of the frames are coded with a mouth and lids that moved only part of the way or otherwise, while their
-    controls tell the truth: a denoiser that is unsure says less than it should, and the decoder has to learn to trust
-    the controls. `close` of the items are close-ups (`model.close_up`), in which the mouth alone moves; "close" says
-    so.
+    unsure: share of frames whose latents come from another picture, in which mouth and lids moved part of the way or
+    otherwise, while the control channels are true. A denoiser that is unsure moves less than it should, and so the
+    decoder learns to trust the controls. close: share of items that are close-ups (`codecs.close_up`), in which the
+    mouth alone moves; the key "close" marks them.
     """
 
     def __init__(
-        self, people: People, seed: int, count: int = 4, poses: int = 2, lazy: float = 0.6, close: float = 0.0
+        self, people: People, seed: int, count: int = 4, poses: int = 2, unsure: float = 0.6, close: float = 0.0
     ):
-        self.people, self.seed, self.count, self.poses, self.lazy, self.close = people, seed, count, poses, lazy, close
+        self.people, self.seed, self.count, self.poses = people, seed, count, poses
+        self.unsure, self.close = unsure, close
 
     def __len__(self) -> int:
         return 2**31
@@ -72,8 +78,8 @@ class CodecFrames(Dataset):
         out: dict[str, list[np.ndarray]] = defaultdict(list)
         for _ in range(self.count):
             still = self.people.still(rng, size)
-            still = close_framing(still, rng) if close else random_framing(still, rng, size)
-            still.picture_u8 = random_look(still.picture_u8, rng)
+            still = crop_close_up(still, rng) if close else random_framing(still, rng, size)
+            still.picture_u8 = random_colour(still.picture_u8, rng)
             puppet = Puppet(still, gape=float(rng.uniform(0.08, 0.125)))
             out["reference"].append(still.picture_u8)
             out["close"].append(np.array(close))
@@ -81,35 +87,43 @@ class CodecFrames(Dataset):
             out["person"].append(cv2.resize(still.mask, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA))
             for _ in range(self.poses):
                 pose = random_pose(rng, puppet, calm=float(rng.uniform(0.2, 1)))
-                pose = Pose(opening=pose.opening, width=pose.width) if close else pose
-                frame = puppet.render(pose)
-                coded = puppet.render(lazier(pose, puppet, rng)) if rng.random() < self.lazy else frame
-                out["frames"].append(frame.picture_u8)
-                out["flow"].append(half_size(frame.flow))
-                out["seen"].append(half_size(frame.seen))
-                out["coded"].append(coded.picture_u8)
-                out["coded_flow"].append(half_size(coded.flow))
-                out["coded_seen"].append(half_size(coded.seen))
-                out["controls"].append(
-                    face_controls(still.keypoints, [frame.keypoints], (size[1] // 16, size[0] // 16))[0]
-                )
-                out["regions"].append(region_maps(frame.keypoints, (size[0] // 2, size[1] // 2)))
-                out["control_maps"].append(face_control_maps(still.keypoints, (size[1] // 16, size[0] // 16)))
+                for name, value in self._frame(rng, still, puppet, mouth_only(pose) if close else pose).items():
+                    out[name].append(value)
         return {k: torch.from_numpy(np.stack(v)) for k, v in out.items()}
 
+    def _frame(self, rng: np.random.Generator, still: Still, puppet: Puppet, pose: Pose) -> dict[str, np.ndarray]:
+        """Render one pose with its labels."""
+        w, h = still.size
+        frame = puppet.render(pose)
+        encoded = puppet.render(reduce_motion(pose, puppet, rng)) if rng.random() < self.unsure else frame
+        return {
+            "frames": frame.picture_u8,
+            "flow": half_size(frame.flow),
+            "seen": half_size(frame.seen),
+            "coded": encoded.picture_u8,
+            "coded_flow": half_size(encoded.flow),
+            "coded_seen": half_size(encoded.seen),
+            "controls": face_controls(still.keypoints, [frame.keypoints], (h // 16, w // 16))[0],
+            "regions": region_maps(frame.keypoints, (w // 2, h // 2)),
+            "control_maps": face_control_maps(still.keypoints, (h // 16, w // 16)),
+        }
 
-def close_framing(still: Still, rng: np.random.Generator) -> Still:
-    """The mouth and the face around it as `reference.close_up_of` cuts them out, a little off."""
+
+def crop_close_up(still: Still, rng: np.random.Generator) -> Still:
+    """Cut out the mouth and the face around it as `codecs.close_up` does, a little off."""
     face = still.keypoints.face * still.size
     side = FACES * face_height(face) * float(np.exp(rng.normal(0, 0.08)))
     x, y = face[MOUTH].mean(0) - side / 2 + rng.normal(0, 0.02, 2) * side
     return crop_still(still, (x, y, x + side, y + side), (SIDE, SIDE))
 
 
-def lazier(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
-    """The same pose with lips and lids somewhere between the still's own and `pose`'s, or, as often, with any other
-    mouth.
-    """
+def mouth_only(pose: Pose) -> Pose:
+    """Keep the mouth of a pose and nothing else."""
+    return Pose(opening=pose.opening, width=pose.width)
+
+
+def reduce_motion(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
+    """Move lips and lids part of the way from the still's state to `pose`; in half of the cases to any other mouth."""
     if rng.random() < 0.5:
         return replace(
             pose,
@@ -126,33 +140,43 @@ def lazier(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
     )
 
 
-def _block_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+def component_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Turn a batch into the samples that `fit_components` takes; face, lips and hands weigh more."""
     regions = batch["regions"].float() / 255
-    frames = batch["frames"].permute(0, 3, 1, 2).float() / 127.5 - 1
     return {
-        "frames": frames,
+        "frames": to_signed(batch["frames"]),
         "flow": batch["flow"].permute(0, 3, 1, 2),
         "seen": batch["seen"][:, None],
         "weight": 1 + 3 * regions[:, :1] + 10 * regions[:, 1:2] + 4 * regions[:, 2:],
     }
 
 
-def _pictures(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2).float() / 127.5 - 1
+def close_up_latents(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
+    """Make the latents from which `ReferenceCodec.decode` draws a close-up.
 
-
-def _of_close_up(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
-    """What `ReferenceCodec.decode` says of a close-up: the mouth's controls where the still's mouth is, and nothing
-    else.
+    The mouth's controls where the still's mouth is, and zeros elsewhere.
     """
     return codec.mouth_alone(
         batch["controls"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None], batch["control_maps"]
     )
 
 
+@dataclass
+class CodecStageConfig:
+    """Settings of stage codec."""
+
+    drawn: float = 0.15
+    """Share of drawn people; the rest are stills."""
+    decoder_only: bool = False
+    """Freeze `r` and what it is made from, so that a denoiser trained on them stays valid."""
+    close: float = 0.0
+    """Share of close-ups."""
+
+
 class CodecStage:
-    """Loss: colour + flow + mask; `r` also has to redraw the reference at a quarter of its size and to mark its
-    regions.
+    """Reconstruction of frames, and supervision of colour, flow and visibility with the puppets' exact labels.
+
+    `r` also has to reproduce the reference at a quarter of its size and to mark its regions.
     """
 
     name = "codec"
@@ -160,15 +184,12 @@ class CodecStage:
     def __init__(
         self, people: People, codec: ReferenceCodec | None = None, decoder_only: bool = False, close: float = 0.0
     ):
-        """decoder_only: `r` and what it is made from stay as they are, so that a denoiser trained on them stays valid.
-
-        close: share of close-ups.
-        """
+        """Prepare the codec; a new one gets its components from a few batches. See `CodecStageConfig`."""
         self.people, self.decoder_only, self.close = people, decoder_only, close
         if codec is None:
             codec = ReferenceCodec()
             frames = CodecFrames(people, seed=1, count=4, poses=4)
-            fit_components(codec, [_block_samples(frames[i]) for i in range(24)])
+            fit_components(codec, [component_samples(frames[i]) for i in range(24)])
         n = codec.config.blocks
         self._noise = torch.cat(
             [torch.full((n,), BLOCK_NOISE), torch.full((codec.config.control_channels,), CONTROL_NOISE)]
@@ -182,43 +203,48 @@ class CodecStage:
             }
         )
         self.module.to(memory_format=torch.channels_last)  # 1.5 times faster on a CPU
-
         for part in (codec.appearance, codec.to_r):
             part.requires_grad_(not decoder_only)
 
     def dataset(self, seed: int) -> Dataset:
+        """Make the batches, see `CodecFrames`."""
         return CodecFrames(self.people, seed, close=self.close)
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Compute the losses of `LOSS_WEIGHTS`, and as "loss" their weighted sum."""
         codec: ReferenceCodec = self.module["codec"]  # type: ignore[assignment]
-        reference, frames = _pictures(batch["reference"]), _pictures(batch["frames"])
+        reference, frames = to_signed(batch["reference"]), to_signed(batch["frames"])
         each = len(frames) // len(reference)
         pyramid = codec.appearance(reference)
-        pair = reference.repeat_interleave(each, 0)
-        seen, true_flow = batch["seen"][:, None], batch["flow"].permute(0, 3, 1, 2)
         with torch.no_grad():
-            z = _of_close_up(codec, batch) if batch["close"].all() else self._inexact(codec, batch, generator)
+            z = close_up_latents(codec, batch) if batch["close"].all() else self._noisy_latents(codec, batch, generator)
         decoded = codec.read(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
+        losses = self._frame_losses(batch, decoded, compose(decoded, reference.repeat_interleave(each, 0)), frames)
+        if not self.decoder_only:
+            losses.update(self._reference_losses(batch, reference, codec.to_r(pyramid[2])))
+        return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}  # type: ignore[dict-item]
+
+    def _frame_losses(
+        self, batch: dict[str, Tensor], decoded: Decoded, picture: Tensor, frames: Tensor
+    ) -> dict[str, Tensor]:
+        """Compare what was decoded with the frames (B, 3, H, W) and the labels of the puppets."""
+        seen, true_flow = batch["seen"][:, None], batch["flow"].permute(0, 3, 1, 2)
         regions = batch["regions"].float() / 255
         weight = 1 + 2 * regions[:, :1] + 20 * regions[:, 1:2] + 3 * regions[:, 2:]
         full = F.interpolate(weight, scale_factor=2.0)
-        picture = compose(decoded, pair)
-        l_picture = ((picture - frames).abs() * full).mean()
-        new = F.interpolate(1 - seen, scale_factor=2.0)
-        l_colour = (((decoded.colour - frames).abs() * full * (new + 0.03)).mean() / 0.1).clamp_max(20)
-        l_flow = (((decoded.flow - true_flow).pow(2).sum(1, keepdim=True) + 0.01).sqrt() * weight * seen).mean()
-        l_seen = (F.binary_cross_entropy_with_logits(decoded.seen, seen, reduction="none") * weight).mean()
-        loss = 2 * l_picture + 0.3 * l_colour + 0.3 * l_flow + 0.3 * l_seen
-        losses = {"loss": loss, "picture": l_picture, "colour": l_colour, "flow": l_flow, "seen": l_seen}
-        if not self.decoder_only:
-            losses.update(self._reference_losses(batch, reference, codec.to_r(pyramid[2])))
-            losses["loss"] = loss + 0.5 * losses["r"] + 0.5 * losses["marks"]
-        return losses
+        hidden = F.interpolate(1 - seen, scale_factor=2.0)
+        distance = ((decoded.flow - true_flow).pow(2).sum(1, keepdim=True) + 0.01).sqrt()
+        return {
+            "picture": ((picture - frames).abs() * full).mean(),
+            "colour": (((decoded.colour - frames).abs() * full * (hidden + 0.03)).mean() / 0.1).clamp_max(20),
+            "flow": (distance * weight * seen).mean(),
+            "seen": (F.binary_cross_entropy_with_logits(decoded.seen, seen, reduction="none") * weight).mean(),
+        }
 
-    def _inexact(self, codec: ReferenceCodec, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
-        """Latents (B, C, h, w) with what a denoiser gets wrong."""
+    def _noisy_latents(self, codec: ReferenceCodec, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+        """Encode frames and add the errors of a denoiser, (B, C, h, w)."""
         z = codec.encode(
-            _pictures(batch["coded"]),
+            to_signed(batch["coded"]),
             batch["coded_flow"].permute(0, 3, 1, 2),
             batch["coded_seen"][:, None],
             batch["controls"],
@@ -227,14 +253,23 @@ class CodecStage:
         return z + noise * torch.rand((len(z), 1, 1, 1), generator=generator, device=z.device)
 
     def _reference_losses(self, batch: dict[str, Tensor], reference: Tensor, r: Tensor) -> dict[str, Tensor]:
+        """Predict the small reference and its regions from `r`, and update the statistics that normalise `r`."""
         codec: ReferenceCodec = self.module["codec"]  # type: ignore[assignment]
-        with torch.no_grad():  # what `encode_reference` divides by, followed along the way
+        with torch.no_grad():
             codec.r_mean.lerp_(r.float().mean((0, 2, 3)), 0.02)
             codec.r_std.lerp_(r.float().std((0, 2, 3)), 0.02)
-        taught = self.module["teach_r"](r)
+        predicted = self.module["teach_r"](r)
         marks = torch.cat([batch["person"][:, None], batch["reference_regions"].float() / 255], 1)
         pos = torch.tensor([1.0, 2.0, 8.0, 4.0], device=marks.device)[:, None, None]
         return {
-            "r": (taught[:, :3] - F.avg_pool2d(reference, 4)).abs().mean(),
-            "marks": F.binary_cross_entropy_with_logits(taught[:, 3:], marks, pos_weight=pos),
+            "r": (predicted[:, :3] - F.avg_pool2d(reference, 4)).abs().mean(),
+            "marks": F.binary_cross_entropy_with_logits(predicted[:, 3:], marks, pos_weight=pos),
         }
+
+
+@register_stage("codec", CodecStageConfig, sources=("stills",))
+def build(inputs: StageInputs) -> Stage:
+    """Build stage codec. A codec whose weights will be loaded needs no components of its own."""
+    config: CodecStageConfig = inputs.config
+    people = People(inputs.sources.stills, drawn=config.drawn)
+    return CodecStage(people, ReferenceCodec() if inputs.weights else None, config.decoder_only, config.close)

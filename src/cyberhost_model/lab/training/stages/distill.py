@@ -1,5 +1,6 @@
-"""Stage distill: consistency distillation (arXiv 2303.01469; of latents, with guidance folded in, arXiv 2310.04378): a
-clip in few steps.
+"""Stage distill: consistency distillation of a trained network, so that it makes a clip in few steps.
+
+Song et al., arXiv 2303.01469; of latents and with guidance folded in, Luo et al., arXiv 2310.04378.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from torch.func import functional_call
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig, even_out
+from cyberhost_model.lab.training.clips import find_clips
+from cyberhost_model.lab.training.init import build_network, freeze, load_weights, preset_of_weights
+from cyberhost_model.lab.training.losses import critical_region_weight, lip_weight
+from cyberhost_model.lab.training.registry import NETWORK_SETTINGS, StageInputs, register_stage
+from cyberhost_model.lab.training.stage import Stage
+from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
@@ -27,28 +33,27 @@ TRAINED = "denoising_unet."
 
 @dataclass
 class DistillStageConfig(ClipStageConfig):
-    """Stage 2's settings, with no condition dropped but motion frames, which a video's first clip has not.
+    """Settings of stage 2, except that motion frames alone are dropped: a video's first clip has none."""
 
-    points: of the grid between whose neighbours the teacher takes one step. huber: c of the pseudo-Huber loss, in units
-    of the latent, where squares become absolute values. sampling_steps, sampling_correlation: of the sampler "lcm" and
-    its noise, for which the network is made; None: the preset's correlation.
-    """
-
+    name: str = "distill"
     drop_audio: float = 0.0
     drop_reference: float = 0.0
     points: int = 50
+    """Points of the grid of noise levels; the teacher takes one step between two neighbours."""
     huber: float = 1e-3
+    """c of the pseudo-Huber loss, in units of the latent: where squares become absolute values."""
     sampling_steps: int = 4
+    """Steps of the sampler "lcm" that the network is made for."""
     sampling_correlation: float | None = None
+    """Temporal correlation of that sampler's noise; None: the preset's."""
 
 
 class DistillStage(ClipStage):
-    """The student says of both ends of a step of the teacher the same latent; of the less noisy end, its average says
-    it.
+    """Consistency distillation: the student must predict the same latent from both ends of a step of the teacher.
 
-    The Denoising U-Net alone trains: what encodes the conditions is not asked once a step, so that nothing is gained by
-    changing it, and as it stays teacher, student and average share it. The teacher's guidance scales, if they are not
-    1, are part of what it shows: the student needs one branch.
+    The prediction at the less noisy end, the target, is that of the student's averaged weights. The Denoising U-Net
+    alone trains: the condition encoders run once a clip and not once a step, so they stay, and teacher, student and
+    average share them. The teacher predicts with its guidance scales, so the student needs one branch.
     """
 
     config: DistillStageConfig
@@ -56,7 +61,10 @@ class DistillStage(ClipStage):
     def __init__(
         self, data: str | Path, network: CyberHostNetwork, config: DistillStageConfig, limit: int | None = None
     ) -> None:
-        """`network` has the teacher's weights and preset. Raises TrainingError where it is distilled already."""
+        """Copy the teacher from `network`, which has its weights and preset.
+
+        Raises TrainingError where the network is distilled already.
+        """
         diffusion, sampling = network.preset.diffusion, network.preset.sampling
         if sampling.sampler == "lcm":
             raise TrainingError(
@@ -70,22 +78,24 @@ class DistillStage(ClipStage):
         ).timesteps
         self.grid = torch.cat([times.float(), torch.zeros(1)]).flip(0)  # rising from 0
         self.average: dict[str, Tensor] = {}
-        network.preset = few_steps(network.preset, config.sampling_steps, config.sampling_correlation)
+        network.preset = distilled_preset(network.preset, config.sampling_steps, config.sampling_correlation)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith(TRAINED))
 
     def follow(self, average: dict[str, Tensor]) -> None:
-        """Take targets from these weights of the network from now on; before, they are the student's own."""
+        """Take targets from these averaged weights; before the first call they are the student's own."""
         self.average = {
             name.removeprefix(TRAINED): value for name, value in average.items() if name.startswith(TRAINED)
         }
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Compute the pseudo-Huber distance of the student to its target, weighed by cell; and plainly."""
         config, network, diffusion, z = self.config, self.module, self.module.preset.diffusion, batch["z"]
         rand = lambda: torch.rand(len(z), generator=generator, device=z.device)  # noqa: E731
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
         with torch.no_grad():
-            given = self.dropped(self.conditions(batch, gauss(batch["motion"])), batch, rand(), rand())
+            given = self.encode_conditions(batch, gauss(batch["motion"]))
+            given = self.drop_conditions(given, batch, rand(), rand())
             z = given.remainder(z)
             place = (rand() * config.points).long().clamp_max(config.points - 1)
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
@@ -98,26 +108,24 @@ class DistillStage(ClipStage):
                 generator,
             ).to(z)
             noisy = add_noise(diffusion, z, noise, t)
-            shown = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)
-            stepped = solver_step(diffusion, shown, noisy, t, nearer)
+            taught = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)
+            stepped = solver_step(diffusion, taught, noisy, t, nearer)
             target = consistent_latent(diffusion, self._averaged(stepped, nearer, given), stepped, nearer)
-        said = consistent_latent(diffusion, network(noisy, t, given).prediction, noisy, t)
-        distance = ((said - target).float().square() + config.huber**2).sqrt() - config.huber
-        weight = (
-            1 + config.alpha * batch["masks"].amax(2, keepdim=True) + config.lips * even_out(batch["lips"])[:, :, None]
-        )
+        predicted = consistent_latent(diffusion, network(noisy, t, given).prediction, noisy, t)
+        distance = ((predicted - target).float().square() + config.huber**2).sqrt() - config.huber
+        weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips)
         return {"loss": (weight * distance).mean(), "distance": distance.mean()}
 
     def _averaged(self, noisy: Tensor, timestep: Tensor, given: Conditions) -> Tensor:
-        """The prediction of the averaged weights."""
+        """Predict with the averaged weights."""
         weights = {name: value.to(noisy.device) for name, value in self.average.items()}
         return functional_call(self.module.denoising_unet, weights, (noisy, timestep, given)).prediction
 
 
-def few_steps(preset: Preset, steps: int, correlation: float | None) -> Preset:
-    """The preset of a distilled network: how it samples is told with it, and guidance is in its weights.
+def distilled_preset(preset: Preset, steps: int, correlation: float | None) -> Preset:
+    """Make the preset of a distilled network: the sampler "lcm" with `steps` steps; guidance is in the weights.
 
-    It knows the noise it learns from alone, which does not sway.
+    The student learns from noise without a slow part, so it samples from the same.
     """
     sampling = dataclasses.replace(
         preset.sampling,
@@ -129,3 +137,22 @@ def few_steps(preset: Preset, steps: int, correlation: float | None) -> Preset:
         slow_noise=0.0,
     )
     return dataclasses.replace(preset, sampling=sampling)
+
+
+@register_stage(
+    "distill",
+    DistillStageConfig,
+    sources=("clips",),
+    network=NETWORK_SETTINGS,
+    needs_init="the network to distil (a run, a model or a safetensors file)",
+)
+def build(inputs: StageInputs) -> Stage:
+    """Build stage distill; the preset is the teacher's where it is known."""
+    assert inputs.init is not None
+    preset = preset_of_weights(inputs.init) or inputs.preset
+    find_clips(inputs.clips, preset, inputs.config.frames)
+    network = build_network(preset, inputs.seed)
+    load_weights(network, inputs.init)  # before the stage, which copies the teacher from it
+    stage = DistillStage(inputs.clips, network, inputs.config)
+    freeze(stage.module, inputs.frozen)
+    return stage

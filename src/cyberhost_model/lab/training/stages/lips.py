@@ -1,4 +1,7 @@
-"""The stage that trains the lip reader, and its measurements."""
+"""Stage lips: train the lip reader, which measures the gap between the lips.
+
+The mouths are those of labelled stills, of photo puppets of these that speak, and of drawn people.
+"""
 
 from __future__ import annotations
 
@@ -12,54 +15,56 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.lab.synthetic.sources import drawn_stills, training_stills
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
-from cyberhost_model.lab.training.stages.detector_samples import look
+from cyberhost_model.lab.training.picture_augment import degrade
+from cyberhost_model.lab.training.registry import StageInputs, register_stage
+from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.perception.crops import rotated_crop
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoint_detector import LIPS_FROM
-from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, crop_about_mouth, crop_mouth, middle_rows
+from cyberhost_model.perception.lip_reader import CROP, SPAN, LipReader, crop_about_mouth, middle_rows
 
-# Mouths for the lip reader to learn from: of labelled stills, of photo puppets of them that speak, and of drawn people.
-
-
-PATCH = 128  # pixels of a face's height, which is what a patch shows
-_HEAD, _PUPPET = 2.4, 288  # what a puppet is made of: a square of so many face heights, in pixels
-# How far the detector's points are off on held-out stills (deviations: 0.009, 0.02, 0.02), and more.
+PATCH = 128  # side of a patch in pixels; it shows one face height
+_PUPPET_FACES, _PUPPET_SIDE = 2.4, 288  # side of the square a puppet is cut from, in face heights and in pixels
+# Somewhat more than the errors of the detector's points on held-out stills (deviations 0.009, 0.02 and 0.02).
 _SHIFT, _SCALE, _TURN = 0.014, 0.04, 0.04
+_SHARES = [0.5, 0.4, 0.1]  # of stills, puppets and drawn people
+_BETA = 0.01  # face heights; where the loss goes from squares to absolute values
 
 
 @dataclass
 class Mouth:
-    """patch uint8 (128, 128, 3), a face's height wide, upright about the mouth; the lips' gap in face heights."""
+    """A mouth and its label."""
 
     patch: np.ndarray
+    """uint8 (128, 128, 3), one face height wide, upright, centred on the mouth."""
     gap: float
+    """Gap between the lips, in face heights."""
 
 
-def mouth_of(picture_u8: np.ndarray, face: np.ndarray) -> Mouth:
-    """The mouth of 68 labelled points (68, 2) in pixels."""
+def cut_mouth(picture_u8: np.ndarray, face: np.ndarray) -> Mouth:
+    """Cut out the mouth of a face with 68 labelled points (68, 2) in pixels."""
     return Mouth(crop_about_mouth(picture_u8, face, 1.0, PATCH), lips_gap(face))
 
 
-def speaking(still: Still, count: int, rng: np.random.Generator) -> list[Mouth]:
-    """`count` mouths of a photo puppet of `still`, which is open and shut at random."""
+def puppet_mouths(still: Still, count: int, rng: np.random.Generator) -> list[Mouth]:
+    """Cut out `count` mouths of a photo puppet of `still`, open and shut at random."""
     face = still.keypoints.face * still.size
-    middle, half = (face.min(0) + face.max(0)) / 2, _HEAD * face_height(face) / 2
-    puppet, out = Puppet(crop_still(still, (*(middle - half), *(middle + half)), (_PUPPET, _PUPPET))), []
+    centre, half = (face.min(0) + face.max(0)) / 2, _PUPPET_FACES * face_height(face) / 2
+    crop = crop_still(still, (*(centre - half), *(centre + half)), (_PUPPET_SIDE, _PUPPET_SIDE))
+    puppet, mouths = Puppet(crop), []
     for _ in range(count):
         opening = 0.0 if rng.random() < 0.25 else float(rng.uniform(0, 1) ** 1.3)
         shift = rng.normal(0, 0.4, 5).clip(-1, 1) * [1, 1, 0.25, 0.15, 0.1]
         made = puppet.render(Pose(opening, shift[0], float(rng.random() < 0.1), shift[1], shift[2], shift[3], shift[4]))
-        out.append(mouth_of(made.picture_u8, made.keypoints.face * puppet.size))
-    return out
+        mouths.append(cut_mouth(made.picture_u8, made.keypoints.face * puppet.size))
+    return mouths
 
 
 class LipSamples(Dataset):
-    """Item i is the batch of step i, a function of (seed, i) alone.
-
-    `groups` of mouths are shown in the shares `shares`.
-    """
+    """Batches of mouths from `groups`, in the shares `shares`; item i depends on (seed, i) alone."""
 
     def __init__(
         self, groups: list[list[Mouth]], shares: list[float], seed: int, batch: int, steps: int = 1_000_000
@@ -77,14 +82,15 @@ class LipSamples(Dataset):
         crops, gaps = [], []
         for group in rng.choice(len(self.groups), self.batch, p=self.shares):
             mouth = self.groups[group][int(rng.integers(len(self.groups[group])))]
-            crops.append(visible(rng, mouth))
+            crops.append(detector_crop(rng, mouth))
             gaps.append(mouth.gap)
         return {"crops": torch.from_numpy(np.stack(crops)), "gap": torch.tensor(gaps, dtype=torch.float32)}
 
 
-def visible(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
-    """uint8 (48, 64, 3): the mouth as the detector will cut it, off its place by a little, of a face of any size, as
-    another camera would have it.
+def detector_crop(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
+    """Cut a mouth as the detector would, uint8 (48, 64, 3).
+
+    A little off its place, of a face of random size, degraded as by another camera, mirrored in half of the cases.
     """
     side = round(float(np.exp(rng.uniform(np.log(LIPS_FROM), np.log(PATCH)))))
     small = cv2.resize(mouth.patch, (side, side), interpolation=cv2.INTER_AREA)
@@ -92,16 +98,22 @@ def visible(rng: np.random.Generator, mouth: Mouth) -> np.ndarray:
     square, _ = rotated_crop(
         small, centre, SPAN * side * float(np.exp(rng.normal(0, _SCALE))), float(rng.normal(0, _TURN)), CROP[1]
     )
-    crop = middle_rows(look(rng, square.astype(np.float32), holes=False))
+    crop = middle_rows(degrade(rng, square.astype(np.float32), occlude=False))
     return np.ascontiguousarray(crop[:, ::-1] if rng.random() < 0.5 else crop)
 
 
-_SHARES = [0.5, 0.4, 0.1]  # of stills, puppets and drawn people
-_BETA = 0.01  # face heights; larger errors count by their size alone
+@dataclass
+class LipsStageConfig:
+    """Settings of stage lips."""
+
+    drawn: int = 0
+    """Drawn people, made once."""
+    puppets: int = 8
+    """Mouths of the photo puppet of each still."""
 
 
 class LipsStage:
-    """Trains the reader. puppets: mouths that a photo puppet of each still lends."""
+    """Regression of the gap between the lips. puppets: mouths of the photo puppet of each still."""
 
     name = "lips"
 
@@ -110,39 +122,27 @@ class LipsStage:
     ) -> None:
         rng = np.random.default_rng(seed)
         photographed, painted = (
-            [mouth_of(s.picture_u8, s.keypoints.face * s.size) for s in some] for some in (stills, drawn)
+            [cut_mouth(s.picture_u8, s.keypoints.face * s.size) for s in some] for some in (stills, drawn)
         )
-        moved = [mouth for still in stills for mouth in speaking(still, puppets, rng)] if puppets else []
+        moved = [mouth for still in stills for mouth in puppet_mouths(still, puppets, rng)] if puppets else []
         self.groups, self.batch = [photographed, moved, painted], batch
         self.module: nn.Module = LipReader()
 
     def dataset(self, seed: int) -> Dataset:
-        """See `LipSamples`."""
+        """Make the batches, see `LipSamples`."""
         return LipSamples(self.groups, _SHARES, seed, self.batch)
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """How far the gap is off: its mean square where that is little, its mean where it is not, in hundredths of a
-        face's height; and plainly.
-        """
+        """Compute the smooth L1 error of the gap, in hundredths of a face height; and as "off" its mean, in heights."""
         self.module.train()
         gap = self.module(batch["crops"])
         loss = F.smooth_l1_loss(gap, batch["gap"], beta=_BETA) / _BETA
         return {"loss": loss, "off": (gap - batch["gap"]).abs().mean()}
 
 
-def evaluate(reader: LipReader, faces: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """On faces (picture, the detector's 68 points, the labelled ones; in pixels): correlation of the gaps read with
-    the true ones, and how far they are off in face heights, of all and of mouths that are shut (below 0.01).
-    """
-    truth = np.array([lips_gap(labelled) for *_, labelled in faces])
-    crops = np.stack([crop_mouth(picture, points) for picture, points, _ in faces])
-    with torch.inference_mode():
-        read = reader.eval()(torch.from_numpy(crops)).numpy().clip(0)
-    off, shut = np.abs(read - truth), truth < 0.01
-    return {
-        "faces": len(faces),
-        "correlation": float(np.corrcoef(read, truth)[0, 1]),
-        "off": float(off.mean()),
-        "off_shut": float(off[shut].mean()),
-        "worst": float(off.max()),
-    }
+@register_stage("lips", LipsStageConfig, sources=("stills",))
+def build(inputs: StageInputs) -> Stage:
+    """Build stage lips."""
+    stills = training_stills(inputs.sources.stills)
+    drawn = drawn_stills(inputs.config.drawn, inputs.seed)
+    return LipsStage(stills, drawn, inputs.config.puppets, seed=inputs.seed)

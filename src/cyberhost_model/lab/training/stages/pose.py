@@ -1,11 +1,11 @@
-"""Stage pose: the PoseFollower learns what key points alone say of a clip's latents.
+"""Stage pose: train `PoseToLatent`, which predicts a clip's latents from key points alone.
 
-Minutes, before stage 2, which leaves it as it is.
+It takes minutes and comes before stage 2, which leaves these weights unchanged.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -15,19 +15,25 @@ from torch.utils.data import Dataset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.clips import LatentClips
 from cyberhost_model.lab.training.driving import DrivingMix
+from cyberhost_model.lab.training.losses import critical_region_weight
+from cyberhost_model.lab.training.registry import StageInputs, register_stage
+from cyberhost_model.lab.training.stage import Stage
+from cyberhost_model.lab.training.stages.clip import initial_network
 from cyberhost_model.model.network import CyberHostNetwork
 
 
 @dataclass
 class PoseStageConfig:
-    """batch clips of `frames` frames a step; alpha: extra weight of face and hands (eq. 6); driving: shares of whole
-    skeletons and of hands alone, the rest of the batches being of no use here.
-    """
+    """Settings of stage pose."""
 
     batch: int = 4
+    """Clips of a batch."""
     frames: int = 12
+    """Frames of a clip."""
     alpha: float = 1.0
+    """Extra weight of face and hands (alpha of eq. 6)."""
     driving: DrivingMix = field(default_factory=lambda: DrivingMix(skeleton=0.7, hands=0.3))
+    """Shares of whole skeletons and of hands alone; batches without skeletons teach nothing here."""
 
     def __post_init__(self) -> None:
         if isinstance(self.driving, dict):
@@ -35,9 +41,9 @@ class PoseStageConfig:
 
 
 class PoseStage:
-    """Least squares on coded clips.
+    """Least squares on encoded clips.
 
-    The module is the whole network, of which only the follower trains, so that a run can begin stage 2.
+    The module is the whole network, of which only the pose follower trains, so that stage 2 can start from the run.
     """
 
     name = "stage pose"
@@ -53,14 +59,23 @@ class PoseStage:
             parameter.requires_grad_(name.startswith("pose_follower"))
 
     def dataset(self, seed: int) -> Dataset:
+        """Make the batches, see `LatentClips`."""
         return LatentClips(
             self.data, self.module.preset, seed, self.config.batch, self.config.frames, driving=self.config.driving
         )
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Compute the weighed squared error, and as "unexplained" its share of the latents' weighed square."""
         assert self.module.pose_follower is not None
         z = batch["z"]
         error = (self.module.pose_follower(batch["pose_shift"], batch["r"]) - z).pow(2)
-        weight = 1 + self.config.alpha * batch["masks"].amax(2, keepdim=True)
+        weight = critical_region_weight(batch, self.config.alpha)
         unexplained = (weight * error).sum() / (weight * z.pow(2)).sum().clamp_min(1e-6)
         return {"loss": (weight * error).mean(), "unexplained": unexplained}
+
+
+@register_stage("pose", PoseStageConfig, sources=("clips",), network=("preset",))
+def build(inputs: StageInputs) -> Stage:
+    """Build stage pose."""
+    network = initial_network(inputs, replace(inputs.preset, pose_shift=True))
+    return PoseStage(inputs.clips, network, inputs.config)

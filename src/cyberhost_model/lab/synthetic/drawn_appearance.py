@@ -1,4 +1,4 @@
-"""Who a drawn person is: everything about the look that stays the same while the person moves."""
+"""The appearance of a drawn person: everything that stays the same while the person moves."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Appearance:
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
-    """A cloth colour: often white, black, navy or grey, else any hue with moderate saturation."""
+    """Draw a cloth colour: often white, black, navy or grey, else any hue with moderate saturation."""
     if rng.random() < 0.4:
         base = np.array(
             [(0.93, 0.93, 0.92), (0.1, 0.1, 0.11), (0.13, 0.17, 0.3), (0.45, 0.46, 0.48), (0.8, 0.76, 0.68)][
@@ -133,8 +133,8 @@ def _colour(rng: np.random.Generator) -> np.ndarray:
     return (v - v * s * np.clip(np.minimum(k, 4 - k), 0, 1)).astype(np.float32)
 
 
-def sample_look(rng: np.random.Generator) -> Appearance:
-    """Draws a person: every age from young adult to old, every origin, both sexes."""
+def sample_appearance(rng: np.random.Generator) -> Appearance:
+    """Draw a random person: every age from young adult to old, every origin, both sexes."""
     u, n = rng.uniform, rng.normal
     masc = float(np.clip(n(0.82, 0.12) if rng.random() < 0.5 else n(0.15, 0.12), 0, 1))
     man = masc > 0.5

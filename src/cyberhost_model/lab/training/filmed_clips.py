@@ -1,0 +1,110 @@
+"""Filmed clips in the form of synthetic ones: frames with their optical flow to a reference frame of the same clip.
+
+Synthetic clips have exact flow; here OpenCV's dense inverse search estimates it (Kroeger et al., arXiv 1603.03590).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cyberhost_model.config import FPS
+from cyberhost_model.errors import InputError
+from cyberhost_model.lab.filmed.labels import read_labels, unpack_points
+from cyberhost_model.lab.filmed.manifest import Row
+from cyberhost_model.lab.filmed.source import UnusableVideo, open_video, sound_blocks, to_rgb
+from cyberhost_model.lab.synthetic.clips import Clip
+from cyberhost_model.lab.synthetic.puppet import Rendered
+from cyberhost_model.lab.synthetic.speech_motion import speech_motion
+from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.media.audio import SPEECH_RATE
+
+# Above either of these, a pixel of the frame does not show in the reference.
+_MAX_MISMATCH = 1.5  # of flow there and back, pixels
+_MAX_COLOUR = 36.0  # mean difference of colour, of 255
+
+
+@dataclass
+class FilmedClip:
+    """One clip of a dataset in memory."""
+
+    row: Row
+    pictures: np.ndarray
+    """uint8 (T, H, W, 3)."""
+    samples: np.ndarray
+    """float32 (n,) at 16 kHz."""
+    labels: dict[str, np.ndarray]
+    """Of `filmed.labels`."""
+
+
+def read_filmed(dataset: Path, row: Row) -> FilmedClip:
+    """Read a clip of a dataset.
+
+    Raises InputError when the video or its labels cannot be read, or their lengths differ: a lost frame would shift all
+    labels.
+    """
+    path = dataset / str(row.video)
+    try:
+        with open_video(path) as video:
+            pictures = [to_rgb(stamped.frame) for stamped in video.frames()]
+        samples = list(sound_blocks(path))
+    except UnusableVideo as error:
+        raise InputError(f"{path}: cannot be read ({error.detail}); prepare the dataset again") from None
+    if not pictures or not samples:
+        raise InputError(f"{path}: lacks pictures or sound; prepare the dataset again")
+    labels = read_labels(dataset / str(row.labels))
+    if len(pictures) != len(labels["clarity"]):
+        raise InputError(
+            f"{path}: has {len(pictures)} of the {len(labels['clarity'])} frames its labels are for; prepare the "
+            "dataset again"
+        )
+    sound = np.concatenate(samples)
+    silence = np.zeros(max(0, math.ceil(len(pictures) / FPS * SPEECH_RATE) - len(sound)), np.float32)
+    return FilmedClip(row, np.stack(pictures), np.concatenate([sound, silence]), labels)
+
+
+def cut_clips(filmed: FilmedClip, frames: int, rng: np.random.Generator) -> Iterator[Clip]:
+    """Cut a filmed clip into pieces of `frames` frames, each with a reference frame drawn from the whole clip.
+
+    Stage 1 of the paper: "two arbitrary frames" (section 4.1).
+    """
+    cv2.setNumThreads(1)
+    total = len(filmed.pictures)
+    motion = speech_motion(filmed.samples, FPS)
+    for start in range(0, total - frames + 1, frames):
+        at = int(rng.integers(total))
+        picture, points = filmed.pictures[at], unpack_points(filmed.labels, at)
+        still = Still(picture, np.ones(picture.shape[:2], np.float32), points, str(filmed.row.identity))
+        rendered = [
+            Rendered(filmed.pictures[i], *estimate_flow(filmed.pictures[i], picture), unpack_points(filmed.labels, i))
+            for i in range(start, start + frames)
+        ]
+        clarity = filmed.labels["clarity"][start : start + frames]
+        yield Clip(still, rendered, filmed.samples, start, motion, clarity, head=filmed.row.hands_share == 0)
+
+
+def estimate_flow(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Estimate the optical flow from a frame to the reference, and which pixels of the frame the reference shows.
+
+    Pictures (H, W, 3). Returns flow float32 (H, W, 2) in pixels (position in the reference minus position in the frame)
+    and visibility float32 (H, W) in 0..1: flow there and back cancel out, and the colours agree.
+    """
+    frame, reference = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (frame_u8, reference_u8))
+    search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
+    flow = search.calc(frame, reference, None)  # type: ignore[call-overload]  # None: no flow to start from
+    back = search.calc(reference, frame, None)  # type: ignore[call-overload]
+    h, w = frame.shape
+    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+
+    def warp(field: np.ndarray) -> np.ndarray:
+        return cv2.remap(field, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+    mismatch = np.linalg.norm(flow + warp(back), axis=-1)
+    colour = np.abs(frame_u8.astype(np.float32) - warp(reference_u8)).mean(-1)
+    visible = (mismatch < _MAX_MISMATCH) & (cv2.GaussianBlur(colour, (0, 0), 1.5) < _MAX_COLOUR)
+    return flow, cv2.GaussianBlur(visible.astype(np.float32), (0, 0), 0.8)

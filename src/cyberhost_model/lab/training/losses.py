@@ -1,0 +1,174 @@
+"""The terms of the loss of stages 1 and 2, each with its name, its weight and its equation in the paper.
+
+`TERMS` is the whole loss: `combine` adds the terms up, each times its weight. The first term weighs the error of every
+cell of the latent grid by `cell_weight`, which has three parts of its own: the critical regions, the noise level and
+the lips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cyberhost_model.config import Preset
+from cyberhost_model.model.denoising_unet import DenoiserOutput
+from cyberhost_model.model.network import HEARD
+
+MASK_WEIGHT = 0.05
+LIP_CELLS = 12  # of a mouth whose lips weigh as they are
+
+
+@dataclass(kw_only=True)
+class LossWeights:
+    """Settings of the loss, a part of the settings of a stage."""
+
+    alpha: float = 1.0
+    """Extra weight of face and hands (alpha of eq. 6)."""
+    lips: float = 0.0
+    """Extra weight of the lips, which are a few cells of a small picture."""
+    hear: float = 0.0
+    """Weight of an auxiliary loss (not the paper's) that makes the first channel of the audio tokens the opening of the
+    mouth, so that speech means something to the U-Net from the first hundred steps on.
+    """
+    regions: bool = True
+    """Whether region masks and key point heat maps are supervised."""
+
+
+@dataclass
+class Prediction:
+    """One pass of the network over a batch, and what it is compared with.
+
+    B clips of F frames; latents (B, F, C, h, w).
+    """
+
+    weights: LossWeights
+    preset: Preset
+    batch: dict[str, Tensor]
+    """Of `LatentClips`: masks (B, F, 2, h, w) of face and hands, lips (B, F, h, w), heatmaps (B, F, 42, h, w), opening
+    (B, F).
+    """
+    time: Tensor
+    """Noise level of each clip (B,), 0 without noise and 1 without signal."""
+    output: DenoiserOutput
+    target: Tensor
+    opening: Tensor | None
+    """Mouth opening (B, F) read from the audio tokens; None without audio."""
+    error: Tensor = field(init=False)
+    """Squared error of each element of the latents."""
+
+    def __post_init__(self) -> None:
+        self.error = (self.output.prediction - self.target).pow(2)
+
+
+def prediction_error(made: Prediction) -> Tensor:
+    """Compute the first term of eq. 6: the diffusion loss L (eq. 1) with the error of each cell weighed."""
+    return (cell_weight(made) * made.error).mean()
+
+
+def lips_error(made: Prediction) -> Tensor:
+    """Compute L over the cells of the lips alone, for the curves."""
+    with torch.no_grad():
+        lips = made.batch["lips"][:, :, None]
+        return (lips * made.error).sum() / (lips.sum() * made.target.shape[2]).clamp_min(1)
+
+
+def region_mask_error(made: Prediction) -> Tensor:
+    """Compare the attention masks M_r (eq. 5) with the boxes of face and hands that supervise them (section 3.2).
+
+    Cross entropy of the logits, the mean over all masks.
+    """
+    loss = made.target.new_zeros(())
+    masks = made.output.region_masks if made.weights.regions else ()
+    for mask in masks:
+        boxes = made.batch["masks"][:, :, 0 if mask.region == "face" else 1].float()
+        truth = F.adaptive_max_pool2d(boxes, mask.values.shape[-2:])
+        loss = loss + F.binary_cross_entropy_with_logits(mask.values[:, :, 0], truth) / len(masks)
+    return loss
+
+
+def keypoint_error(made: Prediction) -> Tensor:
+    """Compute the second term of eq. 6: squared error of the hands' key point heat maps, the mean over N modules.
+
+    Clips with t >= 500 do not count (section 3.3), nor do batches whose heat maps were not asked for.
+    """
+    loss = made.target.new_zeros(())
+    early = (made.time < 0.5).float().view(-1, 1, 1, 1, 1)
+    maps = [item for item in made.output.heatmaps if item.region == "hands"]
+    for item in maps:
+        truth = F.adaptive_max_pool2d(made.batch["heatmaps"].flatten(0, 1), item.values.shape[-2:])
+        truth = truth.unflatten(0, made.target.shape[:2])
+        loss = loss + ((item.values - truth).pow(2) * early).mean() / len(maps)
+    return loss
+
+
+def opening_error(made: Prediction) -> Tensor:
+    """Compare the mouth opening read from the audio tokens with the true one (not in the paper)."""
+    if made.opening is None:
+        return made.target.new_zeros(())
+    return HEARD**2 * (made.opening - made.batch["opening"]).pow(2).mean()
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term of the loss. name: its column in the curves; weight: its factor, None for a term that is only logged."""
+
+    name: str
+    weight: Callable[[LossWeights], float] | None
+    value: Callable[[Prediction], Tensor]
+
+
+TERMS = (
+    Term("main", lambda weights: 1.0, prediction_error),
+    Term("lips", None, lips_error),
+    Term("mask", lambda weights: MASK_WEIGHT, region_mask_error),
+    Term("keypoints", lambda weights: 1.0, keypoint_error),
+    Term("hear", lambda weights: weights.hear, opening_error),
+)
+
+
+def combine(made: Prediction) -> dict[str, Tensor]:
+    """Compute every term of `TERMS`, and as "loss" their weighted sum."""
+    values = {term.name: term.value(made) for term in TERMS}
+    weighted = [term.weight(made.weights) * values[term.name] for term in TERMS if term.weight is not None]
+    return {"loss": sum(weighted[1:], weighted[0]), **values}
+
+
+def cell_weight(made: Prediction) -> Tensor:
+    """Weigh the cells of the latents, (B, F, 1, h, w): critical regions, over the noise level, plus lips."""
+    critical = critical_region_weight(made.batch, made.weights.alpha)
+    weight = critical if made.preset.ablations.local_enhancement else torch.ones_like(critical)
+    if made.preset.diffusion.prediction == "x0":
+        weight = weight / noise_level_divisor(made.time)
+    # Lips weigh the same at every noise level: where the noise is strongest, speech alone explains them.
+    return weight + lip_weight(made.batch, made.weights.lips)
+
+
+def critical_region_weight(batch: dict[str, Tensor], alpha: float) -> Tensor:
+    """Compute 1 + alpha M of eq. 6, (B, F, 1, h, w); M is 1 where face or hands are."""
+    return 1 + alpha * batch["masks"].amax(2, keepdim=True)
+
+
+def noise_level_divisor(time: Tensor) -> Tensor:
+    """Compute t^2 + 0.1, (B, 1, 1, 1, 1): a network that predicts x0 must be most exact in the last, least noisy steps.
+
+    time: (B,) in 0..1.
+    """
+    return (time * time + 0.1).view(-1, 1, 1, 1, 1)
+
+
+def lip_weight(batch: dict[str, Tensor], weight: float) -> Tensor:
+    """Compute the extra weight of the lips' cells, (B, F, 1, h, w)."""
+    return weight * balance_lips(batch["lips"])[:, :, None]
+
+
+def balance_lips(lips: Tensor) -> Tensor:
+    """Scale masks (B, F, h, w) of the lips so that a mouth of three cells counts as much as one of twelve.
+
+    Half-body pictures have the small mouths, portraits the large ones.
+    """
+    area = lips.sum((2, 3), keepdim=True)
+    return lips * (LIP_CELLS / area.clamp_min(1)).clamp(1, 4)
