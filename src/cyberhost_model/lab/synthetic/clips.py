@@ -18,8 +18,7 @@ from cyberhost_model.conditions.movement import movement_box
 from cyberhost_model.config import FPS
 from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import mouth_from_keypoints, pack_labels, write_labels
-from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
-from cyberhost_model.lab.filmed.splits import split_of
+from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row, split_of
 from cyberhost_model.lab.synthetic.framing import SIZES, random_colour, random_framing, random_head
 from cyberhost_model.lab.synthetic.performance import perform, random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered

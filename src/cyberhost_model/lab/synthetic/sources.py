@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.lab.filmed.splits import held_out as is_held_out
+from cyberhost_model.lab.filmed.manifest import held_out as is_held_out
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.stills import Still, load_stills
 from cyberhost_model.media.audio import SPEECH_RATE

@@ -17,7 +17,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.filmed.splits import held_out as is_held_out
+from cyberhost_model.lab.filmed.manifest import held_out as is_held_out
 from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion, step_power
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
