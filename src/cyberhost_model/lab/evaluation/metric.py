@@ -17,8 +17,8 @@ from cyberhost_model.lab.evaluation.features.extractor import Extractor, Feature
 from cyberhost_model.lab.evaluation.protocol import file_sha256
 
 Role = Literal["generated", "ground_truth", "image", "pair"]
-"""Whose features: of the generated video, of its ground truth, of the reference picture (where none is given, the first
-frame of the ground truth), or of matching frames of both videos (`PairExtractor`).
+"""Whose features: of the generated video, of its ground truth, of the reference picture (where none is given, the
+first frame of the ground truth), or of matching frames of both videos (`PairExtractor`).
 """
 
 T = TypeVar("T")

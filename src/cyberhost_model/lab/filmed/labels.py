@@ -28,7 +28,9 @@ def pack_labels(
     width: np.ndarray,
     identity: str,
 ) -> dict[str, np.ndarray]:
-    """Pack the labels of T frames of `size` (W, H) into arrays; see docs/reference/file-formats.md for shapes and units."""
+    """Pack the labels of T frames of `size` (W, H) into arrays; see docs/reference/file-formats.md for shapes and
+    units.
+    """
     none = (np.nan,) * 4
     return {
         **{n: np.stack([getattr(k, n) for k in points]) for n in POINTS},

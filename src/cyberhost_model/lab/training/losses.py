@@ -31,8 +31,8 @@ class LossWeights:
     lips: float = 0.0
     """Extra weight of the lips, which are a few cells of a small picture."""
     hear: float = 0.0
-    """Weight of an auxiliary loss (not the paper's) that makes the first channel of the audio tokens the opening of the
-    mouth, so that speech means something to the U-Net from the first hundred steps on.
+    """Weight of an auxiliary loss (not the paper's) that makes the first channel of the audio tokens the opening of
+    the mouth, so that speech means something to the U-Net from the first hundred steps on.
     """
     regions: bool = True
     """Whether region masks and key point heat maps are supervised."""
