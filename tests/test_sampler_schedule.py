@@ -21,7 +21,7 @@ from cyberhost_model.sampler.schedule import (
     training_target,
 )
 
-PAIRS = [(sampler, prediction) for sampler, predictions in SAMPLERS.items() for prediction in predictions]
+PAIRS = [(sampler, prediction) for sampler, entry in SAMPLERS.items() for prediction in entry.predictions]
 
 
 def config(prediction: str, **changes) -> DiffusionConfig:

@@ -7,7 +7,9 @@ noise - s z, "flow" predicts noise - z along the straight line a = 1 - t / 1000,
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,14 +21,30 @@ from cyberhost_model.errors import ModelError
 
 TRAIN_STEPS = 1000  # t of pure noise
 LCM_STEPS = 50  # the grid of latent consistency models (arXiv 2310.04378), of which fewer steps are a part
-_ALL = ("epsilon", "v", "flow", "x0")
-SAMPLERS = {"ddim": _ALL, "dpm++": _ALL, "flow": ("flow", "x0"), "lcm": _ALL}
-"""Sampler -> the predictions it can use.
-
-"lcm" is for distilled networks: each step ends at a latent and goes on from fresh noise on it.
-"""
 _DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction", "x0": "sample"}
 _STRAIGHT = ("flow", "x0")
+
+
+class Steps(Protocol):
+    """The steps of one sampler from noise to a latent. May hold state: one is made for each clip."""
+
+    @property
+    def timesteps(self) -> Tensor:
+        """(steps,), from noise to picture, on the CPU."""
+
+    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None) -> Tensor:
+        """See `Schedule.step`."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """An entry of `SAMPLERS`."""
+
+    make: Callable[[DiffusionConfig, SamplingConfig, int], Steps]
+    """Sets out so many steps for a network's prediction and a model's settings."""
+    predictions: tuple[str, ...] = tuple(_DIFFUSERS_NAME)
+    """Those it can use, of "epsilon", "v", "flow" and "x0"."""
+    max_steps: int = TRAIN_STEPS
 
 
 class Schedule:
@@ -43,28 +61,20 @@ class Schedule:
         sampler, steps = sampler or sampling.sampler, sampling.steps if steps is None else steps
         if sampler not in SAMPLERS:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
-        if config.prediction not in SAMPLERS[sampler]:
-            able = ", ".join(name for name, predictions in SAMPLERS.items() if config.prediction in predictions)
+        entry = SAMPLERS[sampler]
+        if config.prediction not in entry.predictions:
+            able = ", ".join(name for name, other in SAMPLERS.items() if config.prediction in other.predictions)
             raise ModelError(
                 f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {able}"
             )
-        most = LCM_STEPS if sampler == "lcm" else TRAIN_STEPS
-        if not 1 <= steps <= most:
-            raise ModelError(f"steps must be between 1 and {most} with sampler {sampler!r}, not {steps}")
-        self._config, self._scheduler = config, _scheduler(config, sampler, sampling.flow_shift)
-        straight = config.prediction in _STRAIGHT
-        self._to_flow = sampler == "flow" and config.prediction == "x0"
-        self._consistent = sampler == "lcm"
-        if straight and sampler in ("flow", "lcm"):
-            # evenly down to the last step's 0; diffusers' own spacing would spend that step on t = 1
-            self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
-        else:
-            self._scheduler.set_timesteps(steps)
+        if not 1 <= steps <= entry.max_steps:
+            raise ModelError(f"steps must be between 1 and {entry.max_steps} with sampler {sampler!r}, not {steps}")
+        self._steps = entry.make(config, sampling, steps)
 
     @property
     def timesteps(self) -> Tensor:
         """(steps,), from noise to picture, on the CPU."""
-        return self._scheduler.timesteps
+        return self._steps.timesteps
 
     def step(
         self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None = None
@@ -74,16 +84,7 @@ class Schedule:
         `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike. noise: draws more of
         the noise that the steps began with, which "lcm" needs (diffusers' classes draw each frame's apart).
         """
-        if self._consistent:
-            z = consistent_latent(self._config, prediction, noisy, timestep.expand(len(noisy)))
-            later = self.timesteps[self.timesteps < timestep]
-            if not len(later):
-                return z
-            fresh = torch.randn(z.shape) if noise is None else noise()
-            return add_noise(self._config, z, fresh.to(z), later[:1].to(z.device))
-        if self._to_flow:
-            prediction = (noisy - prediction) * (TRAIN_STEPS / float(timestep))
-        return self._scheduler.step(prediction, timestep, noisy, return_dict=False)[0]
+        return self._steps.step(prediction, timestep, noisy, noise)
 
 
 def add_noise(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
@@ -146,14 +147,12 @@ def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Te
 @lru_cache(maxsize=8)
 def alphas_cumprod(config: DiffusionConfig) -> Tensor:
     """a(t) squared at t = 0..999, of the epsilon and v schedules."""
-    return _scheduler(config, "ddim").alphas_cumprod
+    return _multistep(config, 1).alphas_cumprod
 
 
-def _scheduler(config: DiffusionConfig, sampler: str, flow_shift: float = 1.0):
-    straight = config.prediction in _STRAIGHT
-    if straight and sampler in ("flow", "lcm"):
-        return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=flow_shift)
-    betas = {
+def _betas(config: DiffusionConfig) -> dict[str, Any]:
+    """The noise schedule of the weights as diffusers' arguments."""
+    return {
         "num_train_timesteps": TRAIN_STEPS,
         "beta_start": config.beta_start,
         "beta_end": config.beta_end,
@@ -161,15 +160,104 @@ def _scheduler(config: DiffusionConfig, sampler: str, flow_shift: float = 1.0):
         "prediction_type": _DIFFUSERS_NAME[config.prediction],
         "rescale_betas_zero_snr": config.zero_terminal_snr,
     }
-    if sampler == "lcm":
-        return LCMScheduler(**betas, original_inference_steps=LCM_STEPS)
-    flow = {"use_flow_sigmas": True, "flow_shift": flow_shift} if straight else {}
+
+
+def _multistep(config: DiffusionConfig, order: int, flow_shift: float = 1.0) -> DPMSolverMultistepScheduler:
+    """DPM-Solver++; order 1 is DDIM (arXiv 2211.01095).
+
+    diffusers' DDIMScheduler is exact only for numbers of steps that divide 1000.
+    """
+    flow = {"use_flow_sigmas": True, "flow_shift": flow_shift} if config.prediction in _STRAIGHT else {}
     return DPMSolverMultistepScheduler(
-        **betas,
+        **_betas(config),
         timestep_spacing="trailing",  # few steps still begin at pure noise
         algorithm_type="dpmsolver++",
-        # Order 1 is DDIM (arXiv 2211.01095). diffusers' DDIMScheduler is exact only for numbers of steps that divide
-        # 1000.
-        solver_order=1 if sampler == "ddim" else 2,
+        solver_order=order,
         **flow,
     )
+
+
+def _euler(flow_shift: float, steps: int) -> FlowMatchEulerDiscreteScheduler:
+    """Steps of the straight line, even but for the shift, down to the last step's 0.
+
+    diffusers' own spacing would spend that step on t = 1.
+    """
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=flow_shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
+    return scheduler
+
+
+class DiffusersSteps:
+    """The `Steps` of a scheduler of diffusers whose time steps are set."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler, self.timesteps = scheduler, scheduler.timesteps
+
+    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None) -> Tensor:
+        """Let diffusers take the step; it draws no noise."""
+        return self.scheduler.step(prediction, timestep, noisy, return_dict=False)[0]
+
+
+class EulerSteps(DiffusersSteps):
+    """Euler's steps along the straight line; a predicted latent is turned into the flow towards it."""
+
+    def __init__(self, config: DiffusionConfig, sampling: SamplingConfig, steps: int) -> None:
+        super().__init__(_euler(sampling.flow_shift, steps))
+        self.to_flow = config.prediction == "x0"
+
+    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None) -> Tensor:
+        """Take Euler's step."""
+        if self.to_flow:
+            prediction = (noisy - prediction) * (TRAIN_STEPS / float(timestep))
+        return super().step(prediction, timestep, noisy, noise)
+
+
+class ConsistencySteps:
+    """Steps of a distilled network: each ends at a latent and goes on from fresh noise on it."""
+
+    def __init__(self, config: DiffusionConfig, sampling: SamplingConfig, steps: int) -> None:
+        self.config = config
+        if config.prediction in _STRAIGHT:
+            self.timesteps = _euler(sampling.flow_shift, steps).timesteps
+        else:
+            grid = LCMScheduler(**_betas(config), original_inference_steps=LCM_STEPS)
+            grid.set_timesteps(steps)
+            self.timesteps = grid.timesteps
+
+    def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None) -> Tensor:
+        """Go to the latent that the network says, and back to the next step's noise."""
+        z = consistent_latent(self.config, prediction, noisy, timestep.expand(len(noisy)))
+        later = self.timesteps[self.timesteps < timestep]
+        if not len(later):
+            return z
+        fresh = torch.randn(z.shape) if noise is None else noise()
+        return add_noise(self.config, z, fresh.to(z), later[:1].to(z.device))
+
+
+def _multistep_steps(order: int) -> Callable[[DiffusionConfig, SamplingConfig, int], Steps]:
+    """What makes the `Steps` of `_multistep`."""
+
+    def make(config: DiffusionConfig, sampling: SamplingConfig, steps: int) -> Steps:
+        scheduler = _multistep(config, order, sampling.flow_shift)
+        scheduler.set_timesteps(steps)
+        return DiffusersSteps(scheduler)
+
+    return make
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddim": Sampler(_multistep_steps(1)),
+    "dpm++": Sampler(_multistep_steps(2)),
+    "flow": Sampler(EulerSteps, _STRAIGHT),
+    "lcm": Sampler(ConsistencySteps, max_steps=LCM_STEPS),
+}
+"""Samplers by the name that `SamplingConfig.sampler` holds. A new one is an entry here (or a call of
+`register_sampler`).
+"""
+
+
+def register_sampler(name: str, sampler: Sampler) -> None:
+    """Make a sampler known, from outside the package too. Raises ValueError for a name that is taken."""
+    if name in SAMPLERS:
+        raise ValueError(f"there is a sampler {name!r} already")
+    SAMPLERS[name] = sampler
