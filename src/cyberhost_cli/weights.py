@@ -9,6 +9,7 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import check_choice, expand_options
+from cyberhost_model.hub.registry import ADAPTERS
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models or groups. [default: all]")]
 
@@ -148,7 +149,7 @@ def pull(
 
 @expand_options
 def convert(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="sd15, animate-anyone, echomimic-v2 or hallo2.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"{', '.join(ADAPTERS)}.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the model.")],
     *,
     part: Annotated[

@@ -21,6 +21,8 @@ from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.lip_reader import LipReader
 from cyberhost_model.runtime.loading import find_model
+from cyberhost_model.speech.encoder import SpeechEncoder
+from cyberhost_model.speech.registry import load_speech
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
 
@@ -58,10 +60,10 @@ def trained_codec(run: str | Path) -> Codec:
     return codec.eval()
 
 
-def trained_speech(run: str | Path) -> Wav2Vec2Encoder:
+def trained_speech(run: str | Path) -> SpeechEncoder:
     """Load the speech encoder of a run of stage audio, or of a model ("tiny", a folder). Raises TrainingError."""
     if not (Path(run) / "last").is_dir():
-        return Wav2Vec2Encoder.from_pretrained(_model(run) / "speech")
+        return load_speech(_model(run) / "speech")
     speech = Wav2Vec2Encoder(TINY)
     fill(speech, averaged_weights(run, "encoder."), run)
     return speech.eval()
