@@ -26,8 +26,7 @@ from cyberhost_model.media.files import atomic_path
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
-from cyberhost_model.speech.encoder import frame_windows
-from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
+from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
 """What a coded clip has besides its key points."""
@@ -95,7 +94,7 @@ def encode_clip(clip: Clip, codec: ReferenceCodec | SdVaeCodec) -> dict[str, Ten
 
 @torch.inference_mode()
 def describe_clip(
-    saved: dict[str, Tensor], codec: ReferenceCodec | SdVaeCodec, speech: Wav2Vec2Encoder, tokens: int
+    saved: dict[str, Tensor], codec: ReferenceCodec | SdVaeCodec, speech: SpeechEncoder, tokens: int
 ) -> dict[str, Tensor]:
     """The learned descriptions of a coded clip: r (C, h, w) float16 of its reference, audio (T, tokens, layers, D)
     float16 of its sound.

@@ -25,7 +25,7 @@ from cyberhost_model.lab.training.observed import observed_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
 from cyberhost_model.runtime.loading import CODECS, Describe, arcface_or_none
-from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
+from cyberhost_model.speech.encoder import SpeechEncoder
 
 # What codes clips for the training of a network: its codec, its speech encoder and, where it takes one, a description
 # of faces.
@@ -37,7 +37,7 @@ class Coder:
 
     preset: Preset
     codec: ReferenceCodec | SdVaeCodec
-    speech: Wav2Vec2Encoder
+    speech: SpeechEncoder
     face: Describe | None = None
 
     def code(self, clip: Clip) -> dict[str, Tensor]:
