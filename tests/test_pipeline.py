@@ -160,7 +160,7 @@ def test_the_library_has_no_terminal_in_it():
     sources = Path(cyberhost_model.__file__).parent.rglob("*.py")
     assert not [p for p in sources if re.search(r"^\s*(import|from) (typer|rich)\b", p.read_text(), re.M)]
     code = (
-        "import sys, cyberhost_model.inputs.image, cyberhost_model.errors; assert not {'torch', 'typer'} & "
+        "import sys, cyberhost_model.media.image, cyberhost_model.errors; assert not {'torch', 'typer'} & "
         "set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

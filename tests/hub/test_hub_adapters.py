@@ -47,7 +47,7 @@ def test_every_name_at_the_full_size(name):
         net = files["net.pth"]
         parts = {part: sum(key.startswith(f"{part}.") for key in net) for part in ("reference_unet", "denoising_unet")}
         assert parts == {"reference_unet": 682, "denoising_unet": 686 + 588 + 672}
-        assert len(hallo2_adapter.other_widths(net)) == 8
+        assert len(hallo2_adapter.find_other_widths(net)) == 8
     else:
         reference = 682 if name == "animate-anyone" else 570
         assert list(counts.values()) == [reference, 686, 588, 16]
@@ -101,7 +101,7 @@ def test_hallo2_takes_the_lips_attention_with_its_convolution():
     )[:, :, 0, 0]
     torch.testing.assert_close(block.attn2.to_out[0](x), after, rtol=1e-4, atol=1e-4)
     assert torch.equal(block.attn2.to_k.weight, net[f"{site}.attn2_2.to_k.weight"])
-    assert hallo2_adapter.other_widths(net) == [
+    assert hallo2_adapter.find_other_widths(net) == [
         ("down_blocks.1.", ".0.transformer_blocks.0."),
         ("up_blocks.0.", ".0.transformer_blocks.0."),
         ("up_blocks.0.", ".1.transformer_blocks.0."),
