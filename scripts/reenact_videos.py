@@ -62,6 +62,7 @@ class Known(torch.nn.Module):
     """Key points that are known, in a detector's place."""
 
     reads_lips = True
+    lips_from = 0.0
 
     def __init__(self, keypoints: Keypoints) -> None:
         super().__init__()

@@ -13,9 +13,10 @@ from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
 from cyberhost_model.codecs.reference import ReferenceCodec
+from cyberhost_model.config import PRESETS, Preset
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.lab.training.init import run_preset
-from cyberhost_model.lab.training.recipe import find_recipe, read_sampling
+from cyberhost_model.lab.training.recipe import read_sampling
 from cyberhost_model.model.checkpoint import load_preset, save_network
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
@@ -117,9 +118,7 @@ def assemble(
         weights = averaged_weights(network)
         follows = any(name.startswith("pose_follower.") for name in weights)
         shape = run_preset(network) or replace(load_preset(old), pose_shift=follows)
-        if shape.sampling.sampler != "lcm" and (recipe or find_recipe(shape.name).is_file()):
-            shape = replace(shape, sampling=read_sampling(recipe or shape.name, shape.sampling))
-        net = CyberHostNetwork(shape)
+        net = CyberHostNetwork(_with_recipes_sampling(shape, recipe))
         fill(net, weights, network)
         save_network(net, out)
     elif out.resolve() != old.resolve():
@@ -134,6 +133,20 @@ def assemble(
     for name, run in (("codec", codec), ("speech", speech), ("detector", detector or lips)):
         if not run and out.resolve() != old.resolve():
             shutil.copytree(old / name, out / name, dirs_exist_ok=True)
+
+
+def _with_recipes_sampling(shape: Preset, recipe: str | None) -> Preset:
+    """`shape` sampled as `recipe` says, by default the recipe of its name.
+
+    A distilled network, and one that began from published weights of another diffusion, keep their own.
+    """
+    if shape.sampling.sampler == "lcm":
+        return shape
+    if recipe is None:
+        if shape.name not in PRESETS or shape.diffusion != PRESETS[shape.name].diffusion:
+            return shape
+        recipe = shape.name
+    return replace(shape, sampling=read_sampling(recipe, shape.sampling))
 
 
 def fill(module: nn.Module, weights: dict[str, torch.Tensor], run: str | Path) -> None:
