@@ -23,7 +23,17 @@ from cyberhost_cli import main as cli
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 RUN = [ROOT / "README.md", *sorted((DOCS / "user").glob("*.md"))]
-EVERY = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md")), ROOT / "examples" / "README.md"]
+CONTRIBUTING, CARD = ROOT / "CONTRIBUTING.md", ROOT / "src" / "cyberhost_model" / "weights" / "tiny" / "README.md"
+EVERY = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    CONTRIBUTING,
+    CARD,
+    *sorted(DOCS.rglob("*.md")),
+    ROOT / "examples" / "README.md",
+]
+BLOB = "https://github.com/cyberhost-project/cyberhost/blob/main/"
+"""How a page that leaves the repository, such as a model card, links into it."""
 REASONS = {
     "needs a GPU",
     "fetches weights",
@@ -177,10 +187,11 @@ def anchors(page: Path) -> set[str]:
 def test_links_lead_somewhere() -> None:
     for page in EVERY:
         for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
-            if re.match(r"[a-z]+:", target):
+            ours = target.startswith(BLOB)
+            if re.match(r"[a-z]+:", target) and not ours:
                 continue
-            name, _, anchor = target.partition("#")
-            path = (page.parent / name).resolve() if name else page
+            name, _, anchor = target.removeprefix(BLOB).partition("#")
+            path = ((ROOT if ours else page.parent) / name).resolve() if name else page
             assert path.exists(), f"{page.relative_to(ROOT)}: {target}"
             if anchor:
                 assert path.suffix == ".md" and anchor in anchors(path), f"{page.relative_to(ROOT)}: {target}"
@@ -200,6 +211,30 @@ def test_results_are_those_of_the_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert results_page.out_of_date() == [], "run scripts/results_page.py"
     for name in ("title", "n", "how", "columns", "rows", "digits"):
         assert all(name in entry for entry in json.loads(results_page.DATA.read_text(encoding="utf-8"))["tables"])
+
+
+def test_the_architecture_page_is_the_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/reference/cli.md has this test in test_cli.py, docs/results.md above."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import architecture_page
+
+    written = architecture_page.PAGE.read_text(encoding="utf-8")
+    assert written == architecture_page.page(), "run scripts/architecture_page.py"
+
+
+def test_recipes_name_what_exists() -> None:
+    """Find every file, test and name of the package that CONTRIBUTING.md points at."""
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    package = ROOT / "src" / "cyberhost_model"
+    for name in re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.(?:py|toml))`", text):
+        if "NAME" not in name:
+            assert any((folder / name).is_file() for folder in (ROOT, package, package.parent)), name
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in tests, name
+    for block in blocks(CONTRIBUTING):
+        if block.language == "python":
+            compile(block.text, str(block), "exec")
 
 
 def test_numbers_of_experiments_are_unique() -> None:

@@ -63,7 +63,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Speech features as `conditions/speech.py` gives them: (B, F, tokens, layers, dim)."""
+    """Speech features as `speech.encoder` gives them: (B, F, tokens, layers, dim)."""
 
     dim: int
     """Width of the speech encoder's hidden states."""
@@ -278,7 +278,7 @@ class Preset:
     """
     motion_prior: float = 0.0
     """Not in the paper: frames over which a clip is expected to stay as the motion frames left it
-    (`model.persistence`), 0 for none; the U-Net denoises what differs. Attention to the motion frames alone needs far
+    (`model.motion_prior`), 0 for none; the U-Net denoises what differs. Attention to the motion frames alone needs far
     more training: clips begin with a jump and forget the movement before. Reference codec alone.
     """
     audio_in_time: bool = False
@@ -288,7 +288,7 @@ class Preset:
     """
     pose_shift: bool = False
     """Not in the paper: beside the skeleton maps, how far the key points are from the reference's
-    (`conditions/pose_shift.py`) is read by a small network (`PoseFollower`); the U-Net denoises what differs from the
+    (`conditions/pose_shift.py`) is read by a small network (`PoseToLatent`); the U-Net denoises what differs from the
     latents that one expects. Needs `concat_reference`.
     """
     image_token: bool = False

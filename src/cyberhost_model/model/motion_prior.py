@@ -1,4 +1,4 @@
-"""PoseFollower: the latents that key points alone lead one to expect.
+"""PoseToLatent: the latents that key points alone lead one to expect.
 
 Not in the paper, whose networks are a thousand times as large: nine tenths of how a driven body moves follow from the
 shift of its key points and from what the picture shows around them, and a few convolutions learn that in minutes. The

@@ -21,7 +21,7 @@ class FrameNorm(nn.GroupNorm):
         return super().forward(frames.flatten(0, 1)).unflatten(0, frames.shape[:2]).transpose(1, 2)
 
 
-# ChannelsNorm: a GroupNorm for channels that lie last in memory.
+# ChannelsLastGroupNorm: a GroupNorm for channels that lie last in memory.
 
 
 _LITTLE = 1 << 22  # numbers; with fewer, starting the operations takes longer than the copies that they spare
