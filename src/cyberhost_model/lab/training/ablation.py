@@ -43,7 +43,7 @@ from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stages.clip import build_network
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.model.checkpoint import save_network
+from cyberhost_model.model.checkpoint import save_network, with_current_names
 from cyberhost_model.perception.detector import KeypointDetector, PeopleFinder, analyse
 from cyberhost_model.perception.people import has_hand
 from cyberhost_model.porting.convert import written_folder
@@ -419,7 +419,13 @@ def _row(
     )
     videos = folder / "videos"
     for name in animate(
-        material, videos, parts, built.module.preset, load_file(last / "ema.safetensors"), loop.device, plan.seed
+        material,
+        videos,
+        parts,
+        built.module.preset,
+        with_current_names(load_file(last / "ema.safetensors")),
+        loop.device,
+        plan.seed,
     ):
         tell(loop.steps, f"video {name}")
     pairs = folder / "videos.json"

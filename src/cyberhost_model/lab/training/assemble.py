@@ -16,7 +16,7 @@ from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.lab.training.init import run_preset
 from cyberhost_model.lab.training.recipe import find_recipe, sampling_of
-from cyberhost_model.model.checkpoint import load_preset, save_network
+from cyberhost_model.model.checkpoint import load_preset, save_network, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.detector import KeypointDetector
 from cyberhost_model.perception.lip_reader import LipReader
@@ -31,7 +31,7 @@ def part(run: str | Path, prefix: str = "") -> dict[str, torch.Tensor]:
     """
     file = Path(run) / "last" / "ema.safetensors"
     try:
-        weights = load_file(file)
+        weights = with_current_names(load_file(file))
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{file}: no checkpoint to take weights from ({error})") from error
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -113,7 +113,7 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = part(network)
-        driven = any(name.startswith("pose_follower.") for name in weights)
+        driven = any(name.startswith("pose_to_latent.") for name in weights)
         shape = run_preset(network) or replace(load_preset(old), pose_shift=driven)
         if shape.sampling.sampler != "lcm" and (recipe or find_recipe(shape.name).is_file()):
             shape = replace(shape, sampling=sampling_of(recipe or shape.name, shape.sampling))

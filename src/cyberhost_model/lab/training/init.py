@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from cyberhost_model.config import Ablations, Preset
 from cyberhost_model.errors import ModelError, TrainingError
-from cyberhost_model.model.checkpoint import NETWORK_FILE, load_preset
+from cyberhost_model.model.checkpoint import NETWORK_FILE, load_preset, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.runtime.loading import find_model
 
-LATER = ("pose_follower.", "denoising_unet.expected_in.")
+LATER = ("pose_to_latent.", "denoising_unet.prior_in.")
 READS_TOKENS = (".attn2.to_k.weight", ".attn2.to_v.weight")
 """What is as wide as the tokens of cross attention, which another model may have of another kind."""
 
@@ -47,7 +47,7 @@ def beginning(source: str) -> Beginning:
         folder = _model(source)
         file, preset = folder / NETWORK_FILE, load_preset(folder)
     try:
-        return Beginning(load_file(file), preset)
+        return Beginning(with_current_names(load_file(file)), preset)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model"
