@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from cyberhost_model.codecs.close_up import FACES, SIDE
+from cyberhost_model.codecs.close_up import SIDE, SIDE_IN_FACES
 from cyberhost_model.codecs.reference import ReferenceCodec, compose, fit_components
 from cyberhost_model.lab.synthetic.framing import random_framing, random_look
 from cyberhost_model.lab.synthetic.people import People
@@ -98,9 +98,9 @@ class CodecFrames(Dataset):
 
 
 def close_framing(still: Still, rng: np.random.Generator) -> Still:
-    """The mouth and the face around it as `reference.close_up_of` cuts them out, a little off."""
+    """The mouth and the face around it as `runtime.prepare.mouth_close_up` cuts them out, a little off."""
     face = still.keypoints.face * still.size
-    side = FACES * face_height(face) * float(np.exp(rng.normal(0, 0.08)))
+    side = SIDE_IN_FACES * face_height(face) * float(np.exp(rng.normal(0, 0.08)))
     x, y = face[MOUTH].mean(0) - side / 2 + rng.normal(0, 0.02, 2) * side
     return crop_still(still, (x, y, x + side, y + side), (SIDE, SIDE))
 
@@ -131,7 +131,7 @@ def _block_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         "frames": frames,
         "flow": batch["flow"].permute(0, 3, 1, 2),
-        "seen": batch["seen"][:, None],
+        "visible": batch["seen"][:, None],
         "weight": 1 + 3 * regions[:, :1] + 10 * regions[:, 1:2] + 4 * regions[:, 2:],
     }
 
@@ -144,7 +144,7 @@ def _of_close_up(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
     """What `ReferenceCodec.decode` says of a close-up: the mouth's controls where the still's mouth is, and nothing
     else.
     """
-    return codec.mouth_alone(
+    return codec.mouth_latent(
         batch["controls"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None], batch["control_maps"]
     )
 
@@ -197,7 +197,7 @@ class CodecStage:
         seen, true_flow = batch["seen"][:, None], batch["flow"].permute(0, 3, 1, 2)
         with torch.no_grad():
             z = _of_close_up(codec, batch) if batch["close"].all() else self._inexact(codec, batch, generator)
-        decoded = codec.read(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
+        decoded = codec.decode_maps(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
         regions = batch["regions"].float() / 255
         weight = 1 + 2 * regions[:, :1] + 20 * regions[:, 1:2] + 3 * regions[:, 2:]
         full = F.interpolate(weight, scale_factor=2.0)
@@ -206,7 +206,7 @@ class CodecStage:
         new = F.interpolate(1 - seen, scale_factor=2.0)
         l_colour = (((decoded.colour - frames).abs() * full * (new + 0.03)).mean() / 0.1).clamp_max(20)
         l_flow = (((decoded.flow - true_flow).pow(2).sum(1, keepdim=True) + 0.01).sqrt() * weight * seen).mean()
-        l_seen = (F.binary_cross_entropy_with_logits(decoded.seen, seen, reduction="none") * weight).mean()
+        l_seen = (F.binary_cross_entropy_with_logits(decoded.visible, seen, reduction="none") * weight).mean()
         loss = 2 * l_picture + 0.3 * l_colour + 0.3 * l_flow + 0.3 * l_seen
         losses = {"loss": loss, "picture": l_picture, "colour": l_colour, "flow": l_flow, "seen": l_seen}
         if not self.decoder_only:
