@@ -1,4 +1,4 @@
-"""What makes it quicker leaves the frames what they are, or as near as docs/reference/performance.md says."""
+"""Optimisations leave the frames as they are, or as near as docs/reference/performance.md states."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def frames_of(host, picture, seconds=1.0, **options):
 
 @torch.no_grad()
 def test_compiled_blocks_compute_the_same():
-    """The graph is captured whole, for each width and with and without motion frames; the compiler that makes code of
-    it is torch's own matter.
-    """
+    """The graph is captured whole, for each width, with and without motion frames; no code is generated here."""
     network = make_network(FULL)
     plain = clip(network, FULL)
     keys = list(network.state_dict())
@@ -63,7 +61,7 @@ def test_compiled_blocks_compute_the_same():
     assert list(network.state_dict()) == keys
 
 
-def test_compiling_without_a_compiler_says_what_to_do(monkeypatch):
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
     from torch._inductor import cpp_builder
 
     def none():
@@ -107,7 +105,7 @@ def test_block_caching_computes_the_deep_blocks_at_every_nth_step():
 
 @torch.no_grad()
 def test_a_cached_step_on_the_same_input_is_the_step():
-    """What is left out is what was kept: with nothing changed between two steps nothing is lost."""
+    """With the same input at two steps, cached blocks lose nothing."""
     network = make_network()
     conditions = network.conditions(**raw_conditions(batch=1))
     noisy, timestep = torch.randn(1, MINI.frames, 4, 4, 4), torch.tensor([400.0])
@@ -116,10 +114,8 @@ def test_a_cached_step_on_the_same_input_is_the_step():
     torch.testing.assert_close(again, first, rtol=1e-5, atol=1e-6)
 
 
-def test_deep_features_are_never_older_than_asked_for():
-    """Plain, guided in an interval, and plain again: each batch makes its own anew where its last ones are `every`
-    steps old.
-    """
+def test_deep_features_are_recomputed_at_every_nth_step():
+    """Plain, guided in an interval, and plain again: each batch recomputes its own features after `every` steps."""
     given = []
 
     def network(noisy, timestep, conditions, deep=None):
@@ -157,8 +153,8 @@ def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, m
     monkeypatch.setattr(
         Renderer, "decode", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1]
     )
-    beside, _ = frames_of(plain_host, picture, 1.3)
-    assert np.array_equal(beside, plain)
+    overlapped, _ = frames_of(plain_host, picture, 1.3)
+    assert np.array_equal(overlapped, plain)
     assert [t is threading.main_thread() for t in threads] == [True, False, False]
 
 
@@ -249,9 +245,9 @@ def test_beside_does_one_thing_at_a_time():
         going.pop()
         return name
 
-    with BackgroundWorker() as beside:
-        futures = [beside.start(lambda name=name: work(name)) for name in "abc"]
-        beside.settle()
+    with BackgroundWorker() as worker:
+        futures = [worker.start(lambda name=name: work(name)) for name in "abc"]
+        worker.settle()
         assert all(f.done() for f in futures) and [f.result() for f in futures] == ["a", "b", "c"]
 
 

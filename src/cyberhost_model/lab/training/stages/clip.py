@@ -18,7 +18,7 @@ from cyberhost_model.config import Preset
 from cyberhost_model.lab.training.clips import LatentClips
 from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.model.conditions import Conditions
-from cyberhost_model.model.network import HEARD, CyberHostNetwork
+from cyberhost_model.model.network import OPEN_MOUTH, CyberHostNetwork
 from cyberhost_model.sampler.noise import progressive_noise
 from cyberhost_model.sampler.schedule import add_noise, training_target
 
@@ -81,11 +81,11 @@ class ClipStage:
         l_hear = (
             z.new_zeros(())
             if given.audio is None
-            else HEARD**2 * (network.predicted_mouth_opening(given) - batch["opening"]).pow(2).mean()
+            else OPEN_MOUTH**2 * (network.predicted_mouth_opening(given) - batch["opening"]).pow(2).mean()
         )
         chances = (rand(), rand(), rand())
         given = self.dropped(given, batch, chances[0], chances[1])
-        z = given.remainder(z)
+        z = given.to_residual(z)
         diffusion = self.preset.diffusion
         noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
         t = noise_level(rand(), self.preset)
@@ -163,7 +163,7 @@ def leave_out(network: CyberHostNetwork, config: ClipStageConfig) -> None:
     """Freeze what a stage does not train; what the network itself froze stays so."""
     for name, parameter in network.named_parameters():
         if (not config.temporal and "motion_modules" in name) or name.startswith(
-            "pose_follower"
+            "pose_to_latent"
         ):  # which has a stage of its own
             parameter.requires_grad_(False)
 
