@@ -140,7 +140,7 @@ def _trial(host: CyberHost, job: Job) -> Costs:
 
     def decoded(count: int) -> np.ndarray:
         z = zeros(count)
-        return thrift.attempt("codec", lambda: host.renderer.decode(job, z, thrift.at_once), told.append)
+        return thrift.attempt("codec", lambda: host.renderer.decode(job, z, thrift.frames_at_once), told.append)
 
     everywhere, nowhere = (0.0, 1.0), (2.0, 2.0)
     reset_peak(host.device)

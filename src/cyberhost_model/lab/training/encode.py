@@ -23,7 +23,7 @@ from cyberhost_model.lab.training.clips import SUMMARY, describe_clip, encode_cl
 from cyberhost_model.lab.training.observed import observed_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
-from cyberhost_model.runtime.loading import Describe, arcface_or_none
+from cyberhost_model.runtime.loading import DescribeFace, arcface_or_none
 from cyberhost_model.speech.encoder import SpeechEncoder
 
 # What codes clips for the training of a network: its codec, its speech encoder and, where it takes one, a description
@@ -37,7 +37,7 @@ class Coder:
     preset: Preset
     codec: Codec
     speech: SpeechEncoder
-    face: Describe | None = None
+    face: DescribeFace | None = None
 
     def code(self, clip: Clip) -> dict[str, Tensor]:
         """Everything of a clip that `latents.write_clip` keeps; `face` (512,) float16 where the preset takes ArcFace's
