@@ -1,16 +1,16 @@
-"""Libraries that only some commands need: imported when they are, and missing in one line."""
+"""Errors a user can cause, with the exit code of each, and the import of optional libraries.
+
+Messages are one line: what is wrong and what to do about it.
+"""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
-# Every error a user can cause. Each carries the exit code the command line documents; messages are one line and say
-# what to do.
-
 
 class CyberHostError(Exception):
-    """Base of all errors with a clear cause. `exit_code` is what `cyberhost` returns for it."""
+    """Base of all errors with a known cause. `exit_code` is the exit status of `cyberhost`."""
 
     exit_code = 1
 
@@ -22,7 +22,7 @@ class InputError(CyberHostError):
 
 
 class NoFaceError(InputError):
-    """The reference picture shows no face that could be found."""
+    """No face was found in the reference picture."""
 
     exit_code = 4
 
@@ -40,13 +40,13 @@ class ModelError(CyberHostError):
 
 
 class NetworkError(CyberHostError):
-    """Weights had to be fetched and could not be."""
+    """Weights are not on this machine and could not be downloaded."""
 
     exit_code = 7
 
 
 class ResourceError(CyberHostError):
-    """Not enough memory, or the device asked for does not exist."""
+    """Not enough memory, no such device, or an optional library that is not installed."""
 
     exit_code = 8
 
@@ -58,7 +58,7 @@ class TrainingError(CyberHostError):
 
 
 class MeasureError(CyberHostError):
-    """Not one of the measures that were asked for could be had."""
+    """None of the metrics asked for could be computed."""
 
     exit_code = 10
 

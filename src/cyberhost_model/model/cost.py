@@ -1,5 +1,6 @@
-"""What a pass of the network costs, counted on tensors that have sizes and no memory: bytes alive and floating point
-operations.
+"""Cost of a pass of the network: bytes alive and floating point operations.
+
+They are counted on meta tensors, which have sizes and no memory.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from cyberhost_model.model.conditions import input_shapes
 
 
 def _attention_flops(*args: Any, **kwargs: Any) -> int:
+    """Count a CPU's attention as flash attention on CUDA is counted."""
     return flop_registry[torch.ops.aten._scaled_dot_product_flash_attention](*args, **kwargs)
 
 
@@ -26,14 +28,13 @@ CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _at
 
 
 FORMULAS = {**flop_registry, **CPU_ATTENTION}
-"""FLOPs of operations; torch's own lack attention on a CPU."""
+"""Operation -> its formula of FLOPs: torch's, and attention on a CPU, which torch lacks."""
 
 
 class Live(TorchDispatchMode):
-    """While inside, follows the bytes of tensors that are made and still alive, of which `peak` is the most, and adds
-    up `flops`.
+    """Dispatch mode that counts the bytes of live tensors (`bytes`, most of them `peak`) and the operations (`flops`).
 
-    `FlopCounterMode` itself cannot be used along with it: its hooks keep tensors alive for longer.
+    torch's `FlopCounterMode` cannot be used with it: its hooks keep tensors alive for longer.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class Live(TorchDispatchMode):
         return out
 
     def _note(self, storage: Any) -> None:
+        """Count a storage that is new, until it is freed."""
         key = storage._cdata
         if key in self.known:
             return
@@ -67,8 +69,9 @@ class Live(TorchDispatchMode):
 
 
 def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = True) -> dict[str, Tensor]:
-    """Arguments of `CyberHostNetwork.conditions` for `batch` clips of `frames` frames at the preset's size, all given;
-    empty tensors. temporal: with motion frames.
+    """Make empty tensors for all arguments of `CyberHostNetwork.conditions`, at the preset's size.
+
+    batch: clips; frames: of each clip; temporal: with motion frames.
     """
     shapes = input_shapes(preset, batch, frames)
     return {name: torch.empty(shape) for name, shape in shapes.items() if temporal or name != "motion_latents"}
