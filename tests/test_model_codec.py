@@ -127,7 +127,7 @@ def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
     assert torch.equal(left[0, :24, 4], z[0, :24, 4])  # elsewhere nothing changes
 
 
-def test_flow_says_where_a_pixel_comes_from():
+def test_flow_points_to_the_source_of_a_pixel():
     picture = torch.rand(1, 3, 16, 16)
     flow = torch.zeros(1, 2, 16, 16)
     flow[:, 0], flow[:, 1] = 2, -1

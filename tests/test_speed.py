@@ -143,7 +143,7 @@ def overlapping(host, monkeypatch):
     return host
 
 
-def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, monkeypatch):
+def test_decoding_while_denoising_gives_the_same_frames(overlapping, picture, monkeypatch):
     plain_host = overlapping
     monkeypatch.setattr(plain_host, "overlap", False)
     plain, _ = frames_of(plain_host, picture, 1.3)
@@ -167,7 +167,7 @@ def test_the_file_is_the_same_to_the_byte(overlapping, picture, tmp_path, monkey
     assert written[0] == written[1]
 
 
-def test_an_error_while_decoding_beside_ends_the_video_and_the_thread(overlapping, picture, monkeypatch, tmp_path):
+def test_an_error_in_the_worker_ends_the_video_and_the_thread(overlapping, picture, monkeypatch, tmp_path):
     decode, calls = Renderer.decode, []
 
     def third_fails(*given):
@@ -235,7 +235,7 @@ def test_a_video_in_bf16_is_near_the_same(picture):
     assert 35 < 10 * np.log10(255**2 / np.square(made[0] - made[1]).mean()) < 100
 
 
-def test_beside_does_one_thing_at_a_time():
+def test_a_worker_does_one_thing_at_a_time():
     going = []
 
     def work(name):
@@ -251,10 +251,8 @@ def test_beside_does_one_thing_at_a_time():
         assert all(f.done() for f in futures) and [f.result() for f in futures] == ["a", "b", "c"]
 
 
-def test_what_need_be_done_once_is_done_once(host, picture):
-    """Of three clips in two steps: the reference once a video, motion frames once a clip, speech once a video, the
-    U-Net once a step.
-    """
+def test_each_network_runs_once_where_once_is_enough(host, picture):
+    """Three clips of two steps: reference and speech once a video, motion frames once a clip, the U-Net once a step."""
     network, calls = host.model.network, dict.fromkeys(("reference", "speech", "unet"), 0)
 
     def counted(name):

@@ -328,17 +328,17 @@ class Preset:
 
     @property
     def control_channels(self) -> int:
-        """See `CodecTraits.control_channels`."""
+        """Value of `CodecTraits.control_channels` for its kind of codec."""
         return self.traits.control_channels
 
     @property
     def flow_channels(self) -> int:
-        """See `CodecTraits.flow_channels`."""
+        """Value of `CodecTraits.flow_channels` for its kind of codec."""
         return self.traits.flow_channels
 
     @property
     def half_precision(self) -> str:
-        """See `CodecTraits.half_precision`."""
+        """Value of `CodecTraits.half_precision` for its kind of codec."""
         return self.traits.half_precision
 
     @property

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cyberhost_model.codecs.sd_vae import AT_ONCE
 from cyberhost_model.config import GenerationConfig, Preset
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
-from cyberhost_model.model.cost import Live, raw_conditions
+from cyberhost_model.model.cost import CostCounter, raw_conditions
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.runtime.pipeline import guidance_of
 from cyberhost_model.sampler.guidance import GuidedConditions
@@ -98,7 +98,7 @@ def _step(preset: Preset, look: GenerationConfig, dtype: torch.dtype) -> tuple[f
         noisy = torch.empty(
             1, preset.frames, preset.latent_channels, *(side // preset.latent_factor for side in preset.size)
         )
-        with Live() as live:
+        with CostCounter() as live:
             given.predict(network, noisy, torch.empty(1))
         return live.flops, float(live.peak), _bytes(network)
 
@@ -108,7 +108,7 @@ def _decoding(preset: Preset, dtype: torch.dtype) -> tuple[float, float, float]:
     with FakeTensorMode(), torch.no_grad(), _made_as(dtype):
         vae = AutoencoderKL(**SD_VAE)
         latent = torch.empty(AT_ONCE, 4, *(side // preset.latent_factor for side in preset.size))
-        with Live() as live:
+        with CostCounter() as live:
             vae.decode(latent)
         return live.flops / AT_ONCE, float(live.peak), _bytes(vae)
 

@@ -31,7 +31,7 @@ FORMULAS = {**flop_registry, **CPU_ATTENTION}
 """Operation -> its formula of FLOPs: torch's, and attention on a CPU, which torch lacks."""
 
 
-class Live(TorchDispatchMode):
+class CostCounter(TorchDispatchMode):
     """Dispatch mode that counts the bytes of live tensors (`bytes`, most of them `peak`) and the operations (`flops`).
 
     torch's `FlopCounterMode` cannot be used with it: its hooks keep tensors alive for longer.

@@ -1,11 +1,9 @@
 """Noise that a clip is trained on and sampled from, correlated from frame to frame.
 
-Not in the paper.
-
-Independent noise in every frame drowns slow movement, such as that of heads and hands. `progressive_noise` (training)
-and `smooth_noise` (sampling) correlate the noise of consecutive frames. `SlowNoise` adds a part that is smooth over
-time and over the cells of the latent too, so that a head or a hand moves as a whole and goes on moving where clips
-meet.
+Not in the paper. Independent noise in every frame drowns slow movement, such as that of heads and hands.
+`progressive_noise` (training) and `smooth_noise` (sampling) correlate the noise of consecutive frames. `SlowNoise` adds
+a part that is smooth over time and over the cells of the latent too, so that a head or a hand moves as a whole and goes
+on moving where clips meet.
 """
 
 from __future__ import annotations

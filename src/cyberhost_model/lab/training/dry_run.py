@@ -18,7 +18,7 @@ from cyberhost_model.lab.training.process import join_processes
 from cyberhost_model.lab.training.recipe import Sources, build_stage, clip_settings, freeze
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import Stage
-from cyberhost_model.model.cost import Live
+from cyberhost_model.model.cost import CostCounter
 
 TIMED = 3
 PATIENT = 2e12
@@ -90,7 +90,7 @@ def measure(stage: Stage, config: LoopConfig) -> tuple[Trace, int]:
     batch = {
         k: v.to(world.device) if isinstance(v, torch.Tensor) else v for k, v in stage.dataset(config.seed)[0].items()
     }
-    with Live() as live:
+    with CostCounter() as live:
         loss = stage.loss(batch, torch.Generator(world.device).manual_seed(config.seed))["loss"]
         forward = live.flops
         loss.backward()

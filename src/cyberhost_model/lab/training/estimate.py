@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from cyberhost_model.config import Preset
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stages.clip import ClipStageConfig, leave_out
-from cyberhost_model.model.cost import Live, raw_conditions
+from cyberhost_model.model.cost import CostCounter, raw_conditions
 from cyberhost_model.model.network import CyberHostNetwork
 
 OPTIMIZER_BYTES = {"adamw": 8.0, "adamw-fused": 8.0, "adamw8bit": 2.03}
@@ -66,7 +66,7 @@ def modules(module: nn.Module) -> list[Module]:
 
 
 def memory(rows: list[Module], config: LoopConfig, peak: float | None, processes: int = 1) -> Memory:
-    """Exact sizes of what stays, and `peak` (of activations and gradients together, from `Live`).
+    """Exact sizes of what stays, and `peak` (of activations and gradients together, from `CostCounter`).
 
     On several processes as `config.parallel` says.
     """
@@ -123,7 +123,7 @@ def trace_network(
         raw = raw_conditions(preset, stage.batch, stage.frames, stage.temporal)
         latent = tuple(side // preset.latent_factor for side in preset.size)
         noisy = torch.empty(stage.batch, stage.frames, preset.latent_channels, *latent)
-        with Live() as live:
+        with CostCounter() as live:
             with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 out = network(noisy, torch.empty(len(noisy)), network.conditions(**raw), heatmaps=True)
                 forward = live.flops
