@@ -187,7 +187,7 @@ def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
     freed, tries = [], []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: freed.append(1))
     model = SimpleNamespace(network=Part(), codec=Part(), speech=Part(), detector=Part(), image=None)
-    model.network.preset = MINI
+    model.network.preset, model.codec.can_tile, model.codec.frames_at_once = MINI, False, 4
 
     def action():
         tries.append(1)
@@ -195,9 +195,8 @@ def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
             raise RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)")
         return "made"
 
-    assert MemoryFallback(model, torch.device("mps"), branches=2).attempt(
-        "network", action, lambda line: None
-    ) == "made" and freed == [1]
+    memory = MemoryFallback(model, torch.device("mps"), branches=2)  # type: ignore[arg-type]
+    assert memory.attempt("network", action, lambda line: None) == "made" and freed == [1]
 
 
 @torch.no_grad()
