@@ -18,24 +18,24 @@ from cyberhost_model.config import DiffusionConfig, SamplingConfig
 from cyberhost_model.errors import ModelError
 
 TRAIN_STEPS = 1000  # t of pure noise
-LCM_STEPS = 50  # the grid of latent consistency models (arXiv 2310.04378), of which fewer steps are a part
+LCM_STEPS = 50  # grid of latent consistency models (arXiv 2310.04378), from which fewer steps are taken
 _ALL = ("epsilon", "v", "flow", "x0")
 SAMPLERS = {"ddim": _ALL, "dpm++": _ALL, "flow": ("flow", "x0"), "lcm": _ALL}
 """Sampler -> the predictions it can use.
 
-"lcm" is for distilled networks: each step ends at a latent and goes on from fresh noise on it.
+"lcm" is for distilled networks: each step predicts a clean latent and adds fresh noise to it.
 """
 _DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction", "x0": "sample"}
 _STRAIGHT = ("flow", "x0")
 
 
 class Schedule:
-    """The steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
+    """Steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
 
     def __init__(
         self, config: DiffusionConfig, sampling: SamplingConfig, sampler: str | None = None, steps: int | None = None
     ) -> None:
-        """Set out the steps; `sampler` and `steps` default to those of `sampling`.
+        """Choose the steps; `sampler` and `steps` default to those of `sampling`.
 
         Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than
         1000 steps (50 of "lcm").
@@ -44,9 +44,9 @@ class Schedule:
         if sampler not in SAMPLERS:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
         if config.prediction not in SAMPLERS[sampler]:
-            able = ", ".join(name for name, predictions in SAMPLERS.items() if config.prediction in predictions)
+            usable = ", ".join(name for name, predictions in SAMPLERS.items() if config.prediction in predictions)
             raise ModelError(
-                f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {able}"
+                f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {usable}"
             )
         most = LCM_STEPS if sampler == "lcm" else TRAIN_STEPS
         if not 1 <= steps <= most:
@@ -56,23 +56,23 @@ class Schedule:
         self._to_flow = sampler == "flow" and config.prediction == "x0"
         self._consistent = sampler == "lcm"
         if straight and sampler in ("flow", "lcm"):
-            # evenly down to the last step's 0; diffusers' own spacing would spend that step on t = 1
+            # Even steps down to 0 after the last; diffusers' own spacing would spend that step on t = 1.
             self._scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps))
         else:
             self._scheduler.set_timesteps(steps)
 
     @property
     def timesteps(self) -> Tensor:
-        """(steps,), from noise to picture, on the CPU."""
+        """Time steps (steps,), from noise to picture, on the CPU."""
         return self._scheduler.timesteps
 
     def step(
         self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None = None
     ) -> Tensor:
-        """The latent one step less noisy.
+        """Take one step towards the latent.
 
-        `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike. noise: draws more of
-        the noise that the steps began with, which "lcm" needs (diffusers' classes draw each frame's apart).
+        prediction, noisy and the result have the same shape; timestep: the entry of `timesteps` of the prediction.
+        noise: draws noise like that of the first step, which "lcm" needs (diffusers' classes draw independent noise).
         """
         if self._consistent:
             z = consistent_latent(self._config, prediction, noisy, timestep.expand(len(noisy)))
@@ -87,13 +87,13 @@ class Schedule:
 
 
 def add_noise(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """z_t for training. z, noise (B, ...); timestep (B,) in 0..1000 (0..999 unless flow)."""
+    """Compute z_t = a z + s noise. z, noise (B, ...); timestep (B,) in 0..1000 (0..999 unless flow)."""
     a, s = _levels(config, timestep, z)
     return a * z + s * noise
 
 
 def training_target(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """What the network should predict at `timestep`; arguments as in `add_noise`."""
+    """Compute the target of the network's prediction at `timestep`; arguments as in `add_noise`."""
     if config.prediction == "epsilon":
         return noise
     if config.prediction in _STRAIGHT:
@@ -103,7 +103,7 @@ def training_target(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep:
 
 
 def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
-    """The clean latent a prediction stands for: the inverse of `training_target`."""
+    """Compute the clean latent from a prediction: the inverse of `training_target`."""
     a, s = _levels(config, timestep, noisy)
     if config.prediction == "x0":
         return prediction
@@ -113,9 +113,10 @@ def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor,
 
 
 def consistent_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
-    """What a consistency model says of `noisy`: c_skip z_t + c_out times the predicted latent, where c_skip(0) = 1 and
-    c_out(0) = 0, so that a latent without noise is left as it is (arXiv 2303.01469, eq. 5; the widths are those of
-    arXiv 2310.04378). Arguments as in `predicted_latent`.
+    """Compute the clean latent of a consistency model: c_skip z_t + c_out times the predicted latent.
+
+    c_skip(0) = 1 and c_out(0) = 0, so that a latent without noise stays as it is (arXiv 2303.01469, eq. 5; the widths
+    are those of arXiv 2310.04378). Arguments as in `predicted_latent`.
     """
     scaled = (timestep.to(noisy.device, torch.float32) * 10).view(-1, *[1] * (noisy.ndim - 1))
     skip, out = 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25).sqrt()
@@ -123,16 +124,14 @@ def consistent_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor
 
 
 def solver_step(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor, nearer: Tensor) -> Tensor:
-    """One step of DDIM, which on the straight line is Euler's, from `timestep` to the less noisy time `nearer`, both
-    (B,).
-    """
+    """Take one step of DDIM (on the straight line, Euler's) from `timestep` to the less noisy `nearer`, both (B,)."""
     z = predicted_latent(config, prediction, noisy, timestep)
     a, s = _levels(config, timestep, noisy)
     return add_noise(config, z, (noisy - a * z) / s, nearer)
 
 
 def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """a(t) and s(t), shaped to multiply `like` (B, ...)."""
+    """Compute a(t) and s(t), shaped to multiply `like` (B, ...)."""
     if config.prediction in _STRAIGHT:
         s = timestep.to(like.dtype) / TRAIN_STEPS
         a = 1 - s
@@ -145,11 +144,12 @@ def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Te
 
 @lru_cache(maxsize=8)
 def alphas_cumprod(config: DiffusionConfig) -> Tensor:
-    """a(t) squared at t = 0..999, of the epsilon and v schedules."""
+    """Compute a(t) squared at t = 0..999, of the epsilon and v schedules."""
     return _scheduler(config, "ddim").alphas_cumprod
 
 
 def _scheduler(config: DiffusionConfig, sampler: str, flow_shift: float = 1.0):
+    """Make diffusers' scheduler for a sampler and a prediction."""
     straight = config.prediction in _STRAIGHT
     if straight and sampler in ("flow", "lcm"):
         return FlowMatchEulerDiscreteScheduler(num_train_timesteps=TRAIN_STEPS, shift=flow_shift)
@@ -166,7 +166,7 @@ def _scheduler(config: DiffusionConfig, sampler: str, flow_shift: float = 1.0):
     flow = {"use_flow_sigmas": True, "flow_shift": flow_shift} if straight else {}
     return DPMSolverMultistepScheduler(
         **betas,
-        timestep_spacing="trailing",  # few steps still begin at pure noise
+        timestep_spacing="trailing",  # so that few steps begin at pure noise too
         algorithm_type="dpmsolver++",
         # Order 1 is DDIM (arXiv 2211.01095). diffusers' DDIMScheduler is exact only for numbers of steps that divide
         # 1000.
