@@ -33,8 +33,7 @@ FORMULAS = {**flop_registry, **CPU_ATTENTION}
 
 
 class CostCounter(TorchDispatchMode):
-    """While inside, follows the bytes of tensors that are made and still alive, of which `peak` is the most, and adds
-    up `flops`.
+    """Follow, while inside, the bytes of tensors that are alive, of which `peak` is the most, and add up `flops`.
 
     torch's `FlopCounterMode` cannot be used with it: its hooks keep tensors alive for longer.
     """
