@@ -46,8 +46,8 @@ MINI = dataclasses.replace(
     diffusion=DiffusionConfig(prediction="flow"),
     sampling=SamplingConfig(sampler="flow", steps=3),
     pose_channels=(4, 8, 8, 8),
-    pose_shift=False,  # the follower has a stage and tests of its own,
-    motion_prior=0.0,  # and so has what is expected of the next clip
+    pose_shift=False,  # PoseToLatent has a stage and tests of its own,
+    motion_prior=0.0,  # and so has the motion prior
 )
 """All parts of the paper on, trimmed as the embedded model is."""
 FULL = dataclasses.replace(
@@ -59,9 +59,7 @@ FULL = dataclasses.replace(
 
 
 def make_network(config: Preset = MINI, seed: int = 0, randomize: bool = True) -> CyberHostNetwork:
-    """A network in evaluation mode; `randomize` replaces the zeros of initialisation, so that every part says
-    something.
-    """
+    """A network in evaluation mode; `randomize` replaces zeros of initialisation, so that every part has an effect."""
     torch.manual_seed(seed)
     network = CyberHostNetwork(config).eval()
     if randomize:

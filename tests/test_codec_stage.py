@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.codecs.close_up import FACES, SIDE, CloseUp
+from cyberhost_model.codecs.close_up import SIDE, SIDE_IN_FACES, CloseUp
 from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.lab.synthetic.sources import People
@@ -30,13 +30,13 @@ def test_a_close_up_shows_the_mouth_in_its_middle(people):
         still = crop_close_up(people.still(rng, (SIDE, SIDE)), rng)
         face = still.keypoints.face * SIDE
         assert still.size == (SIDE, SIDE)
-        assert SIDE / face_height(face) == pytest.approx(FACES, rel=0.3)
+        assert SIDE / face_height(face) == pytest.approx(SIDE_IN_FACES, rel=0.3)
         assert np.abs(face[60:68].mean(0) - SIDE / 2).max() < 0.08 * SIDE
 
 
 def test_in_close_ups_the_mouth_alone_moves(close):
     assert close["close"].all() and close["frames"].shape == (4, SIDE, SIDE, 3)
-    middle, height = SIDE / 2, SIDE / FACES
+    middle, height = SIDE / 2, SIDE / SIDE_IN_FACES
     above, around = slice(0, int(middle - 0.5 * height)), slice(int(middle - 0.2 * height), int(middle + 0.4 * height))
     changes = [
         np.abs(b.astype(float) - a).mean(-1)
@@ -52,10 +52,10 @@ def test_what_is_learned_is_what_decoding_says(close, monkeypatch):
     said = close_up_latents(codec, close)
     assert not said[:, : codec.config.blocks].any() and said[:, codec.config.blocks].abs().amax() > 0.5
     given = []
-    monkeypatch.setattr(codec, "_composed", lambda z, reference, source: (given.append(z), source)[1])
+    monkeypatch.setattr(codec, "_render", lambda z, reference, source: (given.append(z), source)[1])
     mouths = said[:, codec.config.blocks : codec.config.blocks + 2]
     close_up = CloseUp((0, 0), SIDE, torch.zeros(4, 3, SIDE, SIDE), close["control_maps"])
-    codec._parted(mouths, close_up, torch.zeros(4, 3, SIDE, SIDE))
+    codec._open_lips(mouths, close_up, torch.zeros(4, 3, SIDE, SIDE))
     torch.testing.assert_close(given[0], said, rtol=0.05, atol=0.02)
 
 

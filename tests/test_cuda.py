@@ -41,7 +41,7 @@ def test_half_precision_shows_what_the_cpu_shows(host, fast, picture):
 
 def test_numbers_out_of_range_are_told(picture):
     """The Reference Net's grow beyond what fp16 holds; of that black frames were made."""
-    with pytest.raises(ModelError, match="no finite numbers in float16: give --precision bf16 or fp32"):
+    with pytest.raises(ModelError, match="latents are not finite in float16: give --precision bf16 or fp32"):
         frames_of(CyberHost.from_pretrained("tiny", device="cuda", precision="fp16"), picture)
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cyberhost_model.errors import ModelError
-from cyberhost_model.model import checkpoint
+from cyberhost_model.hub import tensors
 from cyberhost_model.model.checkpoint import load_network, load_preset, save_network
 from model_helpers import MINI, make_network, noisy_clip, raw_conditions
 
@@ -29,11 +29,11 @@ def copy(directory, target):
     return target
 
 
-def test_weights_come_from_the_file_as_they_are_wanted_and_none_is_made_before(saved, monkeypatch):
-    made, opened, own = [], [], checkpoint.safe_open
+def test_weights_are_read_onto_the_device_and_none_is_initialised_before(saved, monkeypatch):
+    made, opened, own = [], [], tensors.safe_open
     monkeypatch.setattr(torch.nn.Linear, "reset_parameters", lambda layer: made.append(layer.weight.is_meta))
     monkeypatch.setattr(
-        checkpoint, "safe_open", lambda path, **options: (opened.append(options["device"]), own(path, **options))[1]
+        tensors, "safe_open", lambda path, **options: (opened.append(options["device"]), own(path, **options))[1]
     )
     loaded = load_network(saved[1], "cpu", torch.bfloat16)
     assert made and all(made) and opened == ["cpu"]

@@ -1,4 +1,4 @@
-"""ReferenceCodec: linear on the way in, exact at rest, sharp because it may look at the reference."""
+"""ReferenceCodec: a linear encoder, exact at rest, and a decoder as sharp as the reference it reads."""
 
 from types import SimpleNamespace
 
@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.reference import (
-    Decoded,
+    DecodedMaps,
     ReferenceCodec,
     ReferenceCodecConfig,
-    components,
-    control_sizes,
+    component_maps,
     fit_components,
-    hold_still,
+    measure_controls,
     warp,
+    zero_small_flow,
 )
 from cyberhost_model.errors import ModelError
 from cyberhost_model.lab.synthetic.drawn import drawn_still
@@ -27,7 +27,7 @@ from cyberhost_model.sampler.postprocess import open_lips_by_audio, smooth_over_
 
 @pytest.fixture(scope="module")
 def frames() -> list[dict[str, torch.Tensor]]:
-    """A puppet's frames with flow and what is seen, in two batches."""
+    """A puppet's frames with flow and visibility, in two batches."""
     rng, puppet = np.random.default_rng(0), Puppet(drawn_still(11, (128, 128)))
     batches = []
     for _ in range(2):
@@ -36,7 +36,7 @@ def frames() -> list[dict[str, torch.Tensor]]:
             {
                 "frames": to_signed(np.stack([r.picture_u8 for r in rendered])),
                 "flow": torch.from_numpy(np.stack([half_size(r.flow) for r in rendered])).movedim(-1, 1),
-                "seen": torch.from_numpy(np.stack([half_size(r.seen) for r in rendered]))[:, None],
+                "visible": torch.from_numpy(np.stack([half_size(r.seen) for r in rendered]))[:, None],
                 "weight": torch.ones(4, 1, 64, 64),
                 "reference": to_signed(puppet.still.picture_u8)[None],
             }
@@ -58,13 +58,13 @@ def test_components_are_orthonormal(codec):
         assert torch.allclose(basis @ basis.T, torch.eye(len(basis)), atol=1e-4)
 
 
-def test_encode_then_expand_keeps_most_of_the_motion(codec, frames):
+def test_encode_then_decode_components_keeps_most_of_the_motion(codec, frames):
     batch = frames[1]
     controls = torch.rand(4, 3, 8, 8) * 0.05
-    z = codec.encode(batch["frames"], batch["flow"], batch["seen"], controls)
+    z = codec.encode(batch["frames"], batch["flow"], batch["visible"], controls)
     assert z.shape == (4, 27, 8, 8) and torch.allclose(z[:, 24:] * codec.z_std[24:, None, None], controls, atol=1e-6)
-    out = codec.expand(z)
-    true = components(batch["frames"], batch["flow"], batch["seen"])
+    out = codec.decode_components(z)
+    true = component_maps(batch["frames"], batch["flow"], batch["visible"])
     left = (out["flow"] - true["flow"]).pow(2).sum() / true["flow"].pow(2).sum()
     assert left < 0.05
 
@@ -89,15 +89,15 @@ def test_decode_at_another_size_uses_the_larger_picture(codec, frames):
     assert (out[0, 1] - large[0]).abs().max() < 0.06
 
 
-def test_the_size_of_a_cue_is_half_its_bell_wherever_it_stands():
+def test_the_size_of_a_control_is_half_its_gaussians_height_anywhere():
     y, x = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing="ij")
     for cx, cy, height in ((8.0, 8.0, 2.0), (5.3, 9.7, -1.2)):
-        bell = height * torch.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * 1.5**2))
-        assert float(control_sizes(bell[None, None])) == pytest.approx(height / 2, rel=0.03)
-    assert control_sizes(torch.zeros(1, 3, 4, 4)).abs().max() == 0
+        gaussian = height * torch.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * 1.5**2))
+        assert float(measure_controls(gaussian[None, None])) == pytest.approx(height / 2, rel=0.03)
+    assert measure_controls(torch.zeros(1, 3, 4, 4)).abs().max() == 0
 
 
-def test_a_cue_moves_the_decoded_flow_in_proportion():
+def test_a_control_moves_the_decoded_flow_in_proportion():
     """With the rest of the decoder at zero, twice the control is twice the flow."""
     torch.manual_seed(1)
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))).eval()
@@ -110,13 +110,13 @@ def test_a_cue_moves_the_decoded_flow_in_proportion():
     def flow(size: float) -> torch.Tensor:
         z = torch.zeros(1, 27, 4, 4)
         z[:, 24, 1:3, 1:3] = size
-        return codec.read(z, pyramid).flow
+        return codec.decode_maps(z, pyramid).flow
 
     with torch.no_grad():
         assert flow(1.0).abs().max() > 1e-3 and torch.allclose(flow(2.0), 2 * flow(1.0), atol=1e-5)
 
 
-def test_under_the_lips_cue_only_the_mean_flow_and_the_cues_are_kept():
+def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=1.5))
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
@@ -127,7 +127,7 @@ def test_under_the_lips_cue_only_the_mean_flow_and_the_cues_are_kept():
     assert torch.equal(left[0, :24, 4], z[0, :24, 4])  # elsewhere nothing changes
 
 
-def test_flow_says_where_a_pixel_comes_from():
+def test_flow_points_to_the_source_of_a_pixel():
     picture = torch.rand(1, 3, 16, 16)
     flow = torch.zeros(1, 2, 16, 16)
     flow[:, 0], flow[:, 1] = 2, -1
@@ -149,54 +149,52 @@ def test_a_picture_in_half_precision_is_moved_as_exactly(dtype, mode):
     )
 
 
-def test_tiny_flows_are_held_still():
+def test_tiny_flows_become_zero():
     flow = torch.tensor([0.05, 0.5]).view(1, 1, 1, 2).expand(1, 2, 1, 2)
-    held = hold_still(flow)
-    assert held[..., 0].abs().max() == 0 and held[..., 1].min() > 0.35
+    result = zero_small_flow(flow)
+    assert result[..., 0].abs().max() == 0 and result[..., 1].min() > 0.35
 
 
-def test_a_reference_tells_where_its_mouth_is(codec):
+def test_control_maps_enter_the_references_latent(codec):
     picture, control_maps = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 4, 4)
     with torch.no_grad():
-        blind, told = codec.encode_reference(picture), codec.encode_reference(picture, control_maps)
-    assert (
-        torch.equal(told[:, 24:], control_maps) and not blind[:, 24:].any() and torch.equal(told[:, :24], blind[:, :24])
-    )
+        without, latent = codec.encode_reference(picture), codec.encode_reference(picture, control_maps)
+    assert torch.equal(latent[:, 24:], control_maps) and not without[:, 24:].any()
+    assert torch.equal(latent[:, :24], without[:, :24])
 
 
-def test_the_mouths_cues_are_where_the_mouth_is_and_the_lips_at_least_as_heard():
+def test_mouth_controls_are_placed_at_the_mouth_and_lips_open_at_least_as_the_audio_asks():
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16)))
     z, control_maps = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 1, 3, 4, 4)
     control_maps[..., 0, 1, 1:3] = torch.tensor([1.0, 0.5])
-    heard = open_lips_by_audio(z, torch.tensor([[0.0, 1.0]]), control_maps, codec.lip_unit)
-    assert torch.equal(heard[:, :, :24], z[:, :, :24]) and torch.equal(heard[:, :, 26:], z[:, :, 26:])
-    said = heard[0, :, 24:26, 1, 1:3]
-    torch.testing.assert_close(said[..., 1], said[..., 0] / 2)
-    assert torch.equal(heard[:, :, 24:26] != 0, (control_maps[:, :, :1] > 0).expand(1, 2, 2, 4, 4))
-    best = (
-        z[0, 0, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])
-    ) / 1.25  # silence asks for nothing; this is the nearest bell
-    torch.testing.assert_close(said[0, :, 0], best)
+    opened = open_lips_by_audio(z, torch.tensor([[0.0, 1.0]]), control_maps, codec.lip_unit)
+    assert torch.equal(opened[:, :, :24], z[:, :, :24]) and torch.equal(opened[:, :, 26:], z[:, :, 26:])
+    mouth = opened[0, :, 24:26, 1, 1:3]
+    torch.testing.assert_close(mouth[..., 1], mouth[..., 0] / 2)
+    assert torch.equal(opened[:, :, 24:26] != 0, (control_maps[:, :, :1] > 0).expand(1, 2, 2, 4, 4))
+    # Silence asks for no opening: the first frame keeps the Gaussian nearest to what was denoised.
+    best = (z[0, 0, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])) / 1.25
+    torch.testing.assert_close(mouth[0, :, 0], best)
     z[0, 1, 24], full = control_maps[0, 0, 0], 0.09 / 0.025
     assert open_lips_by_audio(z, torch.ones(1, 2), control_maps, codec.lip_unit)[0, 1, 24, 1, 1] == pytest.approx(full)
-    z[0, 1, 24] = 5 * control_maps[0, 0, 0]  # the denoiser's own wish is larger
+    z[0, 1, 24] = 5 * control_maps[0, 0, 0]  # the denoiser opens them further
     assert open_lips_by_audio(z, torch.ones(1, 2), control_maps, codec.lip_unit)[0, 1, 24, 1, 1] == pytest.approx(5.0)
     moving = torch.cat([control_maps, control_maps.roll(1, -2)], 1)
     assert open_lips_by_audio(z, torch.ones(1, 2), moving, codec.lip_unit)[0, 1, 24, 2, 1] >= full - 1e-5
     assert torch.isfinite(open_lips_by_audio(z, torch.ones(1, 2), torch.zeros_like(control_maps), codec.lip_unit)).all()
 
 
-def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
+def test_a_mouth_open_in_the_picture_closes_in_silence():
     codec, control_maps = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))), torch.zeros(1, 1, 3, 4, 4)
     control_maps[..., 0, 1, 1] = 1.0
 
-    def lips(denoised: float, opening: float, lip_gap: float, told: bool = False) -> float:
+    def lips(denoised: float, opening: float, lip_gap: float, keypoints: bool = False) -> float:
         """In face heights, as what is denoised."""
         z = torch.zeros(1, 1, 27, 4, 4)
         z[..., 24, 1, 1] = denoised / 0.025
         return 0.025 * float(
             open_lips_by_audio(
-                z, torch.tensor([[opening]]), control_maps, codec.lip_unit, lip_gap, torch.tensor([[told]])
+                z, torch.tensor([[opening]]), control_maps, codec.lip_unit, lip_gap, torch.tensor([[keypoints]])
             )[0, 0, 24, 1, 1]
         )
 
@@ -207,16 +205,16 @@ def test_a_mouth_open_in_the_picture_closes_when_nothing_is_said():
             == pytest.approx(max(0.045, denoised) + min(denoised, 0))
         )
     shut = lips(0.0, 0.0, 0.06)
-    assert shut == pytest.approx(-0.09) == lips(-0.06, 0.0, 0.06)  # and not twice, where the denoiser says so too
+    assert shut == pytest.approx(-0.09) == lips(-0.06, 0.0, 0.06)  # and not twice, where the denoiser closes it too
     assert lips(-0.2, 0.0, 0.06) == pytest.approx(-0.2)
     assert lips(0.0, 1.0, 0.06) == pytest.approx(0.09)  # as far beyond the picture as anybody's
     openings = [lips(0.0, opening, 0.06) for opening in np.linspace(0, 1, 9)]
     assert all(a < b for a, b in zip(openings, openings[1:], strict=False))
-    # Key points told the denoiser: what it says is a change against the picture already.
-    assert lips(0.0, 0.0, 0.06, told=True) == pytest.approx(0.0)
-    assert lips(-0.06, 0.0, 0.06, told=True) == pytest.approx(-0.09)
-    assert lips(-0.02, 0.2, 0.06, told=True) == pytest.approx(-0.02 * (1 + 0.5 / 3))
-    assert lips(0.03, 0.4, 0.06, told=True) == pytest.approx(0.03)
+    # Where key points drive the lips, what is denoised is a change since the picture already.
+    assert lips(0.0, 0.0, 0.06, keypoints=True) == pytest.approx(0.0)
+    assert lips(-0.06, 0.0, 0.06, keypoints=True) == pytest.approx(-0.09)
+    assert lips(-0.02, 0.2, 0.06, keypoints=True) == pytest.approx(-0.02 * (1 + 0.5 / 3))
+    assert lips(0.03, 0.4, 0.06, keypoints=True) == pytest.approx(0.03)
 
 
 def test_save_and_load(codec, tmp_path):
@@ -230,18 +228,16 @@ def test_save_and_load(codec, tmp_path):
         ReferenceCodec.load(tmp_path)
 
 
-def test_bodies_tremble_less_and_move_as_far():
-    """Frame by frame trembling goes, slow movement and lips stay, and a clip sets out from where the one before
-    ended.
-    """
+def test_smoothing_removes_jitter_and_keeps_slow_movement():
+    """Jitter from frame to frame goes, slow movement and lips stay, and a clip begins where the previous one ended."""
     codec = ReferenceCodec()
     blocks, turn = codec.config.blocks, torch.arange(12.0)
     slow, quick = torch.sin(turn / 4), torch.where(turn % 2 == 0, 1.0, -1.0)
     z = torch.zeros(1, 12, codec.config.latent_channels, 2, 2)
     z[0, :, 0], z[0, :, 1], z[0, :, blocks] = (x[:, None, None].expand(-1, 2, 2) for x in (slow, quick, quick))
-    calm = smooth_over_time(z, None, 3)
-    assert (calm[0, 3:-3, 0, 0, 0] - slow[3:-3]).abs().max() < 0.08 and calm[0, 5:-5, 1].abs().max() < 1e-6
-    assert torch.equal(calm[:, :, blocks:], z[:, :, blocks:])
+    smooth = smooth_over_time(z, None, 3)
+    assert (smooth[0, 3:-3, 0, 0, 0] - slow[3:-3]).abs().max() < 0.08 and smooth[0, 5:-5, 1].abs().max() < 1e-6
+    assert torch.equal(smooth[:, :, blocks:], z[:, :, blocks:])
     assert torch.allclose(smooth_over_time(torch.ones_like(z), torch.ones_like(z), 3), torch.ones_like(z))
     assert smooth_over_time(torch.zeros_like(z), torch.ones_like(z), 3)[0, :4, 0, 0, 0].tolist() == [
         0.548828125,
@@ -251,18 +247,18 @@ def test_bodies_tremble_less_and_move_as_far():
     ]
 
 
-def test_beside_a_close_up_what_is_half_new_is_the_pictures(codec, monkeypatch):
-    """Where lips are parted on the whole frame, they need what is new; else it is mostly specks beside what moves."""
+def test_with_a_close_up_half_visible_pixels_are_the_pictures(codec, monkeypatch):
+    """Lips opened on the whole frame need new pixels; with a close-up, those are mostly specks around what moves."""
     grey = torch.zeros(1, 3, 64, 64)
     monkeypatch.setattr(
         codec,
-        "read",
-        lambda z, pyramid: Decoded(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)),
+        "decode_maps",
+        lambda z, pyramid: DecodedMaps(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)),
     )
-    monkeypatch.setattr(codec, "_parted", lambda mouths, close_up, square: square)
-    uncut = SimpleNamespace(cut=lambda source: source, put=lambda square, source: source)
+    monkeypatch.setattr(codec, "_open_lips", lambda mouth, close_up, square: square)
+    whole = SimpleNamespace(crop=lambda source: source, paste=lambda square, source: source)
     z = torch.zeros(1, 1, codec.config.latent_channels, 4, 4)
     assert (
         codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3)
-        and codec.decode(z, grey, None, uncut).mean() < 0.02
+        and codec.decode(z, grey, None, whole).mean() < 0.02
     )

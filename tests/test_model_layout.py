@@ -64,7 +64,7 @@ def test_a_norm_keeps_its_parameters_and_what_is_no_plain_norm_stays():
 @pytest.mark.parametrize("dtype, error", [(torch.float16, 4e-4), (torch.bfloat16, 3e-3)])
 @pytest.mark.parametrize("offset", [0.5, 30.0])
 @pytest.mark.parametrize("shape", [(3, 9, 7, 16), (2, 5, 6, 4, 16)])  # pictures, and the frames of a clip as one
-def test_the_own_sums_say_what_torch_says_in_full_precision(shape, offset, dtype, error):
+def test_group_norm_last_equals_torchs_in_full_precision(shape, offset, dtype, error):
     x = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) + offset).to(dtype)
     expected = norm()(x.movedim(-1, 1).float()).movedim(1, -1)
     made = group_norm_last(x, norm().to(dtype))

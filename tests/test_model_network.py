@@ -1,6 +1,4 @@
-"""The whole network at a tiny random size: shapes, parity with diffusers, and that every condition does what it
-should.
-"""
+"""The whole network at a tiny random size: shapes, parity with diffusers, and the effect of every condition."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ from model_helpers import FULL, MINI, make_network, noisy_clip, raw_conditions
 
 
 def diffusers_forward(network, noisy, timestep, context=None):
-    """What diffusers' own UNetMotionModel, with the network's weights, makes of the same latents (per-frame encoder
-    states).
-    """
+    """Forward pass of diffusers' own UNetMotionModel with the network's weights (encoder states for each frame)."""
     unet = network.denoising_unet.unet
     batch, frames = noisy.shape[:2]
     context = torch.zeros(batch * frames, 1, unet.config.cross_attention_dim) if context is None else context

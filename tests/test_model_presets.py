@@ -157,6 +157,6 @@ def test_a_config_of_cyberhost_0_1_still_loads():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_recipe_says_how_the_presets_network_is_sampled(name):
+def test_a_recipe_sets_the_sampling_of_the_preset(name):
     other = SamplingConfig(sampler="flow", steps=1)
     assert read_sampling(name, other) == preset(name).sampling

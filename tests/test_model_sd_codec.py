@@ -44,6 +44,6 @@ def test_motion_frames_are_latents_as_they_are(codec):
     assert for_reference_net(codec.kind, z, r) is z
 
 
-def test_a_folder_without_a_vae_is_told(tmp_path):
+def test_a_folder_without_a_vae_is_refused(tmp_path):
     with pytest.raises(ModelError, match="no usable VAE"):
         SdVaeCodec.load(tmp_path)

@@ -46,8 +46,8 @@ def test_the_same_seed_gives_the_same_video(host, picture):
 
 
 def test_the_person_stays_and_the_background_stands(host, picture):
-    """Frames look like the picture: the model moves it, it does not repaint it."""
-    made = host.animate(picture, sound(1.0), size=256, seed=1)  # which does not take it far
+    """Frames resemble the picture: the model moves it and does not repaint it."""
+    made = host.animate(picture, sound(1.0), size=256, seed=1)  # a seed of little movement
     frames = np.stack(list(made.frames)).astype(float)
     still = np.asarray(__import__("PIL.Image").Image.fromarray(picture).resize(made.size), float)
     assert np.abs(frames - still).mean() < 10
@@ -61,7 +61,7 @@ def talk(host) -> np.ndarray:
     return np.stack(list(itertools.islice(spoken.frames, 48))).astype(float)
 
 
-def test_clips_go_on_where_the_clip_before_left_off(talk):
+def test_clips_continue_where_the_previous_one_ended(talk):
     """Frames do not jump where two clips meet."""
     change = np.abs(np.diff(talk, axis=0)).mean((1, 2, 3))
     inside = np.delete(change, np.s_[11::12])
@@ -69,14 +69,12 @@ def test_clips_go_on_where_the_clip_before_left_off(talk):
 
 
 def test_speech_moves_the_mouth_and_silence_rests_it(host, picture):
-    """More happens at the mouth under speech than in silence, by the same seed; the body is in place, so that what
-    happens there is the mouth.
-    """
+    """With the same seed and the body in place, the mouth moves more with speech than in silence."""
     found = host.model.detector.detect(picture)[0].keypoints.face[60:68] * 256
     (x0, y0), (x1, y1) = (found.min(0) - 3).astype(int), (found.max(0) + 5).astype(int)
 
-    def liveliness(heard: Sound | Path) -> float:
-        frames = host.animate(EXAMPLES / "astronaut.jpg", heard, size=256, body_movement=0).frames
+    def liveliness(audio: Sound | Path) -> float:
+        frames = host.animate(EXAMPLES / "astronaut.jpg", audio, size=256, body_movement=0).frames
         mouths = np.stack([frame[y0:y1, x0:x1] for frame in itertools.islice(frames, 48)]).astype(float)
         return float(np.abs(np.diff(mouths, axis=0)).mean())
 
@@ -86,7 +84,7 @@ def test_speech_moves_the_mouth_and_silence_rests_it(host, picture):
 
 
 def test_frames_are_made_one_clip_at_a_time(host, picture):
-    """Ten minutes can begin without ten minutes being made."""
+    """A video of ten minutes starts at once."""
     long = Sound.from_samples(np.tile(voice(6), 100), RATE)
     made = host.animate(picture, long, steps=1, size=256)
     assert made.n_frames == 15000
@@ -112,13 +110,13 @@ def test_any_rate_and_any_number_of_channels(host, picture):
     assert len(list(host.animate(picture, eight, steps=1, size=256).frames)) == 25
 
 
-def test_no_face_is_told(host):
+def test_a_picture_without_a_face_is_refused(host):
     noise = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
     with pytest.raises(NoFaceError, match="no face found"):
         host.animate(noise, sound(0.5))
 
 
-def test_impossible_requests_are_told(host, picture):
+def test_impossible_requests_are_refused(host, picture):
     with pytest.raises(InputError, match="fps"):
         host.animate(picture, sound(0.5), fps=0)
     with pytest.raises(ModelError, match="no model 'huge'"):
@@ -177,20 +175,20 @@ def test_guidance_changes_the_result(host, picture):
     assert torch.tensor(np.stack(plain)).ne(torch.tensor(np.stack(strong))).any()
 
 
-def test_numbers_that_are_not_finite_make_no_black_frames(host, picture):
-    """As where activations go beyond the range of fp16."""
+def test_latents_that_are_not_finite_make_no_black_frames(host, picture):
+    """Activations can exceed the range of fp16."""
     job = host.animate(picture, sound(0.4), size=256).job
     z = job.reference.latent[:, None].repeat(1, 2, 1, 1, 1)
     assert host.renderer.decode(job, z, 2).shape[0] == 2
     z[0, 1, 0, 0, 0] = float("nan")
-    with pytest.raises(ModelError, match="no finite numbers in float32: its weights are damaged"):
+    with pytest.raises(ModelError, match="latents are not finite in float32: its weights are damaged"):
         host.renderer.decode(job, z, 2)
-    with pytest.raises(ModelError, match="no finite numbers in float16: give --precision bf16 or fp32"):
+    with pytest.raises(ModelError, match="latents are not finite in float16: give --precision bf16 or fp32"):
         dataclasses.replace(host.renderer, dtype=torch.float16).decode(job, z, 2)
 
 
 def test_half_precision_is_the_models(monkeypatch):
-    """Of the embedded model's kind bf16, which every number of fp32 fits in; fp32 where a GPU has none."""
+    """The embedded model's is bf16, with the range of fp32; on a GPU without bf16 it is fp32."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for capability, dtype in (((9, 0), torch.bfloat16), ((7, 5), torch.float32)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
@@ -200,7 +198,7 @@ def test_half_precision_is_the_models(monkeypatch):
 
 
 def test_a_cpu_with_units_for_bf16_uses_them(monkeypatch):
-    """AMX that the system does not grant is none, and what is asked for is given."""
+    """AMX counts only where the system grants it; a precision that is asked for is kept."""
     for there, granted in ((True, True), (True, False), (False, True)):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda there=there: there)
         monkeypatch.setattr(torch.cpu, "_init_amx", lambda granted=granted: granted)

@@ -1,4 +1,4 @@
-"""Reenactment, gestures with speech and talking heads: the paper's other settings over the same pipeline."""
+"""Reenactment, gestures with speech and talking heads: the paper's other settings."""
 
 import dataclasses
 from pathlib import Path
@@ -33,7 +33,7 @@ def points(host, picture) -> Keypoints:
 
 
 def nodding(points: Keypoints, frames: int, far: float = 0.02) -> PoseSequence:
-    """The person of the picture, going up and down by `far` of its height."""
+    """Key points of the picture's person, moving up and down by `far` of its height."""
     down = [far * np.sin(2 * np.pi * i / 8) for i in range(frames)]
     return PoseSequence.of([points.map(lambda p, d=d: (p + [0, d]).astype(np.float32)) for d in down], 25.0, (512, 512))
 
@@ -55,9 +55,7 @@ def test_another_sound_is_cut_to_the_drivings_length(host, picture, points, tmp_
 
 
 def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
-    """Each clip is given the skeletons, shifts and mouths of its own frames, the last one held; another driving gives
-    other frames.
-    """
+    """Each clip gets the skeletons, shifts and mouths of its own frames, the last one repeated."""
     reference, _ = host.open_picture(picture, GenerationConfig(size=256))
     poses = nodding(points, 14, 0.05)
     driven = skeleton_source(host.model.network.preset, reference, poses)(12, 12)
@@ -76,7 +74,7 @@ def test_the_driving_reaches_the_network(host, picture, points, monkeypatch):
     assert not np.array_equal(*videos)
 
 
-def test_a_small_network_without_the_pose_shift_is_told_to_hardly_follow(host, picture, points, monkeypatch):
+def test_a_small_network_without_the_pose_shift_warns(host, picture, points, monkeypatch):
     monkeypatch.setattr(host.model.network, "preset", dataclasses.replace(host.model.network.preset, pose_shift=False))
     reference, _ = host.open_picture(picture, GenerationConfig(size=256))
     assert skeleton_source(host.model.network.preset, reference, nodding(points, 14))(0, 12).shift is None
@@ -87,9 +85,7 @@ def test_a_small_network_without_the_pose_shift_is_told_to_hardly_follow(host, p
 
 
 def test_a_picture_follows_its_driving(host, picture, points):
-    """The person found in the made frames goes up and down as the driving does, by most of the way (measured on other
-    people: docs/results.md).
-    """
+    """The person in the frames moves up and down with the driving, most of the way (docs/results.md)."""
     rest, far = points, 0.04
     poses = PoseSequence.of(
         [rest.map(lambda p, d=d: (p + [0, d]).astype(np.float32)) for d in (0.0, far, -far)], 25.0, (512, 512)
@@ -100,18 +96,18 @@ def test_a_picture_follows_its_driving(host, picture, points):
 
 
 def test_a_driving_video_is_read_and_its_sound_kept(host, picture, tmp_path):
-    """A video of the picture itself: found, retargeted, heard."""
+    """A video of the picture itself, with its sound."""
     still = picture[:480, :480]
     sound = Sound.from_samples(voice(0.6, 0), RATE)
     driving = write_video((still for _ in range(15)), tmp_path / "driving.mp4", 25, sound)
-    seen = []
-    made = host.reenact(picture, driving, progress=lambda done, of: seen.append(done), **QUICK)
-    assert made.n_frames == 15 and seen[-1] == 15
+    progress = []
+    made = host.reenact(picture, driving, progress=lambda done, of: progress.append(done), **QUICK)
+    assert made.n_frames == 15 and progress[-1] == 15
     assert made.sound is not None and made.sound.duration == pytest.approx(0.6, abs=0.1)
 
 
-def test_key_points_say_where_lips_are_if_lips_are_seen(host, picture, points):
-    """And the picture's own gap is known either way; where nobody reads lips, they are said to stay."""
+def test_key_points_drive_visible_lips(host, picture, points):
+    """The picture's own gap of the lips is measured in any case."""
     reference, _ = host.open_picture(picture, GenerationConfig(size=256))
     assert 0.05 < reference.lip_gap < 0.12
     poses = nodding(points, 4)
@@ -125,7 +121,7 @@ def test_key_points_say_where_lips_are_if_lips_are_seen(host, picture, points):
     ]
 
 
-def test_a_detector_that_reads_no_lips_says_so(host, picture, tmp_path, monkeypatch):
+def test_a_detector_that_reads_no_lips_warns(host, picture, tmp_path, monkeypatch):
     driving = write_video((picture[:480, :480] for _ in range(4)), tmp_path / "driving.mp4", 25)
     plain = KeypointDetector.from_pretrained(find_model("tiny") / "detector")
     plain.lips = None
@@ -135,10 +131,8 @@ def test_a_detector_that_reads_no_lips_says_so(host, picture, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("setting", ["reenact", "multimodal"])
-def test_what_drives_is_where_the_host_computes_though_the_network_waits_elsewhere(
-    host, picture, points, setting, monkeypatch
-):
-    """A clip's driving is drawn while the network of the clip before may wait in the machine's memory (`Thrift`)."""
+def test_pose_conditions_are_on_the_device_while_the_network_is_offloaded(host, picture, points, setting, monkeypatch):
+    """Pose conditions of a clip are made while the network may be on the CPU (`MemoryFallback`)."""
     if setting == "reenact":
         made = host.reenact(picture, nodding(points, 2), audio=None, **QUICK)
     else:
@@ -157,7 +151,7 @@ def test_a_gesture_moves_the_hands_and_the_speech_the_mouth(host, picture):
         host.multimodal(picture, sound, "waves", **QUICK)
 
 
-def test_what_cannot_drive_is_named(host, picture, tmp_path):
+def test_a_driving_that_cannot_be_read_is_named(host, picture, tmp_path):
     sound_alone, text = tmp_path / "sound.mp4", tmp_path / "text.mp4"
     sound_alone.write_bytes((EXAMPLES / "speech.wav").read_bytes())
     text.write_text("no video")
@@ -170,7 +164,7 @@ def test_what_cannot_drive_is_named(host, picture, tmp_path):
 
 
 def test_a_head_alone_is_a_talking_head(host, picture, points):
-    """A close crop is told to be one; the whole picture is not; --no-head decides."""
+    """A close crop is one, the whole picture is not; --no-head decides."""
     head, moved = head_crop(picture, points)
     assert not shows_only_a_head(points)
     x0, y0, side = 0.2, 0.08, 0.62  # so close that no shoulder is left
@@ -187,7 +181,7 @@ def test_a_talking_head_uses_no_hand_codebook(host, picture):
 
 
 def test_pose_shift_leads_back_to_the_reference(points):
-    """Where a person who moved right by half a cell is now, the shift says: half a cell to the left."""
+    """The shift of a person who moved right by half a cell points half a cell to the left."""
     h = w = 16
     moved = points.map(lambda p: (p + [0.5 / w, 0]).astype(np.float32))
     maps = pose_shift(points, [points, moved], (h, w))
@@ -199,20 +193,20 @@ def test_pose_shift_leads_back_to_the_reference(points):
     assert np.abs(maps[1, 3:6]).max() < 1e-3 and maps[1, 6].max() > 0.5  # the same face, and its lips are known
 
 
-def test_lips_that_are_not_seen_say_nothing(points):
+def test_lips_that_are_not_visible_have_no_shift(points):
     hidden = points.map(lambda p: p)
     hidden.face_score[48:68] = 0
     maps = pose_shift(points, [hidden], (16, 16))
     assert not maps[0, 3:].any() and maps[0, 2].any()
 
 
-def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monkeypatch):
-    swayed = []
+def test_slow_noise_only_without_key_points(host, picture, points, monkeypatch):
+    slow_noises = []
     monkeypatch.setattr(
         rendering,
         "denoise_clip",
         lambda *given, slow_noise, **options: (
-            swayed.append(slow_noise),
+            slow_noises.append(slow_noise),
             denoise_clip(*given, slow_noise=slow_noise, **options),
         )[1],
     )
@@ -225,6 +219,8 @@ def test_only_a_body_that_no_key_points_drive_sways(host, picture, points, monke
     for one in made:
         list(one.frames)
     usual = host.model.network.preset.sampling.slow_noise
-    assert swayed[:2] == [None, None]
-    assert [sway.share.max().item() / usual for sway in swayed[2:]] == pytest.approx([0.95, 0, 1.9], abs=0.1)
-    assert torch.equal(swayed[2].path, swayed[3].path)  # a seed is a movement, whatever its size
+    assert slow_noises[:2] == [None, None]
+    assert [slow_noise.share.max().item() / usual for slow_noise in slow_noises[2:]] == pytest.approx(
+        [0.95, 0, 1.9], abs=0.1
+    )
+    assert torch.equal(slow_noises[2].path, slow_noises[3].path)  # a seed gives the same movement at every amount

@@ -1,7 +1,7 @@
-"""Recorded steps compute what steps compute.
+"""Recorded steps compute the same as steps.
 
-No GPU is needed: the operations of a step are traced and played back on the tensors they were traced with, as a CUDA
-graph does with memory.
+No GPU is needed: the operations of a step are traced and replayed on the tensors they were traced with, as a CUDA graph
+does with memory.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def traced(step):
 
 
 def clips(network, predictor=None, cache_blocks=1):
-    """Three clips that follow each other: other conditions each, the first without motion frames."""
+    """Three consecutive clips with different conditions, the first without motion frames."""
     made = []
     for index in range(3):
         given = raw_conditions(MINI, batch=1, seed=index)
@@ -70,55 +70,53 @@ def clips(network, predictor=None, cache_blocks=1):
 @pytest.mark.parametrize("cache_blocks", [1, 2])
 @torch.no_grad()
 def test_recorded_steps_are_the_steps(cache_blocks):
-    """With and without motion frames, guided and not, with deep blocks computed and kept: each is recorded once and
-    serves later clips too.
-    """
+    """With and without motion frames, guided and not, with deep blocks computed and cached: each is recorded once."""
     network = make_network()
-    records, told = [], []
+    records, warnings = [], []
 
     def record(step):
         records.append(1)
         return traced(step)
 
-    recorded = RecordedNetwork(network, told.append, lambda: None, record)
+    recorded = RecordedNetwork(network, warnings.append, lambda: None, record)
     torch.testing.assert_close(
         clips(network, recorded, cache_blocks), clips(network, None, cache_blocks), rtol=1e-4, atol=1e-5
     )
-    assert told == []
+    assert warnings == []
     # first clip and later ones, inside and outside the interval of guidance; with blocks kept another step, which the
     # first clip has but once
     assert len(records) == (4 if cache_blocks == 1 else 6)
 
 
 @torch.no_grad()
-def test_a_step_played_back_asks_nothing_of_the_network(monkeypatch):
+def test_a_replayed_step_does_not_call_the_network(monkeypatch):
     network = make_network()
     recorded = RecordedNetwork(network, pytest.fail, lambda: None, traced)
     expected = clips(network)
     clips(network, recorded)
-    monkeypatch.setattr(network.denoising_unet, "forward", lambda *_, **__: pytest.fail("computed in the ordinary way"))
+    monkeypatch.setattr(network.denoising_unet, "forward", lambda *_, **__: pytest.fail("the network is called"))
     torch.testing.assert_close(clips(network, recorded), expected, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
-def test_where_recording_fails_steps_are_computed_without():
+def test_where_recording_fails_steps_run_without_it():
     network = make_network()
-    told, asked = [], []
+    warnings, asked = [], []
 
     def record(_):
         asked.append(1)
         raise RuntimeError("operation not permitted when stream is capturing\nmore of it")
 
-    recorded = RecordedNetwork(network, told.append, lambda: None, record)
+    recorded = RecordedNetwork(network, warnings.append, lambda: None, record)
     assert torch.equal(clips(network, recorded), clips(network))
     assert asked == [1], "it is not tried again"
-    assert told == [
+    assert warnings == [
         "CUDA graphs cannot be used here (operation not permitted when stream is capturing): steps are computed without"
     ]
 
 
 @torch.no_grad()
-def test_a_thread_beside_is_waited_for():
+def test_the_worker_is_waited_for_before_recording():
     network = make_network()
     order = []
 
@@ -126,8 +124,8 @@ def test_a_thread_beside_is_waited_for():
         order.append("record")
         return traced(step)
 
-    clips(network, RecordedNetwork(network, pytest.fail, lambda: order.append("settle"), record))
-    assert order == ["settle", "record"] * 4
+    clips(network, RecordedNetwork(network, pytest.fail, lambda: order.append("wait"), record))
+    assert order == ["wait", "record"] * 4
 
 
 @pytest.fixture
@@ -150,7 +148,7 @@ def test_a_video_of_recorded_steps_is_the_video(recording, picture, monkeypatch)
     assert not [line for line in made.warnings if "CUDA" in line]
 
 
-def test_too_little_memory_gives_up_recordings_first(recording, picture, monkeypatch):
+def test_too_little_memory_drops_recordings_first(recording, picture, monkeypatch):
     decode, calls = recording.model.codec.decode, []
 
     def second_fails(*given):
@@ -169,12 +167,12 @@ def test_too_little_memory_gives_up_recordings_first(recording, picture, monkeyp
     ]
 
 
-def test_they_are_refused_where_they_cannot_be():
+def test_they_are_refused_without_cuda():
     with pytest.raises(ResourceError, match="computes on cpu: leave out --cuda-graphs"):
         CyberHost.from_pretrained("tiny", device="cpu", cuda_graphs=True)
 
 
-def test_on_a_gpu_steps_are_recorded_by_themselves_where_there_is_room(host, monkeypatch):
+def test_on_a_gpu_steps_are_recorded_by_default_where_memory_allows(host, monkeypatch):
     with torch.device("meta"):
         large = CyberHostNetwork(preset("sd15"))
     free, cuda = [0], torch.device("cuda")
@@ -185,7 +183,7 @@ def test_on_a_gpu_steps_are_recorded_by_themselves_where_there_is_room(host, mon
     assert graphs.graphs_pay_off(large, cuda)
 
 
-def test_a_trial_times_steps_as_the_job_takes_them(recording, monkeypatch):
+def test_a_trial_times_recorded_steps(recording, monkeypatch):
     played = []
     monkeypatch.setattr(graphs, "record_on_cuda", lambda step: (played.append(1), traced(step))[1])
     found = estimate(recording, blank_job(recording))

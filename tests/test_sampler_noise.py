@@ -40,7 +40,7 @@ def test_sampling_noise_is_as_strong_and_as_alike_and_smoother(correlation):
 
 
 def test_sampling_noise_that_follows_a_clip_sets_out_from_nothing():
-    free, both = smooth(0.8), smooth(0.8, follows=(True, False, False, True), control_channels=1)
+    free, both = smooth(0.8), smooth(0.8, continues=(True, False, False, True), control_channels=1)
     torch.testing.assert_close(both[1:3, :, :2], free[1:3, :, :2])  # the others are as they were
     deviation = both[[0, 3], :, :2].std((0, 2, 3, 4))
     expected = [(1 - 0.8 ** (2 * k**2)) ** 0.5 for k in range(1, 7)]  # of a Gaussian path with a known frame
@@ -51,7 +51,7 @@ def test_sampling_noise_that_follows_a_clip_sets_out_from_nothing():
 
 def test_sampling_noise_without_correlation_is_the_generators():
     assert torch.equal(
-        smooth(0.0, follows=(True,) * 4), torch.randn(4, 40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+        smooth(0.0, continues=(True,) * 4), torch.randn(4, 40, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     )
 
 

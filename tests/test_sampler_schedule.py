@@ -113,13 +113,17 @@ def test_flow_steps_are_even_and_end_at_zero():
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "flow", "x0"])
 def test_few_steps_are_on_the_grid_and_the_last_is_the_latent_itself(prediction):
     diffusion = config(prediction)
-    schedule, z, said = Schedule(diffusion, SAMPLING, "lcm", 4), torch.randn(2, 3, 4, 4, 4), torch.randn(2, 3, 4, 4, 4)
+    schedule, z, output = (
+        Schedule(diffusion, SAMPLING, "lcm", 4),
+        torch.randn(2, 3, 4, 4, 4),
+        torch.randn(2, 3, 4, 4, 4),
+    )
     straight = prediction in ("flow", "x0")
     assert schedule.timesteps.tolist() == pytest.approx([1000, 750, 500, 250] if straight else [999, 759, 499, 259])
     for timestep in schedule.timesteps:
-        latent = consistent_latent(diffusion, said, z, timestep.expand(2))
+        latent = consistent_latent(diffusion, output, z, timestep.expand(2))
         fresh = torch.randn_like(z)
-        z = schedule.step(said, timestep, z, lambda fresh=fresh: fresh)
+        z = schedule.step(output, timestep, z, lambda fresh=fresh: fresh)
         assert torch.isclose(z, latent, atol=1e-5).all() == (timestep == schedule.timesteps[-1])
         later = schedule.timesteps[schedule.timesteps < timestep]
         if len(later):
@@ -128,13 +132,13 @@ def test_few_steps_are_on_the_grid_and_the_last_is_the_latent_itself(prediction)
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v", "flow", "x0"])
 def test_a_latent_without_noise_is_left_as_it_is(prediction):
-    diffusion, noisy, said = config(prediction), torch.randn(2, 3, 4), torch.randn(2, 3, 4)
-    assert torch.equal(consistent_latent(diffusion, said, noisy, torch.zeros(2)), noisy)
+    diffusion, noisy, output = config(prediction), torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    assert torch.equal(consistent_latent(diffusion, output, noisy, torch.zeros(2)), noisy)
     for t in (1, 20, 999):
         skip, out = LCMScheduler().get_scalings_for_boundary_condition_discrete(t)
         timestep = torch.full((2,), t)
-        expected = skip * noisy + out * predicted_latent(diffusion, said, noisy, timestep)
-        torch.testing.assert_close(consistent_latent(diffusion, said, noisy, timestep), expected)
+        expected = skip * noisy + out * predicted_latent(diffusion, output, noisy, timestep)
+        torch.testing.assert_close(consistent_latent(diffusion, output, noisy, timestep), expected)
 
 
 @pytest.mark.parametrize(
@@ -144,9 +148,9 @@ def test_the_solver_steps_as_the_sampler_does(prediction, sampler):
     diffusion, z = config(prediction), torch.randn(2, 3, 4)
     schedule = Schedule(diffusion, SAMPLING, sampler, 50)
     for timestep, nearer in list(zip(schedule.timesteps, schedule.timesteps[1:], strict=False))[:3]:
-        said = torch.tanh(z)
-        stepped = solver_step(diffusion, said, z, timestep.expand(2), nearer.expand(2))
-        z = schedule.step(said, timestep, z)
+        output = torch.tanh(z)
+        stepped = solver_step(diffusion, output, z, timestep.expand(2), nearer.expand(2))
+        z = schedule.step(output, timestep, z)
         torch.testing.assert_close(stepped, z, rtol=1e-3, atol=1e-3)
 
 

@@ -1,4 +1,4 @@
-"""What makes it quicker leaves the frames what they are, or as near as docs/reference/performance.md says."""
+"""Optimisations leave the frames as they are, or as near as docs/reference/performance.md states."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def frames_of(host, picture, seconds=1.0, **options):
 
 @torch.no_grad()
 def test_compiled_blocks_compute_the_same():
-    """The graph is captured whole, for each width and with and without motion frames; the compiler that makes code of
-    it is torch's own matter.
-    """
+    """The graph is captured whole, for each width, with and without motion frames; no code is generated here."""
     network = make_network(FULL)
     plain = clip(network, FULL)
     keys = list(network.state_dict())
@@ -63,7 +61,7 @@ def test_compiled_blocks_compute_the_same():
     assert list(network.state_dict()) == keys
 
 
-def test_compiling_without_a_compiler_says_what_to_do(monkeypatch):
+def test_compiling_without_a_compiler_is_refused(monkeypatch):
     from torch._inductor import cpp_builder
 
     def none():
@@ -107,7 +105,7 @@ def test_block_caching_computes_the_deep_blocks_at_every_nth_step():
 
 @torch.no_grad()
 def test_a_cached_step_on_the_same_input_is_the_step():
-    """What is left out is what was kept: with nothing changed between two steps nothing is lost."""
+    """With the same input at two steps, cached blocks lose nothing."""
     network = make_network()
     conditions = network.conditions(**raw_conditions(batch=1))
     noisy, timestep = torch.randn(1, MINI.frames, 4, 4, 4), torch.tensor([400.0])
@@ -116,10 +114,8 @@ def test_a_cached_step_on_the_same_input_is_the_step():
     torch.testing.assert_close(again, first, rtol=1e-5, atol=1e-6)
 
 
-def test_deep_features_are_never_older_than_asked_for():
-    """Plain, guided in an interval, and plain again: each batch makes its own anew where its last ones are `every`
-    steps old.
-    """
+def test_deep_features_are_recomputed_at_every_nth_step():
+    """Plain, guided in an interval, and plain again: each batch recomputes its own features after `every` steps."""
     given = []
 
     def network(noisy, timestep, conditions, deep=None):
@@ -147,7 +143,7 @@ def overlapping(host, monkeypatch):
     return host
 
 
-def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, monkeypatch):
+def test_decoding_while_denoising_gives_the_same_frames(overlapping, picture, monkeypatch):
     plain_host = overlapping
     monkeypatch.setattr(plain_host, "overlap", False)
     plain, _ = frames_of(plain_host, picture, 1.3)
@@ -157,8 +153,8 @@ def test_decoding_beside_denoising_gives_the_same_frames(overlapping, picture, m
     monkeypatch.setattr(
         Renderer, "decode", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1]
     )
-    beside, _ = frames_of(plain_host, picture, 1.3)
-    assert np.array_equal(beside, plain)
+    overlapped, _ = frames_of(plain_host, picture, 1.3)
+    assert np.array_equal(overlapped, plain)
     assert [t is threading.main_thread() for t in threads] == [True, False, False]
 
 
@@ -171,7 +167,7 @@ def test_the_file_is_the_same_to_the_byte(overlapping, picture, tmp_path, monkey
     assert written[0] == written[1]
 
 
-def test_an_error_while_decoding_beside_ends_the_video_and_the_thread(overlapping, picture, monkeypatch, tmp_path):
+def test_an_error_in_the_worker_ends_the_video_and_the_thread(overlapping, picture, monkeypatch, tmp_path):
     decode, calls = Renderer.decode, []
 
     def third_fails(*given):
@@ -239,7 +235,7 @@ def test_a_video_in_bf16_is_near_the_same(picture):
     assert 35 < 10 * np.log10(255**2 / np.square(made[0] - made[1]).mean()) < 100
 
 
-def test_beside_does_one_thing_at_a_time():
+def test_a_worker_does_one_thing_at_a_time():
     going = []
 
     def work(name):
@@ -249,16 +245,14 @@ def test_beside_does_one_thing_at_a_time():
         going.pop()
         return name
 
-    with BackgroundWorker() as beside:
-        futures = [beside.start(lambda name=name: work(name)) for name in "abc"]
-        beside.settle()
+    with BackgroundWorker() as worker:
+        futures = [worker.start(lambda name=name: work(name)) for name in "abc"]
+        worker.settle()
         assert all(f.done() for f in futures) and [f.result() for f in futures] == ["a", "b", "c"]
 
 
-def test_what_need_be_done_once_is_done_once(host, picture):
-    """Of three clips in two steps: the reference once a video, motion frames once a clip, speech once a video, the
-    U-Net once a step.
-    """
+def test_each_network_runs_once_where_once_is_enough(host, picture):
+    """Three clips of two steps: reference and speech once a video, motion frames once a clip, the U-Net once a step."""
     network, calls = host.model.network, dict.fromkeys(("reference", "speech", "unet"), 0)
 
     def counted(name):

@@ -230,7 +230,7 @@ def test_every_part_of_a_stage_is_trained(clips, stage):
     assert [n for n in silent if "regions" not in n and "hand_encoder" not in n and "clarity" not in n] == []
     frozen = [n for n, p in network.named_parameters() if not p.requires_grad]
     assert any("motion_modules" in n for n in frozen) == (not temporal)
-    assert all("motion_modules" in n or n.startswith("pose_follower") for n in frozen)
+    assert all("motion_modules" in n or n.startswith("pose_to_latent") for n in frozen)
 
 
 def test_ablated_networks_train(clips):
@@ -251,10 +251,10 @@ def test_the_follower_learns_from_key_points_alone(clips, tmp_path):
     train(built, tmp_path, LoopConfig(steps=60, lr=4e-3, warmup=5, decay=30, workers=0, save_seconds=1e9))
     assert judge() < 0.9
     moved = {k.split(".")[0] for k, v in built.module.state_dict().items() if not torch.equal(v, before[k])}
-    assert moved == {"pose_follower"}
+    assert moved == {"pose_to_latent"}
     batch = data[0]
     batch["pose_shift"][:, 1] = 0
-    expected = built.module.pose_follower(batch["pose_shift"], batch["r"])
+    expected = built.module.pose_to_latent(batch["pose_shift"], batch["r"])
     assert expected[:, 0].any() and not expected[:, 1].any()
 
 

@@ -258,7 +258,7 @@ def test_a_network_may_begin_without_a_reader_of_the_pose_shift(tmp_path):
     network = build_network(dataclasses.replace(preset("tiny"), pose_shift=True))
     load_weights(network, str(tmp_path / "older.safetensors"))
     shift, latent = torch.randn(1, 2, 7, 8, 8), torch.randn(1, 27, 4, 4)
-    assert network.pose_follower is not None and not network.pose_follower(shift, latent).any()
+    assert network.pose_to_latent is not None and not network.pose_to_latent(shift, latent).any()
     assert torch.equal(network.reference_net.unet.conv_in.weight, older.reference_net.unet.conv_in.weight)
 
 
@@ -309,7 +309,7 @@ def test_a_dry_run_trains_nothing_and_tells_all(tmp_path, capsys):
     assert found["parameters"] == sum(row["parameters"] for row in found["modules"]) > 10**7
     rest = {row["name"]: row["parameters"] for row in found["modules"] if not row["trained"]}
     assert (
-        set(rest) == {"pose_follower"} and found["trained"] == found["parameters"] - rest["pose_follower"]
+        set(rest) == {"pose_to_latent"} and found["trained"] == found["parameters"] - rest["pose_to_latent"]
     )  # stage pose's
     memory = found["memory"]
     assert (

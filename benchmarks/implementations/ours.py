@@ -80,7 +80,7 @@ def parts(size, device, dtype, inputs):
     """
     import torch
 
-    from cyberhost_model.codecs.close_up import SIDE, enlarge
+    from cyberhost_model.codecs.close_up import SIDE, make_close_up
     from cyberhost_model.runtime.pipeline import CyberHost
     from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
     from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
@@ -107,7 +107,7 @@ def parts(size, device, dtype, inputs):
     z = 0.1 * on(device, dtype, 1, size.decoded, channels, *size.latent)
     # as jobs decode with the reference codec: a face of a sixth of the picture's height
     close_up = (
-        enlarge(
+        make_close_up(
             picture,
             (w // 3, h // 8),
             round(0.3 * h),

@@ -1,4 +1,9 @@
-"""What the three settings share: how a video is to look and how much work it may take."""
+"""Configuration: sizes of the networks, presets, how a network is sampled, and the options of a video.
+
+`Preset` nests everything that fixes a network; it is stored as config.json with the weights. `preset("tiny")` is the
+embedded model, `preset("sd15")` the paper's full size; both build the same classes. `ABLATIONS` names the eight "w/o"
+rows of Table 1. `GenerationConfig`, `DeviceConfig` and `RuntimeConfig` are what a user chooses for a video.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +20,10 @@ from cyberhost_model.options import check_options, option
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
 
-# Presets: every size of the network as one nested dataclass, stored as JSON beside the weights.
-#
-# `preset("tiny")` is the embedded model, `preset("sd15")` the paper's full size; both build the same classes.
-# `ABLATIONS` names the eight "w/o" rows of Table 1 and what each switches off.
+FPS = 25.0
+"""Frames a second of the training videos, and of a video unless it is chosen otherwise."""
+EMBEDDED = Path(__file__).parent / "weights"
+"""Folder of the models inside the package."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,20 @@ class UNetConfig:
     norm_num_groups: int
     use_linear_projection: bool
     motion_max_frames: int = 32
-    """Frames + motion frames a motion module can tell apart."""
+    """Positions of a motion module's encoding: frames + motion frames must not exceed it."""
     trim_reference: bool = True
-    """Drop what the Reference Net never uses (its own cross attention, time, everything after the last site).
+    """Drop what the Reference Net never uses: its own cross attention, time, everything after the last attention site.
 
     False keeps diffusers' 686 keys, so that Stable Diffusion 1.5 loads strictly.
     """
     trim_motion: bool = True
-    """Motion modules with one temporal attention and no feed-forward, a third of the work.
+    """Build motion modules with one temporal attention and no feed-forward, a third of the work.
 
     False keeps AnimateDiff's keys.
     """
     motion_norm_per_frame: bool = False
-    """The motion modules' GroupNorm takes each frame by itself, as checkpoints of the AnimateAnyone family want;
-    diffusers takes the clip as one.
+    """Compute the motion modules' GroupNorm over each frame by itself, as AnimateDiff's own code and the AnimateAnyone
+    family do; diffusers computes it over the whole clip.
     """
 
     def __post_init__(self) -> None:
@@ -63,7 +68,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Speech features as `speech.encoder` gives them: (B, F, tokens, layers, dim)."""
+    """Sizes of the speech features (B, F, tokens, layers, dim), as `speech.encoder` cuts them for each frame."""
 
     dim: int
     """Width of the speech encoder's hidden states."""
@@ -72,17 +77,15 @@ class AudioConfig:
     tokens: int
     """Encoder steps in a video frame's window."""
     project: bool = True
-    """False: there is no `AudioProjection`; cross attention reads the features as they are, a token for each step and
-    layer (EchoMimicV2).
-    """
+    """Mix layers by `AudioProjection`; False: cross attention reads a token for each step and layer (EchoMimicV2)."""
 
 
 @dataclass(frozen=True)
 class RegionConfig:
-    """Region Codebook Attention (section 3.2)."""
+    """Sizes of Region Codebook Attention and its identity encoders (section 3.2)."""
 
     stages: tuple[str, ...]
-    """Where it is inserted: "down_blocks.<i>", "mid_block", "up_blocks.<i>", after the last layer of that stage."""
+    """Stages it follows, after their last layer: "down_blocks.<i>", "mid_block", "up_blocks.<i>"."""
     codebook_dim: int
     """d of both codebooks and width of the attention; at least n and m, so that the vectors can be orthogonal."""
     spatial_vectors: int
@@ -93,9 +96,9 @@ class RegionConfig:
     identity_dim: int
     """Width of the identity descriptor's tokens."""
     hand_channels: tuple[int, ...]
-    """Hand Encoder; each entry halves the 128x128 crop once."""
+    """Widths of the Hand Encoder; each entry halves the 128x128 crop once."""
     face_channels: tuple[int, ...]
-    """Face Encoder on the 256x256 crop, each entry halves once; empty: `face` is an ArcFace feature (B, 512)."""
+    """Widths of the Face Encoder on the 256x256 crop, each entry halves once; empty: it reads ArcFace's (B, 512)."""
     hand_keypoints: int = 42
     """Heat maps a hand stage predicts (2 x 21)."""
     face_keypoints: int = 0
@@ -110,18 +113,18 @@ class RegionConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """What the network was taught to predict, and of which noise. It belongs to the weights."""
+    """What the network predicts and the noise it was trained on. It belongs to the weights."""
 
     prediction: str
-    """"epsilon" (the paper), "v", "flow" (noise - z) or "x0" (z itself: right for latents that are mostly zero, as the
-    reference codec's).
+    """"epsilon" (the paper, eq. 1), "v", "flow" (noise - z) or "x0": z itself, for latents that are mostly zero, such
+    as the reference codec's.
     """
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"
     """Stable Diffusion's; "linear" for AnimateDiff's and the AnimateAnyone family's checkpoints."""
     zero_terminal_snr: bool = False
-    """Rescaled betas and trailing steps, as checkpoints of the AnimateAnyone family want."""
+    """Rescale betas to zero terminal SNR and take trailing steps (checkpoints of the AnimateAnyone family)."""
     noise_correlation: float = 0.0
     """Temporal correlation of the training noise, from a frame to the next, 0..1; 0 in the paper
     (`sampler.noise.progressive_noise`).
@@ -139,7 +142,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How a trained network is sampled where a video does not say otherwise. It can be changed without training."""
+    """How a trained network is sampled unless a video's options differ. It can be changed without training."""
 
     sampler: str
     """"ddim", "dpm++", "flow", or "lcm" for a distilled network (`sampler.schedule.SAMPLERS`)."""
@@ -156,8 +159,8 @@ class SamplingConfig:
     (`sampler.noise.smooth_noise`).
     """
     slow_noise: float = 0.0
-    """Share of the noise's variance, 0..1, that is slow and alike over a head or a hand, where no key points drive the
-    body; 0 in the paper (`sampler.noise.SlowNoise`).
+    """Share of the noise's variance, 0..1, that changes slowly over time and over a head or a hand, where no key
+    points drive the body; 0 in the paper (`sampler.noise.SlowNoise`).
     """
     slow_noise_correlation: float = 0.0
     """Temporal correlation of the rest of that noise, in place of `noise_correlation`."""
@@ -167,6 +170,7 @@ class SamplingConfig:
 
 
 def _check_shares(where: str, config: object, *names: str) -> None:
+    """Raise ValueError for a field that is not in 0..1, 1 excluded."""
     for name in names:
         if not 0 <= (value := getattr(config, name)) < 1:
             raise ValueError(f"{where}.{name} must be at least 0 and below 1, not {value}")
@@ -201,23 +205,22 @@ ABLATIONS: dict[str, dict[str, bool]] = {
 
 @dataclass(frozen=True)
 class CodecTraits:
-    """What the network and the sampler need to know of a kind of codec before one is loaded."""
+    """Properties of a kind of codec that the network and the sampler need before one is loaded."""
 
     where: str
     """"module:Class", imported when a codec of this kind is loaded; the class is a `codecs.base.Codec`."""
     relative: bool = False
     """Latents are differences from the reference picture: a frame equal to it is zero."""
     control_channels: int = 0
-    """How many of the latent's last channels are face controls (`perception.face_controls`), which belong to the
-    sound, not to the body.
+    """How many of the latent's last channels are face controls (`perception.face_controls`), which follow the sound
+    and not the body.
     """
     flow_channels: int = 0
-    """How many of the latent's first channels say how far a block moves as a whole, right and down."""
+    """How many of the latent's first channels are the mean flow of a block of pixels, right and down."""
     half_precision: str = "fp16"
-    """The half precision that a network with these latents computes in.
+    """Half precision of a network with these latents: "fp16" or "bf16".
 
-    Stable Diffusion's activations fit in fp16; those of a Reference Net that was trained from nothing, where norms
-    hide how large they grow, go beyond its range.
+    Stable Diffusion's activations fit in fp16; those of a Reference Net trained from scratch exceed its range.
     """
 
 
@@ -231,18 +234,18 @@ CODECS: dict[str, CodecTraits] = {
     ),
     "sd-vae": CodecTraits("cyberhost_model.codecs.sd_vae:SdVaeCodec"),
 }
-"""Kinds of codec by the name that `Preset.codec` holds. A new one is a line here (or a call of `register_codec`)."""
+"""Kinds of codec by the name in `Preset.codec`. A new one is a line here, or a call of `register_codec`."""
 
 
 def register_codec(kind: str, traits: CodecTraits) -> None:
-    """Make a kind of codec known, from outside the package too. Raises ValueError for a name that is taken."""
+    """Add a kind of codec to `CODECS`, from outside the package too. Raises ValueError for a name that is taken."""
     if kind in CODECS:
         raise ValueError(f"there is a codec {kind!r} already")
     CODECS[kind] = traits
 
 
 def codec_traits(kind: str) -> CodecTraits:
-    """Look a kind of codec up. Raises ModelError for an unknown one."""
+    """Return the traits of a kind of codec. Raises ModelError for an unknown one."""
     if kind not in CODECS:
         raise ModelError(f"there is no codec {kind!r}; choose one of {', '.join(CODECS)}")
     return CODECS[kind]
@@ -250,7 +253,7 @@ def codec_traits(kind: str) -> CodecTraits:
 
 @dataclass(frozen=True)
 class Preset:
-    """Everything that fixes the network's shape."""
+    """Everything that fixes a network: its shape, its codec, what it predicts and how it is sampled."""
 
     name: str
     codec: str
@@ -259,7 +262,7 @@ class Preset:
     latent_factor: int
     """Picture pixels a latent pixel stands for, along one side."""
     size: tuple[int, int]
-    """Usual picture (height, width); other sizes of a similar area, sides in multiples of 64."""
+    """(height, width) of the usual picture; others have a similar area and sides in multiples of 64."""
     frames: int
     motion_frames: int
     unet: UNetConfig
@@ -268,36 +271,35 @@ class Preset:
     diffusion: DiffusionConfig
     sampling: SamplingConfig
     pose_channels: tuple[int, ...]
-    """Pose Encoder: one more than its halvings."""
+    """Widths of the Pose Encoder, one more than its halvings."""
     pose_pool: int = 1
-    """The maps are averaged by this factor before the Pose Encoder (section 3.3: "down-sampled and encoded")."""
+    """Factor by which maps are averaged before the Pose Encoder (section 3.3: "down-sampled and encoded")."""
     concat_reference: bool = False
-    """Not in the paper: the reference latent also enters at the input, through a convolution that is zero at the start
-    (the same as concatenating it to the noisy latent). Makes identity and background hold early when nothing is
-    pretrained.
+    """Not in the paper: add the reference latent to the input, through a convolution that is zero at the start (the
+    same as concatenating it to the noisy latent). Identity and background then hold early in training from scratch.
     """
     motion_prior: float = 0.0
-    """Not in the paper: frames over which a clip is expected to stay as the motion frames left it
-    (`model.motion_prior`), 0 for none; the U-Net denoises what differs. Attention to the motion frames alone needs far
-    more training: clips begin with a jump and forget the movement before. Reference codec alone.
+    """Not in the paper: frames over which a clip is predicted to stay as the motion frames left it
+    (`model.motion_prior`), 0 for none; the U-Net denoises the difference. Attention to the motion frames alone needs
+    far more training: clips then begin with a jump and forget the movement before. For relative latents only.
     """
     audio_in_time: bool = False
-    """Not in the paper: a frame's audio tokens are also added to its time embedding, as the hand clarity score is.
+    """Not in the paper: add a frame's audio tokens to its time embedding, as the hand clarity score is.
 
     Cross attention alone needs far more training before a mouth follows.
     """
     pose_shift: bool = False
-    """Not in the paper: beside the skeleton maps, how far the key points are from the reference's
-    (`conditions/pose_shift.py`) is read by a small network (`PoseToLatent`); the U-Net denoises what differs from the
-    latents that one expects. Needs `concat_reference`.
+    """Not in the paper: a small network (`model.motion_prior.PoseToLatent`) predicts latents from the displacement of
+    key points since the reference (`conditions.pose_shift`); the U-Net denoises the difference. Needs
+    `concat_reference`.
     """
     image_token: bool = False
-    """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture, and
-    no speech (AnimateAnyone).
+    """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture,
+    instead of speech (AnimateAnyone).
     """
     pose_maps: str = "skeleton"
-    """How poses are drawn (`conditions.pose_maps`): "skeleton", or as others' weights were taught: "dwpose"
-    (AnimateAnyone), "dwpose-hands" (EchoMimicV2).
+    """How poses are drawn (`conditions.pose_maps`): "skeleton", "dwpose" (AnimateAnyone's weights) or "dwpose-hands"
+    (EchoMimicV2's).
     """
     ablations: Ablations = field(default_factory=Ablations)
 
@@ -312,39 +314,36 @@ class Preset:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
         if self.motion_prior and not (self.traits.relative and self.concat_reference):
             raise ValueError(
-                'motion_prior needs codec "reference" and concat_reference: its latents are zero where the '
-                "picture stands"
+                'motion_prior needs codec "reference", or another one of relative latents, and concat_reference'
             )
         if self.sampling.slow_noise and not self.flow_channels:
-            raise ValueError(
-                'sampling.slow_noise needs codec "reference", whose latents say how far a picture\'s parts have moved'
-            )
+            raise ValueError('sampling.slow_noise needs codec "reference" or another one with flow channels')
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
 
     @property
     def traits(self) -> CodecTraits:
-        """What is known of its kind of codec."""
+        """Traits of its kind of codec."""
         return codec_traits(self.codec)
 
     @property
     def control_channels(self) -> int:
-        """See `CodecTraits.control_channels`."""
+        """Value of `CodecTraits.control_channels` for its kind of codec."""
         return self.traits.control_channels
 
     @property
     def flow_channels(self) -> int:
-        """See `CodecTraits.flow_channels`."""
+        """Value of `CodecTraits.flow_channels` for its kind of codec."""
         return self.traits.flow_channels
 
     @property
     def half_precision(self) -> str:
-        """See `CodecTraits.half_precision`."""
+        """Value of `CodecTraits.half_precision` for its kind of codec."""
         return self.traits.half_precision
 
     @property
     def uses_audio(self) -> bool:
-        """Whether speech moves it; a network that attends to the picture's token hears nothing."""
+        """Whether speech is a condition; with `image_token` the picture takes its place in cross attention."""
         return not self.image_token
 
     @property
@@ -354,29 +353,33 @@ class Preset:
 
     @property
     def task(self) -> str:
-        """How a video is made with it: "animate" (speech alone), or, where poses drawn in others' ways are all it can
-        follow, "multimodal" (speech and hands) or "reenact" (poses).
+        """Task it was trained for: "animate" (speech alone), "multimodal" (speech and hands) or "reenact" (poses).
+
+        Networks with another family's pose maps need poses in every frame, so they cannot animate from speech alone.
         """
         return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.uses_audio else "reenact"
 
     def without(self, **switches: bool) -> Preset:
-        """The same preset with some `Ablations` changed: `preset("tiny").without(**ABLATIONS["w/o Hand Clarity"])`."""
+        """Copy the preset with some `Ablations` changed.
+
+        As in `preset("tiny").without(**ABLATIONS["w/o Hand Clarity"])`.
+        """
         return dataclasses.replace(self, ablations=dataclasses.replace(self.ablations, **switches))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionary for JSON."""
+        """Convert to a plain dictionary for JSON."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(data: Any) -> Preset:
-        """Make a preset of `to_dict`'s dictionary, also of one that cyberhost 0.1 wrote.
+        """Build a preset from the dictionary of `to_dict`, also from one that cyberhost 0.1 wrote.
 
         Raises ModelError for unknown, missing or impossible entries.
         """
-        return _from_dict(Preset, _modern(data), "preset")
+        return _from_dict(Preset, _to_current(data), "preset")
 
 
-_MOVED = {
+_MOVED_TO_SAMPLING = {
     "sampler": "sampler",
     "steps": "steps",
     "guidance_reference": "guidance_reference",
@@ -388,12 +391,12 @@ _MOVED = {
 """Entries of `diffusion` in cyberhost 0.1 -> those of `sampling`."""
 
 
-def _modern(data: Any) -> Any:
-    """Entries under the names and in the places they have now."""
+def _to_current(data: Any) -> Any:
+    """Move entries that cyberhost 0.1 wrote to the names and tables they have now."""
     if not isinstance(data, dict) or not isinstance(data.get("diffusion"), dict) or "sampling" in data:
         return data
     diffusion = dict(data["diffusion"])
-    sampling = {new: diffusion.pop(old) for old, new in _MOVED.items() if old in diffusion}
+    sampling = {new: diffusion.pop(old) for old, new in _MOVED_TO_SAMPLING.items() if old in diffusion}
     if "noise_correlation" in diffusion:  # one value stood for both
         sampling["noise_correlation"] = diffusion["noise_correlation"]
     renamed = {"motion_prior" if key == "motion_persistence" else key: value for key, value in data.items()}
@@ -401,6 +404,7 @@ def _modern(data: Any) -> Any:
 
 
 def _from_dict(cls: type, data: Any, where: str) -> Any:
+    """Build a dataclass from a dictionary, strictly. where: its place in config.json, for messages."""
     if not isinstance(data, dict):
         raise ModelError(f"config.json: {where} is not an object; the model directory is damaged, get it again")
     hints = typing.get_type_hints(cls)
@@ -417,6 +421,7 @@ def _from_dict(cls: type, data: Any, where: str) -> Any:
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
+    """Convert one entry to the type of its field."""
     if dataclasses.is_dataclass(hint):
         return _from_dict(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is tuple and not isinstance(hint, types.UnionType):
@@ -520,19 +525,16 @@ PRESETS: dict[str, Preset] = {"tiny": _TINY, "sd15": _SD15}
 
 
 def preset(name: str) -> Preset:
-    """One of the two presets. Raises ModelError for another name."""
+    """Return one of `PRESETS`. Raises ModelError for another name."""
     if name not in PRESETS:
         raise ModelError(f"there is no preset {name!r}; choose one of {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
-FPS = 25.0  # what the model was trained at
-
-
 if TYPE_CHECKING:
 
-    class Settings(TypedDict, total=False):
-        """The fields of `GenerationConfig`, as keywords."""
+    class GenerationKeywords(TypedDict, total=False):
+        """Type of the keywords of `animate`, `reenact` and `multimodal`: the fields of `GenerationConfig`."""
 
         seed: int
         steps: int | None
@@ -564,7 +566,7 @@ def parse_interval(text: str) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class GenerationConfig:
-    """How a video is made; keywords of `animate`, `reenact` and `multimodal`, and options of their commands.
+    """How a video is made: keywords of `animate`, `reenact` and `multimodal`, and options of their commands.
 
     Raises InputError for a value out of its bounds.
     """
@@ -616,7 +618,7 @@ class GenerationConfig:
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """Which model computes, where, in which numbers.
+    """Which model computes, on which device, in which precision.
 
     Raises InputError for a device or precision that is none of the choices.
     """
@@ -641,6 +643,3 @@ class RuntimeConfig(DeviceConfig):
     cuda_graphs: bool | None = option(
         None, "Record a denoising step once and replay it. [default: on an NVIDIA GPU with enough memory]"
     )
-
-
-EMBEDDED = Path(__file__).parent / "weights"

@@ -1,4 +1,4 @@
-"""Where a model computes, and in which precision."""
+"""Choice of the device and the precision a model computes in."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from cyberhost_model.errors import ResourceError
 
 
 def multiplies_bf16() -> bool:
-    """Check whether the CPU has units that multiply matrices of bf16 (Intel's AMX) and the system lets them be used.
+    """Return whether the CPU multiplies bf16 matrices in hardware (Intel's AMX) and the system allows it.
 
-    Without them, even where there are vector instructions for it, bf16 is slower than fp32
-    (docs/reference/performance.md).
+    Without AMX, bf16 is slower than fp32, vector instructions included (docs/reference/performance.md).
     """
-    known = getattr(torch.cpu, "_is_amx_tile_supported", None), getattr(torch.cpu, "_init_amx", None)
-    return all(ask is not None and ask() for ask in known)
+    checks = getattr(torch.cpu, "_is_amx_tile_supported", None), getattr(torch.cpu, "_init_amx", None)
+    return all(check is not None and check() for check in checks)
 
 
 def choose_device(device: str, precision: str, preset: Preset | None = None) -> tuple[torch.device, torch.dtype]:
-    """Choose the device and the precision for "auto", and check what was asked for.
+    """Resolve the names of a device and a precision, as options give them.
 
-    "auto" takes CUDA, then Apple's GPU, then the CPU; on CUDA half precision, `preset`'s if it is known, else fp16; on
-    a CPU with units for it bf16; elsewhere fp32. Raises ResourceError for a device that is not there.
+    device "auto": CUDA, else Apple's GPU, else the CPU. precision "auto": half precision on CUDA (the preset's; fp16
+    without one), bf16 on a CPU with AMX, else fp32. Raises ResourceError for a device that is missing and for an
+    unknown name.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -48,8 +48,8 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
 
 
 def supported_device(device: torch.device) -> torch.device:
-    """Return `device`, or the CPU for an Apple GPU.
+    """Return `device`, or the CPU in place of an Apple GPU.
 
-    Most versions of torch have neither QR nor bicubic or border sampling there.
+    For operations that most versions of torch lack there: QR, bicubic and border sampling.
     """
     return torch.device("cpu") if device.type == "mps" else device

@@ -1,7 +1,6 @@
-"""Every error a user can cause, and optional libraries: imported when they are needed, and missing in one line.
+"""Errors a user can cause, with the exit code of each, and the import of optional libraries.
 
-Each error carries the exit code that the command line documents (docs/user/errors.md). Messages are one line and say
-what to do.
+Messages are one line: what is wrong and what to do about it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 
 
 class CyberHostError(Exception):
-    """Base of all errors with a clear cause. `exit_code` is what `cyberhost` returns for it."""
+    """Base of all errors with a known cause. `exit_code` is the exit status of `cyberhost`."""
 
     exit_code = 1
 
@@ -23,7 +22,7 @@ class InputError(CyberHostError):
 
 
 class NoFaceError(InputError):
-    """The reference picture shows no face that could be found."""
+    """No face was found in the reference picture."""
 
     exit_code = 4
 
@@ -41,13 +40,13 @@ class ModelError(CyberHostError):
 
 
 class NetworkError(CyberHostError):
-    """Weights had to be fetched and could not be."""
+    """Weights are not on this machine and could not be downloaded."""
 
     exit_code = 7
 
 
 class ResourceError(CyberHostError):
-    """Not enough memory, or the device asked for does not exist."""
+    """Not enough memory, no such device, or an optional library that is not installed."""
 
     exit_code = 8
 
@@ -59,7 +58,7 @@ class TrainingError(CyberHostError):
 
 
 class MeasureError(CyberHostError):
-    """None of the metrics that were asked for could be computed."""
+    """None of the metrics asked for could be computed."""
 
     exit_code = 10
 

@@ -1,4 +1,7 @@
-"""Options: fields of a dataclass that also say how they are given on a command line and which values they take."""
+"""Fields of a dataclass as options: the metadata gives the command line its flags, help, bounds and choices.
+
+`option` declares such a field, `options_of` lists them and `check_options` compares values with their bounds.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +22,22 @@ class Option:
     help: str
     """One or two short sentences; the default is named here only where it is not the field's own."""
     flags: tuple[str, ...] = ()
-    """Names on the command line; without any the field's name is taken: `cache_blocks` is `--cache-blocks`."""
+    """Names on the command line; without any, the field's name: `cache_blocks` is `--cache-blocks`."""
     metavar: str | None = None
     min: float | None = None
-    """Least value, in the field's unit, as `max`."""
+    """Smallest value, in the field's unit."""
     max: float | None = None
+    """Largest value, in the field's unit."""
     choices: tuple[str, ...] = ()
     """The words that are allowed, for the field or, where it is a list, for each of its entries."""
     parse: Callable[[str], Any] | None = None
-    """Reads the text of the command line where it is neither a number nor a word. Raises InputError."""
+    """Reads the command line's text where it is neither a number nor a word. Raises InputError."""
     scale: float = 1
-    """How many units of the field are one of the command line's: 60 for seconds that are given in minutes."""
+    """Units of the field in one unit of the command line: 60 for a field in seconds that is given in minutes."""
 
     @property
     def range(self) -> str:
-        """Describe the allowed values in words: "between 1 and 60", "at least 1", "auto, cpu or cuda"."""
+        """Allowed values in words: "between 1 and 60", "at least 1", "auto, cpu or cuda"."""
         if self.choices:
             return " or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1])))
         if self.min is None or self.max is None:
@@ -41,7 +45,7 @@ class Option:
         return f"between {self.min:g} and {self.max:g}"
 
     def allows(self, value: Any) -> bool:
-        """Compare a value with the bounds and the choices; a NaN is not allowed."""
+        """Return whether a value lies within the bounds and is among the choices; a NaN does not."""
         if self.choices:
             return all(entry in self.choices for entry in ([value] if isinstance(value, str) else value))
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
@@ -69,14 +73,14 @@ def option(
 
 
 def options_of(kind: Any) -> dict[str, Option]:
-    """List the options among the fields of a dataclass (or of its instance), by name and in order."""
+    """List the options among the fields of a dataclass (or of its instance), in order."""
     return {entry.name: entry.metadata[_KEY] for entry in dataclasses.fields(kind) if _KEY in entry.metadata}
 
 
 def check_options(settings: Any) -> None:
     """Compare the options of a dataclass with their bounds and choices; None passes where it is the default.
 
-    Raises InputError, one line that names the field, what it must be and what it is.
+    Raises InputError that names the field, its allowed values and its value.
     """
     known = options_of(settings)
     for entry in dataclasses.fields(settings):

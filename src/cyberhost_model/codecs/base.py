@@ -1,6 +1,6 @@
-"""What a codec is to the rest of the house, and how one is loaded by its kind.
+"""The interface of codecs, which encode frames to latents and decode them, and the loading of one by its kind.
 
-A new codec is a file with a class like `Codec` and an entry of `config.CODECS`.
+A new codec is a file with a subclass of `Codec` and an entry of `config.CODECS` (or a call of `config.register_codec`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cyberhost_model.config import codec_traits
 
 
 class Codec(nn.Module):
-    """Frames to latents and back: what a class of codec has to offer.
+    """Interface of a codec: frames to latents and back.
 
     Pictures are (..., 3, H, W) in -1..1, latents z (B, F, C, h, w) with h, w = H, W / the preset's `latent_factor`.
     """
@@ -24,7 +24,7 @@ class Codec(nn.Module):
     kind: str
     """Its name in `config.CODECS`."""
     frames_at_once: int = 1 << 10
-    """Frames decoded together at most; memory does not grow with the clip beyond that."""
+    """Most frames decoded together; memory does not grow with the clip beyond that."""
     can_tile: bool = False
     """Whether a frame can be decoded in pieces (`tile`), for devices with little memory."""
     lip_unit: float = 0.0
@@ -33,32 +33,35 @@ class Codec(nn.Module):
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
         """Encode the reference picture (B, 3, H, W) -> (B, C, h, w).
 
-        control_maps (B, controls, h, w): where its mouth and eyes are, for codecs with control channels.
+        control_maps (B, controls, h, w): positions of its mouth and eyes, for codecs with control channels.
         """
         raise NotImplementedError
 
-    def encode(self, frames: Tensor, flow: Tensor, seen: Tensor, controls: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, flow: Tensor, visible: Tensor, controls: Tensor) -> Tensor:
         """Encode frames (..., 3, H, W) against their reference -> z (..., C, h, w).
 
-        flow (..., 2, H/2, W/2) in full-size pixels and seen (..., 1, H/2, W/2) in 0..1 say where each pixel comes from
-        in the reference and whether it shows it; controls (..., controls, h, w). Other codecs ignore all three.
+        For relative latents: flow (..., 2, H/2, W/2), position of each pixel in the reference minus its own, in
+        full-size pixels; visible (..., 1, H/2, W/2) in 0..1, whether the reference shows it; controls (..., controls,
+        h, w), face controls. Other codecs ignore the three.
         """
         raise NotImplementedError
 
     def decode(
         self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
     ) -> Tensor:
-        """Decode z beside the reference (B, 3, H, W) -> frames (B, F, 3, H', W') of the size of `picture`, which is
-        the reference at the video's size.
+        """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
+
+        picture (B, 3, H', W'): the reference at the video's size, which is the frames' size. close_up: its mouth,
+        enlarged, for codecs with control channels.
         """
         raise NotImplementedError
 
     def tile(self, enabled: bool) -> None:
-        """Decode in pieces from now on, or no longer; only where `can_tile`."""
+        """Switch decoding in tiles on or off; only where `can_tile`."""
         raise NotImplementedError
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
-        """Write the codec's folder as safetensors and a config.json."""
+        """Write the codec into `folder`, as safetensors and a config.json."""
         raise NotImplementedError
 
     @staticmethod
@@ -79,8 +82,8 @@ def load_codec(kind: str, folder: str | Path) -> Codec:
 
 
 def for_reference_net(kind: str, z: Tensor, r: Tensor) -> Tensor:
-    """Turn motion frames z (B, M, C, h, w) into latents that the Reference Net reads.
+    """Convert motion frames z (B, M, C, h, w) into latents that the Reference Net reads.
 
-    Relative latents are moved parts of the reference, whose own latent is r (B, C, h, w); others are pictures' already.
+    Relative latents are added to the reference's own latent r (B, C, h, w); others are latents of pictures already.
     """
     return r[:, None] + z if codec_traits(kind).relative else z

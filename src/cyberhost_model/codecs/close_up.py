@@ -1,8 +1,8 @@
-"""CloseUp: the face around the mouth, cut out and enlarged.
+"""CloseUp: the square around the mouth, cropped from the picture and enlarged.
 
-In a half-body picture a mouth is a few of the codec's pixels high: too little for it to tell lips from teeth, and it
-then moves neither. So it parts the lips here, where they are large, on the picture as it stands; the frame's flow then
-moves that instead of the picture.
+In a half-body picture a mouth is a few of the codec's pixels high: too small to tell lips from teeth, and neither would
+move. So the codec opens the lips on this square, where they are large; the frame's flow then moves the result instead
+of the picture.
 """
 
 from __future__ import annotations
@@ -16,40 +16,42 @@ from torch import Tensor
 from cyberhost_model.device import supported_device
 
 SIDE = 160
-"""Pixels of the enlarged square, a multiple of the codec's 16."""
-FACES = 1.8
-"""Its side in face heights (chin to brows), as in the close-ups the codec learned (`training.codec_stage`)."""
-_FULL, _NONE = 0.55, 0.95  # shares of the half side: what is parted counts wholly up to here, and no more from here on
+"""Side of the enlarged square in pixels, a multiple of the codec's 16."""
+SIDE_IN_FACES = 1.8
+"""Side of the square in face heights (chin to brows), as in the codec's training (`lab.training.stages.codec`)."""
+_BLEND_FROM, _BLEND_TO = 0.55, 0.95  # shares of the half side between which the square fades into the picture
 
 
 @dataclass(frozen=True)
 class CloseUp:
-    """corner (x, y) and side of the square in pixels of the picture, which it may leave; small (B, 3, SIDE, SIDE) in
-    -1..1; control_maps (B, controls, SIDE / 16, SIDE / 16), where its controls stand (`face_control_maps`).
-    """
+    """A square of the picture around the mouth, and its copy at the codec's size."""
 
     corner: tuple[int, int]
+    """(x, y) in pixels of the picture; the square may reach beyond its edges."""
     side: int
+    """In pixels of the picture."""
     small: Tensor
+    """(B, 3, SIDE, SIDE) in -1..1."""
     control_maps: Tensor
+    """(B, controls, SIDE / 16, SIDE / 16): positions of mouth and eyes in the square (`face_control_maps`)."""
 
     @property
     def window(self) -> Tensor:
-        """How much of the square counts, (side, side) in 0..1: all in its middle, nothing at its edge."""
+        """Weight of the square when it is pasted, (side, side): 1 in its middle, 0 at its edge."""
         across = torch.linspace(-1, 1, self.side, device=self.small.device, dtype=self.small.dtype).abs()
-        share = ((_NONE - across) / (_NONE - _FULL)).clamp(0, 1)
+        share = ((_BLEND_TO - across) / (_BLEND_TO - _BLEND_FROM)).clamp(0, 1)
         share = share * share * (3 - 2 * share)
         return share[:, None] * share[None]
 
-    def cut(self, picture: Tensor) -> Tensor:
-        """The square out of (B, 3, H, W); where it leaves the picture the edge goes on."""
+    def crop(self, picture: Tensor) -> Tensor:
+        """Crop the square from (B, 3, H, W) -> (B, 3, side, side); beyond the picture its edge is repeated."""
         (x, y), (h, w) = self.corner, picture.shape[-2:]
         rows = torch.arange(y, y + self.side, device=picture.device).clamp(0, h - 1)
         columns = torch.arange(x, x + self.side, device=picture.device).clamp(0, w - 1)
         return picture[..., rows, :][..., columns]
 
-    def put(self, square: Tensor, picture: Tensor) -> Tensor:
-        """`picture` (B, 3, H, W) with the square (B, 3, side, side) on it."""
+    def paste(self, square: Tensor, picture: Tensor) -> Tensor:
+        """Copy `picture` (B, 3, H, W) with the square (B, 3, side, side) blended in."""
         (x, y), (h, w) = self.corner, picture.shape[-2:]
         top, left, bottom, right = max(y, 0), max(x, 0), min(y + self.side, h), min(x + self.side, w)
         inside = slice(top - y, bottom - y), slice(left - x, right - x)
@@ -59,9 +61,9 @@ class CloseUp:
         return out
 
 
-def enlarge(picture: Tensor, corner: tuple[int, int], side: int, control_maps: Tensor) -> CloseUp:
-    """The square of `picture` (B, 3, H, W); see `CloseUp`."""
-    square = CloseUp(corner, side, picture, control_maps).cut(picture)
+def make_close_up(picture: Tensor, corner: tuple[int, int], side: int, control_maps: Tensor) -> CloseUp:
+    """Crop a square of `picture` (B, 3, H, W) and enlarge it; arguments are the fields of `CloseUp`."""
+    square = CloseUp(corner, side, picture, control_maps).crop(picture)
     square = square.to(supported_device(picture.device), torch.float32)
     small = F.interpolate(square, size=(SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
     return CloseUp(corner, side, small.to(picture.device, picture.dtype), control_maps)

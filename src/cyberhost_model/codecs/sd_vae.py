@@ -1,4 +1,4 @@
-"""SdVaeCodec: Stable Diffusion's VAE behind the interface of a codec (section 3.1); it needs no reference."""
+"""SdVaeCodec: Stable Diffusion's VAE as a codec (section 3.1); it ignores the reference."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cyberhost_model.codecs.close_up import CloseUp
 from cyberhost_model.errors import ModelError
 
 AT_ONCE = 4
-"""Frames coded together."""
+"""Frames encoded or decoded together."""
 
 
 class SdVaeCodec(Codec):
-    """A `codecs.base.Codec`. Pictures (B, 3, H, W) in -1..1, latents of 1/8 size scaled to about unit deviation."""
+    """Codec whose latents are those of Stable Diffusion: 4 channels at 1/8 size, of about unit deviation."""
 
     kind = "sd-vae"
     frames_at_once = AT_ONCE
@@ -30,7 +30,7 @@ class SdVaeCodec(Codec):
 
     @staticmethod
     def load(folder: str | Path) -> SdVaeCodec:
-        """From a diffusers `AutoencoderKL` folder. Raises ModelError when it does not fit."""
+        """Load a diffusers `AutoencoderKL` folder. Raises ModelError when it does not fit."""
         try:
             return SdVaeCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
         except (OSError, ValueError) as error:
@@ -41,37 +41,32 @@ class SdVaeCodec(Codec):
         self.vae.to(dtype).save_pretrained(folder)
 
     def tile(self, enabled: bool) -> None:
-        """Decode a frame in pieces, whose seams may be seen, or whole."""
+        """Decode frames in tiles, whose seams may be visible, or whole."""
         if enabled:
             self.vae.enable_tiling()
         else:
             self.vae.disable_tiling()
 
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> (B, 4, H/8, W/8); `control_maps` are the reference codec's and ignored."""
+        """Encode pictures (B, 3, H, W) -> (B, 4, H/8, W/8); `control_maps` is ignored."""
         return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
 
     def encode(
-        self, frames: Tensor, flow: Tensor | None = None, seen: Tensor | None = None, controls: Tensor | None = None
+        self, frames: Tensor, flow: Tensor | None = None, visible: Tensor | None = None, controls: Tensor | None = None
     ) -> Tensor:
-        """Frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8); what the reference codec wants besides is ignored.
-
-        A few frames at a time: memory does not grow with the clip.
-        """
-        return torch.cat([self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]).unflatten(
-            0, frames.shape[:-3]
-        )
+        """Encode frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8), a few at a time; the rest is ignored."""
+        latents = [self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]
+        return torch.cat(latents).unflatten(0, frames.shape[:-3])
 
     def decode(
         self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
     ) -> Tensor:
-        """z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size where one is given; the rest is the
-        reference codec's. A few frames at a time: a clip of 24 at 768x512 would make tensors of 5 GB in half
-        precision.
+        """Decode z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size; the rest is ignored.
+
+        A few frames at a time: a clip of 24 at 768x512 would make tensors of 5 GB in half precision.
         """
-        frames = torch.cat(
-            [self.vae.decode(some / self.vae.config.scaling_factor).sample for some in z.flatten(0, 1).split(AT_ONCE)]
-        )
+        scale = self.vae.config.scaling_factor
+        frames = torch.cat([self.vae.decode(some / scale).sample for some in z.flatten(0, 1).split(AT_ONCE)])
         if picture is not None and picture.shape[-2:] != frames.shape[-2:]:
             frames = F.interpolate(frames, size=picture.shape[-2:], mode="bicubic", align_corners=False)
         return frames.clamp(-1, 1).unflatten(0, z.shape[:2])

@@ -237,7 +237,7 @@ class _Measurement:
     def decode(self, count: int) -> object:
         """Decode `count` frames."""
         z = self.zeros(count)
-        return self.attempt("codec", lambda: self.host.renderer.decode(self.job, z, self.fallback.at_once))
+        return self.attempt("codec", lambda: self.host.renderer.decode(self.job, z, self.fallback.frames_at_once))
 
     def listen(self, again: bool) -> float:
         """Seconds that the speech encoder takes for a second of sound."""

@@ -1,5 +1,6 @@
-"""Retargeting: a driving person's motion with the proportions of the person in the reference picture
-(docs/reference/driving.md).
+"""Retargeting: a driving person's motion with the proportions of the person in the reference picture.
+
+See docs/reference/driving.md.
 
 One frame of the driving, the anchor (one for head and trunk, one for the arms), is laid onto the reference, and every
 other frame differs from it as the driving does: bones turn as the driving's turn and have the reference's lengths; the

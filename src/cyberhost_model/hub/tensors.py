@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +78,22 @@ def _can_map(path: Path) -> bool:
 
 
 def load_weights(
-    module: torch.nn.Module, path: Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    module: torch.nn.Module,
+    path: Path,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    rename: Callable[[str], str] = str,
 ) -> None:
     """Load the weights of a safetensors file into `module`, strictly; it may be on the "meta" device.
 
-    Raises ModelError naming missing, unexpected or misshapen keys.
+    rename: the name in `module` of a name in the file, for files with names of earlier versions. Raises
+    ModelError naming missing, unexpected or misshapen keys.
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            _compare(path, _shapes(module), _shapes_in(file))
+            _compare(path, _shapes(module), _shapes_in(file, rename))
             # One by one, so that the device never holds the whole file in its own precision.
-            weights = {key: _as(file.get_tensor(key), dtype) for key in file.keys()}
+            weights = {rename(key): _as(file.get_tensor(key), dtype) for key in file.keys()}
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; get the model again") from error
     except (OSError, SafetensorError) as error:
@@ -99,9 +105,9 @@ def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def _shapes_in(file: safe_open) -> dict[str, tuple[int, ...]]:
+def _shapes_in(file: safe_open, rename: Callable[[str], str] = str) -> dict[str, tuple[int, ...]]:
     """Of an open file; only its header is read."""
-    return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+    return {rename(key): tuple(file.get_slice(key).get_shape()) for key in file.keys()}
 
 
 def _as(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -1,10 +1,11 @@
-"""The three attentions of the Denoising U-Net, over diffusers' own layers.
+"""The three attentions of the Denoising U-Net (spatial, audio, temporal) as functions on diffusers' own layers.
 
-Each function runs the sublayers of one diffusers `Transformer2DModel` or `AnimateDiffTransformer3D` in the open, so
-that what the paper adds to keys and values can be seen. They hold no weights. With nothing added they compute exactly
-what diffusers' own forward computes.
+Each function calls the sublayers of one diffusers `Transformer2DModel` or `AnimateDiffTransformer3D` one by one, so
+that the paper's additions to keys and values can be read here (Figure 2, section 3.1). The functions hold no weights.
+Without additions the result equals that of diffusers' own forward.
 
-Suffixes: B batch, F frames, M motion frames, N tokens of a frame (h * w), D channels, L audio tokens of a frame.
+Shapes: B batch, F frames, M motion frames, N tokens of a frame (h * w), D channels, L audio tokens of a frame, R items
+of the batch that have a feature (`Conditions.reference_present`, `motion_present`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-# Gradient checkpointing in one line, so that a forward can place it itself (diffusers' own skips the motion modules).
-
 
 def recompute(enabled: bool, function: Callable[..., Any], *args: Any) -> Any:
-    """`function(*args)`; when enabled and gradients are on, its activations are computed again in the backward pass
-    instead of kept.
+    """Call `function(*args)`, with gradient checkpointing when enabled and gradients are on.
+
+    Activations are then computed again in the backward pass instead of kept. A forward places it by itself, because
+    diffusers' own checkpointing skips the motion modules.
     """
     if enabled and torch.is_grad_enabled():
         return checkpoint(function, *args, use_reentrant=False)
@@ -34,31 +35,33 @@ def recompute(enabled: bool, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def attend(attn: Attention, query: Tensor, context: Tensor, shared: Tensor | None = None) -> Tensor:
-    """Attention of diffusers' `Attention` weights by SDPA.
+    """Compute multi-head attention with the weights of a diffusers `Attention`.
 
-    query (B, Q, D), context (B, K, D'). `shared` (S, K', D') is further context; each of its rows serves B / S
-    consecutive rows of the batch (the frames of a clip): it is projected once and broadcast. Returns (B, Q, D).
+    query (B, Q, D), context (B, K, D'). `shared` (S, K', D') is further context: each of its rows is projected once and
+    broadcast to B / S consecutive rows of the batch, the frames of a clip. Returns (B, Q, D).
     """
     q, k, v = _heads(attn, attn.to_q(query)), _heads(attn, attn.to_k(context)), _heads(attn, attn.to_v(context))
     if shared is not None:
-        k = torch.cat([k, _rows(_heads(attn, attn.to_k(shared)), len(k))], dim=2)
-        v = torch.cat([v, _rows(_heads(attn, attn.to_v(shared)), len(v))], dim=2)
+        k = torch.cat([k, _repeat_rows(_heads(attn, attn.to_k(shared)), len(k))], dim=2)
+        v = torch.cat([v, _repeat_rows(_heads(attn, attn.to_v(shared)), len(v))], dim=2)
     out = functional.scaled_dot_product_attention(q, k, v)
     return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
 
 
 def _heads(attn: Attention, x: Tensor) -> Tensor:
+    """Split channels into heads: (B, L, D) -> (B, heads, L, D / heads)."""
     return x.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
 
 
-def _rows(x: Tensor, batch: int) -> Tensor:
-    """(S, ...) -> (batch, ...), each row for batch / S consecutive ones."""
+def _repeat_rows(x: Tensor, batch: int) -> Tensor:
+    """Repeat each row of x (S, ...) for batch / S consecutive rows -> (batch, ...)."""
     return x[:, None].expand(-1, batch // len(x), *[-1] * (x.ndim - 1)).flatten(0, 1)
 
 
 def feed_forward(ff: FeedForward, x: Tensor) -> Tensor:
-    """diffusers' GEGLU feed-forward, each half of its first layer by itself: halves of one tensor lie apart, and a GPU
-    takes twice as long over them.
+    """Compute diffusers' GEGLU feed-forward with the two halves of its first layer as two products.
+
+    Halves of one product are strided in memory, which takes a GPU twice as long.
     """
     proj = ff.net[0].proj
     value, gate = (
@@ -72,25 +75,25 @@ def feed_forward(ff: FeedForward, x: Tensor) -> Tensor:
 
 
 def split_by_presence(present: Sequence[bool], x: Tensor, run: Callable[[Tensor, bool], Tensor]) -> Tensor:
-    """Runs the items of x (B, ...)
+    """Run the items of x (B, ...) that have a feature apart from those that lack it, and restore their order.
 
-    that have a feature and those that lack it apart, `run(items, has_feature)`, and puts them back in order.
+    present: B flags, or none for a batch in which no item has it. run(items, has_feature) returns the items' results.
     """
     if not any(present):
         return run(x, False)
     if all(present):
         return run(x, True)
-    have = [i for i, here in enumerate(present) if here]
-    lack = [i for i, here in enumerate(present) if not here]
-    if have[-1] < lack[0]:  # the order of guidance: no gather needed
-        return torch.cat([run(x[: len(have)], True), run(x[len(have) :], False)])
-    both = torch.cat([run(x[have], True), run(x[lack], False)])
-    order = have + lack
-    return both[[order.index(i) for i in range(len(order))]]
+    having = [i for i, flag in enumerate(present) if flag]
+    lacking = [i for i, flag in enumerate(present) if not flag]
+    if having[-1] < lacking[0]:  # the order of guidance: no gather needed
+        return torch.cat([run(x[: len(having)], True), run(x[len(having) :], False)])
+    results = torch.cat([run(x[having], True), run(x[lacking], False)])
+    order = having + lacking
+    return results[[order.index(i) for i in range(len(order))]]
 
 
 def to_tokens(transformer: Transformer2DModel, x: Tensor) -> Tensor:
-    """(B, C, h, w) -> (B, N, D): the transformer's norm and `proj_in`."""
+    """Apply the transformer's norm and `proj_in`: (B, C, h, w) -> (B, N, D)."""
     x = transformer.norm(x)
     if transformer.use_linear_projection:
         return transformer.proj_in(x.permute(0, 2, 3, 1).flatten(1, 2))
@@ -98,7 +101,7 @@ def to_tokens(transformer: Transformer2DModel, x: Tensor) -> Tensor:
 
 
 def from_tokens(transformer: Transformer2DModel, tokens: Tensor, residual: Tensor) -> Tensor:
-    """(B, N, D) -> (B, C, h, w): `proj_out` and the residual around the transformer."""
+    """Apply `proj_out` and add the residual around the transformer: (B, N, D) -> (B, C, h, w)."""
     size = residual.shape[-2:]
     if transformer.use_linear_projection:
         return transformer.proj_out(tokens).unflatten(1, size).permute(0, 3, 1, 2) + residual
@@ -113,9 +116,9 @@ def spatial_transformer(
     reference: Tensor | None,
     reference_present: Sequence[bool],
 ) -> Tensor:
-    """Spatial self-attention with reference features, cross attention to audio, feed-forward.
+    """Run spatial self-attention with reference features, cross attention to audio, and the feed-forward.
 
-    x (B*F, C, h, w); audio (B*F, L, D_audio); reference (R, N, D) goes to keys and values. Returns the shape of x.
+    x (B*F, C, h, w); audio (B*F, L, D_audio); reference (R, N, D) joins keys and values. Returns the shape of x.
     """
     tokens = to_tokens(transformer, x)
     block: BasicTransformerBlock = transformer.transformer_blocks[0]
@@ -139,18 +142,18 @@ def temporal_transformer(
     motion: Tensor | None,
     motion_present: Sequence[bool],
 ) -> Tensor:
-    """Attention along the frames; motion frames go in front on the frame axis as keys and values only, so nothing is
-    left to slice off.
+    """Run attention along the frames of a clip, with motion frames in front of them on the frame axis.
 
-    x (B*F, C, h, w); motion (R, M, N, D) or None. Returns the shape of x. Trimmed modules lack the second attention and
-    the feed-forward.
+    x (B*F, C, h, w); motion (R, M, N, D) or None. Motion frames are keys and values only, so the result has the shape
+    of x and nothing to slice off. Trimmed modules lack the second attention and the feed-forward
+    (`UNetConfig.trim_motion`).
     """
     size = x.shape[-2:]
     clip = x.unflatten(0, (-1, frames))
     normed = transformer.norm(clip.transpose(1, 2))  # GroupNorm over all frames of the clip, as AnimateDiff has it
-    # Copied here, because a product with rows that lie apart is one small product for each of them.
+    # Contiguous, because a product of strided rows runs as one small product for each of them.
     tokens = transformer.proj_in(normed.permute(0, 3, 4, 2, 1).flatten(1, 2).contiguous())  # (B, N, F, D)
-    front = None if motion is None else motion.transpose(1, 2).flatten(0, 1)  # (R*N, M, D)
+    motion_tokens = None if motion is None else motion.transpose(1, 2).flatten(0, 1)  # (R*N, M, D)
     present = () if motion is None else motion_present
 
     for block in transformer.transformer_blocks:
@@ -161,10 +164,11 @@ def temporal_transformer(
             def along_frames(
                 items: Tensor, has_motion: bool, attn: Attention = attn, position: nn.Module = block.pos_embed
             ) -> Tensor:
-                ahead = 0 if front is None or not has_motion else front.shape[1]
-                places = position.pe[:, : ahead + frames].to(items.dtype)
-                query = items.flatten(0, 1) + places[:, ahead:]  # (B*N, F, D)
-                context = query if front is None or not ahead else torch.cat([front + places[:, :ahead], query], dim=1)
+                ahead = 0 if motion_tokens is None or not has_motion else motion_tokens.shape[1]
+                encoding = position.pe[:, : ahead + frames].to(items.dtype)
+                query = context = items.flatten(0, 1) + encoding[:, ahead:]  # (B*N, F, D)
+                if motion_tokens is not None and ahead:
+                    context = torch.cat([motion_tokens + encoding[:, :ahead], query], dim=1)
                 return attend(attn, query, context).unflatten(0, items.shape[:2])
 
             tokens = tokens + split_by_presence(present, norm(tokens), along_frames)
@@ -172,4 +176,5 @@ def temporal_transformer(
             tokens = tokens + feed_forward(block.ff, block.norm3(tokens))
 
     out = transformer.proj_out(tokens).unflatten(1, size)  # (B, h, w, F, C)
-    return (clip + out.permute(0, 3, 4, 1, 2)).flatten(0, 1)  # the clip first: the sum lies in memory as it does
+    # The sum takes the memory layout of its first term, the clip's.
+    return (clip + out.permute(0, 3, 4, 1, 2)).flatten(0, 1)

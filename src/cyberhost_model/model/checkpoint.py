@@ -1,4 +1,7 @@
-"""Saving and loading the network: config.json (the preset) and safetensors, strict both ways."""
+"""Saving and loading a network: config.json (the preset) and network.safetensors, strict both ways.
+
+Weights that cyberhost 0.1 wrote under other names load too (`RENAMED`).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
@@ -17,10 +21,25 @@ from cyberhost_model.model.network import CyberHostNetwork
 CONFIG_FILE = "config.json"
 NETWORK_FILE = "network.safetensors"
 FORMAT = 1  # of config.json; raised when an old reader could misread a new file
+RENAMED = {"pose_follower.": "pose_to_latent.", "denoising_unet.expected_in.": "denoising_unet.prior_in."}
+"""Beginnings of the names of weights in cyberhost 0.1 -> today's; files and runs of both load."""
+
+
+def current_name(name: str) -> str:
+    """Translate the name of a network's weight in a file of cyberhost 0.1; other names stay as they are."""
+    for old, new in RENAMED.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def with_current_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Translate all names of a network's weights, as `current_name` does."""
+    return {current_name(name): value for name, value in weights.items()}
 
 
 def save_network(network: CyberHostNetwork, directory: str | Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes config.json and network.safetensors into `directory`, weights as `dtype`."""
+    """Write config.json and network.safetensors into `directory`, weights as `dtype`."""
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     save_preset(network.preset, directory)
@@ -34,9 +53,9 @@ def save_network(network: CyberHostNetwork, directory: str | Path, dtype: torch.
 def load_network(
     directory: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> CyberHostNetwork:
-    """The network of `save_network`, in evaluation mode.
+    """Load a network that `save_network` wrote, in evaluation mode.
 
-    Its weights go from the mapped file straight to where they are wanted; none is made before.
+    Its weights go from the mapped file straight to `device`; none is initialised before.
 
     Raises ModelError for a missing or damaged file and for keys or shapes that do not match the configuration.
     """
@@ -44,18 +63,18 @@ def load_network(
     preset = load_preset(directory)
     with torch.device("meta"):
         network = CyberHostNetwork(preset)
-    load_weights(network, directory / NETWORK_FILE, device, dtype)
+    load_weights(network, directory / NETWORK_FILE, device, dtype, current_name)
     return network.to(device, dtype).eval()
 
 
 def save_preset(preset: Preset, directory: str | Path) -> None:
-    """Writes config.json."""
+    """Write config.json."""
     text = json.dumps({"format": FORMAT, "preset": preset.to_dict()}, indent=2)
     (Path(directory) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def load_preset(directory: str | Path) -> Preset:
-    """Reads config.json. Raises ModelError if it is missing, damaged or of a newer format."""
+    """Read config.json. Raises ModelError if it is missing, damaged or of a newer format."""
     path = Path(directory) / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -69,8 +88,9 @@ def load_preset(directory: str | Path) -> Preset:
 
 
 def check_network(directory: str | Path) -> Preset:
-    """The preset of a model whose network.safetensors holds exactly what config.json describes; only its header is
-    read. Raises ModelError as `load_network` does.
+    """Check that network.safetensors holds exactly what config.json describes, and return the preset.
+
+    Only the header of the weights is read. Raises ModelError as `load_network` does.
     """
     path = Path(directory) / NETWORK_FILE
     preset = load_preset(directory)
@@ -78,7 +98,7 @@ def check_network(directory: str | Path) -> Preset:
         own = _shapes(CyberHostNetwork(preset))
     try:
         with safe_open(path, framework="pt") as file:
-            found = _shapes_in(file)
+            found = _shapes_in(file, current_name)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
     _compare(path, own, found)

@@ -1,8 +1,8 @@
-"""Regional torch.compile: the blocks that repeat are compiled once for each width, not the network as a whole, so the
-wait is short and keys stay.
+"""Regional torch.compile: repeated blocks are compiled once for each width, not the network as a whole.
 
-diffusers' `compile_repeated_blocks` compiles the transformer blocks' own forward, which our forward does not call
-(`model.attention` runs their layers in the open); hence the two functions that do, and diffusers' residual blocks.
+The wait is then short and the weights keep their names. diffusers' `compile_repeated_blocks` compiles the transformer
+blocks' own forward, which `DenoisingUNet` does not call; so the two functions of `model.attention` that run their
+layers are compiled, and diffusers' residual blocks.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from cyberhost_model.model.attention import spatial_transformer, temporal_transf
 from cyberhost_model.model.network import CyberHostNetwork
 
 _VARIANTS = 1024
-"""Of one function: widths, sizes, with and without motion frames, guided and plain batches; a video has some twenty.
+"""Most compiled variants of one function: by width, size, motion frames and batch; a video has some twenty.
 
-More would be an error.
+torch raises an error beyond this limit.
 """
 
 
 def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None:
-    """Compile what the Denoising U-Net repeats; the first steps of a video take a minute longer.
+    """Compile the repeated blocks of the Denoising U-Net; the first steps of a video then take a minute longer.
 
-    Raises ResourceError where nothing can compile.
+    Raises ResourceError without a compiler for the network's device.
     """
     if backend == "inductor":
         check_compiler(network.device)
@@ -34,19 +34,19 @@ def compile_blocks(network: CyberHostNetwork, backend: str = "inductor") -> None
 
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
         setattr(torch._dynamo.config, limit, max(_VARIANTS, getattr(torch._dynamo.config, limit)))
-    # A network's levels differ in size: left to itself, torch would take the second one for a sign that sizes change,
-    # and compile for any.
-    how: dict[str, Any] = {"backend": backend, "fullgraph": True, "dynamic": False}
+    # Levels of the network differ in size. By default torch would take the second level for a sign that sizes vary, and
+    # compile a slower variant for any size.
+    options: dict[str, Any] = {"backend": backend, "fullgraph": True, "dynamic": False}
     unet = network.denoising_unet
-    unet.spatial_transformer = torch.compile(spatial_transformer, **how)
-    unet.temporal_transformer = torch.compile(temporal_transformer, **how)
+    unet.spatial_transformer = torch.compile(spatial_transformer, **options)
+    unet.temporal_transformer = torch.compile(temporal_transformer, **options)
     for module in unet.modules():
         if isinstance(module, ResnetBlock2D):
-            module.compile(**how)
+            module.compile(**options)
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raises ResourceError where nothing can compile."""
+    """Raise ResourceError without a compiler for `device`."""
     if device.type == "cpu":
         from torch._inductor.cpp_builder import get_cpp_compiler
 

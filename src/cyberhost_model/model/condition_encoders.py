@@ -1,4 +1,8 @@
-"""ImageToken: CLIP's embedding of the reference picture, which presets with `image_token` attend to (AnimateAnyone)."""
+"""Encoders of the conditions: speech, pose maps, hand clarity, crops of face and hands, and CLIP's image token.
+
+Each makes what the U-Nets read (`model.conditions.Conditions`) of raw inputs (`ReferenceInputs`, `ClipInputs`). Last
+layers are zero at the start where the condition is added to pretrained features.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +20,23 @@ from cyberhost_model.config import AudioConfig, RegionConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.perception.crops import FACE_CROP, HAND_CROP
 
-# AudioProjection: multi-stage speech features -> the tokens a frame's cross attention reads (section 3.1).
+ARCFACE_DIM = 512
+ARCFACE_TOKENS = 4
+_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class AudioTokens(nn.Module):
-    """No projection: every layer of every step is a token (`AudioConfig.project`)."""
+    """Speech features as tokens without a projection: one for each layer of each step (`AudioConfig.project`)."""
 
     def forward(self, audio: Tensor) -> Tensor:
-        """audio (B, F, L, layers, D) -> (B, F, L * layers, D)."""
+        """Flatten audio (B, F, L, layers, D) -> (B, F, L * layers, D)."""
         return audio.flatten(2, 3)
 
 
 class AudioProjection(nn.Module):
-    """Mixes all layers of the speech encoder at each step of a frame's window.
+    """Multi-stage speech features -> the tokens that a frame's cross attention reads (section 3.1).
 
-    The last layer is zero at the start: no audio.
+    It mixes all layers of the speech encoder at each step of a frame's window. The last layer is zero at the start.
     """
 
     def __init__(self, config: AudioConfig, dim: int) -> None:
@@ -44,18 +50,16 @@ class AudioProjection(nn.Module):
         nn.init.zeros_(self.out[-1].bias)
 
     def forward(self, audio: Tensor) -> Tensor:
-        """audio (B, F, L, layers, D_audio), each frame's window of L encoder steps -> (B, F, L, D)."""
+        """Project audio (B, F, L, layers, D_audio), each frame's window of L encoder steps -> (B, F, L, D)."""
         audio = self.norm(audio) * self.layer_weight
         return self.out(self.mix(audio.flatten(-2)) + self.position)
 
 
-# PoseEncoder: maps of the picture's size (skeleton, body movement) to a residual on the U-Net's first features (section
-# 3.3).
-
-
 class PoseEncoder(nn.Module):
-    """Strided convolutions, the last layer zero at the start: diffusers' ControlNet embedding, which the AnimateAnyone
-    family also uses.
+    """Pose maps of the picture's size -> a residual on the U-Net's first features (section 3.3).
+
+    Strided convolutions, the last one zero at the start: diffusers' ControlNet embedding, as in the AnimateAnyone
+    family.
     """
 
     def __init__(self, channels: tuple[int, ...], out_channels: int, pool: int) -> None:
@@ -64,19 +68,16 @@ class PoseEncoder(nn.Module):
         self.layers = ControlNetConditioningEmbedding(out_channels, 3, channels)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """maps (B, 3, H, W) in 0..1 -> (B, C0, h, w)."""
+        """Encode a skeleton or body movement map: maps (B, 3, H, W) in 0..1 -> (B, C0, h, w)."""
         if self.pool > 1:
             maps = functional.avg_pool2d(maps, self.pool)
         return self.layers(maps)
 
 
-# HandClarityEmbedding: the Hand Clarity Score as a residual on the time embedding (section 3.3).
-
-
 class HandClarityEmbedding(nn.Module):
-    """Score -> Fourier features -> residual, zero at the start.
+    """Hand clarity score -> Fourier features -> a residual on the time embedding, zero at the start (section 3.3).
 
-    A score that is not above 0 (no hand to judge) adds nothing.
+    A score of 0 or below (no hand is visible) adds nothing.
     """
 
     def __init__(self, time_embed_dim: int, bands: int = 8) -> None:
@@ -91,25 +92,17 @@ class HandClarityEmbedding(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, score: Tensor) -> Tensor:
-        """score (B, F) -> (B, F, time_embed_dim)."""
+        """Embed a score (B, F) -> (B, F, time_embed_dim)."""
         phase = score[..., None] * self.frequencies
         features = torch.cat([phase.sin(), phase.cos()], dim=-1)
         residual = self.out(nn.functional.silu(self.hidden(features)))
         return torch.where(score[..., None] > 0, residual, 0.0)
 
 
-# HandEncoder and FaceEncoder: the Regional Image Encoder R, which makes identity descriptors of cropped pictures
-# (section 3.2).
-
-
-ARCFACE_DIM = 512
-ARCFACE_TOKENS = 4
-
-
 class CropEncoder(nn.Module):
-    """A deeper Pose Encoder: every entry of `channels` halves the crop; all but the first have a residual block.
+    """Convolutions of the Regional Image Encoder R (section 3.2): a crop -> a token for each pixel of the last layer.
 
-    One token a pixel.
+    Every entry of `channels` halves the crop; all but the first have a residual block.
     """
 
     def __init__(self, crop: int, channels: tuple[int, ...], dim: int) -> None:
@@ -125,7 +118,7 @@ class CropEncoder(nn.Module):
         self.out = nn.Linear(channels[-1], dim)
 
     def forward(self, crops: Tensor) -> Tensor:
-        """(B, 3, crop, crop) in [-1, 1] -> (B, tokens, dim)."""
+        """Encode crops (B, 3, crop, crop) in -1..1 -> (B, tokens, dim)."""
         x = self.conv_in(crops)
         for block in self.blocks:
             x = block(x)
@@ -133,7 +126,7 @@ class CropEncoder(nn.Module):
 
 
 class HandEncoder(nn.Module):
-    """Both hands' crops -> one descriptor: the tokens of the left hand, then those of the right."""
+    """Both hands' crops -> one identity descriptor: the tokens of the left hand, then those of the right."""
 
     def __init__(self, config: RegionConfig) -> None:
         super().__init__()
@@ -141,18 +134,16 @@ class HandEncoder(nn.Module):
         self.side = nn.Parameter(torch.randn(2, 1, config.identity_dim) * 0.02)
 
     def forward(self, hands: Tensor) -> Tensor:
-        """(B, 2, 3, 128, 128) in [-1, 1], left and right; zeros where a hand is not seen -> (B, 2 * tokens, D)."""
+        """Encode hands (B, 2, 3, 128, 128) in -1..1, left and right, zeros for an absent one -> (B, 2 * tokens, D)."""
         tokens = self.encoder(hands.flatten(0, 1)).unflatten(0, (-1, 2)) + self.side
-        seen = hands.flatten(2).any(dim=-1)[..., None, None]  # a hand that is not seen describes nothing
-        return (tokens * seen).flatten(1, 2)
+        visible = hands.flatten(2).any(dim=-1)[..., None, None]  # the descriptor of an absent hand is zero
+        return (tokens * visible).flatten(1, 2)
 
 
 class FaceEncoder(nn.Module):
-    """The face -> its descriptor, from the crop by convolutions of our own or from an ArcFace feature the caller
-    computed.
+    """Face -> its identity descriptor, from a crop by `CropEncoder` or from an ArcFace feature of the caller.
 
-    ArcFace (the paper's choice) is a pretrained network under a non-commercial licence; it stays outside, only its 512
-    numbers enter.
+    ArcFace (the paper's choice) is a pretrained network under a non-commercial licence; only its 512 numbers enter.
     """
 
     def __init__(self, config: RegionConfig) -> None:
@@ -165,8 +156,9 @@ class FaceEncoder(nn.Module):
             self.encoder = CropEncoder(FACE_CROP, config.face_channels, config.identity_dim)
 
     def forward(self, face: Tensor) -> Tensor:
-        """(B, 3, 256, 256) in [-1, 1], or (B, 512) for an ArcFace preset; zeros where there is none -> (B, tokens,
-        D).
+        """Encode a face -> (B, tokens, D).
+
+        face (B, 3, 256, 256) in -1..1, or (B, 512) for an ArcFace preset; zeros for an absent one.
         """
         if self.takes_arcface:
             tokens = self.norm(self.project(face).unflatten(-1, (ARCFACE_TOKENS, -1)))
@@ -175,21 +167,18 @@ class FaceEncoder(nn.Module):
         return tokens * face.flatten(1).any(dim=-1)[:, None, None]
 
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-
 class ImageToken(nn.Module):
-    """One vector of a picture."""
+    """CLIP's embedding of the reference picture, which presets with `image_token` attend to (AnimateAnyone)."""
 
     def __init__(self, clip: CLIPVisionModelWithProjection) -> None:
         super().__init__()
         self.clip = clip
-        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(_CLIP_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_CLIP_STD).view(1, 3, 1, 1), persistent=False)
 
     @staticmethod
     def load(folder: str | Path) -> ImageToken:
-        """From a transformers `CLIPVisionModelWithProjection` folder. Raises ModelError when it does not fit."""
+        """Load a transformers `CLIPVisionModelWithProjection` folder. Raises ModelError when it does not fit."""
         try:
             clip, info = CLIPVisionModelWithProjection.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True
@@ -206,7 +195,7 @@ class ImageToken(nn.Module):
         return ImageToken(clip.float()).eval()
 
     def forward(self, picture: Tensor) -> Tensor:
-        """(B, 3, H, W) in -1..1 -> (B, D); the picture is stretched to a square, as the peers do."""
+        """Embed a picture (B, 3, H, W) in -1..1 -> (B, D); it is stretched to a square, as AnimateAnyone does."""
         side = self.clip.config.image_size
         small = functional.interpolate(
             picture.float(), (side, side), mode="bicubic", antialias=True, align_corners=False

@@ -1,4 +1,8 @@
-"""What the Denoising U-Net is told, encoded and ready: made once a clip, used at every step."""
+"""Conditions of the Denoising U-Net: raw inputs (`ReferenceInputs`, `ClipInputs`) and encoded ones (`Conditions`).
+
+The fields of the two inputs are the network's only list of conditions; `input_shapes` gives their shapes. `Conditions`
+are encoded once a clip and read at every denoising step.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,9 @@ Shape = tuple[int, ...]
 
 
 def _input(shape: Callable[[Preset, int, int], Shape | None]) -> Any:
-    """A field that the network encodes; shape(preset, clips, frames) is that of a batch at the preset's size, None
-    where the preset does not take it.
+    """Declare a field that the network encodes.
+
+    shape(preset, clips, frames): the shape of a batch at the preset's size, None where the preset does not take it.
     """
     return field(default=None, metadata={"shape": shape})
 
@@ -46,42 +51,42 @@ def _pose_shift(preset: Preset) -> Shape:
 
 @dataclass(frozen=True)
 class ReferenceInputs:
-    """What the reference picture gives, before the network encodes it; the same for every clip of a video."""
+    """Raw conditions of the reference picture, the same for every clip of a video."""
 
     reference_latent: Tensor | None = _input(lambda p, b, f: (b, *_latent(p)))
-    """(B, C, h, w) from the codec. Always given."""
+    """(B, C, h, w) from the codec; required."""
     reference_pose: Tensor | None = _input(lambda p, b, f: (b, 3, *p.size))
-    """(B, 3, H, W) in 0..1: its skeleton map, for pose-aligned reference features."""
+    """(B, 3, H, W) in 0..1: skeleton map of the picture, for pose-aligned reference features (section 3.3)."""
     face: Tensor | None = _input(lambda p, b, f: (b, *_face(p)))
-    """(B, 3, 256, 256) in -1..1: its crop, zeros where there is none; or (B, 512), ArcFace's descriptor."""
+    """(B, 3, 256, 256) in -1..1: crop of the face, zeros without one; or (B, 512), ArcFace's descriptor."""
     hands: Tensor | None = _input(lambda p, b, f: (b, 2, 3, 128, 128))
-    """(B, 2, 3, 128, 128) in -1..1: their crops, zeros where there is none."""
+    """(B, 2, 3, 128, 128) in -1..1: crops of the left and the right hand, zeros for an absent one."""
     image: Tensor | None = _input(lambda p, b, f: (b, p.unet.cross_attention_dim) if p.image_token else None)
     """(B, D): CLIP's embedding of the picture, where the preset takes it (`image_token`)."""
 
 
 @dataclass(frozen=True)
 class ClipInputs:
-    """What one clip adds, before the network encodes it."""
+    """Raw conditions of one clip of F frames."""
 
     audio: Tensor | None = _input(lambda p, b, f: (b, f, *_audio(p)))
     """(B, F, L, layers, D): speech features of each frame's window."""
     motion_latents: Tensor | None = _input(
         lambda p, b, f: (b, p.motion_frames, *_latent(p)) if p.motion_frames else None
     )
-    """(B, M, C, h, w): the last frames of the clip before, as `codecs.base.for_reference_net` gives them; None for the
-    first clip.
+    """(B, M, C, h, w): motion frames, the last of the previous clip, as `codecs.base.for_reference_net` converts them;
+    None for the first clip (section 3.1).
     """
     pose: Tensor | None = _input(lambda p, b, f: (b, 1, 3, *p.size))
-    """(B, F or 1, 3, H, W) in 0..1: body movement map or skeleton maps."""
+    """(B, F or 1, 3, H, W) in 0..1: body movement map (section 3.3) or skeleton maps (section 4.2)."""
     pose_shift: Tensor | None = _input(lambda p, b, f: (b, f, *_pose_shift(p)) if p.pose_shift else None)
-    """(B, F, 7, 2h, 2w): beside skeleton maps, where the preset takes it (`conditions.pose_shift`)."""
+    """(B, F, 7, 2h, 2w): displacement of key points since the reference (`conditions.pose_shift`)."""
     hand_clarity: Tensor | None = _input(lambda p, b, f: (b, f))
-    """(B, F) in about 0..1; 0 where there is no hand to judge."""
+    """(B, F) in about 0..1; 0 where no hand is visible (section 3.3)."""
 
 
 def input_shapes(preset: Preset, clips: int, frames: int) -> dict[str, Shape]:
-    """The shape of every input that `preset` takes, by name, for `clips` clips of `frames` frames."""
+    """List the shape of every input that `preset` takes, by name, for `clips` clips of `frames` frames."""
     shapes = {
         entry.name: entry.metadata["shape"](preset, clips, frames)
         for inputs in (ReferenceInputs, ClipInputs)
@@ -91,57 +96,56 @@ def input_shapes(preset: Preset, clips: int, frames: int) -> dict[str, Shape]:
 
 
 def _tensor() -> Any:
-    """A field that is batched along the first axis."""
+    """Declare a field of B items that `Conditions.cat` concatenates along the first axis."""
     return field(default=None, metadata={"batched": True})
 
 
 @dataclass
 class Conditions:
-    """Encoded conditions of B clips of F frames; None is a condition that is absent.
+    """Encoded conditions of B clips of F frames; None where a condition is absent.
 
-    An item without a reference is not attended with an empty one: it is computed without (as diffusers would), so a
-    batch that mixes both, as guidance does, wastes nothing. That is why `reference` and `motion` hold the present items
-    only.
+    `reference` and `motion` hold the items that have them only (R of B): attention of an item without a reference runs
+    without those keys and values, so a batch that mixes both, as guidance makes it, costs nothing extra.
     """
 
     reference_latent: Tensor | None = _tensor()
-    """(B, C, h, w): enters at the input (`concat_reference`); zeros are "absent"."""
+    """(B, C, h, w): added at the input with `concat_reference`; zeros where absent."""
     reference: Features | None = None
-    """Site -> (R, N, D): features of the reference picture for the R items of `reference_present` that are True."""
+    """Site -> (R, N, D): features of the reference picture, of the items that `reference_present` marks."""
     reference_present: tuple[bool, ...] = ()
     motion: Features | None = None
-    """Site -> (R, M, N, D): features of the motion frames, for the items of `motion_present` that are True."""
+    """Site -> (R, M, N, D): features of the motion frames, of the items that `motion_present` marks."""
     motion_present: tuple[bool, ...] = ()
     audio: Tensor | None = _tensor()
-    """(B, F or 1, L, D): audio tokens; zeros are "absent" (silence is not: it has features of its own).
+    """(B, F or 1, L, D): audio tokens, or the picture's token with `image_token`; zeros where absent.
 
-    With `image_token` the picture's token.
+    Silence is not absent: it has features of its own.
     """
     pose: Tensor | None = _tensor()
     """(B, F or 1, C0, h, w): encoded body movement map or skeleton maps, added after `conv_in`."""
     prior: Tensor | None = _tensor()
-    """(B, F, C, h, w): the latents that key points (presets with `pose_shift`) and the clip before (`motion_prior`)
-    lead one to expect; the U-Net denoises what differs from them. Not in the paper.
+    """(B, F, C, h, w): latents predicted from key points (`pose_shift`) and from the previous clip (`motion_prior`);
+    the U-Net denoises the residual. Not in the paper.
     """
     prior_from_motion: Tensor | None = _tensor()
-    """What of `prior` the clip before adds."""
+    """(B, F, C, h, w): the part of `prior` that the previous clip adds."""
     prior_std: Tensor | None = _tensor()
-    """(B, F, C, 1, 1) in 0..1: how far latents differ from `prior`, against those of which nothing is known; what is
-    denoised is divided by it.
+    """(B, F, C, 1, 1) in 0..1: standard deviation of latents about `prior`, relative to that of all latents; the
+    residual is divided by it.
     """
     pose_coverage: Tensor | None = _tensor()
-    """(B, F, 1, h, w) in 0..1: where `prior` is all there is to say, so that nothing is drawn at random there."""
+    """(B, F, 1, h, w) in 0..1: where key points determine `prior`; the residual is left out there."""
     hand_clarity: Tensor | None = _tensor()
-    """(B, F): hand clarity score in about 0..1; 0 where there is no hand to judge."""
+    """(B, F): hand clarity score in about 0..1; 0 where no hand is visible."""
     face: Tensor | None = _tensor()
-    """(B, n, D): identity descriptor; zeros are "absent"."""
+    """(B, n, D): identity descriptor of the face; zeros where absent."""
     hands: Tensor | None = _tensor()
-    """(B, n, D): identity descriptors; zeros are "absent"."""
+    """(B, n, D): identity descriptors of the hands; zeros where absent."""
     regions: tuple[str, ...] = REGIONS
-    """Where Region Codebook Attention acts; without "hands" the video is a talking head (A2V-H)."""
+    """Regions that Region Codebook Attention refines; without "hands" the video is a talking head (A2V-H)."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor there is, by its name; of features by "name/site"."""
+        """List all tensors by the field's name, features by "name/site"."""
         found: dict[str, Tensor] = {}
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
@@ -152,27 +156,30 @@ class Conditions:
         return found
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Conditions:
-        """The same with `function` applied to each tensor."""
-        made: dict[str, Tensor | Features] = {}
+        """Copy the conditions with `function` applied to each tensor."""
+        changed: dict[str, Tensor | Features] = {}
         for entry in dataclasses.fields(self):
             value = getattr(self, entry.name)
             if isinstance(value, Tensor):
-                made[entry.name] = function(value)
+                changed[entry.name] = function(value)
             elif isinstance(value, dict):
-                made[entry.name] = {site: function(features) for site, features in value.items()}
-        return dataclasses.replace(self, **made)  # type: ignore[arg-type]
+                changed[entry.name] = {site: function(features) for site, features in value.items()}
+        return dataclasses.replace(self, **changed)  # type: ignore[arg-type]
 
     @property
-    def follows(self) -> tuple[bool, ...]:
-        """Of each item, whether it is expected to go on from the clip before; empty where none can."""
+    def continues(self) -> tuple[bool, ...]:
+        """Whether each item has a prior from the previous clip; empty for presets without `motion_prior`."""
         return () if self.prior_from_motion is None else self.motion_present
 
     def without_audio(self, drop: Sequence[bool] | None = None) -> Conditions:
-        """The same without speech, for all items or those `drop` marks (guidance, condition dropout in training)."""
+        """Copy the conditions without speech, for all items or those that `drop` marks.
+
+        For guidance (section 4.1) and for condition dropout in training.
+        """
         return dataclasses.replace(self, audio=_zeroed(self.audio, drop))
 
     def without_reference(self, drop: Sequence[bool] | None = None) -> Conditions:
-        """The same without the reference picture: its features, its latent and both identity descriptors.
+        """Copy the conditions without the reference picture: its features, its latent and the identity descriptors.
 
         Motion frames, pose and hand clarity stay.
         """
@@ -187,7 +194,7 @@ class Conditions:
         )
 
     def without_motion(self, drop: Sequence[bool] | None = None) -> Conditions:
-        """The same without motion frames, as in the first clip of a video."""
+        """Copy the conditions without motion frames, as in the first clip of a video."""
         motion, present = _removed(self.motion, self.motion_present, drop)
         left, prior, prior_std = _zeroed(self.prior_from_motion, drop), self.prior, self.prior_std
         if prior is not None and self.prior_from_motion is not None and left is not None and prior_std is not None:
@@ -196,21 +203,22 @@ class Conditions:
             self, motion=motion, motion_present=present, prior=prior, prior_from_motion=left, prior_std=prior_std
         )
 
-    def remainder(self, z: Tensor) -> Tensor:
-        """What the U-Net denoises of a clip's latents z (B, F, C, h, w)."""
-        left = z if self.prior is None else z - self.prior
-        return left if self.prior_std is None else left / self.prior_std
+    def to_residual(self, z: Tensor) -> Tensor:
+        """Subtract the prior from a clip's latents z (B, F, C, h, w) and divide by its deviation, for the U-Net."""
+        residual = z if self.prior is None else z - self.prior
+        return residual if self.prior_std is None else residual / self.prior_std
 
-    def whole(self, remainder: Tensor) -> Tensor:
-        """The latents of a clip of which `remainder` was denoised; where key points say all, nothing of it counts."""
-        z = remainder if self.prior_std is None else remainder * self.prior_std
+    def from_residual(self, residual: Tensor) -> Tensor:
+        """Invert `to_residual`, except where `pose_coverage` leaves the residual out."""
+        z = residual if self.prior_std is None else residual * self.prior_std
         z = z if self.pose_coverage is None else z * (1 - self.pose_coverage)
         return z if self.prior is None else z + self.prior
 
     @staticmethod
     def cat(parts: Sequence[Conditions]) -> Conditions:
-        """One batch of several: all must have the same conditions, except that items may lack a reference or motion
-        frames. Raises ValueError if one has, say, a pose and another none.
+        """Concatenate several batches into one.
+
+        Raises ValueError where a condition is absent in some only; a reference and motion frames may be.
         """
         if len(parts) == 1:
             return parts[0]
@@ -233,6 +241,7 @@ class Conditions:
 
 
 def _zeroed(value: Tensor | None, drop: Sequence[bool] | None) -> Tensor | None:
+    """Set the items of (B, ...) that `drop` marks to zero, or all of them without `drop`."""
     if value is None or (drop is not None and not any(drop)):
         return value
     if drop is None or all(drop):
@@ -244,18 +253,20 @@ def _zeroed(value: Tensor | None, drop: Sequence[bool] | None) -> Tensor | None:
 def _removed(
     features: Features | None, present: tuple[bool, ...], drop: Sequence[bool] | None
 ) -> tuple[Features | None, tuple[bool, ...]]:
+    """Take the items that `drop` marks (all without it) out of features; returns the rest and the new `present`."""
     if features is None:
         return None, present
     drop = [True] * len(present) if drop is None else drop
-    rows = [gone for gone, here in zip(drop, present, strict=True) if here]
-    left = tuple(here and not gone for gone, here in zip(drop, present, strict=True))
+    left = tuple(flag and not dropped for dropped, flag in zip(drop, present, strict=True))
     if not any(left):
         return None, left
-    keep = [row for row, gone in enumerate(rows) if not gone]
+    rows = [dropped for dropped, flag in zip(drop, present, strict=True) if flag]  # of the items in `features`
+    keep = [row for row, dropped in enumerate(rows) if not dropped]
     return {site: value[keep] for site, value in features.items()}, left
 
 
 def _cat_features(parts: list[Features | None]) -> Features | None:
+    """Concatenate features site by site, leaving out parts without any."""
     present = [part for part in parts if part is not None]
     if not present:
         return None

@@ -20,6 +20,7 @@ from cyberhost_model.model.conditions import input_shapes
 
 
 def _attention_flops(*args: Any, **kwargs: Any) -> int:
+    """Count a CPU's attention as flash attention on CUDA is counted."""
     return flop_registry[torch.ops.aten._scaled_dot_product_flash_attention](*args, **kwargs)
 
 
@@ -28,14 +29,13 @@ CPU_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _at
 
 
 FORMULAS = {**flop_registry, **CPU_ATTENTION}
-"""FLOPs of operations; torch's own lack attention on a CPU."""
+"""Operation -> its formula of FLOPs: torch's, and attention on a CPU, which torch lacks."""
 
 
 class CostCounter(TorchDispatchMode):
-    """While inside, follows the bytes of tensors that are made and still alive, of which `peak` is the most, and adds
-    up `flops`.
+    """Follow, while inside, the bytes of tensors that are alive, of which `peak` is the most, and add up `flops`.
 
-    `FlopCounterMode` itself cannot be used along with it: its hooks keep tensors alive for longer.
+    torch's `FlopCounterMode` cannot be used with it: its hooks keep tensors alive for longer.
     """
 
     def __init__(self) -> None:
@@ -54,6 +54,7 @@ class CostCounter(TorchDispatchMode):
         return out
 
     def _note(self, storage: Any) -> None:
+        """Count a storage that is new, until it is freed."""
         key = storage._cdata
         if key in self.known:
             return
@@ -87,8 +88,9 @@ def empty_latents(preset: Preset, batch: int, frames: int) -> Tensor:
 
 
 def raw_conditions(preset: Preset, batch: int, frames: int, temporal: bool = True) -> dict[str, Tensor]:
-    """Arguments of `CyberHostNetwork.conditions` for `batch` clips of `frames` frames at the preset's size, all given;
-    empty tensors. temporal: with motion frames.
+    """Make empty tensors for all arguments of `CyberHostNetwork.conditions`, at the preset's size.
+
+    batch: clips; frames: of each clip; temporal: with motion frames.
     """
     shapes = input_shapes(preset, batch, frames)
     return {name: torch.empty(shape) for name, shape in shapes.items() if temporal or name != "motion_latents"}

@@ -1,4 +1,7 @@
-"""DenoisingUNet: Figure 2 of the paper as one forward over diffusers' blocks."""
+"""DenoisingUNet: Figure 2 of the paper as one forward over diffusers' blocks.
+
+What is not in the paper is marked so in the forward pass.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from cyberhost_model.model.unet import build_motion_unet
 
 
 class RegionMap(NamedTuple):
-    """A prediction of one Region Codebook Attention, for supervision."""
+    """Prediction of one Region Codebook Attention, for supervision in training (eq. 6)."""
 
     stage: str
     region: str
@@ -31,19 +34,22 @@ class RegionMap(NamedTuple):
 
 @dataclass
 class DenoiserOutput:
-    """prediction (B, F, C, h, w), of the preset's prediction type; region_masks and heatmaps one entry for each stage
-    and region; deep (B*F, D, h, w), what enters the last up block from below.
-    """
+    """Result of one denoising step."""
 
     prediction: Tensor
+    """(B, F, C, h, w), of the preset's prediction type."""
     region_masks: list[RegionMap] = field(default_factory=list)
+    """One for each stage and region."""
     heatmaps: list[RegionMap] = field(default_factory=list)
+    """One for each stage and region that predicts key points, when asked for."""
     deep: Tensor | None = None
+    """(B*F, D, h, w): features that enter the last up block, for `BlockCache`."""
 
 
 class DenoisingUNet(nn.Module):
-    """`UNetMotionModel` (keys stay diffusers', under `unet.`) and the paper's parts around it, each zero at
-    initialisation.
+    """diffusers' `UNetMotionModel` with the paper's parts around it, each adding nothing at initialisation.
+
+    Weights of the U-Net keep diffusers' names, under `unet.`.
     """
 
     def __init__(self, preset: Preset) -> None:
@@ -58,10 +64,11 @@ class DenoisingUNet(nn.Module):
         """False leaves out the motion modules: the first stage of training, on single frames."""
         self.spatial_transformer, self.temporal_transformer = spatial_transformer, temporal_transformer
         self.clarity = HandClarityEmbedding(4 * width) if switches.hand_clarity else None
-        self.reference_in = _input(preset.latent_channels, width) if preset.concat_reference else None
-        self.expected_in = _input(preset.latent_channels, width) if preset.pose_shift or preset.motion_prior else None
+        self.reference_in = _zero_conv(preset.latent_channels, width) if preset.concat_reference else None
+        has_prior = preset.pose_shift or preset.motion_prior
+        self.prior_in = _zero_conv(preset.latent_channels, width) if has_prior else None
         self.audio_time = None
-        if preset.audio_in_time:  # not zero: the audio projection before it is
+        if preset.audio_in_time:  # not zero at the start, because the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
         self.regions = nn.ModuleDict()
         enabled = {"face": switches.face_codebook, "hands": switches.hand_codebook}
@@ -86,11 +93,11 @@ class DenoisingUNet(nn.Module):
         heatmaps: bool = False,
         deep: Tensor | None = None,
     ) -> DenoiserOutput:
-        """One step of denoising.
+        """Predict one denoising step.
 
-        noisy (B, F, C, h, w), less `conditions.prior` where that is given; timestep (B,) in 0..1000, float or
-        integer; heatmaps: also predict the key points' heat maps (eq. 6). deep: of a step before; then only the blocks
-        at full resolution are computed (the cut of DeepCache, arXiv 2312.00858).
+        noisy (B, F, C, h, w): a noisy latent, or its residual where `conditions.prior` is given; timestep (B,) in
+        0..1000, float or integer; heatmaps: also predict the key points' heat maps (eq. 6); deep: `DenoiserOutput.deep`
+        of an earlier step, with which only the blocks at full resolution run (DeepCache, arXiv 2312.00858).
         """
         unet, given = self.unet, conditions
         batch, frames = noisy.shape[:2]
@@ -99,7 +106,7 @@ class DenoisingUNet(nn.Module):
         output = DenoiserOutput(noisy)
 
         def layer(x: Tensor, stage: str, block: nn.Module, j: int, resnet: nn.Module | None) -> Tensor:
-            """Residual block -> spatial attention (reference, audio) -> temporal attention (motion frames)."""
+            """Run a residual block, spatial attention (reference, audio) and temporal attention (motion frames)."""
             if resnet is not None:
                 x = resnet(x, time)
             site = f"{stage}.attentions.{j}"
@@ -112,6 +119,7 @@ class DenoisingUNet(nn.Module):
             return self.temporal_transformer(block.motion_modules[j], x, frames, motion, given.motion_present)
 
         def region_attention(x: Tensor, stage: str) -> Tensor:
+            """Refine face and hands at the end of a stage (section 3.2), and keep its predictions."""
             for region in given.regions:
                 module = self.regions[key] if (key := _region_key(stage, region)) in self.regions else None
                 if module is not None:
@@ -139,8 +147,8 @@ class DenoisingUNet(nn.Module):
             x = x + self.reference_in(given.reference_latent)[:, None]
         if given.pose is not None:
             x = x + given.pose
-        if self.expected_in is not None and given.prior is not None:  # not in the paper: `pose_shift`, `motion_prior`
-            x = x + self.expected_in(given.prior.flatten(0, 1)).unflatten(0, (batch, frames))
+        if self.prior_in is not None and given.prior is not None:  # not in the paper: `pose_shift`, `motion_prior`
+            x = x + self.prior_in(given.prior.flatten(0, 1)).unflatten(0, (batch, frames))
         x = x.flatten(0, 1)
 
         # down
@@ -184,7 +192,7 @@ class DenoisingUNet(nn.Module):
 
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:
-        """Inside, the weights do not change: what depends on them alone is computed once."""
+        """Cache results that depend on the weights alone, inside a block in which the weights do not change."""
         regions = self._regions()
         for module in regions:
             module.cache_codebooks(True)
@@ -195,21 +203,22 @@ class DenoisingUNet(nn.Module):
                 module.cache_codebooks(False)
 
     def cached_codebooks(self) -> list[tuple[Tensor, Tensor] | None]:
-        """What `fixed_weights` keeps now."""
-        return [module.kept for module in self._regions()]
+        """List the keys and values that `fixed_weights` caches, one entry for each Region Codebook Attention."""
+        return [module.cached for module in self._regions()]
 
     def _regions(self) -> list[RegionCodebookAttention]:
         return [module for module in self.regions.values() if isinstance(module, RegionCodebookAttention)]
 
 
-def _input(channels: int, width: int) -> nn.Conv2d:
-    """A way in for further latents, the same as concatenating them to the noisy one; zero at the start."""
+def _zero_conv(channels: int, width: int) -> nn.Conv2d:
+    """Make the input layer of further latents, zero at the start: the same as concatenating them to the noisy one."""
     layer = nn.Conv2d(channels, width, 3, padding=1, bias=False)
     nn.init.zeros_(layer.weight)
     return layer
 
 
 def _region_key(stage: str, region: str) -> str:
+    """Name of a region's attention in `DenoisingUNet.regions`, in which dots are not allowed."""
     return f"{stage.replace('.', '_')}_{region}"
 
 

@@ -1,5 +1,6 @@
-"""CyberHostNetwork: all networks of the paper but the codec and the speech encoder, and the step from raw conditions
-to `Conditions`.
+"""CyberHostNetwork: all networks of the paper except the codec and the speech encoder.
+
+It encodes raw inputs into `Conditions` and predicts denoising steps with them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.motion_prior import PoseToLatent, measure_pose_coverage, motion_prior
 from cyberhost_model.model.reference_net import ReferenceNet
 
-HEARD = 3.0  # the first channel of the audio tokens at a wide open mouth
+OPEN_MOUTH = 3.0
+"""Value of the audio tokens' first channel for a wide open mouth. Not in the paper."""
 
 
 class CyberHostNetwork(nn.Module):
     """Reference Net, Denoising U-Net and the encoders of their conditions, one class for every preset.
 
-    What an ablation switches off is not built; its input is then ignored.
+    Parts that an ablation switches off are not built, and their inputs are ignored.
     """
 
     def __init__(self, preset: Preset) -> None:
@@ -42,7 +44,7 @@ class CyberHostNetwork(nn.Module):
             self.audio_projection = AudioProjection(preset.audio, preset.unet.cross_attention_dim)
         self.reference_pose_encoder = pose_encoder() if switches.pose_aligned_reference else None
         self.pose_encoder = pose_encoder() if switches.body_movement else None
-        self.pose_follower = PoseToLatent(preset.latent_channels) if preset.pose_shift else None
+        self.pose_to_latent = PoseToLatent(preset.latent_channels) if preset.pose_shift else None
         describes = switches.id_descriptor
         self.face_encoder = FaceEncoder(region) if describes and switches.face_codebook else None
         self.hand_encoder = HandEncoder(region) if describes and switches.hand_codebook else None
@@ -55,11 +57,11 @@ class CyberHostNetwork(nn.Module):
         heatmaps: bool = False,
         deep: Tensor | None = None,
     ) -> DenoiserOutput:
-        """See `DenoisingUNet.forward`."""
+        """Predict one denoising step, see `DenoisingUNet.forward`."""
         return self.denoising_unet(noisy, timestep, conditions, heatmaps, deep)
 
     def reference_conditions(self, given: ReferenceInputs) -> Conditions:
-        """Encode what the reference picture says; once a video."""
+        """Encode the reference picture's inputs; once a video."""
         latent, pose, image = given.reference_latent, given.reference_pose, given.image
         assert latent is not None
         aligned = None
@@ -76,15 +78,15 @@ class CyberHostNetwork(nn.Module):
         )
 
     def clip_conditions(self, video: Conditions, given: ClipInputs) -> Conditions:
-        """Encode what one clip adds to `video`, which `reference_conditions` made; once a clip."""
+        """Encode one clip's inputs and add them to `video`, the result of `reference_conditions`; once a clip."""
         pose, motion = given.pose, given.motion_latents
         encoded_pose = None
         if self.pose_encoder is not None and pose is not None:
             encoded_pose = self.pose_encoder(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
-        silent = given.audio is None or self.preset.image_token
+        without_speech = given.audio is None or self.preset.image_token
         return dataclasses.replace(
             video,
-            audio=video.audio if silent else self.audio_projection(given.audio),
+            audio=video.audio if without_speech else self.audio_projection(given.audio),
             motion=None if motion is None else self.motion_features(motion),
             motion_present=(motion is not None,) * len(video.reference_present),
             pose=encoded_pose,
@@ -93,11 +95,11 @@ class CyberHostNetwork(nn.Module):
         )
 
     def _prior(self, video: Conditions, given: ClipInputs) -> dict[str, Any]:
-        """What key points and the clip before lead one to expect of the latents. Not in the paper."""
+        """Predict the latents from key points and from the previous clip (`model.motion_prior`). Not in the paper."""
         reference, shift, motion = video.reference_latent, given.pose_shift, given.motion_latents
         prior = coverage = from_motion = std = None
-        if self.pose_follower is not None and shift is not None and reference is not None:
-            prior, coverage = self.pose_follower(shift, reference), measure_pose_coverage(shift)
+        if self.pose_to_latent is not None and shift is not None and reference is not None:
+            prior, coverage = self.pose_to_latent(shift, reference), measure_pose_coverage(shift)
         if self.preset.motion_prior and motion is not None and reference is not None:
             frames = self.preset.frames if given.hand_clarity is None else given.hand_clarity.shape[1]
             last, controls = motion[:, -1] - reference, self.preset.control_channels
@@ -107,23 +109,24 @@ class CyberHostNetwork(nn.Module):
 
     @staticmethod
     def predicted_mouth_opening(conditions: Conditions) -> Tensor:
-        """How far the speech opens the mouth, (B, F), about 0..1: what stage 2 teaches the first channel of the audio
-        tokens (`hear`).
+        """Read off the audio tokens how far the speech opens the mouth -> (B, F) in about 0..1.
+
+        Stage 2 trains the tokens' first channel for it (`hear`). Not in the paper.
         """
         assert conditions.audio is not None
-        return conditions.audio[..., 0].mean(-1) / HEARD
+        return conditions.audio[..., 0].mean(-1) / OPEN_MOUTH
 
     def motion_features(self, motion_latents: Tensor) -> Features:
-        """(B, M, C, h, w) -> site -> (B, M, N, D), by the Reference Net."""
+        """Encode motion frames with the Reference Net: (B, M, C, h, w) -> site -> (B, M, N, D)."""
         features = self.reference_net(motion_latents.flatten(0, 1))
         return {site: value.unflatten(0, motion_latents.shape[:2]) for site, value in features.items()}
 
     def conditions(self, **given: Tensor | None) -> Conditions:
-        """Encode all at once, as training wants it: the fields of `ReferenceInputs` and `ClipInputs` by name."""
-        of_video = {entry.name for entry in dataclasses.fields(ReferenceInputs)}
-        video = ReferenceInputs(**{name: value for name, value in given.items() if name in of_video})
-        clip = ClipInputs(**{name: value for name, value in given.items() if name not in of_video})
-        return self.clip_conditions(self.reference_conditions(video), clip)
+        """Encode all inputs at once, as in training: the fields of `ReferenceInputs` and `ClipInputs` by name."""
+        names = {entry.name for entry in dataclasses.fields(ReferenceInputs)}
+        reference = ReferenceInputs(**{name: value for name, value in given.items() if name in names})
+        clip = ClipInputs(**{name: value for name, value in given.items() if name not in names})
+        return self.clip_conditions(self.reference_conditions(reference), clip)
 
     def enable_gradient_checkpointing(self, enabled: bool = True) -> None:
         """Trade time for memory in both U-Nets: every layer's activations are computed again in the backward pass."""
@@ -132,10 +135,10 @@ class CyberHostNetwork(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights."""
+        """Precision of the weights."""
         return next(self.parameters()).dtype

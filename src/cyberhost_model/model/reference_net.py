@@ -1,6 +1,4 @@
-"""ReferenceNet: a copy of the 2D U-Net that reads a picture once and gives its features at every attention site
-(section 3.1).
-"""
+"""ReferenceNet: a copy of the 2D U-Net that encodes a picture once, at every attention site (section 3.1)."""
 
 from __future__ import annotations
 
@@ -32,9 +30,10 @@ class ReferenceNet(nn.Module):
         _remove_unused(self.unet, self.sites[-1]) if self.trimmed else _freeze_unused(self.unet, self.sites[-1])
 
     def forward(self, latents: Tensor, pose: Tensor | None = None, image: Tensor | None = None) -> Features:
-        """latents (B, C, h, w); pose (B, C0, h, w) is the encoded skeleton map, added to the latent's first features:
-        the pose-aligned reference feature of section 3.3. image (B, 1, D): the token of presets with `image_token`.
-        Returns site -> (B, N, D).
+        """Encode latents (B, C, h, w) -> site -> features (B, N, D).
+
+        pose (B, C0, h, w): the encoded skeleton map, added to the latent's first features (the pose-aligned reference
+        feature of section 3.3). image (B, 1, D): the token of presets with `image_token`.
         """
         unet = self.unet
         features: Features = {}
@@ -84,7 +83,7 @@ class ReferenceNet(nn.Module):
 
 
 def attention_sites(unet: nn.Module) -> list[str]:
-    """Names of all spatial transformers of a diffusers U-Net, in the order of the forward pass."""
+    """List the names of all spatial transformers of a diffusers U-Net, in the order of the forward pass."""
     stages = {f"down_blocks.{i}": block for i, block in enumerate(unet.down_blocks)}
     stages |= {"mid_block": unet.mid_block}
     stages |= {f"up_blocks.{i}": block for i, block in enumerate(unet.up_blocks)}
@@ -94,9 +93,9 @@ def attention_sites(unet: nn.Module) -> list[str]:
 
 
 def _transformer(transformer: Transformer2DModel, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(x after the transformer, its self-attention input).
+    """Run one spatial transformer -> (x after it, the input of its self-attention).
 
-    A removed cross attention is skipped; after the last site x is not needed.
+    A removed cross attention is skipped; at the last site x is returned as it is, because nothing reads it.
     """
     tokens = to_tokens(transformer, x)
     block = transformer.transformer_blocks[0]
@@ -111,9 +110,7 @@ def _transformer(transformer: Transformer2DModel, x: Tensor, context: Tensor | N
 
 
 def _remove_unused(unet: UNet2DConditionModel, last_site: str) -> None:
-    """Takes out what no output depends on: time, cross attention, and all that follows the last site's self-attention
-    input.
-    """
+    """Remove the layers no feature depends on: time, cross attention, and all after the last site's input."""
     for name, module in unet.named_modules():
         if name.endswith("transformer_blocks.0"):
             module.attn2 = module.norm2 = None
@@ -131,7 +128,7 @@ def _remove_unused(unet: UNet2DConditionModel, last_site: str) -> None:
 
 
 def _freeze_unused(unet: UNet2DConditionModel, last_site: str) -> None:
-    """Keeps diffusers' keys, but leaves what no output depends on out of training."""
+    """Freeze the layers no feature depends on, so that diffusers' keys stay and training leaves them out."""
     last = unet.get_submodule(last_site)
     block = last.transformer_blocks[0]
     unused = [

@@ -1,5 +1,7 @@
-"""RegionCodebookAttention: local priors for a region that audio says little about, the face or the hands (section 3.2,
-Figure 3).
+"""RegionCodebookAttention: learned local priors for the face and the hands (section 3.2, Figure 3).
+
+Audio determines these regions only weakly. A codebook of motion vectors and an identity descriptor of the reference
+refine the features of the region.
 """
 
 from __future__ import annotations
@@ -12,15 +14,16 @@ from torch.nn import functional
 from cyberhost_model.config import RegionConfig
 from cyberhost_model.device import supported_device
 
-# MotionCodebook: the learned spatio-temporal memory bank of a body region (section 3.2).
+HEATMAP_WIDTH = 32
+"""Hidden channels of the heat map layers, which only training runs."""
 
 
 def gram_schmidt(vectors: Tensor) -> Tensor:
-    """Orthonormal rows by the Gram-Schmidt process, differentiable.
+    """Orthonormalise rows by the Gram-Schmidt process, differentiably.
 
-    vectors (..., n, d) with n <= d, linearly independent. Computed as a QR decomposition in float32, which is the same
-    up to signs and does not lose orthogonality to rounding; the signs of R's diagonal are moved back, so that row 0
-    keeps its direction.
+    vectors (..., n, d) with n <= d, linearly independent; returns the same shape. Computed as a QR decomposition in
+    float32, which is the same up to signs and does not lose orthogonality to rounding; the signs of R's diagonal are
+    moved back, so that row 0 keeps its direction.
     """
     q, r = torch.linalg.qr(vectors.to(supported_device(vectors.device), torch.float32).mT)
     signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
@@ -28,7 +31,10 @@ def gram_schmidt(vectors: Tensor) -> Tensor:
 
 
 class MotionCodebook(nn.Module):
-    """C_spa (1, n, d) and C_temp (1, m, d), each with mutually orthogonal rows at every forward."""
+    """The learned spatio-temporal memory bank of a body region (section 3.2).
+
+    C_spa (1, n, d) and C_temp (1, m, d), each with mutually orthogonal rows at every forward.
+    """
 
     def __init__(self, spatial: int, temporal: int, dim: int) -> None:
         super().__init__()
@@ -36,24 +42,19 @@ class MotionCodebook(nn.Module):
         self.temporal = nn.Parameter(torch.randn(1, temporal, dim))
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """(C_spa, C_temp): orthogonal rows of length sqrt(d), so that their entries are of the size attention
-        expects.
-        """
+        """Orthogonalise the codebooks -> (C_spa, C_temp), rows of length sqrt(d), so of about unit entries."""
         scale = self.spatial.shape[-1] ** 0.5
         return gram_schmidt(self.spatial) * scale, gram_schmidt(self.temporal) * scale
-
-
-HEATMAP_WIDTH = 32  # hidden channels of the heat map layers, which only training runs
 
 
 class RegionCodebookAttention(nn.Module):
     """F_out = (F_motion + F_id) * M_r + F_in (eq. 5), the identity at initialisation.
 
     F_motion (eq. 2-3): cross attention to C_spa in the spatial and to C_temp in the temporal dimension, with one query
-    projection for both. A token's cross attention sees no other token, so what makes the second temporal is its query,
-    which carries the frame's position. F_id (eq. 4): cross attention to the identity descriptor. M_r: predicted from
-    F_in by convolutions, returned as logits so that training can supervise it with the boxes. Heat maps for eq. 6 are
-    predicted from F_out when asked for.
+    projection for both. Cross attention treats each token by itself, so the temporal one differs by its query, to which
+    the frame's position is added. F_id (eq. 4): cross attention to the identity descriptor. M_r: predicted from F_in by
+    convolutions, returned as logits so that training can supervise it with boxes. Heat maps for eq. 6 are predicted
+    from F_out when asked for.
     """
 
     def __init__(
@@ -68,8 +69,8 @@ class RegionCodebookAttention(nn.Module):
         super().__init__()
         dim = config.codebook_dim
         self.heads = config.heads
-        self.kept: tuple[Tensor, Tensor] | None = None
-        """See `cache_codebooks`."""
+        self.cached: tuple[Tensor, Tensor] | None = None
+        """Keys and values of the codebooks while the weights do not change, see `cache_codebooks`."""
         self.norm = nn.LayerNorm(channels)
         self.to_q = nn.Linear(channels, dim, bias=False)
         self.codebook = self.frame_position = self.descriptor = None
@@ -100,17 +101,17 @@ class RegionCodebookAttention(nn.Module):
     def forward(
         self, x: Tensor, frames: int, identity: Tensor | None, heatmaps: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """x (B*F, C, h, w); identity (B, n, D) or None.
+        """Refine a region of x (B*F, C, h, w); identity (B, n, D) or None.
 
-        Returns F_out, the logits of M_r (B*F, 1, h, w) and the heat maps (B*F, K, h, w), or None if not asked for or
-        this region has none.
+        Returns F_out, the logits of M_r (B*F, 1, h, w) and the heat maps (B*F, K, h, w); no heat maps unless they are
+        asked for and this region has them.
         """
         logits = self.mask(x)
         tokens = self.norm(x.permute(0, 2, 3, 1)).flatten(1, 2)  # (B*F, N, C)
         query = self.to_q(tokens).unflatten(0, (-1, frames))  # (B, F, N, d)
         added: list[Tensor] = []
         if self.codebook is not None and self.frame_position is not None:
-            spatial, temporal = self._codebooks() if self.kept is None else self.kept
+            spatial, temporal = self._codebooks() if self.cached is None else self.cached
             position = self.frame_position.pe[0, :frames, None].to(query.dtype)  # (F, 1, d)
             motion = self._attend(query, spatial)
             motion = motion + self._attend(query + position, temporal)
@@ -122,21 +123,21 @@ class RegionCodebookAttention(nn.Module):
             x = x + refined * logits.sigmoid()
         return x, logits, self.heatmaps(x) if heatmaps and self.heatmaps is not None else None
 
-    def cache_codebooks(self, keep: bool) -> None:
-        """Whether the keys and values of the codebooks stay as they now are: right while the weights do.
+    def cache_codebooks(self, enabled: bool) -> None:
+        """Compute the codebooks' keys and values once, or no longer; valid while the weights do not change.
 
         They are no part of the state dict.
         """
-        self.kept = self._codebooks() if keep and self.codebook is not None else None
+        self.cached = self._codebooks() if enabled and self.codebook is not None else None
 
     def _codebooks(self) -> tuple[Tensor, Tensor]:
-        """Keys and values side by side of C_spa (1, n, 2d) and of C_temp (1, m, 2d)."""
+        """Project the codebooks to keys and values, concatenated: of C_spa (1, n, 2d), of C_temp (1, m, 2d)."""
         assert self.codebook is not None
         spatial, temporal = self.codebook()
         return self.spatial_kv(spatial), self.temporal_kv(temporal)
 
     def _attend(self, query: Tensor, kv: Tensor) -> Tensor:
-        """query (B, F, N, d), keys and values side by side (B or 1, n, 2d) -> (B, F, N, d)."""
+        """Attend with query (B, F, N, d) to keys and values, concatenated (B or 1, n, 2d) -> (B, F, N, d)."""
         batch, frames, tokens, dim = query.shape
         q = query.reshape(batch, frames * tokens, self.heads, -1).transpose(1, 2)
         k, v = kv.expand(batch, -1, -1).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -145,6 +146,7 @@ class RegionCodebookAttention(nn.Module):
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:
+    """Set the parameters of a layer to zero, and return it."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer

@@ -1,4 +1,4 @@
-"""The one place where a `UNetConfig` becomes diffusers' constructor arguments."""
+"""Construction of diffusers' U-Nets from a `UNetConfig`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cyberhost_model.model.norms import FrameNorm
 
 
 def build_unet2d(config: UNetConfig, channels: int) -> UNet2DConditionModel:
-    """Stable Diffusion's 2D U-Net of this size, randomly initialised."""
+    """Build Stable Diffusion's 2D U-Net of this size, randomly initialised."""
     down = tuple("CrossAttnDownBlock2D" if attention else "DownBlock2D" for attention in config.attention_levels)
     up = tuple("CrossAttnUpBlock2D" if attention else "UpBlock2D" for attention in reversed(config.attention_levels))
     # diffusers' 2D U-Net calls the number of heads attention_head_dim
@@ -23,7 +23,7 @@ def build_unet2d(config: UNetConfig, channels: int) -> UNet2DConditionModel:
 
 
 def build_motion_unet(config: UNetConfig, channels: int) -> UNetMotionModel:
-    """The same U-Net with AnimateDiff's motion modules at every layer."""
+    """Build the same U-Net with AnimateDiff's motion modules at every layer, which add nothing at the start."""
     down = tuple(
         "CrossAttnDownBlockMotion" if attention else "DownBlockMotion" for attention in config.attention_levels
     )
@@ -51,6 +51,7 @@ def build_motion_unet(config: UNetConfig, channels: int) -> UNetMotionModel:
 
 
 def _common(config: UNetConfig, channels: int) -> dict[str, Any]:
+    """Arguments that both classes of diffusers take."""
     return {
         "in_channels": channels,
         "out_channels": channels,

@@ -1,1 +1,1 @@
-"""A model made ready, and videos made with it."""
+"""Loading a model, preparing a picture, and rendering videos."""

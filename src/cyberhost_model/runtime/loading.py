@@ -1,7 +1,9 @@
-"""A model is a folder; this finds it by name and loads its parts.
+"""Finding a model's folder by name, and loading its parts.
 
-FOLDER/config.json + network.safetensors (`model.checkpoint`), codec/, speech/, detector/; image/ where the preset has
-`image_token`.
+A model is a folder with config.json and network.safetensors (`model.checkpoint`), codec/, speech/ and detector/, and
+image/ where the preset has `image_token`. A folder may name two parts instead of holding them, DWPose and ArcFace:
+networks of others under licences of their own. They are fetched when the model is loaded. Where that fails (no network,
+HF_HUB_OFFLINE, no onnxruntime), the model works with what is inside the package, and warns.
 """
 
 from __future__ import annotations
@@ -30,20 +32,16 @@ from cyberhost_model.perception.registry import load_detector, named_weights
 from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.registry import load_speech
 
-# Parts that a model names and does not hold: DWPose and ArcFace, networks of others under licences of their own.
-#
-# They are fetched when a model that names them is loaded. Where they cannot be had (no network, HF_HUB_OFFLINE, no
-# onnxruntime) the model works with what is inside the package, and says so.
+DescribeFace = Callable[[np.ndarray], np.ndarray]
+"""uint8 (H, W, 3) RGB -> ArcFace's descriptor (512,), of length 1; zeros where no face is found."""
+MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
+"""Files that are fetched of a model on the Hub; nothing in them is ever executed or unpickled."""
 
 
-Describe = Callable[[np.ndarray], np.ndarray]
-"""uint8 (H, W, 3) RGB -> (512,), of length 1; zeros where no face is found."""
+def arcface_or_none(download: bool = True) -> tuple[DescribeFace | None, list[str]]:
+    """Load ArcFace with the weights of the registry (non-commercial research), or return None and a line that says so.
 
-
-def arcface_or_none(download: bool = True) -> tuple[Describe | None, list[str]]:
-    """ArcFace with the weights of the registry (non-commercial research), or else None and a line that says so.
-
-    Raises ModelError and OutputError.
+    Returns the function and warnings. Raises ModelError and OutputError.
     """
     from cyberhost_model.hub.locate import locate
     from cyberhost_model.perception.arcface import FILES, ArcFace
@@ -54,12 +52,8 @@ def arcface_or_none(download: bool = True) -> tuple[Describe | None, list[str]]:
         detector, recogniser = (locate(name) for name in FILES)
         faces = ArcFace.from_files(detector, recogniser)
     except (NetworkError, ResourceError) as error:
-        return None, [f"the model is not told whose face it is, for want of ArcFace: {error}"]
+        return None, [f"the network gets no descriptor of the face, because ArcFace is not available: {error}"]
     return lambda picture_u8: np.nan_to_num(faces(picture_u8[None])[0]), []
-
-
-MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
-"""What is fetched of a model on the Hub; nothing in it is ever executed or unpickled."""
 
 
 @dataclass
@@ -71,17 +65,17 @@ class Model:
     speech: SpeechEncoder
     detector: Detector
     image: ImageToken | None = None
-    """Where the preset has `image_token`."""
-    face: Describe | None = None
-    """Where the network takes ArcFace's descriptor, and ArcFace can be had."""
+    """For presets with `image_token`."""
+    face: DescribeFace | None = None
+    """ArcFace, for networks that take its descriptor, where it is available."""
     warnings: list[str] = field(default_factory=list)
-    """Lines for the user: parts that could not be had, and what stands in for them."""
+    """Lines for the user: parts that are not available, and their substitutes."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Model:
-        """All parts on `device`; the networks that run every step in `dtype`, speech and detector in float32.
+        """Move all parts to `device`: network and codec in `dtype`, speech encoder and detector in float32.
 
-        The codec lies channels last in half precision on CUDA, where Stable Diffusion's VAE then decodes in two thirds
-        of the time; on a CPU it would take twice as long (docs/reference/performance.md).
+        In half precision on CUDA the codec is channels last, so that Stable Diffusion's VAE decodes in two thirds of
+        the time; on a CPU it would take twice as long (docs/reference/performance.md).
         """
         use_channels_last(self.network, device, dtype)
         self.network.eval().requires_grad_(False)
@@ -97,11 +91,11 @@ class Model:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a model: "tiny" (embedded), a folder, a Hub id "user/name" or "user/name@revision", which is
-    fetched, or a published model that `hub.convert` knows ("animate-anyone"), which is fetched and converted once.
+    """Find the folder of a model, and fetch it where it is not on this machine.
 
-    Raises ModelError for a name that is nothing of these, NetworkError when the Hub cannot be reached, OutputError when
-    the disk is full.
+    name: "tiny" (embedded), a folder, a Hub id "user/name" or "user/name@revision", or a published model of `ADAPTERS`
+    ("animate-anyone"), which is fetched and converted once. Raises ModelError for any other name, NetworkError when the
+    Hub cannot be reached, OutputError when the disk is full.
     """
     if (local := _local_model(name)) is not None:
         return local
@@ -115,7 +109,7 @@ def find_model(name: str) -> Path:
 
 
 def _local_model(name: str) -> Path | None:
-    """The folder of a model that needs no network. Raises ModelError for a path that holds none."""
+    """Find the folder of a model without the network. Raises ModelError for a path that holds none."""
     path = Path(name).expanduser()
     if (path / "config.json").is_file():
         return path
@@ -127,7 +121,7 @@ def _local_model(name: str) -> Path | None:
 
 
 def _hub_id(name: str) -> tuple[str, str | None]:
-    """Repository and revision. Raises ModelError for a name that can be no Hub id."""
+    """Split a Hub id into repository and revision. Raises ModelError for a name that cannot be one."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(f"there is no model {name!r}; give 'tiny', a model's folder or a Hub id such as user/name")
     return split_hub_id(name)
@@ -136,17 +130,15 @@ def _hub_id(name: str) -> tuple[str, str | None]:
 def missing_model(name: str, timeout: float | None = None) -> list[MissingWeights]:
     """What `find_model` would fetch; nothing is written.
 
-    An entry of size 0 is here and would be converted. `timeout`: seconds for the Hub's answer. Raises as `find_model`.
+    An entry of size 0 is on this machine and would be converted. timeout: seconds for the Hub's answer. Raises as
+    `find_model`.
     """
     if (folder := _local_model(name)) is not None:
         return _missing_named(folder)
     if name in ADAPTERS:
         adapter = load_adapter(name)
-        return (
-            missing + missing_parts(adapter.named())
-            if (missing := adapter.missing())
-            else _missing_named(adapter.folder())
-        )
+        missing = adapter.missing()
+        return missing + missing_parts(adapter.named()) if missing else _missing_named(adapter.folder())
     repo, revision = _hub_id(name)
     size = missing_size(repo, MODEL_FILES, revision=revision, timeout=timeout)
     return [MissingWeights(name, size)] if size else []
@@ -166,11 +158,10 @@ def missing_parts(named: list[str]) -> list[MissingWeights]:
 def load_model(
     name: str, download_named: bool = True, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> Model:
-    """Every part of the model called `name`: the network, by far the largest, on `device` in `dtype`, the rest on the
-    CPU.
+    """Load every part of a model: the network, by far the largest, on `device` in `dtype`, the others on the CPU.
 
-    `download_named`: whether parts that it names and that are not here may be fetched; else something stands in for
-    them. Raises ModelError and NetworkError.
+    name: see `find_model`. download_named: fetch named parts that are not on this machine; otherwise their substitutes
+    are loaded. Raises ModelError and NetworkError.
     """
     folder = find_model(name)
     network = load_network(folder, device, dtype)
@@ -182,7 +173,7 @@ def load_model(
 
 
 def save_model(model: Model, folder: str | Path) -> None:
-    """Write a model of the reference codec as a folder of fp16 safetensors."""
+    """Write a model as a folder of fp16 safetensors; its detector must be one that can be saved."""
     folder = Path(folder)
     save_network(model.network, folder)
     model.codec.save(folder / "codec")

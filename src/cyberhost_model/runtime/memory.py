@@ -1,4 +1,7 @@
-"""Too little memory on the device: a clip is tried again with less, step by step, before a job is given up."""
+"""Fallbacks for too little memory: a clip is tried again with one more saving, until none is left.
+
+`MemoryFallback` holds the savings of one video and their order (docs/reference/performance.md).
+"""
 
 from __future__ import annotations
 
@@ -16,11 +19,11 @@ from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 
 T = TypeVar("T")
 _CPU = torch.device("cpu")
-_WORDS = (
+_MESSAGES = (
     "can't allocate memory",
     "out of memory",
-    # CUDA's libraries, which say so in words of their own; cuBLAS is not initialized and cuDNN finds no engine where
-    # their workspace does not fit.
+    # Messages of CUDA's libraries. Where their workspace does not fit, cuBLAS is not initialized and cuDNN finds no
+    # engine.
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
     "CUDNN_STATUS_ALLOC_FAILED",
@@ -31,36 +34,47 @@ _WORDS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or the machine, has too little memory."""
+    """Return whether an error means that the device, or the machine, has too little memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _WORDS)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 @contextmanager
-def enough_memory(device: torch.device, what: str) -> Iterator[None]:
-    """For what is not tried again with less: too little memory for it is a ResourceError."""
+def enough_memory(device: torch.device, purpose: str) -> Iterator[None]:
+    """Raise ResourceError where the block, which is not tried again, has too little memory.
+
+    purpose: for the message, such as "load the model".
+    """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise ResourceError(
-            f"not enough memory on {device.type} to {what}: end other programs "
+            f"not enough memory on {device.type} to {purpose}: end other programs "
             f"there{'' if device.type == 'cpu' else ', or give --device cpu'}"
         ) from error
 
 
 class MemoryFallback:
-    """What one video has given up so far for want of memory.
+    """Savings of memory that one video has come to, in the order in which they are taken (`_next_saving`).
 
-    All but the last step leave the frames what they would be.
-
-    overlapped: a clip is decoded in a thread while the next one is denoised; `settle` waits for that thread. recorded:
-    steps that are played back, which holds their memory. one_by_one: guidance branches are computed one after the
-    other. at_once: frames that are decoded together. offloaded: only the part that computes is on the device; speech
-    encoder, detector and image encoder compute on the CPU. tiled: Stable Diffusion's VAE decodes a frame in pieces.
+    All but the last leave the frames as they are.
     """
+
+    overlapped: bool
+    """A clip is decoded in a thread while the next one is denoised."""
+    recorded: RecordedNetwork | None
+    """Recorded steps, which hold memory of their own."""
+    one_by_one: bool
+    """Guidance branches are computed one after the other."""
+    frames_at_once: int
+    """Frames that are decoded together."""
+    offloaded: bool
+    """Only the part that computes is on the device; speech encoder, detector and image encoder are on the CPU."""
+    tiled: bool
+    """The codec decodes a frame in tiles, where it can."""
 
     def __init__(
         self,
@@ -68,76 +82,89 @@ class MemoryFallback:
         device: torch.device,
         branches: int,
         overlapped: bool = False,
-        settle: Callable[[], None] = lambda: None,
+        wait_for_worker: Callable[[], None] = lambda: None,
         recorded: RecordedNetwork | None = None,
     ) -> None:
-        self.model, self.device = model, device
-        self.overlapped, self.settle, self.recorded = overlapped, settle, recorded
-        self.branches, self.at_once = branches, model.network.preset.frames
+        """Start without any saving.
+
+        branches: of guidance. wait_for_worker: waits for the thread that decodes, which uses memory too.
+        """
+        self.model, self.device, self.branches = model, device, branches
+        self.overlapped, self.recorded = overlapped, recorded
         self.one_by_one = self.offloaded = self.tiled = False
+        # At most the codec's own limit, so that halving it saves memory.
+        self.frames_at_once = min(model.network.preset.frames, model.codec.frames_at_once)
+        self._wait_for_worker = wait_for_worker
         if model.codec.can_tile:
-            model.codec.tile(False)  # another video may have left it so
-        # No more than the codec decodes together by itself, so that what is spared is less than that.
-        self.at_once = min(self.at_once, model.codec.frames_at_once)
+            model.codec.tile(False)  # an earlier video may have switched it on
 
-    def attempt(self, part: str, action: Callable[[], T], tell: Callable[[str], None]) -> T:
-        """What `action`, which computes with `part` of the model ("network", "codec" or "speech"), returns.
+    def attempt(self, part: str, action: Callable[[], T], warn: Callable[[str], None]) -> T:
+        """Call `action` until it has enough memory, with one more saving each time, and return its result.
 
-        It is called again after each saving, so it must begin anew. Raises ResourceError when nothing is left to save.
+        part: what computes, "network", "codec" or "speech". The action must be repeatable. warn: called with a line for
+        each saving. Raises ResourceError when no saving is left.
         """
         while True:
-            self._make_room(part)
+            self._place_parts(part)
             try:
                 return action()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            self.settle()
-            # Only here, behind the except clause, is what the attempt had computed free.
-            gc.collect()
-            if self.device.type in ("cuda", "mps"):
-                getattr(torch, self.device.type).empty_cache()
-            saving = self._save(part)
+            # After the except clause: before its end the exception holds on to the tensors of the attempt.
+            self._free_memory()
+            saving = self._next_saving(part)
             if saving is None:
                 raise ResourceError(
-                    f"not enough memory on {self.device.type} for a clip, whatever is spared: end other programs "
+                    f"not enough memory on {self.device.type} for a clip, after every saving: end other programs "
                     "there, or give --device cpu"
                 )
-            tell(f"too little memory on {self.device.type}: {saving}")
+            self._report(saving, warn)
 
-    def apart(self, tell: Callable[[str], None]) -> None:
-        """A clip that was decoded beside the next one did not fit: no other is."""
+    def stop_overlap(self, warn: Callable[[str], None]) -> None:
+        """Decode each clip before the next one is denoised, from now on."""
         if self.overlapped:
-            tell(f"too little memory on {self.device.type}: {self._apart()}")
+            self._report(self._stop_overlap(), warn)
 
-    def _apart(self) -> str:
+    def _report(self, saving: str, warn: Callable[[str], None]) -> None:
+        warn(f"too little memory on {self.device.type}: {saving}")
+
+    def _stop_overlap(self) -> str:
         self.overlapped = False
         return "a clip is decoded before the next one is begun"
 
-    def _save(self, part: str) -> str | None:
-        """The next step for `part`, in words; None where there is none."""
+    def _free_memory(self) -> None:
+        """Return the memory of a failed attempt to the device."""
+        self._wait_for_worker()
+        gc.collect()
+        if self.device.type in ("cuda", "mps"):
+            getattr(torch, self.device.type).empty_cache()
+
+    def _next_saving(self, part: str) -> str | None:
+        """Take the next saving for `part`, and describe it; None where there is none left."""
         if self.overlapped:
-            return self._apart()
+            return self._stop_overlap()
         if self.recorded is not None and self.recorded.drop():
             return "steps are computed without CUDA graphs"
         if part == "network" and self.branches > 1 and not self.one_by_one:
             self.one_by_one = True
             return "the branches of guidance are computed one after the other"
-        if part == "codec" and self.at_once > 1:
-            self.at_once = (self.at_once + 1) // 2
-            return (
-                f"frames are decoded {self.at_once} at a time" if self.at_once > 1 else "frames are decoded one by one"
-            )
+        if part == "codec" and self.frames_at_once > 1:
+            self.frames_at_once = (self.frames_at_once + 1) // 2
+            if self.frames_at_once == 1:
+                return "frames are decoded one by one"
+            return f"frames are decoded {self.frames_at_once} at a time"
         if not self.offloaded and self.device != _CPU:
             self.offloaded = True
-            return "what does not compute waits in the machine's memory"
+            return "parts of the model that do not compute wait in the machine's memory"
         if part == "codec" and self.model.codec.can_tile and not self.tiled:
             self.tiled = True
             self.model.codec.tile(True)
-            return "frames are decoded in tiles, whose seams may be seen"
+            return "frames are decoded in tiles, whose seams may be visible"
         return None
 
-    def _make_room(self, part: str) -> None:
+    def _place_parts(self, part: str) -> None:
+        """Keep only the part that computes on the device, once parts are offloaded."""
         if not self.offloaded:
             return
         model = self.model

@@ -1,4 +1,8 @@
-"""CyberHost: picture, sound and driving in, frames out. The paper's settings are three ways to drive the same clips."""
+"""CyberHost: from a picture, a sound and a driving sequence to frames.
+
+The paper's settings, `animate` (A2V), `reenact` (V2V) and `multimodal`, differ in the source of the pose conditions
+(`runtime.pose_source`); the rest is shared.
+"""
 
 from __future__ import annotations
 
@@ -39,42 +43,42 @@ from cyberhost_model.sampler.noise import movement_scale
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from cyberhost_model.config import Settings
+    from cyberhost_model.config import GenerationKeywords
     from cyberhost_model.driving.sequence import PoseSequence
 
-BODY_MOVEMENT = 0.1  # the boxes of half-second clips are small
-HAND_CLARITY = 0.5  # near the 90th percentile at the size trained on (section 3.3: "a higher clarity score is applied")
+BODY_MOVEMENT = 0.1
+"""Default amount in 0..1: the movement boxes of half-second training clips are small."""
+HAND_CLARITY = 0.5
+"""Default score: near the 90th percentile of the training data (section 3.3: "a higher clarity score is applied")."""
 
 PathLike = str | os.PathLike[str]
 PictureInput = str | os.PathLike[str] | np.ndarray
 """A file, or uint8 (H, W, 3) RGB."""
 AudioInput = str | os.PathLike[str] | Sound
 Progress = Callable[[int, int | None], None]
-"""progress(done, total); total None: not known."""
+"""Called as progress(done, total); total is None where it is not known."""
 
 
 @dataclass
 class Animation:
-    """A video that is made while it is read. Iterate `frames` once, or `save`; nothing is computed before."""
+    """A video whose frames are computed when they are read: iterate `frames` once, or call `save`."""
 
     frames: Iterator[np.ndarray]
     """uint8 (H, W, 3) RGB, one at a time."""
     n_frames: int
     fps: float
     size: tuple[int, int]
-    """(W, H), both even, of the picture's aspect."""
+    """(W, H), both even, of the picture's aspect ratio."""
     sound: Sound | None
     """None: the video is silent."""
     warnings: list[str] = field(default_factory=list)
-    """Lines for the user about the sound and the picture ("the sound is silent ...", "3 faces ..."); some come while
-    frames are made.
-    """
+    """Lines for the user ("the sound is silent ...", "3 faces ..."); some are added while frames are made."""
     job: Job | None = None
-    """What the frames are made of."""
+    """Everything the frames depend on, except the model."""
 
     @property
     def fits(self) -> bool:
-        """Whether there is a sound and the frames just cover it, as `Sound.n_frames` counts them."""
+        """Whether there is a sound and the frames cover it exactly, as `Sound.n_frames` counts them."""
         return self.sound is not None and 0 <= self.n_frames / self.fps - self.sound.duration < 1 / self.fps
 
     def save(
@@ -83,7 +87,7 @@ class Animation:
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> Path:
-        """Write frames and sound as H.264 and AAC; whole under `out` or not at all. Raises OutputError."""
+        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete. Raises OutputError."""
         seconds = None if self.fits else self.n_frames / self.fps
         return write_video(
             self.frames,
@@ -98,9 +102,9 @@ class Animation:
 
 
 class CyberHost:
-    """The paper's model with its inputs and outputs around it.
+    """The paper's model with its inputs and outputs.
 
-    Make one with `from_pretrained`; it may animate any number of pictures.
+    Make one with `from_pretrained`; it can animate any number of pictures.
     """
 
     def __init__(
@@ -114,9 +118,9 @@ class CyberHost:
         check_acceleration(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.overlap = device.type == "cuda"
-        """Whether a clip is decoded while the next one is denoised: the same frames.
+        """Whether a clip is decoded while the next one is denoised. The frames are the same.
 
-        On a CPU both would want the same cores.
+        Not on a CPU, where both would use the same cores.
         """
         self.cuda_graphs = graphs_pay_off(self.model.network, device) if cuda_graphs is None else cuda_graphs
         if compiled:
@@ -137,7 +141,7 @@ class CyberHost:
         compiled: see `compile_blocks`. cuda_graphs: see `RecordedNetwork`; None: where that pays off. download_named:
         see `load_model`. Raises ModelError, NetworkError, ResourceError.
         """
-        # What this machine cannot do is told before anything is fetched.
+        # Before the model is fetched, so that a machine that cannot run it reports that first.
         check_acceleration(choose_device(device, precision)[0], compiled, cuda_graphs)
         folder = find_model(os.fspath(model))
         place, dtype = choose_device(device, precision, load_preset(folder))
@@ -146,7 +150,7 @@ class CyberHost:
 
     @property
     def renderer(self) -> Renderer:
-        """What makes the frames of jobs."""
+        """Renderer of this model on this device."""
         return Renderer(self.model, self.device, self.dtype, self.overlap, self.cuda_graphs)
 
     def animate(
@@ -155,16 +159,16 @@ class CyberHost:
         audio: AudioInput,
         *,
         body_movement: float | None = None,
-        **settings: Unpack[Settings],
+        **options: Unpack[GenerationKeywords],
     ) -> Animation:
         """Make the person in `picture` speak `audio` (A2V-B of the paper; A2V-H with `head`).
 
-        body_movement: 0 in place .. 1 lively. `settings`: the fields of `GenerationConfig`. Picture and sound are
+        body_movement: 0 still .. 1 lively. options: the fields of `GenerationConfig`. Picture and sound are
         checked now, frames are made when they are read. Raises InputError and NoFaceError.
         """
         if (other := self.model.network.preset.task) != "animate":
-            raise InputError(f"this model moves as poses say and not by itself: use {other}")
-        config, sound = GenerationConfig(**settings), open_sound(audio)
+            raise InputError(f"this model needs poses and does not move by speech alone: use {other}")
+        config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
         return self.animate_reference(reference, config, sound, body_movement, warnings)
 
@@ -176,7 +180,7 @@ class CyberHost:
         body_movement: float | None = None,
         warnings: Sequence[str] = (),
     ) -> Animation:
-        """Do as `animate` with a picture that `open_picture` has prepared."""
+        """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount = BODY_MOVEMENT if body_movement is None else body_movement
         source = movement_source(reference, amount)
         return self._animation(reference, config, source, sound.n_frames(config.fps), sound, list(warnings), amount)
@@ -189,19 +193,19 @@ class CyberHost:
         audio: AudioInput | None = "keep",
         retarget: bool = True,
         progress: Progress | None = None,
-        **settings: Unpack[Settings],
+        **options: Unpack[GenerationKeywords],
     ) -> Animation:
         """Make the person in `picture` move as the person in `driving` (V2V-B, section 4.2).
 
         Skeleton maps take the place of the body movement map. driving: a video, a key point file
-        (docs/reference/file-formats.md) or a `PoseSequence`; the video lasts as long. audio: "keep" takes the driving
-        video's sound, None makes a silent video, anything else is the sound; it moves the lips together with the
-        driving's. retarget: to the picture's proportions. progress is called while a driving video is read. Raises
-        InputError and NoFaceError.
+        (docs/reference/file-formats.md) or a `PoseSequence`; the video is as long. audio: "keep" takes the driving
+        video's sound, None makes a silent video, anything else is the sound; it moves the lips together with the key
+        points. retarget: convert key points to the picture's proportions. progress: called while a driving video is
+        read. Raises InputError and NoFaceError.
         """
         from cyberhost_model.driving.retarget import retarget as to_proportions
 
-        config = GenerationConfig(**settings)
+        config = GenerationConfig(**options)
         reference, warnings = self.open_picture(picture, config)
         poses, from_video = self._open_driving(driving, progress)
         notes = list(poses.warnings)
@@ -235,21 +239,22 @@ class CyberHost:
         *,
         retarget: bool = True,
         progress: Progress | None = None,
-        **settings: Unpack[Settings],
+        **options: Unpack[GenerationKeywords],
     ) -> Animation:
         """Make the person in `picture` speak `audio` while the hands follow `hands` (section 4.4).
 
-        Head, face and lips are the speech's. hands: the name of a bundled gesture template, a key point file
+        Speech moves head, face and lips. hands: the name of a bundled gesture template, a key point file
         (docs/reference/file-formats.md), a video, or a `PoseSequence`; repeated without a jump to the sound's length.
-        retarget: to where the picture's hands are and to its proportions. Raises InputError and NoFaceError.
+        retarget: convert key points to the picture's proportions and the position of its hands. Raises InputError and
+        NoFaceError.
         """
         from cyberhost_model.driving.retarget import hands_for
         from cyberhost_model.driving.sequence import PoseSequence
         from cyberhost_model.driving.template import fit_length, load_template
 
         if not self.model.network.preset.uses_audio:
-            raise InputError("this model hears no speech: use reenact")
-        config, sound = GenerationConfig(**settings), open_sound(audio)
+            raise InputError("this model does not read speech: use reenact")
+        config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
         template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
         total = sound.n_frames(config.fps)
@@ -268,7 +273,7 @@ class CyberHost:
         """
         name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
         with enough_memory(self.device, "load the model"):
-            self.model.to(self.device, self.dtype)  # short memory may have left parts elsewhere (`MemoryFallback`)
+            self.model.to(self.device, self.dtype)  # an earlier video may have offloaded parts (`MemoryFallback`)
         array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
         with enough_memory(self.device, "read the picture"):
             found = analyse(array, self.model.detector, name)
@@ -283,7 +288,7 @@ class CyberHost:
             return prepare_reference(self.model, array, keypoints, config.size, bool(head)), warnings
 
     def _open_driving(self, driving: PathLike | PoseSequence, progress: Progress | None) -> tuple[PoseSequence, bool]:
-        """The driving's key points, and whether they were read off a video."""
+        """Read the driving's key points -> (them, whether the driving is a video)."""
         from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file
         from cyberhost_model.driving.video import read_driving
 
@@ -315,7 +320,7 @@ class CyberHost:
         warnings: list[str],
         amount: float = BODY_MOVEMENT,
     ) -> Animation:
-        """What the three settings share. amount: how far a body moves that no key points drive."""
+        """Make the animation of any setting. amount: of movement in 0..1, where no key points drive the body."""
         sampling = self.model.network.preset.sampling
         shows_hands = reference.keypoints.hands_score.max() >= VISIBLE
         job = Job(
@@ -328,13 +333,13 @@ class CyberHost:
             clarity=(HAND_CLARITY if config.hand_clarity is None else config.hand_clarity) if shows_hands else -1.0,
             slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
-        told = [*([] if sound is None else sound.warnings), *warnings]
-        frames = self.renderer.frames(job, told.append)
-        return Animation(frames, total, config.fps, reference.video_size, sound, told, job)
+        notes = [*([] if sound is None else sound.warnings), *warnings]
+        frames = self.renderer.frames(job, notes.append)
+        return Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
 
 
 def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:
-    """The guidance that a video asks for, else its model's."""
+    """Combine the guidance of a video's options with the model's defaults."""
     return Guidance(
         sampling.guidance_reference if config.guidance_reference is None else config.guidance_reference,
         sampling.guidance_audio if config.guidance_audio is None else config.guidance_audio,
@@ -343,7 +348,7 @@ def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:
 
 
 def check_acceleration(device: torch.device, compiled: bool, cuda_graphs: bool | None) -> None:
-    """Raise ResourceError where `device` has no CUDA graphs, or this machine no compiler, and they are asked for."""
+    """Raise ResourceError where CUDA graphs or compiling are asked for and not available."""
     if cuda_graphs and device.type != "cuda":
         raise ResourceError(
             f"CUDA graphs are for NVIDIA GPUs, and this computes on {device.type}: leave out --cuda-graphs"
@@ -353,12 +358,12 @@ def check_acceleration(device: torch.device, compiled: bool, cuda_graphs: bool |
 
 
 def open_sound(audio: AudioInput) -> Sound:
-    """The sound itself, or that of a file. Raises InputError."""
+    """Read the sound of a file; a `Sound` is returned as it is. Raises InputError."""
     return audio if isinstance(audio, Sound) else load_audio(audio)
 
 
 def _sound_of_video(video: PathLike, notes: list[str]) -> Sound | None:
-    """The driving video's own sound; without one the new video is silent and `notes` says so."""
+    """Read the driving video's sound; without one, add a line to `notes`, and the new video is silent."""
     try:
         return load_audio(video)
     except InputError:
@@ -367,7 +372,7 @@ def _sound_of_video(video: PathLike, notes: list[str]) -> Sound | None:
 
 
 def _length_note(sound: Sound | None, seconds: float, tolerance: float) -> list[str]:
-    """A line where the sound is longer or shorter than a driving of `seconds`."""
+    """Make a line for the user where the sound is longer or shorter than a driving of `seconds`."""
     if sound is None or abs(sound.duration - seconds) <= tolerance:
         return []
     return [f"the sound lasts {sound.duration:.2f} s, the driving {seconds:.2f} s: it is cut or followed by silence"]

@@ -1,4 +1,4 @@
-"""What drives the body, clip by clip: the body movement map alone, or key points over time."""
+"""Pose conditions clip by clip: a fixed body movement map, or skeleton maps of key points over time."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PoseCondition:
-    """What drives the body in one clip."""
+    """Pose conditions of one clip."""
 
     pose: Tensor
-    """(1, frames or 1, 3, H, W) in 0..1: the body movement map, or skeleton maps."""
+    """(1, frames or 1, 3, H, W) in 0..1: body movement map, or skeleton maps."""
     shift: Tensor | None
-    """(1, frames, 7, 2h, 2w): the pose shift, where key points drive and the preset takes it."""
+    """(1, frames, 7, 2h, 2w): displacement of key points (`conditions.pose_shift`), where the preset takes it."""
     control_maps: Tensor
-    """(1, frames or 1, controls, h, w): where mouth and eyes are (`face_control_maps`)."""
+    """(1, frames or 1, controls, h, w): positions of mouth and eyes (`face_control_maps`)."""
     undriven: bool = False
-    """No key point says where anything is: speech alone moves the body."""
+    """Speech alone moves the body; there are no key points."""
     lips: Tensor | None = None
-    """(1, frames), bool: key points say how far the lips are apart; None: of no frame."""
+    """(1, frames), bool: frames whose lips key points drive; None where there are none."""
 
 
 PoseSource = Callable[[int, int], PoseCondition]
-"""(first frame, frames) -> what drives a clip."""
+"""(first frame, frames) -> the pose conditions of a clip."""
 
 
 def movement_source(reference: Reference, amount: float) -> PoseSource:
-    """Let speech move the body inside a body movement map (section 3.3) of `amount`: 0 in place .. 1 lively."""
+    """Make a source for speech alone: a body movement map (section 3.3) of `amount`, 0 still .. 1 lively."""
     canvas = reference.canvas
     box = BodyMovementMap.fixed(reference.keypoints, amount, canvas.width / canvas.height)
     pose = to_maps(box.render(canvas.size), reference.control_maps)[:, None]
@@ -53,11 +53,11 @@ def movement_source(reference: Reference, amount: float) -> PoseSource:
 def skeleton_source(
     preset: Preset, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS
 ) -> PoseSource:
-    """Let key points, in 0..1 of the picture, move the body: skeleton maps as the preset draws them (section 4.2).
+    """Make a source of key points in 0..1 of the picture: skeleton maps as the preset draws them (section 4.2).
 
-    parts: those of the body that drive. After its end the sequence stands at its last frame.
+    parts: those of the body that key points drive. After the end of `poses` its last frame is repeated.
     """
-    like = reference.control_maps  # not the network, which may wait on the CPU while the codec computes
+    like = reference.control_maps  # not the network, which may be offloaded to the CPU while the codec computes
     draw, latent_size = POSE_MAPS[preset.pose_maps], tuple(reference.latent.shape[-2:])
 
     def source(first: int, frames: int) -> PoseCondition:
@@ -70,7 +70,7 @@ def skeleton_source(
         if "face" in parts:
             moved = to_maps(np.stack([face_control_maps(k, latent_size) for k in points]), like)
             control_maps = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, control_maps)
-            if shift is not None:  # what the denoiser reads, frame by frame
+            if shift is not None:  # the last map is the lips' displacement, which the denoiser reads
                 lips = shift[:, :, -1].amax((2, 3)) > 0
         return PoseCondition(to_maps(maps, like), shift, control_maps, lips=lips)
 

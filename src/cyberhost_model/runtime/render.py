@@ -1,4 +1,7 @@
-"""The frames of a job: clip after clip through speech, network and codec, in the memory there is."""
+"""Rendering: the frames of a job, clip after clip through speech encoder, network and codec.
+
+`Renderer` holds a model on a device and the steps that have no state; `Rendering` is one job while its frames are made.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ from cyberhost_model.speech.level import speech_level
 
 @dataclass(frozen=True)
 class Job:
-    """All that the frames of an animation are made of."""
+    """Everything the frames of an animation depend on, except the model."""
 
     reference: Reference
     config: GenerationConfig
@@ -44,9 +47,9 @@ class Job:
     sound: Sound | None
     guidance: Guidance
     clarity: float
-    """Hand clarity score, 0..1; -1 where no hand is seen."""
+    """Hand clarity score in 0..1; -1 where no hand is visible."""
     slow_noise: float
-    """Share of the noise's variance that is slow, for a body that no key points drive (`sampler.noise.SlowNoise`)."""
+    """Share of slow noise in the variance, for a body that no key points drive (`sampler.noise.SlowNoise`)."""
 
 
 @dataclass(frozen=True)
@@ -62,20 +65,21 @@ class Renderer:
     """Steps are recorded as CUDA graphs."""
 
     def frames(self, job: Job, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
-        """Make the frames of a job one after the other, uint8 (H, W, 3); only one clip and the motion frames are held.
+        """Make the frames of a job one after the other, uint8 (H, W, 3).
 
-        warn: called with lines for the user, such as that memory is short.
+        Only one clip and the motion frames are in memory. warn: called with lines for the user, such as that memory is
+        short.
         """
         yield from Rendering(self, job, warn).frames()  # nothing is read or computed before the first frame
 
     def uses_audio(self, job: Job) -> bool:
-        """Whether a sound moves the lips."""
+        """Return whether a sound moves the lips."""
         return job.sound is not None and self.model.network.preset.uses_audio
 
     def stream_speech(self, job: Job, first: int = 0) -> Iterator[Tensor]:
         """Stream the speech features of each frame's window, (tokens, layers, D), from frame `first` on.
 
-        The sound is read twice, for its level and for its features, and never held.
+        The sound is read twice, for its level and for its features, and never kept in memory.
         """
         assert job.sound is not None
         level = speech_level(job.sound.stream_mono16k())
@@ -86,7 +90,7 @@ class Renderer:
     def clip_conditions(
         self, job: Job, pose: PoseCondition, frames: int, audio: Tensor | None, past: Tensor | None
     ) -> Conditions:
-        """Encode what a clip of `frames` frames is conditioned on.
+        """Encode the conditions of a clip of `frames` frames.
 
         audio (1, frames, tokens, layers, D); past (1, M, C, h, w): the latents of the motion frames.
         """
@@ -104,7 +108,7 @@ class Renderer:
     def decode(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
         """Decode latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, `at_once` frames at a time.
 
-        Raises ModelError for latents that are not finite, of which black frames would be made.
+        Raises ModelError for latents that are not finite, which would become black frames.
         """
         if not z.isfinite().all():
             half = self.dtype is torch.float16
@@ -114,19 +118,19 @@ class Renderer:
                 else "its weights are damaged or badly trained; get the model again"
             )
             raise ModelError(
-                f"what the network made are no finite numbers in {str(self.dtype).removeprefix('torch.')}: {advice}"
+                f"the network's latents are not finite in {str(self.dtype).removeprefix('torch.')}: {advice}"
             )
-        some = []
-        # Without a sound lips follow key points, and the flow says of them what their control does not.
+        parts = []
+        # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
         close_up = job.reference.close_up if self.uses_audio(job) else None
         for part in z.split(at_once, 1):
             frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_up)[0]
             pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-            some.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
-        return np.concatenate(some)
+            parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(parts)
 
     def slow_noises(self, job: Job, generator: torch.Generator) -> Iterator[SlowNoise | None]:
-        """Draw the slow noise of clip after clip; None where the preset has none."""
+        """Draw the slow noise of clip after clip, or None for presets without it."""
         preset, reference = self.model.network.preset, job.reference
         if not preset.sampling.slow_noise:
             return itertools.repeat(None)
@@ -135,7 +139,7 @@ class Renderer:
 
 
 class Rendering:
-    """One job while its frames are made: the streams it reads, and what it has given up for memory."""
+    """One job while its frames are made: the streams it reads, and its savings of memory."""
 
     def __init__(self, renderer: Renderer, job: Job, warn: Callable[[str], None]) -> None:
         self.renderer, self.job, self.warn = renderer, job, warn
@@ -152,18 +156,18 @@ class Rendering:
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
         preset, canvas = self.network.preset, self.job.reference.large_canvas
-        waiting: tuple[Tensor, Future[np.ndarray | None]] | None = None
+        pending: tuple[Tensor, Future[np.ndarray | None]] | None = None  # a clip that the worker decodes
         with self.worker:
             for clip, z in denoise_clips(plan_clips(self.job.total, preset.frames), self.sample, preset.motion_frames):
-                if waiting is not None:
-                    yield from crop_back(self.finish(*waiting), canvas)
-                    waiting = None
+                if pending is not None:
+                    yield from crop_back(self.finish(*pending), canvas)
+                    pending = None
                 if self.memory.overlapped and clip.index:
-                    waiting = z, self.worker.start(partial(self.try_decode, z))
-                else:  # a first clip: nobody should wait for a second to see it
+                    pending = z, self.worker.start(partial(self.try_decode, z))
+                else:  # also the first clip, so that its frames come before the second is denoised
                     yield from crop_back(self.decode(z), canvas)
-            if waiting is not None:
-                yield from crop_back(self.finish(*waiting), canvas)
+            if pending is not None:
+                yield from crop_back(self.finish(*pending), canvas)
 
     @torch.inference_mode()
     def sample(self, clip: Clip, past: Tensor | None) -> Tensor:
@@ -174,7 +178,7 @@ class Rendering:
         before = self.generator.get_state()
 
         def attempt() -> Tensor:
-            self.generator.set_state(before)  # a second attempt begins with the same noise
+            self.generator.set_state(before)  # a second attempt draws the same noise
             conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, past)
             z = self.denoise(conditions, slow_noise)
             return self.postprocess(z, past, pose, None if audio is None else conditions)
@@ -182,25 +186,26 @@ class Rendering:
         return self.memory.attempt("network", attempt, self.warn)
 
     def read_speech(self, clip: Clip) -> Tensor | None:
-        """Take the clip's speech features (1, F, tokens, layers, D) from the stream; the last frame's stand for those
-        after the end. None without a sound that moves the lips.
+        """Take the clip's speech features (1, F, tokens, layers, D) from the stream.
+
+        None where no sound moves the lips. After the end of the sound the last frame's features are repeated.
         """
         if self.speech is None:
             return None
-        heard = self.memory.attempt("speech", partial(self._next_windows, clip), self.warn)
-        heard += heard[-1:] * (clip.frames - len(heard))
-        return torch.stack(heard)[None].to(self.renderer.device, self.renderer.dtype)
+        windows = self.memory.attempt("speech", partial(self._next_windows, clip), self.warn)
+        windows += windows[-1:] * (clip.frames - len(windows))
+        return torch.stack(windows)[None].to(self.renderer.device, self.renderer.dtype)
 
     def _next_windows(self, clip: Clip) -> list[Tensor]:
         assert self.speech is not None
         try:
             return list(itertools.islice(self.speech, clip.keep))
-        except Exception:  # which ended the stream: a second attempt begins at this clip
+        except Exception:  # it has ended the stream, so a second attempt starts a new one at this clip
             self.speech = self.renderer.stream_speech(self.job, clip.start)
             raise
 
     def denoise(self, conditions: Conditions, slow_noise: SlowNoise | None) -> Tensor:
-        """Denoise one clip under its conditions."""
+        """Denoise one clip with its conditions -> latents (1, F, C, h, w)."""
         preset, config, latent = self.network.preset, self.job.config, self.job.reference.latent
         with self.network.denoising_unet.fixed_weights():
             return denoise_clip(
@@ -215,39 +220,42 @@ class Rendering:
                 predictor=self.recorded,
             )
 
-    def postprocess(self, z: Tensor, past: Tensor | None, pose: PoseCondition, heard: Conditions | None) -> Tensor:
-        """Smooth a body that speech alone moves, and open the lips by the audio of `heard`; see
-        `sampler.postprocess`.
+    def postprocess(self, z: Tensor, past: Tensor | None, pose: PoseCondition, spoken: Conditions | None) -> Tensor:
+        """Smooth a body that speech alone moves, and open the lips by the audio (`sampler.postprocess`).
+
+        spoken: the conditions, None where no sound moves the lips.
         """
         preset = self.network.preset
         if pose.undriven and preset.traits.relative:  # key points are followed frame by frame
             z = smooth_over_time(z, past, preset.control_channels)
-        if heard is None or not preset.control_channels:
+        if spoken is None or not preset.control_channels:
             return z
-        opening = self.network.predicted_mouth_opening(heard)
+        opening = self.network.predicted_mouth_opening(spoken)
         return open_lips_by_audio(
             z, opening, pose.control_maps, self.codec.lip_unit, self.job.reference.lip_gap, pose.lips
         )
 
     def decode(self, z: Tensor) -> np.ndarray:
-        """Decode a clip here and now, with as little memory as it takes."""
-        return self.memory.attempt("codec", lambda: self.renderer.decode(self.job, z, self.memory.at_once), self.warn)
+        """Decode a clip in this thread, with as many savings of memory as it needs."""
+        return self.memory.attempt(
+            "codec", lambda: self.renderer.decode(self.job, z, self.memory.frames_at_once), self.warn
+        )
 
     def try_decode(self, z: Tensor) -> np.ndarray | None:
         """Decode a clip in the worker's thread; None where memory is short.
 
-        The exception would hold on to the memory that was too little, so it does not leave the thread.
+        The exception stays in the thread, because it would keep the memory of the attempt.
         """
         try:
-            return self.renderer.decode(self.job, z, self.memory.at_once)
+            return self.renderer.decode(self.job, z, self.memory.frames_at_once)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         return None
 
     def finish(self, z: Tensor, future: Future[np.ndarray | None]) -> np.ndarray:
-        """Wait for the worker's frames, or decode them here where it had too little memory."""
-        if (found := future.result()) is not None:
-            return found
-        self.memory.apart(self.warn)
+        """Wait for the worker's frames, or decode them in this thread where the worker had too little memory."""
+        if (frames := future.result()) is not None:
+            return frames
+        self.memory.stop_overlap(self.warn)
         return self.decode(z)

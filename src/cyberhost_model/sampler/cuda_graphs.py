@@ -1,8 +1,7 @@
-"""CUDA graphs: what a step asks of the GPU is recorded once and asked for again as a whole, at every step and clip of
-the same shapes.
+"""CUDA graphs: the GPU's work of a denoising step is recorded once and replayed at later steps of the same shapes.
 
-That pays where the GPU waits for Python: most for the embedded model, one branch, small pictures, and wherever the
-processor has other work.
+A replay needs one call from Python instead of thousands. It pays off where the GPU would wait for Python: most for the
+embedded model, for a single guidance branch and small pictures, and on a busy processor.
 """
 
 from __future__ import annotations
@@ -18,84 +17,92 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput
 from cyberhost_model.model.network import CyberHostNetwork
 
 Recorder = Callable[[Callable[[], DenoiserOutput]], tuple[Callable[[], None], DenoiserOutput]]
-"""(a step that reads tensors which stay where they are) -> (what computes it again, where its output then lies).
+"""Records a step that reads tensors at fixed addresses -> (its replay, the output that each replay overwrites).
 
-Raises RuntimeError.
+Raises RuntimeError where the step cannot be recorded.
 """
 
-_SMALL = 200_000_000
-"""Parameters.
+_SMALL_NETWORK = 200_000_000
+"""Parameters of a network for which graphs always pay off.
 
-The embedded network has 14 million, and makes a video in six tenths of the time; the full-size one has 2.2 thousand
-million, and gains from a fiftieth to two fifths, by how few the branches are and what else wants the processor
-(docs/reference/performance.md).
+The embedded network has 14 million and then makes a video in 0.6 of the time. The full-size one has 2.2 thousand
+million and gains between 0.02 and 0.4, most with few branches and a busy processor (docs/reference/performance.md).
 """
-_ROOM = 12_000_000_000
-"""Bytes free on the device beside a large network: a step at 640x384 with two branches wants 2 GB, and each of a
-video's two or three recordings holds its own.
+_FREE_MEMORY = 12_000_000_000
+"""Free bytes on the device from which a larger network is recorded.
+
+A step at 640x384 with two branches takes 2 GB, and each of a video's two or three recordings holds as much.
 """
 
 
 def graphs_pay_off(network: CyberHostNetwork, device: torch.device) -> bool:
-    """Whether steps on `device`, where the network is, are recorded if nobody says: where a GPU would wait for Python,
-    and holds what that takes.
-    """
+    """Return whether steps on `device`, where the network is, should be recorded by default."""
     if device.type != "cuda":
         return False
-    return (
-        sum(weights.numel() for weights in network.parameters()) < _SMALL or torch.cuda.mem_get_info(device)[0] > _ROOM
-    )
+    if sum(weights.numel() for weights in network.parameters()) < _SMALL_NETWORK:
+        return True
+    return torch.cuda.mem_get_info(device)[0] > _FREE_MEMORY
 
 
 class RecordedNetwork:
-    """Stands for the network while the clips of one video are denoised: shapes that come a second time are recorded.
+    """Predicts the denoising steps of one video in place of the network, by recordings where shapes repeat.
 
-    Must be called inside `DenoisingUNet.fixed_weights`, with weights that stay where they are. Where recording fails,
-    `tell` takes a line for the user and everything is computed in the ordinary way. settle: called before recording;
-    waits until no other thread uses the GPU.
+    The first step of new shapes runs as usual, the second is recorded, later ones are replayed. It must be called
+    inside `DenoisingUNet.fixed_weights`, with weights that stay at their addresses. Where recording fails, `warn` is
+    called with a line for the user and all steps run as usual.
     """
 
     def __init__(
         self,
         network: CyberHostNetwork,
-        tell: Callable[[str], None],
-        settle: Callable[[], None],
+        warn: Callable[[str], None],
+        wait_for_worker: Callable[[], None],
         record: Recorder | None = None,
     ) -> None:
-        self._network, self._tell, self._settle = network, tell, settle
+        """Start without recordings.
+
+        wait_for_worker: called before recording; waits until no other thread uses the GPU. record: by default
+        `record_on_cuda`.
+        """
+        self._network, self._warn, self._wait_for_worker = network, warn, wait_for_worker
         self._record: Recorder | None = record or record_on_cuda
         self._recordings: dict[tuple, _Recording | None] = {}
+        """Shapes -> their recording, None after the first step."""
 
     def __call__(
         self, noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None = None
     ) -> DenoiserOutput:
-        """As the network; what comes out is the caller's own and without predictions for supervision."""
+        """Predict a step as the network does, without predictions for supervision."""
         if self._record is None:
             return self._network(noisy, timestep, conditions, deep=deep)
         key = _shapes(noisy, timestep, conditions, deep)
         if key not in self._recordings:
             self._recordings[key] = None
             return self._network(noisy, timestep, conditions, deep=deep)
-        if self._recordings[key] is None:
-            self._settle()
+        recording = self._recordings[key]
+        if recording is None:
+            self._wait_for_worker()
             try:
-                self._recordings[key] = _Recording(self._network, noisy, timestep, conditions, deep, self._record)
+                recording = _Recording(self._network, noisy, timestep, conditions, deep, self._record)
             except RuntimeError as error:
                 self.drop()
-                self._tell(
+                self._warn(
                     f"CUDA graphs cannot be used here ({str(error).splitlines()[0]}): steps are computed without"
                 )
                 return self._network(noisy, timestep, conditions, deep=deep)
-        return self._recordings[key](noisy, timestep, conditions, deep)  # type: ignore[misc]
+            self._recordings[key] = recording
+        return recording(noisy, timestep, conditions, deep)
 
     def drop(self) -> bool:
-        """Give up recordings and their memory for good; whether there were any to give up."""
-        had, self._record = self._record is not None, None
+        """Free all recordings and stop recording; returns whether it was recording until now."""
+        was_recording, self._record = self._record is not None, None
         self._recordings.clear()
-        return had
+        return was_recording
 
 
 class _Recording:
+    """A recorded step: its inputs at fixed addresses, into which each call copies, and its replay."""
+
     def __init__(
         self,
         network: CyberHostNetwork,
@@ -105,47 +112,45 @@ class _Recording:
         deep: Tensor | None,
         record: Recorder,
     ) -> None:
-        self._noisy, self._timestep, self._deep = (
-            noisy.clone(),
-            timestep.clone(),
-            None if deep is None else deep.clone(),
-        )
+        self._noisy, self._timestep = noisy.clone(), timestep.clone()
+        self._deep = None if deep is None else deep.clone()
         self._conditions = conditions.apply(torch.clone)
-        self._given = weakref.ref(conditions)
-        # Those of a later clip are other tensors with the same numbers; the recording reads these, so they must stay.
+        self._copied = weakref.ref(conditions)
+        # The recording reads the codebooks at the addresses of this clip. A later clip computes the same numbers
+        # elsewhere, so these must be kept.
         self._codebooks = network.denoising_unet.cached_codebooks()
         self._replay, self._output = record(
             lambda: network(self._noisy, self._timestep, self._conditions, deep=self._deep)
         )
 
     def __call__(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> DenoiserOutput:
-        if self._given() is not conditions:  # once a clip
-            for old, new in zip(self._conditions.tensors().values(), conditions.tensors().values(), strict=True):
-                old.copy_(new)
-            self._given = weakref.ref(conditions)
+        """Copy the inputs, replay, and copy the output, which the next replay overwrites."""
+        if self._copied() is not conditions:  # once a clip
+            for own, given in zip(self._conditions.tensors().values(), conditions.tensors().values(), strict=True):
+                own.copy_(given)
+            self._copied = weakref.ref(conditions)
         self._noisy.copy_(noisy)
         self._timestep.copy_(timestep)
         if self._deep is not None and deep is not None:
             self._deep.copy_(deep)
         self._replay()
-        made = self._output
-        return DenoiserOutput(made.prediction.clone(), deep=None if made.deep is None else made.deep.clone())
+        output = self._output
+        return DenoiserOutput(output.prediction.clone(), deep=None if output.deep is None else output.deep.clone())
 
 
 def record_on_cuda(step: Callable[[], DenoiserOutput]) -> tuple[Callable[[], None], DenoiserOutput]:
-    """A `Recorder`.
+    """Record a step as a CUDA graph, and check the first replay; see `Recorder`.
 
-    Raises RuntimeError where the step cannot be recorded, or computes something else when played back.
+    Raises RuntimeError where the step cannot be recorded, or computes something else when it is replayed.
     """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(
-        side
-    ):  # libraries make themselves ready for a stream at its first use, which must not be recorded
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    # Libraries initialise themselves at a stream's first use, which cannot be recorded: so one step runs before.
+    with torch.cuda.stream(stream):
         expected = step().prediction
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         output = step()
     graph.replay()
     if not torch.allclose(output.prediction.float(), expected.float(), rtol=1e-2, atol=1e-2):
@@ -154,7 +159,7 @@ def record_on_cuda(step: Callable[[], DenoiserOutput]) -> tuple[Callable[[], Non
 
 
 def _shapes(noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> tuple:
-    """What two steps must have in common for one recording to serve both."""
+    """List what two steps must have in common for one recording to serve both."""
     tensors = {"noisy": noisy, "timestep": timestep, **conditions.tensors()} | ({} if deep is None else {"deep": deep})
     return (
         tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()),

@@ -1,4 +1,7 @@
-"""One clip: from noise to a latent."""
+"""Sampling: a video as clips that follow each other (section 3.1), and each clip from noise to its latents.
+
+The last latents of a clip are the motion frames of the next, so a video can have any length.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,22 @@ from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.noise import SlowNoise, smooth_noise
 from cyberhost_model.sampler.schedule import Schedule
 
-# A video of any length as clips that follow each other: the last latents of one are the motion frames of the next
-# (section 3.1).
-
 
 @dataclass(frozen=True)
 class Clip:
-    """The frames from `start` on, `frames` of them; all are made, `keep` of them are shown (fewer only in the last
-    clip).
-    """
+    """Position of a clip in a video."""
 
     index: int
     start: int
+    """Its first frame."""
     frames: int
+    """Frames that are sampled."""
     keep: int
+    """Frames that are shown: fewer only in the last clip."""
 
 
 def plan_clips(total: int, frames: int = 12) -> Iterator[Clip]:
-    """The clips of `total` frames, `frames` new ones each. Raises InputError if there is not one frame to make."""
+    """Split `total` frames into clips of `frames` frames each. Raises InputError if there are none."""
     if total < 1:
         raise InputError("there is no frame to make: the sound is shorter than one video frame")
     for index, start in enumerate(range(0, total, frames)):
@@ -42,43 +43,39 @@ def plan_clips(total: int, frames: int = 12) -> Iterator[Clip]:
 
 
 def denoise_clips(
-    clips: Iterator[Clip], make: Callable[[Clip, Tensor | None], Tensor], motion_frames: int = 4
+    clips: Iterator[Clip], sample: Callable[[Clip, Tensor | None], Tensor], motion_frames: int = 4
 ) -> Iterator[tuple[Clip, Tensor]]:
-    """Runs `make(clip, motion)` for each clip in turn and yields (clip, latents (B, keep, C, h, w)).
+    """Sample clip after clip with `sample(clip, motion)`, and yield (clip, latents (B, keep, C, h, w)).
 
-    `motion` (B, M, C, h, w) is the end of the clip before, None for the first (or when motion_frames is 0). Only that
-    end is kept, so memory does not grow with the video.
+    motion (B, M, C, h, w): the end of the previous clip's latents, None for the first clip and with motion_frames 0.
+    Only that end is kept, so memory does not grow with the video.
     """
     motion: Tensor | None = None
     for clip in clips:
-        latents = make(clip, motion)
-        # a slice would keep the whole clip alive
+        latents = sample(clip, motion)
+        # A copy, because a slice would keep the whole clip in memory.
         motion = latents[:, -motion_frames:].clone() if motion_frames else None
         yield clip, latents[:, : clip.keep]
 
 
-# Block caching: the deep half of the U-Net is computed at every n-th step alone (DeepCache, arXiv 2312.00858). Quicker,
-# and not quite the same frames.
-
-
 class BlockCache:
-    """Stands for the network during one clip.
+    """Computes the deep blocks of the U-Net only at every n-th step of a clip (DeepCache, arXiv 2312.00858).
 
-    Each batch of conditions (guidance has some of its own) has its own features; they are used for fewer than `every`
-    steps after the one that made them, whatever other batches had the steps between.
+    It is called in place of the network. Faster, with slightly different frames. Each batch of conditions (guidance may
+    have several) keeps deep features of its own, for fewer than `every` steps after the one that computed them.
     """
 
     def __init__(self, network: Callable[..., DenoiserOutput], every: int) -> None:
         self.network, self.every = network, every
-        self._kept: dict[int, tuple[int, Tensor]] = {}
+        self._cached: dict[int, tuple[int, Tensor]] = {}
 
     def __call__(self, step: int, noisy: Tensor, timestep: Tensor, conditions: Conditions) -> DenoiserOutput:
-        """As the network at the clip's `step`, counted from 0; `conditions` is known again by its identity."""
-        made, deep = self._kept.get(id(conditions), (step, None))
-        if deep is not None and step - made < self.every:
+        """Predict the clip's `step`, counted from 0; `conditions` is recognised by its identity."""
+        computed, deep = self._cached.get(id(conditions), (step, None))
+        if deep is not None and step - computed < self.every:
             return self.network(noisy, timestep, conditions, deep=deep)
         output = self.network(noisy, timestep, conditions)
-        self._kept[id(conditions)] = step, output.deep
+        self._cached[id(conditions)] = step, output.deep
         return output
 
 
@@ -97,33 +94,33 @@ def denoise_clip(
     on_step: Callable[[int, int], None] | None = None,
     predictor: Callable[..., DenoiserOutput] | None = None,
 ) -> Tensor:
-    """A clip's latents.
+    """Sample the latents (B, F, C, h, w) of one clip.
 
-    shape (B, F, C, h, w); steps, sampler and guidance default to the preset's; the noise is drawn on the CPU, so a seed
-    gives the same clip on every device; slow_noise: the slow part of the noise of a body that no key points drive;
-    cache_blocks: the deep blocks are computed at every so many steps, see `BlockCache`; on_step(step, steps) is called
-    after each step; predictor: computes steps instead of the network (`RecordedNetwork`). Returns (B, F, C, h, w).
-    Raises ModelError as `Schedule` does.
+    shape (B, F, C, h, w); steps, sampler and guidance default to the preset's. generator: on the CPU, so that a seed
+    gives the same clip on every device. cache_blocks: the deep blocks run at every n-th step, see `BlockCache`.
+    slow_noise: a part of the noise, for a body that no key points drive. on_step(step, steps) is called after each
+    step. predictor: called in place of the network (`RecordedNetwork`). Raises ModelError as `Schedule` does.
     """
     sampling = network.preset.sampling
 
-    def noise() -> Tensor:
+    def draw_noise() -> Tensor:
         correlation = sampling.noise_correlation if slow_noise is None else sampling.slow_noise_correlation
-        drawn = smooth_noise(shape, correlation, network.preset.control_channels, conditions.follows, generator)
-        return drawn if slow_noise is None else slow_noise.into(drawn)
+        drawn = smooth_noise(shape, correlation, network.preset.control_channels, conditions.continues, generator)
+        return drawn if slow_noise is None else slow_noise.mix_into(drawn)
 
     schedule = Schedule(network.preset.diffusion, sampling, sampler, steps)
     guidance = guidance or Guidance(sampling.guidance_reference, sampling.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
-    z = noise().to(network.device, network.dtype)
+    z = draw_noise().to(network.device, network.dtype)
     cache = None if cache_blocks == 1 else BlockCache(predictor or network, cache_blocks)
     timesteps = schedule.timesteps
-    told = timesteps.to(network.device, torch.float32)  # at once: a copy to a GPU waits for all that it still has to do
+    # All at once: each copy to a GPU would wait for the work queued there.
+    device_timesteps = timesteps.to(network.device, torch.float32)
     for index, timestep in enumerate(timesteps):
-        batch = told[index].expand(shape[0])
+        batch = device_timesteps[index].expand(shape[0])
         predict = predictor or network if cache is None else partial(cache, index)
         prediction = guided.predict(predict, z, batch, guidance.acts_at(float(timestep)))
-        z = schedule.step(prediction, timestep, z, noise)
+        z = schedule.step(prediction, timestep, z, draw_noise)
         if on_step is not None:
             on_step(index + 1, len(timesteps))
-    return conditions.whole(z)
+    return conditions.from_residual(z)

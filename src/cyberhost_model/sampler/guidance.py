@@ -1,5 +1,6 @@
-"""Classifier-free guidance with two scales, reference and audio (section 4.1), as one batched forward or one forward a
-branch.
+"""Classifier-free guidance with two scales, reference and audio (section 4.1).
+
+The branches run as one batched forward, or one by one to save memory.
 """
 
 from __future__ import annotations
@@ -16,36 +17,32 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly the prediction is pushed towards the reference and towards the speech.
-
-    1.0 and 1.0 is no guidance.
-    """
+    """Scales of guidance towards the reference and towards the speech; both 1 is no guidance."""
 
     reference: float = 2.5
     audio: float = 4.5
     interval: tuple[float, float] = (0.0, 1.0)
-    """Noise levels (t / 1000) at which guidance acts; outside, the plain prediction is used (arXiv 2404.07724)."""
-
+    """Noise levels t / 1000 at which guidance acts; outside, the plain prediction is used (arXiv 2404.07724)."""
     one_by_one: bool = False
-    """Compute the branches one after the other: less memory, the same prediction."""
+    """Compute the branches one after the other, with less memory and the same prediction."""
 
     @property
     def weights(self) -> tuple[float, float, float]:
-        """Of the branches: reference and audio, reference only, neither."""
+        """Weights of the branches: reference and audio, reference only, neither."""
         return self.audio, self.reference - self.audio, 1.0 - self.reference
 
     @property
     def branches(self) -> int:
-        """How many are computed."""
+        """Number of branches that are computed."""
         return sum(_counts(weight) for weight in self.weights)
 
     def acts_at(self, timestep: float) -> bool:
-        """Whether this time step, 0..1000, is inside the interval."""
+        """Return whether a time step in 0..1000 is inside the interval."""
         return self.interval[0] <= timestep / 1000 <= self.interval[1]
 
 
 class GuidedConditions:
-    """A clip's conditions with the branches guidance needs, batched once a clip.
+    """Conditions of a clip for each branch of guidance, batched once a clip.
 
     prediction = u + s_ref (r - u) + s_aud (a - r)
                = s_aud a + (s_ref - s_aud) r + (1 - s_ref) u
@@ -60,28 +57,29 @@ class GuidedConditions:
             conditions.without_audio,
             lambda: conditions.without_audio().without_reference(),
         )
-        used = [(weight, make) for weight, make in zip(guidance.weights, branches, strict=True) if _counts(weight)]
+        used = [(weight, branch) for weight, branch in zip(guidance.weights, branches, strict=True) if _counts(weight)]
         self.weights = [weight for weight, _ in used]
         self._factors: Tensor | None = None
-        parts = [make() for _, make in used]
+        parts = [branch() for _, branch in used]
         self.batches = parts if guidance.one_by_one else [Conditions.cat(parts)]
 
     def predict(
         self, network: Callable[..., DenoiserOutput], noisy: Tensor, timestep: Tensor, guided: bool = True
     ) -> Tensor:
-        """The guided prediction.
+        """Predict with guidance, or without where `guided` is False -> (B, F, C, h, w).
 
-        `network(noisy, timestep, conditions).prediction`; noisy (B, F, C, h, w), timestep (B,).
+        network(noisy, timestep, conditions) returns a `DenoiserOutput`; noisy (B, F, C, h, w), timestep (B,).
         """
         if not guided:
             return network(noisy, timestep, self.plain).prediction
         count = len(self.weights) // len(self.batches)
         batch = torch.cat([noisy] * count) if count > 1 else noisy
         predictions = torch.cat([network(batch, timestep.repeat(count), part).prediction for part in self.batches])
-        if self._factors is None:  # once a clip: a copy to a GPU waits for all that it still has to do
+        if self._factors is None:  # once a clip: a copy to a GPU waits for the work queued there
             self._factors = torch.tensor(self.weights, dtype=noisy.dtype, device=noisy.device)
         return torch.tensordot(self._factors, predictions.unflatten(0, (len(self.weights), -1)), dims=1)
 
 
 def _counts(weight: float) -> bool:
+    """Return whether a branch of this weight must be computed."""
     return abs(weight) > 1e-6

@@ -1,4 +1,10 @@
-"""Noise that slow movement begins with: heads and hands that move as wholes, and go on moving where clips meet."""
+"""Noise that a clip is trained on and sampled from, correlated from frame to frame.
+
+Not in the paper. Independent noise in every frame drowns slow movement, such as that of heads and hands.
+`progressive_noise` (training) and `smooth_noise` (sampling) correlate the noise of consecutive frames. `SlowNoise` adds
+a part that is smooth over time and over the cells of the latent too, so that a head or a hand moves as a whole and goes
+on moving where clips meet.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +16,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Noise of frames that follow each other. What changes slowly, as heads and hands do, then is not drowned by noise that
-# changes with every frame.
-
-
-_REACH = 4  # frames to either side that a frame's noise is made of
+_REACH = 4  # frames to either side that a frame's noise is averaged over
+MAX_MOVEMENT_SCALE = 2.0
+"""Largest factor of a model's own slow noise (docs/results.md)."""
+_TIME_STD = 8.0  # frames: deviation of the Gaussian that smooths slow noise over time
+_CELL_STD = 2.5  # latent cells: the same over space, about a head
 
 
 def progressive_noise(noise: Tensor, correlation: float, control_channels: int = 0) -> Tensor:
-    """What to train with: independent noise (B, F, C, ...)
+    """Correlate training noise (B, F, C, ...) of deviation 1 from each frame to the next, and keep its deviation.
 
-    of deviation 1 -> the same deviation, with `correlation` in 0..1 between a frame and the next (the progressive noise
-    of Ge et al. 2023, arXiv 2305.10474). The last `control_channels` channels stay independent: lips do not move
-    slowly, and rest in silence.
+    correlation in 0..1: the progressive noise of Ge et al. 2023 (arXiv 2305.10474). The last `control_channels`
+    channels stay independent, because lips do not move slowly.
     """
     if not correlation:
         return noise
@@ -37,18 +42,18 @@ def smooth_noise(
     shape: tuple[int, ...],
     correlation: float,
     control_channels: int = 0,
-    follows: Sequence[bool] = (),
+    continues: Sequence[bool] = (),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """What to sample with: noise (B, F, C, ...)
+    """Draw sampling noise of the shape (B, F, C, ...) and deviation 1, correlated from each frame to the next.
 
-    of deviation 1 and `correlation` in 0..1 between a frame and the next (a little less below 0.6), drawn where the
-    generator is: on the CPU, a seed gives the same for every device.
+    correlation: in 0..1, below 0.6 a little less than that. Progressive noise changes direction at every frame, and so
+    does the video made of it; this noise is smoothed by a Gaussian over time and gives as much slow movement with less
+    jitter.
 
-    Progressive noise is a path that turns at every frame, and so does what is made of it; this one is smooth (a
-    Gaussian over time), so that as much slow movement comes with less trembling. follows: items that go on where a clip
-    before left off. Their noise sets out from 0, as a path does of which the frame before is known, so that they do not
-    set out with a jump. The last `control_channels` channels are independent, as in training.
+    continues: items that continue a previous clip. Their noise starts near 0, as a smooth path does after a frame that
+    is known, so that they do not start with a jump. The last `control_channels` channels are independent, as in
+    training. The noise is drawn on the generator's device: on the CPU, a seed gives the same for every device.
     """
     device = generator.device if generator else None
     if not correlation:
@@ -59,79 +64,78 @@ def smooth_noise(
     white = torch.randn(shape[0], frames + len(weights), *shape[2:], generator=generator, device=device)
     path = sum(weight * white[:, k : k + frames + 1, :body] for k, weight in enumerate(weights)) / math.hypot(*weights)
     before, path = path[:, :1], path[:, 1:]
-    if any(follows):
+    if any(continues):
         known = torch.tensor(
-            [[float(item) * correlation ** (k**2) for k in range(1, frames + 1)] for item in follows], device=device
+            [[float(item) * correlation ** (k**2) for k in range(1, frames + 1)] for item in continues], device=device
         )
         path = path - known.view(*known.shape, *[1] * (path.ndim - 2)) * before
     return torch.cat([path, white[:, -frames:, body:]], 2)
 
 
-LIVELIEST = 2.0
-"""The most of a model's own sway that a movement is asked for with (docs/results.md)."""
-_FRAMES = 8.0  # deviation of the Gaussian over time that the noise is smoothed with
-_CELLS = 2.5  # the same over the latent's cells: about a head
-
-
 def movement_scale(amount: float, usual: float) -> float:
-    """What a model's own sway is multiplied by for a movement of `amount` in 0..1, of which `usual` is its own: 0 for
-    none, up to `LIVELIEST`.
+    """Convert an amount of movement in 0..1 into a factor of the model's own slow noise.
+
+    usual: the amount at which the factor is 1. It rises from 0 to `MAX_MOVEMENT_SCALE`.
     """
     amount = min(max(amount, 0.0), 1.0)
-    return amount / usual if amount <= usual else 1 + (LIVELIEST - 1) * (amount - usual) / (1 - usual)
+    return amount / usual if amount <= usual else 1 + (MAX_MOVEMENT_SCALE - 1) * (amount - usual) / (1 - usual)
 
 
 @dataclass(frozen=True)
 class SlowNoise:
-    """A clip's slow noise `path` (1, F, C', h, w) for the first C' channels of a latent, and `share` (1, 1, 1, h, w)
-    in 0..1, how much of the variance it is.
+    """Slow noise of one clip.
 
-    Independent noise tells every cell to move by itself, so that little moves as a whole: a network that is asked what
-    a head does from noise that is alike all over the head answers with a movement of the head.
+    Independent noise drives every cell by itself, so that little moves as a whole. From noise that is the same all over
+    a head, the network makes a movement of the head.
     """
 
     path: Tensor
+    """(1, F, C', h, w), of deviation 1, for the first C' channels of a latent."""
     share: Tensor
+    """(1, 1, 1, h, w) in 0..1: its share of the noise's variance."""
 
-    def into(self, noise: Tensor) -> Tensor:
-        """`noise` (1, F, C, h, w) of deviation 1 with the sway in it."""
+    def mix_into(self, noise: Tensor) -> Tensor:
+        """Replace a share of the variance of `noise` (1, F, C, h, w), of deviation 1, by the slow noise."""
         moving = self.path.shape[2]
-        return torch.cat(
-            [(1 - self.share).sqrt() * noise[:, :, :moving] + self.share.sqrt() * self.path, noise[:, :, moving:]], 2
-        )
+        mixed = (1 - self.share).sqrt() * noise[:, :, :moving] + self.share.sqrt() * self.path
+        return torch.cat([mixed, noise[:, :, moving:]], 2)
 
 
 def slow_noises(share: Tensor, channels: int, frames: int, generator: torch.Generator) -> Iterator[SlowNoise]:
-    """Clip after clip of `frames` frames: one path over the whole video, smooth over time and cells, that sets out
-    from 0 where a clip begins, for a clip goes on from the pose that the one before ended with. share (1, 1, 1, h, w),
-    on the CPU, where `generator` draws: a seed gives the same for every device.
+    """Draw the slow noise of clip after clip of `frames` frames: one path over the whole video, cut into clips.
+
+    The path is smooth over time and cells. Each clip's part starts from 0, because a clip continues from the pose in
+    which the previous one ended. share (1, 1, 1, h, w), on the CPU, where `generator` draws: a seed gives the same for
+    every device.
     """
-    reach = math.ceil(3 * _FRAMES)
-    weights = _bell(_FRAMES, reach)
-    known = torch.exp(
-        -(torch.arange(1.0, frames + 1) ** 2) / (4 * _FRAMES**2)
-    )  # what a frame of a smooth path says of those after it
-    fresh = lambda count: _smooth(torch.randn(count, channels, *share.shape[-2:], generator=generator))  # noqa: E731
-    white, first = fresh(2 * reach + 1), True
+    reach = math.ceil(3 * _TIME_STD)
+    weights = _gaussian(_TIME_STD, reach)
+    # Correlation of a frame of the path with those after it.
+    correlation = torch.exp(-(torch.arange(1.0, frames + 1) ** 2) / (4 * _TIME_STD**2))
+
+    def draw(count: int) -> Tensor:
+        return _smooth_over_cells(torch.randn(count, channels, *share.shape[-2:], generator=generator))
+
+    white, first = draw(2 * reach + 1), True
     while True:
-        white = torch.cat([white, fresh(frames)])
+        white = torch.cat([white, draw(frames)])
         path = torch.einsum("fchwk,k->fchw", white.unfold(0, 2 * reach + 1, 1), weights)
-        clip = path[1:] if first else path[1:] - known.view(-1, 1, 1, 1) * path[:1]
+        clip = path[1:] if first else path[1:] - correlation.view(-1, 1, 1, 1) * path[:1]
         yield SlowNoise(clip[None], share)
         white, first = white[-2 * reach - 1 :], False
 
 
-def _bell(deviation: float, reach: int) -> Tensor:
-    """Weights of a Gaussian that leave the deviation of independent noise what it is."""
+def _gaussian(deviation: float, reach: int) -> Tensor:
+    """Make the weights of a Gaussian that keeps the deviation of independent noise."""
     weights = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * deviation**2))
     return weights / weights.norm()
 
 
-def _smooth(noise: Tensor) -> Tensor:
-    """Independent noise (N, C, h, w) made alike from cell to cell, of deviation 1 also at the edges."""
-    reach = math.ceil(3 * _CELLS)
-    bell, maps = _bell(_CELLS, reach), noise.flatten(0, 1)[:, None]
-    for kernel in (bell.view(1, 1, -1, 1), bell.view(1, 1, 1, -1)):
+def _smooth_over_cells(noise: Tensor) -> Tensor:
+    """Smooth independent noise (N, C, h, w) from cell to cell, with deviation 1 at the edges too."""
+    reach = math.ceil(3 * _CELL_STD)
+    weights, maps = _gaussian(_CELL_STD, reach), noise.flatten(0, 1)[:, None]
+    for kernel in (weights.view(1, 1, -1, 1), weights.view(1, 1, 1, -1)):
         padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
         inside = F.conv2d(torch.ones_like(maps[:1]), kernel.square(), padding=padding)
         maps = F.conv2d(maps, kernel, padding=padding) / inside.sqrt()

@@ -20,17 +20,17 @@ from cyberhost_model.config import DiffusionConfig, SamplingConfig
 from cyberhost_model.errors import ModelError
 
 TRAIN_STEPS = 1000  # t of pure noise
-LCM_STEPS = 50  # the grid of latent consistency models (arXiv 2310.04378), of which fewer steps are a part
+LCM_STEPS = 50  # grid of latent consistency models (arXiv 2310.04378), from which fewer steps are taken
 _DIFFUSERS_NAME = {"epsilon": "epsilon", "v": "v_prediction", "flow": "flow_prediction", "x0": "sample"}
 _STRAIGHT = ("flow", "x0")
 
 
 class Steps(Protocol):
-    """The steps of one sampler from noise to a latent. May hold state: one is made for each clip."""
+    """Steps of one sampler from noise to a latent. It may hold state: one is made for each clip."""
 
     @property
     def timesteps(self) -> Tensor:
-        """(steps,), from noise to picture, on the CPU."""
+        """Time steps (steps,), from noise to picture, on the CPU."""
 
     def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None) -> Tensor:
         """See `Schedule.step`."""
@@ -41,19 +41,19 @@ class Sampler:
     """An entry of `SAMPLERS`."""
 
     make: Callable[[DiffusionConfig, SamplingConfig, int], Steps]
-    """Sets out so many steps for a network's prediction and a model's settings."""
+    """Chooses so many steps for a network's prediction and a model's settings."""
     predictions: tuple[str, ...] = tuple(_DIFFUSERS_NAME)
     """Those it can use, of "epsilon", "v", "flow" and "x0"."""
     max_steps: int = TRAIN_STEPS
 
 
 class Schedule:
-    """The steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
+    """Steps from noise to a latent. Holds the state of multistep samplers: make a new one for each clip."""
 
     def __init__(
         self, config: DiffusionConfig, sampling: SamplingConfig, sampler: str | None = None, steps: int | None = None
     ) -> None:
-        """Set out the steps; `sampler` and `steps` default to those of `sampling`.
+        """Choose the steps; `sampler` and `steps` default to those of `sampling`.
 
         Raises ModelError for an unknown sampler, one that cannot use this prediction, or fewer than 1 or more than
         1000 steps (50 of "lcm").
@@ -63,9 +63,9 @@ class Schedule:
             raise ModelError(f"there is no sampler {sampler!r}; choose one of {', '.join(SAMPLERS)}")
         entry = SAMPLERS[sampler]
         if config.prediction not in entry.predictions:
-            able = ", ".join(name for name, other in SAMPLERS.items() if config.prediction in other.predictions)
+            usable = ", ".join(name for name, other in SAMPLERS.items() if config.prediction in other.predictions)
             raise ModelError(
-                f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {able}"
+                f"sampler {sampler!r} cannot use this model's {config.prediction!r} prediction; choose one of {usable}"
             )
         if not 1 <= steps <= entry.max_steps:
             raise ModelError(f"steps must be between 1 and {entry.max_steps} with sampler {sampler!r}, not {steps}")
@@ -73,28 +73,28 @@ class Schedule:
 
     @property
     def timesteps(self) -> Tensor:
-        """(steps,), from noise to picture, on the CPU."""
+        """Time steps (steps,), from noise to picture, on the CPU."""
         return self._steps.timesteps
 
     def step(
         self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None = None
     ) -> Tensor:
-        """The latent one step less noisy.
+        """Take one step towards the latent.
 
-        `timestep` is the entry of `timesteps` the prediction was made at; all other shapes alike. noise: draws more of
-        the noise that the steps began with, which "lcm" needs (diffusers' classes draw each frame's apart).
+        prediction, noisy and the result have the same shape; timestep: the entry of `timesteps` of the prediction.
+        noise: draws noise like that of the first step, which "lcm" needs (diffusers' classes draw independent noise).
         """
         return self._steps.step(prediction, timestep, noisy, noise)
 
 
 def add_noise(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """z_t for training. z, noise (B, ...); timestep (B,) in 0..1000 (0..999 unless flow)."""
+    """Compute z_t = a z + s noise. z, noise (B, ...); timestep (B,) in 0..1000 (0..999 unless flow)."""
     a, s = _levels(config, timestep, z)
     return a * z + s * noise
 
 
 def training_target(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-    """What the network should predict at `timestep`; arguments as in `add_noise`."""
+    """Compute the target of the network's prediction at `timestep`; arguments as in `add_noise`."""
     if config.prediction == "epsilon":
         return noise
     if config.prediction in _STRAIGHT:
@@ -104,7 +104,7 @@ def training_target(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep:
 
 
 def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
-    """The clean latent a prediction stands for: the inverse of `training_target`."""
+    """Compute the clean latent from a prediction: the inverse of `training_target`."""
     a, s = _levels(config, timestep, noisy)
     if config.prediction == "x0":
         return prediction
@@ -114,9 +114,10 @@ def predicted_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor,
 
 
 def consistent_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor) -> Tensor:
-    """What a consistency model says of `noisy`: c_skip z_t + c_out times the predicted latent, where c_skip(0) = 1 and
-    c_out(0) = 0, so that a latent without noise is left as it is (arXiv 2303.01469, eq. 5; the widths are those of
-    arXiv 2310.04378). Arguments as in `predicted_latent`.
+    """Compute the clean latent of a consistency model: c_skip z_t + c_out times the predicted latent.
+
+    c_skip(0) = 1 and c_out(0) = 0, so that a latent without noise stays as it is (arXiv 2303.01469, eq. 5; the widths
+    are those of arXiv 2310.04378). Arguments as in `predicted_latent`.
     """
     scaled = (timestep.to(noisy.device, torch.float32) * 10).view(-1, *[1] * (noisy.ndim - 1))
     skip, out = 0.25 / (scaled**2 + 0.25), scaled / (scaled**2 + 0.25).sqrt()
@@ -124,16 +125,14 @@ def consistent_latent(config: DiffusionConfig, prediction: Tensor, noisy: Tensor
 
 
 def solver_step(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, timestep: Tensor, nearer: Tensor) -> Tensor:
-    """One step of DDIM, which on the straight line is Euler's, from `timestep` to the less noisy time `nearer`, both
-    (B,).
-    """
+    """Take one step of DDIM (on the straight line, Euler's) from `timestep` to the less noisy `nearer`, both (B,)."""
     z = predicted_latent(config, prediction, noisy, timestep)
     a, s = _levels(config, timestep, noisy)
     return add_noise(config, z, (noisy - a * z) / s, nearer)
 
 
 def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """a(t) and s(t), shaped to multiply `like` (B, ...)."""
+    """Compute a(t) and s(t), shaped to multiply `like` (B, ...)."""
     if config.prediction in _STRAIGHT:
         s = timestep.to(like.dtype) / TRAIN_STEPS
         a = 1 - s
@@ -151,7 +150,7 @@ def alphas_cumprod(config: DiffusionConfig) -> Tensor:
 
 
 def _betas(config: DiffusionConfig) -> dict[str, Any]:
-    """The noise schedule of the weights as diffusers' arguments."""
+    """Give the noise schedule of the weights as diffusers' arguments."""
     return {
         "num_train_timesteps": TRAIN_STEPS,
         "beta_start": config.beta_start,
@@ -163,14 +162,14 @@ def _betas(config: DiffusionConfig) -> dict[str, Any]:
 
 
 def _multistep(config: DiffusionConfig, order: int, flow_shift: float = 1.0) -> DPMSolverMultistepScheduler:
-    """DPM-Solver++; order 1 is DDIM (arXiv 2211.01095).
+    """Make the scheduler of DPM-Solver++; order 1 is DDIM (arXiv 2211.01095).
 
     diffusers' DDIMScheduler is exact only for numbers of steps that divide 1000.
     """
     flow = {"use_flow_sigmas": True, "flow_shift": flow_shift} if config.prediction in _STRAIGHT else {}
     return DPMSolverMultistepScheduler(
         **_betas(config),
-        timestep_spacing="trailing",  # few steps still begin at pure noise
+        timestep_spacing="trailing",  # so that few steps begin at pure noise too
         algorithm_type="dpmsolver++",
         solver_order=order,
         **flow,
@@ -178,7 +177,7 @@ def _multistep(config: DiffusionConfig, order: int, flow_shift: float = 1.0) -> 
 
 
 def _euler(flow_shift: float, steps: int) -> FlowMatchEulerDiscreteScheduler:
-    """Steps of the straight line, even but for the shift, down to the last step's 0.
+    """Make the scheduler of the straight line with even steps, but for the shift, down to 0 after the last.
 
     diffusers' own spacing would spend that step on t = 1.
     """
@@ -188,7 +187,7 @@ def _euler(flow_shift: float, steps: int) -> FlowMatchEulerDiscreteScheduler:
 
 
 class DiffusersSteps:
-    """The `Steps` of a scheduler of diffusers whose time steps are set."""
+    """`Steps` of a scheduler of diffusers whose time steps are set."""
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler, self.timesteps = scheduler, scheduler.timesteps
@@ -213,7 +212,7 @@ class EulerSteps(DiffusersSteps):
 
 
 class ConsistencySteps:
-    """Steps of a distilled network: each ends at a latent and goes on from fresh noise on it."""
+    """Steps of a distilled network: each predicts a clean latent and adds fresh noise to it."""
 
     def __init__(self, config: DiffusionConfig, sampling: SamplingConfig, steps: int) -> None:
         self.config = config
@@ -225,7 +224,7 @@ class ConsistencySteps:
             self.timesteps = grid.timesteps
 
     def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None) -> Tensor:
-        """Go to the latent that the network says, and back to the next step's noise."""
+        """Compute the clean latent, and add the noise of the next step's time."""
         z = consistent_latent(self.config, prediction, noisy, timestep.expand(len(noisy)))
         later = self.timesteps[self.timesteps < timestep]
         if not len(later):
@@ -235,7 +234,7 @@ class ConsistencySteps:
 
 
 def _multistep_steps(order: int) -> Callable[[DiffusionConfig, SamplingConfig, int], Steps]:
-    """What makes the `Steps` of `_multistep`."""
+    """Give what makes the `Steps` of `_multistep`."""
 
     def make(config: DiffusionConfig, sampling: SamplingConfig, steps: int) -> Steps:
         scheduler = _multistep(config, order, sampling.flow_shift)

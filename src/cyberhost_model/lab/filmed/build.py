@@ -52,8 +52,9 @@ def prepare_dataset(
     progress: Callable[[int, int], None] | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> PrepareSummary:
-    """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`; see
-    docs/reference/training-data.md.
+    """Turn raw videos (files, or folders searched for them) into a dataset in the folder `dataset`.
+
+    See docs/reference/training-data.md.
 
     Run again it prepares what is missing: videos that are new, changed, or were unfinished when it was stopped.
     workers: local processes; 0 works in this one. progress(done, all): after every video. warn(line): for every broken

@@ -26,8 +26,9 @@ class PeopleDetector(Protocol):
     """Whether its lip points follow an opening mouth closely enough to measure it."""
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
-        """For each frame, uint8 (H, W, 3) RGB, the people in it, the largest first; the first has body and hands,
-        where they are seen.
+        """Find the people in each frame, uint8 (H, W, 3) RGB, the largest first.
+
+        The first has body and hands, where they are visible.
         """
 
 
@@ -41,6 +42,7 @@ class EmbeddedDetector:
         self.network, self.reads_lips = network, network.reads_lips
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
+        """See `PeopleDetector`."""
         return [[found.keypoints for found in self.network.detect(frame)] for frame in frames]
 
 
@@ -59,6 +61,7 @@ class DwposeDetector:
         self.network = network
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
+        """See `PeopleDetector`."""
         return [[clip_scores(k) for k in self.network.people(frame, _MOST)] for frame in frames]
 
 

@@ -28,8 +28,9 @@ def pack_labels(
     width: np.ndarray,
     identity: str,
 ) -> dict[str, np.ndarray]:
-    """Pack the labels of T frames of `size` (W, H) into arrays; see docs/reference/file-formats.md for shapes and
-    units.
+    """Pack the labels of T frames of `size` (W, H) into arrays.
+
+    Shapes and units: docs/reference/file-formats.md.
     """
     none = (np.nan,) * 4
     return {

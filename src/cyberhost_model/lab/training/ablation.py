@@ -35,7 +35,7 @@ from cyberhost_model.lab.training.registry import Sources
 from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.model.checkpoint import save_network
+from cyberhost_model.model.checkpoint import save_network, with_current_names
 from cyberhost_model.porting.convert import written_folder
 from cyberhost_model.runtime.loading import Model
 
@@ -197,7 +197,7 @@ def scale_schedule(loop: LoopConfig, steps: int) -> LoopConfig:
 
 
 def describe_table(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
-    """Describe how the numbers of the table were made, in Markdown."""
+    """DescribeFace how the numbers of the table were made, in Markdown."""
     films = format_count(clips, "clip")
     people = (
         f"{films} of the held-out split of {plan.held_out}"
@@ -299,7 +299,7 @@ class _Rows:
             self.loop,
             lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}"),
         )
-        weights, preset = load_file(last / "ema.safetensors"), stage.module.preset
+        weights, preset = with_current_names(load_file(last / "ema.safetensors")), stage.module.preset
         for name in self.animate(folder / "videos", preset, weights):
             tell(steps, f"video {name}")
         tell(steps, "measuring")

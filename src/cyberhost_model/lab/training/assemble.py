@@ -17,7 +17,7 @@ from cyberhost_model.config import PRESETS, Preset
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.lab.training.init import run_preset
 from cyberhost_model.lab.training.recipe import read_sampling
-from cyberhost_model.model.checkpoint import load_preset, save_network
+from cyberhost_model.model.checkpoint import load_preset, save_network, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.lip_reader import LipReader
@@ -34,7 +34,7 @@ def averaged_weights(run: str | Path, prefix: str = "") -> dict[str, torch.Tenso
     """
     file = Path(run) / "last" / "ema.safetensors"
     try:
-        weights = load_file(file)
+        weights = with_current_names(load_file(file))
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"{file}: no checkpoint to take weights from ({error})") from error
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
@@ -116,7 +116,7 @@ def assemble(
     out.mkdir(parents=True, exist_ok=True)
     if network:
         weights = averaged_weights(network)
-        follows = any(name.startswith("pose_follower.") for name in weights)
+        follows = any(name.startswith("pose_to_latent.") for name in weights)
         shape = run_preset(network) or replace(load_preset(old), pose_shift=follows)
         net = CyberHostNetwork(_with_recipes_sampling(shape, recipe))
         fill(net, weights, network)

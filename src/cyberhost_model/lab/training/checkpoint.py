@@ -24,6 +24,7 @@ from cyberhost_model.errors import OutputError, TrainingError
 from cyberhost_model.lab.training.init import run_config, run_preset
 from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.model.checkpoint import current_name, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
 
 LOCK = ".lock"
@@ -106,7 +107,7 @@ def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict
     changed = []
     if isinstance(module, CyberHostNetwork) and (before := run_preset(run)) is not None:
         changed += differing(before.to_dict(), module.preset.to_dict())
-    if "trained" in extra and extra["trained"] != trained_names(module):
+    if "trained" in extra and [current_name(name) for name in extra["trained"]] != trained_names(module):
         changed.append("what trains (frozen)")
     seed = run_config(run).get("seed", config.seed)
     if seed != config.seed:
@@ -145,7 +146,7 @@ class SavedCheckpoint:
         """Read the file "model", "ema" or "optimizer", on the CPU. Raises TrainingError for a damaged file."""
         file = self.folder / f"{name}.safetensors"
         try:
-            return load_file(file)
+            return with_current_names(load_file(file))
         except (OSError, SafetensorError) as error:
             raise TrainingError(
                 f"{file}: damaged ({error}); replace {self.folder} by the newest folder in "

@@ -22,7 +22,7 @@ from cyberhost_model.lab.training.clips import SUMMARY_FILE, describe_clip, enco
 from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
-from cyberhost_model.runtime.loading import Describe, arcface_or_none
+from cyberhost_model.runtime.loading import DescribeFace, arcface_or_none
 from cyberhost_model.speech.encoder import SpeechEncoder
 
 
@@ -33,7 +33,7 @@ class ClipEncoder:
     preset: Preset
     codec: Codec
     speech: SpeechEncoder
-    face: Describe | None = None
+    face: DescribeFace | None = None
     """ArcFace, for a preset without a Face Encoder; None: zeros in its place."""
 
     def encode(self, clip: Clip) -> dict[str, Tensor]:

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from cyberhost_model.config import Ablations, Preset
 from cyberhost_model.errors import ModelError, TrainingError
-from cyberhost_model.model.checkpoint import NETWORK_FILE, load_preset
+from cyberhost_model.model.checkpoint import NETWORK_FILE, load_preset, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.runtime.loading import find_model
 
 # Networks trained before these parts were added lack their weights.
-OPTIONAL_PARTS = ("pose_follower.", "denoising_unet.expected_in.")
+OPTIONAL_PARTS = ("pose_to_latent.", "denoising_unet.prior_in.")
 TOKEN_PROJECTIONS = (".attn2.to_k.weight", ".attn2.to_v.weight")
 """Weights as wide as the tokens of cross attention; another model's tokens may have another width."""
 
@@ -50,7 +50,7 @@ def read_weights(source: str) -> InitialWeights:
         folder = _model(source)
         file, preset = folder / NETWORK_FILE, load_preset(folder)
     try:
-        return InitialWeights(load_file(file), preset)
+        return InitialWeights(with_current_names(load_file(file)), preset)
     except (OSError, SafetensorError) as error:
         raise TrainingError(
             f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model"

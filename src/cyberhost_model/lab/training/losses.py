@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cyberhost_model.config import Preset
 from cyberhost_model.model.denoising_unet import DenoiserOutput
-from cyberhost_model.model.network import HEARD
+from cyberhost_model.model.network import OPEN_MOUTH
 
 MASK_WEIGHT = 0.05
 LIP_CELLS = 12  # of a mouth whose lips weigh as they are
@@ -109,7 +109,7 @@ def opening_error(made: Prediction) -> Tensor:
     """Compare the mouth opening read from the audio tokens with the true one (not in the paper)."""
     if made.opening is None:
         return made.target.new_zeros(())
-    return HEARD**2 * (made.opening - made.batch["opening"]).pow(2).mean()
+    return OPEN_MOUTH**2 * (made.opening - made.batch["opening"]).pow(2).mean()
 
 
 @dataclass(frozen=True)

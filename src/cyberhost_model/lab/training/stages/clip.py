@@ -83,7 +83,7 @@ class ClipStage:
         opening = None if given.audio is None else network.predicted_mouth_opening(given)
         chances = (rand(), rand(), rand())
         given = self.drop_conditions(given, batch, chances[0], chances[1])
-        z = given.remainder(z)
+        z = given.to_residual(z)
         noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
         time = sample_time(rand(), self.preset)
         noisy, target = add_noise(diffusion, z, noise, time * 1000), training_target(diffusion, z, noise, time * 1000)
@@ -134,7 +134,7 @@ def freeze_untrained(network: CyberHostNetwork, config: ClipStageConfig) -> None
     What the network itself froze stays frozen.
     """
     for name, parameter in network.named_parameters():
-        if (not config.temporal and "motion_modules" in name) or name.startswith("pose_follower"):
+        if (not config.temporal and "motion_modules" in name) or name.startswith("pose_to_latent"):
             parameter.requires_grad_(False)
 
 

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from cyberhost_model.codecs.close_up import FACES, SIDE
-from cyberhost_model.codecs.reference import Decoded, ReferenceCodec, compose, fit_components
+from cyberhost_model.codecs.close_up import SIDE, SIDE_IN_FACES
+from cyberhost_model.codecs.reference import DecodedMaps, ReferenceCodec, compose, fit_components
 from cyberhost_model.lab.synthetic.framing import random_colour, random_framing
 from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
@@ -112,7 +112,7 @@ class CodecFrames(Dataset):
 def crop_close_up(still: Still, rng: np.random.Generator) -> Still:
     """Cut out the mouth and the face around it as `codecs.close_up` does, a little off."""
     face = still.keypoints.face * still.size
-    side = FACES * face_height(face) * float(np.exp(rng.normal(0, 0.08)))
+    side = SIDE_IN_FACES * face_height(face) * float(np.exp(rng.normal(0, 0.08)))
     x, y = face[MOUTH].mean(0) - side / 2 + rng.normal(0, 0.02, 2) * side
     return crop_still(still, (x, y, x + side, y + side), (SIDE, SIDE))
 
@@ -146,7 +146,7 @@ def component_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {
         "frames": to_signed(batch["frames"]),
         "flow": batch["flow"].permute(0, 3, 1, 2),
-        "seen": batch["seen"][:, None],
+        "visible": batch["seen"][:, None],
         "weight": 1 + 3 * regions[:, :1] + 10 * regions[:, 1:2] + 4 * regions[:, 2:],
     }
 
@@ -156,7 +156,7 @@ def close_up_latents(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
 
     The mouth's controls where the still's mouth is, and zeros elsewhere.
     """
-    return codec.mouth_alone(
+    return codec.mouth_latent(
         batch["controls"][:, :2] / codec.z_std[codec.config.blocks :][:2, None, None], batch["control_maps"]
     )
 
@@ -218,14 +218,14 @@ class CodecStage:
         pyramid = codec.appearance(reference)
         with torch.no_grad():
             z = close_up_latents(codec, batch) if batch["close"].all() else self._noisy_latents(codec, batch, generator)
-        decoded = codec.read(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
+        decoded = codec.decode_maps(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
         losses = self._frame_losses(batch, decoded, compose(decoded, reference.repeat_interleave(each, 0)), frames)
         if not self.decoder_only:
             losses.update(self._reference_losses(batch, reference, codec.to_r(pyramid[2])))
         return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}  # type: ignore[dict-item]
 
     def _frame_losses(
-        self, batch: dict[str, Tensor], decoded: Decoded, picture: Tensor, frames: Tensor
+        self, batch: dict[str, Tensor], decoded: DecodedMaps, picture: Tensor, frames: Tensor
     ) -> dict[str, Tensor]:
         """Compare what was decoded with the frames (B, 3, H, W) and the labels of the puppets."""
         seen, true_flow = batch["seen"][:, None], batch["flow"].permute(0, 3, 1, 2)
@@ -238,7 +238,7 @@ class CodecStage:
             "picture": ((picture - frames).abs() * full).mean(),
             "colour": (((decoded.colour - frames).abs() * full * (hidden + 0.03)).mean() / 0.1).clamp_max(20),
             "flow": (distance * weight * seen).mean(),
-            "seen": (F.binary_cross_entropy_with_logits(decoded.seen, seen, reduction="none") * weight).mean(),
+            "seen": (F.binary_cross_entropy_with_logits(decoded.visible, seen, reduction="none") * weight).mean(),
         }
 
     def _noisy_latents(self, codec: ReferenceCodec, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:

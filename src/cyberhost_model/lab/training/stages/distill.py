@@ -96,7 +96,7 @@ class DistillStage(ClipStage):
         with torch.no_grad():
             given = self.encode_conditions(batch, gauss(batch["motion"]))
             given = self.drop_conditions(given, batch, rand(), rand())
-            z = given.remainder(z)
+            z = given.to_residual(z)
             place = (rand() * config.points).long().clamp_max(config.points - 1)
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
             t, nearer = grid[place + 1], grid[place]
@@ -104,7 +104,7 @@ class DistillStage(ClipStage):
                 z.shape,
                 network.preset.sampling.noise_correlation,
                 network.preset.control_channels,
-                given.follows,
+                given.continues,
                 generator,
             ).to(z)
             noisy = add_noise(diffusion, z, noise, t)

@@ -49,14 +49,14 @@ class PoseStage:
     name = "stage pose"
 
     def __init__(self, data: str | Path, network: CyberHostNetwork, config: PoseStageConfig) -> None:
-        if network.pose_follower is None:
+        if network.pose_to_latent is None:
             raise TrainingError(
                 "stage pose trains what reads the pose shift, and this preset has none (pose_shift = true in the "
                 "recipe)"
             )
         self.data, self.module, self.config = data, network, config
         for name, parameter in network.named_parameters():
-            parameter.requires_grad_(name.startswith("pose_follower"))
+            parameter.requires_grad_(name.startswith("pose_to_latent"))
 
     def dataset(self, seed: int) -> Dataset:
         """Make the batches, see `LatentClips`."""
@@ -66,9 +66,9 @@ class PoseStage:
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the weighed squared error, and as "unexplained" its share of the latents' weighed square."""
-        assert self.module.pose_follower is not None
+        assert self.module.pose_to_latent is not None
         z = batch["z"]
-        error = (self.module.pose_follower(batch["pose_shift"], batch["r"]) - z).pow(2)
+        error = (self.module.pose_to_latent(batch["pose_shift"], batch["r"]) - z).pow(2)
         weight = critical_region_weight(batch, self.config.alpha)
         unexplained = (weight * error).sum() / (weight * z.pow(2)).sum().clamp_min(1e-6)
         return {"loss": (weight * error).mean(), "unexplained": unexplained}

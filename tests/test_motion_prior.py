@@ -1,4 +1,4 @@
-"""A clip is expected to go on where the clip before left off."""
+"""A clip is predicted to continue where the previous one ended."""
 
 import dataclasses
 import math
@@ -28,7 +28,7 @@ def test_the_body_stays_for_a_while_and_the_lips_do_not():
 
 
 def test_key_points_come_first():
-    """What stays is where the body was beside them, and nothing where they say all."""
+    """The difference from the key points' prior stays, and nothing where key points determine the latents."""
     last, prior, pose_coverage = torch.randn(1, 5, 2, 2), torch.randn(1, 3, 5, 2, 2), torch.zeros(1, 3, 1, 2, 2)
     pose_coverage[..., 0] = 1
     stays, _ = motion_prior(last, 4.0, 3, 0, prior, pose_coverage)
@@ -36,7 +36,7 @@ def test_key_points_come_first():
     torch.testing.assert_close(stays[..., 1], motion_prior(last - prior[:, 0], 4.0, 3)[0][..., 1])
 
 
-def test_without_motion_frames_nothing_is_expected():
+def test_without_motion_frames_there_is_no_prior():
     network = make_network(LASTING)
     given = network.conditions(**raw_conditions())
     assert given.prior is given.prior_from_motion and given.prior.abs().max() > 0
@@ -46,26 +46,26 @@ def test_without_motion_frames_nothing_is_expected():
     assert network.conditions(**raw_conditions() | {"motion_latents": None}).prior is None
 
 
-def test_what_is_denoised_makes_the_whole_again():
+def test_from_residual_inverts_to_residual():
     given, z = (
         make_network(LASTING).conditions(**raw_conditions()),
         torch.randn(2, LASTING.frames, LASTING.latent_channels, 4, 4),
     )
-    torch.testing.assert_close(given.whole(given.remainder(z)), z)
-    torch.testing.assert_close(given.remainder(given.prior + given.prior_std), torch.ones_like(z))
+    torch.testing.assert_close(given.from_residual(given.to_residual(z)), z)
+    torch.testing.assert_close(given.to_residual(given.prior + given.prior_std), torch.ones_like(z))
 
 
-def test_what_key_points_lead_one_to_expect_stays_when_motion_frames_are_dropped():
+def test_the_prior_of_key_points_stays_without_motion_frames():
     network = make_network(dataclasses.replace(LASTING, pose_shift=True))
     raw = raw_conditions() | {"pose_shift": torch.rand(2, MINI.frames, 7, 8, 8)}
     alone = network.conditions(**raw | {"motion_latents": None}).prior
     torch.testing.assert_close(network.conditions(**raw).without_motion().prior, alone)
 
 
-def test_the_last_channels_are_the_face_cues():
+def test_the_last_channels_are_the_face_controls():
     assert LASTING.control_channels == len(CONTROLS)
 
 
-def test_it_is_for_latents_that_are_zero_where_the_picture_stands():
+def test_it_needs_latents_relative_to_the_reference():
     with pytest.raises(ValueError, match="motion_prior needs codec"):
         dataclasses.replace(FULL, codec="sd-vae", motion_prior=14.0)

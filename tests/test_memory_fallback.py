@@ -1,4 +1,4 @@
-"""Too little memory: a clip is tried again with less, and the frames stay what they are."""
+"""Too little memory: a clip is tried again with less, and the frames stay the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GUIDED = {"steps": 1, "size": 256, "guidance_reference": 2.5, "guidance_audio": 
 
 @pytest.fixture(scope="module")
 def plain(host, picture) -> np.ndarray:
-    """Frames made with memory enough: a clip and one frame of a second."""
+    """Frames made with enough memory: a clip and one frame of a second."""
     return np.stack(list(animation(host, picture).frames))
 
 
@@ -31,7 +31,7 @@ def animation(host, picture):
 
 
 def limited(function, size, most: int):
-    """`function`, for which more than `most` of what `size` counts in its first argument is too much."""
+    """Make `function` run out of memory where the size of its first argument exceeds `most`."""
 
     def called(first, *others, **named):
         if size(first) > most:
@@ -80,7 +80,7 @@ def test_a_codec_that_takes_three_frames_at_a_time(host, picture, plain, monkeyp
 
 
 def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, monkeypatch):
-    """The features go on at the clip that failed."""
+    """The features continue with the clip that failed."""
     from cyberhost_model.runtime.render import Renderer
 
     windows, failed = Renderer.stream_speech, []
@@ -93,13 +93,13 @@ def test_a_speech_encoder_that_fails_in_the_second_clip(host, picture, plain, mo
             yield window
 
     monkeypatch.setattr(Renderer, "stream_speech", failing)
-    monkeypatch.setattr(MemoryFallback, "_save", lambda self, part: f"less of {part}")
+    monkeypatch.setattr(MemoryFallback, "_next_saving", lambda self, part: f"less of {part}")
     made = animation(host, picture)
     assert np.array_equal(np.stack(list(made.frames)), plain)
     assert made.warnings[-1].endswith("less of speech")
 
 
-def test_nothing_left_to_spare(host, picture, monkeypatch):
+def test_no_saving_left(host, picture, monkeypatch):
     monkeypatch.setattr(host.model.network.denoising_unet, "forward", limited(None, len, 0))
     with pytest.raises(ResourceError, match="not enough memory on cpu"):
         next(animation(host, picture).frames)
@@ -112,7 +112,7 @@ def test_other_errors_are_not_memory():
 
 
 @pytest.mark.parametrize(
-    "words",
+    "message",
     [
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
@@ -122,12 +122,12 @@ def test_other_errors_are_not_memory():
         "GET was unable to find an engine to execute this computation",
     ],
 )
-def test_cudas_libraries_say_it_in_their_own_words(words):
-    assert is_out_of_memory(RuntimeError(words)) and not is_out_of_memory(ValueError(words))
+def test_cudas_libraries_have_messages_of_their_own(message):
+    assert is_out_of_memory(RuntimeError(message)) and not is_out_of_memory(ValueError(message))
 
 
 class Part(torch.nn.Module):
-    """Knows where it was moved to."""
+    """A module that records the device it was moved to."""
 
     def __init__(self):
         super().__init__()
@@ -138,15 +138,15 @@ class Part(torch.nn.Module):
         return self
 
 
-def test_on_a_gpu_what_does_not_compute_goes_to_the_cpu():
-    """The order of savings, and where the parts are, on a device that is only named."""
+def test_on_a_gpu_parts_that_do_not_compute_go_to_the_cpu():
+    """The order of savings and the devices of the parts, without a GPU."""
     tiles = []
     codec = SdVaeCodec(Part())
     codec.vae.enable_tiling, codec.vae.disable_tiling = lambda: tiles.append(True), tiles.clear
     codec.to = Part.to.__get__(codec)
     model = SimpleNamespace(network=Part(), codec=codec, speech=Part(), detector=Part(), image=None)
     model.network.preset = MINI
-    thrift, told, tries = MemoryFallback(model, torch.device("cuda"), branches=3), [], []  # type: ignore[arg-type]
+    memory, warnings, tries = MemoryFallback(model, torch.device("cuda"), branches=3), [], []  # type: ignore[arg-type]
 
     def fails(times: int):
         def action():
@@ -161,28 +161,33 @@ def test_on_a_gpu_what_does_not_compute_goes_to_the_cpu():
     cuda_calls = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "empty_cache", lambda: cuda_calls.append(1))
-        where = thrift.attempt("network", fails(2), told.append)
+        where = memory.attempt("network", fails(2), warnings.append)
         assert where == {"network": "cuda", "codec": "cpu", "speech": "cpu", "detector": "cpu"}
-        assert ["one after the other" in told[0], "machine's memory" in told[1], len(told), len(cuda_calls)] == [
+        assert [
+            "one after the other" in warnings[0],
+            "machine's memory" in warnings[1],
+            len(warnings),
+            len(cuda_calls),
+        ] == [
             True,
             True,
             2,
             2,
         ]
         tries.clear()
-        where = thrift.attempt("codec", fails(3), told.append)
+        where = memory.attempt("codec", fails(3), warnings.append)
         assert where["network"] == "cpu" and where["codec"] == "cuda"
-        assert thrift.at_once == 1 and tiles == [True] and "seams" in told[-1]
+        assert memory.frames_at_once == 1 and tiles == [True] and "seams" in warnings[-1]
         tries.clear()
         with pytest.raises(ResourceError, match="--device cpu"):
-            thrift.attempt("codec", fails(9), told.append)
+            memory.attempt("codec", fails(9), warnings.append)
 
 
 def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
     freed, tries = [], []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: freed.append(1))
     model = SimpleNamespace(network=Part(), codec=Part(), speech=Part(), detector=Part(), image=None)
-    model.network.preset = MINI
+    model.network.preset, model.codec.can_tile, model.codec.frames_at_once = MINI, False, 4
 
     def action():
         tries.append(1)
@@ -190,9 +195,8 @@ def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
             raise RuntimeError("MPS backend out of memory (MPS allocated: 18.13 GB)")
         return "made"
 
-    assert MemoryFallback(model, torch.device("mps"), branches=2).attempt(
-        "network", action, lambda line: None
-    ) == "made" and freed == [1]
+    memory = MemoryFallback(model, torch.device("mps"), branches=2)  # type: ignore[arg-type]
+    assert memory.attempt("network", action, lambda line: None) == "made" and freed == [1]
 
 
 @torch.no_grad()
@@ -209,23 +213,21 @@ def test_a_frame_decoded_in_tiles_is_nearly_the_frame():
         ).eval()
     )
     codec.vae.tile_latent_min_size, codec.vae.tile_sample_min_size = 16, 32
-    z, picture = (
-        torch.randn(1, 1, 4, 40, 56),
-        torch.zeros(1, 3, 80, 112),
-    )  # alike everywhere, so that norms of a part see what those of the whole do
-    whole, seen = codec.decode(z, picture), []
-    codec.vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-2:]))
+    # Stationary noise, so that a tile has the statistics of the whole, which the norms divide by.
+    z, picture = torch.randn(1, 1, 4, 40, 56), torch.zeros(1, 3, 80, 112)
+    whole, sizes = codec.decode(z, picture), []
+    codec.vae.decoder.register_forward_pre_hook(lambda _, given: sizes.append(given[0].shape[-2:]))
     codec.vae.enable_tiling()
     tiled = codec.decode(z, picture)
-    assert len(seen) > 4 and all(max(size) <= 16 for size in seen)
+    assert len(sizes) > 4 and all(max(size) <= 16 for size in sizes)
     assert (
         tiled.shape == whole.shape == (1, 1, 3, 80, 112)
         and torch.corrcoef(torch.stack([tiled.flatten(), whole.flatten()]))[0, 1] > 0.95
     )
 
 
-def test_a_model_or_a_picture_that_does_not_fit_is_told(host, picture, monkeypatch):
-    """Before a clip is begun nothing can be spared."""
+def test_a_model_or_a_picture_that_does_not_fit(host, picture, monkeypatch):
+    """Before the first clip there is no saving."""
 
     def none(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
