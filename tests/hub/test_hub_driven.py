@@ -29,6 +29,7 @@ from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.porting.convert import convert
 from cyberhost_model.porting.publish import card
 from cyberhost_model.runtime.loading import load_detector, load_model
+from cyberhost_model.runtime.pose_source import skeleton_source
 from data_helpers import voice
 
 QUICK = ["--steps", "2", "--size", "128", "--device", "cpu", "--json"]
@@ -133,8 +134,8 @@ def test_they_are_given_the_drawing_they_know(models, offline, host, picture, na
     poses.hands[:] = poses.body[:, [7, 4], None] + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2, 21, 2)).astype(
         np.float32
     )
-    reference, _ = converted._open(picture, GenerationConfig(size=128))
-    driven = converted._skeletons(reference, poses)(0, 3)
+    reference, _ = converted.open_picture(picture, GenerationConfig(size=128))
+    driven = skeleton_source(converted.model.network.preset, reference, poses)(0, 3)
     expected = torch.from_numpy(
         np.stack([draw(reference.on_canvas(poses.frame(i)), reference.canvas.size) for i in range(3)])
     )
@@ -206,10 +207,10 @@ def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, of
     assert sources["face"]["commercial"] is False and "non-commercial" in sources["face"]["licence"]
     converted = host_of(tmp_path / "model")
     assert converted.model.network.preset.takes_arcface and any("ArcFace" in line for line in converted.model.warnings)
-    reference, warnings = converted._open(picture, GenerationConfig(size=128))
+    reference, warnings = converted.open_picture(picture, GenerationConfig(size=128))
     assert not reference.conditions.face.any() and any("ArcFace" in line for line in warnings)
     converted.model.face = lambda placed: np.full(512, 512**-0.5, np.float32)
-    described, _ = converted._open(picture, GenerationConfig(size=128))
+    described, _ = converted.open_picture(picture, GenerationConfig(size=128))
     assert described.conditions.face.any() and described.conditions.face.shape == reference.conditions.face.shape
 
 
