@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cyberhost_model.config import Ablations, AudioConfig, DiffusionConfig, Preset, SamplingConfig, preset
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, map_files, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_guider.pth")
 DIFFUSION = DiffusionConfig(prediction="v", beta_schedule="linear", zero_terminal_snr=True)
@@ -61,10 +61,7 @@ def full_size() -> Preset:
 
 def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
     """Map the tensors of FILES, by name. Raises ModelError naming what cannot be mapped."""
-    keys = KeyMap(UNUSED)
-    for name in FILES:
-        keys.take(name, files[name], RULES[name])
-    return keys
+    return map_files(files, RULES, UNUSED)
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cyberhost_model.config import AudioConfig, Preset, preset
 from cyberhost_model.porting.animate_anyone import DIFFUSION, NOTHING_OF_OURS, SAMPLING, UNUSED
 from cyberhost_model.porting.convert import Adapter, named_tensors
-from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, motion_rules
+from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, map_files, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_encoder.pth")
 AUDIO_WEIGHT = 3.0
@@ -56,10 +56,7 @@ def full_size() -> Preset:
 
 def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
     """Map the tensors of FILES, by name. Raises ModelError naming what cannot be mapped."""
-    keys = KeyMap(UNUSED, NO_CROSS_ATTENTION)
-    for name in FILES:
-        keys.take(name, files[name], RULES[name])
-    return keys
+    return map_files(files, RULES, UNUSED, NO_CROSS_ATTENTION)
 
 
 def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:

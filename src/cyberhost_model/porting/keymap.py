@@ -185,3 +185,16 @@ def motion_rules(prefix: str = "") -> tuple[Rule, ...]:
         Rule(rf"{prefix}{_BLOCK}\.ff_norm\.(.+)", (rf"{_TO}.transformer_blocks.\2.norm3.\3",)),
         Rule(rf"{prefix}{_BLOCK}\.ff\.(.+)", (rf"{_TO}.transformer_blocks.\2.ff.\3",)),
     )
+
+
+def map_files(
+    files: Mapping[str, dict[str, Tensor]], rules: Mapping[str, tuple[Rule, ...]], *unused: tuple[str, ...]
+) -> KeyMap:
+    """Map the tensors of several files, each by its own rules; unused: as `KeyMap` takes them.
+
+    Raises ModelError naming what cannot be mapped.
+    """
+    keys = KeyMap(*unused)
+    for name, rules_of_file in rules.items():
+        keys.take(name, files[name], rules_of_file)
+    return keys
