@@ -188,13 +188,16 @@ def motion_rules(prefix: str = "") -> tuple[Rule, ...]:
 
 
 def map_files(
-    files: Mapping[str, dict[str, Tensor]], rules: Mapping[str, tuple[Rule, ...]], *unused: tuple[str, ...]
+    files: Mapping[str, dict[str, Tensor]],
+    rules: Mapping[str, tuple[Rule, ...]],
+    initial: tuple[str, ...] = (),
+    zero: tuple[str, ...] = (),
 ) -> KeyMap:
-    """Map the tensors of several files, each by its own rules; unused: as `KeyMap` takes them.
+    """Map the tensors of several files, each by its own rules; initial, zero: see `KeyMap`.
 
     Raises ModelError naming what cannot be mapped.
     """
-    keys = KeyMap(*unused)
+    keys = KeyMap(initial, zero)
     for name, rules_of_file in rules.items():
         keys.take(name, files[name], rules_of_file)
     return keys
