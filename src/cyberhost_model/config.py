@@ -165,6 +165,11 @@ class SamplingConfig:
     slow_noise_correlation: float = 0.0
     """Temporal correlation of the rest of that noise, in place of `noise_correlation`."""
 
+    @property
+    def distilled(self) -> bool:
+        """Whether the network was distilled to few steps: it then keeps its sampler and its steps."""
+        return self.sampler == "lcm"
+
     def __post_init__(self) -> None:
         _check_shares("sampling", self, "noise_correlation", "slow_noise", "slow_noise_correlation")
 

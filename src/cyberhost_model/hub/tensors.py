@@ -91,7 +91,7 @@ def load_weights(
     """
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            _compare(path, _shapes(module), _shapes_in(file, rename))
+            compare_shapes(path, module_shapes(module), file_shapes(file, rename))
             # One by one, so that the device never holds the whole file in its own precision.
             weights = {rename(key): _as(file.get_tensor(key), dtype) for key in file.keys()}
     except FileNotFoundError as error:
@@ -101,12 +101,13 @@ def load_weights(
     module.load_state_dict(weights, assign=True)
 
 
-def _shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+def module_shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of a module's weights, by name."""
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
 
 
-def _shapes_in(file: safe_open, rename: Callable[[str], str] = str) -> dict[str, tuple[int, ...]]:
-    """Of an open file; only its header is read."""
+def file_shapes(file: safe_open, rename: Callable[[str], str] = str) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of an open file's weights, by name; only its header is read. rename: see `load_weights`."""
     return {rename(key): tuple(file.get_slice(key).get_shape()) for key in file.keys()}
 
 
@@ -114,7 +115,8 @@ def _as(value: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return value.to(dtype) if value.is_floating_point() else value
 
 
-def _compare(path: Path, own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+def compare_shapes(path: Path, own: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> None:
+    """Raise ModelError naming weights that `path` lacks, has too many or has in another shape than the module."""
     problems = [
         *_some("missing", [key for key in own if key not in found]),
         *_some("unexpected", [key for key in found if key not in own]),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.tensors import _compare, _shapes, _shapes_in, load_weights
+from cyberhost_model.hub.tensors import compare_shapes, file_shapes, load_weights, module_shapes
 from cyberhost_model.model.network import CyberHostNetwork
 
 CONFIG_FILE = "config.json"
@@ -95,11 +95,11 @@ def check_network(directory: str | Path) -> Preset:
     path = Path(directory) / NETWORK_FILE
     preset = load_preset(directory)
     with torch.device("meta"):
-        own = _shapes(CyberHostNetwork(preset))
+        own = module_shapes(CyberHostNetwork(preset))
     try:
         with safe_open(path, framework="pt") as file:
-            found = _shapes_in(file, current_name)
+            found = file_shapes(file, current_name)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
-    _compare(path, own, found)
+    compare_shapes(path, own, found)
     return preset

@@ -140,7 +140,7 @@ def _with_recipes_sampling(shape: Preset, recipe: str | None) -> Preset:
 
     A distilled network, and one that began from published weights of another diffusion, keep their own.
     """
-    if shape.sampling.sampler == "lcm":
+    if shape.sampling.distilled:
         return shape
     if recipe is None:
         if shape.name not in PRESETS or shape.diffusion != PRESETS[shape.name].diffusion:

@@ -100,7 +100,7 @@ def preset_for_weights(preset: Preset, source: str) -> Preset:
     correlation = preset.diffusion.noise_correlation or theirs.diffusion.noise_correlation
     diffusion = dataclasses.replace(theirs.diffusion, noise_correlation=correlation)
     own, sampling = preset.sampling, theirs.sampling
-    if sampling.sampler == "lcm":
+    if sampling.distilled:
         sampling = own
     sampling = dataclasses.replace(
         sampling,

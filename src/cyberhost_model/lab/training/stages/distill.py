@@ -66,7 +66,7 @@ class DistillStage(ClipStage):
         Raises TrainingError where the network is distilled already.
         """
         diffusion, sampling = network.preset.diffusion, network.preset.sampling
-        if sampling.sampler == "lcm":
+        if sampling.distilled:
             raise TrainingError(
                 "stage distill needs a teacher that is not distilled itself: give the network of stage 2 with --init"
             )
