@@ -48,7 +48,7 @@ from cyberhost_model.perception.keypoints import Keypoints
 RATE, FPS, SIZE = 16000, 25, 384
 
 
-def worsened(points: list[Keypoints], rng: np.random.Generator, size: tuple[int, int]) -> list[Keypoints]:
+def add_detector_noise(points: list[Keypoints], rng: np.random.Generator, size: tuple[int, int]) -> list[Keypoints]:
     """3 pixels of noise at a height of 640, and a fifth of the points missing."""
     noise = np.array([3 / 640 * size[1] / size[0], 3 / 640])
     out = [k.map(lambda p: (p + rng.normal(0, 1, p.shape) * noise).astype(np.float32)) for k in points]
@@ -98,7 +98,7 @@ def make(
     truth = [puppet.render(p) for p in perform(motion, rng, puppet.clasped, gestures)[:frames]]
     points = [t.keypoints for t in truth]
     poses = PoseSequence.of(points, FPS, shown.size)
-    worse = clean(PoseSequence.of(worsened(points, rng, shown.size), FPS, shown.size))
+    worse = clean(PoseSequence.of(add_detector_noise(points, rng, shown.size), FPS, shown.size))
     look = {"seed": number, "size": SIZE}
     played = given.output / "truth" / f"{number:02d}.mp4"
     played.parent.mkdir(exist_ok=True)
