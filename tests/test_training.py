@@ -27,7 +27,7 @@ from cyberhost_model.lab.training.recipe import build_stage, read_recipe
 from cyberhost_model.lab.training.registry import STAGES, Sources, StageInputs, register_stage
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
-from cyberhost_model.model.checkpoint import load_preset
+from cyberhost_model.model.checkpoint import load_preset, with_current_names
 from cyberhost_model.runtime.loading import find_model
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 from data_helpers import small_synth, speech_folder
@@ -314,7 +314,10 @@ def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys
     assert (again.diffusion, again.sampling) == (preset("tiny").diffusion, preset("tiny").sampling)
     assert preset_for_weights(preset("tiny"), "tiny") == preset("tiny") == teacher
     assert preset_for_weights(preset("sd15"), "tiny").sampling.slow_noise == 0  # which its codec could not have
-    ours, theirs = load_file(model / "network.safetensors"), load_file(find_model("tiny") / "network.safetensors")
+    ours, theirs = (
+        load_file(model / "network.safetensors"),
+        with_current_names(load_file(find_model("tiny") / "network.safetensors")),
+    )
     moved = {name.split(".")[0] for name in theirs if not torch.equal(ours[name], theirs[name])}
     assert ours.keys() == theirs.keys() and moved == {"denoising_unet"}
 
