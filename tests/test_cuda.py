@@ -1,6 +1,6 @@
 """What only a GPU can show; without one these tests are skipped.
 
-Elsewhere the same is tested with stand-ins (test_thrift, test_sampler_graphs).
+Elsewhere the same is tested with stand-ins (test_memory_fallback, test_sampler_graphs).
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_a_plan_in_words(portrait_file: Path, tone, tmp_path: Path, capsys: pyte
     assert cli.main([str(word) for word in line]) == ExitStatus.OK
     shown = capsys.readouterr()
     subjects = [row.split(" ", 1)[0] for row in shown.out.splitlines()]
-    for subject in ("face", "hands", "sound", "video", "sampler", "device", "precision", "ffmpeg", "cache", "takes"):
+    for subject in ("face", "hands", "sound", "video", "denoising", "device", "precision", "ffmpeg", "cache", "takes"):
         assert subject in subjects
     assert "38 frames" in shown.out and "no speech" in shown.err
     assert list(out.parent.iterdir()) == []

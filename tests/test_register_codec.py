@@ -78,7 +78,7 @@ def test_a_registered_codec_is_loaded_by_its_kind(registered, tmp_path):
 def test_kinds_are_unique_and_known(registered):
     with pytest.raises(ValueError, match=f"there is a codec '{KIND}' already"):
         register_codec(KIND, CodecTraits(""))
-    with pytest.raises(ModelError, match="there is no codec 'other'; choose one of reference, sd-vae, mean-colour"):
+    with pytest.raises(ModelError, match="there is no codec 'other'; choose one of .*, mean-colour"):
         load_codec("other", "")
 
 

@@ -181,3 +181,12 @@ def test_defaults_come_from_the_checkpoint():
 def test_impossible_requests(prediction, sampler, steps, message):
     with pytest.raises(ModelError, match=message):
         Schedule(config(prediction), SAMPLING, sampler, steps)
+
+
+@pytest.mark.parametrize(("sampler", "prediction"), PAIRS)
+def test_times_stay_on_the_cpu_and_latents_where_they_are(sampler, prediction):
+    """On the meta device, which refuses the CPU's numbers as a GPU does; a scalar of the CPU is taken by both."""
+    schedule, z = Schedule(config(prediction), SAMPLING, sampler, 4), torch.empty(2, 3, 4, 4, 4, device="meta")
+    for timestep in schedule.timesteps:
+        z = schedule.step(torch.empty_like(z), timestep, z, lambda: torch.empty(2, 3, 4, 4, 4))
+    assert z.device.type == "meta" and schedule.timesteps.device.type == "cpu"

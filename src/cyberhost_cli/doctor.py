@@ -103,7 +103,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield _line("video", f"{plan.frames} frames{size} at {plan.fps:g} a second{clips}")
     if plan.steps is not None:
         yield _line(
-            "sampler",
+            "denoising",
             f"{plan.steps} steps, {plan.branches} {'branch' if plan.branches == 1 else 'branches'} of guidance",
         )
     yield from _machine_lines(plan.machine)

@@ -61,11 +61,12 @@ def run(
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
     console: Console,
 ) -> None:
-    """Measure videos of any method: SSIM, PSNR, FID, FVD, CSIM, SyncC, SyncD, AKD, HKC, HKV.
+    """Measure videos of any method by the paper's metrics.
 
-    Videos are matched with their ground truth by name; mismatches are listed. A metric that cannot be computed is
-    skipped with the reason; the exit code is 10 where all are. Features are cached, so a run that was stopped goes on,
-    and the ground truth is read once for all methods.
+    Each metric is described in docs/reference/evaluation.md; an unknown name lists all of them. Videos are matched with
+    their ground truth by name; mismatches are listed. A metric that cannot be computed is skipped with the reason; the
+    exit code is 10 where all are. Features are cached, so a run that was stopped goes on, and the ground truth is read
+    once for all methods.
     """
     console.silence_libraries()
     from cyberhost_model.lab.evaluation.registry import headline_measures, select_metrics

@@ -145,7 +145,7 @@ class SamplingConfig:
     """How a trained network is sampled unless a video's options differ. It can be changed without training."""
 
     sampler: str
-    """"ddim", "dpm++", "flow", or "lcm" for a distilled network (`sampler.schedule.SAMPLERS`)."""
+    """A name of `sampler.schedule.SAMPLERS`; "lcm" is for a distilled network."""
     steps: int
     """Denoising steps a clip."""
     guidance_reference: float = 2.5
@@ -262,7 +262,7 @@ class Preset:
 
     name: str
     codec: str
-    """A kind of `CODECS`: "reference" (`ReferenceCodec`, trained here) or "sd-vae" (Stable Diffusion's)."""
+    """A kind of `CODECS`."""
     latent_channels: int
     latent_factor: int
     """Picture pixels a latent pixel stands for, along one side."""
@@ -312,7 +312,11 @@ class Preset:
         if self.pose_maps not in ("skeleton", "dwpose", "dwpose-hands"):
             raise ValueError(f'pose_maps must be "skeleton", "dwpose" or "dwpose-hands", not {self.pose_maps!r}')
         if self.pose_pool * 2 ** (len(self.pose_channels) - 1) != self.latent_factor:
-            raise ValueError("pose_pool * 2 ** (len(pose_channels) - 1) must equal latent_factor")
+            halved = self.pose_pool * 2 ** (len(self.pose_channels) - 1)
+            raise ValueError(
+                f"pose_pool * 2 ** (len(pose_channels) - 1) must equal latent_factor, {self.latent_factor}, "
+                f"not {halved}"
+            )
         if not self.audio.project and not self.image_token and self.audio.dim != self.unet.cross_attention_dim:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.pose_shift and not self.concat_reference:

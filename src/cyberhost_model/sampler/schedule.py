@@ -30,7 +30,7 @@ class Steps(Protocol):
 
     @property
     def timesteps(self) -> Tensor:
-        """Time steps (steps,), from noise to picture, on the CPU."""
+        """Time steps (steps,), one for each prediction: strictly falling, the first in 990..1000; on the CPU."""
 
     def step(self, prediction: Tensor, timestep: Tensor, noisy: Tensor, noise: Callable[[], Tensor] | None) -> Tensor:
         """See `Schedule.step`."""
@@ -134,7 +134,7 @@ def solver_step(config: DiffusionConfig, prediction: Tensor, noisy: Tensor, time
 def _levels(config: DiffusionConfig, timestep: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """Compute a(t) and s(t), shaped to multiply `like` (B, ...)."""
     if config.prediction in _STRAIGHT:
-        s = timestep.to(like.dtype) / TRAIN_STEPS
+        s = timestep.to(like.device, like.dtype) / TRAIN_STEPS
         a = 1 - s
     else:
         signal = alphas_cumprod(config).to(like.device)[timestep.long()]
