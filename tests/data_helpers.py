@@ -1,10 +1,12 @@
 """Small training material made on the spot: drawn people and a synthetic voice."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.synthetic.clips import ClipGenerator
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 
@@ -33,3 +35,49 @@ def small_synth(folder: Path, frames: int = 16, size: tuple[int, int] = (128, 12
     return ClipGenerator(
         People([], drawn=1.0), SpeechLibrary(speech_folder(folder)), seed=3, frames=frames, sizes=(size,)
     )
+
+
+TONES = {"m": (150, 0.001, 0.28), "a": (700, 0.06, 0.29), "u": (350, 0.02, 0.24)}
+"""Phoneme -> pitch in Hz, gap and width of the lips in face heights."""
+
+
+def _utter(path: Path, seconds: float, rng: np.random.Generator, filmed: bool) -> None:
+    """A sentence of three phonemes with silence around it, and its labels beside it."""
+    t = np.arange(round(seconds * RATE)) / RATE
+    samples, gap, width = np.zeros(len(t)), np.full(round(seconds * 25), 0.001), np.full(round(seconds * 25), 0.28)
+    spans = []
+    for at in np.arange(0.6, seconds - 0.6, 0.2):
+        name = str(rng.choice(list(TONES)))
+        hertz, *lips = TONES[name]
+        now, frames = slice(round(at * RATE), round((at + 0.2) * RATE)), slice(round(at * 25), round((at + 0.2) * 25))
+        samples[now] = 0.1 * np.sign(np.sin(2 * np.pi * hertz * t[now]))
+        gap[frames], width[frames] = lips
+        spans.append((at, at + 0.2, name))
+    soundfile.write(path, samples.astype(np.float32), RATE)
+    path.with_suffix(".json").write_text(json.dumps({"seconds": seconds, "phonemes": spans}))
+    if filmed:
+        same = np.full_like(gap, 0.05)
+        np.savez(path.with_suffix(".npz"), gap=gap, width=width, upper_lip=same, lower_lip=same, fps=25.0)
+
+
+def labelled_folders(folder: Path) -> tuple[Path, Path]:
+    """(speech, filmed), each with its labels in it.
+
+    Two speakers who train and one who is held out; the sounds of filmed clips, some of them held out.
+    """
+    rng, speech, filmed = np.random.default_rng(0), folder / "speech", folder / "filmed"
+    speech.mkdir(parents=True)
+    filmed.mkdir()
+    train_names = [str(n) for n in range(100) if not held_out(str(n))][:2]
+    for name in (*train_names, next(str(n) for n in range(100) if held_out(str(n)))):
+        _utter(speech / f"{name}-1.wav", 6.0, rng, False)
+    for i in range(12):
+        _utter(filmed / f"clip{i}.wav", 3.0, rng, True)
+    assert any(held_out(f"clip{i}") for i in range(12))
+    return speech, filmed
+
+
+def audio_stage_arguments(folder: Path) -> list[str]:
+    """Options of `cyberhost train` for stage audio."""
+    speech, filmed = (str(f) for f in labelled_folders(folder))
+    return ["--stage", "audio", "--speech", speech, "--filmed", filmed, "--labels", filmed]

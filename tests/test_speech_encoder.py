@@ -10,8 +10,10 @@ from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
 from cyberhost_model.config import preset
 from cyberhost_model.errors import ModelError
+from cyberhost_model.runtime.loading import EMBEDDED
 from cyberhost_model.speech.encoder import STEP, frame_windows, window_start
 from cyberhost_model.speech.level import SpeechLevel, speech_level
+from cyberhost_model.speech.lip_head import LIPS, PredictedLips
 from cyberhost_model.speech.wav2vec2 import TINY, SpeechConfig, Wav2Vec2Encoder
 
 RATE = 16_000
@@ -25,6 +27,23 @@ SMALL = {
     "num_conv_pos_embedding_groups": 4,
     "vocab_size": 8,
 }
+
+
+# The layout of the embedded model's speech encoder, which was trained before there were mel bands.
+CONVOLVED = SpeechConfig(
+    wav2vec2={
+        **TINY.wav2vec2,
+        "conv_dim": [32, 48, 64, 96, 128, 128, 128],
+        "conv_bias": True,
+        "feat_extract_norm": "layer",
+        "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+        "hidden_dropout": 0.0,
+    },
+    reach=20,
+    target=0.1,
+    motion_head=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +61,11 @@ def test_tiny_fits_its_preset(tiny: Wav2Vec2Encoder) -> None:
 
 
 def test_forward_is_transformers_own(tiny: Wav2Vec2Encoder) -> None:
-    """Both layouts of the convolutions, with attention over the whole window, against Wav2Vec2Model."""
+    """Mel bands and both layouts of the convolutions, with attention over the whole window, against Wav2Vec2Model."""
     everywhere = Wav2Vec2Encoder(dataclasses.replace(TINY, reach=None)).eval()
     base = Wav2Vec2Encoder(SpeechConfig(SMALL, None, 1.0, False)).eval()
-    for encoder in (everywhere, base):
+    convolved = Wav2Vec2Encoder(dataclasses.replace(CONVOLVED, reach=None)).eval()
+    for encoder in (everywhere, convolved, base):
         samples = torch.randn(2, 50 * STEP)
         with torch.no_grad():
             states = encoder.model(torch.nn.functional.pad(samples, (40, 40)), output_hidden_states=True).hidden_states
@@ -54,16 +74,22 @@ def test_forward_is_transformers_own(tiny: Wav2Vec2Encoder) -> None:
         torch.testing.assert_close(ours, torch.stack(states, 2), atol=2e-5, rtol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def convolved() -> Wav2Vec2Encoder:
+    torch.manual_seed(0)
+    return Wav2Vec2Encoder(CONVOLVED).eval()
+
+
 @pytest.mark.parametrize("seconds", [0.013, 0.5, 0.7999, 1.2345, 1.97])
 @pytest.mark.parametrize("tokens", [6, 10])
-def test_impulse_reaches_the_window_of_its_frame(tiny: Wav2Vec2Encoder, seconds: float, tokens: int) -> None:
+def test_impulse_reaches_the_window_of_its_frame(convolved: Wav2Vec2Encoder, seconds: float, tokens: int) -> None:
     """Through the convolutions of a real encoder: what changes most is in the middle of frame floor(t * 25), and of no
     other.
     """
     still = np.zeros(2 * RATE, np.float32)
     click = still.copy()
     click[int(seconds * RATE)] = 1.0
-    model, level = tiny.model, SpeechLevel(0.0, 0.1)
+    model, level = convolved.model, SpeechLevel(0.0, 0.1)
 
     def steps(samples: np.ndarray) -> torch.Tensor:
         padded = torch.nn.functional.pad(torch.from_numpy(level.normalise(samples, TINY.target))[None], (40, 40))
@@ -79,6 +105,20 @@ def test_impulse_reaches_the_window_of_its_frame(tiny: Wav2Vec2Encoder, seconds:
     frames = frame_windows(torch.arange(100.0).reshape(-1, 1, 1), 50, 25, tokens).flatten(1)
     hears = [f for f in range(50) if at // STEP in frames[f, tokens // 2 - 1 : tokens // 2 + 1]]
     assert hears == [int(seconds * 25)]
+
+
+@pytest.mark.parametrize("step", [0, 1, 30, 77, 99])
+def test_mel_front_hears_around_a_step(tiny: Wav2Vec2Encoder, step: int) -> None:
+    """A click in the middle of a step changes it and six steps to either side; its bands are loudest at the click."""
+    click = torch.zeros(1, 100 * STEP + 80)
+    click[0, 40 + step * STEP + STEP // 2] = 1.0
+    front = tiny.model.feature_extractor
+    with torch.no_grad():
+        changed = (front(click) - front(click * 0))[0].abs().amax(0) > 0
+        bands = front.log_mel(click)[0].mean(1)
+    reached = changed.nonzero().flatten().tolist()
+    assert reached == [k for k in range(100) if abs(k - step) <= 6]
+    assert int(bands.argmax()) // 2 == step and len(bands) == 200
 
 
 def test_windows_stay_on_time_for_hours_at_any_rate() -> None:
@@ -143,9 +183,45 @@ def test_short_and_empty_sounds(tiny: Wav2Vec2Encoder) -> None:
 
 def test_gradients_reach_every_weight() -> None:
     encoder = Wav2Vec2Encoder(TINY)
-    assert encoder.motion_head is not None
-    encoder.motion_head(encoder(torch.randn(1, 20 * STEP))).square().sum().backward()
+    assert encoder.motion_head is not None and encoder.lip_head is not None
+    features = encoder(torch.randn(1, 20 * STEP))
+    (encoder.motion_head(features).square().sum() + encoder.lip_head(features).square().sum()).backward()
     assert [name for name, p in encoder.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_lips_of_every_frame(tiny: Wav2Vec2Encoder) -> None:
+    lips = tiny.predict_lips((np.random.default_rng(4).standard_normal(RATE) * 0.1).astype(np.float32), 30)
+    assert lips.gap.shape == lips.width.shape == lips.closure.shape == lips.tuck.shape == lips.protrusion.shape == (30,)
+    assert lips.phonemes.shape == (30, len(TINY.phonemes)) and np.allclose(lips.phonemes.sum(1), 1, atol=1e-5)
+    assert lips.gap.min() >= 0 and 0 <= lips.closure.min() and lips.closure.max() <= 1
+
+
+def test_a_likely_closure_closes_the_lips() -> None:
+    outputs = np.zeros((3, len(LIPS) + 2), np.float32)
+    outputs[:, LIPS.index("gap")] = 0.8
+    outputs[:, LIPS.index("closure")] = [-9, -1.1, 0.1]
+    gap = PredictedLips.from_head(outputs).gap
+    assert gap[0] == pytest.approx(0.8, abs=0.01) and gap[1] == pytest.approx(0.4, abs=0.01) and gap[2] == 0
+
+
+def test_old_folders_still_load(tmp_path) -> None:
+    """A config.json without entries of mel bands and phonemes: convolutions, and no lip head."""
+    Wav2Vec2Encoder(CONVOLVED).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["mels"], config["phonemes"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    encoder = Wav2Vec2Encoder.from_pretrained(tmp_path)
+    assert len(encoder.predict_motion(np.zeros(1600, np.float32)).opening) == 3
+    with pytest.raises(ModelError, match="no lip head"):
+        encoder.predict_lips(np.zeros(1600, np.float32))
+
+
+def test_the_embedded_encoder_has_convolutions() -> None:
+    encoder = Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech")
+    defaults = Wav2Vec2Config(**encoder.config.wav2vec2)
+    written = Wav2Vec2Config(**CONVOLVED.wav2vec2)
+    assert (encoder.config.mels, encoder.config.phonemes, encoder.lip_head) == (0, (), None)
+    assert encoder.config.reach == CONVOLVED.reach and defaults.to_dict() == written.to_dict()
 
 
 def test_save_and_load(tiny: Wav2Vec2Encoder, tmp_path) -> None:

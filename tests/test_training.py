@@ -30,7 +30,7 @@ from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset, with_current_names
 from cyberhost_model.runtime.loading import find_model
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
-from data_helpers import small_synth, speech_folder
+from data_helpers import audio_stage_arguments, small_synth, speech_folder
 
 
 class _Numbers(Dataset):
@@ -349,7 +349,7 @@ def test_a_stage_of_another_package_is_registered_and_trained(tmp_path, monkeypa
     assert settings == {"scale": 2.0}
     with pytest.raises(TrainingError, match="--speech"):
         build_stage("line", Sources(), settings)
-    built = build_stage("line", Sources(speech=str(tmp_path)), settings)
+    built = build_stage("line", Sources(speech=[str(tmp_path)]), settings)
     assert torch.equal(built.module[0].weight, 2 * _Line().module[0].weight)
     last = train(built, tmp_path / "run", loop)
     assert json.loads((last / "state.json").read_text())["step"] == 2
@@ -375,7 +375,7 @@ def test_bad_recipes_and_sources_are_told(tmp_path, clips):
 
 
 def test_the_commands_from_speech_to_a_run(tmp_path, capsys):
-    """`data synth` and `train --stage audio` on drawn people and a synthetic voice."""
+    """`data synth` and `train --stage audio` on drawn people, synthetic voices and made-up lips."""
     speech = speech_folder(tmp_path / "speech")
     assert (
         main(
@@ -397,7 +397,8 @@ def test_the_commands_from_speech_to_a_run(tmp_path, capsys):
     )
     assert json.loads(capsys.readouterr().out)["clips"] == 1
     assert len(list((tmp_path / "d").glob("*.mp4"))) == 1
-    run = ["train", "--stage", "audio", "--speech", str(speech), "-o", str(tmp_path / "run"), "--steps", "2", "--json"]
+    material = audio_stage_arguments(tmp_path / "material")
+    run = ["train", *material, "-o", str(tmp_path / "run"), "--steps", "2", "--json"]
     assert main(run) == 0
     assert json.loads(capsys.readouterr().out)["stage"] == "audio"
     assert main(["train", "--stage", "2", "-o", str(tmp_path / "other")]) == 9

@@ -13,7 +13,7 @@ from cyberhost_cli.main import main
 from cyberhost_model.errors import OutputError
 from cyberhost_model.lab.training.checkpoint import LOCK, lock_run
 from cyberhost_model.lab.training.process import Process
-from data_helpers import speech_folder
+from data_helpers import audio_stage_arguments
 
 ALONE = Process(torch.device("cpu"))
 
@@ -23,10 +23,7 @@ def training(tmp_path, command):
     """(arguments of a training, its process, its folder with a first checkpoint)."""
     arguments = [
         "train",
-        "--stage",
-        "audio",
-        "--speech",
-        str(speech_folder(tmp_path / "speech")),
+        *audio_stage_arguments(tmp_path / "material"),
         "-o",
         str(tmp_path / "run"),
         "--workers",

@@ -42,7 +42,9 @@ class StageOptions:
     run: Path | None = option(None, "Folder of the run; an earlier one is continued.", "--run", "-o", metavar="RUN")
     data: Path | None = option(None, "Coded clips, for stages 1, pose, 2 and distill.", metavar="DIR")
     stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
-    speech: str | None = option(None, "16 kHz speech, for stage audio.", metavar="DIR")
+    speech: list[str] | None = option(None, "16 kHz speech, for stage audio; may be repeated.", metavar="DIR")
+    filmed: list[str] | None = option(None, "Filmed people who speak, for stage audio; may be repeated.", metavar="DIR")
+    labels: list[str] | None = option(None, "Phonemes and lips of both; may be repeated.", metavar="DIR")
     config: str | None = option(
         None, "Recipe: a file, 'tiny' or 'sd15'. [default: the preset's, or tiny]", metavar="FILE"
     )
@@ -56,7 +58,13 @@ class StageOptions:
         """Gather the folders of training material."""
         from cyberhost_model.lab.training.recipe import Sources
 
-        return Sources(self.stills or [], self.speech, str(self.data) if self.data else None)
+        return Sources(
+            stills=self.stills or [],
+            speech=self.speech or [],
+            clips=str(self.data) if self.data else None,
+            filmed=self.filmed or [],
+            labels=self.labels or [],
+        )
 
     def recipe(self, stage: str) -> tuple[LoopConfig, dict[str, Any]]:
         """Read the loop's settings and the stage's. Raises InputError, TrainingError."""
@@ -156,7 +164,9 @@ DISTILL = """Teach a trained network to make a clip in few steps (consistency di
     --init is the teacher, a run of stage 2 or a model; `weights assemble` makes a model of the run.
     Short for --stage distill.
     """
-app.command("distill")(bind_options(train, DISTILL, stage="distill", stills=None, speech=None))
+app.command("distill")(
+    bind_options(train, DISTILL, stage="distill", stills=None, speech=None, filmed=None, labels=None)
+)
 
 
 @app.command()

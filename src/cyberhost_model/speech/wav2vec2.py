@@ -1,6 +1,7 @@
 """Wav2Vec2Encoder: the multi-stage features of a wav2vec 2.0 encoder (paper, section 3.1), of any length of sound.
 
-The samples are padded so that the receptive field of a step (25 ms) lies evenly around its 20 ms.
+The samples are padded so that the receptive field of a step (25 ms) lies evenly around its 20 ms. The tiny encoder has
+mel bands in place of the convolutions (`speech.mel_front`), and heads for the mouth's motion, lips and phonemes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from cyberhost_model.errors import ModelError, NetworkError
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.speech.encoder import STEP, STEPS_PER_SECOND, FeatureStream
 from cyberhost_model.speech.level import SpeechLevel
+from cyberhost_model.speech.lip_head import LipHead, PredictedLips
+from cyberhost_model.speech.mel_front import MelFront
+from cyberhost_model.speech.phonemes import CLASSES
 
 KIND = "speech_encoder"
 """In config.json. A folder without a kind is in the layout of transformers' wav2vec2-base."""
@@ -46,32 +50,37 @@ class SpeechConfig:
     """RMS of active speech after `SpeechLevel.normalise`."""
     motion_head: bool
     """Add a linear head that predicts the mouth's motion from the features, as the tiny encoder was trained with."""
+    mels: int = 0
+    """Mel bands that take the place of the convolutions; 0: the convolutions."""
+    phonemes: tuple[str, ...] = ()
+    """Classes in the order of the lip head, `speech.phonemes.CLASSES` when it was trained; empty: no lip head."""
 
 
-# Layer norm, not group norm, in the convolutions: the latter's statistics run over time, so silence would be amplified
-# and a window would depend on what else is in it. 4 layers of 20 steps and the position convolution (16) stay within
-# _CONTEXT.
+# Nothing is normalised over time: silence would be amplified, and a window would depend on what else is in it. 4 layers
+# of 18 steps, the position convolution (16) and the mel front (6) stay within _CONTEXT.
 TINY = SpeechConfig(
     wav2vec2={
         "hidden_size": 128,
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
         "intermediate_size": 512,
-        "conv_dim": [32, 48, 64, 96, 128, 128, 128],
-        "conv_bias": True,
-        "feat_extract_norm": "layer",
+        "conv_dim": [192],
+        "conv_kernel": [1],
+        "conv_stride": [1],
         "num_conv_pos_embeddings": 32,
         "num_conv_pos_embedding_groups": 8,
-        "hidden_dropout": 0.0,
+        "hidden_dropout": 0.05,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
         "feat_proj_dropout": 0.0,
         "layerdrop": 0.0,
         "mask_time_prob": 0.0,
     },
-    reach=20,
+    reach=18,
     target=0.1,
     motion_head=True,
+    mels=64,
+    phonemes=CLASSES,
 )
 
 
@@ -80,6 +89,7 @@ class PredictedMotion:
     """Mouth motion that the motion head predicts: float32 arrays of T frames.
 
     opening 0..1, width -1..1 and energy 0..1 as in `lab.synthetic.speech_motion.SpeechMotion`; speech: a probability.
+    An encoder with a lip head was taught the gap and width of `PredictedLips` as opening and width.
     """
 
     opening: np.ndarray
@@ -98,9 +108,12 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         if wav2vec2.do_stable_layer_norm or wav2vec2.add_adapter:
             raise ModelError("the speech encoder must be of wav2vec2-base's layout (no stable layer norm, no adapter)")
         self.model = Wav2Vec2Model(wav2vec2)
+        if config.mels:
+            self.model.feature_extractor = MelFront(config.mels, wav2vec2.conv_dim[-1])
         self.dim: int = wav2vec2.hidden_size
         self.layers: int = wav2vec2.num_hidden_layers + 1
         self.motion_head = MotionHead(self.layers, self.dim) if config.motion_head else None
+        self.lip_head = LipHead(self.layers, self.dim, len(config.phonemes)) if config.phonemes else None
 
     def forward(self, samples: Tensor) -> Tensor:
         """Encode samples (B, n), levelled by `SpeechLevel.normalise`, to (B, n / 320, layers, dim).
@@ -110,7 +123,7 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         """
         model = self.model
         samples = F.pad(samples, (_EDGE, _EDGE))
-        if model.config.feat_extract_norm == "layer":
+        if model.config.feat_extract_norm == "layer" and not self.config.mels:
             x = _convolutions(model.feature_extractor.conv_layers, samples)
         else:
             x = model.feature_extractor(samples).transpose(1, 2)
@@ -168,14 +181,23 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         """
         if self.motion_head is None:
             raise ModelError("this speech encoder has no motion head; use the one of the tiny model")
-        rate = Fraction(fps).limit_denominator(1001)
-        frames = max(1, -(-len(samples) * rate.numerator // (SPEECH_RATE * rate.denominator)))
-        with torch.no_grad():
-            steps = self.motion_head(self.features(samples, level).to(next(self.parameters()))).float().cpu().numpy()
-        at = (np.arange(frames) + 0.5) / fps * STEPS_PER_SECOND - 0.5
-        curves = [np.interp(at, np.arange(len(steps)), steps[:, i]).astype(np.float32) for i in range(4)]
-        opening, width, energy, speech = curves
+        steps = self._apply_head(self.motion_head, samples, level)
+        opening, width, energy, speech = curves_at_frames(steps, len(samples), fps).T
         return PredictedMotion(opening.clip(0, 1), width.clip(-1, 1), energy.clip(0, 1), 1 / (1 + np.exp(-speech)))
+
+    def predict_lips(self, samples: np.ndarray, fps: float = FPS, level: SpeechLevel | None = None) -> PredictedLips:
+        """Predict lips and phonemes from `samples` (n,) at 16 kHz, for ceil(n / 16000 * fps) frames.
+
+        Raises ModelError for an encoder without a lip head.
+        """
+        if self.lip_head is None:
+            raise ModelError("this speech encoder has no lip head; train one with `cyberhost train --stage audio`")
+        steps = self._apply_head(self.lip_head, samples, level)
+        return PredictedLips.from_head(curves_at_frames(steps, len(samples), fps))
+
+    @torch.no_grad()
+    def _apply_head(self, head: nn.Module, samples: np.ndarray, level: SpeechLevel | None) -> np.ndarray:
+        return head(self.features(samples, level).to(next(self.parameters()))).float().cpu().numpy()
 
     def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16) -> None:
         """Write config.json and model.safetensors to `folder`, which is made if it does not exist."""
@@ -200,6 +222,7 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
             data = json.loads(config_file.read_text()) if config_file.is_file() else {}
             if data.pop("kind", None) != KIND:
                 return _from_transformers(name)
+            data["phonemes"] = tuple(data.get("phonemes", ()))
             encoder = Wav2Vec2Encoder(SpeechConfig(**data))
             encoder.load_state_dict(load_file(config_file.with_name("model.safetensors")))
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
@@ -245,6 +268,17 @@ def _convolutions(layers: nn.ModuleList, samples: Tensor) -> Tensor:
         weight = layer.conv.weight.transpose(1, 2).flatten(1)
         x = layer.activation(layer.layer_norm(F.linear(taps, weight, layer.conv.bias)))
     return x
+
+
+def curves_at_frames(steps: np.ndarray, n: int, fps: float) -> np.ndarray:
+    """Interpolate curves (T, C) of 50 steps a second at the middle of each video frame that n samples cover.
+
+    Returns float32 (ceil(n / 16000 * fps), C), at least one frame.
+    """
+    rate = Fraction(fps).limit_denominator(1001)
+    frames = max(1, -(-n * rate.numerator // (SPEECH_RATE * rate.denominator)))
+    at = (np.arange(frames) + 0.5) / fps * STEPS_PER_SECOND - 0.5
+    return np.stack([np.interp(at, np.arange(len(steps)), curve) for curve in steps.T], 1).astype(np.float32)
 
 
 class MotionHead(nn.Module):

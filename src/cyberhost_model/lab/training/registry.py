@@ -21,17 +21,21 @@ NETWORK_SETTINGS = ("preset", "pose_shift", "ablations", "frozen")
 
 @dataclass
 class Sources:
-    """Where training material lies: folders of labelled stills, a folder of speech, a folder of encoded clips."""
+    """Where training material lies: folders of labelled stills, speech, filmed people and labels; encoded clips."""
 
     stills: list[str] = field(default_factory=list)
-    speech: str | None = None
+    speech: list[str] = field(default_factory=list)
     clips: str | None = None
+    filmed: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
 
 
 SOURCES = {
     "stills": ("--stills", "labelled pictures"),
     "speech": ("--speech", "16 kHz speech"),
     "clips": ("--data", "coded clips (cyberhost data encode)"),
+    "filmed": ("--filmed", "clips of filmed people who speak"),
+    "labels": ("--labels", "phonemes of the speech and lips of the filmed people"),
 }
 """Field of `Sources` -> the option that names it, and what it holds."""
 

@@ -1,14 +1,11 @@
-"""Stage audio: train the tiny speech encoder to predict mouth motion and clean sound from degraded speech."""
+"""Stage audio: train the tiny speech encoder to predict phonemes, lips and clean sound from degraded speech."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,48 +14,29 @@ from transformers.audio_utils import mel_filter_bank
 
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.filmed.manifest import held_out as is_held_out
-from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech
-from cyberhost_model.lab.synthetic.speech_motion import speech_motion, step_power
+from cyberhost_model.lab.synthetic.labelled_speech import LabelledSpeech, Recording, StepLabels, labelled_speech
+from cyberhost_model.lab.synthetic.lip_shapes import CLOSURE, GAP, PROTRUSION, TUCK, WIDTH
+from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech, coloured_noise
+from cyberhost_model.lab.synthetic.speech_motion import step_power
+from cyberhost_model.lab.synthetic.speech_surroundings import hum, music, reverberated
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.speech.encoder import STEP
 from cyberhost_model.speech.level import speech_level
+from cyberhost_model.speech.lip_head import LIPS
+from cyberhost_model.speech.phonemes import SILENCE
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 
 MELS = 40
-_FRAME = SPEECH_RATE // round(FPS)  # samples
-_SOURCE_SECONDS = 10.0  # labels are relative to this much speech, of which a window of 4-8 s is learnt
+_SOURCE_SECONDS = 10.0  # the level is of this much sound, of which a window of 4-8 s is learnt
+_NO_SPEECH = 0.08  # share of items in which nobody speaks
+_MUSIC, _MUSIC_BELOW = 0.1, (5.0, 25.0)  # share of items with music under the speech, and by how many dB
+_ROOM = 0.2  # share of items in a room
+_PAUSE, _PAUSE_SECONDS = 0.35, (0.2, 1.6)  # chance of a pause between two stretches of speech
+_FASTER = (0.87, 1.15)  # speed and pitch together: other throats
+_HEARD = AugmentConfig(pause=0.0, silence=0.0, noise=0.5)
 _MEL_RANGE = 60.0  # dB below the clean speech's loud steps
-
-
-def speech_files(folder: str | Path, held_out: bool) -> list[Path]:
-    """List the FLAC and WAV files of `folder` whose speaker is held out of training, or is not.
-
-    The speaker is the file's name up to the first "-". Raises TrainingError when there are no such files.
-    """
-    if not Path(folder).is_dir():
-        raise TrainingError(f"{folder}: no such folder of speech")
-    files = [p for p in sorted(Path(folder).iterdir()) if p.suffix in (".flac", ".wav")]
-    files = [p for p in files if is_held_out(p.stem.split("-")[0]) == held_out]
-    if not files:
-        raise TrainingError(
-            f"{folder}: holds no speech (speaker-*.flac or .wav, 16 kHz) to {'check' if held_out else 'train'} with"
-        )
-    return files
-
-
-@cache
-def load_speech(path: Path) -> np.ndarray:
-    """Read a file, float32 (n,). Raises TrainingError if it is not mono at 16 kHz."""
-    try:
-        samples, rate = soundfile.read(path, dtype="float32")
-    except (soundfile.SoundFileError, TypeError, OSError) as error:  # a cut FLAC is a TypeError
-        raise TrainingError(f"{path}: cannot be read ({' '.join(str(error).split())}); delete it") from error
-    if rate != SPEECH_RATE or samples.ndim != 1:
-        raise TrainingError(f"{path}: speech for training must be mono at 16 kHz; convert it")
-    return samples
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
@@ -81,11 +59,13 @@ def _filters() -> np.ndarray:
 class SpeechWindows(Dataset):
     """Batches of `count` windows of speech of one length, 4-8 s; item i depends on (seed, i) alone.
 
-    heard (B, n) at the encoder's level; motion (B, n / 640, 4): opening, width, energy, speech; mel (B, n / 320, 40).
+    heard (B, n) at the encoder's level; phonemes (B, n / 320), numbers of classes; lips (B, n / 320, 5), NaN where no
+    face was found; motion (B, n / 320, 2): energy, speech; mel (B, n / 320, 40). Every folder of recordings gives the
+    same share; one that is named twice gives two.
     """
 
-    def __init__(self, files: Sequence[Path], seed: int, count: int = 6, target: float = TINY.target) -> None:
-        self.files, self.seed, self.count, self.target = list(files), seed, count, target
+    def __init__(self, material: LabelledSpeech, seed: int, count: int = 6, target: float = TINY.target) -> None:
+        self.folders, self.seed, self.count, self.target = material.folders, seed, count, target
 
     def __len__(self) -> int:
         return 2**31
@@ -93,25 +73,71 @@ class SpeechWindows(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.seed, i])
         frames = int(rng.integers(4 * round(FPS), 8 * round(FPS) + 1))
-        items = [self._window(frames, rng) for _ in range(self.count)]
-        names = ("heard", "motion", "mel")
+        items = [self._window(2 * frames, rng) for _ in range(self.count)]
+        names = ("heard", "phonemes", "lips", "motion", "mel")
         return {name: torch.from_numpy(np.stack([item[k] for item in items])) for k, name in enumerate(names)}
 
-    def _window(self, frames: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        samples = load_speech(self.files[rng.integers(len(self.files))])
-        length = int(_SOURCE_SECONDS * SPEECH_RATE)
-        start = int(rng.integers(0, max(1, len(samples) - length)))
-        samples = samples[start : start + length]
-        samples = np.pad(samples, (0, max(0, frames * _FRAME - len(samples))))
-        augmented = augment_speech(samples, rng, AugmentConfig())
-        motion = speech_motion(augmented.clean)
-        labels = np.stack([motion.opening, motion.width, motion.energy, motion.speech.astype(np.float32)], 1)
-        heard = speech_level([augmented.heard]).normalise(augmented.heard, self.target)
+    def _window(self, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        source = max(steps, round(_SOURCE_SECONDS * SPEECH_RATE / STEP))
+        if rng.random() < _NO_SPEECH:
+            clean, labels = np.zeros(source * STEP, np.float32), StepLabels.silence(source)
+            heard = no_speech(source * STEP, rng)
+        else:
+            folder = self.folders[rng.integers(len(self.folders))]
+            clean, labels = joined_speech(folder, source, rng)
+            heard = reverberated(clean, rng) if rng.random() < _ROOM else clean
+            if rng.random() < _MUSIC:
+                below = 10 ** (-rng.uniform(*_MUSIC_BELOW) / 20) * np.sqrt(np.mean(clean**2))
+                heard = heard + music(len(heard), rng) * np.float32(below)
+            heard = augment_speech(heard, rng, _HEARD).heard
+        heard = speech_level([heard]).normalise(heard, self.target)
         heard = heard * np.float32(10 ** (rng.normal(0, 2) / 20))  # the level of a recording is not that of its windows
-        first = int(rng.integers(0, len(heard) // _FRAME - frames + 1))
-        inside = slice(first * _FRAME, (first + frames) * _FRAME)
-        mel = log_mel(augmented.clean)[first * _FRAME // STEP : (first + frames) * _FRAME // STEP]
-        return heard[inside], labels[first : first + frames], mel
+        first = int(rng.integers(0, source - steps + 1))
+        inside = slice(first, first + steps)
+        motion = np.stack([labels.energy, labels.speech.astype(np.float32)], 1)
+        sound = heard[first * STEP : (first + steps) * STEP]
+        return sound, labels.phonemes[inside], labels.lips[inside], motion[inside], log_mel(clean)[inside]
+
+
+def joined_speech(folder: list[Recording], steps: int, rng: np.random.Generator) -> tuple[np.ndarray, StepLabels]:
+    """Join random recordings of `folder`, with pauses between them, and make all of it faster or slower.
+
+    Returns samples (steps * 320,) and their labels.
+    """
+    speed = rng.uniform(*_FASTER)
+    needed = int(np.ceil(steps * speed)) + 1
+    sounds: list[np.ndarray] = []
+    parts: list[StepLabels] = []
+    while sum(len(s) for s in sounds) < needed * STEP:
+        recording = folder[rng.integers(len(folder))]
+        samples, labels = recording.samples, recording.steps
+        if not sounds and len(labels.phonemes) > needed:  # a long recording does not always begin at its beginning
+            first = int(rng.integers(0, len(labels.phonemes) - needed + 1))
+            samples, labels = samples[first * STEP :], labels.take(np.arange(first, len(labels.phonemes)))
+        sounds.append(samples / max(float(np.abs(samples).max()), 1e-3) * np.float32(0.5))
+        parts.append(labels)
+        if rng.random() < _PAUSE:
+            pause = int(rng.uniform(*_PAUSE_SECONDS) * SPEECH_RATE / STEP)
+            sounds.append(np.zeros(pause * STEP, np.float32))
+            parts.append(StepLabels.silence(pause))
+    samples, labels = np.concatenate(sounds), StepLabels.joined(parts)
+    at = np.arange(steps * STEP) * speed
+    samples = np.interp(at, np.arange(len(samples)), samples).astype(np.float32)
+    return samples, labels.take(((np.arange(steps) + 0.5) * speed).astype(int))
+
+
+def no_speech(n: int, rng: np.random.Generator) -> np.ndarray:
+    """Make n samples without speech, float32: digital silence, noise, hum or music, at any level."""
+    kind = rng.integers(5)
+    if kind == 0:
+        return np.zeros(n, np.float32)
+    sound = coloured_noise(n, rng) if kind == 1 else hum(n, rng) if kind == 2 else music(n, rng)
+    sound = sound * np.float32(10 ** (rng.uniform(-60, -12) / 20))
+    if rng.random() < 0.3:  # it begins or ends
+        at = int(rng.integers(n))
+        sound[at:] = 0
+        sound = sound[::-1].copy() if rng.random() < 0.5 else sound
+    return sound.clip(-1, 1)
 
 
 @dataclass
@@ -123,23 +149,24 @@ class AudioStageConfig:
 
 
 class AudioStage:
-    """Regression of mouth motion, voice activity and clean log-mel from degraded speech.
+    """Prediction of phonemes, lips, energy, voice activity and clean log-mel from degraded speech.
 
-    The log-mel makes the features keep more of the sound than the labels of the mouth need.
+    The log-mel makes the features keep more of the sound than the labels need. The motion head learns opening and width
+    from the same lips as the lip head.
     """
 
     name = "audio"
 
-    def __init__(self, files: Sequence[Path], encoder: Wav2Vec2Encoder | None = None, count: int = 6) -> None:
-        self.files, self.count = files, count
+    def __init__(self, material: LabelledSpeech, encoder: Wav2Vec2Encoder | None = None, count: int = 6) -> None:
+        self.material, self.count = material, count
         encoder = encoder or Wav2Vec2Encoder(TINY)
-        if encoder.motion_head is None:
-            raise TrainingError("the audio stage trains a speech encoder with a motion head")
+        if encoder.motion_head is None or encoder.lip_head is None:
+            raise TrainingError("the audio stage trains a speech encoder with a motion head and a lip head")
         self.module = nn.ModuleDict({"encoder": encoder, "mel": nn.Linear(encoder.dim, MELS)}).train()
 
     def dataset(self, seed: int) -> Dataset:
         """Make the batches, see `SpeechWindows`."""
-        return SpeechWindows(self.files, seed, self.count, self.encoder.config.target)
+        return SpeechWindows(self.material, seed, self.count, self.encoder.config.target)
 
     @property
     def encoder(self) -> Wav2Vec2Encoder:
@@ -147,65 +174,83 @@ class AudioStage:
         return self.module["encoder"]  # type: ignore[return-value]
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute squared errors of opening, width and energy, cross entropy of speech, smooth L1 of the log-mel."""
-        head = self.encoder.motion_head
-        assert head is not None
-        mixed = head.mix(self.encoder(batch["heard"]))
-        predicted = head.out(mixed).unflatten(1, (-1, 2)).mean(2)  # 50 Hz -> 25 fps
-        opening, width, energy = ((predicted - batch["motion"])[..., i].square().mean() for i in range(3))
-        speech = F.binary_cross_entropy_with_logits(predicted[..., 3], batch["motion"][..., 3])
-        mel = F.smooth_l1_loss(self.module["mel"](mixed), batch["mel"], beta=0.2)
-        loss = 10 * opening + 5 * width + 3 * energy + 0.3 * speech + 0.5 * mel
-        return {"loss": loss, "opening": opening, "width": width, "energy": energy, "speech": speech, "mel": mel}
+        """Compute cross entropies of phonemes, closure, tuck and speech, and regression losses of the other labels.
+
+        Squared errors of lips, opening, width and energy, smooth L1 of the log-mel. Steps in which no face was found do
+        not count for gap, width and protrusion.
+        """
+        head, lip_head = self.encoder.motion_head, self.encoder.lip_head
+        assert head is not None and lip_head is not None
+        features = self.encoder(batch["heard"])
+        mixed, shaped = head.mix(features), lip_head(features).float()
+        moved = head.out(mixed).float()
+        seen = batch["lips"].isfinite().all(-1)
+        lips, (energy, speech) = batch["lips"].nan_to_num(), batch["motion"].unbind(-1)
+        phonemes = F.cross_entropy(
+            shaped[..., len(LIPS) :].flatten(0, 1), batch["phonemes"].flatten(), label_smoothing=0.05
+        )
+        gap, width, protrusion = (
+            (shaped[..., i] - lips[..., i])[seen].square().mean() for i in (GAP, WIDTH, PROTRUSION)
+        )
+        closure, tuck = (F.binary_cross_entropy_with_logits(shaped[..., i], lips[..., i]) for i in (CLOSURE, TUCK))
+        opening = (moved[..., 0] - lips[..., GAP].clamp(0, 1))[seen].square().mean()
+        spread = (moved[..., 1] - lips[..., WIDTH].clamp(-1, 1))[seen].square().mean()
+        loud = (moved[..., 2] - energy).square().mean()
+        said = F.binary_cross_entropy_with_logits(moved[..., 3], speech)
+        mel = F.smooth_l1_loss(self.module["mel"](mixed).float(), batch["mel"], beta=0.2)
+        shape = 8 * gap + 5 * width + 3 * protrusion + closure + tuck
+        loss = phonemes + shape + 4 * opening + 2 * spread + 2 * loud + 0.3 * said + 0.3 * mel
+        shapes = {"gap": gap, "width": width, "protrusion": protrusion, "closure": closure, "tuck": tuck}
+        return {"loss": loss, "phonemes": phonemes, **shapes, "energy": loud, "speech": said, "mel": mel}
 
 
-def evaluate(encoder: Wav2Vec2Encoder, files: Sequence[Path], degraded: bool = True) -> dict[str, float]:
-    """Measure how well `encoder` predicts the mouth motion of whole recordings.
+def evaluate(encoder: Wav2Vec2Encoder, material: LabelledSpeech) -> dict[str, float]:
+    """Measure how well `encoder` predicts phonemes and lips of whole recordings, over all frames of 25 a second.
 
-    Mean correlations with `speech_motion` and the accuracy of the speech decision. degraded: also under noise and gain,
-    and the largest opening in silence.
+    Shares of frames (phonemes: those in which somebody speaks), and correlations with the labels of the lips.
     """
-    rng = np.random.default_rng(0)
-    values: dict[str, list[float]] = {}
-
-    def add(name: str, value: float) -> None:
-        values.setdefault(name, []).append(float(value))
-
-    def correlate(name: str, a: np.ndarray, b: np.ndarray) -> None:
-        if a.std() > 1e-6 and b.std() > 1e-6:
-            add(name, np.corrcoef(a, b)[0, 1])
-
-    for file in files:
-        samples = load_speech(file)
-        truth, predicted = speech_motion(samples), encoder.predict_motion(samples)
-        for name in ("opening", "width", "energy"):
-            correlate(name, getattr(predicted, name), getattr(truth, name))
-        correlate("opening, speech only", predicted.opening[truth.speech], truth.opening[truth.speech])
-        correlate("width, speech only", predicted.width[truth.speech], truth.width[truth.speech])
-        add("opening's deviation, ratio", predicted.opening.std() / truth.opening.std())
-        add("speech accuracy", ((predicted.speech > 0.5) == truth.speech).mean())
-        if not truth.speech.all():
-            add("opening in pauses", predicted.opening[~truth.speech].mean())
-        if degraded:
-            deviation = float(np.sqrt(np.mean(samples**2)))
-            for snr in (20, 10):
-                noise = rng.standard_normal(len(samples)).astype(np.float32) * deviation * 10 ** (-snr / 20)
-                correlate(f"opening at {snr} dB SNR", encoder.predict_motion(samples + noise).opening, truth.opening)
-            for gain in (-20, 6):
-                changed = np.clip(samples * np.float32(10 ** (gain / 20)), -1, 1)
-                correlate(f"opening at {gain:+} dB", encoder.predict_motion(changed).opening, truth.opening)
-    result = {name: float(np.mean(found)) for name, found in values.items()}
-    if degraded:
-        for decibel in (-200, -60, -40, -20):
-            noise = rng.standard_normal(6 * SPEECH_RATE).astype(np.float32) * 10 ** (decibel / 20)
-            quiet = encoder.predict_motion(noise if decibel > -200 else np.zeros_like(noise)).opening
-            name = "digital silence" if decibel == -200 else f"noise at {decibel} dBFS"
-            result[f"largest opening, {name}"] = float(quiet.max())
+    predicted, lips, truth, seen, near = [], [], [], [], []
+    for recording in material.recordings:
+        heard, labels = encoder.predict_lips(recording.samples, FPS), recording.steps
+        at = np.arange(min(len(heard.gap), len(labels.phonemes) // 2)) * 2
+        predicted.append(heard.phonemes[: len(at)].argmax(1))
+        lips.append(np.stack([heard.gap, heard.width, heard.protrusion], 1)[: len(at)])
+        truth.append(labels.phonemes[at])
+        around = [(at + shift).clip(0, len(labels.phonemes) - 1) for shift in (-1, 0, 1, 2)]
+        near.append(np.stack([labels.phonemes[index] for index in around], 1))
+        seen.append(labels.lips[at][:, [GAP, WIDTH, PROTRUSION]])
+    said = np.concatenate(truth) != SILENCE
+    right = np.concatenate(predicted) == np.concatenate(truth)
+    close = (np.concatenate(predicted)[:, None] == np.concatenate(near)).any(1)
+    result = {
+        "phoneme accuracy": float(right[said].mean()),
+        "phoneme accuracy, 40 ms": float(close[said].mean()),
+        "speech accuracy": float(((np.concatenate(predicted) != SILENCE) == said).mean()),
+    }
+    for name, ours, theirs in zip(
+        ("gap", "width", "protrusion"), np.concatenate(lips).T, np.concatenate(seen).T, strict=True
+    ):
+        known = np.isfinite(theirs)
+        flat = ours[known].std() < 1e-6 or theirs[known].std() < 1e-6
+        result[f"{name}, correlation"] = 0.0 if flat else float(np.corrcoef(ours[known], theirs[known])[0, 1])
     return result
 
 
-@register_stage("audio", AudioStageConfig, sources=("speech",))
+def class_recall(encoder: Wav2Vec2Encoder, material: LabelledSpeech) -> dict[str, float]:
+    """Measure the share of each class's frames that are predicted right, for classes with at least 20 frames."""
+    predicted, truth = [], []
+    for recording in material.recordings:
+        heard, labels = encoder.predict_lips(recording.samples, FPS).phonemes.argmax(1), recording.steps.phonemes[::2]
+        n = min(len(heard), len(labels))
+        predicted.append(heard[:n])
+        truth.append(labels[:n])
+    said, heard = np.concatenate(truth), np.concatenate(predicted)
+    classes = encoder.config.phonemes
+    return {name: float((heard[said == i] == i).mean()) for i, name in enumerate(classes) if (said == i).sum() >= 20}
+
+
+@register_stage("audio", AudioStageConfig, sources=("speech", "filmed", "labels"))
 def build(inputs: StageInputs) -> Stage:
     """Build stage audio."""
-    assert inputs.sources.speech is not None
-    return AudioStage(speech_files(inputs.sources.speech, held_out=False), count=inputs.config.batch)
+    sources = inputs.sources
+    return AudioStage(labelled_speech(sources.speech, sources.filmed, sources.labels), count=inputs.config.batch)
