@@ -69,7 +69,9 @@ def main() -> None:
         samples = sound(path)
         heard, seconds = spans(model, samples), round(len(samples) / RATE, 3)
         found = {"seconds": seconds, "phonemes": heard}
-        out.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
+        part = out.with_suffix(".part.json")  # a file that is there counts as done: it comes whole
+        part.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.rename(out)
         print(f"{path.name}: {len(heard)} phonemes in {seconds:.1f} s", flush=True)
 
 

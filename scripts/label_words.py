@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model.speech.phonemes import CLASSES, PhonemeTrack, phoneme_classes, read_phonemes
+from cyberhost_model.speech.phonemes import CLASSES, PhonemeTrack, phoneme_classes, read_phonemes, write_phonemes
 
 VOWELS = set("iɪeɛæaɑʌəɝɔoʊuyøɯ")
 PAUSES = ("sil", "sp")
@@ -108,8 +108,7 @@ def main() -> None:
             print(f"{clip}: not heard yet, left out")
             continue
         heard = read_phonemes(args.heard / f"{clip}.json")
-        found = {"seconds": heard.seconds, "phonemes": aligned(words, heard)}
-        (args.out / f"{clip}.json").write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_phonemes(args.out / f"{clip}.json", heard.seconds, aligned(words, heard))
 
 
 if __name__ == "__main__":

@@ -3,19 +3,21 @@
 `python scripts/speak_english.py -o SPEECH` writes FLAC at 16 kHz and beside each a JSON as `label_phonemes.py` does;
 what is there already is left. Sentences are put together at random: sense is not needed, phonemes in many
 surroundings are.
-Needs the program flite (Debian: flite), numpy and soundfile.
+Needs the program flite (Debian: flite).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from cyberhost_model.media.files import written_whole
+from cyberhost_model.speech.phonemes import write_phonemes
 
 VOICES = ("kal16", "awb", "rms", "slt")
 IPA = dict(
@@ -98,9 +100,9 @@ def main() -> None:
             samples, rate, spans = speak(text, voice, slower, pitch)
             if rate != 16_000:
                 raise SystemExit(f"flite's voice {voice} has {rate} Hz, not 16000")
-            soundfile.write(out, samples, rate)
-            found = {"seconds": round(len(samples) / rate, 3), "phonemes": spans}
-            out.with_suffix(".json").write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_phonemes(out.with_suffix(".json"), len(samples) / rate, spans)
+            with written_whole(out) as part:  # after its labels: a sound that is there counts as done
+                soundfile.write(part, samples, rate, format="FLAC")
         print(f"{voice}: {args.sentences} sentences", flush=True)
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from scipy.signal import resample_poly
+
+from cyberhost_model.media.files import written_whole
+from cyberhost_model.speech.phonemes import write_phonemes
 
 RATE = 16_000  # Hz
 VOICES = (
@@ -255,11 +257,10 @@ def main() -> None:
                 if out.exists():
                     continue
                 samples, spans = synthesizer.speak(text, f"{language}+{voice}", *how)
-                soundfile.write(out, np.clip(samples, -1, 1), RATE)
-                lasts = round(len(samples) / RATE, 3)
-                found = {"seconds": lasts, "phonemes": spans}
-                out.with_suffix(".json").write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
-                seconds += lasts
+                write_phonemes(out.with_suffix(".json"), len(samples) / RATE, spans)
+                with written_whole(out) as part:  # after its labels: a sound that is there counts as done
+                    soundfile.write(part, np.clip(samples, -1, 1), RATE, format="FLAC")
+                seconds += len(samples) / RATE
         print(f"{language}: {seconds / 60:.1f} min", flush=True)
 
 

@@ -14,6 +14,7 @@ from cyberhost_model.speech.phonemes import (
     phoneme_classes,
     phoneme_track,
     read_phonemes,
+    write_phonemes,
 )
 
 
@@ -45,6 +46,9 @@ def test_files_are_read_or_refused(tmp_path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"seconds": 1, "phonemes": [[0, 0.5, "m"]]}))
     assert CLASSES[read_phonemes(path).at(np.array([0.1]))[0]] == "m"
+    write_phonemes(path, 1.00049, [(0.5, 0.75, "aɪ")])
+    track = read_phonemes(path)
+    assert track.seconds == 1.0 and track.starts.tolist() == [0.5, 0.625] and track.ends.tolist() == [0.625, 0.75]
     path.write_text("{}")
     with pytest.raises(TrainingError, match="label the speech again"):
         read_phonemes(path)

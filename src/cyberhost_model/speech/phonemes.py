@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from cyberhost_model.errors import TrainingError
+from cyberhost_model.media.files import written_whole
 
 Span = tuple[float, float, str]
 """(start, end, phoneme): seconds, and a symbol of hama or espeak-ng."""
@@ -81,6 +82,7 @@ _FEATURES = {
     "o": "vowel open/2 rounded", "ʊ": "vowel rounded/1.4 open/4", "u": "vowel rounded", "y": "vowel rounded",
     "ø": "vowel rounded open/2", "ɯ": "vowel open/4 behind/2",
 }  # fmt: skip
+BRIDGE = 0.06  # seconds: a shorter gap belongs to the phoneme before it
 LONGEST = 0.24
 """Seconds a phoneme lasts at most: a recogniser's span goes on through the pause behind it."""
 
@@ -130,10 +132,10 @@ class PhonemeTrack:
         return np.where(inside, self.classes[index.clip(0)] if len(self.starts) else SILENCE, SILENCE).astype(np.int64)
 
 
-def phoneme_track(seconds: float, spans: Sequence[Span], later: float = 0.0, bridge: float = 0.06) -> PhonemeTrack:
-    """Turn labelled spans into classes with times, moved by `later` seconds.
+def phoneme_track(seconds: float, spans: Sequence[Span]) -> PhonemeTrack:
+    """Turn labelled spans into classes with times.
 
-    Gaps of at most `bridge` seconds belong to the phoneme before them; a modifier lengthens the phoneme it follows.
+    Gaps of at most BRIDGE seconds belong to the phoneme before them; a modifier lengthens the phoneme it follows.
     """
     rows: list[list[float]] = []
     for start, end, symbol in spans:
@@ -142,22 +144,29 @@ def phoneme_track(seconds: float, spans: Sequence[Span], later: float = 0.0, bri
             if rows and symbol and start - rows[-1][1] < 1e-6:
                 rows[-1][1] = end
             continue
-        if rows and 0 < start - rows[-1][1] <= bridge:
+        if rows and 0 < start - rows[-1][1] <= BRIDGE:
             rows[-1][1] = start
         end = min(end, start + LONGEST * len(numbers))
         step = (end - start) / len(numbers)
         rows += [[start + i * step, start + (i + 1) * step, number] for i, number in enumerate(numbers)]
     table = np.array(rows, np.float64).reshape(-1, 3)
-    return PhonemeTrack(seconds, table[:, 0] + later, table[:, 1] + later, table[:, 2].astype(np.int64))
+    return PhonemeTrack(seconds, table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
 
 
-def read_phonemes(path: Path, later: float = 0.0) -> PhonemeTrack:
-    """Read a JSON file of the labelling scripts, its times moved by `later` seconds. Raises TrainingError."""
+def read_phonemes(path: Path) -> PhonemeTrack:
+    """Read a JSON file of the labelling scripts. Raises TrainingError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         spans = [(float(start), float(end), str(symbol)) for start, end, symbol in data["phonemes"]]
-        return phoneme_track(float(data["seconds"]), spans, later)
+        return phoneme_track(float(data["seconds"]), spans)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise TrainingError(
             f"{path}: no phonemes of scripts/label_phonemes.py ({error}); label the speech again"
         ) from error
+
+
+def write_phonemes(path: Path, seconds: float, spans: Sequence[Span]) -> None:
+    """Write the file that `read_phonemes` reads, whole or not at all. Raises OutputError."""
+    found = {"seconds": round(seconds, 3), "phonemes": spans}
+    with written_whole(path) as part:
+        part.write_text(json.dumps(found, ensure_ascii=False) + "\n", encoding="utf-8")
