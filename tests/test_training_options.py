@@ -33,13 +33,7 @@ from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.cost import count_flops
 from cyberhost_model.model.network import CyberHostNetwork
 from model_helpers import MINI, make_network
-from training_helpers import SMALL, RandomClips, RandomStage
-
-
-def _config(**changes) -> LoopConfig:
-    return LoopConfig(
-        **{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes}
-    )
+from training_helpers import SMALL, RandomClips, RandomStage, small_config
 
 
 def _curves(run: Path) -> list[dict[str, float]]:
@@ -56,8 +50,8 @@ def test_half_precision_trains_in_float32_weights_and_goes_on(tmp_path, precisio
         "ema_device": "cpu",
         "ema_every": 2,
     }
-    train(RandomStage(), tmp_path, _config(steps=1, **options))
-    train(RandomStage(), tmp_path, _config(**options))
+    train(RandomStage(), tmp_path, small_config(steps=1, **options))
+    train(RandomStage(), tmp_path, small_config(**options))
     assert all(
         value.dtype == torch.float32
         for value in load_file(tmp_path / "last/model.safetensors").values()
@@ -72,13 +66,13 @@ def test_8_bit_adamw_goes_on_or_says_what_is_missing(tmp_path):
         import bitsandbytes  # noqa: F401
     except Exception:
         with pytest.raises(TrainingError, match="pip install bitsandbytes"):
-            train(RandomStage(), tmp_path, _config(optimizer="adamw8bit"))
+            train(RandomStage(), tmp_path, small_config(optimizer="adamw8bit"))
         return
-    train(RandomStage(), tmp_path, _config(steps=1, optimizer="adamw8bit"))
-    train(RandomStage(), tmp_path, _config(optimizer="adamw8bit"))
+    train(RandomStage(), tmp_path, small_config(steps=1, optimizer="adamw8bit"))
+    train(RandomStage(), tmp_path, small_config(optimizer="adamw8bit"))
     assert torch.uint8 in {value.dtype for value in load_file(tmp_path / "last/optimizer.safetensors").values()}
     with pytest.raises(TrainingError, match="another --optimizer"):
-        train(RandomStage(), tmp_path, _config(steps=3))
+        train(RandomStage(), tmp_path, small_config(steps=3))
 
 
 def test_one_process_that_accumulates_takes_the_items_of_several():
@@ -91,7 +85,7 @@ def test_one_process_that_accumulates_takes_the_items_of_several():
 
 
 def test_the_last_checkpoints_stay(tmp_path):
-    train(RandomStage(), tmp_path, _config(steps=4, save_seconds=0, keep=3))
+    train(RandomStage(), tmp_path, small_config(steps=4, save_seconds=0, keep=3))
     assert sorted(place.name for place in (tmp_path / "older").iterdir()) == ["00000002", "00000003"]
     assert json.loads((tmp_path / "older/00000003/state.json").read_text())["step"] == 3
     assert json.loads((tmp_path / "last/state.json").read_text())["step"] == 4
@@ -99,20 +93,20 @@ def test_the_last_checkpoints_stay(tmp_path):
 
 def test_a_checkpoint_of_before_processes_can_be_gone_on_with(tmp_path):
     """state.json once held stage and step alone."""
-    train(RandomStage(), tmp_path, _config(steps=1))
+    train(RandomStage(), tmp_path, small_config(steps=1))
     (tmp_path / "last/state.json").write_text('{"stage": "stage 2", "step": 1}')
-    train(RandomStage(), tmp_path, _config())
+    train(RandomStage(), tmp_path, small_config())
     assert json.loads((tmp_path / "last/state.json").read_text())["items"] == 2
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
     resource = pytest.importorskip("resource")
-    train(RandomStage(), tmp_path, _config(steps=1))
+    train(RandomStage(), tmp_path, small_config(steps=1))
     before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(OutputError, match="no room for a checkpoint"):
-            train(RandomStage(), tmp_path, _config())
+            train(RandomStage(), tmp_path, small_config())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
@@ -128,7 +122,7 @@ class _Greedy(RandomStage):
 
 def test_too_little_memory_says_which_option_to_change(tmp_path):
     with pytest.raises(ResourceError, match="--gradient-checkpointing, --precision bf16, a smaller batch"):
-        train(_Greedy(), tmp_path, _config())
+        train(_Greedy(), tmp_path, small_config())
 
 
 def test_a_nan_names_the_files_of_its_batch(tmp_path):
@@ -137,7 +131,7 @@ def test_a_nan_names_the_files_of_its_batch(tmp_path):
             return {"loss": super().loss(batch, generator)["loss"] * float("inf")}
 
     with pytest.raises(TrainingError, match=r"not finite at step 0 \(item 0: clip-0.safetensors\).*no checkpoint yet"):
-        train(Poisoned(), tmp_path, _config())
+        train(Poisoned(), tmp_path, small_config())
 
 
 def test_a_gradient_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
@@ -154,7 +148,7 @@ def test_a_gradient_that_is_not_finite_stops_and_keeps_the_checkpoint(tmp_path):
         TrainingError,
         match=r"gradient is not finite at step 1 \(item 2: clip-2.safetensors; item 3.*last checkpoint is step 1",
     ):
-        train(Poisoned(), tmp_path, _config(save_seconds=0, accumulate=2))
+        train(Poisoned(), tmp_path, small_config(save_seconds=0, accumulate=2))
     assert all(torch.isfinite(value).all() for value in load_file(tmp_path / "last/ema.safetensors").values())
 
 
@@ -164,7 +158,7 @@ def test_an_empty_dataset_is_told(tmp_path):
             return []
 
     with pytest.raises(TrainingError, match="empty"):
-        train(Empty(), tmp_path, _config())
+        train(Empty(), tmp_path, small_config())
 
 
 @pytest.mark.parametrize(
@@ -182,12 +176,12 @@ def test_an_empty_dataset_is_told(tmp_path):
 )
 def test_settings_that_cannot_be(tmp_path, change, word):
     with pytest.raises(TrainingError, match=word):
-        train(RandomStage(), tmp_path, _config(**change))
+        train(RandomStage(), tmp_path, small_config(**change))
 
 
 def test_curves_tell_losses_and_speed_and_go_to_tensorboard(tmp_path):
     pytest.importorskip("tensorboard")
-    train(RandomStage(), tmp_path, _config(report=["tensorboard"], peak_tflops=1.0))
+    train(RandomStage(), tmp_path, small_config(report=["tensorboard"], peak_tflops=1.0))
     for row in _curves(tmp_path):
         assert {
             "loss",
@@ -362,7 +356,7 @@ def test_a_run_makes_its_sample_videos_on_time(tmp_path):
         made.append((step, weights.keys()))
         return film
 
-    train(RandomStage(), tmp_path, _config(steps=3, sample_every=2, report=["tensorboard"]), sample=sample)
+    train(RandomStage(), tmp_path, small_config(steps=3, sample_every=2, report=["tensorboard"]), sample=sample)
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     (shown,) = events.Images("sample")

@@ -9,18 +9,12 @@ import pytest
 import torch
 
 from cyberhost_model.errors import ResourceError, TrainingError
-from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
+from cyberhost_model.lab.training.loop import Trainer, train
 from cyberhost_model.lab.training.optimizer import build_optimizer
 from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.reports import Curves
 from cyberhost_model.lab.training.stage import ProcessItems, memory_advice
-from training_helpers import RandomStage
-
-
-def _config(**changes) -> LoopConfig:
-    return LoopConfig(
-        **{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes}
-    )
+from training_helpers import RandomStage, small_config
 
 
 def _predicts(what: str) -> RandomStage:
@@ -31,23 +25,23 @@ def _predicts(what: str) -> RandomStage:
 
 
 def test_another_prediction_is_refused(tmp_path):
-    train(_predicts("x0"), tmp_path, _config(steps=1))
+    train(_predicts("x0"), tmp_path, small_config(steps=1))
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(TrainingError, match=r"diffusion.prediction \(x0, now flow\)"):
-        train(_predicts("flow"), tmp_path, _config())
+        train(_predicts("flow"), tmp_path, small_config())
     assert (tmp_path / "config.json").read_bytes() == before
-    train(_predicts("x0"), tmp_path, _config())
+    train(_predicts("x0"), tmp_path, small_config())
 
 
 def test_another_seed_and_other_frozen_parts_are_refused(tmp_path):
-    train(RandomStage(), tmp_path, _config(steps=1))
+    train(RandomStage(), tmp_path, small_config(steps=1))
     with pytest.raises(TrainingError, match=r"seed \(0, now 1\)"):
-        train(RandomStage(), tmp_path, _config(seed=1))
+        train(RandomStage(), tmp_path, small_config(seed=1))
     frozen = RandomStage()
     for parameter in frozen.module.reference_net.parameters():
         parameter.requires_grad_(False)
     with pytest.raises(TrainingError, match="what trains"):
-        train(frozen, tmp_path, _config())
+        train(frozen, tmp_path, small_config())
 
 
 def test_steps_that_a_crash_lost_leave_the_curves(tmp_path):
@@ -67,7 +61,7 @@ def test_workers_are_forked_without_a_pool_of_opencv_s(tmp_path):
     threads = cv2.getNumThreads()
     try:
         cv2.setNumThreads(2)
-        trainer = Trainer(RandomStage(), tmp_path, _config(workers=1), Process(torch.device("cpu")))
+        trainer = Trainer(RandomStage(), tmp_path, small_config(workers=1), Process(torch.device("cpu")))
         trainer.prepare()
         next(trainer.batches())
         assert cv2.getNumThreads() == 1
@@ -95,17 +89,17 @@ def test_bad_data_is_told_with_its_file(tmp_path):
 
     for workers in (0, 1):
         with pytest.raises(TrainingError, match=r"item 0: clip-0.safetensors cannot be used \(RuntimeError"):
-            train(Bad(), tmp_path, _config(workers=workers))
+            train(Bad(), tmp_path, small_config(workers=workers))
     assert isinstance(ProcessItems(_Broken(), 0, 1)[0], TrainingError)
 
 
 def test_a_worker_that_died_is_a_matter_of_memory():
-    with pytest.raises(ResourceError, match="fewer workers"), memory_advice(_config(), False, 1):
+    with pytest.raises(ResourceError, match="fewer workers"), memory_advice(small_config(), False, 1):
         raise RuntimeError("DataLoader worker (pid 12) is killed by signal: Killed.")
-    with pytest.raises(RuntimeError, match="Caught"), memory_advice(_config(), False, 1):
+    with pytest.raises(RuntimeError, match="Caught"), memory_advice(small_config(), False, 1):
         raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.")
 
 
 def test_8_bit_moments_are_not_sharded():
     with pytest.raises(TrainingError, match="fsdp"):
-        build_optimizer([torch.nn.Parameter(torch.zeros(4))], _config(optimizer="adamw8bit"), sharded=True)
+        build_optimizer([torch.nn.Parameter(torch.zeros(4))], small_config(optimizer="adamw8bit"), sharded=True)

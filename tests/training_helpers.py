@@ -10,12 +10,20 @@ from pathlib import Path
 import torch
 from torch.utils.data import Dataset
 
+from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from model_helpers import MINI, make_network
 
 SMALL = dataclasses.replace(MINI, region=dataclasses.replace(MINI.region, face_channels=()))
 """The face as an ArcFace feature, which costs nothing."""
 SIZES = ((4, 4), (4, 8), (8, 4))
+
+
+def small_config(**changes) -> LoopConfig:
+    """Settings of a loop of two steps that saves at its end alone."""
+    return LoopConfig(
+        **{"steps": 2, "lr": 1e-3, "warmup": 0, "workers": 0, "log_every": 1, "save_seconds": 1e9, **changes}
+    )
 
 
 class RandomClips(Dataset):

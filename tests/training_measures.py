@@ -9,9 +9,11 @@ import torch
 
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.perception.face_controls import lips_gap
-from cyberhost_model.perception.keypoint_detector import HAND_THRESHOLD, KeypointDetector
+from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 from cyberhost_model.perception.lip_reader import LipReader, crop_mouth
+
+HAND_THRESHOLD = 0.5  # a hand whose best point scores more counts as found
 
 
 def evaluate_detector(detector: KeypointDetector, stills: list[Still], empty: list[np.ndarray]) -> dict[str, float]:

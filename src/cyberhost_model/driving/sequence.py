@@ -21,7 +21,6 @@ from cyberhost_model.perception.keypoints import Keypoints
 
 PARTS: dict[str, tuple[int, ...]] = {"body": (18,), "hands": (2, 21), "face": (68,)}
 ARRAYS = tuple(name for part in PARTS for name in (part, f"{part}_score"))
-N_POINTS = 18 + 42 + 68
 HANDS, FACE = (slice(18, 39), slice(39, 60)), slice(60, 128)  # left and right hand, face among all points; body first
 SUFFIXES = (".npz", ".json")
 # Bytes, unpacked: about three hours at 60 frames a second, and half an hour as text.

@@ -32,7 +32,6 @@ SIZE_UNIT = 0.2  # sizes are regressed as log(size / (SIZE_UNIT * crop side))
 FINDER_MAPS, BODY_MAPS = 4, 22  # face, dx, dy, log size; 18 joints, left and right hand, their log sizes
 LONGEST = 1536  # larger pictures are halved until they fit: nothing is found in more detail
 THRESHOLD = 0.5
-HAND_THRESHOLD = 0.5
 # How concentrated the maps of a face or hand are: at the first number the presence counts as 0, from the second on it
 # stays. Faces of photographs measured 0.83 and more (0.70 under heavy blur), cups and clocks 0.73 and less; hands 0.75,
 # what is none 0.51.
