@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--body-movement", type=float)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary(given.speech, held_out=True)
+    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary([given.speech], held_out=True)
     host = CyberHost.from_pretrained(given.model)
     picked = sorted(people.stills, key=lambda s: s.keypoints.hands_score.max() < 0.3)
     with_hands = sum(s.keypoints.hands_score.max() > 0.3 for s in picked)

@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", help="only these of the videos (and the truth)")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary(given.speech, held_out=True)
+    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary([given.speech], held_out=True)
     gestures, host = load_gestures(given.gestures), CyberHost.from_pretrained(given.model)
     for number, still in enumerate([s for s in people.stills if s.keypoints.hands_score.max() > 0.3][: given.people]):
         make(host, still, number, library, gestures, given)

@@ -33,7 +33,7 @@ def speech_folder(folder: Path) -> Path:
 def small_synth(folder: Path, frames: int = 16, size: tuple[int, int] = (128, 128)) -> ClipGenerator:
     """Drawn people of 128 x 128 who speak."""
     return ClipGenerator(
-        People([], drawn=1.0), SpeechLibrary(speech_folder(folder)), seed=3, frames=frames, sizes=(size,)
+        People([], drawn=1.0), SpeechLibrary([speech_folder(folder)]), seed=3, frames=frames, sizes=(size,)
     )
 
 

@@ -298,6 +298,10 @@ class Preset:
     key points since the reference (`conditions.pose_shift`); the U-Net denoises the difference. Needs
     `concat_reference`.
     """
+    face_state: bool = False
+    """Not in the paper: add the gap of the picture's lips and how far the lids of a frame are shut to the time
+    embedding, as the hand clarity score is. Lips then close from any picture, and eyes blink when they are told to.
+    """
     image_token: bool = False
     """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture,
     instead of speech (AnimateAnyone).
@@ -484,6 +488,7 @@ _TINY = Preset(
     motion_prior=14.0,
     audio_in_time=True,
     pose_shift=True,
+    face_state=True,
 )
 
 _SD15 = Preset(
@@ -554,6 +559,7 @@ if TYPE_CHECKING:
         guidance_interval: tuple[float, float] | None
         hand_clarity: float | None
         head: bool | None
+        blink: bool
         cache_blocks: int
 
 
@@ -611,6 +617,7 @@ class GenerationConfig:
         None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
     )
     """A2V-H, section 4.2."""
+    blink: bool = option(True, "Blink now and then, as the seed says; a driving face's blinks are followed.")
     cache_blocks: int = option(
         1,
         "Compute the U-Net's deep blocks only at every N-th step: faster, with slightly different frames.",

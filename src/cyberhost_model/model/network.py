@@ -18,8 +18,10 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.motion_prior import PoseToLatent, measure_pose_coverage, motion_prior
 from cyberhost_model.model.reference_net import ReferenceNet
 
-OPEN_MOUTH = 3.0
-"""Value of the audio tokens' first channel for a wide open mouth. Not in the paper."""
+HEARD = ("opening", "width", "closure", "energy")
+"""What the first channels of the audio tokens tell of the speech (`ClipStage`'s loss `hear`). Not in the paper."""
+HEARD_UNIT = 3.0
+"""Value of these channels for 1."""
 
 
 class CyberHostNetwork(nn.Module):
@@ -71,6 +73,7 @@ class CyberHostNetwork(nn.Module):
             reference_latent=latent if self.preset.concat_reference else None,
             reference=self.reference_net(latent, aligned, None if image is None else image[:, None]),
             reference_present=(True,) * len(latent),
+            lip_gap=given.lip_gap,
             motion_present=(False,) * len(latent),
             audio=None if image is None else image[:, None, None],
             face=None if self.face_encoder is None or given.face is None else self.face_encoder(given.face),
@@ -91,6 +94,7 @@ class CyberHostNetwork(nn.Module):
             motion_present=(motion is not None,) * len(video.reference_present),
             pose=encoded_pose,
             hand_clarity=given.hand_clarity,
+            shut=given.shut,
             **self._prior(video, given),
         )
 
@@ -100,6 +104,8 @@ class CyberHostNetwork(nn.Module):
         prior = coverage = from_motion = std = None
         if self.pose_to_latent is not None and shift is not None and reference is not None:
             prior, coverage = self.pose_to_latent(shift, reference), measure_pose_coverage(shift)
+            coverage = coverage.repeat(1, 1, self.preset.latent_channels, 1, 1)
+            coverage[:, :, self.preset.latent_channels - self.preset.control_channels :] = 0  # lips follow speech too
         if self.preset.motion_prior and motion is not None and reference is not None:
             frames = self.preset.frames if given.hand_clarity is None else given.hand_clarity.shape[1]
             last, controls = motion[:, -1] - reference, self.preset.control_channels
@@ -108,13 +114,13 @@ class CyberHostNetwork(nn.Module):
         return {"prior": prior, "prior_from_motion": from_motion, "prior_std": std, "pose_coverage": coverage}
 
     @staticmethod
-    def predicted_mouth_opening(conditions: Conditions) -> Tensor:
-        """Read off the audio tokens how far the speech opens the mouth -> (B, F) in about 0..1.
+    def heard(conditions: Conditions) -> Tensor:
+        """Read off the audio tokens what they tell of the speech -> (B, F, 4), in the order of HEARD.
 
-        Stage 2 trains the tokens' first channel for it (`hear`). Not in the paper.
+        Stages 1 and 2 train the tokens' first channels for it (`hear`). Not in the paper.
         """
         assert conditions.audio is not None
-        return conditions.audio[..., 0].mean(-1) / OPEN_MOUTH
+        return conditions.audio[..., : len(HEARD)].mean(-2) / HEARD_UNIT
 
     def motion_features(self, motion_latents: Tensor) -> Features:
         """Encode motion frames with the Reference Net: (B, M, C, h, w) -> site -> (B, M, N, D)."""

@@ -90,11 +90,13 @@ def prepare_reference(
     latent_size = (canvas.height // factor, canvas.width // factor)
     control_maps = to_maps(face_control_maps(placed_keypoints, latent_size), network)
     latent = model.codec.encode_reference(small, control_maps)
+    lip_gap = measure_lip_gap(model.detector, keypoints, (w, h))
     inputs = ReferenceInputs(
         reference_latent=latent,
         reference_pose=to_maps(skeleton_map(placed_keypoints, canvas.size), network),
         face=to_maps(_describe_face(model, placed, placed_keypoints), network),
         hands=to_maps(hand_crops(placed, placed_keypoints), network),
+        lip_gap=torch.tensor([lip_gap], device=network.device, dtype=network.dtype) if preset.face_state else None,
         image=None if model.image is None else model.image(small).to(network.dtype),
     )
     conditions = network.reference_conditions(inputs)
@@ -113,7 +115,7 @@ def prepare_reference(
         control_maps=control_maps,
         close_up=mouth_close_up(large, placed_keypoints, factor) if has_mouth else None,
         conditions=conditions,
-        lip_gap=measure_lip_gap(model.detector, keypoints, (w, h)),
+        lip_gap=lip_gap,
     )
 
 

@@ -80,7 +80,7 @@ class ClipStage:
         rand = lambda n=z.shape[0]: torch.rand(n, generator=generator, device=z.device)  # noqa: E731
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
         given = self.encode_conditions(batch, gauss(batch["motion"]))
-        opening = None if given.audio is None else network.predicted_mouth_opening(given)
+        heard = None if given.audio is None else network.heard(given)
         chances = (rand(), rand(), rand())
         given = self.drop_conditions(given, batch, chances[0], chances[1])
         z = given.to_residual(z)
@@ -90,7 +90,7 @@ class ClipStage:
         # Section 3.3: the key point loss counts with a probability of 50%.
         heatmaps = bool(chances[2][0] < 0.5) and config.regions and self.preset.ablations.local_enhancement
         output = network(noisy, time * 1000, given, heatmaps=heatmaps)
-        return combine(Prediction(config, self.preset, batch, time, output, target, opening))
+        return combine(Prediction(config, self.preset, batch, time, output, target, heard))
 
     def encode_conditions(self, batch: dict[str, Tensor], noise: Tensor) -> Conditions:
         """Encode all conditions of a batch.
@@ -109,6 +109,8 @@ class ClipStage:
             pose=batch["pose"],
             pose_shift=batch["pose_shift"],
             hand_clarity=batch["clarity"],
+            lip_gap=batch["lip_gap"],
+            shut=batch["shut"],
         )
 
     def drop_conditions(

@@ -119,7 +119,7 @@ def crop_close_up(still: Still, rng: np.random.Generator) -> Still:
 
 def mouth_only(pose: Pose) -> Pose:
     """Keep the mouth of a pose and nothing else."""
-    return Pose(opening=pose.opening, width=pose.width)
+    return Pose(opening=pose.opening, width=pose.width, closure=pose.closure)
 
 
 def reduce_motion(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
@@ -130,6 +130,7 @@ def reduce_motion(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
             opening=float(rng.uniform(0, 1)),
             width=float(rng.uniform(-1, 1)),
             blink=float(rng.uniform(0, 1)) * pose.blink,
+            closure=0.0,
         )
     rest, share = puppet.face.rest_opening, float(rng.uniform(0, 1))
     return replace(
@@ -137,6 +138,7 @@ def reduce_motion(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
         opening=rest + share * (pose.opening - rest),
         width=share * pose.width,
         blink=float(rng.uniform(0, 1)) * pose.blink,
+        closure=share * pose.closure,
     )
 
 
