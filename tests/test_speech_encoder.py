@@ -250,7 +250,7 @@ def test_the_embedded_encoder_is_the_one_that_stage_audio_trains() -> None:
     encoder = Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech")
     assert encoder.config == TINY
     lips = encoder.predict_lips(np.zeros(2 * RATE, np.float32))
-    assert not lips.gap.any() and not lips.closure.any() and np.abs(lips.width).max() < 1e-4
+    assert lips.gap.max() < 1e-3 and not lips.closure.any() and np.abs(lips.width).max() < 1e-3
 
 
 def test_save_and_load(tiny: Wav2Vec2Encoder, tmp_path) -> None:

@@ -316,8 +316,8 @@ def _encode_made(
     frames: int,
     console: Console,
 ) -> None:
-    from cyberhost_model.lab.training.clips import save_summary, write_clip
-    from cyberhost_model.lab.training.encode import claim
+    from cyberhost_model.lab.training.clips import save_summary
+    from cyberhost_model.lab.training.encode import claim, encode_made
 
     claim(output, {**facts, "frames": frames})  # clips of other sources may join, of another length or coder not
     save_summary(
@@ -331,13 +331,9 @@ def _encode_made(
         seed=source.seed,
         **facts,
     )
-    there = {p.stem for p in output.glob("*x*/*.safetensors")}
     with console.progress("coding clips", clips, unit="clips") as tick:
-        for number in range(source.start, source.start + clips):
-            if f"{number:06d}" not in there:
-                clip = made.clip(number)
-                write_clip(output, f"{number:06d}", coder.encode(clip), clip.reference.size, clip.head)
-            tick(number - source.start + 1)
+        for done in encode_made(made, output, coder, range(source.start, source.start + clips)):
+            tick(done)
     console.note(f"{output}: {clips} coded clips of {frames} frames")
     console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
 

@@ -169,6 +169,53 @@ app.command("distill")(
 )
 
 
+@dataclass(frozen=True)
+class MaterialOptions:
+    """Material of a whole model."""
+
+    stills: list[str] = option([], "Labelled pictures; may be repeated.", metavar="DIR")
+    speech: list[str] = option([], "16 kHz speech; may be repeated.", metavar="DIR")
+    filmed: list[str] = option([], "Filmed people who speak; may be repeated.", metavar="DIR")
+    labels: list[str] = option([], "Phonemes and lips of both; may be repeated.", metavar="DIR")
+    gestures: str | None = option(None, "Recorded gestures (.npz); optional.", metavar="DIR")
+
+
+@app.command("recipe")
+@expand_options
+def train_recipe(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'tiny', or a recipe's file.")],
+    material: MaterialOptions,
+    changes: Changes[LoopConfig],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs; an earlier one is continued.")
+    ],
+    *,
+    clips: Annotated[int | None, typer.Option(min=1, help="Clips to make. [default: the recipe's]")] = None,
+    console: Console,
+) -> None:
+    """Train a whole model: every stage in its order, from nothing.
+
+    DIR/model is the model, for `animate --model`. The same command continues one that was stopped.
+    """
+    console.silence_libraries()
+    import dataclasses
+
+    from cyberhost_model.lab.training.whole import Material, train_whole
+
+    with console.progress(f"recipe {recipe}", None, unit="steps") as tick:
+        model = train_whole(
+            recipe,
+            Material(**dataclasses.asdict(material)),
+            output,
+            changes.apply,
+            clips=clips,
+            progress=lambda step, done, of, values: tick(done, of, f"{step}: {speed_words(values)}"),
+            notify=console.note,
+        )
+    console.note(f"{model}: a model, for --model {model}")
+    console.data({"output": str(output), "model": str(model)})
+
+
 @app.command()
 @expand_options
 def ablate(

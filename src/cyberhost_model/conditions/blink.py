@@ -55,7 +55,8 @@ def blinks_of(faces: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def shut_lids(reference: Keypoints, frames: Sequence[Keypoints], size: tuple[int, int]) -> np.ndarray:
     """Measure how far lids are shut against `reference`: float32 (T,), 0 as there or wider .. 1 shut.
 
-    size: (W, H) of the picture, for key points are in 0..1 of it. 0 where a face is missing, and where the reference's own eyes are shut.
+    size: (W, H) of the picture, for key points are in 0..1 of it. 0 where a face is missing, and where the reference's
+    own eyes are shut.
     """
     shut = np.zeros(len(frames), np.float32)
     own = lids_gap(reference.face * np.array(size, np.float32)) if reference.face_score.max() > VISIBLE else 0.0

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.speech.lip_head import CLOSURE, GAP, LIPS, PROTRUSION, TUCK, WIDTH
+from cyberhost_model.speech.lip_head import GAP, PROTRUSION, WIDTH
 from cyberhost_model.speech.phonemes import CLASSES, CLOSED, FEATURES, ON_TEETH, SILENCE, PhonemeTrack, feature_table
 
 _OFFSETS = np.arange(-7, 8) * 0.04

@@ -119,7 +119,11 @@ def perform(
     for side in (0, 1):
         beat = rng.uniform(0.6, 1.2)
         arms[:, side] = np.stack(
-            [w(0.012) - 0.03 * stress, w(0.03, quick=0.9) - 0.26 * beat * stress, w(0.03, quick=0.9) - 0.1 * beat * stress],
+            [
+                w(0.012) - 0.03 * stress,
+                w(0.03, quick=0.9) - 0.26 * beat * stress,
+                w(0.03, quick=0.9) - 0.1 * beat * stress,
+            ],
             1,
         )
     if gestures and rng.random() < 0.35:

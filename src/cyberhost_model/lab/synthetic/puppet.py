@@ -275,10 +275,10 @@ class Puppet:
         if inside.max() > 0:
             u, v = self.face.mouth.to_local(local)
             up, low = self.face.edges(u, pose.opening, pose.closure)
-            new = self.face.new_inside(u, v, low - up)
-            paint = self.face.paint_inside(out[roi][..., :3], u, depth, low - up, new, self.tooth, self.dark)
+            uncovered = self.face.new_inside(u, v, low - up)
+            paint = self.face.paint_inside(out[roi][..., :3], u, depth, low - up, uncovered, self.tooth, self.dark)
             out[roi][..., :3] += (paint - out[roi][..., :3]) * inside[..., None]
-            seen[roi] *= 1 - inside * new
+            seen[roi] *= 1 - inside * uncovered
         alpha = out[..., 3:] / 255
         picture = self.background + (out[..., :3] - self.background) * alpha
         on_body = alpha[..., 0] > 0.5

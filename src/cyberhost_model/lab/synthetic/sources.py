@@ -72,9 +72,7 @@ class SpeechLibrary:
         need, parts = round(seconds * SPEECH_RATE), []
         files = self.folders[int(rng.integers(len(self.folders)))]
         while need > 0:
-            samples, rate = soundfile.read(
-                files[int(rng.integers(len(files)))], dtype="float32", always_2d=True
-            )
+            samples, rate = soundfile.read(files[int(rng.integers(len(files)))], dtype="float32", always_2d=True)
             if rate != SPEECH_RATE:
                 raise InputError(f"training speech must be 16 kHz, found {rate} Hz: resample it first")
             mono = samples.mean(1)

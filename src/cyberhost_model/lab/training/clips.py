@@ -67,8 +67,8 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
     """Encode a clip of T frames to the tensors of one safetensors file, but for those of `describe_clip`.
 
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it;
-    key points of reference and frames; clarity (T,); heard (T, 4), see `Clip.heard`; sound (n,) int16 at 16 kHz, in which the clip starts
-    at video frame `first`.
+    key points of reference and frames; clarity (T,); heard (T, 4), see `Clip.heard`; sound (n,) int16 at 16 kHz, in
+    which the clip starts at video frame `first`.
     """
     device = next(codec.parameters()).device
     frames = to_signed(np.stack([f.picture_u8 for f in clip.frames])).to(device)

@@ -32,7 +32,8 @@ class LossWeights:
     """Extra weight of the lips and the eyes, which are a few cells of a small picture."""
     hear: float = 0.0
     """Weight of an auxiliary loss (not the paper's) that makes the first channels of the audio tokens tell opening,
-    width and closure of the mouth and the energy of the speech, so that speech means something to the U-Net from the first hundred steps on.
+    width and closure of the mouth and the energy of the speech, so that speech means something to the U-Net from the
+    first hundred steps on.
     """
     regions: bool = True
     """Whether region masks and key point heat maps are supervised."""
