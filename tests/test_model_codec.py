@@ -225,3 +225,15 @@ def test_with_a_close_up_half_visible_pixels_are_the_pictures(codec, monkeypatch
         codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3)
         and codec.decode(z, grey, None, whole).mean() < 0.02
     )
+
+
+def test_a_picture_is_sampled_alike_with_and_without_gradients():
+    """Two libraries: torch's where gradients are needed, OpenCV's where not."""
+    g = torch.Generator().manual_seed(0)
+    picture = torch.rand(2, 3, 96, 80, generator=g) * 2 - 1
+    flow = torch.nn.functional.interpolate(torch.randn(2, 2, 6, 5, generator=g), size=(96, 80), mode="bicubic") * 6
+    with torch.no_grad():
+        plain = warp(picture, flow, "bicubic")
+    torch.testing.assert_close(plain, warp(picture.requires_grad_(), flow, "bicubic").detach(), atol=1e-3, rtol=0)
+    half = warp(picture.detach().bfloat16(), flow, "bicubic")
+    assert half.dtype is torch.bfloat16

@@ -592,7 +592,7 @@ class GenerationConfig:
     size: int | None = option(
         None,
         "Side in pixels of a square of the video's area, in steps of the model's working size. "
-        "[default: the picture's, at most 512]",
+        "[default: the picture's, at most 768]",
         metavar="SIZE",
         min=64,
         max=2048,

@@ -18,6 +18,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -327,9 +329,11 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     """Sample `picture` (B, 3, H, W) at each pixel's position plus `flow` (B, 2, H, W), in pixels.
 
     Computed in float32: half precision is too coarse for positions in a large picture, and its bicubic sampling is
-    broken on the CPU.
+    broken on the CPU. There OpenCV samples a picture that needs no gradient, in a third of the time.
     """
     h, w = picture.shape[-2:]
+    if mode == "bicubic" and picture.device.type == "cpu" and not torch.is_grad_enabled():
+        return _remap(picture, flow)
     device = supported_device(picture.device)
     flow = flow.to(device, torch.float32)
     y, x = torch.meshgrid(
@@ -341,6 +345,17 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     source = picture.to(device, torch.float32)
     moved = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
     return moved.to(picture.device, picture.dtype)
+
+
+def _remap(picture: Tensor, flow: Tensor) -> Tensor:
+    """Do the same as `warp`, bicubic, with OpenCV."""
+    h, w = picture.shape[-2:]
+    at = flow.float() + torch.stack(torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy"))
+    moved = [
+        cv2.remap(source, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        for source, (x, y) in zip(picture.float().permute(0, 2, 3, 1).contiguous().numpy(), at.numpy(), strict=True)
+    ]
+    return torch.from_numpy(np.stack(moved)).permute(0, 3, 1, 2).to(picture.dtype)
 
 
 def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear") -> Tensor:

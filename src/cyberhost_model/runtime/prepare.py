@@ -20,7 +20,7 @@ from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, without_hands
 from cyberhost_model.runtime.loading import Model
 
-DEFAULT_SIDE = 512
+DEFAULT_SIDE = 768
 """Largest default side, in pixels, of a square of the video's area; smaller pictures are not enlarged."""
 HEAD_ONLY_SHARE = 0.4
 """Share of the picture's height from which on a face, without shoulders and hands, is a head alone."""
@@ -75,7 +75,7 @@ def prepare_reference(
     """Fit a picture to the network's input, encode it and compute its conditions.
 
     picture_u8: uint8 (H, W, 3); keypoints: in 0..1 of it. size: side in pixels of a square of the video's area, by
-    default the picture's own and at most 512. head: leave the hands out (A2V-H, section 4.2: no hand codebook
+    default the picture's own and at most 768. head: leave the hands out (A2V-H, section 4.2: no hand codebook
     attention).
     """
     preset, network = model.network.preset, model.network
