@@ -29,6 +29,9 @@ drawn = 2
 steps = 1
 drawn = 2
 puppets = 1
+[hear]
+steps = 1
+batch = 2
 [1]
 steps = 1
 batch = 1

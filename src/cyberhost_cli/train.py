@@ -40,7 +40,7 @@ class StageOptions:
     """What is trained, on which material, and where the run is kept."""
 
     run: Path | None = option(None, "Folder of the run; an earlier one is continued.", "--run", "-o", metavar="RUN")
-    data: Path | None = option(None, "Coded clips, for stages 1, pose, 2 and distill.", metavar="DIR")
+    data: Path | None = option(None, "Coded clips, for stages hear, 1, pose, 2 and distill.", metavar="DIR")
     stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
     speech: list[str] | None = option(None, "16 kHz speech, for stage audio; may be repeated.", metavar="DIR")
     filmed: list[str] | None = option(None, "Filmed people who speak, for stage audio; may be repeated.", metavar="DIR")
@@ -79,7 +79,9 @@ class StageOptions:
 @app.command(RUN)
 @expand_options
 def train(
-    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, lips, 1, pose, 2 or distill.")],
+    stage: Annotated[
+        str, typer.Option(metavar="NAME", help="codec, audio, detector, lips, hear, 1, pose, 2 or distill.")
+    ],
     options: StageOptions,
     changes: Changes[LoopConfig],
     *,

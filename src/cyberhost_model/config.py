@@ -299,8 +299,9 @@ class Preset:
     `concat_reference`.
     """
     face_state: bool = False
-    """Not in the paper: add the gap of the picture's lips and how far the lids of a frame are shut to the time
-    embedding, as the hand clarity score is. Lips then close from any picture, and eyes blink when they are told to.
+    """Not in the paper: add two maps to the input, the gap of the picture's lips at its mouth and how far the lids of
+    a frame are shut at its eyes. Lips then close from any picture, and eyes blink when they are told to.
+    Needs a codec with control channels.
     """
     image_token: bool = False
     """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture,
@@ -325,6 +326,8 @@ class Preset:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.pose_shift and not self.concat_reference:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
+        if self.face_state and self.control_channels != 3:
+            raise ValueError('face_state needs codec "reference", or another one with three control channels')
         if self.motion_prior and not (self.traits.relative and self.concat_reference):
             raise ValueError(
                 'motion_prior needs codec "reference", or another one of relative latents, and concat_reference'

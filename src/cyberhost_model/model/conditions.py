@@ -141,10 +141,8 @@ class Conditions:
     """(B, F, C, h, w) in 0..1: where key points determine `prior`; the residual is left out there."""
     hand_clarity: Tensor | None = _tensor()
     """(B, F): hand clarity score in about 0..1; 0 where no hand is visible."""
-    lip_gap: Tensor | None = _tensor()
-    """(B,): gap of the picture's lips in face heights."""
-    shut: Tensor | None = _tensor()
-    """(B, F): how far the lids are shut, 0 as in the picture .. 1."""
+    face_state: Tensor | None = _tensor()
+    """(B, F, 2, h, w): the picture's lip gap at its mouth, and how far the lids are shut at its eyes."""
     face: Tensor | None = _tensor()
     """(B, n, D): identity descriptor of the face; zeros where absent."""
     hands: Tensor | None = _tensor()

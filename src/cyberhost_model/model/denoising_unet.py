@@ -21,9 +21,6 @@ from cyberhost_model.model.reference_net import attention_sites
 from cyberhost_model.model.region_attention import RegionCodebookAttention
 from cyberhost_model.model.unet import build_motion_unet
 
-OPEN_GAP = 0.09
-"""Gap of the lips of a wide open mouth, in face heights."""
-
 
 class RegionMap(NamedTuple):
     """Prediction of one Region Codebook Attention, for supervision in training (eq. 6)."""
@@ -73,10 +70,7 @@ class DenoisingUNet(nn.Module):
         self.audio_time = None
         if preset.audio_in_time:  # not zero at the start, because the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
-        self.face_state = None
-        if preset.face_state:
-            self.face_state = nn.Linear(2, 4 * width, bias=False)
-            nn.init.zeros_(self.face_state.weight)
+        self.face_state_in = _zero_conv(2, width) if preset.face_state else None
         self.regions = nn.ModuleDict()
         enabled = {"face": switches.face_codebook, "hands": switches.hand_codebook}
         keypoints = {"face": preset.region.face_keypoints, "hands": preset.region.hand_keypoints}
@@ -146,9 +140,6 @@ class DenoisingUNet(nn.Module):
             time = time + self.clarity(given.hand_clarity)
         if self.audio_time is not None and given.audio is not None:  # not in the paper: `audio_in_time`
             time = time + self.audio_time(given.audio.flatten(2))
-        if self.face_state is not None and given.lip_gap is not None and given.shut is not None:  # not in the paper
-            state = torch.stack([(given.lip_gap / OPEN_GAP)[:, None].expand_as(given.shut), given.shut], -1)
-            time = time + self.face_state(state)
         time = time.flatten(0, 1)
 
         # the noisy latent, and the body movement map (section 3.3) or skeleton maps (section 4.2) as a residual on it
@@ -159,6 +150,8 @@ class DenoisingUNet(nn.Module):
             x = x + given.pose
         if self.prior_in is not None and given.prior is not None:  # not in the paper: `pose_shift`, `motion_prior`
             x = x + self.prior_in(given.prior.flatten(0, 1)).unflatten(0, (batch, frames))
+        if self.face_state_in is not None and given.face_state is not None:  # not in the paper: `face_state`
+            x = x + self.face_state_in(given.face_state.flatten(0, 1)).unflatten(0, (batch, frames))
         x = x.flatten(0, 1)
 
         # down

@@ -18,6 +18,8 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.motion_prior import PoseToLatent, measure_pose_coverage, motion_prior
 from cyberhost_model.model.reference_net import ReferenceNet
 
+OPEN_GAP = 0.09
+"""Gap of the lips of a wide open mouth, in face heights."""
 HEARD = ("opening", "width", "closure", "energy")
 """What the first channels of the audio tokens tell of the speech (`ClipStage`'s loss `hear`). Not in the paper."""
 HEARD_UNIT = 3.0
@@ -73,7 +75,7 @@ class CyberHostNetwork(nn.Module):
             reference_latent=latent if self.preset.concat_reference else None,
             reference=self.reference_net(latent, aligned, None if image is None else image[:, None]),
             reference_present=(True,) * len(latent),
-            lip_gap=given.lip_gap,
+            face_state=self._lip_gap_map(latent, given.lip_gap),
             motion_present=(False,) * len(latent),
             audio=None if image is None else image[:, None, None],
             face=None if self.face_encoder is None or given.face is None else self.face_encoder(given.face),
@@ -94,7 +96,7 @@ class CyberHostNetwork(nn.Module):
             motion_present=(motion is not None,) * len(video.reference_present),
             pose=encoded_pose,
             hand_clarity=given.hand_clarity,
-            shut=given.shut,
+            face_state=self._add_lids(video.face_state, given),
             **self._prior(video, given),
         )
 
@@ -112,6 +114,21 @@ class CyberHostNetwork(nn.Module):
             from_motion, std = motion_prior(last, self.preset.motion_prior, frames, controls, prior, coverage)
             prior = from_motion if prior is None else prior + from_motion
         return {"prior": prior, "prior_from_motion": from_motion, "prior_std": std, "pose_coverage": coverage}
+
+    def _lip_gap_map(self, latent: Tensor, lip_gap: Tensor | None) -> Tensor | None:
+        """Draw the lip gap at the picture's mouth, beside the picture's eyes for `_add_lids`: (B, 1, 2, h, w)."""
+        if not self.preset.face_state or lip_gap is None:
+            return None
+        mouth, _, eyes = latent[:, -self.preset.control_channels :].unbind(1)
+        return torch.stack([mouth * (lip_gap / OPEN_GAP)[:, None, None], eyes], 1)[:, None]
+
+    @staticmethod
+    def _add_lids(maps: Tensor | None, given: ClipInputs) -> Tensor | None:
+        """Scale the eyes of `_lip_gap_map` by how far the lids of each frame are shut: (B, F, 2, h, w)."""
+        if maps is None or given.shut is None:
+            return None
+        amounts = torch.stack([torch.ones_like(given.shut), given.shut], -1)
+        return maps * amounts[..., None, None]
 
     @staticmethod
     def heard(conditions: Conditions) -> Tensor:

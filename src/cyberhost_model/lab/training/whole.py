@@ -51,12 +51,13 @@ STEPS = (
     Step("audio", "audio"),
     Step("detector", "detector"),
     Step("lips", "lips"),
-    Step("1", "1"),
+    Step("hear", "hear"),
+    Step("1", "1", init="hear"),
     Step("pose", "pose", init="1"),
     Step("2", "2", init="pose"),
     Step("close", "codec", init="codec", recipe="close"),
 )
-"""In this order; the clips are coded before stage 1."""
+"""In this order; the clips are coded before stage hear."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def train_whole(
         for step in STEPS:
             loop, own = plans[step.name]
             loop = change(loop)
-            if step.name == "1":
+            if step.name == "hear":
                 _code_clips(out, material, clips or count, settings, loop.seed, progress)
             if not _is_done(out / step.name, loop.steps):
                 _train_step(step, out, material, loop, own, progress, notify)
