@@ -10,7 +10,7 @@ from cyberhost_model.lab.training.encode import load_clip_encoder
 from cyberhost_model.lab.training.init import build_network
 from cyberhost_model.lab.training.loop import LoopConfig, train
 from cyberhost_model.lab.training.stages.hear import HearStage, HearStageConfig
-from cyberhost_model.model.network import HEARD
+from cyberhost_model.model.denoising_unet import HEARD
 from data_helpers import small_synth
 
 

@@ -299,9 +299,9 @@ class Preset:
     `concat_reference`.
     """
     face_state: bool = False
-    """Not in the paper: add two maps to the input, the gap of the picture's lips at its mouth and how far the lids of
-    a frame are shut at its eyes. Lips then close from any picture, and eyes blink when they are told to.
-    Needs a codec with control channels.
+    """Not in the paper: add maps to the input, at the picture's mouth the gap of its lips and what the audio tokens
+    tell of the speech, at its eyes how far the lids of a frame are shut. Lips then close from any picture, a mouth of
+    few cells is found at once, and eyes blink when they are told to. Needs a codec with control channels.
     """
     image_token: bool = False
     """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture,

@@ -142,7 +142,7 @@ class Conditions:
     hand_clarity: Tensor | None = _tensor()
     """(B, F): hand clarity score in about 0..1; 0 where no hand is visible."""
     face_state: Tensor | None = _tensor()
-    """(B, F, 2, h, w): the picture's lip gap at its mouth, and how far the lids are shut at its eyes."""
+    """(B, F, 3, h, w): the picture's mouth, its lip gap there, and how far the lids are shut at its eyes."""
     face: Tensor | None = _tensor()
     """(B, n, D): identity descriptor of the face; zeros where absent."""
     hands: Tensor | None = _tensor()

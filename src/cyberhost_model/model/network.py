@@ -20,10 +20,6 @@ from cyberhost_model.model.reference_net import ReferenceNet
 
 OPEN_GAP = 0.09
 """Gap of the lips of a wide open mouth, in face heights."""
-HEARD = ("opening", "width", "closure", "energy")
-"""What the first channels of the audio tokens tell of the speech (`ClipStage`'s loss `hear`). Not in the paper."""
-HEARD_UNIT = 3.0
-"""Value of these channels for 1."""
 
 
 class CyberHostNetwork(nn.Module):
@@ -116,28 +112,20 @@ class CyberHostNetwork(nn.Module):
         return {"prior": prior, "prior_from_motion": from_motion, "prior_std": std, "pose_coverage": coverage}
 
     def _lip_gap_map(self, latent: Tensor, lip_gap: Tensor | None) -> Tensor | None:
-        """Draw the lip gap at the picture's mouth, beside the picture's eyes for `_add_lids`: (B, 1, 2, h, w)."""
+        """Draw the picture's mouth, its lip gap there, and its eyes, for `_add_lids`: (B, 1, 3, h, w)."""
         if not self.preset.face_state or lip_gap is None:
             return None
         mouth, _, eyes = latent[:, -self.preset.control_channels :].unbind(1)
-        return torch.stack([mouth * (lip_gap / OPEN_GAP)[:, None, None], eyes], 1)[:, None]
+        return torch.stack([mouth, mouth * (lip_gap / OPEN_GAP)[:, None, None], eyes], 1)[:, None]
 
     @staticmethod
     def _add_lids(maps: Tensor | None, given: ClipInputs) -> Tensor | None:
-        """Scale the eyes of `_lip_gap_map` by how far the lids of each frame are shut: (B, F, 2, h, w)."""
+        """Scale the eyes of `_lip_gap_map` by how far the lids of each frame are shut: (B, F, 3, h, w)."""
         if maps is None or given.shut is None:
             return None
-        amounts = torch.stack([torch.ones_like(given.shut), given.shut], -1)
+        still = torch.ones_like(given.shut)
+        amounts = torch.stack([still, still, given.shut], -1)
         return maps * amounts[..., None, None]
-
-    @staticmethod
-    def heard(conditions: Conditions) -> Tensor:
-        """Read off the audio tokens what they tell of the speech -> (B, F, 4), in the order of HEARD.
-
-        Stages 1 and 2 train the tokens' first channels for it (`hear`). Not in the paper.
-        """
-        assert conditions.audio is not None
-        return conditions.audio[..., : len(HEARD)].mean(-2) / HEARD_UNIT
 
     def motion_features(self, motion_latents: Tensor) -> Features:
         """Encode motion frames with the Reference Net: (B, M, C, h, w) -> site -> (B, M, N, D)."""

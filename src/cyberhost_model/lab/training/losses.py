@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyberhost_model.config import Preset
-from cyberhost_model.model.denoising_unet import DenoiserOutput
-from cyberhost_model.model.network import HEARD_UNIT
+from cyberhost_model.model.denoising_unet import HEARD_UNIT, DenoiserOutput
 
 MASK_WEIGHT = 0.05
 LIP_CELLS = 12  # of a mouth whose lips weigh as they are

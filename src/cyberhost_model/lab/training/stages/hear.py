@@ -20,7 +20,8 @@ from cyberhost_model.lab.training.clips import find_clips, read_clip
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import initial_network
-from cyberhost_model.model.network import HEARD, HEARD_UNIT, CyberHostNetwork
+from cyberhost_model.model.denoising_unet import HEARD, HEARD_UNIT, heard
+from cyberhost_model.model.network import CyberHostNetwork
 
 
 @dataclass
@@ -45,13 +46,13 @@ class SpokenClips(Dataset):
         return 2**31
 
     def __getitem__(self, i: int) -> dict[str, Tensor]:
-        rng, audio, heard = np.random.default_rng([self.seed, i]), [], []
+        rng, audio, labels = np.random.default_rng([self.seed, i]), [], []
         for number in rng.integers(len(self.clips), size=self.config.batch):
             features, told = self.clips[number]
             start = int(rng.integers(len(told) - self.config.frames + 1))
             audio.append(features[start : start + self.config.frames].float())
-            heard.append(told[start : start + self.config.frames].float())
-        return {"audio": torch.stack(audio), "heard": torch.stack(heard)}
+            labels.append(told[start : start + self.config.frames].float())
+        return {"audio": torch.stack(audio), "heard": torch.stack(labels)}
 
 
 class HearStage:
@@ -75,8 +76,7 @@ class HearStage:
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the squared error, and of each of HEARD its share of the label's variance ("unexplained")."""
-        tokens = self.module.audio_projection(batch["audio"])
-        told, truth = tokens[..., : len(HEARD)].mean(-2) / HEARD_UNIT, batch["heard"]
+        told, truth = heard(self.module.audio_projection(batch["audio"])), batch["heard"]
         error = (told - truth).pow(2).mean((0, 1))
         shares = error / truth.flatten(0, 1).var(0).clamp_min(1e-4)
         return {"loss": HEARD_UNIT**2 * error.mean(), **dict(zip(HEARD, shares, strict=True))}
