@@ -19,6 +19,7 @@ from cyberhost_model.model.denoising_unet import HEARD_UNIT, DenoiserOutput
 
 MASK_WEIGHT = 0.05
 LIP_CELLS = 12  # of a mouth whose lips weigh as they are
+CONTROLS = 5.0  # weight of a control channel at lips and eyes, against other channels
 
 
 @dataclass(kw_only=True)
@@ -146,13 +147,13 @@ def combine(made: Prediction) -> dict[str, Tensor]:
 
 
 def cell_weight(made: Prediction) -> Tensor:
-    """Weigh the cells of the latents, (B, F, 1, h, w): critical regions, over the noise level, plus lips."""
+    """Weigh the latents, (B, F, C or 1, h, w): critical regions, over the noise level, plus lips and eyes."""
     critical = critical_region_weight(made.batch, made.weights.alpha)
     weight = critical if made.preset.ablations.local_enhancement else torch.ones_like(critical)
     if made.preset.diffusion.prediction == "x0":
         weight = weight / noise_level_divisor(made.time)
     # Lips weigh the same at every noise level: where the noise is strongest, speech alone explains them.
-    return weight + lip_weight(made.batch, made.weights.lips)
+    return weight + lip_weight(made.batch, made.weights.lips, made.preset)
 
 
 def critical_region_weight(batch: dict[str, Tensor], alpha: float) -> Tensor:
@@ -168,9 +169,17 @@ def noise_level_divisor(time: Tensor) -> Tensor:
     return (time * time + 0.1).view(-1, 1, 1, 1, 1)
 
 
-def lip_weight(batch: dict[str, Tensor], weight: float) -> Tensor:
-    """Compute the extra weight of the cells of lips and eyes, (B, F, 1, h, w)."""
-    return weight * (balance_lips(batch["lips"]) + batch["eyes"]).clamp_max(4)[:, :, None]
+def lip_weight(batch: dict[str, Tensor], weight: float, preset: Preset) -> Tensor:
+    """Compute the extra weight of the cells of lips and eyes, (B, F, C or 1, h, w).
+
+    The control channels, which say how far lips and lids move, are few among many that say where skin comes from.
+    """
+    cells = weight * (balance_lips(batch["lips"]) + batch["eyes"]).clamp_max(4)[:, :, None]
+    if not preset.control_channels:
+        return cells
+    channels = torch.ones(preset.latent_channels, device=cells.device)
+    channels[-preset.control_channels :] = CONTROLS
+    return cells * channels[:, None, None]
 
 
 def balance_lips(lips: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ class DistillStage(ClipStage):
             target = consistent_latent(diffusion, self._averaged(stepped, nearer, given), stepped, nearer)
         predicted = consistent_latent(diffusion, network(noisy, t, given).prediction, noisy, t)
         distance = ((predicted - target).float().square() + config.huber**2).sqrt() - config.huber
-        weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips)
+        weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
         return {"loss": (weight * distance).mean(), "distance": distance.mean()}
 
     def _averaged(self, noisy: Tensor, timestep: Tensor, given: Conditions) -> Tensor:
