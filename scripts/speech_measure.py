@@ -5,10 +5,9 @@
 `ENCODER` is a folder of a speech encoder, a run of stage audio, or "labels": the lips that the encoder is taught,
 what it could reach at best.
 
-Articulation as people are judged: gap and width in units of their own deviation in each recording; an effect is
-the mean over all spans of a class (widened by 0.04 s) minus that over the same spans moved by 1 to 5 s, at the
-best lag of -4..4 frames. Filmed people: closure (lowest gap at m b p) -0.85, rounding (lowest width at u o w)
--0.76, opening (highest gap at open vowels) 0.42, correlation of gap and loudness -0.07.
+Articulation is measured as people's is (`lab.evaluation.articulation`). Filmed people: closure (lowest gap at m b p)
+-0.85, rounding (lowest width at u o w) -0.76, opening (highest gap at open vowels) 0.42, correlation of gap and
+loudness -0.07.
 """
 
 from __future__ import annotations
@@ -17,11 +16,18 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cyberhost_model.lab.evaluation.articulation import (
+    EFFECTS,
+    LipTrack,
+    frame_levels,
+    loudness_correlation,
+    measure_effect,
+    sound_power,
+)
 from cyberhost_model.lab.synthetic.labelled_speech import LabelledSpeech, Recording, labelled_speech
 from cyberhost_model.lab.synthetic.speech_augment import coloured_noise
 from cyberhost_model.lab.synthetic.speech_surroundings import hum, music
@@ -31,63 +37,26 @@ from cyberhost_model.speech.lip_head import GAP, WIDTH
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 FPS, RATE = 25, 16_000
-AT_CLOSED, AT_ROUND, AT_OPEN = {"m", "b", "p"}, {"u", "ʊ", "oʊ", "ɔ", "w", "o"}, {"ɑ", "æ", "aɪ", "aʊ", "a", "ʌ"}
-LAGS, FAR = range(-4, 5), range(25, 120, 5)  # frames
-EFFECTS = {
-    "closure": (AT_CLOSED, GAP, np.min, min),
-    "rounding": (AT_ROUND, WIDTH, np.min, min),
-    "opening": (AT_OPEN, GAP, np.max, max),
-}
+STILL = 1e-6  # of a gap without a unit
 
 Tell = Callable[[Recording], np.ndarray]
 """Recording -> (T, 2): gap and width, 25 frames a second."""
 
 
-@dataclass(frozen=True)
-class Track:
-    """One recording: its phonemes, `curves` (T, 2) gap and width, and `level` (T,) the sound's root mean square in
-    each frame."""
-
-    recording: Recording
-    spans: list[tuple[float, float, str]]
-    curves: np.ndarray
-    level: np.ndarray
-
-
-def track(recording: Recording, tell: Tell) -> Track:
-    curves, samples = tell(recording), recording.samples
-    hop = RATE // FPS
-    whole = np.pad(samples, (0, max(0, len(curves) * hop - len(samples))))[: len(curves) * hop]
+def track(recording: Recording, tell: Tell) -> LipTrack:
+    curves = tell(recording)
     spans = [
         (start, end, symbol.rstrip("ːʰ")) for start, end, symbol in json.loads(recording.labels.read_text())["phonemes"]
     ]
-    return Track(recording, spans, curves, np.sqrt((whole.reshape(-1, hop) ** 2).mean(1) + 1e-12))
+    return LipTrack(*curves.T, frame_levels(sound_power(recording.samples), len(curves), FPS), spans, FPS)
 
 
-def effect(tracks: list[Track], names: set[str], column: int, extreme: Callable, best: Callable) -> float:
-    """How far lips go at the phonemes `names`, in deviations."""
-
-    def mean(shift: int) -> float:
-        found = []
-        for t in tracks:
-            curve = t.curves[:, column]
-            curve = (curve - curve.mean()) / (curve.std() + 1e-9)
-            for start, end, symbol in t.spans:
-                if symbol in names and end < len(curve) / FPS:
-                    first = round((start - 0.04) * FPS) + shift
-                    length = max(2, round((end - start + 0.08) * FPS) + 1)
-                    found.append(extreme(curve[(first + np.arange(length)) % len(curve)]))
-        return float(np.mean(found)) if found else float("nan")
-
-    return float(best(mean(lag) for lag in LAGS) - np.mean([mean(shift) for shift in FAR]))
-
-
-def articulation(tracks: list[Track]) -> dict[str, float]:
+def articulation(tracks: list[LipTrack]) -> dict[str, float]:
     """The effects, the correlation of gap and loudness (mean over recordings), and the gap's deviation."""
-    out = {name: effect(tracks, *how) for name, how in EFFECTS.items()}
-    moving = [t for t in tracks if t.curves[:, GAP].std() > 1e-6]
-    out["loudness"] = float(np.mean([np.corrcoef(t.curves[:, GAP], t.level)[0, 1] for t in moving]))
-    out["gap's deviation"] = float(np.mean([t.curves[:, GAP].std() for t in tracks]))
+    out = {name: measure_effect(tracks, effect).value for name, effect in EFFECTS.items()}
+    loudness = np.array([loudness_correlation(t, STILL) for t in tracks])
+    out["loudness"] = float(np.nanmean(loudness)) if np.isfinite(loudness).any() else float("nan")
+    out["gap's deviation"] = float(np.mean([t.gap.std() for t in tracks]))
     return out
 
 
@@ -136,11 +105,13 @@ def main() -> None:
         return np.stack([lips.gap, lips.width], 1)
 
     out: dict[str, object] = {"English": articulation([track(r, tell) for r in material.folders[0]])}
-    filmed = [track(r, tell) for r in material.folders[-1]]
+    recordings = material.folders[-1]
+    filmed = [track(r, tell) for r in recordings]
     seen = np.concatenate(
-        [t.recording.filmed.at((np.arange(len(t.curves)) + 0.5) / FPS) for t in filmed if t.recording.filmed]
+        [r.filmed.at((np.arange(len(t.gap)) + 0.5) / FPS) for r, t in zip(recordings, filmed, strict=True) if r.filmed]
     )
-    known, told = np.isfinite(seen).all(1), np.concatenate([t.curves for t in filmed])
+    known = np.isfinite(seen).all(1)
+    told = np.concatenate([np.stack([t.gap, t.width], 1) for t in filmed])
     out["filmed"] = {**articulation(filmed), "gap, true": float(np.corrcoef(told[known, 0], seen[known, GAP])[0, 1]),
                      "width, true": float(np.corrcoef(told[known, 1], seen[known, WIDTH])[0, 1])}  # fmt: skip
     languages = by_language(material)

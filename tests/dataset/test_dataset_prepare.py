@@ -11,6 +11,7 @@ from raw_videos import SETTINGS, speaker
 
 from cyberhost_model.errors import InputError, NetworkError
 from cyberhost_model.lab.filmed.build import prepare_dataset
+from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import ALWAYS, read_labels
 from cyberhost_model.lab.filmed.manifest import COLUMNS, MEANING, NAME, Reason, Row, read_manifest, read_table, schema
 from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, list_videos, load_networks, process_video, record_path
@@ -82,8 +83,21 @@ def test_an_accepted_clip_has_video_sound_and_labels(prepared, raw):
     assert 0 < row.clarity < 3 and row.face_share == 1.0 and row.speech_share > 0.5 and row.sync_confidence is None
     # The embedded detector reads lips: what it saw follows what the person did, and the sound.
     assert np.corrcoef(labels["opening"], speaker(1).opening)[0, 1] > 0.8 and np.isfinite(labels["width"]).all()
-    assert row.lip_correlation is not None and row.lip_correlation > 0.5
+    # This one's lips follow loudness, which an encoder that was taught by phonemes does not expect of people.
+    assert row.lip_correlation is not None and row.lip_correlation > 0.2
     assert len(row.descriptor) == 63 and row.split in ("train", "held_out") and row.detector == "embedded"
+
+
+def test_lips_and_sound_may_be_a_few_frames_apart():
+    rng = np.random.default_rng(0)
+    heard = np.convolve(rng.normal(0, 1, 84), np.ones(5) / 5, "valid")
+    for shift in (-3, 0, 2, 3):
+        seen = np.roll(heard, shift)
+        seen[::9] = np.nan
+        assert correlation(seen, heard) > 0.9
+        assert correlation(np.roll(heard, shift + 20), heard) < 0.6
+    assert correlation(heard, np.zeros(80)) is None and correlation(np.full(80, np.nan), heard) is None
+    assert correlation(heard, None) is None and correlation(heard[:9], heard) is None
 
 
 def test_the_crop_shows_what_its_box_says(prepared, raw):

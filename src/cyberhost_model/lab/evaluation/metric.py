@@ -13,12 +13,13 @@ from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 
-from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor
+from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor, SoundExtractor
 from cyberhost_model.lab.evaluation.protocol import file_sha256
 
-Role = Literal["generated", "ground_truth", "image", "pair"]
+Role = Literal["generated", "ground_truth", "image", "pair", "sound"]
 """Whose features: of the generated video, of its ground truth, of the reference picture (where none is given, the
-first frame of the ground truth), or of matching frames of both videos (`PairExtractor`).
+first frame of the ground truth), of matching frames of both videos (`PairExtractor`), or of the sound that belongs to
+the generated video (`SoundExtractor`).
 """
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ class Metric(Protocol):
         """One line on the weights' licence where it restricts use, else empty."""
 
     @property
-    def needs(self) -> Mapping[Role, Extractor | PairExtractor]:
+    def needs(self) -> Mapping[Role, Extractor | PairExtractor | SoundExtractor]:
         """Whose features it reads, and which extractor makes them. A video without one of these roles has no value."""
 
 
@@ -115,7 +116,10 @@ class VideoMetric(Metric, Protocol):
 
 
 class SetMetric(Metric, Protocol):
-    """Measure a whole set; single videos have no value."""
+    """Measure a whole set; single videos have no value, or one by `measure_video` as well.
+
+    With both, the set's value is what `measure_set` says, not the mean over the videos.
+    """
 
     def measure_set(self, samples: Sequence[Sample], seed: int) -> dict[str, SetValue]:
         """Return the values of the set by the name of the measure.
@@ -127,6 +131,11 @@ class SetMetric(Metric, Protocol):
 def is_set_metric(metric: VideoMetric | SetMetric) -> TypeGuard[SetMetric]:
     """Return whether a metric measures whole sets."""
     return hasattr(metric, "measure_set")
+
+
+def is_video_metric(metric: VideoMetric | SetMetric) -> TypeGuard[VideoMetric]:
+    """Return whether a metric measures single videos."""
+    return hasattr(metric, "measure_video")
 
 
 @dataclass(frozen=True)

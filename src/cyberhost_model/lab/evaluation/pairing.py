@@ -32,7 +32,7 @@ MISMATCH_RULES = {
     "extra": "a generated video without a ground truth is measured by the metrics that need none",
     "image": "a video without a reference picture takes the first frame of its ground truth; without that it has no "
     "CSIM",
-    "audio": "a video without a sound file takes its own sound; without that it has no SyncC and SyncD",
+    "audio": "a video without a sound file takes its own sound; without that it has no SyncC, SyncD and Closure",
     "frames": "frames are compared as far as both videos go; each video's own metrics take all its frames",
     "fps": "a generated frame is compared with the ground truth's frame on the screen in the middle of its time",
     "size": "generated frames are resized to the ground truth's size (bicubic) where pixels are compared",

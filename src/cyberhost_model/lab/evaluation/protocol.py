@@ -20,6 +20,9 @@ PROTOCOL = "cyberhost-eval-1"
 PROTOCOL_EMBEDDED = "cyberhost-eval-1-embedded"
 """CSIM, AKD, HKC and HKV with the detector and face encoder of the embedded model."""
 
+PROTOCOL_ARTICULATION = "cyberhost-articulation-1"
+"""Closure, Opening and LipLoudness; the embedded detector reads the lips, whatever networks the others use."""
+
 _LIBRARIES = (
     "cyberhost",
     "torch",
@@ -29,6 +32,7 @@ _LIBRARIES = (
     "opencv-python-headless",
     "imageio-ffmpeg",
     "onnxruntime",
+    "hama",
 )
 
 

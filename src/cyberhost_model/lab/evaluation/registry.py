@@ -13,7 +13,7 @@ from typing import Literal
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.evaluation.metric import Build, Measure
-from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
+from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_ARTICULATION, PROTOCOL_EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,13 @@ class MetricEntry:
 _FID = (Measure("FID", "down", "", 2), Measure("FID-legacy", "down", "", 2, headline=False))
 _SSIM, _PSNR = Measure("SSIM", "up", identical_value=1.0), Measure("PSNR", "up", "dB", 2, identical_value=100.0)
 
-_entries = [  # in the order of the paper's tables
+_ARTICULATION = (
+    Measure("Closure", "down", "sd", 2),
+    Measure("Opening", "up", "sd", 2, headline=False),
+    Measure("LipLoudness", "down", "", 2, headline=False),
+)
+
+_entries = [  # in the order of the paper's tables, then what it does not have
     MetricEntry(".metrics.ssim", (_SSIM,), "ground_truth"),
     MetricEntry(".metrics.psnr", (_PSNR,), "ground_truth"),
     MetricEntry(".metrics.fid", _FID, "ground_truth"),
@@ -55,6 +61,7 @@ _entries = [  # in the order of the paper's tables
     MetricEntry(".metrics.sync", (Measure("SyncC", "up"), Measure("SyncD", "down")), "sound"),
     MetricEntry(".metrics.akd", (Measure("AKD", "down", "px", identical_value=0.0),), "ground_truth", embedded=True),
     MetricEntry(".metrics.hands", (Measure("HKC", "up"), Measure("HKV", "up", "px", 2)), embedded=True),
+    MetricEntry(".metrics.articulation", _ARTICULATION, "sound", protocol=PROTOCOL_ARTICULATION),
 ]
 
 

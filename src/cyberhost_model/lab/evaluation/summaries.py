@@ -22,6 +22,7 @@ from cyberhost_model.lab.evaluation.metric import (
     VideoMetric,
     VideoValue,
     is_set_metric,
+    is_video_metric,
 )
 from cyberhost_model.lab.evaluation.pairing import make_mismatch
 from cyberhost_model.lab.evaluation.registry import MetricEntry
@@ -42,11 +43,12 @@ def compute_values(
     values: ValuesByVideo = {video.item.name: {} for video in videos}
     summaries: dict[str, MetricSummary] = {}
     for entry, metric in metrics.items():
+        if is_video_metric(metric):
+            for video in videos:
+                values[video.item.name] |= _measure_video(library, video, entry, metric)
         if is_set_metric(metric):
             summaries |= _measure_set(library, videos, entry, metric, seed)
             continue
-        for video in videos:
-            values[video.item.name] |= _measure_video(library, video, entry, metric)  # type: ignore[arg-type]
         for measure in entry.measures:
             column = [values[video.item.name][measure.name] for video in videos]
             identities = [video.item.identity for video in videos]
@@ -128,7 +130,7 @@ def _sample(library: FeatureLibrary, video: OpenedVideo, metric: Metric) -> Samp
     for role, extractor in metric.needs.items():
         found = library.get(video, role, extractor)
         if found is None:
-            missing = "reference picture" if role == "image" else "ground truth"
+            missing = {"image": "reference picture", "sound": "sound"}.get(role, "ground truth")
             return video.reasons.get((role, extractor.digest), f"it has no {missing}")
         features[role] = found
     frames, fps = _frame_count(library, video, "generated")[0], float(video.generated.fps)

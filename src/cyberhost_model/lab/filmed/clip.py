@@ -34,6 +34,7 @@ _SAME_FRAME = 0.15  # mean difference (0..255) below which two frames are the sa
 _MIN_CHANGED = 0.02  # share of frames that must differ from the one before
 _MAX_SEVERAL = 0.2  # share of frames that may show a second person
 _NO_HAND = 0.0
+_LIP_LAG = 3  # frames by which lips and sound may be apart without counting as foreign to each other
 
 
 @dataclass
@@ -165,16 +166,20 @@ def _fill_row(
 def correlation(lips: np.ndarray, predicted: np.ndarray | None) -> float | None:
     """Return Pearson's correlation of two mouth openings (T,): measured on the lips, and predicted from the sound.
 
-    Frames where the lips are unknown (NaN) are left out. None where one of the two does not vary.
+    The best one of shifts by up to `_LIP_LAG` frames either way. Frames where the lips are unknown (NaN) are left out.
+    None where one of the two does not vary.
     """
     if predicted is None:
         return None
     n = min(len(lips), len(predicted))
-    known = np.isfinite(lips[:n])
-    a, b = lips[:n][known], predicted[:n][known]
-    if len(a) < 10 or a.std() < 1e-4 or b.std() < 1e-4:
-        return None
-    return float(np.corrcoef(a, b)[0, 1])
+    found = []
+    for lag in range(-_LIP_LAG, _LIP_LAG + 1):
+        a, b = lips[max(0, lag) : n + min(0, lag)], predicted[max(0, -lag) : n - max(0, lag)]
+        known = np.isfinite(a)
+        a, b = a[known], b[known]
+        if len(a) >= 10 and a.std() >= 1e-4 and b.std() >= 1e-4:
+            found.append(float(np.corrcoef(a, b)[0, 1]))
+    return max(found, default=None)
 
 
 def _failed_sync(row: Row, video: Path, sync: SyncCheck | None, settings: Settings) -> tuple[Reason, str] | None:

@@ -116,7 +116,8 @@ class Row:
     speech_share: float | None = None
     """Share of the frames with speech."""
     lip_correlation: float | None = None
-    """Correlation of the lips' mouth opening with the one predicted from the sound; low for a voice-over.
+    """Correlation of the lips' mouth opening with the one predicted from the sound, at the best shift of three frames
+    either way; low for a voice-over.
 
     None with a detector that does not read lips.
     """

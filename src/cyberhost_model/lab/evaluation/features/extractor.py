@@ -102,6 +102,13 @@ class PairExtractor(ExtractorIdentity, Protocol):
         """Return the features of all pairs."""
 
 
+class SoundExtractor(ExtractorIdentity, Protocol):
+    """Turn the sound that belongs to a generated video into features. Errors are treated as an `Extractor`'s."""
+
+    def extract(self, sound: Path) -> dict[str, np.ndarray]:
+        """Return the features of a sound file, or of the sound of a video."""
+
+
 class RowFile:
     """Collect float32 rows of one width on disk, in a temporary file without a name."""
 

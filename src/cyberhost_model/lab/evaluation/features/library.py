@@ -17,7 +17,7 @@ from cyberhost_model.lab.evaluation.features.extraction import (
     extract_picture_features,
     first_frame,
 )
-from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor
+from cyberhost_model.lab.evaluation.features.extractor import Extractor, Features, PairExtractor, SoundExtractor
 from cyberhost_model.lab.evaluation.metric import Metric, Role
 from cyberhost_model.lab.evaluation.pairing import VideoItem
 from cyberhost_model.lab.evaluation.protocol import file_sha256
@@ -25,7 +25,7 @@ from cyberhost_model.media.image import load_picture
 from cyberhost_model.media.video_reader import VideoStream, probe_video
 
 FRAME_COUNT = FrameCount()
-AnyExtractor = Extractor | PairExtractor
+AnyExtractor = Extractor | PairExtractor | SoundExtractor
 
 
 @dataclass
@@ -87,6 +87,7 @@ class FeatureLibrary:
             "ground_truth": [FRAME_COUNT],
             "image": [],
             "pair": [],
+            "sound": [],
         }
         for metric in metrics:
             for role, extractor in metric.needs.items():
@@ -108,6 +109,8 @@ class FeatureLibrary:
             return self.cache.key("first frame", digests["ground_truth"], extractor.digest)
         if role not in digests:
             return None
+        if role == "sound":
+            return self.cache.key("sound", digests["sound"], extractor.digest)
         sound = ""
         if role == "generated" and getattr(extractor, "uses_audio", False):
             sound = digests.get("sound", "none")
@@ -157,6 +160,7 @@ class FeatureLibrary:
             video.ground_truth = None
             video.digests.pop("ground_truth")
         self._fill_image(video)
+        self._fill_sound(video)
         return of_generated.broken or of_truth.broken
 
     def _fill_image(self, video: OpenedVideo) -> None:
@@ -175,6 +179,15 @@ class FeatureLibrary:
             video.reasons |= {("image", extractor.digest): str(error) for extractor in extractors}
             return
         self._store(video, "image", extract_picture_features(picture, path, extractors))
+
+    def _fill_sound(self, video: OpenedVideo) -> None:
+        for extractor in cast(list[SoundExtractor], self.missing(video, "sound")):
+            assert video.sound is not None  # without it, the role has no key and nothing is missing
+            try:
+                found = FeatureResult(features={extractor.digest: extractor.extract(video.sound)})
+            except CyberHostError as error:
+                found = FeatureResult(reasons={extractor.digest: str(error)})
+            self._store(video, "sound", found)
 
     def _store(self, video: OpenedVideo, role: Role, result: FeatureResult) -> None:
         video.reasons |= {(role, digest): reason for digest, reason in result.reasons.items()}

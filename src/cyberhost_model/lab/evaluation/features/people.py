@@ -60,8 +60,13 @@ def keypoint_features(context: Context) -> PersonFeatures:
     Raises ModelError, NetworkError, and ResourceError without onnxruntime.
     """
     if context.networks == "embedded":
-        return context.shared("embedded", lambda: _embedded(context))
+        return embedded_features(context)
     return context.shared("dwpose", lambda: _dwpose(context))
+
+
+def embedded_features(context: Context) -> PersonFeatures:
+    """Return the extractor of the embedded model's key points and embeddings, see `embedded_extractor`."""
+    return context.shared("embedded", lambda: _embedded(context))
 
 
 def identity_features(context: Context) -> PersonFeatures:
@@ -70,7 +75,7 @@ def identity_features(context: Context) -> PersonFeatures:
     Raises what `keypoint_features` raises.
     """
     if context.networks == "embedded":
-        return context.shared("embedded", lambda: _embedded(context))
+        return embedded_features(context)
     return context.shared("arcface", lambda: _arcface(context))
 
 

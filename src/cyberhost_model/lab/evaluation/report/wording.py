@@ -23,8 +23,8 @@ DASH = "–"
 RESULTS_NOTE = (
     "The arrow says which direction is better. N: videos with a value. Coverage: share of all frames the value rests "
     "on. Intervals: bootstrap over "
-    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased. HKV rises "
-    "with jitter too: read it with HKC."
+    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased, nor have "
+    "Closure and Opening, which pool all videos. HKV rises with jitter too: read it with HKC."
 )
 """The note below a table of results."""
 PUBLISHED_NOTE = "Other videos, other weights, definitions not given: not to be compared with the values above."
