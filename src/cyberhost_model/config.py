@@ -125,6 +125,10 @@ class DiffusionConfig:
     """Stable Diffusion's; "linear" for AnimateDiff's and the AnimateAnyone family's checkpoints."""
     zero_terminal_snr: bool = False
     """Rescale betas to zero terminal SNR and take trailing steps (checkpoints of the AnimateAnyone family)."""
+    hidden_controls: bool = False
+    """Not in the paper: the network sees noise alone in the control channels, at every noise level. What it hears and
+    is told of the face then decides lips and lids, and not what an earlier, less sure step said of them.
+    """
     noise_correlation: float = 0.0
     """Temporal correlation of the training noise, from a frame to the next, 0..1; 0 in the paper
     (`sampler.noise.progressive_noise`).
@@ -474,7 +478,7 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", noise_correlation=0.4),
+    diffusion=DiffusionConfig(prediction="x0", hidden_controls=True, noise_correlation=0.4),
     sampling=SamplingConfig(
         sampler="dpm++",
         steps=5,

@@ -23,7 +23,7 @@ from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.denoising_unet import heard
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.sampler.noise import progressive_noise
+from cyberhost_model.sampler.noise import hide_controls, progressive_noise
 from cyberhost_model.sampler.schedule import add_noise, training_target
 
 
@@ -88,6 +88,8 @@ class ClipStage:
         noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
         time = sample_time(rand(), self.preset)
         noisy, target = add_noise(diffusion, z, noise, time * 1000), training_target(diffusion, z, noise, time * 1000)
+        if diffusion.hidden_controls:
+            noisy = hide_controls(noisy, noise, self.preset.control_channels)
         # Section 3.3: the key point loss counts with a probability of 50%.
         heatmaps = bool(chances[2][0] < 0.5) and config.regions and self.preset.ablations.local_enhancement
         output = network(noisy, time * 1000, given, heatmaps=heatmaps)
