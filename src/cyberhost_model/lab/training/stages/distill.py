@@ -112,12 +112,8 @@ class DistillStage(ClipStage):
             seen = hide_controls(noisy, noise, hidden) if hidden else noisy
             taught = GuidedConditions(given, self.guidance).predict(teacher, seen, t)
             stepped = solver_step(diffusion, taught, noisy, t, nearer)
-            target = consistent_latent(
-                diffusion,
-                self._averaged(hide_controls(stepped, noise, hidden) if hidden else stepped, nearer, given),
-                stepped,
-                nearer,
-            )
+            near = hide_controls(stepped, noise, hidden) if hidden else stepped
+            target = consistent_latent(diffusion, self._averaged(near, nearer, given), stepped, nearer)
         predicted = consistent_latent(diffusion, network(seen, t, given).prediction, noisy, t)
         distance = ((predicted - target).float().square() + config.huber**2).sqrt() - config.huber
         weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
