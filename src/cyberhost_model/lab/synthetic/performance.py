@@ -27,7 +27,7 @@ def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> 
     return Pose(
         opening=opening,
         width=float(np.clip(rng.normal(0, 0.5), -1, 1)),
-        blink=float(rng.random() < 0.2) * rng.random(),
+        blink=float(rng.random() < 0.45) * rng.random() ** 0.5,
         brow=n(0.5),
         yaw=n(0.12),
         pitch=n(0.1),

@@ -36,7 +36,7 @@ LOSS_WEIGHTS = {"picture": 2.0, "colour": 0.3, "flow": 0.3, "seen": 0.3, "r": 0.
 
 
 def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
-    """Fill the outlines of face, lips and hands, uint8 (3, H, W), 0 or 255, at `size` (W, H).
+    """Fill the outlines of face, lips and eyes, and hands, uint8 (3, H, W), 0 or 255, at `size` (W, H).
 
     They weigh the loss and are labels for `r`.
     """
@@ -44,7 +44,8 @@ def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
     maps = np.zeros((3, h, w), np.uint8)
     px = lambda p: np.round(p * [w, h]).astype(np.int32)  # noqa: E731
     cv2.fillConvexPoly(maps[0], cv2.convexHull(px(keypoints.face)), 255)
-    cv2.fillConvexPoly(maps[1], cv2.convexHull(px(keypoints.face[48:])), 255)
+    for part in (keypoints.face[48:], keypoints.face[36:42], keypoints.face[42:48]):
+        cv2.fillConvexPoly(maps[1], cv2.convexHull(px(part)), 255)
     for side in (0, 1):
         if keypoints.hands_score[side].max() > VISIBLE:
             cv2.fillConvexPoly(maps[2], cv2.convexHull(px(keypoints.hands[side])), 255)
