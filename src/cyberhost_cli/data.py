@@ -89,7 +89,7 @@ def prepare(
     min_seconds: Annotated[float, typer.Option(help="Shortest clip.")] = 2.0,
     max_seconds: Annotated[float, typer.Option(help="Longest clip.")] = 10.0,
     min_face: Annotated[float, typer.Option(min=0, max=1, help="Least share of frames with a face.")] = 0.95,
-    min_hands: Annotated[float, typer.Option(min=0, max=1, help="Least share with a hand (body).")] = 0.5,
+    min_hands: Annotated[float, typer.Option(min=0, max=1, help="Least share with a hand (body).")] = 0.3,
     min_speech: Annotated[float, typer.Option(min=0, max=1, help="Least share with speech.")] = 0.3,
     min_fps: Annotated[float, typer.Option(min=0, help="Fewest distinct frames a second.")] = 18.0,
     max_enlarge: Annotated[float, typer.Option(min=0.1, help="Largest factor by which a crop is enlarged.")] = 1.5,

@@ -8,6 +8,7 @@ import pytest
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.candidates import Observation, split_shot
+from cyberhost_model.lab.filmed.clip import close_gaps
 from cyberhost_model.lab.filmed.framing import content_box, crop_frame, fixed_box, sizes_near
 from cyberhost_model.lab.filmed.labels import mouth_from_keypoints
 from cyberhost_model.lab.filmed.manifest import Reason, identity_of, split_of
@@ -38,6 +39,15 @@ def test_a_slip_of_the_detector_does_not_but_damage_does():
     assert stretches("gggggnggggg") == [(0, 2.2, "good")]
     assert [s[2] for s in stretches("ggggggdgggggg")] == ["good", "damaged", "good"]
     assert stretches("gggg") == [(0, 0.8, "cut_too_short")]
+
+
+def test_short_gaps_between_frames_with_a_hand_are_closed():
+    def closed(found: str, longest: int) -> str:
+        return "".join("h" if x else "." for x in close_gaps([c == "h" for c in found], longest))
+
+    assert closed("..h..h...h.", 2) == "..hhhh...h."
+    assert closed("h...h", 3) == "hhhhh" and closed("h...h", 2) == "h...h"
+    assert closed("....", 3) == "...." and closed("..h.", 3) == "..h."  # nothing comes of a single frame
 
 
 def test_a_long_stretch_becomes_equal_clips():

@@ -17,6 +17,7 @@ from cyberhost_model.lab.filmed.manifest import COLUMNS, MEANING, NAME, Reason, 
 from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, list_videos, load_networks, process_video, record_path
 from cyberhost_model.lab.filmed.sound_checks import Synchrony
 from cyberhost_model.lab.filmed.source import open_video, sound_between, to_rgb
+from cyberhost_model.perception.keypoints import VISIBLE
 
 EXPECTED = {
     "good": ["accepted"],
@@ -80,6 +81,9 @@ def test_an_accepted_clip_has_video_sound_and_labels(prepared, raw):
     assert ((centre > 0) & (centre < [row.width, row.height])).all()
     low, high = np.nanmin(labels["thorax"], 0), np.nanmax(labels["thorax"], 0)
     assert np.allclose(row.thorax_range, [*low, *high], atol=0.02)
+    left, right = (labels["hands_score"].max(2) > VISIBLE).mean(0)
+    assert (row.left_hand_share, row.right_hand_share) == pytest.approx((left, right))
+    assert max(left, right) <= row.hands_share <= left + right
     assert 0 < row.clarity < 3 and row.face_share == 1.0 and row.speech_share > 0.5 and row.sync_confidence is None
     # The embedded detector reads lips: what it saw follows what the person did, and the sound.
     assert np.corrcoef(labels["opening"], speaker(1).opening)[0, 1] > 0.8 and np.isfinite(labels["width"]).all()
@@ -162,6 +166,11 @@ def test_the_manifest_has_its_columns_and_a_missing_one_is_told(prepared, tmp_pa
     parquet.write_table(table.drop_columns(["clarity", "split"]), tmp_path / NAME)
     with pytest.raises(InputError, match="'clarity', 'split'"):
         read_manifest(tmp_path)
+    parquet.write_table(table.drop_columns(["left_hand_share", "right_hand_share"]), tmp_path / NAME)
+    old = read_manifest(tmp_path)  # written before there were these columns
+    assert len(old) == table.num_rows and all(row.left_hand_share is None is row.right_hand_share for row in old)
+    assert read_table(tmp_path).schema.equals(table.schema)
+    parquet.write_table(table.drop_columns(["clarity", "split"]), tmp_path / NAME)
     assert read_table(tmp_path, ["clip", "status"]).num_rows == table.num_rows
     (tmp_path / NAME).write_bytes(b"PAR1 and no more")
     with pytest.raises(InputError, match="cannot be read"):

@@ -12,6 +12,7 @@ import numpy as np
 from cyberhost_model.errors import NoFaceError
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import Box, face_height
+from cyberhost_model.perception.hands import separate_hands
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, bounding_box, clip_scores
 
 # Face heights: lips whose gap is below the first number are taken to meet, from the second on the gap counts in full.
@@ -80,15 +81,16 @@ class WholeBodyDetector:
     def detect(self, picture_u8: np.ndarray) -> list[Detection]:
         """See `Detector.detect`. A face is visible where half of its points are."""
         size, found = [picture_u8.shape[1], picture_u8.shape[0]], []
-        for points in map(clip_scores, self.people(picture_u8)):
+        for points in map(clip_scores, self.search(picture_u8)):
             box = bounding_box(points.face * size, points.face_score)
             if box is not None and np.median(points.face_score) > VISIBLE:
                 found.append(Detection(points, float(points.face_score.mean()), box))
         return sorted(found, key=lambda d: -(d.box[2] - d.box[0]) * (d.box[3] - d.box[1]))
 
     def search(self, picture_u8: np.ndarray) -> list[Keypoints]:
-        """See `Detector.search`."""
-        return self.people(picture_u8)
+        """See `Detector.search`. Of two hands in one place one is hidden."""
+        size = picture_u8.shape[1], picture_u8.shape[0]
+        return [separate_hands(found, size) for found in self.people(picture_u8)]
 
     def follow(self, picture_u8: np.ndarray, last: Keypoints) -> Detection | None:
         """Return None: the whole picture is searched for every frame."""

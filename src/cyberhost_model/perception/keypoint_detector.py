@@ -20,8 +20,9 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.perception.crops import cut_box, rotated_crop, square_about
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.geometry import Box, face_height, intersection_over_smaller
+from cyberhost_model.perception.hands import MIRRORED, ONE_PLACE, Arms, FoundHand, HandMaps, choose_hands
 from cyberhost_model.perception.heat_net import HeatNet, concentration, find_peaks, fuse_batchnorm
-from cyberhost_model.perception.keypoints import LIPS, NECK, Keypoints
+from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
 from cyberhost_model.perception.lip_reader import LipReader, crop_mouth, set_lip_gap
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
@@ -42,6 +43,12 @@ LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller fa
 def certainty(logits: torch.Tensor, ramp: tuple[float, float]) -> torch.Tensor:
     """Map the concentration of the maps to 0..1 on a ramp from `ramp[0]` to `ramp[1]`: (N,)."""
     return ((concentration(logits) - ramp[0]) / (ramp[1] - ramp[0])).clamp(0, 1)
+
+
+def middle_and_size(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the middle (2,) and the longer side of the box about points (N, 2)."""
+    low, high = points.min(0), points.max(0)
+    return (low + high) / 2, float(max(high - low))
 
 
 def _shrink(picture_u8: np.ndarray) -> np.ndarray:
@@ -275,26 +282,62 @@ class KeypointDetector(nn.Module):
             keypoints.body[joint], keypoints.body_score[joint] = points.mean(0), keypoints.face_score[0]
         keypoints.body[NECK] = (keypoints.body[2] + keypoints.body[5]) / 2
         keypoints.body_score[NECK] = min(keypoints.body_score[2], keypoints.body_score[5])
-        cells = maps.shape[-1]
-        seeds = []
-        for hand in (0, 1):
-            if scores[18 + hand] >= 0.15:
-                cell = np.clip(((places[18 + hand] - centre) / side + 0.5) * cells, 0, cells - 1).astype(int)
-                log_size = float(maps[0, 20 + hand, cell[1], cell[0]])
-                seeds.append((hand, places[18 + hand], float(np.exp(np.clip(log_size, -3, 2))) * SIZE_UNIT * side))
-        for (hand, *_), (points, presence) in zip(seeds, self.hand_points(picture_u8, seeds), strict=True):
-            keypoints.hands[hand], keypoints.hands_score[hand] = points, np.sqrt(presence * scores[18 + hand])
+        hand_maps = HandMaps(maps[0, 18:20].cpu(), maps[0, 20:].cpu(), centre, side, SIZE_UNIT * side)
+        for hand, found in self._hands(picture_u8, hand_maps, Arms.of(keypoints, size)).items():
+            keypoints.hands[hand], keypoints.hands_score[hand] = found.points, found.score
+
+    def _hands(self, picture_u8: np.ndarray, maps: HandMaps, arms: Arms) -> dict[int, FoundHand]:
+        """Find both hands, never two in one place.
+
+        First each is looked for at the highest peak of its map. One that is not there, or that lies on the other one,
+        is looked for again: at the lower peaks of its map and at those of the other hand's.
+        """
+        peaks = [maps.peaks(hand) for hand in (0, 1)]
+        first = [(hand, peaks[hand][0]) for hand in (0, 1) if peaks[hand]]
+        looked = self.hand_points(picture_u8, [(hand, peak.centre, peak.size) for hand, peak in first])
+        chosen = choose_hands(
+            [
+                FoundHand(hand, points, float(np.sqrt(presence * peak.heat)))
+                for (hand, peak), (points, presence) in zip(first, looked, strict=True)
+            ],
+            arms,
+        )
+        sure = [found for found in chosen.values() if found.score > VISIBLE]
+        seeds = [
+            (hand, peak.centre, peak.size)
+            for hand in sorted({0, 1} - {found.hand for found in sure})
+            for peak in (*peaks[hand][1:], *peaks[1 - hand][:MIRRORED])
+            if all(np.linalg.norm(peak.centre - other.centre) > ONE_PLACE * other.size for other in sure)
+        ]
+        if not seeds:
+            return chosen
+        # One pass tells which places are worth a second one.
+        better = choose_hands(self._rate_hands(picture_u8, seeds, maps, arms), arms)
+        seeds = [(hand, *middle_and_size(found.points)) for hand, found in sorted(better.items())]
+        return choose_hands([*chosen.values(), *self._rate_hands(picture_u8, seeds, maps, arms)], arms)
+
+    def _rate_hands(
+        self, picture_u8: np.ndarray, seeds: list[tuple[int, np.ndarray, float]], maps: HandMaps, arms: Arms
+    ) -> list[FoundHand]:
+        """Find a hand at each of the seeds in one pass. Its score also says how well the place fits map and arm."""
+        rated = []
+        for (hand, *_), (points, presence) in zip(seeds, self.hand_points(picture_u8, seeds, passes=1), strict=True):
+            found = FoundHand(hand, points, 0.0)
+            place = found.centre
+            found.score = float(np.sqrt(presence * maps.heat_at(hand, place) * arms.fit(hand, place)))
+            rated.append(found)
+        return rated
 
     @torch.inference_mode()
     def hand_points(
-        self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]]
+        self, picture_u8: np.ndarray, hands: list[tuple[int, np.ndarray, float]], passes: int = 2
     ) -> list[tuple[np.ndarray, float]]:
-        """Find 21 points in pixels and the presence 0..1 of each of `hands`, in two passes.
+        """Find 21 points in pixels and the presence 0..1 of each of `hands`, each pass on the crop that the last found.
 
         hands: (0 left or 1 right, centre, size). The network was trained on left hands: right ones are mirrored.
         """
         found: list[tuple[np.ndarray, float]] = []
-        for _ in range(2 if hands else 0):
+        for _ in range(passes if hands else 0):
             crops = [
                 cut_box(picture_u8, square_about(c, s * HAND_SPAN), (HAND, HAND))[:, :: -1 if i else 1]
                 for i, c, s in hands
@@ -306,7 +349,6 @@ class KeypointDetector(nn.Module):
                 unit = unit * [-1, 1] + [1, 0] if i else unit
                 points = ((unit - 0.5) * size * HAND_SPAN + centre).astype(np.float32)
                 found.append((points, p))
-                low, high = points.min(0), points.max(0)
-                again.append((i, (low + high) / 2, float(max(high - low))))
+                again.append((i, *middle_and_size(points)))
             hands = again
         return found

@@ -23,9 +23,15 @@ def has_face(k: Keypoints) -> bool:
     return bool(k.face_score.max() > VISIBLE)
 
 
+def visible_hands(k: Keypoints) -> tuple[bool, bool]:
+    """Check whether the left and the right hand are visible."""
+    left, right = (k.hands_score.max(1) > VISIBLE).tolist()
+    return left, right
+
+
 def has_hand(k: Keypoints) -> bool:
     """Check whether a hand is visible."""
-    return bool(k.hands_score.max() > VISIBLE)
+    return any(visible_hands(k))
 
 
 def count_people(found: Sequence[Keypoints]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,14 @@ from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.geometry import Box
 from cyberhost_model.perception.keypoints import NECK, VISIBLE, Keypoints
-from cyberhost_model.perception.people import count_people, face_descriptor, has_face, has_hand, mean_descriptor
+from cyberhost_model.perception.people import (
+    count_people,
+    face_descriptor,
+    has_face,
+    has_hand,
+    mean_descriptor,
+    visible_hands,
+)
 from cyberhost_model.speech.level import SpeechLevel
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
@@ -35,6 +42,9 @@ _MIN_CHANGED = 0.02  # share of frames that must differ from the one before
 _MAX_SEVERAL = 0.2  # share of frames that may show a second person
 _NO_HAND = 0.0
 _LIP_LAG = 3  # frames by which lips and sound may be apart without counting as foreign to each other
+# Frames: a hand that is found before and after a gap of at most so many was there. The detector loses hands in motion
+# blur; the first pass over a video forgives it as much.
+_MAX_GAP = 10
 
 
 @dataclass
@@ -152,6 +162,7 @@ def _fill_row(
     row.source_fps = len(statistics.times) / n * FPS
     row.face_share = sum(map(has_face, statistics.points)) / n
     row.hands_share = sum(map(has_hand, statistics.points)) / n
+    row.left_hand_share, row.right_hand_share = np.mean([visible_hands(k) for k in statistics.points], 0).tolist()
     row.clarity = float(np.mean(clarity)) if clarity else None
     thorax = np.array([k.body[NECK] for k in statistics.points if k.body_score[NECK] > VISIBLE])
     if len(thorax):
@@ -203,6 +214,17 @@ def _failed_check(row: Row, statistics: ClipStatistics, settings: Settings) -> t
         return Reason.SEVERAL_PEOPLE, f"in {statistics.several / n:.0%} of the frames"
     if row.face_share < settings.min_face:
         return Reason.NO_FACE, f"a face in {row.face_share:.0%} of the frames"
-    if settings.crop == "body" and row.hands_share < settings.min_hands:
-        return Reason.NO_HANDS, f"a hand in {row.hands_share:.0%} of the frames"
+    hands = float(close_gaps([has_hand(k) for k in statistics.points], _MAX_GAP).mean())
+    if settings.crop == "body" and hands < settings.min_hands:
+        return Reason.NO_HANDS, f"a hand in {hands:.0%} of the frames"
     return None
+
+
+def close_gaps(found: Sequence[bool], longest: int) -> np.ndarray:
+    """Fill gaps of at most `longest` frames between frames in which something was found: bool (T,)."""
+    closed = np.array(found, bool)
+    there = np.flatnonzero(closed)
+    for before, after in zip(there, there[1:], strict=False):
+        if after - before <= longest + 1:
+            closed[before:after] = True
+    return closed

@@ -9,6 +9,7 @@ import numpy as np
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.perception.dwpose import DWPose, load_dwpose
+from cyberhost_model.perception.hands import separate_hands
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints, clip_scores
 from cyberhost_model.perception.registry import embedded_detector
@@ -62,7 +63,13 @@ class DwposeDetector:
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[list[Keypoints]]:
         """See `PeopleDetector`."""
-        return [[clip_scores(k) for k in self.network.people(frame, _MOST)] for frame in frames]
+        return [
+            [
+                separate_hands(clip_scores(k), (frame.shape[1], frame.shape[0]))
+                for k in self.network.people(frame, _MOST)
+            ]
+            for frame in frames
+        ]
 
 
 def _dwpose() -> PeopleDetector:

@@ -15,12 +15,16 @@ _BAR = 24  # characters
 EDGES: dict[str, list[float]] = {
     "clarity": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5],
     "movement": [0, 0.01, 0.02, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.5],
+    "left_hand_share": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
+    "right_hand_share": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
     "speech_share": [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0],
     "seconds": [0, 1, 2, 3, 4, 5, 6, 8, 10, 15, 30],
 }
 TITLES = {
     "clarity": "hand clarity (mean of a clip)",
     "movement": "movement (thorax range, share of the clip's side)",
+    "left_hand_share": "frames with the left hand",
+    "right_hand_share": "frames with the right hand",
     "speech_share": "frames with speech",
     "seconds": "length of a clip, seconds",
 }

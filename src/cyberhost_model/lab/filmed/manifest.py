@@ -105,6 +105,10 @@ class Row:
     """Share of the frames with a face."""
     hands_share: float | None = None
     """Share of the frames with at least one hand."""
+    left_hand_share: float | None = None
+    """Share of the frames with the left hand; None in manifests that were written before there was this column."""
+    right_hand_share: float | None = None
+    """The same of the right hand."""
     clarity: float | None = None
     """Mean hand clarity score of the frames with a hand (conditions.hand_clarity)."""
     movement: float | None = None
@@ -174,6 +178,7 @@ _TEXT = (
 )
 _WHOLE = ("source_size", "source_mtime", "frames", "width", "height")
 _LISTS = ("box", "thorax_range", "descriptor")
+_LATER = ("left_hand_share", "right_hand_share")  # columns that earlier manifests of the same version lack: null there
 
 
 def schema() -> pyarrow.Schema:
@@ -205,7 +210,8 @@ def write_manifest(dataset: Path, rows: Iterable[Row]) -> Path:
 def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS) -> pyarrow.Table:
     """Read `columns` of the manifest as an Arrow table.
 
-    Raises InputError where the manifest is missing, damaged, of another version or lacks a column.
+    Raises InputError where the manifest is missing, damaged, of another version or lacks a column. Columns that came
+    later within a version are null where they are missing.
     """
     dataset = Path(dataset)
     path = dataset / NAME
@@ -217,7 +223,7 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
     try:
         found = parquet.read_schema(path)
         columns = list(columns)
-        if missing := [name for name in columns if name not in found.names]:
+        if missing := [name for name in columns if name not in (*found.names, *_LATER)]:
             raise InputError(
                 f"{path}: lacks the column {', '.join(map(repr, missing))}; prepare the dataset again, or add it "
                 "(docs/reference/file-formats.md)"
@@ -228,9 +234,13 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
                 f"{path}: is of version {version}, this program reads version {VERSION}; prepare the dataset again"
             )
         wanted = schema()
-        return parquet.read_table(path, columns=columns).cast(
-            arrow.schema([wanted.field(n) for n in columns], metadata=found.metadata)
-        )
+        table = parquet.read_table(path, columns=[name for name in columns if name in found.names])
+        for place, name in enumerate(columns):
+            if name not in found.names:
+                table = table.add_column(
+                    place, wanted.field(name), arrow.nulls(table.num_rows, wanted.field(name).type)
+                )
+        return table.cast(arrow.schema([wanted.field(n) for n in columns], metadata=found.metadata))
     except (OSError, arrow.ArrowException) as error:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); prepare the dataset again") from None
 

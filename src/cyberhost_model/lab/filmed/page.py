@@ -120,7 +120,9 @@ def _sample_clip(dataset: Path, row: Row) -> SampleClip:
         "clarity": row.clarity,
         "movement": row.movement,
         "speech": row.speech_share,
-        "hands": row.hands_share,
+        "a hand": row.hands_share,
+        "left hand": row.left_hand_share,
+        "right hand": row.right_hand_share,
         "lips": row.lip_correlation,
     }
     numbers = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if value is not None)

@@ -30,7 +30,7 @@ from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.keypoints import NECK, Keypoints
-from cyberhost_model.perception.people import face_descriptor, has_face, has_hand, mean_descriptor
+from cyberhost_model.perception.people import face_descriptor, has_face, has_hand, mean_descriptor, visible_hands
 
 SOURCE, DETECTOR = "synth", "exact"
 
@@ -67,6 +67,7 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
     thorax = np.array([k.body[NECK] for k in points])
     described = [face_descriptor(f.picture_u8, f.keypoints) for f in clip.frames[::5]]
     with_hand = [c for c, k in zip(clip.clarity, points, strict=True) if has_hand(k)]
+    left, right = np.mean([visible_hands(k) for k in points], 0).tolist()
     return Row(
         name,
         ACCEPTED,
@@ -81,6 +82,8 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         box=[0.0, 0.0, float(size[0]), float(size[1])],
         face_share=sum(map(has_face, points)) / frames,
         hands_share=len(with_hand) / frames,
+        left_hand_share=left,
+        right_hand_share=right,
         clarity=float(np.mean(with_hand)) if with_hand else None,
         movement=float(np.ptp(thorax, 0).max()),
         thorax_range=list(movement_box(thorax, 0.0, 0.0)),
