@@ -87,7 +87,7 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     )
     with (out / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 22 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
+    assert len(lines) == 28 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
 
     report = json.loads((out / "full/report/summary.json").read_text())
     assert report["provenance"]["settings"]["weights_dir"] == str(tmp_path)
