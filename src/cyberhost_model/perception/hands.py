@@ -22,6 +22,12 @@ REACH = 3.0  # face sizes from the elbow to the hand's centre; 2.8 or less in 95
 _ELBOWS = (6, 3)  # joints of the left and the right arm
 
 
+def middle_and_size(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the middle (2,) and the longer side of the box about points (N, 2)."""
+    low, high = points.min(0), points.max(0)
+    return (low + high) / 2, float(max(high - low))
+
+
 @dataclass
 class FoundHand:
     """A hand, 0 left or 1 right, at 21 points in pixels."""
@@ -38,7 +44,7 @@ class FoundHand:
     @property
     def size(self) -> float:
         """The longer side of the box about its points."""
-        return float(np.ptp(self.points, axis=0).max())
+        return middle_and_size(self.points)[1]
 
 
 def in_one_place(a: FoundHand, b: FoundHand) -> bool:

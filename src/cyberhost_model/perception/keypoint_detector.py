@@ -20,7 +20,15 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.perception.crops import cut_box, rotated_crop, square_about
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.geometry import Box, face_height, intersection_over_smaller
-from cyberhost_model.perception.hands import MIRRORED, ONE_PLACE, Arms, FoundHand, HandMaps, choose_hands
+from cyberhost_model.perception.hands import (
+    MIRRORED,
+    ONE_PLACE,
+    Arms,
+    FoundHand,
+    HandMaps,
+    choose_hands,
+    middle_and_size,
+)
 from cyberhost_model.perception.heat_net import HeatNet, concentration, find_peaks, fuse_batchnorm
 from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
 from cyberhost_model.perception.lip_reader import LipReader, crop_mouth, set_lip_gap
@@ -43,12 +51,6 @@ LIPS_FROM = 24.0  # pixels of a face's height, chin to brows: lips of smaller fa
 def certainty(logits: torch.Tensor, ramp: tuple[float, float]) -> torch.Tensor:
     """Map the concentration of the maps to 0..1 on a ramp from `ramp[0]` to `ramp[1]`: (N,)."""
     return ((concentration(logits) - ramp[0]) / (ramp[1] - ramp[0])).clamp(0, 1)
-
-
-def middle_and_size(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return the middle (2,) and the longer side of the box about points (N, 2)."""
-    low, high = points.min(0), points.max(0)
-    return (low + high) / 2, float(max(high - low))
 
 
 def _shrink(picture_u8: np.ndarray) -> np.ndarray:

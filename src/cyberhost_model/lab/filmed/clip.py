@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import binary_closing
 
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.conditions.movement import movement_box
@@ -222,9 +223,5 @@ def _failed_check(row: Row, statistics: ClipStatistics, settings: Settings) -> t
 
 def close_gaps(found: Sequence[bool], longest: int) -> np.ndarray:
     """Fill gaps of at most `longest` frames between frames in which something was found: bool (T,)."""
-    closed = np.array(found, bool)
-    there = np.flatnonzero(closed)
-    for before, after in zip(there, there[1:], strict=False):
-        if after - before <= longest + 1:
-            closed[before:after] = True
-    return closed
+    beyond = longest + 1
+    return binary_closing(np.pad(np.array(found, bool), beyond), np.ones(beyond, bool))[beyond:-beyond]
