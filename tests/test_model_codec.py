@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from cyberhost_model.codecs.close_up import EYES, MOUTH
 from cyberhost_model.codecs.reference import (
     DecodedMaps,
     ReferenceCodec,
@@ -218,12 +219,12 @@ def test_with_a_close_up_half_visible_pixels_are_the_pictures(codec, monkeypatch
         "decode_maps",
         lambda z, pyramid: DecodedMaps(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)),
     )
-    monkeypatch.setattr(codec, "_open_lips", lambda mouth, close_up, square: square)
-    whole = SimpleNamespace(crop=lambda source: source, paste=lambda square, source: source)
+    monkeypatch.setattr(codec, "_move_part", lambda values, close_up, source: source)
     z = torch.zeros(1, 1, codec.config.latent_channels, 4, 4)
     assert (
         codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3)
-        and codec.decode(z, grey, None, whole).mean() < 0.02
+        and codec.decode(z, grey, None, [SimpleNamespace(part=MOUTH)]).mean() < 0.02
+        and codec.decode(z, grey, None, [SimpleNamespace(part=EYES)]).mean() == pytest.approx(0.5, abs=1e-3)
     )
 
 

@@ -6,6 +6,7 @@ A new codec is a file with a subclass of `Codec` and an entry of `config.CODECS`
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -47,12 +48,12 @@ class Codec(nn.Module):
         raise NotImplementedError
 
     def decode(
-        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
 
-        picture (B, 3, H', W'): the reference at the video's size, which is the frames' size. close_up: its mouth,
-        enlarged, for codecs with control channels.
+        picture (B, 3, H', W'): the reference at the video's size, which is the frames' size. close_ups:
+        mouth and eyes of it, enlarged, for codecs with control channels.
         """
         raise NotImplementedError
 

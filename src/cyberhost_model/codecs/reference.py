@@ -15,6 +15,7 @@ edges of the flow fall on edges of the picture and lips part where the reference
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cyberhost_model.codecs.base import Codec
-from cyberhost_model.codecs.close_up import CloseUp
+from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.device import supported_device
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import load_weights
@@ -34,6 +35,7 @@ from cyberhost_model.hub.tensors import load_weights
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _STILL = 0.12  # pixels: shorter flows are background and become zero
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
+_RESTS = 0.05  # deviations of a control: a part that moves less is not decoded in close-up
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 
@@ -213,24 +215,24 @@ class ReferenceCodec(Codec):
     # Decoding
 
     def decode(
-        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
 
-        picture (B, 3, H', W'): the reference at the video's size, by default `reference` itself. close_up: the
-        picture's mouth; lips are then opened there, where they are large, before the frame's flow moves the picture.
+        picture (B, 3, H', W'): the reference at the video's size, by default `reference` itself. close_ups: parts of
+        the picture's face, which are moved there, where they are large, before the frame's flow moves the picture.
         """
         b, f = z.shape[:2]
         latent = self.leave_lips_to_controls(z.flatten(0, 1))
         source = _repeat_frames(reference if picture is None else picture, f)
         bias = 0.0
-        if close_up is not None:
-            mouth = slice(self.config.blocks, self.config.blocks + 2)
-            opened = self._open_lips(latent[:, mouth], close_up, close_up.crop(source))
-            source, bias = close_up.paste(opened, source), _PICTURE_BIAS
-            closed = torch.zeros_like(latent[:, mouth])
-            latent = torch.cat([latent[:, : mouth.start], closed, latent[:, mouth.stop :]], 1)
-        return self._render(latent, reference, source, bias).unflatten(0, (b, f))
+        for close_up in close_ups:
+            channels = self._channels(close_up.part.controls)
+            source = self._move_part(latent[:, channels], close_up, source)
+            closed = torch.zeros_like(latent[:, channels])
+            latent = torch.cat([latent[:, : channels.start], closed, latent[:, channels.stop :]], 1)
+            bias = _PICTURE_BIAS if close_up.part is MOUTH else bias
+        return self._render(latent, self._features(reference, f), source, bias).unflatten(0, (b, f))
 
     def leave_lips_to_controls(self, z: Tensor) -> Tensor:
         """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and apply `emphasis`.
@@ -246,32 +248,46 @@ class ReferenceCodec(Codec):
             [z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1
         )
 
-    def _open_lips(self, mouth: Tensor, close_up: CloseUp, square: Tensor) -> Tensor:
-        """Apply the mouth's controls (B*F, 2, h, w) to the close-up's square (B*F, 3, side, side) of the picture."""
-        f = len(mouth) // len(close_up.small)
-        latent = self.mouth_latent(mouth, _repeat_frames(close_up.control_maps, f))
-        return self._render(latent, close_up.small, square)
+    def _channels(self, controls: slice) -> slice:
+        """Find the channels of `z` that hold these face controls."""
+        return slice(self.config.blocks + controls.start, self.config.blocks + controls.stop)
 
-    def mouth_latent(self, mouth: Tensor, control_maps: Tensor) -> Tensor:
-        """Make latents (B, C, h, w) of frames in which only the mouth moves.
+    def _move_part(self, values: Tensor, close_up: CloseUp, source: Tensor) -> Tensor:
+        """Apply a part's controls (B*F, n, h, w) to pictures (B*F, 3, H', W'); where it rests they stay as they are."""
+        f = len(values) // len(close_up.small)
+        latent = self.control_latent(values, _repeat_frames(close_up.control_maps, f), close_up.part.controls)
+        moves = (latent[:, self.config.blocks :].abs().amax((1, 2, 3)) > _RESTS).nonzero()[:, 0]
+        if not len(moves):
+            return source
+        features = tuple(x[moves] for x in self._features(close_up.small, f))
+        moving = source[moves]
+        square = self._render(latent[moves], features, close_up.crop(moving))
+        return source.index_copy(0, moves, close_up.paste(square, moving))
 
-        mouth (B, 2, ...): its controls, whose sizes count; control_maps (B, controls, h, w): where they act.
+    def control_latent(self, values: Tensor, control_maps: Tensor, controls: slice) -> Tensor:
+        """Make latents (B, C, h, w) of frames in which only some face controls differ from the reference.
+
+        values (B, n, ...): the controls of `controls`, whose sizes count; control_maps (B, controls, h, w): where they
+        act.
         """
-        controls = 2 * measure_controls(mouth)[..., None, None] * control_maps[:, :2]
-        return F.pad(controls, (0, 0, 0, 0, self.config.blocks, self.config.control_channels - 2))
+        acting = 2 * measure_controls(values)[..., None, None] * control_maps[:, controls]
+        before = self.config.blocks + controls.start
+        return F.pad(acting, (0, 0, 0, 0, before, self.config.latent_channels - before - acting.shape[1]))
 
-    def _render(self, latent: Tensor, reference: Tensor, source: Tensor, bias: float = 0.0) -> Tensor:
-        """Apply latents (B*F, C, h, w), decoded with `reference` (B, 3, H, W), to `source` -> (B*F, 3, H', W').
+    def _features(self, reference: Tensor, frames: int) -> tuple[Tensor, ...]:
+        """Compute the features of the reference (B, 3, H, W) for each frame of a clip."""
+        return tuple(_repeat_frames(features, frames) for features in self.appearance(reference))
 
-        source (B*F, 3, H', W'): the picture that is warped. bias: logits in favour of it where a pixel may be new.
+    def _render(self, latent: Tensor, features: tuple[Tensor, ...], source: Tensor, bias: float = 0.0) -> Tensor:
+        """Apply latents (N, C, h, w), decoded with features of their reference, to `source` -> (N, 3, H', W').
+
+        source (N, 3, H', W'): the picture that is warped. bias: logits in favour of it where a pixel may be new.
         """
-        f = len(latent) // len(reference)
-        quarter, eighth, sixteenth = (_repeat_frames(features, f) for features in self.appearance(reference))
-        maps = self.decode_maps(latent, (quarter, eighth, sixteenth))
+        maps = self.decode_maps(latent, features)
         maps.flow, maps.visible = zero_small_flow(maps.flow), maps.visible + bias
         return compose(maps, source, "bicubic").clamp(-1, 1)
 
-    def decode_maps(self, z: Tensor, pyramid: tuple[Tensor, Tensor, Tensor]) -> DecodedMaps:
+    def decode_maps(self, z: Tensor, pyramid: tuple[Tensor, ...]) -> DecodedMaps:
         """Decode z (B, C, h, w) with the reference's features (B, ...) into flow, visibility and colour."""
         quarter, eighth, sixteenth = pyramid
         base = self.decode_components(z)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.codecs.base import for_reference_net
+from cyberhost_model.codecs.close_up import MOUTH
 from cyberhost_model.conditions.blink import blinks
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import GenerationConfig
@@ -135,9 +136,9 @@ class Renderer:
             )
         parts = []
         # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
-        close_up = job.reference.close_up if self.uses_audio(job) else None
+        close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or self.uses_audio(job)]
         for part in z.split(at_once, 1):
-            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_up)[0]
+            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_ups)[0]
             pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
             parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)

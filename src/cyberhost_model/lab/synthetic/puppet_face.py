@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 _UPPER_LIP_SHARE = 0.22  # of the opening; the jaw takes the rest
+_LID_EDGE = 0.12  # of the lids' gap: how far their edges lie outside their points
+_LID_SKIN = 0.6  # of the way from the lid to the middle of the brow: the skin that is stretched over a shut eye
 
 
 def _ramp(x: np.ndarray) -> np.ndarray:
@@ -71,6 +73,11 @@ class Strip:
     def to_pixels(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Convert u and v to pixels (..., 2)."""
         return self.centre + u[..., None] * self.half * self.across + v[..., None] * self.down
+
+    @property
+    def widest(self) -> float:
+        """The largest distance of the two curves, in pixels."""
+        return float(np.maximum(self.lower_v - self.upper_v, 0).max())
 
     def upper(self, u: np.ndarray) -> np.ndarray:
         """Evaluate the upper curve at u, in v pixels."""
@@ -159,18 +166,21 @@ class PuppetFace:
         source_v = np.where(gap < 0.3, np.where(v < middle, above, below), source_v)
         source = self.mouth.to_pixels(u, source_v)
         move = np.zeros_like(source)
-        for eye, above_lid in zip(self.eyes, self.brows, strict=True):
+        for eye, brow_centre in zip(self.eyes, self.brows, strict=True):
             eu, ev = eye.to_local(source)
-            brow_at = float(eye.upper(np.float32(0)) - eye.to_local(above_lid)[1])
-            gap_e = (
-                np.maximum(eye.lower(eu) - eye.upper(eu), 0) * np.maximum(1 - eu * eu * 0.6, 0) * (np.abs(eu) < 1.15)
-            )
-            lid0, fall = eye.upper(eu), min(1.5 * eye.half, 0.75 * brow_at)  # the brow stays where it is
-            lid = lid0 + 0.92 * blink * gap_e
-            from_v = ev - (lid - lid0)
-            for _ in range(2):
-                from_v = ev - (lid - lid0) * _ramp((lid0 - from_v) / fall)
-            move += np.where((ev <= lid) & (np.abs(eu) < 1.3), from_v - ev, 0)[..., None] * eye.down
+            brow_at = max(float(eye.upper(np.float32(0)) - eye.to_local(brow_centre)[1]), 1.0)
+            # Points of lids lie a little inside the eye: the lid begins above them and meets the other one below.
+            gap = np.maximum(eye.lower(eu) - eye.upper(eu), 0)
+            edge = _LID_EDGE * eye.widest * np.maximum(1 - eu * eu, 0)
+            lid0, fallen = eye.upper(eu) - edge, blink * (gap + 2 * edge)
+            # The lashes move, the skin up to the brow is stretched evenly and the brow stays where it is.
+            above_lid = lid0 + fallen - ev
+            reach = np.float32(min(1.5 * eye.half, _LID_SKIN * brow_at))
+            lashes = np.minimum(2 * edge, 0.4 * reach)
+            stretched = lashes + (above_lid - lashes) * (reach - lashes) / (reach - lashes + fallen)
+            before = np.where(above_lid < lashes, above_lid, np.where(above_lid < reach + fallen, stretched, 0))
+            from_v = np.where(above_lid < reach + fallen, lid0 - before, ev)
+            move += np.where((above_lid >= 0) & (np.abs(eu) < 1), from_v - ev, 0)[..., None] * eye.down
         for centre in self.brows:
             r2 = ((source - centre) ** 2).sum(-1) / (0.16 * self.height) ** 2
             move += (brow * 0.035 * self.height * np.exp(-r2))[..., None] * self.mouth.down
