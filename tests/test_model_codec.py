@@ -118,7 +118,7 @@ def test_a_control_moves_the_decoded_flow_in_proportion():
 
 
 def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
-    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=1.5))
+    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.5, 1.0, 1.0)))
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
     assert torch.equal(codec.leave_lips_to_controls(z), z)  # a mouth at rest

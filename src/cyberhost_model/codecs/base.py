@@ -28,8 +28,6 @@ class Codec(nn.Module):
     """Most frames decoded together; memory does not grow with the clip beyond that."""
     can_tile: bool = False
     """Whether a frame can be decoded in pieces (`tile`), for devices with little memory."""
-    lip_unit: float = 0.0
-    """Value of the lips' control channel for a gap of one face height; 0 for a codec without control channels."""
 
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
         """Encode the reference picture (B, 3, H, W) -> (B, C, h, w).

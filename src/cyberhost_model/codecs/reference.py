@@ -55,8 +55,8 @@ class ReferenceCodecConfig:
     widths: tuple[int, int, int] = (32, 80, 160)
     """Channels of the networks at 1/4, 1/8 and 1/16 of the picture's size."""
     downscale: int = 16
-    emphasis: float = 1.0
-    """Factor of the mouth's controls in `decode`, because an unsure denoiser understates them."""
+    emphasis: tuple[float, ...] = (1.2, 1.9, 1.2)
+    """Factors of the face controls in `decode`, because denoiser and decoder understate them."""
 
     @property
     def latent_channels(self) -> int:
@@ -164,7 +164,10 @@ class ReferenceCodec(Codec):
             config = json.loads((folder / "config.json").read_text())
             if "cues" in config:  # its name in cyberhost 0.1
                 config["control_channels"] = config.pop("cues")
-            codec = ReferenceCodec(ReferenceCodecConfig(**{**config, "widths": tuple(config["widths"])}))
+            if isinstance(config["emphasis"], float):  # of the mouth alone in cyberhost 0.1
+                config["emphasis"] = [config["emphasis"], config["emphasis"], 1.0]
+            tuples = {name: tuple(config[name]) for name in ("widths", "emphasis")}
+            codec = ReferenceCodec(ReferenceCodecConfig(**{**config, **tuples}))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(f"{folder}: no usable codec ({error}); get the model again") from error
         load_weights(codec, folder / "model.safetensors")
@@ -177,11 +180,6 @@ class ReferenceCodec(Codec):
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
         weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
-
-    @property
-    def lip_unit(self) -> float:  # type: ignore[override]
-        """Value of the lips' control channel for a gap of one face height, before `emphasis`."""
-        return _CONTROL_STD[0] * self.config.emphasis if self.config.control_channels else 0.0
 
     # Encoding
 
@@ -243,10 +241,8 @@ class ReferenceCodec(Codec):
         lips = z[:, self.config.blocks : self.config.blocks + 1].abs()
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
         fine = slice(_MEAN_FLOW, self.config.blocks)
-        mouth = slice(self.config.blocks, self.config.blocks + 2)
-        return torch.cat(
-            [z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1
-        )
+        controls = z[:, self.config.blocks :] * z.new_tensor(self.config.emphasis)[:, None, None]
+        return torch.cat([z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), controls], 1)
 
     def _channels(self, controls: slice) -> slice:
         """Find the channels of `z` that hold these face controls."""
