@@ -1,4 +1,4 @@
-"""The codec learns whole frames and, where a recipe asks for them, close-ups of mouths and eyes, as it will get them."""
+"""The codec learns whole frames and, where a recipe asks for it, close-ups of mouths and eyes as it will get them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_in_close_ups_the_mouth_alone_moves(close):
 
 @pytest.mark.parametrize("part", PARTS)
 def test_what_is_learned_is_what_decoding_says(close, eyes, part, monkeypatch):
-    """The controls of a clip whose mouths are as far open, or lids as far shut, make the same latents as in training."""
+    """Controls of a clip whose mouths are as open, or lids as shut, make the same latents as in training."""
     codec, batch = ReferenceCodec.load(EMBEDDED / "tiny" / "codec"), eyes if part is EYES else close
     channels = slice(codec.config.blocks + part.controls.start, codec.config.blocks + part.controls.stop)
     said = close_up_latents(codec, batch)
