@@ -32,6 +32,8 @@ class Part:
     """Side of the square in face heights (chin to brows)."""
     controls: slice
     """The face controls that move it (`perception.face_controls.CONTROLS`)."""
+    rests: float
+    """Deviations of its controls below which it is not decoded in close-up: too little to see."""
 
     def square(self, face: np.ndarray) -> tuple[np.ndarray, float]:
         """Place its square over the 68 points (68, 2) of a face: top left corner (x, y) and side, in their unit."""
@@ -39,8 +41,8 @@ class Part:
         return face[self.points].mean(0) - side / 2, side
 
 
-MOUTH = Part(slice(60, 68), 1.8, slice(0, 2))
-EYES = Part(slice(36, 48), 1.2, slice(2, 3))
+MOUTH = Part(slice(60, 68), 1.8, slice(0, 2), 0.05)
+EYES = Part(slice(36, 48), 1.2, slice(2, 3), 0.2)
 
 
 @dataclass(frozen=True)

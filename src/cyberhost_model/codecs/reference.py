@@ -35,7 +35,6 @@ from cyberhost_model.hub.tensors import load_weights
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _STILL = 0.12  # pixels: shorter flows are background and become zero
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
-_RESTS = 0.05  # deviations of a control: a part that moves less is not decoded in close-up
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 
@@ -252,7 +251,7 @@ class ReferenceCodec(Codec):
         """Apply a part's controls (B*F, n, h, w) to pictures (B*F, 3, H', W'); where it rests they stay as they are."""
         f = len(values) // len(close_up.small)
         latent = self.control_latent(values, _repeat_frames(close_up.control_maps, f), close_up.part.controls)
-        moves = (latent[:, self.config.blocks :].abs().amax((1, 2, 3)) > _RESTS).nonzero()[:, 0]
+        moves = (latent[:, self.config.blocks :].abs().amax((1, 2, 3)) > close_up.part.rests).nonzero()[:, 0]
         if not len(moves):
             return source
         features = tuple(x[moves] for x in self._features(close_up.small, f))
