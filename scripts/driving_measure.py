@@ -162,7 +162,7 @@ def main() -> None:
         parser.add_argument(option, required=True)
     options = parser.parse_args()
     rng = np.random.default_rng(3)
-    gestures, library = load_gestures(options.gestures), SpeechLibrary(options.speech, True)
+    gestures, library = load_gestures(options.gestures), SpeechLibrary([options.speech], True)
     stills = people(options.stills, rng)
     print(f"{len(stills)} people")
     clips, pairs = [], []

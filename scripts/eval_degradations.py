@@ -157,7 +157,7 @@ DEGRADATIONS: dict[str, tuple[Degrade, tuple[float, ...], dict[str, int]]] = {
 
 def render_speakers(people: Sequence[int], frames: int) -> list[SpeakerClip]:
     """Render drawn people who speak, by number, one clip each."""
-    synth = ClipGenerator(People([], 1.0), SpeechLibrary(EXAMPLES), 5, frames, sizes=(SIZE,), clean=True)
+    synth = ClipGenerator(People([], 1.0), SpeechLibrary([EXAMPLES]), 5, frames, sizes=(SIZE,), clean=True)
     made = []
     for number in people:
         clip = synth.clip(number)

@@ -20,7 +20,7 @@ from cyberhost_model import CyberHost
 from cyberhost_model.lab.synthetic.performance import perform
 from cyberhost_model.lab.synthetic.puppet import Puppet
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
-from cyberhost_model.lab.synthetic.speech_motion import speech_motion
+from cyberhost_model.lab.synthetic.speech_motion import spoken_motion
 from cyberhost_model.lab.synthetic.stills import crop_still
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--body-movement", type=float)
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary(given.speech, held_out=True)
+    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary([given.speech], held_out=True)
     host = CyberHost.from_pretrained(given.model)
     picked = sorted(people.stills, key=lambda s: s.keypoints.hands_score.max() < 0.3)
     with_hands = sum(s.keypoints.hands_score.max() > 0.3 for s in picked)
@@ -54,7 +54,7 @@ def main() -> None:
         speech = library.window(rng, given.seconds - PAUSE)
         cut = len(speech) // 2
         samples = np.concatenate([speech[:cut], np.zeros(round(PAUSE * RATE), np.float32), speech[cut:]])
-        sound, motion = Sound.from_samples(samples, RATE), speech_motion(samples, FPS)
+        sound, motion = Sound.from_samples(samples, RATE), spoken_motion(samples, host.model.speech, FPS)
         name = given.output / f"{number:02d}"
         animation = host.animate(
             still.picture_u8,

@@ -37,7 +37,7 @@ from cyberhost_model.driving.smooth import clean
 from cyberhost_model.lab.synthetic.performance import load_gestures, perform
 from cyberhost_model.lab.synthetic.puppet import Puppet
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
-from cyberhost_model.lab.synthetic.speech_motion import speech_motion
+from cyberhost_model.lab.synthetic.speech_motion import spoken_motion
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
@@ -89,7 +89,7 @@ def make(
     """The videos of one person."""
     rng = np.random.default_rng([23, number])
     samples = library.window(rng, given.seconds)
-    sound, motion = Sound.from_samples(samples, RATE), speech_motion(samples, FPS)
+    sound, motion = Sound.from_samples(samples, RATE), spoken_motion(samples, host.model.speech, FPS)
     frames = round(given.seconds * FPS)
     name = given.output / f"{number:02d}"
     w, h = host.animate(still.picture_u8, sound, size=SIZE).size
@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", help="only these of the videos (and the truth)")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary(given.speech, held_out=True)
+    people, library = People(given.stills, 0.0, held_out=True), SpeechLibrary([given.speech], held_out=True)
     gestures, host = load_gestures(given.gestures), CyberHost.from_pretrained(given.model)
     for number, still in enumerate([s for s in people.stills if s.keypoints.hands_score.max() > 0.3][: given.people]):
         make(host, still, number, library, gestures, given)

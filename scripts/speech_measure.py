@@ -29,11 +29,11 @@ from cyberhost_model.lab.evaluation.articulation import (
     sound_power,
 )
 from cyberhost_model.lab.synthetic.labelled_speech import LabelledSpeech, Recording, labelled_speech
-from cyberhost_model.lab.synthetic.lip_shapes import GAP, WIDTH
 from cyberhost_model.lab.synthetic.speech_augment import coloured_noise
 from cyberhost_model.lab.synthetic.speech_surroundings import hum, music
 from cyberhost_model.lab.training.assemble import trained_speech
 from cyberhost_model.lab.training.stages.audio import class_recall, evaluate
+from cyberhost_model.speech.lip_head import GAP, WIDTH
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 FPS, RATE = 25, 16_000

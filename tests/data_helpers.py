@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from PIL import Image
 
 from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.synthetic.clips import ClipGenerator
+from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
+from cyberhost_model.perception.keypoints import _MESH478, _POSE33
 
 RATE = 16000
 
@@ -33,7 +36,7 @@ def speech_folder(folder: Path) -> Path:
 def small_synth(folder: Path, frames: int = 16, size: tuple[int, int] = (128, 128)) -> ClipGenerator:
     """Drawn people of 128 x 128 who speak."""
     return ClipGenerator(
-        People([], drawn=1.0), SpeechLibrary(speech_folder(folder)), seed=3, frames=frames, sizes=(size,)
+        People([], drawn=1.0), SpeechLibrary([speech_folder(folder)]), seed=3, frames=frames, sizes=(size,)
     )
 
 
@@ -81,3 +84,32 @@ def audio_stage_arguments(folder: Path) -> list[str]:
     """Options of `cyberhost train` for stage audio."""
     speech, filmed = (str(f) for f in labelled_folders(folder))
     return ["--stage", "audio", "--speech", speech, "--filmed", filmed, "--labels", filmed]
+
+
+def stills_folder(folder: Path, people: int = 2) -> Path:
+    """Drawn people as a folder of labelled pictures, none of them held out of training."""
+    folder.mkdir(parents=True)
+    labels = {}
+    for number in range(100):
+        if len(labels) == people:
+            break
+        name, still = f"{number}.png", drawn_still(number)
+        if held_out(f"{folder.name}/{number}"):
+            continue
+        face, pose, k = np.zeros((478, 2)), np.zeros((33, 3)), still.keypoints
+        face[list(_MESH478)] = k.face
+        for body, mediapipe in enumerate(_POSE33):
+            if mediapipe >= 0:
+                pose[mediapipe] = [*k.body[body], k.body_score[body]]
+        hands = [
+            hand.tolist() if score.max() > 0.3 else None for hand, score in zip(k.hands, k.hands_score, strict=True)
+        ]
+        Image.fromarray(still.picture_u8).save(folder / name)
+        labels[name] = {
+            "face": face.tolist(),
+            "pose33": pose.tolist(),
+            "left_hand21": hands[0],
+            "right_hand21": hands[1],
+        }
+    (folder / "keypoints.json").write_text(json.dumps(labels))
+    return folder

@@ -79,7 +79,7 @@ def raw_conditions(config: Preset = MINI, batch: int = 2, size: tuple[int, int] 
     def latents(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, config.latent_channels, *size, generator=g)
 
-    return {
+    given = {
         "reference_latent": latents(batch),
         "reference_pose": torch.rand(batch, 3, height, width, generator=g),
         "face": torch.randn(batch, 3, 256, 256, generator=g),
@@ -89,6 +89,9 @@ def raw_conditions(config: Preset = MINI, batch: int = 2, size: tuple[int, int] 
         "pose": torch.rand(batch, frames, 3, height, width, generator=g),
         "hand_clarity": torch.rand(batch, frames, generator=g) + 0.1,
     }
+    if config.face_state:
+        given |= {"lip_gap": torch.rand(batch, generator=g) * 0.1, "shut": torch.rand(batch, frames, generator=g)}
+    return given
 
 
 def noisy_clip(config: Preset = MINI, batch: int = 2, size: tuple[int, int] = (4, 4), seed: int = 2) -> tuple:

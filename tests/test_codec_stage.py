@@ -1,4 +1,4 @@
-"""The codec learns whole frames and, where a recipe asks for them, close-ups of mouths, as it will be given them."""
+"""The codec learns whole frames and, where a recipe asks for it, close-ups of mouths and eyes as it will get them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.codecs.close_up import SIDE, SIDE_IN_FACES, CloseUp
+from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, CloseUp
 from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.lab.synthetic.sources import People
-from cyberhost_model.lab.training.stages.codec import CodecFrames, CodecStage, close_up_latents, crop_close_up
+from cyberhost_model.lab.training.stages.codec import (
+    PARTS,
+    CodecFrames,
+    CodecStage,
+    CodecStageConfig,
+    close_up_latents,
+    crop_close_up,
+)
 from cyberhost_model.perception.geometry import face_height
 
 
@@ -24,19 +31,40 @@ def close(people) -> dict[str, torch.Tensor]:
     return CodecFrames(people, seed=3, count=2, poses=2, close=1.0)[0]
 
 
-def test_a_close_up_shows_the_mouth_in_its_middle(people):
+@pytest.fixture(scope="module")
+def eyes(people) -> dict[str, torch.Tensor]:
+    return CodecFrames(people, seed=3, count=2, poses=3, eyes=1.0)[0]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_close_up_shows_its_part_in_its_middle(people, part):
     rng = np.random.default_rng(0)
     for _ in range(4):
-        still = crop_close_up(people.still(rng, (SIDE, SIDE)), rng)
+        still = crop_close_up(people.still(rng, (SIDE, SIDE)), part, rng)
         face = still.keypoints.face * SIDE
         assert still.size == (SIDE, SIDE)
-        assert SIDE / face_height(face) == pytest.approx(SIDE_IN_FACES, rel=0.3)
-        assert np.abs(face[60:68].mean(0) - SIDE / 2).max() < 0.08 * SIDE
+        assert SIDE / face_height(face) == pytest.approx(part.side, rel=0.3)
+        assert np.abs(face[part.points].mean(0) - SIDE / 2).max() < 0.08 * SIDE
+
+
+def test_in_close_ups_of_the_eyes_the_lids_alone_move(eyes):
+    assert (eyes["close"] == PARTS.index(EYES)).all() and eyes["frames"].shape == (6, SIDE, SIDE, 3)
+    assert eyes["controls"][:, 2].amin() < -0.02 and eyes["controls"][:, :2].abs().max() < 0.004
+    changes = np.abs(eyes["frames"].numpy().astype(float) - eyes["reference"].numpy().repeat(3, 0)).mean(-1)
+    middle, height = SIDE / 2, SIDE / EYES.side
+    around = slice(int(middle - 0.1 * height), int(middle + 0.1 * height))
+    assert changes[:, int(middle + 0.3 * height) :].mean() < 2, "resampling's alone"
+    assert changes[:, around].mean() > 4
+
+
+def test_a_shut_eye_weighs_as_much_as_an_open_one(eyes):
+    """Its own outline is empty; what it looked like before is weighed too."""
+    assert (eyes["regions"][:, 1] > 0).float().mean((1, 2)).amin() > 0.005
 
 
 def test_in_close_ups_the_mouth_alone_moves(close):
-    assert close["close"].all() and close["frames"].shape == (4, SIDE, SIDE, 3)
-    middle, height = SIDE / 2, SIDE / SIDE_IN_FACES
+    assert (close["close"] == PARTS.index(MOUTH)).all() and close["frames"].shape == (4, SIDE, SIDE, 3)
+    middle, height = SIDE / 2, SIDE / MOUTH.side
     above, around = slice(0, int(middle - 0.5 * height)), slice(int(middle - 0.2 * height), int(middle + 0.4 * height))
     changes = [
         np.abs(b.astype(float) - a).mean(-1)
@@ -46,23 +74,26 @@ def test_in_close_ups_the_mouth_alone_moves(close):
     assert max(change[around].mean() for change in changes) > 3
 
 
-def test_what_is_learned_is_what_decoding_says(close, monkeypatch):
-    """The controls of a clip whose mouths are as far open come to the same latents as in training."""
-    codec = ReferenceCodec.load(EMBEDDED / "tiny" / "codec")
-    said = close_up_latents(codec, close)
-    assert not said[:, : codec.config.blocks].any() and said[:, codec.config.blocks].abs().amax() > 0.5
+@pytest.mark.parametrize("part", PARTS)
+def test_what_is_learned_is_what_decoding_says(close, eyes, part, monkeypatch):
+    """Controls of a clip whose mouths are as open, or lids as shut, make the same latents as in training."""
+    codec, batch = ReferenceCodec.load(EMBEDDED / "tiny" / "codec"), eyes if part is EYES else close
+    channels = slice(codec.config.blocks + part.controls.start, codec.config.blocks + part.controls.stop)
+    said = close_up_latents(codec, batch)
+    said, maps = said[said[:, channels].abs().amax((1, 2, 3)) > 0.3], batch["control_maps"][: len(said)]
+    maps = maps[close_up_latents(codec, batch)[:, channels].abs().amax((1, 2, 3)) > 0.3]
+    assert len(said) > 1 and not said[:, : channels.start].any() and not said[:, channels.stop :].any()
     given = []
-    monkeypatch.setattr(codec, "_render", lambda z, reference, source: (given.append(z), source)[1])
-    mouths = said[:, codec.config.blocks : codec.config.blocks + 2]
-    close_up = CloseUp((0, 0), SIDE, torch.zeros(4, 3, SIDE, SIDE), close["control_maps"])
-    codec._open_lips(mouths, close_up, torch.zeros(4, 3, SIDE, SIDE))
+    monkeypatch.setattr(codec, "_render", lambda z, features, source: (given.append(z), source)[1])
+    blank = torch.zeros(len(said), 3, SIDE, SIDE)
+    codec._move_part(said[:, channels], CloseUp(part, (0, 0), SIDE, blank, maps), blank)
     torch.testing.assert_close(given[0], said, rtol=0.05, atol=0.02)
 
 
 def test_close_ups_teach_the_decoder_alone(people):
     """With `decoder_only` what a denoiser was trained on stays, to the bit."""
-    stage = CodecStage(people, ReferenceCodec.load(EMBEDDED / "tiny" / "codec"), decoder_only=True, close=1.0)
-    codec = stage.module["codec"]
+    codec = ReferenceCodec.load(EMBEDDED / "tiny" / "codec")
+    stage = CodecStage(people, codec, CodecStageConfig(decoder_only=True, close=0.5, eyes=0.5))
     kept = {
         name: value.clone()
         for name, value in codec.state_dict().items()
@@ -86,5 +117,5 @@ def test_without_close_ups_the_items_are_what_they_were(people):
         CodecFrames(people, seed=5, count=1, poses=1)[0],
         CodecFrames(people, seed=5, count=1, poses=1, close=1e-9)[0],
     )
-    assert not plain["close"].any() and plain["frames"].shape[1] in (192, 256)
-    assert not some["close"].any()
+    assert (plain["close"] == -1).all() and plain["frames"].shape[1] in (192, 256)
+    assert (some["close"] == -1).all()

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.synthetic.lip_shapes import CLOSURE, GAP, TUCK, WIDTH, fit_lip_map, read_filmed_lips
+from cyberhost_model.lab.synthetic.lip_shapes import fit_lip_map, read_filmed_lips
+from cyberhost_model.speech.lip_head import CLOSURE, GAP, TUCK, WIDTH
 from cyberhost_model.speech.phonemes import CLASSES, PhonemeTrack, phoneme_track
 
 WORD = ("m", "a", "t", "u", "f", "i")

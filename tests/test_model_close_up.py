@@ -1,4 +1,4 @@
-"""Lips are opened on an enlarged face, so that they open in half-body pictures too."""
+"""Lips open and lids shut on enlarged squares of the face, so that they do in half-body pictures too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.codecs.close_up import SIDE, make_close_up
+from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, make_close_up
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.template import load_template
 from cyberhost_model.media.audio import Sound
@@ -20,7 +20,7 @@ from data_helpers import voice
 def test_a_square_put_back_leaves_the_picture_as_it_is(corner):
     """Also where it reaches beyond the picture, whose edge is then repeated."""
     picture = torch.rand(2, 3, 96, 100) * 2 - 1
-    close_up = make_close_up(picture, corner, 41, torch.zeros(2, 3, 12, 12))
+    close_up = make_close_up(picture, MOUTH, corner, 41, torch.zeros(2, 3, 12, 12))
     square = close_up.crop(picture)
     assert square.shape == (2, 3, 41, 41) and close_up.small.shape == (2, 3, SIDE, SIDE)
     torch.testing.assert_close(close_up.paste(square, picture), picture)
@@ -31,7 +31,7 @@ def test_a_square_put_back_leaves_the_picture_as_it_is(corner):
 
 def test_what_is_put_fades_towards_its_edge():
     picture = torch.zeros(1, 3, 96, 100)
-    close_up = make_close_up(picture, (20, 30), 41, torch.zeros(1, 3, 12, 12))
+    close_up = make_close_up(picture, MOUTH, (20, 30), 41, torch.zeros(1, 3, 12, 12))
     pasted = close_up.paste(torch.ones(1, 3, 41, 41), picture)
     assert (
         pasted[0, 0, 50, 40] == 1
@@ -48,48 +48,62 @@ def reference(host, picture):
 
 
 @torch.inference_mode()
-def with_lip_gap(host, reference, gap: float) -> torch.Tensor:
-    """One frame that differs from the picture in the lips' gap alone, by `gap` face heights."""
+def with_control(host, reference, control: int, change: float) -> torch.Tensor:
+    """One frame that differs from the picture in one face control alone, by `change` face heights."""
     codec = host.model.codec
     z = torch.zeros(1, 1, *reference.latent.shape[1:])
-    z[:, :, codec.config.blocks] = gap / 0.025 * reference.control_maps[:, None, 0]
+    channel = codec.config.blocks + control
+    z[:, :, channel] = change / codec.z_std[channel] * reference.control_maps[:, None, control]
     return z
 
 
-def mouth(host, reference, gap, close_up) -> np.ndarray:
-    frame = host.model.codec.decode(with_lip_gap(host, reference, gap), reference.small, reference.large, close_up)[
-        0, 0
-    ]
-    x, y = (reference.keypoints.face[60:68].mean(0) * [frame.shape[2], frame.shape[1]]).astype(int)
+def around(host, reference, control: int, change: float, close_ups) -> np.ndarray:
+    """Decode that frame and cut out its mouth (control 0) or its eyes (control 2)."""
+    z = with_control(host, reference, control, change)
+    frame = host.model.codec.decode(z, reference.small, reference.large, close_ups)[0, 0]
+    part = MOUTH if control == 0 else EYES
+    x, y = (reference.keypoints.face[part.points].mean(0) * [frame.shape[2], frame.shape[1]]).astype(int)
     return (frame[:, y - 20 : y + 24, x - 24 : x + 24].numpy() + 1) * 127.5
 
 
-def test_a_small_mouth_opens(host, reference):
-    """The example's face is 44 of the codec's pixels high, its mouth five: too few for the frame's own decoding."""
-    moves = {}
-    for name, close_up in {"close-up": reference.close_up, "without": None}.items():
-        still, half, wide = (mouth(host, reference, gap, close_up) for gap in (0.0, 0.045, 0.09))
-        moves[name] = np.abs(half - still).mean(), np.abs(wide - still).mean()
-    assert moves["close-up"][1] > 1.4 * moves["without"][1]
-    assert moves["close-up"][1] > 1.3 * moves["close-up"][0] > 0, "further open is further from the still"
+@pytest.mark.parametrize(("control", "change", "least"), [(0, 0.09, 15), (2, -0.04, 5)])
+def test_a_small_part_moves(host, reference, control, change, least):
+    """The example's face is 44 of the codec's pixels high, its mouth five, its eyes two: too few for a whole frame."""
+    still, half, wide = (around(host, reference, control, c, reference.close_ups) for c in (0.0, change / 2, change))
+    near, far = np.abs(half - still).mean(), np.abs(wide - still).mean()
+    assert far > 1.3 * near > 0, "further is further from the still"
+    assert far > least, "grey levels around the part"
 
 
-def test_outside_the_close_up_nothing_changes(host, reference):
-    codec, z = host.model.codec, with_lip_gap(host, reference, 0.09)
-    opened, still = (
-        codec.decode(latent, reference.small, reference.large, reference.close_up)[0, 0]
+@pytest.mark.parametrize(("control", "change"), [(0, 0.09), (2, -0.04)])
+def test_outside_the_close_up_nothing_changes(host, reference, control, change):
+    codec, z = host.model.codec, with_control(host, reference, control, change)
+    moved, still = (
+        codec.decode(latent, reference.small, reference.large, reference.close_ups)[0, 0]
         for latent in (z, torch.zeros_like(z))
     )
-    (x, y), side = reference.close_up.corner, reference.close_up.side
-    changed = (opened - still).abs().amax(0)
+    close_up = reference.close_ups[control == 2]
+    (x, y), side = close_up.corner, close_up.side
+    changed = (moved - still).abs().amax(0)
     assert changed[y : y + side, x : x + side].max() > 0.3
     changed[y : y + side, x : x + side] = 0
     assert changed.max() < 2 / 127.5
 
 
+def test_a_part_that_rests_is_not_decoded(host, reference, monkeypatch):
+    """Only the one frame of two whose lids fall is."""
+    codec, decoded = host.model.codec, []
+    decode_maps = codec.decode_maps
+    monkeypatch.setattr(codec, "decode_maps", lambda z, f: (decoded.append(len(z)), decode_maps(z, f))[1])
+    z = torch.cat([with_control(host, reference, 2, change) for change in (0.0, -0.04)], 1)
+    with torch.inference_mode():
+        codec.decode(z, reference.small, reference.large, reference.close_ups)
+    assert decoded == [1, 2], "the eyes of one frame, and two frames"
+
+
 def test_without_a_face_there_is_none(host, picture, reference):
     blind = dataclasses.replace(reference.picture_keypoints, face_score=np.zeros(68, np.float32))
-    assert prepare_reference(host.model, picture, blind, None, False).close_up is None
+    assert prepare_reference(host.model, picture, blind, None, False).close_ups == ()
 
 
 @pytest.mark.parametrize("audio", [None, Sound.from_samples(voice(0.3), 16_000)])
@@ -101,4 +115,4 @@ def test_lips_that_key_points_alone_move_are_not_opened_there(host, picture, mon
     )
     made = host.reenact(picture, load_template("rest"), audio=audio, steps=1, size=256)
     next(made.frames)
-    assert [close_up is None for close_up in given] == [audio is None]
+    assert [[c.part for c in close_ups] for close_ups in given] == [[EYES] if audio is None else [MOUTH, EYES]]

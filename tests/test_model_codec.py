@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from cyberhost_model.codecs.close_up import EYES, MOUTH
 from cyberhost_model.codecs.reference import (
     DecodedMaps,
     ReferenceCodec,
@@ -22,7 +23,7 @@ from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet
 from cyberhost_model.lab.training.clips import half_size, to_signed
-from cyberhost_model.sampler.postprocess import open_lips_by_audio, smooth_over_time
+from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def test_a_control_moves_the_decoded_flow_in_proportion():
 
 
 def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
-    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=1.5))
+    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.5, 1.0, 1.0)))
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
     assert torch.equal(codec.leave_lips_to_controls(z), z)  # a mouth at rest
@@ -163,58 +164,21 @@ def test_control_maps_enter_the_references_latent(codec):
     assert torch.equal(latent[:, :24], without[:, :24])
 
 
-def test_mouth_controls_are_placed_at_the_mouth_and_lips_open_at_least_as_the_audio_asks():
-    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16)))
+def test_face_controls_are_placed_at_mouth_and_eyes_and_keep_their_size():
     z, control_maps = torch.randn(1, 2, 27, 4, 4), torch.zeros(1, 1, 3, 4, 4)
-    control_maps[..., 0, 1, 1:3] = torch.tensor([1.0, 0.5])
-    opened = open_lips_by_audio(z, torch.tensor([[0.0, 1.0]]), control_maps, codec.lip_unit)
-    assert torch.equal(opened[:, :, :24], z[:, :, :24]) and torch.equal(opened[:, :, 26:], z[:, :, 26:])
-    mouth = opened[0, :, 24:26, 1, 1:3]
+    control_maps[:, :, :2, 1, 1:3] = torch.tensor([1.0, 0.5])
+    control_maps[:, :, 2, 0, 1] = 1.0
+    placed = place_face_controls(z, control_maps)
+    assert torch.equal(placed[:, :, :24], z[:, :, :24])
+    assert torch.equal(placed[:, :, 24:] != 0, (control_maps > 0).expand(1, 2, 3, 4, 4))
+    mouth = placed[0, :, 24:26, 1, 1:3]
     torch.testing.assert_close(mouth[..., 1], mouth[..., 0] / 2)
-    assert torch.equal(opened[:, :, 24:26] != 0, (control_maps[:, :, :1] > 0).expand(1, 2, 2, 4, 4))
-    # Silence asks for no opening: the first frame keeps the Gaussian nearest to what was denoised.
-    best = (z[0, 0, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])) / 1.25
-    torch.testing.assert_close(mouth[0, :, 0], best)
-    z[0, 1, 24], full = control_maps[0, 0, 0], 0.09 / 0.025
-    assert open_lips_by_audio(z, torch.ones(1, 2), control_maps, codec.lip_unit)[0, 1, 24, 1, 1] == pytest.approx(full)
-    z[0, 1, 24] = 5 * control_maps[0, 0, 0]  # the denoiser opens them further
-    assert open_lips_by_audio(z, torch.ones(1, 2), control_maps, codec.lip_unit)[0, 1, 24, 1, 1] == pytest.approx(5.0)
+    # The Gaussian nearest to what was denoised: a control that stands at its place already stays as it is.
+    torch.testing.assert_close(mouth[..., 0], (z[0, :, 24:26, 1, 1:3] @ torch.tensor([1.0, 0.5])) / 1.25)
+    torch.testing.assert_close(place_face_controls(placed, control_maps), placed)
     moving = torch.cat([control_maps, control_maps.roll(1, -2)], 1)
-    assert open_lips_by_audio(z, torch.ones(1, 2), moving, codec.lip_unit)[0, 1, 24, 2, 1] >= full - 1e-5
-    assert torch.isfinite(open_lips_by_audio(z, torch.ones(1, 2), torch.zeros_like(control_maps), codec.lip_unit)).all()
-
-
-def test_a_mouth_open_in_the_picture_closes_in_silence():
-    codec, control_maps = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16))), torch.zeros(1, 1, 3, 4, 4)
-    control_maps[..., 0, 1, 1] = 1.0
-
-    def lips(denoised: float, opening: float, lip_gap: float, keypoints: bool = False) -> float:
-        """In face heights, as what is denoised."""
-        z = torch.zeros(1, 1, 27, 4, 4)
-        z[..., 24, 1, 1] = denoised / 0.025
-        return 0.025 * float(
-            open_lips_by_audio(
-                z, torch.tensor([[opening]]), control_maps, codec.lip_unit, lip_gap, torch.tensor([[keypoints]])
-            )[0, 0, 24, 1, 1]
-        )
-
-    for denoised in (-0.03, 0.0, 0.05):  # a closed mouth's lips part and meet as without any of this
-        assert (
-            lips(denoised, 0.5, 0.0)
-            == lips(denoised, 0.5, 0.0, True)
-            == pytest.approx(max(0.045, denoised) + min(denoised, 0))
-        )
-    shut = lips(0.0, 0.0, 0.06)
-    assert shut == pytest.approx(-0.09) == lips(-0.06, 0.0, 0.06)  # and not twice, where the denoiser closes it too
-    assert lips(-0.2, 0.0, 0.06) == pytest.approx(-0.2)
-    assert lips(0.0, 1.0, 0.06) == pytest.approx(0.09)  # as far beyond the picture as anybody's
-    openings = [lips(0.0, opening, 0.06) for opening in np.linspace(0, 1, 9)]
-    assert all(a < b for a, b in zip(openings, openings[1:], strict=False))
-    # Where key points drive the lips, what is denoised is a change since the picture already.
-    assert lips(0.0, 0.0, 0.06, keypoints=True) == pytest.approx(0.0)
-    assert lips(-0.06, 0.0, 0.06, keypoints=True) == pytest.approx(-0.09)
-    assert lips(-0.02, 0.2, 0.06, keypoints=True) == pytest.approx(-0.02 * (1 + 0.5 / 3))
-    assert lips(0.03, 0.4, 0.06, keypoints=True) == pytest.approx(0.03)
+    assert (place_face_controls(z, moving)[0, 1, 24, 2] != 0).any()
+    assert torch.isfinite(place_face_controls(z, torch.zeros_like(control_maps))).all()
 
 
 def test_save_and_load(codec, tmp_path):
@@ -255,10 +219,22 @@ def test_with_a_close_up_half_visible_pixels_are_the_pictures(codec, monkeypatch
         "decode_maps",
         lambda z, pyramid: DecodedMaps(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)),
     )
-    monkeypatch.setattr(codec, "_open_lips", lambda mouth, close_up, square: square)
-    whole = SimpleNamespace(crop=lambda source: source, paste=lambda square, source: source)
+    monkeypatch.setattr(codec, "_move_part", lambda values, close_up, source: source)
     z = torch.zeros(1, 1, codec.config.latent_channels, 4, 4)
     assert (
         codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3)
-        and codec.decode(z, grey, None, whole).mean() < 0.02
+        and codec.decode(z, grey, None, [SimpleNamespace(part=MOUTH)]).mean() < 0.02
+        and codec.decode(z, grey, None, [SimpleNamespace(part=EYES)]).mean() == pytest.approx(0.5, abs=1e-3)
     )
+
+
+def test_a_picture_is_sampled_alike_with_and_without_gradients():
+    """Two libraries: torch's where gradients are needed, OpenCV's where not."""
+    g = torch.Generator().manual_seed(0)
+    picture = torch.rand(2, 3, 96, 80, generator=g) * 2 - 1
+    flow = torch.nn.functional.interpolate(torch.randn(2, 2, 6, 5, generator=g), size=(96, 80), mode="bicubic") * 6
+    with torch.no_grad():
+        plain = warp(picture, flow, "bicubic")
+    torch.testing.assert_close(plain, warp(picture.requires_grad_(), flow, "bicubic").detach(), atol=1e-3, rtol=0)
+    half = warp(picture.detach().bfloat16(), flow, "bicubic")
+    assert half.dtype is torch.bfloat16

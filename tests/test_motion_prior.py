@@ -68,4 +68,4 @@ def test_the_last_channels_are_the_face_controls():
 
 def test_it_needs_latents_relative_to_the_reference():
     with pytest.raises(ValueError, match="motion_prior needs codec"):
-        dataclasses.replace(FULL, codec="sd-vae", motion_prior=14.0)
+        dataclasses.replace(FULL, codec="sd-vae", face_state=False, motion_prior=14.0)

@@ -106,19 +106,15 @@ def test_a_driving_video_is_read_and_its_sound_kept(host, picture, tmp_path):
     assert made.sound is not None and made.sound.duration == pytest.approx(0.6, abs=0.1)
 
 
-def test_key_points_drive_visible_lips(host, picture, points):
-    """The picture's own gap of the lips is measured in any case."""
+def test_key_points_drive_lids_and_the_pictures_own_lips_are_measured(host, picture, points):
     reference, _ = host.open_picture(picture, GenerationConfig(size=256))
     assert 0.05 < reference.lip_gap < 0.12
-    poses = nodding(points, 4)
-    assert (
-        skeleton_source(host.model.network.preset, reference, poses)(0, 4).lips.all()
-        and skeleton_source(host.model.network.preset, reference, poses, parts=("hands",))(0, 4).lips is None
-    )
-    poses.face_score[2, 64] = 0.2
-    assert skeleton_source(host.model.network.preset, reference, poses)(0, 4).lips.tolist() == [
-        [True, True, False, True]
-    ]
+    poses, preset = nodding(points, 4), host.model.network.preset
+    upper, lower = [37, 38, 43, 44], [41, 40, 47, 46]
+    poses.face[2, upper] = poses.face[2, lower]
+    shut = skeleton_source(preset, reference, poses)(0, 4).shut[0]
+    assert shut[2] == 1 and shut[[0, 1, 3]].max() < 0.3
+    assert skeleton_source(preset, reference, poses, parts=("hands",))(0, 4).shut is None
 
 
 def test_a_detector_that_reads_no_lips_warns(host, picture, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ class MeanColourCodec(Codec):
         return self.encode_reference(frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])
 
     def decode(
-        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         size = (reference if picture is None else picture).shape[-2:]
         return F.interpolate((z / self.gain).flatten(0, 1), size=size).clamp(-1, 1).unflatten(0, z.shape[:2])
@@ -83,7 +84,8 @@ def test_kinds_are_unique_and_known(registered):
 
 
 def test_it_animates_a_picture(registered, host, picture, tmp_path):
-    preset = dataclasses.replace(MINI, codec=KIND, latent_channels=3, audio=host.model.network.preset.audio)
+    audio = host.model.network.preset.audio
+    preset = dataclasses.replace(MINI, codec=KIND, latent_channels=3, face_state=False, audio=audio)
     model = dataclasses.replace(host.model, network=make_network(preset), codec=MeanColourCodec())
     save_model(model, tmp_path)
     made = CyberHost.from_pretrained(tmp_path, device="cpu").animate(

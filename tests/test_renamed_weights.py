@@ -15,7 +15,7 @@ from cyberhost_model.config import EMBEDDED, preset
 from cyberhost_model.lab.training.assemble import averaged_weights
 from cyberhost_model.lab.training.init import load_weights
 from cyberhost_model.lab.training.loop import LoopConfig, train
-from cyberhost_model.model.checkpoint import RENAMED, check_network, current_name, load_network, save_network
+from cyberhost_model.model.checkpoint import RENAMED, check_network, load_network, save_network
 from model_helpers import MINI, make_network
 from training_helpers import SMALL, RandomStage
 
@@ -38,12 +38,10 @@ def with_old_names(file: Path) -> None:
     save_file(old, file)
 
 
-def test_the_embedded_model_has_old_names_and_loads():
+def test_the_embedded_model_has_the_names_of_today():
     file = EMBEDDED / "tiny" / "network.safetensors"
-    names = load_file(file).keys()
-    assert {old for old in RENAMED if any(name.startswith(old) for name in names)} == RENAMED.keys()
     network = load_network(file.parent)
-    assert {current_name(name) for name in names} == network.state_dict().keys()
+    assert load_file(file).keys() == network.state_dict().keys()
     assert check_network(file.parent) == network.preset == preset("tiny")
 
 

@@ -13,8 +13,9 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.runtime.loading import EMBEDDED
 from cyberhost_model.speech.encoder import STEP, frame_windows, window_start
 from cyberhost_model.speech.level import SpeechLevel, speech_level
-from cyberhost_model.speech.lip_head import LIPS, PredictedLips
-from cyberhost_model.speech.wav2vec2 import TINY, SpeechConfig, Wav2Vec2Encoder
+from cyberhost_model.speech.lip_head import LIPS, PredictedLips, keep_closures
+from cyberhost_model.speech.phonemes import CLASSES
+from cyberhost_model.speech.wav2vec2 import TINY, SpeechConfig, Wav2Vec2Encoder, curves_at_frames
 
 RATE = 16_000
 SMALL = {
@@ -29,7 +30,7 @@ SMALL = {
 }
 
 
-# The layout of the embedded model's speech encoder, which was trained before there were mel bands.
+# The layout of the embedded model's first speech encoder.
 CONVOLVED = SpeechConfig(
     wav2vec2={
         **TINY.wav2vec2,
@@ -196,12 +197,41 @@ def test_lips_of_every_frame(tiny: Wav2Vec2Encoder) -> None:
     assert lips.gap.min() >= 0 and 0 <= lips.closure.min() and lips.closure.max() <= 1
 
 
+def outputs_of(steps: int, **values: float) -> np.ndarray:
+    """Outputs of the lip head in which nothing but `values` is likely: names of LIPS or of classes."""
+    out = np.zeros((steps, len(LIPS) + len(CLASSES)), np.float32)
+    out[:, LIPS.index("closure")] = -9
+    for name, value in values.items():
+        out[:, LIPS.index(name) if name in LIPS else len(LIPS) + CLASSES.index(name)] = value
+    return out
+
+
 def test_a_likely_closure_closes_the_lips() -> None:
-    outputs = np.zeros((3, len(LIPS) + 2), np.float32)
-    outputs[:, LIPS.index("gap")] = 0.8
-    outputs[:, LIPS.index("closure")] = [-9, -1.1, 0.1]
-    gap = PredictedLips.from_head(outputs).gap
-    assert gap[0] == pytest.approx(0.8, abs=0.01) and gap[1] == pytest.approx(0.4, abs=0.01) and gap[2] == 0
+    def gap(**values: float) -> float:
+        return float(PredictedLips.from_head(outputs_of(1, gap=0.8, **values)).gap[0])
+
+    assert gap() == pytest.approx(0.8, abs=0.01)
+    assert gap(closure=9.0) == gap(m=12.0) == 0  # by its own logit, or by the phoneme
+    assert 0.3 < gap(closure=-0.2) < 0.7
+
+
+def test_lips_rest_in_a_pause_and_not_between_two_words() -> None:
+    for silent, rests in ((30, True), (8, False)):
+        spoken = outputs_of(20, gap=0.8, width=0.5, a=9.0)
+        pause = outputs_of(silent, gap=0.8, width=0.5, sil=9.0)
+        lips = PredictedLips.from_head(np.concatenate([spoken, pause, spoken]))
+        middle = 20 + silent // 2
+        assert lips.gap[5] == pytest.approx(0.8, abs=0.01)
+        assert (lips.gap[middle] == lips.width[middle] == 0) == rests
+
+
+def test_a_closure_of_one_step_is_not_lost_between_two_frames() -> None:
+    steps = outputs_of(20, gap=0.8)
+    for at in range(4, 12):
+        one = steps.copy()
+        one[at, LIPS.index("closure")] = 9
+        frames = PredictedLips.from_head(curves_at_frames(keep_closures(one), 20 * STEP, 25))
+        assert frames.gap.min() < 0.05
 
 
 def test_old_folders_still_load(tmp_path) -> None:
@@ -216,12 +246,11 @@ def test_old_folders_still_load(tmp_path) -> None:
         encoder.predict_lips(np.zeros(1600, np.float32))
 
 
-def test_the_embedded_encoder_has_convolutions() -> None:
+def test_the_embedded_encoder_is_the_one_that_stage_audio_trains() -> None:
     encoder = Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech")
-    defaults = Wav2Vec2Config(**encoder.config.wav2vec2)
-    written = Wav2Vec2Config(**CONVOLVED.wav2vec2)
-    assert (encoder.config.mels, encoder.config.phonemes, encoder.lip_head) == (0, (), None)
-    assert encoder.config.reach == CONVOLVED.reach and defaults.to_dict() == written.to_dict()
+    assert encoder.config == TINY
+    lips = encoder.predict_lips(np.zeros(2 * RATE, np.float32))
+    assert lips.gap.max() < 1e-3 and not lips.closure.any() and np.abs(lips.width).max() < 1e-3
 
 
 def test_save_and_load(tiny: Wav2Vec2Encoder, tmp_path) -> None:

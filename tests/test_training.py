@@ -180,9 +180,9 @@ def test_clips_that_cannot_be_trained_on_are_told(clips, tmp_path, capsys):
     place.mkdir(parents=True)
     first = next(clips.glob("*x*/*.safetensors"))
     saved = load_file(first)
-    save_file({name: value for name, value in saved.items() if name != "opening"}, place / "1.safetensors")
+    save_file({name: value for name, value in saved.items() if name != "heard"}, place / "1.safetensors")
     message = said(tmp_path / "coded", workers=1)  # one line, also from a process that makes batches
-    assert "1.safetensors: the coded clip lacks opening" in message and len(message.strip().splitlines()) == 1
+    assert "1.safetensors: the coded clip lacks heard" in message and len(message.strip().splitlines()) == 1
     (place / "1.safetensors").write_bytes(first.read_bytes()[:-1000])
     assert "the coded clip cannot be read" in said(tmp_path / "coded")
 

@@ -97,7 +97,10 @@ def test_a_deaf_clip_hears_nothing():
         "lips": torch.ones(1, 3, 4, 4),
         "masks": torch.ones(1, 3, 2, 4, 4),
         "heatmaps": rand(1, 3, 42, 4, 4),
-        "opening": rand(1, 3),
+        "heard": rand(1, 3, 4),
+        "eyes": torch.zeros(1, 3, 4, 4),
+        "shut": rand(1, 3),
+        "lip_gap": rand(1) * 0.1,
         "head": torch.tensor([False]),
     }
 

@@ -54,7 +54,7 @@ def test_a_dataset_is_coded_clip_by_clip_and_goes_on_where_it_was(dataset, tmp_p
     whole = load_file(files[1])
     assert (
         whole["z"].shape == (20, 27, 8, 8)
-        and len(whole["opening"]) == len(whole["audio"]) == 20
+        and len(whole["heard"]) == len(whole["audio"]) == 20
         and int(whole["first"]) == 20
     )
     assert all(torch.isfinite(v.float()).all() for v in whole.values())

@@ -44,7 +44,7 @@ def test_clips_are_cut_with_their_labels_and_sound(tmp_path):
     )
     parts = list(cut_clips(filmed, 16, np.random.default_rng(0)))
     assert [p.first for p in parts] == [0, 16]
-    assert all(len(p.frames) == len(p.clarity) == len(p.opening) == 16 for p in parts)
+    assert all(len(p.frames) == len(p.clarity) == len(p.heard) == 16 for p in parts)
     assert np.allclose(parts[1].keypoints()[3].face, clip.keypoints()[19].face)
     again = list(cut_clips(filmed, 16, np.random.default_rng(0)))
     assert torch.equal(torch.from_numpy(parts[0].frames[5].flow), torch.from_numpy(again[0].frames[5].flow))

@@ -61,7 +61,10 @@ class RandomClips(Dataset):
             "lips": (chance(f, h, w) > 0.7).float(),
             "masks": (chance(f, 2, h, w) > 0.5).float(),
             "heatmaps": chance(f, 42, h, w),
-            "opening": chance(f),
+            "heard": chance(f, 4),
+            "eyes": (chance(f, h, w) > 0.9).float(),
+            "shut": chance(f),
+            "lip_gap": 0.1 * chance(),
         }
 
 

@@ -80,7 +80,7 @@ def parts(size, device, dtype, inputs):
     """
     import torch
 
-    from cyberhost_model.codecs.close_up import SIDE, make_close_up
+    from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, make_close_up
     from cyberhost_model.runtime.pipeline import CyberHost
     from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
     from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
@@ -106,16 +106,17 @@ def parts(size, device, dtype, inputs):
 
     z = 0.1 * on(device, dtype, 1, size.decoded, channels, *size.latent)
     # as jobs decode with the reference codec: a face of a sixth of the picture's height
-    close_up = (
+    close_ups = [
         make_close_up(
             picture,
+            part,
             (w // 3, h // 8),
-            round(0.3 * h),
+            round(part.side * h / 6),
             torch.rand(1, 3, SIDE // 16, SIDE // 16, device=device, dtype=dtype),
         )
+        for part in (MOUTH, EYES)
         if size.name == "tiny"
-        else None
-    )
+    ]
 
     def job(steps):
         scales = guidance(size.branches[0], Guidance)
@@ -140,7 +141,7 @@ def parts(size, device, dtype, inputs):
             )
             with recorded.inside():
                 recorded(), recorded()  # the second one is recorded
-    found |= {"decode": lambda: codec.decode(z, picture, picture, close_up), **jobs(size, job)}
+    found |= {"decode": lambda: codec.decode(z, picture, picture, close_ups), **jobs(size, job)}
     if size.name == "tiny":
         found["start to first frame"] = lambda: first_frame(inputs, device)
     return found

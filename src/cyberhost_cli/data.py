@@ -14,6 +14,7 @@ from cyberhost_model.options import option
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.synthetic.clips import ClipGenerator
+    from cyberhost_model.lab.synthetic.speech_motion import LipListener
     from cyberhost_model.lab.training.encode import ClipEncoder
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
@@ -25,7 +26,9 @@ Frames = Annotated[int, typer.Option(min=16, help="Frames a clip, at 25 a second
 class Source:
     """Material of clips that are made: photo puppets and drawn people that speak."""
 
-    speech: str | None = option(None, "16 kHz speech (FLAC, WAV), for clips that are made.", metavar="DIR")
+    speech: list[str] | None = option(
+        None, "16 kHz speech (FLAC, WAV), for clips that are made; may be repeated.", metavar="DIR"
+    )
     stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
     gestures: Path | None = option(None, "Recorded gestures (.npz); optional.", metavar="DIR")
     drawn: float = option(0.3, "Share of drawn people; 1 without --stills.", min=0, max=1)
@@ -34,12 +37,12 @@ class Source:
     seed: int = option(0, "Same seed, same clips.", min=0)
     held_out: bool = option(False, "Only people and speakers kept out of training.")
 
-    def open(self, frames: int) -> ClipGenerator:
-        """Load the material as a source of clips of `frames` frames.
+    def open(self, frames: int, listener: LipListener | None = None) -> ClipGenerator:
+        """Load the material as a source of clips of `frames` frames. listener: see `ClipGenerator`.
 
         Raises InputError when a folder holds nothing of use.
         """
-        if self.speech is None:
+        if not self.speech:
             raise typer.BadParameter("clips that are made need speech: --speech DIR", param_hint="'--speech'")
         from cyberhost_model.lab.synthetic.clips import ClipGenerator
         from cyberhost_model.lab.synthetic.performance import load_gestures
@@ -48,7 +51,13 @@ class Source:
         people = People(self.stills or [], self.drawn, self.held_out)
         gestures = load_gestures(self.gestures) if self.gestures else None
         return ClipGenerator(
-            people, SpeechLibrary(self.speech, self.held_out), self.seed, frames, gestures, heads=self.heads
+            people,
+            SpeechLibrary(self.speech, self.held_out),
+            self.seed,
+            frames,
+            gestures,
+            heads=self.heads,
+            listener=listener,
         )
 
 
@@ -233,13 +242,14 @@ def encode(
             "a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures",
             param_hint="'--data'",
         )
-    made = source.open(frames) if data is None else None
     from cyberhost_model.device import choose_device
     from cyberhost_model.lab.training.encode import load_clip_encoder
 
     coder, warnings = load_clip_encoder(preset, codec, audio, choose_device(device, "auto")[0])
     for line in warnings:
         console.warn(line)
+    listener = coder.speech if hasattr(coder.speech, "predict_lips") else None
+    made = source.open(frames, listener) if data is None else None  # type: ignore[arg-type]
     facts: dict[str, object] = {"preset": preset, "codec": codec or preset, "audio": audio or preset}
     if made is None:
         assert data is not None
@@ -306,8 +316,8 @@ def _encode_made(
     frames: int,
     console: Console,
 ) -> None:
-    from cyberhost_model.lab.training.clips import save_summary, write_clip
-    from cyberhost_model.lab.training.encode import claim
+    from cyberhost_model.lab.training.clips import save_summary
+    from cyberhost_model.lab.training.encode import claim, encode_made
 
     claim(output, {**facts, "frames": frames})  # clips of other sources may join, of another length or coder not
     save_summary(
@@ -321,13 +331,9 @@ def _encode_made(
         seed=source.seed,
         **facts,
     )
-    there = {p.stem for p in output.glob("*x*/*.safetensors")}
     with console.progress("coding clips", clips, unit="clips") as tick:
-        for number in range(source.start, source.start + clips):
-            if f"{number:06d}" not in there:
-                clip = made.clip(number)
-                write_clip(output, f"{number:06d}", coder.encode(clip), clip.reference.size, clip.head)
-            tick(number - source.start + 1)
+        for done in encode_made(made, output, coder, range(source.start, source.start + clips)):
+            tick(done)
     console.note(f"{output}: {clips} coded clips of {frames} frames")
     console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
 

@@ -40,7 +40,7 @@ class StageOptions:
     """What is trained, on which material, and where the run is kept."""
 
     run: Path | None = option(None, "Folder of the run; an earlier one is continued.", "--run", "-o", metavar="RUN")
-    data: Path | None = option(None, "Coded clips, for stages 1, pose, 2 and distill.", metavar="DIR")
+    data: Path | None = option(None, "Coded clips, for stages hear, 1, pose, 2 and distill.", metavar="DIR")
     stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
     speech: list[str] | None = option(None, "16 kHz speech, for stage audio; may be repeated.", metavar="DIR")
     filmed: list[str] | None = option(None, "Filmed people who speak, for stage audio; may be repeated.", metavar="DIR")
@@ -79,7 +79,9 @@ class StageOptions:
 @app.command(RUN)
 @expand_options
 def train(
-    stage: Annotated[str, typer.Option(metavar="NAME", help="codec, audio, detector, lips, 1, pose, 2 or distill.")],
+    stage: Annotated[
+        str, typer.Option(metavar="NAME", help="codec, audio, detector, lips, hear, 1, pose, 2 or distill.")
+    ],
     options: StageOptions,
     changes: Changes[LoopConfig],
     *,
@@ -167,6 +169,53 @@ DISTILL = """Teach a trained network to make a clip in few steps (consistency di
 app.command("distill")(
     bind_options(train, DISTILL, stage="distill", stills=None, speech=None, filmed=None, labels=None)
 )
+
+
+@dataclass(frozen=True)
+class MaterialOptions:
+    """Material of a whole model."""
+
+    stills: list[str] = option([], "Labelled pictures; may be repeated.", metavar="DIR")
+    speech: list[str] = option([], "16 kHz speech; may be repeated.", metavar="DIR")
+    filmed: list[str] = option([], "Filmed people who speak; may be repeated.", metavar="DIR")
+    labels: list[str] = option([], "Phonemes and lips of both; may be repeated.", metavar="DIR")
+    gestures: str | None = option(None, "Recorded gestures (.npz); optional.", metavar="DIR")
+
+
+@app.command("recipe")
+@expand_options
+def train_recipe(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'tiny', or a recipe's file.")],
+    material: MaterialOptions,
+    changes: Changes[LoopConfig],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs; an earlier one is continued.")
+    ],
+    *,
+    clips: Annotated[int | None, typer.Option(min=1, help="Clips to make. [default: the recipe's]")] = None,
+    console: Console,
+) -> None:
+    """Train a whole model: every stage in its order, from nothing.
+
+    DIR/model is the model, for `animate --model`. The same command continues one that was stopped.
+    """
+    console.silence_libraries()
+    import dataclasses
+
+    from cyberhost_model.lab.training.whole import Material, train_whole
+
+    with console.progress(f"recipe {recipe}", None, unit="steps") as tick:
+        model = train_whole(
+            recipe,
+            Material(**dataclasses.asdict(material)),
+            output,
+            changes.apply,
+            clips=clips,
+            progress=lambda step, done, of, values: tick(done, of, f"{step}: {speed_words(values)}"),
+            notify=console.note,
+        )
+    console.note(f"{model}: a model, for --model {model}")
+    console.data({"output": str(output), "model": str(model)})
 
 
 @app.command()

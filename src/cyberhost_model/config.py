@@ -125,6 +125,10 @@ class DiffusionConfig:
     """Stable Diffusion's; "linear" for AnimateDiff's and the AnimateAnyone family's checkpoints."""
     zero_terminal_snr: bool = False
     """Rescale betas to zero terminal SNR and take trailing steps (checkpoints of the AnimateAnyone family)."""
+    hidden_controls: bool = False
+    """Not in the paper: the network sees noise alone in the control channels, at every noise level. What it hears and
+    is told of the face then decides lips and lids, and not what an earlier, less sure step said of them.
+    """
     noise_correlation: float = 0.0
     """Temporal correlation of the training noise, from a frame to the next, 0..1; 0 in the paper
     (`sampler.noise.progressive_noise`).
@@ -298,6 +302,11 @@ class Preset:
     key points since the reference (`conditions.pose_shift`); the U-Net denoises the difference. Needs
     `concat_reference`.
     """
+    face_state: bool = False
+    """Not in the paper: add maps to the input, at the picture's mouth the gap of its lips and what the audio tokens
+    tell of the speech, at its eyes how far the lids of a frame are shut. Lips then close from any picture, a mouth of
+    few cells is found at once, and eyes blink when they are told to. Needs a codec with control channels.
+    """
     image_token: bool = False
     """Not in the paper: cross attention of both U-Nets reads one token, CLIP's embedding of the reference picture,
     instead of speech (AnimateAnyone).
@@ -321,6 +330,8 @@ class Preset:
             raise ValueError("without a projection, audio.dim must equal unet.cross_attention_dim")
         if self.pose_shift and not self.concat_reference:
             raise ValueError("pose_shift needs concat_reference: key points move what the reference latent shows")
+        if self.face_state and self.control_channels != 3:
+            raise ValueError('face_state needs codec "reference", or another one with three control channels')
         if self.motion_prior and not (self.traits.relative and self.concat_reference):
             raise ValueError(
                 'motion_prior needs codec "reference", or another one of relative latents, and concat_reference'
@@ -467,7 +478,7 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", noise_correlation=0.4),
+    diffusion=DiffusionConfig(prediction="x0", hidden_controls=True, noise_correlation=0.4),
     sampling=SamplingConfig(
         sampler="dpm++",
         steps=5,
@@ -484,6 +495,7 @@ _TINY = Preset(
     motion_prior=14.0,
     audio_in_time=True,
     pose_shift=True,
+    face_state=True,
 )
 
 _SD15 = Preset(
@@ -554,6 +566,7 @@ if TYPE_CHECKING:
         guidance_interval: tuple[float, float] | None
         hand_clarity: float | None
         head: bool | None
+        blink: bool
         cache_blocks: int
 
 
@@ -586,7 +599,7 @@ class GenerationConfig:
     size: int | None = option(
         None,
         "Side in pixels of a square of the video's area, in steps of the model's working size. "
-        "[default: the picture's, at most 512]",
+        "[default: the picture's, at most 768]",
         metavar="SIZE",
         min=64,
         max=2048,
@@ -611,6 +624,7 @@ class GenerationConfig:
         None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
     )
     """A2V-H, section 4.2."""
+    blink: bool = option(True, "Blink now and then, as the seed says; a driving face's blinks are followed.")
     cache_blocks: int = option(
         1,
         "Compute the U-Net's deep blocks only at every N-th step: faster, with slightly different frames.",

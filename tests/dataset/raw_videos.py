@@ -25,7 +25,9 @@ Frames = list[np.ndarray]
 
 def speaker(number: int, frames: int = FRAMES, seed: int = 5) -> Clip:
     """A drawn person who speaks, in 256x320."""
-    return ClipGenerator(People([], 1.0), SpeechLibrary(EXAMPLES), seed, frames, sizes=(SIZE,), clean=True).clip(number)
+    return ClipGenerator(People([], 1.0), SpeechLibrary([EXAMPLES]), seed, frames, sizes=(SIZE,), clean=True).clip(
+        number
+    )
 
 
 def pictures(clip: Clip) -> Frames:

@@ -22,7 +22,7 @@ from cyberhost_model.runtime.loading import load_model
 from model_helpers import FULL, noisy_clip, raw_conditions
 
 TEMPLATE = dataclasses.replace(
-    FULL, codec="sd-vae", latent_factor=8, pose_pool=1, concat_reference=False, pose_shift=False
+    FULL, codec="sd-vae", latent_factor=8, pose_pool=1, concat_reference=False, pose_shift=False, face_state=False
 )
 UNET = {
     "block_out_channels": (32, 64),

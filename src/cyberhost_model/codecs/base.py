@@ -6,6 +6,7 @@ A new codec is a file with a subclass of `Codec` and an entry of `config.CODECS`
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -27,8 +28,6 @@ class Codec(nn.Module):
     """Most frames decoded together; memory does not grow with the clip beyond that."""
     can_tile: bool = False
     """Whether a frame can be decoded in pieces (`tile`), for devices with little memory."""
-    lip_unit: float = 0.0
-    """Value of the lips' control channel for a gap of one face height; 0 for a codec without control channels."""
 
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
         """Encode the reference picture (B, 3, H, W) -> (B, C, h, w).
@@ -47,12 +46,12 @@ class Codec(nn.Module):
         raise NotImplementedError
 
     def decode(
-        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
 
-        picture (B, 3, H', W'): the reference at the video's size, which is the frames' size. close_up: its mouth,
-        enlarged, for codecs with control channels.
+        picture (B, 3, H', W'): the reference at the video's size, which is the frames' size. close_ups:
+        mouth and eyes of it, enlarged, for codecs with control channels.
         """
         raise NotImplementedError
 

@@ -1,31 +1,55 @@
-"""CloseUp: the square around the mouth, cropped from the picture and enlarged.
+"""CloseUp: a square around the mouth or the eyes, cropped from the picture and enlarged.
 
-In a half-body picture a mouth is a few of the codec's pixels high: too small to tell lips from teeth, and neither would
-move. So the codec opens the lips on this square, where they are large; the frame's flow then moves the result instead
-of the picture.
+In a half-body picture a mouth is a few of the codec's pixels high, and an eye even less: too small to tell lips from
+teeth or a lid from an eye, and neither would move. So the codec moves them on these squares, where they are large; the
+frame's flow then moves the result instead of the picture.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cyberhost_model.device import supported_device
+from cyberhost_model.perception.geometry import face_height
 
 SIDE = 160
 """Side of the enlarged square in pixels, a multiple of the codec's 16."""
-SIDE_IN_FACES = 1.8
-"""Side of the square in face heights (chin to brows), as in the codec's training (`lab.training.stages.codec`)."""
 _BLEND_FROM, _BLEND_TO = 0.55, 0.95  # shares of the half side between which the square fades into the picture
 
 
 @dataclass(frozen=True)
-class CloseUp:
-    """A square of the picture around the mouth, and its copy at the codec's size."""
+class Part:
+    """A part of the face that moves in close-up, in use and in the codec's training (`lab.training.stages.codec`)."""
 
+    points: slice
+    """Its points among the 68; their mean is the middle of the square."""
+    side: float
+    """Side of the square in face heights (chin to brows)."""
+    controls: slice
+    """The face controls that move it (`perception.face_controls.CONTROLS`)."""
+    rests: float
+    """Deviations of its controls below which it is not decoded in close-up: too little to see."""
+
+    def square(self, face: np.ndarray) -> tuple[np.ndarray, float]:
+        """Place its square over the 68 points (68, 2) of a face: top left corner (x, y) and side, in their unit."""
+        side = self.side * face_height(face)
+        return face[self.points].mean(0) - side / 2, side
+
+
+MOUTH = Part(slice(60, 68), 1.8, slice(0, 2), 0.05)
+EYES = Part(slice(36, 48), 1.2, slice(2, 3), 0.2)
+
+
+@dataclass(frozen=True)
+class CloseUp:
+    """A square of the picture around a part of the face, and its copy at the codec's size."""
+
+    part: Part
     corner: tuple[int, int]
     """(x, y) in pixels of the picture; the square may reach beyond its edges."""
     side: int
@@ -61,9 +85,9 @@ class CloseUp:
         return out
 
 
-def make_close_up(picture: Tensor, corner: tuple[int, int], side: int, control_maps: Tensor) -> CloseUp:
+def make_close_up(picture: Tensor, part: Part, corner: tuple[int, int], side: int, control_maps: Tensor) -> CloseUp:
     """Crop a square of `picture` (B, 3, H, W) and enlarge it; arguments are the fields of `CloseUp`."""
-    square = CloseUp(corner, side, picture, control_maps).crop(picture)
+    square = CloseUp(part, corner, side, picture, control_maps).crop(picture)
     square = square.to(supported_device(picture.device), torch.float32)
     small = F.interpolate(square, size=(SIDE, SIDE), mode="bicubic", align_corners=False, antialias=True).clamp(-1, 1)
-    return CloseUp(corner, side, small.to(picture.device, picture.dtype), control_maps)
+    return CloseUp(part, corner, side, small.to(picture.device, picture.dtype), control_maps)

@@ -15,16 +15,19 @@ edges of the flow fall on edges of the picture and lips part where the reference
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cyberhost_model.codecs.base import Codec
-from cyberhost_model.codecs.close_up import CloseUp
+from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.device import supported_device
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import load_weights
@@ -51,8 +54,8 @@ class ReferenceCodecConfig:
     widths: tuple[int, int, int] = (32, 80, 160)
     """Channels of the networks at 1/4, 1/8 and 1/16 of the picture's size."""
     downscale: int = 16
-    emphasis: float = 1.0
-    """Factor of the mouth's controls in `decode`, because an unsure denoiser understates them."""
+    emphasis: tuple[float, ...] = (1.2, 1.9, 1.2)
+    """Factors of the face controls in `decode`, because denoiser and decoder understate them."""
 
     @property
     def latent_channels(self) -> int:
@@ -160,7 +163,10 @@ class ReferenceCodec(Codec):
             config = json.loads((folder / "config.json").read_text())
             if "cues" in config:  # its name in cyberhost 0.1
                 config["control_channels"] = config.pop("cues")
-            codec = ReferenceCodec(ReferenceCodecConfig(**{**config, "widths": tuple(config["widths"])}))
+            if isinstance(config["emphasis"], float):  # of the mouth alone in cyberhost 0.1
+                config["emphasis"] = [config["emphasis"], config["emphasis"], 1.0]
+            tuples = {name: tuple(config[name]) for name in ("widths", "emphasis")}
+            codec = ReferenceCodec(ReferenceCodecConfig(**{**config, **tuples}))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ModelError(f"{folder}: no usable codec ({error}); get the model again") from error
         load_weights(codec, folder / "model.safetensors")
@@ -173,11 +179,6 @@ class ReferenceCodec(Codec):
         (folder / "config.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n")
         weights = {name: value.detach().to("cpu", dtype).contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / "model.safetensors")
-
-    @property
-    def lip_unit(self) -> float:  # type: ignore[override]
-        """Value of the lips' control channel for a gap of one face height, before `emphasis`."""
-        return _CONTROL_STD[0] * self.config.emphasis if self.config.control_channels else 0.0
 
     # Encoding
 
@@ -211,24 +212,24 @@ class ReferenceCodec(Codec):
     # Decoding
 
     def decode(
-        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
 
-        picture (B, 3, H', W'): the reference at the video's size, by default `reference` itself. close_up: the
-        picture's mouth; lips are then opened there, where they are large, before the frame's flow moves the picture.
+        picture (B, 3, H', W'): the reference at the video's size, by default `reference` itself. close_ups: parts of
+        the picture's face, which are moved there, where they are large, before the frame's flow moves the picture.
         """
         b, f = z.shape[:2]
         latent = self.leave_lips_to_controls(z.flatten(0, 1))
         source = _repeat_frames(reference if picture is None else picture, f)
         bias = 0.0
-        if close_up is not None:
-            mouth = slice(self.config.blocks, self.config.blocks + 2)
-            opened = self._open_lips(latent[:, mouth], close_up, close_up.crop(source))
-            source, bias = close_up.paste(opened, source), _PICTURE_BIAS
-            closed = torch.zeros_like(latent[:, mouth])
-            latent = torch.cat([latent[:, : mouth.start], closed, latent[:, mouth.stop :]], 1)
-        return self._render(latent, reference, source, bias).unflatten(0, (b, f))
+        for close_up in close_ups:
+            channels = self._channels(close_up.part.controls)
+            source = self._move_part(latent[:, channels], close_up, source)
+            closed = torch.zeros_like(latent[:, channels])
+            latent = torch.cat([latent[:, : channels.start], closed, latent[:, channels.stop :]], 1)
+            bias = _PICTURE_BIAS if close_up.part is MOUTH else bias
+        return self._render(latent, self._features(reference, f), source, bias).unflatten(0, (b, f))
 
     def leave_lips_to_controls(self, z: Tensor) -> Tensor:
         """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and apply `emphasis`.
@@ -239,37 +240,49 @@ class ReferenceCodec(Codec):
         lips = z[:, self.config.blocks : self.config.blocks + 1].abs()
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
         fine = slice(_MEAN_FLOW, self.config.blocks)
-        mouth = slice(self.config.blocks, self.config.blocks + 2)
-        return torch.cat(
-            [z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), z[:, mouth] * self.config.emphasis, z[:, mouth.stop :]], 1
-        )
+        controls = z[:, self.config.blocks :] * z.new_tensor(self.config.emphasis)[:, None, None]
+        return torch.cat([z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), controls], 1)
 
-    def _open_lips(self, mouth: Tensor, close_up: CloseUp, square: Tensor) -> Tensor:
-        """Apply the mouth's controls (B*F, 2, h, w) to the close-up's square (B*F, 3, side, side) of the picture."""
-        f = len(mouth) // len(close_up.small)
-        latent = self.mouth_latent(mouth, _repeat_frames(close_up.control_maps, f))
-        return self._render(latent, close_up.small, square)
+    def _channels(self, controls: slice) -> slice:
+        """Find the channels of `z` that hold these face controls."""
+        return slice(self.config.blocks + controls.start, self.config.blocks + controls.stop)
 
-    def mouth_latent(self, mouth: Tensor, control_maps: Tensor) -> Tensor:
-        """Make latents (B, C, h, w) of frames in which only the mouth moves.
+    def _move_part(self, values: Tensor, close_up: CloseUp, source: Tensor) -> Tensor:
+        """Apply a part's controls (B*F, n, h, w) to pictures (B*F, 3, H', W'); where it rests they stay as they are."""
+        f = len(values) // len(close_up.small)
+        latent = self.control_latent(values, _repeat_frames(close_up.control_maps, f), close_up.part.controls)
+        moves = (latent[:, self.config.blocks :].abs().amax((1, 2, 3)) > close_up.part.rests).nonzero()[:, 0]
+        if not len(moves):
+            return source
+        features = tuple(x[moves] for x in self._features(close_up.small, f))
+        moving = source[moves]
+        square = self._render(latent[moves], features, close_up.crop(moving))
+        return source.index_copy(0, moves, close_up.paste(square, moving))
 
-        mouth (B, 2, ...): its controls, whose sizes count; control_maps (B, controls, h, w): where they act.
+    def control_latent(self, values: Tensor, control_maps: Tensor, controls: slice) -> Tensor:
+        """Make latents (B, C, h, w) of frames in which only some face controls differ from the reference.
+
+        values (B, n, ...): the controls of `controls`, whose sizes count; control_maps (B, controls, h, w): where they
+        act.
         """
-        controls = 2 * measure_controls(mouth)[..., None, None] * control_maps[:, :2]
-        return F.pad(controls, (0, 0, 0, 0, self.config.blocks, self.config.control_channels - 2))
+        acting = 2 * measure_controls(values)[..., None, None] * control_maps[:, controls]
+        before = self.config.blocks + controls.start
+        return F.pad(acting, (0, 0, 0, 0, before, self.config.latent_channels - before - acting.shape[1]))
 
-    def _render(self, latent: Tensor, reference: Tensor, source: Tensor, bias: float = 0.0) -> Tensor:
-        """Apply latents (B*F, C, h, w), decoded with `reference` (B, 3, H, W), to `source` -> (B*F, 3, H', W').
+    def _features(self, reference: Tensor, frames: int) -> tuple[Tensor, ...]:
+        """Compute the features of the reference (B, 3, H, W) for each frame of a clip."""
+        return tuple(_repeat_frames(features, frames) for features in self.appearance(reference))
 
-        source (B*F, 3, H', W'): the picture that is warped. bias: logits in favour of it where a pixel may be new.
+    def _render(self, latent: Tensor, features: tuple[Tensor, ...], source: Tensor, bias: float = 0.0) -> Tensor:
+        """Apply latents (N, C, h, w), decoded with features of their reference, to `source` -> (N, 3, H', W').
+
+        source (N, 3, H', W'): the picture that is warped. bias: logits in favour of it where a pixel may be new.
         """
-        f = len(latent) // len(reference)
-        quarter, eighth, sixteenth = (_repeat_frames(features, f) for features in self.appearance(reference))
-        maps = self.decode_maps(latent, (quarter, eighth, sixteenth))
+        maps = self.decode_maps(latent, features)
         maps.flow, maps.visible = zero_small_flow(maps.flow), maps.visible + bias
         return compose(maps, source, "bicubic").clamp(-1, 1)
 
-    def decode_maps(self, z: Tensor, pyramid: tuple[Tensor, Tensor, Tensor]) -> DecodedMaps:
+    def decode_maps(self, z: Tensor, pyramid: tuple[Tensor, ...]) -> DecodedMaps:
         """Decode z (B, C, h, w) with the reference's features (B, ...) into flow, visibility and colour."""
         quarter, eighth, sixteenth = pyramid
         base = self.decode_components(z)
@@ -327,9 +340,11 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     """Sample `picture` (B, 3, H, W) at each pixel's position plus `flow` (B, 2, H, W), in pixels.
 
     Computed in float32: half precision is too coarse for positions in a large picture, and its bicubic sampling is
-    broken on the CPU.
+    broken on the CPU. There OpenCV samples a picture that needs no gradient, in a third of the time.
     """
     h, w = picture.shape[-2:]
+    if mode == "bicubic" and picture.device.type == "cpu" and not torch.is_grad_enabled():
+        return _remap(picture, flow)
     device = supported_device(picture.device)
     flow = flow.to(device, torch.float32)
     y, x = torch.meshgrid(
@@ -341,6 +356,17 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     source = picture.to(device, torch.float32)
     moved = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
     return moved.to(picture.device, picture.dtype)
+
+
+def _remap(picture: Tensor, flow: Tensor) -> Tensor:
+    """Do the same as `warp`, bicubic, with OpenCV."""
+    h, w = picture.shape[-2:]
+    at = flow.float() + torch.stack(torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy"))
+    moved = [
+        cv2.remap(source, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+        for source, (x, y) in zip(picture.float().permute(0, 2, 3, 1).contiguous().numpy(), at.numpy(), strict=True)
+    ]
+    return torch.from_numpy(np.stack(moved)).permute(0, 3, 1, 2).to(picture.dtype)
 
 
 def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear") -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -59,7 +60,7 @@ class SdVaeCodec(Codec):
         return torch.cat(latents).unflatten(0, frames.shape[:-3])
 
     def decode(
-        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_up: CloseUp | None = None
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         """Decode z (B, F, C, h, w) -> frames (B, F, 3, H, W), scaled to `picture`'s size; the rest is ignored.
 

@@ -61,6 +61,8 @@ class ReferenceInputs:
     """(B, 3, 256, 256) in -1..1: crop of the face, zeros without one; or (B, 512), ArcFace's descriptor."""
     hands: Tensor | None = _input(lambda p, b, f: (b, 2, 3, 128, 128))
     """(B, 2, 3, 128, 128) in -1..1: crops of the left and the right hand, zeros for an absent one."""
+    lip_gap: Tensor | None = _input(lambda p, b, f: (b,) if p.face_state else None)
+    """(B,): gap of the picture's lips in face heights, where the preset takes it (`face_state`)."""
     image: Tensor | None = _input(lambda p, b, f: (b, p.unet.cross_attention_dim) if p.image_token else None)
     """(B, D): CLIP's embedding of the picture, where the preset takes it (`image_token`)."""
 
@@ -83,6 +85,8 @@ class ClipInputs:
     """(B, F, 7, 2h, 2w): displacement of key points since the reference (`conditions.pose_shift`)."""
     hand_clarity: Tensor | None = _input(lambda p, b, f: (b, f))
     """(B, F) in about 0..1; 0 where no hand is visible (section 3.3)."""
+    shut: Tensor | None = _input(lambda p, b, f: (b, f) if p.face_state else None)
+    """(B, F): how far the lids are shut, 0 as in the picture .. 1, where the preset takes it (`face_state`)."""
 
 
 def input_shapes(preset: Preset, clips: int, frames: int) -> dict[str, Shape]:
@@ -134,9 +138,11 @@ class Conditions:
     residual is divided by it.
     """
     pose_coverage: Tensor | None = _tensor()
-    """(B, F, 1, h, w) in 0..1: where key points determine `prior`; the residual is left out there."""
+    """(B, F, C, h, w) in 0..1: where key points determine `prior`; the residual is left out there."""
     hand_clarity: Tensor | None = _tensor()
     """(B, F): hand clarity score in about 0..1; 0 where no hand is visible."""
+    face_state: Tensor | None = _tensor()
+    """(B, F, 3, h, w): the picture's mouth, its lip gap there, and how far the lids are shut at its eyes."""
     face: Tensor | None = _tensor()
     """(B, n, D): identity descriptor of the face; zeros where absent."""
     hands: Tensor | None = _tensor()

@@ -21,6 +21,12 @@ from cyberhost_model.model.reference_net import attention_sites
 from cyberhost_model.model.region_attention import RegionCodebookAttention
 from cyberhost_model.model.unet import build_motion_unet
 
+HEARD = ("opening", "width", "closure", "energy")
+"""What the first channels of the audio tokens tell of the speech. Not in the paper."""
+HEARD_UNIT = 3.0
+"""Value of these channels for 1."""
+FACE_MAPS = 2 + len(HEARD)
+
 
 class RegionMap(NamedTuple):
     """Prediction of one Region Codebook Attention, for supervision in training (eq. 6)."""
@@ -70,6 +76,7 @@ class DenoisingUNet(nn.Module):
         self.audio_time = None
         if preset.audio_in_time:  # not zero at the start, because the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
+        self.face_state_in = _zero_conv(FACE_MAPS, width) if preset.face_state else None
         self.regions = nn.ModuleDict()
         enabled = {"face": switches.face_codebook, "hands": switches.hand_codebook}
         keypoints = {"face": preset.region.face_keypoints, "hands": preset.region.hand_keypoints}
@@ -149,6 +156,9 @@ class DenoisingUNet(nn.Module):
             x = x + given.pose
         if self.prior_in is not None and given.prior is not None:  # not in the paper: `pose_shift`, `motion_prior`
             x = x + self.prior_in(given.prior.flatten(0, 1)).unflatten(0, (batch, frames))
+        if self.face_state_in is not None and given.face_state is not None:  # not in the paper: `face_state`
+            maps = face_maps(given.face_state, None if given.audio is None else heard(given.audio))
+            x = x + self.face_state_in(maps.flatten(0, 1)).unflatten(0, (batch, frames))
         x = x.flatten(0, 1)
 
         # down
@@ -208,6 +218,26 @@ class DenoisingUNet(nn.Module):
 
     def _regions(self) -> list[RegionCodebookAttention]:
         return [module for module in self.regions.values() if isinstance(module, RegionCodebookAttention)]
+
+
+def heard(audio: Tensor) -> Tensor:
+    """Read off audio tokens (B, F, L, D) what they tell of the speech -> (B, F, 4), in the order of HEARD.
+
+    Stages hear, 1 and 2 train the tokens' first channels for it. Not in the paper.
+    """
+    return audio[..., : len(HEARD)].mean(-2) / HEARD_UNIT
+
+
+def face_maps(face_state: Tensor, told: Tensor | None) -> Tensor:
+    """Draw what is known of a face where it is: (B, F, FACE_MAPS, h, w).
+
+    face_state (B, F, 3, h, w): the mouth, the picture's lip gap there, and how far the lids are shut at the eyes. told
+    (B, F, 4): what the speech tells, of `heard`, drawn at the mouth; zero without speech.
+    """
+    mouth = face_state[:, :, :1]
+    if told is None:
+        return torch.cat([face_state[:, :, 1:], mouth.expand(-1, -1, len(HEARD), -1, -1) * 0], 2)
+    return torch.cat([face_state[:, :, 1:], mouth * told[..., None, None]], 2)
 
 
 def _zero_conv(channels: int, width: int) -> nn.Conv2d:

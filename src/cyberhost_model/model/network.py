@@ -18,8 +18,8 @@ from cyberhost_model.model.denoising_unet import DenoiserOutput, DenoisingUNet
 from cyberhost_model.model.motion_prior import PoseToLatent, measure_pose_coverage, motion_prior
 from cyberhost_model.model.reference_net import ReferenceNet
 
-OPEN_MOUTH = 3.0
-"""Value of the audio tokens' first channel for a wide open mouth. Not in the paper."""
+OPEN_GAP = 0.09
+"""Gap of the lips of a wide open mouth, in face heights."""
 
 
 class CyberHostNetwork(nn.Module):
@@ -71,6 +71,7 @@ class CyberHostNetwork(nn.Module):
             reference_latent=latent if self.preset.concat_reference else None,
             reference=self.reference_net(latent, aligned, None if image is None else image[:, None]),
             reference_present=(True,) * len(latent),
+            face_state=self._lip_gap_map(latent, given.lip_gap),
             motion_present=(False,) * len(latent),
             audio=None if image is None else image[:, None, None],
             face=None if self.face_encoder is None or given.face is None else self.face_encoder(given.face),
@@ -91,6 +92,7 @@ class CyberHostNetwork(nn.Module):
             motion_present=(motion is not None,) * len(video.reference_present),
             pose=encoded_pose,
             hand_clarity=given.hand_clarity,
+            face_state=self._add_lids(video.face_state, given),
             **self._prior(video, given),
         )
 
@@ -100,6 +102,8 @@ class CyberHostNetwork(nn.Module):
         prior = coverage = from_motion = std = None
         if self.pose_to_latent is not None and shift is not None and reference is not None:
             prior, coverage = self.pose_to_latent(shift, reference), measure_pose_coverage(shift)
+            coverage = coverage.repeat(1, 1, self.preset.latent_channels, 1, 1)
+            coverage[:, :, self.preset.latent_channels - self.preset.control_channels :] = 0  # lips follow speech too
         if self.preset.motion_prior and motion is not None and reference is not None:
             frames = self.preset.frames if given.hand_clarity is None else given.hand_clarity.shape[1]
             last, controls = motion[:, -1] - reference, self.preset.control_channels
@@ -107,14 +111,21 @@ class CyberHostNetwork(nn.Module):
             prior = from_motion if prior is None else prior + from_motion
         return {"prior": prior, "prior_from_motion": from_motion, "prior_std": std, "pose_coverage": coverage}
 
-    @staticmethod
-    def predicted_mouth_opening(conditions: Conditions) -> Tensor:
-        """Read off the audio tokens how far the speech opens the mouth -> (B, F) in about 0..1.
+    def _lip_gap_map(self, latent: Tensor, lip_gap: Tensor | None) -> Tensor | None:
+        """Draw the picture's mouth, its lip gap there, and its eyes, for `_add_lids`: (B, 1, 3, h, w)."""
+        if not self.preset.face_state or lip_gap is None:
+            return None
+        mouth, _, eyes = latent[:, -self.preset.control_channels :].unbind(1)
+        return torch.stack([mouth, mouth * (lip_gap / OPEN_GAP)[:, None, None], eyes], 1)[:, None]
 
-        Stage 2 trains the tokens' first channel for it (`hear`). Not in the paper.
-        """
-        assert conditions.audio is not None
-        return conditions.audio[..., 0].mean(-1) / OPEN_MOUTH
+    @staticmethod
+    def _add_lids(maps: Tensor | None, given: ClipInputs) -> Tensor | None:
+        """Scale the eyes of `_lip_gap_map` by how far the lids of each frame are shut: (B, F, 3, h, w)."""
+        if maps is None or given.shut is None:
+            return None
+        still = torch.ones_like(given.shut)
+        amounts = torch.stack([still, still, given.shut], -1)
+        return maps * amounts[..., None, None]
 
     def motion_features(self, motion_latents: Tensor) -> Features:
         """Encode motion frames with the Reference Net: (B, M, C, h, w) -> site -> (B, M, N, D)."""

@@ -73,6 +73,11 @@ def lips_gap(face: np.ndarray) -> float:
     return float(_measures(face)[0]) / face_height(face)
 
 
+def lids_gap(face: np.ndarray) -> float:
+    """Measure the mean gap between the lids of 68 points (68, 2), in heights of their face."""
+    return float(_measures(face)[2:].mean()) / face_height(face)
+
+
 def _measures(face: np.ndarray) -> np.ndarray:
     """Lips' gap, mouth's width and both lids' gaps of 68 points, along the direction from the brows to the chin."""
     down = down_direction(face)

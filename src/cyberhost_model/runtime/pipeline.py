@@ -331,6 +331,7 @@ class CyberHost:
             sound,
             guidance_of(config, sampling),
             clarity=(HAND_CLARITY if config.hand_clarity is None else config.hand_clarity) if shows_hands else -1.0,
+            blink=config.blink,
             slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
         notes = [*([] if sound is None else sound.warnings), *warnings]

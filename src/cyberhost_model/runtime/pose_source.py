@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyberhost_model.conditions.blink import blinks_of
 from cyberhost_model.conditions.movement import BodyMovementMap
 from cyberhost_model.conditions.pose_maps import PARTS, POSE_MAPS
 from cyberhost_model.conditions.pose_shift import pose_shift
@@ -33,8 +34,8 @@ class PoseCondition:
     """(1, frames or 1, controls, h, w): positions of mouth and eyes (`face_control_maps`)."""
     undriven: bool = False
     """Speech alone moves the body; there are no key points."""
-    lips: Tensor | None = None
-    """(1, frames), bool: frames whose lips key points drive; None where there are none."""
+    shut: Tensor | None = None
+    """(1, frames) in 0..1: how far lids are shut that key points drive; None where there are none."""
 
 
 PoseSource = Callable[[int, int], PoseCondition]
@@ -58,6 +59,7 @@ def skeleton_source(
     parts: those of the body that key points drive. After the end of `poses` its last frame is repeated.
     """
     like = reference.control_maps  # not the network, which may be offloaded to the CPU while the codec computes
+    shut = blinks_of(poses.face * np.array(reference.canvas.picture_size, np.float32), poses.face_score)
     draw, latent_size = POSE_MAPS[preset.pose_maps], tuple(reference.latent.shape[-2:])
 
     def source(first: int, frames: int) -> PoseCondition:
@@ -66,12 +68,11 @@ def skeleton_source(
         shift = None
         if preset.pose_shift:
             shift = to_maps(pose_shift(reference.keypoints, points, latent_size, parts), like)
-        control_maps, lips = like[:, None], None
+        control_maps, lids = like[:, None], None
         if "face" in parts:
             moved = to_maps(np.stack([face_control_maps(k, latent_size) for k in points]), like)
             control_maps = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, control_maps)
-            if shift is not None:  # the last map is the lips' displacement, which the denoiser reads
-                lips = shift[:, :, -1].amax((2, 3)) > 0
-        return PoseCondition(to_maps(maps, like), shift, control_maps, lips=lips)
+            lids = to_maps(shut[np.arange(first, first + frames).clip(0, len(shut) - 1)], like)
+        return PoseCondition(to_maps(maps, like), shift, control_maps, shut=lids)
 
     return source

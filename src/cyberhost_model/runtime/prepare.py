@@ -8,19 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyberhost_model.codecs.close_up import SIDE, SIDE_IN_FACES, CloseUp, make_close_up
+from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, CloseUp, Part, make_close_up
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.media.image import Canvas, fit_canvas, place
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
 from cyberhost_model.model.conditions import Conditions, ReferenceInputs
 from cyberhost_model.perception.crops import HEAD_FACES, face_crop, hand_crops
 from cyberhost_model.perception.detector import measure_lip_gap
-from cyberhost_model.perception.face_controls import MOUTH, face_control_maps
-from cyberhost_model.perception.geometry import face_height
+from cyberhost_model.perception.face_controls import face_control_maps
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, without_hands
 from cyberhost_model.runtime.loading import Model
 
-DEFAULT_SIDE = 512
+DEFAULT_SIDE = 768
 """Largest default side, in pixels, of a square of the video's area; smaller pictures are not enlarged."""
 HEAD_ONLY_SHARE = 0.4
 """Share of the picture's height from which on a face, without shoulders and hands, is a head alone."""
@@ -46,8 +45,8 @@ class Reference:
     """(1, C, h, w)."""
     control_maps: Tensor
     """(1, controls, h, w): positions of mouth and eyes (`face_control_maps`)."""
-    close_up: CloseUp | None
-    """The mouth of `large`, for codecs with control channels and pictures with a face."""
+    close_ups: tuple[CloseUp, ...]
+    """Mouth and eyes of `large`, for codecs with control channels and pictures with a face."""
     conditions: Conditions
     lip_gap: float = 0.0
     """Gap of the lips in face heights (`measure_lip_gap`)."""
@@ -75,7 +74,7 @@ def prepare_reference(
     """Fit a picture to the network's input, encode it and compute its conditions.
 
     picture_u8: uint8 (H, W, 3); keypoints: in 0..1 of it. size: side in pixels of a square of the video's area, by
-    default the picture's own and at most 512. head: leave the hands out (A2V-H, section 4.2: no hand codebook
+    default the picture's own and at most 768. head: leave the hands out (A2V-H, section 4.2: no hand codebook
     attention).
     """
     preset, network = model.network.preset, model.network
@@ -90,18 +89,20 @@ def prepare_reference(
     latent_size = (canvas.height // factor, canvas.width // factor)
     control_maps = to_maps(face_control_maps(placed_keypoints, latent_size), network)
     latent = model.codec.encode_reference(small, control_maps)
+    lip_gap = measure_lip_gap(model.detector, keypoints, (w, h))
     inputs = ReferenceInputs(
         reference_latent=latent,
         reference_pose=to_maps(skeleton_map(placed_keypoints, canvas.size), network),
         face=to_maps(_describe_face(model, placed, placed_keypoints), network),
         hands=to_maps(hand_crops(placed, placed_keypoints), network),
+        lip_gap=torch.tensor([lip_gap], device=network.device, dtype=network.dtype) if preset.face_state else None,
         image=None if model.image is None else model.image(small).to(network.dtype),
     )
     conditions = network.reference_conditions(inputs)
     if head:
         conditions = replace(conditions, regions=("face",))
 
-    has_mouth = preset.control_channels and control_maps.any()
+    parts = (MOUTH, EYES) if preset.control_channels and control_maps.any() else ()
     return Reference(
         canvas=canvas,
         scale=scale,
@@ -111,24 +112,23 @@ def prepare_reference(
         large=large,
         latent=latent,
         control_maps=control_maps,
-        close_up=mouth_close_up(large, placed_keypoints, factor) if has_mouth else None,
+        close_ups=tuple(face_close_up(large, part, placed_keypoints, factor) for part in parts),
         conditions=conditions,
-        lip_gap=measure_lip_gap(model.detector, keypoints, (w, h)),
+        lip_gap=lip_gap,
     )
 
 
-def mouth_close_up(picture: Tensor, keypoints: Keypoints, factor: int) -> CloseUp:
-    """Crop and enlarge the mouth of `picture` (1, 3, H, W), whose key points are in 0..1.
+def face_close_up(picture: Tensor, part: Part, keypoints: Keypoints, factor: int) -> CloseUp:
+    """Crop and enlarge a part of the face of `picture` (1, 3, H, W), whose key points are in 0..1.
 
     factor: pixels of the codec's latent cell, along one side.
     """
     size = np.array(picture.shape[:-3:-1], np.float32)  # W, H
-    face = keypoints.face * size
-    side = max(1, round(SIDE_IN_FACES * face_height(face)))
-    corner = np.round(face[MOUTH].mean(0) - side / 2)
+    corner, side = part.square(keypoints.face * size)
+    corner, side = np.round(corner), max(1, round(side))
     in_square = keypoints.map(lambda points: ((points * size - corner) / side).astype(np.float32))
     control_maps = to_maps(face_control_maps(in_square, (SIDE // factor, SIDE // factor)), picture)
-    return make_close_up(picture, (int(corner[0]), int(corner[1])), side, control_maps)
+    return make_close_up(picture, part, (int(corner[0]), int(corner[1])), side, control_maps)
 
 
 def _describe_face(model: Model, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:

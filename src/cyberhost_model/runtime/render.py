@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.codecs.base import for_reference_net
+from cyberhost_model.codecs.close_up import MOUTH
+from cyberhost_model.conditions.blink import blinks
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.errors import ModelError
@@ -31,8 +33,10 @@ from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import SlowNoise, slow_noises
-from cyberhost_model.sampler.postprocess import open_lips_by_audio, smooth_over_time
+from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
 from cyberhost_model.speech.level import speech_level
+
+_BLINKS = 0xB11  # blinks draw from a generator of their own, so that --no-blink changes nothing else
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Job:
     """Hand clarity score in 0..1; -1 where no hand is visible."""
     slow_noise: float
     """Share of slow noise in the variance, for a body that no key points drive (`sampler.noise.SlowNoise`)."""
+    blink: bool = True
+    """Lids shut now and then, or as those of the driving face do."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +94,18 @@ class Renderer:
         return itertools.islice(windows, first, None)
 
     def clip_conditions(
-        self, job: Job, pose: PoseCondition, frames: int, audio: Tensor | None, past: Tensor | None
+        self,
+        job: Job,
+        pose: PoseCondition,
+        frames: int,
+        audio: Tensor | None,
+        past: Tensor | None,
+        shut: Tensor | None = None,
     ) -> Conditions:
         """Encode the conditions of a clip of `frames` frames.
 
-        audio (1, frames, tokens, layers, D); past (1, M, C, h, w): the latents of the motion frames.
+        audio (1, frames, tokens, layers, D); past (1, M, C, h, w): the latents of the motion frames; shut (1, frames):
+        how far the lids are shut.
         """
         reference = job.reference
         inputs = ClipInputs(
@@ -101,6 +114,7 @@ class Renderer:
             pose=pose.pose,
             pose_shift=pose.shift,
             hand_clarity=torch.full((1, frames), job.clarity, device=self.device, dtype=self.dtype),
+            shut=shut,
         )
         return self.model.network.clip_conditions(reference.conditions, inputs)
 
@@ -122,9 +136,9 @@ class Renderer:
             )
         parts = []
         # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
-        close_up = job.reference.close_up if self.uses_audio(job) else None
+        close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or self.uses_audio(job)]
         for part in z.split(at_once, 1):
-            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_up)[0]
+            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_ups)[0]
             pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
             parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)
@@ -152,6 +166,8 @@ class Rendering:
         self.speech = renderer.stream_speech(job) if renderer.uses_audio(job) else None
         self.generator = torch.Generator().manual_seed(job.config.seed)
         self.slow_noises = renderer.slow_noises(job, self.generator)
+        times = (frame / job.config.fps for frame in itertools.count())
+        self.blinks = blinks(np.random.default_rng([job.config.seed, _BLINKS]), times)
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
@@ -175,15 +191,27 @@ class Rendering:
         audio = self.read_speech(clip)
         pose = self.job.pose_source(clip.start, clip.frames)
         slow_noise = next(self.slow_noises) if pose.undriven else None
+        shut = self.lids(pose, clip.frames)
         before = self.generator.get_state()
 
         def attempt() -> Tensor:
             self.generator.set_state(before)  # a second attempt draws the same noise
-            conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, past)
+            conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, past, shut)
             z = self.denoise(conditions, slow_noise)
-            return self.postprocess(z, past, pose, None if audio is None else conditions)
+            return self.postprocess(z, past, pose, audio is not None)
 
         return self.memory.attempt("network", attempt, self.warn)
+
+    def lids(self, pose: PoseCondition, frames: int) -> Tensor | None:
+        """Say how far the lids are shut (1, frames): as the key points do, else as the seed says.
+
+        None for presets without it.
+        """
+        if not self.network.preset.face_state:
+            return None
+        drawn = torch.tensor([list(itertools.islice(self.blinks, frames))])
+        shut = drawn if pose.shut is None else pose.shut
+        return (shut * self.job.blink).to(self.renderer.device, self.renderer.dtype)
 
     def read_speech(self, clip: Clip) -> Tensor | None:
         """Take the clip's speech features (1, F, tokens, layers, D) from the stream.
@@ -220,20 +248,15 @@ class Rendering:
                 predictor=self.recorded,
             )
 
-    def postprocess(self, z: Tensor, past: Tensor | None, pose: PoseCondition, spoken: Conditions | None) -> Tensor:
-        """Smooth a body that speech alone moves, and open the lips by the audio (`sampler.postprocess`).
+    def postprocess(self, z: Tensor, past: Tensor | None, pose: PoseCondition, speaks: bool) -> Tensor:
+        """Smooth a body that speech alone moves, and place the face's controls (`sampler.postprocess`).
 
-        spoken: the conditions, None where no sound moves the lips.
+        speaks: whether a sound moves the lips.
         """
         preset = self.network.preset
         if pose.undriven and preset.traits.relative:  # key points are followed frame by frame
             z = smooth_over_time(z, past, preset.control_channels)
-        if spoken is None or not preset.control_channels:
-            return z
-        opening = self.network.predicted_mouth_opening(spoken)
-        return open_lips_by_audio(
-            z, opening, pose.control_maps, self.codec.lip_unit, self.job.reference.lip_gap, pose.lips
-        )
+        return place_face_controls(z, pose.control_maps) if speaks and preset.control_channels else z
 
     def decode(self, z: Tensor) -> np.ndarray:
         """Decode a clip in this thread, with as many savings of memory as it needs."""

@@ -17,7 +17,7 @@ from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.denoising_unet import DenoiserOutput
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-from cyberhost_model.sampler.noise import SlowNoise, smooth_noise
+from cyberhost_model.sampler.noise import SlowNoise, hide_controls, smooth_noise
 from cyberhost_model.sampler.schedule import Schedule
 
 
@@ -111,7 +111,8 @@ def denoise_clip(
     schedule = Schedule(network.preset.diffusion, sampling, sampler, steps)
     guidance = guidance or Guidance(sampling.guidance_reference, sampling.guidance_audio)
     guided = GuidedConditions(conditions, guidance)
-    z = draw_noise().to(network.device, network.dtype)
+    z = start = draw_noise().to(network.device, network.dtype)
+    hidden = network.preset.control_channels if network.preset.diffusion.hidden_controls else 0
     cache = None if cache_blocks == 1 else BlockCache(predictor or network, cache_blocks)
     timesteps = schedule.timesteps
     # All at once: each copy to a GPU would wait for the work queued there.
@@ -119,7 +120,8 @@ def denoise_clip(
     for index, timestep in enumerate(timesteps):
         batch = device_timesteps[index].expand(shape[0])
         predict = predictor or network if cache is None else partial(cache, index)
-        prediction = guided.predict(predict, z, batch, guidance.acts_at(float(timestep)))
+        seen = hide_controls(z, start, hidden) if hidden else z
+        prediction = guided.predict(predict, seen, batch, guidance.acts_at(float(timestep)))
         z = schedule.step(prediction, timestep, z, draw_noise)
         if on_step is not None:
             on_step(index + 1, len(timesteps))

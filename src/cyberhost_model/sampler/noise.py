@@ -38,6 +38,15 @@ def progressive_noise(noise: Tensor, correlation: float, control_channels: int =
     return torch.cat([torch.stack(frames, 1), noise[:, :, noise.shape[2] - control_channels :]], 2)
 
 
+def hide_controls(noisy: Tensor, noise: Tensor, control_channels: int) -> Tensor:
+    """Replace the last `control_channels` channels of noisy latents (B, F, C, ...) by those of `noise`.
+
+    See `DiffusionConfig.hidden_controls`.
+    """
+    first = noisy.shape[2] - control_channels
+    return torch.cat([noisy[:, :, :first], noise[:, :, first:]], 2)
+
+
 def smooth_noise(
     shape: tuple[int, ...],
     correlation: float,

@@ -27,7 +27,7 @@ from cyberhost_model.errors import ModelError, NetworkError
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.speech.encoder import STEP, STEPS_PER_SECOND, FeatureStream
 from cyberhost_model.speech.level import SpeechLevel
-from cyberhost_model.speech.lip_head import LipHead, PredictedLips
+from cyberhost_model.speech.lip_head import LipHead, PredictedLips, keep_closures
 from cyberhost_model.speech.mel_front import MelFront
 from cyberhost_model.speech.phonemes import CLASSES
 
@@ -193,7 +193,7 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         if self.lip_head is None:
             raise ModelError("this speech encoder has no lip head; train one with `cyberhost train --stage audio`")
         steps = self._apply_head(self.lip_head, samples, level)
-        return PredictedLips.from_head(curves_at_frames(steps, len(samples), fps))
+        return PredictedLips.from_head(curves_at_frames(keep_closures(steps), len(samples), fps))
 
     @torch.no_grad()
     def _apply_head(self, head: nn.Module, samples: np.ndarray, level: SpeechLevel | None) -> np.ndarray:

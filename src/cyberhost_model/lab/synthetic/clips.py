@@ -15,7 +15,7 @@ from PIL import Image
 
 from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.conditions.movement import movement_box
-from cyberhost_model.config import FPS
+from cyberhost_model.config import EMBEDDED, FPS
 from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import mouth_from_keypoints, pack_labels, write_labels
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row, split_of
@@ -24,13 +24,14 @@ from cyberhost_model.lab.synthetic.performance import perform, random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
 from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.synthetic.speech_augment import augment_speech
-from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_motion
+from cyberhost_model.lab.synthetic.speech_motion import LipListener, SpeechMotion, spoken_motion
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.keypoints import NECK, Keypoints
 from cyberhost_model.perception.people import face_descriptor, has_face, has_hand, mean_descriptor, visible_hands
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 SOURCE, DETECTOR = "synth", "exact"
 
@@ -120,9 +121,10 @@ class Clip:
     """Whether the clip is a crop about the head, without hands."""
 
     @property
-    def opening(self) -> np.ndarray:
-        """The true mouth opening of each frame, float32 (T,)."""
-        return self.motion.opening[self.first : self.first + len(self.frames)]
+    def heard(self) -> np.ndarray:
+        """What the speech tells of each frame: opening, width, closure and energy, float32 (T, 4)."""
+        part, motion = slice(self.first, self.first + len(self.frames)), self.motion
+        return np.stack([motion.opening, motion.width, motion.closure, motion.energy], 1)[part]
 
     def keypoints(self) -> list[Keypoints]:
         """List the key points of each frame."""
@@ -141,7 +143,8 @@ class ClipGenerator:
     """A seeded source of any number of clips.
 
     gestures: recorded arm motion, see `performance.load_gestures`. clean: leaves out changes of colour and sound.
-    heads: share of crops about the head.
+    heads: share of crops about the head. listener: the speech encoder that says how lips move, by default the embedded
+    one.
     """
 
     def __init__(
@@ -154,8 +157,10 @@ class ClipGenerator:
         sizes: tuple[tuple[int, int], ...] = SIZES,
         clean: bool = False,
         heads: float = 0.0,
+        listener: LipListener | None = None,
     ):
         self.people, self.speech, self.seed, self.frames = people, speech, seed, frames
+        self.listener = listener or embedded_listener()
         self.gestures, self.sizes, self.clean, self.heads = gestures, sizes, clean, heads
 
     def clip(self, i: int) -> Clip:
@@ -183,12 +188,17 @@ class ClipGenerator:
         if not self.clean:
             recorded = augment_speech(clean, rng)
             samples, clean = recorded.heard, recorded.clean
-        motion = speech_motion(clean, FPS)
+        motion = spoken_motion(clean, self.listener, FPS)
         poses = perform(motion, rng, puppet.clasped, self.gestures, FPS)
         start = int(rng.integers(len(motion) - self.frames + 1))
         frames = [puppet.render(p) for p in poses[start : start + self.frames]]
         clarity = np.array([hand_clarity(f.picture_u8, f.keypoints) for f in frames], np.float32)
         return Clip(still, frames, samples, start, motion, clarity, head)
+
+
+def embedded_listener() -> LipListener:
+    """Load the speech encoder of the embedded model."""
+    return Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech")
 
 
 def moved_mask(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:

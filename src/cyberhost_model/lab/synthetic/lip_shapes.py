@@ -18,10 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.speech.lip_head import LIPS
+from cyberhost_model.speech.lip_head import GAP, PROTRUSION, WIDTH
 from cyberhost_model.speech.phonemes import CLASSES, CLOSED, FEATURES, ON_TEETH, SILENCE, PhonemeTrack, feature_table
 
-GAP, WIDTH, CLOSURE, PROTRUSION, TUCK = range(len(LIPS))
 _OFFSETS = np.arange(-7, 8) * 0.04
 """Seconds from a lip's moment to the phonemes that shape it: coarticulation."""
 _EXACT, _EASE = 0.025, 0.05

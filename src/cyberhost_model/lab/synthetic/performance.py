@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cyberhost_model.conditions.blink import blinks
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
@@ -22,10 +23,11 @@ def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> 
     one = lambda: (n(0.05 * arm), n(0.13 * arm), n(0.1 * arm))  # noqa: E731
     left = one()
     right = tuple(-a for a in left) if puppet.clasped else one()
+    opening = float(np.clip(rng.beta(0.8, 1.1), 0, 1)) if rng.random() < 0.75 else 0.0
     return Pose(
-        opening=float(np.clip(rng.beta(0.8, 1.1), 0, 1)) if rng.random() < 0.8 else 0.0,
+        opening=opening,
         width=float(np.clip(rng.normal(0, 0.5), -1, 1)),
-        blink=float(rng.random() < 0.2) * rng.random(),
+        blink=float(rng.random() < 0.45) * rng.random() ** 0.5,
         brow=n(0.5),
         yaw=n(0.12),
         pitch=n(0.1),
@@ -33,6 +35,7 @@ def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> 
         shift=(n(0.04), n(0.04)),
         sway=(n(0.05), n(0.025)),
         arms=(left, right),  # type: ignore[arg-type]
+        closure=float(opening == 0 and rng.random() < 0.6),
     )
 
 
@@ -56,13 +59,8 @@ def _smooth(x: np.ndarray, frames: int) -> np.ndarray:
     return np.convolve(np.pad(x, frames // 2, mode="edge"), kernel / kernel.sum(), "valid")[: len(x)].astype(np.float32)
 
 
-def blinks(rng: np.random.Generator, times: np.ndarray) -> np.ndarray:
-    """Draw blinks: 0 open .. 1 shut, a quarter of a second every two to five seconds."""
-    shut, t = np.zeros(len(times), np.float32), times[0] - rng.uniform(0, 4)
-    while t < times[-1]:
-        shut = np.maximum(shut, np.clip(1.3 - np.abs(times - t) / 0.1, 0, 1))
-        t += rng.uniform(2, 5)
-    return shut.astype(np.float32)
+def _late(x: np.ndarray, frames: int) -> np.ndarray:
+    return np.concatenate([np.zeros(frames, np.float32), x[:-frames]])
 
 
 def load_gestures(folder: str | Path) -> list[np.ndarray]:
@@ -105,21 +103,30 @@ def perform(
     lively = float(np.exp(rng.normal(0, 0.3)))
     stress = _smooth(motion.energy, 7)
     swing = stress - _smooth(motion.energy, 25)  # rises at the start of a stressed word, falls at its end
-    pitch = w(0.035 * lively) + 0.12 * swing
-    yaw, roll = w(0.06 * lively), w(0.022 * lively) + 0.03 * swing * rng.choice([-1, 1])
-    shift = np.stack([w(0.018 * lively), w(0.012 * lively) + 0.05 * swing], 1)
+    turn = _late(_smooth(motion.energy, 13) - _smooth(motion.energy, 51), 8)  # the head follows the stress to a side
+    pitch = w(0.02 * lively) + 0.2 * swing
+    yaw, roll = w(0.03 * lively) + 0.2 * turn, w(0.012 * lively) + 0.06 * turn
+    shift = np.stack([w(0.009 * lively) + 0.06 * turn, w(0.006 * lively) + 0.08 * swing], 1)
     sway = np.stack(
         [
-            w(0.022 * lively, quick=2.0),
-            w(0.008 * lively, quick=2.0) + 0.006 * np.sin(2 * np.pi * times / rng.uniform(3, 5)),
+            w(0.012 * lively, quick=2.0) + 0.03 * turn,
+            w(0.005 * lively, quick=2.0) + 0.006 * np.sin(2 * np.pi * times / rng.uniform(3, 5)),
         ],
         1,
     )
-    brow = np.clip(w(0.25) + 0.8 * swing, -1, 1)
+    brow = np.clip(w(0.2) + 1.2 * swing, -1, 1)
     arms = np.zeros((n, 2, 3), np.float32)
     for side in (0, 1):
-        arms[:, side] = np.stack([w(0.018), w(0.05, quick=0.9) - 0.16 * stress, w(0.05, quick=0.9) - 0.05 * stress], 1)
-    if gestures and rng.random() < 0.5:
+        beat = rng.uniform(0.6, 1.2)
+        arms[:, side] = np.stack(
+            [
+                w(0.012) - 0.03 * stress,
+                w(0.03, quick=0.9) - 0.26 * beat * stress,
+                w(0.03, quick=0.9) - 0.1 * beat * stress,
+            ],
+            1,
+        )
+    if gestures and rng.random() < 0.35:
         clip = gestures[int(rng.integers(len(gestures)))]
         reach = min(len(clip), n)
         start = int(rng.integers(len(clip) - reach + 1))
@@ -131,7 +138,8 @@ def perform(
     if clasped:
         both = 0.25 * arms[:, 0]
         arms = np.stack([both, -both * [1, 1, 1]], 1)
-    shut = blinks(rng, times)
+    often = 3.0 if rng.random() < 0.5 else 1.0  # lids that move teach more
+    shut = list(blinks(rng, times.tolist(), often))
     return [
         Pose(
             float(motion.opening[i]),
@@ -144,6 +152,7 @@ def perform(
             (float(shift[i, 0]), float(shift[i, 1])),
             (float(sway[i, 0]), float(sway[i, 1])),
             (tuple(map(float, arms[i, 0])), tuple(map(float, arms[i, 1]))),  # type: ignore[arg-type]
+            float(motion.closure[i]),
         )
         for i in range(n)
     ]

@@ -37,6 +37,7 @@ class Pose:
         (0.0, 0.0, 0.0),
         (0.0, 0.0, 0.0),
     )  # left, right: shoulder, elbow, wrist
+    closure: float = 0.0  # 1: lips touch, even where the still shows them open
 
 
 @dataclass
@@ -259,24 +260,25 @@ class Puppet:
     def render(self, pose: Pose) -> Rendered:
         """Render the frame of a pose with its labels."""
         w, h = self.size
-        face = (pose.opening, pose.width, pose.blink, pose.brow)
+        face = (pose.opening, pose.width, pose.blink, pose.brow, pose.closure)
         q = self._back_field(pose)
         moved = self._forward_body(self.face.bounds.reshape(2, 2), pose)
         x0, y0 = np.clip(np.floor(moved[0]), 0, [w - 1, h - 1]).astype(int)
         x1, y1 = np.clip(np.ceil(moved[1]), [x0 + 1, y0 + 1], [w, h]).astype(int)
         roi = np.s_[y0:y1, x0:x1]
-        local = q[roi]
+        local = q[roi].copy()
         q[roi], inside, depth = self.face.back(local, *face)
         out = cv2.remap(self.body, q[..., 0], q[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(
             np.float32
         )
         seen = 1 - cv2.remap(self.filled, q[..., 0], q[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         if inside.max() > 0:
-            u, _ = self.face.mouth.to_local(local)
-            up, low = self.face.edges(u, pose.opening)
-            paint = self.face.paint_inside(out[roi][..., :3], u, depth, low - up, self.tooth, self.dark)
+            u, v = self.face.mouth.to_local(local)
+            up, low = self.face.edges(u, pose.opening, pose.closure)
+            uncovered = self.face.new_inside(u, v, low - up)
+            paint = self.face.paint_inside(out[roi][..., :3], u, depth, low - up, uncovered, self.tooth, self.dark)
             out[roi][..., :3] += (paint - out[roi][..., :3]) * inside[..., None]
-            seen[roi] *= 1 - inside * np.clip((low - up - 1.3 * self.face.rest_gap) / (0.015 * self.face.height), 0, 1)
+            seen[roi] *= 1 - inside * uncovered
         alpha = out[..., 3:] / 255
         picture = self.background + (out[..., :3] - self.background) * alpha
         on_body = alpha[..., 0] > 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,25 +50,29 @@ def drawn_stills(count: int, seed: int, size: tuple[int, int] = (384, 384)) -> l
 
 
 class SpeechLibrary:
-    """Windows of the 16 kHz FLAC and WAV files below a folder.
+    """Windows of the 16 kHz FLAC and WAV files below folders, each of which gives the same share.
 
     The speaker is the first part of a file's name up to a dash. held_out: True takes the speakers held out of training,
     False the others. Raises InputError where there are no files.
     """
 
-    def __init__(self, folder: str | Path, held_out: bool = False):
+    def __init__(self, folders: Sequence[str | Path], held_out: bool = False):
+        self.folders = [self._files(folder, held_out) for folder in folders]
+
+    @staticmethod
+    def _files(folder: str | Path, held_out: bool) -> list[Path]:
         files = sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in (".flac", ".wav"))
-        self.files = [p for p in files if is_held_out(p.name.split("-")[0]) == held_out]
-        if not self.files:
+        files = [p for p in files if is_held_out(p.name.split("-")[0]) == held_out]
+        if not files:
             raise InputError(f"no speech (.flac or .wav) in {folder}")
+        return files
 
     def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
         """Cut a random window of speech, float32 (seconds * 16000,); short recordings are followed by others."""
         need, parts = round(seconds * SPEECH_RATE), []
+        files = self.folders[int(rng.integers(len(self.folders)))]
         while need > 0:
-            samples, rate = soundfile.read(
-                self.files[int(rng.integers(len(self.files)))], dtype="float32", always_2d=True
-            )
+            samples, rate = soundfile.read(files[int(rng.integers(len(files)))], dtype="float32", always_2d=True)
             if rate != SPEECH_RATE:
                 raise InputError(f"training speech must be 16 kHz, found {rate} Hz: resample it first")
             mono = samples.mean(1)

@@ -9,8 +9,9 @@ recording, so its gain does not matter.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 from scipy.fft import rfft
@@ -18,6 +19,7 @@ from scipy.ndimage import binary_closing, binary_opening
 
 from cyberhost_model.config import FPS
 from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.speech.lip_head import PredictedLips
 
 _HOP = 160  # samples, 10 ms: step k is centred on (k + 0.5) * 10 ms
 _WINDOW = 400  # samples, 25 ms
@@ -28,6 +30,28 @@ _RANGE = 26.0  # dB from a closed mouth to the active level
 # dB between loud and quiet steps: below the first a recording is steady noise, above the second it may be speech
 _STEADY = (7.0, 11.0)
 _SUBTRACT = 1.6  # times the noise, because noise varies around its mean
+_WIDER, _WIDEST = 1.7, 1.15
+"""A listener is unsure and understates gaps; they are widened to what people show, and saturate."""
+_ROUNDER = 1.4
+
+
+class LipListener(Protocol):
+    """A speech encoder that tells how lips move (`speech.wav2vec2.Wav2Vec2Encoder`)."""
+
+    def predict_lips(self, samples: np.ndarray, fps: float = FPS) -> PredictedLips:
+        """Predict lips of ceil(n / 16000 * fps) frames."""
+        ...
+
+
+def spoken_motion(samples: np.ndarray, listener: LipListener, fps: float = FPS) -> SpeechMotion:
+    """Estimate the mouth motion of speech as `listener` hears it; energy and voice are those of `speech_motion`.
+
+    samples as for `speech_motion`.
+    """
+    loud, lips = speech_motion(samples, fps), listener.predict_lips(samples, fps)
+    opening = np.clip(np.tanh(_WIDER * lips.gap / _WIDEST) * _WIDEST, 0, 1).astype(np.float32)
+    width = np.clip(_ROUNDER * lips.width, -1, 1).astype(np.float32)
+    return replace(loud, opening=opening, width=width, closure=lips.closure.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -38,6 +62,8 @@ class SpeechMotion:
     """Float32 0..1, lips closed .. wide open; 0 in silence and pauses."""
     width: np.ndarray
     """Float32 -1..1, rounded .. spread; 0 where nobody speaks."""
+    closure: np.ndarray
+    """Float32 0..1: lips touch, as at m, b and p."""
     voiced: np.ndarray
     """Float32 0..1, a voice sounds (vowels, nasals) rather than noise (s, f) or nothing."""
     energy: np.ndarray
@@ -72,7 +98,7 @@ def speech_motion(samples: np.ndarray, fps: float = FPS) -> SpeechMotion:
     alive = level > _STEP_FLOOR
     if not alive.any() or np.percentile(level[alive], 90) < _ACTIVE_FLOOR:
         zero = np.zeros(length, np.float32)
-        return SpeechMotion(zero, zero.copy(), zero.copy(), zero.copy(), np.zeros(length, bool))
+        return SpeechMotion(zero, zero.copy(), zero.copy(), zero.copy(), zero.copy(), np.zeros(length, bool))
     quiet, loud = np.percentile(level[alive], [10, 90])
     is_speech = float(np.clip((loud - quiet - _STEADY[0]) / (_STEADY[1] - _STEADY[0]), 0, 1))
     noise = power[alive & (level <= quiet + 0.5)].mean(0)
@@ -104,7 +130,8 @@ def speech_motion(samples: np.ndarray, fps: float = FPS) -> SpeechMotion:
         return np.clip(np.interp(at, np.arange(len(curve)), curve), low, 1).astype(np.float32)
 
     speech = frames(active.astype(np.float32)) > 0.5
-    return SpeechMotion(frames(opening), frames(width, -1.0), frames(voiced), frames(energy), speech)
+    none = np.zeros(length, np.float32)
+    return SpeechMotion(frames(opening), frames(width, -1.0), none, frames(voiced), frames(energy), speech)
 
 
 def step_power(samples: np.ndarray) -> np.ndarray:

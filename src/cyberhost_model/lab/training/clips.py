@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cyberhost_model.codecs.base import Codec
+from cyberhost_model.conditions.blink import shut_lids
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.config import FPS, Preset
 from cyberhost_model.errors import OutputError, TrainingError
@@ -23,11 +24,11 @@ from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
 from cyberhost_model.media.files import atomic_path
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
-from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls
+from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls, lips_gap
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
 
-TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "opening")
+TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "heard")
 """Tensors of an encoded clip besides its key points."""
 SUMMARY_FILE = "source.json"
 HEAD = "-head"  # ends the name of the folder of clips without hands
@@ -66,8 +67,8 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
     """Encode a clip of T frames to the tensors of one safetensors file, but for those of `describe_clip`.
 
     z (T, C, h, w) float16; reference (H, W, 3) uint8; face (3, 256, 256) and hands (2, 3, 128, 128) uint8 crops of it;
-    key points of reference and frames; clarity (T,); opening (T,); sound (n,) int16 at 16 kHz, in which the clip starts
-    at video frame `first`.
+    key points of reference and frames; clarity (T,); heard (T, 4), see `Clip.heard`; sound (n,) int16 at 16 kHz, in
+    which the clip starts at video frame `first`.
     """
     device = next(codec.parameters()).device
     frames = to_signed(np.stack([f.picture_u8 for f in clip.frames])).to(device)
@@ -85,7 +86,7 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
         "hands": crop_u8(hand_crops(picture, points)),
         "hands_seen": torch.tensor([float(points.hands_score[s].max() > VISIBLE) for s in (0, 1)]),
         "clarity": torch.from_numpy(clip.clarity),
-        "opening": torch.from_numpy(clip.opening.copy()),
+        "heard": torch.from_numpy(clip.heard).half(),
         "sound": torch.from_numpy((np.clip(clip.samples, -1, 1) * 32767).astype(np.int16)),
         "first": torch.tensor(clip.first),
         **{f"reference.{k}": v for k, v in _pack([points]).items()},
@@ -212,9 +213,12 @@ class LatentClips(Dataset):
             "deaf": torch.tensor(deaf),
             "clarity": torch.where(saved["clarity"][part] > 0, saved["clarity"][part], torch.tensor(-1.0)),
             "lips": torch.from_numpy(np.stack([lips_mask(k, (h, w)) for k in points])),
+            "eyes": torch.from_numpy(np.stack([eyes_mask(k, (h, w)) for k in points])),
             "masks": torch.from_numpy(masks),
             "heatmaps": torch.from_numpy(np.stack([hand_heatmaps(k, (h, w), sigma=0.7) for k in points])),
-            "opening": saved["opening"][part].float(),
+            "heard": saved["heard"][part].float(),
+            "shut": torch.from_numpy(shut_lids(exact, points, size)),
+            "lip_gap": torch.tensor(_measured_gap(exact, size, rng)),
         }
 
 
@@ -287,12 +291,32 @@ def lips_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
     """Mark the cells of a latent grid that the mouth or the chin below it touches, float32 (h, w)."""
     size = np.array([hw[1], hw[0]], np.float32)
     points = np.concatenate([k.face[48:68], k.face[7:10]]) * size
-    if k.face_score.max() < VISIBLE:
-        return np.zeros(hw, np.float32)
-    (x0, y0), (x1, y1) = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
     mask = np.zeros(hw, np.float32)
-    mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = 1
+    if k.face_score.max() >= VISIBLE:
+        _mark(mask, points)
     return mask
+
+
+def eyes_mask(k: Keypoints, hw: tuple[int, int]) -> np.ndarray:
+    """Mark the cells of a latent grid that the eyes touch, float32 (h, w)."""
+    mask = np.zeros(hw, np.float32)
+    if k.face_score.max() >= VISIBLE:
+        for eye in (k.face[36:42], k.face[42:48]):
+            _mark(mask, eye * np.array([hw[1], hw[0]], np.float32))
+    return mask
+
+
+def _mark(mask: np.ndarray, points: np.ndarray) -> None:
+    """Set the cells of the box around points (N, 2), in cells, to 1."""
+    (x0, y0), (x1, y1) = np.floor(points.min(0)).astype(int), np.ceil(points.max(0)).astype(int)
+    mask[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)] = 1
+
+
+def _measured_gap(reference: Keypoints, size: tuple[int, int], rng: np.random.Generator) -> float:
+    """Measure the gap of the picture's lips in face heights, with the error of the lip reader."""
+    if reference.face_score.max() < VISIBLE:
+        return 0.0
+    return max(0.0, lips_gap(reference.face * np.array(size, np.float32)) + 0.006 * float(rng.standard_normal()))
 
 
 def _add_reference_noise(k: Keypoints, rng: np.random.Generator) -> Keypoints:

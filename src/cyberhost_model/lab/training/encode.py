@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
@@ -16,7 +16,7 @@ from cyberhost_model.codecs.base import Codec
 from cyberhost_model.config import Preset, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import Row, read_manifest, split_of
-from cyberhost_model.lab.synthetic.clips import Clip
+from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
 from cyberhost_model.lab.training.clips import SUMMARY_FILE, describe_clip, encode_clip, write_clip
 from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
@@ -138,6 +138,19 @@ def encode_dataset(
     if len(summary.broken) == len(rows):
         raise InputError(f"{dataset}: none of {len(rows)} clips can be read; the first: {summary.broken[0][1]}")
     return summary
+
+
+def encode_made(made: ClipGenerator, out: Path, encoder: ClipEncoder, numbers: Iterable[int]) -> Iterator[int]:
+    """Make clips by their `numbers`, encode them into `out`, and yield after each how many are done.
+
+    Those that are there already are kept. Raises OutputError.
+    """
+    there = {p.stem for p in out.glob("*x*/*.safetensors")}
+    for done, number in enumerate(numbers, 1):
+        if f"{number:06d}" not in there:
+            clip = made.clip(number)
+            write_clip(out, f"{number:06d}", encoder.encode(clip), clip.reference.size, clip.head)
+        yield done
 
 
 def clip_name(row: Row, start: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,13 +20,14 @@ from cyberhost_model.lab.filmed.manifest import Row
 from cyberhost_model.lab.filmed.source import UnusableVideo, open_video, sound_blocks, to_rgb
 from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.synthetic.puppet import Rendered
-from cyberhost_model.lab.synthetic.speech_motion import speech_motion
+from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_motion
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.media.audio import SPEECH_RATE
 
 # Above either of these, a pixel of the frame does not show in the reference.
 _MAX_MISMATCH = 1.5  # of flow there and back, pixels
 _MAX_COLOUR = 36.0  # mean difference of colour, of 255
+_TOUCHING = 0.04  # opening of lips that touch, as a face mesh sees them
 
 
 @dataclass
@@ -75,7 +76,7 @@ def cut_clips(filmed: FilmedClip, frames: int, rng: np.random.Generator) -> Iter
     """
     cv2.setNumThreads(1)
     total = len(filmed.pictures)
-    motion = speech_motion(filmed.samples, FPS)
+    motion = seen_motion(filmed)
     for start in range(0, total - frames + 1, frames):
         at = int(rng.integers(total))
         picture, points = filmed.pictures[at], unpack_points(filmed.labels, at)
@@ -86,6 +87,14 @@ def cut_clips(filmed: FilmedClip, frames: int, rng: np.random.Generator) -> Iter
         ]
         clarity = filmed.labels["clarity"][start : start + frames]
         yield Clip(still, rendered, filmed.samples, start, motion, clarity, head=filmed.row.hands_share == 0)
+
+
+def seen_motion(filmed: FilmedClip) -> SpeechMotion:
+    """Make the motion of a filmed clip: the mouth that was seen, the energy that was heard."""
+    loud = speech_motion(filmed.samples, FPS)
+    seen = {n: np.resize(np.nan_to_num(filmed.labels[n]).astype(np.float32), len(loud)) for n in ("opening", "width")}
+    closure = ((seen["opening"] < _TOUCHING) & loud.speech).astype(np.float32)
+    return replace(loud, **seen, closure=closure)
 
 
 def estimate_flow(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

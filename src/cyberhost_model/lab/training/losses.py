@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyberhost_model.config import Preset
-from cyberhost_model.model.denoising_unet import DenoiserOutput
-from cyberhost_model.model.network import OPEN_MOUTH
+from cyberhost_model.model.denoising_unet import HEARD_UNIT, DenoiserOutput
 
 MASK_WEIGHT = 0.05
 LIP_CELLS = 12  # of a mouth whose lips weigh as they are
+CONTROLS = 5.0  # weight of a control channel at lips and eyes, against other channels
 
 
 @dataclass(kw_only=True)
@@ -29,10 +29,11 @@ class LossWeights:
     alpha: float = 1.0
     """Extra weight of face and hands (alpha of eq. 6)."""
     lips: float = 0.0
-    """Extra weight of the lips, which are a few cells of a small picture."""
+    """Extra weight of the lips and the eyes, which are a few cells of a small picture."""
     hear: float = 0.0
-    """Weight of an auxiliary loss (not the paper's) that makes the first channel of the audio tokens the opening of
-    the mouth, so that speech means something to the U-Net from the first hundred steps on.
+    """Weight of an auxiliary loss (not the paper's) that makes the first channels of the audio tokens tell opening,
+    width and closure of the mouth and the energy of the speech, so that speech means something to the U-Net from the
+    first hundred steps on.
     """
     regions: bool = True
     """Whether region masks and key point heat maps are supervised."""
@@ -48,15 +49,15 @@ class Prediction:
     weights: LossWeights
     preset: Preset
     batch: dict[str, Tensor]
-    """Of `LatentClips`: masks (B, F, 2, h, w) of face and hands, lips (B, F, h, w), heatmaps (B, F, 42, h, w), opening
-    (B, F).
+    """Of `LatentClips`: masks (B, F, 2, h, w) of face and hands, lips and eyes (B, F, h, w), heatmaps (B, F, 42, h, w),
+    heard (B, F, 4).
     """
     time: Tensor
     """Noise level of each clip (B,), 0 without noise and 1 without signal."""
     output: DenoiserOutput
     target: Tensor
-    opening: Tensor | None
-    """Mouth opening (B, F) read from the audio tokens; None without audio."""
+    heard: Tensor | None
+    """What the audio tokens tell of the speech (B, F, 4); None without audio."""
     error: Tensor = field(init=False)
     """Squared error of each element of the latents."""
 
@@ -105,11 +106,18 @@ def keypoint_error(made: Prediction) -> Tensor:
     return loss
 
 
-def opening_error(made: Prediction) -> Tensor:
-    """Compare the mouth opening read from the audio tokens with the true one (not in the paper)."""
-    if made.opening is None:
+def eyes_error(made: Prediction) -> Tensor:
+    """Compute L over the cells of the eyes alone, for the curves."""
+    with torch.no_grad():
+        eyes = made.batch["eyes"][:, :, None]
+        return (eyes * made.error).sum() / (eyes.sum() * made.target.shape[2]).clamp_min(1)
+
+
+def hearing_error(made: Prediction) -> Tensor:
+    """Compare what the audio tokens tell of the speech with the truth (not in the paper)."""
+    if made.heard is None:
         return made.target.new_zeros(())
-    return OPEN_MOUTH**2 * (made.opening - made.batch["opening"]).pow(2).mean()
+    return HEARD_UNIT**2 * (made.heard - made.batch["heard"]).pow(2).mean()
 
 
 @dataclass(frozen=True)
@@ -124,9 +132,10 @@ class Term:
 TERMS = (
     Term("main", lambda weights: 1.0, prediction_error),
     Term("lips", None, lips_error),
+    Term("eyes", None, eyes_error),
     Term("mask", lambda weights: MASK_WEIGHT, region_mask_error),
     Term("keypoints", lambda weights: 1.0, keypoint_error),
-    Term("hear", lambda weights: weights.hear, opening_error),
+    Term("hear", lambda weights: weights.hear, hearing_error),
 )
 
 
@@ -138,13 +147,13 @@ def combine(made: Prediction) -> dict[str, Tensor]:
 
 
 def cell_weight(made: Prediction) -> Tensor:
-    """Weigh the cells of the latents, (B, F, 1, h, w): critical regions, over the noise level, plus lips."""
+    """Weigh the latents, (B, F, C or 1, h, w): critical regions, over the noise level, plus lips and eyes."""
     critical = critical_region_weight(made.batch, made.weights.alpha)
     weight = critical if made.preset.ablations.local_enhancement else torch.ones_like(critical)
     if made.preset.diffusion.prediction == "x0":
         weight = weight / noise_level_divisor(made.time)
     # Lips weigh the same at every noise level: where the noise is strongest, speech alone explains them.
-    return weight + lip_weight(made.batch, made.weights.lips)
+    return weight + lip_weight(made.batch, made.weights.lips, made.preset)
 
 
 def critical_region_weight(batch: dict[str, Tensor], alpha: float) -> Tensor:
@@ -160,9 +169,17 @@ def noise_level_divisor(time: Tensor) -> Tensor:
     return (time * time + 0.1).view(-1, 1, 1, 1, 1)
 
 
-def lip_weight(batch: dict[str, Tensor], weight: float) -> Tensor:
-    """Compute the extra weight of the lips' cells, (B, F, 1, h, w)."""
-    return weight * balance_lips(batch["lips"])[:, :, None]
+def lip_weight(batch: dict[str, Tensor], weight: float, preset: Preset) -> Tensor:
+    """Compute the extra weight of the cells of lips and eyes, (B, F, C or 1, h, w).
+
+    The control channels, which say how far lips and lids move, are few among many that say where skin comes from.
+    """
+    cells = weight * (balance_lips(batch["lips"]) + batch["eyes"]).clamp_max(4)[:, :, None]
+    if not preset.control_channels:
+        return cells
+    channels = torch.ones(preset.latent_channels, device=cells.device)
+    channels[-preset.control_channels :] = CONTROLS
+    return cells * channels[:, None, None]
 
 
 def balance_lips(lips: Tensor) -> Tensor:

@@ -23,8 +23,12 @@ else:
 
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
-SHARED = ("loop", "sampling")
+SHARED = ("loop", "sampling", "clips")
 """Tables of a recipe that are no stage's."""
+CLIPS = {"count": 2000, "frames": 32, "drawn": 0.3, "heads": 0.0}
+"""Settings of a recipe's table [clips]: how many clips a whole model learns from, their frames, shares of drawn people
+and of heads.
+"""
 
 
 def find_recipe(name: str | Path | None) -> Path:
@@ -67,6 +71,20 @@ def read_sampling(name: str | Path | None, sampling: SamplingConfig) -> Sampling
         return dataclasses.replace(sampling, **recipe.get("sampling", {}))
     except (TypeError, ValueError) as error:
         raise TrainingError(f"{path}: unknown or impossible setting in [sampling]: {error}") from error
+
+
+def read_clips(name: str | Path | None) -> tuple[int, dict[str, Any]]:
+    """Read a recipe's table [clips] -> how many, and the other settings of CLIPS.
+
+    Raises InputError for a file that cannot be read and TrainingError for unknown names.
+    """
+    path, recipe = _parse(name)
+    given = recipe.get("clips", {})
+    unknown = [name for name in given if name not in CLIPS] if isinstance(given, dict) else [given]
+    if unknown:
+        raise TrainingError(f"{path}: [clips] must be a table of {', '.join(CLIPS)}, not {unknown[0]!r}")
+    settings = {**CLIPS, **given}
+    return int(settings.pop("count")), settings
 
 
 def _parse(name: str | Path | None) -> tuple[Path, dict[str, Any]]:

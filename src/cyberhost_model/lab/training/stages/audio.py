@@ -15,7 +15,6 @@ from transformers.audio_utils import mel_filter_bank
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.synthetic.labelled_speech import LabelledSpeech, Recording, StepLabels, labelled_speech
-from cyberhost_model.lab.synthetic.lip_shapes import CLOSURE, GAP, PROTRUSION, TUCK, WIDTH
 from cyberhost_model.lab.synthetic.speech_augment import AugmentConfig, augment_speech, coloured_noise
 from cyberhost_model.lab.synthetic.speech_motion import step_power
 from cyberhost_model.lab.synthetic.speech_surroundings import hum, music, reverberated
@@ -24,7 +23,7 @@ from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.speech.encoder import STEP
 from cyberhost_model.speech.level import speech_level
-from cyberhost_model.speech.lip_head import LIPS
+from cyberhost_model.speech.lip_head import CLOSURE, GAP, LIPS, PROTRUSION, TUCK, WIDTH
 from cyberhost_model.speech.phonemes import SILENCE
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
 

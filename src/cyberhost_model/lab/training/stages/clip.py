@@ -21,8 +21,9 @@ from cyberhost_model.lab.training.losses import LossWeights, Prediction, combine
 from cyberhost_model.lab.training.registry import NETWORK_SETTINGS, StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.denoising_unet import heard
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.sampler.noise import progressive_noise
+from cyberhost_model.sampler.noise import hide_controls, progressive_noise
 from cyberhost_model.sampler.schedule import add_noise, training_target
 
 
@@ -80,17 +81,19 @@ class ClipStage:
         rand = lambda n=z.shape[0]: torch.rand(n, generator=generator, device=z.device)  # noqa: E731
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
         given = self.encode_conditions(batch, gauss(batch["motion"]))
-        opening = None if given.audio is None else network.predicted_mouth_opening(given)
+        told = None if given.audio is None else heard(given.audio)
         chances = (rand(), rand(), rand())
         given = self.drop_conditions(given, batch, chances[0], chances[1])
         z = given.to_residual(z)
         noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
         time = sample_time(rand(), self.preset)
         noisy, target = add_noise(diffusion, z, noise, time * 1000), training_target(diffusion, z, noise, time * 1000)
+        if diffusion.hidden_controls:
+            noisy = hide_controls(noisy, noise, self.preset.control_channels)
         # Section 3.3: the key point loss counts with a probability of 50%.
         heatmaps = bool(chances[2][0] < 0.5) and config.regions and self.preset.ablations.local_enhancement
         output = network(noisy, time * 1000, given, heatmaps=heatmaps)
-        return combine(Prediction(config, self.preset, batch, time, output, target, opening))
+        return combine(Prediction(config, self.preset, batch, time, output, target, told))
 
     def encode_conditions(self, batch: dict[str, Tensor], noise: Tensor) -> Conditions:
         """Encode all conditions of a batch.
@@ -109,6 +112,8 @@ class ClipStage:
             pose=batch["pose"],
             pose_shift=batch["pose_shift"],
             hand_clarity=batch["clarity"],
+            lip_gap=batch["lip_gap"],
+            shut=batch["shut"],
         )
 
     def drop_conditions(

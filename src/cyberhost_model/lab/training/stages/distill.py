@@ -25,7 +25,7 @@ from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-from cyberhost_model.sampler.noise import smooth_noise
+from cyberhost_model.sampler.noise import hide_controls, smooth_noise
 from cyberhost_model.sampler.schedule import Schedule, add_noise, consistent_latent, solver_step
 
 TRAINED = "denoising_unet."
@@ -108,12 +108,15 @@ class DistillStage(ClipStage):
                 generator,
             ).to(z)
             noisy = add_noise(diffusion, z, noise, t)
-            taught = GuidedConditions(given, self.guidance).predict(teacher, noisy, t)
+            hidden = network.preset.control_channels if diffusion.hidden_controls else 0
+            seen = hide_controls(noisy, noise, hidden) if hidden else noisy
+            taught = GuidedConditions(given, self.guidance).predict(teacher, seen, t)
             stepped = solver_step(diffusion, taught, noisy, t, nearer)
-            target = consistent_latent(diffusion, self._averaged(stepped, nearer, given), stepped, nearer)
-        predicted = consistent_latent(diffusion, network(noisy, t, given).prediction, noisy, t)
+            near = hide_controls(stepped, noise, hidden) if hidden else stepped
+            target = consistent_latent(diffusion, self._averaged(near, nearer, given), stepped, nearer)
+        predicted = consistent_latent(diffusion, network(seen, t, given).prediction, noisy, t)
         distance = ((predicted - target).float().square() + config.huber**2).sqrt() - config.huber
-        weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips)
+        weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
         return {"loss": (weight * distance).mean(), "distance": distance.mean()}
 
     def _averaged(self, noisy: Tensor, timestep: Tensor, given: Conditions) -> Tensor:

@@ -1,0 +1,88 @@
+"""Stage hear: train the audio projection to tell how lips move and how loud somebody speaks.
+
+It takes minutes, because no U-Net runs, and comes before stage 1, which goes on teaching the same (`losses.TERMS`).
+Not in the paper, whose speech encoder and U-Net learn from a thousand times as much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from cyberhost_model.config import Preset
+from cyberhost_model.errors import TrainingError
+from cyberhost_model.lab.training.clips import find_clips, read_clip
+from cyberhost_model.lab.training.registry import StageInputs, register_stage
+from cyberhost_model.lab.training.stage import Stage
+from cyberhost_model.lab.training.stages.clip import initial_network
+from cyberhost_model.model.denoising_unet import HEARD, HEARD_UNIT, heard
+from cyberhost_model.model.network import CyberHostNetwork
+
+
+@dataclass
+class HearStageConfig:
+    """Settings of stage hear."""
+
+    batch: int = 16
+    """Clips of a batch."""
+    frames: int = 12
+    """Frames of a clip."""
+
+
+class SpokenClips(Dataset):
+    """Batches of speech features (B, F, L, layers, D) and what they tell (B, F, 4); item i depends on (seed, i)."""
+
+    def __init__(self, folder: str | Path, preset: Preset, seed: int, config: HearStageConfig) -> None:
+        self.seed, self.config = seed, config
+        saved = [read_clip(path) for path in find_clips(folder, preset, config.frames)]
+        self.clips = [(clip["audio"], clip["heard"]) for clip in saved]
+
+    def __len__(self) -> int:
+        return 2**31
+
+    def __getitem__(self, i: int) -> dict[str, Tensor]:
+        rng, audio, labels = np.random.default_rng([self.seed, i]), [], []
+        for number in rng.integers(len(self.clips), size=self.config.batch):
+            features, told = self.clips[number]
+            start = int(rng.integers(len(told) - self.config.frames + 1))
+            audio.append(features[start : start + self.config.frames].float())
+            labels.append(told[start : start + self.config.frames].float())
+        return {"audio": torch.stack(audio), "heard": torch.stack(labels)}
+
+
+class HearStage:
+    """Least squares on the first channels of the audio tokens.
+
+    The module is the whole network, of which only the audio projection trains, so that stage 1 can start from the run.
+    """
+
+    name = "stage hear"
+
+    def __init__(self, data: str | Path, network: CyberHostNetwork, config: HearStageConfig) -> None:
+        if not network.preset.audio.project or not network.preset.uses_audio:
+            raise TrainingError("stage hear trains the audio projection, and this preset has none")
+        self.data, self.module, self.config = data, network, config
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name.startswith("audio_projection"))
+
+    def dataset(self, seed: int) -> Dataset:
+        """Make the batches, see `SpokenClips`."""
+        return SpokenClips(self.data, self.module.preset, seed, self.config)
+
+    def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Compute the squared error, and of each of HEARD its share of the label's variance ("unexplained")."""
+        told, truth = heard(self.module.audio_projection(batch["audio"])), batch["heard"]
+        error = (told - truth).pow(2).mean((0, 1))
+        shares = error / truth.flatten(0, 1).var(0).clamp_min(1e-4)
+        return {"loss": HEARD_UNIT**2 * error.mean(), **dict(zip(HEARD, shares, strict=True))}
+
+
+@register_stage("hear", HearStageConfig, sources=("clips",), network=("preset",))
+def build(inputs: StageInputs) -> Stage:
+    """Build stage hear."""
+    return HearStage(inputs.clips, initial_network(inputs, inputs.preset), inputs.config)
