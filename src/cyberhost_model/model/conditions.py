@@ -187,7 +187,7 @@ class Conditions:
     def without_reference(self, drop: Sequence[bool] | None = None) -> Conditions:
         """Copy the conditions without the reference picture: its features, its latent and the identity descriptors.
 
-        Motion frames, pose and hand clarity stay.
+        Motion frames, pose, hand clarity and the state of the face (where it is, how far its lips are apart) stay.
         """
         reference, present = _removed(self.reference, self.reference_present, drop)
         return dataclasses.replace(
