@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cyberhost_model.device import supported_device
+from cyberhost_model.perception import face_controls
 from cyberhost_model.perception.geometry import face_height
 
 SIDE = 160
@@ -41,7 +42,7 @@ class Part:
         return face[self.points].mean(0) - side / 2, side
 
 
-MOUTH = Part(slice(60, 68), 1.8, slice(0, 2), 0.05)
+MOUTH = Part(face_controls.MOUTH, 1.8, slice(0, 2), 0.05)
 EYES = Part(slice(36, 48), 1.2, slice(2, 3), 0.2)
 
 

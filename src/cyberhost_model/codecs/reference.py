@@ -229,7 +229,8 @@ class ReferenceCodec(Codec):
             closed = torch.zeros_like(latent[:, channels])
             latent = torch.cat([latent[:, : channels.start], closed, latent[:, channels.stop :]], 1)
             bias = _PICTURE_BIAS if close_up.part is MOUTH else bias
-        return self._render(latent, self._features(reference, f), source, bias).unflatten(0, (b, f))
+        features = tuple(_repeat_frames(x, f) for x in self.appearance(reference))
+        return self._render(latent, features, source, bias).unflatten(0, (b, f))
 
     def leave_lips_to_controls(self, z: Tensor) -> Tensor:
         """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and apply `emphasis`.
@@ -254,10 +255,10 @@ class ReferenceCodec(Codec):
         moves = (latent[:, self.config.blocks :].abs().amax((1, 2, 3)) > close_up.part.rests).nonzero()[:, 0]
         if not len(moves):
             return source
-        features = tuple(x[moves] for x in self._features(close_up.small, f))
-        moving = source[moves]
-        square = self._render(latent[moves], features, close_up.crop(moving))
-        return source.index_copy(0, moves, close_up.paste(square, moving))
+        squares = close_up.crop(source)
+        features = tuple(x[moves // f] for x in self.appearance(close_up.small))
+        squares[moves] = self._render(latent[moves], features, squares[moves])
+        return close_up.paste(squares, source)
 
     def control_latent(self, values: Tensor, control_maps: Tensor, controls: slice) -> Tensor:
         """Make latents (B, C, h, w) of frames in which only some face controls differ from the reference.
@@ -268,10 +269,6 @@ class ReferenceCodec(Codec):
         acting = 2 * measure_controls(values)[..., None, None] * control_maps[:, controls]
         before = self.config.blocks + controls.start
         return F.pad(acting, (0, 0, 0, 0, before, self.config.latent_channels - before - acting.shape[1]))
-
-    def _features(self, reference: Tensor, frames: int) -> tuple[Tensor, ...]:
-        """Compute the features of the reference (B, 3, H, W) for each frame of a clip."""
-        return tuple(_repeat_frames(features, frames) for features in self.appearance(reference))
 
     def _render(self, latent: Tensor, features: tuple[Tensor, ...], source: Tensor, bias: float = 0.0) -> Tensor:
         """Apply latents (N, C, h, w), decoded with features of their reference, to `source` -> (N, 3, H', W').
