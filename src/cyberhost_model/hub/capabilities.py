@@ -1,0 +1,142 @@
+"""What each model can do, known before a byte of it is fetched: commands, options, memory, speed, licence, limits.
+
+`MODELS` has an entry for every model that is known by a name; `capabilities_of` reads the same off the preset of any
+other. `check_request` refuses what a model cannot do, `check_trained` one of which a needed part was never trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cyberhost_model.config import GenerationConfig, Preset
+from cyberhost_model.errors import InputError, ModelError
+
+COMMANDS = ("animate", "reenact", "multimodal")
+OPTIONS = ("body_movement", "hand_clarity", "guidance_audio", "steps")
+"""Options of a video that some models do not heed."""
+PARTS = {"temporal": "what holds frames together", "audio": "what hears speech", "poses": "what follows poses"}
+"""Parts of a network that may never have been trained, in words."""
+NEEDED = ("temporal", "audio")
+"""Parts without which no video can be made; "poses" only where poses drive it."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What one model can do."""
+
+    makes: str
+    """What its videos show, in a few words."""
+    commands: tuple[str, ...]
+    """Those of COMMANDS that it can run, the one it was trained for first."""
+    hears: bool = True
+    """Speech moves the lips; False: a sound is put into the video unheard."""
+    options: tuple[str, ...] = OPTIONS
+    """Those of OPTIONS that it heeds."""
+    framing: tuple[str, ...] = ("body", "head")
+    """What it shows: "body", and "head" for a talking head (`--head`)."""
+    untrained: tuple[str, ...] = ()
+    """Keys of PARTS that its published weights lack: a beginning for training."""
+    vram: str = "not measured"
+    """Memory on a GPU, with how that is known."""
+    speed: str = "not measured"
+    """Seconds of computing for how much video, and on which device."""
+    licence: str = "told by its repository"
+    """Of its weights, the strictest part in words."""
+    commercial: bool = True
+    """False: a part that every video needs forbids commercial use."""
+    limits: str = ""
+    """What it does worse than one might expect."""
+
+
+_RAIL = "CreativeML Open RAIL-M"
+_HALF = ("steps", "guidance_audio")
+
+MODELS: dict[str, Capabilities] = {
+    "tiny": Capabilities(
+        "a half body or a talking head, drawn on a grid of 16 pixels",
+        COMMANDS,
+        licence="Apache-2.0",
+    ),
+    "sd15": Capabilities(
+        "noise: the paper's network as its training begins",
+        COMMANDS,
+        untrained=("audio", "poses"),
+        licence=f"{_RAIL}, ArcFace non-commercial",
+        commercial=False,
+        limits="to be trained first",
+    ),
+    "animate-anyone": Capabilities(
+        "a whole person who follows poses", ("reenact",), hears=False, options=("steps",), licence=_RAIL
+    ),
+    "echomimic-v2": Capabilities(
+        "a half body that speaks and follows poses of the hands",
+        ("multimodal", "reenact"),
+        options=_HALF,
+        licence="Apache-2.0",
+    ),
+    "hallo2": Capabilities(
+        "noise: a beginning for training from Hallo2",
+        COMMANDS,
+        untrained=("audio", "poses"),
+        licence="MIT, ArcFace non-commercial",
+        commercial=False,
+        limits="to be trained first",
+    ),
+}
+"""Models by the name that `--model` takes. A new one is an entry here, beside its line of `hub.registry.ADAPTERS`."""
+
+
+def capabilities_of(preset: Preset, untrained: Iterable[str] = ()) -> Capabilities:
+    """Read off a preset what its network can do, for a model that is not in MODELS."""
+    switches = preset.ablations
+    moved = switches.body_movement or preset.pose_shift
+    commands = {"animate": COMMANDS if moved else ("animate",), "multimodal": ("multimodal", "reenact")}
+    free = preset.task == "animate"
+    heeded = {
+        "body_movement": free and (switches.body_movement or preset.sampling.slow_noise > 0),
+        "hand_clarity": switches.hand_clarity,
+        "guidance_audio": preset.uses_audio,
+        "steps": True,
+    }
+    return Capabilities(
+        f"what its training showed it (preset {preset.name})",
+        commands.get(preset.task, ("reenact",)),
+        preset.uses_audio,
+        tuple(name for name in OPTIONS if heeded[name]),
+        untrained=tuple(untrained),
+    )
+
+
+def check_request(
+    model: str, can: Capabilities, command: str, config: GenerationConfig, body_movement: float | None = None
+) -> None:
+    """Check that a model can run a command with the options that were given.
+
+    model: its name, for the message. Raises InputError that names what it can do instead.
+    """
+    if command not in can.commands:
+        why = "hears nothing" if not can.hears else f"cannot {command}"
+        raise InputError(f"{model} {why}: use {' or '.join(can.commands)}, or another --model")
+    given = {"body_movement": body_movement, **{name: getattr(config, name) for name in OPTIONS if name != OPTIONS[0]}}
+    for name, value in given.items():
+        if value is not None and name not in can.options:
+            raise InputError(f"{model} does not heed {name}: leave out --{name.replace('_', '-')}")
+    if config.head and "head" not in can.framing:
+        raise InputError(f"{model} makes no talking heads: leave out --head")
+    if config.head is False and "body" not in can.framing:
+        raise InputError(f"{model} makes talking heads alone: leave out --no-head")
+
+
+def check_trained(model: str, untrained: Iterable[str], command: str | None = None) -> None:
+    """Check that what every video needs of a model was trained, and what `command` needs, where it is known.
+
+    Raises ModelError that names what was not.
+    """
+    needed = (*NEEDED, "poses") if command in ("reenact", "multimodal") else NEEDED
+    if lacking := [part for part in untrained if part in needed]:
+        words = " and ".join(PARTS[part] for part in lacking)
+        raise ModelError(
+            f"{model}: {words} was never trained ({', '.join(lacking)}), so its videos are noise; train it first "
+            "(cyberhost train --init), or give --allow-untrained"
+        )
