@@ -35,7 +35,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             "HF_TOKEN_PATH": str(home / "token"),
             "HF_HUB_DISABLE_XET": True,
             "HF_HUB_DOWNLOAD_TIMEOUT": 5,
-            "DOWNLOAD_CHUNK_SIZE": 10_000,  # what a broken connection loses at most; 10 MB in earnest
         }.items():
             for module in (constants, file_download):  # older versions copy some at import
                 if hasattr(module, name):

@@ -74,6 +74,22 @@ def test_a_cut_connection_is_taken_up_where_it_broke(hub, repo):
     assert [r.range for r in hub.gets()] == [None, "bytes=50000-", "bytes=100000-", "bytes=150000-"]
 
 
+def test_a_line_that_breaks_every_few_megabytes_loses_nothing(hub):
+    """Every byte is sent once, though no connection lives for 10 MiB, and the last one sends bytes in dribs."""
+    data, step = bytes(range(256)) * (1 << 16), 3_000_001  # 16 MiB
+    hub.add("user/large", {"model.safetensors": data})
+    hub.faults += [Fault("/cdn/", times=3, cut=step), Fault("/cdn/", times=1, cut=777), Fault("/cdn/", times=1, cut=0)]
+    folder = fetch("user/large", ["model.safetensors"])
+    assert (folder / "model.safetensors").read_bytes() == data
+    begun = [int(r.range.removeprefix("bytes=")[:-1]) if r.range else 0 for r in hub.gets()]
+    assert begun == [0, step, 2 * step, 3 * step, 3 * step + 777, 3 * step + 777]
+
+
+def test_an_empty_file_is_a_file(hub):
+    hub.add("user/empty", {"config.json": b"{}", "notes.json": b""})
+    assert (fetch("user/empty", ["*.json"]) / "notes.json").read_bytes() == b""
+
+
 def test_a_fetch_that_failed_goes_on_in_another_one(hub, repo):
     hub.faults += [Fault("/cdn/", times=1, cut=100_000), Fault("/cdn/", cut=0)]
     with pytest.raises(NetworkError, match="user/name could not be fetched .*goes on where it stopped") as caught:

@@ -89,13 +89,39 @@ def file_lock(path: Path) -> AbstractContextManager[Any]:
     return WeakFileLock(path)
 
 
-def http_get(url: str, file: Any, there: int, size: int, headers: Mapping[str, str], name: str) -> None:
-    """Append the bytes of `url` from `there` on to `file`; raises what huggingface_hub raises."""
-    from huggingface_hub import file_download
+def http_get(url: str, file: Any, there: int, headers: Mapping[str, str]) -> None:
+    """Append the bytes of `url` from `there` on to `file`, each block as it comes; raises what huggingface_hub raises.
 
-    file_download.http_get(
-        url, file, resume_size=there, headers=dict(headers), expected_size=size, displayed_filename=name
-    )
+    huggingface_hub's own function writes in blocks of 10 MB, and what a connection brought of a block is lost when it
+    breaks. `file` is emptied first where the server begins from the start again.
+    """
+    from huggingface_hub.utils import hf_raise_for_status
+
+    asked = {**headers, "Accept-Encoding": "identity"}  # or sizes and ranges would be those of the compressed file
+    if there:
+        asked["Range"] = f"bytes={there}-"
+    with _stream(url, asked) as response:
+        hf_raise_for_status(response)
+        if there and response.status_code == 200:
+            file.seek(0)
+            file.truncate()
+        blocks = response.iter_bytes() if hasattr(response, "iter_bytes") else response.iter_content(_BLOCK)
+        for block in blocks:
+            file.write(block)
+
+
+_BLOCK = 1 << 16  # bytes that are read at once, and lost at most where a connection of requests breaks
+
+
+def _stream(url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]:
+    """Open an answer whose body is read bit by bit: with httpx, or with requests before huggingface_hub 1.0."""
+    from huggingface_hub import constants, utils
+
+    asked: dict[str, Any] = {"headers": dict(headers), "timeout": constants.HF_HUB_DOWNLOAD_TIMEOUT}
+    if hasattr(utils, "http_stream_backoff"):
+        asked |= {"retry_on_exceptions": (), "retry_on_status_codes": (408, 429)}
+        return utils.http_stream_backoff("GET", url, **asked)
+    return utils.get_session().get(url, stream=True, **asked)
 
 
 def auth_headers() -> dict[str, str]:

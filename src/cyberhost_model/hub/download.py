@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,7 @@ from cyberhost_model.hub.progress import format_size
 from cyberhost_model.media.files import hexdigest
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_TRIES = 5  # a second apart, of connections that bring nothing
 
 
 def download(
@@ -126,20 +128,26 @@ def _fetch(
 def _grow(url: str, part: Path, size: int, headers: dict[str, str], progress: Callable[[int], None]) -> None:
     """Append what is missing of `part`.
 
-    A connection that breaks is taken up again as long as every one brings something.
+    A connection that breaks is taken up again where it broke, as often as connections bring something, and a few times
+    where they bring nothing.
     """
-    headers = {**headers, "Accept-Encoding": "identity"}  # or sizes and ranges would be those of the compressed file
-    while True:
-        there = part.stat().st_size if part.exists() else 0
-        if there >= size:  # more: the server could not resume, and the digest will tell
-            progress(size)
-            return
+    part.touch()
+    idle = 0
+    while (there := part.stat().st_size) < size:  # more than that: another file, and the digest will tell
+        broken: Exception | None = None
         try:
             with part.open("ab") as file:
-                http_get(url, _CountingFile(file, progress), there, size, headers, part.name)
+                http_get(url, _CountingFile(file, progress), there, headers)
         except Exception as error:
-            if not is_interrupted(error) or part.stat().st_size <= there:
+            if not is_interrupted(error):
                 raise
+            broken = error
+        idle = 0 if part.stat().st_size > there else idle + 1
+        if idle > _TRIES:
+            raise broken or ConnectionError("the server ends before the file does")
+        if idle:
+            time.sleep(1)
+    progress(size)
 
 
 class _CountingFile:
