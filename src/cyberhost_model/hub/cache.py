@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,12 +105,20 @@ def http_get(url: str, file: Any, there: int, headers: Mapping[str, str]) -> Non
         if there and response.status_code == 200:
             file.seek(0)
             file.truncate()
-        blocks = response.iter_bytes() if hasattr(response, "iter_bytes") else response.iter_content(_BLOCK)
-        for block in blocks:
+        for block in response.iter_bytes() if hasattr(response, "iter_bytes") else _blocks(response):
             file.write(block)
 
 
-_BLOCK = 1 << 16  # bytes that are read at once, and lost at most where a connection of requests breaks
+def _blocks(response: Any) -> Iterator[bytes]:
+    """Read the body of an answer of requests; urllib3 gives what has come since 2.1, full blocks before."""
+    if not hasattr(response.raw, "read1"):
+        yield from response.iter_content(1 << 13)
+        return
+    try:
+        while block := response.raw.read1(1 << 16):
+            yield block
+    except Exception as error:  # urllib3's own, which requests translates in `iter_content` alone
+        raise transport_error()(str(error)) from error
 
 
 def _stream(url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]:
