@@ -11,6 +11,7 @@ import typer
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import expand_options
 from cyberhost_model.config import DeviceConfig
+from cyberhost_model.hub.capabilities import describe_capabilities
 from cyberhost_model.hub.progress import format_size
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def doctor_lines(found: Examination) -> Iterator[str]:
     """Describe an examination, a line for each subject."""
     if found.machine is not None:
         yield from _machine_lines(found.machine)
+    yield from _model_lines(found)
     yield from _around_lines(found)
     for extra in found.extras:
         modules = ", ".join(f"{name} {version}" if version else f"no {name}" for name, version in extra.modules.items())
@@ -107,6 +109,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
             f"{plan.steps} steps, {plan.branches} {'branch' if plan.branches == 1 else 'branches'} of guidance",
         )
     yield from _machine_lines(plan.machine)
+    yield from _model_lines(plan)
     yield from _around_lines(plan)
     for entry in plan.missing:
         yield _line(
@@ -133,6 +136,12 @@ def _machine_lines(machine: Machine) -> Iterator[str]:
     yield _line("precision", f"{machine.precision}: {machine.why}")
     if machine.hint:
         yield _line("hint", machine.hint)
+
+
+def _model_lines(found: Examination | Plan) -> Iterator[str]:
+    """Describe what the model can do, as `weights list` does."""
+    if found.can is not None:
+        yield _line("model", f"{found.model}: {describe_capabilities(found.can)}")
 
 
 def _around_lines(found: Examination | Plan) -> Iterator[str]:

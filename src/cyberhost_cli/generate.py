@@ -52,6 +52,7 @@ def animate(
     from cyberhost_model.media.image import load_picture
 
     picture, sound = load_picture(ref), load_audio(audio)
+    request.check_model("animate", body_movement)
     make_video(request, lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)))
 
 
@@ -84,6 +85,7 @@ def reenact(
 
     picture = load_picture(ref)
     sound = audio if audio == "keep" else None if audio == "none" else load_audio(audio)
+    request.check_model("reenact")
 
     def start(host: CyberHost) -> Animation:
         with console.progress("reading the driving", None) as tick:
@@ -126,6 +128,7 @@ def multimodal(
     from cyberhost_model.media.image import load_picture
 
     picture, sound = load_picture(ref), load_audio(audio)
+    request.check_model("multimodal")
 
     def start(host: CyberHost) -> Animation:
         with console.progress("reading the template", None) as tick:
@@ -163,6 +166,16 @@ class Request:
 
             check_page(self.options.report, self.options.overwrite)
 
+    def check_model(self, command: str, body_movement: float | None = None) -> None:
+        """Check that the model can run `command` with these settings, before it is fetched.
+
+        Raises InputError, ModelError, NetworkError.
+        """
+        from cyberhost_model.runtime.loading import check_model
+
+        runtime, ask = self.runtime, not self.options.plan
+        check_model(runtime.model, command, self.settings, body_movement, runtime.allow_untrained, ask)
+
 
 def make_video(request: Request, start: Start, **facts: Any) -> None:
     """Make the video that `start` begins, or with --plan only estimate it; `facts` join the JSON object.
@@ -196,7 +209,8 @@ def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:
     from cyberhost_cli.doctor import plan_lines
     from cyberhost_model.doctor.plan import plan
 
-    found = plan(start, request.runtime.model, request.runtime.device, request.runtime.precision)
+    runtime = request.runtime
+    found = plan(start, runtime.model, runtime.device, runtime.precision, runtime.allow_untrained)
     for line in found.warnings:
         request.console.warn(line)
     request.console.text(plan_lines(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,13 +17,18 @@ Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Mo
 
 @expand_options
 def list_(names: Names = None, *, console: Console) -> None:
-    """List the published weights that can be used: size, licence, purpose, and whether they are on this machine."""
+    """List the published weights that can be used, and what the models made of them can do.
+
+    Of weights: size, licence, purpose, and whether they are on this machine. Of models: commands, memory, licence.
+    """
+    from cyberhost_model.hub.capabilities import MODELS, describe_capabilities
     from cyberhost_model.hub.inventory import select_weights, stored_files
     from cyberhost_model.hub.progress import format_size
     from cyberhost_model.hub.registry import GROUPS, REGISTRY
 
     found: list[dict[str, Any]] = []
-    for weights in select_weights(names or REGISTRY):
+    known = {**REGISTRY, **GROUPS}
+    for weights in select_weights(name for name in names or REGISTRY if name in known or name not in MODELS):
         files = stored_files(weights)
         entry = {
             "name": weights.name,
@@ -47,7 +53,12 @@ def list_(names: Names = None, *, console: Console) -> None:
     if not console.as_json and not names:
         for group, members in GROUPS.items():
             print(f"{group:<15} {'':>8}  {'':<8} together: {', '.join(members)}")
-    console.data({"weights": found, "groups": {group: list(members) for group, members in GROUPS.items()}})
+    models = {name: can for name, can in MODELS.items() if not names or name in names}
+    if not console.as_json:
+        for name, can in models.items():
+            print(f"--model {name}: {describe_capabilities(can)}")
+    groups = {group: list(members) for group, members in GROUPS.items()}
+    console.data({"weights": found, "groups": groups, "models": {name: asdict(can) for name, can in models.items()}})
 
 
 @expand_options

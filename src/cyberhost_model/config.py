@@ -666,3 +666,4 @@ class RuntimeConfig(DeviceConfig):
     cuda_graphs: bool | None = option(
         None, "Record a denoising step once and replay it. [default: on an NVIDIA GPU with enough memory]"
     )
+    allow_untrained: bool = option(False, "Make a video though parts of the model were never trained.")

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
+from pathlib import Path
 
 import pytest
+import torch
+from hub_server import Hub
 
+from cyberhost_cli.main import main
+from cyberhost_model import CyberHost
 from cyberhost_model.config import ABLATIONS, GenerationConfig, preset
 from cyberhost_model.errors import InputError, ModelError
 from cyberhost_model.hub.capabilities import MODELS, capabilities_of, check_request, check_trained
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
+from cyberhost_model.lab.training.init import build_network
+from cyberhost_model.model.checkpoint import (
+    check_network,
+    load_network,
+    read_untrained,
+    recorded_untrained,
+    save_network,
+)
+from cyberhost_model.runtime.loading import find_model, model_capabilities
 
 PLAIN = GenerationConfig()
 
@@ -88,3 +104,111 @@ def test_what_was_never_trained_is_told():
     with pytest.raises(ModelError, match="what follows poses"):
         check_trained("mine", ["poses"], "reenact")
     check_trained("tiny", MODELS["tiny"].untrained, "multimodal")
+
+
+@pytest.fixture
+def inputs(portrait_file: Path, tone, tmp_path: Path) -> dict[str, list[str]]:
+    """Command -> its line with inputs that are right."""
+    sound, out = str(tone(seconds=0.4)), str(tmp_path / "out.mp4")
+    key_points = tmp_path / "driving.json"
+    key_points.write_text("{}")
+    ends = {
+        "animate": [str(portrait_file), sound],
+        "reenact": [str(portrait_file), str(key_points)],
+        "multimodal": [str(portrait_file), "--audio", sound, "--hands", "wave"],
+    }
+    return {command: [command, *end, "-o", out] for command, end in ends.items()}
+
+
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+@pytest.mark.parametrize("model", ["animate-anyone", "echomimic-v2", "sd15", "hallo2"])
+def test_what_a_model_cannot_do_is_told_before_the_first_byte(hub: Hub, inputs, capsys, model, plan):
+    """No request leaves, not even for a list of files."""
+    can = MODELS[model]
+    for command, line in inputs.items():
+        if command in can.commands and not can.untrained:
+            continue
+        assert main([*line, "--model", model, *plan]) == (6 if command in can.commands else 3)
+        said = capsys.readouterr()
+        assert said.err.count("\n") == 1 and model in said.err and not said.out
+    assert not hub.requests
+
+
+def test_options_are_checked_before_the_first_byte(hub: Hub, inputs, capsys):
+    for option in (["--hand-clarity", "0.5"], ["--guidance-audio", "2"]):
+        assert main([*inputs["reenact"], "--model", "animate-anyone", *option]) == 3
+        assert f"leave out {option[0]}" in capsys.readouterr().err
+    assert not hub.requests
+
+
+def test_the_library_refuses_before_the_first_byte(hub: Hub):
+    with pytest.raises(ModelError, match="never trained"):
+        CyberHost.from_pretrained("sd15")
+    assert model_capabilities("animate-anyone").commands == ("reenact",) and not hub.requests
+
+
+def test_weights_list_says_what_models_can_do(hub: Hub, capsys):
+    assert main(["weights", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert "--model animate-anyone: a whole person who follows poses; reenact; hears nothing" in shown
+    assert "not before it is trained (audio, poses)" in shown
+    assert main(["weights", "list", "tiny", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["weights"] == [] and told["models"]["tiny"]["commands"] == ["animate", "reenact", "multimodal"]
+    assert not hub.requests
+
+
+# Models that are in no table: their folder says it.
+
+
+def small_model(folder: Path, audio: bool = True, temporal: bool = True) -> Path:
+    """The embedded model with its network trained in part."""
+    shutil.copytree(find_model("tiny"), folder)
+    network = load_network(folder)
+    fresh = build_network(network.preset)
+    own, begun = network.state_dict(), fresh.state_dict()
+    kept = {
+        name: begun[name]
+        if (not audio and name.startswith("audio_projection.")) or (not temporal and ".motion_modules." in name)
+        else own[name]
+        for name in own
+    }
+    fresh.load_state_dict(kept)
+    save_network(fresh, folder)
+    return folder
+
+
+def test_a_folder_says_what_was_never_trained(tmp_path, inputs, capsys):
+    folder = small_model(tmp_path / "mine", audio=False, temporal=False)
+    assert recorded_untrained(folder) == ["temporal", "audio"] and check_network(folder).name == "tiny"
+    line = [*inputs["animate"], "--model", str(folder), "--size", "64", "--steps", "1", "--fps", "5"]
+    assert main(line) == 6
+    said = capsys.readouterr().err
+    assert "what holds frames together and what hears speech was never trained" in said and said.count("\n") == 1
+    assert main([*line, "--allow-untrained", "--quiet"]) == 0 and (tmp_path / "out.mp4").is_file()
+    with pytest.raises(ModelError, match="never trained"):
+        CyberHost.from_pretrained(folder, device="cpu")
+
+
+def test_the_weights_of_an_older_folder_say_it(tmp_path):
+    folder = small_model(tmp_path / "mine", audio=False)
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("untrained") == ["audio"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert recorded_untrained(folder) is None and read_untrained(folder) == ["audio"]
+    assert read_untrained(find_model("tiny")) == []
+
+
+def test_a_network_of_random_weights_was_never_trained(tmp_path):
+    save_network(build_network(preset("tiny")), tmp_path, torch.float32)
+    assert recorded_untrained(tmp_path) == ["temporal", "audio", "poses"]
+
+
+def test_a_model_on_the_hub_is_asked_for_its_configuration_alone(hub: Hub, tmp_path, inputs, capsys):
+    folder = small_model(tmp_path / "mine", audio=False)
+    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    hub.add("someone/model", files)
+    assert main([*inputs["animate"], "--model", "someone/model"]) == 6
+    assert "someone/model: what hears speech was never trained" in capsys.readouterr().err
+    fetched = [r.path for r in hub.requests if "/resolve/" in r.path]
+    assert fetched and all(path.endswith(".json") for path in fetched)

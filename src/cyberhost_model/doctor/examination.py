@@ -14,7 +14,8 @@ from cyberhost_model.doctor.downloads import Downloads, Extra, check_fetch, down
 from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, find_ffmpeg
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
 from cyberhost_model.errors import CyberHostError, ResourceError
-from cyberhost_model.runtime.loading import missing_model
+from cyberhost_model.hub.capabilities import Capabilities, check_trained
+from cyberhost_model.runtime.loading import missing_model, model_capabilities
 from cyberhost_model.runtime.memory import is_out_of_memory
 from cyberhost_model.runtime.pipeline import CyberHost
 
@@ -35,6 +36,8 @@ class Examination:
     """Everything that was found; None is what could not be found out."""
 
     model: str
+    can: Capabilities | None
+    """What the model can do; None of one that does not exist, or that is on the Hub alone."""
     machine: Machine | None
     ffmpeg: Ffmpeg | None
     cache: Cache
@@ -83,19 +86,26 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
     place = problems.collect(lambda: choose_device(device, precision))
     ffmpeg, cache, hub = problems.collect(find_ffmpeg), find_cache(), ask_hub()
     missing = problems.collect(lambda: within(PATIENCE, lambda: missing_model(model, PATIENCE), model))
-    load_seconds, minute, counted = None, None, None
+    can, load_seconds, minute, counted = None, None, None, None
+    if missing is not None:
+        before = len(problems)
+        can = problems.collect(lambda: model_capabilities(model, ask=False))
+        missing = None if len(problems) > before else missing
     if missing and any(not entry.spare for entry in missing):
         problems.collect(lambda: check_fetch(model, missing, hub))
         counted = None if place is None else count_estimate(model, GenerationConfig(), round(MINUTE * FPS), *place)
     elif missing is not None and place is not None:
         began = time.perf_counter()
-        host = problems.collect(lambda: CyberHost.from_pretrained(model, device, precision, download_named=False))
+        host = problems.collect(lambda: _load(model, device, precision))
         load_seconds = time.perf_counter() - began
         if host is not None:
             place = host.device, host.dtype
             minute = problems.collect(lambda: _minute(host))
+    if can is not None:
+        problems.collect(lambda: check_trained(model, can.untrained))
     return Examination(
         model=model,
+        can=can,
         machine=None if place is None else describe_machine(*place, precision),
         ffmpeg=ffmpeg,
         cache=cache,
@@ -107,6 +117,11 @@ def examine(model: str = "tiny", device: str = "auto", precision: str = "auto") 
         counted=counted,
         problems=list(problems),
     )
+
+
+def _load(model: str, device: str, precision: str) -> CyberHost:
+    """Load what is here, to measure it, trained or not."""
+    return CyberHost.from_pretrained(model, device, precision, allow_untrained=True, download_named=False)
 
 
 def _minute(host: CyberHost) -> Estimate:

@@ -18,8 +18,9 @@ from cyberhost_model.doctor.costs import CountedEstimate, Estimate, count_estima
 from cyberhost_model.doctor.downloads import check_fetch
 from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, find_ffmpeg
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
+from cyberhost_model.hub.capabilities import Capabilities, check_trained
 from cyberhost_model.hub.inventory import MissingWeights
-from cyberhost_model.runtime.loading import missing_model
+from cyberhost_model.runtime.loading import missing_model, model_capabilities
 from cyberhost_model.runtime.pipeline import Animation, CyberHost
 from cyberhost_model.runtime.render import Job
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
@@ -44,6 +45,8 @@ class Plan:
     branches: int | None = None
     """Branches of guidance in a step."""
     model: str
+    can: Capabilities | None
+    """What the model can do; None of one on the Hub that is not on this machine."""
     machine: Machine
     missing: list[MissingWeights]
     """What is fetched first."""
@@ -58,7 +61,11 @@ class Plan:
 
 
 def plan(
-    start: Callable[[CyberHost], Animation], model: str = "tiny", device: str = "auto", precision: str = "auto"
+    start: Callable[[CyberHost], Animation],
+    model: str = "tiny",
+    device: str = "auto",
+    precision: str = "auto",
+    allow_untrained: bool = False,
 ) -> Plan:
     """Examine the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
 
@@ -66,6 +73,8 @@ def plan(
     and OutputError for a model that is not here and cannot come, ResourceError for a device that is not there or too
     small and for an ffmpeg that does not run.
     """
+    if (can := model_capabilities(model, ask=False)) is not None and not allow_untrained:
+        check_trained(model, can.untrained)
     place, dtype = choose_device(device, precision)
     ffmpeg, cache = find_ffmpeg(), find_cache()
     missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
@@ -75,7 +84,9 @@ def plan(
         check_fetch(model, missing, hub)
         host = CyberHost.from_pretrained(STAND_IN, "cpu")
     else:
-        host = CyberHost.from_pretrained(model, device, precision, download_named=False)
+        host = CyberHost.from_pretrained(
+            model, device, precision, allow_untrained=allow_untrained, download_named=False
+        )
         place, dtype = host.device, host.dtype
     animation = start(host)
     job = animation.job
@@ -92,6 +103,7 @@ def plan(
         frames=animation.n_frames,
         fps=animation.fps,
         model=model,
+        can=can,
         machine=describe_machine(place, dtype, precision),
         missing=missing,
         ffmpeg=ffmpeg,

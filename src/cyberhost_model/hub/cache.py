@@ -129,7 +129,9 @@ def _stream(url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]
     if hasattr(utils, "http_stream_backoff"):
         asked |= {"retry_on_exceptions": (), "retry_on_status_codes": (408, 429)}
         return utils.http_stream_backoff("GET", url, **asked)
-    return utils.get_session().get(url, stream=True, **asked)
+    session: Any = utils.get_session()
+    answer: AbstractContextManager[Any] = session.get(url, stream=True, **asked)
+    return answer
 
 
 def auth_headers() -> dict[str, str]:

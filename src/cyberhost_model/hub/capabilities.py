@@ -140,3 +140,11 @@ def check_trained(model: str, untrained: Iterable[str], command: str | None = No
             f"{model}: {words} was never trained ({', '.join(lacking)}), so its videos are noise; train it first "
             "(cyberhost train --init), or give --allow-untrained"
         )
+
+
+def describe_capabilities(can: Capabilities) -> str:
+    """Describe a model in a line: what it makes, by which commands, with which memory, under which licence."""
+    ears = "hears speech" if can.hears else "hears nothing"
+    by = f"not before it is trained ({', '.join(can.untrained)})" if can.untrained else ", ".join(can.commands)
+    memory = f"GPU memory {can.vram}"
+    return f"{can.makes}; {by}; {ears}; {memory} [{can.licence}]"

@@ -1,12 +1,16 @@
 """Saving and loading a network: config.json (the preset) and network.safetensors, strict both ways.
 
+config.json also says which parts were never trained (`untrained_parts`), so that noise is not made of them.
 Weights that cyberhost 0.1 wrote under other names load too (`RENAMED`).
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,6 +28,46 @@ FORMAT = 1  # of config.json; raised when an old reader could misread a new file
 RENAMED = {"pose_follower.": "pose_to_latent.", "denoising_unet.expected_in.": "denoising_unet.prior_in."}
 """Beginnings of the names of weights in cyberhost 0.1 -> today's; files and runs of both load."""
 
+OUTLETS = {
+    "temporal": r"denoising_unet\.unet\..+\.motion_modules\.\d+\.proj_out\.weight",
+    "audio": r"audio_projection\.out\.3\.weight",
+    "poses": r"pose_encoder\.layers\.conv_out\.weight|pose_to_latent\.outlet\.weight",
+}
+"""Part (`hub.capabilities.PARTS`) -> its last layers, which are zero until it is trained."""
+
+
+def untrained_parts(names: Iterable[str], value: Callable[[str], Tensor]) -> list[str]:
+    """Find the parts of a network that were never trained: all of their last layers are zero.
+
+    names: of all weights; value: the weight of a name. What a network does not have is not among them, nor is a part
+    without a layer that begins as zero.
+    """
+    names = list(names)
+    outlets = {part: [n for n in names if re.fullmatch(pattern, n)] for part, pattern in OUTLETS.items()}
+    return [part for part, found in outlets.items() if found and not any(value(name).any() for name in found)]
+
+
+def recorded_untrained(directory: str | Path) -> list[str] | None:
+    """Read the entry of config.json that says so; None in a folder that an older version wrote."""
+    recorded = _read_config(Path(directory)).get("untrained")
+    return [str(part) for part in recorded] if isinstance(recorded, list) else None
+
+
+def read_untrained(directory: str | Path) -> list[str]:
+    """Read which parts of a saved network were never trained; of an older folder, the weights themselves tell.
+
+    Raises ModelError as `load_preset` and `load_network` do.
+    """
+    if (recorded := recorded_untrained(directory)) is not None:
+        return recorded
+    path = Path(directory) / NETWORK_FILE
+    try:
+        with safe_open(path, framework="pt") as file:
+            old = {current_name(name): name for name in file.keys()}
+            return untrained_parts(old, lambda name: file.get_tensor(old[name]))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
+
 
 def current_name(name: str) -> str:
     """Translate the name of a network's weight in a file of cyberhost 0.1; other names stay as they are."""
@@ -40,12 +84,12 @@ def with_current_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def save_network(network: CyberHostNetwork, directory: str | Path, dtype: torch.dtype = torch.float16) -> None:
     """Write config.json and network.safetensors into `directory`, weights as `dtype`."""
-    directory = Path(directory)
+    directory, own = Path(directory), network.state_dict()
     directory.mkdir(parents=True, exist_ok=True)
-    save_preset(network.preset, directory)
+    save_preset(network.preset, directory, untrained_parts(own, own.__getitem__))
     weights = {
         key: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
-        for key, value in network.state_dict().items()
+        for key, value in own.items()
     }
     save_file(weights, directory / NETWORK_FILE)
 
@@ -67,15 +111,19 @@ def load_network(
     return network.to(device, dtype).eval()
 
 
-def save_preset(preset: Preset, directory: str | Path) -> None:
-    """Write config.json."""
-    text = json.dumps({"format": FORMAT, "preset": preset.to_dict()}, indent=2)
+def save_preset(preset: Preset, directory: str | Path, untrained: list[str]) -> None:
+    """Write config.json; untrained: see `untrained_parts`."""
+    text = json.dumps({"format": FORMAT, "preset": preset.to_dict(), "untrained": untrained}, indent=2)
     (Path(directory) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def load_preset(directory: str | Path) -> Preset:
     """Read config.json. Raises ModelError if it is missing, damaged or of a newer format."""
-    path = Path(directory) / CONFIG_FILE
+    return Preset.from_dict(_read_config(Path(directory)).get("preset"))
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / CONFIG_FILE
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -84,7 +132,7 @@ def load_preset(directory: str | Path) -> Preset:
         raise ModelError(f"{path} cannot be read ({error}); get the model again") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise ModelError(f"{path} is not of format {FORMAT}; it was made by another version of cyberhost")
-    return Preset.from_dict(config.get("preset"))
+    return config
 
 
 def check_network(directory: str | Path) -> Preset:

@@ -18,12 +18,14 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
-from cyberhost_model.config import EMBEDDED
+from cyberhost_model.config import EMBEDDED, GenerationConfig
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
+from cyberhost_model.hub.cache import cached_snapshot, repository_folder
+from cyberhost_model.hub.capabilities import MODELS, Capabilities, capabilities_of, check_request, check_trained
 from cyberhost_model.hub.inventory import MissingWeights, missing_weights, require_weights
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
 from cyberhost_model.hub.repository import fetch, missing_size, split_hub_id
-from cyberhost_model.model.checkpoint import load_network, load_preset, save_network
+from cyberhost_model.model.checkpoint import load_network, load_preset, read_untrained, recorded_untrained, save_network
 from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.norms import use_channels_last
@@ -101,11 +103,55 @@ def find_model(name: str) -> Path:
         return local
     if name in ADAPTERS:
         return load_adapter(name).folder()
+    return _from_hub(name, MODEL_FILES)
+
+
+def _from_hub(name: str, wanted: tuple[str, ...]) -> Path:
+    """Fetch the files `wanted` of a model on the Hub, config.json among them. Raises as `find_model`."""
     repo, revision = _hub_id(name)
-    folder = fetch(repo, MODEL_FILES, revision=revision, what=name)
+    folder = fetch(repo, wanted, revision=revision, what=name)
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name}: the repository holds no config.json; it is no model of cyberhost")
     return folder
+
+
+def model_capabilities(name: str, ask: bool = True) -> Capabilities | None:
+    """Tell what a model can do, before its weights are fetched.
+
+    name: see `find_model`. Of a model on the Hub its config.json is fetched, unless `ask` is False: then None is
+    returned for one that is not on this machine. Raises as `find_model`.
+    """
+    local = _local_model(name)
+    if name in MODELS and (local is None or local.parent == EMBEDDED):
+        return MODELS[name]
+    if local is None and name in ADAPTERS:
+        return capabilities_of(load_adapter(name).full_size())
+    if local is None:
+        repo, revision = _hub_id(name)
+        local = cached_snapshot(repository_folder(repo), MODEL_FILES, revision)
+    if local is None and ask:
+        folder = _from_hub(name, ("*.json",))
+        return capabilities_of(load_preset(folder), recorded_untrained(folder) or ())
+    return None if local is None else capabilities_of(load_preset(local), read_untrained(local))
+
+
+def check_model(
+    name: str,
+    command: str,
+    config: GenerationConfig,
+    body_movement: float | None = None,
+    allow_untrained: bool = False,
+    ask: bool = True,
+) -> None:
+    """Check that a model can make the video that was asked for, before its weights are fetched.
+
+    command: "animate", "reenact" or "multimodal"; ask: see `model_capabilities`. Raises InputError for what the model
+    cannot do, ModelError for parts that were never trained unless `allow_untrained`, and as `find_model`.
+    """
+    if (can := model_capabilities(name, ask)) is not None:
+        check_request(name, can, command, config, body_movement)
+        if not allow_untrained:
+            check_trained(name, can.untrained, command)
 
 
 def _local_model(name: str) -> Path | None:

@@ -18,14 +18,15 @@ import torch
 from cyberhost_model.config import GenerationConfig, SamplingConfig
 from cyberhost_model.device import choose_device
 from cyberhost_model.errors import InputError, ResourceError
+from cyberhost_model.hub.capabilities import check_trained
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.image import check_picture, load_picture
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.model.checkpoint import load_preset
+from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE
-from cyberhost_model.runtime.loading import Model, find_model, load_model
+from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, movement_source, skeleton_source
 from cyberhost_model.runtime.prepare import (
@@ -134,16 +135,23 @@ class CyberHost:
         precision: str = "auto",
         compiled: bool = False,
         cuda_graphs: bool | None = None,
+        allow_untrained: bool = False,
         download_named: bool = True,
     ) -> CyberHost:
         """Load a model by its name: "tiny" (inside the package), a folder, or a Hub id.
 
-        compiled: see `compile_blocks`. cuda_graphs: see `RecordedNetwork`; None: where that pays off. download_named:
-        see `load_model`. Raises ModelError, NetworkError, ResourceError.
+        compiled: see `compile_blocks`. cuda_graphs: see `RecordedNetwork`; None: where that pays off. allow_untrained:
+        load it though what hears or what holds frames together was never trained. download_named: see `load_model`.
+        Raises ModelError, NetworkError, ResourceError.
         """
         # Before the model is fetched, so that a machine that cannot run it reports that first.
         check_acceleration(choose_device(device, precision)[0], compiled, cuda_graphs)
-        folder = find_model(os.fspath(model))
+        name = os.fspath(model)
+        if not allow_untrained and (can := model_capabilities(name)) is not None:
+            check_trained(name, can.untrained)  # before gigabytes are fetched
+        folder = find_model(name)
+        if not allow_untrained:
+            check_trained(name, read_untrained(folder))
         place, dtype = choose_device(device, precision, load_preset(folder))
         with enough_memory(place, "load the model"):
             return cls(load_model(str(folder), download_named, place, dtype), place, dtype, compiled, cuda_graphs)
