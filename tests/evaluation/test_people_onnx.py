@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -17,14 +16,9 @@ import onnx_graphs  # noqa: E402
 from cyberhost_model.errors import ModelError  # noqa: E402
 from cyberhost_model.lab.evaluation.features.extractor import VideoInfo  # noqa: E402
 from cyberhost_model.lab.evaluation.metric import Context  # noqa: E402
-from cyberhost_model.lab.evaluation.metrics import akd, csim, hands  # noqa: E402
+from cyberhost_model.lab.evaluation.metrics import akd, hands  # noqa: E402
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL  # noqa: E402
 from cyberhost_model.lab.filmed.detectors import DwposeDetector, PeopleDetector  # noqa: E402
-from cyberhost_model.perception.arcface import (  # noqa: E402
-    ArcFace,
-    FaceDetector,
-    align_face,
-)
 from cyberhost_model.perception.dwpose import DWPose  # noqa: E402
 from cyberhost_model.perception.onnx_network import OnnxNetwork  # noqa: E402
 from cyberhost_model.perception.people import count_people  # noqa: E402
@@ -35,8 +29,6 @@ def weights(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("weights")
     onnx_graphs.yolox(folder / "yolox_l.onnx")
     onnx_graphs.wholebody(folder / "dw-ll_ucoco_384.onnx")
-    onnx_graphs.scrfd(folder / "det_10g.onnx")
-    onnx_graphs.arcface(folder / "w600k_r50.onnx")
     return folder
 
 
@@ -98,54 +90,15 @@ def test_dwpose_takes_the_place_of_the_embedded_detector(dwpose):
     assert detector.finds_faceless and not detector.reads_lips
 
 
-def test_faces_and_their_points_are_found(weights):
-    detector = FaceDetector(OnnxNetwork(weights / "det_10g.onnx"))
-    picture = np.zeros((320, 480, 3), np.uint8)
-    picture[96:144, 192:240, 0] = 255  # cell (8, 4) of 32 in the square of 640: scale 4/3, so 256..320 x 128..192
-    boxes, scores, points = detector(picture)
-    assert len(boxes) and np.allclose(scores, 1, atol=0.05)
-    strides = (boxes[:, 2] - boxes[:, 0]) * 4 / 3 / 4
-    assert set(np.round(strides).astype(int)) <= {8, 16, 32}
-    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    assert np.allclose(points[:, 2], middle, atol=1e-4)  # the nose lies on the cell's corner
-    assert (middle >= [192 - 0.1, 96 - 0.1]).all() and (middle < [240, 144]).all()
-    assert detector(np.zeros((200, 100, 3), np.uint8))[0].shape == (0, 4)
-
-
-def test_a_face_is_turned_upright():
-    """A picture that shows a face turned by 30 degrees and twice as large is brought to the places of ArcFace."""
-    wanted = np.array(
-        [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
-    )
-    turn = 2 * np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]])
-    points = wanted @ turn.T + [200, 60]
-    picture = np.zeros((400, 400, 3), np.uint8)
-    for number, (x, y) in enumerate(points):
-        cv2.circle(picture, (round(x), round(y)), 6, (0, 40 * number + 80, 0), -1)
-    face = align_face(picture, points)
-    for number, (x, y) in enumerate(wanted):
-        assert face.shape == (112, 112, 3) and abs(int(face[round(y), round(x), 1]) - (40 * number + 80)) <= 2
-
-
-def test_embeddings_are_of_length_one_and_missing_where_no_face_is(weights):
-    arcface = ArcFace.from_files(weights / "det_10g.onnx", weights / "w600k_r50.onnx")
-    frames = np.zeros((3, 320, 480, 3), np.uint8)
-    frames[0, 96:144, 192:240, 0] = frames[2, 96:144, 192:240, 0] = 255
-    frames[2, 110:120, 200:210, 1] = 90
-    found = arcface(frames)
-    assert found.shape == (3, 512) and np.isnan(found[1]).all()
-    assert np.allclose(np.linalg.norm(found[[0, 2]], axis=1), 1, atol=1e-5) and 0.5 < found[0] @ found[2] < 0.9999
-
-
 def test_the_metrics_are_built_from_a_folder_of_weights(weights):
     context = Context(weights_dir=weights, download=False)
-    metric, of_hands, of_faces = akd.build(context), hands.build(context), csim.build(context)
-    assert metric.protocol == of_hands.protocol == of_faces.protocol == PROTOCOL
+    metric, of_hands = akd.build(context), hands.build(context)
+    assert metric.protocol == of_hands.protocol == PROTOCOL
     assert metric.needs["generated"] is of_hands.needs["generated"]  # the detector runs once
     assert set(metric.weights) == {"yolox_l.onnx", "dw-ll_ucoco_384.onnx"} and all(
         len(v) == 64 for v in metric.weights.values()
     )
-    assert "non-commercial" in of_faces.licence and not metric.licence
+    assert not metric.licence
     extractor = metric.needs["generated"]
     extractor.begin(VideoInfo(Path("x"), 25.0, (960, 960), 2))
     extractor.push(np.stack([frame(960, 960, (3, 4, 255)), frame(960, 960)]))

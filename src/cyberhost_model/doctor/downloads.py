@@ -19,10 +19,10 @@ FULL_SIZE = "sd15"
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "articulation": (("hama",), "`cyberhost eval`: how lips move at each speech sound (Closure, Opening, LipLoudness)"),
     "data": (("av", "pyarrow"), "`cyberhost data`: reads videos with time stamps, writes manifests"),
-    "eval": (
-        ("onnxruntime",),
-        "models that take ArcFace's numbers or DWPose's key points (sd15), `cyberhost eval` with the public networks "
-        "of people, `data prepare --detector dwpose`",
+    "face": (
+        ("onnxruntime", "insightface"),
+        "DWPose's key points and ArcFace's description of a face: models of full size, `cyberhost eval` with public "
+        "networks of people, `data encode --preset sd15`, `data prepare --detector dwpose`",
     ),
     "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
     "train": (("accelerate", "tensorboard"), "`cyberhost train` on many devices, and its curves in TensorBoard"),

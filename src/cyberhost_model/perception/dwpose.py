@@ -12,12 +12,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 
 from cyberhost_model.errors import need
 from cyberhost_model.perception.detector import WholeBodyDetector
 from cyberhost_model.perception.geometry import order_by_area, suppress_overlaps
 from cyberhost_model.perception.keypoints import NECK, Keypoints
-from cyberhost_model.perception.onnx_network import Network, OnnxNetwork
+from cyberhost_model.perception.onnx_network import EXTRA, Network, OnnxNetwork
 
 FILES = ("yolox_l.onnx", "dw-ll_ucoco_384.onnx")
 """Names in the registry of weights (`hub`)."""
@@ -148,9 +149,16 @@ class DWPose(WholeBodyDetector):
         self.finder, self.points = finder, points
 
     @staticmethod
-    def from_files(yolox: Path, pose: Path, device: str = "cpu") -> DWPose:
+    def from_files(yolox: Path, pose: Path, device: str | torch.device = "cpu") -> DWPose:
         """Load from the paths of `FILES`. Raises ModelError, and ResourceError where onnxruntime is not installed."""
         return DWPose(PersonDetector(OnnxNetwork(yolox, device)), PoseNetwork(OnnxNetwork(pose, device)))
+
+    def to(self, device: str | torch.device) -> DWPose:
+        """Compute on another device from now on, as far as onnxruntime can."""
+        for part in (self.finder, self.points):
+            if isinstance(part.network, OnnxNetwork):
+                part.network.to(device)
+        return self
 
     def people(self, picture_u8: np.ndarray, most: int | None = None) -> list[Keypoints]:
         """Find the people in uint8 (H, W, 3) RGB, at most `most`, the largest box first."""
@@ -177,13 +185,13 @@ class DWPose(WholeBodyDetector):
         return people, np.array(found)
 
 
-def load_dwpose(weights_dir: Path | None = None, download: bool = True, device: str = "cpu") -> DWPose:
+def load_dwpose(weights_dir: Path | None = None, download: bool = True, device: str | torch.device = "cpu") -> DWPose:
     """Load DWPose with the weights of the registry; see `hub.locate`.
 
     Raises ModelError, NetworkError, and ResourceError without onnxruntime.
     """
     from cyberhost_model.hub.locate import locate
 
-    need("onnxruntime", "eval")  # before 350 MB are fetched for it
+    need("onnxruntime", EXTRA)  # before 350 MB are fetched for it
     yolox, pose = (locate(name, weights_dir, download) for name in FILES)
     return DWPose.from_files(yolox, pose, device)

@@ -3,17 +3,15 @@
 A model is a folder with config.json and network.safetensors (`model.checkpoint`), codec/, speech/ and detector/, and
 image/ where the preset has `image_token`. A folder may name two parts instead of holding them, DWPose and ArcFace:
 networks of others under licences of their own. They are fetched when the model is loaded. Where that fails (no network,
-HF_HUB_OFFLINE, no onnxruntime), the model works with what is inside the package, and warns.
+HF_HUB_OFFLINE, the extra `face` not installed), the model works with what is inside the package, and warns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -23,39 +21,42 @@ from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
 from cyberhost_model.hub.cache import cached_snapshot, repository_folder
 from cyberhost_model.hub.capabilities import MODELS, Capabilities, capabilities_of, check_request, check_trained
 from cyberhost_model.hub.inventory import MissingWeights, missing_weights, require_weights
+from cyberhost_model.hub.locate import locate
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
 from cyberhost_model.hub.repository import fetch, missing_size, split_hub_id
 from cyberhost_model.model.checkpoint import load_network, load_preset, read_untrained, recorded_untrained, save_network
 from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.norms import use_channels_last
+from cyberhost_model.perception.arcface import FILES, ArcFace
 from cyberhost_model.perception.detector import Detector
+from cyberhost_model.perception.dwpose import DWPose
+from cyberhost_model.perception.onnx_network import EXTRA, gpu_hint
 from cyberhost_model.perception.registry import load_detector, named_weights
 from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.registry import load_speech
 
-DescribeFace = Callable[[np.ndarray], np.ndarray]
-"""uint8 (H, W, 3) RGB -> ArcFace's descriptor (512,), of length 1; zeros where no face is found."""
 MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
 """Files that are fetched of a model on the Hub; nothing in them is ever executed or unpickled."""
 
 
-def arcface_or_none(download: bool = True) -> tuple[DescribeFace | None, list[str]]:
-    """Load ArcFace with the weights of the registry (non-commercial research), or return None and a line that says so.
-
-    Returns the function and warnings. Raises ModelError and OutputError.
-    """
-    from cyberhost_model.hub.locate import locate
-    from cyberhost_model.perception.arcface import FILES, ArcFace
-
+def arcface_or_none(download: bool = True) -> tuple[ArcFace | None, list[str]]:
+    """Load ArcFace as `load_arcface`, or return None and a line that says why. Raises ModelError and OutputError."""
     try:
-        need("onnxruntime", "eval")  # before anything is fetched for it
-        require_weights("arcface", download)
-        detector, recogniser = (locate(name) for name in FILES)
-        faces = ArcFace.from_files(detector, recogniser)
+        return load_arcface(download), []
     except (NetworkError, ResourceError) as error:
         return None, [f"the network gets no descriptor of the face, because ArcFace is not available: {error}"]
-    return lambda picture_u8: np.nan_to_num(faces(picture_u8[None])[0]), []
+
+
+def load_arcface(download: bool = True, device: str | torch.device = "cpu") -> ArcFace:
+    """Load ArcFace with the weights of the registry (non-commercial research), which are fetched where they may be.
+
+    Raises ModelError, NetworkError, OutputError, and ResourceError without insightface.
+    """
+    need("insightface", EXTRA)  # before anything is fetched for it
+    require_weights("arcface", download)
+    detector, recogniser = (locate(name) for name in FILES)
+    return ArcFace(detector, recogniser, device)
 
 
 @dataclass
@@ -68,13 +69,13 @@ class Model:
     detector: Detector
     image: ImageToken | None = None
     """For presets with `image_token`."""
-    face: DescribeFace | None = None
+    face: ArcFace | None = None
     """ArcFace, for networks that take its descriptor, where it is available."""
     warnings: list[str] = field(default_factory=list)
     """Lines for the user: parts that are not available, and their substitutes."""
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Model:
-        """Move all parts to `device`: network and codec in `dtype`, speech encoder and detector in float32.
+        """Move all parts to `device`: network and codec in `dtype`, speech encoder, detector and ArcFace in float32.
 
         In half precision on CUDA the codec is channels last, so that Stable Diffusion's VAE decodes in two thirds of
         the time; on a CPU it would take twice as long (docs/reference/performance.md).
@@ -87,6 +88,12 @@ class Model:
         self.speech.to(device).eval().requires_grad_(False)
         if isinstance(self.detector, nn.Module):
             self.detector.to(device).eval().requires_grad_(False)
+        elif hasattr(self.detector, "to"):
+            self.detector.to(device)
+        if self.face is not None:
+            self.face.to(device)
+        if self.face is not None or isinstance(self.detector, DWPose):
+            self.warnings += [line for line in gpu_hint(device) if line not in self.warnings]
         if self.image is not None:
             self.image.to(device).eval().requires_grad_(False)
         return self
@@ -197,8 +204,10 @@ def _missing_named(folder: Path) -> list[MissingWeights]:
 
 
 def missing_parts(named: list[str]) -> list[MissingWeights]:
-    """Of named parts, what would be fetched; without onnxruntime, which computes them, nothing is."""
-    return [replace(entry, spare=True) for entry in missing_weights(named)] if find_spec("onnxruntime") else []
+    """Of named parts, what would be fetched; without the library that computes them, nothing is."""
+    library = {"arcface": "insightface"}
+    able = [name for name in named if find_spec(library.get(name, "onnxruntime"))]
+    return [replace(entry, spare=True) for entry in missing_weights(able)]
 
 
 def load_model(

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.runtime.loading import Model
@@ -168,8 +167,8 @@ class MemoryFallback:
         if not self.offloaded:
             return
         model = self.model
-        for module in (model.speech, model.detector, model.image):
-            if isinstance(module, nn.Module):
+        for module in (model.speech, model.detector, model.image, model.face):
+            if hasattr(module, "to"):
                 module.to(_CPU)
         for name, module in (("network", model.network), ("codec", model.codec)):
             if name != part:

@@ -135,7 +135,7 @@ def _describe_face(model: Model, placed: np.ndarray, keypoints: Keypoints) -> np
     """Describe the face by its crop, or by ArcFace where the preset takes it; zeros where ArcFace is not available."""
     if not model.network.preset.takes_arcface:
         return face_crop(placed, keypoints)
-    return np.zeros(ARCFACE_DIM, np.float32) if model.face is None else model.face(placed)
+    return np.zeros(ARCFACE_DIM, np.float32) if model.face is None else model.face.describe(placed)
 
 
 def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.config import Preset, preset
-from cyberhost_model.errors import InputError, TrainingError
+from cyberhost_model.errors import InputError, TrainingError, need
 from cyberhost_model.lab.filmed.manifest import Row, read_manifest, split_of
 from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
 from cyberhost_model.lab.training.clips import SUMMARY_FILE, describe_clip, encode_clip, write_clip
 from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.model.condition_encoders import ARCFACE_DIM
-from cyberhost_model.runtime.loading import DescribeFace, arcface_or_none
+from cyberhost_model.perception.arcface import ArcFace
+from cyberhost_model.perception.onnx_network import EXTRA, gpu_hint
+from cyberhost_model.runtime.loading import load_arcface
 from cyberhost_model.speech.encoder import SpeechEncoder
 
 
@@ -33,8 +34,8 @@ class ClipEncoder:
     preset: Preset
     codec: Codec
     speech: SpeechEncoder
-    face: DescribeFace | None = None
-    """ArcFace, for a preset without a Face Encoder; None: zeros in its place."""
+    face: ArcFace | None = None
+    """For a preset without a Face Encoder, which cannot be encoded without it."""
 
     def encode(self, clip: Clip) -> dict[str, Tensor]:
         """Encode a clip to the tensors that `clips.write_clip` saves.
@@ -43,8 +44,9 @@ class ClipEncoder:
         """
         saved = encode_clip(clip, self.codec)
         if not self.preset.region.face_channels:
-            found = self.face(clip.reference.picture_u8) if self.face else np.zeros(ARCFACE_DIM, np.float32)
-            saved["face"] = torch.from_numpy(found).half()
+            if self.face is None:
+                raise TrainingError(f"clips of preset {self.preset.name} need ArcFace's description of the face")
+            saved["face"] = torch.from_numpy(self.face.describe(clip.reference.picture_u8)).half()
         return {**saved, **describe_clip(saved, self.codec, self.speech, self.preset.audio.tokens)}
 
 
@@ -54,9 +56,12 @@ def load_clip_encoder(
     """Load the encoder of clips for networks of the preset `name`; returns it and warnings for the user.
 
     codec, audio: runs or models; None: the model of the preset's name. Raises TrainingError where they do not fit the
-    preset, ModelError, NetworkError.
+    preset, ModelError, NetworkError, and ResourceError without insightface where faces are described by ArcFace.
     """
     shape = preset(name)
+    described = not shape.region.face_channels
+    if described:
+        need("insightface", EXTRA)  # before gigabytes of the others are fetched
     loaded, speech = trained_codec(codec or name), trained_speech(audio or name)
     if loaded.kind != shape.codec or (speech.layers, speech.dim) != (
         shape.audio.layers,
@@ -66,8 +71,8 @@ def load_clip_encoder(
             f"codec and speech encoder are not of the kind that preset {name} takes; leave out --codec and --audio, "
             "or give others"
         )
-    face, warnings = (None, []) if shape.region.face_channels else arcface_or_none()
-    return ClipEncoder(shape, loaded.to(device), speech.to(device), face), warnings
+    face = load_arcface(device=device) if described else None
+    return ClipEncoder(shape, loaded.to(device), speech.to(device), face), gpu_hint(device) if described else []
 
 
 @dataclass

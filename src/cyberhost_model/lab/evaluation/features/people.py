@@ -30,6 +30,7 @@ from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED,
 from cyberhost_model.perception import arcface, dwpose
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.onnx_network import EXTRA
 from cyberhost_model.perception.people import align_face, low_frequencies
 
 BODY, HANDS, FACE = slice(0, 18), slice(18, 60), slice(60, 128)
@@ -57,7 +58,7 @@ class PersonFeatures:
 def keypoint_features(context: Context) -> PersonFeatures:
     """Return the extractor of the features that `keypoint_rows` describes.
 
-    Raises ModelError, NetworkError, and ResourceError without onnxruntime.
+    Raises ModelError, NetworkError, and ResourceError without onnxruntime or insightface.
     """
     if context.networks == "embedded":
         return embedded_features(context)
@@ -141,7 +142,7 @@ def _embedded(context: Context) -> PersonFeatures:
 
 
 def _dwpose(context: Context) -> PersonFeatures:
-    need("onnxruntime", "eval")  # before anything is downloaded
+    need("onnxruntime", EXTRA)  # before anything is downloaded
     yolox, pose = (context.weights(name) for name in dwpose.FILES)
     network = dwpose.DWPose.from_files(yolox.path, pose.path, context.device)
     digest = f"{_VERSION} {yolox.sha256} {pose.sha256}"
@@ -150,10 +151,10 @@ def _dwpose(context: Context) -> PersonFeatures:
 
 
 def _arcface(context: Context) -> PersonFeatures:
-    need("onnxruntime", "eval")
+    need("insightface", EXTRA)
     detector, network = (context.weights(name) for name in arcface.FILES)
-    faces = arcface.ArcFace.from_files(detector.path, network.path, context.device)
-    digest = f"{_VERSION} {detector.sha256} {network.sha256}"
+    faces = arcface.ArcFace(detector.path, network.path, context.device)
+    digest = f"{_VERSION} insightface {detector.sha256} {network.sha256}"
     extractor = PerFrame("arcface", digest, lambda frames: {"embeddings": faces(frames)}, {"embeddings": arcface.DIM})
     weights = dict(zip(arcface.FILES, (detector.sha256, network.sha256), strict=True))
     return PersonFeatures(extractor, PROTOCOL, weights, arcface.LICENCE)
