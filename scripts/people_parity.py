@@ -2,12 +2,12 @@
 
 Prints a table for docs/reference/evaluation.md.
 
-    python scripts/people_parity.py --syncnet REPOSITORY --insightface REPOSITORY --dwpose REPOSITORY
+    python scripts/people_parity.py --syncnet REPOSITORY --dwpose REPOSITORY
 
-REPOSITORY: copies of joonson/syncnet_python, deepinsight/insightface and IDEA-Research/DWPose. Needs an environment of
-its own beside the package: `pip install python_speech_features onnx onnxruntime scikit-image`. None of the public
-weights is needed: the networks get the same random numbers, and what stands around the ONNX files is compared on random
-graphs of the same inputs and outputs. Their code runs here, in this check; the package never runs it.
+REPOSITORY: copies of joonson/syncnet_python and IDEA-Research/DWPose. Needs an environment of its own beside the
+package: `pip install python_speech_features onnx onnxruntime scikit-image`. None of the public weights is needed: the
+networks get the same random numbers, and what stands around the ONNX files is compared on random graphs of the same
+inputs and outputs. Their code runs here, in this check; the package never runs it.
 """
 
 from __future__ import annotations
@@ -37,20 +37,17 @@ from cyberhost_model.lab.evaluation.features.sync import score_sync, shift_dista
 from cyberhost_model.lab.evaluation.networks.s3fd import FaceFinder
 from cyberhost_model.lab.evaluation.networks.syncnet import SyncNet
 from cyberhost_model.media.audio import load_audio
-from cyberhost_model.perception.arcface import ArcFace, FaceDetector, align_face
 from cyberhost_model.perception.dwpose import DWPose, to_keypoints
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.perception.onnx_network import OnnxNetwork
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 Row = tuple[str, str, str, str]
-Box = [[38.3, 51.7], [73.5, 51.5], [56, 71.7], [41.5, 92.4], [70.7, 92.2]]  # about where ArcFace wants the five points
 
 
 def main() -> None:
     """Print the table of differences."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    for name in ("syncnet", "insightface", "dwpose"):
+    for name in ("syncnet", "dwpose"):
         parser.add_argument(f"--{name}", type=Path, metavar="REPOSITORY")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -63,7 +60,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for repository, rows in (
             (given.syncnet, of_syncnet),
-            (given.insightface, of_insightface),
             (given.dwpose, of_dwpose),
         ):
             for row in rows(repository, Path(folder)) if repository else ():
@@ -226,56 +222,6 @@ def of_tracks(pipeline: str) -> Iterator[Row]:
     yield "Face crops", "syncnet_python's arithmetic", "3 squares, two across the edge", f"{worst:.0f}"
 
 
-def of_insightface(repository: Path, folder: Path) -> Iterator[Row]:
-    """Compare ArcFace and its face detector."""
-    package = next(p for p in (repository / "python-package" / "insightface", repository / "insightface") if p.is_dir())
-    scrfd, align = (
-        loaded("their_scrfd", package / "model_zoo" / "scrfd.py"),
-        loaded("their_align", package / "utils" / "face_align.py"),
-    )
-    graph_of_faces(folder / "det_10g.onnx"), graph_of_embeddings(folder / "w600k_r50.onnx")
-    theirs = scrfd.SCRFD(str(folder / "det_10g.onnx"))
-    theirs.prepare(-1, input_size=(640, 640))
-    detector, count, off = FaceDetector(OnnxNetwork(folder / "det_10g.onnx")), 0, 0.0
-    for size in ((640, 384), (384, 640), (500, 500), (301, 217)):
-        picture = cv2.resize(example(), size)
-        expected, points = theirs.detect(np.ascontiguousarray(picture[..., ::-1]))
-        boxes, scores, places = detector(picture)
-        assert len(boxes) == len(expected) > 0
-        count += len(boxes)
-        off = max(off, largest(boxes, expected[:, :4]), largest(scores, expected[:, 4]), largest(places, points))
-    yield "SCRFD, boxes and points", "insightface", f"random graph, 4 sizes, {count} faces", f"{off:.0e} px"
-    random, differ, picture = np.random.default_rng(0), 0.0, example()
-    network = OnnxNetwork(folder / "w600k_r50.onnx")
-    session, embedding = onnxruntime.InferenceSession(str(folder / "w600k_r50.onnx")), 0.0
-    for _ in range(4):
-        points = (
-            np.array(Box, np.float32) * random.uniform(0.8, 3)
-            + random.uniform(50, 200, 2)
-            + random.normal(0, 5, (5, 2))
-        )
-        expected, found = (
-            align.norm_crop(np.ascontiguousarray(picture[..., ::-1]), points.astype(np.float32)),
-            align_face(picture, points),
-        )
-        differ = max(differ, float((expected[..., ::-1] != found).mean()))
-        assert largest(expected[..., ::-1], found) <= 1
-        blob = cv2.dnn.blobFromImages([expected], 1 / 127.5, (112, 112), (127.5,) * 3, swapRB=True)
-        (a,), (b,) = (
-            session.run(None, {"input.1": blob}),
-            network(((found[None].astype(np.float32) - 127.5) / 127.5).transpose(0, 3, 1, 2)),
-        )
-        embedding = max(embedding, 1 - float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b)))
-    yield (
-        "Aligned faces",
-        "insightface (scikit-image)",
-        "4 random sets of points",
-        f"1 of 255 in {differ:.2%} of the values",
-    )
-    yield "ArcFace, input to embedding", "insightface", "random graph, the same faces", f"1 - cosine {embedding:.0e}"
-    assert ArcFace(detector, network)(picture[None]).shape == (1, 512)
-
-
 def of_dwpose(repository: Path, folder: Path) -> Iterator[Row]:
     """Compare DWPose and its person detector."""
     place = next(p for p in repository.rglob("wholebody.py") if p.parent.name == "dwpose").parent
@@ -405,37 +351,6 @@ def graph_of_points(path: Path) -> None:
         for bins in (576, 768)
     ]
     graph.save(path, [(m, ["batch", 133, bins]) for m, bins in zip(maps, (576, 768), strict=True)])
-
-
-def graph_of_faces(path: Path) -> None:
-    """Write a graph with the inputs and outputs of SCRFD."""
-    graph, outputs = Graph("input.1", [1, 3, "?", "?"], 2), []
-    for n, scale, bias in ((1, 1.0, -1.0), (4, 0.3, 2.5), (10, 0.3, 0.0)):
-        for stride in (8, 16, 32):
-            cells = graph.node(
-                "Transpose", [graph.patches("input.1", 2 * n, stride, scale, np.full(2 * n, bias))], perm=[2, 3, 0, 1]
-            )
-            flat_cells = graph.reshaped(cells, [-1, n])
-            outputs.append((graph.node("Sigmoid", [flat_cells]) if n == 1 else flat_cells, [None, n]))
-    graph.save(path, outputs)
-
-
-def graph_of_embeddings(path: Path) -> None:
-    """Write a graph with the inputs and outputs of ArcFace."""
-    graph = Graph("input.1", ["None", 3, 112, 112], 3)
-    flat_patches = graph.node("Flatten", [graph.patches("input.1", 32, 14, 1.0, np.zeros(32))])
-    graph.save(
-        path,
-        [
-            (
-                graph.node(
-                    "MatMul",
-                    [flat_patches, graph.constant(graph.random.normal(0, 0.05, (2048, 512)).astype(np.float32))],
-                ),
-                ["None", 512],
-            )
-        ],
-    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import soundfile
 from PIL import Image
 
 from cyberhost_cli import main as cli
-from cyberhost_cli.exit_status import ENDINGS, ExitStatus, Terminated, status_of
+from cyberhost_cli.exit_status import ENDINGS, ExitStatus, Terminated, describe, status_of
 from cyberhost_model import errors
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -272,3 +272,10 @@ def test_bar_is_drawn_on_stderr_alone(command: list[str]) -> None:
     drawn = os.read(leader, 100_000).decode()
     os.close(leader)
     assert run.returncode == 0 and run.stdout == b"" and "4/4" in drawn and "frames" in drawn
+
+
+def test_a_machine_without_libgl_is_told_what_to_install():
+    """insightface brings a build of OpenCV that needs it, and may have written it over the headless one."""
+    error = ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+    assert status_of(error) == ExitStatus.RESOURCE and "opencv-python-headless" in describe(error)
+    assert status_of(ImportError("another")) == ExitStatus.ERROR and "libGL" not in describe(ImportError("another"))

@@ -61,7 +61,7 @@ ENDINGS: dict[ExitStatus, Ending] = {
 
 def status_of(error: BaseException) -> ExitStatus:
     """Find the exit code of an error: that of the row with its class, else with its nearest base class."""
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is no MemoryError
+    if type(error).__name__ == "OutOfMemoryError" or _lacks_libgl(error):  # torch's is no MemoryError
         return ExitStatus.RESOURCE
     codes = {kind: status for status, ending in ENDINGS.items() for kind in ending.errors}
     return next((codes[kind] for kind in type(error).__mro__ if kind in codes), ExitStatus.ERROR)
@@ -71,6 +71,11 @@ def describe(error: BaseException) -> str:
     """Say in one line what ended a command."""
     if isinstance(error, errors.CyberHostError):
         return " ".join(str(error).split())
+    if _lacks_libgl(error):
+        return (
+            "OpenCV needs libGL, which this machine lacks: pip install --force-reinstall --no-deps "
+            "opencv-python-headless, or install it (Debian, Ubuntu: apt-get install libgl1)"
+        )
     status = status_of(error)
     if status == ExitStatus.INTERRUPTED:
         return "interrupted"
@@ -80,6 +85,11 @@ def describe(error: BaseException) -> str:
         return "not enough memory; use a smaller --size or another --device"
     text = " ".join(str(error).split())[:300]
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
+
+
+def _lacks_libgl(error: BaseException) -> bool:
+    """Tell whether OpenCV's build with windows, which insightface brings, lies over the headless one of the core."""
+    return isinstance(error, ImportError) and "libGL" in str(error)
 
 
 def epilog() -> str:

@@ -245,7 +245,7 @@ def push(
     Without a README.md a card is written into DIR first; edit it and push again to improve it.
     """
     console.silence_libraries()
-    from cyberhost_model.porting.publish import publish
+    from cyberhost_model.runtime.publish import publish
 
     address = publish(folder, repo, licence=licence, private=private, message=message)
     console.note(f"{repo}: published ({address})")

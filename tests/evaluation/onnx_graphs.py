@@ -104,7 +104,8 @@ def wholebody(path: Path) -> Path:
 def scrfd(path: Path) -> Path:
     """A face about every cell that is red, at all three strides, as sure as it is red; the first anchor only.
 
-    Its box reaches two strides around the cell's corner, its points lie half a stride around it.
+    Its box reaches about two strides around the cell's corner, more where it is green, its points lie half a stride
+    around it.
     """
     graph = Graph("input.1", [1, 3, "?", "?"])
     outputs = []
@@ -115,7 +116,7 @@ def scrfd(path: Path) -> Path:
                 # Red is 1, blue and green count against it.
                 weight[0], bias[0] = (0.5, -0.5, -0.5), -0.5
             elif kind == "box":
-                bias[:] = 2
+                bias[:], weight[:, 1] = 2, 0.5
             else:
                 bias[:10] = np.array([[-0.5, -0.5], [0.5, -0.5], [0, 0], [-0.4, 0.5], [0.4, 0.5]]).ravel()
             cells = graph.patches("input.1", stride, weight, bias)

@@ -44,5 +44,5 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
         lambda: hands.build(nothing),
         lambda: csim.build(nothing),
     ):
-        with pytest.raises(ResourceError, match=r"onnxruntime: pip install 'cyberhost\[eval\]'"):
+        with pytest.raises(ResourceError, match=r"onnxruntime: pip install 'cyberhost\[face\]'"):
             load()

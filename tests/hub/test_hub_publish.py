@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cyberhost_cli.main import main
+from cyberhost_model import CyberHost, ModelError, NetworkError, OutputError
 from cyberhost_model.runtime.loading import find_model, load_model
 
 
@@ -80,6 +81,36 @@ def test_the_card_says_what_the_folder_is(hub, folder, monkeypatch):
     (folder / "README.md").write_text("---\nlicense: mit\n---\nmine\n")  # a card of one's own stays
     assert main(["weights", "push", str(folder), "me/speaker", "--quiet"]) == 0
     assert hub.repos["model", "me/speaker"].files["README.md"].endswith(b"mine\n")
+
+
+def test_a_loaded_model_is_pushed_and_loaded_by_huggingface_s_names(hub, folder, tmp_path, monkeypatch):
+    """`push_to_hub` and `from_pretrained`, with tokens, revisions and what is cached; file by file the same."""
+    from huggingface_hub import ModelCard
+
+    host = CyberHost.from_pretrained(folder, device="cpu")
+    with pytest.raises(ModelError, match="name the licence"):
+        host.push_to_hub("me/speaker", token="hf_good")
+    address = host.push_to_hub("me/speaker", licence="mit", private=True, commit_message="mine", token="hf_good")
+    repo = hub.repos["model", "me/speaker"]
+    assert address == f"{hub.url}/me/speaker/commit/{repo.commit}" and repo.private
+    assert repo.files["network.safetensors"] == (folder / "network.safetensors").read_bytes()
+    assert "README.md" in repo.files and not (folder / "README.md").exists() and "optimizer.pt" not in repo.files
+    data = ModelCard(repo.files["README.md"].decode()).data
+    assert data.pipeline_tag == "image-to-video" and {"audio-to-video", "talking-head", "lip-sync"} <= set(data.tags)
+
+    with pytest.raises(ModelError, match="me/speaker may not be fetched"):
+        CyberHost.from_pretrained("me/speaker", device="cpu")
+    with pytest.raises(NetworkError, match="local_files_only forbids"):
+        CyberHost.from_pretrained("me/speaker", device="cpu", local_files_only=True)
+    again = CyberHost.from_pretrained("me/speaker", device="cpu", revision=repo.commit, token="hf_good")
+    asked = len(hub.requests)
+    assert CyberHost.from_pretrained("me/speaker", "cpu", revision=repo.commit, local_files_only=True)
+    assert len(hub.requests) == asked
+    kept = again.save_pretrained(tmp_path / "kept")
+    assert (kept / "network.safetensors").read_bytes() == repo.files["network.safetensors"]
+    assert (kept / "codec/config.json").is_file() and not (kept / "network.safetensors").is_symlink()
+    with pytest.raises(OutputError, match="exists; give a new folder"):
+        again.save_pretrained(tmp_path / "kept")
 
 
 def test_what_cannot_be_published(hub, folder, tmp_path, capsys, monkeypatch):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 
 from cyberhost_cli.main import main
 from cyberhost_model import config as presets
-from cyberhost_model.errors import TrainingError
+from cyberhost_model.errors import ResourceError, TrainingError
 from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
@@ -121,16 +122,25 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
     assert "coded for another preset than tiny" in capsys.readouterr().err
 
 
+class Described:
+    def describe(self, picture):
+        return torch.arange(512.0).numpy() / 512
+
+
+def test_encoding_for_arcface_stops_without_it(hub, monkeypatch):
+    """Before anything is fetched, and no dataset is filled with zeros."""
+    monkeypatch.setitem(sys.modules, "insightface", None)
+    with pytest.raises(ResourceError, match=r"library insightface: pip install 'cyberhost\[face\]'"):
+        load_clip_encoder("sd15")
+    assert not hub.requests
+
+
 def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_path):
     shape = dataclasses.replace(paper(), region=dataclasses.replace(paper().region, face_channels=()))
     clip = small_synth(tmp_path / "speech", frames=16).clip(0)
-    coder = ClipEncoder(
-        shape,
-        trained_codec(models / "hallo2"),
-        trained_speech(models / "hallo2"),
-        lambda picture: torch.arange(512.0).numpy() / 512,
-    )
+    coder = ClipEncoder(shape, trained_codec(models / "hallo2"), trained_speech(models / "hallo2"), Described())
     assert torch.equal(coder.encode(clip)["face"].float(), torch.arange(512.0) / 512)
     coder.face = None
-    assert not coder.encode(clip)["face"].any()
+    with pytest.raises(TrainingError, match="need ArcFace's description"):
+        coder.encode(clip)
     assert load_clip_encoder("tiny")[0].encode(clip)["face"].dtype == torch.uint8

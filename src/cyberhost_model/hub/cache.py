@@ -134,11 +134,11 @@ def _stream(url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]
     return answer
 
 
-def auth_headers() -> dict[str, str]:
-    """Make the headers of a request to the Hub, with the user's token if there is one."""
+def auth_headers(token: str | None = None) -> dict[str, str]:
+    """Make the headers of a request to the Hub, with `token` or the user's own if there is one."""
     from huggingface_hub.utils import build_hf_headers
 
-    return dict(build_hf_headers())
+    return dict(build_hf_headers(token=token))
 
 
 def ping(timeout: float) -> None:

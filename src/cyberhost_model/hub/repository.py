@@ -7,7 +7,10 @@ the blobs into the snapshot.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,29 @@ from cyberhost_model.hub.errors import is_unreachable, translated_errors
 from cyberhost_model.hub.progress import advance
 
 
+@dataclass(frozen=True)
+class Access:
+    """How the Hub is reached; the names are huggingface_hub's."""
+
+    token: str | None = None
+    """In place of the one that is stored or in HF_TOKEN."""
+    local_files_only: bool = False
+    """Take what is cached, and ask no server."""
+
+
+_access: ContextVar[Access] = ContextVar("access", default=Access())  # noqa: B039  (frozen)
+
+
+@contextmanager
+def accessing(access: Access) -> Iterator[None]:
+    """Reach the Hub as `access` says inside the block."""
+    token = _access.set(access)
+    try:
+        yield
+    finally:
+        _access.reset(token)
+
+
 def fetch(
     repo: str,
     wanted: Iterable[str],
@@ -53,6 +79,10 @@ def fetch(
     folder = cached_snapshot(root, wanted, revision)
     if folder and is_commit(revision):
         return folder
+    if _access.get().local_files_only:
+        if folder := folder or foreign_snapshot(root, wanted, revision):
+            return folder
+        raise NetworkError(f"{what} is not on this machine, and local_files_only forbids to fetch it")
     with translated_errors(what):
         try:
             commit, files = _listing(repo, revision, repo_type)
@@ -115,7 +145,8 @@ def _listing(
 ) -> tuple[str, list[RemoteFile]]:
     from huggingface_hub import HfApi
 
-    info: Any = HfApi().repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True, timeout=timeout)
+    api = HfApi(token=_access.get().token)
+    info: Any = api.repo_info(repo, revision=revision, repo_type=repo_type, files_metadata=True, timeout=timeout)
     files = [
         RemoteFile(s.rfilename, s.size or 0, s.lfs.sha256 if s.lfs else s.blob_id or "") for s in info.siblings or []
     ]
@@ -145,7 +176,7 @@ def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what:
     need_space(
         root, sum(file.size - partial_size(blobs[file.path]) for file in missing if not blobs[file.path].exists())
     )
-    done, total = 0, sum(file.size for file in missing)
+    done, total, token = 0, sum(file.size for file in missing), _access.get().token
     with translated_errors(what):
         for file in missing:
             download(
@@ -154,9 +185,9 @@ def _fill(repo: str, commit: str, files: list[RemoteFile], repo_type: str, what:
                 size=file.size,
                 digest=file.digest,
                 lock=lock_path(root, file.digest),
-                headers=auth_headers(),
+                headers=auth_headers(token),
                 progress=partial(advance, what, done, total),
             )
             done += file.size
-            hf_hub_download(repo, file.path, repo_type=repo_type, revision=commit)
+            hf_hub_download(repo, file.path, repo_type=repo_type, revision=commit, token=token)
     return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -92,3 +93,11 @@ def hexdigest(path: Path, state: Any) -> str:
         while block := file.read(_BLOCK):
             state.update(block)
     return state.hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a link to the file `source`, or a copy where links are not allowed (Windows)."""
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)

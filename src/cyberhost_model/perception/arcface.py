@@ -6,7 +6,6 @@ buffalo_l. Their size of detection is a setting of its caller, and changes who i
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 
 from cyberhost_model.errors import ModelError, need
+from cyberhost_model.media.files import link_or_copy
 from cyberhost_model.perception.onnx_network import execution_providers, session_options
 
 FILES = ("det_10g.onnx", "w600k_r50.onnx")
@@ -95,8 +95,5 @@ def _package(files: tuple[Path, Path]) -> Iterator[tuple[Path, str]]:
         inside = Path(made) / "models" / "faces"
         inside.mkdir(parents=True)
         for file in files:
-            try:
-                (inside / file.name).symlink_to(file.resolve())
-            except OSError:  # Windows without the right to
-                shutil.copyfile(file, inside / file.name)
+            link_or_copy(file, inside / file.name)
         yield Path(made), inside.name

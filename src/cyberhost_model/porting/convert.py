@@ -26,7 +26,7 @@ from cyberhost_model.media.files import written_folder
 from cyberhost_model.model.checkpoint import save_network
 from cyberhost_model.porting.keymap import Converted
 from cyberhost_model.porting.parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
-from cyberhost_model.porting.publish import SOURCES
+from cyberhost_model.runtime.publish import SOURCES
 
 NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface",)}
 """Parts that a model names and does not hold, to be fetched when it is used, and what they can be."""

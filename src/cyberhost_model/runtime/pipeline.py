@@ -7,6 +7,7 @@ The paper's settings, `animate` (A2V), `reenact` (V2V) and `multimodal`, differ 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +20,16 @@ from cyberhost_model.config import GenerationConfig, SamplingConfig
 from cyberhost_model.device import choose_device
 from cyberhost_model.errors import InputError, ResourceError
 from cyberhost_model.hub.capabilities import check_trained
+from cyberhost_model.hub.repository import Access, accessing
 from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.files import written_folder
 from cyberhost_model.media.image import check_picture, load_picture
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE
-from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities
+from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, movement_source, skeleton_source
 from cyberhost_model.runtime.prepare import (
@@ -36,6 +39,7 @@ from cyberhost_model.runtime.prepare import (
     shows_only_a_head,
     without_hands,
 )
+from cyberhost_model.runtime.publish import copy_model, gather, publish
 from cyberhost_model.runtime.render import Job, Renderer
 from cyberhost_model.sampler.cuda_graphs import graphs_pay_off
 from cyberhost_model.sampler.guidance import Guidance
@@ -118,6 +122,8 @@ class CyberHost:
     ):
         check_acceleration(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
+        self.folder: Path | None = None
+        """Folder it was loaded from."""
         self.overlap = device.type == "cuda"
         """Whether a clip is decoded while the next one is denoised. The frames are the same.
 
@@ -137,24 +143,77 @@ class CyberHost:
         cuda_graphs: bool | None = None,
         allow_untrained: bool = False,
         download_named: bool = True,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        local_files_only: bool = False,
     ) -> CyberHost:
         """Load a model by its name: "tiny" (inside the package), a folder, or a Hub id.
 
         compiled: see `compile_blocks`. cuda_graphs: see `RecordedNetwork`; None: where that pays off. allow_untrained:
         load it though what hears or what holds frames together was never trained. download_named: see `load_model`.
-        Raises ModelError, NetworkError, ResourceError.
+        revision (a branch, tag or commit), token, local_files_only: as everywhere in huggingface_hub. Raises
+        ModelError, NetworkError, ResourceError.
         """
         # Before the model is fetched, so that a machine that cannot run it reports that first.
         check_acceleration(choose_device(device, precision)[0], compiled, cuda_graphs)
-        name = os.fspath(model)
-        if not allow_untrained and (can := model_capabilities(name)) is not None:
-            check_trained(name, can.untrained)  # before gigabytes are fetched
-        folder = find_model(name)
-        if not allow_untrained:
-            check_trained(name, read_untrained(folder))
-        place, dtype = choose_device(device, precision, load_preset(folder))
-        with enough_memory(place, "load the model"):
-            return cls(load_model(str(folder), download_named, place, dtype), place, dtype, compiled, cuda_graphs)
+        name = os.fspath(model) if revision is None else f"{os.fspath(model)}@{revision}"
+        with accessing(Access(token, local_files_only)):
+            if not allow_untrained and (can := model_capabilities(name)) is not None:
+                check_trained(name, can.untrained)  # before gigabytes are fetched
+            folder = find_model(name)
+            if not allow_untrained:
+                check_trained(name, read_untrained(folder))
+            place, dtype = choose_device(device, precision, load_preset(folder))
+            with enough_memory(place, "load the model"):
+                host = cls(load_model(str(folder), download_named, place, dtype), place, dtype, compiled, cuda_graphs)
+        host.folder = folder
+        return host
+
+    def save_pretrained(self, folder: PathLike) -> Path:
+        """Write the model as a folder that `from_pretrained` loads; it must not exist.
+
+        It is the one it was loaded from, file by file; weights that were changed since are not in it. A model that was
+        put together in Python is written as `save_model` does. Raises OutputError.
+        """
+        with written_folder(Path(folder)) as made:
+            if self.folder is None:
+                save_model(self.model, made)
+            else:
+                copy_model(self.folder, made)
+        return Path(folder)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        licence: str | None = None,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+    ) -> str:
+        """Publish the model as `save_pretrained` writes it, with its card; returns the address of the commit.
+
+        licence: for the card, where the model has none. The other names are huggingface_hub's. Raises ModelError,
+        NetworkError.
+        """
+        with tempfile.TemporaryDirectory() as made:
+            if self.folder is None:
+                save_model(self.model, made)
+            else:
+                gather(self.folder, Path(made))
+            return publish(
+                made,
+                repo_id,
+                licence=licence,
+                private=private,
+                message=commit_message,
+                token=token,
+                revision=branch,
+                create_pr=create_pr,
+            )
 
     @property
     def renderer(self) -> Renderer:

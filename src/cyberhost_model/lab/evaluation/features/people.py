@@ -151,6 +151,7 @@ def _dwpose(context: Context) -> PersonFeatures:
 
 
 def _arcface(context: Context) -> PersonFeatures:
+    need("onnxruntime", EXTRA)
     need("insightface", EXTRA)
     detector, network = (context.weights(name) for name in arcface.FILES)
     faces = arcface.ArcFace(detector.path, network.path, context.device)

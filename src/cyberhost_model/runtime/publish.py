@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.errors import translated_errors
 from cyberhost_model.hub.progress import format_size
 from cyberhost_model.hub.repository import split_hub_id
-from cyberhost_model.model.checkpoint import check_network
+from cyberhost_model.media.files import link_or_copy
+from cyberhost_model.model.checkpoint import check_network, read_untrained
 
 CARD = "README.md"
 PUBLISHED = ("*.json", "*.safetensors", "*.onnx", CARD)
 """What is uploaded of a folder; a pickle that lies in it stays where it is."""
+HEARING = ("audio-to-video", "lip-sync", "audio-driven")
+"""Tags of a model that hears; the Hub knows image-to-video as a pipeline, and these as what people look for."""
 SOURCES = "sources.json"
 """Written by `weights assemble` and `convert`: what a model was made of.
 
@@ -31,13 +36,22 @@ _EXAMPLES = {
 
 
 def publish(
-    folder: str | Path, repo: str, *, licence: str | None = None, private: bool = False, message: str | None = None
+    folder: str | Path,
+    repo: str,
+    *,
+    licence: str | None = None,
+    private: bool | None = False,
+    message: str | None = None,
+    token: str | None = None,
+    revision: str | None = None,
+    create_pr: bool | None = None,
 ) -> str:
     """Upload the model in `folder` to the Hub repository "user/name", made if there is none.
 
     Returns the address of the commit. A README.md in the folder is its card; without one a card is written there
-    first, under `licence` (a Hub licence name such as "apache-2.0"). Raises ModelError for a folder that is no model,
-    a card without a licence and a repository that may not be written, and NetworkError.
+    first, under `licence` (a Hub licence name such as "apache-2.0"). token, revision and create_pr: see
+    `HfApi.upload_folder`. Raises ModelError for a folder that is no model, a card without a licence and a repository
+    that may not be written, and NetworkError.
     """
     folder = Path(folder)
     split_hub_id(repo)
@@ -50,7 +64,7 @@ def publish(
         (folder / CARD).write_text(card(folder, preset, repo, licence), encoding="utf-8")
     from huggingface_hub import HfApi
 
-    api = HfApi()
+    api = HfApi(token=token)
     with translated_errors(repo, "published"):
         api.create_repo(repo, private=private, exist_ok=True)
         commit = api.upload_folder(
@@ -58,8 +72,26 @@ def publish(
             folder_path=folder,
             allow_patterns=list(PUBLISHED),
             commit_message=message or f"Model of preset {preset.name}",
+            revision=revision,
+            create_pr=create_pr,
         )
     return str(commit.commit_url)
+
+
+def gather(source: Path, out: Path, put: Callable[[Path, Path], object] = link_or_copy) -> None:
+    """Lay out what is published of the model in `source` in the folder `out`.
+
+    put: what makes a file of one of `source`; by default it is a link where the system has them.
+    """
+    for file in sorted({file for pattern in PUBLISHED for file in source.rglob(pattern)}):
+        target = out / file.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        put(file, target)
+
+
+def copy_model(source: Path, out: Path) -> None:
+    """Copy what is published of the model in `source` into the folder `out`."""
+    gather(source, out, shutil.copyfile)
 
 
 def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
@@ -74,10 +106,11 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
         license=licence,
         library_name="cyberhost",
         pipeline_tag="image-to-video",
-        tags=["cyberhost", "talking-body", "audio-driven", preset.name],
+        tags=["cyberhost", *(HEARING if preset.uses_audio else ()), "talking-head", "talking-body", preset.name],
         base_model=bases or None,
     )
     diffusion, sampling = preset.diffusion, preset.sampling
+    untrained = read_untrained(folder)
     off = [name for name, on in vars(preset.ablations).items() if not on]
     on_command_line, in_python = _EXAMPLES[preset.task]
     return "\n".join(
@@ -100,6 +133,7 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
             f"{sampling.sampler} with {sampling.steps} steps, "
             f"guidance {sampling.guidance_reference:g} (reference) and {sampling.guidance_audio:g} (audio)."
             + (f" Built without: {', '.join(off)}." if off else "")
+            + (f" Never trained: {', '.join(untrained)}; a beginning for training." if untrained else "")
             + "\n",
             "## Made of\n",
             f"{_sources(sources)}\n",
