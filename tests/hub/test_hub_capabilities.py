@@ -212,3 +212,20 @@ def test_a_model_on_the_hub_is_asked_for_its_configuration_alone(hub: Hub, tmp_p
     assert "someone/model: what hears speech was never trained" in capsys.readouterr().err
     fetched = [r.path for r in hub.requests if "/resolve/" in r.path]
     assert fetched and all(path.endswith(".json") for path in fetched)
+
+
+def test_the_page_of_models_says_what_the_table_says():
+    page = (Path(__file__).resolve().parents[2] / "docs/user/models.md").read_text(encoding="utf-8")
+    rows = {
+        line.split("`")[1]: [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in page.splitlines()
+        if line.startswith("| `") and line.count("|") == 9
+    }
+    assert set(rows) == set(MODELS)
+    for name, can in MODELS.items():
+        _, makes, commands, hears, memory, speed, licence, limits = rows[name]
+        assert (makes, memory, speed, licence, limits) == (can.makes, can.vram, can.speed, can.licence, can.limits)
+        if can.untrained:
+            assert commands == f"none before it is trained ({', '.join(can.untrained)})" and not hears
+        else:
+            assert commands == ", ".join(can.commands) and hears == ("yes" if can.hears else "no")
