@@ -101,8 +101,9 @@ def test_what_is_no_network_is_told(weights, tmp_path):
     (tmp_path / FILES[1]).write_bytes((weights / FILES[1]).read_bytes())
     with pytest.raises(ModelError, match="no networks of faces .* fetch the files again"):
         ArcFace(tmp_path / FILES[0], tmp_path / FILES[1])
-    with pytest.raises(ModelError):
-        ArcFace(weights / FILES[1], weights / FILES[1])
+    (tmp_path / FILES[0]).write_bytes((weights / FILES[1]).read_bytes())
+    with pytest.raises(ModelError, match="no networks of faces"):
+        ArcFace(tmp_path / FILES[0], tmp_path / FILES[1])  # two recognisers
 
 
 def test_without_insightface_the_extra_is_named(monkeypatch):

@@ -197,7 +197,7 @@ def scale_schedule(loop: LoopConfig, steps: int) -> LoopConfig:
 
 
 def describe_table(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
-    """DescribeFace how the numbers of the table were made, in Markdown."""
+    """Describe how the numbers of the table were made, in Markdown."""
     films = format_count(clips, "clip")
     people = (
         f"{films} of the held-out split of {plan.held_out}"
