@@ -78,6 +78,10 @@ def test_embeddings_are_of_length_one_and_missing_where_no_face_is(faces):
     found = faces(frames)
     assert found.shape == (3, 512) and np.isnan(found[1]).all()
     assert np.allclose(np.linalg.norm(found[[0, 2]], axis=1), 1, atol=1e-5) and 0.5 < found[0] @ found[2] < 0.9999
+    faces.unit = False
+    long = faces.describe(frames[0])
+    assert np.linalg.norm(long) > 1.1 and np.allclose(long / np.linalg.norm(long), found[0], atol=1e-6)
+    faces.unit = True
     assert np.array_equal(faces.describe(frames[0]), found[0]) and not faces.describe(frames[1]).any()
 
 

@@ -20,7 +20,9 @@ from cyberhost_model.media.files import link_or_copy
 from cyberhost_model.perception.onnx_network import execution_providers, session_options
 
 FILES = ("det_10g.onnx", "w600k_r50.onnx")
-"""Names in the registry of weights (`hub`)."""
+"""Names in the registry of weights (`hub`), detector and recogniser."""
+PACKAGES = {"arcface": FILES}
+"""Models of the registry that insightface runs -> their files."""
 LICENCE = "ArcFace's weights (insightface buffalo_l) are for non-commercial research only"
 DIM = 512
 SCRFD_SIDE = 640  # pixels of the detector's square input
@@ -32,11 +34,13 @@ class ArcFace:
 
     dim = DIM
 
-    def __init__(self, detector: Path, recogniser: Path, device: str | torch.device = "cpu") -> None:
-        """Load the files of `FILES`.
+    def __init__(self, detector: Path, recogniser: Path, device: str | torch.device = "cpu", unit: bool = True) -> None:
+        """Load the files of `FILES`, or of another package of insightface.
 
-        Raises ModelError for what are no such networks, and ResourceError where insightface is not installed.
+        unit: embeddings have length 1; otherwise they are the network's own. Raises ModelError for what are no such
+        networks, and ResourceError where insightface is not installed.
         """
+        self.unit = unit
         self.files, self.providers = (Path(detector), Path(recogniser)), execution_providers(device)
         self.analysis = self._open(device)
 
@@ -68,11 +72,11 @@ class ArcFace:
         return found
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Embed uint8 (n, H, W, 3) RGB to float32 (n, 512), each of length 1; NaN where no face is found."""
+        """Embed uint8 (n, H, W, 3) RGB to float32 (n, 512); NaN where no face is found."""
         out = np.full((len(frames), DIM), np.nan, np.float32)
         for i, frame in enumerate(frames):
             for face in self.analysis.get(np.ascontiguousarray(frame[..., ::-1]), max_num=1, det_metric="max"):
-                out[i] = face.normed_embedding
+                out[i] = face.normed_embedding if self.unit else face.embedding
         return out
 
     def describe(self, picture_u8: np.ndarray) -> np.ndarray:

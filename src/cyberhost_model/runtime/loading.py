@@ -28,7 +28,7 @@ from cyberhost_model.model.checkpoint import load_network, load_preset, read_unt
 from cyberhost_model.model.condition_encoders import ImageToken
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.norms import use_channels_last
-from cyberhost_model.perception.arcface import FILES, ArcFace
+from cyberhost_model.perception.arcface import PACKAGES, ArcFace
 from cyberhost_model.perception.detector import Detector
 from cyberhost_model.perception.dwpose import DWPose
 from cyberhost_model.perception.onnx_network import EXTRA, gpu_hint
@@ -48,15 +48,17 @@ def arcface_or_none(download: bool = True) -> tuple[ArcFace | None, list[str]]:
         return None, [f"the network gets no descriptor of the face, because ArcFace is not available: {error}"]
 
 
-def load_arcface(download: bool = True, device: str | torch.device = "cpu") -> ArcFace:
-    """Load ArcFace with the weights of the registry (non-commercial research), which are fetched where they may be.
+def load_arcface(
+    download: bool = True, device: str | torch.device = "cpu", weights: str = "arcface", unit: bool = True
+) -> ArcFace:
+    """Load ArcFace with weights of the registry (non-commercial research), which are fetched where they may be.
 
-    Raises ModelError, NetworkError, OutputError, and ResourceError without insightface.
+    weights: one of `perception.arcface.PACKAGES`. unit: descriptors have length 1. Raises ModelError, NetworkError, OutputError, and ResourceError without insightface.
     """
     need("insightface", EXTRA)  # before anything is fetched for it
-    require_weights("arcface", download)
-    detector, recogniser = (locate(name) for name in FILES)
-    return ArcFace(detector, recogniser, device)
+    require_weights(weights, download)
+    detector, recogniser = (locate(name) for name in PACKAGES[weights])
+    return ArcFace(detector, recogniser, device, unit)
 
 
 @dataclass
