@@ -53,7 +53,8 @@ def load_arcface(
 ) -> ArcFace:
     """Load ArcFace with weights of the registry (non-commercial research), which are fetched where they may be.
 
-    weights: one of `perception.arcface.PACKAGES`. unit: descriptors have length 1. Raises ModelError, NetworkError, OutputError, and ResourceError without insightface.
+    weights: one of `perception.arcface.PACKAGES`. unit: descriptors have length 1. Raises ModelError,
+    NetworkError, OutputError, and ResourceError without insightface.
     """
     need("insightface", EXTRA)  # before anything is fetched for it
     require_weights(weights, download)
