@@ -11,7 +11,6 @@ from cyberhost_model.errors import NetworkError
 from cyberhost_model.hub.inventory import MissingWeights, missing_weights
 from cyberhost_model.hub.registry import ADAPTERS
 from cyberhost_model.porting.convert import is_converted, need_room, part_weights
-from cyberhost_model.runtime.loading import missing_parts
 
 FULL_SIZE = "sd15"
 """The published model that training starts from."""
@@ -90,7 +89,7 @@ def downloads(model: list[MissingWeights]) -> list[Downloads]:
             missing_weights(["dwpose", "syncnet"]),
             "DWPose with --detector dwpose, SyncNet with --min-sync; nothing otherwise",
         ),
-        Downloads("data encode", start + missing_parts(["arcface"]), f"with --preset {FULL_SIZE}; nothing otherwise"),
+        Downloads("data encode", start + missing_weights(["arcface"]), f"with --preset {FULL_SIZE}; nothing otherwise"),
     ]
 
 
