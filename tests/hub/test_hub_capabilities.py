@@ -219,7 +219,7 @@ def test_the_page_of_models_says_what_the_table_says():
     rows = {
         line.split("`")[1]: [cell.strip() for cell in line.strip("| ").split("|")]
         for line in page.splitlines()
-        if line.startswith("| `") and line.count("|") == 9
+        if line.startswith("| `") and line.count("|") == 9 and "`--model`" not in line
     }
     assert set(rows) == set(MODELS)
     for name, can in MODELS.items():

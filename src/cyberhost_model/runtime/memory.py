@@ -168,7 +168,7 @@ class MemoryFallback:
             return
         model = self.model
         for module in (model.speech, model.detector, model.image, model.face):
-            if hasattr(module, "to"):
+            if module is not None and hasattr(module, "to"):
                 module.to(_CPU)
         for name, module in (("network", model.network), ("codec", model.codec)):
             if name != part:
