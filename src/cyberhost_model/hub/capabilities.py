@@ -58,7 +58,7 @@ MODELS: dict[str, Capabilities] = {
         COMMANDS,
         speed="7.1 s of video in 2.5 to 2.7 s (H100), 3.3 s in 10.8 s (two CPU cores), both at 512x512",
         licence="Apache-2.0",
-        limits="drawn on a grid of 16 pixels; trained on drawn people and few photographs",
+        limits="moves the picture on a grid of 16 pixels; the network has seen no filmed person",
     ),
     "sd15": Capabilities(
         "noise: the paper's network as its training begins",

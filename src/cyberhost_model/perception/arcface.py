@@ -7,8 +7,9 @@ buffalo_l. Their size of detection is a setting of its caller, and changes who i
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ class ArcFace:
         """
         self.unit = unit
         self.files, self.providers = (Path(detector), Path(recogniser)), execution_providers(device)
+        # For as long as this lives: insightface opens the detector again at the first picture.
+        self._folders = ExitStack()
+        self._root, self._name = self._folders.enter_context(_package(self.files))
+        weakref.finalize(self, self._folders.close)
         self.analysis = self._open(device)
 
     def to(self, device: str | torch.device) -> ArcFace:
@@ -52,20 +57,19 @@ class ArcFace:
 
     def _open(self, device: str | torch.device) -> Any:
         app = need("insightface.app", "face")
-        with _package(self.files) as (root, name):
-            try:
-                found = app.FaceAnalysis(
-                    name=name,
-                    root=str(root),
-                    allowed_modules=["detection", "recognition"],
-                    providers=execution_providers(device),
-                    sess_options=session_options(),
-                )
-            except Exception as error:  # onnxruntime's own errors share no base class
-                raise ModelError(
-                    f"{self.files[0].parent}: no networks of faces that can be run "
-                    f"({(str(error) or type(error).__name__).splitlines()[0][:160]}); fetch the files again"
-                ) from None
+        try:
+            found = app.FaceAnalysis(
+                name=self._name,
+                root=str(self._root),
+                allowed_modules=["detection", "recognition"],
+                providers=execution_providers(device),
+                sess_options=session_options(),
+            )
+        except Exception as error:  # onnxruntime's own errors share no base class
+            raise ModelError(
+                f"{self.files[0].parent}: no networks of faces that can be run "
+                f"({(str(error) or type(error).__name__).splitlines()[0][:160]}); fetch the files again"
+            ) from None
         if set(found.models) != {"detection", "recognition"}:
             raise ModelError(f"{self.files[0].parent}: a detector and a recogniser of faces are expected; fetch them")
         found.prepare(ctx_id=0, det_thresh=_LEAST, det_size=(SCRFD_SIDE, SCRFD_SIDE))
@@ -89,7 +93,7 @@ def _package(files: tuple[Path, Path]) -> Iterator[tuple[Path, str]]:
     """Give root and name by which insightface finds `files`: ROOT/models/NAME, as in the cache.
 
     It takes every ONNX file of that folder for one of its own, so files that lie beside others get a folder for
-    themselves while they are read.
+    themselves.
     """
     folder = files[0].parent
     if folder.parent.name == "models" and sorted(folder.glob("*.onnx")) == sorted(files):
