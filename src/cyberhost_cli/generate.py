@@ -209,6 +209,7 @@ def write_video(animation: Animation, request: Request) -> Path:
     for line in animation.warnings:
         request.console.warn(line)
     with request.console.progress("animating", animation.n_frames) as tick:
+        animation.on_step = lambda step, steps: tick(0, None, f"step {step} of {steps}")
         path = animation.save(request.output, overwrite=request.options.overwrite, progress=tick)
     for line in animation.warnings[early:]:
         request.console.warn(line)

@@ -38,7 +38,8 @@ def small(name: str) -> Preset:
         "motion_frames": min(full.motion_frames, 2),
         "pose_channels": (4, 8, 8, 8),
     }
-    return dataclasses.replace(full, unet=unet, audio=audio, region=FULL.region, **sizes)
+    sampling = dataclasses.replace(full.sampling, overlap=min(full.sampling.overlap, 1))
+    return dataclasses.replace(full, unet=unet, audio=audio, region=FULL.region, sampling=sampling, **sizes)
 
 
 def files_of(

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
+from cyberhost_model.model.checkpoint import load_preset, save_preset
 from cyberhost_model.model.conditions import ClipInputs, ReferenceInputs
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoints import Keypoints
@@ -223,6 +224,19 @@ def test_a_published_model_by_its_name(published, monkeypatch, tmp_path):
         and len(made) == 1
     )
     assert under(load_model("animate-anyone").network.state_dict(), "pose_encoder.")
+
+
+def test_a_model_that_was_converted_before_takes_todays_sampling(monkeypatch, tmp_path):
+    """A folder without windows gets them; one of another network stays as it is."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    folder = tmp_path / "cyberhost/models/animate-anyone"
+    folder.mkdir(parents=True)
+    today = animate_anyone.full_size()
+    before = dataclasses.replace(today, sampling=dataclasses.replace(today.sampling, overlap=0, sampler="ddim"))
+    for written, found in ((before, today), (small("animate-anyone"), small("animate-anyone"))):
+        save_preset(written, folder)
+        assert load_adapter("animate-anyone").folder() == folder and load_preset(folder) == found
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
 def test_parts_name_weights_of_the_registry():

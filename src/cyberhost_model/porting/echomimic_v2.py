@@ -36,6 +36,17 @@ RULES = {
     "pose_encoder.pth": (Rule(r"(.+)", (r"pose_encoder.layers.\1",)),),
 }
 
+_SAMPLING = dataclasses.replace(
+    SAMPLING,
+    steps=30,
+    guidance_reference=2.5,
+    guidance_audio=2.5,
+    overlap=3,
+    window_shift=3,
+    noise_limit=1.5,
+    unguided_pose=False,
+)
+
 
 def full_size() -> Preset:
     """Build the preset of the published checkpoint."""
@@ -44,11 +55,11 @@ def full_size() -> Preset:
         base,
         name="echomimic-v2",
         size=(768, 768),
-        motion_frames=0,  # it knows none: clips do not know of each other
+        motion_frames=0,  # it knows none: windows overlap
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True, cross_attention_dim=384),
         audio=AudioConfig(dim=384, layers=5, tokens=10, project=False),  # Whisper tiny
         diffusion=DIFFUSION,
-        sampling=dataclasses.replace(SAMPLING, steps=30, guidance_reference=2.5, guidance_audio=2.5),
+        sampling=_SAMPLING,
         pose_maps="dwpose-hands",
         ablations=NOTHING_OF_OURS,
     )

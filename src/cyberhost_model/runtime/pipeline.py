@@ -75,6 +75,8 @@ class Animation:
     """Lines for the user ("the sound is silent ...", "3 faces ..."); some are added while frames are made."""
     job: Job | None = None
     """Everything the frames depend on, except the model."""
+    on_step: Callable[[int, int], None] | None = None
+    """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
 
     @property
     def fits(self) -> bool:
@@ -335,8 +337,16 @@ class CyberHost:
             slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
         notes = [*([] if sound is None else sound.warnings), *warnings]
-        frames = self.renderer.frames(job, notes.append)
-        return Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
+        if sampling.overlap and config.cache_blocks > 1:
+            notes.append("--cache-blocks changes nothing here: this model's windows share no features between steps")
+
+        def on_step(step: int, steps: int) -> None:
+            if animation.on_step is not None:
+                animation.on_step(step, steps)
+
+        frames = self.renderer.frames(job, notes.append, on_step)
+        animation = Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
+        return animation
 
 
 def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:
@@ -345,6 +355,7 @@ def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:
         sampling.guidance_reference if config.guidance_reference is None else config.guidance_reference,
         sampling.guidance_audio if config.guidance_audio is None else config.guidance_audio,
         config.guidance_interval or Guidance.interval,
+        sampling.unguided_pose,
     )
 
 
