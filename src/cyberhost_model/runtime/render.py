@@ -37,7 +37,6 @@ from cyberhost_model.sampler.noise import SlowNoise, slow_noises
 from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
 from cyberhost_model.sampler.windows import Window, denoise_windows, draw_window_noise
 from cyberhost_model.speech.feature_file import FeatureFile
-from cyberhost_model.speech.level import speech_level
 
 _BLINKS = 0xB11  # blinks draw from a generator of their own, so that --no-blink changes nothing else
 
@@ -94,7 +93,7 @@ class Renderer:
         The sound is read twice, for its level and for its features, and never kept in memory.
         """
         assert job.sound is not None
-        level = speech_level(job.sound.stream_mono16k())
+        level = self.model.speech.level(job.sound.stream_mono16k())
         tokens = self.model.network.preset.audio.tokens
         windows = self.model.speech.stream_windows(job.sound.stream_mono16k(), level, job.total, job.config.fps, tokens)
         return itertools.islice(windows, first, None)
@@ -102,7 +101,7 @@ class Renderer:
     def write_speech(self, job: Job) -> FeatureFile:
         """Write the speech features of the whole sound into a file, for windows in any order."""
         assert job.sound is not None
-        speech, level = self.model.speech, speech_level(job.sound.stream_mono16k())
+        speech, level = self.model.speech, self.model.speech.level(job.sound.stream_mono16k())
         return FeatureFile(speech.stream(job.sound.stream_mono16k(), level), speech.layers, speech.dim)
 
     def clip_conditions(

@@ -35,6 +35,9 @@ class SpeechEncoder(Protocol):
     def to(self, device: torch.device) -> Any:
         """Move the weights to `device`, as `torch.nn.Module.to` does."""
 
+    def level(self, blocks: Iterable[np.ndarray]) -> SpeechLevel:
+        """See `FeatureStream.level`."""
+
     def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
         """See `FeatureStream.stream`."""
 
@@ -56,10 +59,14 @@ class FeatureStream:
     layers: int
     dim: int
 
+    def level(self, blocks: Iterable[np.ndarray]) -> SpeechLevel:
+        """Measure what `stream` must know of a whole recording, mono 16 kHz `blocks`, float (n,) in order."""
+        return speech_level(blocks)
+
     def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
         """Encode mono 16 kHz `blocks`, float (n,) in order, to pieces (t, layers, dim), float32 on the CPU.
 
-        `level`: `speech_level` of the whole recording.
+        `level`: `FeatureStream.level` of the whole recording.
         """
         raise NotImplementedError
 
@@ -69,7 +76,7 @@ class FeatureStream:
         Dropout is off. `level` defaults to that of the samples.
         """
         samples = np.asarray(samples, np.float32)
-        pieces = list(self.stream([samples], level or speech_level([samples])))
+        pieces = list(self.stream([samples], level or self.level([samples])))
         return torch.cat(pieces) if pieces else torch.zeros(0, self.layers, self.dim)
 
     def stream_windows(
