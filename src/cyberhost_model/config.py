@@ -393,7 +393,8 @@ class Preset:
     def task(self) -> str:
         """Task it was trained for: "animate" (speech alone), "multimodal" (speech and hands) or "reenact" (poses).
 
-        Networks with another family's pose maps need poses in every frame, so they cannot animate from speech alone.
+        Networks with another family's pose maps need poses in every frame; from speech alone those of "multimodal" are
+        given gestures (`driving.speech_gesture`).
         """
         return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.uses_audio else "reenact"
 

@@ -8,8 +8,10 @@ their code.
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,6 +71,23 @@ def test_every_name_at_the_full_size(name):
         and preset.diffusion.zero_terminal_snr
         and preset.diffusion.beta_schedule == "linear"
     )
+
+
+@pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])
+def test_the_names_are_those_of_the_peers_own_classes(name):
+    """Names and shapes of its full size (scripts/pipeline_parity.py --names) all find their places."""
+    text = gzip.decompress((Path(__file__).parent / "names" / f"{name}.txt.gz").read_bytes()).decode()
+    files: dict[str, dict] = {}
+    with torch.device("meta"):
+        state = CyberHostNetwork(MODULES[name].full_size()).state_dict()
+        for line in text.splitlines():
+            file, key, shape = line.split(" ")
+            files.setdefault(file, {})[key] = torch.empty([int(side) for side in shape.split(",")])
+    assert list(files) == list(MODULES[name].FILES) and len(text.splitlines()) > 1800
+    keys = MODULES[name].collect(files)
+    fresh, void = keys.gaps({key: value.shape for key, value in state.items()}, name)
+    assert all(re.match(r"reference_net\.unet\.conv_(norm_)?out\.", key) for key in fresh)
+    assert all(re.search(r"reference_net.*\.(attn2|norm2)\.", key) for key in void)
 
 
 @pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])

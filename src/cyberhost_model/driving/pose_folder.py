@@ -49,7 +49,7 @@ def read_pose_folder(path: str | os.PathLike[str]) -> PoseSequence:
     sizes = {size for _, size in frames}
     if len(sizes) > 1:
         raise InputError(f"{path}: its frames are of pictures of different sizes; make them again")
-    arrays = {name: np.stack([values[name] for values, _ in frames]) for name in frames[0][0]}
+    arrays: dict[str, Any] = {name: np.stack([values[name] for values, _ in frames]) for name in frames[0][0]}
     if not arrays["hands_score"].any() and not arrays["body_score"].any():
         raise InputError(f"{path}: no point is seen in any frame (all scores are 0)")
     return PoseSequence(FPS, (sizes.pop(),) * 2, **arrays)
