@@ -128,6 +128,9 @@ def test_features_in_a_file_are_those_of_the_stream(fps):
     whole = frame_windows(features, 60, fps, 6)
     for first, frames in [(0, 12), (40, 12), (47, 3), (55, 5), (0, 1), (20, 40)]:
         assert torch.equal(file.windows(first, frames, fps, 6), whole[first : first + frames])
+        for i, window in enumerate(file.windows(first, frames, fps, 6, centred=False), first):
+            steps = np.clip(int(i * 50 / fps) - 2 + np.arange(6), 0, 96)  # as EchoMimicV2's program counts
+            assert torch.equal(window, features[steps])
 
 
 @torch.no_grad()

@@ -78,6 +78,8 @@ class AudioConfig:
     """Encoder steps in a video frame's window."""
     project: bool = True
     """Mix layers by `AudioProjection`; False: cross attention reads a token for each step and layer (EchoMimicV2)."""
+    centred: bool = True
+    """Whether overlapping windows hear a frame about its middle; False: about its beginning (EchoMimicV2)."""
 
 
 @dataclass(frozen=True)

@@ -169,10 +169,11 @@ def converted(name: str) -> Path:
 
 
 def _renew_sampling(folder: Path, full_size: Preset) -> None:
-    """Bring a folder that an earlier version converted to the sampling of today's adapter; its network is the same."""
+    """Bring a folder that an earlier version converted to the settings of today's adapter; its network is the same."""
     with contextlib.suppress(ModelError, OSError):  # whoever loads it says what is wrong; a folder may be read-only
         found = load_preset(folder)
-        if found != full_size and found == replace(full_size, sampling=found.sampling):
+        before = replace(full_size.audio, centred=found.audio.centred)
+        if found != full_size and found == replace(full_size, sampling=found.sampling, audio=before):
             with atomic_path(folder / CONFIG_FILE) as part:
                 save_preset(full_size, part.parent)
 

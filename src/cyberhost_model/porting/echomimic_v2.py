@@ -59,7 +59,7 @@ def full_size() -> Preset:
         size=(768, 768),
         motion_frames=0,  # it knows none: windows overlap
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True, cross_attention_dim=384),
-        audio=AudioConfig(dim=384, layers=5, tokens=10, project=False),  # Whisper tiny
+        audio=AudioConfig(dim=384, layers=5, tokens=10, project=False, centred=False),  # Whisper tiny
         diffusion=DIFFUSION,
         sampling=_SAMPLING,
         pose_maps="dwpose-hands",

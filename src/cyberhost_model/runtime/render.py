@@ -223,7 +223,8 @@ class Rendering:
         def conditions(window: Window) -> Conditions:
             audio = None
             if speech is not None:
-                runs = [speech.windows(*run, job.config.fps, preset.audio.tokens) for run in consecutive(window)]
+                heard, fps = preset.audio, job.config.fps
+                runs = [speech.windows(*run, fps, heard.tokens, heard.centred) for run in consecutive(window)]
                 audio = torch.cat(runs)[None].to(renderer.device, renderer.dtype)
             pose = poses_of(job.pose_source, window)
             return renderer.clip_conditions(job, pose, len(window), audio, None)

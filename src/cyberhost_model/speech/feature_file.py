@@ -23,12 +23,12 @@ class FeatureFile:
             self._file.write(piece.numpy().astype(np.float32).tobytes())
             self.steps += len(piece)
 
-    def windows(self, first: int, frames: int, fps: float, tokens: int) -> Tensor:
+    def windows(self, first: int, frames: int, fps: float, tokens: int, centred: bool = True) -> Tensor:
         """Cut the windows of `frames` frames from `first` on, as `frame_windows`: (frames, tokens, layers, dim)."""
-        start = min(max(window_start(first, fps, tokens), 0), self.steps - 1)
-        stop = min(max(window_start(first + frames - 1, fps, tokens) + tokens, start + 1), self.steps)
+        start = min(max(window_start(first, fps, tokens, centred), 0), self.steps - 1)
+        stop = min(max(window_start(first + frames - 1, fps, tokens, centred) + tokens, start + 1), self.steps)
         width = self._step[0] * self._step[1]
         self._file.seek(4 * width * start)
         read = np.frombuffer(self._file.read(4 * width * (stop - start)), np.float32)
         features = torch.from_numpy(read.reshape(-1, *self._step).copy())
-        return frame_windows(features, frames, fps, tokens, first, start)
+        return frame_windows(features, frames, fps, tokens, first, start, centred)
