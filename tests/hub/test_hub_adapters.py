@@ -78,11 +78,13 @@ def test_the_names_are_those_of_the_peers_own_classes(name):
     """Names and shapes of its full size (scripts/pipeline_parity.py --names) all find their places."""
     text = gzip.decompress((Path(__file__).parent / "names" / f"{name}.txt.gz").read_bytes()).decode()
     files: dict[str, dict] = {}
+    made: dict[str, torch.Tensor] = {}  # one a shape: positions are given twice, and compared
     with torch.device("meta"):
         state = CyberHostNetwork(MODULES[name].full_size()).state_dict()
         for line in text.splitlines():
             file, key, shape = line.split(" ")
-            files.setdefault(file, {})[key] = torch.empty([int(side) for side in shape.split(",")])
+            weight = made.setdefault(shape, torch.empty([int(side) for side in shape.split(",")]))
+            files.setdefault(file, {})[key] = weight
     assert list(files) == list(MODULES[name].FILES) and len(text.splitlines()) > 1800
     keys = MODULES[name].collect(files)
     fresh, void = keys.gaps({key: value.shape for key, value in state.items()}, name)
