@@ -365,12 +365,10 @@ def compare_echomimic_v2(folder: Path) -> dict:
     return merged(found, compare_whisper(folder), compare_drawing(folder, hand_map, (768, 768)))
 
 
-def compare_whisper(folder: Path) -> dict:
-    """Speech features, and the window of them that each frame hears."""
+def whisper_encoder(folder: Path):
+    """Our encoder with the peer's weights."""
     import torch
 
-    from cyberhost_model.speech.encoder import frame_windows
-    from cyberhost_model.speech.level import SpeechLevel
     from cyberhost_model.speech.whisper import WhisperEncoder
 
     size = {
@@ -402,10 +400,20 @@ def compare_whisper(folder: Path) -> dict:
         if not name.startswith("ln_post"):
             state[f"model.{name}"] = value
     encoder.load_state_dict(state)
+    return encoder
+
+
+def compare_whisper(folder: Path) -> dict:
+    """Speech features, and the window of them that each frame hears."""
+    import torch
+
+    from cyberhost_model.speech.encoder import frame_windows
+
+    encoder = whisper_encoder(folder)
     heard = torch.load(folder / "heard.pt", weights_only=True)
     sound = heard["sound"].numpy()
     blocks = [sound[i : i + 7000] for i in range(0, len(sound), 7000)]
-    ours = torch.cat(list(encoder.stream(blocks, SpeechLevel(1.0, 1.0))))
+    ours = torch.cat(list(encoder.stream(blocks, encoder.level(blocks))))
     windows = frame_windows(ours, len(heard["chunks"]), 25.0, 10)
     pairs = {
         "speech features": (ours, heard["features"].reshape(ours.shape)),

@@ -98,17 +98,18 @@ def reenact(
 def multimodal(
     ref: Ref,
     audio: Annotated[Path, typer.Option("--audio", metavar="AUDIO", help=SPEECH)],
-    hands: Annotated[
-        str,
-        typer.Option(
-            "--hands",
-            metavar="TEMPLATE",
-            help="A gesture's name (cyberhost template list), a key point file or a video.",
-        ),
-    ],
     output: Out,
     settings: GenerationConfig,
     *,
+    hands: Annotated[
+        str | None,
+        typer.Option(
+            "--hands",
+            metavar="TEMPLATE",
+            help="A gesture's name (cyberhost template list), a key point file, a pose folder of EchoMimicV2 or a "
+            "video. [default: gestures paced by the speech]",
+        ),
+    ] = None,
     retarget: Annotated[
         bool,
         typer.Option("--retarget/--no-retarget", help="Move the hands to where REF has them, in its proportions."),
@@ -119,11 +120,11 @@ def multimodal(
 ) -> None:
     """Make the person in the picture REF speak AUDIO while the hands follow TEMPLATE.
 
-    The template is repeated without a jump for as long as the sound lasts.
+    The template is repeated without a jump for as long as the sound lasts. Without one the seed chooses gestures.
     """
     console.silence_libraries()
     request = Request(ref, output, settings, runtime, options, console)
-    request.check_output(audio, Path(hands))
+    request.check_output(audio, *([] if hands is None else [Path(hands)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
@@ -223,6 +224,7 @@ def write_video(animation: Animation, request: Request) -> Path:
     for line in animation.warnings:
         request.console.warn(line)
     with request.console.progress("animating", animation.n_frames) as tick:
+        animation.on_step = lambda step, steps: tick(0, None, f"step {step} of {steps}")
         path = animation.save(request.output, overwrite=request.options.overwrite, progress=tick)
     for line in animation.warnings[early:]:
         request.console.warn(line)

@@ -78,6 +78,8 @@ class AudioConfig:
     """Encoder steps in a video frame's window."""
     project: bool = True
     """Mix layers by `AudioProjection`; False: cross attention reads a token for each step and layer (EchoMimicV2)."""
+    centred: bool = True
+    """Whether overlapping windows hear a frame about its middle; False: about its beginning (EchoMimicV2)."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,16 @@ class SamplingConfig:
     """
     slow_noise_correlation: float = 0.0
     """Temporal correlation of the rest of that noise, in place of `noise_correlation`."""
+    overlap: int = 0
+    """Frames that neighbouring windows share, where a whole video is denoised window by window (`sampler.windows`); 0:
+    clips follow each other. Not in the paper, for networks without motion frames.
+    """
+    window_shift: int = 0
+    """Frames by which these windows begin later at each step (3 in EchoMimicV2's program)."""
+    noise_limit: float = 0.0
+    """Largest absolute value of the noise that windows begin with (1.5 in EchoMimicV2's program); 0 is none."""
+    unguided_pose: bool = True
+    """Whether the branch of guidance without any condition sees the poses; in EchoMimicV2's program it does not."""
 
     @property
     def distilled(self) -> bool:
@@ -176,6 +188,10 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _check_shares("sampling", self, "noise_correlation", "slow_noise", "slow_noise_correlation")
+        if min(self.overlap, self.window_shift, self.noise_limit) < 0:
+            raise ValueError("sampling.overlap, window_shift and noise_limit must not be negative")
+        if self.overlap and (self.noise_correlation or self.slow_noise):
+            raise ValueError("windows that overlap (sampling.overlap) begin with independent noise")
 
 
 def _check_shares(where: str, config: object, *names: str) -> None:
@@ -340,6 +356,10 @@ class Preset:
             raise ValueError('sampling.slow_noise needs codec "reference" or another one with flow channels')
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
+        if self.sampling.overlap and (self.motion_frames or self.traits.relative):
+            raise ValueError("sampling.overlap is for networks without motion frames and latents of whole pictures")
+        if self.sampling.overlap >= self.frames:
+            raise ValueError("sampling.overlap must be less than frames")
 
     @property
     def traits(self) -> CodecTraits:
@@ -375,7 +395,8 @@ class Preset:
     def task(self) -> str:
         """Task it was trained for: "animate" (speech alone), "multimodal" (speech and hands) or "reenact" (poses).
 
-        Networks with another family's pose maps need poses in every frame, so they cannot animate from speech alone.
+        Networks with another family's pose maps need poses in every frame; from speech alone those of "multimodal" are
+        given gestures (`driving.speech_gesture`).
         """
         return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.uses_audio else "reenact"
 

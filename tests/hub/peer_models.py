@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import torch
@@ -29,16 +30,17 @@ MODULES = {"animate-anyone": animate_anyone, "echomimic-v2": echomimic_v2, "hall
 
 def small(name: str) -> Preset:
     """The adapter's preset at the size of the tests' networks."""
-    full = MODULES[name].full_size()
+    full = load_adapter(name).full_size()
     unet = dataclasses.replace(FULL.unet, motion_norm_per_frame=full.unet.motion_norm_per_frame)
-    audio = dataclasses.replace(full.audio, dim=16, layers=3 if name != "echomimic-v2" else 2, tokens=2)
+    audio = dataclasses.replace(full.audio, dim=16, layers=2 if name.startswith("echomimic-v2") else 3, tokens=2)
     sizes = {
         "size": (128, 128),
         "frames": 3,
         "motion_frames": min(full.motion_frames, 2),
         "pose_channels": (4, 8, 8, 8),
     }
-    return dataclasses.replace(full, unet=unet, audio=audio, region=FULL.region, **sizes)
+    sampling = dataclasses.replace(full.sampling, overlap=min(full.sampling.overlap, 1))
+    return dataclasses.replace(full, unet=unet, audio=audio, region=FULL.region, sampling=sampling, **sizes)
 
 
 def files_of(
@@ -105,6 +107,10 @@ def write_published(root: Path) -> None:
         (root / name).mkdir()
         for file, weights in files_of(name, trained(name), (32, 64), 16).items():
             torch.save(weights, root / name / file)
+    fast = root / "echomimic-v2-fast"
+    fast.mkdir()
+    for file in echomimic_v2.FILES:
+        shutil.copy(root / "echomimic-v2" / file, fast / echomimic_v2.FAST.get(file, file))
 
 
 def parts(root: Path, name: str) -> dict[str, str]:
@@ -113,7 +119,7 @@ def parts(root: Path, name: str) -> dict[str, str]:
         "network": name,
         "vae": "vae",
         "image": "image",
-        "speech": "whisper" if name == "echomimic-v2" else "wav2vec2",
+        "speech": "whisper" if name.startswith("echomimic-v2") else "wav2vec2",
     }
     return {
         **{part: str(root / names[part]) for part in load_adapter(name).parts if part in names},

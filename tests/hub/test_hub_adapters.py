@@ -8,8 +8,10 @@ their code.
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from safetensors.torch import save_file
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
+from cyberhost_model.model.checkpoint import load_preset, save_preset
 from cyberhost_model.model.conditions import ClipInputs, ReferenceInputs
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoints import Keypoints
@@ -68,6 +71,25 @@ def test_every_name_at_the_full_size(name):
         and preset.diffusion.zero_terminal_snr
         and preset.diffusion.beta_schedule == "linear"
     )
+
+
+@pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])
+def test_the_names_are_those_of_the_peers_own_classes(name):
+    """Names and shapes of its full size (scripts/pipeline_parity.py --names) all find their places."""
+    text = gzip.decompress((Path(__file__).parent / "names" / f"{name}.txt.gz").read_bytes()).decode()
+    files: dict[str, dict] = {}
+    made: dict[str, torch.Tensor] = {}  # one a shape: positions are given twice, and compared
+    with torch.device("meta"):
+        state = CyberHostNetwork(MODULES[name].full_size()).state_dict()
+        for line in text.splitlines():
+            file, key, shape = line.split(" ")
+            weight = made.setdefault(shape, torch.empty([int(side) for side in shape.split(",")]))
+            files.setdefault(file, {})[key] = weight
+    assert list(files) == list(MODULES[name].FILES) and len(text.splitlines()) > 1800
+    keys = MODULES[name].collect(files)
+    fresh, void = keys.gaps({key: value.shape for key, value in state.items()}, name)
+    assert all(re.match(r"reference_net\.unet\.conv_(norm_)?out\.", key) for key in fresh)
+    assert all(re.search(r"reference_net.*\.(attn2|norm2)\.", key) for key in void)
 
 
 @pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])
@@ -223,6 +245,19 @@ def test_a_published_model_by_its_name(published, monkeypatch, tmp_path):
         and len(made) == 1
     )
     assert under(load_model("animate-anyone").network.state_dict(), "pose_encoder.")
+
+
+def test_a_model_that_was_converted_before_takes_todays_sampling(monkeypatch, tmp_path):
+    """A folder without windows gets them; one of another network stays as it is."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HOME", str(tmp_path))
+    folder = tmp_path / "cyberhost/models/animate-anyone"
+    folder.mkdir(parents=True)
+    today = animate_anyone.full_size()
+    before = dataclasses.replace(today, sampling=dataclasses.replace(today.sampling, overlap=0, sampler="ddim"))
+    for written, found in ((before, today), (small("animate-anyone"), small("animate-anyone"))):
+        save_preset(written, folder)
+        assert load_adapter("animate-anyone").folder() == folder and load_preset(folder) == found
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
 def test_parts_name_weights_of_the_registry():

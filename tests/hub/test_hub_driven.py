@@ -119,7 +119,6 @@ def test_what_they_cannot_do_is_an_error_that_names_what_they_can(
     for name, command, hint in (
         ("animate-anyone", ["animate", portrait_file, speech_file], "use reenact"),
         ("animate-anyone", ["multimodal", portrait_file, "--audio", speech_file, "--hands", "wave"], "use reenact"),
-        ("echomimic-v2", ["animate", portrait_file, speech_file], "use multimodal"),
     ):
         assert main([*map(str, command), "-o", str(tmp_path / "out.mp4"), "--model", str(models[name])]) == 3
         assert hint in capsys.readouterr().err and not (tmp_path / "out.mp4").exists()

@@ -36,6 +36,7 @@ from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.schedule import Schedule
+from cyberhost_model.sampler.windows import plan_windows
 
 LONGEST_STEP = 10.0
 """Seconds a whole step may take; above, a step of one frame and one branch is timed and multiplied."""
@@ -80,6 +81,10 @@ class Costs:
         """Compute the seconds of a clip with so many steps of both kinds."""
         return self.conditions + guided * self.step + plain * self.plain_step + self.decode
 
+    def window(self, guided: int, plain: int) -> float:
+        """Compute the seconds of a window (`sampler.windows`): its conditions are encoded anew at each step."""
+        return (guided + plain) * self.conditions + guided * self.step + plain * self.plain_step
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -111,9 +116,19 @@ def estimate(host: CyberHost, job: Job, total: int | None = None) -> Estimate:
     costs = measure_costs(host, job)
     guided, plain = _steps(preset, job.guidance, job.config.steps)
     total = job.total if total is None else total
-    clips = math.ceil(total / preset.frames)
+    clips, windows = math.ceil(total / preset.frames), count_windows(preset, total)
     listening = 0.0 if job.sound is None else costs.listen * total / job.config.fps
-    return Estimate(clips * costs.clip(guided, plain) + listening, costs.memory, costs)
+    making = clips * costs.clip(guided, plain)
+    if preset.sampling.overlap:
+        making = windows * costs.window(guided, plain) + clips * costs.decode
+    return Estimate(making + listening, costs.memory, costs)
+
+
+def count_windows(preset: Preset, total: int) -> int:
+    """Count the clips of a video of `total` frames, or the windows that overlap."""
+    if preset.sampling.overlap:
+        return len(plan_windows(total, preset.frames, preset.sampling.overlap))
+    return math.ceil(total / preset.frames)
 
 
 def count_estimate(
@@ -272,7 +287,7 @@ def _count(
     guidance = guidance_of(look, preset.sampling)
     guided, plain = _steps(preset, guidance, look.steps)
     steps = guided + plain / guidance.branches
-    work = math.ceil(total / preset.frames) * (steps * step + preset.frames * decoding)
+    work = count_windows(preset, total) * steps * step + math.ceil(total / preset.frames) * preset.frames * decoding
     seconds = work / (EFFICIENCY[dtype] * matrix_rate(device, dtype))
     memory = weights + vae + _OTHER_PARTS + max(step_peak, decoding_peak)
     return CountedEstimate(seconds, int(memory), step / 1e12)

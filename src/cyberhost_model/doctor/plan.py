@@ -5,7 +5,6 @@ Nothing is made and nothing fetched.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -14,7 +13,7 @@ import torch
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.device import choose_device
 from cyberhost_model.doctor.checks import PictureCheck, SoundCheck, check_picture, check_sound
-from cyberhost_model.doctor.costs import CountedEstimate, Estimate, count_estimate, estimate
+from cyberhost_model.doctor.costs import CountedEstimate, Estimate, count_estimate, count_windows, estimate
 from cyberhost_model.doctor.downloads import check_fetch
 from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, find_ffmpeg
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
@@ -130,7 +129,7 @@ def _with_measured(found: Plan, host: CyberHost, animation: Animation) -> Plan:
     measured = estimate(host, job)
     return replace(
         found,
-        clips=math.ceil(found.frames / preset.frames),
+        clips=count_windows(preset, found.frames),
         size=animation.size,
         steps=job.config.steps or preset.sampling.steps,
         branches=job.guidance.branches,

@@ -40,7 +40,7 @@ def load_template(
     detector: Detector | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
-    """Load a template by its name (`template_names`), from a key point file (.npz, .json) or from a video.
+    """Load a template by its name (`template_names`), from a key point file, a pose folder or a video.
 
     `detector` reads a video (default: the embedded one). Any length from one frame on is taken: `fit_length` brings it
     to the wanted one. Raises InputError for what is none of these.
@@ -52,7 +52,7 @@ def load_template(
     if not is_sequence_file(path) and not path.exists():
         raise InputError(
             f"{name}: no such template; give one of {', '.join(template_names())}, a key point file "
-            f"({' or '.join(SUFFIXES)}) or a video"
+            f"({' or '.join(SUFFIXES)}), a pose folder or a video"
         )
     return read_driving(path, detector, progress)
 

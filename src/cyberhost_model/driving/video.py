@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cyberhost_model.config import FPS
+from cyberhost_model.driving.pose_folder import is_pose_folder, read_pose_folder
 from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, read_sequence
 from cyberhost_model.driving.smooth import clean, find_runs
 from cyberhost_model.errors import InputError
@@ -99,10 +100,12 @@ def read_driving(
     detector: Detector | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> PoseSequence:
-    """Read a key point file (.npz, .json), or find the poses in a video with `detector` (default: the embedded one).
+    """Read a key point file (.npz, .json) or a pose folder of EchoMimicV2, or find the poses in a video.
 
-    Raises InputError.
+    detector: for a video (default: the embedded one). Raises InputError.
     """
+    if is_pose_folder(path):
+        return read_pose_folder(path)
     return (
         read_sequence(path) if is_sequence_file(path) else read_poses(path, detector or embedded_detector(), progress)
     )

@@ -247,6 +247,19 @@ _ALL = (
         adapter="echomimic-v2",
     ),
     Weights(
+        "echomimic-v2-fast",
+        "EchoMimicV2 in six steps: half-body video from speech and hand poses",
+        "Apache-2.0 (EchoMimicV2's repository)",
+        (
+            WeightFile("denoising_unet_acc.pth", 1_700_000_000),
+            WeightFile("reference_unet.pth", 1_640_000_000),
+            WeightFile("motion_module_acc.pth", 910_000_000),
+            WeightFile("pose_encoder.pth", 1_700_000_000),
+        ),
+        repo="BadToBest/EchoMimicV2",
+        adapter="echomimic-v2-fast",
+    ),
+    Weights(
         "whisper-tiny",
         "Whisper's smallest encoder: what EchoMimicV2 hears with",
         "Apache-2.0",
@@ -295,11 +308,13 @@ ADAPTERS: dict[str, str] = {
     "sd15": "cyberhost_model.porting.sd15",
     "animate-anyone": "cyberhost_model.porting.animate_anyone",
     "echomimic-v2": "cyberhost_model.porting.echomimic_v2",
+    "echomimic-v2-fast": "cyberhost_model.porting.echomimic_v2:FAST_ADAPTER",
     "hallo2": "cyberhost_model.porting.hallo2",
 }
 """Published model -> the module whose ADAPTER (`porting.convert.Adapter`) makes a model folder of it.
 
-A new family is a line here and a file there; the module is imported when its model is used.
+"module:NAME" for a second one of a module. A new family is a line here and a file there; the module is imported when
+its model is used.
 """
 
 
@@ -312,4 +327,5 @@ def load_adapter(name: str) -> Any:
     """Load the `porting.convert.Adapter` of a published model. Raises ModelError for a name that is not in ADAPTERS."""
     if name not in ADAPTERS:
         raise ModelError(f"there is no adapter {name!r}; choose one of {', '.join(ADAPTERS)}")
-    return importlib.import_module(ADAPTERS[name]).ADAPTER
+    module, _, attribute = ADAPTERS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or "ADAPTER")

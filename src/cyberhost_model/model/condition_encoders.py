@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers.models.controlnets.controlnet import ControlNetConditioningEmbedding
 from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPVisionModelWithProjection
@@ -196,9 +198,9 @@ class ImageToken(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Embed a picture (B, 3, H, W) in -1..1 -> (B, D); it is stretched to a square, as AnimateAnyone does."""
-        side = self.clip.config.image_size
-        small = functional.interpolate(
-            picture.float(), (side, side), mode="bicubic", antialias=True, align_corners=False
-        )
-        unit = (small.clamp(-1, 1) + 1) / 2
+        side, device = self.clip.config.image_size, self.mean.device
+        pixels = ((picture.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        # Pillow, as AnimateAnyone does: it rounds to bytes, which no other resampling does in the same way.
+        small = [np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BICUBIC)) for one in pixels]
+        unit = torch.from_numpy(np.stack(small)).to(device).permute(0, 3, 1, 2) / 255
         return self.clip(((unit - self.mean) / self.std).to(next(self.clip.parameters()).dtype)).image_embeds

@@ -199,6 +199,10 @@ class Conditions:
             hands=_zeroed(self.hands, drop),
         )
 
+    def without_pose(self) -> Conditions:
+        """Copy the conditions without the body movement map or skeleton maps."""
+        return dataclasses.replace(self, pose=_zeroed(self.pose, None))
+
     def without_motion(self, drop: Sequence[bool] | None = None) -> Conditions:
         """Copy the conditions without motion frames, as in the first clip of a video."""
         motion, present = _removed(self.motion, self.motion_present, drop)

@@ -15,10 +15,11 @@ from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, map_files, m
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_guider.pth")
 DIFFUSION = DiffusionConfig(prediction="v", beta_schedule="linear", zero_terminal_snr=True)
 SAMPLING = SamplingConfig(
-    sampler="ddim",
+    sampler="diffusers-ddim",
     steps=25,
     guidance_reference=3.5,
     guidance_audio=3.5,  # one scale for all conditions
+    overlap=4,
 )
 NOTHING_OF_OURS = Ablations(
     motion_codebook=False,
@@ -48,7 +49,7 @@ def full_size() -> Preset:
         name="animate-anyone",
         size=(768, 512),
         frames=24,
-        motion_frames=0,  # it knows none: clips do not know of each other
+        motion_frames=0,  # it knows none: windows overlap
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True),
         audio=AudioConfig(dim=base.audio.dim, layers=base.audio.layers, tokens=base.audio.tokens, project=False),
         diffusion=DIFFUSION,

@@ -5,9 +5,10 @@ Every weight is accounted for in keys.json, every licence in sources.json.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from cyberhost_model.hub.inventory import MissingWeights, missing_weights
 from cyberhost_model.hub.locate import locate
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
 from cyberhost_model.hub.tensors import read_tensors
-from cyberhost_model.media.files import written_folder
-from cyberhost_model.model.checkpoint import save_network
+from cyberhost_model.media.files import atomic_path, written_folder
+from cyberhost_model.model.checkpoint import CONFIG_FILE, load_preset, save_network, save_preset
 from cyberhost_model.porting.keymap import Converted
 from cyberhost_model.porting.parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
 from cyberhost_model.runtime.publish import SOURCES
@@ -155,6 +156,7 @@ def converted(name: str) -> Path:
     """
     folder = _converted_folder(name)
     if is_converted(name):
+        _renew_sampling(folder, load_adapter(name).full_size())
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with file_lock(folder.parent / f".{name}.lock"):
@@ -164,6 +166,16 @@ def converted(name: str) -> Path:
             )  # before gigabytes are fetched
             convert(name, folder, dtype=load_adapter(name).dtype)
     return folder
+
+
+def _renew_sampling(folder: Path, full_size: Preset) -> None:
+    """Bring a folder that an earlier version converted to the settings of today's adapter; its network is the same."""
+    with contextlib.suppress(ModelError, OSError):  # whoever loads it says what is wrong; a folder may be read-only
+        found = load_preset(folder)
+        before = replace(full_size.audio, centred=found.audio.centred)
+        if found != full_size and found == replace(full_size, sampling=found.sampling, audio=before):
+            with atomic_path(folder / CONFIG_FILE) as part:
+                save_preset(full_size, part.parent)
 
 
 def room_to_convert(name: str) -> int:

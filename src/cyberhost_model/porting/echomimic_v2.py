@@ -17,6 +17,8 @@ from cyberhost_model.porting.convert import Adapter, named_tensors
 from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, map_files, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_encoder.pth")
+FAST = {"denoising_unet.pth": "denoising_unet_acc.pth", "motion_module.pth": "motion_module_acc.pth"}
+"""What the checkpoint of six steps has in place of two files; the other two are the same."""
 AUDIO_WEIGHT = 3.0
 """The factor by which its code multiplies the output of the audio attention."""
 NO_CROSS_ATTENTION = (r"reference_net\.unet\..+\.transformer_blocks\.\d+\.(attn2|norm2)\..+",)
@@ -36,6 +38,17 @@ RULES = {
     "pose_encoder.pth": (Rule(r"(.+)", (r"pose_encoder.layers.\1",)),),
 }
 
+_SAMPLING = dataclasses.replace(
+    SAMPLING,
+    steps=30,
+    guidance_reference=2.5,
+    guidance_audio=2.5,
+    overlap=3,
+    window_shift=3,
+    noise_limit=1.5,
+    unguided_pose=False,
+)
+
 
 def full_size() -> Preset:
     """Build the preset of the published checkpoint."""
@@ -44,11 +57,11 @@ def full_size() -> Preset:
         base,
         name="echomimic-v2",
         size=(768, 768),
-        motion_frames=0,  # it knows none: clips do not know of each other
+        motion_frames=0,  # it knows none: windows overlap
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True, cross_attention_dim=384),
-        audio=AudioConfig(dim=384, layers=5, tokens=10, project=False),  # Whisper tiny
+        audio=AudioConfig(dim=384, layers=5, tokens=10, project=False, centred=False),  # Whisper tiny
         diffusion=DIFFUSION,
-        sampling=dataclasses.replace(SAMPLING, steps=30, guidance_reference=2.5, guidance_audio=2.5),
+        sampling=_SAMPLING,
         pose_maps="dwpose-hands",
         ablations=NOTHING_OF_OURS,
     )
@@ -67,6 +80,20 @@ def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
     return collect(named_tensors(paths["network"], FILES)).into(template or full_size())
 
 
+def fast_size() -> Preset:
+    """Build the preset of the published checkpoint of six steps, which needs no guidance."""
+    full = full_size()
+    sampling = dataclasses.replace(full.sampling, steps=6, guidance_reference=1.0, guidance_audio=1.0)
+    return dataclasses.replace(full, name="echomimic-v2-fast", sampling=sampling)
+
+
+def fast_network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
+    """Load the network of six steps, as `network` does."""
+    found = named_tensors(paths["network"], [FAST.get(name, name) for name in FILES])
+    files = {name: found[FAST.get(name, name)] for name in FILES}
+    return collect(files).into(template or fast_size())
+
+
 ADAPTER = Adapter(
     "echomimic-v2",
     "EchoMimicV2: a half body speaks and follows poses of the hands",
@@ -74,4 +101,12 @@ ADAPTER = Adapter(
     network,
     full_size,
     room=4_600_000_000,
+)
+FAST_ADAPTER = dataclasses.replace(
+    ADAPTER,
+    name="echomimic-v2-fast",
+    what="EchoMimicV2 in six steps without guidance",
+    parts={**ADAPTER.parts, "network": "echomimic-v2-fast"},
+    network=fast_network,
+    full_size=fast_size,
 )

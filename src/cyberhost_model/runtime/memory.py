@@ -17,6 +17,10 @@ from cyberhost_model.runtime.loading import Model
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 
 T = TypeVar("T")
+_WINDOW_MEMORY = 12_000_000_000
+"""Free bytes for each window of a batch: a step of 12 frames at 640x384 with two branches takes 2 GB, one of 12 at
+768x768 five, one of 24 at 768x512 six, and each recording (`sampler.cuda_graphs`) as much again.
+"""
 _CPU = torch.device("cpu")
 _MESSAGES = (
     "can't allocate memory",
@@ -56,6 +60,20 @@ def enough_memory(device: torch.device, purpose: str) -> Iterator[None]:
         ) from error
 
 
+def _windows_at_once(model: Model, device: torch.device) -> int:
+    """Choose how many windows to begin with: as many as fit into the free memory, by a rough rule, and at most 4.
+
+    1 on a CPU, where a batch is not faster.
+    """
+    if device.type != "cuda" or not model.network.preset.sampling.overlap:
+        return 1
+    free = torch.cuda.mem_get_info(device)[0]
+    most = 4
+    while most > 1 and free < most * _WINDOW_MEMORY:
+        most //= 2
+    return most
+
+
 class MemoryFallback:
     """Savings of memory that one video has come to, in the order in which they are taken (`_next_saving`).
 
@@ -68,6 +86,8 @@ class MemoryFallback:
     """Recorded steps, which hold memory of their own."""
     one_by_one: bool
     """Guidance branches are computed one after the other."""
+    windows_at_once: int
+    """Overlapping windows that are denoised as one batch (`sampler.windows`)."""
     frames_at_once: int
     """Frames that are decoded together."""
     offloaded: bool
@@ -91,6 +111,7 @@ class MemoryFallback:
         self.model, self.device, self.branches = model, device, branches
         self.overlapped, self.recorded = overlapped, recorded
         self.one_by_one = self.offloaded = self.tiled = False
+        self.windows_at_once = _windows_at_once(model, device)
         # At most the codec's own limit, so that halving it saves memory.
         self.frames_at_once = min(model.network.preset.frames, model.codec.frames_at_once)
         self._wait_for_worker = wait_for_worker
@@ -143,6 +164,9 @@ class MemoryFallback:
         """Take the next saving for `part`, and describe it; None where there is none left."""
         if self.overlapped:
             return self._stop_overlap()
+        if part == "network" and self.windows_at_once > 1:
+            self.windows_at_once //= 2
+            return f"{self.windows_at_once} windows are denoised at a time"
         if self.recorded is not None and self.recorded.drop():
             return "steps are computed without CUDA graphs"
         if part == "network" and self.branches > 1 and not self.one_by_one:

@@ -80,6 +80,8 @@ class Animation:
     """Lines for the user ("the sound is silent ...", "3 faces ..."); some are added while frames are made."""
     job: Job | None = None
     """Everything the frames depend on, except the model."""
+    on_step: Callable[[int, int], None] | None = None
+    """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
 
     @property
     def fits(self) -> bool:
@@ -231,10 +233,13 @@ class CyberHost:
         """Make the person in `picture` speak `audio` (A2V-B of the paper; A2V-H with `head`).
 
         body_movement: 0 still .. 1 lively. options: the fields of `GenerationConfig`. Picture and sound are
-        checked now, frames are made when they are read. Raises InputError and NoFaceError.
+        checked now, frames are made when they are read. Networks that move by poses of the hands are given gestures
+        paced by the speech (`driving.speech_gesture`). Raises InputError and NoFaceError.
         """
-        if (other := self.model.network.preset.task) != "animate":
-            raise InputError(f"this model needs poses and does not move by speech alone: use {other}")
+        if (task := self.model.network.preset.task) == "reenact":
+            raise InputError(f"this model needs poses and does not move by speech alone: use {task}")
+        if task == "multimodal":
+            return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
         return self.animate_reference(reference, config, sound, body_movement, warnings)
@@ -302,35 +307,33 @@ class CyberHost:
         self,
         picture: PictureInput,
         audio: AudioInput,
-        hands: PathLike | PoseSequence,
+        hands: PathLike | PoseSequence | None = None,
         *,
         retarget: bool = True,
+        body_movement: float | None = None,
         progress: Progress | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Animation:
         """Make the person in `picture` speak `audio` while the hands follow `hands` (section 4.4).
 
         Speech moves head, face and lips. hands: the name of a bundled gesture template, a key point file
-        (docs/reference/file-formats.md), a video, or a `PoseSequence`; repeated without a jump to the sound's length.
-        retarget: convert key points to the picture's proportions and the position of its hands. Raises InputError and
-        NoFaceError.
+        (docs/reference/file-formats.md), a pose folder of EchoMimicV2, a video, or a `PoseSequence`; repeated without a
+        jump to the sound's length. None: gestures that the seed chooses, paced by the speech
+        (`driving.speech_gesture`); body_movement: 0 none .. 1 lively. retarget: convert key points to the picture's
+        proportions and the position of its hands. Raises InputError and NoFaceError.
         """
-        from cyberhost_model.driving.retarget import hands_for
-        from cyberhost_model.driving.sequence import PoseSequence
-        from cyberhost_model.driving.template import fit_length, load_template
+        from cyberhost_model.driving.template import fit_length
 
         if not self.model.network.preset.uses_audio:
             raise InputError("this model does not read speech: use reenact")
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
-        template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
         total = sound.n_frames(config.fps)
-        placed = template
-        if retarget:
-            placed = hands_for(template, reference.picture_keypoints, reference.canvas.picture_size)
+        template = self._open_template(hands, sound, total, config, body_movement, progress)
+        placed = self._place_hands(template, reference, hands is None) if retarget else template
         poses, limits = self._within_reach(reference, fit_length(placed, total, config.fps).only("hands"))
         source = skeleton_source(self.model.network.preset, reference, poses, parts=("hands",))
-        return self._animation(reference, config, source, total, sound, [*warnings, *template.warnings, *limits])
+        return self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings, *limits])
 
     @torch.inference_mode()
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
@@ -356,12 +359,48 @@ class CyberHost:
 
     def _open_driving(self, driving: PathLike | PoseSequence, progress: Progress | None) -> tuple[PoseSequence, bool]:
         """Read the driving's key points -> (them, whether the driving is a video)."""
+        from cyberhost_model.driving.pose_folder import is_pose_folder
         from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file
         from cyberhost_model.driving.video import read_driving
 
         if isinstance(driving, PoseSequence):
             return driving, False
-        return read_driving(driving, self.model.detector, progress), not is_sequence_file(driving)
+        from_video = not (is_sequence_file(driving) or is_pose_folder(driving))
+        return read_driving(driving, self.model.detector, progress), from_video
+
+    def _open_template(
+        self,
+        hands: PathLike | PoseSequence | None,
+        sound: Sound,
+        total: int,
+        config: GenerationConfig,
+        body_movement: float | None,
+        progress: Progress | None,
+    ) -> PoseSequence:
+        """Read the template of the hands, or make gestures for `total` frames of the sound."""
+        from cyberhost_model.driving.sequence import PoseSequence
+        from cyberhost_model.driving.speech_gesture import speech_gesture
+        from cyberhost_model.driving.template import load_template
+
+        if isinstance(hands, PoseSequence):
+            return hands
+        if hands is not None:
+            return load_template(hands, self.model.detector, progress)
+        movement = movement_scale(BODY_MOVEMENT if body_movement is None else body_movement, BODY_MOVEMENT)
+        return speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement)
+
+    def _place_hands(self, template: PoseSequence, reference: Reference, may_lack: bool) -> PoseSequence:
+        """Move a template's hands to the picture's. may_lack: a picture without hands is taken, and none are moved."""
+        from cyberhost_model.driving.retarget import hands_for
+
+        try:
+            return hands_for(template, reference.picture_keypoints, reference.canvas.picture_size)
+        except InputError:
+            if not may_lack:
+                raise
+        hidden = template.only()
+        hidden.warnings.append("the picture shows no hands: none are moved")
+        return hidden
 
     def _within_reach(self, reference: Reference, poses: PoseSequence) -> tuple[PoseSequence, list[str]]:
         """Shorten movements that this model cannot follow (docs/reference/driving.md), and say which."""
@@ -402,8 +441,16 @@ class CyberHost:
             slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
         notes = [*([] if sound is None else sound.warnings), *warnings]
-        frames = self.renderer.frames(job, notes.append)
-        return Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
+        if sampling.overlap and config.cache_blocks > 1:
+            notes.append("--cache-blocks changes nothing here: this model's windows share no features between steps")
+
+        def on_step(step: int, steps: int) -> None:
+            if animation.on_step is not None:
+                animation.on_step(step, steps)
+
+        frames = self.renderer.frames(job, notes.append, on_step)
+        animation = Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
+        return animation
 
 
 def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:
@@ -412,6 +459,7 @@ def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:
         sampling.guidance_reference if config.guidance_reference is None else config.guidance_reference,
         sampling.guidance_audio if config.guidance_audio is None else config.guidance_audio,
         config.guidance_interval or Guidance.interval,
+        sampling.unguided_pose,
     )
 
 

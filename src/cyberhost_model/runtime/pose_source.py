@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,6 +40,33 @@ class PoseCondition:
 
 PoseSource = Callable[[int, int], PoseCondition]
 """(first frame, frames) -> the pose conditions of a clip."""
+
+
+def poses_of(source: PoseSource, frames: Sequence[int]) -> PoseCondition:
+    """Take the pose conditions of `frames`, which need not follow each other, as one clip's."""
+    runs = list(consecutive(frames))
+    parts = [source(first, count) for first, count in runs]
+    if len(parts) == 1:
+        return parts[0]
+
+    def joined(name: str) -> Tensor | None:
+        values = [getattr(part, name) for part in parts]
+        if values[0] is None:
+            return None
+        for_each_frame = all(value.shape[1] == count for value, (_, count) in zip(values, runs, strict=True))
+        return torch.cat(values, 1) if for_each_frame else values[0]
+
+    joint: dict[str, Any] = {name: joined(name) for name in ("pose", "shift", "control_maps", "shut")}
+    return replace(parts[0], **joint)
+
+
+def consecutive(frames: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Split frames into runs that follow each other: (first frame, frames) of each."""
+    first = 0
+    for i in range(1, len(frames) + 1):
+        if i == len(frames) or frames[i] != frames[i - 1] + 1:
+            yield frames[first], i - first
+            first = i
 
 
 def movement_source(reference: Reference, amount: float) -> PoseSource:

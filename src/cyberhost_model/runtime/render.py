@@ -27,14 +27,16 @@ from cyberhost_model.model.conditions import ClipInputs, Conditions
 from cyberhost_model.runtime.background import BackgroundWorker
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
-from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource
+from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource, consecutive, poses_of
 from cyberhost_model.runtime.prepare import Reference
+from cyberhost_model.runtime.windowed import WindowPredictor
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import SlowNoise, slow_noises
 from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
-from cyberhost_model.speech.level import speech_level
+from cyberhost_model.sampler.windows import Window, denoise_windows, draw_window_noise
+from cyberhost_model.speech.feature_file import FeatureFile
 
 _BLINKS = 0xB11  # blinks draw from a generator of their own, so that --no-blink changes nothing else
 
@@ -70,13 +72,16 @@ class Renderer:
     graphs: bool = False
     """Steps are recorded as CUDA graphs."""
 
-    def frames(self, job: Job, warn: Callable[[str], None]) -> Iterator[np.ndarray]:
+    def frames(
+        self, job: Job, warn: Callable[[str], None], on_step: Callable[[int, int], None] | None = None
+    ) -> Iterator[np.ndarray]:
         """Make the frames of a job one after the other, uint8 (H, W, 3).
 
-        Only one clip and the motion frames are in memory. warn: called with lines for the user, such as that memory is
-        short.
+        Only one clip and the motion frames are in memory, or the latents of all frames for networks that denoise a
+        video in overlapping windows. warn: called with lines for the user, such as that memory is short. on_step(step,
+        steps): called after each step of all windows, before the first frame.
         """
-        yield from Rendering(self, job, warn).frames()  # nothing is read or computed before the first frame
+        yield from Rendering(self, job, warn, on_step).frames()  # nothing is read or computed before the first frame
 
     def uses_audio(self, job: Job) -> bool:
         """Return whether a sound moves the lips."""
@@ -88,10 +93,16 @@ class Renderer:
         The sound is read twice, for its level and for its features, and never kept in memory.
         """
         assert job.sound is not None
-        level = speech_level(job.sound.stream_mono16k())
+        level = self.model.speech.level(job.sound.stream_mono16k())
         tokens = self.model.network.preset.audio.tokens
         windows = self.model.speech.stream_windows(job.sound.stream_mono16k(), level, job.total, job.config.fps, tokens)
         return itertools.islice(windows, first, None)
+
+    def write_speech(self, job: Job) -> FeatureFile:
+        """Write the speech features of the whole sound into a file, for windows in any order."""
+        assert job.sound is not None
+        speech, level = self.model.speech, self.model.speech.level(job.sound.stream_mono16k())
+        return FeatureFile(speech.stream(job.sound.stream_mono16k(), level), speech.layers, speech.dim)
 
     def clip_conditions(
         self,
@@ -155,15 +166,22 @@ class Renderer:
 class Rendering:
     """One job while its frames are made: the streams it reads, and its savings of memory."""
 
-    def __init__(self, renderer: Renderer, job: Job, warn: Callable[[str], None]) -> None:
-        self.renderer, self.job, self.warn = renderer, job, warn
+    def __init__(
+        self,
+        renderer: Renderer,
+        job: Job,
+        warn: Callable[[str], None],
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.renderer, self.job, self.warn, self.on_step = renderer, job, warn, on_step
         self.network, self.codec = renderer.model.network, renderer.model.codec
         self.worker = BackgroundWorker()
         self.recorded = RecordedNetwork(self.network, warn, self.worker.settle) if renderer.graphs else None
         self.memory = MemoryFallback(
             renderer.model, renderer.device, job.guidance.branches, renderer.overlap, self.worker.settle, self.recorded
         )
-        self.speech = renderer.stream_speech(job) if renderer.uses_audio(job) else None
+        in_clips = renderer.uses_audio(job) and not self.network.preset.sampling.overlap
+        self.speech = renderer.stream_speech(job) if in_clips else None
         self.generator = torch.Generator().manual_seed(job.config.seed)
         self.slow_noises = renderer.slow_noises(job, self.generator)
         times = (frame / job.config.fps for frame in itertools.count())
@@ -171,19 +189,57 @@ class Rendering:
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
-        preset, canvas = self.network.preset, self.job.reference.large_canvas
+        canvas = self.job.reference.large_canvas
         pending: tuple[Tensor, Future[np.ndarray | None]] | None = None  # a clip that the worker decodes
         with self.worker:
-            for clip, z in denoise_clips(plan_clips(self.job.total, preset.frames), self.sample, preset.motion_frames):
+            for index, z in enumerate(self.latents()):
                 if pending is not None:
                     yield from crop_back(self.finish(*pending), canvas)
                     pending = None
-                if self.memory.overlapped and clip.index:
+                if self.memory.overlapped and index:
                     pending = z, self.worker.start(partial(self.try_decode, z))
                 else:  # also the first clip, so that its frames come before the second is denoised
                     yield from crop_back(self.decode(z), canvas)
             if pending is not None:
                 yield from crop_back(self.finish(*pending), canvas)
+
+    def latents(self) -> Iterator[Tensor]:
+        """Yield the latents (1, F, C, h, w) of the video, clip after clip."""
+        preset = self.network.preset
+        if preset.sampling.overlap:
+            yield from self.sample_windows().split(preset.frames, 1)
+            return
+        for _, z in denoise_clips(plan_clips(self.job.total, preset.frames), self.sample, preset.motion_frames):
+            yield z
+
+    @torch.inference_mode()
+    def sample_windows(self) -> Tensor:
+        """Sample the latents (1, total, C, h, w) of the whole video in overlapping windows."""
+        preset, job, renderer = self.network.preset, self.job, self.renderer
+        speech = None
+        if renderer.uses_audio(job):
+            speech = self.memory.attempt("speech", partial(renderer.write_speech, job), self.warn)
+
+        def conditions(window: Window) -> Conditions:
+            audio = None
+            if speech is not None:
+                heard, fps = preset.audio, job.config.fps
+                runs = [speech.windows(*run, fps, heard.tokens, heard.centred) for run in consecutive(window)]
+                audio = torch.cat(runs)[None].to(renderer.device, renderer.dtype)
+            pose = poses_of(job.pose_source, window)
+            return renderer.clip_conditions(job, pose, len(window), audio, None)
+
+        noise = draw_window_noise(preset, job.total, job.reference.latent.shape[-2:], self.generator)
+        with self.network.denoising_unet.fixed_weights():
+            return denoise_windows(
+                preset,
+                noise.to(renderer.device, renderer.dtype),
+                WindowPredictor(self.network, conditions, job.guidance, self.memory, self.warn),
+                steps=job.config.steps,
+                guided=job.guidance.acts_at,
+                at_once=self.memory.windows_at_once,
+                on_step=self.on_step,
+            )
 
     @torch.inference_mode()
     def sample(self, clip: Clip, past: Tensor | None) -> Tensor:

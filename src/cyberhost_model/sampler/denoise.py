@@ -109,7 +109,9 @@ def denoise_clip(
         return drawn if slow_noise is None else slow_noise.mix_into(drawn)
 
     schedule = Schedule(network.preset.diffusion, sampling, sampler, steps)
-    guidance = guidance or Guidance(sampling.guidance_reference, sampling.guidance_audio)
+    guidance = guidance or Guidance(
+        sampling.guidance_reference, sampling.guidance_audio, keeps_pose=sampling.unguided_pose
+    )
     guided = GuidedConditions(conditions, guidance)
     z = start = draw_noise().to(network.device, network.dtype)
     hidden = network.preset.control_channels if network.preset.diffusion.hidden_controls else 0

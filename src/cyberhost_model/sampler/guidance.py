@@ -23,6 +23,8 @@ class Guidance:
     audio: float = 4.5
     interval: tuple[float, float] = (0.0, 1.0)
     """Noise levels t / 1000 at which guidance acts; outside, the plain prediction is used (arXiv 2404.07724)."""
+    keeps_pose: bool = True
+    """Whether the branch without reference and audio sees the poses (`SamplingConfig.unguided_pose`)."""
     one_by_one: bool = False
     """Compute the branches one after the other, with less memory and the same prediction."""
 
@@ -52,11 +54,12 @@ class GuidedConditions:
 
     def __init__(self, conditions: Conditions, guidance: Guidance) -> None:
         self.plain = conditions
-        branches = (
-            lambda: conditions,
-            conditions.without_audio,
-            lambda: conditions.without_audio().without_reference(),
-        )
+
+        def neither() -> Conditions:
+            plain = conditions.without_audio().without_reference()
+            return plain if guidance.keeps_pose else plain.without_pose()
+
+        branches = (lambda: conditions, conditions.without_audio, neither)
         used = [(weight, branch) for weight, branch in zip(guidance.weights, branches, strict=True) if _counts(weight)]
         self.weights = [weight for weight, _ in used]
         self._factors: Tensor | None = None

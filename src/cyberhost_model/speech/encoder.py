@@ -35,6 +35,9 @@ class SpeechEncoder(Protocol):
     def to(self, device: torch.device) -> Any:
         """Move the weights to `device`, as `torch.nn.Module.to` does."""
 
+    def level(self, blocks: Iterable[np.ndarray]) -> SpeechLevel:
+        """See `FeatureStream.level`."""
+
     def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
         """See `FeatureStream.stream`."""
 
@@ -56,10 +59,14 @@ class FeatureStream:
     layers: int
     dim: int
 
+    def level(self, blocks: Iterable[np.ndarray]) -> SpeechLevel:
+        """Measure what `stream` must know of a whole recording, mono 16 kHz `blocks`, float (n,) in order."""
+        return speech_level(blocks)
+
     def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
         """Encode mono 16 kHz `blocks`, float (n,) in order, to pieces (t, layers, dim), float32 on the CPU.
 
-        `level`: `speech_level` of the whole recording.
+        `level`: `FeatureStream.level` of the whole recording.
         """
         raise NotImplementedError
 
@@ -69,7 +76,7 @@ class FeatureStream:
         Dropout is off. `level` defaults to that of the samples.
         """
         samples = np.asarray(samples, np.float32)
-        pieces = list(self.stream([samples], level or speech_level([samples])))
+        pieces = list(self.stream([samples], level or self.level([samples])))
         return torch.cat(pieces) if pieces else torch.zeros(0, self.layers, self.dim)
 
     def stream_windows(
@@ -93,31 +100,42 @@ class FeatureStream:
             yield from frame_windows(buffer, n_frames - frame, fps, tokens, frame, first)
 
 
-def window_start(frame: int, fps: float, tokens: int) -> int:
+def window_start(frame: int, fps: float, tokens: int, centred: bool = True) -> int:
     """Compute the first step of a frame's window: `tokens` steps around (frame + 0.5) / fps seconds.
+
+    centred False: around the step in which the frame begins and the one after it, as EchoMimicV2 does (the same at 25
+    frames a second and an even number of tokens).
 
     It is negative before the sound begins. At 25 fps and an even number of tokens the window is exactly even: its two
     middle steps are 2 * frame and 2 * frame + 1, so what sounds at t seconds is in the middle of frame floor(25 t).
     Otherwise it is even to half a step (10 ms).
     """
     rate = Fraction(fps).limit_denominator(1001)
+    if not centred:
+        return STEPS_PER_SECOND * frame * rate.denominator // rate.numerator + 1 - tokens // 2
     return (STEPS_PER_SECOND * (2 * frame + 1) * rate.denominator + (1 - tokens) * rate.numerator) // (
         2 * rate.numerator
     )
 
 
 def frame_windows(
-    features: Tensor, n_frames: int, fps: float, tokens: int, first_frame: int = 0, first_step: int = 0
+    features: Tensor,
+    n_frames: int,
+    fps: float,
+    tokens: int,
+    first_frame: int = 0,
+    first_step: int = 0,
+    centred: bool = True,
 ) -> Tensor:
     """Cut the windows of `n_frames` frames from `first_frame` on: (n_frames, tokens, layers, dim).
 
     features: (T, layers, dim), beginning with step `first_step`. Before the first and after the last step, that step
-    is repeated. Raises ValueError if T is 0.
+    is repeated. centred: see `window_start`. Raises ValueError if T is 0.
     """
     if not len(features):
         raise ValueError("frame_windows needs at least one step of features")
     starts = torch.tensor(
-        [window_start(f, fps, tokens) for f in range(first_frame, first_frame + n_frames)], dtype=torch.long
+        [window_start(f, fps, tokens, centred) for f in range(first_frame, first_frame + n_frames)], dtype=torch.long
     )
     index = starts[:, None] + torch.arange(tokens) - first_step
     return features[index.clamp(0, len(features) - 1).to(features.device)]

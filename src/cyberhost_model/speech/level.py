@@ -25,6 +25,8 @@ class SpeechLevel:
     """Root mean square of the active speech; 0 for digital silence, and 30 dB above the noise for steady noise alone,
     so that it is not taken for speech.
     """
+    loudest: float | None = None
+    """Largest log-mel value of the recording, for encoders whose spectrogram reaches so far below it (Whisper)."""
 
     def normalise(self, samples: np.ndarray, target: float) -> np.ndarray:
         """Remove the offset of `samples` (n,) and bring active speech to an RMS of `target`.

@@ -53,11 +53,32 @@ class WhisperEncoder(FeatureStream, nn.Module):
         """Encode log-mel frames (B, bins, 3000) to (B, 1500, layers, dim)."""
         return torch.stack(self.model(mel, output_hidden_states=True).hidden_states, 2)
 
-    def log_mel(self, samples: Tensor) -> Tensor:
+    def log_mel(self, samples: Tensor, loudest: float | None = None) -> Tensor:
         """Compute the log-mel frames of samples (n + 400,), of which 200 lie on either side: (bins, n / 160).
 
-        They are 80 dB deep, about -1..1.
+        They are 80 dB deep below `loudest`, by default their own largest value; about -1..1.
         """
+        mel = self._spectrum(samples)
+        return (torch.clamp(mel, min=(float(mel.max()) if loudest is None else loudest) - 8.0) + 4.0) / 4.0
+
+    @torch.no_grad()
+    def level(self, blocks: Iterable[np.ndarray]) -> SpeechLevel:
+        """Measure the loudest point of a recording's spectrogram, as deep as which all its pieces are then seen."""
+        loudest = -10.0  # of digital silence
+        for samples, _ in _segments(blocks):
+            loudest = max(loudest, float(self._spectrum(torch.from_numpy(samples).to(self.filters)).max()))
+        return SpeechLevel(0.0, 0.0, loudest)  # the sound is heard as it is, as in Whisper's own code
+
+    @torch.no_grad()
+    def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
+        """Encode `blocks` as `FeatureStream.stream` says, in pieces of 30 s; of `level` only `loudest` is used."""
+        for samples, steps in _segments(blocks):
+            mel = self.log_mel(torch.from_numpy(samples).to(self.filters), level.loudest)
+            mel = F.pad(mel, (0, _FRAMES - mel.shape[1]))
+            yield self.eval()(mel[None])[0, :steps].float().cpu()
+
+    def _spectrum(self, samples: Tensor) -> Tensor:
+        """Compute the power of `log_mel`'s bins and frames, as powers of ten."""
         spectrum = torch.stft(
             samples,
             WINDOW,
@@ -66,34 +87,8 @@ class WhisperEncoder(FeatureStream, nn.Module):
             center=False,
             return_complex=True,
         )
-        mel = (self.filters @ spectrum[:, : (len(samples) - WINDOW) // HOP].abs().square()).clamp(min=1e-10).log10()
-        return (torch.maximum(mel, mel.max() - 8.0) + 4.0) / 4.0
-
-    @torch.no_grad()
-    def stream(self, blocks: Iterable[np.ndarray], level: SpeechLevel) -> Iterator[Tensor]:
-        """Encode `blocks` as `FeatureStream.stream` says, in pieces of 30 s; `level` is not used."""
-        buffer = np.zeros(0, np.float32)
-        edge = WINDOW // 2
-        started = False
-        for block in blocks:
-            buffer = np.concatenate([buffer, np.asarray(block, np.float32)])
-            if not started and len(buffer) > edge:
-                # mirrored at the edge, as in the spectrograms of Whisper's own code
-                buffer, started = np.concatenate([buffer[edge:0:-1], buffer]), True
-            while started and len(buffer) >= SEGMENT + 2 * edge:
-                yield self._segment(buffer[: SEGMENT + 2 * edge])
-                buffer = buffer[SEGMENT:]
-        if not started and len(buffer):
-            buffer = np.pad(buffer, (edge, edge + 1 - len(buffer)))  # too short to be mirrored: silence around it
-        if len(buffer) > edge:
-            buffer = np.pad(buffer, (0, max(0, edge + HOP - len(buffer))))
-            steps = max(1, (len(buffer) - edge) // HOP // 2)
-            yield self._segment(np.concatenate([buffer, buffer[-2 : -edge - 2 : -1]]), steps)
-
-    def _segment(self, samples: np.ndarray, steps: int = _FRAMES // 2) -> Tensor:
-        mel = self.log_mel(torch.from_numpy(samples).to(self.filters))
-        mel = F.pad(mel, (0, _FRAMES - mel.shape[1]))
-        return self.eval()(mel[None])[0, :steps].float().cpu()
+        powers = self.filters @ spectrum[:, : (len(samples) - WINDOW) // HOP].abs().square()
+        return powers.clamp(min=1e-10).log10()
 
     def save_pretrained(self, folder: str | os.PathLike[str], dtype: torch.dtype = torch.float16) -> None:
         """Write config.json and model.safetensors to `folder`, which is made if it does not exist."""
@@ -117,3 +112,26 @@ class WhisperEncoder(FeatureStream, nn.Module):
                 f"{folder}: no usable speech encoder ({str(error).splitlines()[0]}); get it again"
             ) from error
         return encoder.eval()
+
+
+def _segments(blocks: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+    """Cut a recording into pieces of 30 s with 200 samples on either side, and the steps of each.
+
+    At its two ends the sound is mirrored, as in the spectrograms of Whisper's own code.
+    """
+    buffer = np.zeros(0, np.float32)
+    edge = WINDOW // 2
+    started = False
+    for block in blocks:
+        buffer = np.concatenate([buffer, np.asarray(block, np.float32)])
+        if not started and len(buffer) > edge:
+            buffer, started = np.concatenate([buffer[edge:0:-1], buffer]), True
+        while started and len(buffer) >= SEGMENT + 2 * edge:
+            yield buffer[: SEGMENT + 2 * edge], _FRAMES // 2
+            buffer = buffer[SEGMENT:]
+    if not started and len(buffer):
+        buffer = np.pad(buffer, (edge, edge + 1 - len(buffer)))  # too short to be mirrored: silence around it
+    if len(buffer) > edge:
+        buffer = np.pad(buffer, (0, max(0, edge + HOP - len(buffer))))
+        steps = max(1, (len(buffer) - edge) // HOP // 2)
+        yield np.concatenate([buffer, buffer[-2 : -edge - 2 : -1]]), steps
