@@ -19,6 +19,8 @@ from cyberhost_model.perception.onnx_network import Network, OnnxNetwork
 
 FILES = ("det_10g.onnx", "w600k_r50.onnx")
 """Names in the registry of weights (`hub`)."""
+ANTELOPE_FILES = ("scrfd_10g_bnkps.onnx", "glintr100.onnx")
+"""The same of insightface's antelopev2, with which Hallo was trained: another recogniser, of the same inputs."""
 LICENCE = "ArcFace's weights (insightface buffalo_l) are for non-commercial research only"
 SIDE = 112  # pixels of an aligned face
 DIM = 512
@@ -118,8 +120,11 @@ class ArcFace:
         """Load from the paths of `FILES`. Raises ModelError, and ResourceError where onnxruntime is not installed."""
         return ArcFace(FaceDetector(OnnxNetwork(detector, device)), OnnxNetwork(network, device))
 
-    def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Embed uint8 (n, H, W, 3) RGB to float32 (n, 512), each of length 1; NaN where no face is found."""
+    def __call__(self, frames: np.ndarray, unit: bool = True) -> np.ndarray:
+        """Embed uint8 (n, H, W, 3) RGB to float32 (n, 512); NaN where no face is found.
+
+        unit: each has length 1; otherwise the network's own, which Hallo reads.
+        """
         out = np.full((len(frames), DIM), np.nan, np.float32)
         faces = {}
         for i, frame in enumerate(frames):
@@ -129,5 +134,6 @@ class ArcFace:
         if faces:
             batch = (np.stack(list(faces.values())).astype(np.float32) - 127.5) / 127.5
             embeddings = self.network(batch.transpose(0, 3, 1, 2))[0]
-            out[list(faces)] = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+            length = np.linalg.norm(embeddings, axis=1, keepdims=True) if unit else 1.0
+            out[list(faces)] = embeddings / length
         return out

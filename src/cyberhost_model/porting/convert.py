@@ -29,7 +29,7 @@ from cyberhost_model.porting.keymap import Converted
 from cyberhost_model.porting.parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
 from cyberhost_model.porting.publish import SOURCES
 
-NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface",)}
+NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface", "antelope")}
 """Parts that a model names and does not hold, to be fetched when it is used, and what they can be."""
 KEYS = "keys.json"
 """What became of every weight: source, old name, new names, and why it was left out or changed."""
@@ -108,7 +108,7 @@ def convert(
         made = adapter.network(paths, template)
         need_space(out.absolute().parent, _size(made.network, dtype))
         save_network(made.network, folder, dtype)
-        _save_other_parts(folder, paths, used["detector"], dtype)
+        _save_other_parts(folder, paths, used["detector"], dtype, by_frame=made.network.preset.portrait is not None)
         sources = [
             _source(part, source)
             for part, source in used.items()
@@ -137,11 +137,13 @@ def _size(network: torch.nn.Module, dtype: torch.dtype) -> int:
     return sum(weights.numel() for weights in network.state_dict().values()) * dtype.itemsize
 
 
-def _save_other_parts(folder: Path, paths: Mapping[str, Path], detector: str, dtype: torch.dtype) -> None:
-    """Write codec, speech encoder, image encoder and detector."""
+def _save_other_parts(
+    folder: Path, paths: Mapping[str, Path], detector: str, dtype: torch.dtype, by_frame: bool
+) -> None:
+    """Write codec, speech encoder, image encoder and detector. by_frame: see `save_speech`."""
     save_vae(paths["vae"], folder / "codec", dtype)
     if "speech" in paths:
-        save_speech(paths["speech"], folder / "speech", dtype)
+        save_speech(paths["speech"], folder / "speech", dtype, by_frame)
     else:
         copy_embedded("speech", folder / "speech")
     if "image" in paths:

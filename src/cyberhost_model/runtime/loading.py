@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
-from cyberhost_model.config import EMBEDDED
+from cyberhost_model.config import EMBEDDED, Preset
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
 from cyberhost_model.hub.inventory import MissingWeights, missing_weights, require_weights
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
@@ -33,27 +33,42 @@ from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.registry import load_speech
 
 DescribeFace = Callable[[np.ndarray], np.ndarray]
-"""uint8 (H, W, 3) RGB -> ArcFace's descriptor (512,), of length 1; zeros where no face is found."""
+"""uint8 (H, W, 3) RGB -> ArcFace's descriptor (512,), of length 1 unless the preset has `portrait`; zeros where no face
+is found.
+"""
 MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
 """Files that are fetched of a model on the Hub; nothing in them is ever executed or unpickled."""
 
 
-def arcface_or_none(download: bool = True) -> tuple[DescribeFace | None, list[str]]:
+def face_weights(preset: Preset) -> str | None:
+    """Name the weights of the registry that describe the face, where the preset takes ArcFace's descriptor.
+
+    Hallo's (`portrait`) was trained with another ArcFace than the rest.
+    """
+    if not preset.takes_arcface:
+        return None
+    return "arcface" if preset.portrait is None else "antelope"
+
+
+def arcface_or_none(
+    download: bool = True, weights: str = "arcface", unit: bool = True
+) -> tuple[DescribeFace | None, list[str]]:
     """Load ArcFace with the weights of the registry (non-commercial research), or return None and a line that says so.
 
-    Returns the function and warnings. Raises ModelError and OutputError.
+    weights: their name, see `face_weights`. unit: descriptors have length 1; otherwise the network's own. Returns the
+    function and warnings. Raises ModelError and OutputError.
     """
     from cyberhost_model.hub.locate import locate
-    from cyberhost_model.perception.arcface import FILES, ArcFace
+    from cyberhost_model.perception.arcface import ANTELOPE_FILES, FILES, ArcFace
 
     try:
         need("onnxruntime", "eval")  # before anything is fetched for it
-        require_weights("arcface", download)
-        detector, recogniser = (locate(name) for name in FILES)
+        require_weights(weights, download)
+        detector, recogniser = (locate(name) for name in (FILES if weights == "arcface" else ANTELOPE_FILES))
         faces = ArcFace.from_files(detector, recogniser)
     except (NetworkError, ResourceError) as error:
         return None, [f"the network gets no descriptor of the face, because ArcFace is not available: {error}"]
-    return lambda picture_u8: np.nan_to_num(faces(picture_u8[None])[0]), []
+    return lambda picture_u8: np.nan_to_num(faces(picture_u8[None], unit)[0]), []
 
 
 @dataclass
@@ -146,8 +161,8 @@ def missing_model(name: str, timeout: float | None = None) -> list[MissingWeight
 
 def _missing_named(folder: Path) -> list[MissingWeights]:
     """What would be fetched of the parts that the model in `folder` names."""
-    arcface = ["arcface"] if load_preset(folder).takes_arcface else []
-    return missing_parts([*named_weights(folder / "detector"), *arcface])
+    arcface = face_weights(load_preset(folder))
+    return missing_parts([*named_weights(folder / "detector"), *([arcface] if arcface else [])])
 
 
 def missing_parts(named: list[str]) -> list[MissingWeights]:
@@ -168,7 +183,9 @@ def load_model(
     codec = load_codec(network.preset.codec, folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
     detector, warnings = load_detector(folder / "detector", download_named)
-    face, more = arcface_or_none(download_named) if network.preset.takes_arcface else (None, [])
+    face, more = None, []
+    if (weights := face_weights(network.preset)) is not None:
+        face, more = arcface_or_none(download_named, weights, unit=network.preset.portrait is None)
     return Model(network, codec, load_speech(folder / "speech"), detector, image, face, [*warnings, *more])
 
 

@@ -27,11 +27,12 @@ from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE
 from cyberhost_model.runtime.loading import Model, find_model, load_model
 from cyberhost_model.runtime.memory import enough_memory
-from cyberhost_model.runtime.pose_source import PoseSource, movement_source, skeleton_source
+from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
 from cyberhost_model.runtime.prepare import (
     Reference,
     head_crop,
     prepare_reference,
+    shows_more_than_a_head,
     shows_only_a_head,
     without_hands,
 )
@@ -184,7 +185,8 @@ class CyberHost:
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount = BODY_MOVEMENT if body_movement is None else body_movement
-        source = movement_source(reference, amount)
+        follows = self.model.network.preset.follows_poses
+        source = movement_source(reference, amount) if follows else face_source(reference)
         return self._animation(reference, config, source, sound.n_frames(config.fps), sound, list(warnings), amount)
 
     def reenact(
@@ -207,6 +209,7 @@ class CyberHost:
         """
         from cyberhost_model.driving.retarget import retarget as to_proportions
 
+        self._check_follows_poses()
         config = GenerationConfig(**options)
         reference, warnings = self.open_picture(picture, config)
         poses, from_video = self._open_driving(driving, progress)
@@ -256,6 +259,7 @@ class CyberHost:
 
         if not self.model.network.preset.uses_audio:
             raise InputError("this model does not read speech: use reenact")
+        self._check_follows_poses()
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
         template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
@@ -281,6 +285,9 @@ class CyberHost:
             found = analyse(array, self.model.detector, name)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
         head = config.head
+        if head is None and not self.model.network.preset.follows_poses and shows_more_than_a_head(array, keypoints):
+            head = True
+            warnings.append(f"{name} is cropped to the head, as this model was trained (--no-head keeps it whole)")
         if head:
             array, keypoints = head_crop(array, keypoints)
         elif head is None and shows_only_a_head(keypoints):
@@ -288,6 +295,11 @@ class CyberHost:
             warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
         with enough_memory(self.device, "read the picture"):
             return prepare_reference(self.model, array, keypoints, config.size, bool(head)), warnings
+
+    def _check_follows_poses(self) -> None:
+        """Raise InputError for a model that speech alone drives."""
+        if not self.model.network.preset.follows_poses:
+            raise InputError("this model is moved by speech alone and follows no poses: use animate")
 
     def _open_driving(self, driving: PathLike | PoseSequence, progress: Progress | None) -> tuple[PoseSequence, bool]:
         """Read the driving's key points -> (them, whether the driving is a video)."""
