@@ -419,7 +419,7 @@ def make_echomimic(folder: Path, peer: str) -> None:
     import importlib
 
     import torch
-    from diffusers import DDIMScheduler, DiffusionPipeline  # noqa: F401
+    from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline  # noqa: F401
     from omegaconf import OmegaConf
     from PIL import Image
     from transformers import CLIPImageProcessor  # noqa: F401
@@ -513,8 +513,9 @@ def make_parts_of_echomimic(folder: Path, extra: dict, fast: bool) -> dict:
 
 def names_of_echomimic() -> dict:
     """Build the published files at their size, without numbers."""
-    from diffusers import DDIMScheduler  # noqa: F401
+    from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline  # noqa: F401
     from omegaconf import OmegaConf
+    from transformers import CLIPImageProcessor  # noqa: F401
 
     stand_in_for_echomimic()
     settings = OmegaConf.load("configs/inference/inference_v2.yaml")

@@ -7,6 +7,7 @@ counts where its mask says so, and passes a 1x1 convolution, zero at the start.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
@@ -63,11 +64,11 @@ class _Block(nn.Module):
 
     def attention_of(self, region: str) -> Attention:
         """Return the audio attention of one of AUDIO_REGIONS."""
-        return self.get_submodule(f"attn2_{AUDIO_REGIONS.index(region)}")
+        return cast(Attention, self.get_submodule(f"attn2_{AUDIO_REGIONS.index(region)}"))
 
     def convolution_of(self, region: str) -> nn.Conv2d:
         """Return the convolution behind that attention."""
-        return self.get_submodule(f"zero_conv_{region}")
+        return cast(nn.Conv2d, self.get_submodule(f"zero_conv_{region}"))
 
 
 def build_masked_audio(config: UNetConfig, sites: Sequence[str]) -> nn.ModuleDict:

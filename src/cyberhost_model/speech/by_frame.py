@@ -30,7 +30,7 @@ def encode_by_frame(
 ) -> Iterator[Tensor]:
     """Encode mono 16 kHz `blocks` to pieces (frames, layers, dim) of a minute each, n_frames in all.
 
-    Where the sound has fewer frames, silence follows it.
+    Where the sound has fewer frames, silence follows it; where it has more, the rest is not heard.
     """
     rate = Fraction(fps).limit_denominator(1001)
     buffer, heard, made = np.zeros(0, np.float32), 0, 0
@@ -39,6 +39,8 @@ def encode_by_frame(
         while len(buffer) > MINUTE:
             heard += MINUTE
             count = min(_frames(heard, rate), n_frames) - made
+            if not count:
+                return
             yield _encode(encoder, buffer[:MINUTE], count, 0)
             buffer, made = buffer[MINUTE:], made + count
     if made < n_frames:
