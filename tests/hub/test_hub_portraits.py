@@ -45,12 +45,12 @@ NAMES = Path(__file__).parent / "names"
 
 
 def published_names(name: str) -> dict[str, dict[str, torch.Tensor]]:
-    """File -> name -> a tensor of this shape without numbers, in the family's list."""
+    """File -> name -> a tensor of this shape that takes no memory, in the family's list."""
     files: dict[str, dict[str, torch.Tensor]] = {}
     lines = gzip.decompress((NAMES / f"{name}.txt.gz").read_bytes()).decode().splitlines()
     for file, key, shape in map(str.split, lines):
         size = () if shape == "-" else tuple(map(int, shape.split("x")))
-        files.setdefault(file, {})[key] = torch.empty(size, device="meta")
+        files.setdefault(file, {})[key] = torch.zeros(()).expand(size)
     return files
 
 

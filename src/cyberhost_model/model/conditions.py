@@ -130,7 +130,9 @@ class Conditions:
     reference_latent: Tensor | None = _tensor()
     """(B, C, h, w): added at the input with `concat_reference`; zeros where absent."""
     reference: Features | None = None
-    """Site -> (R, N, D): features of the reference picture, of the items that `reference_present` marks."""
+    """Site -> (R, N, D): features of the reference picture, of the items that `reference_present` marks; with
+    `portrait` (R, 2, N, D): frames read two variants in turn.
+    """
     reference_present: tuple[bool, ...] = ()
     motion: Features | None = None
     """Site -> (R, M, N, D): features of the motion frames, of the items that `motion_present` marks."""

@@ -80,11 +80,13 @@ class CyberHostNetwork(nn.Module):
         aligned = None
         if self.reference_pose_encoder is not None and pose is not None:
             aligned = self.reference_pose_encoder(pose)
-        face_tokens = None if self.face_tokens is None else self._face_tokens(given)
-        seen = face_tokens if image is None else image[:, None]
+        face_tokens, reference = None, None
+        if self.face_tokens is not None:
+            face_tokens = self._face_tokens(given)
+            reference = self._portrait_reference(latent, face_tokens)
         return Conditions(
             reference_latent=latent if self.preset.concat_reference else None,
-            reference=self.reference_net(latent, aligned, seen),
+            reference=reference or self.reference_net(latent, aligned, None if image is None else image[:, None]),
             reference_present=(True,) * len(latent),
             face_state=self._lip_gap_map(latent, given.lip_gap),
             motion_present=(False,) * len(latent),
@@ -100,6 +102,17 @@ class CyberHostNetwork(nn.Module):
         assert self.face_tokens is not None and given.reference_latent is not None
         latent = given.reference_latent
         return self.face_tokens(latent.new_zeros(len(latent), ARCFACE_DIM) if given.face is None else given.face)
+
+    def _portrait_reference(self, latent: Tensor, tokens: Tensor) -> Features:
+        """Encode the picture beside the tokens of no face and beside those of the face -> site -> (B, 2, N, D).
+
+        Frames read both in turn (`attention.spatial_transformer`), as in Hallo's program, which repeats the features of
+        the two branches of guidance over the frames of both. Not in the paper: `portrait`.
+        """
+        assert self.face_tokens is not None
+        nobody = self.face_tokens(tokens.new_zeros(len(tokens), ARCFACE_DIM))
+        both = [self.reference_net(latent, None, beside) for beside in (nobody, tokens)]
+        return {site: torch.stack([features[site] for features in both], 1) for site in both[0]}
 
     def clip_conditions(self, video: Conditions, given: ClipInputs) -> Conditions:
         """Encode one clip's inputs and add them to `video`, the result of `reference_conditions`; once a clip."""
