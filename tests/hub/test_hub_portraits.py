@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hub_server import Fault, Hub
+from hub_server import BODY, Fault, Hub
 from portrait_models import (
     PORTRAITS,
     REPOSITORIES,
@@ -117,15 +117,16 @@ def serve(hub: Hub, monkeypatch: pytest.MonkeyPatch, published: Path, name: str)
     """Put the model's tiny files on the Hub where the registry looks for them, without digests."""
     folders = {name: published / name, "sd-vae-ft-mse": published / "vae"}
     folders |= {"wav2vec2": published / "wav2vec2", "whisper-tiny": published / "whisper"}
+    faces = {file.path: BODY for file in REGISTRY["antelope"].files}
     for weights, folder in folders.items():
         known = REGISTRY[weights]
         data = {file.path: (folder / Path(file.path).name).read_bytes() for file in known.files}
-        repo = hub.add(known.repo, data)
+        repo = hub.add(known.repo, {**data, **(faces if known.repo == REGISTRY["antelope"].repo else {})})
         files = tuple(WeightFile(path, len(content)) for path, content in data.items())
         monkeypatch.setitem(REGISTRY, weights, dataclasses.replace(known, files=files, revision=repo.commit))
     # ArcFace and DWPose are networks of hundreds of megabytes: the server fails when it is asked for them
     if "fudan-generative-ai/hallo2" not in (REGISTRY[weights].repo for weights in folders):
-        hub.add("fudan-generative-ai/hallo2", {"README.md": b""})
+        hub.add("fudan-generative-ai/hallo2", faces)
     hub.faults += [Fault(part, status=503, methods=("GET", "HEAD")) for part in ("face_analysis", "DWPose")]
     full = small_portrait(name)
     adapter = load_adapter(name)
