@@ -183,7 +183,7 @@ def load_model(
     codec = load_codec(network.preset.codec, folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
     detector, warnings = load_detector(folder / "detector", download_named)
-    face, more = None, []
+    face, more = None, list[str]()
     if (weights := face_weights(network.preset)) is not None:
         face, more = arcface_or_none(download_named, weights, unit=network.preset.portrait is None)
     return Model(network, codec, load_speech(folder / "speech"), detector, image, face, [*warnings, *more])
