@@ -3,9 +3,9 @@ with random numbers.
 
     python scripts/peer_parity.py animate-anyone REPOSITORY --python PYTHON
 
-REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2,
-fudan-generative-vision/hallo2), PYTHON an interpreter whose environment it runs in (diffusers 0.24 for the first and
-0.27 or later for the others, einops, omegaconf). The peer's process saves a checkpoint in its own format, inputs and
+REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2), PYTHON an interpreter
+whose environment it runs in (diffusers 0.24 for the first and 0.27 or later for the other, einops, omegaconf); other
+peers are compared by scripts/family_parity.py. The peer's process saves a checkpoint in its own format, inputs and
 outputs; this one converts and compares. Ends with 1 where a difference exceeds 1e-4.
 """
 
@@ -246,66 +246,6 @@ def make_whisper(folder: Path) -> None:
     torch.save(save_as, folder / "heard.pt")
 
 
-def make_hallo2(folder: Path) -> None:
-    import types
-
-    import diffusers.utils.import_utils  # noqa: F401  looks for xformers, which is then only imported
-    import torch
-
-    for name in ("xformers", "xformers.ops"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    from hallo.models.audio_proj import AudioProjModel
-    from hallo.models.face_locator import FaceLocator
-    from hallo.models.image_proj import ImageProjModel
-    from hallo.models.mutual_self_attention import ReferenceAttentionControl
-    from hallo.models.unet_2d_condition import UNet2DConditionModel
-    from hallo.models.unet_3d import UNet3DConditionModel
-
-    audio = {
-        "use_audio_module": True,
-        "audio_attention_dim": CONTEXT,
-        "stack_enable_blocks_name": ["up", "down", "mid"],
-    }
-    net = torch.nn.Module()
-    # a published config.json has this entry, and its forward reads it
-    net.reference_unet = UNet2DConditionModel.from_config({**SHARED, "center_input_sample": False})
-    net.denoising_unet = UNet3DConditionModel(
-        in_channels=4, out_channels=4, **SHARED, **MOTION, **audio, stack_enable_blocks_depth=[0, 1, 2, 3]
-    )
-    net.face_locator = FaceLocator(WIDTHS[0])
-    net.imageproj = ImageProjModel(CONTEXT, 16, 4)
-    net.audioproj = AudioProjModel(
-        seq_len=5, blocks=12, channels=8, intermediate_dim=16, output_dim=CONTEXT, context_tokens=32
-    )
-    randomise(net)
-    torch.save(dict(net.state_dict()), folder / "net.pth")
-
-    latent = torch.randn(1, 4, *SIZE)
-    ReferenceAttentionControl(net.reference_unet, mode="write", batch_size=1, fusion_blocks="full")
-    net.reference_unet(latent, torch.tensor(0), encoder_hidden_states=torch.zeros(1, 1, CONTEXT), return_dict=False)
-    features = {
-        n.rsplit(".transformer_blocks", 1)[0]: m.bank[0]
-        for n, m in net.reference_unet.named_modules()
-        if getattr(m, "bank", None)
-    }
-    moved, heard = {}, {}
-    for site in ("down_blocks.0", "mid_block", "up_blocks.3"):
-        block = net.denoising_unet.get_submodule(site)
-        width = block.resnets[-1].out_channels
-        clip = torch.randn(1, width, FRAMES, 4, 4)
-        moved[site] = (clip, block.motion_modules[-1](clip, None, None))
-        layer = block.audio_modules[-1].transformer_blocks[0]
-        tokens, speech = torch.randn(FRAMES, 16, width), torch.randn(FRAMES, 32, CONTEXT)
-        lips = layer.attn2_2(layer.norm2(tokens), encoder_hidden_states=speech)
-        lips = (
-            layer.zero_conv_lip(lips.reshape(FRAMES, 4, 4, width).permute(0, 3, 1, 2))
-            .permute(0, 2, 3, 1)
-            .reshape(FRAMES, 16, width)
-        )
-        heard[site] = (tokens, speech, lips)
-    save(folder, latent=latent, features=features, moved=moved, heard=heard)
-
-
 # in this process
 
 
@@ -425,43 +365,6 @@ def compare_whisper(folder: Path) -> dict:
     }
 
 
-def compare_hallo2(folder: Path) -> dict:
-    """The parts that are taken over; the networks as a whole are different functions."""
-    import dataclasses
-
-    import torch
-
-    from cyberhost_model.hub.tensors import read_tensors
-    from cyberhost_model.model.attention import attend, temporal_transformer
-    from cyberhost_model.porting import hallo2
-
-    full = hallo2.full_size()
-    unet = dataclasses.replace(full.unet, block_out_channels=WIDTHS, cross_attention_dim=CONTEXT)
-    converted = hallo2.collect(read_tensors(folder / "net.pth")).into(
-        dataclasses.replace(full, unet=unet, frames=FRAMES)
-    )
-    given = torch.load(folder / "in_and_out.pt", weights_only=True)
-    network = converted.network
-    pairs = {}
-    with torch.no_grad():
-        features = network.reference_net(given["latent"])
-        assert features.keys() == given["features"].keys()
-        pairs["reference features"] = tuple(
-            torch.cat([one[site].flatten() for site in features]) for one in (features, given["features"])
-        )
-        for site in given["moved"]:
-            block = network.denoising_unet.unet.get_submodule(site)
-            clip, theirs = (x.transpose(1, 2).flatten(0, 1) for x in given["moved"][site])
-            pairs[f"motion module, {site}"] = (
-                temporal_transformer(block.motion_modules[-1], clip, FRAMES, None, ()),
-                theirs,
-            )
-            layer = block.attentions[-1].transformer_blocks[0]
-            tokens, speech, theirs = given["heard"][site]
-            pairs[f"audio attention, {site}"] = (attend(layer.attn2, layer.norm2(tokens), speech), theirs)
-    return figures(converted, pairs)
-
-
 def compare_drawing(folder: Path, draw, size: tuple[int, int]) -> dict:
     """The pose condition, in 0..1."""
     import torch
@@ -498,7 +401,6 @@ def figures(converted, pairs: dict) -> dict:
 PEERS = {
     "animate-anyone": (make_animate_anyone, compare_animate_anyone),
     "echomimic-v2": (make_echomimic_v2, compare_echomimic_v2),
-    "hallo2": (make_hallo2, compare_hallo2),
 }
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 from cyberhost_model.conditions.pose_maps import POSE_MAPS, dwpose_map, hand_map, skeleton_map
 from cyberhost_model.config import PRESETS, preset
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.porting import animate_anyone, echomimic_v2, hallo2
+from cyberhost_model.porting import animate_anyone, echomimic, echomimic_v2, hallo
 
 SIZE = (512, 768)  # AnimateAnyone draws with a shorter side of 512: nothing is resized
 
@@ -117,10 +117,11 @@ def test_points_outside_the_picture_are_no_fault():
 
 
 def test_every_preset_names_a_drawing():
-    assert [module.full_size().pose_maps for module in (animate_anyone, echomimic_v2, hallo2)] == [
+    assert [module.full_size().pose_maps for module in (animate_anyone, echomimic_v2, echomimic, hallo)] == [
         "dwpose",
         "dwpose-hands",
-        "skeleton",
+        "face",
+        "face",
     ]
     assert POSE_MAPS["skeleton"] is skeleton_map and all(p.pose_maps == "skeleton" for p in PRESETS.values())
     for name in POSE_MAPS:

@@ -114,6 +114,23 @@ class RegionConfig:
 
 
 @dataclass(frozen=True)
+class PortraitConfig:
+    """Sizes of what Hallo's networks have and the paper's lack: tokens of the face, and masked audio attentions."""
+
+    face_tokens: int
+    """Tokens that are made of ArcFace's descriptor; spatial cross attention of both U-Nets reads them."""
+    audio_hidden: int
+    """Width of the audio projection's two hidden layers."""
+    audio_tokens: int
+    """Tokens that the audio projection makes of a frame's window, each `unet.cross_attention_dim` wide."""
+    motion_drop: float = 0.0
+    """Share of the pixels outside the face that are taken out of the motion frames, 0..1 (Hallo2's patch drop)."""
+
+    def __post_init__(self) -> None:
+        _check_shares("portrait", self, "motion_drop")
+
+
+@dataclass(frozen=True)
 class DiffusionConfig:
     """What the network predicts and the noise it was trained on. It belongs to the weights."""
 
@@ -329,13 +346,19 @@ class Preset:
     """
     pose_maps: str = "skeleton"
     """How poses are drawn (`conditions.pose_maps`): "skeleton", "dwpose" (AnimateAnyone's weights) or "dwpose-hands"
-    (EchoMimicV2's).
+    (EchoMimicV2's). "face": no pose is, the Pose Encoder reads where the picture's face is (Hallo, EchoMimic).
     """
+    portrait: PortraitConfig | None = None
+    """Not in the paper: Hallo's tokens of the face and masked audio attentions (`model.masked_audio`)."""
     ablations: Ablations = field(default_factory=Ablations)
 
     def __post_init__(self) -> None:
-        if self.pose_maps not in ("skeleton", "dwpose", "dwpose-hands"):
-            raise ValueError(f'pose_maps must be "skeleton", "dwpose" or "dwpose-hands", not {self.pose_maps!r}')
+        if self.pose_maps not in ("skeleton", "dwpose", "dwpose-hands", "face"):
+            raise ValueError(
+                f'pose_maps must be "skeleton", "dwpose", "dwpose-hands" or "face", not {self.pose_maps!r}'
+            )
+        if self.portrait is not None and (self.pose_maps != "face" or not self.motion_frames):
+            raise ValueError('portrait needs pose_maps "face" and motion frames')
         if self.pose_pool * 2 ** (len(self.pose_channels) - 1) != self.latent_factor:
             halved = self.pose_pool * 2 ** (len(self.pose_channels) - 1)
             raise ValueError(
@@ -389,7 +412,13 @@ class Preset:
     @property
     def takes_arcface(self) -> bool:
         """Whether the face is described by ArcFace's 512 numbers instead of a crop."""
-        return self.ablations.id_descriptor and self.ablations.face_codebook and not self.region.face_channels
+        describes = self.ablations.id_descriptor and self.ablations.face_codebook
+        return self.portrait is not None or (describes and not self.region.face_channels)
+
+    @property
+    def follows_poses(self) -> bool:
+        """Whether key points can drive it; with `pose_maps` "face" speech alone does."""
+        return self.pose_maps != "face"
 
     @property
     def task(self) -> str:
@@ -398,7 +427,9 @@ class Preset:
         Networks with another family's pose maps need poses in every frame; from speech alone those of "multimodal" are
         given gestures (`driving.speech_gesture`).
         """
-        return "animate" if self.pose_maps == "skeleton" else "multimodal" if self.uses_audio else "reenact"
+        if self.pose_maps in ("skeleton", "face"):
+            return "animate"
+        return "multimodal" if self.uses_audio else "reenact"
 
     def without(self, **switches: bool) -> Preset:
         """Copy the preset with some `Ablations` changed.
@@ -463,6 +494,8 @@ def _from_dict(cls: type, data: Any, where: str) -> Any:
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     """Convert one entry to the type of its field."""
+    if isinstance(hint, types.UnionType) and value is not None:
+        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     if dataclasses.is_dataclass(hint):
         return _from_dict(typing.cast(type, hint), value, where)
     if typing.get_origin(hint) is tuple and not isinstance(hint, types.UnionType):

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from peer_layouts import family, hallo2
+from peer_layouts import family
+from portrait_models import write_portraits
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
@@ -22,10 +23,9 @@ from cyberhost_model.config import Preset
 from cyberhost_model.hub.registry import load_adapter
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.porting import animate_anyone, echomimic_v2
-from cyberhost_model.porting import hallo2 as hallo2_adapter
 from model_helpers import FULL
 
-MODULES = {"animate-anyone": animate_anyone, "echomimic-v2": echomimic_v2, "hallo2": hallo2_adapter}
+MODULES = {"animate-anyone": animate_anyone, "echomimic-v2": echomimic_v2}
 
 
 def small(name: str) -> Preset:
@@ -36,7 +36,7 @@ def small(name: str) -> Preset:
     sizes = {
         "size": (128, 128),
         "frames": 3,
-        "motion_frames": min(full.motion_frames, 2),
+        "motion_frames": full.motion_frames,
         "pose_channels": (4, 8, 8, 8),
     }
     sampling = dataclasses.replace(full.sampling, overlap=min(full.sampling.overlap, 1))
@@ -47,8 +47,6 @@ def files_of(
     name: str, state: dict[str, torch.Tensor], widths: tuple[int, ...], context: int
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Weights of ours as the files that are published, by name."""
-    if name == "hallo2":
-        return {"net.pth": hallo2(state, widths, context)}
     if name == "animate-anyone":
         return family(state, "pose_guider.pth")
     return family(state, "pose_encoder.pth", cross_attention=False)
@@ -64,7 +62,7 @@ def trained(name: str) -> dict[str, torch.Tensor]:
 
 
 def write_published(root: Path) -> None:
-    """Parts of all three, tiny, in the formats they are published in: pickles, and transformers' folders."""
+    """Parts of all, tiny, in the formats they are published in: pickles, and transformers' folders."""
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
     AutoencoderKL(**blocks, block_out_channels=(8,) * 4, norm_num_groups=4, layers_per_block=1).save_pretrained(
@@ -103,6 +101,7 @@ def write_published(root: Path) -> None:
             num_conv_pos_embedding_groups=2,
         )
     ).save_pretrained(root / "wav2vec2")
+    write_portraits(root)
     for name in MODULES:
         (root / name).mkdir()
         for file, weights in files_of(name, trained(name), (32, 64), 16).items():

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peer_layouts import family, hallo2, under
+from peer_layouts import family, under
 from peer_models import MODULES, files_of, parts, small
 from safetensors.torch import save_file
 
@@ -27,7 +27,6 @@ from cyberhost_model.model.conditions import ClipInputs, ReferenceInputs
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.porting import animate_anyone
-from cyberhost_model.porting import hallo2 as hallo2_adapter
 from cyberhost_model.porting.convert import convert
 from cyberhost_model.runtime.loading import find_model, load_model
 from cyberhost_model.runtime.prepare import prepare_reference
@@ -36,7 +35,7 @@ from cyberhost_model.speech.level import speech_level
 
 
 def collect(name: str, files: dict):
-    return hallo2_adapter.collect(files["net.pth"]) if name == "hallo2" else MODULES[name].collect(files)
+    return MODULES[name].collect(files)
 
 
 @pytest.mark.parametrize("name", list(MODULES))
@@ -47,25 +46,15 @@ def test_every_name_at_the_full_size(name):
         state = CyberHostNetwork(preset).state_dict()
     files = files_of(name, state, preset.unet.block_out_channels, preset.unet.cross_attention_dim)
     counts = {file: len(weights) for file, weights in files.items()}
-    if name == "hallo2":
-        net = files["net.pth"]
-        parts = {part: sum(key.startswith(f"{part}.") for key in net) for part in ("reference_unet", "denoising_unet")}
-        assert parts == {"reference_unet": 682, "denoising_unet": 686 + 588 + 672}
-        assert len(hallo2_adapter.find_other_widths(net)) == 8
-    else:
-        reference = 682 if name == "animate-anyone" else 570
-        assert list(counts.values()) == [reference, 686, 588, 16]
+    reference = 682 if name == "animate-anyone" else 570
+    assert list(counts.values()) == [reference, 686, 588, 16]
     keys = collect(name, files)
     fresh, void = keys.gaps({key: value.shape for key, value in state.items()}, preset.name)
     assert len(keys.weights) + len(fresh) + len(void) == len(state) and sum(counts.values()) == len(keys.entries)
     ours = "audio_projection|face_encoder|hand_encoder|(reference_)?pose_encoder|denoising_unet\\.(clarity|regions)"
     outside = [key for key in fresh if not re.match(rf"({ours}|reference_net\.unet\.conv_(norm_)?out)\.?", key)]
-    assert (
-        (not outside)
-        if name != "hallo2"
-        else len(outside) == 8 * 5 and all(".attn2." in key or ".norm2." in key for key in outside)
-    )
-    assert len(void) == {"animate-anyone": 0, "echomimic-v2": 112, "hallo2": 16}[name]
+    assert not outside
+    assert len(void) == {"animate-anyone": 0, "echomimic-v2": 112}[name]
     assert (
         preset.diffusion.prediction == "v"
         and preset.diffusion.zero_terminal_snr
@@ -109,29 +98,6 @@ def test_every_number_at_a_small_size(name):
     assert all(not found[key].any() for key in converted.zero)
 
 
-def test_hallo2_takes_the_lips_attention_with_its_convolution():
-    preset = small("hallo2")
-    net = hallo2(CyberHostNetwork(preset).state_dict(), (32, 64), 16)
-    unet = hallo2_adapter.collect(net).into(preset).network.denoising_unet.unet
-    block, site = (
-        unet.down_blocks[0].attentions[0].transformer_blocks[0],
-        "denoising_unet.down_blocks.0.audio_modules.0.transformer_blocks.0",
-    )
-    x = torch.randn(5, 32)
-    inside = torch.nn.functional.linear(x, net[f"{site}.attn2_2.to_out.0.weight"], net[f"{site}.attn2_2.to_out.0.bias"])
-    after = torch.nn.functional.conv2d(
-        inside[:, :, None, None], net[f"{site}.zero_conv_lip.weight"], net[f"{site}.zero_conv_lip.bias"]
-    )[:, :, 0, 0]
-    torch.testing.assert_close(block.attn2.to_out[0](x), after, rtol=1e-4, atol=1e-4)
-    assert torch.equal(block.attn2.to_k.weight, net[f"{site}.attn2_2.to_k.weight"])
-    assert hallo2_adapter.find_other_widths(net) == [
-        ("down_blocks.1.", ".0.transformer_blocks.0."),
-        ("up_blocks.0.", ".0.transformer_blocks.0."),
-        ("up_blocks.0.", ".1.transformer_blocks.0."),
-    ]
-    assert not unet.down_blocks[1].attentions[0].transformer_blocks[0].attn2.to_out[0].weight.any()
-
-
 @pytest.mark.parametrize("name", list(MODULES))
 def test_what_cannot_be_mapped_is_named(name):
     preset = small(name)
@@ -143,12 +109,11 @@ def test_what_cannot_be_mapped_is_named(name):
 
     first = next(iter(fresh()))
     files = fresh()
-    files[first]["reference_unet.wings.weight" if name == "hallo2" else "wings.weight"] = torch.zeros(1)
+    files[first]["wings.weight"] = torch.zeros(1)
     with pytest.raises(ModelError, match=r"1 weights \(reference_net.unet.wings.weight\) have no place"):
         collect(name, files).gaps({key: value.shape for key, value in state.items()}, "small")
     files = fresh()
-    where = files["net.pth"] if name == "hallo2" else files["motion_module.pth"]
-    where["unheard.of"] = torch.zeros(1)
+    files["motion_module.pth"]["unheard.of"] = torch.zeros(1)
     with pytest.raises(ModelError, match=r"1 weights \(unheard.of\) cannot be mapped; it is of another model"):
         collect(name, files)
     files = fresh()
@@ -192,8 +157,6 @@ def test_the_folder_is_a_model(published, tmp_path, name):
             list(model.speech.stream_windows([sound(0.4)], speech_level([sound(0.4)]), 3, 25.0, preset.audio.tokens))
         )[None]
     )
-    if name == "hallo2":
-        audio = None  # its audio projection begins at zero
     clip = network.clip_conditions(video, ClipInputs(audio, pose=torch.rand(1, 3, 3, 32, 32)))
     prediction = network(torch.randn(1, 3, 4, 4, 4), torch.tensor([500]), clip).prediction
     assert prediction.shape == (1, 3, 4, 4, 4) and prediction.isfinite().all()
@@ -255,7 +218,7 @@ def test_a_model_that_was_converted_before_takes_todays_sampling(monkeypatch, tm
     today = animate_anyone.full_size()
     before = dataclasses.replace(today, sampling=dataclasses.replace(today.sampling, overlap=0, sampler="ddim"))
     for written, found in ((before, today), (small("animate-anyone"), small("animate-anyone"))):
-        save_preset(written, folder)
+        save_preset(written, folder, None)
         assert load_adapter("animate-anyone").folder() == folder and load_preset(folder) == found
     assert [path.name for path in folder.iterdir()] == ["config.json"]
 

@@ -59,7 +59,12 @@ def test_a_wrong_command_names_the_right_ones():
     check_request("animate-anyone", deaf, "reenact", PLAIN)
     with pytest.raises(InputError, match="animate-anyone hears nothing: use reenact"):
         check_request("animate-anyone", deaf, "animate", PLAIN)
-    check_request("echomimic-v2", hands, "multimodal", PLAIN)
+    for command in ("animate", "multimodal", "reenact"):
+        check_request("echomimic-v2", hands, command, PLAIN, 0.5 if command == "animate" else None)
+    with pytest.raises(InputError, match="hallo cannot run reenact: use animate"):
+        check_request("hallo", MODELS["hallo"], "reenact", PLAIN)
+    with pytest.raises(InputError, match="does not heed body_movement"):
+        check_request("echomimic", MODELS["echomimic"], "animate", PLAIN, 0.5)
     still = capabilities_of(
         preset("tiny").without(
             **ABLATIONS["w/o Body Movement"],
@@ -67,7 +72,7 @@ def test_a_wrong_command_names_the_right_ones():
     )
     assert "reenact" in still.commands  # pose_shift follows key points too
     still = capabilities_of(dataclasses.replace(preset("sd15").without(**ABLATIONS["w/o Body Movement"])))
-    with pytest.raises(InputError, match="mine cannot reenact: use animate"):
+    with pytest.raises(InputError, match="mine cannot run reenact: use animate"):
         check_request("mine", still, "reenact", PLAIN)
 
 
@@ -121,7 +126,7 @@ def inputs(portrait_file: Path, tone, tmp_path: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("plan", [[], ["--plan"]])
-@pytest.mark.parametrize("model", ["animate-anyone", "echomimic-v2", "sd15", "hallo2"])
+@pytest.mark.parametrize("model", ["animate-anyone", "sd15", "hallo", "hallo2", "echomimic", "echomimic-fast"])
 def test_what_a_model_cannot_do_is_told_before_the_first_byte(hub: Hub, inputs, capsys, model, plan):
     """No request leaves, not even for a list of files."""
     can = MODELS[model]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from peer_models import parts, small
+from portrait_models import portrait_parts, small_portrait
 
 from cyberhost_cli.main import main
 from cyberhost_model import CyberHost
@@ -194,33 +195,17 @@ def test_a_model_that_names_dwpose_holds_nothing_of_it(models, offline, publishe
     assert load_detector(tmp_path / "own" / "detector")[1] == [] and load_model(str(tmp_path / "own")).warnings == []
 
 
-class Described:
-    """A descriptor in ArcFace's place."""
-
-    def describe(self, placed: np.ndarray) -> np.ndarray:
-        return np.full(512, 512**-0.5, np.float32)
-
-    def to(self, device: torch.device) -> Described:
-        return self
-
-
 def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, offline, picture, tmp_path):
     """ArcFace's weights may be neither shipped nor, on some machines, fetched: then the face is not described."""
-    from test_hub_sd15 import TEMPLATE
-
-    template = dataclasses.replace(
-        small("hallo2"), ablations=TEMPLATE.ablations, region=dataclasses.replace(TEMPLATE.region, face_channels=())
-    )
-    convert("hallo2", tmp_path / "model", {**parts(published, "hallo2"), "face": "arcface"}, template=template)
+    convert("hallo2", tmp_path / "model", portrait_parts(published, "hallo2"), template=small_portrait("hallo2"))
     sources = {s["part"]: s for s in json.loads((tmp_path / "model/sources.json").read_text())}
     assert sources["face"]["commercial"] is False and "non-commercial" in sources["face"]["licence"]
-    converted = CyberHost.from_pretrained(tmp_path / "model", device="cpu", allow_untrained=True)
+    converted = CyberHost.from_pretrained(tmp_path / "model", device="cpu")
     assert converted.model.network.preset.takes_arcface and any("ArcFace" in line for line in converted.model.warnings)
     reference, warnings = converted.open_picture(picture, GenerationConfig(size=128))
-    assert not reference.conditions.face.any() and any("ArcFace" in line for line in warnings)
-    converted.model.face = Described()
-    described, _ = converted.open_picture(picture, GenerationConfig(size=128))
-    assert described.conditions.face.any() and described.conditions.face.shape == reference.conditions.face.shape
+    assert any("ArcFace" in line for line in warnings)
+    nobody = converted.model.network.face_tokens(torch.zeros(1, 512))
+    assert torch.equal(reference.conditions.face_tokens, nobody)
 
 
 @pytest.mark.parametrize(

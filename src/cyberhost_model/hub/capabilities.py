@@ -1,7 +1,8 @@
 """What each model can do, known before a byte of it is fetched: commands, options, memory, speed, licence, limits.
 
 `MODELS` has an entry for every model that is known by a name; `capabilities_of` reads the same off the preset of any
-other. `check_request` refuses what a model cannot do, `check_trained` one of which a needed part was never trained.
+other. `check_command` and `check_request` refuse what a model cannot do, `check_trained` one of which a needed part was
+never trained.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Capabilities:
 
 _RAIL = "CreativeML Open RAIL-M"
 _HALF = ("steps", "guidance_audio")
+_GESTURES = (*_HALF, "body_movement")  # the pace and size of gestures
+_GESTURING = ("multimodal", "animate", "reenact")
 
 MODELS: dict[str, Capabilities] = {
     "tiny": Capabilities(
@@ -76,22 +79,51 @@ MODELS: dict[str, Capabilities] = {
         hears=False,
         options=("steps",),
         licence=_RAIL,
-        limits="needs a driving video with poses; movement jumps where clips of 24 frames meet",
+        limits="needs a driving video with poses; the first frame comes after the last step",
     ),
     "echomimic-v2": Capabilities(
-        "a half body that speaks and follows poses of the hands",
-        ("multimodal", "reenact"),
-        options=_HALF,
+        "a half body that speaks, its hands moved by the speech or by poses",
+        _GESTURING,
+        options=_GESTURES,
         licence="Apache-2.0",
-        limits="needs poses of the hands; movement jumps where clips of 12 frames meet",
+        limits="gestures need a picture that shows hands; the first frame comes after the last step",
     ),
-    "hallo2": Capabilities(
-        "noise: a beginning for training from Hallo2",
-        COMMANDS,
-        untrained=("audio", "poses"),
+    "echomimic-v2-fast": Capabilities(
+        "a half body that speaks, its hands moved by the speech or by poses, in six steps",
+        _GESTURING,
+        options=_GESTURES,
+        licence="Apache-2.0",
+        limits="gestures need a picture that shows hands; the first frame comes after the last step",
+    ),
+    "hallo": Capabilities(
+        "a head that speaks",
+        ("animate",),
+        options=_HALF,
         licence="MIT, ArcFace non-commercial",
         commercial=False,
-        limits="to be trained first",
+        limits="heads alone; hears music as speech",
+    ),
+    "hallo2": Capabilities(
+        "a head that speaks, for long videos",
+        ("animate",),
+        options=_HALF,
+        licence="MIT, ArcFace non-commercial",
+        commercial=False,
+        limits="heads alone; hears music as speech; enlarges nothing",
+    ),
+    "echomimic": Capabilities(
+        "a head that speaks",
+        ("animate",),
+        options=_HALF,
+        licence="Apache-2.0",
+        limits="heads alone; the first frame comes after the last step",
+    ),
+    "echomimic-fast": Capabilities(
+        "a head that speaks, in six steps",
+        ("animate",),
+        options=_HALF,
+        licence="Apache-2.0",
+        limits="heads alone; the first frame comes after the last step",
     ),
 }
 """Models by the name that `--model` takes. A new one is an entry here, beside its line of `hub.registry.ADAPTERS`."""
@@ -100,11 +132,11 @@ MODELS: dict[str, Capabilities] = {
 def capabilities_of(preset: Preset, untrained: Iterable[str] = ()) -> Capabilities:
     """Read off a preset what its network can do, for a model that is not in MODELS."""
     switches = preset.ablations
-    moved = switches.body_movement or preset.pose_shift
-    commands = {"animate": COMMANDS if moved else ("animate",), "multimodal": ("multimodal", "reenact")}
-    free = preset.task == "animate"
+    moved = preset.follows_poses and (switches.body_movement or preset.pose_shift)
+    commands = {"animate": COMMANDS if moved else ("animate",), "multimodal": _GESTURING}
+    boxed = preset.follows_poses and switches.body_movement  # told by a map of the body's movement, or by gestures
     heeded = {
-        "body_movement": free and (switches.body_movement or preset.sampling.slow_noise > 0),
+        "body_movement": preset.task != "reenact" and (boxed or preset.sampling.slow_noise > 0),
         "hand_clarity": switches.hand_clarity,
         "guidance_audio": preset.uses_audio,
         "steps": True,
@@ -118,6 +150,13 @@ def capabilities_of(preset: Preset, untrained: Iterable[str] = ()) -> Capabiliti
     )
 
 
+def check_command(model: str, can: Capabilities, command: str) -> None:
+    """Check that a model can run a command. Raises InputError that names those it can run."""
+    if command not in can.commands:
+        why = "hears nothing" if not can.hears else f"cannot run {command}"
+        raise InputError(f"{model} {why}: use {' or '.join(can.commands)}, or another model")
+
+
 def check_request(
     model: str, can: Capabilities, command: str, config: GenerationConfig, body_movement: float | None = None
 ) -> None:
@@ -125,9 +164,7 @@ def check_request(
 
     model: its name, for the message. Raises InputError that names what it can do instead.
     """
-    if command not in can.commands:
-        why = "hears nothing" if not can.hears else f"cannot {command}"
-        raise InputError(f"{model} {why}: use {' or '.join(can.commands)}, or another --model")
+    check_command(model, can, command)
     given = {"body_movement": body_movement, **{name: getattr(config, name) for name in OPTIONS if name != OPTIONS[0]}}
     for name, value in given.items():
         if value is not None and name not in can.options:

@@ -173,6 +173,17 @@ _ALL = (
         commercial=False,
     ),
     Weights(
+        "antelope",
+        "insightface antelopev2: face detector and ArcFace (face descriptor of hallo and hallo2)",
+        "non-commercial research only (insightface model zoo)",
+        (
+            WeightFile("face_analysis/models/scrfd_10g_bnkps.onnx", 16_923_827),
+            WeightFile("face_analysis/models/glintr100.onnx", 260_700_000),
+        ),
+        repo="fudan-generative-ai/hallo2",
+        commercial=False,
+    ),
+    Weights(
         "inception",
         "Inception of 2015-12-05 with FID's weights: FID of eval",
         "Apache-2.0",
@@ -273,8 +284,42 @@ _ALL = (
         revision="169d4a4341b33bc18d8881c4b69c2e104e1cc0af",
     ),
     Weights(
+        "echomimic",
+        "EchoMimic: a head that speaks, from one picture and speech",
+        "Apache-2.0 (EchoMimic's repository)",
+        (
+            WeightFile("denoising_unet.pth", 1_700_000_000),
+            WeightFile("reference_unet.pth", 1_640_000_000),
+            WeightFile("motion_module.pth", 910_000_000),
+            WeightFile("face_locator.pth", 4_350_000),
+        ),
+        repo="BadToBest/EchoMimic",
+        adapter="echomimic",
+    ),
+    Weights(
+        "echomimic-fast",
+        "EchoMimic in six steps: a head that speaks, from one picture and speech",
+        "Apache-2.0 (EchoMimic's repository)",
+        (
+            WeightFile("denoising_unet_acc.pth", 1_700_000_000),
+            WeightFile("reference_unet.pth", 1_640_000_000),
+            WeightFile("motion_module_acc.pth", 910_000_000),
+            WeightFile("face_locator.pth", 4_350_000),
+        ),
+        repo="BadToBest/EchoMimic",
+        adapter="echomimic-fast",
+    ),
+    Weights(
+        "hallo",
+        "Hallo: a head that speaks, from one picture and speech",
+        "MIT",
+        (WeightFile("hallo/net.pth", 4_850_000_000),),
+        repo="fudan-generative-ai/hallo",
+        adapter="hallo",
+    ),
+    Weights(
         "hallo2",
-        "Hallo2's portrait network: its audio modules warm-start the audio attention",
+        "Hallo2: a head that speaks, for long videos",
         "MIT",
         (WeightFile("hallo2/net.pth", 4_850_000_000),),
         repo="fudan-generative-ai/hallo2",
@@ -309,7 +354,10 @@ ADAPTERS: dict[str, str] = {
     "animate-anyone": "cyberhost_model.porting.animate_anyone",
     "echomimic-v2": "cyberhost_model.porting.echomimic_v2",
     "echomimic-v2-fast": "cyberhost_model.porting.echomimic_v2:FAST_ADAPTER",
-    "hallo2": "cyberhost_model.porting.hallo2",
+    "hallo": "cyberhost_model.porting.hallo",
+    "hallo2": "cyberhost_model.porting.hallo:HALLO2_ADAPTER",
+    "echomimic": "cyberhost_model.porting.echomimic",
+    "echomimic-fast": "cyberhost_model.porting.echomimic:FAST_ADAPTER",
 }
 """Published model -> the module whose ADAPTER (`porting.convert.Adapter`) makes a model folder of it.
 

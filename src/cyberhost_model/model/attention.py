@@ -34,16 +34,20 @@ def recompute(enabled: bool, function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def attend(attn: Attention, query: Tensor, context: Tensor, shared: Tensor | None = None) -> Tensor:
+def attend(
+    attn: Attention, query: Tensor, context: Tensor, shared: Tensor | None = None, rows: Tensor | None = None
+) -> Tensor:
     """Compute multi-head attention with the weights of a diffusers `Attention`.
 
     query (B, Q, D), context (B, K, D'). `shared` (S, K', D') is further context: each of its rows is projected once and
-    broadcast to B / S consecutive rows of the batch, the frames of a clip. Returns (B, Q, D).
+    broadcast to B / S consecutive rows of the batch, the frames of a clip; rows (B,): the row of `shared` that each row
+    of the batch reads instead. Returns (B, Q, D).
     """
     q, k, v = _heads(attn, attn.to_q(query)), _heads(attn, attn.to_k(context)), _heads(attn, attn.to_v(context))
     if shared is not None:
-        k = torch.cat([k, _repeat_rows(_heads(attn, attn.to_k(shared)), len(k))], dim=2)
-        v = torch.cat([v, _repeat_rows(_heads(attn, attn.to_v(shared)), len(v))], dim=2)
+        more = [_heads(attn, attn.to_k(shared)), _heads(attn, attn.to_v(shared))]
+        more = [_repeat_rows(x, len(k)) if rows is None else x[rows] for x in more]
+        k, v = torch.cat([k, more[0]], dim=2), torch.cat([v, more[1]], dim=2)
     out = functional.scaled_dot_product_attention(q, k, v)
     return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
 
@@ -118,14 +122,21 @@ def spatial_transformer(
 ) -> Tensor:
     """Run spatial self-attention with reference features, cross attention to audio, and the feed-forward.
 
-    x (B*F, C, h, w); audio (B*F, L, D_audio); reference (R, N, D) joins keys and values. Returns the shape of x.
+    x (B*F, C, h, w); audio (B*F, L, D_audio); reference (R, N, D) joins keys and values; of (R, V, N, D) frame t reads
+    variant (F + t) % V (`portrait`). Returns the shape of x.
     """
     tokens = to_tokens(transformer, x)
     block: BasicTransformerBlock = transformer.transformer_blocks[0]
 
     def self_attention(items: Tensor, has_reference: bool) -> Tensor:
         flat = items.flatten(0, 1)
-        out = attend(block.attn1, flat, flat, reference if has_reference else None)
+        if reference is None or not has_reference or reference.ndim == 3:
+            out = attend(block.attn1, flat, flat, reference if has_reference else None)
+        else:
+            count, variants = reference.shape[:2]
+            frame = torch.arange(frames, 2 * frames, device=x.device) % variants
+            rows = torch.arange(count, device=x.device)[:, None] * variants + frame
+            out = attend(block.attn1, flat, flat, reference.flatten(0, 1), rows.flatten())
         return out.unflatten(0, (-1, frames))
 
     normed = block.norm1(tokens).unflatten(0, (-1, frames))

@@ -30,7 +30,7 @@ RENAMED = {"pose_follower.": "pose_to_latent.", "denoising_unet.expected_in.": "
 
 OUTLETS = {
     "temporal": r"denoising_unet\.unet\..+\.motion_modules\.\d+\.proj_out\.weight",
-    "audio": r"audio_projection\.out\.3\.weight",
+    "audio": r"audio_projection\.out\.3\.weight|denoising_unet\.masked_audio\..+\.zero_conv_(full|face|lip)\.weight",
     "poses": r"pose_encoder\.layers\.conv_out\.weight|pose_to_latent\.outlet\.weight",
 }
 """Part (`hub.capabilities.PARTS`) -> its last layers, which are zero until it is trained."""
@@ -111,9 +111,10 @@ def load_network(
     return network.to(device, dtype).eval()
 
 
-def save_preset(preset: Preset, directory: str | Path, untrained: list[str]) -> None:
-    """Write config.json; untrained: see `untrained_parts`."""
-    text = json.dumps({"format": FORMAT, "preset": preset.to_dict(), "untrained": untrained}, indent=2)
+def save_preset(preset: Preset, directory: str | Path, untrained: list[str] | None) -> None:
+    """Write config.json; untrained: see `untrained_parts`; None leaves it to the weights to tell."""
+    told = {} if untrained is None else {"untrained": untrained}
+    text = json.dumps({"format": FORMAT, "preset": preset.to_dict(), **told}, indent=2)
     (Path(directory) / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPVisionModelWithProjection
 
-from cyberhost_model.config import AudioConfig, RegionConfig
+from cyberhost_model.config import AudioConfig, PortraitConfig, RegionConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.perception.crops import FACE_CROP, HAND_CROP
 
@@ -55,6 +55,35 @@ class AudioProjection(nn.Module):
         """Project audio (B, F, L, layers, D_audio), each frame's window of L encoder steps -> (B, F, L, D)."""
         audio = self.norm(audio) * self.layer_weight
         return self.out(self.mix(audio.flatten(-2)) + self.position)
+
+
+class WindowProjection(nn.Module):
+    """A frame's whole window of speech features at once -> the tokens of Hallo's audio attentions (`portrait`)."""
+
+    def __init__(self, config: AudioConfig, portrait: PortraitConfig, dim: int) -> None:
+        super().__init__()
+        self.proj1 = nn.Linear(config.tokens * config.layers * config.dim, portrait.audio_hidden)
+        self.proj2 = nn.Linear(portrait.audio_hidden, portrait.audio_hidden)
+        self.proj3 = nn.Linear(portrait.audio_hidden, portrait.audio_tokens * dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Project audio (B, F, L, layers, D_audio) -> (B, F, tokens, D)."""
+        hidden = self.proj2(self.proj1(audio.flatten(2)).relu()).relu()
+        return self.norm(self.proj3(hidden).unflatten(-1, (-1, self.norm.normalized_shape[0])))
+
+
+class FaceTokens(nn.Module):
+    """ArcFace's descriptor of the face, not normalised -> tokens of spatial cross attention (`portrait`)."""
+
+    def __init__(self, tokens: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(ARCFACE_DIM, tokens * dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, face: Tensor) -> Tensor:
+        """Project a descriptor (B, 512) -> (B, tokens, D); zeros, for no face, have tokens of their own."""
+        return self.norm(self.proj(face).unflatten(-1, (-1, self.norm.normalized_shape[0])))
 
 
 class PoseEncoder(nn.Module):

@@ -20,6 +20,8 @@ from cyberhost_model.config import Preset
 Features = dict[str, Tensor]
 """Attention site -> Reference Net features."""
 REGIONS = ("face", "hands")
+AUDIO_REGIONS = ("full", "face", "lip")
+"""Parts of the picture with an audio attention each (`Preset.portrait`): around the face, the face, the lips."""
 
 
 Shape = tuple[int, ...]
@@ -38,7 +40,16 @@ def _latent(preset: Preset) -> Shape:
 
 
 def _face(preset: Preset) -> Shape:
-    return (3, 256, 256) if preset.region.face_channels else (512,)
+    return (3, 256, 256) if preset.region.face_channels and preset.portrait is None else (512,)
+
+
+def _audio_masks(preset: Preset) -> Shape:
+    return len(AUDIO_REGIONS), sum(h * w for h, w in level_sizes(preset, _latent(preset)[1:]))
+
+
+def level_sizes(preset: Preset, latent: Sequence[int]) -> list[tuple[int, int]]:
+    """List (h, w) of every level of the U-Nets for latents of the size `latent`, the finest first."""
+    return [(latent[0] >> i, latent[1] >> i) for i in range(len(preset.unet.block_out_channels))]
 
 
 def _audio(preset: Preset) -> Shape:
@@ -65,6 +76,10 @@ class ReferenceInputs:
     """(B,): gap of the picture's lips in face heights, where the preset takes it (`face_state`)."""
     image: Tensor | None = _input(lambda p, b, f: (b, p.unet.cross_attention_dim) if p.image_token else None)
     """(B, D): CLIP's embedding of the picture, where the preset takes it (`image_token`)."""
+    audio_masks: Tensor | None = _input(lambda p, b, f: (b, *_audio_masks(p)) if p.portrait else None)
+    """(B, 3, N) in 0..1: how much each of AUDIO_REGIONS counts at each cell of all levels, one level after the other,
+    where the preset takes it (`portrait`).
+    """
 
 
 @dataclass(frozen=True)
@@ -115,7 +130,9 @@ class Conditions:
     reference_latent: Tensor | None = _tensor()
     """(B, C, h, w): added at the input with `concat_reference`; zeros where absent."""
     reference: Features | None = None
-    """Site -> (R, N, D): features of the reference picture, of the items that `reference_present` marks."""
+    """Site -> (R, N, D): features of the reference picture, of the items that `reference_present` marks; with
+    `portrait` (R, 2, N, D): frames read two variants in turn.
+    """
     reference_present: tuple[bool, ...] = ()
     motion: Features | None = None
     """Site -> (R, M, N, D): features of the motion frames, of the items that `motion_present` marks."""
@@ -147,6 +164,12 @@ class Conditions:
     """(B, n, D): identity descriptor of the face; zeros where absent."""
     hands: Tensor | None = _tensor()
     """(B, n, D): identity descriptors of the hands; zeros where absent."""
+    face_tokens: Tensor | None = _tensor()
+    """(B, n, D): tokens of the face that spatial cross attention reads (`portrait`)."""
+    audio_masks: Tensor | None = _tensor()
+    """(B, 3, N): as in `ReferenceInputs`."""
+    absent: Conditions | None = None
+    """What the branch without conditions reads, for presets (`portrait`) in which that is more than zeros."""
     regions: tuple[str, ...] = REGIONS
     """Regions that Region Codebook Attention refines; without "hands" the video is a talking head (A2V-H)."""
 
@@ -170,7 +193,8 @@ class Conditions:
                 changed[entry.name] = function(value)
             elif isinstance(value, dict):
                 changed[entry.name] = {site: function(features) for site, features in value.items()}
-        return dataclasses.replace(self, **changed)  # type: ignore[arg-type]
+        absent = None if self.absent is None else self.absent.apply(function)
+        return dataclasses.replace(self, absent=absent, **changed)  # type: ignore[arg-type]
 
     @property
     def continues(self) -> tuple[bool, ...]:
@@ -187,8 +211,11 @@ class Conditions:
     def without_reference(self, drop: Sequence[bool] | None = None) -> Conditions:
         """Copy the conditions without the reference picture: its features, its latent and the identity descriptors.
 
-        Motion frames, pose, hand clarity and the state of the face (where it is, how far its lips are apart) stay.
+        Motion frames, pose, hand clarity and the state of the face (where it is, how far its lips are apart) stay,
+        unless `absent` says what is read instead.
         """
+        if self.absent is not None and drop is None:
+            return self.absent
         reference, present = _removed(self.reference, self.reference_present, drop)
         return dataclasses.replace(
             self,

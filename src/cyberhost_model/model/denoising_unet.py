@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cyberhost_model.config import Preset
 from cyberhost_model.model.attention import recompute, spatial_transformer, temporal_transformer
 from cyberhost_model.model.condition_encoders import HandClarityEmbedding
-from cyberhost_model.model.conditions import REGIONS, Conditions
+from cyberhost_model.model.conditions import REGIONS, Conditions, level_sizes
+from cyberhost_model.model.masked_audio import build_masked_audio, site_key
 from cyberhost_model.model.reference_net import attention_sites
 from cyberhost_model.model.region_attention import RegionCodebookAttention
 from cyberhost_model.model.unet import build_motion_unet
@@ -77,6 +78,8 @@ class DenoisingUNet(nn.Module):
         if preset.audio_in_time:  # not zero at the start, because the audio projection before it is
             self.audio_time = nn.Linear(preset.audio.tokens * self.context_dim, 4 * width, bias=False)
         self.face_state_in = _zero_conv(FACE_MAPS, width) if preset.face_state else None
+        self.preset = preset
+        self.masked_audio = None if preset.portrait is None else build_masked_audio(config, self.sites)
         self.regions = nn.ModuleDict()
         enabled = {"face": switches.face_codebook, "hands": switches.hand_codebook}
         keypoints = {"face": preset.region.face_keypoints, "hands": preset.region.hand_keypoints}
@@ -110,6 +113,8 @@ class DenoisingUNet(nn.Module):
         batch, frames = noisy.shape[:2]
         silent = noisy.new_zeros(batch, frames, 1, self.context_dim)
         audio = (silent if given.audio is None else given.audio.expand(-1, frames, -1, -1)).flatten(0, 1)
+        context = audio if given.face_tokens is None else given.face_tokens.repeat_interleave(frames, 0)
+        masks = self._audio_masks(given, noisy)
         output = DenoiserOutput(noisy)
 
         def layer(x: Tensor, stage: str, block: nn.Module, j: int, resnet: nn.Module | None) -> Tensor:
@@ -119,10 +124,16 @@ class DenoisingUNet(nn.Module):
             site = f"{stage}.attentions.{j}"
             if hasattr(block, "attentions"):
                 reference = None if given.reference is None else given.reference[site]
-                x = self.spatial_transformer(block.attentions[j], x, frames, audio, reference, given.reference_present)
+                x = self.spatial_transformer(
+                    block.attentions[j], x, frames, context, reference, given.reference_present
+                )
+                if self.masked_audio is not None:  # not in the paper: `portrait`
+                    x = self.masked_audio[site_key(site)](x, audio, masks[x[0, 0].numel()])
             if not self.temporal:
                 return x
             motion = None if given.motion is None else given.motion.get(site)
+            if motion is not None and self.masked_audio is not None:  # not in the paper: `portrait`
+                return self._with_motion_frames(block.motion_modules[j], x, frames, motion)
             return self.temporal_transformer(block.motion_modules[j], x, frames, motion, given.motion_present)
 
         def region_attention(x: Tensor, stage: str) -> Tensor:
@@ -199,6 +210,27 @@ class DenoisingUNet(nn.Module):
         x = unet.conv_out(unet.conv_act(unet.conv_norm_out(x)))
         output.prediction = x.unflatten(0, (batch, frames))
         return output
+
+    def _audio_masks(self, given: Conditions, noisy: Tensor) -> dict[int, Tensor]:
+        """Cut the masks of the audio attentions by level: cells of a level -> (B * F, 3, cells); none: all count."""
+        if self.masked_audio is None:
+            return {}
+        cells = [h * w for h, w in level_sizes(self.preset, noisy.shape[-2:])]
+        masks = given.audio_masks
+        if masks is None:
+            masks = noisy.new_ones(len(noisy), 3, sum(cells))
+        masks = masks.repeat_interleave(noisy.shape[1], 0)
+        return dict(zip(cells, masks.split(cells, -1), strict=True))
+
+    def _with_motion_frames(self, module: nn.Module, x: Tensor, frames: int, motion: Tensor) -> Tensor:
+        """Run a motion module on motion frames and clip as one clip, and return the clip: Hallo's way.
+
+        x (B * F, C, h, w); motion (B, M, N, C): every item has motion frames.
+        """
+        ahead = motion.mT.unflatten(-1, x.shape[-2:])
+        both = torch.cat([ahead, x.unflatten(0, (-1, frames))], 1)
+        out = self.temporal_transformer(module, both.flatten(0, 1), both.shape[1], None, ())
+        return out.unflatten(0, both.shape[:2])[:, motion.shape[1] :].flatten(0, 1)
 
     @contextmanager
     def fixed_weights(self) -> Iterator[None]:

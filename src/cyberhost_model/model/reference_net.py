@@ -33,7 +33,7 @@ class ReferenceNet(nn.Module):
         """Encode latents (B, C, h, w) -> site -> features (B, N, D).
 
         pose (B, C0, h, w): the encoded skeleton map, added to the latent's first features (the pose-aligned reference
-        feature of section 3.3). image (B, 1, D): the token of presets with `image_token`.
+        feature of section 3.3). image (B, n, D): tokens of presets with `image_token` or `portrait`.
         """
         unet = self.unet
         features: Features = {}

@@ -22,7 +22,9 @@ from cyberhost_model.perception.onnx_network import execution_providers, session
 
 FILES = ("det_10g.onnx", "w600k_r50.onnx")
 """Names in the registry of weights (`hub`), detector and recogniser."""
-PACKAGES = {"arcface": FILES}
+ANTELOPE_FILES = ("scrfd_10g_bnkps.onnx", "glintr100.onnx")
+"""The same of insightface's antelopev2, with which Hallo was trained: another recogniser, of the same inputs."""
+PACKAGES = {"arcface": FILES, "antelope": ANTELOPE_FILES}
 """Models of the registry that insightface runs -> their files."""
 LICENCE = "ArcFace's weights (insightface buffalo_l) are for non-commercial research only"
 DIM = 512

@@ -24,12 +24,12 @@ from cyberhost_model.hub.locate import locate
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
 from cyberhost_model.hub.tensors import read_tensors
 from cyberhost_model.media.files import atomic_path, written_folder
-from cyberhost_model.model.checkpoint import CONFIG_FILE, load_preset, save_network, save_preset
+from cyberhost_model.model.checkpoint import CONFIG_FILE, load_preset, recorded_untrained, save_network, save_preset
 from cyberhost_model.porting.keymap import Converted
 from cyberhost_model.porting.parts import copy_embedded, save_detector, save_image_encoder, save_speech, save_vae
 from cyberhost_model.runtime.publish import SOURCES
 
-NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface",)}
+NAMED = {"detector": ("dwpose", "embedded"), "face": ("arcface", "antelope")}
 """Parts that a model names and does not hold, to be fetched when it is used, and what they can be."""
 KEYS = "keys.json"
 """What became of every weight: source, old name, new names, and why it was left out or changed."""
@@ -108,7 +108,7 @@ def convert(
         made = adapter.network(paths, template)
         need_space(out.absolute().parent, _size(made.network, dtype))
         save_network(made.network, folder, dtype)
-        _save_other_parts(folder, paths, used["detector"], dtype)
+        _save_other_parts(folder, paths, used["detector"], dtype, by_frame=made.network.preset.portrait is not None)
         sources = [
             _source(part, source)
             for part, source in used.items()
@@ -137,11 +137,13 @@ def _size(network: torch.nn.Module, dtype: torch.dtype) -> int:
     return sum(weights.numel() for weights in network.state_dict().values()) * dtype.itemsize
 
 
-def _save_other_parts(folder: Path, paths: Mapping[str, Path], detector: str, dtype: torch.dtype) -> None:
-    """Write codec, speech encoder, image encoder and detector."""
+def _save_other_parts(
+    folder: Path, paths: Mapping[str, Path], detector: str, dtype: torch.dtype, by_frame: bool
+) -> None:
+    """Write codec, speech encoder, image encoder and detector. by_frame: see `save_speech`."""
     save_vae(paths["vae"], folder / "codec", dtype)
     if "speech" in paths:
-        save_speech(paths["speech"], folder / "speech", dtype)
+        save_speech(paths["speech"], folder / "speech", dtype, by_frame)
     else:
         copy_embedded("speech", folder / "speech")
     if "image" in paths:
@@ -175,7 +177,7 @@ def _renew_sampling(folder: Path, full_size: Preset) -> None:
         before = replace(full_size.audio, centred=found.audio.centred)
         if found != full_size and found == replace(full_size, sampling=found.sampling, audio=before):
             with atomic_path(folder / CONFIG_FILE) as part:
-                save_preset(full_size, part.parent)
+                save_preset(full_size, part.parent, recorded_untrained(folder))
 
 
 def room_to_convert(name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,10 +29,10 @@ def save_vae(source: Path, out: Path, dtype: torch.dtype) -> None:
     vae.to(dtype).save_pretrained(out)
 
 
-def save_speech(source: Path, out: Path, dtype: torch.dtype) -> None:
+def save_speech(source: Path, out: Path, dtype: torch.dtype, by_frame: bool = False) -> None:
     """Convert a folder in the layout of wav2vec2-base or of Whisper to the speech encoder of a model.
 
-    Raises ModelError.
+    by_frame: wav2vec 2.0 hears a step for each video frame (`speech.by_frame`). Raises ModelError.
     """
     config = read_config(source / "config.json")
     if config.get("model_type") == "whisper":
@@ -39,7 +40,9 @@ def save_speech(source: Path, out: Path, dtype: torch.dtype) -> None:
         return
     from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
-    Wav2Vec2Encoder.from_pretrained(source).save_pretrained(out, dtype)
+    encoder = Wav2Vec2Encoder.from_pretrained(source)
+    encoder.config = replace(encoder.config, by_frame=by_frame)
+    encoder.save_pretrained(out, dtype)
 
 
 def save_image_encoder(source: Path, out: Path, dtype: torch.dtype) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
-from cyberhost_model.config import EMBEDDED, GenerationConfig
+from cyberhost_model.config import EMBEDDED, GenerationConfig, Preset
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
 from cyberhost_model.hub.cache import cached_snapshot, repository_folder
 from cyberhost_model.hub.capabilities import MODELS, Capabilities, capabilities_of, check_request, check_trained
@@ -40,10 +40,22 @@ MODEL_FILES = ("*.json", "*.safetensors", "*.onnx", "*.md")
 """Files that are fetched of a model on the Hub; nothing in them is ever executed or unpickled."""
 
 
-def arcface_or_none(download: bool = True) -> tuple[ArcFace | None, list[str]]:
+def face_weights(preset: Preset) -> str | None:
+    """Name the weights of the registry that describe the face, where the preset takes ArcFace's descriptor.
+
+    Hallo's (`portrait`) was trained with another ArcFace than the rest.
+    """
+    if not preset.takes_arcface:
+        return None
+    return "arcface" if preset.portrait is None else "antelope"
+
+
+def arcface_or_none(
+    download: bool = True, weights: str = "arcface", unit: bool = True
+) -> tuple[ArcFace | None, list[str]]:
     """Load ArcFace as `load_arcface`, or return None and a line that says why. Raises ModelError and OutputError."""
     try:
-        return load_arcface(download), []
+        return load_arcface(download, "cpu", weights, unit), []
     except (NetworkError, ResourceError) as error:
         return None, [f"the network gets no descriptor of the face, because ArcFace is not available: {error}"]
 
@@ -53,8 +65,8 @@ def load_arcface(
 ) -> ArcFace:
     """Load ArcFace with weights of the registry (non-commercial research), which are fetched where they may be.
 
-    weights: one of `perception.arcface.PACKAGES`. unit: descriptors have length 1. Raises ModelError,
-    NetworkError, OutputError, and ResourceError without insightface.
+    weights: one of `perception.arcface.PACKAGES`. unit: descriptors have length 1; otherwise the network's own, which
+    presets with `portrait` read. Raises ModelError, NetworkError, OutputError, and ResourceError without insightface.
     """
     need("insightface", EXTRA)  # before anything is fetched for it
     require_weights(weights, download)
@@ -202,14 +214,13 @@ def missing_model(name: str, timeout: float | None = None) -> list[MissingWeight
 
 def _missing_named(folder: Path) -> list[MissingWeights]:
     """What would be fetched of the parts that the model in `folder` names."""
-    arcface = ["arcface"] if load_preset(folder).takes_arcface else []
-    return missing_parts([*named_weights(folder / "detector"), *arcface])
+    arcface = face_weights(load_preset(folder))
+    return missing_parts([*named_weights(folder / "detector"), *([arcface] if arcface else [])])
 
 
 def missing_parts(named: list[str]) -> list[MissingWeights]:
     """Of named parts, what would be fetched; without the library that computes them, nothing is."""
-    library = {"arcface": "insightface"}
-    able = [name for name in named if find_spec(library.get(name, "onnxruntime"))]
+    able = [name for name in named if find_spec("insightface" if name in PACKAGES else "onnxruntime")]
     return [replace(entry, spare=True) for entry in missing_weights(able)]
 
 
@@ -226,7 +237,9 @@ def load_model(
     codec = load_codec(network.preset.codec, folder / "codec")
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
     detector, warnings = load_detector(folder / "detector", download_named)
-    face, more = arcface_or_none(download_named) if network.preset.takes_arcface else (None, [])
+    face, more = None, list[str]()
+    if (weights := face_weights(network.preset)) is not None:
+        face, more = arcface_or_none(download_named, weights, unit=network.preset.portrait is None)
     return Model(network, codec, load_speech(folder / "speech"), detector, image, face, [*warnings, *more])
 
 

@@ -19,7 +19,7 @@ import torch
 from cyberhost_model.config import GenerationConfig, SamplingConfig
 from cyberhost_model.device import choose_device
 from cyberhost_model.errors import InputError, ResourceError
-from cyberhost_model.hub.capabilities import check_trained
+from cyberhost_model.hub.capabilities import capabilities_of, check_command, check_trained
 from cyberhost_model.hub.repository import Access, accessing
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.files import written_folder
@@ -31,11 +31,12 @@ from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
-from cyberhost_model.runtime.pose_source import PoseSource, movement_source, skeleton_source
+from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
 from cyberhost_model.runtime.prepare import (
     Reference,
     head_crop,
     prepare_reference,
+    shows_more_than_a_head,
     shows_only_a_head,
     without_hands,
 )
@@ -236,9 +237,8 @@ class CyberHost:
         checked now, frames are made when they are read. Networks that move by poses of the hands are given gestures
         paced by the speech (`driving.speech_gesture`). Raises InputError and NoFaceError.
         """
-        if (task := self.model.network.preset.task) == "reenact":
-            raise InputError(f"this model needs poses and does not move by speech alone: use {task}")
-        if task == "multimodal":
+        self._check_command("animate")
+        if self.model.network.preset.task == "multimodal":
             return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
@@ -254,7 +254,8 @@ class CyberHost:
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount = BODY_MOVEMENT if body_movement is None else body_movement
-        source = movement_source(reference, amount)
+        follows = self.model.network.preset.follows_poses
+        source = movement_source(reference, amount) if follows else face_source(reference)
         return self._animation(reference, config, source, sound.n_frames(config.fps), sound, list(warnings), amount)
 
     def reenact(
@@ -277,6 +278,7 @@ class CyberHost:
         """
         from cyberhost_model.driving.retarget import retarget as to_proportions
 
+        self._check_command("reenact")
         config = GenerationConfig(**options)
         reference, warnings = self.open_picture(picture, config)
         poses, from_video = self._open_driving(driving, progress)
@@ -324,8 +326,7 @@ class CyberHost:
         """
         from cyberhost_model.driving.template import fit_length
 
-        if not self.model.network.preset.uses_audio:
-            raise InputError("this model does not read speech: use reenact")
+        self._check_command("multimodal")
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
         total = sound.n_frames(config.fps)
@@ -349,6 +350,9 @@ class CyberHost:
             found = analyse(array, self.model.detector, name)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
         head = config.head
+        if head is None and not self.model.network.preset.follows_poses and shows_more_than_a_head(array, keypoints):
+            head = True
+            warnings.append(f"{name} is cropped to the head, as this model was trained (--no-head keeps it whole)")
         if head:
             array, keypoints = head_crop(array, keypoints)
         elif head is None and shows_only_a_head(keypoints):
@@ -356,6 +360,10 @@ class CyberHost:
             warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
         with enough_memory(self.device, "read the picture"):
             return prepare_reference(self.model, array, keypoints, config.size, bool(head)), warnings
+
+    def _check_command(self, command: str) -> None:
+        """Raise InputError for a command that the model cannot run, as the commands do before it is fetched."""
+        check_command("this model", capabilities_of(self.model.network.preset), command)
 
     def _open_driving(self, driving: PathLike | PoseSequence, progress: Progress | None) -> tuple[PoseSequence, bool]:
         """Read the driving's key points -> (them, whether the driving is a video)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.conditions.blink import blinks_of
+from cyberhost_model.conditions.face_region import face_map
 from cyberhost_model.conditions.movement import BodyMovementMap
 from cyberhost_model.conditions.pose_maps import PARTS, POSE_MAPS
 from cyberhost_model.conditions.pose_shift import pose_shift
@@ -74,6 +75,13 @@ def movement_source(reference: Reference, amount: float) -> PoseSource:
     canvas = reference.canvas
     box = BodyMovementMap.fixed(reference.keypoints, amount, canvas.width / canvas.height)
     pose = to_maps(box.render(canvas.size), reference.control_maps)[:, None]
+    condition = PoseCondition(pose, None, reference.control_maps[:, None], undriven=True)
+    return lambda first, frames: condition
+
+
+def face_source(reference: Reference) -> PoseSource:
+    """Make a source for models that are told where the picture's face is, and no pose (`pose_maps` "face")."""
+    pose = to_maps(face_map(reference.keypoints, reference.canvas.size), reference.control_maps)[:, None]
     condition = PoseCondition(pose, None, reference.control_maps[:, None], undriven=True)
     return lambda first, frames: condition
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, CloseUp, Part, make_close_up
+from cyberhost_model.conditions.face_region import audio_masks
 from cyberhost_model.conditions.pose_maps import skeleton_map
+from cyberhost_model.config import Preset
 from cyberhost_model.media.image import Canvas, fit_canvas, place
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
-from cyberhost_model.model.conditions import Conditions, ReferenceInputs
+from cyberhost_model.model.conditions import Conditions, ReferenceInputs, level_sizes
 from cyberhost_model.perception.crops import HEAD_FACES, face_crop, hand_crops
 from cyberhost_model.perception.detector import measure_lip_gap
 from cyberhost_model.perception.face_controls import face_control_maps
@@ -23,6 +25,9 @@ DEFAULT_SIDE = 768
 """Largest default side, in pixels, of a square of the video's area; smaller pictures are not enlarged."""
 HEAD_ONLY_SHARE = 0.4
 """Share of the picture's height from which on a face, without shoulders and hands, is a head alone."""
+
+PORTRAIT_SHARE = 0.3
+"""The same share below which a picture is cropped for models of heads; `head_crop` makes it 0.38."""
 
 
 @dataclass
@@ -93,10 +98,11 @@ def prepare_reference(
     inputs = ReferenceInputs(
         reference_latent=latent,
         reference_pose=to_maps(skeleton_map(placed_keypoints, canvas.size), network),
-        face=to_maps(_describe_face(model, placed, placed_keypoints), network),
+        face=to_maps(_describe_face(model, picture_u8, placed, placed_keypoints), network),
         hands=to_maps(hand_crops(placed, placed_keypoints), network),
         lip_gap=torch.tensor([lip_gap], device=network.device, dtype=network.dtype) if preset.face_state else None,
         image=None if model.image is None else model.image(small).to(network.dtype),
+        audio_masks=_draw_audio_masks(preset, placed_keypoints, canvas, latent_size, network),
     )
     conditions = network.reference_conditions(inputs)
     if head:
@@ -131,11 +137,26 @@ def face_close_up(picture: Tensor, part: Part, keypoints: Keypoints, factor: int
     return make_close_up(picture, part, (int(corner[0]), int(corner[1])), side, control_maps)
 
 
-def _describe_face(model: Model, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:
-    """Describe the face by its crop, or by ArcFace where the preset takes it; zeros where ArcFace is not available."""
-    if not model.network.preset.takes_arcface:
+def _describe_face(model: Model, picture_u8: np.ndarray, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:
+    """Describe the face by its crop, or by ArcFace where the preset takes it; zeros where ArcFace is not available.
+
+    Hallo (`portrait`) describes the picture as it was given.
+    """
+    preset = model.network.preset
+    if not preset.takes_arcface:
         return face_crop(placed, keypoints)
-    return np.zeros(ARCFACE_DIM, np.float32) if model.face is None else model.face.describe(placed)
+    if model.face is None:
+        return np.zeros(ARCFACE_DIM, np.float32)
+    return model.face.describe(placed if preset.portrait is None else picture_u8)
+
+
+def _draw_audio_masks(
+    preset: Preset, keypoints: Keypoints, canvas: Canvas, latent_size: tuple[int, int], like: torch.nn.Module
+) -> Tensor | None:
+    """Draw the masks of the audio attentions, for presets with `portrait`."""
+    if preset.portrait is None:
+        return None
+    return to_maps(audio_masks(keypoints, canvas.size, level_sizes(preset, latent_size)), like)
 
 
 def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:
@@ -172,6 +193,15 @@ def shows_only_a_head(keypoints: Keypoints) -> bool:
         min(keypoints.body_score[2], keypoints.body_score[5]) > VISIBLE and keypoints.body[[2, 5], 1].max() < 1.0
     )
     return bool(keypoints.hands_score.max() < VISIBLE and not shoulders and high[1] - low[1] >= HEAD_ONLY_SHARE)
+
+
+def shows_more_than_a_head(picture_u8: np.ndarray, keypoints: Keypoints) -> bool:
+    """Return whether a face (brows to chin) is too small for models of heads: below 0.3 of the picture's shorter side.
+
+    uint8 (H, W, 3); key points in 0..1 of it.
+    """
+    h, w = picture_u8.shape[:2]
+    return bool(np.ptp(keypoints.face[:, 1]) * h < PORTRAIT_SHARE * min(h, w))
 
 
 def head_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> tuple[np.ndarray, Keypoints]:

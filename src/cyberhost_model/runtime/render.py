@@ -94,8 +94,12 @@ class Renderer:
         """
         assert job.sound is not None
         level = self.model.speech.level(job.sound.stream_mono16k())
-        tokens = self.model.network.preset.audio.tokens
-        windows = self.model.speech.stream_windows(job.sound.stream_mono16k(), level, job.total, job.config.fps, tokens)
+        preset, total = self.model.network.preset, job.total
+        if preset.portrait is not None:
+            total = -(-total // preset.frames) * preset.frames  # silence fills the last clip
+        windows = self.model.speech.stream_windows(
+            job.sound.stream_mono16k(), level, total, job.config.fps, preset.audio.tokens
+        )
         return itertools.islice(windows, first, None)
 
     def write_speech(self, job: Job) -> FeatureFile:
@@ -128,6 +132,20 @@ class Renderer:
             shut=shut,
         )
         return self.model.network.clip_conditions(reference.conditions, inputs)
+
+    @torch.inference_mode()
+    def motion_through_pictures(self, job: Job, past: Tensor | None, keep: Tensor | None) -> Tensor:
+        """Decode the motion frames' latents `past` and encode the pictures again, as Hallo does -> (1, M, C, h, w).
+
+        Without `past` they are the reference picture. keep (H, W): 0 where pixels are taken out of them.
+        """
+        picture, count = job.reference.small, self.model.network.preset.motion_frames
+        if past is None:
+            frames = picture[:, None].expand(-1, count, -1, -1, -1)
+        else:
+            frames = self.model.codec.decode(past, picture)
+        frames = frames if keep is None else frames * keep.to(frames)
+        return torch.cat([self.model.codec.encode_reference(frame) for frame in frames[0].split(1)])[None]
 
     @torch.inference_mode()
     def decode(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
@@ -248,15 +266,31 @@ class Rendering:
         pose = self.job.pose_source(clip.start, clip.frames)
         slow_noise = next(self.slow_noises) if pose.undriven else None
         shut = self.lids(pose, clip.frames)
+        motion = self.motion_latents(past, pose)
         before = self.generator.get_state()
 
         def attempt() -> Tensor:
             self.generator.set_state(before)  # a second attempt draws the same noise
-            conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, past, shut)
+            conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, motion, shut)
             z = self.denoise(conditions, slow_noise)
             return self.postprocess(z, past, pose, audio is not None)
 
         return self.memory.attempt("network", attempt, self.warn)
+
+    def motion_latents(self, past: Tensor | None, pose: PoseCondition) -> Tensor | None:
+        """Make the latents of the motion frames, of the latents `past` that the last clip ended with.
+
+        They are the same; for presets with `portrait` they go through pictures, from which Hallo2 takes pixels.
+        """
+        portrait = self.network.preset.portrait
+        if portrait is None:
+            return past
+        keep = None
+        if portrait.motion_drop:
+            drawn = torch.rand(pose.pose.shape[-2:], generator=self.generator)
+            keep = (drawn > portrait.motion_drop) | (pose.pose[0, 0, 0] > 0).cpu()  # the face stays
+        through = partial(self.renderer.motion_through_pictures, self.job, past, keep)
+        return self.memory.attempt("codec", through, self.warn)
 
     def lids(self, pose: PoseCondition, frames: int) -> Tensor | None:
         """Say how far the lids are shut (1, frames): as the key points do, else as the seed says.
@@ -283,7 +317,7 @@ class Rendering:
     def _next_windows(self, clip: Clip) -> list[Tensor]:
         assert self.speech is not None
         try:
-            return list(itertools.islice(self.speech, clip.keep))
+            return list(itertools.islice(self.speech, clip.frames))
         except Exception:  # it has ended the stream, so a second attempt starts a new one at this clip
             self.speech = self.renderer.stream_speech(self.job, clip.start)
             raise

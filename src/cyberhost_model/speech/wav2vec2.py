@@ -25,6 +25,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import ModelError, NetworkError
 from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.speech.by_frame import encode_by_frame, windows_of_frames
 from cyberhost_model.speech.encoder import STEP, STEPS_PER_SECOND, FeatureStream
 from cyberhost_model.speech.level import SpeechLevel
 from cyberhost_model.speech.lip_head import LipHead, PredictedLips, keep_closures
@@ -54,6 +55,8 @@ class SpeechConfig:
     """Mel bands that take the place of the convolutions; 0: the convolutions."""
     phonemes: tuple[str, ...] = ()
     """Classes in the order of the lip head, `speech.phonemes.CLASSES` when it was trained; empty: no lip head."""
+    by_frame: bool = False
+    """The transformer reads a step for each video frame, not one for each 20 ms (`speech.by_frame`; Hallo)."""
 
 
 # Nothing is normalised over time: silence would be amplified, and a window would depend on what else is in it. 4 layers
@@ -111,7 +114,7 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         if config.mels:
             self.model.feature_extractor = MelFront(config.mels, wav2vec2.conv_dim[-1])
         self.dim: int = wav2vec2.hidden_size
-        self.layers: int = wav2vec2.num_hidden_layers + 1
+        self.layers: int = wav2vec2.num_hidden_layers + (not config.by_frame)
         self.motion_head = MotionHead(self.layers, self.dim) if config.motion_head else None
         self.lip_head = LipHead(self.layers, self.dim, len(config.phonemes)) if config.phonemes else None
 
@@ -119,7 +122,7 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         """Encode samples (B, n), levelled by `SpeechLevel.normalise`, to (B, n / 320, layers, dim).
 
         n is a multiple of 320. The first of `layers` is the input of the first transformer layer, the others are the
-        outputs of all layers.
+        outputs of all layers; with `by_frame` there are only these.
         """
         model = self.model
         samples = F.pad(samples, (_EDGE, _EDGE))
@@ -127,15 +130,19 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
             x = _convolutions(model.feature_extractor.conv_layers, samples)
         else:
             x = model.feature_extractor(samples).transpose(1, 2)
-        x, _ = model.feature_projection(x)
-        encoder = model.encoder
+        return self.transform(x)
+
+    def transform(self, x: Tensor) -> Tensor:
+        """Run the transformer on what the convolutions made, (B, T, C) -> its states (B, T, layers, dim)."""
+        x, _ = self.model.feature_projection(x)
+        encoder = self.model.encoder
         x = encoder.dropout(encoder.layer_norm(x + encoder.pos_conv_embed(x)))
         mask, states = self._attention_mask(x), [x]
         for layer in encoder.layers:
             x = layer(x, attention_mask=mask)
             x = x[0] if isinstance(x, tuple) else x  # before transformers 5
             states.append(x)
-        return torch.stack(states, 2)
+        return torch.stack(states[1:] if self.config.by_frame else states, 2)
 
     def _attention_mask(self, x: Tensor) -> Tensor | None:
         """0 for steps within reach, minus infinity for others: (B, 1, T, T)."""
@@ -164,6 +171,14 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
                 buffer, first = buffer[(keep - first) * STEP :], keep
         if len(buffer) > (done - first) * STEP:
             yield self._encode(np.pad(buffer, (0, -len(buffer) % STEP)))[done - first :]
+
+    def stream_windows(
+        self, blocks: Iterable[np.ndarray], level: SpeechLevel, n_frames: int, fps: float, tokens: int
+    ) -> Iterator[Tensor]:
+        """See `FeatureStream.stream_windows`; with `by_frame` a window is of `tokens` frames, and `level` not used."""
+        if not self.config.by_frame:
+            return super().stream_windows(blocks, level, n_frames, fps, tokens)
+        return windows_of_frames(encode_by_frame(self, blocks, n_frames, fps), n_frames, tokens)
 
     def _encode(self, samples: np.ndarray) -> Tensor:
         training = self.training
