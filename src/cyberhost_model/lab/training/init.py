@@ -107,6 +107,10 @@ def preset_for_weights(preset: Preset, source: str) -> Preset:
         noise_correlation=own.noise_correlation or sampling.noise_correlation,
         slow_noise=own.slow_noise,
         slow_noise_correlation=own.slow_noise_correlation,
+        overlap=own.overlap,  # windows are for networks without motion frames
+        window_shift=own.window_shift,
+        noise_limit=own.noise_limit,
+        unguided_pose=own.unguided_pose,
     )
     unet = dataclasses.replace(preset.unet, motion_norm_per_frame=theirs.unet.motion_norm_per_frame)
     return dataclasses.replace(preset, diffusion=diffusion, sampling=sampling, unet=unet)
