@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.conditions.blink import shut_lids
+from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.config import FPS, Preset
 from cyberhost_model.errors import OutputError, TrainingError
@@ -207,6 +208,7 @@ class LatentClips(Dataset):
             "audio": saved["audio"][part].float(),
             "face": saved["face"].float() / 127.5 - 1 if saved["face"].dtype == torch.uint8 else saved["face"].float(),
             "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
+            "moving": torch.from_numpy(moving_parts(reference, (h, w)) * np.float32(not moving)),
             "skeleton": torch.from_numpy(skeleton_map(reference, size)),
             "pose": torch.from_numpy(pose),
             "pose_shift": torch.from_numpy(shift),
