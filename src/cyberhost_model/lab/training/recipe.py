@@ -25,9 +25,9 @@ HERE = Path(__file__).parent
 DEFAULT = "tiny"
 SHARED = ("loop", "sampling", "clips")
 """Tables of a recipe that are no stage's."""
-CLIPS = {"count": 2000, "frames": 32, "drawn": 0.3, "heads": 0.0}
-"""Settings of a recipe's table [clips]: how many clips a whole model learns from, their frames, shares of drawn people
-and of heads.
+CLIPS = {"count": 2000, "frames": 32, "drawn": 0.3, "heads": 0.0, "filmed": False}
+"""Settings of a recipe's table [clips]: how many made clips a whole model learns from, their frames, shares of drawn
+people and of heads; and whether clips of filmed people that speak join them, which wants a codec that learned them.
 """
 
 
@@ -141,7 +141,7 @@ def build_stage(
         weights, init = str(run), None
     shape, config, frozen = stage_settings(stage, settings)
     built = spec.build(StageInputs(stage, sources, config, shape, frozen, init, weights, seed))
-    if init and not spec.needs_init:
+    if init and not spec.needs_init and not spec.own_init:
         loaded = load_weights(built.module, init)
         for names, what in (
             (loaded.missing, "weights that it has not begin afresh"),
