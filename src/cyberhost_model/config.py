@@ -483,7 +483,7 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", hidden_controls=True, noise_correlation=0.4, slow_noise=0.5),
+    diffusion=DiffusionConfig(prediction="x0", hidden_controls=True, noise_correlation=0.4),
     sampling=SamplingConfig(
         sampler="dpm++",
         steps=5,
@@ -491,7 +491,7 @@ _TINY = Preset(
         guidance_audio=1.0,
         flow_shift=3.0,
         noise_correlation=0.88,
-        slow_noise=0.5,
+        slow_noise=0.3,
         slow_noise_correlation=0.4,
     ),
     pose_channels=(8, 16, 32, 64),

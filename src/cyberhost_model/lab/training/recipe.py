@@ -108,9 +108,14 @@ def stage_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, Any, l
     own = {name: settings[name] for name in settings if name not in spec.network}
     try:
         shape = preset(network.get("preset", "tiny")).without(**network.get("ablations", {}))
-        shape = dataclasses.replace(shape, pose_shift=network.get("pose_shift", shape.pose_shift))
+        slow_noise = network.get("slow_noise", shape.diffusion.slow_noise)
+        shape = dataclasses.replace(
+            shape,
+            pose_shift=network.get("pose_shift", shape.pose_shift),
+            diffusion=dataclasses.replace(shape.diffusion, slow_noise=slow_noise),
+        )
         made = spec.config(**own)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
     check_types(made, f"[{stage}]: ")
     return shape, made, network.get("frozen", [])

@@ -15,7 +15,7 @@ from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.stage import Stage
 
-NETWORK_SETTINGS = ("preset", "pose_shift", "ablations", "frozen")
+NETWORK_SETTINGS = ("preset", "pose_shift", "slow_noise", "ablations", "frozen")
 """Settings of a stage that trains a `CyberHostNetwork`, beside those of its dataclass."""
 
 

@@ -86,10 +86,10 @@ class ClipStage:
         given = self.drop_conditions(given, batch, chances[0], chances[1])
         z = given.to_residual(z)
         noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
+        time = sample_time(rand(), self.preset)
         if diffusion.slow_noise:
             share, continues = diffusion.slow_noise * batch["moving"], torch.tensor(given.continues or [False] * len(z))
             noise = train_slow_noise(noise, share, self.preset.flow_channels, continues.to(z.device), generator)
-        time = sample_time(rand(), self.preset)
         noisy, target = add_noise(diffusion, z, noise, time * 1000), training_target(diffusion, z, noise, time * 1000)
         if diffusion.hidden_controls:
             noisy = hide_controls(noisy, noise, self.preset.control_channels)
