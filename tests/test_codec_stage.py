@@ -10,14 +10,8 @@ from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, CloseUp
 from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.lab.synthetic.sources import People
-from cyberhost_model.lab.training.stages.codec import (
-    PARTS,
-    CodecFrames,
-    CodecStage,
-    CodecStageConfig,
-    close_up_latents,
-    crop_close_up,
-)
+from cyberhost_model.lab.training.codec_samples import PARTS, CodecFrames, crop_close_up
+from cyberhost_model.lab.training.stages.codec import CodecStage, CodecStageConfig, close_up_latents
 from cyberhost_model.perception.geometry import face_height
 
 

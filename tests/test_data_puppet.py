@@ -128,3 +128,33 @@ def test_hands_without_an_arm_move_with_the_body():
     on = still.mask[rest[:, 1].astype(int), rest[:, 0].astype(int)] > 0.9
     assert on.any()
     assert np.linalg.norm(points + frame.flow[y, x] - rest, axis=-1)[on].max() < 0.5
+
+
+def two_armed(clasped: bool) -> Puppet:
+    """A drawn person with both arms cut out, hands together or apart."""
+    for seed in range(60):
+        puppet = Puppet(drawn_still(seed, (192, 192)))
+        if len(puppet.bones) == 2 and puppet.clasped == clasped:
+            return puppet
+    raise AssertionError("no such person in sixty")
+
+
+def test_hands_that_rest_on_each_other_go_together():
+    puppet = two_armed(clasped=True)
+    before, after = (
+        puppet.render(pose).keypoints.hands for pose in (Pose(), Pose(arms=((0.0, 0.2, 0.0), (0.0, 0.2, 0.0))))
+    )
+    moved = (after - before).reshape(-1, 2)
+    assert np.abs(moved).max() > 0.005 and np.allclose(moved, moved[0], atol=1e-5)
+
+
+def test_no_outline_of_a_hand_stays_where_it_was():
+    """A half-transparent rim would teach the network to draw ghosts."""
+    puppet = two_armed(clasped=False)
+    frame = puppet.render(Pose(arms=((0.0, -0.6, 0.0), (0.0, -0.6, 0.0))))
+    moved = cv2.dilate((np.abs(frame.flow).max(-1) > 0).astype(np.uint8), np.ones((9, 9)))  # and their soft rims
+    shows = (puppet.body[..., 3] < 128) & (moved == 0)  # the background
+    left = (puppet.bones[0][2].cover > 0.99) & (puppet.bones[0][0].cover < 0.01) & shows
+    assert left.sum() > 20
+    ghosts = np.abs(frame.picture_u8.astype(float) - puppet.background)[left].max(-1)
+    assert np.percentile(ghosts, 90) < 8

@@ -72,6 +72,15 @@ def test_points_outside_the_still_are_not_shown():
     ].tolist() == [1, 0]
 
 
+def test_filmed_people_join_the_stills(samples):
+    """Without both hands they are seen by the finder and the face network alone."""
+    filmed = [still(20)]
+    beside = DetectorSamples([still(i) for i in range(3)], [still(9)], 0, BatchSizes(2, 3, 2, 3), filmed=filmed)
+    assert len(beside.pools[0]) == 8 and len(beside.labelled[0]) == 6
+    first, other = samples[1], beside[1]
+    assert all(first[name].shape == other[name].shape for name in first)
+
+
 def test_batches_are_a_function_of_seed_and_step(samples):
     first, again, next_one = samples[5], samples[5], samples[6]
     assert all(torch.equal(first[k], again[k]) for k in first)

@@ -62,7 +62,7 @@ def test_components_are_orthonormal(codec):
 def test_encode_then_decode_components_keeps_most_of_the_motion(codec, frames):
     batch = frames[1]
     controls = torch.rand(4, 3, 8, 8) * 0.05
-    z = codec.encode(batch["frames"], batch["flow"], batch["visible"], controls)
+    z = codec.encode_drawn(batch["frames"], batch["flow"], batch["visible"], controls)
     assert z.shape == (4, 27, 8, 8) and torch.allclose(z[:, 24:] * codec.z_std[24:, None, None], controls, atol=1e-6)
     out = codec.decode_components(z)
     true = component_maps(batch["frames"], batch["flow"], batch["visible"])
@@ -73,7 +73,11 @@ def test_encode_then_decode_components_keeps_most_of_the_motion(codec, frames):
 def test_a_frame_equal_to_the_reference_codes_as_zero_and_decodes_to_itself(codec, frames):
     reference = frames[0]["reference"]
     z = codec.encode(
-        reference[:, None], torch.zeros(1, 1, 2, 64, 64), torch.ones(1, 1, 1, 64, 64), torch.zeros(1, 1, 3, 8, 8)
+        reference[:, None],
+        torch.zeros(1, 1, 2, 64, 64),
+        torch.ones(1, 1, 1, 64, 64),
+        torch.zeros(1, 1, 3, 8, 8),
+        reference,
     )
     assert z.shape == (1, 1, 27, 8, 8) and z.abs().max() == 0
     with torch.no_grad():
@@ -121,9 +125,10 @@ def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.5, 1.0, 1.0)))
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
-    assert torch.equal(codec.leave_lips_to_controls(z), z)  # a mouth at rest
+    assert torch.equal(codec.leave_lips_to_controls(z)[0], z)  # a mouth at rest
     z[0, 24, 2, 3] = 2.0
-    left = codec.leave_lips_to_controls(z)
+    left, under = codec.leave_lips_to_controls(z)
+    assert under[0, 0, 2, 3] == 1 and under.sum() == 1
     assert left[0, 24, 2, 3] == 3.0 and (left[0, :2, 2, 3] == 1).all() and (left[0, 2:24, 2, 3] == 0).all()
     assert torch.equal(left[0, :24, 4], z[0, :24, 4])  # elsewhere nothing changes
 

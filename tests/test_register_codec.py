@@ -37,8 +37,8 @@ class MeanColourCodec(Codec):
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
         return F.avg_pool2d(reference, 16) * self.gain
 
-    def encode(self, frames: Tensor, flow: Tensor, visible: Tensor, controls: Tensor) -> Tensor:
-        return self.encode_reference(frames.flatten(0, -4)).unflatten(0, frames.shape[:-3])
+    def encode(self, frames, flow, visible, controls, reference, close_ups=()) -> Tensor:
+        return self.encode_reference(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def decode(
         self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
@@ -71,7 +71,7 @@ def test_a_registered_codec_is_loaded_by_its_kind(registered, tmp_path):
     again = load_codec(KIND, tmp_path)
     assert type(again) is MeanColourCodec and not again.training and torch.equal(again.gain, codec.gain)
     frames = torch.rand(2, 3, 3, 64, 32) * 2 - 1
-    z = again.encode(frames, *[torch.empty(0)] * 3)
+    z = again.encode(frames, *[torch.empty(0)] * 4)
     assert z.shape == (2, 3, 3, 4, 2) and again.decode(z, frames[:, 0]).shape == frames.shape
     assert torch.equal(for_reference_net(KIND, z, z[:, 0]), z)  # latents of pictures need no reference
 

@@ -10,7 +10,7 @@ import torch
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import preset
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.sampler.noise import MAX_MOVEMENT_SCALE, SlowNoise, movement_scale, slow_noises
+from cyberhost_model.sampler.noise import MAX_MOVEMENT_SCALE, SlowNoise, movement_scale, slow_noises, train_slow_noise
 from model_helpers import MINI
 
 
@@ -66,6 +66,21 @@ def test_noise_keeps_its_deviation_and_changes_only_where_parts_move():
     assert correlation(made[:, :, :2, :2], path[..., :2, :]) == pytest.approx(0.3**0.5, abs=0.02)
 
 
+def test_training_noise_has_the_slow_part_that_sampling_has():
+    generator, share = torch.Generator().manual_seed(4), torch.zeros(400, 6, 6)
+    share[..., :3] = 0.5
+    continues = torch.arange(400) % 2 == 0
+    noise = torch.randn(400, 12, 4, 6, 6, generator=generator)
+    made = train_slow_noise(noise, share, 2, continues, generator)
+    assert torch.equal(made[:, :, 2:], noise[:, :, 2:]) and torch.equal(made[..., 3:], noise[..., 3:])
+    slow = (made - 0.5**0.5 * noise)[:, :, :2, :, :3] / 0.5**0.5  # what was mixed in
+    first, later = slow[~continues], slow[continues]
+    assert first.std().item() == pytest.approx(1, abs=0.06)
+    assert correlation(first[:, 4:], first[:, :-4]) == pytest.approx(np.exp(-(4**2) / (4 * 8**2)), abs=0.03)
+    expected = [(1 - np.exp(-(k**2) / (2 * 8**2))) ** 0.5 for k in (1, 4, 12)]
+    assert later.std((0, 2, 3, 4))[[0, 3, 11]].tolist() == pytest.approx(expected, abs=0.06)
+
+
 def test_movement_scales_slow_noise():
     asked = [movement_scale(amount, usual=0.1) for amount in (-1, 0, 0.05, 0.1, 0.5, 1, 2)]
     assert asked == sorted(asked) and asked[1:4] == pytest.approx([0, 0.5, 1]) and asked[-1] == MAX_MOVEMENT_SCALE
@@ -91,5 +106,5 @@ def test_impossible_shares(name, value):
 
 def test_slow_noise_needs_latents_with_flow_channels():
     paper = preset("sd15")
-    with pytest.raises(ValueError, match='sampling.slow_noise needs codec "reference"'):
+    with pytest.raises(ValueError, match='slow_noise needs codec "reference"'):
         dataclasses.replace(paper, sampling=dataclasses.replace(paper.sampling, slow_noise=0.2))

@@ -21,6 +21,7 @@ from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.training.assemble import assemble
 from cyberhost_model.lab.training.clips import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
+from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.lab.training.init import build_network, preset_for_weights
 from cyberhost_model.lab.training.loop import LoopConfig, learning_rate, train
 from cyberhost_model.lab.training.recipe import build_stage, read_recipe
@@ -262,6 +263,24 @@ def test_the_follower_needs_a_preset_with_it(clips):
     network = build_network(dataclasses.replace(preset("tiny"), pose_shift=False))
     with pytest.raises(TrainingError, match="pose_shift = true"):
         PoseStage(clips, network, PoseStageConfig())
+
+
+def test_slow_training_noise_acts_where_nothing_drives_the_body(clips):
+    """It is drawn in the flow's channels of undriven clips alone; a driven clip's loss is what it was."""
+    network = build_network(preset("tiny"))
+    slow = build_network(
+        dataclasses.replace(preset("tiny"), diffusion=dataclasses.replace(preset("tiny").diffusion, slow_noise=0.5))
+    )
+    for share, driven in ((0.0, False), (1.0, True)):
+        config = ClipStageConfig("2", batch=1, driving=DrivingMix(skeleton=share))
+        batch = ClipStage(clips, network, config).dataset(0)[0]
+        assert bool(batch["moving"].any()) is not driven
+        with torch.no_grad():
+            plain, mixed = (
+                float(ClipStage(clips, n, config).loss(batch, torch.Generator().manual_seed(1))["main"])
+                for n in (network, slow)
+            )
+        assert (plain == mixed) is driven
 
 
 def test_overfitting_four_clips_halves_the_loss(clips, tmp_path):

@@ -47,6 +47,7 @@ def test_a_dataset_is_coded_clip_by_clip_and_goes_on_where_it_was(dataset, tmp_p
         code == 0 and found["clips"] == 4 and found["coded"] == 4 and found["short"] == 1 and found["split"] == "train"
     )
     assert [broken["clip"] for broken in found["broken"]] == ["000002"] and "000002.mp4" in said
+    assert found["psnr"].keys() == {"whole", "mouth", "hands"} and found["psnr"]["whole"] > 25
     files = sorted(out.glob("*x*/*"))
     assert [f.relative_to(out).as_posix() for f in files] == [
         f"128x128/00000{clip}-000{start}.safetensors" for clip in (0, 1) for start in ("00", "20")

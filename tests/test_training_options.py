@@ -21,7 +21,7 @@ from cyberhost_cli.main import main
 from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
 from cyberhost_model.lab.training.dry_run import trace_step
-from cyberhost_model.lab.training.init import build_network, freeze, load_weights, read_weights
+from cyberhost_model.lab.training.init import build_network, freeze, load_weights, preset_for_weights, read_weights
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.recipe import read_recipe, stage_settings
 from cyberhost_model.lab.training.reports import peak_flops
@@ -285,6 +285,15 @@ def test_the_sd15_recipe_is_the_paper_s():
         assert (config.batch, config.frames, config.temporal) == ((12, 1, False) if stage == "1" else (1, 12, True))
     with pytest.raises(InputError):
         read_recipe("sd16", "1")
+
+
+def test_a_recipe_sets_the_slow_share_of_the_training_noise():
+    shape, _, _ = stage_settings("2", {"slow_noise": 0.5})
+    assert shape.diffusion.slow_noise == 0.5 and stage_settings("2", {})[0].diffusion.slow_noise == 0
+    assert preset_for_weights(shape, "tiny").diffusion.slow_noise == 0.5  # also where weights of another noise go on
+    for wrong in (1.0, -0.1, "much"):
+        with pytest.raises(TrainingError, match=r"section \[2\]"):
+            stage_settings("2", {"slow_noise": wrong})
 
 
 def test_a_trace_on_fake_tensors_tells_what_checkpointing_spares():

@@ -9,7 +9,7 @@ from cyberhost_cli.main import main
 from cyberhost_model import CyberHost, NoFaceError
 from cyberhost_model.config import preset
 from cyberhost_model.lab.training.recipe import find_recipe, read_clips, read_recipe
-from cyberhost_model.lab.training.whole import STEPS
+from cyberhost_model.lab.training.whole import STEPS, Material
 from data_helpers import labelled_folders, stills_folder
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -53,10 +53,11 @@ def test_the_shipped_recipe_has_every_step():
         loop, _ = read_recipe(step.recipe or "tiny", step.stage)
         assert loop.steps > 100
     count, settings = read_clips("tiny")
-    assert count >= 1000 and settings.keys() == {"frames", "drawn", "heads"}
+    assert count >= 1000 and settings.keys() == {"frames", "drawn", "heads", "filmed"} and not settings["filmed"]
 
 
-def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp_path, capsys):
+def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cyberhost_model.lab.training.stages.codec.FITTED", 1)
     speech, filmed = labelled_folders(tmp_path / "heard")
     stills, recipe, out = stills_folder(tmp_path / "people"), tmp_path / "small.toml", tmp_path / "whole"
     recipe.write_text(RECIPE)
@@ -77,6 +78,19 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
     capsys.readouterr()
     assert main([*command, "--steps", "1", "--clips", "3"]) == 9
     assert "clips" in capsys.readouterr().err
+
+
+def test_datasets_of_filmed_people_go_to_every_stage_that_takes_them(tmp_path):
+    """Folders of clips with labels are for stage audio alone; the codec that ships is there before clips are coded."""
+    dataset, clips = tmp_path / "dataset", tmp_path / "clips"
+    for folder in (dataset, clips):
+        folder.mkdir()
+    (dataset / "manifest.parquet").touch()
+    material = Material(["stills"], ["speech"], [str(dataset), str(clips)], ["labels"])
+    assert material.sources("audio", tmp_path).filmed == [str(dataset), str(clips)]
+    assert material.sources("codec", tmp_path).filmed == [str(dataset)] == material.sources("lips", tmp_path).filmed
+    names = [step.name for step in STEPS]
+    assert names.index("codec") < names.index("close") < names.index("hear")
 
 
 def test_missing_material_is_told_before_anything_is_made(tmp_path, capsys):

@@ -99,7 +99,9 @@ def prepare(
     max_seconds: Annotated[float, typer.Option(help="Longest clip.")] = 10.0,
     min_face: Annotated[float, typer.Option(min=0, max=1, help="Least share of frames with a face.")] = 0.95,
     min_hands: Annotated[float, typer.Option(min=0, max=1, help="Least share with a hand (body).")] = 0.3,
-    min_speech: Annotated[float, typer.Option(min=0, max=1, help="Least share with speech.")] = 0.3,
+    min_speech: Annotated[
+        float, typer.Option(min=0, max=1, help="Least share with speech; 0 takes clips without sound too.")
+    ] = 0.3,
     min_fps: Annotated[float, typer.Option(min=0, help="Fewest distinct frames a second.")] = 18.0,
     max_enlarge: Annotated[float, typer.Option(min=0.1, help="Largest factor by which a crop is enlarged.")] = 1.5,
     identity_by: Annotated[
@@ -291,6 +293,7 @@ def _encode_dataset(
     if report.short:
         console.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
     broken = [{"clip": clip, "detail": detail} for clip, detail in report.broken]
+    psnr = _tell_fidelity(coder, console)
     console.data(
         {
             "output": str(output),
@@ -302,8 +305,22 @@ def _encode_dataset(
             "frames": frames,
             "seed": source.seed,
             "broken": broken,
+            "psnr": psnr,
         }
     )
+
+
+def _tell_fidelity(coder: ClipEncoder, console: Console) -> dict[str, float]:
+    """Print how well the codec brings back what was coded, and warn where a network would learn its errors."""
+    from cyberhost_model.lab.training.fidelity import GOALS
+
+    psnr, low = coder.fidelity.psnr(), coder.fidelity.too_low()
+    if psnr:
+        console.note("decoded from what was coded: " + ", ".join(f"{name} {dB:.1f} dB" for name, dB in psnr.items()))
+    if low:
+        goals = ", ".join(f"{name} {GOALS[name]:.0f}" for name in low)
+        console.warn(f"the codec is too poor for these clips (wanted: {goals} dB): train it on their kind (--filmed)")
+    return psnr
 
 
 def _encode_made(
@@ -335,7 +352,8 @@ def _encode_made(
         for done in encode_made(made, output, coder, range(source.start, source.start + clips)):
             tick(done)
     console.note(f"{output}: {clips} coded clips of {frames} frames")
-    console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed})
+    psnr = _tell_fidelity(coder, console)
+    console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed, "psnr": psnr})
 
 
 app = typer.Typer(help="Make training data.", no_args_is_help=True, rich_markup_mode=None)

@@ -43,7 +43,9 @@ class StageOptions:
     data: Path | None = option(None, "Coded clips, for stages hear, 1, pose, 2 and distill.", metavar="DIR")
     stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
     speech: list[str] | None = option(None, "16 kHz speech, for stage audio; may be repeated.", metavar="DIR")
-    filmed: list[str] | None = option(None, "Filmed people who speak, for stage audio; may be repeated.", metavar="DIR")
+    filmed: list[str] | None = option(
+        None, "Filmed people (data prepare), for stages codec, audio, detector, lips; may be repeated.", metavar="DIR"
+    )
     labels: list[str] | None = option(None, "Phonemes and lips of both; may be repeated.", metavar="DIR")
     config: str | None = option(
         None, "Recipe: a file, 'tiny' or 'sd15'. [default: the preset's, or tiny]", metavar="FILE"
@@ -177,7 +179,7 @@ class MaterialOptions:
 
     stills: list[str] = option([], "Labelled pictures; may be repeated.", metavar="DIR")
     speech: list[str] = option([], "16 kHz speech; may be repeated.", metavar="DIR")
-    filmed: list[str] = option([], "Filmed people who speak; may be repeated.", metavar="DIR")
+    filmed: list[str] = option([], "Filmed people who speak (data prepare); may be repeated.", metavar="DIR")
     labels: list[str] = option([], "Phonemes and lips of both; may be repeated.", metavar="DIR")
     gestures: str | None = option(None, "Recorded gestures (.npz); optional.", metavar="DIR")
 

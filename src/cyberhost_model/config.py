@@ -152,13 +152,18 @@ class DiffusionConfig:
     """Temporal correlation of the training noise, from a frame to the next, 0..1; 0 in the paper
     (`sampler.noise.progressive_noise`).
     """
+    slow_noise: float = 0.0
+    """Share of the training noise's variance, 0..1, that changes slowly over time and over a head or a hand, where no
+    key points drive the body; 0 in the paper (`sampler.noise.train_slow_noise`). It hides such movement, so that the
+    network learns to move by the speech.
+    """
 
     def __post_init__(self) -> None:
         if self.prediction not in ("epsilon", "v", "flow", "x0"):
             raise ValueError(f'diffusion.prediction must be "epsilon", "v", "flow" or "x0", not {self.prediction!r}')
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
-        _check_shares("diffusion", self, "noise_correlation")
+        _check_shares("diffusion", self, "noise_correlation", "slow_noise")
         if self.beta_schedule not in ("scaled_linear", "linear"):
             raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
 
@@ -375,8 +380,8 @@ class Preset:
             raise ValueError(
                 'motion_prior needs codec "reference", or another one of relative latents, and concat_reference'
             )
-        if self.sampling.slow_noise and not self.flow_channels:
-            raise ValueError('sampling.slow_noise needs codec "reference" or another one with flow channels')
+        if (self.sampling.slow_noise or self.diffusion.slow_noise) and not self.flow_channels:
+            raise ValueError('slow_noise needs codec "reference" or another one with flow channels')
         if self.frames + self.motion_frames > self.unet.motion_max_frames:
             raise ValueError("frames + motion_frames must not exceed unet.motion_max_frames")
         if self.sampling.overlap and (self.motion_frames or self.traits.relative):

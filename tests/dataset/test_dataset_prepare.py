@@ -17,6 +17,7 @@ from cyberhost_model.lab.filmed.manifest import COLUMNS, MEANING, NAME, Reason, 
 from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, list_videos, load_networks, process_video, record_path
 from cyberhost_model.lab.filmed.sound_checks import Synchrony
 from cyberhost_model.lab.filmed.source import open_video, sound_between, to_rgb
+from cyberhost_model.lab.training.filmed_clips import read_filmed
 from cyberhost_model.perception.keypoints import VISIBLE
 
 EXPECTED = {
@@ -243,3 +244,11 @@ def test_folders_are_searched_but_not_the_dataset_in_them(tmp_path):
         path.write_bytes(b"x")
     found = list_videos([tmp_path, tmp_path / "b.mp4", tmp_path / "deep" / ".." / "b.mp4"], tmp_path / "set")
     assert [p.name for p in found] == ["b.mp4", "a.MKV"]
+
+
+def test_clips_without_sound_are_taken_where_no_speech_is_wanted(raw, tmp_path):
+    silent = dataclasses.replace(SETTINGS, min_speech=0.0)
+    prepare_dataset([raw["mute"]], tmp_path / "set", silent, workers=0)
+    (row,) = read_manifest(tmp_path / "set", accepted=True)
+    assert row.speech_share == 0
+    assert not read_filmed(tmp_path / "set", row).samples.any()

@@ -26,6 +26,8 @@ class Codec(nn.Module):
     """Its name in `config.CODECS`."""
     frames_at_once: int = 1 << 10
     """Most frames decoded together; memory does not grow with the clip beyond that."""
+    same_close_ups: bool = False
+    """Whether `decode` must get the close-ups that `encode` got, because latents depend on them."""
     can_tile: bool = False
     """Whether a frame can be decoded in pieces (`tile`), for devices with little memory."""
 
@@ -36,12 +38,20 @@ class Codec(nn.Module):
         """
         raise NotImplementedError
 
-    def encode(self, frames: Tensor, flow: Tensor, visible: Tensor, controls: Tensor) -> Tensor:
-        """Encode frames (..., 3, H, W) against their reference -> z (..., C, h, w).
+    def encode(
+        self,
+        frames: Tensor,
+        flow: Tensor,
+        visible: Tensor,
+        controls: Tensor,
+        reference: Tensor,
+        close_ups: Sequence[CloseUp] = (),
+    ) -> Tensor:
+        """Encode frames (B, F, 3, H, W) against their reference (B, 3, H, W) -> z (B, F, C, h, w).
 
-        For relative latents: flow (..., 2, H/2, W/2), position of each pixel in the reference minus its own, in
-        full-size pixels; visible (..., 1, H/2, W/2) in 0..1, whether the reference shows it; controls (..., controls,
-        h, w), face controls. Other codecs ignore the three.
+        For relative latents: flow (B, F, 2, H/2, W/2), position of each pixel in the reference minus its own, in
+        full-size pixels; visible (B, F, 1, H/2, W/2) in 0..1, whether the reference shows it; controls (B, F,
+        controls, h, w), face controls; close_ups: those of `decode`. Other codecs ignore all but the frames.
         """
         raise NotImplementedError
 

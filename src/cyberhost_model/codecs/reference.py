@@ -10,6 +10,10 @@ The encoder is linear: principal components of 16x16-pixel blocks of flow, novel
 (`fit_components`), and face controls (`perception.face_controls`): the change of lips and lids since the reference. A
 frame equal to the reference encodes as zero. The decoder adds a learned refinement that reads the reference, so that
 edges of the flow fall on edges of the picture and lips part where the reference has them.
+
+Filmed people change in ways that no flow explains: light on a turning face, the inside of a mouth, a hand in front of
+what it uncovers. A codec for them has no components of new pixels' colour but of what decoding the rest leaves of the
+frame (`ReferenceCodecConfig.left`), so that its encoder runs its decoder.
 """
 
 from __future__ import annotations
@@ -37,6 +41,9 @@ _STILL = 0.12  # pixels: shorter flows are background and become zero
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
+_CHANNELS = {"flow": 2, "novelty": 1, "colour": 3, "left": 3}  # of the maps whose blocks are encoded, in `z`'s order
+# With `left`: share by which the mask of visibility is stretched, so that a sure pixel is the picture's alone.
+_STRETCH = 0.05
 
 
 @dataclass
@@ -44,11 +51,18 @@ class ReferenceCodecConfig:
     """Sizes of the codec."""
 
     flow: int = 14
-    """Components of flow in `z`; with novelty, colour and face controls they sum to the latent's channels."""
+    """Components of flow in `z`; with those of the other maps and the face controls they sum to the latent's channels.
+    """
     novelty: int = 4
     """Components of the mask of new pixels."""
     colour: int = 6
     """Components of the new pixels' colour."""
+    left: int = 0
+    """Components of the colour that decoding all the others leaves; see `ReferenceCodec.encode`."""
+    dead_zone: float = 0.15
+    """Deviations by which `decode` brings components of `left` nearer to zero: a denoiser's small errors in them would
+    be blotches beside hands.
+    """
     control_channels: int = len(_CONTROL_STD)
     """Face controls."""
     widths: tuple[int, int, int] = (32, 80, 160)
@@ -65,7 +79,19 @@ class ReferenceCodecConfig:
     @property
     def blocks(self) -> int:
         """Channels of `z` that are components of pixel blocks."""
+        return self.drawn + self.left
+
+    @property
+    def drawn(self) -> int:
+        """Channels of `z` that are components from which the decoder's network draws a frame: all but those of `left`.
+
+        They come first.
+        """
         return self.flow + self.novelty + self.colour
+
+    def components(self) -> dict[str, int]:
+        """List the maps that have components, and how many, in the order of `z`."""
+        return {name: getattr(self, name) for name in _CHANNELS if getattr(self, name)}
 
 
 @dataclass
@@ -114,8 +140,8 @@ class ReferenceCodec(Codec):
     """Codec of latents relative to the reference picture, see the module's docstring.
 
     Pictures are (B, 3, H, W) in -1..1, sides multiples of 16. The latent's channels are, in this order, components of
-    flow, novelty and colour, and face controls: gap of the lips, width of
-    the mouth, gap of the lids.
+    flow, novelty, colour and colour that is left, and face controls: gap of the lips, width of the mouth, gap of the
+    lids.
     """
 
     kind = "reference"
@@ -123,25 +149,26 @@ class ReferenceCodec(Codec):
     def __init__(self, config: ReferenceCodecConfig | None = None):
         super().__init__()
         self.config = config = config or ReferenceCodecConfig()
+        self.same_close_ups = bool(config.left)
         (a, b, c), n = config.widths, config.blocks
         # Orthonormal blocks, and the standard deviation of each component, by which `z` is divided.
-        for name, count, channels in (
-            ("flow", config.flow, 2),
-            ("novelty", config.novelty, 1),
-            ("colour", config.colour, 3),
-        ):
-            self.register_buffer(f"basis_{name}", torch.zeros(count, channels, _BLOCK, _BLOCK))
+        for name, count in config.components().items():
+            self.register_buffer(f"basis_{name}", torch.zeros(count, _CHANNELS[name], _BLOCK, _BLOCK))
         self.register_buffer("z_std", torch.cat([torch.ones(n), torch.tensor(_CONTROL_STD[: config.control_channels])]))
         self.appearance = _Pyramid(3, 4, config.widths)
         self.to_r = nn.Conv2d(c, n, 1)
         self.register_buffer("r_mean", torch.zeros(n))
         self.register_buffer("r_std", torch.ones(n))
-        self.join = nn.Sequential(nn.Conv2d(2 * n + config.control_channels, c, 3, padding=1), _ResidualBlock(c))
+        read = config.drawn + config.control_channels
+        self.join = nn.Sequential(nn.Conv2d(read + n, c, 3, padding=1), _ResidualBlock(c))
         self.up_eighth = nn.Conv2d(c, b, 3, padding=1)
         self.at_eighth = nn.Sequential(nn.Conv2d(2 * b, b, 1), _ResidualBlock(b))
         self.up_quarter = nn.Conv2d(b, a, 3, padding=1)
         self.at_quarter = nn.Sequential(
-            nn.Conv2d(2 * a + 24 + config.control_channels, a, 1), _ResidualBlock(a), _ResidualBlock(a), nn.SiLU()
+            nn.Conv2d(2 * a + 4 * self.map_channels + config.control_channels, a, 1),
+            _ResidualBlock(a),
+            _ResidualBlock(a),
+            nn.SiLU(),
         )
         self.to_motion = nn.Sequential(nn.Conv2d(a, 3 * 4, 3, padding=1), nn.PixelShuffle(2))
         self.to_colour = nn.Sequential(nn.Conv2d(a, 3 * 16, 3, padding=1), nn.PixelShuffle(4))
@@ -151,6 +178,11 @@ class ReferenceCodec(Codec):
         for head in (self.to_motion[0], self.to_colour[0], self.to_response[0]):
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+
+    @property
+    def map_channels(self) -> int:
+        """Channels of the maps that the decoder's network reads at half size."""
+        return sum(_CHANNELS[name] for name in self._drawn())
 
     @staticmethod
     def load(folder: str | Path) -> ReferenceCodec:
@@ -193,21 +225,58 @@ class ReferenceCodec(Codec):
             return F.pad(r, (0, 0, 0, 0, 0, self.config.control_channels))
         return torch.cat([r, control_maps], 1)
 
-    def encode(self, frames: Tensor, flow: Tensor, visible: Tensor, controls: Tensor) -> Tensor:
-        """Encode frames against their reference -> z (..., C, h, w).
+    def encode(
+        self,
+        frames: Tensor,
+        flow: Tensor,
+        visible: Tensor,
+        controls: Tensor,
+        reference: Tensor,
+        close_ups: Sequence[CloseUp] = (),
+    ) -> Tensor:
+        """Encode frames against their reference -> z (B, F, C, h, w).
 
-        frames (..., 3, H, W) in -1..1; flow (..., 2, H/2, W/2): position of each pixel in the reference minus its own,
-        in full-size pixels; visible (..., 1, H/2, W/2) in 0..1: whether the reference shows it; controls (...,
-        controls, h, w) of `face_controls`.
+        frames (B, F, 3, H, W) in -1..1; flow (B, F, 2, H/2, W/2): position of each pixel in the reference minus its
+        own, in full-size pixels; visible (B, F, 1, H/2, W/2) in 0..1: whether the reference shows it; controls (B, F,
+        controls, h, w) of `face_controls`; reference (B, 3, H, W). close_ups: those of `decode`. The last two only
+        matter to a codec with `left`: it decodes flow, novelty and controls, and encodes what is missing.
         """
-        lead = frames.shape[:-3]
-        frames, flow, visible, controls = (
-            x.flatten(0, -4) if len(lead) > 1 else x for x in (frames, flow, visible, controls)
-        )
+        z = self.encode_drawn(*(x.flatten(0, 1) for x in (frames, flow, visible, controls)))
+        z = z.unflatten(0, frames.shape[:2])
+        if self.config.left:
+            missing = frames - self.decode(z, reference, close_ups=close_ups)
+            z[:, :, self.config.drawn : self.config.blocks] = self.encode_left(missing)
+        return z
+
+    def encode_drawn(self, frames: Tensor, flow: Tensor, visible: Tensor, controls: Tensor) -> Tensor:
+        """Encode all but what is left, which stays zero: arguments (B, ...) of `encode` -> z (B, C, h, w)."""
         maps = component_maps(frames, flow, visible)
-        coded = [F.conv2d(x, getattr(self, f"basis_{name}"), stride=_BLOCK) for name, x in maps.items()]
-        z = torch.cat([*coded, controls], 1) / self.z_std[:, None, None]
-        return z.unflatten(0, lead) if len(lead) > 1 else z
+        coded = [F.conv2d(maps[name], self._basis(name), stride=_BLOCK) for name in self._drawn()]
+        if self.config.left:
+            coded.append(coded[0].new_zeros(len(frames), self.config.left, *coded[0].shape[-2:]))
+        return torch.cat([*coded, controls], 1) / self.z_std[:, None, None]
+
+    def encode_left(self, missing: Tensor) -> Tensor:
+        """Encode what decoding leaves, frame minus decoded frame (B, F, 3, H, W) -> channels (B, F, left, h, w)."""
+        std = self.z_std[self.config.drawn : self.config.blocks, None, None]
+        return (self.left_components(missing.flatten(0, 1)) / std).unflatten(0, missing.shape[:2])
+
+    def left_components(self, missing: Tensor) -> Tensor:
+        """Project colour (B, 3, H, W) that is left on its components: (B, left, h, w), not divided by deviations."""
+        return F.conv2d(F.avg_pool2d(missing, 2), self._basis("left"), stride=_BLOCK)
+
+    def left_colour(self, components: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+        """Invert `left_components` at a `size` (H, W): (B, left, h, w) -> (B, 3, H, W)."""
+        colour = F.conv_transpose2d(components, self._basis("left"), stride=_BLOCK)
+        return F.interpolate(colour, size=size, mode="bilinear", align_corners=False)
+
+    def _drawn(self) -> list[str]:
+        """The maps that have components, but for what is left."""
+        return [name for name in self.config.components() if name != "left"]
+
+    def _basis(self, name: str) -> Tensor:
+        """The orthonormal blocks (count, channels, 8, 8) of a map."""
+        return getattr(self, f"basis_{name}")
 
     # Decoding
 
@@ -220,29 +289,38 @@ class ReferenceCodec(Codec):
         the picture's face, which are moved there, where they are large, before the frame's flow moves the picture.
         """
         b, f = z.shape[:2]
-        latent = self.leave_lips_to_controls(z.flatten(0, 1))
+        latent, under = self.leave_lips_to_controls(z.flatten(0, 1))
         source = _repeat_frames(reference if picture is None else picture, f)
-        bias = 0.0
+        bias: Tensor | float = 0.0
         for close_up in close_ups:
             channels = self._channels(close_up.part.controls)
             source = self._move_part(latent[:, channels], close_up, source)
             closed = torch.zeros_like(latent[:, channels])
             latent = torch.cat([latent[:, : channels.start], closed, latent[:, channels.stop :]], 1)
-            bias = _PICTURE_BIAS if close_up.part is MOUTH else bias
+            if close_up.part is MOUTH:  # a filmed frame is new elsewhere too
+                bias = _PICTURE_BIAS * under if self.config.left else _PICTURE_BIAS
         features = tuple(_repeat_frames(x, f) for x in self.appearance(reference))
-        return self._render(latent, features, source, bias).unflatten(0, (b, f))
+        frames = self._render(latent, features, source, bias)
+        if self.config.left:
+            n = slice(self.config.drawn, self.config.blocks)
+            values = F.softshrink(latent[:, n], self.config.dead_zone) * self.z_std[n, None, None]
+            left = self.left_colour(values, frames.shape[-2:])
+            frames = (frames + left).clamp(-1, 1)
+        return frames.unflatten(0, (b, f))
 
-    def leave_lips_to_controls(self, z: Tensor) -> Tensor:
+    def leave_lips_to_controls(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and apply `emphasis`.
 
         A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear next to the mouth. It
-        predicts well how far the lips are apart, and the decoder finds them in the reference.
+        predicts well how far the lips are apart, and the decoder finds them in the reference. What that leaves stays.
+        Returns the latents, and (B, 1, h, w) in 0..1 how far each cell is under the control.
         """
-        lips = z[:, self.config.blocks : self.config.blocks + 1].abs()
+        drawn, blocks = self.config.drawn, self.config.blocks
+        lips = z[:, blocks : blocks + 1].abs()
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
-        fine = slice(_MEAN_FLOW, self.config.blocks)
-        controls = z[:, self.config.blocks :] * z.new_tensor(self.config.emphasis)[:, None, None]
-        return torch.cat([z[:, :_MEAN_FLOW], z[:, fine] * (1 - under), controls], 1)
+        fine, left = z[:, _MEAN_FLOW:drawn] * (1 - under), z[:, drawn:blocks]
+        controls = z[:, blocks:] * z.new_tensor(self.config.emphasis)[:, None, None]
+        return torch.cat([z[:, :_MEAN_FLOW], fine, left, controls], 1), under
 
     def _channels(self, controls: slice) -> slice:
         """Find the channels of `z` that hold these face controls."""
@@ -270,24 +348,34 @@ class ReferenceCodec(Codec):
         before = self.config.blocks + controls.start
         return F.pad(acting, (0, 0, 0, 0, before, self.config.latent_channels - before - acting.shape[1]))
 
-    def _render(self, latent: Tensor, features: tuple[Tensor, ...], source: Tensor, bias: float = 0.0) -> Tensor:
+    def _render(
+        self, latent: Tensor, features: tuple[Tensor, ...], source: Tensor, bias: Tensor | float = 0.0
+    ) -> Tensor:
         """Apply latents (N, C, h, w), decoded with features of their reference, to `source` -> (N, 3, H', W').
 
-        source (N, 3, H', W'): the picture that is warped. bias: logits in favour of it where a pixel may be new.
+        source (N, 3, H', W'): the picture that is warped. bias: logits in favour of it where a pixel may be new, one
+        number or (N, 1, h, w).
         """
         maps = self.decode_maps(latent, features)
+        if isinstance(bias, Tensor):
+            bias = F.interpolate(bias, size=maps.visible.shape[-2:], mode="bilinear", align_corners=False)
         maps.flow, maps.visible = zero_small_flow(maps.flow), maps.visible + bias
-        return compose(maps, source, "bicubic").clamp(-1, 1)
+        return compose(maps, source, "bicubic", self.stretch).clamp(-1, 1)
+
+    @property
+    def stretch(self) -> float:
+        """The `stretch` of `compose`."""
+        return _STRETCH if self.config.left else 0.0
 
     def decode_maps(self, z: Tensor, pyramid: tuple[Tensor, ...]) -> DecodedMaps:
         """Decode z (B, C, h, w) with the reference's features (B, ...) into flow, visibility and colour."""
         quarter, eighth, sixteenth = pyramid
-        base = self.decode_components(z)
-        x = self.join(torch.cat([z, self.to_r(sixteenth)], 1))
+        base, (drawn, blocks) = self.decode_components(z), (self.config.drawn, self.config.blocks)
+        x = self.join(torch.cat([z[:, :drawn], z[:, blocks:], self.to_r(sixteenth)], 1))
         x = self.up_eighth(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         x = self.at_eighth(torch.cat([x, eighth], 1))
         x = self.up_quarter(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        maps = torch.cat([base["flow"] / 4, base["novelty"], base["colour"]], 1)
+        maps = torch.cat([base["flow"] / 4, *(base[name] for name in ("novelty", "colour") if name in base)], 1)
         controls = F.interpolate(z[:, self.config.blocks :], scale_factor=4.0, mode="bilinear", align_corners=False)
         x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2), controls], 1))
         # Lips move in proportion to their control: the network predicts the response to a control of 1 from the
@@ -296,18 +384,18 @@ class ReferenceCodec(Codec):
         sizes = measure_controls(z[:, self.config.blocks :])[:, :, None, None, None]
         motion = self.to_motion(x) + (response * sizes).sum(1)
         flow, visible = motion.split([2, 1], 1)
-        colour = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
-        return DecodedMaps(
-            base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * visible, colour + self.to_colour(x)
-        )
+        colour = self.to_colour(x)
+        if "colour" in base:
+            given = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
+            colour = given + colour
+        return DecodedMaps(base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * visible, colour)
 
     def decode_components(self, z: Tensor) -> dict[str, Tensor]:
-        """Invert `encode` linearly: z (B, C, h, w) -> the maps of `component_maps`."""
-        c = self.config
-        parts = (z * self.z_std[:, None, None])[:, : c.blocks].split([c.flow, c.novelty, c.colour], 1)
+        """Invert `encode` linearly: z (B, C, h, w) -> the maps of `component_maps` that have components."""
+        counts = {name: count for name, count in self.config.components().items() if name != "left"}
+        parts = (z * self.z_std[:, None, None])[:, : self.config.drawn].split(list(counts.values()), 1)
         return {
-            name: F.conv_transpose2d(x, getattr(self, f"basis_{name}"), stride=_BLOCK)
-            for name, x in zip(("flow", "novelty", "colour"), parts, strict=True)
+            name: F.conv_transpose2d(x, self._basis(name), stride=_BLOCK) for name, x in zip(counts, parts, strict=True)
         }
 
 
@@ -366,12 +454,17 @@ def _remap(picture: Tensor, flow: Tensor) -> Tensor:
     return torch.from_numpy(np.stack(moved)).permute(0, 3, 1, 2).to(picture.dtype)
 
 
-def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear") -> Tensor:
-    """Warp the picture (B, 3, H', W') by the flow where it shows what is needed, and take the colour elsewhere."""
+def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear", stretch: float = 0.0) -> Tensor:
+    """Warp the picture (B, 3, H', W') by the flow where it shows what is needed, and take the colour elsewhere.
+
+    stretch: share by which the mask of visibility reaches beyond 0..1 before it is limited.
+    """
     h, w = picture.shape[-2:]
     scale = h / maps.colour.shape[-2]
     flow = F.interpolate(maps.flow.float(), size=(h, w), mode="bilinear", align_corners=False) * scale
     visible = F.interpolate(maps.visible, size=(h, w), mode="bilinear", align_corners=False).sigmoid()
+    if stretch:
+        visible = ((1 + 2 * stretch) * visible - stretch).clamp(0, 1)
     colour = maps.colour
     if scale != 1:
         colour = F.interpolate(colour, size=(h, w), mode="bicubic", align_corners=False)
@@ -392,22 +485,38 @@ def component_maps(frames: Tensor, flow: Tensor, visible: Tensor) -> dict[str, T
 def fit_components(codec: ReferenceCodec, batches: list[dict[str, Tensor]]) -> None:
     """Fit the codec's bases: principal components about zero of pixel blocks.
 
-    batches: `frames`, `flow`, `visible` (see `ReferenceCodec.encode`) and `weight` (B, 1, H/2, W/2). Each block counts
-    by its mean weight, so that lips and fingers matter next to large shoulders.
+    batches: `frames`, `flow`, `visible` (see `ReferenceCodec.encode`; without its axis of frames) and `weight` (B, 1,
+    H/2, W/2). Each block counts by its mean weight, so that lips and fingers matter next to large shoulders. For what
+    is left see `fit_left`.
     """
-    stds = []
-    for name in ("flow", "novelty", "colour"):
-        basis = getattr(codec, f"basis_{name}")
-        blocks, weights = [], []
-        for batch in batches:
-            part = component_maps(batch["frames"], batch["flow"], batch["visible"])[name]
-            blocks.append(F.unfold(part, _BLOCK, stride=_BLOCK).transpose(1, 2).flatten(0, 1))
-            weights.append(F.avg_pool2d(batch["weight"], _BLOCK).flatten())
-        x, w = torch.cat(blocks).double(), torch.cat(weights).double()
-        w = w * (x.abs().amax(1) > 1e-3)  # still blocks do not count
-        covariance = (x * w[:, None]).T @ x / w.sum().clamp_min(1e-9)
-        values, vectors = torch.linalg.eigh(covariance)
-        top = torch.arange(len(values) - 1, len(values) - 1 - len(basis), -1)
-        basis.copy_(vectors[:, top].T.reshape(basis.shape))
-        stds.append(values[top].clamp_min(1e-8).sqrt())
-    codec.z_std[: codec.config.blocks].copy_(torch.cat(stds))
+    maps = [component_maps(batch["frames"], batch["flow"], batch["visible"]) for batch in batches]
+    for name in codec.config.components():
+        if name != "left":
+            _fit(codec, name, [(each[name], batch["weight"]) for each, batch in zip(maps, batches, strict=True)])
+
+
+@torch.no_grad()
+def fit_left(codec: ReferenceCodec, samples: list[tuple[Tensor, Tensor]]) -> None:
+    """Fit the components of the colour that is left, which depends on the decoder.
+
+    samples: frames minus decoded frames at half size (B, 3, H/2, W/2), and `weight` of `fit_components`.
+    """
+    _fit(codec, "left", samples)
+
+
+def _fit(codec: ReferenceCodec, name: str, samples: list[tuple[Tensor, Tensor]]) -> None:
+    """Fit the components of one map to samples of it, each with its weight."""
+    basis, first = getattr(codec, f"basis_{name}"), 0
+    for other, count in codec.config.components().items():
+        if other == name:
+            break
+        first += count
+    blocks = [F.unfold(part, _BLOCK, stride=_BLOCK).transpose(1, 2).flatten(0, 1) for part, _ in samples]
+    weights = [F.avg_pool2d(weight, _BLOCK).flatten() for _, weight in samples]
+    x, w = torch.cat(blocks).double(), torch.cat(weights).double()
+    w = w * (x.abs().amax(1) > 1e-3)  # still blocks do not count
+    covariance = (x * w[:, None]).T @ x / w.sum().clamp_min(1e-9)
+    values, vectors = torch.linalg.eigh(covariance)
+    top = torch.arange(len(values) - 1, len(values) - 1 - len(basis), -1)
+    basis.copy_(vectors[:, top].T.reshape(basis.shape))
+    codec.z_std[first : first + len(basis)].copy_(values[top].clamp_min(1e-8).sqrt())

@@ -53,11 +53,17 @@ class SdVaeCodec(Codec):
         return self.vae.encode(reference).latent_dist.mode() * self.vae.config.scaling_factor
 
     def encode(
-        self, frames: Tensor, flow: Tensor | None = None, visible: Tensor | None = None, controls: Tensor | None = None
+        self,
+        frames: Tensor,
+        flow: Tensor | None = None,
+        visible: Tensor | None = None,
+        controls: Tensor | None = None,
+        reference: Tensor | None = None,
+        close_ups: Sequence[CloseUp] = (),
     ) -> Tensor:
-        """Encode frames (..., 3, H, W) in -1..1 -> z (..., 4, H/8, W/8), a few at a time; the rest is ignored."""
-        latents = [self.encode_reference(some) for some in frames.flatten(0, -4).split(AT_ONCE)]
-        return torch.cat(latents).unflatten(0, frames.shape[:-3])
+        """Encode frames (B, F, 3, H, W) in -1..1 -> z (B, F, 4, H/8, W/8), a few at a time; the rest is ignored."""
+        latents = [self.encode_reference(some) for some in frames.flatten(0, 1).split(AT_ONCE)]
+        return torch.cat(latents).unflatten(0, frames.shape[:2])
 
     def decode(
         self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()

@@ -108,7 +108,6 @@ def prepare_reference(
     if head:
         conditions = replace(conditions, regions=("face",))
 
-    parts = (MOUTH, EYES) if preset.control_channels and control_maps.any() else ()
     return Reference(
         canvas=canvas,
         scale=scale,
@@ -118,10 +117,16 @@ def prepare_reference(
         large=large,
         latent=latent,
         control_maps=control_maps,
-        close_ups=tuple(face_close_up(large, part, placed_keypoints, factor) for part in parts),
+        close_ups=face_close_ups(large, placed_keypoints, factor) if preset.control_channels else (),
         conditions=conditions,
         lip_gap=lip_gap,
     )
+
+
+def face_close_ups(picture: Tensor, keypoints: Keypoints, factor: int) -> tuple[CloseUp, ...]:
+    """Crop and enlarge mouth and eyes of `picture`, see `face_close_up`; none where no face is seen."""
+    parts = (MOUTH, EYES) if keypoints.face_score.max() > VISIBLE else ()
+    return tuple(face_close_up(picture, part, keypoints, factor) for part in parts)
 
 
 def face_close_up(picture: Tensor, part: Part, keypoints: Keypoints, factor: int) -> CloseUp:

@@ -165,7 +165,8 @@ class Renderer:
             )
         parts = []
         # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
-        close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or self.uses_audio(job)]
+        mouth = self.uses_audio(job) or self.model.codec.same_close_ups
+        close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or mouth]
         for part in z.split(at_once, 1):
             frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_ups)[0]
             pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)

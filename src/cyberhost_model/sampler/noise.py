@@ -3,7 +3,8 @@
 Not in the paper. Independent noise in every frame drowns slow movement, such as that of heads and hands.
 `progressive_noise` (training) and `smooth_noise` (sampling) correlate the noise of consecutive frames. `SlowNoise` adds
 a part that is smooth over time and over the cells of the latent too, so that a head or a hand moves as a whole and goes
-on moving where clips meet.
+on moving where clips meet. A network that was trained without it takes it for movement, whatever is said; one that was
+trained with it (`train_slow_noise`) moves by the speech first.
 """
 
 from __future__ import annotations
@@ -92,19 +93,19 @@ def movement_scale(amount: float, usual: float) -> float:
 
 @dataclass(frozen=True)
 class SlowNoise:
-    """Slow noise of one clip.
+    """Slow noise of one clip, or of a batch of clips in training.
 
     Independent noise drives every cell by itself, so that little moves as a whole. From noise that is the same all over
     a head, the network makes a movement of the head.
     """
 
     path: Tensor
-    """(1, F, C', h, w), of deviation 1, for the first C' channels of a latent."""
+    """(B, F, C', h, w), of deviation 1, for the first C' channels of a latent."""
     share: Tensor
-    """(1, 1, 1, h, w) in 0..1: its share of the noise's variance."""
+    """(B, 1, 1, h, w) in 0..1: its share of the noise's variance."""
 
     def mix_into(self, noise: Tensor) -> Tensor:
-        """Replace a share of the variance of `noise` (1, F, C, h, w), of deviation 1, by the slow noise."""
+        """Replace a share of the variance of `noise` (B, F, C, h, w), of deviation 1, by the slow noise."""
         moving = self.path.shape[2]
         mixed = (1 - self.share).sqrt() * noise[:, :, :moving] + self.share.sqrt() * self.path
         return torch.cat([mixed, noise[:, :, moving:]], 2)
@@ -118,9 +119,7 @@ def slow_noises(share: Tensor, channels: int, frames: int, generator: torch.Gene
     every device.
     """
     reach = math.ceil(3 * _TIME_STD)
-    weights = _gaussian(_TIME_STD, reach)
-    # Correlation of a frame of the path with those after it.
-    correlation = torch.exp(-(torch.arange(1.0, frames + 1) ** 2) / (4 * _TIME_STD**2))
+    weights, correlation = _gaussian(_TIME_STD, reach), _correlation_with_later(frames)
 
     def draw(count: int) -> Tensor:
         return _smooth_over_cells(torch.randn(count, channels, *share.shape[-2:], generator=generator))
@@ -134,6 +133,28 @@ def slow_noises(share: Tensor, channels: int, frames: int, generator: torch.Gene
         white, first = white[-2 * reach - 1 :], False
 
 
+def train_slow_noise(
+    noise: Tensor, share: Tensor, channels: int, continues: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """Replace a share of the variance of training noise (B, F, C, h, w), of deviation 1, by slow noise.
+
+    share (B, h, w) in 0..1; channels: the first ones that have it; continues (B,) bool: items after a previous clip,
+    whose path starts from 0 as in `slow_noises`.
+    """
+    batch, frames, _, height, width = noise.shape
+    reach = math.ceil(3 * _TIME_STD)
+    drawn = (batch * (frames + 1 + 2 * reach), channels, height, width)
+    white = _smooth_over_cells(torch.randn(drawn, generator=generator, device=noise.device)).unflatten(0, (batch, -1))
+    path = torch.einsum("bfchwk,k->bfchw", white.unfold(1, 2 * reach + 1, 1), _gaussian(_TIME_STD, reach).to(noise))
+    known = _correlation_with_later(frames).to(noise).view(1, -1, 1, 1, 1) * continues.view(-1, 1, 1, 1, 1)
+    return SlowNoise(path[:, 1:] - known * path[:, :1], share[:, None, None]).mix_into(noise)
+
+
+def _correlation_with_later(frames: int) -> Tensor:
+    """Correlation of a frame of the slow path with the `frames` after it."""
+    return torch.exp(-(torch.arange(1.0, frames + 1) ** 2) / (4 * _TIME_STD**2))
+
+
 def _gaussian(deviation: float, reach: int) -> Tensor:
     """Make the weights of a Gaussian that keeps the deviation of independent noise."""
     weights = torch.exp(-(torch.arange(-reach, reach + 1.0) ** 2) / (2 * deviation**2))
@@ -143,7 +164,7 @@ def _gaussian(deviation: float, reach: int) -> Tensor:
 def _smooth_over_cells(noise: Tensor) -> Tensor:
     """Smooth independent noise (N, C, h, w) from cell to cell, with deviation 1 at the edges too."""
     reach = math.ceil(3 * _CELL_STD)
-    weights, maps = _gaussian(_CELL_STD, reach), noise.flatten(0, 1)[:, None]
+    weights, maps = _gaussian(_CELL_STD, reach).to(noise), noise.flatten(0, 1)[:, None]
     for kernel in (weights.view(1, 1, -1, 1), weights.view(1, 1, 1, -1)):
         padding = (kernel.shape[2] // 2, kernel.shape[3] // 2)
         inside = F.conv2d(torch.ones_like(maps[:1]), kernel.square(), padding=padding)

@@ -92,7 +92,7 @@ def make_clip(
     row: Row,
     candidate: Candidate,
     size: tuple[int, int],
-    level: SpeechLevel,
+    level: SpeechLevel | None,
     networks: Networks,
     settings: Settings,
     folder: Path,
@@ -100,8 +100,8 @@ def make_clip(
 ) -> Row:
     """Fill in `row`, and write `folder`/`name`.mp4 and .npz where the candidate passes every check.
 
-    size: (W, H) of the upright source frames. level: of the whole recording. The sound is checked before any frame is
-    decoded, because that is cheaper. Raises OutputError.
+    size: (W, H) of the upright source frames. level: of the whole recording, None without sound. The sound is checked
+    before any frame is decoded, because that is cheaper. Raises OutputError.
     """
     seconds = candidate.frames / FPS
     row.frames, row.end = candidate.frames, candidate.start + seconds

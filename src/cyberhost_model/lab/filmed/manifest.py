@@ -259,6 +259,14 @@ def read_manifest(dataset: str | os.PathLike[str], accepted: bool = False) -> li
     return kept
 
 
+def accepted_rows(dataset: str | os.PathLike[str], split: str = "train") -> list[Row]:
+    """Read the accepted rows of one split. Raises InputError, also where there is none."""
+    rows = [r for r in read_manifest(dataset, accepted=True) if (r.split or split_of(str(r.identity))) == split]
+    if not rows:
+        raise InputError(f"{dataset}: no clip of split {split!r} is accepted; `cyberhost data inspect` counts them")
+    return rows
+
+
 def add_rows(dataset: Path, rows: Iterable[Row]) -> Path:
     """Add rows to the manifest; those of the same clip are replaced."""
     new = list(rows)

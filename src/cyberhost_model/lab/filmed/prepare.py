@@ -187,7 +187,7 @@ def _rows(job: Job, folder: Path, networks: Networks, settings: Settings) -> Ite
         row = next_row(candidate.start, candidate.end)
         if candidate.reason is not None:
             yield row.reject(candidate.reason)
-        elif level is None:
+        elif level is None and settings.min_speech > 0:
             yield row.reject(Reason.NO_AUDIO, "the file has no sound")
         else:
             name = f"{number:04d}"

@@ -34,7 +34,8 @@ class Settings:
     all the time it finds one in 6 to 72% of the frames, of a man whose hands are not seen in none of 180.
     """
     min_speech: float = 0.3
-    """Least share of frames with speech."""
+    """Least share of frames with speech; 0 also takes clips without any sound, which teach the codec how people move.
+    """
     min_fps: float = 18.0
     """Least number of different frames a second."""
     max_enlarge: float = 1.5

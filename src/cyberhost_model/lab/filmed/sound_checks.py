@@ -44,22 +44,25 @@ class ClipSound:
 
 
 def check_sound(
-    samples: np.ndarray, seconds: float, level: SpeechLevel, encoder: Wav2Vec2Encoder, settings: Settings
+    samples: np.ndarray, seconds: float, level: SpeechLevel | None, encoder: Wav2Vec2Encoder, settings: Settings
 ) -> ClipSound:
     """Measure the sound of a clip of `seconds`, and reject it where it is missing, silent or not speech.
 
-    samples: float32 (n,) at 16 kHz. level: of the whole recording. Frames count as speech where the motion head of the
-    speech encoder says so.
+    samples: float32 (n,) at 16 kHz. level: of the whole recording, None where it has no sound. Frames count as speech
+    where the motion head of the speech encoder says so. With a `min_speech` of 0 nothing is rejected: what is missing
+    becomes silence.
     """
-    count = round(seconds * SPEECH_RATE)
+    count, speech_wanted = round(seconds * SPEECH_RATE), settings.min_speech > 0
     sound = ClipSound(np.pad(samples[:count], (0, max(0, count - len(samples)))))
-    if len(samples) < _MIN_COVERED * count:
+    if len(samples) < _MIN_COVERED * count and speech_wanted:
         sound.reason, sound.detail = Reason.NO_AUDIO, f"{len(samples) / SPEECH_RATE:.2f} of {seconds:.2f} s have sound"
         return sound
     rms = float(np.sqrt(np.mean(np.square(sound.samples, dtype=np.float64))))
     sound.loudness = float(20 * np.log10(max(rms, 1e-6)))
-    if float(np.abs(sound.samples).max()) < SILENT_PEAK:
-        sound.reason, sound.detail, sound.speech_share = Reason.SILENT, f"{sound.loudness:.0f} dB", 0.0
+    if level is None or float(np.abs(sound.samples).max()) < SILENT_PEAK:
+        sound.speech_share = 0.0
+        if speech_wanted:
+            sound.reason, sound.detail = Reason.SILENT, f"{sound.loudness:.0f} dB"
         return sound
     motion = encoder.predict_motion(sound.samples, FPS, level)
     sound.opening, sound.speech_share = motion.opening, float((motion.speech > 0.5).mean())

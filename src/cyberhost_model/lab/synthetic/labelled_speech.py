@@ -12,7 +12,9 @@ import soundfile
 from scipy.ndimage import binary_closing
 
 from cyberhost_model.errors import TrainingError
+from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
 from cyberhost_model.lab.filmed.manifest import held_out as is_held_out
+from cyberhost_model.lab.filmed.manifest import read_manifest
 from cyberhost_model.lab.synthetic.lip_shapes import FilmedLips, LipMap, fit_lip_map, read_filmed_lips
 from cyberhost_model.lab.synthetic.speech_motion import speech_motion
 from cyberhost_model.media.audio import SPEECH_RATE, load_audio
@@ -114,12 +116,13 @@ def labelled_speech(
 ) -> LabelledSpeech:
     """Find the recordings that are held out of training (speakers, and clips of filmed people), or are not.
 
-    speech: folders of speaker-*.flac or .wav. filmed: folders of clips, or of their sounds alone. labels: folders with
+    speech: folders of speaker-*.flac or .wav. filmed: datasets (`data prepare`), of which the videos that were accepted
+    are taken, or folders of clips or of their sounds alone. labels: folders with
     JSON files of phonemes, which may also lie beside the speech, and npz files of lips, named as the sounds. The map
     from phonemes to lips is learnt from the filmed clips that are not held out. Raises TrainingError.
     """
     phonemes, meshes = _by_stem(labels, ".json"), _by_stem(labels, ".npz")
-    clips = [path for folder in filmed for path in _files(folder, _CLIPS + _SOUNDS)]
+    clips = [path for folder in filmed for path in _filmed(folder)]
     clips = [path for path in clips if path.stem in phonemes and path.stem in meshes]
     trained = [i for i, path in enumerate(clips) if not is_held_out(path.stem)]
     if not trained:
@@ -149,6 +152,15 @@ def labelled_speech(
         ]
     )
     return LabelledSpeech([folder for folder in folders if folder])
+
+
+def _filmed(folder: str) -> list[Path]:
+    """List the clips in a folder, or the videos of which a dataset has accepted clips, as far as they are there."""
+    if not (Path(folder) / MANIFEST).is_file():
+        return _files(folder, _CLIPS + _SOUNDS)
+    return [
+        path for path in sorted({Path(row.source) for row in read_manifest(folder, accepted=True)}) if path.is_file()
+    ]
 
 
 def _files(folder: str, suffixes: tuple[str, ...]) -> list[Path]:

@@ -1,6 +1,6 @@
 """Poses of a puppet: single random ones, and the performance of a speech.
 
-In a performance the mouth follows the speech exactly; head, brows and arms stress it and wander in between.
+In a performance the mouth follows the speech exactly; head, brows and arms move with it, and wander a little.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion
 def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> Pose:
     """Draw a pose with every part moved at random; `calm` scales the amount, 1 is the widest that looks natural."""
     n = lambda s: float(np.clip(rng.normal(0, s), -2.2 * s, 2.2 * s)) * calm  # noqa: E731
-    arm = 0.2 if puppet.clasped else 1.0
-    one = lambda: (n(0.05 * arm), n(0.13 * arm), n(0.1 * arm))  # noqa: E731
+    arm = 0.4 if puppet.clasped else 1.0
+    one = lambda: tuple(n(s * arm) for s in _ARM_POSES)  # noqa: E731
     left = one()
-    right = tuple(-a for a in left) if puppet.clasped else one()
+    right = left if puppet.clasped else one()
     opening = float(np.clip(rng.beta(0.8, 1.1), 0, 1)) if rng.random() < 0.75 else 0.0
     return Pose(
         opening=opening,
@@ -41,6 +41,12 @@ def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> 
 
 # Body points of a gesture file (OpenPose): shoulder, elbow, wrist of the left and the right arm.
 _CHAINS = ((5, 6, 7), (2, 3, 4))
+# Radians at shoulder, elbow and wrist: deviation of random poses; how far an arm goes up with the loudest syllable, and
+# outward with the widest vowel.
+_ARM_POSES, _BEAT, _OUTWARD = (0.08, 0.22, 0.15), (-0.12, -0.65, -0.25), (0.12, 0.5, 0.15)
+_CLASPED = (0.0, -0.3, 0.0)  # share of it for hands that rest on each other: elbows turn the other way to lift them
+_RIGHT = 0.8  # of the left arm's beats: two arms that do the same look drilled
+_REACH = (0.15, 0.45)  # radians: recorded turns of upper arm and forearm saturate here, where the puppet's cuts show
 
 
 def wander(rng: np.random.Generator, times: np.ndarray, slow: float = 6.0, quick: float = 1.1) -> np.ndarray:
@@ -57,10 +63,6 @@ def wander(rng: np.random.Generator, times: np.ndarray, slow: float = 6.0, quick
 def _smooth(x: np.ndarray, frames: int) -> np.ndarray:
     kernel = np.hanning(frames + 2)[1:-1]
     return np.convolve(np.pad(x, frames // 2, mode="edge"), kernel / kernel.sum(), "valid")[: len(x)].astype(np.float32)
-
-
-def _late(x: np.ndarray, frames: int) -> np.ndarray:
-    return np.concatenate([np.zeros(frames, np.float32), x[:-frames]])
 
 
 def load_gestures(folder: str | Path) -> list[np.ndarray]:
@@ -101,43 +103,35 @@ def perform(
     times = np.arange(n, dtype=np.float32) / fps
     w = lambda amount, **k: amount * wander(rng, times, **k)  # noqa: E731
     lively = float(np.exp(rng.normal(0, 0.3)))
-    stress = _smooth(motion.energy, 7)
-    swing = stress - _smooth(motion.energy, 25)  # rises at the start of a stressed word, falls at its end
-    turn = _late(_smooth(motion.energy, 13) - _smooth(motion.energy, 51), 8)  # the head follows the stress to a side
-    pitch = w(0.02 * lively) + 0.2 * swing
-    yaw, roll = w(0.03 * lively) + 0.2 * turn, w(0.012 * lively) + 0.06 * turn
-    shift = np.stack([w(0.009 * lively) + 0.06 * turn, w(0.006 * lively) + 0.08 * swing], 1)
+    # What the body does with the speech follows from a few tenths of a second of it, which the network hears too: the
+    # loudness (stress), and whether the vowels are wide or round (a side to turn to). The rest wanders.
+    stress, side = _smooth(motion.energy, 7), _smooth(motion.width, 9)
+    pitch = w(0.015 * lively) + 0.16 * stress
+    yaw, roll = w(0.02 * lively) + 0.3 * side, w(0.01 * lively) + 0.1 * side
+    shift = np.stack([w(0.006 * lively) + 0.1 * side, w(0.005 * lively) + 0.06 * stress], 1)
     sway = np.stack(
         [
-            w(0.012 * lively, quick=2.0) + 0.03 * turn,
+            w(0.01 * lively, quick=2.0) + 0.05 * side,
             w(0.005 * lively, quick=2.0) + 0.006 * np.sin(2 * np.pi * times / rng.uniform(3, 5)),
         ],
         1,
     )
-    brow = np.clip(w(0.2) + 1.2 * swing, -1, 1)
+    brow = np.clip(w(0.2) + 0.8 * (stress - 0.4), -1, 1)
     arms = np.zeros((n, 2, 3), np.float32)
-    for side in (0, 1):
-        beat = rng.uniform(0.6, 1.2)
-        arms[:, side] = np.stack(
-            [
-                w(0.012) - 0.03 * stress,
-                w(0.03, quick=0.9) - 0.26 * beat * stress,
-                w(0.03, quick=0.9) - 0.1 * beat * stress,
-            ],
-            1,
-        )
-    if gestures and rng.random() < 0.35:
+    for arm, (beat, out) in enumerate(((1.0, 1.0), (_RIGHT, -_RIGHT))):
+        turn = stress[:, None] * beat * np.array(_BEAT) + side[:, None] * out * np.array(_OUTWARD)
+        arms[:, arm] = turn * rng.uniform(0.9, 1.1) + np.stack([w(0.01), w(0.03), w(0.03)], 1)
+    if gestures and rng.random() < 0.3:
         clip = gestures[int(rng.integers(len(gestures)))]
         reach = min(len(clip), n)
         start = int(rng.integers(len(clip) - reach + 1))
         turns = np.resize(clip[start : start + reach], (n, 2, 2))
         if rng.random() < 0.5:
             turns = turns[:, ::-1]
-        limit = np.array([0.08, 0.22], np.float32)
-        arms[:, :, :2] = 0.5 * arms[:, :, :2] + limit * np.tanh(turns * 0.35 / limit) * rng.uniform(0.4, 1)
+        limit = np.array(_REACH, np.float32)
+        arms[:, :, :2] = 0.5 * arms[:, :, :2] + limit * np.tanh(turns * 0.6 / limit) * rng.uniform(0.4, 1)
     if clasped:
-        both = 0.25 * arms[:, 0]
-        arms = np.stack([both, -both * [1, 1, 1]], 1)
+        arms = arms[:, :1].repeat(2, 1) * np.array(_CLASPED, np.float32)
     often = 3.0 if rng.random() < 0.5 else 1.0  # lids that move teach more
     shut = list(blinks(rng, times.tolist(), often))
     return [

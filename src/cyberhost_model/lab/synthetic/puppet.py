@@ -6,6 +6,7 @@ The labels of every frame, optical flow included, are exact.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and the right arm (OpenPose)
+_TOUCHING = 0.6  # palms between the nearest points of two hands that rest on each other
 
 
 @dataclass
@@ -58,6 +60,7 @@ class _Bone:
     start: np.ndarray
     rgba: np.ndarray
     alpha: np.ndarray
+    cover: np.ndarray  # what it takes with it, beyond the person's outline too: half-transparent rims do not stay
     joints: list[int] = field(default_factory=list)  # body points that move with it
     hand: int | None = None
 
@@ -73,6 +76,15 @@ def _rotation(angle: float, pivot: np.ndarray, scale: float = 1.0) -> np.ndarray
     c, s = np.cos(angle) * scale, np.sin(angle) * scale
     m = [[c, -s, pivot[0] - c * pivot[0] + s * pivot[1]], [s, c, pivot[1] - s * pivot[0] - c * pivot[1]], [0, 0, 1]]
     return np.array(m, np.float32)
+
+
+def _similarity(a: np.ndarray, b: np.ndarray, to_a: np.ndarray, to_b: np.ndarray) -> np.ndarray:
+    """Make the 3x3 matrix that turns, stretches and shifts the points a and b (2,) onto to_a and to_b."""
+    before, after = complex(*(b - a)), complex(*(to_b - to_a))
+    turn = after / before if abs(before) > 1 else 1 + 0j
+    m = _rotation(float(np.angle(turn)), a, abs(turn))
+    m[:2, 2] += to_a - a
+    return m
 
 
 def _apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -121,7 +133,7 @@ class Puppet:
         moving = np.zeros_like(mask)
         for chain in self.bones.values():
             for bone in chain[1:]:
-                moving = np.maximum(moving, bone.alpha)
+                moving = np.maximum(moving, bone.cover)
         if moving.max() > 0:
             torso = np.zeros_like(mask)
             hips = (
@@ -169,32 +181,35 @@ class Puppet:
             cv2.fillConvexPoly(hull, cv2.convexHull(hand.round().astype(np.int32)), 1.0)
             for a, b in ((0, 1), (1, 2), (2, 3), (3, 4), (5, 6), (6, 7), (7, 8), (9, 12), (13, 16), (17, 20)):
                 cv2.line(hull, tuple(map(int, hand[a])), tuple(map(int, hand[b])), 1.0, max(1, int(palm * 0.3)))
-            hull = cv2.GaussianBlur(hull, (0, 0), 0.7)
+            # A rim beyond the points, lest the outline of the hand stays behind where it was.
+            rim = max(1, round(0.3 * palm))
+            hull = cv2.GaussianBlur(cv2.dilate(hull, np.ones((2 * rim + 1, 2 * rim + 1))), (0, 0), 0.7)
             alphas = [
                 capsule(px.body[s], px.body[e], 0.2 * self.span, 0.15 * self.span),
                 capsule(px.body[e], wrist, 0.15 * self.span, 0.55 * palm),
                 hull,
             ]
+            # A raised hand before its upper arm does not stay there.
+            behind = _fill(self.still.picture_u8, hull * alphas[0]) if (hull * alphas[0]).any() else None
+            pictures = (self.still.picture_u8 if behind is None else behind, *2 * (self.still.picture_u8,))
             bones = []
-            for alpha, start, joints, which in zip(
-                alphas, (px.body[s], px.body[e], wrist), ([e], [wr], []), (None, None, side), strict=True
+            for picture, alpha, start, joints, which in zip(
+                pictures, alphas, (px.body[s], px.body[e], wrist), ([e], [wr], []), (None, None, side), strict=True
             ):
-                alpha = alpha * mask
-                bones.append(
-                    _Bone(
-                        start, np.dstack([self.still.picture_u8, (alpha * 255).astype(np.uint8)]), alpha, joints, which
-                    )
-                )
+                own = alpha * mask
+                rgba = np.dstack([picture, (own * 255).astype(np.uint8)])
+                bones.append(_Bone(start, rgba, own, alpha, joints, which))
             chains[side] = bones
         return chains
 
-    @property
+    @cached_property
     def clasped(self) -> bool:
         """Whether both hands rest together, so that they must move as one."""
-        return (
-            len(self.bones) == 2
-            and float(np.linalg.norm(self.points.hands[0, 0] - self.points.hands[1, 0])) < 0.6 * self.span
-        )
+        if len(self.bones) != 2:
+            return False
+        left, right = self.points.hands
+        palm = np.linalg.norm(left[9] - left[0])
+        return bool(np.linalg.norm(left[:, None] - right[None], axis=-1).min() < _TOUCHING * palm)
 
     def _back_body(self, p: np.ndarray, pose: Pose) -> np.ndarray:
         """Map pixels of the frame back to the still by the motion of torso and head, without the face's own."""
@@ -226,6 +241,19 @@ class Puppet:
 
     def _arm_motion(self, side: int, pose: Pose) -> list[np.ndarray]:
         """Compute the forward transforms (3x3) of upper arm, forearm and hand, with the torso's motion."""
+        upper, fore, hand = self._swing(side, pose)
+        if not self.clasped:
+            return [upper, fore, hand]
+        # Hands that rest on each other go the same way; each forearm turns and stretches to where its hand is.
+        wrists = [self.bones[s][2].start for s in (0, 1)]
+        moves = [_apply(self._swing(s, pose)[1], wrists[s][None])[0] - wrists[s] for s in (0, 1)]
+        hand = np.eye(3, dtype=np.float32)
+        hand[:2, 2] = np.mean(moves, 0)
+        elbow, wrist = self.bones[side][1].start, wrists[side]
+        return [upper, _similarity(elbow, wrist, _apply(upper, elbow[None])[0], wrist + hand[:2, 2]), hand]
+
+    def _swing(self, side: int, pose: Pose) -> list[np.ndarray]:
+        """Compute the transforms of an arm by the angles of its joints."""
         chain, sign = self.bones[side], 1.0 if side == 0 else -1.0
         shoulder, elbow, wrist = (a * sign for a in pose.arms[side])
         base = np.eye(3, dtype=np.float32)

@@ -30,9 +30,9 @@ _RANGE = 26.0  # dB from a closed mouth to the active level
 # dB between loud and quiet steps: below the first a recording is steady noise, above the second it may be speech
 _STEADY = (7.0, 11.0)
 _SUBTRACT = 1.6  # times the noise, because noise varies around its mean
-_WIDER, _WIDEST = 1.7, 1.15
-"""A listener is unsure and understates gaps; they are widened to what people show, and saturate."""
-_ROUNDER = 1.4
+_WIDER, _CONTRAST = 1.75, 1.2
+"""A listener is unsure and understates gaps: they are widened to what people show, open vowels most."""
+_ROUNDER = 1.6
 
 
 class LipListener(Protocol):
@@ -49,7 +49,7 @@ def spoken_motion(samples: np.ndarray, listener: LipListener, fps: float = FPS) 
     samples as for `speech_motion`.
     """
     loud, lips = speech_motion(samples, fps), listener.predict_lips(samples, fps)
-    opening = np.clip(np.tanh(_WIDER * lips.gap / _WIDEST) * _WIDEST, 0, 1).astype(np.float32)
+    opening = np.clip(_WIDER * lips.gap**_CONTRAST, 0, 1).astype(np.float32)
     width = np.clip(_ROUNDER * lips.width, -1, 1).astype(np.float32)
     return replace(loud, opening=opening, width=width, closure=lips.closure.astype(np.float32))
 

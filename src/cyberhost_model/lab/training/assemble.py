@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
-from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import PRESETS, Preset
 from cyberhost_model.errors import ModelError, TrainingError
+from cyberhost_model.lab.training.codec_init import codec_of_weights
 from cyberhost_model.lab.training.init import run_preset
 from cyberhost_model.lab.training.recipe import read_sampling
 from cyberhost_model.model.checkpoint import load_preset, save_network, with_current_names
@@ -56,9 +56,7 @@ def trained_codec(run: str | Path) -> Codec:
     if not (Path(run) / "last").is_dir():
         model = _model(run)
         return load_codec(load_preset(model).codec, model / "codec")
-    codec = ReferenceCodec()
-    fill(codec, averaged_weights(run, "codec."), run)
-    return codec.eval()
+    return codec_of_weights(averaged_weights(run, "codec."), run)
 
 
 def trained_speech(run: str | Path) -> SpeechEncoder:

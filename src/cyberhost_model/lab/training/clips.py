@@ -15,9 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cyberhost_model.codecs.base import Codec
+from cyberhost_model.codecs.close_up import CloseUp
 from cyberhost_model.conditions.blink import shut_lids
+from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.conditions.pose_maps import skeleton_map
-from cyberhost_model.config import FPS, Preset
+from cyberhost_model.config import FPS, Preset, codec_traits
 from cyberhost_model.errors import OutputError, TrainingError
 from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
 from cyberhost_model.lab.synthetic.clips import Clip
@@ -26,10 +28,12 @@ from cyberhost_model.media.files import atomic_path
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls, lips_gap
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
+from cyberhost_model.runtime.prepare import face_close_ups
 from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
 
 TENSORS = ("z", "r", "audio", "reference", "face", "hands", "hands_seen", "clarity", "heard")
 """Tensors of an encoded clip besides its key points."""
+CELL = 16  # pixels of a cell of the face controls, along one side
 SUMMARY_FILE = "source.json"
 HEAD = "-head"  # ends the name of the folder of clips without hands
 SIZE = re.compile(rf"\d+x\d+({HEAD})?")
@@ -75,12 +79,15 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
     flow = torch.from_numpy(np.stack([half_size(f.flow) for f in clip.frames])).movedim(-1, -3).to(device)
     seen = torch.from_numpy(np.stack([half_size(f.seen) for f in clip.frames]))[:, None].to(device)
     picture, points, moved = clip.reference.picture_u8, clip.reference.keypoints, clip.keypoints()
-    controls = torch.from_numpy(face_controls(points, moved, (frames.shape[-2] // 16, frames.shape[-1] // 16))).to(
+    controls = torch.from_numpy(face_controls(points, moved, (frames.shape[-2] // CELL, frames.shape[-1] // CELL))).to(
         device
     )
     crop_u8 = lambda x: torch.from_numpy(np.clip((x + 1) * 127.5 + 0.5, 0, 255).astype(np.uint8))  # noqa: E731
+    reference = to_signed(picture)[None].to(device)
+    close_ups = codec_close_ups(codec, reference, points)
+    z = codec.encode(frames[None], flow[None], seen[None], controls[None], reference, close_ups)[0]
     return {
-        "z": codec.encode(frames, flow, seen, controls).half().cpu(),
+        "z": z.half().cpu(),
         "reference": torch.from_numpy(np.ascontiguousarray(picture)),
         "face": crop_u8(face_crop(picture, points)),
         "hands": crop_u8(hand_crops(picture, points)),
@@ -92,6 +99,13 @@ def encode_clip(clip: Clip, codec: Codec) -> dict[str, Tensor]:
         **{f"reference.{k}": v for k, v in _pack([points]).items()},
         **{f"frame.{k}": v.half() for k, v in _pack(moved).items()},
     }
+
+
+def codec_close_ups(codec: Codec, reference: Tensor, points: Keypoints) -> tuple[CloseUp, ...]:
+    """Crop the close-ups of a reference (1, 3, H, W) that decoding a clip with `codec` takes."""
+    if not codec_traits(codec.kind).control_channels:
+        return ()
+    return face_close_ups(reference, points, CELL)
 
 
 @torch.inference_mode()
@@ -207,6 +221,7 @@ class LatentClips(Dataset):
             "audio": saved["audio"][part].float(),
             "face": saved["face"].float() / 127.5 - 1 if saved["face"].dtype == torch.uint8 else saved["face"].float(),
             "hands": (saved["hands"].float() / 127.5 - 1) * saved["hands_seen"].view(2, 1, 1, 1),
+            "moving": torch.from_numpy(moving_parts(reference, (h, w)) * np.float32(not moving)),
             "skeleton": torch.from_numpy(skeleton_map(reference, size)),
             "pose": torch.from_numpy(pose),
             "pose_shift": torch.from_numpy(shift),

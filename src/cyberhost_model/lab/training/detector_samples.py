@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +40,8 @@ class BatchSizes:
 class DetectorSamples(Dataset):
     """Batches of photographed and drawn people; item i depends on (seed, i) alone.
 
-    drawn_share: share of drawn people. Keys are "<network>_<target>".
+    drawn_share: share of drawn people. filmed: frames of filmed people, beside the stills; those without two labelled
+    hands teach nothing of where hands are not. Keys are "<network>_<target>".
     """
 
     def __init__(
@@ -50,11 +52,14 @@ class DetectorSamples(Dataset):
         sizes: BatchSizes,
         drawn_share: float = 0.35,
         steps: int = 1_000_000,
+        filmed: Sequence[Still] = (),
     ):
         self.seed, self.sizes, self.steps = seed, sizes, steps
-        photographed, painted = cut_outs(stills), cut_outs(drawn)
+        photographed, painted, seen = cut_outs(stills), cut_outs(drawn), cut_outs(list(filmed))
         self.backgrounds = [inpaint_person(s) for s in photographed[::2]]
-        self.pools = [photographed, painted]
+        self.pools = [photographed + seen, painted]
+        both = [s for s in seen if s.keypoints.hands_score.max(1).min() > _CERTAIN]
+        self.labelled = [photographed + both, painted]
         self.drawn_share = drawn_share if painted else 0.0
         # (source, side) of every hand whose points all lie in the picture.
         self.hands = [
@@ -66,7 +71,7 @@ class DetectorSamples(Dataset):
             ]
             for pool in self.pools
         ]
-        self.with_hands = [[s for s in pool if s.keypoints.hands_score.max() > _CERTAIN] for pool in self.pools]
+        self.with_hands = [[s for s in pool if s.keypoints.hands_score.max() > _CERTAIN] for pool in self.labelled]
 
     def __len__(self) -> int:
         return self.steps
@@ -84,10 +89,13 @@ class DetectorSamples(Dataset):
         """Draw the index of a pool: 0 for photographed people, 1 for drawn ones (with probability `share`)."""
         return int(rng.random() < (self.drawn_share if share is None else share))
 
-    def _person(self, rng: np.random.Generator, hands: float = 0.0) -> CutOut:
-        """Choose a person, with probability `hands` among those who show a hand."""
-        pool = self._pool(rng)
-        people = self.with_hands[pool] if rng.random() < hands and self.with_hands[pool] else self.pools[pool]
+    def _person(self, rng: np.random.Generator, hands: float = 0.0, labelled: bool = True) -> CutOut:
+        """Choose a person, with probability `hands` among those who show a hand.
+
+        labelled: only people all of whose hands are labelled.
+        """
+        pool, pools = self._pool(rng), self.labelled if labelled else self.pools
+        people = self.with_hands[pool] if rng.random() < hands and self.with_hands[pool] else pools[pool]
         return people[int(rng.integers(len(people)))]
 
     def _finder(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -97,7 +105,7 @@ class DetectorSamples(Dataset):
         faces: list[tuple[np.ndarray, float]] = []
         people = int(rng.choice(4, p=(0.2, 0.5, 0.2, 0.1)))
         for n in range(people):
-            source = self._person(rng)
+            source = self._person(rng, labelled=False)
             middle, size = centre_and_size(source.face)
             lowest, highest = (0.05, 0.7) if people == 1 else (0.05, 0.35)
             target = float(np.exp(rng.uniform(np.log(lowest), np.log(highest)))) * side
@@ -126,7 +134,7 @@ class DetectorSamples(Dataset):
     def _face(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Make a crop about a face, or a negative one."""
         side = d.FACE
-        source = self._person(rng)
+        source = self._person(rng, labelled=False)
         middle, size = centre_and_size(source.face)
         kind = rng.random()
         points, present = np.zeros((68, 2), np.float32), 0.0

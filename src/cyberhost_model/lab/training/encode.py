@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
@@ -15,10 +15,11 @@ from torch import Tensor
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.config import Preset, preset
 from cyberhost_model.errors import InputError, TrainingError, need
-from cyberhost_model.lab.filmed.manifest import Row, read_manifest, split_of
+from cyberhost_model.lab.filmed.manifest import Row, accepted_rows
 from cyberhost_model.lab.synthetic.clips import Clip, ClipGenerator
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
 from cyberhost_model.lab.training.clips import SUMMARY_FILE, describe_clip, encode_clip, write_clip
+from cyberhost_model.lab.training.fidelity import Fidelity
 from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.perception.arcface import ArcFace
@@ -36,13 +37,17 @@ class ClipEncoder:
     speech: SpeechEncoder
     face: ArcFace | None = None
     """For a preset without a Face Encoder, which cannot be encoded without it."""
+    fidelity: Fidelity = field(default_factory=Fidelity)
+    """How well the codec brings back what was encoded."""
 
     def encode(self, clip: Clip) -> dict[str, Tensor]:
         """Encode a clip to the tensors that `clips.write_clip` saves.
 
-        `face` is (512,) float16 where the preset takes ArcFace's features.
+        `face` is (512,) float16 where the preset takes ArcFace's features. A few of its frames are decoded again for
+        `fidelity`.
         """
         saved = encode_clip(clip, self.codec)
+        self.fidelity.add(self.codec, clip, saved["z"].float())
         if not self.preset.region.face_channels:
             if self.face is None:
                 raise TrainingError(f"clips of preset {self.preset.name} need ArcFace's description of the face")
@@ -112,12 +117,28 @@ def encode_dataset(
     warn(line): called for a clip that cannot be read and is left out. Raises InputError where the split has no clip,
     none can be read, or `out` has clips of another dataset or of other settings; OutputError.
     """
-    rows = [
-        row for row in read_manifest(dataset, accepted=True) if (row.split or split_of(str(row.identity))) == split
-    ][:limit]
-    if not rows:
-        raise InputError(f"{dataset}: no clip of split {split!r} is accepted; `cyberhost data inspect` counts them")
+    rows = accepted_rows(dataset, split)[:limit]
     claim(out, {"dataset": str(dataset.resolve()), "split": split, "frames": frames, "seed": seed, **(facts or {})})
+    summary = encode_rows(dataset, rows, out, encoder, frames, seed, progress, warn)
+    if len(summary.broken) == len(rows):
+        raise InputError(f"{dataset}: none of {len(rows)} clips can be read; the first: {summary.broken[0][1]}")
+    return summary
+
+
+def encode_rows(
+    dataset: Path,
+    rows: Sequence[Row],
+    out: Path,
+    encoder: ClipEncoder,
+    frames: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> EncodeSummary:
+    """Encode clips of a dataset into `out`, whatever else is there; arguments as in `encode_dataset`.
+
+    Raises OutputError.
+    """
     there = {path.stem for path in out.glob("*x*/*.safetensors")}
     summary = EncodeSummary(len(rows))
     for done, row in enumerate(rows):
@@ -140,8 +161,6 @@ def encode_dataset(
             summary.coded += 1
     if progress:
         progress(len(rows), len(rows))
-    if len(summary.broken) == len(rows):
-        raise InputError(f"{dataset}: none of {len(rows)} clips can be read; the first: {summary.broken[0][1]}")
     return summary
 
 

@@ -24,9 +24,11 @@ from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion, speech_mot
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.media.audio import SPEECH_RATE
 
-# Above either of these, a pixel of the frame does not show in the reference.
+# A flow is sure below both of these.
 _MAX_MISMATCH = 1.5  # of flow there and back, pixels
 _MAX_COLOUR = 36.0  # mean difference of colour, of 255
+_SPECK = 5  # pixels: what is sure in smaller places is chance
+_SAME_COLOUR = 16.0  # where no flow is sure, as on a bare wall, the reference shows what looks like this or better
 _TOUCHING = 0.04  # opening of lips that touch, as a face mesh sees them
 
 
@@ -101,7 +103,9 @@ def estimate_flow(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.nd
     """Estimate the optical flow from a frame to the reference, and which pixels of the frame the reference shows.
 
     Pictures (H, W, 3). Returns flow float32 (H, W, 2) in pixels (position in the reference minus position in the frame)
-    and visibility float32 (H, W) in 0..1: flow there and back cancel out, and the colours agree.
+    and visibility float32 (H, W) in 0..1. A flow is sure where those there and back cancel out and the colours agree;
+    elsewhere it is that of what is sure around, so that few components describe it, and a pixel is visible where the
+    colours agree well.
     """
     frame, reference = (cv2.cvtColor(x, cv2.COLOR_RGB2GRAY) for x in (frame_u8, reference_u8))
     search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
@@ -110,10 +114,33 @@ def estimate_flow(frame_u8: np.ndarray, reference_u8: np.ndarray) -> tuple[np.nd
     h, w = frame.shape
     x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
 
-    def warp(field: np.ndarray) -> np.ndarray:
+    def warp(field: np.ndarray, flow: np.ndarray) -> np.ndarray:
         return cv2.remap(field, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
-    mismatch = np.linalg.norm(flow + warp(back), axis=-1)
-    colour = np.abs(frame_u8.astype(np.float32) - warp(reference_u8)).mean(-1)
-    visible = (mismatch < _MAX_MISMATCH) & (cv2.GaussianBlur(colour, (0, 0), 1.5) < _MAX_COLOUR)
+    def colour_difference(flow: np.ndarray) -> np.ndarray:
+        difference = np.abs(frame_u8.astype(np.float32) - warp(reference_u8, flow)).mean(-1)
+        return cv2.GaussianBlur(difference, (0, 0), 1.5)
+
+    mismatch = np.linalg.norm(flow + warp(back, flow), axis=-1)
+    sure = ((mismatch < _MAX_MISMATCH) & (colour_difference(flow) < _MAX_COLOUR)).astype(np.uint8)
+    sure = cv2.morphologyEx(sure, cv2.MORPH_OPEN, np.ones((_SPECK, _SPECK), np.uint8)).astype(bool)
+    flow = fill_hidden(flow, sure)
+    visible = sure | (colour_difference(flow) < _SAME_COLOUR)
     return flow, cv2.GaussianBlur(visible.astype(np.float32), (0, 0), 0.8)
+
+
+def fill_hidden(flow: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    """Replace the flow (H, W, 2) where it is not `sure` (H, W) by a smooth continuation of the flow around.
+
+    Means of what is sure in ever larger neighbourhoods, the smallest that has some; zero where nothing is.
+    """
+    weight = sure.astype(np.float32)
+    levels = [(flow.astype(np.float32) * weight[..., None], weight)]
+    while min(levels[-1][1].shape) > 2:
+        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
+    filled = levels[-1][0] / np.maximum(levels[-1][1], 1e-3)[..., None]
+    for total, share in reversed(levels[:-1]):
+        coarse = cv2.pyrUp(filled, dstsize=share.shape[::-1])
+        known = np.minimum(share, 1)[..., None]
+        filled = coarse * (1 - known) + total / np.maximum(share, 1e-3)[..., None] * known
+    return filled

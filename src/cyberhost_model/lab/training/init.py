@@ -98,7 +98,8 @@ def preset_for_weights(preset: Preset, source: str) -> Preset:
     if theirs is None:
         return preset
     correlation = preset.diffusion.noise_correlation or theirs.diffusion.noise_correlation
-    diffusion = dataclasses.replace(theirs.diffusion, noise_correlation=correlation)
+    slow = preset.diffusion.slow_noise or theirs.diffusion.slow_noise
+    diffusion = dataclasses.replace(theirs.diffusion, noise_correlation=correlation, slow_noise=slow)
     own, sampling = preset.sampling, theirs.sampling
     if sampling.distilled:
         sampling = own

@@ -25,9 +25,9 @@ HERE = Path(__file__).parent
 DEFAULT = "tiny"
 SHARED = ("loop", "sampling", "clips")
 """Tables of a recipe that are no stage's."""
-CLIPS = {"count": 2000, "frames": 32, "drawn": 0.3, "heads": 0.0}
-"""Settings of a recipe's table [clips]: how many clips a whole model learns from, their frames, shares of drawn people
-and of heads.
+CLIPS = {"count": 2000, "frames": 32, "drawn": 0.3, "heads": 0.0, "filmed": False}
+"""Settings of a recipe's table [clips]: how many made clips a whole model learns from, their frames, shares of drawn
+people and of heads; and whether clips of filmed people that speak join them, which wants a codec that learned them.
 """
 
 
@@ -108,9 +108,14 @@ def stage_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, Any, l
     own = {name: settings[name] for name in settings if name not in spec.network}
     try:
         shape = preset(network.get("preset", "tiny")).without(**network.get("ablations", {}))
-        shape = dataclasses.replace(shape, pose_shift=network.get("pose_shift", shape.pose_shift))
+        slow_noise = network.get("slow_noise", shape.diffusion.slow_noise)
+        shape = dataclasses.replace(
+            shape,
+            pose_shift=network.get("pose_shift", shape.pose_shift),
+            diffusion=dataclasses.replace(shape.diffusion, slow_noise=slow_noise),
+        )
         made = spec.config(**own)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
     check_types(made, f"[{stage}]: ")
     return shape, made, network.get("frozen", [])
@@ -141,7 +146,7 @@ def build_stage(
         weights, init = str(run), None
     shape, config, frozen = stage_settings(stage, settings)
     built = spec.build(StageInputs(stage, sources, config, shape, frozen, init, weights, seed))
-    if init and not spec.needs_init:
+    if init and not spec.needs_init and not spec.own_init:
         loaded = load_weights(built.module, init)
         for names, what in (
             (loaded.missing, "weights that it has not begin afresh"),

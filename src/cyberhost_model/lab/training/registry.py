@@ -15,7 +15,7 @@ from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.stage import Stage
 
-NETWORK_SETTINGS = ("preset", "pose_shift", "ablations", "frozen")
+NETWORK_SETTINGS = ("preset", "pose_shift", "slow_noise", "ablations", "frozen")
 """Settings of a stage that trains a `CyberHostNetwork`, beside those of its dataclass."""
 
 
@@ -34,7 +34,7 @@ SOURCES = {
     "stills": ("--stills", "labelled pictures"),
     "speech": ("--speech", "16 kHz speech"),
     "clips": ("--data", "coded clips (cyberhost data encode)"),
-    "filmed": ("--filmed", "clips of filmed people who speak"),
+    "filmed": ("--filmed", "clips of filmed people (cyberhost data prepare)"),
     "labels": ("--labels", "phonemes of the speech and lips of the filmed people"),
 }
 """Field of `Sources` -> the option that names it, and what it holds."""
@@ -54,7 +54,9 @@ class StageInputs:
     frozen: list[str]
     """Shell patterns of the names of parameters that do not train."""
     init: str | None
-    """Where the weights are loaded from: `init.load_weights` does it after the builder, unless `needs_init`."""
+    """Where the weights are loaded from: `init.load_weights` does it after the builder, unless `needs_init` or
+    `own_init`.
+    """
     weights: str | None
     """The run or model whose weights the stage will have: `init`, or the run itself where it goes on."""
     seed: int
@@ -79,6 +81,8 @@ class StageSpec:
     """Those of `NETWORK_SETTINGS` that a recipe may give."""
     needs_init: str
     """What `init` is, for a stage whose builder loads it, always; "": `init` is optional."""
+    own_init: bool = False
+    """Whether the builder loads `init` itself where it is given."""
 
     @property
     def settings(self) -> set[str]:
@@ -96,11 +100,12 @@ def register_stage(
     sources: tuple[str, ...] = (),
     network: tuple[str, ...] = (),
     needs_init: str = "",
+    own_init: bool = False,
 ) -> Callable[[Callable[[StageInputs], Stage]], Callable[[StageInputs], Stage]]:
     """Register the decorated builder as the stage `name`; see `StageSpec` for the other arguments."""
 
     def register(build: Callable[[StageInputs], Stage]) -> Callable[[StageInputs], Stage]:
-        STAGES[name] = StageSpec(name, config, build, sources, network, needs_init)
+        STAGES[name] = StageSpec(name, config, build, sources, network, needs_init, own_init)
         return build
 
     return register

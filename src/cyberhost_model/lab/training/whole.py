@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.errors import TrainingError
+from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
+from cyberhost_model.lab.filmed.manifest import accepted_rows
 from cyberhost_model.lab.synthetic.clips import ClipGenerator
 from cyberhost_model.lab.synthetic.performance import load_gestures
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.training.assemble import assemble
 from cyberhost_model.lab.training.checkpoint import STATE, lock_run
-from cyberhost_model.lab.training.encode import claim, encode_made, load_clip_encoder
+from cyberhost_model.lab.training.encode import claim, encode_made, encode_rows, load_clip_encoder
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.process import join_processes
 from cyberhost_model.lab.training.recipe import build_stage, read_clips, read_recipe
@@ -29,6 +31,8 @@ from cyberhost_model.lab.training.settings import LoopConfig
 PLAN = "recipe.json"
 MODEL = "model"
 CLIPS = "clips"
+DONE = "done"
+"""File among the clips that says that all are there."""
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """(step of the recipe, done, of, values): called as a step goes on."""
 
@@ -48,6 +52,7 @@ class Step:
 
 STEPS = (
     Step("codec", "codec"),
+    Step("close", "codec", init="codec", recipe="close"),
     Step("audio", "audio"),
     Step("detector", "detector"),
     Step("lips", "lips"),
@@ -55,20 +60,34 @@ STEPS = (
     Step("1", "1", init="hear"),
     Step("pose", "pose", init="1"),
     Step("2", "2", init="pose"),
-    Step("close", "codec", init="codec", recipe="close"),
 )
-"""In this order; the clips are coded before stage hear."""
+"""In this order; the clips are coded before stage hear, by the codec that ships: latents of one with `left` depend on
+all of its decoder.
+"""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a whole model is made from: folders of stills, speech, filmed people, labels and recorded gestures."""
+    """What a whole model is made from: folders of stills, speech, filmed people, labels and recorded gestures.
+
+    filmed: for stage audio; those that are datasets (`data prepare`) are for the codec, the detector and the lip reader
+    too, and for the network where the recipe says so.
+    """
 
     stills: list[str]
     speech: list[str]
     filmed: list[str]
     labels: list[str]
     gestures: str | None = None
+
+    def sources(self, stage: str, clips: Path) -> Sources:
+        """Gather the folders for one stage."""
+        filmed = self.filmed if stage == "audio" else [str(dataset) for dataset in self.datasets()]
+        return Sources(self.stills, self.speech, str(clips), filmed, self.labels)
+
+    def datasets(self) -> list[Path]:
+        """List the folders of filmed people that are datasets."""
+        return [Path(folder) for folder in self.filmed if (Path(folder) / MANIFEST).is_file()]
 
     def check(self) -> None:
         """Raise TrainingError where a step would miss something."""
@@ -103,7 +122,7 @@ def train_whole(
             loop, own = plans[step.name]
             loop = change(loop)
             if step.name == "hear":
-                _code_clips(out, material, clips or count, settings, loop.seed, progress)
+                _code_clips(out, material, clips or count, settings, loop.seed, progress, notify)
             if not _is_done(out / step.name, loop.steps):
                 _train_step(step, out, material, loop, own, progress, notify)
         runs = {part: str(out / step) for part, step in _PARTS.items()}
@@ -125,7 +144,7 @@ def _train_step(
     notify: Callable[[str], None] | None,
 ) -> None:
     """Train one step in its folder."""
-    sources = Sources(material.stills, material.speech, str(out / CLIPS), material.filmed, material.labels)
+    sources = material.sources(step.stage, out / CLIPS)
     init = str(out / step.init) if step.init else None
     stage = build_stage(step.stage, sources, dict(settings), init, loop.seed, notify, out / step.name)
 
@@ -137,12 +156,22 @@ def _train_step(
 
 
 def _code_clips(
-    out: Path, material: Material, count: int, settings: dict[str, Any], seed: int, progress: Progress | None
+    out: Path,
+    material: Material,
+    count: int,
+    settings: dict[str, Any],
+    seed: int,
+    progress: Progress | None,
+    notify: Callable[[str], None] | None,
 ) -> None:
-    """Code the clips that the network learns from, with the codec and the speech encoder of the steps before."""
-    if len(list((out / CLIPS).glob("*x*/*.safetensors"))) >= count:
+    """Code the clips that the network learns from, with the codec and the speech encoder of the steps before.
+
+    Of filmed people those who speak; the others teach the codec alone.
+    """
+    done_file = out / CLIPS / DONE
+    if done_file.is_file():
         return
-    encoder, _ = load_clip_encoder("tiny", str(out / "codec"), str(out / "audio"))
+    encoder, _ = load_clip_encoder("tiny", str(out / "close"), str(out / "audio"))
     made = ClipGenerator(
         People(material.stills, settings["drawn"]),
         SpeechLibrary(material.speech),
@@ -156,6 +185,13 @@ def _code_clips(
     for done in encode_made(made, out / CLIPS, encoder, range(count)):
         if progress:
             progress(CLIPS, done, count, {})
+    for dataset in material.datasets() if settings["filmed"] else []:
+        rows = [row for row in accepted_rows(dataset) if row.speech_share]
+        encode_rows(dataset, rows, out / CLIPS, encoder, settings["frames"], seed, warn=notify)
+    if notify and (low := encoder.fidelity.too_low()):
+        worst = ", ".join(f"{name} {value:.1f} dB" for name, value in low.items())
+        notify(f"{out / CLIPS}: the codec brings its clips back poorly ({worst})")
+    done_file.touch()
 
 
 def _is_done(run: Path, steps: int) -> bool:

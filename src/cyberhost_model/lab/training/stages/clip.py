@@ -23,7 +23,7 @@ from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.denoising_unet import heard
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.sampler.noise import hide_controls, progressive_noise
+from cyberhost_model.sampler.noise import hide_controls, progressive_noise, train_slow_noise
 from cyberhost_model.sampler.schedule import add_noise, training_target
 
 
@@ -87,6 +87,9 @@ class ClipStage:
         z = given.to_residual(z)
         noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
         time = sample_time(rand(), self.preset)
+        if diffusion.slow_noise:
+            share, continues = diffusion.slow_noise * batch["moving"], torch.tensor(given.continues or [False] * len(z))
+            noise = train_slow_noise(noise, share, self.preset.flow_channels, continues.to(z.device), generator)
         noisy, target = add_noise(diffusion, z, noise, time * 1000), training_target(diffusion, z, noise, time * 1000)
         if diffusion.hidden_controls:
             noisy = hide_controls(noisy, noise, self.preset.control_channels)

@@ -1,176 +1,78 @@
-"""Stage codec: train the ReferenceCodec on photo puppets in random poses, whose optical flow is known exactly."""
+"""Stage codec: train the ReferenceCodec on photo puppets, whose optical flow is known exactly, and on filmed people."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, Part
-from cyberhost_model.codecs.reference import DecodedMaps, ReferenceCodec, compose, fit_components
-from cyberhost_model.lab.synthetic.framing import random_colour, random_framing
-from cyberhost_model.lab.synthetic.performance import random_pose
-from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
+from cyberhost_model.codecs.reference import DecodedMaps, ReferenceCodec, compose, fit_components, fit_left
+from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.synthetic.sources import People
-from cyberhost_model.lab.synthetic.stills import Still, crop_still
-from cyberhost_model.lab.training.clips import half_size, to_signed
+from cyberhost_model.lab.training.clips import to_signed
+from cyberhost_model.lab.training.codec_init import codec_config, codec_of, take_over
+from cyberhost_model.lab.training.codec_samples import PARTS, CodecFrames, FilmedFrames, MixedFrames
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
-from cyberhost_model.perception.face_controls import face_control_maps, face_controls
-from cyberhost_model.perception.keypoints import VISIBLE
 
-# (W, H). Smaller than the pictures the codec is for: it is convolutional, and many pictures teach more than large ones.
-SIZES = ((192, 192), (192, 256), (256, 192), (256, 256))
-PARTS = (MOUTH, EYES)
+SHIPPED = {"flow": 14, "novelty": 4, "colour": 6}
+"""Components of the codec that ships."""
+FITTED = 24  # batches of each kind that components are fitted to
 # Largest deviation of the simulated error of a denoiser, of components of unit deviation.
 BLOCK_NOISE, CONTROL_NOISE = 0.5, 0.15
 # Weights of the losses in their sum.
-LOSS_WEIGHTS = {"picture": 2.0, "colour": 0.3, "flow": 0.3, "seen": 0.3, "r": 0.5, "marks": 0.5}
-
-
-def region_maps(keypoints: Any, size: tuple[int, int]) -> np.ndarray:
-    """Fill the outlines of face, lips and eyes, and hands, uint8 (3, H, W), 0 or 255, at `size` (W, H).
-
-    They weigh the loss and are labels for `r`.
-    """
-    w, h = size
-    maps = np.zeros((3, h, w), np.uint8)
-    px = lambda p: np.round(p * [w, h]).astype(np.int32)  # noqa: E731
-    cv2.fillConvexPoly(maps[0], cv2.convexHull(px(keypoints.face)), 255)
-    for part in (keypoints.face[48:], keypoints.face[36:42], keypoints.face[42:48]):
-        cv2.fillConvexPoly(maps[1], cv2.convexHull(px(part)), 255)
-    for side in (0, 1):
-        if keypoints.hands_score[side].max() > VISIBLE:
-            cv2.fillConvexPoly(maps[2], cv2.convexHull(px(keypoints.hands[side])), 255)
-    return maps
-
-
-class CodecFrames(Dataset):
-    """Batches of `count` references and `poses` frames of each, of one size; item i depends on (seed, i) alone.
-
-    unsure: share of frames whose latents come from another picture, in which mouth and lids moved part of the way or
-    otherwise, while the control channels are true. A denoiser that is unsure moves less than it should, and so the
-    decoder learns to trust the controls. close, eyes: shares of items that are close-ups (`codecs.close_up`), in which
-    the mouth or the lids alone move; the key "close" holds the place in `PARTS` of what they show, -1 for a frame.
-    """
-
-    def __init__(
-        self,
-        people: People,
-        seed: int,
-        count: int = 4,
-        poses: int = 2,
-        unsure: float = 0.6,
-        close: float = 0.0,
-        eyes: float = 0.0,
-    ):
-        self.people, self.seed, self.count, self.poses = people, seed, count, poses
-        self.unsure, self.shares = unsure, (close, eyes)
-
-    def __len__(self) -> int:
-        return 2**31
-
-    def __getitem__(self, i: int) -> dict[str, Tensor]:
-        cv2.setNumThreads(1)
-        rng = np.random.default_rng([self.seed, i])
-        size = SIZES[0] if rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
-        part = self._part(rng)
-        size = size if part is None else (SIDE, SIDE)
-        out: dict[str, list[np.ndarray]] = defaultdict(list)
-        for _ in range(self.count):
-            still = self.people.still(rng, size)
-            still = random_framing(still, rng, size) if part is None else crop_close_up(still, part, rng)
-            still.picture_u8 = random_colour(still.picture_u8, rng)
-            puppet = Puppet(still, gape=float(rng.uniform(0.08, 0.125)))
-            out["reference"].append(still.picture_u8)
-            out["close"].append(np.array(-1 if part is None else PARTS.index(part)))
-            out["reference_regions"].append(region_maps(still.keypoints, (size[0] // 4, size[1] // 4)))
-            out["person"].append(cv2.resize(still.mask, (size[0] // 4, size[1] // 4), interpolation=cv2.INTER_AREA))
-            for _ in range(self.poses):
-                pose = random_pose(rng, puppet, calm=float(rng.uniform(0.2, 1)))
-                pose = pose if part is None else part_only(pose, part, puppet, rng)
-                for name, value in self._frame(rng, still, puppet, pose).items():
-                    out[name].append(value)
-        return {k: torch.from_numpy(np.stack(v)) for k, v in out.items()}
-
-    def _part(self, rng: np.random.Generator) -> Part | None:
-        """Draw the part that an item shows; None for a whole frame."""
-        if not any(self.shares):
-            return None
-        x, (close, eyes) = rng.random(), self.shares
-        return MOUTH if x < close else EYES if x < close + eyes else None
-
-    def _frame(self, rng: np.random.Generator, still: Still, puppet: Puppet, pose: Pose) -> dict[str, np.ndarray]:
-        """Render one pose with its labels."""
-        w, h = still.size
-        frame = puppet.render(pose)
-        encoded = puppet.render(reduce_motion(pose, puppet, rng)) if rng.random() < self.unsure else frame
-        return {
-            "frames": frame.picture_u8,
-            "flow": half_size(frame.flow),
-            "seen": half_size(frame.seen),
-            "coded": encoded.picture_u8,
-            "coded_flow": half_size(encoded.flow),
-            "coded_seen": half_size(encoded.seen),
-            "controls": face_controls(still.keypoints, [frame.keypoints], (h // 16, w // 16))[0],
-            # Also where parts were: the outline of a shut eye is empty.
-            "regions": np.maximum(*(region_maps(k, (w // 2, h // 2)) for k in (frame.keypoints, still.keypoints))),
-            "control_maps": face_control_maps(still.keypoints, (h // 16, w // 16)),
-        }
-
-
-def crop_close_up(still: Still, part: Part, rng: np.random.Generator) -> Still:
-    """Cut out a part of the face and what is around it as `codecs.close_up` does, a little off."""
-    (x, y), side = part.square(still.keypoints.face * still.size)
-    middle = np.array([x, y]) + side / 2
-    side *= float(np.exp(rng.normal(0, 0.08)))
-    x, y = middle - side / 2 + rng.normal(0, 0.02, 2) * side
-    return crop_still(still, (x, y, x + side, y + side), (SIDE, SIDE))
-
-
-def part_only(pose: Pose, part: Part, puppet: Puppet, rng: np.random.Generator) -> Pose:
-    """Keep the mouth of a pose and nothing else, or shut the lids of a still, often altogether."""
-    if part is EYES:
-        return Pose(opening=puppet.face.rest_opening, blink=min(float(rng.uniform(0, 1.4)), 1.0))
-    return Pose(opening=pose.opening, width=pose.width, closure=pose.closure)
-
-
-def reduce_motion(pose: Pose, puppet: Puppet, rng: np.random.Generator) -> Pose:
-    """Move lips and lids part of the way from the still's state to `pose`; in half of the cases to any other mouth."""
-    if rng.random() < 0.5:
-        return replace(
-            pose,
-            opening=float(rng.uniform(0, 1)),
-            width=float(rng.uniform(-1, 1)),
-            blink=float(rng.uniform(0, 1)) * pose.blink,
-            closure=0.0,
-        )
-    rest, share = puppet.face.rest_opening, float(rng.uniform(0, 1))
-    return replace(
-        pose,
-        opening=rest + share * (pose.opening - rest),
-        width=share * pose.width,
-        blink=float(rng.uniform(0, 1)) * pose.blink,
-        closure=share * pose.closure,
-    )
+LOSS_WEIGHTS = {"picture": 2.0, "coded": 2.0, "colour": 0.3, "flow": 0.3, "seen": 0.3, "r": 0.5, "marks": 0.5}
 
 
 def component_samples(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Turn a batch into the samples that `fit_components` takes; face, lips and hands weigh more."""
-    regions = batch["regions"].float() / 255
+    """Turn a batch into the samples that `fit_codec` takes."""
     return {
+        "reference": to_signed(batch["reference"]),
         "frames": to_signed(batch["frames"]),
         "flow": batch["flow"].permute(0, 3, 1, 2),
         "visible": batch["seen"][:, None],
-        "weight": 1 + 3 * regions[:, :1] + 10 * regions[:, 1:2] + 4 * regions[:, 2:],
+        "controls": batch["controls"],
+        "weight": component_weight(batch),
     }
+
+
+def component_weight(batch: dict[str, Tensor]) -> Tensor:
+    """Weigh pixels (B, 1, H/2, W/2) for components; face, lips and hands weigh more."""
+    face, lips, hands = (batch["regions"].float() / 255).split(1, 1)
+    return 1 + 3 * face + 10 * lips + 4 * hands
+
+
+def region_weight(batch: dict[str, Tensor]) -> Tensor:
+    """Weigh pixels (B, 1, H/2, W/2) for the loss; face, lips and eyes, and hands weigh more."""
+    face, lips, hands = (batch["regions"].float() / 255).split(1, 1)
+    return 1 + 2 * face + 20 * lips + 3 * hands
+
+
+@torch.no_grad()
+def fit_codec(codec: ReferenceCodec, samples: list[dict[str, Tensor]], start: ReferenceCodec | None = None) -> None:
+    """Fit a codec's components to samples of `component_samples`.
+
+    start: a codec whose weights it takes over before what is left of the frames is measured, which depends on them.
+    """
+    fit_components(codec, samples)
+    if start is not None:
+        take_over(codec, start)
+    if codec.config.left:
+        fit_left(codec, [(F.avg_pool2d(_missing(codec, one), 2), one["weight"]) for one in samples])
+
+
+def _missing(codec: ReferenceCodec, sample: dict[str, Tensor]) -> Tensor:
+    """Decode frames without what is left, and subtract that from them: (B, 3, H, W)."""
+    each = len(sample["frames"]) // len(sample["reference"])
+    reference = sample["reference"].repeat_interleave(each, 0)
+    z = codec.encode_drawn(sample["frames"], sample["flow"], sample["visible"], sample["controls"])
+    return sample["frames"] - compose(
+        codec.decode_maps(z, codec.appearance(reference)), reference, stretch=codec.stretch
+    )
 
 
 def close_up_latents(codec: ReferenceCodec, batch: dict[str, Tensor]) -> Tensor:
@@ -190,11 +92,20 @@ class CodecStageConfig:
     drawn: float = 0.15
     """Share of drawn people; the rest are stills."""
     decoder_only: bool = False
-    """Freeze `r` and what it is made from, so that a denoiser trained on them stays valid."""
+    """Freeze `r` and what it is made from, so that a denoiser trained on them stays valid; not that of a codec with
+    `left`, whose latents belong to its decoder.
+    """
     close: float = 0.0
     """Share of close-ups of the mouth."""
     eyes: float = 0.0
     """Share of close-ups of the eyes."""
+    filmed: float = 0.5
+    """Share of items that show filmed people, where datasets of them are given."""
+    components: dict[str, int] | None = None
+    """Components of flow, novelty, colour and left (`ReferenceCodecConfig`).
+
+    None: those of the codec it starts from.
+    """
 
 
 class CodecStage:
@@ -205,13 +116,18 @@ class CodecStage:
 
     name = "codec"
 
-    def __init__(self, people: People, codec: ReferenceCodec | None = None, config: CodecStageConfig | None = None):
-        """Prepare the codec; a new one gets its components from a few batches."""
-        self.people, self.config = people, config or CodecStageConfig()
+    def __init__(
+        self,
+        people: People,
+        codec: ReferenceCodec | None = None,
+        config: CodecStageConfig | None = None,
+        filmed: Sequence[str] = (),
+    ):
+        """Prepare the codec; a new one gets its components from a few batches. filmed: datasets of filmed people."""
+        self.people, self.config, self.filmed = people, config or CodecStageConfig(), list(filmed)
         if codec is None:
-            codec = ReferenceCodec()
-            frames = CodecFrames(people, seed=1, count=4, poses=4)
-            fit_components(codec, [component_samples(frames[i]) for i in range(24)])
+            codec = ReferenceCodec(codec_config(self.config.components or SHIPPED))
+            fit_codec(codec, self.samples())
         n = codec.config.blocks
         self._noise = torch.cat(
             [torch.full((n,), BLOCK_NOISE), torch.full((codec.config.control_channels,), CONTROL_NOISE)]
@@ -229,8 +145,18 @@ class CodecStage:
             part.requires_grad_(not self.config.decoder_only)
 
     def dataset(self, seed: int) -> Dataset:
-        """Make the batches, see `CodecFrames`."""
-        return CodecFrames(self.people, seed, close=self.config.close, eyes=self.config.eyes)
+        """Make the batches, see `CodecFrames` and `FilmedFrames`."""
+        puppets = CodecFrames(self.people, seed, close=self.config.close, eyes=self.config.eyes)
+        if not self.filmed or not self.config.filmed:
+            return puppets
+        return MixedFrames(puppets, FilmedFrames(self.filmed, seed), self.config.filmed)
+
+    def samples(self) -> list[dict[str, Tensor]]:
+        """Make what components are fitted to: frames of puppets, and as many of filmed people."""
+        sets: list[Dataset] = [CodecFrames(self.people, seed=1, count=4, poses=4)]
+        if self.filmed and self.config.filmed:
+            sets.append(FilmedFrames(self.filmed, seed=1, count=4, poses=4))
+        return [component_samples(frames[i]) for frames in sets for i in range(FITTED)]
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the losses of `LOSS_WEIGHTS`, and as "loss" their weighted sum."""
@@ -242,7 +168,10 @@ class CodecStage:
             close = bool((batch["close"] >= 0).all())
             z = close_up_latents(codec, batch) if close else self._noisy_latents(codec, batch, generator)
         decoded = codec.decode_maps(z, tuple(p.repeat_interleave(each, 0) for p in pyramid))  # type: ignore[arg-type]
-        losses = self._frame_losses(batch, decoded, compose(decoded, reference.repeat_interleave(each, 0)), frames)
+        picture = compose(decoded, reference.repeat_interleave(each, 0), stretch=codec.stretch)
+        losses = self._frame_losses(batch, decoded, picture, frames)
+        if codec.config.left and not close:
+            losses["coded"] = self._coded_loss(batch, picture, frames)
         if not self.config.decoder_only:
             losses.update(self._reference_losses(batch, reference, codec.to_r(pyramid[2])))
         return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}  # type: ignore[dict-item]
@@ -252,8 +181,7 @@ class CodecStage:
     ) -> dict[str, Tensor]:
         """Compare what was decoded with the frames (B, 3, H, W) and the labels of the puppets."""
         seen, true_flow = batch["seen"][:, None], batch["flow"].permute(0, 3, 1, 2)
-        regions = batch["regions"].float() / 255
-        weight = 1 + 2 * regions[:, :1] + 20 * regions[:, 1:2] + 3 * regions[:, 2:]
+        weight = region_weight(batch)
         full = F.interpolate(weight, scale_factor=2.0)
         hidden = F.interpolate(1 - seen, scale_factor=2.0)
         distance = ((decoded.flow - true_flow).pow(2).sum(1, keepdim=True) + 0.01).sqrt()
@@ -264,9 +192,23 @@ class CodecStage:
             "seen": (F.binary_cross_entropy_with_logits(decoded.visible, seen, reduction="none") * weight).mean(),
         }
 
+    def _coded_loss(self, batch: dict[str, Tensor], picture: Tensor, frames: Tensor) -> Tensor:
+        """Compare frames (B, 3, H, W) with what was decoded and, as components, what that left.
+
+        The decoder may leave what the components can say. Updates the deviations by which they are divided.
+        """
+        codec: ReferenceCodec = self.module["codec"]  # type: ignore[assignment]
+        left = codec.left_components(frames - picture)
+        with torch.no_grad():
+            weight = F.adaptive_avg_pool2d(component_weight(batch), left.shape[-2:])
+            size = ((left**2 * weight).sum((0, 2, 3)) / weight.sum()).sqrt()
+            codec.z_std[codec.config.drawn : codec.config.blocks].lerp_(size, 0.01)
+        coded = picture + codec.left_colour(left, frames.shape[-2:])
+        return ((coded - frames).abs() * F.interpolate(region_weight(batch), scale_factor=2.0)).mean()
+
     def _noisy_latents(self, codec: ReferenceCodec, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """Encode frames and add the errors of a denoiser, (B, C, h, w)."""
-        z = codec.encode(
+        z = codec.encode_drawn(
             to_signed(batch["coded"]),
             batch["coded_flow"].permute(0, 3, 1, 2),
             batch["coded_seen"][:, None],
@@ -284,15 +226,39 @@ class CodecStage:
         predicted = self.module["teach_r"](r)
         marks = torch.cat([batch["person"][:, None], batch["reference_regions"].float() / 255], 1)
         pos = torch.tensor([1.0, 2.0, 8.0, 4.0], device=marks.device)[:, None, None]
+        known = (marks >= 0).float()  # nobody marked where filmed people are
+        wrong = F.binary_cross_entropy_with_logits(predicted[:, 3:], marks, known, pos_weight=pos, reduction="sum")
         return {
             "r": (predicted[:, :3] - F.avg_pool2d(reference, 4)).abs().mean(),
-            "marks": F.binary_cross_entropy_with_logits(predicted[:, 3:], marks, pos_weight=pos),
+            "marks": wrong / known.sum(),
         }
 
 
-@register_stage("codec", CodecStageConfig, sources=("stills",))
+@register_stage("codec", CodecStageConfig, sources=("stills",), own_init=True)
 def build(inputs: StageInputs) -> Stage:
-    """Build stage codec. A codec whose weights will be loaded needs no components of its own."""
+    """Build stage codec, from the codec of `init` or of the run that goes on where there is one.
+
+    A codec with other components than the recipe asks for gives the weights that fit.
+    """
     config: CodecStageConfig = inputs.config
-    people = People(inputs.sources.stills, drawn=config.drawn)
-    return CodecStage(people, ReferenceCodec() if inputs.weights else None, config)
+    wanted = codec_config(config.components) if config.components else None
+    if wanted and wanted.latent_channels != inputs.preset.latent_channels:
+        total = inputs.preset.latent_channels - wanted.control_channels
+        raise TrainingError(f"components: their sum must be {total}, as networks of {inputs.preset.name} take them")
+    people, filmed = People(inputs.sources.stills, drawn=config.drawn), inputs.sources.filmed
+    if inputs.weights is None:
+        return CodecStage(people, None, config, filmed)
+    start, others = codec_of(inputs.weights)
+    if wanted is None or wanted == start.config:
+        stage = CodecStage(people, start, config, filmed)
+    elif inputs.init is None:
+        raise TrainingError(f"{inputs.weights}: its codec has other components; train as before, or into a new run")
+    else:
+        codec = ReferenceCodec(wanted)
+        stage = CodecStage(people, codec, config, filmed)
+        fit_codec(codec, stage.samples(), start)
+    head: nn.Module = stage.module["teach_r"]
+    others = {name.removeprefix("teach_r."): value for name, value in others.items()}
+    if {name: value.shape for name, value in others.items()} == {n: v.shape for n, v in head.state_dict().items()}:
+        head.load_state_dict(others)
+    return stage

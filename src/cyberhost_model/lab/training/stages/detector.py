@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from cyberhost_model.lab.synthetic.sources import drawn_stills, training_stills
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
+from cyberhost_model.lab.training.filmed_stills import filmed_stills
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
@@ -65,6 +67,8 @@ class DetectorStageConfig:
 
     drawn: int = 0
     """Drawn people, made once."""
+    frames: int = 4
+    """Frames of each clip of filmed people, where datasets of them are given."""
 
 
 class DetectorStage:
@@ -72,13 +76,15 @@ class DetectorStage:
 
     name = "detector"
 
-    def __init__(self, stills: list[Still], drawn: list[Still], sizes: BatchSizes | None = None):
-        self.stills, self.drawn, self.sizes = stills, drawn, sizes or BatchSizes()
+    def __init__(
+        self, stills: list[Still], drawn: list[Still], sizes: BatchSizes | None = None, filmed: Sequence[Still] = ()
+    ):
+        self.stills, self.drawn, self.sizes, self.filmed = stills, drawn, sizes or BatchSizes(), filmed
         self.module: nn.Module = KeypointDetector()
 
     def dataset(self, seed: int) -> Dataset:
         """Make the batches, see `DetectorSamples`."""
-        return DetectorSamples(self.stills, self.drawn, seed, self.sizes)
+        return DetectorSamples(self.stills, self.drawn, seed, self.sizes, filmed=self.filmed)
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Compute the losses of all four networks, and as "loss" their weighted sum."""
@@ -125,4 +131,6 @@ class DetectorStage:
 @register_stage("detector", DetectorStageConfig, sources=("stills",))
 def build(inputs: StageInputs) -> Stage:
     """Build stage detector."""
-    return DetectorStage(training_stills(inputs.sources.stills), drawn_stills(inputs.config.drawn, inputs.seed))
+    filmed = filmed_stills(inputs.sources.filmed, inputs.config.frames)
+    drawn = drawn_stills(inputs.config.drawn, inputs.seed)
+    return DetectorStage(training_stills(inputs.sources.stills), drawn, filmed=filmed)

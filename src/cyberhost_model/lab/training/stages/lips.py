@@ -1,10 +1,11 @@
 """Stage lips: train the lip reader, which measures the gap between the lips.
 
-The mouths are those of labelled stills, of photo puppets of these that speak, and of drawn people.
+The mouths are those of labelled stills, of photo puppets of these that speak, of drawn people, and of filmed people.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.sources import drawn_stills, training_stills
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
+from cyberhost_model.lab.training.filmed_stills import filmed_stills
 from cyberhost_model.lab.training.picture_augment import degrade
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
@@ -110,19 +112,30 @@ class LipsStageConfig:
     """Drawn people, made once."""
     puppets: int = 8
     """Mouths of the photo puppet of each still."""
+    frames: int = 12
+    """Frames of each clip of filmed people, where datasets of them are given."""
 
 
 class LipsStage:
-    """Regression of the gap between the lips. puppets: mouths of the photo puppet of each still."""
+    """Regression of the gap between the lips.
+
+    puppets: mouths of the photo puppet of each still. filmed: frames of filmed people, which count as stills do.
+    """
 
     name = "lips"
 
     def __init__(
-        self, stills: list[Still], drawn: list[Still], puppets: int = 8, batch: int = 32, seed: int = 0
+        self,
+        stills: list[Still],
+        drawn: list[Still],
+        puppets: int = 8,
+        batch: int = 32,
+        seed: int = 0,
+        filmed: Sequence[Still] = (),
     ) -> None:
         rng = np.random.default_rng(seed)
         photographed, painted = (
-            [cut_mouth(s.picture_u8, s.keypoints.face * s.size) for s in some] for some in (stills, drawn)
+            [cut_mouth(s.picture_u8, s.keypoints.face * s.size) for s in some] for some in ([*stills, *filmed], drawn)
         )
         moved = [mouth for still in stills for mouth in puppet_mouths(still, puppets, rng)] if puppets else []
         self.groups, self.batch = [photographed, moved, painted], batch
@@ -145,4 +158,5 @@ def build(inputs: StageInputs) -> Stage:
     """Build stage lips."""
     stills = training_stills(inputs.sources.stills)
     drawn = drawn_stills(inputs.config.drawn, inputs.seed)
-    return LipsStage(stills, drawn, inputs.config.puppets, seed=inputs.seed)
+    filmed = filmed_stills(inputs.sources.filmed, inputs.config.frames, lips=True)
+    return LipsStage(stills, drawn, inputs.config.puppets, seed=inputs.seed, filmed=filmed)
