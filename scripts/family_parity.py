@@ -578,7 +578,8 @@ def compare_hallo(folder: Path, peer: str, length: str) -> dict:
     theirs = torch.load(folder / f"{length}.pt", weights_only=True)
     host = CyberHost.from_pretrained(model, device="cpu", precision="fp32")
     embedding = torch.load(folder / "embedding.pt", weights_only=True).numpy()
-    host.model.detector, host.model.face = known_face(), lambda picture: embedding
+    host.model.detector = known_face()
+    host.model.face = types.SimpleNamespace(describe=lambda picture: embedding, to=lambda device: None)
     noises = iter([noise.transpose(1, 2) for noise in theirs["noises"]])
     drawn, latents = iter(theirs["drawn"]), []
     denoise.smooth_noise = lambda *args: next(noises)

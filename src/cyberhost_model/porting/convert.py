@@ -172,7 +172,8 @@ def converted(name: str) -> Path:
 
 def _renew_sampling(folder: Path, full_size: Preset) -> None:
     """Bring a folder that an earlier version converted to the settings of today's adapter; its network is the same."""
-    with contextlib.suppress(ModelError, OSError):  # whoever loads it says what is wrong; a folder may be read-only
+    # Whoever loads it says what is wrong; a folder may be read-only; the settings of another network may not fit.
+    with contextlib.suppress(ModelError, OSError, ValueError):
         found = load_preset(folder)
         before = replace(full_size.audio, centred=found.audio.centred)
         if found != full_size and found == replace(full_size, sampling=found.sampling, audio=before):
