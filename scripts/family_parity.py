@@ -279,7 +279,7 @@ def make_hallo(folder: Path, peer: str) -> None:
             one.clear()
         sound = make_sound(folder, length, SECONDS[length])
         given = {"source_image": str(picture), "driving_audio": str(sound), "config": str(folder / "config.yaml")}
-        script.inference_process(argparse.Namespace(**given, checkpoint=None))
+        script.inference_process(argparse.Namespace(**given, checkpoint=None, output=str(folder / "out.mp4")))
         result = {
             "noises": noises,
             "latents": torch.cat(kept, 2),
