@@ -3,11 +3,12 @@
     python scripts/family_parity.py hallo2 REPOSITORY --python PYTHON
 
 REPOSITORY is a copy of the peer's code (fudan-generative-vision/hallo or hallo2, antgroup/echomimic), PYTHON an
-interpreter whose environment it runs in (diffusers 0.31, transformers 4, einops, omegaconf, opencv). The peer's process
-writes a checkpoint in its own format, a picture and speech, and runs its own inference script on them; this one
-converts the checkpoint and makes the same video. The peer's noise is handed to us, and so is where the face is: both
-programs find it by detectors of their own. What the peer imports for files and detectors alone (torchvision, moviepy,
-librosa, mediapipe, insightface, ...) is stood in for here; its `fp16` copies of reference features are kept in fp32.
+interpreter whose environment it runs in (diffusers 0.31, or 0.24 for EchoMimic; transformers 4, einops, omegaconf,
+opencv). The peer's process writes a checkpoint in its own format, a picture and speech, and runs its own inference
+script on them; this one converts the checkpoint and makes the same video. The peer's noise is handed to us, and so is
+where the face is: both programs find it by detectors of their own. What the peer imports for files and detectors alone
+(torchvision, moviepy, librosa, mediapipe, insightface, ...) is stood in for here; its `fp16` copies of reference
+features are kept in fp32.
 
 Prints, for one clip or window and for several, the largest difference of latents and frames over the deviation of the
 peer's. Ends with 1 where one exceeds 1e-3.
@@ -28,6 +29,8 @@ from pathlib import Path
 TOLERANCE = 1e-3
 WIDTHS, CONTEXT, SIDE, STEPS = (32, 64, 64, 64), 24, 64, 2
 SECONDS = {"one": 0.59, "several": 1.1}
+WINDOW_SECONDS = {"one": 0.43, "several": 1.1}
+"""EchoMimic's: a window is 12 frames, where a clip of Hallo is 16."""
 RATE = 16000
 FACE = (20.0, 16.0, 44.0, 45.0)
 """Box of the face with its forehead in the picture, x0, y0, x1, y1, before it is grown."""
@@ -89,11 +92,11 @@ def make_picture(folder: Path) -> Path:
     return path
 
 
-def make_sound(folder: Path, length: str) -> Path:
+def make_sound(folder: Path, length: str, seconds: float) -> Path:
     """Something like a voice, as a WAV of 16 bits."""
     import numpy as np
 
-    time = np.arange(round(SECONDS[length] * RATE)) / RATE
+    time = np.arange(round(seconds * RATE)) / RATE
     sound = 0.3 * np.sin(2 * np.pi * (200 + 40 * time) * time) * np.sin(3 * time) ** 2 + 0.02
     path = folder / f"{length}.wav"
     with wave.open(str(path), "wb") as file:
@@ -274,9 +277,9 @@ def make_hallo(folder: Path, peer: str) -> None:
     for length in SECONDS:
         for one in (noises, kept, drawn, videos):
             one.clear()
-        sound = make_sound(folder, length)
+        sound = make_sound(folder, length, SECONDS[length])
         given = {"source_image": str(picture), "driving_audio": str(sound), "config": str(folder / "config.yaml")}
-        script.inference_process(argparse.Namespace(**given, checkpoint=None))
+        script.inference_process(argparse.Namespace(**given, checkpoint=None, output=str(folder / "out.mp4")))
         result = {
             "noises": noises,
             "latents": torch.cat(kept, 2),
@@ -443,9 +446,9 @@ def make_echomimic(folder: Path, peer: str) -> None:
     picture, noises, kept = Image.open(make_picture(folder)), [], []
     record(pipelines, "randn_tensor", noises)
     record(pipelines.Audio2VideoPipeline, "decode_latents", kept, result=False)
-    for length in SECONDS:
+    for length, seconds in WINDOW_SECONDS.items():
         noises.clear(), kept.clear()
-        sound, frames = make_sound(folder, length), -(-round(SECONDS[length] * RATE) * 25 // RATE)
+        sound, frames = make_sound(folder, length, seconds), -(-round(seconds * RATE) * 25 // RATE)
         given = {"context_frames": 12, "context_overlap": 3, "fps": 25, "audio_sample_rate": RATE}
         given["generator"] = torch.manual_seed(420)
         made = pipe(picture, str(sound), mask, SIDE, SIDE, frames, STEPS, 1.0 if fast else 2.5, **given).videos
