@@ -144,7 +144,7 @@ def test_on_a_gpu_parts_that_do_not_compute_go_to_the_cpu():
     codec = SdVaeCodec(Part())
     codec.vae.enable_tiling, codec.vae.disable_tiling = lambda: tiles.append(True), tiles.clear
     codec.to = Part.to.__get__(codec)
-    model = SimpleNamespace(network=Part(), codec=codec, speech=Part(), detector=Part(), image=None)
+    model = SimpleNamespace(network=Part(), codec=codec, speech=Part(), detector=Part(), image=None, face=Part())
     model.network.preset = MINI
     memory, warnings, tries = MemoryFallback(model, torch.device("cuda"), branches=3), [], []  # type: ignore[arg-type]
 
@@ -162,7 +162,7 @@ def test_on_a_gpu_parts_that_do_not_compute_go_to_the_cpu():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "empty_cache", lambda: cuda_calls.append(1))
         where = memory.attempt("network", fails(2), warnings.append)
-        assert where == {"network": "cuda", "codec": "cpu", "speech": "cpu", "detector": "cpu"}
+        assert where == {"network": "cuda", "codec": "cpu", "speech": "cpu", "detector": "cpu", "face": "cpu"}
         assert [
             "one after the other" in warnings[0],
             "machine's memory" in warnings[1],
@@ -186,7 +186,7 @@ def test_on_a_gpu_parts_that_do_not_compute_go_to_the_cpu():
 def test_on_an_apple_gpu_its_memory_is_given_back_between_tries(monkeypatch):
     freed, tries = [], []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: freed.append(1))
-    model = SimpleNamespace(network=Part(), codec=Part(), speech=Part(), detector=Part(), image=None)
+    model = SimpleNamespace(network=Part(), codec=Part(), speech=Part(), detector=Part(), image=None, face=Part())
     model.network.preset, model.codec.can_tile, model.codec.frames_at_once = MINI, False, 4
 
     def action():

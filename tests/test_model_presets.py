@@ -149,8 +149,9 @@ def test_a_config_of_cyberhost_0_1_still_loads():
     new = preset("tiny").to_dict()
     sampling = new.pop("sampling")
     new["motion_persistence"] = new.pop("motion_prior")
-    names = {"slow_noise": "sway", "slow_noise_correlation": "sway_correlation"}
-    new["diffusion"] |= {names.get(name, name): value for name, value in sampling.items()}
+    kept = ("sampler", "steps", "guidance_reference", "guidance_audio", "flow_shift", "noise_correlation")
+    names = {**{name: name for name in kept}, "slow_noise": "sway", "slow_noise_correlation": "sway_correlation"}
+    new["diffusion"] |= {before: sampling[name] for name, before in names.items()}
     old = Preset.from_dict(new)
     assert old.sampling == preset("tiny").sampling and old.motion_prior == preset("tiny").motion_prior
     assert old.diffusion.noise_correlation == old.sampling.noise_correlation == 0.88
