@@ -284,7 +284,7 @@ def test_slow_training_noise_acts_where_nothing_drives_the_body(clips):
 
 
 def test_overfitting_four_clips_halves_the_loss(clips, tmp_path):
-    """Sixty steps, seeded; judged on the same batches and noise before and after."""
+    """Ninety steps, seeded; judged on the same batches and noise before and after."""
     config = ClipStageConfig("2", batch=1, drop_audio=0.0, drop_reference=0.0, lips=4.0)
     built = ClipStage(clips, build_network(preset("tiny")), config)
     data = built.dataset(0)
@@ -294,7 +294,7 @@ def test_overfitting_four_clips_halves_the_loss(clips, tmp_path):
             return sum(float(built.loss(data[i], torch.Generator().manual_seed(i))["main"]) for i in range(100, 106))
 
     before = judge()
-    train(built, tmp_path, LoopConfig(steps=60, lr=2e-3, warmup=5, decay=30, workers=0, save_seconds=1e9))
+    train(built, tmp_path, LoopConfig(steps=90, lr=2e-3, warmup=5, decay=45, workers=0, save_seconds=1e9))
     assert judge() < 0.5 * before
 
 
