@@ -239,18 +239,21 @@ class Puppet:
             out = out + (points - self._back_body(out, pose))
         return out
 
-    def _arm_motion(self, side: int, pose: Pose) -> list[np.ndarray]:
-        """Compute the forward transforms (3x3) of upper arm, forearm and hand, with the torso's motion."""
-        upper, fore, hand = self._swing(side, pose)
+    def _arm_motions(self, pose: Pose) -> dict[int, list[np.ndarray]]:
+        """Compute for each arm the forward transforms (3x3) of upper arm, forearm and hand, with the torso's motion."""
+        swung = {side: self._swing(side, pose) for side in self.bones}
         if not self.clasped:
-            return [upper, fore, hand]
+            return swung
         # Hands that rest on each other go the same way; each forearm turns and stretches to where its hand is.
-        wrists = [self.bones[s][2].start for s in (0, 1)]
-        moves = [_apply(self._swing(s, pose)[1], wrists[s][None])[0] - wrists[s] for s in (0, 1)]
+        wrists = {side: self.bones[side][2].start for side in (0, 1)}
         hand = np.eye(3, dtype=np.float32)
-        hand[:2, 2] = np.mean(moves, 0)
-        elbow, wrist = self.bones[side][1].start, wrists[side]
-        return [upper, _similarity(elbow, wrist, _apply(upper, elbow[None])[0], wrist + hand[:2, 2]), hand]
+        hand[:2, 2] = np.mean([_apply(swung[side][1], at[None])[0] - at for side, at in wrists.items()], 0)
+        motions = {}
+        for side, wrist in wrists.items():
+            upper, elbow = swung[side][0], self.bones[side][1].start
+            fore = _similarity(elbow, wrist, _apply(upper, elbow[None])[0], wrist + hand[:2, 2])
+            motions[side] = [upper, fore, hand]
+        return motions
 
     def _swing(self, side: int, pose: Pose) -> list[np.ndarray]:
         """Compute the transforms of an arm by the angles of its joints."""
@@ -316,8 +319,9 @@ class Puppet:
         hands, body = (
             self._forward_body(p, pose) for p in (points.hands, points.body)
         )  # a hand without an arm of its own moves with the body
+        motions = self._arm_motions(pose)
         for side, chain in self.bones.items():
-            for bone, m in zip(chain, self._arm_motion(side, pose), strict=True):
+            for bone, m in zip(chain, motions[side], strict=True):
                 self._draw_layer(bone, m, picture, flow, seen)
                 body[bone.joints] = _apply(m, points.body[bone.joints])
                 if bone.hand is not None:

@@ -51,6 +51,11 @@ def region_maps(keypoints: Keypoints, size: tuple[int, int]) -> np.ndarray:
     return maps
 
 
+def draw_size(rng: np.random.Generator) -> tuple[int, int]:
+    """Draw the size (W, H) of an item's pictures from `SIZES`, the first more often than the others."""
+    return SIZES[0] if rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
+
+
 class CodecFrames(Dataset):
     """Batches of `count` references and `poses` frames of each, of one size; item i depends on (seed, i) alone.
 
@@ -79,7 +84,7 @@ class CodecFrames(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
-        size = SIZES[0] if rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
+        size = draw_size(rng)
         part = self._part(rng)
         size = size if part is None else (SIDE, SIDE)
         out: dict[str, list[np.ndarray]] = defaultdict(list)
@@ -181,7 +186,7 @@ class FilmedFrames(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
-        size = SIZES[0] if rng.random() < 0.6 else SIZES[rng.integers(len(SIZES))]
+        size = draw_size(rng)
         out: dict[str, list[np.ndarray]] = defaultdict(list)
         for _ in range(self.count):
             folder = self.folders[rng.integers(len(self.folders))]
