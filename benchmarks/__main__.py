@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.clocks import CLOCK_HELP, CLOCKS
 from benchmarks.inputs import write_inputs
 from benchmarks.pool import Broken, Contestant, Worker
-from benchmarks.report import OURS, PLAIN, job_overhead, markdown, ratios
+from benchmarks.report import OURS, PLAIN, WINDOWS, job_overhead, markdown, ratios
 from benchmarks.rounds import run_rounds, summary
 from benchmarks.sizes import SIZES
 
@@ -63,6 +63,8 @@ def main() -> int:
 
 def _contestants(given: argparse.Namespace) -> list[Contestant]:
     found = [Contestant(OURS, "ours"), Contestant(PLAIN, "plain")]
+    if given.size != "tiny":  # the embedded model's codec is none of Stable Diffusion's
+        found.insert(1, Contestant(WINDOWS, "windows"))
     for label, name in PEERS.items():
         if place := getattr(given, name):
             # not resolve(): that would follow the link out of a virtual environment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-OURS, PLAIN = "ours", "plain diffusers"
+OURS, WINDOWS, PLAIN = "ours", "ours, as EchoMimicV2", "plain diffusers"
 
 
 def ratios(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -19,6 +19,9 @@ def ratios(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
             found[f"{part}, of plain diffusers'"] = one["median"] / plain[part]["median"]
         if quick := [parts[part]["median"] for parts in peers if part in parts]:
             found[f"{part}, of the quicker peer's"] = one["median"] / min(quick)
+    windowed, same = (results.get(label, {}).get("job") for label in (WINDOWS, "EchoMimicV2"))
+    if windowed and same:
+        found["job in overlapping windows, of EchoMimicV2's"] = windowed["median"] / same["median"]
     return found
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
 import torch
 from benchmarks.__main__ import measure
 from benchmarks.clocks import CLOCKS
-from benchmarks.implementations import ours
+from benchmarks.implementations import ours, windows
+from benchmarks.inputs import write_inputs
 from benchmarks.pool import Broken, Contestant, Worker
-from benchmarks.report import job_overhead, markdown, ratios
+from benchmarks.report import WINDOWS, job_overhead, markdown, ratios
 from benchmarks.rounds import run_rounds, summary
 from benchmarks.sizes import SIZES
 
@@ -89,6 +91,22 @@ def test_ratios_are_of_the_lower_bound_and_of_the_quicker_peer():
     }
     text = markdown(report)
     assert "| step, 2 branches, of plain diffusers' | 1.50 |" in text and "C could not be measured: why" in text
+
+
+def test_the_windowed_job_is_compared_with_its_own_program():
+    part = {"median": 2.0}
+    found = ratios({WINDOWS: {"job": part}, "EchoMimicV2": {"job": {"median": 4.0}}})
+    assert found == {"job in overlapping windows, of EchoMimicV2's": 0.5}
+
+
+@pytest.mark.slow
+def test_the_windowed_job_runs(tmp_path):
+    """Two windows and a frame, at the size that tries the benchmark."""
+    size = dataclasses.replace(SIZES["small"], job_frames=22, frames=12)
+    parts = windows.parts(size, torch.device("cpu"), torch.float32, write_inputs(size, tmp_path))
+    with torch.no_grad():
+        parts["job's warming up"]()
+    assert (tmp_path / "windows.mp4").stat().st_size > 1000
 
 
 def test_the_full_sizes_job_is_guided():
