@@ -56,12 +56,18 @@ class Codec(nn.Module):
         raise NotImplementedError
 
     def decode(
-        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
+        self,
+        z: Tensor,
+        reference: Tensor,
+        picture: Tensor | None = None,
+        close_ups: Sequence[CloseUp] = (),
+        predicted: bool = True,
     ) -> Tensor:
         """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
 
         picture (B, 3, H', W'): the reference at the video's size, which is the frames' size. close_ups:
-        mouth and eyes of it, enlarged, for codecs with control channels.
+        mouth and eyes of it, enlarged, for codecs with control channels. predicted: whether z is a denoiser's, whose
+        errors a codec may know; False for latents of `encode`.
         """
         raise NotImplementedError
 

@@ -43,7 +43,7 @@ def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> 
 _CHAINS = ((5, 6, 7), (2, 3, 4))
 # Radians at shoulder, elbow and wrist: deviation of random poses; how far an arm goes up with the loudest syllable, and
 # outward with the widest vowel.
-_ARM_POSES, _BEAT, _OUTWARD = (0.08, 0.22, 0.15), (-0.12, -0.65, -0.25), (0.12, 0.5, 0.15)
+_ARM_POSES, _BEAT, _OUTWARD = (0.08, 0.22, 0.15), (-0.16, -0.85, -0.3), (0.16, 0.65, 0.2)
 _CLASPED = (0.0, -0.3, 0.0)  # share of it for hands that rest on each other: elbows turn the other way to lift them
 _RIGHT = 0.8  # of the left arm's beats: two arms that do the same look drilled
 _REACH = (0.15, 0.45)  # radians: recorded turns of upper arm and forearm saturate here, where the puppet's cuts show
