@@ -48,10 +48,11 @@ def main() -> int:
     parser.add_argument("repository", type=Path)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--keep", type=Path, help="folder for what is made; what lies there is compared again")
+    parser.add_argument("--sensitivity", action="store_true", help="also what the noise's last bit changes in ours")
     parser.add_argument("--names", type=Path, help="only write names and shapes of the full-size checkpoint (.txt.gz)")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    make, compare, list_names = PEERS[given.peer]
+    make, ours, list_names = PEERS[given.peer]
     if given.make:
         sys.path.insert(0, str(given.repository))
         import torch
@@ -72,9 +73,26 @@ def main() -> int:
         command = [given.python, __file__, given.peer, str(given.repository.resolve()), "--make", folder]
         if not all((Path(folder) / f"{length}.pt").exists() for length in SECONDS):
             subprocess.run(command, check=True, cwd=given.repository, stdout=sys.stderr)
-        found = {length: compare(Path(folder), given.peer, length) for length in SECONDS}
+        found = {length: compare(ours, Path(folder), given.peer, length, given.sensitivity) for length in SECONDS}
     print(json.dumps({"peer": given.peer, **found}, indent=1))
     return 0 if all(one[what] <= TOLERANCE for one in found.values() for what in ("latents", "frames")) else 1
+
+
+def compare(ours, folder: Path, peer: str, length: str, sensitivity: bool) -> dict:
+    """Compare our video with the peer's, and ours with ours of a noise that differs by rounding."""
+    import torch
+
+    theirs = torch.load(folder / f"{length}.pt", weights_only=True)
+    latents, frames = ours(folder, peer, length, theirs)
+    found = figures(latents, frames, theirs["latents"], theirs["frames"])
+    if sensitivity:
+        signs = torch.Generator().manual_seed(0)
+        theirs["noises"] = [x * (1 + 2**-23 * torch.randn(x.shape, generator=signs).sign()) for x in theirs["noises"]]
+        other, shown = ours(folder, peer, length, theirs)
+        found["own change by the noise's last bit"] = figures(
+            other, shown, latents, torch.from_numpy(frames).permute(3, 0, 1, 2) / 255
+        )
+    return found
 
 
 # what both processes make
@@ -552,7 +570,7 @@ def known_face():
     return Known()
 
 
-def compare_hallo(folder: Path, peer: str, length: str) -> dict:
+def animate_hallo(folder: Path, peer: str, length: str, theirs: dict) -> tuple:
     """Convert the checkpoint, animate the same picture with the same speech, noise and dropped pixels."""
     import dataclasses
 
@@ -578,7 +596,6 @@ def compare_hallo(folder: Path, peer: str, length: str) -> dict:
     if not model.exists():
         own = {"network": folder, "vae": folder / "vae", "speech": folder / "wav2vec2"}
         convert(peer, model, {**{k: str(v) for k, v in own.items()}, "detector": "embedded"}, template=template)
-    theirs = torch.load(folder / f"{length}.pt", weights_only=True)
     host = CyberHost.from_pretrained(model, device="cpu", precision="fp32")
     embedding = torch.load(folder / "embedding.pt", weights_only=True).numpy()
     host.model.detector = known_face()
@@ -593,15 +610,14 @@ def compare_hallo(folder: Path, peer: str, length: str) -> dict:
         frames = np.stack(list(host.animate(folder / "picture.png", folder / f"{length}.wav", head=False).frames))
     finally:
         torch.rand, render.Rendering.sample = rand, sample
-    return figures(torch.cat(latents, 1).transpose(1, 2), frames, theirs["latents"], theirs["frames"])
+    return torch.cat(latents, 1).transpose(1, 2), frames
 
 
-def compare_echomimic(folder: Path, peer: str, length: str) -> dict:
+def animate_echomimic(folder: Path, peer: str, length: str, theirs: dict) -> tuple:
     """Convert the checkpoint, animate the same picture with the same speech and noise."""
     import dataclasses
 
     import numpy as np
-    import torch
 
     from cyberhost_model import CyberHost
     from cyberhost_model.porting.convert import convert
@@ -620,7 +636,6 @@ def compare_echomimic(folder: Path, peer: str, length: str) -> dict:
         save_whisper(folder / "whisper.pt", folder / "whisper")
         own = {"network": folder, "vae": folder / "vae", "speech": folder / "whisper"}
         convert(peer, model, {**{k: str(v) for k, v in own.items()}, "detector": "embedded"}, template=template)
-    theirs = torch.load(folder / f"{length}.pt", weights_only=True)
     host = CyberHost.from_pretrained(model, device="cpu", precision="fp32")
     host.model.detector = known_face()
     limit = full.sampling.noise_limit
@@ -631,7 +646,7 @@ def compare_echomimic(folder: Path, peer: str, length: str) -> dict:
         frames = np.stack(list(host.animate(folder / "picture.png", folder / f"{length}.wav", head=False).frames))
     finally:
         render.Rendering.sample_windows = sample
-    return figures(latents[0].transpose(1, 2), frames, theirs["latents"], theirs["frames"])
+    return latents[0].transpose(1, 2), frames
 
 
 def save_whisper(weights: Path, folder: Path) -> None:
@@ -688,10 +703,10 @@ def figures(latents, frames, their_latents, their_frames) -> dict:
 
 
 PEERS = {
-    "echomimic": (make_echomimic, compare_echomimic, names_of_echomimic),
-    "echomimic-fast": (make_echomimic, compare_echomimic, names_of_echomimic),
-    "hallo": (make_hallo, compare_hallo, names_of_hallo),
-    "hallo2": (make_hallo, compare_hallo, names_of_hallo),
+    "echomimic": (make_echomimic, animate_echomimic, names_of_echomimic),
+    "echomimic-fast": (make_echomimic, animate_echomimic, names_of_echomimic),
+    "hallo": (make_hallo, animate_hallo, names_of_hallo),
+    "hallo2": (make_hallo, animate_hallo, names_of_hallo),
 }
 """Peer -> what is made in its process, what is compared in this one, and the names of its full-size checkpoint."""
 
