@@ -23,8 +23,10 @@ from cyberhost_model.errors import InputError, OutputError, ResourceError, Train
 from cyberhost_model.lab.training.dry_run import trace_step
 from cyberhost_model.lab.training.init import build_network, freeze, load_weights, preset_for_weights, read_weights
 from cyberhost_model.lab.training.loop import train
+from cyberhost_model.lab.training.optimizer import build_optimizer, decaying, flat_state, load_flat_state
+from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.recipe import read_recipe, stage_settings
-from cyberhost_model.lab.training.reports import peak_flops
+from cyberhost_model.lab.training.reports import peak_flops, read_curves
 from cyberhost_model.lab.training.samples import SampleVideos
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import ProcessItems, StageLoss
@@ -37,8 +39,8 @@ from training_helpers import SMALL, RandomClips, RandomStage, small_config
 
 
 def _curves(run: Path) -> list[dict[str, float]]:
-    rows = [line.split(",")[2:] for line in (run / "curves.csv").read_text().splitlines()]
-    return [{k: float(v) for k, v in (pair.split("=") for pair in row)} for row in rows]
+    names, rows = read_curves(run / "curves.csv")
+    return [{name: float(row[name]) for name in names if row[name]} for row in rows]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -372,3 +374,63 @@ def test_a_run_makes_its_sample_videos_on_time(tmp_path):
     picture = Image.open(io.BytesIO(shown.encoded_image_string))
     assert (shown.step, shown.width, shown.height) == (2, 96, 64) and picture.n_frames > 10
     assert [step for step, _ in made] == [2] and made[0][1] == RandomStage().module.state_dict().keys()
+
+
+def test_a_setting_of_the_recipe_is_changed_by_its_name(tmp_path, capsys):
+    _, before = read_recipe("sd15", "2")
+    loop, after = read_recipe(
+        "sd15", "2", ["2.batch=3", "loop.precision=fp16", "2.driving.skeleton=0.5", "2.frozen=['audio_projection.*']"]
+    )
+    assert (after["batch"], loop.precision, after["frozen"]) == (3, "fp16", ["audio_projection.*"])
+    assert after["driving"] == {**before["driving"], "skeleton": 0.5} and before["batch"] == 1
+    with pytest.raises(TrainingError, match="unknown setting 'bacth'"):
+        read_recipe("sd15", "2", ["2.bacth=3"])
+    for wrong in ("batch=3", "2.batch", "2..batch=3", "=3"):
+        with pytest.raises(InputError, match="SECTION.NAME=VALUE"):
+            read_recipe("sd15", "2", [wrong])
+    assert main(["train", "--stage", "2", "--set", "batch=3", "--data", str(tmp_path), "-o", str(tmp_path / "r")]) == 2
+    assert "SECTION.NAME=VALUE" in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
+def test_the_papers_size_learns_to_be_driven_as_its_commands_drive():
+    """Skeletons for reenact, hands for multimodal, nothing; the other half has the body movement map."""
+    _, settings = read_recipe("sd15", "2")
+    mix = stage_settings("2", settings)[1].driving
+    assert mix.skeleton > 0 and mix.hands > 0 and mix.nothing > 0 and mix.skeleton + mix.hands + mix.nothing == 0.5
+
+
+def test_weight_decay_spares_what_is_no_layers_weight():
+    network = make_network(MINI)
+    spared = {
+        name for (name, _), decays in zip(network.named_parameters(), decaying(network), strict=True) if not decays
+    }
+    weights = {name for name, p in network.named_parameters()} - spared
+    assert any(name.endswith("spatial") for name in spared), "codebooks"
+    assert all(name in spared for name, p in network.named_parameters() if p.ndim < 2), "norms and biases"
+    assert all(name.endswith("weight") for name in weights) and len(weights) > 50
+    layer = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
+    before = {name: p.clone() for name, p in layer.named_parameters()}
+    optimizer = build_optimizer(list(layer.parameters()), small_config(weight_decay=0.5), False, decaying(layer))
+    for p in layer.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    assert {name for name, p in layer.named_parameters() if not torch.equal(p, before[name])} == {"0.weight"}
+
+
+def test_an_optimizers_state_keeps_the_parameters_order():
+    """It is numbered by the module's parameters, though weight decay sorts them into two groups."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 2)) for _ in "ab"]
+    world, optimizers = Process(torch.device("cpu")), []
+    for layer in layers:
+        optimizers.append(build_optimizer(list(layer.parameters()), small_config(), False, decaying(layer)))
+    layers[0](torch.ones(1, 2)).sum().backward()
+    optimizers[0].step()
+    own = [list(layer.parameters()) for layer in layers]
+    flat = flat_state(optimizers[0], own[0], own[0], world)
+    assert list(flat)[:3] == ["0.step", "0.exp_avg", "0.exp_avg_sq"]
+    assert all(flat[f"{i}.exp_avg"].shape == p.shape for i, p in enumerate(own[0]))
+    load_flat_state(optimizers[1], flat, own[1], own[1], world)
+    again = flat_state(optimizers[1], own[1], own[1], world)
+    assert all(torch.equal(again[name], value) for name, value in flat.items())
+    assert torch.equal(optimizers[1].state[own[1][1]]["exp_avg"], optimizers[0].state[own[0][1]]["exp_avg"])

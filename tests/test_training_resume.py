@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from pathlib import Path
 
 import cv2
 import pytest
@@ -12,8 +14,10 @@ from cyberhost_model.errors import ResourceError, TrainingError
 from cyberhost_model.lab.training.loop import Trainer, train
 from cyberhost_model.lab.training.optimizer import build_optimizer
 from cyberhost_model.lab.training.process import Process
-from cyberhost_model.lab.training.reports import Curves
+from cyberhost_model.lab.training.record import RECORD
+from cyberhost_model.lab.training.reports import Curves, read_curves
 from cyberhost_model.lab.training.stage import ProcessItems, memory_advice
+from cyberhost_model.lab.training.stages.clip import ClipStageConfig
 from training_helpers import RandomStage, small_config
 
 
@@ -52,8 +56,51 @@ def test_steps_that_a_crash_lost_leave_the_curves(tmp_path):
     curves = Curves(tmp_path, 10)
     curves.add(15, {"loss": 0.5})
     curves.close()
-    rows = [line.split(",") for line in (tmp_path / "curves.csv").read_text().splitlines()]
-    assert [(row[0], row[2]) for row in rows] == [("5", "loss=5"), ("10", "loss=10"), ("15", "loss=0.5")]
+    lines = (tmp_path / "curves.csv").read_text().splitlines()
+    assert lines[0] == "step,seconds,loss"
+    assert [(row.split(",")[0], row.split(",")[2]) for row in lines[1:]] == [("5", "5"), ("10", "10"), ("15", "0.5")]
+
+
+def test_curves_are_a_table_though_values_join_late(tmp_path):
+    """Also those of 0.1, which have no header; a row that a crash cut is left out."""
+    (tmp_path / "curves.csv").write_text("5,1.5,loss=3,lr=0.1\n10,3.0,loss=2,lr=0.1\n15,4.")
+    curves = Curves(tmp_path, 10)
+    curves.add(15, {"loss": 1, "lr": 0.1, "mfu": 0.4})
+    curves.close()
+    assert (tmp_path / "curves.csv").read_text().splitlines()[:3] == [
+        "step,seconds,loss,lr,mfu",
+        "5,1.5,3,0.1,",
+        "10,3.0,2,0.1,",
+    ]
+    names, rows = read_curves(tmp_path / "curves.csv")
+    assert names == ["loss", "lr", "mfu"] and [row["mfu"] for row in rows] == ["", "", "0.4"]
+
+
+class _Configured(RandomStage):
+    """A stage with settings and data, as stage 2 has them."""
+
+    def __init__(self, data: Path, batch: int = 1) -> None:
+        super().__init__()
+        self.data, self.config = data, ClipStageConfig(batch=batch)
+
+
+def test_a_run_goes_on_only_with_what_it_was_begun_with(tmp_path):
+    data, run = tmp_path / "clips", tmp_path / "run"
+    data.mkdir()
+    (data / "a.safetensors").write_bytes(b"clip")
+    train(_Configured(data), run, small_config(steps=1))
+    made = json.loads((run / "config.json").read_text())[RECORD]
+    assert made["settings"]["drop_audio"] == 0.1 and made["data"]["folder"] == str(data)
+    assert made["versions"]["torch"] == torch.__version__
+    moved = data.rename(tmp_path / "moved")
+    train(_Configured(moved), run, small_config(steps=2))
+    with pytest.raises(TrainingError, match=r"batch \(1, now 2\).*--allow-changed"):
+        train(_Configured(moved, batch=2), run, small_config(steps=3))
+    (moved / "b.safetensors").write_bytes(b"another")
+    with pytest.raises(TrainingError, match="data "):
+        train(_Configured(moved), run, small_config(steps=3))
+    train(_Configured(moved, batch=2), run, small_config(steps=3, allow_changed=True))
+    assert json.loads((run / "config.json").read_text())[RECORD]["settings"]["batch"] == 2
 
 
 def test_workers_are_forked_without_a_pool_of_opencv_s(tmp_path):

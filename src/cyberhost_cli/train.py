@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cyberhost_model.lab.training.recipe import Sources
 
 GIB = 2**30
+SET = "Another value for a setting of the recipe, such as 2.drop_audio=0.2; may be repeated."
 
 app = typer.Typer(
     cls=RunByDefault,
@@ -51,6 +52,8 @@ class StageOptions:
         None, "Recipe: a file, 'tiny' or 'sd15'. [default: the preset's, or tiny]", metavar="FILE"
     )
     preset: str | None = option(None, "Size of the network: tiny or sd15. [default: the recipe's]", metavar="NAME")
+    settings: list[str] | None = option(None, SET, "--set", metavar="SECTION.NAME=VALUE")
+    batch: int | None = option(None, "Clips of a batch. [default: the recipe's]", min=1)
     init: str | None = option(
         None, "Start from these weights: 'tiny', a run, a model or a safetensors file.", metavar="FROM"
     )
@@ -69,10 +72,15 @@ class StageOptions:
         )
 
     def recipe(self, stage: str) -> tuple[LoopConfig, dict[str, Any]]:
-        """Read the loop's settings and the stage's. Raises InputError, TrainingError."""
-        from cyberhost_model.lab.training.recipe import read_recipe
+        """Read the loop's settings and the stage's. Raises BadParameter, InputError, TrainingError."""
+        from cyberhost_model.lab.training.recipe import change_recipe, read_recipe
 
-        loop, settings = read_recipe(self.config or self.preset, stage)
+        changes = list(self.settings or [])
+        if self.batch is not None:
+            changes.append(f"{stage}.batch={self.batch}")
+        with input_errors_as_usage():
+            change_recipe({}, changes)
+        loop, settings = read_recipe(self.config or self.preset, stage, changes)
         if self.preset and stage in ("1", "2", "distill"):
             settings["preset"] = self.preset
         return loop, settings
@@ -195,6 +203,7 @@ def train_recipe(
     ],
     *,
     clips: Annotated[int | None, typer.Option(min=1, help="Clips to make. [default: the recipe's]")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help=SET)] = None,
     console: Console,
 ) -> None:
     """Train a whole model: every stage in its order, from nothing.
@@ -204,8 +213,11 @@ def train_recipe(
     console.silence_libraries()
     import dataclasses
 
+    from cyberhost_model.lab.training.recipe import change_recipe
     from cyberhost_model.lab.training.whole import Material, train_whole
 
+    with input_errors_as_usage():
+        change_recipe({}, settings or [])
     with console.progress(f"recipe {recipe}", None, unit="steps") as tick:
         model = train_whole(
             recipe,
@@ -213,6 +225,7 @@ def train_recipe(
             output,
             changes.apply,
             clips=clips,
+            settings=settings or [],
             progress=lambda step, done, of, values: tick(done, of, f"{step}: {speed_words(values)}"),
             notify=console.note,
         )

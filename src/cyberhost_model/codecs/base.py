@@ -56,20 +56,18 @@ class Codec(nn.Module):
         raise NotImplementedError
 
     def decode(
-        self,
-        z: Tensor,
-        reference: Tensor,
-        picture: Tensor | None = None,
-        close_ups: Sequence[CloseUp] = (),
-        predicted: bool = True,
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
 
         picture (B, 3, H', W'): the reference at the video's size, which is the frames' size. close_ups:
-        mouth and eyes of it, enlarged, for codecs with control channels. predicted: whether z is a denoiser's, whose
-        errors a codec may know; False for latents of `encode`.
+        mouth and eyes of it, enlarged, for codecs with control channels.
         """
         raise NotImplementedError
+
+    def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
+        """Decode what `encode` made, at the reference's size; as `decode`, but no denoiser's errors are made up for."""
+        return self.decode(z, reference, close_ups=close_ups)
 
     def tile(self, enabled: bool) -> None:
         """Switch decoding in tiles on or off; only where `can_tile`."""

@@ -59,6 +59,8 @@ class ReferenceCodecConfig:
     """Components of the new pixels' colour."""
     left: int = 0
     """Components of the colour that decoding all the others leaves; see `ReferenceCodec.encode`."""
+    reference: int = 0
+    """Channels of the reference's own latent `r` that are not zero; 0: as many as `blocks`."""
     dead_zone: float = 0.15
     """Deviations by which `decode` brings components of `left` nearer to zero: a denoiser's small errors in them would
     be blotches beside hands.
@@ -88,6 +90,11 @@ class ReferenceCodecConfig:
         They come first.
         """
         return self.flow + self.novelty + self.colour
+
+    @property
+    def reference_channels(self) -> int:
+        """Channels of `r` that say something; it has as many as `z`."""
+        return self.reference or self.blocks
 
     def components(self) -> dict[str, int]:
         """List the maps that have components, and how many, in the order of `z`."""
@@ -156,11 +163,12 @@ class ReferenceCodec(Codec):
             self.register_buffer(f"basis_{name}", torch.zeros(count, _CHANNELS[name], _BLOCK, _BLOCK))
         self.register_buffer("z_std", torch.cat([torch.ones(n), torch.tensor(_CONTROL_STD[: config.control_channels])]))
         self.appearance = _Pyramid(3, 4, config.widths)
-        self.to_r = nn.Conv2d(c, config.drawn, 1)
-        self.register_buffer("r_mean", torch.zeros(config.drawn))
-        self.register_buffer("r_std", torch.ones(config.drawn))
-        read = 2 * config.drawn + config.control_channels
-        self.join = nn.Sequential(nn.Conv2d(read, c, 3, padding=1), _ResidualBlock(c))
+        r = config.reference_channels
+        self.to_r = nn.Conv2d(c, r, 1)
+        self.register_buffer("r_mean", torch.zeros(r))
+        self.register_buffer("r_std", torch.ones(r))
+        read = config.drawn + config.control_channels
+        self.join = nn.Sequential(nn.Conv2d(read + r, c, 3, padding=1), _ResidualBlock(c))
         self.up_eighth = nn.Conv2d(c, b, 3, padding=1)
         self.at_eighth = nn.Sequential(nn.Conv2d(2 * b, b, 1), _ResidualBlock(b))
         self.up_quarter = nn.Conv2d(b, a, 3, padding=1)
@@ -217,14 +225,14 @@ class ReferenceCodec(Codec):
     def encode_reference(self, reference: Tensor, control_maps: Tensor | None = None) -> Tensor:
         """Encode the appearance and place of the reference's parts: (B, 3, H, W) -> r (B, C, h, w).
 
-        control_maps (B, controls, h, w) of `face_control_maps` fill the controls' channels; zero without them. Those of
-        `left` are zero: a reference leaves nothing.
+        control_maps (B, controls, h, w) of `face_control_maps` fill the controls' channels; zero without them.
         """
         r = self.to_r(self.appearance(reference)[2])
         r = (r - self.r_mean[:, None, None]) / self.r_std[:, None, None]
+        r = F.pad(r, (0, 0, 0, 0, 0, self.config.blocks - self.config.reference_channels))
         if control_maps is None:
-            return F.pad(r, (0, 0, 0, 0, 0, self.config.left + self.config.control_channels))
-        return torch.cat([F.pad(r, (0, 0, 0, 0, 0, self.config.left)), control_maps], 1)
+            return F.pad(r, (0, 0, 0, 0, 0, self.config.control_channels))
+        return torch.cat([r, control_maps], 1)
 
     def encode(
         self,
@@ -245,7 +253,7 @@ class ReferenceCodec(Codec):
         z = self.encode_drawn(*(x.flatten(0, 1) for x in (frames, flow, visible, controls)))
         z = z.unflatten(0, frames.shape[:2])
         if self.config.left:
-            missing = frames - self.decode(z, reference, close_ups=close_ups, predicted=False)
+            missing = frames - self.decode_coded(z, reference, close_ups)
             z[:, :, self.config.drawn : self.config.blocks] = self.encode_left(missing)
         return z
 
@@ -282,21 +290,30 @@ class ReferenceCodec(Codec):
     # Decoding
 
     def decode(
-        self,
-        z: Tensor,
-        reference: Tensor,
-        picture: Tensor | None = None,
-        close_ups: Sequence[CloseUp] = (),
-        predicted: bool = True,
+        self, z: Tensor, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
     ) -> Tensor:
         """Decode z (B, F, C, h, w) with the reference (B, 3, H, W) -> frames (B, F, 3, H', W').
 
         picture (B, 3, H', W'): the reference at the video's size, by default `reference` itself. close_ups: parts of
-        the picture's face, which are moved there, where they are large, before the frame's flow moves the picture.
-        predicted: whether z is a denoiser's, whose face controls get `emphasis`; those of `encode` need none.
+        the picture's face, which are moved there, where they are large, before the frame's flow moves the picture. The
+        face controls get `emphasis`.
         """
+        return self._decode(z, reference, picture, close_ups, self.config.emphasis)
+
+    def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
+        """Decode what `encode` made, whose face controls need no emphasis; as `decode`."""
+        return self._decode(z, reference, None, close_ups, (1.0,) * self.config.control_channels)
+
+    def _decode(
+        self,
+        z: Tensor,
+        reference: Tensor,
+        picture: Tensor | None,
+        close_ups: Sequence[CloseUp],
+        emphasis: tuple[float, ...],
+    ) -> Tensor:
         b, f = z.shape[:2]
-        latent, under = self.leave_lips_to_controls(z.flatten(0, 1), predicted)
+        latent, under = self.leave_lips_to_controls(z.flatten(0, 1), emphasis)
         source = _repeat_frames(reference if picture is None else picture, f)
         bias: Tensor | float = 0.0
         for close_up in close_ups:
@@ -315,8 +332,8 @@ class ReferenceCodec(Codec):
             frames = (frames + left).clamp(-1, 1)
         return frames.unflatten(0, (b, f))
 
-    def leave_lips_to_controls(self, z: Tensor, predicted: bool = True) -> tuple[Tensor, Tensor]:
-        """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control; a `predicted` z gets `emphasis`.
+    def leave_lips_to_controls(self, z: Tensor, emphasis: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+        """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and multiply the controls.
 
         A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear next to the mouth. It
         predicts well how far the lips are apart, and the decoder finds them in the reference. What that leaves stays.
@@ -326,9 +343,7 @@ class ReferenceCodec(Codec):
         lips = z[:, blocks : blocks + 1].abs()
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
         fine, left = z[:, _MEAN_FLOW:drawn] * (1 - under), z[:, drawn:blocks]
-        controls = z[:, blocks:]
-        if predicted:
-            controls = controls * z.new_tensor(self.config.emphasis)[:, None, None]
+        controls = z[:, blocks:] * z.new_tensor(emphasis)[:, None, None]
         return torch.cat([z[:, :_MEAN_FLOW], fine, left, controls], 1), under
 
     def _channels(self, controls: slice) -> slice:

@@ -51,7 +51,10 @@ def codec_of_weights(weights: Mapping[str, Tensor], source: str | Path) -> Refer
     """
     counts = {name: len(weights[f"basis_{name}"]) for name in COMPONENTS if f"basis_{name}" in weights}
     try:
-        codec = ReferenceCodec(codec_config(counts))
+        config = codec_config(counts)
+        r = len(weights.get("r_mean", ()))
+        config.reference = r if r != config.blocks else 0
+        codec = ReferenceCodec(config)
         codec.load_state_dict(weights)
     except (RuntimeError, TrainingError) as error:
         raise TrainingError(f"{source}: is not a run of this part ({str(error).splitlines()[-1].strip()})") from error

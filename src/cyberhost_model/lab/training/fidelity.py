@@ -56,7 +56,7 @@ def decode_clip(codec: Codec, clip: Clip, z: Tensor) -> np.ndarray:
     like = next(codec.parameters())
     reference = to_signed(clip.reference.picture_u8)[None].to(like.device)
     close_ups = codec_close_ups(codec, reference, clip.reference.keypoints)
-    frames = codec.decode(z[None].to(like.device, like.dtype), reference, close_ups=close_ups, predicted=False)[0]
+    frames = codec.decode_coded(z[None].to(like.device, like.dtype), reference, close_ups)[0]
     return (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 

@@ -31,7 +31,14 @@ from cyberhost_model.lab.training.checkpoint import (
     trained_names,
     write_error,
 )
-from cyberhost_model.lab.training.optimizer import Ema, build_optimizer, flat_state, learning_rate, load_flat_state
+from cyberhost_model.lab.training.optimizer import (
+    Ema,
+    build_optimizer,
+    decaying,
+    flat_state,
+    learning_rate,
+    load_flat_state,
+)
 from cyberhost_model.lab.training.process import (
     Process,
     clip_gradients,
@@ -42,6 +49,7 @@ from cyberhost_model.lab.training.process import (
     parallelize,
     synchronized,
 )
+from cyberhost_model.lab.training.record import RECORD, check_same_record, record_of
 from cyberhost_model.lab.training.reports import Report, Speed, open_reports, peak_flops
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import Batch, ProcessItems, Stage, describe_item, memory_advice
@@ -97,18 +105,21 @@ class Trainer:
         self.checkpoints = Checkpoints(run, stage.name, config.keep, world)
         saved = self.checkpoints.read()
         self.start, self.first_item = (saved.step, saved.items) if saved else (0, 0)
+        record = record_of(stage) if world.main else {}
         if saved:
             check_same_run(run, stage.module, config, saved.extra)
+            world.raise_together(self._changed(record) if world.main else None)
             self.module.load_state_dict(saved.weights("model"))
+        decays = decaying(self.module)  # before FSDP puts other tensors in the parameters' places
         self.replica = parallelize(stage, world, config.parallel)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
         self.parts = optimizer_parameters(self.module)
         self.sharded = any(part is not whole for part, whole in zip(self.parts, self.trained, strict=True))
-        self.optimizer = build_optimizer(self.parts, config, self.sharded)
+        self.optimizer = build_optimizer(self.parts, config, self.sharded, decays)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.average = Ema(self.module, config, world)
         if saved:
-            load_flat_state(self.optimizer, saved.weights("optimizer"), self.trained, world)
+            load_flat_state(self.optimizer, saved.weights("optimizer"), self.parts, self.trained, world)
             self.average.load(saved.weights("ema"))
             if config.precision == "fp16" and "scaler" in saved.extra:
                 self.scaler.load_state_dict(saved.extra["scaler"])
@@ -120,8 +131,16 @@ class Trainer:
             stage.follow(self.average.weights)
         if world.main:
             (run / "config.json").write_text(
-                json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module)}, indent=2)
+                json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module), RECORD: record}, indent=2)
             )
+
+    def _changed(self, record: dict[str, Any]) -> TrainingError | None:
+        """Make the error of a run that goes on with other settings or data."""
+        try:
+            check_same_record(self.run, record, self.config.allow_changed)
+        except TrainingError as error:
+            return error
+        return None
 
     def train(self, progress: Progress | None, sample: Sampler | None) -> Path:
         """Train the remaining steps; returns the newest checkpoint."""
@@ -182,7 +201,7 @@ class Trainer:
         parts = {
             "model": lambda: {k: gather_tensor(v, v, self.world) for k, v in self.module.state_dict().items()},
             "ema": self.average.whole,
-            "optimizer": lambda: flat_state(self.optimizer, self.trained, self.world),
+            "optimizer": lambda: flat_state(self.optimizer, self.parts, self.trained, self.world),
         }
         self.checkpoints.write(step, items, parts, extra)
         self.done = step

@@ -58,6 +58,8 @@ class Prediction:
     target: Tensor
     heard: Tensor | None
     """What the audio tokens tell of the speech (B, F, 4); None without audio."""
+    supervised: Tensor
+    """Whether the key point loss was drawn for each clip, bool (B,)."""
     error: Tensor = field(init=False)
     """Squared error of each element of the latents."""
 
@@ -94,10 +96,11 @@ def region_mask_error(made: Prediction) -> Tensor:
 def keypoint_error(made: Prediction) -> Tensor:
     """Compute the second term of eq. 6: squared error of the hands' key point heat maps, the mean over N modules.
 
-    Clips with t >= 500 do not count (section 3.3), nor do batches whose heat maps were not asked for.
+    Clips with t >= 500 do not count, nor do those for which it was not drawn (section 3.3). The paper's squared norm is
+    taken as a mean over the maps, so that it does not grow with their number and size.
     """
     loss = made.target.new_zeros(())
-    early = (made.time < 0.5).float().view(-1, 1, 1, 1, 1)
+    early = (made.supervised & (made.time < 0.5)).float().view(-1, 1, 1, 1, 1)
     maps = [item for item in made.output.heatmaps if item.region == "hands"]
     for item in maps:
         truth = F.adaptive_max_pool2d(made.batch["heatmaps"].flatten(0, 1), item.values.shape[-2:])

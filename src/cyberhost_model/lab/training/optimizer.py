@@ -68,16 +68,34 @@ class Ema:
         return {k: gather_tensor(v, own[k], self.world) for k, v in self.weights.items()}
 
 
+def decaying(module: nn.Module) -> list[bool]:
+    """Tell for each parameter that trains whether weight decay acts on it.
+
+    It does on the weights of linear and convolution layers alone: not on biases, norms, scales, learnt positions and
+    codebooks, whose size is what they say.
+    """
+    layers = (nn.Linear, nn.modules.conv._ConvNd, nn.Embedding)
+    weights = {id(layer.weight) for layer in module.modules() if isinstance(layer, layers)}
+    return [id(p) in weights for p in module.parameters() if p.requires_grad]
+
+
 def build_optimizer(
-    parameters: Sequence[nn.Parameter], config: LoopConfig, sharded: bool = False
+    parameters: Sequence[nn.Parameter], config: LoopConfig, sharded: bool = False, decays: Sequence[bool] = ()
 ) -> torch.optim.Optimizer:
     """Build the optimizer of `config.optimizer`. sharded: whether `parameters` are shards.
 
-    Raises TrainingError when nothing trains, and where bitsandbytes is missing or would get shards.
+    decays: `decaying` of their module; weight decay acts on all without it. Raises TrainingError when nothing trains,
+    and where bitsandbytes is missing or would get shards.
     """
     if not parameters:
         raise TrainingError("nothing trains: every parameter of this stage is frozen")
     common: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "betas": BETAS}
+    which = list(decays) or [True] * len(parameters)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p, own in zip(parameters, which, strict=True) if own is decay], **extra}
+        for decay, extra in ((True, {}), (False, {"weight_decay": 0.0}))
+    ]
+    groups = [group for group in groups if group["params"]]
     if config.optimizer == "adamw8bit":
         if sharded:  # its scales, one for every 256 numbers of a shard, cannot be put together in a checkpoint
             raise TrainingError(
@@ -90,25 +108,34 @@ def build_optimizer(
                 f"adamw8bit needs bitsandbytes ({str(error).splitlines()[0]}): pip install bitsandbytes, or use "
                 "adamw-fused"
             ) from error
-        return AdamW8bit(parameters, **common)
+        return AdamW8bit(groups, **common)
     if config.optimizer == "adamw-fused":
-        return torch.optim.AdamW(parameters, fused=True, **common)
-    return torch.optim.AdamW(parameters, foreach=True, **common)
+        return torch.optim.AdamW(groups, fused=True, **common)
+    return torch.optim.AdamW(groups, foreach=True, **common)
 
 
-def flat_state(optimizer: torch.optim.Optimizer, trained: Sequence[Tensor], world: Process) -> dict[str, Tensor]:
+def _numbers(optimizer: torch.optim.Optimizer, parts: Sequence[nn.Parameter]) -> list[int]:
+    """Number the optimizer's parameters, in its own order, by their place in `parts`."""
+    place = {id(part): i for i, part in enumerate(parts)}
+    return [place[id(p)] for group in optimizer.param_groups for p in group["params"]]
+
+
+def flat_state(
+    optimizer: torch.optim.Optimizer, parts: Sequence[nn.Parameter], trained: Sequence[Tensor], world: Process
+) -> dict[str, Tensor]:
     """Gather the optimizer's state as whole tensors by "<number of the parameter>.<name>".
 
     Every process must call it. Names of nested dictionaries (bitsandbytes) are joined by "/", names of integers end in
-    ":int". trained: the parameters in the optimizer's order, of which its own may be shards.
+    ":int". parts: what the optimizer was built with; trained: the same parameters, whole, by which they are numbered.
     """
-    own = [p for group in optimizer.param_groups for p in group["params"]]
+    numbers = _numbers(optimizer, parts)
     flat: dict[str, Tensor] = {}
-    for i, state in optimizer.state_dict()["state"].items():
+    for place, state in sorted(optimizer.state_dict()["state"].items(), key=lambda item: numbers[item[0]]):
+        i = numbers[place]
         for name, value in _flattened(state):
             if not isinstance(value, Tensor):
                 flat[f"{i}.{name}:int"] = torch.tensor(int(value))
-            elif value.shape == own[i].shape:
+            elif value.shape == parts[i].shape:
                 flat[f"{i}.{name}"] = gather_tensor(value, trained[i], world).cpu().contiguous()
             else:
                 flat[f"{i}.{name}"] = value.detach().cpu().clone()  # bitsandbytes shares its tables
@@ -116,13 +143,18 @@ def flat_state(optimizer: torch.optim.Optimizer, trained: Sequence[Tensor], worl
 
 
 def load_flat_state(
-    optimizer: torch.optim.Optimizer, flat: dict[str, Tensor], trained: Sequence[Tensor], world: Process
+    optimizer: torch.optim.Optimizer,
+    flat: dict[str, Tensor],
+    parts: Sequence[nn.Parameter],
+    trained: Sequence[Tensor],
+    world: Process,
 ) -> None:
     """Load what `flat_state` gathered.
 
     Raises TrainingError when the state belongs to another set of parameters or another kind of optimizer.
     """
     state: dict[int, dict[str, Any]] = {}
+    places = {number: place for place, number in enumerate(_numbers(optimizer, parts))}
     for key, value in flat.items():
         index, name = key.split(".", 1)
         if int(index) >= len(trained):
@@ -130,7 +162,7 @@ def load_flat_state(
                 "the checkpoint's optimizer belongs to another set of parameters: train as before, or --init from it "
                 "into a new run"
             )
-        parameter, entry = trained[int(index)], state.setdefault(int(index), {})
+        parameter, entry = trained[int(index)], state.setdefault(places[int(index)], {})
         *groups, name = name.split("/")
         for group in groups:
             entry = entry.setdefault(group, {})

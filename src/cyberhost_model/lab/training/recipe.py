@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,13 @@ def find_recipe(name: str | Path | None) -> Path:
     return own if Path(name).suffix == "" and own.is_file() else Path(name)
 
 
-def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[str, Any]]:
+def read_recipe(name: str | Path | None, stage: str, changes: Sequence[str] = ()) -> tuple[LoopConfig, dict[str, Any]]:
     """Read the loop's settings for `stage`, and the stage's own.
 
-    Raises InputError for a file that cannot be read and TrainingError for unknown names.
+    changes: see `change_recipe`. Raises InputError for a file that cannot be read and TrainingError for unknown names.
     """
     path, recipe = _parse(name)
+    recipe = change_recipe(recipe, changes)
     if stage not in recipe:
         stages = ", ".join(key for key in recipe if key not in SHARED)
         raise TrainingError(f"{path}: has no section [{stage}]; it has {stages}")
@@ -59,6 +61,30 @@ def read_recipe(name: str | Path | None, stage: str) -> tuple[LoopConfig, dict[s
     config = LoopConfig(**{k: v for k, v in own.items() if k in names})
     check_types(config, f"{path}, [{stage}]: ")
     return config, {k: v for k, v in own.items() if k not in names}
+
+
+def change_recipe(recipe: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """Replace settings of a recipe by "section.name=value", the value as in a recipe's file; the recipe stays.
+
+    A name may go on into tables ("2.driving.hands=0.5"). Raises InputError for one of another form.
+    """
+    changed = copy.deepcopy(recipe)
+    for change in changes:
+        names, equals, text = change.partition("=")
+        section, *path = names.strip().split(".")
+        if not equals or not section or not path or not all(path):
+            raise InputError(f"{change!r} is no setting; write SECTION.NAME=VALUE, for example 2.batch=4")
+        try:
+            value = tomllib.loads(f"value = {text.strip()}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()  # a word needs no quotes
+        place = changed
+        for name in (section, *path[:-1]):
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise InputError(f"{change!r}: {name} is no table of settings")
+        place[path[-1]] = value
+    return changed
 
 
 def read_sampling(name: str | Path | None, sampling: SamplingConfig) -> SamplingConfig:

@@ -130,26 +130,35 @@ class Report(Protocol):
 
 
 class Curves:
-    """The file `curves.csv`: step, seconds since this call of `train` began, then name=value."""
+    """The file `curves.csv`: a header, and rows of the step, the seconds since this call of `train` began, and values.
+
+    A value that begins later, as one that is measured now and then, gets a column of its own; its cells before are
+    empty.
+    """
 
     def __init__(self, run: Path, start: int) -> None:
         """Open the file, without the rows after step `start`: a crash lost these steps, and they are taken again."""
-        file = run / "curves.csv"
-        if file.exists():
-            rows = file.read_text().splitlines(keepends=True)
-            with written_whole(file) as part:
-                part.write_text(
-                    "".join(
-                        row for row in rows if row.split(",", 1)[0].isdigit() and int(row.split(",", 1)[0]) <= start
-                    )
-                )
-        self.file = open(file, "a", newline="")
+        self.path = run / "curves.csv"
+        self.names, rows = read_curves(self.path)
+        self._rewrite([row for row in rows if int(row["step"]) <= start])
         self.began = time.monotonic()
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        with written_whole(self.path) as part, part.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", "seconds", *self.names], restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+        self.file = open(self.path, "a", newline="")
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Write a row."""
-        row = [step, round(time.monotonic() - self.began, 1), *(f"{k}={v:.5g}" for k, v in values.items())]
-        csv.writer(self.file).writerow(row)
+        if new := [name for name in values if name not in self.names]:
+            self.file.close()
+            _, rows = read_curves(self.path)
+            self.names += new
+            self._rewrite(rows)
+        cells = (f"{values[name]:.5g}" if name in values else "" for name in self.names)
+        csv.writer(self.file).writerow([step, round(time.monotonic() - self.began, 1), *cells])
         self.file.flush()
 
     def add_video(self, step: int, video: Path) -> None:
@@ -158,6 +167,24 @@ class Curves:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def read_curves(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a run's `curves.csv`: names of the values, and a row by column for each step that is whole.
+
+    No file is an empty one. Files without a header, whose cells are name=value, are of cyberhost 0.1.
+    """
+    if not file.exists():
+        return [], []
+    with file.open(newline="") as open_file:
+        cells = [row for row in csv.reader(open_file) if row]
+    if cells and cells[0][:2] == ["step", "seconds"]:
+        names, rows = cells[0], cells[1:]
+        found = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names) and row[0].isdigit()]
+        return names[2:], found
+    old = [row for row in cells if row[0].isdigit() and all("=" in cell for cell in row[2:])]
+    found = [{"step": row[0], "seconds": row[1], **dict(c.split("=", 1) for c in row[2:])} for row in old]
+    return list(dict.fromkeys(name for row in found for name in row if name not in ("step", "seconds"))), found
 
 
 class TensorBoard:

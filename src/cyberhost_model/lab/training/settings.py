@@ -51,7 +51,7 @@ class LoopConfig:
 
     steps: int = option(MISSING, "Optimizer steps. [default: the recipe's]", min=1)
     """Optimizer steps in all, those of earlier calls included."""
-    lr: float = 1e-3
+    lr: float = option(1e-3, "Peak learning rate. [default: the recipe's]", min=1e-9)
     """Peak learning rate."""
     warmup: int = 100
     """Steps of linear warm-up."""
@@ -95,6 +95,8 @@ class LoopConfig:
     """CPU threads of each training process."""
     minutes: float = option(0.0, "Stop after these minutes, with a checkpoint. [default: 0 = never]", min=0)
     """Stop (with a checkpoint) after so long; 0 = never."""
+    allow_changed: bool = option(False, "Go on with a run though its stage's settings or its data have changed.")
+    """Go on with a run though what `record.check_same_record` compares has changed."""
     device: str = option("cpu", "cpu, cuda or mps. [default: cpu]")
     sample_every: int = option(0, "Steps between sample videos; 0 = none.", min=0)
     """Steps between two sample videos; 0 = none."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,27 +102,28 @@ def train_whole(
     change: Callable[[LoopConfig], LoopConfig] = lambda loop: loop,
     *,
     clips: int | None = None,
+    settings: Sequence[str] = (),
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Path:
     """Train all parts of a model and assemble them in OUT/model; returns that folder.
 
     recipe: "tiny" or a file with a section for each of `STEPS` and [clips]. change: applied to the loop's settings of
-    every step. clips: how many are coded, by default as the recipe says. Another call with the same arguments goes on
-    where this one was stopped. Raises TrainingError where something is missing or `out` belongs to another recipe or
-    material, and what the stages raise.
+    every step. clips: how many are coded, by default as the recipe says. settings: see `recipe.change_recipe`. Another
+    call with the same arguments goes on where this one was stopped. Raises TrainingError where something is missing or
+    `out` belongs to another recipe or material, and what the stages raise.
     """
     out = Path(out)
     material.check()
-    plans = {step.name: read_recipe(step.recipe or recipe, step.stage) for step in STEPS}
-    count, settings = read_clips(recipe)
+    plans = {step.name: read_recipe(step.recipe or recipe, step.stage, settings) for step in STEPS}
+    count, made = read_clips(recipe)
     with lock_run(out, join_processes("cpu")):
-        _claim(out, {"recipe": recipe, **dataclasses.asdict(material), "clips": clips or count})
+        _claim(out, {"recipe": recipe, **dataclasses.asdict(material), "clips": clips or count, "set": list(settings)})
         for step in STEPS:
             loop, own = plans[step.name]
             loop = change(loop)
             if step.name == "hear":
-                _code_clips(out, material, clips or count, settings, loop.seed, progress, notify)
+                _code_clips(out, material, clips or count, made, loop.seed, progress, notify)
             if not _is_done(out / step.name, loop.steps):
                 _train_step(step, out, material, loop, own, progress, notify)
         runs = {part: str(out / step) for part, step in _PARTS.items()}

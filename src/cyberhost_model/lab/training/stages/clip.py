@@ -93,10 +93,10 @@ class ClipStage:
         noisy, target = add_noise(diffusion, z, noise, time * 1000), training_target(diffusion, z, noise, time * 1000)
         if diffusion.hidden_controls:
             noisy = hide_controls(noisy, noise, self.preset.control_channels)
-        # Section 3.3: the key point loss counts with a probability of 50%.
-        heatmaps = bool(chances[2][0] < 0.5) and config.regions and self.preset.ablations.local_enhancement
-        output = network(noisy, time * 1000, given, heatmaps=heatmaps)
-        return combine(Prediction(config, self.preset, batch, time, output, target, told))
+        # Section 3.3: the key point loss counts with a probability of 50% where t < 500.
+        supervised = (chances[2] < 0.5) & (config.regions and self.preset.ablations.local_enhancement)
+        output = network(noisy, time * 1000, given, heatmaps=bool(supervised.any()))
+        return combine(Prediction(config, self.preset, batch, time, output, target, told, supervised))
 
     def encode_conditions(self, batch: dict[str, Tensor], noise: Tensor) -> Conditions:
         """Encode all conditions of a batch.

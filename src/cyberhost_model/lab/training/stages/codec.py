@@ -136,7 +136,7 @@ class CodecStage:
             {
                 "codec": codec,
                 "teach_r": nn.Sequential(
-                    nn.Conv2d(codec.config.drawn, 128, 3, padding=1),
+                    nn.Conv2d(codec.config.reference_channels, 128, 3, padding=1),
                     nn.SiLU(),
                     nn.Conv2d(128, 7 * 16, 1),
                     nn.PixelShuffle(4),

@@ -1,0 +1,70 @@
+"""What a run is made of: its stage's settings, its data, the versions of what computes it; kept in its config.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cyberhost_model.errors import TrainingError
+from cyberhost_model.lab.training.checkpoint import differing
+from cyberhost_model.lab.training.init import run_config
+from cyberhost_model.lab.training.stage import Stage
+
+RECORD = "made_of"
+"""Its entry in config.json."""
+
+
+def record_of(stage: Stage) -> dict[str, Any]:
+    """Describe what a run of `stage` is made of, as JSON has it.
+
+    settings: of the stage (batch, frames, drops, driving ...); data: folder and digest of coded clips; versions.
+    """
+    config, data = getattr(stage, "config", None), getattr(stage, "data", None)
+    record = {
+        "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},  # type: ignore[arg-type]
+        "data": {"folder": str(data), "digest": digest_of_names(Path(data))} if isinstance(data, str | Path) else {},
+        "versions": {"cyberhost": _version(), "torch": torch.__version__, "python": platform.python_version()},
+    }
+    return json.loads(json.dumps(record))
+
+
+def _version() -> str:
+    try:
+        return version("cyberhost")
+    except PackageNotFoundError:  # run from a copy of the sources
+        return "unknown"
+
+
+def digest_of_names(folder: Path) -> str:
+    """Compute the digest of the names and sizes of a folder's files: clips are never changed in place."""
+    state = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*.safetensors") if p.is_file()):
+        state.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
+    return state.hexdigest()
+
+
+def check_same_record(run: Path, record: dict[str, Any], allow_changed: bool) -> None:
+    """Compare what a run that goes on was begun with: the stage's settings, and its data by its digest.
+
+    The data may have moved. A run of an older version has no record and goes on. Raises TrainingError that names the
+    differences unless `allow_changed`.
+    """
+    before = run_config(run).get(RECORD)
+    if not isinstance(before, dict) or allow_changed:
+        return
+    changed = differing(before.get("settings", {}), record["settings"])
+    old, new = (made.get("data", {}).get("digest") for made in (before, record))
+    if old != new:
+        changed.append(f"data ({before.get('data', {}).get('folder')}, now {record['data'].get('folder')})")
+    if changed:
+        raise TrainingError(
+            f"{run} was begun with other settings: {', '.join(changed)}; go on with those, --init from it into a new "
+            "run, or give --allow-changed"
+        )
