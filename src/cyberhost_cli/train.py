@@ -98,6 +98,10 @@ def train(
     sample: Annotated[
         tuple[Path, Path] | None, typer.Option(metavar="REF AUDIO", help="Make sample videos of these in RUN/samples.")
     ] = None,
+    validate: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Coded clips of held-out people, measured by region (stages 1 and 2)."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count parameters, memory and time; train nothing.")
     ] = False,
@@ -115,8 +119,12 @@ def train(
         raise typer.BadParameter("name the folder of the run", param_hint="'--run' / '-o'")
     if changes.values.get("sample_every") and not sample:
         raise typer.BadParameter("name a picture and a sound: --sample REF AUDIO", param_hint="'--sample-every'")
+    if changes.values.get("validate_every") and not validate:
+        raise typer.BadParameter("name the held-out clips: --validate DIR", param_hint="'--validate-every'")
     recipe, settings = options.recipe(stage)
     loop = changes.apply(recipe)
+    if validate and not loop.validate_every:
+        raise typer.BadParameter("give the steps between: --validate-every N", param_hint="'--validate'")
     if sample and not loop.sample_every:
         raise typer.BadParameter("give the steps between the videos: --sample-every N", param_hint="'--sample'")
     if dry_run:
@@ -127,7 +135,7 @@ def train(
             console.note(line)
         console.data(found)
         return
-    train_stage(stage, options, loop, settings, sample, console)
+    train_stage(stage, options, loop, settings, sample, validate, console)
 
 
 def train_stage(
@@ -136,6 +144,7 @@ def train_stage(
     loop: LoopConfig,
     settings: dict[str, Any],
     sample: tuple[Path, Path] | None,
+    validate: Path | None,
     console: Console,
 ) -> None:
     """Run the loop with a bar, and print the last losses and the speed. Raises TrainingError and what loading does."""
@@ -161,7 +170,12 @@ def train_stage(
                 last.update(values)
                 tick(done, total, speed_words(values))
 
-            folder = run_loop(built, run, loop, step, sampler)
+            validation = None
+            if validate:
+                from cyberhost_model.lab.training.validation import Validation
+
+                validation = Validation(validate)
+            folder = run_loop(built, run, loop, step, sampler, validation)
     leave_processes()
     losses = {name: value for name, value in last.items() if name not in (*SPEED_NAMES, "lr", "grad_norm")}
     speed = {name: last[name] for name in SPEED_NAMES if name in last}

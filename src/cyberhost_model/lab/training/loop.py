@@ -53,6 +53,7 @@ from cyberhost_model.lab.training.record import RECORD, check_same_record, recor
 from cyberhost_model.lab.training.reports import Report, Speed, open_reports, peak_flops
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import Batch, ProcessItems, Stage, describe_item, memory_advice
+from cyberhost_model.lab.training.validation import Validation, keep_best, lowest_error
 
 __all__ = ["LoopConfig", "Stage", "learning_rate", "train"]
 
@@ -62,16 +63,22 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def train(
-    stage: Stage, run: str | Path, config: LoopConfig, progress: Progress | None = None, sample: Sampler | None = None
+    stage: Stage,
+    run: str | Path,
+    config: LoopConfig,
+    progress: Progress | None = None,
+    sample: Sampler | None = None,
+    validation: Validation | None = None,
 ) -> Path:
     """Train `stage` in the folder `run`, resuming where an earlier call stopped; returns the newest checkpoint.
 
     Under `torchrun` or `accelerate launch` every process calls this, and they train one model. progress(step, steps,
     values): called in the first process at every logged step, with the mean losses and the speed
     (`reports.SPEED_NAMES`). sample(step, weights): called there every `config.sample_every` steps with the averaged
-    weights; the video it returns goes to the reports. Raises TrainingError when a loss is not finite (the last good
-    checkpoint stays), when `run` belongs to another stage, or when another process is training in it; ResourceError
-    when memory is short; OutputError when `run` cannot be written.
+    weights; the video it returns goes to the reports. validation: measured every `config.validate_every` steps and at
+    the end; `RUN/best` keeps the averaged weights of the lowest error. Raises TrainingError when a loss is not finite
+    (the last good checkpoint stays), when `run` belongs to another stage, or when another process is training in it;
+    ResourceError when memory is short; OutputError when `run` cannot be written.
     """
     run = Path(run)
     config.check()
@@ -85,7 +92,7 @@ def train(
         stage.module.enable_gradient_checkpointing()
     with lock_run(run, world), memory_advice(config, checkpoints, world.size):
         try:
-            return Trainer(stage, run, config, world).train(progress, sample)
+            return Trainer(stage, run, config, world, validation).train(progress, sample)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise write_error(run, error) from error
@@ -95,8 +102,14 @@ def train(
 class Trainer:
     """A stage with its optimizer, averaged weights and checkpoints, loaded from the last checkpoint if there is one."""
 
-    def __init__(self, stage: Stage, run: Path, config: LoopConfig, world: Process) -> None:
+    def __init__(
+        self, stage: Stage, run: Path, config: LoopConfig, world: Process, validation: Validation | None = None
+    ) -> None:
         self.stage, self.run, self.config, self.world = stage, run, config, world
+        self.validation = validation if config.validate_every else None
+        if self.validation is not None:
+            self.validation.dataset(stage)  # so that what is wrong with it is told before the first step
+        self.lowest = lowest_error(run)
         try:
             run.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -160,8 +173,9 @@ class Trainer:
             for step in range(self.start, config.steps):
                 for name, value in self.step(step, batches).items():
                     logged.setdefault(name, []).append(value)
-                if (step + 1) % config.log_every == 0 or step + 1 == config.steps:
-                    self._report(step, logged, reports, progress)
+                valid = self._validate(step + 1) if self._validates(step + 1) else {}
+                if (step + 1) % config.log_every == 0 or step + 1 == config.steps or valid:
+                    self._report(step, logged, reports, progress, valid)
                     logged = {}
                 now = time.monotonic()
                 out_of_time = bool(config.minutes) and now - began > config.minutes * 60
@@ -301,16 +315,43 @@ class Trainer:
         )
 
     def _report(
-        self, step: int, logged: dict[str, list[Tensor]], reports: list[Report], progress: Progress | None
+        self,
+        step: int,
+        logged: dict[str, list[Tensor]],
+        reports: list[Report],
+        progress: Progress | None,
+        valid: dict[str, float],
     ) -> None:
-        """Write the means since the last row, with the speed, to the reports."""
+        """Write the means since the last row, with the speed and a validation of this step, to the reports."""
         means = {k: sum(torch.stack(values).tolist()) / len(values) for k, values in logged.items()}
         speed = self.speed.values()
-        values = self.world.mean({**means, "lr": learning_rate(step, self.config), **speed})
+        values = {**self.world.mean({**means, "lr": learning_rate(step, self.config), **speed}), **valid}
         for report in reports:
             report.add(step + 1, values)
         if progress and self.world.main:
             progress(step + 1, self.config.steps, values)
+
+    def _validates(self, step: int) -> bool:
+        """Whether a validation is due after `step` steps; the last step always has one."""
+        every = self.config.validate_every
+        return self.validation is not None and (step % every == 0 or step == self.config.steps)
+
+    def _validate(self, step: int) -> dict[str, float]:
+        """Measure the averaged weights on held-out clips, and keep the best; every process must call it."""
+        assert self.validation is not None
+        with self.speed.pause():
+            with self.average.in_place(), self._autocast():
+                values = self.validation.measure(self.stage, self.world)
+            if values["valid"] < self.lowest:
+                self.lowest = values["valid"]
+                weights, error = self.average.whole(), None
+                if self.world.main:
+                    try:
+                        keep_best(self.run, weights, {"stage": self.stage.name, "step": step, "valid": self.lowest})
+                    except OSError as failed:
+                        error = write_error(self.run, failed)
+                self.world.raise_together(error)
+        return values
 
     def _sample(self, step: int, sample: Sampler, reports: list[Report]) -> None:
         """Make a sample video in the first process; where that fails, save a checkpoint and raise the error."""

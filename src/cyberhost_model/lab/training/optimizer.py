@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -55,6 +56,19 @@ class Ema:
             else:
                 self.weights[k].copy_(local_shard(v))
         get_ema_multi_avg_fn(keep)(old, new, 0)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the average in the place of the module's weights while the block lasts."""
+        own = {k: local_shard(v) for k, v in self.module.state_dict().items()}
+        kept = {k: v.clone() for k, v in own.items()}
+        for k, v in own.items():
+            v.copy_(self.weights[k])
+        try:
+            yield
+        finally:
+            for k, v in own.items():
+                v.copy_(kept[k])
 
     def load(self, whole: dict[str, Tensor]) -> None:
         """Load the average from a checkpoint's whole tensors."""

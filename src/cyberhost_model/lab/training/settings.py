@@ -100,6 +100,8 @@ class LoopConfig:
     device: str = option("cpu", "cpu, cuda or mps. [default: cpu]")
     sample_every: int = option(0, "Steps between sample videos; 0 = none.", min=0)
     """Steps between two sample videos; 0 = none."""
+    validate_every: int = option(0, "Steps between two measurements on --validate; 0 = none.", min=0)
+    """Steps between two measurements on held-out clips (`validation`); 0 = none."""
     sample_model: str = "tiny"
     """Model whose codec, speech encoder and detector make sample videos."""
     peak_tflops: float = option(0.0, "The device's peak, for MFU. [default: known for common GPUs]", min=0)
@@ -131,6 +133,7 @@ class LoopConfig:
             "workers",
             "minutes",
             "sample_every",
+            "validate_every",
             "peak_tflops",
         ):
             if getattr(self, name) < 0:

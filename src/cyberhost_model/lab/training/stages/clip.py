@@ -76,6 +76,16 @@ class ClipStage:
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Add noise to the clips, predict, and compute `losses.TERMS`; "loss" is what trains."""
+        return combine(self.predict(batch, generator))
+
+    def predict(
+        self, batch: dict[str, Tensor], generator: torch.Generator, noise_level: float | None = None
+    ) -> Prediction:
+        """Add noise to the clips and predict.
+
+        noise_level: one in 0..1 for all clips, and none of their conditions is dropped, as `validation` wants it; None:
+        drawn, as training does.
+        """
         config, network, diffusion = self.config, self.module, self.preset.diffusion
         z = batch["z"]
         rand = lambda n=z.shape[0]: torch.rand(n, generator=generator, device=z.device)  # noqa: E731
@@ -83,10 +93,14 @@ class ClipStage:
         given = self.encode_conditions(batch, gauss(batch["motion"]))
         told = None if given.audio is None else heard(given.audio)
         chances = (rand(), rand(), rand())
+        if noise_level is not None:
+            chances = (torch.zeros_like(chances[0]), torch.ones_like(chances[1]), torch.ones_like(chances[2]))
         given = self.drop_conditions(given, batch, chances[0], chances[1])
         z = given.to_residual(z)
         noise = progressive_noise(gauss(z), diffusion.noise_correlation, self.preset.control_channels)
         time = sample_time(rand(), self.preset)
+        if noise_level is not None:
+            time = torch.full_like(time, noise_level)
         if diffusion.slow_noise:
             share, continues = diffusion.slow_noise * batch["moving"], torch.tensor(given.continues or [False] * len(z))
             noise = train_slow_noise(noise, share, self.preset.flow_channels, continues.to(z.device), generator)
@@ -96,7 +110,7 @@ class ClipStage:
         # Section 3.3: the key point loss counts with a probability of 50% where t < 500.
         supervised = (chances[2] < 0.5) & (config.regions and self.preset.ablations.local_enhancement)
         output = network(noisy, time * 1000, given, heatmaps=bool(supervised.any()))
-        return combine(Prediction(config, self.preset, batch, time, output, target, told, supervised))
+        return Prediction(config, self.preset, batch, time, output, target, told, supervised)
 
     def encode_conditions(self, batch: dict[str, Tensor], noise: Tensor) -> Conditions:
         """Encode all conditions of a batch.
