@@ -150,6 +150,24 @@ def compare(
     console.data({"output": str(output) if output else None, **comparison_values(comparison)})
 
 
+@app.command("table")
+@expand_options
+def print_table(
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORTS...", help="Folders that `eval ... -o` wrote.")],
+    number: Annotated[int, typer.Option("--table", min=1, max=3, help="The paper's table to fill.")] = 1,
+    latex: Annotated[bool, typer.Option("--latex", help="LaTeX (booktabs) in place of Markdown.")] = False,
+    *,
+    console: Console,
+) -> None:
+    """Print runs as rows of the paper's Table 1, 2 or 3, its own rows above them."""
+    from cyberhost_model.lab.evaluation.report import paper_table
+
+    made = paper_table.paper_table(number, reports)
+    console.text([(paper_table.latex if latex else paper_table.markdown)(made).rstrip()])
+    values = {row: {measure.name: made.value(row, measure) for measure in made.measures} for row in made.own}
+    console.data({"table": made.name, "rows": values, "paper": {k: dict(v) for k, v in made.printed.items()}})
+
+
 def table(results: Results) -> str:
     """Lay results out, a line for each metric: value, interval, videos, coverage, or why it was skipped."""
     from cyberhost_model.lab.evaluation.report.wording import (

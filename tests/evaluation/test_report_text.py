@@ -11,6 +11,7 @@ from report_helpers import results, summary, with_metrics
 from cyberhost_model.config import ABLATIONS
 from cyberhost_model.errors import InputError, OutputError
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL, PROTOCOL_EMBEDDED
+from cyberhost_model.lab.evaluation.report import paper_table
 from cyberhost_model.lab.evaluation.report.ablation import ablation_table
 from cyberhost_model.lab.evaluation.report.compare import compare_reports, compare_results
 from cyberhost_model.lab.evaluation.report.compare_output import comparison_text, write_comparison
@@ -182,7 +183,7 @@ def test_ablations_stand_beside_the_papers_in_columns_of_their_own(tmp_path):
     runs = {name: tmp_path / name.replace("/", "") for name in values}
     text = ablation_table(runs)
     assert "SSIM ↑ | SSIM, paper | HKV ↑ (px) | HKV, paper" in text
-    assert cells(text, FULL_MODEL) == [FULL_MODEL, "2", "0.650", "0.691", "30.00", "24.73"]
+    assert cells(text, "full model") == ["full model", "2", "0.650", "0.691", "30.00", "24.73"]
     assert cells(text, "w/o Face Codebook") == ["w/o Face Codebook", "–", "–", "0.685", "–", "24.11"]
     changes = text.split("Change against the full model")[1]
     assert cells(changes, "w/o Hand Clarity") == ["w/o Hand Clarity", "−0.050", "−0.005", "+3.00", "+8.27"]
@@ -192,3 +193,25 @@ def test_ablations_stand_beside_the_papers_in_columns_of_their_own(tmp_path):
     write_results(results("x", {"SSIM": [0.5] * 2}, SSIM={"protocol": PROTOCOL_EMBEDDED}), runs["w/o Hand Clarity"])
     with pytest.raises(InputError, match="SSIM follows"):
         ablation_table(runs)
+
+
+def test_runs_stand_below_the_papers_rows_of_a_table(tmp_path):
+    for name, ssim in (("ours_1 & more", 0.7), ("theirs", 0.6)):
+        (tmp_path / name).mkdir()
+        write_results(results(name, {"SSIM": [ssim] * 2, "SyncD": [9.0] * 2}), tmp_path / name)
+    reports = [tmp_path / "ours_1 & more", tmp_path / "theirs"]
+    table = paper_table.paper_table(3, reports)
+    text = paper_table.markdown(table)
+    paper = next(line for line in text.splitlines() if "A2V-H" in line)
+    assert paper.strip("| ").split(" | ")[1:] == "0.694 19.247 25.79 552.6 0.581 4.243 8.658".split()
+    own = next(line for line in text.splitlines() if "more |" in line)
+    assert own.split(" | ")[1:3] == ["**0.700**", "–"] and "SSIM ↑ | PSNR ↑ (dB)" in text and PUBLISHED_LABEL in text
+    written = paper_table.latex(table)
+    assert r"Method & SSIM$\uparrow$ & PSNR$\uparrow$ & FID$\downarrow$" in written
+    assert r"ours\_1 \& more & \textbf{0.700} & --" in written and written.count(r"\\") == 1 + len(table.printed) + 2
+    assert r"theirs & 0.600 & --" in written and r"\textbf{9.00}" not in written.split("theirs")[0].split("toprule")[0]
+    with pytest.raises(InputError, match="another run is called"):
+        paper_table.paper_table(1, [reports[0], reports[0]])
+    write_results(results("theirs", {"SSIM": [0.5] * 2}, SSIM={"protocol": PROTOCOL_EMBEDDED}), reports[1])
+    with pytest.raises(InputError, match="SSIM follows"):
+        paper_table.paper_table(1, reports)

@@ -23,6 +23,8 @@ from cyberhost_model.lab.evaluation.report.wording import (
 from cyberhost_model.lab.evaluation.results import MetricSummary, Results, read_results
 
 TABLE = "Table 1"
+OWN_FULL_MODEL = "full model"
+"""How our row is called beside the paper's FULL_MODEL: a network of another size, trained on other people."""
 
 
 def ablation_table(runs: Mapping[str, Path]) -> str:
@@ -95,7 +97,7 @@ def _read(runs: Mapping[str, Path]) -> tuple[str, Mapping[str, str], Mapping[str
             f"an ablation table needs one run of the full model beside {', '.join(ABLATIONS)}; there are {len(full)}: "
             f"{', '.join(full)}"
         )
-    order = {full[0]: FULL_MODEL, **{name: name for name in ABLATIONS}}
+    order = {full[0]: FULL_MODEL, **{name: name for name in ABLATIONS}}  # row -> the paper's name of it
     found = {name: read_results(runs[name]) for name in order if name in runs}
     whole = found[full[0]]
     for name, run in found.items():
@@ -119,7 +121,7 @@ def _values(
         counts = str(len(run.videos)) if run else DASH
         rows.append(
             [
-                escape_markdown(row if row != name else name),
+                escape_markdown(OWN_FULL_MODEL if row == FULL_MODEL else name),
                 counts,
                 *(cell for m in metrics for cell in (_cell(run, m), paper.get(m.name, DASH))),
             ]
