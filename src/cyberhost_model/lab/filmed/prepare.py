@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,12 +24,13 @@ from cyberhost_model.errors import InputError, OutputError, need
 from cyberhost_model.lab.filmed.candidates import Analysis, analyse_video
 from cyberhost_model.lab.filmed.clip import Networks, make_clip
 from cyberhost_model.lab.filmed.detectors import load_detector
-from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, identity_of, row_values, split_of
+from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, identity_of, row_of, row_values, split_of
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import load_sync_check
 from cyberhost_model.lab.filmed.source import OpenVideo, UnusableVideo, has_sound, open_video, sound_blocks
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.reading import Unreadable, convert, read_object
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
@@ -74,9 +76,10 @@ def part_path(dataset: Path, job: Job) -> Path:
 def read_record(path: Path) -> tuple[str, list[Row]] | None:
     """Read the settings' fingerprint and the rows of a finished video; None where there is no whole record."""
     try:
-        data = json.loads(path.read_text())
-        return data["settings"], [Row(**values) for values in data["rows"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_object(path, 1 << 28)
+        rows = convert(list[dict[str, Any]], record.get("rows"), "rows")
+        return convert(str, record.get("settings"), "settings"), [row_of(values) for values in rows]
+    except (OSError, Unreadable):
         return None
 
 

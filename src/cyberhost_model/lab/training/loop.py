@@ -26,6 +26,7 @@ from cyberhost_model.lab.training.checkpoint import (
     NO_ROOM,
     Checkpoints,
     check_same_run,
+    fitting,
     lock_run,
     preset_of,
     trained_names,
@@ -99,7 +100,8 @@ class Trainer:
         self.start, self.first_item = (saved.step, saved.items) if saved else (0, 0)
         if saved:
             check_same_run(run, stage.module, config, saved.extra)
-            self.module.load_state_dict(saved.weights("model"))
+            with fitting(saved):
+                self.module.load_state_dict(saved.weights("model"))
         self.replica = parallelize(stage, world, config.parallel)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
         self.parts = optimizer_parameters(self.module)
@@ -108,10 +110,11 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.average = Ema(self.module, config, world)
         if saved:
-            load_flat_state(self.optimizer, saved.weights("optimizer"), self.trained, world)
-            self.average.load(saved.weights("ema"))
-            if config.precision == "fp16" and "scaler" in saved.extra:
-                self.scaler.load_state_dict(saved.extra["scaler"])
+            with fitting(saved):
+                load_flat_state(self.optimizer, saved.weights("optimizer"), self.trained, world)
+                self.average.load(saved.weights("ema"))
+                if config.precision == "fp16" and "scaler" in saved.extra:
+                    self.scaler.load_state_dict(saved.extra["scaler"])
         if hasattr(stage, "follow"):
             if self.sharded:
                 raise TrainingError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import re
 import secrets
 import time
@@ -129,6 +130,12 @@ class Report(Protocol):
         """Finish writing."""
 
 
+def _step_of(row: str) -> float:
+    """Return the step that a row of curves.csv begins with; infinity where it begins with none."""
+    first = row.split(",", 1)[0]
+    return int(first) if re.fullmatch("[0-9]{1,18}", first) else math.inf
+
+
 class Curves:
     """The file `curves.csv`: step, seconds since this call of `train` began, then name=value."""
 
@@ -136,13 +143,9 @@ class Curves:
         """Open the file, without the rows after step `start`: a crash lost these steps, and they are taken again."""
         file = run / "curves.csv"
         if file.exists():
-            rows = file.read_text().splitlines(keepends=True)
+            rows = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             with written_whole(file) as part:
-                part.write_text(
-                    "".join(
-                        row for row in rows if row.split(",", 1)[0].isdigit() and int(row.split(",", 1)[0]) <= start
-                    )
-                )
+                part.write_text("".join(row for row in rows if _step_of(row) <= start), encoding="utf-8")
         self.file = open(file, "a", newline="")
         self.began = time.monotonic()
 
@@ -206,7 +209,7 @@ class WandB:
         kept = run / "wandb_id"
         if not kept.exists():
             kept.write_text(secrets.token_hex(4))
-        name, own = run.resolve().name, kept.read_text().strip()
+        name, own = run.resolve().name, kept.read_text(encoding="utf-8", errors="replace").strip()
         self.run = wandb.init(project="cyberhost", name=name, id=own, dir=str(run), config=config, resume="allow")
         # wandb's own step count cannot go back to the step where a crashed run resumes.
         self.run.define_metric("*", step_metric="step")
