@@ -101,14 +101,27 @@ def check_options(settings: Any) -> None:
             continue
         rule = known[entry.name]
         if not _allows(rule, value):
-            raise InputError(f"{entry.name} must be {rule.range}, not {_shown(value)}")
+            raise InputError(f"{entry.name} must be {_range(rule, value)}, not {_shown(value)}")
 
 
 def check_changes(kind: Any, values: Mapping[str, Any]) -> None:
     """Compare the values of some options of a dataclass with their bounds and choices. Raises InputError."""
     for name, rule in options_of(kind).items():
         if name in values and not _allows(rule, values[name]):
-            raise InputError(f"{name} must be {rule.range}, not {_shown(values[name])}")
+            raise InputError(f"{name} must be {_range(rule, values[name])}, not {_shown(values[name])}")
+
+
+def _range(rule: Option, value: Any) -> str:
+    """Return the allowed values in words; a bound that only machines set is left out for a value below the other."""
+    if (
+        rule.max is not None
+        and rule.max >= SEEDS
+        and isinstance(value, int)
+        and rule.min is not None
+        and value < rule.min
+    ):
+        return f"at least {_plain(rule.min)}"
+    return rule.range
 
 
 def _allows(rule: Option, value: Any) -> bool:
