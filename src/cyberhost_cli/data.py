@@ -129,9 +129,11 @@ def prepare(
     """
     console.silence_libraries()
     from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
+    from cyberhost_model.lab.filmed.detectors import DETECTORS
     from cyberhost_model.lab.filmed.settings import Settings
 
     check_choice("--engine", engine, *ENGINES)
+    check_choice("--detector", detector, *DETECTORS)
     if address is not None and engine != "ray":
         raise typer.BadParameter("--address goes with --engine ray")
     with input_errors_as_usage():

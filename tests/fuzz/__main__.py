@@ -95,6 +95,7 @@ def fuzz(options: argparse.Namespace) -> int:
         if words and worker.case:
             ran[worker.case[0]] += 1
             findings.append((*worker.case, words))
+            print(*worker.case, words, file=sys.stderr, flush=True)
         if todo and not late():
             start()
 

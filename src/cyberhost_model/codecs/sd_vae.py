@@ -21,6 +21,13 @@ AT_ONCE = 4
 """Frames encoded or decoded together."""
 
 
+def _current_name(name: str) -> str:
+    """Translate the name of an attention weight in files that diffusers wrote before 0.15, which it still loads."""
+    for old, new in ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")):
+        name = name.replace(old, new)
+    return name
+
+
 class SdVaeCodec(Codec):
     """Codec whose latents are those of Stable Diffusion: 4 channels at 1/8 size, of about unit deviation."""
 
@@ -39,7 +46,7 @@ class SdVaeCodec(Codec):
         try:
             weights = len(read_shapes(Path(folder) / _WEIGHTS))
             config = check_entries(read_object(Path(folder) / "config.json", LARGEST_CONFIG), weights)
-            check_fits(Path(folder) / _WEIGHTS, lambda: AutoencoderKL.from_config(config))
+            check_fits(Path(folder) / _WEIGHTS, lambda: AutoencoderKL.from_config(config), _current_name)
             return SdVaeCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
         except (OSError, ValueError, ModelError) as error:
             raise ModelError(f"{folder}: no usable VAE ({one_line(error)}); get the model again") from error

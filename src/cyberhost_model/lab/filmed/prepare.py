@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from cyberhost_model.config import EMBEDDED
-from cyberhost_model.errors import InputError, OutputError, need
+from cyberhost_model.errors import InputError, OutputError, need, printable
 from cyberhost_model.lab.filmed.candidates import Analysis, analyse_video
 from cyberhost_model.lab.filmed.clip import Networks, make_clip
 from cyberhost_model.lab.filmed.detectors import load_detector
@@ -30,7 +30,7 @@ from cyberhost_model.lab.filmed.sound_checks import load_sync_check
 from cyberhost_model.lab.filmed.source import OpenVideo, UnusableVideo, has_sound, open_video, sound_blocks
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.reading import Unreadable, convert, read_object
+from cyberhost_model.reading import Unreadable, convert, exists, is_folder, read_object
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
@@ -226,14 +226,14 @@ def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
     """List the files given, and all files with a video's suffix below the folders given, sorted, each once.
 
     Files inside the dataset are left out: its clips are videos, too. Raises InputError for a path that does not exist
-    and a folder without videos.
+    a folder without videos, and a name that is no plain text.
     """
     made = os.path.join(os.path.abspath(dataset), "")
     found: dict[str, Path] = {}
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise InputError(f"{path}: no such video or folder; check the path")
-        if path.is_dir():
+        if is_folder(path):
             inside = [p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
             inside = [p for p in inside if not os.path.abspath(p).startswith(made)]
             if not inside:
@@ -241,4 +241,7 @@ def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
             found.update((os.path.abspath(p), p) for p in inside)
         else:
             found[os.path.abspath(path)] = path
+    for name in found:
+        if printable(name) != name:  # the manifest holds texts, and a terminal would obey escapes
+            raise InputError(f"{name}: the name is no plain text; rename it")
     return [found[name] for name in sorted(found)]

@@ -57,10 +57,13 @@ def read_weights(source: str) -> InitialWeights:
 def run_preset(run: str | Path) -> Preset | None:
     """Read the preset of the network a run trains; None where it trains no network, or is older than this entry.
 
-    Raises ModelError.
+    Raises TrainingError.
     """
     found = run_config(run).get("preset")
-    return None if found is None else Preset.from_dict(found)
+    try:
+        return None if found is None else Preset.from_dict(found)
+    except ModelError as error:
+        raise TrainingError(f"{run}: {error}") from None
 
 
 def run_config(run: str | Path) -> dict[str, Any]:
