@@ -7,6 +7,7 @@ a file is an `Unreadable` or an OSError; who reads it says what the file should 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -172,8 +173,7 @@ def build(kind: Any, data: Any, where: str = "") -> Any:
     place = where or "it"
     if not isinstance(data, dict):
         raise Unreadable(f"{place} is not an object")
-    hints = typing.get_type_hints(kind)
-    fields = {entry.name: entry for entry in dataclasses.fields(kind) if entry.init}
+    hints, fields = _fields(kind)
     if unknown := sorted(str(name) for name in data if name not in fields):
         raise Unreadable(f"unknown entries in {place}: {', '.join(unknown)[:200]}")
     inner = f"{where}." if where else ""
@@ -189,6 +189,13 @@ def build(kind: Any, data: Any, where: str = "") -> Any:
         return kind(**values)
     except (TypeError, ValueError, ArithmeticError) as error:
         raise Unreadable(f"{place} is impossible: {one_line(error)}") from None
+
+
+@functools.cache
+def _fields(kind: Any) -> tuple[dict[str, Any], dict[str, dataclasses.Field[Any]]]:
+    """Return the types and the fields of a dataclass; tables have many rows of one."""
+    fields = {entry.name: entry for entry in dataclasses.fields(kind) if entry.init}
+    return typing.get_type_hints(kind), fields
 
 
 def convert(hint: Any, value: Any, where: str) -> Any:

@@ -153,6 +153,13 @@ def _sound(place: Path) -> Path:
     return place / "s.wav"
 
 
+def _checkpoint(place: Path) -> Path:
+    import torch
+
+    torch.save({"a.weight": torch.zeros(8, 4), "b": torch.ones(3, dtype=torch.float16)}, place / "c.pth")
+    return place / "c.pth"
+
+
 SAMPLES: dict[str, Callable[[Path], Path]] = {
     "keypoints.npz": _key_points(".npz"),
     "keypoints.json": _key_points(".json"),
@@ -160,6 +167,7 @@ SAMPLES: dict[str, Callable[[Path], Path]] = {
     "manifest": _manifest,
     "gestures": _gestures,
     "clip": _clip,
+    "pth": _checkpoint,
     "video": _video,
     "sound": _sound,
     "png": _picture("PNG"),
@@ -464,6 +472,7 @@ TARGETS = {
         Target("codec", _model("codec"), _read_codec, (6,), (*TEXT, *HEADER), (*CONFIG, *WEIGHTS)),
         Target("speech encoder", _model("speech"), _read_speech, (6,), (*TEXT, *HEADER), (*CONFIG, *CONFIG, *WEIGHTS)),
         Target("detector", _model("detector"), _read_detector, (6,), (*TEXT, *HEADER), (*CONFIG, *WEIGHTS)),
+        Target("checkpoint .pth", _of_sample("pth", "c.pth"), _late("hub.tensors", "read_tensors"), (6,)),
         Target("sources of a model", _sources, _late("runtime.publish", "read_sources"), (6,), TEXT, ("sources.json",)),
         Target("picture", _any_picture, _late("media.image", "load_picture"), (3,)),
         Target("sound", _of_sample("sound", "s.wav"), _read_sound, (3,)),

@@ -17,7 +17,7 @@ from cyberhost_model.lab.filmed.prepare import CLIPS, VIDEOS, Job, is_finished, 
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import sync_weight_files
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.reading import convert, read_object
+from cyberhost_model.reading import Unreadable, convert, one_line, read_object
 
 DATASET_FILE = "dataset.json"
 ENGINES = ("local", "ray")
@@ -120,8 +120,10 @@ def _check_settings(dataset: Path, settings: Settings) -> None:
                     f"{dataset}: was prepared with other settings ({', '.join(changed)}); use those, or another folder"
                 )
             return
+    except Unreadable as error:
+        raise InputError(f"{file}: damaged ({error}); choose another folder, or delete it") from None
     except (OSError, ValueError) as error:
-        raise OutputError(f"{dataset}: cannot be used ({error}); choose another folder") from None
+        raise OutputError(f"{dataset}: cannot be used ({one_line(error)}); choose another folder") from None
     with written_whole(file) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n")
 
