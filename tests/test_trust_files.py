@@ -366,3 +366,35 @@ def test_a_preset_is_what_it_was() -> None:
 
     for name in PRESETS:
         assert Preset.from_dict(json.loads(json.dumps(preset(name).to_dict()))) == preset(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "a/" + "b" * 200, "a/\x1b[31m", "a b/c", "~nobody/x/y", "a/b@\x1b", "a\udcff/b", ""]
+)
+def test_names_that_no_model_has(name: str) -> None:
+    """They are told without asking the Hub."""
+    from cyberhost_model.runtime.loading import find_model
+
+    with pytest.raises(ModelError) as caught:
+        find_model(name)
+    assert str(caught.value).isprintable()
+
+
+def test_settings_of_the_library_have_the_same_bounds() -> None:
+    from cyberhost_model.lab.filmed.settings import Settings
+    from cyberhost_model.lab.training.settings import LoopConfig
+
+    nan, inf = float("nan"), float("inf")
+    for wrong in ({"minutes": nan}, {"steps": 10**30}, {"lr": inf}, {"lr": nan}, {"seed": -1}, {"device": "cuda:x"}):
+        with pytest.raises(TrainingError):
+            LoopConfig(**{"steps": 1, **wrong}).check()  # type: ignore[arg-type]
+    for other in ({"min_face": nan}, {"min_seconds": nan}, {"max_seconds": inf}, {"min_fps": -1.0}, {"min_sync": inf}):
+        with pytest.raises(InputError):
+            Settings(**other)  # type: ignore[arg-type]
+
+
+def test_a_list_of_videos_with_a_name_that_is_no_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "v\udcff.mp4").write_bytes(b"video")
+    code, line = ends(capsys, "data", "prepare", tmp_path / "v\udcff.mp4", "-o", tmp_path / "d")
+    assert code == ExitStatus.INPUT and "v\\xff.mp4" in line
