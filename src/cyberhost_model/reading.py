@@ -209,7 +209,11 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             return None
         return convert(kinds[0], value, where)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, where)
+        if not isinstance(value, typing.cast(type, hint)):
+            return build(hint, value, where)
+        for name, kind in _fields(hint)[0].items():
+            convert(kind, getattr(value, name), f"{where}.{name}")
+        return value
     if origin is typing.Literal:
         if value not in inner or isinstance(value, bool):
             raise Unreadable(f"{where} must be {' or '.join(map(repr, inner))}, not {short(value)}")
