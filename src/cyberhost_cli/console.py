@@ -11,8 +11,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
+from cyberhost_model.errors import printable
 from cyberhost_model.options import option
 
 Tick = Callable[..., None]  # tick(done), tick(done, total) or tick(done, total, words)
@@ -29,23 +30,23 @@ class Console:
     def note(self, line: str) -> None:
         """Print a line of information on stderr; not with --quiet or --json."""
         if not self.quiet and not self.as_json:
-            print(line, file=sys.stderr, flush=True)
+            _put(line, sys.stderr)
 
     def warn(self, line: str) -> None:
         """Print a warning on stderr; with --json it is in the object as well."""
         if not self.quiet:
-            print(f"cyberhost: warning: {line}", file=sys.stderr, flush=True)
+            _put(f"cyberhost: warning: {' '.join(line.split())}", sys.stderr)
 
     def text(self, lines: Iterable[str]) -> None:
         """Print the result in words on stdout; not with --quiet or --json."""
         if not self.quiet and not self.as_json:
             for line in lines:
-                print(line)
+                _put(line, sys.stdout)
 
     def data(self, values: dict[str, Any]) -> None:
         """Print the result as one JSON object on stdout; only with --json."""
         if self.as_json:
-            print(json.dumps(values, ensure_ascii=False), flush=True)
+            _put(_escape(json.dumps(values, ensure_ascii=False)), sys.stdout)
 
     def for_this_process(self) -> Console:
         """Keep the processes that torchrun starts quiet, all but the first."""
@@ -62,21 +63,21 @@ class Console:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[words]}", markup=False),
         )
         # Frames come a clip at a time, so the speed is averaged over minutes.
         with _new_bar(*columns, speed_estimate_period=300) as bar:
-            task = bar.add_task(label, total=total, words="")
+            task = bar.add_task(printable(label), total=total, words="")
 
             def tick(done: int, of: int | None = None, words: str = "") -> None:
-                bar.update(task, completed=done, total=of if of is not None else total, words=words)
+                bar.update(task, completed=done, total=of if of is not None else total, words=printable(words))
 
             yield tick
 
@@ -103,7 +104,21 @@ class Console:
             set_reporter(Reporter(tell=None))
             return
         bar = FetchBar() if sys.stderr.isatty() else _no_bar
-        set_reporter(Reporter(progress=bar, tell=lambda line: print(line, file=sys.stderr, flush=True)))
+        set_reporter(Reporter(progress=bar, tell=lambda line: _put(line, sys.stderr)))
+
+
+def _put(line: str, stream: TextIO) -> None:
+    """Print a line without the escapes and broken letters that names of files may hold.
+
+    Letters that the stream's encoding does not have are printed as their codes.
+    """
+    encoding = stream.encoding or "utf-8"
+    print(printable(line).encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def _escape(text: str) -> str:
+    """Write what `printable` would replace, in JSON that stays the same for its reader."""
+    return "".join(c if printable(c) == c else f"\\u{ord(c):04x}" for c in text) if printable(text) != text else text
 
 
 class FetchBar:
@@ -129,7 +144,7 @@ class FetchBar:
         if self._bar is not None:
             self._bar.stop()
         columns = (
-            TextColumn("Fetching {task.description}"),
+            TextColumn("Fetching {task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),

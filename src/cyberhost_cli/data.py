@@ -10,7 +10,8 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import check_choice, expand_options, input_errors_as_usage
-from cyberhost_model.options import option
+from cyberhost_model.config import parse_device
+from cyberhost_model.options import SEEDS, option
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.synthetic.clips import ClipGenerator
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from cyberhost_model.lab.training.encode import ClipEncoder
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
-Clips = Annotated[int, typer.Option(min=1, help="How many clips.")]
-Frames = Annotated[int, typer.Option(min=16, help="Frames a clip, at 25 a second.")]
+Clips = Annotated[int, typer.Option(min=1, max=10_000_000, help="How many clips.")]
+Frames = Annotated[int, typer.Option(min=16, max=10_000, help="Frames a clip, at 25 a second.")]
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class Source:
     gestures: Path | None = option(None, "Recorded gestures (.npz); optional.", metavar="DIR")
     drawn: float = option(0.3, "Share of drawn people; 1 without --stills.", min=0, max=1)
     heads: float = option(0.0, "Share of crops about the head.", min=0, max=1)
-    start: int = option(0, "Number of the first clip.", min=0)
-    seed: int = option(0, "Same seed, same clips.", min=0)
+    start: int = option(0, "Number of the first clip.", min=0, max=10**9)
+    seed: int = option(0, "Same seed, same clips.", min=0, max=SEEDS)
     held_out: bool = option(False, "Only people and speakers kept out of training.")
 
     def open(self, frames: int, listener: LipListener | None = None) -> ClipGenerator:
@@ -95,23 +96,28 @@ def prepare(
     *,
     crop: Annotated[str, typer.Option(metavar="body|head", help="Head to hands, or the head alone.")] = "body",
     area: Annotated[str, typer.Option(metavar="WxH", help="Clips get about this area, sides 64n.")] = "640x384",
-    min_seconds: Annotated[float, typer.Option(help="Shortest clip.")] = 2.0,
-    max_seconds: Annotated[float, typer.Option(help="Longest clip.")] = 10.0,
+    min_seconds: Annotated[float, typer.Option(min=0.2, max=120, help="Shortest clip.")] = 2.0,
+    max_seconds: Annotated[float, typer.Option(min=0.2, max=120, help="Longest clip.")] = 10.0,
     min_face: Annotated[float, typer.Option(min=0, max=1, help="Least share of frames with a face.")] = 0.95,
     min_hands: Annotated[float, typer.Option(min=0, max=1, help="Least share with a hand (body).")] = 0.3,
     min_speech: Annotated[
         float, typer.Option(min=0, max=1, help="Least share with speech; 0 takes clips without sound too.")
     ] = 0.3,
-    min_fps: Annotated[float, typer.Option(min=0, help="Fewest distinct frames a second.")] = 18.0,
-    max_enlarge: Annotated[float, typer.Option(min=0.1, help="Largest factor by which a crop is enlarged.")] = 1.5,
+    min_fps: Annotated[float, typer.Option(min=0, max=240, help="Fewest distinct frames a second.")] = 18.0,
+    max_enlarge: Annotated[
+        float, typer.Option(min=0.1, max=16, help="Largest factor by which a crop is enlarged.")
+    ] = 1.5,
     identity_by: Annotated[
         str, typer.Option(metavar="video|folder", help="Clips of one video, or of one folder, share an identity.")
     ] = "video",
     detector: Annotated[str, typer.Option(help="Key point detector.")] = "embedded",
     min_sync: Annotated[
-        float | None, typer.Option(help="Least SyncNet confidence that lips and sound fit. [default: not measured]")
+        float | None,
+        typer.Option(
+            min=-100, max=100, help="Least SyncNet confidence that lips and sound fit. [default: not measured]"
+        ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0 for none.")] = 1,
+    workers: Annotated[int, typer.Option(min=0, max=1024, help="Worker processes; 0 for none.")] = 1,
     engine: Annotated[str, typer.Option(metavar="local|ray", help="Where videos are processed.")] = "local",
     address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
     console: Console,
@@ -123,9 +129,11 @@ def prepare(
     """
     console.silence_libraries()
     from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
+    from cyberhost_model.lab.filmed.detectors import DETECTORS
     from cyberhost_model.lab.filmed.settings import Settings
 
     check_choice("--engine", engine, *ENGINES)
+    check_choice("--detector", detector, *DETECTORS)
     if address is not None and engine != "ray":
         raise typer.BadParameter("--address goes with --engine ray")
     with input_errors_as_usage():
@@ -169,8 +177,8 @@ def prepare(
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"--area must look like 640x384, not {text!r}")
+    if not (width.isdecimal() and height.isdecimal()) or len(text) > 20:
+        raise typer.BadParameter(f"--area must look like 640x384, not {text[:40]!r}")
     return int(width), int(height)
 
 
@@ -181,7 +189,7 @@ def inspect(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="PAGE", help="Also write an HTML page of samples.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Clips on the page.")] = 12,
+    samples: Annotated[int, typer.Option(min=1, max=10_000, help="Clips on the page.")] = 12,
     console: Console,
 ) -> None:
     """Count clips, hours, identities, sizes and rejections of a dataset.
@@ -227,7 +235,7 @@ def encode(
         str | None, typer.Option(metavar="RUN", help="Run of stage audio, or a model. [default: the preset's]")
     ] = None,
     clips: Annotated[
-        int | None, typer.Option(min=1, help=f"How many clips. [default: {MADE}; all of a dataset]")
+        int | None, typer.Option(min=1, max=10_000_000, help=f"How many clips. [default: {MADE}; all of a dataset]")
     ] = None,
     frames: Frames = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
@@ -244,6 +252,8 @@ def encode(
             "a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures",
             param_hint="'--data'",
         )
+    with input_errors_as_usage():
+        parse_device(device)
     from cyberhost_model.device import choose_device
     from cyberhost_model.lab.training.encode import load_clip_encoder
 

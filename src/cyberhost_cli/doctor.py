@@ -11,6 +11,7 @@ import typer
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import expand_options
 from cyberhost_model.config import DeviceConfig
+from cyberhost_model.errors import printable
 from cyberhost_model.hub.capabilities import describe_capabilities
 from cyberhost_model.hub.progress import format_size
 
@@ -35,7 +36,7 @@ def doctor(*, runtime: DeviceConfig, console: Console) -> None:
     console.data({**asdict(found), "verdict": verdict(found), "exit_code": found.exit_code})
     console.text(doctor_lines(found))
     if not console.as_json and (found.problems or not console.quiet):
-        print(verdict(found))
+        print(printable(verdict(found)))
     raise typer.Exit(found.exit_code)
 
 

@@ -11,6 +11,8 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import RUN, RunByDefault, check_choice, expand_options, input_errors_as_usage
+from cyberhost_model.config import parse_device
+from cyberhost_model.options import SEEDS
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.evaluation.results import Results
@@ -49,7 +51,7 @@ def run(
     networks: Annotated[
         str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV: another protocol each.")
     ] = "public",
-    clips: Annotated[int, typer.Option(min=1, help="Clips of 16 frames a video, for FVD.")] = 4,
+    clips: Annotated[int, typer.Option(min=1, max=10_000, help="Clips of 16 frames a video, for FVD.")] = 4,
     weights_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with weights, searched first.")
     ] = None,
@@ -57,7 +59,7 @@ def run(
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the features. [default: the user's cache]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of the splits.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Seed of the bootstrap and of the splits.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
     console: Console,
 ) -> None:
@@ -75,6 +77,7 @@ def run(
     check_choice("--networks", networks, "public", "embedded")
     wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(headline_measures())
     with input_errors_as_usage():
+        parse_device(device)
         select_metrics(wanted)
     if output is not None:
         check_folder(output)
@@ -126,7 +129,7 @@ def compare(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Folder of the comparison. [default: none is written]"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Seed of the bootstrap.")] = 0,
     *,
     console: Console,
 ) -> None:

@@ -5,10 +5,12 @@ The epilog of `--help` and docs/user/errors.md show it.
 
 from __future__ import annotations
 
+import errno
 from enum import IntEnum
 from typing import NamedTuple
 
 from cyberhost_model import errors
+from cyberhost_model.errors import printable
 
 
 class ExitStatus(IntEnum):
@@ -63,6 +65,8 @@ def status_of(error: BaseException) -> ExitStatus:
     """Find the exit code of an error: that of the row with its class, else with its nearest base class."""
     if type(error).__name__ == "OutOfMemoryError" or _lacks_libgl(error):  # torch's is no MemoryError
         return ExitStatus.RESOURCE
+    if _unnameable(error):
+        return ExitStatus.INPUT
     codes = {kind: status for status, ending in ENDINGS.items() for kind in ending.errors}
     return next((codes[kind] for kind in type(error).__mro__ if kind in codes), ExitStatus.ERROR)
 
@@ -70,7 +74,7 @@ def status_of(error: BaseException) -> ExitStatus:
 def describe(error: BaseException) -> str:
     """Say in one line what ended a command."""
     if isinstance(error, errors.CyberHostError):
-        return " ".join(str(error).split())
+        return " ".join(printable(str(error)).split())
     if _lacks_libgl(error):
         return (
             "OpenCV needs libGL, which this machine lacks: pip install --force-reinstall --no-deps "
@@ -83,8 +87,15 @@ def describe(error: BaseException) -> str:
         return "terminated"
     if status == ExitStatus.RESOURCE:
         return "not enough memory; use a smaller --size or another --device"
-    text = " ".join(str(error).split())[:300]
+    if _unnameable(error):
+        return f"no file can have this name: {' '.join(printable(str(error)).split())[:300]}"
+    text = " ".join(printable(str(error)).split())[:300]
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
+
+
+def _unnameable(error: BaseException) -> bool:
+    """Tell whether a name that was typed or read is longer than the disk's names, or no name at all."""
+    return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
 
 
 def _lacks_libgl(error: BaseException) -> bool:

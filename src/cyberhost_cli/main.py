@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import typer
 
 from cyberhost_cli.exit_status import ExitStatus, Terminated, describe, epilog, status_of
+from cyberhost_model.errors import printable
 
 PROGRAM = "cyberhost"
 SPINS = "5000"
@@ -144,7 +145,7 @@ def _report_usage(error: Any) -> int:
     path = context.command_path if context is not None else PROGRAM
     # The message of a group called without a command is its whole help.
     bare = type(error).__name__ == "NoArgsIsHelpError"
-    message = "Missing command." if bare else " ".join(error.format_message().split())
+    message = "Missing command." if bare else " ".join(printable(error.format_message()).split())
     print(f"{PROGRAM}: {message} (see '{path} --help')", file=sys.stderr, flush=True)
     return int(ExitStatus.USAGE)
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import math
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.options import Option, option, options_of
+from cyberhost_model.options import Option, check_changes, option, options_of
 
 T = TypeVar("T")
 RUN = "run"
@@ -78,6 +79,9 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**values: Any) -> None:
+        for name, value in values.items():
+            if isinstance(value, float) and not math.isfinite(value):  # NaN lies within any bounds
+                raise typer.BadParameter(f"--{name.replace('_', '-')} must be a finite number, not {value}")
         built = {name: group.build(values) for name, group in groups.items()}
         command(**values, **built)
 
@@ -142,9 +146,12 @@ class _Group:
     def build(self, values: dict[str, Any]) -> Any:
         """Take the options of this group out of the parsed values and build the dataclass, or the changes."""
         parsed = {name: _field_value(values.pop(name), rule) for name, rule in options_of(self.kind).items()}
-        if self.changes:
-            return Changes({name: value for name, value in parsed.items() if value not in (None, [])})
-        return self.kind(**parsed)
+        with input_errors_as_usage():
+            if self.changes:
+                changes = {name: value for name, value in parsed.items() if value not in (None, [])}
+                check_changes(self.kind, changes)
+                return Changes(changes)
+            return self.kind(**parsed)
 
 
 def _default(entry: dataclasses.Field[Any]) -> Any:

@@ -25,7 +25,7 @@ def extract(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The key points (.npz or .json).")],
     *,
     max_seconds: Annotated[
-        float | None, typer.Option(metavar="S", min=0.04, help="Read no more than this. [default: all]")
+        float | None, typer.Option(metavar="S", min=0.04, max=1e6, help="Read no more than this. [default: all]")
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep gaps and jitter.")] = False,
     model: Annotated[str, typer.Option(metavar="NAME", help="Model whose detector finds the key points.")] = "tiny",

@@ -19,8 +19,9 @@ from cyberhost_cli.options import (
     expand_options,
     input_errors_as_usage,
 )
+from cyberhost_model.config import parse_device
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.options import option
+from cyberhost_model.options import SEEDS, option
 
 if TYPE_CHECKING:
     from cyberhost_model.lab.training.recipe import Sources
@@ -216,7 +217,9 @@ def train_recipe(
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all runs; an earlier one is continued.")
     ],
     *,
-    clips: Annotated[int | None, typer.Option(min=1, help="Clips to make. [default: the recipe's]")] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, max=10_000_000, help="Clips to make. [default: the recipe's]")
+    ] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help=SET)] = None,
     console: Console,
 ) -> None:
@@ -278,8 +281,8 @@ def ablate(
             help="Measure on its held-out clips. [default: drawn people with voices of CLIPS]",
         ),
     ] = None,
-    clips: Annotated[int, typer.Option(min=1, help="Clips to measure on.")] = 4,
-    frames: Annotated[int, typer.Option(min=16, help="Frames of a drawn clip, at 25 a second.")] = 50,
+    clips: Annotated[int, typer.Option(min=1, max=10_000, help="Clips to measure on.")] = 4,
+    frames: Annotated[int, typer.Option(min=16, max=10_000, help="Frames of a drawn clip, at 25 a second.")] = 50,
     networks: Annotated[
         str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV.")
     ] = "embedded",
@@ -287,10 +290,10 @@ def ablate(
         Path | None, typer.Option(metavar="DIR", help="Folder with the metrics' weights, searched first.")
     ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same batches, noise and videos.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Same seed, same batches, noise and videos.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that make batches. [default: the recipe's]")
+        int | None, typer.Option(min=0, max=1024, help="Processes that make batches. [default: the recipe's]")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     console: Console,
@@ -306,6 +309,7 @@ def ablate(
     check_choice("--networks", networks, "public", "embedded")
     check_choice("--stage", stage, "1", "2")
     with input_errors_as_usage():
+        parse_device(device)
         names, wanted = parse_rows(rows), Budget.parse(budget)
     from cyberhost_model.lab.training.ablation import Plan, ablate
 

@@ -10,6 +10,7 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import check_choice, expand_options
+from cyberhost_model.errors import printable
 from cyberhost_model.hub.registry import ADAPTERS
 
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Models or groups. [default: all]")]
@@ -72,7 +73,7 @@ def path(
 
     where = locate(name, download=False)
     if not console.as_json:
-        print(where)
+        print(printable(str(where)))
     console.data({"name": name, "path": str(where)})
 
 
@@ -108,7 +109,7 @@ def verify(
                 {"of": file.of, "file": file.name, "state": state, "path": str(file.path) if file.path else None}
             )
             if not console.as_json and not console.quiet:
-                print(f"{state:<8} {file.of} {file.name}")
+                print(printable(f"{state:<8} {file.of} {file.name}"))
             if state == "wrong" and remove:
                 inventory.remove_file(file)
     console.data({"files": rows, "removed": remove})

@@ -8,14 +8,14 @@ rows of Table 1. `GenerationConfig`, `DeviceConfig` and `RuntimeConfig` are what
 from __future__ import annotations
 
 import dataclasses
-import types
-import typing
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyberhost_model.errors import InputError, ModelError
-from cyberhost_model.options import check_options, option
+from cyberhost_model.options import SEEDS, check_options, option
+from cyberhost_model.reading import Unreadable, build
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
@@ -24,6 +24,14 @@ FPS = 25.0
 """Frames a second of the training videos, and of a video unless it is chosen otherwise."""
 EMBEDDED = Path(__file__).parent / "weights"
 """Folder of the models inside the package."""
+LARGEST_LAYER = 1 << 16
+"""Largest number of channels, vectors, tokens or heads of a network; Stable Diffusion's layers have up to 1280."""
+LARGEST_SCALE = 1000.0
+"""Largest scale of guidance, in a model's settings and in a video's options; the paper's are 2.5 and 4.5."""
+LARGEST_SIDE = 8192
+"""Largest side in pixels of a model's usual picture."""
+MOST_LAYERS = 64
+"""Most levels of a network, and most layers at one of them."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +68,18 @@ class UNetConfig:
     """
 
     def __post_init__(self) -> None:
+        _check_sizes("unet", self)
         levels = len(self.block_out_channels)
         for name in ("attention_levels", "heads", "motion_heads"):
             if len(getattr(self, name)) != levels:
                 raise ValueError(f"unet.{name} must have {levels} entries, one for each of block_out_channels")
+        if self.layers_per_block > MOST_LAYERS:
+            raise ValueError(f"unet.layers_per_block must be at most {MOST_LAYERS}, not {self.layers_per_block}")
+        for name, width in (("heads", self.heads), ("motion_heads", self.motion_heads)):
+            if any(channels % heads for channels, heads in zip(self.block_out_channels, width, strict=True)):
+                raise ValueError(f"unet.{name} must divide block_out_channels")
+        if any(channels % self.norm_num_groups for channels in self.block_out_channels):
+            raise ValueError("unet.norm_num_groups must divide block_out_channels")
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,9 @@ class AudioConfig:
     """Mix layers by `AudioProjection`; False: cross attention reads a token for each step and layer (EchoMimicV2)."""
     centred: bool = True
     """Whether overlapping windows hear a frame about its middle; False: about its beginning (EchoMimicV2)."""
+
+    def __post_init__(self) -> None:
+        _check_sizes("audio", self)
 
 
 @dataclass(frozen=True)
@@ -107,6 +126,7 @@ class RegionConfig:
     """Heat maps a face stage predicts; the paper supervises hands only."""
 
     def __post_init__(self) -> None:
+        _check_sizes("region", self, zero=("face_channels", "hand_keypoints", "face_keypoints"))
         if max(self.spatial_vectors, self.temporal_vectors) > self.codebook_dim:
             raise ValueError(
                 "region.spatial_vectors and temporal_vectors must not exceed codebook_dim: no more can be orthogonal"
@@ -127,6 +147,7 @@ class PortraitConfig:
     """Share of the pixels outside the face that are taken out of the motion frames, 0..1 (Hallo2's patch drop)."""
 
     def __post_init__(self) -> None:
+        _check_sizes("portrait", self)
         _check_shares("portrait", self, "motion_drop")
 
 
@@ -164,6 +185,8 @@ class DiffusionConfig:
         if self.prediction == "epsilon" and self.zero_terminal_snr:
             raise ValueError("the noise cannot be predicted at zero signal: zero_terminal_snr needs v prediction")
         _check_shares("diffusion", self, "noise_correlation", "slow_noise")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            raise ValueError("diffusion.beta_start and beta_end must rise between 0 and 1")
         if self.beta_schedule not in ("scaled_linear", "linear"):
             raise ValueError(f'diffusion.beta_schedule must be "scaled_linear" or "linear", not {self.beta_schedule!r}')
 
@@ -210,10 +233,34 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _check_shares("sampling", self, "noise_correlation", "slow_noise", "slow_noise_correlation")
+        if not 1 <= self.steps <= 1000:
+            raise ValueError(f"sampling.steps must be between 1 and 1000, not {self.steps}")
+        for name in ("guidance_reference", "guidance_audio", "flow_shift", "noise_limit"):
+            if not (abs(getattr(self, name)) <= LARGEST_SCALE):
+                raise ValueError(f"sampling.{name} must be within {LARGEST_SCALE:g}, not {getattr(self, name)}")
+        if self.flow_shift <= 0:
+            raise ValueError(f"sampling.flow_shift must be above 0, not {self.flow_shift}")
         if min(self.overlap, self.window_shift, self.noise_limit) < 0:
             raise ValueError("sampling.overlap, window_shift and noise_limit must not be negative")
         if self.overlap and (self.noise_correlation or self.slow_noise):
             raise ValueError("windows that overlap (sampling.overlap) begin with independent noise")
+
+
+def _check_sizes(where: str, config: object, zero: tuple[str, ...] = ()) -> None:
+    """Raise ValueError for a size that no network has: not a number from 1 to `LARGEST_LAYER`, an endless list.
+
+    Whole numbers and tuples of them are looked at; what a list of weights would then be compared with can be counted.
+    zero: fields that may be 0 or empty.
+    """
+    for entry in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, entry.name)
+        many = isinstance(value, tuple)
+        if many and not (bool(value) or entry.name in zero) or many and len(value) > MOST_LAYERS:
+            raise ValueError(f"{where}.{entry.name} must have 1 to {MOST_LAYERS} entries, not {len(value)}")
+        for number in value if many else (value,):
+            least = 0 if entry.name in zero and not many else 1
+            if isinstance(number, int) and not isinstance(number, bool) and not least <= number <= LARGEST_LAYER:
+                raise ValueError(f"{where}.{entry.name} must be between {least} and {LARGEST_LAYER}, not {number}")
 
 
 def _check_shares(where: str, config: object, *names: str) -> None:
@@ -358,6 +405,11 @@ class Preset:
     ablations: Ablations = field(default_factory=Ablations)
 
     def __post_init__(self) -> None:
+        _check_sizes("preset", self, zero=("motion_frames",))
+        if not 0 <= self.motion_prior <= LARGEST_LAYER or len(self.pose_channels) > 16:
+            raise ValueError("motion_prior and the number of pose_channels must be small and not negative")
+        if max(self.size) > LARGEST_SIDE or min(self.size) < self.latent_factor:
+            raise ValueError(f"size must be sides of {self.latent_factor} to {LARGEST_SIDE} pixels")
         if self.pose_maps not in ("skeleton", "dwpose", "dwpose-hands", "face"):
             raise ValueError(
                 f'pose_maps must be "skeleton", "dwpose", "dwpose-hands" or "face", not {self.pose_maps!r}'
@@ -453,7 +505,13 @@ class Preset:
 
         Raises ModelError for unknown, missing or impossible entries.
         """
-        return _from_dict(Preset, _to_current(data), "preset")
+        try:
+            found: Preset = build(Preset, _to_current(data), "preset")
+        except Unreadable as error:
+            raise ModelError(
+                f"config.json: {error}; it is damaged, or made by another version of cyberhost: get the model again"
+            ) from None
+        return found
 
 
 _MOVED_TO_SAMPLING = {
@@ -478,34 +536,6 @@ def _to_current(data: Any) -> Any:
         sampling["noise_correlation"] = diffusion["noise_correlation"]
     renamed = {"motion_prior" if key == "motion_persistence" else key: value for key, value in data.items()}
     return {**renamed, "diffusion": diffusion, "sampling": sampling}
-
-
-def _from_dict(cls: type, data: Any, where: str) -> Any:
-    """Build a dataclass from a dictionary, strictly. where: its place in config.json, for messages."""
-    if not isinstance(data, dict):
-        raise ModelError(f"config.json: {where} is not an object; the model directory is damaged, get it again")
-    hints = typing.get_type_hints(cls)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        raise ModelError(
-            f"config.json: unknown entries in {where}: {', '.join(unknown)}; made by another version of cyberhost"
-        )
-    values = {key: _value(hints[key], value, f"{where}.{key}") for key, value in data.items()}
-    try:
-        return cls(**values)
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"config.json: {where} does not describe a network: {error}") from error
-
-
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """Convert one entry to the type of its field."""
-    if isinstance(hint, types.UnionType) and value is not None:
-        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
-    if dataclasses.is_dataclass(hint):
-        return _from_dict(typing.cast(type, hint), value, where)
-    if typing.get_origin(hint) is tuple and not isinstance(hint, types.UnionType):
-        return tuple(value)  # JSON has lists only
-    return value
 
 
 _TINY = Preset(
@@ -629,6 +659,13 @@ if TYPE_CHECKING:
         cache_blocks: int
 
 
+def parse_device(text: str) -> str:
+    """Check the name of a device: auto, cpu, mps, cuda or cuda:N. Raises InputError."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
+        raise InputError(f"there is no device {text[:40]!r}: choose auto, cuda, mps or cpu")
+    return text
+
+
 def check_interval(interval: tuple[float, float]) -> tuple[float, float]:
     """Return an interval of noise levels that lies in 0..1 and rises. Raises InputError."""
     if not 0 <= interval[0] <= interval[1] <= 1:
@@ -652,7 +689,7 @@ class GenerationConfig:
     Raises InputError for a value out of its bounds.
     """
 
-    seed: int = option(0, "Same seed, same video.", metavar="N", min=0)
+    seed: int = option(0, "Same seed, same video.", metavar="N", min=0, max=SEEDS)
     steps: int | None = option(None, "Denoising steps a clip. [default: the model's]", metavar="N", min=1, max=1000)
     fps: float = option(FPS, "Frames a second.", metavar="RATE", min=1, max=60)
     size: int | None = option(
@@ -665,11 +702,11 @@ class GenerationConfig:
     )
     """The aspect is the picture's."""
     guidance_reference: float | None = option(
-        None, "Guidance towards the picture. [default: the model's]", metavar="SCALE", min=0
+        None, "Guidance towards the picture. [default: the model's]", metavar="SCALE", min=0, max=LARGEST_SCALE
     )
     """Section 4.1, as `guidance_audio`."""
     guidance_audio: float | None = option(
-        None, "Guidance towards the speech. [default: the model's]", metavar="SCALE", min=0
+        None, "Guidance towards the speech. [default: the model's]", metavar="SCALE", min=0, max=LARGEST_SCALE
     )
     guidance_interval: tuple[float, float] | None = option(
         None, "Noise levels in 0..1 at which guidance acts. [default: 0,1]", metavar="LO,HI", parse=parse_interval
@@ -689,6 +726,7 @@ class GenerationConfig:
         "Compute the U-Net's deep blocks only at every N-th step: faster, with slightly different frames.",
         metavar="N",
         min=1,
+        max=1000,
     )
     """docs/reference/performance.md."""
 

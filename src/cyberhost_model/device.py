@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from cyberhost_model.config import Preset
@@ -30,8 +32,8 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
         raise ResourceError("no CUDA device is available: use --device cpu, or install a torch build with CUDA")
     if device == "mps" and not torch.backends.mps.is_available():
         raise ResourceError("no Apple GPU is available: use --device cpu")
-    if device.split(":")[0] not in ("cuda", "mps", "cpu"):
-        raise ResourceError(f"there is no device {device!r}: choose auto, cuda, mps or cpu")
+    if not re.fullmatch(r"(cpu|mps|cuda)(:\d{1,3})?", device):
+        raise ResourceError(f"there is no device {device[:40]!r}: choose auto, cuda, mps or cpu")
     names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision != "auto" and precision not in names:
         raise ResourceError(f"there is no precision {precision!r}: choose auto, {', '.join(names)}")

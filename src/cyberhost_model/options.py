@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cyberhost_model.errors import InputError
 
 _KEY = "option"
+SEEDS = (1 << 32) - 1
+"""Largest seed: what every generator of random numbers takes, also multiplied by a million."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,27 @@ class Option:
 
     @property
     def range(self) -> str:
-        """Allowed values in words: "between 1 and 60", "at least 1", "auto, cpu or cuda"."""
+        """Allowed values in words: "between 1 and 60", "at least 1", "auto, cpu or cuda", "finite"."""
+        if self.min is None and self.max is None and not self.choices:
+            return "finite"
         if self.choices:
             return " or ".join(filter(None, (", ".join(self.choices[:-1]), self.choices[-1])))
         if self.min is None or self.max is None:
-            return f"at most {self.max:g}" if self.min is None else f"at least {self.min:g}"
-        return f"between {self.min:g} and {self.max:g}"
+            return f"at most {_plain(self.max or 0)}" if self.min is None else f"at least {_plain(self.min)}"
+        return f"between {_plain(self.min)} and {_plain(self.max)}"
 
     def allows(self, value: Any) -> bool:
-        """Return whether a value lies within the bounds and is among the choices; a NaN does not."""
+        """Return whether a value lies within the bounds and is among the choices; numbers must be finite."""
         if self.choices:
             return all(entry in self.choices for entry in ([value] if isinstance(value, str) else value))
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
         return (self.min is None or value >= self.min) and (self.max is None or value <= self.max)
+
+
+def _plain(number: float) -> str:
+    """Write a bound without an exponent where it is a whole number."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 def option(
@@ -88,9 +100,38 @@ def check_options(settings: Any) -> None:
         if entry.name not in known or (value is None and entry.default is None):
             continue
         rule = known[entry.name]
-        try:
-            allowed = rule.allows(value)
-        except TypeError:  # a word where a number belongs
-            allowed = False
-        if not allowed:
-            raise InputError(f"{entry.name} must be {rule.range}, not {value!r}")
+        if not _allows(rule, value):
+            raise InputError(f"{entry.name} must be {_range(rule, value)}, not {_shown(value)}")
+
+
+def check_changes(kind: Any, values: Mapping[str, Any]) -> None:
+    """Compare the values of some options of a dataclass with their bounds and choices. Raises InputError."""
+    for name, rule in options_of(kind).items():
+        if name in values and not _allows(rule, values[name]):
+            raise InputError(f"{name} must be {_range(rule, values[name])}, not {_shown(values[name])}")
+
+
+def _range(rule: Option, value: Any) -> str:
+    """Return the allowed values in words; a bound that only machines set is left out for a value below the other."""
+    if (
+        rule.max is not None
+        and rule.max >= SEEDS
+        and isinstance(value, int)
+        and rule.min is not None
+        and value < rule.min
+    ):
+        return f"at least {_plain(rule.min)}"
+    return rule.range
+
+
+def _allows(rule: Option, value: Any) -> bool:
+    try:
+        return rule.allows(value)
+    except TypeError:  # a word where a number belongs
+        return False
+
+
+def _shown(value: Any) -> str:
+    """Write a value that was refused; a number of thousands of digits, which Python does not write, is not."""
+    huge = isinstance(value, int) and abs(value) > 1 << 64
+    return "a number of more than 19 digits" if huge else repr(value)

@@ -28,6 +28,8 @@ class Codec(nn.Module):
     """Most frames decoded together; memory does not grow with the clip beyond that."""
     same_close_ups: bool = False
     """Whether `decode` must get the close-ups that `encode` got, because latents depend on them."""
+    latent_channels: int | None = None
+    """Channels of its latents, where it says so; compared with the network's when a model is loaded."""
     can_tile: bool = False
     """Whether a frame can be decoded in pieces (`tile`), for devices with little memory."""
 

@@ -34,7 +34,8 @@ from cyberhost_model.codecs.base import Codec
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.device import supported_device
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.tensors import load_weights
+from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_fits, load_weights
+from cyberhost_model.reading import Unreadable, build, one_line, read_object
 
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _STILL = 0.12  # pixels: shorter flows are background and become zero
@@ -72,6 +73,12 @@ class ReferenceCodecConfig:
     downscale: int = 16
     emphasis: tuple[float, ...] = (1.2, 1.9, 1.2)
     """Factors of the face controls in `decode`, because denoiser and decoder understate them."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dead_zone <= 10 or not 1 <= self.downscale <= 64:
+            raise ValueError("dead_zone must be within 0..10 and downscale within 1..64")
+        if not 0 <= self.control_channels <= len(self.emphasis) or max(map(abs, self.emphasis), default=0) > 100:
+            raise ValueError("emphasis must be a factor within 100 for each of control_channels")
 
     @property
     def latent_channels(self) -> int:
@@ -156,6 +163,7 @@ class ReferenceCodec(Codec):
     def __init__(self, config: ReferenceCodecConfig | None = None):
         super().__init__()
         self.config = config = config or ReferenceCodecConfig()
+        self.latent_channels = config.latent_channels
         self.same_close_ups = bool(config.left)
         (a, b, c), n = config.widths, config.blocks
         # Orthonormal blocks, and the standard deviation of each component, by which `z` is divided.
@@ -200,15 +208,16 @@ class ReferenceCodec(Codec):
         """
         folder = Path(folder)
         try:
-            config = json.loads((folder / "config.json").read_text())
+            config = read_object(folder / "config.json", LARGEST_CONFIG)
             if "cues" in config:  # its name in cyberhost 0.1
                 config["control_channels"] = config.pop("cues")
-            if isinstance(config["emphasis"], float):  # of the mouth alone in cyberhost 0.1
+            if isinstance(config.get("emphasis"), float):  # of the mouth alone in cyberhost 0.1
                 config["emphasis"] = [config["emphasis"], config["emphasis"], 1.0]
-            tuples = {name: tuple(config[name]) for name in ("widths", "emphasis")}
-            codec = ReferenceCodec(ReferenceCodecConfig(**{**config, **tuples}))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ModelError(f"{folder}: no usable codec ({error}); get the model again") from error
+            made = build(ReferenceCodecConfig, config)
+        except (OSError, Unreadable) as error:
+            raise ModelError(f"{folder}: no usable codec ({one_line(error)}); get the model again") from error
+        check_fits(folder / "model.safetensors", lambda: ReferenceCodec(made))
+        codec = ReferenceCodec(made)
         load_weights(codec, folder / "model.safetensors")
         return codec.eval()
 

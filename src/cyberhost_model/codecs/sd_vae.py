@@ -13,9 +13,19 @@ from torch import Tensor
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.codecs.close_up import CloseUp
 from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_entries, check_fits, read_shapes
+from cyberhost_model.reading import one_line, read_object
 
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
 AT_ONCE = 4
 """Frames encoded or decoded together."""
+
+
+def _current_name(name: str) -> str:
+    """Translate the name of an attention weight in files that diffusers wrote before 0.15, which it still loads."""
+    for old, new in ((".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")):
+        name = name.replace(old, new)
+    return name
 
 
 class SdVaeCodec(Codec):
@@ -28,14 +38,18 @@ class SdVaeCodec(Codec):
     def __init__(self, vae: AutoencoderKL):
         super().__init__()
         self.vae = vae
+        self.latent_channels = vae.config.latent_channels
 
     @staticmethod
     def load(folder: str | Path) -> SdVaeCodec:
         """Load a diffusers `AutoencoderKL` folder. Raises ModelError when it does not fit."""
         try:
+            weights = len(read_shapes(Path(folder) / _WEIGHTS))
+            config = check_entries(read_object(Path(folder) / "config.json", LARGEST_CONFIG), weights)
+            check_fits(Path(folder) / _WEIGHTS, lambda: AutoencoderKL.from_config(config), _current_name)
             return SdVaeCodec(AutoencoderKL.from_pretrained(folder, use_safetensors=True)).eval()
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder}: no usable VAE ({str(error).splitlines()[0]}); get the model again") from error
+        except (OSError, ValueError, ModelError) as error:
+            raise ModelError(f"{folder}: no usable VAE ({one_line(error)}); get the model again") from error
 
     def save(self, folder: str | Path, dtype: torch.dtype = torch.float16) -> None:
         """Write a diffusers `AutoencoderKL` folder."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,17 @@ import numpy as np
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.files import check_target, written_whole
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.reading import (
+    TooLarge,
+    Unreadable,
+    exists,
+    is_folder,
+    is_number,
+    one_line,
+    read_arrays,
+    read_json,
+    short,
+)
 
 PARTS: dict[str, tuple[int, ...]] = {"body": (18,), "hands": (2, 21), "face": (68,)}
 ARRAYS = tuple(name for part in PARTS for name in (part, f"{part}_score"))
@@ -198,55 +208,29 @@ def read_sequence(path: str | os.PathLike[str]) -> PoseSequence:
     values that are no numbers.
     """
     path = Path(path)
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path}: no such key point file; check the path")
-    if path.is_dir():
+    if is_folder(path):
         raise InputError(f"{path}: is a folder; give one key point file ({' or '.join(SUFFIXES)})")
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: not a key point file; its name must end in {' or '.join(SUFFIXES)}")
+    kind = path.suffix.lower()
     try:
-        values = _read_npz(path) if path.suffix.lower() == ".npz" else _read_json(path)
+        values = (read_arrays if kind == ".npz" else read_json)(path, LARGEST[kind])
     except PermissionError:
         raise InputError(f"{path}: may not be read; check the file's permissions") from None
-    return _checked(path, values)
-
-
-def _check_bytes(path: Path, size: int) -> None:
-    if size > (most := LARGEST[path.suffix.lower()]):
+    except TooLarge as error:
+        raise InputError(f"{path}: {error}; cut it into shorter files") from None
+    except (OSError, Unreadable) as error:
+        what = "no .npz file of plain arrays" if kind == ".npz" else "no JSON that can be read"
         raise InputError(
-            f"{path}: holds {size >> 20} MiB of numbers, at most {most >> 20} are read; cut it into shorter files"
-        )
-
-
-def _read_npz(path: Path) -> dict[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _check_bytes(path, sum(entry.file_size for entry in archive.infolist()))
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except PermissionError:
-        raise
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path}: no .npz file of plain arrays ({reason}); make it again (docs/reference/file-formats.md)"
-        ) from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    _check_bytes(path, path.stat().st_size)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path}: no JSON that can be read ({str(error).splitlines()[0][:100]}); make it again "
-            "(docs/reference/file-formats.md)"
+            f"{path}: {what} ({one_line(error)}); make it again (docs/reference/file-formats.md)"
         ) from None
     if not isinstance(values, dict):
         raise InputError(
             f"{path}: must hold one JSON object with fps, size and key points (docs/reference/file-formats.md)"
         )
-    return values
+    return _checked(path, values)
 
 
 def _checked(path: Path, values: dict[str, Any]) -> PoseSequence:
@@ -287,33 +271,30 @@ def _checked(path: Path, values: dict[str, Any]) -> PoseSequence:
     return PoseSequence(fps, size, **arrays)  # type: ignore[arg-type]
 
 
-def _number(value: Any) -> float | None:
-    """A real, finite number as a float, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < float("inf"):
-        return None
-    return float(value)
-
-
 def _fps(path: Path, value: Any) -> float:
-    fps = _number(value.tolist() if isinstance(value, np.ndarray) else value)
-    if fps is None or not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
+    fps = value.tolist() if isinstance(value, np.ndarray) else value
+    if not is_number(fps) or not FPS_RANGE[0] <= fps <= FPS_RANGE[1]:
         raise InputError(
             f"{path}: fps must be a number between {FPS_RANGE[0]:g} and {FPS_RANGE[1]:g}, not {_short(value)}"
         )
-    return fps
+    return float(fps)
 
 
 def _size(path: Path, value: Any) -> tuple[int, int]:
     given = value.tolist() if isinstance(value, np.ndarray) else value
-    sides = [_number(side) for side in given] if isinstance(given, list) else []
-    if len(sides) != 2 or any(side is None or not 1 <= side <= 100_000 for side in sides):
+    sides = given if isinstance(given, list) else []
+    if len(sides) != 2 or not all(is_number(side) and 1 <= side <= 100_000 for side in sides):
         raise InputError(f"{path}: size must be the picture's width and height in pixels, not {_short(value)}")
-    return round(sides[0] or 0), round(sides[1] or 0)
+    return round(sides[0]), round(sides[1])
 
 
 def _short(value: Any) -> str:
-    text = " ".join(repr(value.tolist() if isinstance(value, np.ndarray) else value).split())
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    """Write a value for a message; arrays and lists of a few numbers are written out."""
+    given = value.tolist() if isinstance(value, np.ndarray) and value.size <= 4 else value
+    few = isinstance(given, list) and len(given) <= 4 and not any(isinstance(entry, list | dict) for entry in given)
+    if isinstance(value, np.ndarray) and given is value:
+        return f"an array of the shape {value.shape}"
+    return f"[{', '.join(map(short, given))}]" if few else short(given)
 
 
 def _array(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -323,7 +304,7 @@ def _array(path: Path, name: str, value: Any, shape: tuple[int, ...]) -> np.ndar
         array = np.asarray(value)
         if array.dtype == object and not any(isinstance(x, str) for x in array.flat):
             array = array.astype(np.float64)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise InputError(f"{path}: {name} must be lists of numbers of the shape {wanted}") from None
     if array.dtype.kind not in "iuf":
         raise InputError(f"{path}: {name} must hold numbers, not {array.dtype}")

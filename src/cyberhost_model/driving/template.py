@@ -14,6 +14,7 @@ from cyberhost_model.driving.video import read_driving
 from cyberhost_model.errors import InputError
 from cyberhost_model.perception.detector import Detector
 from cyberhost_model.perception.keypoints import VISIBLE
+from cyberhost_model.reading import exists
 
 FOLDER = Path(__file__).parents[1] / "templates"
 _TURN = 0.2  # seconds in which a template that is played forwards and backwards stops and turns
@@ -49,7 +50,7 @@ def load_template(
     path = Path(name)
     if name in template_names():
         return read_sequence(FOLDER / f"{name}.npz")
-    if not is_sequence_file(path) and not path.exists():
+    if not is_sequence_file(path) and not exists(path):
         raise InputError(
             f"{name}: no such template; give one of {', '.join(template_names())}, a key point file "
             f"({' or '.join(SUFFIXES)}), a pose folder or a video"

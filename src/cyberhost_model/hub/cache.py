@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.media.files import atomic_path
+from cyberhost_model.reading import Unreadable, build, convert, read_json
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,8 @@ def resolve_commit(root: Path, revision: str | None) -> str | None:
 def listed_files(root: Path, commit: str) -> list[RemoteFile]:
     """Read the files of a commit as the Hub listed them when it was fetched; empty if it never was."""
     try:
-        return [RemoteFile(**entry) for entry in json.loads(_list_path(root, commit).read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError):
+        return [build(RemoteFile, entry) for entry in convert(list[Any], read_json(_list_path(root, commit)), "it")]
+    except (OSError, Unreadable):
         return []
 
 

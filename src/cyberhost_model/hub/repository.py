@@ -135,8 +135,9 @@ def split_hub_id(name: str) -> tuple[str, str | None]:
     Raises ModelError for what cannot be a Hub id.
     """
     repo, _, revision = name.partition("@")
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo, re.ASCII) or ".." in repo or ("@" in name and not revision):
-        raise ModelError(f"{name!r} is no Hub id; write user/name or user/name@revision")
+    plain = re.fullmatch(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", repo, re.ASCII) and ".." not in repo
+    if not plain or ("@" in name and not re.fullmatch(r"[!-~]{1,255}", revision)):
+        raise ModelError(f"{name[:200]!r} is no Hub id; write user/name or user/name@revision")
     return repo, revision or None
 
 

@@ -1,8 +1,7 @@
-"""Reading checkpoints: tensors, never code."""
+"""Reading checkpoints: tensors, never code; and comparing their headers with a network before it is built."""
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,92 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cyberhost_model.errors import ModelError
+from cyberhost_model.reading import Unreadable, one_line, open_file, read_object
+
+LARGEST_CONFIG = 1 << 22
+"""Bytes of a config.json that are read; those of published models have up to 10 kB."""
+LARGEST_ENTRY = 1 << 20
+"""Largest whole number in another library's configuration; that of a vocabulary has 51,865."""
+
+
+def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file to the CPU.
+
+    Raises OSError where it cannot be opened, and Unreadable where it is damaged or its header lies.
+    """
+    with open_file(path):  # a pipe would be waited for
+        pass
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, SafetensorError, ValueError, LookupError, AttributeError, TypeError) as error:
+        raise Unreadable(f"is damaged: {one_line(error)}") from None
+
+
+def read_shapes(path: str | Path, rename: Callable[[str], str] = str) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of a safetensors file's tensors, by name, from its header alone. rename: see `load_weights`.
+
+    Raises OSError and Unreadable as `read_safetensors` does.
+    """
+    with open_file(path):
+        pass
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file_shapes(file, rename)
+    except FileNotFoundError:
+        raise
+    except (OSError, SafetensorError, ValueError) as error:
+        raise Unreadable(f"is damaged: {one_line(error)}") from None
+
+
+def check_fits(path: Path, make: Callable[[], torch.nn.Module], rename: Callable[[str], str] = str) -> None:
+    """Check that the weights of a safetensors file are those of the module that `make` builds, by name and shape.
+
+    Nothing is allocated: the module is built on the "meta" device, and of the file only the header is read. So a
+    config.json that asks for a gigantic network is told before it takes memory. Raises ModelError.
+    """
+    try:
+        found = read_shapes(path, rename)
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing; get the model again") from None
+    except (OSError, Unreadable) as error:
+        raise ModelError(f"{path} cannot be used ({one_line(error)}; damaged); get the model again") from None
+    compare_shapes(path, module_shapes(on_meta(make, path.parent)), found)
+
+
+def on_meta(make: Callable[[], torch.nn.Module], folder: Path) -> torch.nn.Module:
+    """Build a module on the "meta" device, without memory for its weights.
+
+    Raises ModelError where the configuration in `folder` describes none: the libraries that build it raise anything.
+    """
+    try:
+        with torch.device("meta"):
+            return make()
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{folder / 'config.json'} does not describe a network ({one_line(error)}); get the model again"
+        ) from None
+
+
+def check_entries(config: dict[str, Any], layers: int) -> dict[str, Any]:
+    """Check the numbers of a configuration that another library (transformers, diffusers) will build a network from.
+
+    layers: how many weights the file beside it has, more than the network can have layers. Raises Unreadable for a
+    number of layers above it, for other numbers that no network has, and for lists that are longer than that.
+    """
+    waiting: list[tuple[str, Any]] = list(config.items())
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, dict | list):
+            if len(value) > max(layers, 1000):
+                raise Unreadable(f"{name} has {len(value)} entries")
+            waiting += [(name, inner) for inner in value] if isinstance(value, list) else list(value.items())
+        elif isinstance(value, int) and abs(value) > (layers if "layers" in name else LARGEST_ENTRY):
+            raise Unreadable(f"{name} is too large for its {layers} weights")
+    return config
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -25,7 +110,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return read_safetensors(path)
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
     except FileNotFoundError:
         raise ModelError(f"{path} is missing; fetch it again") from None
@@ -33,17 +118,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise ModelError(
             f"{path} holds more than tensors; it was not opened, since a pickle can run code. Get it as safetensors"
         ) from None
-    except (
-        OSError,
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise ModelError(f"{path} is damaged ({' '.join(str(error).split())[:120]}); fetch it again") from None
+    except Exception as error:  # torch and the unpickler raise a dozen kinds for damage
+        raise ModelError(f"{path} is damaged ({one_line(error)}); fetch it again") from None
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
@@ -54,8 +130,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def read_config(path: str | Path) -> dict[str, Any]:
     """Read a config.json. Raises ModelError."""
     try:
-        return dict(json.loads(Path(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        return read_object(path, LARGEST_CONFIG)
+    except (OSError, Unreadable) as error:
         raise ModelError(f"{path} cannot be read ({error}); fetch it again") from None
 
 
@@ -65,15 +141,15 @@ def config_entry(folder: Path, *names: str) -> object:
     Whoever loads the folder says what is wrong with it.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return next((config[name] for name in names if name in config), None)
-    except (OSError, ValueError, TypeError):
+        config = read_object(folder / "config.json", LARGEST_CONFIG)
+    except (OSError, Unreadable):
         return None
+    return next((config[name] for name in names if name in config), None)
 
 
 def _can_map(path: Path) -> bool:
     """Whether it is a zip archive, which torch has written since 1.6 and which need not be read whole."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return file.read(4) == b"PK\x03\x04"
 
 
@@ -90,15 +166,26 @@ def load_weights(
     ModelError naming missing, unexpected or misshapen keys.
     """
     try:
+        with open_file(path):
+            pass
         with safe_open(path, framework="pt", device=str(device)) as file:
             compare_shapes(path, module_shapes(module), file_shapes(file, rename))
             # One by one, so that the device never holds the whole file in its own precision.
             weights = {rename(key): _as(file.get_tensor(key), dtype) for key in file.keys()}
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing; get the model again") from error
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} is damaged ({error}); get the model again") from error
+    except (OSError, SafetensorError, Unreadable, LookupError, AttributeError, TypeError) as error:
+        raise ModelError(f"{path} is damaged ({one_line(error)}); get the model again") from error
+    check_kinds(path, module, weights)
     module.load_state_dict(weights, assign=True)
+
+
+def check_kinds(path: Path, module: torch.nn.Module, weights: dict[str, Tensor]) -> None:
+    """Raise ModelError naming weights that are whole numbers where the module has real ones, or the other way round."""
+    own = module.state_dict()
+    wrong = [key for key, value in weights.items() if value.is_floating_point() != own[key].is_floating_point()]
+    if problems := _some("of another kind of number", wrong):
+        raise ModelError(f"{path} does not fit its config.json: {problems[0]}")
 
 
 def module_shapes(module: torch.nn.Module) -> dict[str, tuple[int, ...]]:

@@ -63,6 +63,7 @@ def check_target(out: str | os.PathLike[str], suffixes: Sequence[str], overwrite
     Returns it as a Path; raises OutputError.
     """
     out = Path(out)
+    check_name(out)
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; give the name of a file, for example {out / f'out{suffixes[0]}'}")
     if out.suffix.lower() not in suffixes:
@@ -73,6 +74,16 @@ def check_target(out: str | os.PathLike[str], suffixes: Sequence[str], overwrite
         raise OutputError(f"{out}: exists already; give --overwrite (overwrite=True) or another name")
     check_parent(out)
     return out
+
+
+def check_name(out: Path) -> None:
+    """Check that a file can have the name `out`. Raises OutputError for one that is too long for the disk."""
+    try:
+        out.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{out}: no file can have this name ({getattr(error, 'strerror', None) or error})") from None
 
 
 def check_parent(out: Path) -> None:

@@ -19,8 +19,16 @@ from torch import Tensor
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
-from cyberhost_model.hub.tensors import compare_shapes, file_shapes, load_weights, module_shapes
+from cyberhost_model.hub.tensors import (
+    LARGEST_CONFIG,
+    compare_shapes,
+    load_weights,
+    module_shapes,
+    on_meta,
+    read_shapes,
+)
 from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.reading import Unreadable, one_line, open_file, read_object
 
 CONFIG_FILE = "config.json"
 NETWORK_FILE = "network.safetensors"
@@ -62,11 +70,13 @@ def read_untrained(directory: str | Path) -> list[str]:
         return recorded
     path = Path(directory) / NETWORK_FILE
     try:
+        with open_file(path):
+            pass
         with safe_open(path, framework="pt") as file:
             old = {current_name(name): name for name in file.keys()}
             return untrained_parts(old, lambda name: file.get_tensor(old[name]))
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
+    except (OSError, SafetensorError, Unreadable, LookupError, AttributeError, TypeError) as error:
+        raise ModelError(f"{path} is missing or damaged ({one_line(error)}); get the model again") from error
 
 
 def current_name(name: str) -> str:
@@ -105,8 +115,7 @@ def load_network(
     """
     directory = Path(directory)
     preset = load_preset(directory)
-    with torch.device("meta"):
-        network = CyberHostNetwork(preset)
+    network = on_meta(lambda: CyberHostNetwork(preset), directory)
     load_weights(network, directory / NETWORK_FILE, device, dtype, current_name)
     return network.to(device, dtype).eval()
 
@@ -126,12 +135,12 @@ def load_preset(directory: str | Path) -> Preset:
 def _read_config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_object(path, LARGEST_CONFIG)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing: {directory} is not a cyberhost model directory") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); get the model again") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    except (OSError, Unreadable) as error:
+        raise ModelError(f"{path} cannot be read ({one_line(error)}); get the model again") from error
+    if config.get("format") != FORMAT:
         raise ModelError(f"{path} is not of format {FORMAT}; it was made by another version of cyberhost")
     return config
 
@@ -143,12 +152,10 @@ def check_network(directory: str | Path) -> Preset:
     """
     path = Path(directory) / NETWORK_FILE
     preset = load_preset(directory)
-    with torch.device("meta"):
-        own = module_shapes(CyberHostNetwork(preset))
+    own = module_shapes(on_meta(lambda: CyberHostNetwork(preset), path.parent))
     try:
-        with safe_open(path, framework="pt") as file:
-            found = file_shapes(file, current_name)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{path} is missing or damaged ({error}); get the model again") from error
+        found = read_shapes(path, current_name)
+    except (OSError, Unreadable) as error:
+        raise ModelError(f"{path} is missing or damaged ({one_line(error)}); get the model again") from error
     compare_shapes(path, own, found)
     return preset

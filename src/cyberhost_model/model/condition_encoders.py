@@ -20,7 +20,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from cyberhost_model.config import AudioConfig, PortraitConfig, RegionConfig
 from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_entries, read_shapes
 from cyberhost_model.perception.crops import FACE_CROP, HAND_CROP
+from cyberhost_model.reading import one_line, read_object
 
 ARCFACE_DIM = 512
 ARCFACE_TOKENS = 4
@@ -210,14 +212,15 @@ class ImageToken(nn.Module):
     @staticmethod
     def load(folder: str | Path) -> ImageToken:
         """Load a transformers `CLIPVisionModelWithProjection` folder. Raises ModelError when it does not fit."""
+        folder = Path(folder)
         try:
+            weights = read_shapes(folder / "model.safetensors")
+            check_entries(read_object(folder / "config.json", LARGEST_CONFIG), len(weights))
             clip, info = CLIPVisionModelWithProjection.from_pretrained(
                 folder, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"{folder}: no usable image encoder ({str(error).splitlines()[0]}); get the model again"
-            ) from error
+        except Exception as error:  # transformers raises anything for a configuration that makes no sense
+            raise ModelError(f"{folder}: no usable image encoder ({one_line(error)}); get the model again") from error
         if wrong := [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]:
             raise ModelError(
                 f"{folder}: {len(wrong)} weights of the image encoder are missing or unknown, such as {wrong[0]}; get "

@@ -12,11 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_kinds, read_safetensors
 from cyberhost_model.perception.crops import cut_box, rotated_crop, square_about
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.geometry import Box, face_height, intersection_over_smaller
@@ -32,6 +32,7 @@ from cyberhost_model.perception.hands import (
 from cyberhost_model.perception.heat_net import HeatNet, concentration, find_peaks, fuse_batchnorm
 from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
 from cyberhost_model.perception.lip_reader import LipReader, crop_mouth, set_lip_gap
+from cyberhost_model.reading import Unreadable, one_line, read_object
 
 FINDER, FACE, BODY, HAND = 160, 128, 160, 96  # crop sides
 # Sides of the crops over the size they follow (the longer side of the box about the 68 points, or about the 21), and
@@ -122,17 +123,20 @@ class KeypointDetector(nn.Module):
         """
         folder = Path(folder)
         try:
-            config = json.loads((folder / "config.json").read_text())
-            weights = load_file(folder / "model.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise ModelError(f"no usable key point detector in {folder}: {error}; install the package again") from error
+            config = read_object(folder / "config.json", LARGEST_CONFIG)
+            weights = read_safetensors(folder / "model.safetensors")
+        except (OSError, Unreadable) as error:
+            raise ModelError(
+                f"no usable key point detector in {folder}: {one_line(error)}; install the package again"
+            ) from error
         if config.get("class") != cls.__name__ or config.get("version") != 1:
             raise ModelError(f"{folder} does not hold a KeypointDetector of version 1")
         detector = cls(norm=False, lips=LipReader() if any(name.startswith("lips.") for name in weights) else None)
         try:
-            detector.load_state_dict({k: v.float() for k, v in weights.items()})
+            detector.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
         except RuntimeError as error:
             raise ModelError(f"the key point detector in {folder} has another layout than this version's") from error
+        check_kinds(folder / "model.safetensors", detector, weights)
         return detector.eval()
 
     @torch.inference_mode()

@@ -13,6 +13,7 @@ from cyberhost_model.hub.tensors import config_entry
 from cyberhost_model.perception.detector import Detector
 from cyberhost_model.perception.dwpose import DWPose, load_dwpose
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
+from cyberhost_model.reading import short
 
 Loader = Callable[[Path], Detector]
 """Folder -> the detector, ready to use on the CPU.
@@ -71,6 +72,6 @@ def embedded_detector() -> KeypointDetector:
 def _kind(folder: Path) -> str:
     """The kind that config.json names; "class" is the entry of folders written by this package."""
     kind = config_entry(folder, "kind", "class") or KeypointDetector.__name__
-    if kind not in DETECTORS:
-        raise ModelError(f"{folder}: no detector of the kind {kind!r} is known; known are {', '.join(DETECTORS)}")
-    return str(kind)
+    if not isinstance(kind, str) or kind not in DETECTORS:
+        raise ModelError(f"{folder}: no detector of the kind {short(kind)} is known; known are {', '.join(DETECTORS)}")
+    return kind

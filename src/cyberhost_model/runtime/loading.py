@@ -8,6 +8,7 @@ HF_HUB_OFFLINE, the extra `face` not installed), the model works with what is in
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +34,7 @@ from cyberhost_model.perception.detector import Detector
 from cyberhost_model.perception.dwpose import DWPose
 from cyberhost_model.perception.onnx_network import EXTRA, gpu_hint
 from cyberhost_model.perception.registry import load_detector, named_weights
+from cyberhost_model.reading import exists, is_file
 from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.registry import load_speech
 
@@ -178,12 +180,12 @@ def check_model(
 
 def _local_model(name: str) -> Path | None:
     """Find the folder of a model without the network. Raises ModelError for a path that holds none."""
-    path = Path(name).expanduser()
-    if (path / "config.json").is_file():
+    path = Path(os.path.expanduser(name))  # unlike Path.expanduser it leaves ~nobody as it is
+    if is_file(path / "config.json"):
         return path
-    if (EMBEDDED / name / "config.json").is_file():
+    if is_file(EMBEDDED / name / "config.json"):
         return EMBEDDED / name
-    if path.exists():
+    if exists(path):
         raise ModelError(f"{name}: holds no config.json; give a model's folder, 'tiny' or a Hub id such as user/name")
     return None
 
@@ -191,7 +193,9 @@ def _local_model(name: str) -> Path | None:
 def _hub_id(name: str) -> tuple[str, str | None]:
     """Split a Hub id into repository and revision. Raises ModelError for a name that cannot be one."""
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"there is no model {name!r}; give 'tiny', a model's folder or a Hub id such as user/name")
+        raise ModelError(
+            f"there is no model {name[:200]!r}; give 'tiny', a model's folder or a Hub id such as user/name"
+        )
     return split_hub_id(name)
 
 
@@ -235,12 +239,29 @@ def load_model(
     folder = find_model(name)
     network = load_network(folder, device, dtype)
     codec = load_codec(network.preset.codec, folder / "codec")
+    speech = load_speech(folder / "speech")
+    check_parts(folder, network.preset, codec, speech)
     image = ImageToken.load(folder / "image") if network.preset.image_token else None
     detector, warnings = load_detector(folder / "detector", download_named)
     face, more = None, list[str]()
     if (weights := face_weights(network.preset)) is not None:
         face, more = arcface_or_none(download_named, weights, unit=network.preset.portrait is None)
-    return Model(network, codec, load_speech(folder / "speech"), detector, image, face, [*warnings, *more])
+    return Model(network, codec, speech, detector, image, face, [*warnings, *more])
+
+
+def check_parts(folder: Path, preset: Preset, codec: Codec, speech: SpeechEncoder) -> None:
+    """Check that a model's codec and speech encoder make what its network reads. Raises ModelError."""
+    if codec.latent_channels not in (None, preset.latent_channels):
+        raise ModelError(
+            f"{folder / 'codec'}: its latents have {codec.latent_channels} channels, and the network reads "
+            f"{preset.latent_channels}; get the model again"
+        )
+    heard, read = (speech.layers, speech.dim), (preset.audio.layers, preset.audio.dim)
+    if preset.uses_audio and heard != read:
+        raise ModelError(
+            f"{folder / 'speech'}: gives {heard[0]} layers of {heard[1]} numbers, and the network reads {read[0]} of "
+            f"{read[1]}; get the model again"
+        )
 
 
 def save_model(model: Model, folder: str | Path) -> None:

@@ -253,7 +253,7 @@ class CyberHost:
         warnings: Sequence[str] = (),
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
-        amount = BODY_MOVEMENT if body_movement is None else body_movement
+        amount = check_movement(body_movement)
         follows = self.model.network.preset.follows_poses
         source = movement_source(reference, amount) if follows else face_source(reference)
         return self._animation(reference, config, source, sound.n_frames(config.fps), sound, list(warnings), amount)
@@ -394,7 +394,7 @@ class CyberHost:
             return hands
         if hands is not None:
             return load_template(hands, self.model.detector, progress)
-        movement = movement_scale(BODY_MOVEMENT if body_movement is None else body_movement, BODY_MOVEMENT)
+        movement = movement_scale(check_movement(body_movement), BODY_MOVEMENT)
         return speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement)
 
     def _place_hands(self, template: PoseSequence, reference: Reference, may_lack: bool) -> PoseSequence:
@@ -459,6 +459,15 @@ class CyberHost:
         frames = self.renderer.frames(job, notes.append, on_step)
         animation = Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
         return animation
+
+
+def check_movement(amount: float | None) -> float:
+    """Return how far the body moves, by default `BODY_MOVEMENT`. Raises InputError for a number outside 0..1."""
+    if amount is None:
+        return BODY_MOVEMENT
+    if not 0 <= amount <= 1:
+        raise InputError(f"body_movement must be between 0 and 1, not {amount!r}")
+    return amount
 
 
 def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -14,8 +13,10 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.errors import translated_errors
 from cyberhost_model.hub.progress import format_size
 from cyberhost_model.hub.repository import split_hub_id
+from cyberhost_model.hub.tensors import read_shapes
 from cyberhost_model.media.files import link_or_copy
 from cyberhost_model.model.checkpoint import check_network, read_untrained
+from cyberhost_model.reading import Unreadable, convert, one_line, read_json
 
 CARD = "README.md"
 PUBLISHED = ("*.json", "*.safetensors", "*.onnx", CARD)
@@ -155,9 +156,13 @@ def read_sources(folder: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        return list(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({error}); delete it, or make the model again") from None
+        sources: list[dict[str, Any]] = convert(list[dict[str, Any]], read_json(path), "it")
+        for source in sources:
+            for name, kind in (("part", str), ("from", str), ("licence", str), ("revision", str | None)):
+                convert(kind, source.get(name), name)
+        return sources
+    except (OSError, Unreadable) as error:
+        raise ModelError(f"{path} cannot be read ({one_line(error)}); delete it, or make the model again") from None
 
 
 def _parts(folder: Path) -> str:
@@ -170,10 +175,10 @@ def _parts(folder: Path) -> str:
 
 def _parameters(path: Path) -> int:
     """Numbers in a safetensors file, from its header alone."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())
+    try:
+        return sum(map(math.prod, read_shapes(path).values()))
+    except (OSError, Unreadable) as error:
+        raise ModelError(f"{path} {one_line(error)}; get the model again") from None
 
 
 def _sources(sources: list[dict[str, Any]]) -> str:

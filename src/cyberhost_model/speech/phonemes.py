@@ -17,7 +17,10 @@ import numpy as np
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.reading import Unreadable, build, one_line, read_object
 
+LONGEST_RECORDING = 1e6
+"""Seconds of a labelled recording, eleven days."""
 Span = tuple[float, float, str]
 """(start, end, phoneme): seconds, and a symbol of hama or espeak-ng."""
 
@@ -153,16 +156,28 @@ def phoneme_track(seconds: float, spans: Sequence[Span]) -> PhonemeTrack:
     return PhonemeTrack(seconds, table[:, 0], table[:, 1], table[:, 2].astype(np.int64))
 
 
+@dataclass(frozen=True)
+class _PhonemeFile:
+    """Content of a file of the labelling scripts: seconds of the recording, and its phonemes in order."""
+
+    seconds: float
+    phonemes: list[tuple[float, float, str]]
+
+    def __post_init__(self) -> None:
+        times = [time for start, end, _ in self.phonemes for time in (start, end)]
+        if not 0 < self.seconds < LONGEST_RECORDING or any(not 0 <= time <= LONGEST_RECORDING for time in times):
+            raise ValueError(f"its times must be seconds within 0..{LONGEST_RECORDING:g}")
+
+
 def read_phonemes(path: Path) -> PhonemeTrack:
     """Read a JSON file of the labelling scripts. Raises TrainingError."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        spans = [(float(start), float(end), str(symbol)) for start, end, symbol in data["phonemes"]]
-        return phoneme_track(float(data["seconds"]), spans)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        data = build(_PhonemeFile, read_object(path))
+    except (OSError, Unreadable) as error:
         raise TrainingError(
-            f"{path}: no phonemes of scripts/label_phonemes.py ({error}); label the speech again"
+            f"{path}: no phonemes of scripts/label_phonemes.py ({one_line(error)}); label the speech again"
         ) from error
+    return phoneme_track(data.seconds, data.phonemes)
 
 
 def write_phonemes(path: Path, seconds: float, spans: Sequence[Span]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import config_entry
+from cyberhost_model.reading import short
 from cyberhost_model.speech import wav2vec2, whisper
 from cyberhost_model.speech.encoder import SpeechEncoder
 
@@ -31,6 +32,8 @@ def load_speech(folder: Path) -> SpeechEncoder:
     Raises ModelError.
     """
     kind = config_entry(folder, "kind") or wav2vec2.KIND
-    if kind not in ENCODERS:
-        raise ModelError(f"{folder}: no speech encoder of the kind {kind!r} is known; known are {', '.join(ENCODERS)}")
-    return ENCODERS[str(kind)](folder)
+    if not isinstance(kind, str) or kind not in ENCODERS:
+        raise ModelError(
+            f"{folder}: no speech encoder of the kind {short(kind)} is known; known are {', '.join(ENCODERS)}"
+        )
+    return ENCODERS[kind](folder)

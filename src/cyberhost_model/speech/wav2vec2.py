@@ -17,14 +17,22 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import ModelError, NetworkError
+from cyberhost_model.hub.tensors import (
+    LARGEST_CONFIG,
+    check_entries,
+    check_fits,
+    check_kinds,
+    read_safetensors,
+    read_shapes,
+)
 from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.reading import build, is_file, is_folder, one_line, read_object
 from cyberhost_model.speech.by_frame import encode_by_frame, windows_of_frames
 from cyberhost_model.speech.encoder import STEP, STEPS_PER_SECOND, FeatureStream
 from cyberhost_model.speech.level import SpeechLevel
@@ -57,6 +65,10 @@ class SpeechConfig:
     """Classes in the order of the lip head, `speech.phonemes.CLASSES` when it was trained; empty: no lip head."""
     by_frame: bool = False
     """The transformer reads a step for each video frame, not one for each 20 ms (`speech.by_frame`; Hallo)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.target <= 1 or not 0 <= self.mels <= 1000 or (self.reach is not None and self.reach < 1):
+            raise ValueError("target must be within 0..1, mels within 0..1000 and reach at least 1")
 
 
 # Nothing is normalised over time: silence would be amplified, and a window would depend on what else is in it. 4 layers
@@ -230,24 +242,31 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
         That layout may be a folder or a Hub id such as "facebook/wav2vec2-base-960h". Every weight must be there and
         fit: raises ModelError otherwise, and NetworkError if it cannot be fetched.
         """
-        config_file = Path(name) / "config.json"
-        if Path(name).is_dir() and not config_file.is_file():
+        folder = Path(name)
+        config_file, weights_file = folder / "config.json", folder / "model.safetensors"
+        if is_folder(folder) and not is_file(config_file):
             raise ModelError(f"{name}: holds no config.json; give a folder with a speech encoder")
         try:
-            data = json.loads(config_file.read_text()) if config_file.is_file() else {}
+            data = read_object(config_file, LARGEST_CONFIG) if is_file(config_file) else {}
             if data.pop("kind", None) != KIND:
-                return _from_transformers(name)
-            data["phonemes"] = tuple(data.get("phonemes", ()))
-            encoder = Wav2Vec2Encoder(SpeechConfig(**data))
-            encoder.load_state_dict(load_file(config_file.with_name("model.safetensors")))
-        except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{name}: no usable speech encoder ({str(error).splitlines()[0]}); get it again"
-            ) from error
+                return _from_transformers(name, data)
+            config = build(SpeechConfig, data)
+            check_entries(config.wav2vec2, len(read_shapes(weights_file)))
+            check_fits(weights_file, lambda: Wav2Vec2Encoder(config))
+            encoder = Wav2Vec2Encoder(config)
+            weights = read_safetensors(weights_file)
+            check_kinds(weights_file, encoder, weights)
+            encoder.load_state_dict(weights)
+        except (OSError, ValueError, TypeError, RuntimeError, ModelError) as error:
+            raise ModelError(f"{name}: no usable speech encoder ({one_line(error)}); get it again") from error
         return encoder.eval()
 
 
-def _from_transformers(name: str | os.PathLike[str]) -> Wav2Vec2Encoder:
+def _from_transformers(name: str | os.PathLike[str], config: dict[str, Any]) -> Wav2Vec2Encoder:
+    """Load wav2vec2-base's layout. config: that of a folder, empty for a Hub id. Raises what `from_pretrained` maps."""
+    if config:
+        shapes = [read_shapes(file) for file in sorted(Path(name).glob("*.safetensors"))]
+        check_entries(config, sum(map(len, shapes)))
     try:
         model, info = Wav2Vec2Model.from_pretrained(name, output_loading_info=True, use_safetensors=True)
     except OSError as error:
@@ -255,6 +274,8 @@ def _from_transformers(name: str | os.PathLike[str]) -> Wav2Vec2Encoder:
             raise
         message = f"{name}: could not be fetched; check the name and the network, or give a folder that holds it"
         raise NetworkError(message) from error
+    except Exception as error:  # transformers raises anything for a configuration that makes no sense
+        raise ValueError(one_line(error)) from error
     unexpected = [key for key in info["unexpected_keys"] if not key.startswith("lm_head.")]
     wrong = [*info["missing_keys"], *unexpected, *info["mismatched_keys"]]
     if wrong:

@@ -15,15 +15,23 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
 
 from cyberhost_model.errors import ModelError
+from cyberhost_model.hub.tensors import (
+    LARGEST_CONFIG,
+    check_entries,
+    check_fits,
+    check_kinds,
+    read_safetensors,
+    read_shapes,
+)
 from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.reading import convert, one_line, read_object
 from cyberhost_model.speech.encoder import FeatureStream
 from cyberhost_model.speech.level import SpeechLevel
 
@@ -104,13 +112,19 @@ class WhisperEncoder(FeatureStream, nn.Module):
     def from_pretrained(folder: str | os.PathLike[str]) -> WhisperEncoder:
         """Load a folder of `save_pretrained`. Raises ModelError."""
         folder = Path(folder)
+        weights_file = folder / "model.safetensors"
         try:
-            encoder = WhisperEncoder(json.loads((folder / "config.json").read_text())["whisper"])
-            encoder.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{folder}: no usable speech encoder ({str(error).splitlines()[0]}); get it again"
-            ) from error
+            config = convert(
+                dict[str, Any], read_object(folder / "config.json", LARGEST_CONFIG).get("whisper"), "whisper"
+            )
+            check_entries(config, len(read_shapes(weights_file)))
+            check_fits(weights_file, lambda: WhisperEncoder(config))
+            encoder = WhisperEncoder(config)
+            weights = read_safetensors(weights_file)
+            check_kinds(weights_file, encoder, weights)
+            encoder.load_state_dict(weights)
+        except (OSError, ValueError, TypeError, RuntimeError, ModelError) as error:
+            raise ModelError(f"{folder}: no usable speech encoder ({one_line(error)}); get it again") from error
         return encoder.eval()
 
 

@@ -9,9 +9,8 @@ people) is the manifest's `identity`, else the sub-folder it lies in, else its n
 from __future__ import annotations
 
 import csv
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.evaluation.results import Mismatch, VideoPaths
 from cyberhost_model.media.video_reader import VIDEO_SUFFIXES
+from cyberhost_model.reading import Unreadable, convert, exists, is_file, one_line, parse_json, read_text, short
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
@@ -69,7 +69,7 @@ def pair_videos(
     order of their names, and every mismatch. Raises InputError where a path does not exist or nothing is found.
     """
     path = Path(generated)
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path}: is not there; give a video, a folder of videos or a manifest (.csv, .json)")
     if path.is_dir():
         found = _files_by_name(path, VIDEO_SUFFIXES)
@@ -96,7 +96,7 @@ def _add_files(
 ) -> list[VideoItem]:
     """Return the items with the file of `path` that belongs to each as their `role`."""
     words = _ROLE_NAMES[role]
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path}: is not there; check the path of the {words}")
     if path.is_file():
         if len(items) > 1:
@@ -164,13 +164,13 @@ def _read_manifest(path: Path) -> list[VideoItem]:
     items: dict[str, VideoItem] = {}
     for number, row in enumerate(rows, 1):
         if unknown := [name for name in row if name not in _COLUMNS]:
-            raise InputError(f"{path}: unknown column {unknown[0]!r}; there are {', '.join(_COLUMNS)}")
-        values = {name: str(value).strip() for name, value in row.items() if value not in (None, "")}
+            raise InputError(f"{path}: unknown column {short(unknown[0])}; there are {', '.join(_COLUMNS)}")
+        values = {name: _text(path, number, value) for name, value in row.items() if value not in (None, "")}
         if "generated" not in values:
             raise InputError(f"{path}: row {number} has no 'generated', the video to measure")
         files = {role: path.parent / values[column] for column, role in _FILE_COLUMNS.items() if column in values}
         for file in files.values():
-            if not file.is_file():
+            if not is_file(file):
                 raise InputError(
                     f"{path}: row {number} names {file}, which is not there; paths are relative to the manifest"
                 )
@@ -181,15 +181,27 @@ def _read_manifest(path: Path) -> list[VideoItem]:
     return list(items.values())
 
 
+def _text(path: Path, row: int, value: Any) -> str:
+    """Return a column's value as text. Raises InputError for letters that no file has in its name."""
+    try:
+        return str(convert(str, str(value).strip(), "it"))
+    except (Unreadable, ValueError) as error:  # also a whole number of thousands of digits
+        raise InputError(f"{path}: row {row} cannot be read ({one_line(error)})") from None
+
+
 def _manifest_rows(path: Path) -> list[Mapping[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows: Iterable[Any] = json.loads(text) if path.suffix.lower() == ".json" else csv.DictReader(text.splitlines())
-        rows = list(rows)
-    except (OSError, ValueError, csv.Error) as error:
+        text = read_text(path, encoding="utf-8-sig")
+        rows = parse_json(text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
+        if not isinstance(rows, list):
+            raise Unreadable("is no list")
+    except (OSError, Unreadable, csv.Error) as error:
         raise InputError(
-            f"{path}: not a manifest that can be read ({error}); give CSV with a header, or a JSON list of objects"
+            f"{path}: not a manifest that can be read ({one_line(error)}); give CSV with a header, or a JSON list of "
+            "objects"
         ) from None
     if not all(isinstance(row, dict) and None not in row for row in rows):
         raise InputError(f"{path}: each row must be an object with the columns {', '.join(_COLUMNS)}")
+    if any(isinstance(value, list | dict) for row in rows for value in row.values()):
+        raise InputError(f"{path}: a row's columns must be texts")
     return rows

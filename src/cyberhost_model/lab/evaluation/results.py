@@ -20,6 +20,7 @@ from cyberhost_model.errors import InputError, MeasureError, OutputError
 from cyberhost_model.lab.evaluation.features.extractor import Features
 from cyberhost_model.lab.evaluation.metric import Role, VideoValue
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.reading import build, is_file, one_line, read_object, read_text, short
 
 PER_VIDEO_FILE = "per_video.csv"
 SUMMARY_FILE = "summary.json"
@@ -214,30 +215,37 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
     folder = Path(folder)
     folder = folder.parent if folder.name == SUMMARY_FILE else folder
     for name in (SUMMARY_FILE, PER_VIDEO_FILE):
-        if not (folder / name).is_file():
+        if not is_file(folder / name):
             raise InputError(f"{folder}: holds no {name}; give a folder that `cyberhost eval ... -o REPORT` wrote")
     try:
-        saved = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-        if saved["version"] != VERSION:
+        saved = read_object(folder / SUMMARY_FILE)
+        if saved.get("version") != VERSION:
             raise InputError(
-                f"{folder / SUMMARY_FILE}: is of version {saved['version']}, this program reads version {VERSION}; "
-                "evaluate again"
+                f"{folder / SUMMARY_FILE}: is of version {short(saved.get('version'))}, this program reads version "
+                f"{VERSION}; evaluate again"
             )
+        summary: _Summary = build(_Summary, saved)
         metrics = tuple(
-            MetricSummary(name=name, **{**values, "ci95": _pair(values["ci95"])})
-            for name, values in saved["metrics"].items()
+            build(MetricSummary, {"name": name, **values}, f"metrics.{name}")
+            for name, values in summary.metrics.items()
         )
-        mismatches = tuple(Mismatch(**values) for values in saved["mismatches"])
-        provenance = Provenance(**saved["provenance"])
-        with (folder / PER_VIDEO_FILE).open(encoding="utf-8", newline="") as file:
-            videos = tuple(
-                _row(values, [m.name for m in metrics if m.status == "ok"]) for values in csv.DictReader(file)
-            )
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise InputError(
-            f"{folder}: the report cannot be read ({type(error).__name__}: {error}); evaluate again"
-        ) from None
-    return Results(saved["name"], metrics, videos, mismatches, provenance)
+        measures = [m.name for m in metrics if m.status == "ok"]
+        table = io.StringIO(read_text(folder / PER_VIDEO_FILE), newline="")
+        videos = tuple(_row(values, measures) for values in csv.DictReader(table))
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
+        raise InputError(f"{folder}: the report cannot be read ({one_line(error)}); evaluate again") from None
+    return Results(summary.name, metrics, videos, tuple(summary.mismatches), summary.provenance)
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """Content of summary.json; the values of `metrics` are those of `MetricSummary` without their names."""
+
+    version: int
+    name: str
+    metrics: dict[str, dict[str, Any]]
+    mismatches: list[Mismatch]
+    provenance: Provenance
 
 
 def _csv(results: Results) -> str:
@@ -273,6 +281,8 @@ def _row(values: dict[str, str], measures: list[str]) -> VideoRow:
         found[name] = VideoValue(
             _number(values[name]), float(values[f"{name}.coverage"]), extras, values[f"{name}.reason"]
         )
+    if not all(map(math.isfinite, (float(values["fps"]), *(x for v in found.values() for x in v.extras.values())))):
+        raise ValueError(f"{PER_VIDEO_FILE} has numbers that are not finite")
     return VideoRow(
         values["video"],
         values["identity"],
@@ -294,10 +304,6 @@ def _text(value: Any) -> str:
 
 def _number(text: str) -> float:
     return float(text) if text else math.nan
-
-
-def _pair(values: list[float] | None) -> tuple[float, float] | None:
-    return (values[0], values[1]) if values else None
 
 
 def _finite(value: Any) -> Any:

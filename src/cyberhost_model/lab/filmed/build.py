@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cyberhost_model.errors import InputError, OutputError, need
 from cyberhost_model.lab.filmed.detectors import load_detector
@@ -16,6 +17,7 @@ from cyberhost_model.lab.filmed.prepare import CLIPS, VIDEOS, Job, is_finished, 
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import sync_weight_files
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.reading import Unreadable, convert, one_line, read_object
 
 DATASET_FILE = "dataset.json"
 ENGINES = ("local", "ray")
@@ -110,16 +112,18 @@ def _check_settings(dataset: Path, settings: Settings) -> None:
         for folder in (dataset, dataset / CLIPS, dataset / VIDEOS):
             folder.mkdir(parents=True, exist_ok=True)
         if file.is_file():
-            before = json.loads(file.read_text())
+            before = read_object(file)
             if before.get("fingerprint") != facts["fingerprint"]:
-                old, new = before.get("settings", {}), asdict(settings)
+                old, new = convert(dict[str, Any], before.get("settings", {}), "settings"), asdict(settings)
                 changed = [k for k in new if json.loads(json.dumps(new[k])) != old.get(k)] or ["version"]
                 raise InputError(
                     f"{dataset}: was prepared with other settings ({', '.join(changed)}); use those, or another folder"
                 )
             return
+    except Unreadable as error:
+        raise InputError(f"{file}: damaged ({error}); choose another folder, or delete it") from None
     except (OSError, ValueError) as error:
-        raise OutputError(f"{dataset}: cannot be used ({error}); choose another folder") from None
+        raise OutputError(f"{dataset}: cannot be used ({one_line(error)}); choose another folder") from None
     with written_whole(file) as part:
         part.write_text(json.dumps(facts, indent=2) + "\n")
 

@@ -11,9 +11,25 @@ from cyberhost_model.errors import InputError
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.perception.crops import face_box, hand_boxes
 from cyberhost_model.perception.keypoints import LIPS, NECK, VISIBLE, Keypoints
+from cyberhost_model.reading import Unreadable, one_line, read_arrays
 
 POINTS = ("body", "body_score", "hands", "hands_score", "face", "face_score")
 ALWAYS = (*POINTS, "face_box", "hand_boxes", "thorax", "clarity", "opening", "width", "identity")
+SHAPES: dict[str, tuple[int, ...]] = {
+    "body": (18, 2),
+    "body_score": (18,),
+    "hands": (2, 21, 2),
+    "hands_score": (2, 21),
+    "face": (68, 2),
+    "face_score": (68,),
+    "face_box": (4,),
+    "hand_boxes": (2, 4),
+    "thorax": (2,),
+    "clarity": (),
+    "opening": (),
+    "width": (),
+}
+"""Shape of a frame's entry of each array of numbers in `ALWAYS`."""
 # The scale of the synthetic labels (lab.synthetic): the mean gap of the inner lips of a wide open mouth, in heights of
 # the face (brows to chin), and the share by which the inner corners move apart from neutral to spread.
 OPEN_GAP = 0.105 * 0.88
@@ -75,16 +91,30 @@ def write_labels(path: Path, labels: dict[str, np.ndarray]) -> None:
 
 
 def read_labels(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a clip. Raises InputError where the file is missing, damaged or lacks an array."""
+    """Read all arrays of a clip.
+
+    Raises InputError where the file is missing, damaged, or lacks an array or has one of another shape.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            labels = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: no labels that can be read ({str(error).splitlines()[0]}); prepare the dataset again"
-        ) from None
+        labels = read_arrays(path, 1 << 33)  # the flow of a clip of 10 s at 640x384 takes 250 MB
+    except (OSError, Unreadable) as error:
+        raise InputError(f"{path}: no labels that can be read ({one_line(error)}); prepare the dataset again") from None
     if missing := [name for name in ALWAYS if name not in labels]:
         raise InputError(f"{path}: lacks {', '.join(missing)}; prepare the dataset again")
+    frames = labels["clarity"].shape[0] if labels["clarity"].ndim else 0
+    for name, shape in SHAPES.items():
+        found = labels[name]
+        if found.shape != (frames, *shape) or not frames or found.dtype.kind not in "iuf":
+            raise InputError(
+                f"{path}: {name} is not an array of numbers of {frames} frames and the shape {shape}; prepare the "
+                "dataset again"
+            )
+    if labels["identity"].ndim or labels["identity"].dtype.kind != "U":
+        raise InputError(f"{path}: identity is not a name; prepare the dataset again")
+    for part in ("body", "hands", "face"):
+        score = labels[f"{part}_score"]
+        if not np.isfinite(score).all() or not np.isfinite(labels[part][score > 0]).all():
+            raise InputError(f"{path}: {part} has points that are no numbers; prepare the dataset again")
     return labels
 
 

@@ -13,6 +13,7 @@ from zlib import crc32
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError, need
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.reading import Unreadable, build, is_file, one_line, short
 
 if TYPE_CHECKING:
     import pyarrow
@@ -215,7 +216,7 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
     """
     dataset = Path(dataset)
     path = dataset / NAME
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(
             f"{dataset}: holds no {NAME}; make a dataset with `cyberhost data prepare` or `cyberhost data synth`"
         )
@@ -241,8 +242,10 @@ def read_table(dataset: str | os.PathLike[str], columns: Iterable[str] = COLUMNS
                     place, wanted.field(name), arrow.nulls(table.num_rows, wanted.field(name).type)
                 )
         return table.cast(arrow.schema([wanted.field(n) for n in columns], metadata=found.metadata))
-    except (OSError, arrow.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]}); prepare the dataset again") from None
+    except InputError:
+        raise
+    except Exception as error:  # pyarrow raises ValueError, TypeError and its own kinds for damage
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); prepare the dataset again") from None
 
 
 def read_manifest(dataset: str | os.PathLike[str], accepted: bool = False) -> list[Row]:
@@ -250,13 +253,33 @@ def read_manifest(dataset: str | os.PathLike[str], accepted: bool = False) -> li
 
     Raises InputError, also where accepted rows are asked for and there are none.
     """
-    rows = [Row(**values) for values in read_table(dataset).to_pylist()]
+    table, path = read_table(dataset), Path(dataset) / NAME
+    try:
+        rows = [row_of(values) for values in table.to_pylist()]
+    except (ValueError, TypeError, OverflowError) as error:  # also letters that do not exist
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); prepare the dataset again") from None
     if not accepted:
         return rows
     kept = [row for row in rows if row.accepted]
     if not kept:
         raise InputError(f"{dataset}: no clip was accepted; `cyberhost data inspect` lists the reasons")
     return kept
+
+
+def row_of(values: dict[str, Any]) -> Row:
+    """Make a row of column -> value; NaN is "not known". Raises Unreadable for values that no row has."""
+    row: Row = build(Row, {name: None if value != value else value for name, value in values.items()})
+    name = short(row.clip)
+    if row.status not in (ACCEPTED, REJECTED):
+        raise Unreadable(f"clip {name} is neither {ACCEPTED} nor {REJECTED}")
+    sizes = (row.frames, row.width, row.height)
+    if not 0 < row.fps <= 1000 or any(size is not None and not 0 <= size <= 1 << 31 for size in sizes):
+        raise Unreadable(f"clip {name} has an impossible size or rate")
+    if row.start is not None and row.end is not None and not row.start <= row.end:
+        raise Unreadable(f"clip {name} ends before it begins")
+    if row.accepted and (row.video is None or row.labels is None):
+        raise Unreadable(f"clip {name} is accepted and names no files")
+    return row
 
 
 def accepted_rows(dataset: str | os.PathLike[str], split: str = "train") -> list[Row]:

@@ -15,20 +15,22 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cyberhost_model.config import EMBEDDED
-from cyberhost_model.errors import InputError, OutputError, need
+from cyberhost_model.errors import InputError, OutputError, need, printable
 from cyberhost_model.lab.filmed.candidates import Analysis, analyse_video
 from cyberhost_model.lab.filmed.clip import Networks, make_clip
 from cyberhost_model.lab.filmed.detectors import load_detector
-from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, identity_of, row_values, split_of
+from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, identity_of, row_of, row_values, split_of
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import load_sync_check
 from cyberhost_model.lab.filmed.source import OpenVideo, UnusableVideo, has_sound, open_video, sound_blocks
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.reading import Unreadable, convert, exists, is_folder, read_object
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
@@ -74,9 +76,10 @@ def part_path(dataset: Path, job: Job) -> Path:
 def read_record(path: Path) -> tuple[str, list[Row]] | None:
     """Read the settings' fingerprint and the rows of a finished video; None where there is no whole record."""
     try:
-        data = json.loads(path.read_text())
-        return data["settings"], [Row(**values) for values in data["rows"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_object(path, 1 << 28)
+        rows = convert(list[dict[str, Any]], record.get("rows"), "rows")
+        return convert(str, record.get("settings"), "settings"), [row_of(values) for values in rows]
+    except (OSError, Unreadable):
         return None
 
 
@@ -223,14 +226,14 @@ def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
     """List the files given, and all files with a video's suffix below the folders given, sorted, each once.
 
     Files inside the dataset are left out: its clips are videos, too. Raises InputError for a path that does not exist
-    and a folder without videos.
+    a folder without videos, and a name that is no plain text.
     """
     made = os.path.join(os.path.abspath(dataset), "")
     found: dict[str, Path] = {}
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise InputError(f"{path}: no such video or folder; check the path")
-        if path.is_dir():
+        if is_folder(path):
             inside = [p for p in path.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file()]
             inside = [p for p in inside if not os.path.abspath(p).startswith(made)]
             if not inside:
@@ -238,4 +241,7 @@ def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
             found.update((os.path.abspath(p), p) for p in inside)
         else:
             found[os.path.abspath(path)] = path
+    for name in found:
+        if printable(name) != name:  # the manifest holds texts, and a terminal would obey escapes
+            raise InputError(f"{name}: the name is no plain text; rename it")
     return [found[name] for name in sorted(found)]

@@ -50,7 +50,15 @@ class Settings:
     """
 
     def __post_init__(self) -> None:
+        shares = {name: getattr(self, name) for name in ("min_face", "min_hands", "min_speech")}
         wrong = [
+            *((not 0 <= value <= 1, f"{name} must be within 0..1, not {value}") for name, value in shares.items()),
+            (not 0 <= self.min_fps <= 240, f"min_fps must be within 0..240, not {self.min_fps}"),
+            (not 0.1 <= self.max_enlarge <= 16, f"max_enlarge must be within 0.1..16, not {self.max_enlarge}"),
+            (
+                self.min_sync is not None and not abs(self.min_sync) <= 100,
+                f"min_sync must be within -100..100, not {self.min_sync}",
+            ),
             (self.crop not in CROPS, f"no crop {self.crop!r}: choose {' or '.join(CROPS)}"),
             (self.identity_by not in GROUPINGS, f"identities go by {' or '.join(GROUPINGS)}, not {self.identity_by!r}"),
             (
@@ -61,7 +69,7 @@ class Settings:
                 not 0.2 <= self.min_seconds <= self.max_seconds,
                 "the shortest clip must be 0.2 s or more and no longer than the longest",
             ),
-            (self.max_seconds > 120, "clips longer than 120 s cannot be used: choose a smaller longest clip"),
+            (not self.max_seconds <= 120, "clips longer than 120 s cannot be used: choose a smaller longest clip"),
         ]
         for failed, words in wrong:
             if failed:

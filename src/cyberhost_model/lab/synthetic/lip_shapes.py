@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cyberhost_model.errors import TrainingError
+from cyberhost_model.reading import Unreadable, one_line, read_arrays
 from cyberhost_model.speech.lip_head import GAP, PROTRUSION, WIDTH
 from cyberhost_model.speech.phonemes import CLASSES, CLOSED, FEATURES, ON_TEETH, SILENCE, PhonemeTrack, feature_table
 
@@ -51,6 +52,23 @@ class FilmedLips:
         return np.stack([np.interp(times, self.times, curve) for curve in self.lips.T], 1).astype(np.float32)
 
 
+def _read_lips(file: Path) -> tuple[dict[str, np.ndarray], float]:
+    """Read an npz file of scripts/label_filmed.py -> gap, width, upper_lip and lower_lip, each (T,), and its fps.
+
+    Raises OSError and Unreadable.
+    """
+    seen = read_arrays(file)
+    names = ("gap", "width", "upper_lip", "lower_lip")
+    if missing := [name for name in (*names, "fps") if name not in seen]:
+        raise Unreadable(f"lacks {', '.join(missing)}")
+    shapes = {seen[name].shape for name in names}
+    if len(shapes) > 1 or seen["gap"].ndim != 1 or any(seen[name].dtype.kind not in "iuf" for name in (*names, "fps")):
+        raise Unreadable(f"{', '.join(names)} must be as many numbers each")
+    if seen["fps"].size != 1 or not 1 <= float(seen["fps"].reshape(())) <= 240:
+        raise Unreadable("fps must be within 1..240")
+    return seen, float(seen["fps"].reshape(()))
+
+
 def read_filmed_lips(files: Sequence[Path], heard: Sequence[PhonemeTrack]) -> list[FilmedLips]:
     """Read clips of one speaker, and scale them by how far this speaker's lips go.
 
@@ -59,15 +77,15 @@ def read_filmed_lips(files: Sequence[Path], heard: Sequence[PhonemeTrack]) -> li
     rows: list[tuple[dict[str, np.ndarray], float]] = []
     for file in files:
         try:
-            with np.load(file) as seen:
-                row = {"gap": seen["gap"], "width": seen["width"]}
-                # thick and narrow when pushed forward
-                row["pucker"] = (seen["upper_lip"] + seen["lower_lip"]) / seen["width"]
-                rows.append((row, float(seen["fps"])))
-        except (OSError, EOFError, ValueError, KeyError) as error:
+            seen, fps = _read_lips(file)
+        except (OSError, Unreadable) as error:
             raise TrainingError(
-                f"{file}: no lips of scripts/label_filmed.py ({error}); label the clips again"
+                f"{file}: no lips of scripts/label_filmed.py ({one_line(error)}); label the clips again"
             ) from error
+        row = {"gap": seen["gap"], "width": seen["width"]}
+        # thick and narrow when pushed forward
+        row["pucker"] = (seen["upper_lip"] + seen["lower_lip"]) / seen["width"]
+        rows.append((row, fps))
     classes = [
         speech.at((np.arange(len(row["gap"])) + 0.5) / fps) for (row, fps), speech in zip(rows, heard, strict=True)
     ]

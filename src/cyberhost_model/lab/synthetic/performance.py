@@ -14,6 +14,7 @@ from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion
+from cyberhost_model.reading import Unreadable, one_line, read_arrays
 
 
 def random_pose(rng: np.random.Generator, puppet: Puppet, calm: float = 1.0) -> Pose:
@@ -77,7 +78,7 @@ def load_gestures(folder: str | Path) -> list[np.ndarray]:
     if not files:
         raise InputError(f"{folder}: holds no recorded gestures (.npz)")
     for path in files:
-        body = np.load(path)["body"].astype(np.float32)
+        body = _read_body(path)
         turns = np.zeros((len(body), 2, 2), np.float32)
         for side, (s, e, w) in enumerate(_CHAINS):
             sign = 1.0 if side == 0 else -1.0
@@ -86,6 +87,20 @@ def load_gestures(folder: str | Path) -> list[np.ndarray]:
             turns[:, side] = np.stack([upper, fore - upper], 1) * sign
         out.append(np.stack([_smooth(t, 5) for t in turns.reshape(len(body), 4).T], 1).reshape(-1, 2, 2))
     return out
+
+
+def _read_body(path: Path) -> np.ndarray:
+    """Read the body of a recorded gesture, float32 (T, 18, 2). Raises InputError."""
+    try:
+        body = read_arrays(path).get("body")
+    except (OSError, Unreadable) as error:
+        raise InputError(f"{path}: no recorded gesture ({one_line(error)}); leave the file out") from None
+    if body is None or body.ndim != 3 or body.shape[1:] != (18, 2) or not len(body) or body.dtype.kind not in "iuf":
+        raise InputError(f"{path}: holds no body of (frames, 18, 2); leave the file out")
+    body = body.astype(np.float32)
+    if not np.isfinite(body).all():
+        raise InputError(f"{path}: body has points that are no numbers; leave the file out")
+    return body
 
 
 def perform(

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.media.image import load_picture
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
+from cyberhost_model.reading import Unreadable, is_file, one_line, read_object
+
+LABELS = "keypoints.json"
+FORMATS = ("PNG", "JPEG", "WEBP")
+"""Formats of labelled pictures; files of others are refused, whatever their names end in."""
+POINTS = {"pose33": 33, "left_hand21": 21, "right_hand21": 21, "face": 478}
+"""Lists of MediaPipe Holistic's points -> how many each has."""
+FAR = 10.0
+"""Picture sides: points lie outside the picture, but not that far."""
 
 
 @dataclass
@@ -124,24 +134,79 @@ def load_stills(folder: str | Path) -> list[Still]:
     """Load all labelled stills of a folder: pictures beside a `keypoints.json`.
 
     The file has MediaPipe Holistic points for each picture, null where not found. Pictures without a face are left out.
-    Raises InputError when the folder holds no labelled picture.
+    Only PNG, JPEG and WebP files inside the folder are opened. Raises InputError when the folder holds no labelled
+    picture, and for labels or pictures that cannot be used.
     """
     cv2.setNumThreads(1)  # a pool started here would hang data workers forked later
     folder = Path(folder)
-    labels = folder / "keypoints.json"
-    if not labels.is_file():
+    labels = folder / LABELS
+    if not is_file(labels):
         raise InputError(
             f"no keypoints.json in {folder}: stills need their MediaPipe key points beside them (see "
             "docs/reference/file-formats.md)"
         )
     stills = []
-    for name, label in sorted(json.loads(labels.read_text()).items()):
+    for name, label in _read_labels(labels).items():
         path = folder / name
-        if not label.get("face") or not label.get("pose33") or not path.is_file():
+        if "face" not in label or "pose33" not in label or not is_file(path):
             continue
-        picture = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(f"{labels}: names {path}, which lies outside its folder; put the picture into the folder")
+        picture = _read_still(path)
         keypoints = Keypoints.from_mediapipe(label)
-        stills.append(Still(picture, person_mask(picture, keypoints), keypoints, f"{folder.name}/{path.stem}"))
+        try:
+            mask = person_mask(picture, keypoints)
+        except (cv2.error, ValueError, IndexError, OverflowError) as error:
+            raise InputError(
+                f"{labels}: nobody can be cut out of {name} by its key points ({one_line(error)}); label it again"
+            ) from None
+        stills.append(Still(picture, mask, keypoints, f"{folder.name}/{path.stem}"))
     if not stills:
         raise InputError(f"no labelled picture with a face in {folder}")
     return stills
+
+
+def _read_labels(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a keypoints.json -> for each picture, in the order of their names, those of `POINTS` that were found.
+
+    Raises InputError.
+    """
+    try:
+        labels = read_object(path, 1 << 28)
+        return {name: _check_label(name, label) for name, label in sorted(labels.items())}
+    except (OSError, Unreadable) as error:
+        raise InputError(
+            f"{path}: no key points of pictures ({one_line(error)}); see docs/reference/file-formats.md"
+        ) from None
+
+
+def _check_label(name: str, label: Any) -> dict[str, Any]:
+    """Return the parts that the label of one picture has, each (points, 2 or 3). Raises Unreadable."""
+    if label is None:
+        return {}
+    if not isinstance(label, dict):
+        raise Unreadable(f"{name} has no object with its points")
+    found = {}
+    for part, count in POINTS.items():
+        if not label.get(part):
+            continue
+        try:
+            points = np.asarray(label[part], np.float64)
+        except (ValueError, TypeError, OverflowError):
+            raise Unreadable(f"{part} of {name} is no list of points") from None
+        if points.ndim != 2 or points.shape[0] != count or points.shape[1] not in (2, 3):
+            raise Unreadable(f"{part} of {name} must be {count} points (x, y), not {points.shape}")
+        if not (np.abs(points) <= FAR).all():
+            raise Unreadable(f"{part} of {name} has points far outside the picture, or that are no numbers")
+        found[part] = label[part]
+    return found
+
+
+def _read_still(path: Path) -> np.ndarray:
+    """Read a labelled picture, uint8 (H, W, 3). Raises InputError."""
+    try:
+        with Image.open(path, formats=FORMATS):
+            pass
+    except Exception as error:  # Pillow's plug-ins raise anything
+        raise InputError(f"{path}: not a PNG, JPEG or WebP picture ({one_line(error)}); convert it") from None
+    return load_picture(path)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cyberhost_model.config import ABLATIONS, Preset
@@ -24,6 +23,7 @@ from cyberhost_model.lab.evaluation.report.ablation import ablation_table, ablat
 from cyberhost_model.lab.evaluation.report.wording import format_count
 from cyberhost_model.lab.evaluation.results import SUMMARY_FILE, write_results
 from cyberhost_model.lab.evaluation.run import evaluate
+from cyberhost_model.lab.training.assemble import averaged_weights
 from cyberhost_model.lab.training.checkpoint import lock_run
 from cyberhost_model.lab.training.dry_run import time_steps
 from cyberhost_model.lab.training.held_out import ClipVoices, HeldOutClip, held_out_clips, make_drawn_clips
@@ -35,8 +35,9 @@ from cyberhost_model.lab.training.registry import Sources
 from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.model.checkpoint import save_network, with_current_names
+from cyberhost_model.model.checkpoint import save_network
 from cyberhost_model.porting.convert import written_folder
+from cyberhost_model.reading import Unreadable, convert, one_line, read_object
 from cyberhost_model.runtime.loading import Model
 
 FULL = "Full"
@@ -81,9 +82,9 @@ class Budget:
     def parse(text: str) -> Budget:
         """Read "200" as steps and "20m" or "20min" as minutes. Raises InputError."""
         found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)\s*(?:m|min|minutes)", text.strip())
-        budget = Budget(int(found[1] or 0), float(found[2] or 0)) if found else Budget()
-        if not budget.steps and not budget.minutes:
-            raise InputError(f"a budget is a number of steps (200) or of minutes (20m), not {text!r}")
+        budget = Budget(int(found[1] or 0), float(found[2] or 0)) if found and len(text) < 20 else Budget()
+        if not 0 < max(budget.steps, budget.minutes) <= 10**9:
+            raise InputError(f"a budget is a number of steps (200) or of minutes (20m), not {text[:40]!r}")
         return budget
 
     def steps_of(self, rows: int, seconds: float) -> int:
@@ -225,10 +226,10 @@ def _claim(out: Path, plan: Plan) -> int:
     if not (out / PLAN).is_file():
         return 0
     try:
-        before = json.loads((out / PLAN).read_text(encoding="utf-8"))
-        steps = int(before.pop("steps"))
-    except (ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{out / PLAN}: damaged ({error}); choose another folder") from None
+        before = read_object(out / PLAN)
+        steps = convert(int, before.pop("steps", None), "steps")
+    except (OSError, Unreadable) as error:
+        raise TrainingError(f"{out / PLAN}: damaged ({one_line(error)}); choose another folder") from None
     if changed := [name for name, value in dataclasses.asdict(plan).items() if before.get(name) != value]:
         raise TrainingError(
             f"{out}: holds an ablation of other settings ({', '.join(changed)}); use those, or another folder"
@@ -293,13 +294,13 @@ class _Rows:
             return
         settings = {**self.settings, "ablations": {**self.settings.get("ablations", {}), **ROWS[row]}}
         stage = build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, self.plan.seed)
-        last = train(
+        train(
             stage,
             folder / "run",
             self.loop,
             lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}"),
         )
-        weights, preset = with_current_names(load_file(last / "ema.safetensors")), stage.module.preset
+        weights, preset = averaged_weights(folder / "run"), stage.module.preset
         for name in self.animate(folder / "videos", preset, weights):
             tell(steps, f"video {name}")
         tell(steps, "measuring")

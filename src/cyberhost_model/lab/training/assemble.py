@@ -7,13 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
 from cyberhost_model.config import PRESETS, Preset
 from cyberhost_model.errors import ModelError, TrainingError
+from cyberhost_model.hub.tensors import read_safetensors
 from cyberhost_model.lab.training.codec_init import codec_of_weights
 from cyberhost_model.lab.training.init import run_preset
 from cyberhost_model.lab.training.recipe import read_sampling
@@ -21,6 +20,7 @@ from cyberhost_model.model.checkpoint import load_preset, save_network, with_cur
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.lip_reader import LipReader
+from cyberhost_model.reading import Unreadable, is_folder, one_line
 from cyberhost_model.runtime.loading import find_model
 from cyberhost_model.speech.encoder import SpeechEncoder
 from cyberhost_model.speech.registry import load_speech
@@ -34,9 +34,9 @@ def averaged_weights(run: str | Path, prefix: str = "") -> dict[str, torch.Tenso
     """
     file = Path(run) / "last" / "ema.safetensors"
     try:
-        weights = with_current_names(load_file(file))
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{file}: no checkpoint to take weights from ({error})") from error
+        weights = with_current_names(read_safetensors(file))
+    except (OSError, Unreadable) as error:
+        raise TrainingError(f"{file}: no checkpoint to take weights from ({one_line(error)})") from error
     return {k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)}
 
 
@@ -53,7 +53,7 @@ def trained_codec(run: str | Path) -> Codec:
 
     Raises TrainingError and ModelError.
     """
-    if not (Path(run) / "last").is_dir():
+    if not is_folder(Path(run) / "last"):
         model = _model(run)
         return load_codec(load_preset(model).codec, model / "codec")
     return codec_of_weights(averaged_weights(run, "codec."), run)

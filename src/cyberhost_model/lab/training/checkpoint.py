@@ -17,20 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cyberhost_model.errors import OutputError, TrainingError
+from cyberhost_model.hub.tensors import read_safetensors
 from cyberhost_model.lab.training.init import run_config, run_preset
 from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.model.checkpoint import current_name, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.reading import Unreadable, build, one_line, read_object
 
 LOCK = ".lock"
 STATE = "state.json"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _locked: set[Path] = set()
+MOST_STEPS = 1 << 53
+"""Largest number of steps or items of a run."""
 
 
 @contextlib.contextmanager
@@ -107,7 +111,7 @@ def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict
     changed = []
     if isinstance(module, CyberHostNetwork) and (before := run_preset(run)) is not None:
         changed += differing(before.to_dict(), module.preset.to_dict())
-    if "trained" in extra and [current_name(name) for name in extra["trained"]] != trained_names(module):
+    if "trained" in extra and [current_name(str(name)) for name in extra["trained"]] != trained_names(module):
         changed.append("what trains (frozen)")
     seed = run_config(run).get("seed", config.seed)
     if seed != config.seed:
@@ -131,6 +135,45 @@ def differing(before: dict[str, Any], now: dict[str, Any], where: str = "") -> l
     return found
 
 
+@dataclass(frozen=True)
+class RunState:
+    """Content of a checkpoint's state.json: stage, steps done, items used (None in a run of an older version)."""
+
+    stage: str
+    step: int
+    items: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+    """`trained`: names of the parameters that train; `scaler`: the state of the loss scale of fp16."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.step <= MOST_STEPS or not 0 <= (self.items or 0) <= MOST_STEPS:
+            raise ValueError(f"step and items must be within 0..{MOST_STEPS}")
+        if not isinstance(self.extra.get("trained", []), list) or not isinstance(self.extra.get("scaler", {}), dict):
+            raise ValueError("extra must hold a list `trained` and an object `scaler`")
+
+
+def _step_of(checkpoint: Path) -> int:
+    """Read the step of a former checkpoint, 0 where its state is damaged: it is put aside whatever it says."""
+    try:
+        return build(RunState, read_object(checkpoint / STATE)).step
+    except (OSError, Unreadable):
+        return 0
+
+
+@contextlib.contextmanager
+def fitting(checkpoint: SavedCheckpoint) -> Iterator[None]:
+    """Turn what torch says of tensors and states that do not fit into a TrainingError that names the checkpoint."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's is a RuntimeError
+            raise
+        raise TrainingError(
+            f"{checkpoint.folder}: does not fit this stage ({one_line(error)}); replace it by the newest folder in "
+            f"{checkpoint.folder.parent / 'older'}, or choose another folder"
+        ) from error
+
+
 @dataclass
 class SavedCheckpoint:
     """A checkpoint on disk."""
@@ -146,10 +189,10 @@ class SavedCheckpoint:
         """Read the file "model", "ema" or "optimizer", on the CPU. Raises TrainingError for a damaged file."""
         file = self.folder / f"{name}.safetensors"
         try:
-            return with_current_names(load_file(file))
-        except (OSError, SafetensorError) as error:
+            return with_current_names(read_safetensors(file))
+        except (OSError, Unreadable) as error:
             raise TrainingError(
-                f"{file}: damaged ({error}); replace {self.folder} by the newest folder in "
+                f"{file}: damaged ({one_line(error)}); replace {self.folder} by the newest folder in "
                 f"{self.folder.parent / 'older'}"
             ) from error
 
@@ -169,15 +212,16 @@ class Checkpoints:
         if not self.last.exists():
             return None
         try:
-            state = json.loads((self.last / STATE).read_text())
-            stage, step = state["stage"], int(state["step"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            state: RunState = build(RunState, read_object(self.last / STATE))
+        except (OSError, Unreadable) as error:
             raise TrainingError(
-                f"{self.last / STATE}: damaged ({error}); replace {self.last} by the newest folder in {self.older}"
+                f"{self.last / STATE}: damaged ({one_line(error)}); replace {self.last} by the newest folder in "
+                f"{self.older}"
             ) from error
-        if stage != self.stage:
-            raise TrainingError(f"{self.run} is a run of stage {stage}, not {self.stage}: choose another folder")
-        return SavedCheckpoint(self.last, step, int(state.get("items", step)), state.get("extra", {}))
+        if state.stage != self.stage:
+            raise TrainingError(f"{self.run} is a run of stage {state.stage}, not {self.stage}: choose another folder")
+        items = state.step if state.items is None else state.items
+        return SavedCheckpoint(self.last, state.step, items, state.extra)
 
     def write(
         self, step: int, items: int, parts: dict[str, Callable[[], dict[str, Tensor]]], extra: dict[str, Any]
@@ -223,8 +267,7 @@ class Checkpoints:
     def _retire(self) -> None:
         """Move the former `last` to the older ones, and delete the oldest of these."""
         if self.keep > 1 and self.old.exists():
-            step = json.loads((self.old / STATE).read_text())["step"]
-            place = self.older / f"{step:08d}"
+            place = self.older / f"{_step_of(self.old):08d}"
             shutil.rmtree(place, ignore_errors=True)
             self.older.mkdir(exist_ok=True)
             os.replace(self.old, place)

@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,6 +21,7 @@ from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.config import FPS, Preset, codec_traits
 from cyberhost_model.errors import OutputError, TrainingError
+from cyberhost_model.hub.tensors import read_safetensors, read_shapes
 from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
 from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.driving import DrivingMix, driving_maps
@@ -28,6 +29,7 @@ from cyberhost_model.media.files import atomic_path
 from cyberhost_model.perception.crops import face_crop, hand_crops, hand_heatmaps, region_masks
 from cyberhost_model.perception.face_controls import CONTROLS, face_control_maps, face_controls, lips_gap
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
+from cyberhost_model.reading import Unreadable, one_line
 from cyberhost_model.runtime.prepare import face_close_ups
 from cyberhost_model.speech.encoder import SpeechEncoder, frame_windows
 
@@ -240,10 +242,10 @@ class LatentClips(Dataset):
 def read_clip(file: Path) -> dict[str, Tensor]:
     """Read the tensors of one encoded clip. Raises TrainingError for a file that is missing, damaged or incomplete."""
     try:
-        saved = load_file(file)
-    except (OSError, SafetensorError) as error:
+        saved = read_safetensors(file)
+    except (OSError, Unreadable) as error:
         raise TrainingError(
-            f"{file}: the coded clip cannot be read ({' '.join(str(error).split())}); delete it and run `cyberhost "
+            f"{file}: the coded clip cannot be read ({one_line(error)}); delete it and run `cyberhost "
             "data encode` again"
         ) from None
     if missing := [name for name in TENSORS if name not in saved]:
@@ -273,14 +275,14 @@ def check_fits(file: Path, preset: Preset, frames: int) -> None:
     The clips beside it are of the same kind. Raises TrainingError where it does not fit.
     """
     try:
-        with safe_open(file, "pt") as clip:
-            length, channels = clip.get_slice("z").get_shape()[:2]
-            features = clip.get_slice("audio").get_shape()[1:]
-    except (OSError, SafetensorError):
-        read_clip(file)
-        raise
+        shapes = read_shapes(file)
+    except (OSError, Unreadable):
+        shapes = {}
+    if any(name not in shapes for name in TENSORS):
+        read_clip(file)  # says what is wrong
+    (length, channels, *_), features = (*shapes["z"], 0, 0), shapes["audio"][1:]
     audio = preset.audio
-    if channels != preset.latent_channels or features != [audio.tokens, audio.layers, audio.dim]:
+    if channels != preset.latent_channels or features != (audio.tokens, audio.layers, audio.dim):
         raise TrainingError(
             f"{file.parent.parent}: its clips are coded for another preset than {preset.name}; code them with "
             f"`cyberhost data encode --preset {preset.name}`"

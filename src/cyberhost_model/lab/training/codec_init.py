@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cyberhost_model.codecs.base import load_codec
 from cyberhost_model.codecs.reference import ReferenceCodec, ReferenceCodecConfig
 from cyberhost_model.errors import ModelError, TrainingError
+from cyberhost_model.hub.tensors import read_safetensors
 from cyberhost_model.model.checkpoint import load_preset, with_current_names
+from cyberhost_model.reading import Unreadable, is_file, is_folder, one_line
 from cyberhost_model.runtime.loading import find_model
 
 COMPONENTS = ("flow", "novelty", "colour", "left")
@@ -49,7 +49,8 @@ def codec_of_weights(weights: Mapping[str, Tensor], source: str | Path) -> Refer
 
     Raises TrainingError where they are another part's.
     """
-    counts = {name: len(weights[f"basis_{name}"]) for name in COMPONENTS if f"basis_{name}" in weights}
+    bases = {name: weights[f"basis_{name}"] for name in COMPONENTS if f"basis_{name}" in weights}
+    counts = {name: len(basis) if basis.ndim else 0 for name, basis in bases.items()}
     try:
         config = codec_config(counts)
         r = len(weights.get("r_mean", ()))
@@ -67,13 +68,11 @@ def codec_of(source: str) -> tuple[ReferenceCodec, dict[str, Tensor]]:
     Raises TrainingError where there is none of this kind.
     """
     file = Path(source) / "last" / "ema.safetensors"
-    if file.parent.is_dir() or Path(source).is_file():
+    if is_folder(file.parent) or is_file(source):
         try:
-            weights = with_current_names(load_file(file if file.parent.is_dir() else source))
-        except (OSError, SafetensorError) as error:
-            raise TrainingError(
-                f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model"
-            ) from error
+            weights = with_current_names(read_safetensors(file if is_folder(file.parent) else source))
+        except (OSError, Unreadable) as error:
+            raise TrainingError(f"{source}: cannot start from it ({one_line(error)}); give a run or a model") from error
         codec = {k.removeprefix("codec."): v for k, v in weights.items() if k.startswith("codec.")}
         return codec_of_weights(codec, source), {k: v for k, v in weights.items() if not k.startswith("codec.")}
     try:

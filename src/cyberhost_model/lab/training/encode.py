@@ -24,6 +24,7 @@ from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.perception.arcface import ArcFace
 from cyberhost_model.perception.onnx_network import EXTRA, gpu_hint
+from cyberhost_model.reading import Unreadable, read_object
 from cyberhost_model.runtime.loading import load_arcface
 from cyberhost_model.speech.encoder import SpeechEncoder
 
@@ -188,8 +189,8 @@ def claim(out: Path, facts: dict[str, object]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if about.is_file():
         try:
-            before = json.loads(about.read_text(encoding="utf-8"))
-        except ValueError:
+            before = read_object(about)
+        except (OSError, Unreadable):
             before = {}
         if changed := [name for name, value in facts.items() if before.get(name) != value]:
             raise InputError(

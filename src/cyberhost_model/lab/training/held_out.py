@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors import safe_open
 
 from cyberhost_model.errors import InputError, NoFaceError
 from cyberhost_model.lab.filmed.manifest import NAME, Row, read_manifest, write_manifest
 from cyberhost_model.lab.filmed.source import UnusableVideo, open_video, to_rgb
 from cyberhost_model.lab.synthetic.clips import ClipGenerator, export_clip
 from cyberhost_model.lab.synthetic.sources import People
+from cyberhost_model.lab.training.clips import read_clip
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.perception.detector import Detector, analyse
 from cyberhost_model.perception.people import has_hand
@@ -47,8 +47,9 @@ class ClipVoices:
 
     def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
         """Cut a window from one clip's sound, repeated where it is too short: float32 (seconds * 16000,)."""
-        with safe_open(self.files[int(rng.integers(len(self.files)))], "np") as file:
-            sound = file.get_tensor("sound").astype(np.float32) / 32767
+        sound = read_clip(self.files[int(rng.integers(len(self.files)))])["sound"].numpy().astype(np.float32) / 32767
+        if sound.ndim != 1 or not len(sound):
+            raise InputError(f"{self.files[0].parent}: its coded clips have no sound; code the clips again")
         need = round(seconds * SPEECH_RATE)
         sound = np.tile(sound, -(-need // len(sound)))
         start = int(rng.integers(len(sound) - need + 1))

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cyberhost_model.config import Ablations, Preset
 from cyberhost_model.errors import ModelError, TrainingError
+from cyberhost_model.hub.tensors import read_safetensors
 from cyberhost_model.model.checkpoint import NETWORK_FILE, load_preset, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.reading import Unreadable, is_file, is_folder, one_line, read_object
 from cyberhost_model.runtime.loading import find_model
 
 # Networks trained before these parts were added lack their weights.
@@ -42,37 +41,37 @@ def read_weights(source: str) -> InitialWeights:
     and what `find_model` raises where a model cannot be fetched.
     """
     path = Path(source)
-    if path.is_file():
+    if is_file(path):
         file, preset = path, None
-    elif (path / "last").is_dir():
+    elif is_folder(path / "last"):
         file, preset = path / "last" / "ema.safetensors", run_preset(path)
     else:
         folder = _model(source)
         file, preset = folder / NETWORK_FILE, load_preset(folder)
     try:
-        return InitialWeights(with_current_names(load_file(file)), preset)
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(
-            f"{source}: cannot start from it ({str(error).splitlines()[0]}); give a run or a model"
-        ) from error
+        return InitialWeights(with_current_names(read_safetensors(file)), preset)
+    except (OSError, Unreadable) as error:
+        raise TrainingError(f"{source}: cannot start from it ({one_line(error)}); give a run or a model") from error
 
 
 def run_preset(run: str | Path) -> Preset | None:
     """Read the preset of the network a run trains; None where it trains no network, or is older than this entry.
 
-    Raises ModelError.
+    Raises TrainingError.
     """
     found = run_config(run).get("preset")
-    return None if found is None else Preset.from_dict(found)
+    try:
+        return None if found is None else Preset.from_dict(found)
+    except ModelError as error:
+        raise TrainingError(f"{run}: {error}") from None
 
 
 def run_config(run: str | Path) -> dict[str, Any]:
     """Read the config.json of a run; an empty dictionary where it cannot be read."""
     try:
-        config = json.loads((Path(run) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_object(Path(run) / "config.json")
+    except (OSError, Unreadable):
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def preset_of_weights(source: str) -> Preset | None:
@@ -81,9 +80,9 @@ def preset_of_weights(source: str) -> Preset | None:
     Raises TrainingError, ModelError.
     """
     path = Path(source)
-    if path.is_file():
+    if is_file(path):
         return None
-    return run_preset(path) if (path / "last").is_dir() else load_preset(_model(source))
+    return run_preset(path) if is_folder(path / "last") else load_preset(_model(source))
 
 
 def preset_for_weights(preset: Preset, source: str) -> Preset:
@@ -146,7 +145,7 @@ def load_weights(module: nn.Module, source: str) -> LoadedWeights:
         missing = [name for name, value in own.items() if _is_missing(name, value, weights, theirs, known)]
     try:
         module.load_state_dict({**weights, **{name: own[name] for name in missing}})
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         first = next((line.strip() for line in str(error).splitlines()[1:]), str(error))[:200]
         raise TrainingError(
             f"cannot start from {source}, it is not of the same preset ({first}); give a run of the same preset"
@@ -201,7 +200,7 @@ def _model(source: str) -> Path:
 
     Raises TrainingError where `source` is none, and what `find_model` raises where one cannot be fetched.
     """
-    if Path(source).is_dir() and not (Path(source) / NETWORK_FILE).is_file():
+    if is_folder(source) and not is_file(Path(source) / NETWORK_FILE):
         raise TrainingError(f"cannot start from it: {source} is no run and no model's folder")
     try:
         return find_model(source)

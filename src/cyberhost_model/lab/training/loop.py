@@ -26,6 +26,7 @@ from cyberhost_model.lab.training.checkpoint import (
     NO_ROOM,
     Checkpoints,
     check_same_run,
+    fitting,
     lock_run,
     preset_of,
     trained_names,
@@ -122,7 +123,8 @@ class Trainer:
         if saved:
             check_same_run(run, stage.module, config, saved.extra)
             world.raise_together(self._changed(record) if world.main else None)
-            self.module.load_state_dict(saved.weights("model"))
+            with fitting(saved):
+                self.module.load_state_dict(saved.weights("model"))
         decays = decaying(self.module)  # before FSDP puts other tensors in the parameters' places
         self.replica = parallelize(stage, world, config.parallel)
         self.trained = [p for p in self.module.parameters() if p.requires_grad]
@@ -132,10 +134,11 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=config.precision == "fp16")
         self.average = Ema(self.module, config, world)
         if saved:
-            load_flat_state(self.optimizer, saved.weights("optimizer"), self.parts, self.trained, world)
-            self.average.load(saved.weights("ema"))
-            if config.precision == "fp16" and "scaler" in saved.extra:
-                self.scaler.load_state_dict(saved.extra["scaler"])
+            with fitting(saved):
+                load_flat_state(self.optimizer, saved.weights("optimizer"), self.parts, self.trained, world)
+                self.average.load(saved.weights("ema"))
+                if config.precision == "fp16" and "scaler" in saved.extra:
+                    self.scaler.load_state_dict(saved.extra["scaler"])
         if hasattr(stage, "follow"):
             if self.sharded:
                 raise TrainingError(

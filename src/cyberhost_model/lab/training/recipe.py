@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cyberhost_model.lab.training.stages  # noqa: F401  it registers the stages
-from cyberhost_model.config import Preset, SamplingConfig, preset
+from cyberhost_model.config import Ablations, Preset, SamplingConfig, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.training.init import load_weights
 from cyberhost_model.lab.training.registry import SOURCES, Sources, StageInputs, require, stage_spec
 from cyberhost_model.lab.training.settings import LoopConfig, check_types
 from cyberhost_model.lab.training.stage import Stage
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from cyberhost_model.reading import Unreadable, build, convert, is_file, one_line, parse_toml, read_toml, short
 
 HERE = Path(__file__).parent
 DEFAULT = "tiny"
@@ -36,13 +31,14 @@ def find_recipe(name: str | Path | None) -> Path:
     """Find a recipe's file: one of the package by its name ("tiny", "sd15"), or a path."""
     name = name or DEFAULT
     own = HERE / f"{name}.toml"
-    return own if Path(name).suffix == "" and own.is_file() else Path(name)
+    return own if Path(name).suffix == "" and is_file(own) else Path(name)
 
 
 def read_recipe(name: str | Path | None, stage: str, changes: Sequence[str] = ()) -> tuple[LoopConfig, dict[str, Any]]:
     """Read the loop's settings for `stage`, and the stage's own.
 
-    changes: see `change_recipe`. Raises InputError for a file that cannot be read and TrainingError for unknown names.
+    changes: see `change_recipe`. Raises InputError for a file that is not there and TrainingError for one that is no
+    TOML, unknown names and values of other kinds.
     """
     path, recipe = _parse(name)
     recipe = change_recipe(recipe, changes)
@@ -75,8 +71,8 @@ def change_recipe(recipe: dict[str, Any], changes: Sequence[str]) -> dict[str, A
         if not equals or not section or not path or not all(path):
             raise InputError(f"{change!r} is no setting; write SECTION.NAME=VALUE, for example 2.batch=4")
         try:
-            value = tomllib.loads(f"value = {text.strip()}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = parse_toml(f"value = {text.strip()}")["value"]
+        except Unreadable:
             value = text.strip()  # a word needs no quotes
         place = changed
         for name in (section, *path[:-1]):
@@ -94,8 +90,11 @@ def read_sampling(name: str | Path | None, sampling: SamplingConfig) -> Sampling
     """
     path, recipe = _parse(name)
     try:
-        return dataclasses.replace(sampling, **recipe.get("sampling", {}))
-    except (TypeError, ValueError) as error:
+        found: SamplingConfig = build(
+            SamplingConfig, {**dataclasses.asdict(sampling), **_table(recipe, "sampling")}, "sampling"
+        )
+        return found
+    except Unreadable as error:
         raise TrainingError(f"{path}: unknown or impossible setting in [sampling]: {error}") from error
 
 
@@ -105,21 +104,42 @@ def read_clips(name: str | Path | None) -> tuple[int, dict[str, Any]]:
     Raises InputError for a file that cannot be read and TrainingError for unknown names.
     """
     path, recipe = _parse(name)
-    given = recipe.get("clips", {})
-    unknown = [name for name in given if name not in CLIPS] if isinstance(given, dict) else [given]
-    if unknown:
-        raise TrainingError(f"{path}: [clips] must be a table of {', '.join(CLIPS)}, not {unknown[0]!r}")
+    try:
+        given = _table(recipe, "clips")
+        if unknown := [name for name in given if name not in CLIPS]:
+            raise Unreadable(f"unknown setting {short(unknown[0])}")
+        for name, value in given.items():
+            kind = type(CLIPS[name])
+            convert(kind, value, name)
+            if kind is not bool and not 0 <= value <= (1 if kind is float else 10_000_000):
+                raise Unreadable(f"{name} = {short(value)} is impossible")
+    except Unreadable as error:
+        raise TrainingError(f"{path}: [clips] must be a table of {', '.join(CLIPS)}: {error}") from error
     settings = {**CLIPS, **given}
     return int(settings.pop("count")), settings
+
+
+def _table(recipe: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of a recipe, empty where it has none. Raises Unreadable."""
+    found: dict[str, Any] = convert(dict[str, Any], recipe.get(name, {}), name)
+    return found
+
+
+class RecipeError(TrainingError, InputError):
+    """A recipe's file that is no TOML."""
 
 
 def _parse(name: str | Path | None) -> tuple[Path, dict[str, Any]]:
     """Find and parse a recipe."""
     path = find_recipe(name)
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not a training recipe ({error}); see docs/reference/training.md") from error
+        return path, read_toml(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: not a training recipe ({one_line(error)}); see docs/reference/training.md"
+        ) from error
+    except Unreadable as error:
+        raise RecipeError(f"{path}: not a training recipe ({error}); see docs/reference/training.md") from error
 
 
 def stage_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, Any, list[str]]:
@@ -133,18 +153,24 @@ def stage_settings(stage: str, settings: dict[str, Any]) -> tuple[Preset, Any, l
     network = {name: settings[name] for name in settings if name in spec.network}
     own = {name: settings[name] for name in settings if name not in spec.network}
     try:
-        shape = preset(network.get("preset", "tiny")).without(**network.get("ablations", {}))
-        slow_noise = network.get("slow_noise", shape.diffusion.slow_noise)
+        shape = preset(convert(str, network.get("preset", "tiny"), "preset"))
+        ablations = {
+            **dataclasses.asdict(shape.ablations),
+            **convert(dict[str, bool], network.get("ablations", {}), "it"),
+        }
+        shape = dataclasses.replace(shape, ablations=build(Ablations, ablations, "ablations"))
+        frozen = convert(list[str], network.get("frozen", []), "frozen")
+        slow_noise = convert(float, network.get("slow_noise", shape.diffusion.slow_noise), "slow_noise")
         shape = dataclasses.replace(
             shape,
-            pose_shift=network.get("pose_shift", shape.pose_shift),
+            pose_shift=convert(bool, network.get("pose_shift", shape.pose_shift), "pose_shift"),
             diffusion=dataclasses.replace(shape.diffusion, slow_noise=slow_noise),
         )
         made = spec.config(**own)
     except (TypeError, ValueError) as error:
         raise TrainingError(f"unknown setting in the recipe's section [{stage}]: {error}") from error
     check_types(made, f"[{stage}]: ")
-    return shape, made, network.get("frozen", [])
+    return shape, made, frozen
 
 
 def build_stage(

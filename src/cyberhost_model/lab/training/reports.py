@@ -169,20 +169,26 @@ class Curves:
         self.file.close()
 
 
+_STEP = re.compile("[0-9]{1,18}")
+
+
 def read_curves(file: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Read a run's `curves.csv`: names of the values, and a row by column for each step that is whole.
 
     No file is an empty one. Files without a header, whose cells are name=value, are of cyberhost 0.1.
     """
+    cells: list[list[str]] = []
     if not file.exists():
         return [], []
-    with file.open(newline="") as open_file:
-        cells = [row for row in csv.reader(open_file) if row]
+    with file.open(encoding="utf-8", errors="replace", newline="") as open_file, contextlib.suppress(csv.Error):
+        cells = [row for row in csv.reader(line.replace("\0", "") for line in open_file) if row]
     if cells and cells[0][:2] == ["step", "seconds"]:
         names, rows = cells[0], cells[1:]
-        found = [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names) and row[0].isdigit()]
+        found = [
+            dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names) and _STEP.fullmatch(row[0])
+        ]
         return names[2:], found
-    old = [row for row in cells if row[0].isdigit() and all("=" in cell for cell in row[2:])]
+    old = [row for row in cells if _STEP.fullmatch(row[0]) and len(row) > 1 and all("=" in cell for cell in row[2:])]
     found = [{"step": row[0], "seconds": row[1], **dict(c.split("=", 1) for c in row[2:])} for row in old]
     return list(dict.fromkeys(name for row in found for name in row if name not in ("step", "seconds"))), found
 
@@ -233,7 +239,7 @@ class WandB:
         kept = run / "wandb_id"
         if not kept.exists():
             kept.write_text(secrets.token_hex(4))
-        name, own = run.resolve().name, kept.read_text().strip()
+        name, own = run.resolve().name, kept.read_text(encoding="utf-8", errors="replace").strip()
         self.run = wandb.init(project="cyberhost", name=name, id=own, dir=str(run), config=config, resume="allow")
         # wandb's own step count cannot go back to the step where a crashed run resumes.
         self.run.define_metric("*", step_metric="step")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import MISSING, dataclass
 from typing import TYPE_CHECKING, Any
 
-from cyberhost_model.errors import TrainingError
-from cyberhost_model.options import option
+from cyberhost_model.config import parse_device
+from cyberhost_model.errors import InputError, TrainingError
+from cyberhost_model.options import SEEDS, check_changes, option
+from cyberhost_model.reading import Unreadable, convert, short
 
 if TYPE_CHECKING:
     import torch
@@ -17,19 +20,23 @@ PARALLEL = ("ddp", "fsdp")
 OPTIMIZERS = ("adamw", "adamw-fused", "adamw8bit")
 REPORTS = ("tensorboard", "wandb")
 DEVICES = ("cpu", "cuda", "mps")
+BOUNDED = ("steps", "accumulate", "seed", "save_seconds", "keep", "workers", "threads", "minutes", "sample_every")
+"""Fields of `LoopConfig` whose bounds are those of their options."""
 
 
 def check_types(settings: Any, where: str = "") -> None:
-    """Check the types of a dataclass's numbers, strings and switches, which come from a recipe's file.
+    """Check the types of a dataclass's fields, whose values come from a recipe's file; numbers must be finite.
 
     Raises TrainingError.
     """
+    hints = typing.get_type_hints(type(settings))
     for entry in dataclasses.fields(settings):
-        value, kind = getattr(settings, entry.name), entry.type
-        kinds = {"int": int, "float": (int, float), "bool": bool, "str": str}.get(str(kind))
-        wrong = kinds is not None and (not isinstance(value, kinds) or (isinstance(value, bool) and kind != "bool"))  # type: ignore[arg-type]
-        if wrong:
-            raise TrainingError(f"{where}{entry.name} = {value!r}: not of the kind {kind}")
+        value = getattr(settings, entry.name)
+        try:
+            convert(hints[entry.name], value, entry.name)
+        except Unreadable:
+            kind = entry.type if isinstance(entry.type, str) else getattr(entry.type, "__name__", entry.type)
+            raise TrainingError(f"{where}{entry.name} = {short(value)}: not of the kind {kind}") from None
 
 
 def torch_device(name: str) -> torch.device:
@@ -45,13 +52,20 @@ def torch_device(name: str) -> torch.device:
     return device
 
 
+def _parse_ema_device(text: str) -> str:
+    """Read --ema-device. Raises InputError for all but "cpu"."""
+    if text != "cpu":
+        raise InputError(f"the averaged weights can be held beside the weights, or on the cpu, not on {text[:40]!r}")
+    return text
+
+
 @dataclass
 class LoopConfig:
     """Settings of the loop; `[loop]` and the stage's section of a recipe."""
 
-    steps: int = option(MISSING, "Optimizer steps. [default: the recipe's]", min=1)
+    steps: int = option(MISSING, "Optimizer steps. [default: the recipe's]", min=1, max=10**9)
     """Optimizer steps in all, those of earlier calls included."""
-    lr: float = option(1e-3, "Peak learning rate. [default: the recipe's]", min=1e-9)
+    lr: float = option(1e-3, "Peak learning rate. [default: the recipe's]", min=1e-12, max=1e3)
     """Peak learning rate."""
     warmup: int = 100
     """Steps of linear warm-up."""
@@ -61,14 +75,16 @@ class LoopConfig:
     """Share of the averaged weights that stays at each step."""
     ema_every: int = 1
     """Steps between two updates of the average (with `ema` raised to that power)."""
-    ema_device: str = option("", "Hold the averaged weights in the CPU's memory.", metavar="cpu")
+    ema_device: str = option(
+        "", "Hold the averaged weights in the CPU's memory.", metavar="cpu", parse=_parse_ema_device
+    )
     """Where the average is held: "" beside the weights, "cpu" to spare the GPU's memory."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     weight_decay: float = 0.01
     optimizer: str = option("adamw", "Kind of AdamW.", choices=OPTIMIZERS)
     """"adamw", "adamw-fused" (one kernel) or "adamw8bit" (bitsandbytes: a quarter of the optimizer's memory)."""
-    accumulate: int = option(1, "Batches a process takes for one optimizer step.", min=1)
+    accumulate: int = option(1, "Batches a process takes for one optimizer step.", min=1, max=65536)
     """Batches a process takes for one optimizer step."""
     precision: str = option("fp32", "Numbers to compute with.", choices=PRECISIONS)
     """"fp32", "bf16" or "fp16" (with a loss scale); weights and optimizer stay float32."""
@@ -80,36 +96,40 @@ class LoopConfig:
     """With several processes: "ddp" copies the model to each, "fsdp" shards weights, gradients, optimizer and
     average.
     """
-    seed: int = option(0, "Same seed, same batches and noise.", min=0)
-    save_seconds: float = option(300.0, "Minutes between checkpoints.", "--save-minutes", min=0, scale=60)
+    seed: int = option(0, "Same seed, same batches and noise.", min=0, max=SEEDS)
+    save_seconds: float = option(300.0, "Minutes between checkpoints.", "--save-minutes", min=0, max=6e9, scale=60)
     """Seconds between checkpoints."""
-    keep: int = option(2, "Checkpoints that are kept.", min=1)
+    keep: int = option(2, "Checkpoints that are kept.", min=1, max=10_000)
     """Checkpoints that stay: `last` and `keep` - 1 in `older`."""
     log_every: int = 20
     """Steps between two rows of curves.csv."""
     report: list[str] = option([], "Curves beside curves.csv; may be repeated.", choices=REPORTS)
     """"tensorboard", "wandb" or both, beside curves.csv."""
-    workers: int = option(1, "Processes that make batches.", min=0)
+    workers: int = option(1, "Processes that make batches.", min=0, max=1024)
     """Processes that make batches, for each training process."""
-    threads: int = option(1, "CPU threads. [default: 1]", min=1)
+    threads: int = option(1, "CPU threads. [default: 1]", min=1, max=1024)
     """CPU threads of each training process."""
-    minutes: float = option(0.0, "Stop after these minutes, with a checkpoint. [default: 0 = never]", min=0)
+    minutes: float = option(0.0, "Stop after these minutes, with a checkpoint. [default: 0 = never]", min=0, max=1e8)
     """Stop (with a checkpoint) after so long; 0 = never."""
     allow_changed: bool = option(False, "Go on with a run though its stage's settings or its data have changed.")
     """Go on with a run though what `record.check_same_record` compares has changed."""
-    device: str = option("cpu", "cpu, cuda or mps. [default: cpu]")
-    sample_every: int = option(0, "Steps between sample videos; 0 = none.", min=0)
+    device: str = option("cpu", "cpu, cuda or mps. [default: cpu]", metavar="TEXT", parse=parse_device)
+    sample_every: int = option(0, "Steps between sample videos; 0 = none.", min=0, max=10**9)
     """Steps between two sample videos; 0 = none."""
-    validate_every: int = option(0, "Steps between two measurements on --validate; 0 = none.", min=0)
+    validate_every: int = option(0, "Steps between two measurements on --validate; 0 = none.", min=0, max=10**9)
     """Steps between two measurements on held-out clips (`validation`); 0 = none."""
     sample_model: str = "tiny"
     """Model whose codec, speech encoder and detector make sample videos."""
-    peak_tflops: float = option(0.0, "The device's peak, for MFU. [default: known for common GPUs]", min=0)
+    peak_tflops: float = option(0.0, "The device's peak, for MFU. [default: known for common GPUs]", min=0, max=1e6)
     """The device's peak for MFU; 0 takes it from a table of GPUs."""
 
     def check(self) -> None:
         """Check all values. Raises TrainingError for one out of its bounds."""
         check_types(self)
+        try:
+            check_changes(self, {name: getattr(self, name) for name in BOUNDED})
+        except InputError as error:
+            raise TrainingError(str(error)) from None
         torch_device(self.device)
         for name, known in (
             ("precision", PRECISIONS),

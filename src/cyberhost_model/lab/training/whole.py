@@ -20,13 +20,14 @@ from cyberhost_model.lab.synthetic.clips import ClipGenerator
 from cyberhost_model.lab.synthetic.performance import load_gestures
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.training.assemble import assemble
-from cyberhost_model.lab.training.checkpoint import STATE, lock_run
+from cyberhost_model.lab.training.checkpoint import STATE, RunState, lock_run
 from cyberhost_model.lab.training.encode import claim, encode_made, encode_rows, load_clip_encoder
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.process import join_processes
 from cyberhost_model.lab.training.recipe import build_stage, read_clips, read_recipe
 from cyberhost_model.lab.training.registry import SOURCES, Sources, require
 from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.reading import Unreadable, build, one_line, read_object
 
 PLAN = "recipe.json"
 MODEL = "model"
@@ -198,8 +199,8 @@ def _code_clips(
 def _is_done(run: Path, steps: int) -> bool:
     """Whether an earlier call finished a step."""
     try:
-        return int(json.loads((run / "last" / STATE).read_text())["step"]) >= steps
-    except (OSError, ValueError, KeyError, TypeError):
+        return build(RunState, read_object(run / "last" / STATE)).step >= steps
+    except (OSError, Unreadable):
         return False
 
 
@@ -208,9 +209,9 @@ def _claim(out: Path, facts: dict[str, Any]) -> None:
     file = out / PLAN
     if file.is_file():
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise TrainingError(f"{file}: damaged ({error}); choose another folder") from None
+            before = read_object(file)
+        except (OSError, Unreadable) as error:
+            raise TrainingError(f"{file}: damaged ({one_line(error)}); choose another folder") from None
         if changed := [name for name, value in facts.items() if before.get(name) != value]:
             raise TrainingError(f"{out}: a model of other {', '.join(changed)}; use those, or another folder")
         return

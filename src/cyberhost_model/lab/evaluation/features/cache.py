@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model.errors import OutputError
+from cyberhost_model.errors import InputError, OutputError
 from cyberhost_model.lab.evaluation.features.extractor import Features
 from cyberhost_model.lab.evaluation.protocol import settings_digest
 from cyberhost_model.media.files import atomic_path
+from cyberhost_model.reading import one_line
 
 _VERSION = 1
 _MAP_FROM = 1 << 20  # bytes from which an array is mapped instead of read
@@ -39,7 +40,12 @@ class StoredFeatures(Mapping[str, np.ndarray]):
         path = self._folder / f"{name}.npy"
         if not path.is_file():
             raise KeyError(name)
-        return np.load(path, mmap_mode="r" if path.stat().st_size > _MAP_FROM else None, allow_pickle=False)
+        try:
+            return np.load(path, mmap_mode="r" if path.stat().st_size > _MAP_FROM else None, allow_pickle=False)
+        except Exception as error:  # numpy raises a dozen kinds for damage
+            raise InputError(
+                f"{path}: features in the cache are damaged ({one_line(error)}); delete {self._folder}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return (path.stem for path in sorted(self._folder.glob("*.npy")))
