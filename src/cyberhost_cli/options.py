@@ -58,7 +58,7 @@ class OutputOptions:
 
 Ref = Annotated[Path, typer.Argument(metavar="REF", help="Picture of one person: PNG, JPEG or WebP.")]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
-SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video."
+SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input."
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
