@@ -203,7 +203,8 @@ def ppm_size(pipe: WatchedPipe) -> tuple[int, int] | None:
     if pipe.readline() != b"P6\n":
         return None
     width, height = pipe.readline().split()
-    pipe.readline()  # the largest value, 255
+    if pipe.readline() != b"255\n":  # the largest value; a deeper picture has two bytes a value
+        return None
     return int(width), int(height)
 
 
