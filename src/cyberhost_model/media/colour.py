@@ -25,7 +25,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
-        if space == "RGB" and image.mode not in ("RGB", "RGBA"):
+        if space == "RGB" and image.mode not in ("RGB", "RGBA", "CMYK"):
             image = plain_rgb(image)
         if _SPACES.get(image.mode) != space:
             return plain_rgb(image)

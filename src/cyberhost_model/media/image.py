@@ -119,7 +119,7 @@ def _decode(image: Image.Image, max_side: int) -> Image.Image:
     factor = max(1, max(image.size) // max_side)  # whole numbers are averaged cheaply, the rest below
     profile = image.info.get("icc_profile")
     transparent = "transparency" in image.info
-    if image.mode in ("P", "PA", "1", "RGBX") or image.mode.startswith("I;16") or transparent:
+    if image.mode in ("P", "PA", "1", "LA", "RGBA") or image.mode.startswith("I;16") or transparent:
         small = _convert_in_strips(image, factor, transparent)
     else:
         small = image.reduce(factor) if factor > 1 else image
@@ -144,23 +144,22 @@ def _within(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def _convert_in_strips(image: Image.Image, factor: int, transparent: bool) -> Image.Image:
-    """Reduce a picture whose values cannot be averaged as they are: palettes, and 16-bit grey.
+    """Reduce a picture whose values cannot be averaged as they are: palettes, transparency, and 16-bit grey.
 
     Only a strip of it is converted at a time. Returns mode RGB, RGBA or L.
     """
     image.load()
-    palette = not image.mode.startswith("I;16")
-    mode = ("RGBA" if transparent or image.mode == "PA" else "RGB") if palette else "L"
+    deep = image.mode.startswith("I;16")
+    mode = "L" if deep else "RGBA" if transparent or image.mode in ("PA", "LA", "RGBA") else "RGB"
     width, height = image.size
     rows = max(1, _STRIP // (width * factor)) * factor
     small = Image.new(mode, (-(-width // factor), -(-height // factor)))
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(top + rows, height)))
-        if palette:
+        if deep:  # Pillow's own conversion would clip it to white
+            strip = Image.fromarray(((np.asarray(strip).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        else:
             strip = strip.convert(mode)
-        else:  # Pillow's own conversion would clip it to white
-            deep = np.asarray(strip).astype(np.uint32)
-            strip = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
         small.paste(strip.reduce(factor) if factor > 1 else strip, (0, top // factor))
     return small
 
