@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, features
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.media import image, picture_formats
+from cyberhost_model.media.colour import is_grey
 from cyberhost_model.media.image import check_picture, crop_back, fit_canvas, load_picture, place
 
 
@@ -88,9 +93,13 @@ def test_refused_files(tmp_path: Path) -> None:
     empty = tmp_path / "empty.png"
     empty.touch()
     refused(empty, "PNG, JPEG or WebP")
-    gif = tmp_path / "a.gif"
-    Image.fromarray(corners()).save(gif)
-    refused(gif, "PNG, JPEG or WebP")
+    for name, mark in {"a.psd": b"8BPS", "a.jxl": b"\xff\x0a", "a.svg": b"<svg ", "a.raf": b"FUJIFILMCCD-RAW"}.items():
+        (tmp_path / name).write_bytes(mark + bytes(100))
+        refused(tmp_path / name, "which is not read; ")
+    raw = tmp_path / "a.dng"
+    Image.fromarray(corners()).save(raw, format="TIFF", tiffinfo={50706: b"\x01\x04\x00\x00"})
+    refused(raw, "raw file")
+    refused(Path("https://example.org/a.png"), "download it first")
     for name in ("a.png", "a.jpg", "a.webp"):
         whole = tmp_path / name
         noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
@@ -178,3 +187,147 @@ def test_place_and_crop_back() -> None:
     exact = fit_canvas((256, 256))
     square = corners(256, 256)
     np.testing.assert_array_equal(crop_back(place(square, exact), exact), square)
+
+
+SUFFIXES = {"tiff": {}, "lzw.tif": {"compression": "tiff_lzw"}, "bmp": {}, "gif": {}, "avif": {"quality": 95}}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_other_formats(tmp_path: Path, suffix: str) -> None:
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(corners()).save(path, **SUFFIXES[suffix])
+    loaded = load_picture(path)
+    assert loaded.shape == (80, 120, 3)
+    assert np.abs(loaded[10:30, 10:40].astype(int) - (255, 0, 0)).max() <= 6
+
+
+def test_heic(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    Image.fromarray(corners()).save(tmp_path / "a.heic", quality=95)
+    assert np.abs(load_picture(tmp_path / "a.heic")[10:30, 10:40].astype(int) - (255, 0, 0)).max() <= 8
+
+
+def test_heic_without_its_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(picture_formats, "readable_formats", lambda: picture_formats.FORMATS)
+    monkeypatch.setattr(image, "readable_formats", lambda: picture_formats.FORMATS)
+    path = tmp_path / "a.heic"
+    path.write_bytes(b"\x00\x00\x00\x18ftypheic" + bytes(100))
+    refused(path, "cyberhost[heif]")
+
+
+def test_the_first_of_many_pictures(tmp_path: Path) -> None:
+    first, second = Image.fromarray(corners()), Image.new("RGB", (120, 80))
+    for name in ("a.gif", "a.tiff", "a.webp"):
+        first.save(
+            tmp_path / name, save_all=True, append_images=[second], **({"lossless": True} if "w" in name else {})
+        )
+        assert tuple(load_picture(tmp_path / name)[10, 100]) == (0, 255, 0), name
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second], quality=95)
+    assert np.abs(load_picture(tmp_path / "a.jpg")[10, 100].astype(int) - (0, 255, 0)).max() < 8
+
+
+def swapped_profile() -> bytes:
+    """The ICC profile of a made-up space: sRGB with red and green swapped."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    entries = {bytes(profile[132 + 12 * i : 136 + 12 * i]): 132 + 12 * i for i in range(count)}
+    red, green = entries[b"rXYZ"], entries[b"gXYZ"]
+    places = [bytes(profile[at + 4 : at + 12]) for at in (red, green)]
+    profile[green + 4 : green + 12], profile[red + 4 : red + 12] = places
+    profile[84:100] = bytes(16)  # its digest
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_an_embedded_profile_is_converted_to_srgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "wide.png"
+    Image.fromarray(corners()).convert(mode).save(path, icc_profile=swapped_profile())
+    loaded = load_picture(path)
+    assert np.abs(loaded[10:30, 10:40].astype(int) - (0, 255, 0)).max() <= 3
+    assert np.abs(loaded[50:70, 10:40].astype(int) - (0, 0, 255)).max() <= 3
+    assert np.abs(loaded[50:70, 70:110].astype(int) - 255).max() <= 3
+
+
+def test_profiles_that_do_not_fit_are_left_out(tmp_path: Path) -> None:
+    for name, picture, profile in (
+        ("damaged", Image.fromarray(corners()), b"no profile" * 40),
+        ("srgb", Image.fromarray(corners()), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()),
+        ("cmyk", Image.new("CMYK", (120, 80), (0, 255, 255, 0)), swapped_profile()),
+    ):
+        path = tmp_path / f"{name}.tiff"
+        picture.save(path, icc_profile=profile)
+        assert np.abs(load_picture(path)[10, 10].astype(int) - (255, 0, 0)).max() <= 3, name
+    grey = tmp_path / "grey.png"
+    Image.new("L", (80, 80), 100).save(grey, icc_profile=swapped_profile())
+    assert is_grey(load_picture(grey))
+
+
+def test_grey_is_told_from_colour(tmp_path: Path, portrait_file: Path) -> None:
+    coloured = load_picture(portrait_file)
+    assert not is_grey(coloured)
+    Image.fromarray(coloured).convert("L").convert("RGB").save(tmp_path / "grey.jpg", quality=60)
+    assert is_grey(load_picture(tmp_path / "grey.jpg"))
+    pale = coloured.mean(-1, keepdims=True) + 0.15 * (coloured - coloured.mean(-1, keepdims=True))
+    assert not is_grey(pale.astype(np.uint8))
+
+
+def peak_growth(path: Path) -> float:
+    """How many MB a new process grows by when it reads a picture."""
+    script = (
+        "import resource, sys, numpy as np\n"
+        "from cyberhost_model.media.image import load_picture\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "load_picture(sys.argv[1])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    return int(run.stdout) / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+@pytest.mark.parametrize("kind", ["16-bit grey", "palette"])
+def test_memory_of_a_large_picture_stays_near_half_a_gigabyte(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("resource")
+    path = tmp_path / "large.png"
+    if kind == "palette":
+        Image.new("P", (12000, 9000), 3).save(path, compress_level=1)
+    else:
+        Image.fromarray(np.full((9000, 12000), 40_000, np.uint16)).save(path, compress_level=1)
+    assert peak_growth(path) < 600
+
+
+def test_16_bit_of_any_size_keeps_its_values(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 65535, 300).astype(np.uint16), (200, 1))
+    for name in ("a.png", "a.tiff"):
+        Image.fromarray(ramp).save(tmp_path / name)
+        whole, small = load_picture(tmp_path / name), load_picture(tmp_path / name, max_side=75)
+        assert np.abs(whole[100, :, 0].astype(float) - ramp[100] / 257).max() <= 0.51
+        assert small.shape == (50, 75, 3)
+        assert np.abs(small[25, :, 0].astype(float) - ramp[100].reshape(75, 4).mean(1) / 257).max() <= 1.01
+    for white in (1.0, 255.0, 65535.0):
+        Image.fromarray(np.linspace(0, white, 6400, dtype=np.float32).reshape(80, 80)).save(tmp_path / "f.tiff")
+        loaded = load_picture(tmp_path / "f.tiff")
+        assert loaded[0, 0, 0] == 0 and loaded[-1, -1, 0] == 255 and abs(int(loaded[40, 0, 0]) - 128) <= 1
+
+
+def test_a_damaged_tiff_writes_nothing_to_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    for compression in ("tiff_lzw", "tiff_deflate", "jpeg"):
+        path = tmp_path / "a.tiff"
+        Image.fromarray(noise).save(path, compression=compression)
+        whole = bytearray(path.read_bytes())
+        for at in range(100, 2000, 97):
+            whole[at] ^= 0xFF
+        path.write_bytes(bytes(whole))
+        with contextlib.suppress(InputError):
+            load_picture(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX files")
+def test_what_is_no_ordinary_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.png")
+    refused(tmp_path / "fifo.png", "is a pipe")
+    refused(Path("/dev/zero"), "is a device")

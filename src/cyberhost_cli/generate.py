@@ -6,8 +6,9 @@ shared, from `make_video` down.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -59,7 +60,9 @@ def animate(
 @expand_options
 def reenact(
     ref: Ref,
-    driving: Annotated[Path, typer.Argument(metavar="DRIVING", help="Video of one person, or a key point file.")],
+    driving: Annotated[
+        Path, typer.Argument(metavar="DRIVING", help="Video of one person, or a key point file; - is standard input.")
+    ],
     output: Out,
     settings: GenerationConfig,
     *,
@@ -87,11 +90,13 @@ def reenact(
     sound = audio if audio == "keep" else None if audio == "none" else load_audio(audio)
     request.check_model("reenact")
 
-    def start(host: CyberHost) -> Animation:
-        with console.progress("reading the driving", None) as tick:
-            return host.reenact(picture, driving, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
+    with request.open_driving(driving) as file:
 
-    make_video(request, start, setting="reenact")
+        def start(host: CyberHost) -> Animation:
+            with console.progress("reading the driving", None) as tick:
+                return host.reenact(picture, file, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
+
+        make_video(request, start, setting="reenact")
 
 
 @expand_options
@@ -131,11 +136,16 @@ def multimodal(
     picture, sound = load_picture(ref), load_audio(audio)
     request.check_model("multimodal")
 
-    def start(host: CyberHost) -> Animation:
-        with console.progress("reading the template", None) as tick:
-            return host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
+    with contextlib.ExitStack() as stack:
+        # Not a name alone, which a gesture of the package may have.
+        if hands is not None and (Path(hands).exists() or Path(hands) == Path("-")):
+            hands = str(stack.enter_context(request.open_driving(Path(hands))))
 
-    make_video(request, start, setting="multimodal")
+        def start(host: CyberHost) -> Animation:
+            with console.progress("reading the template", None) as tick:
+                return host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
+
+        make_video(request, start, setting="multimodal")
 
 
 @dataclass(frozen=True)
@@ -153,11 +163,13 @@ class Request:
     def check_output(self, *inputs: Path) -> None:
         """Check that the video and its report can be written and would replace no input.
 
-        Raises OutputError.
+        Raises OutputError, and BadParameter for two inputs from standard input.
         """
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
 
+        if [self.ref, *inputs].count(Path("-")) > 1:
+            raise typer.BadParameter("- is standard input, which only one input can be")
         target = check_output(self.output, self.options.overwrite)
         for source in (self.ref, *inputs):
             if target.exists() and source.exists() and target.samefile(source):
@@ -166,6 +178,20 @@ class Request:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
             check_page(self.options.report, self.options.overwrite)
+
+    @contextlib.contextmanager
+    def open_driving(self, driving: Path) -> Iterator[Path]:
+        """Check that what drives the body can be read; yields it, or for "-" a file with all of standard input.
+
+        Raises InputError at once, before a model is loaded.
+        """
+        from cyberhost_model.media.files import check_regular
+        from cyberhost_model.media.standard_input import as_file
+
+        with as_file(driving) as file:
+            if not file.is_dir():  # a pose folder
+                check_regular(file, "driving video or key point file", "one video")
+            yield file
 
     def check_model(self, command: str, body_movement: float | None = None) -> None:
         """Check that the model can run `command` with these settings, before it is fetched.

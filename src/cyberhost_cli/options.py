@@ -57,9 +57,11 @@ class OutputOptions:
     plan: bool = option(False, "Check picture and sound, estimate downloads, time and memory; make nothing.")
 
 
-Ref = Annotated[Path, typer.Argument(metavar="REF", help="Picture of one person: PNG, JPEG or WebP.")]
+Ref = Annotated[
+    Path, typer.Argument(metavar="REF", help="Picture of a person: PNG, JPEG, WebP and others; - is standard input.")
+]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
-SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video."
+SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input."
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -38,8 +38,10 @@ def extract(
     """
     console.silence_libraries()
     from cyberhost_model.driving.sequence import check_sequence_target
+    from cyberhost_model.media.files import check_regular
 
     target = check_sequence_target(output, overwrite)
+    check_regular(video, "video", "one video file")
 
     from cyberhost_model.driving.video import read_poses
     from cyberhost_model.runtime.loading import find_model, load_detector

@@ -655,6 +655,7 @@ if TYPE_CHECKING:
         guidance_interval: tuple[float, float] | None
         hand_clarity: float | None
         head: bool | None
+        face: int | str
         blink: bool
         cache_blocks: int
 
@@ -680,6 +681,24 @@ def parse_interval(text: str) -> tuple[float, float]:
     except ValueError:
         raise InputError(f"{text!r} is not two rising numbers in 0..1, such as 0.2,0.8") from None
     return check_interval((low, high))
+
+
+LARGEST, LEFT, RIGHT = "largest", "left", "right"
+"""Words that choose a face of a picture; a number counts them from the left, from 1."""
+
+
+def check_face(face: int | str) -> int | str:
+    """Return the choice of a face: 1 or more, or one of the words. Raises InputError."""
+    number = isinstance(face, int) and not isinstance(face, bool) and face >= 1
+    if not (number or (isinstance(face, str) and face in (LARGEST, LEFT, RIGHT))):
+        raise InputError(f"face must be left, right, largest or a number from 1 (counted from the left), not {face!r}")
+    return face
+
+
+def parse_face(text: str) -> int | str:
+    """Read the choice of a face: "left", "2". Raises InputError."""
+    word = str(text).strip().lower()
+    return check_face(int(word) if word.isdecimal() and len(word) < 6 else word)
 
 
 @dataclass(frozen=True)
@@ -720,6 +739,12 @@ class GenerationConfig:
         None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
     )
     """A2V-H, section 4.2."""
+    face: int | str = option(
+        LARGEST,
+        "Whom to animate where the picture shows several: a number counts the faces from the left, from 1.",
+        metavar="N|left|right|largest",
+        parse=parse_face,
+    )
     blink: bool = option(True, "Blink now and then, as the seed says; a driving face's blinks are followed.")
     cache_blocks: int = option(
         1,
@@ -732,6 +757,7 @@ class GenerationConfig:
 
     def __post_init__(self) -> None:
         check_options(self)
+        check_face(self.face)
         if self.guidance_interval is not None:
             check_interval(self.guidance_interval)
 

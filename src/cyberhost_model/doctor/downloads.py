@@ -23,6 +23,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
         "DWPose's key points and ArcFace's description of a face: models of full size, `cyberhost eval` with public "
         "networks of people, `data encode --preset sd15`, `data prepare --detector dwpose`",
     ),
+    "heif": (("pillow_heif",), "HEIC pictures, as iPhones write them"),
     "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
     "train": (("accelerate", "tensorboard"), "`cyberhost train` on many devices, and its curves in TensorBoard"),
     "wandb": (("wandb",), "`cyberhost train --report wandb`"),

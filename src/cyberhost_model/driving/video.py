@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from cyberhost_model.driving.pose_folder import is_pose_folder, read_pose_folder
 from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, read_sequence
 from cyberhost_model.driving.smooth import clean, find_runs
 from cyberhost_model.errors import InputError
+from cyberhost_model.media.files import check_regular
 from cyberhost_model.media.video_reader import stream_frames
 from cyberhost_model.perception.detector import Detector
 from cyberhost_model.perception.keypoints import Keypoints, bounding_box
@@ -104,6 +106,8 @@ def read_driving(
 
     detector: for a video (default: the embedded one). Raises InputError.
     """
+    if Path(path).exists() and not Path(path).is_dir():
+        check_regular(Path(path), "driving video or key point file", "one video")  # a pipe could wait for ever
     if is_pose_folder(path):
         return read_pose_folder(path)
     return (

@@ -1,31 +1,31 @@
-"""Sound files, and the sound of video files -> samples, as a stream of blocks. Memory does not grow with their length.
+"""A sound: decoded once, checked, and read as often as it is asked for. Memory does not grow with its length.
 
-libsndfile (soundfile) reads WAV, FLAC, OGG and MP3; the ffmpeg of imageio-ffmpeg reads everything else.
+What the network hears and what the film plays are the samples of one `Sound`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
 
 import numpy as np
 
 from cyberhost_model.errors import InputError
-from cyberhost_model.media.ffmpeg import check_file, end_reason, ffmpeg, input_arguments
+from cyberhost_model.media.ffmpeg import check_file
+from cyberhost_model.media.sample_file import SampleFile
+from cyberhost_model.media.sound_decoder import open_sound_file
+from cyberhost_model.media.standard_input import as_file
 
 SPEECH_RATE = 16_000  # Hz, what the speech encoders hear
 SILENT_PEAK = 1e-3  # -60 dB of full scale: no speech is below it
 CLIPPED_LEVEL = 0.999
 CLIPPED_SHARE = 1e-3  # of all samples
-BLOCK_SAMPLES = 1 << 17  # for each channel: about 3 s at 44.1 kHz
-MAX_CHANNELS = 64
-TAKEN = "give WAV, FLAC, OGG, MP3, M4A or a video with sound"
+CANCELLED_SHARE = 0.05  # of the channels' power that their mean keeps where they cancel out; music keeps more
+CANCELLED_PARTS = 0.1  # of the sound's power, in parts where the channels cancel out
 
 Block = np.ndarray
 """float32 (n, channels) in [-1, 1]."""
@@ -33,10 +33,11 @@ Block = np.ndarray
 
 @dataclass(frozen=True)
 class Sound:
-    """A checked sound. Its samples stay in the file until they are asked for.
+    """A checked sound. Its samples lie in a temporary file until they are asked for.
 
-    `rate` in Hz; `length` in samples for each channel; `warnings`: lines for the user ("the sound is silent ...").
-    `path` is None for a sound made from an array.
+    `rate` in Hz; `channels`: 1 or 2, for the film; `length` in samples for each channel; `warnings`: lines for the user
+    ("the sound is silent ..."). `path` is the file it comes from, None for a sound made from an array. `heard`: the
+    channel that the network hears, None for the mean of all.
     """
 
     path: Path | None
@@ -44,19 +45,24 @@ class Sound:
     channels: int
     length: int
     warnings: tuple[str, ...] = ()
-    _array: np.ndarray | None = field(default=None, repr=False, compare=False)
+    heard: int | None = None
+    _store: SampleFile | np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def from_samples(cls, samples: np.ndarray, rate: int) -> Sound:
         """Make a sound from an array, (n,) or (n, channels), values in [-1, 1].
 
-        Raises InputError as `load_audio` does.
+        More than two channels become the mean of all. Raises InputError as `load_audio` does.
         """
         array = np.asarray(samples, dtype=np.float32)
         array = array[:, None] if array.ndim == 1 else array
         if array.ndim != 2 or array.shape[1] == 0 or rate < 1:
             raise InputError(f"a sound must be (n,) or (n, channels) with a rate in Hz, not {np.shape(samples)}")
-        return _check("the sound", iter([array]), rate, array.shape[1], path=None, array=array)
+        if array.shape[1] > 2:
+            array = array.mean(axis=1, keepdims=True, dtype=np.float32)
+        levels = Levels(array.shape[1])
+        array = levels.take(array)
+        return levels.sound("the sound", None, rate, array)
 
     @property
     def duration(self) -> float:
@@ -65,7 +71,7 @@ class Sound:
 
     @property
     def samples(self) -> np.ndarray:
-        """All samples, float32 (n, channels), at the file's own rate. For long files prefer `blocks`."""
+        """All samples, float32 (n, channels), at the sound's own rate. For long sounds prefer `blocks`."""
         return np.concatenate(list(self.blocks()))
 
     def n_frames(self, fps: float) -> int:
@@ -78,19 +84,24 @@ class Sound:
 
     def blocks(self) -> Iterator[Block]:
         """Read the samples in order, float32 (n, channels) blocks of a few seconds."""
-        if self._array is not None:
-            yield self._array
-            return
-        assert self.path is not None
-        with open_blocks(self.path) as (_, _, blocks):
-            yield from blocks
+        if isinstance(self._store, SampleFile):
+            yield from self._store.blocks()
+        elif self._store is not None:
+            yield self._store
+
+    def sample_file(self) -> SampleFile:
+        """Return the file with the samples, for a film; of a sound made from an array one is written."""
+        return self._store if isinstance(self._store, SampleFile) else SampleFile(self.blocks(), self.channels)
 
     def stream_mono16k(self, seconds: float = 10.0) -> Iterator[np.ndarray]:
-        """Read the mean of the channels at 16 kHz in order: float32 (n,) blocks of about `seconds`.
+        """Read what the network hears in order, at 16 kHz: float32 (n,) blocks of about `seconds`.
 
-        Values are in [-1, 1].
+        It is the mean of the channels, or one of them where they cancel out (`heard`). Values are in [-1, 1].
         """
-        yield from resample_stream(self.blocks(), self.rate, SPEECH_RATE, seconds)
+        blocks = self.blocks()
+        if self.heard is not None:
+            blocks = (block[:, self.heard : self.heard + 1] for block in blocks)
+        yield from resample_stream(blocks, self.rate, SPEECH_RATE, seconds)
 
     def mono16k(self) -> np.ndarray:
         """Read the whole sound, mono at 16 kHz: float32 (n,), n = ceil(duration * 16000), values in [-1, 1]."""
@@ -98,37 +109,72 @@ class Sound:
 
 
 def load_audio(path: str | os.PathLike[str]) -> Sound:
-    """Open and check a sound file (WAV, FLAC, OGG, MP3, M4A, AAC, ...) or the sound of a video file.
+    """Decode and check a sound file (WAV, FLAC, OGG, MP3, M4A, AAC, ...) or the sound of a video file.
 
-    The file is read through once. Any length above zero is taken, 0.05 s too: it gives at least one video frame.
-    Raises InputError for a file that is missing, empty, corrupt, without sound, or holds values that are no numbers.
-    Silence and clipping are no errors; they are noted in `Sound.warnings`.
+    "-" is standard input. The file is decoded once, into a temporary file of 4 bytes a sample; more than two channels
+    are mixed to stereo. Any length above zero is taken, 0.05 s too: it gives at least one video frame. Raises
+    InputError for a file that is missing, empty, corrupt, without sound, or of which most samples are no numbers, and
+    ResourceError where there is no room for the samples. Silence, clipping, channels that cancel out, a missing end and
+    damage are no errors; they are noted in `Sound.warnings`.
     """
-    path = Path(path)
-    check_file(path, "sound file", "one sound file (WAV, FLAC, MP3, M4A, OGG) or a video")
-    with open_blocks(path) as (rate, channels, blocks):
-        return _check(str(path), blocks, rate, channels, path=path)
+    with as_file(Path(path)) as file:
+        check_file(file, "sound file", "one sound file (WAV, FLAC, MP3, M4A, OGG) or a video")
+        with open_sound_file(file) as opened:
+            levels = Levels(opened.channels)
+            samples = SampleFile(map(levels.take, opened.blocks), opened.channels)
+            return levels.sound(str(file), Path(path), opened.rate, samples, opened.remarks)
 
 
-def _check(
-    name: str, blocks: Iterator[Block], rate: int, channels: int, path: Path | None, array: np.ndarray | None = None
-) -> Sound:
-    length, clipped, peak = 0, 0, 0.0
-    for block in blocks:
+class Levels:
+    """Measures a sound while its blocks go by, and keeps its samples usable."""
+
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+        self.length = self.clipped = self.invalid = 0
+        self.peak = 0.0
+        self.power = np.zeros(channels)
+        self.cancelled = 0.0  # power of the parts in which the channels cancel out
+
+    def take(self, block: Block) -> Block:
+        """Measure a block, float32 (n, channels); what is returned is finite and in [-1, 1]."""
+        valid = np.isfinite(block)
+        if not valid.all():
+            self.invalid += int((~valid).sum())
+            block = np.where(valid, block, np.float32(0))
         level = np.abs(block)
-        if not np.isfinite(level).all():
+        self.length += len(block)
+        self.peak = max(self.peak, float(level.max(initial=0.0)))
+        self.clipped += int((level >= CLIPPED_LEVEL).sum())
+        if self.peak > 1:
+            block = np.clip(block, -1.0, 1.0)
+        power = np.square(block, dtype=np.float64).sum(0)
+        self.power += power
+        if self.channels > 1:
+            mixed = float(np.square(block.mean(1), dtype=np.float64).sum())
+            self.cancelled += float(power.sum()) if mixed < CANCELLED_SHARE * float(power.mean()) else 0.0
+        return block
+
+    def sound(
+        self, name: str, path: Path | None, rate: int, store: SampleFile | np.ndarray, remarks: Iterable[str] = ()
+    ) -> Sound:
+        """Make the sound, with what was noticed in its warnings. Raises InputError where nothing of it can be used."""
+        count = self.length * self.channels
+        if count == 0:
+            raise InputError(f"{name}: holds no sound (0 samples); record or export it again")
+        if 2 * self.invalid > count or (self.invalid and self.peak == 0):
             raise InputError(f"{name}: holds samples that are not numbers (NaN or infinity); export it again")
-        length += len(block)
-        peak = max(peak, float(level.max(initial=0.0)))
-        clipped += int((level >= CLIPPED_LEVEL).sum())
-    if length == 0:
-        raise InputError(f"{name}: holds no sound (0 samples); record or export it again")
-    notes = []
-    if peak < SILENT_PEAK:
-        notes.append("the sound is silent: the mouth will rest")
-    if clipped > CLIPPED_SHARE * length * channels:
-        notes.append(f"the sound is clipped ({clipped / (length * channels):.1%} of its samples): lower the gain")
-    return Sound(path, rate, channels, length, tuple(notes), array)
+        notes, heard = list(remarks), None
+        if self.invalid:
+            notes.append(f"{self.invalid} of the sound's samples are not numbers (NaN or infinity): they are silent")
+        if self.peak < SILENT_PEAK:
+            notes.append("the sound is silent: the mouth will rest")
+        elif self.cancelled > CANCELLED_PARTS * float(self.power.sum()):
+            heard = int(self.power.argmax())
+            side = ("left", "right")[heard]
+            notes.append(f"the sound's channels cancel out when they are mixed: the {side} one alone moves the lips")
+        if self.clipped > CLIPPED_SHARE * count:
+            notes.append(f"the sound is clipped ({self.clipped / count:.1%} of its samples): lower the gain")
+        return Sound(path, rate, self.channels, self.length, tuple(notes), heard, store)
 
 
 def resample_stream(blocks: Iterator[Block], rate: int, target: int, seconds: float) -> Iterator[np.ndarray]:
@@ -167,86 +213,3 @@ def resample_stream(blocks: Iterator[Block], rate: int, target: int, seconds: fl
             before = keep
     if len(buffer) > before:
         yield emit(last=True)
-
-
-@contextlib.contextmanager
-def open_blocks(path: Path) -> Iterator[tuple[int, int, Iterator[Block]]]:
-    """Open a sound file: yields (rate in Hz, channels, iterator of float32 (n, channels) blocks). Raises InputError."""
-    import soundfile
-
-    try:
-        file = soundfile.SoundFile(str(path))
-    except (soundfile.LibsndfileError, RuntimeError, OSError):
-        with _open_ffmpeg(path) as opened:  # a format of its own, or no sound at all: ffmpeg decides
-            yield opened
-        return
-    with file:
-        _check_layout(path, file.samplerate, file.channels)
-        yield file.samplerate, file.channels, _sndfile_blocks(path, file)
-
-
-def _sndfile_blocks(path: Path, file: Any) -> Iterator[Block]:
-    import soundfile
-
-    while True:
-        try:
-            block = file.read(BLOCK_SAMPLES, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, RuntimeError) as error:
-            raise InputError(f"{path}: the sound is damaged ({error}); export it again") from None
-        if len(block) == 0:
-            return
-        yield block
-
-
-@contextlib.contextmanager
-def _open_ffmpeg(path: Path) -> Iterator[tuple[int, int, Iterator[Block]]]:
-    # WAV on the pipe, because its header tells rate and channels; float, so that nothing is clipped on the way.
-    command = ["-v", "error", *input_arguments(path), "-map", "0:a:0"]
-    command += ["-c:a", "pcm_f32le", "-bitexact", "-f", "wav", "-"]
-    with ffmpeg(command) as decoder:
-        layout = _read_wav_header(decoder.stdout)
-        if layout is None:
-            raise InputError(_why_not_sound(path, *decoder.end()))
-        rate, channels = layout
-        _check_layout(path, rate, channels)
-        yield rate, channels, _pipe_blocks(decoder.stdout, channels)
-
-
-def _why_not_sound(path: Path, returncode: int, errors: str) -> str:
-    if "matches no streams" in errors:
-        return f"{path}: holds no sound; {TAKEN}"
-    reason = end_reason(returncode, errors)
-    if "Invalid data" in errors or "received no packets" in errors or "Error opening input" in errors:
-        return f"{path}: not a sound file that can be read; {TAKEN}"
-    return f"{path}: the sound cannot be read ({reason}); {TAKEN}"
-
-
-def _read_wav_header(pipe: IO[bytes]) -> tuple[int, int] | None:
-    """Read up to the first sample. Returns (rate, channels), or None where the stream ends before it."""
-    if pipe.read(12)[:4] != b"RIFF":
-        return None
-    layout = None
-    while len(head := pipe.read(8)) == 8:
-        name, size = head[:4], int.from_bytes(head[4:], "little")
-        if name == b"data":
-            return layout
-        body = pipe.read(size + size % 2)
-        if name == b"fmt ":
-            layout = int.from_bytes(body[4:8], "little"), int.from_bytes(body[2:4], "little")
-    return None
-
-
-def _pipe_blocks(pipe: IO[bytes], channels: int) -> Iterator[Block]:
-    width = 4 * channels
-    rest = b""
-    while data := pipe.read(BLOCK_SAMPLES * width):
-        data = rest + data
-        whole = len(data) // width * width
-        rest = data[whole:]
-        if whole:
-            yield np.frombuffer(data[:whole], dtype="<f4").reshape(-1, channels)
-
-
-def _check_layout(path: Path, rate: int, channels: int) -> None:
-    if not 1 <= channels <= MAX_CHANNELS or not 1000 <= rate <= 768_000:
-        raise InputError(f"{path}: {channels} channels at {rate} Hz cannot be used; export it as 48 kHz stereo")

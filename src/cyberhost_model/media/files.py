@@ -1,18 +1,48 @@
-"""Writing files and folders whole or not at all, the checks before that, and digests of files."""
+"""Reading ordinary files alone, writing files and folders whole or not at all, and digests of files."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cyberhost_model.errors import OutputError
+from cyberhost_model.errors import InputError, OutputError
 
 _BLOCK = 1 << 22  # bytes that are read at once
+
+_ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/+")  # pathlib makes one slash of two; C:/ is a drive
+
+
+def check_regular(path: Path, what: str, give: str) -> None:
+    """Check that `path` is an ordinary file that may be read, before it is opened: a pipe could wait for ever.
+
+    what: "video", "sound file". give: what to give in place of a folder. Raises InputError.
+    """
+    try:
+        mode = path.stat().st_mode
+    except PermissionError:
+        raise InputError(f"{path}: may not be read; check the permissions of its folder") from None
+    except (OSError, ValueError) as error:  # not there, a name too long, a link that leads to itself
+        if _ADDRESS.match(str(path)):
+            raise InputError(f"{path}: is an address, and this program reads files; download it first") from None
+        missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        reason = "" if missing else f" ({getattr(error, 'strerror', None) or error})"
+        raise InputError(f"{path}: no such {what}{reason}; check the path") from None
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; give {give}")
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+        kind = kinds.get(stat.S_IFMT(mode), "no ordinary file")
+        hint = "give - to read standard input, or a file" if kind == "a pipe" else "give a file"
+        raise InputError(f"{path}: is {kind}, no {what}; {hint}")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path}: may not be read; check the file's permissions")
 
 
 @contextlib.contextmanager

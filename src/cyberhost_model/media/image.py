@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import struct
+import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,44 +16,75 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.media.colour import to_srgb
+from cyberhost_model.media.files import check_regular
+from cyberhost_model.media.picture_formats import is_raw, readable_formats, why_not_readable
+from cyberhost_model.media.standard_input import as_file
 
 MIN_SIDE = 64  # pixels; below it a face has no mouth
 MAX_SIDE = 4096  # pixels of the array handed on; larger files are reduced while they are read
 MAX_PIXELS = 128_000_000  # 128 megapixels: 12000x9000 passes, and 4 bytes a pixel stay near half a GB
 MAX_ASPECT = 4.0  # longer side : shorter side
-FORMATS = ("PNG", "JPEG", "WEBP")  # JPEG includes the multi-picture files (MPO) some phones write
+_STRIP = 1 << 22  # pixels that are converted at once, where a mode cannot be reduced as it is
 
 
 def load_picture(path: str | os.PathLike[str], max_side: int = MAX_SIDE) -> np.ndarray:
-    """Read a PNG, JPEG or WebP file.
+    """Read a PNG, JPEG, WebP, TIFF, BMP, GIF (first picture), AVIF or, with pillow-heif, HEIC file.
 
-    EXIF rotation is applied, transparency is laid on white, 16-bit and grey pictures become 8-bit RGB.
-    A picture with a side above `max_side` is reduced, its aspect kept, so memory stays bounded.
+    "-" is standard input. EXIF rotation is applied, an embedded colour profile is converted to sRGB, transparency is
+    laid on white, 16-bit and grey pictures become 8-bit RGB. A picture with a side above `max_side` is reduced, its
+    aspect kept, so memory stays bounded.
 
     Returns uint8 (H, W, 3), RGB. Raises InputError for a file that is missing, unreadable, too small or too large.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such picture; check the path")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give one picture file (PNG, JPEG or WebP)")
+    with as_file(Path(path)) as file:
+        check_regular(file, "picture", "one picture file (PNG, JPEG or WebP)")
+        return _load(file, max_side)
+
+
+def _load(path: Path, max_side: int) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             # The size is checked below, so Pillow's own warning about large pictures would only repeat it.
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=readable_formats()) as image:
+                if is_raw(image):
+                    raise InputError(f"{path}: is a camera's raw file; develop it and save it as JPEG or TIFF")
                 _check_size(path, image.size)
-                rgb = _decode(image, max_side)
+                with _quiet_libtiff(image):
+                    rgb = _decode(image, max_side)
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not a picture that can be read; give a PNG, JPEG or WebP file") from None
+        raise InputError(f"{path}: {why_not_readable(path)}") from None
     except Image.DecompressionBombError:
         raise InputError(f"{path}: has too many pixels; give a picture of at most {_megapixels(MAX_PIXELS)}") from None
     except PermissionError:
         raise InputError(f"{path}: may not be read; check the file's permissions") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for broken files
-        reason = str(error).split("\n")[0]
+    except (OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, LookupError, struct.error) as error:
+        # What Pillow and its plugins raise for broken files.
+        reason = str(error).split("\n")[0] or type(error).__name__
         raise InputError(f"{path}: the picture is damaged ({reason}); save it again as PNG or JPEG") from None
     return np.ascontiguousarray(np.asarray(rgb))
+
+
+@contextlib.contextmanager
+def _quiet_libtiff(image: Image.Image) -> Iterator[None]:
+    """Keep what libtiff writes about a damaged file off standard error: it writes to the descriptor itself."""
+    kept = None
+    if image.format == "TIFF":
+        with contextlib.suppress(OSError):  # a closed standard error cannot be written to anyway
+            kept = os.dup(2)
+    if kept is None:
+        yield
+        return
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def check_picture(picture: np.ndarray) -> np.ndarray:
@@ -81,31 +116,62 @@ def _megapixels(pixels: int) -> str:
 
 def _decode(image: Image.Image, max_side: int) -> Image.Image:
     image.draft("RGB", (max_side, max_side))  # JPEG alone: decodes at 1/2, 1/4 or 1/8 and never holds the full size
-    factor = max(image.size) // max_side  # whole numbers are averaged cheaply, the rest below
-    palette = image.mode in ("P", "PA", "1")
-    reduced: Image.Image = image
-    if factor > 1 and not palette:  # a palette index cannot be averaged
-        reduced = image.reduce(factor)
-    rgba = _to_rgba(reduced, image)
-    if max(rgba.size) > max_side:
-        rgba.thumbnail((max_side, max_side), Image.Resampling.BOX)
-    if rgba.mode == "RGBA":
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        rgba = Image.alpha_composite(white, rgba)
+    factor = max(1, max(image.size) // max_side)  # whole numbers are averaged cheaply, the rest below
+    profile = image.info.get("icc_profile")
+    transparent = "transparency" in image.info
+    if image.mode in ("P", "PA", "1", "LA", "RGBA") or image.mode.startswith("I;16") or transparent:
+        small = _convert_in_strips(image, factor, transparent)
+    else:
+        small = image.reduce(factor) if factor > 1 else image
+    if max(small.size) > max_side:
+        small = small.resize(_within(small.size, max_side), Image.Resampling.BOX)
+    if small.mode in ("I", "F"):
+        small = Image.fromarray(_to_8_bit(np.array(small, dtype=np.float32), small.mode))
+    rgb = to_srgb(small, profile)
+    if rgb.mode == "RGBA":
+        white = Image.new("RGBA", rgb.size, (255, 255, 255, 255))
+        rgb = Image.alpha_composite(white, rgb)
     exif = image.getexif()
-    rgb = rgba.convert("RGB")
+    rgb = rgb.convert("RGB")
     rgb.getexif()[0x0112] = exif.get(0x0112, 1)  # the rotation belongs to the file, not to the reduced copy
     return ImageOps.exif_transpose(rgb) or rgb
 
 
-def _to_rgba(image: Image.Image, source: Image.Image) -> Image.Image:
-    """8-bit RGB, or RGBA where the file has transparency."""
-    if image.mode.startswith("I") or image.mode == "F":  # 16-bit grey: Pillow's own conversion would clip it to white
-        grey = np.asarray(image, dtype=np.float32)
-        return Image.fromarray(np.clip(grey / 257.0 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in source.info:
-        return image.convert("RGBA")
-    return image.convert("RGB")
+def _within(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """The size (W, H) with the same aspect whose longer side is `side`."""
+    ratio = side / max(size)
+    return max(1, round(size[0] * ratio)), max(1, round(size[1] * ratio))
+
+
+def _convert_in_strips(image: Image.Image, factor: int, transparent: bool) -> Image.Image:
+    """Reduce a picture whose values cannot be averaged as they are: palettes, transparency, and 16-bit grey.
+
+    Only a strip of it is converted at a time. Returns mode RGB, RGBA or L.
+    """
+    image.load()
+    deep = image.mode.startswith("I;16")
+    mode = "L" if deep else "RGBA" if transparent or image.mode in ("PA", "LA", "RGBA") else "RGB"
+    width, height = image.size
+    rows = max(1, _STRIP // (width * factor)) * factor
+    small = Image.new(mode, (-(-width // factor), -(-height // factor)))
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        if deep:  # Pillow's own conversion would clip it to white
+            strip = Image.fromarray(((np.asarray(strip).astype(np.uint32) + 128) // 257).astype(np.uint8))
+        else:
+            strip = strip.convert(mode)
+        small.paste(strip.reduce(factor) if factor > 1 else strip, (0, top // factor))
+    return small
+
+
+def _to_8_bit(grey: np.ndarray, mode: str) -> np.ndarray:
+    """Bring float32 (H, W) to uint8 in place. White is 65535; in files of floats 1 or 255, where nothing exceeds it."""
+    np.nan_to_num(grey, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
+    largest = float(grey.max(initial=0.0))
+    usual = (1.0, 255.0, 65535.0) if mode == "F" else (65535.0,)
+    grey *= 255.0 / next((white for white in usual if largest <= white), largest)
+    grey += 0.5
+    return np.clip(grey, 0, 255, out=grey).astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@
 give every decoded frame of a file in batches (evaluation). Neither holds more than a batch in memory.
 
 `read_frames` converts colours as the file is tagged, and by BT.601 where it is not tagged: that is ffmpeg's own rule
-and what most writers of untagged files assumed.
+and what most writers of untagged files assumed. Any depth becomes 8 bits, and HDR (PQ, HLG) is tone-mapped to BT.709.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError
-from cyberhost_model.media.ffmpeg import check_file, end_reason, ffmpeg, input_arguments, ppm_size
+from cyberhost_model.media.ffmpeg import (
+    Header,
+    WatchedPipe,
+    check_file,
+    end_reason,
+    ffmpeg,
+    input_arguments,
+    ppm_size,
+    read_header,
+)
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 LONGEST = 1280  # pixels of a frame's longer side; `stream_frames` reduces larger ones while it decodes
@@ -30,7 +38,10 @@ MAX_BATCH = 16  # frames that `read_frames` gives at once
 _BATCH_BYTES = 96 << 20  # large frames come in smaller batches
 _RATE_TOLERANCE = 0.01  # a stream whose mean rate differs more from its nominal one has a variable rate
 _ADVICE = "give MP4, MOV, MKV, WebM, AVI or another video"
-_PPM_OUTPUT = ["-f", "image2pipe", "-c:v", "ppm", "-"]  # each picture carries its size, known only once it is upright
+# Each picture carries its size, known only once it is upright. Without the format a deep film would give 16 bits.
+_PPM_OUTPUT = ["-pix_fmt", "rgb24", "-f", "image2pipe", "-c:v", "ppm", "-"]
+_HDR = ("smpte2084", "arib-std-b67")  # ffmpeg's names of PQ and HLG
+_WHITE = 203  # candela per square metre of diffuse white in HDR (ITU-R BT.2408)
 
 
 def stream_frames(
@@ -53,7 +64,7 @@ def stream_frames(
     square = f"scale=w='max(2,round(iw*sar*{shrink}))':h='max(2,round(ih*{shrink}))':flags=area"
     # Capital V: a cover picture in a sound file is no video.
     command = ["-v", "error", *input_arguments(path), "-map", "0:V:0"]
-    command += ["-vf", f"fps={fps:.6f}:start_time=0,{square},setsar=1"]
+    command += ["-vf", ",".join([f"fps={fps:.6f}:start_time=0", square, *tone_mapping(read_header(path)), "setsar=1"])]
     if max_seconds is not None:
         command += ["-t", f"{max_seconds:.6f}"]
     with ffmpeg([*command, *_PPM_OUTPUT]) as decoder:
@@ -69,7 +80,18 @@ def stream_frames(
             faults.append(re.sub(r"^\[[^\]]*\]\s*", "", end_reason(code, complaints)))
 
 
-def _read_ppm(pipe: IO[bytes]) -> np.ndarray | None:
+def tone_mapping(header: Header) -> list[str]:
+    """Filters that bring HDR pictures (PQ, HLG) to BT.709; none where a file has none."""
+    line = next(iter(header.pictures), "")
+    transfer = next((name for name in _HDR if name in line), None)
+    if transfer is None:
+        return []
+    full = "full" if re.search(r"\(pc\b", line) else "limited"
+    linear = f"zscale=tin={transfer}:pin=bt2020:min=bt2020nc:rin={full}:p=bt2020:t=linear:npl={_WHITE}"
+    return [linear, "format=gbrpf32le", "zscale=p=bt709", "tonemap=mobius:desat=0", "zscale=t=bt709:m=gbr:r=full"]
+
+
+def _read_ppm(pipe: WatchedPipe) -> np.ndarray | None:
     """Read the next picture of a stream of PPM files, uint8 (H, W, 3); None at its end."""
     size = ppm_size(pipe)
     if size is None:
@@ -99,6 +121,8 @@ class VideoStream:
     packets: int
     variable: bool
     has_sound: bool
+    to_sdr: tuple[str, ...] = ()
+    """Filters that its pictures need (`tone_mapping`)."""
 
 
 def probe_video(path: Path) -> VideoStream:
@@ -112,8 +136,7 @@ def probe_video(path: Path) -> VideoStream:
         progress = decoder.stdout.read().decode()
         code, log = decoder.end()
     header = log.split("Stream mapping:")[0].split("Output #0")[0]
-    streams = re.findall(r"^.*Stream #\d+:\d+.*: Video: .*$", header, re.MULTILINE)
-    streams = [line for line in streams if "attached pic" not in line]
+    streams = Header(header).pictures
     packets = _last_progress_value(progress, "frame")
     if not streams or not packets:
         no_stream = "matches no streams" in log
@@ -126,7 +149,7 @@ def probe_video(path: Path) -> VideoStream:
     seconds = _last_progress_value(progress, "out_time_us") / 1e6
     if seconds > 0 and packets > 20 and abs(packets / seconds / fps - 1) > 0.02 + 4 / packets:
         fps, variable = Fraction(packets / seconds).limit_denominator(1000), True
-    return VideoStream(path, fps, packets, variable, ": Audio: " in header)
+    return VideoStream(path, fps, packets, variable, Header(header).has_sound, tuple(tone_mapping(Header(header))))
 
 
 def read_frames(stream: VideoStream) -> Iterator[np.ndarray]:
@@ -136,8 +159,9 @@ def read_frames(stream: VideoStream) -> Iterator[np.ndarray]:
     variable: then frames are put on a constant grid of the mean rate. A damaged file gives what can be decoded. Raises
     InputError where that is nothing.
     """
-    grid = ["-vf", f"fps={stream.fps}"] if stream.variable else []
-    convert = ["-sws_flags", "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp", "-pix_fmt", "rgb24"]
+    filters = [*([f"fps={stream.fps}"] if stream.variable else []), *stream.to_sdr]
+    grid = ["-vf", ",".join(filters)] if filters else []
+    convert = ["-sws_flags", "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"]
     command = ["-v", "error", *input_arguments(stream.path), "-map", "0:V:0", *grid, *_keep_every_frame(), *convert]
     with ffmpeg([*command, *_PPM_OUTPUT]) as decoder:
         batch: np.ndarray | None = None

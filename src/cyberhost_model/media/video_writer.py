@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from cyberhost_model.errors import OutputError
 from cyberhost_model.media.audio import Sound, load_audio
-from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, input_arguments, start_ffmpeg
+from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, start_ffmpeg
 from cyberhost_model.media.files import atomic_path, check_target
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
@@ -48,8 +49,8 @@ class VideoWriter:
             writer.add(frame)
     ```
 
-    size: (W, H), both even. sound: muxed whole, from its first sample, at its own rate where AAC has that rate and in
-    stereo where it has more than two channels; None for a silent film. sound_seconds: cut it, or let silence follow,
+    size: (W, H), both even. sound: its samples are muxed whole, from the first one, at its own rate where AAC has that
+    rate; None for a silent film. sound_seconds: cut it, or let silence follow,
     to this length. Raises OutputError when the file cannot be written (folder, rights, disk full).
     """
 
@@ -87,11 +88,14 @@ class VideoWriter:
                 raise self._failure(error) from None
             self._errors = clean.enter_context(tempfile.TemporaryFile())
             arguments = ["-y", "-v", "error", *self._video_input()]
+            settings: dict[str, Any] = {}
             if self.sound is not None:
-                arguments += self._sound_input(self.sound, clean)
+                self._samples = self.sound.sample_file()
+                sound_input, settings = self._samples.input_arguments(self.sound.rate)
+                arguments += sound_input
             arguments += self._encoding()
             self._process = start_ffmpeg(
-                arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors
+                arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors, **settings
             )
             clean.callback(self._kill)
             self._feeder.start()
@@ -187,16 +191,6 @@ class VideoWriter:
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
         return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "pipe:0"]
 
-    def _sound_input(self, sound: Sound, clean: contextlib.ExitStack) -> list[str]:
-        if sound.path is not None:
-            return input_arguments(sound.path)
-        import soundfile
-
-        folder = clean.enter_context(tempfile.TemporaryDirectory(prefix="cyberhost-"))
-        path = Path(folder) / "sound.wav"
-        soundfile.write(str(path), sound.samples, sound.rate, subtype="FLOAT")
-        return input_arguments(path)
-
     def _encoding(self) -> list[str]:
         # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
         convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
@@ -206,14 +200,11 @@ class VideoWriter:
         arguments += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
         if self.sound is not None:
             rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
-            # Time from the sample count: a video's sound may begin late, but the frames were made from its samples.
-            fitted = ""
+            arguments += ["-map", "1:a:0"]
             if self.sound_seconds is not None:
-                fitted = f",atrim=end={self.sound_seconds:.6f},apad=whole_dur={self.sound_seconds:.6f}"
-            arguments += ["-map", "1:a:0", "-af", f"asetpts=N/SR/TB{fitted}"]
+                end = f"{self.sound_seconds:.6f}"
+                arguments += ["-af", f"atrim=end={end},apad=whole_dur={end}"]
             arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
-            if self.sound.channels > 2:
-                arguments += ["-ac", "2"]
         return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]
 
 

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from cyberhost_model.errors import NoFaceError
+from cyberhost_model.config import LARGEST, LEFT, RIGHT
+from cyberhost_model.errors import InputError, NoFaceError
 from cyberhost_model.perception.face_controls import lips_gap
 from cyberhost_model.perception.geometry import Box, face_height
 from cyberhost_model.perception.hands import separate_hands
@@ -118,10 +119,13 @@ class Analysis:
     warnings: list[str] = field(default_factory=list)
 
 
-def analyse(picture_u8: np.ndarray, detector: Detector, name: str = "the picture") -> Analysis:
-    """Find the person to animate in a reference picture: the one with the largest face.
+def analyse(
+    picture_u8: np.ndarray, detector: Detector, name: str = "the picture", face: int | str = LARGEST
+) -> Analysis:
+    """Find the person to animate in a reference picture: the one with the largest face, or the one that `face` names.
 
-    `warnings` says so when there are several people. Raises NoFaceError when there is none.
+    face: see `config.check_face`. `warnings` says so when there are several people and none was named. Raises
+    NoFaceError when there is none, and InputError where there are fewer than `face`.
     """
     people = detector.detect(picture_u8)
     if not people:
@@ -129,5 +133,15 @@ def analyse(picture_u8: np.ndarray, detector: Detector, name: str = "the picture
             f"no face found in {name}: use a picture where the face is upright, turned to the camera, not covered and "
             "at least a tenth of the picture's height"
         )
-    warnings = [f"{len(people)} faces in {name}: the largest is animated"] if len(people) > 1 else []
-    return Analysis(people[0].keypoints, people, warnings)
+    if face == LARGEST:
+        line = f"{len(people)} faces in {name}: the largest is animated (--face chooses another, left to right from 1)"
+        return Analysis(people[0].keypoints, people, [line] if len(people) > 1 else [])
+    from_left = sorted(people, key=lambda person: person.box[0] + person.box[2])
+    number = {LEFT: 1, RIGHT: len(people)}.get(face, face) if isinstance(face, str) else face
+    if not isinstance(number, int) or number > len(people):
+        count = "only one face is" if len(people) == 1 else f"only {len(people)} faces are"
+        raise InputError(f"{count} found in {name}, so there is no face {face}; give --face 1 to {len(people)}")
+    chosen = from_left[number - 1]
+    if chosen is not people[0]:  # body and hands were looked for at the largest face alone
+        chosen = detector.follow(picture_u8, chosen.keypoints) or chosen
+    return Analysis(chosen.keypoints, people)

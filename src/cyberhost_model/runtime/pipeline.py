@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cyberhost_model.config import GenerationConfig, SamplingConfig
+from cyberhost_model.config import LARGEST, GenerationConfig, SamplingConfig
 from cyberhost_model.device import choose_device
 from cyberhost_model.errors import InputError, ResourceError
 from cyberhost_model.hub.capabilities import capabilities_of, check_command, check_trained
@@ -338,16 +338,17 @@ class CyberHost:
 
     @torch.inference_mode()
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
-        """Check a picture, crop it to the head where `config.head` asks for it, and prepare it for every clip.
+        """Check a picture, choose the person that `config.face` names, and prepare it for every clip.
 
-        Returns the reference and lines for the user. Raises InputError and NoFaceError.
+        It is cropped to the head where `config.head` asks for it. Returns the reference and lines for the user. Raises
+        InputError and NoFaceError.
         """
         name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
         with enough_memory(self.device, "load the model"):
             self.model.to(self.device, self.dtype)  # an earlier video may have offloaded parts (`MemoryFallback`)
         array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
         with enough_memory(self.device, "read the picture"):
-            found = analyse(array, self.model.detector, name)
+            found = analyse(array, self.model.detector, name, config.face)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
         head = config.head
         if head is None and not self.model.network.preset.follows_poses and shows_more_than_a_head(array, keypoints):
@@ -359,7 +360,8 @@ class CyberHost:
             head, keypoints = True, without_hands(keypoints)
             warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
         with enough_memory(self.device, "read the picture"):
-            return prepare_reference(self.model, array, keypoints, config.size, bool(head)), warnings
+            alone = config.face != LARGEST
+            return prepare_reference(self.model, array, keypoints, config.size, bool(head), alone), warnings
 
     def _check_command(self, command: str) -> None:
         """Raise InputError for a command that the model cannot run, as the commands do before it is fetched."""

@@ -12,6 +12,7 @@ from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, CloseUp, Part, ma
 from cyberhost_model.conditions.face_region import audio_masks
 from cyberhost_model.conditions.pose_maps import skeleton_map
 from cyberhost_model.config import Preset
+from cyberhost_model.media.colour import is_grey
 from cyberhost_model.media.image import Canvas, fit_canvas, place
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
 from cyberhost_model.model.conditions import Conditions, ReferenceInputs, level_sizes
@@ -55,6 +56,8 @@ class Reference:
     conditions: Conditions
     lip_gap: float = 0.0
     """Gap of the lips in face heights (`measure_lip_gap`)."""
+    grey: bool = False
+    """The picture has no colour, so no frame has any."""
 
     @property
     def video_size(self) -> tuple[int, int]:
@@ -74,13 +77,13 @@ class Reference:
 
 @torch.inference_mode()
 def prepare_reference(
-    model: Model, picture_u8: np.ndarray, keypoints: Keypoints, size: int | None, head: bool
+    model: Model, picture_u8: np.ndarray, keypoints: Keypoints, size: int | None, head: bool, alone: bool = False
 ) -> Reference:
     """Fit a picture to the network's input, encode it and compute its conditions.
 
     picture_u8: uint8 (H, W, 3); keypoints: in 0..1 of it. size: side in pixels of a square of the video's area, by
     default the picture's own and at most 768. head: leave the hands out (A2V-H, section 4.2: no hand codebook
-    attention).
+    attention). alone: describe the face of `keypoints` though larger ones may be in the picture.
     """
     preset, network = model.network.preset, model.network
     h, w = picture_u8.shape[:2]
@@ -98,7 +101,9 @@ def prepare_reference(
     inputs = ReferenceInputs(
         reference_latent=latent,
         reference_pose=to_maps(skeleton_map(placed_keypoints, canvas.size), network),
-        face=to_maps(_describe_face(model, picture_u8, placed, placed_keypoints), network),
+        face=to_maps(
+            _describe_face(model, picture_u8, placed, placed_keypoints, keypoints if alone else None), network
+        ),
         hands=to_maps(hand_crops(placed, placed_keypoints), network),
         lip_gap=torch.tensor([lip_gap], device=network.device, dtype=network.dtype) if preset.face_state else None,
         image=None if model.image is None else model.image(small).to(network.dtype),
@@ -120,6 +125,7 @@ def prepare_reference(
         close_ups=face_close_ups(large, placed_keypoints, factor) if preset.control_channels else (),
         conditions=conditions,
         lip_gap=lip_gap,
+        grey=is_grey(picture_u8),
     )
 
 
@@ -142,16 +148,21 @@ def face_close_up(picture: Tensor, part: Part, keypoints: Keypoints, factor: int
     return make_close_up(picture, part, (int(corner[0]), int(corner[1])), side, control_maps)
 
 
-def _describe_face(model: Model, picture_u8: np.ndarray, placed: np.ndarray, keypoints: Keypoints) -> np.ndarray:
+def _describe_face(
+    model: Model, picture_u8: np.ndarray, placed: np.ndarray, keypoints: Keypoints, chosen: Keypoints | None
+) -> np.ndarray:
     """Describe the face by its crop, or by ArcFace where the preset takes it; zeros where ArcFace is not available.
 
-    Hallo (`portrait`) describes the picture as it was given.
+    Hallo (`portrait`) describes the picture as it was given. ArcFace takes the largest face it finds; with `chosen`,
+    key points in 0..1 of the picture, it sees their head alone.
     """
     preset = model.network.preset
     if not preset.takes_arcface:
         return face_crop(placed, keypoints)
     if model.face is None:
         return np.zeros(ARCFACE_DIM, np.float32)
+    if chosen is not None:
+        return model.face.describe(head_crop(picture_u8, chosen)[0])
     return model.face.describe(placed if preset.portrait is None else picture_u8)
 
 

@@ -22,6 +22,7 @@ from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.colour import LUMA
 from cyberhost_model.media.image import crop_back
 from cyberhost_model.model.conditions import ClipInputs, Conditions
 from cyberhost_model.runtime.background import BackgroundWorker
@@ -169,6 +170,9 @@ class Renderer:
         close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or mouth]
         for part in z.split(at_once, 1):
             frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_ups)[0]
+            if job.reference.grey:  # the network was taught in colour, and its mouths have some
+                frames = (frames.float() * frames.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+                frames = frames.expand(-1, 3, -1, -1)
             pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
             parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)
