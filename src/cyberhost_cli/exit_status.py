@@ -61,14 +61,19 @@ ENDINGS: dict[ExitStatus, Ending] = {
 
 def status_of(error: BaseException) -> ExitStatus:
     """Find the exit code of an error: that of the row with its class, else with its nearest base class."""
-    if type(error).__name__ == "OutOfMemoryError" or _lacks_libgl(error):  # torch's is no MemoryError
+    if _lacks_libgl(error) or _memory_ended(error):
         return ExitStatus.RESOURCE
     codes = {kind: status for status, ending in ENDINGS.items() for kind in ending.errors}
     return next((codes[kind] for kind in type(error).__mro__ if kind in codes), ExitStatus.ERROR)
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line what ended a command."""
+    """Say in one line what ended a command, and how a video goes on that was stopped."""
+    hint = getattr(error, "resume_hint", None)
+    return f"{_reason(error)}; {hint}" if hint else _reason(error)
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, errors.CyberHostError):
         return " ".join(str(error).split())
     if _lacks_libgl(error):
@@ -82,9 +87,19 @@ def describe(error: BaseException) -> str:
     if status == ExitStatus.TERMINATED:
         return "terminated"
     if status == ExitStatus.RESOURCE:
-        return "not enough memory; use a smaller --size or another --device"
+        return "not enough memory; end other programs, raise its limit (ulimit -v), or give a smaller --size"
     text = " ".join(str(error).split())[:300]
     return f"unexpected {type(error).__name__}: {text} (run again with --debug for the traceback)"
+
+
+def _memory_ended(error: BaseException) -> bool:
+    """Tell whether too little memory is behind an error that is none of ours."""
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    return not isinstance(error, errors.CyberHostError) and any(errors.lacks_memory(one) for one in chain)
 
 
 def _lacks_libgl(error: BaseException) -> bool:
