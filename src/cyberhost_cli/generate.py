@@ -219,13 +219,18 @@ def make_video(request: Request, start: Start, depends: dict[str, Any], **facts:
 
 def load_host(runtime: RuntimeConfig) -> CyberHost:
     """Load the model, with no more of the libraries than it needs. Raises ModelError, NetworkError, ResourceError."""
+    prepare_imports(runtime)
+    from cyberhost_model import CyberHost
+
+    return CyberHost.from_pretrained(**asdict(runtime))
+
+
+def prepare_imports(runtime: RuntimeConfig) -> None:
+    """Import the libraries of networks before the model does, where it needs only a part of them."""
     if runtime.model == DEFAULT_MODEL and not runtime.compiled:
         from cyberhost_cli.lean_imports import import_networks
 
         import_networks()
-    from cyberhost_model import CyberHost
-
-    return CyberHost.from_pretrained(**asdict(runtime))
 
 
 def state_facts(request: Request, host: CyberHost, depends: dict[str, Any]) -> dict[str, str] | None:

@@ -46,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "animate": Entry("cyberhost_cli.generate", "animate", "Make the person in a picture speak."),
     "reenact": Entry("cyberhost_cli.generate", "reenact", "Make the person in a picture move as one in a video."),
     "multimodal": Entry("cyberhost_cli.generate", "multimodal", "Speech for the lips, a template for the hands."),
+    "batch": Entry("cyberhost_cli.batch", "batch", "Make the videos of a list, with one loaded model."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
     "doctor": Entry("cyberhost_cli.doctor", "doctor", "Check whether videos can be made here, and estimate the time."),
     "eval": Entry("cyberhost_cli.evaluate", "app", "Measure videos by the paper's metrics; compare runs."),

@@ -87,6 +87,12 @@ class MeasureError(CyberHostError):
     exit_code = 10
 
 
+class BatchError(CyberHostError):
+    """Some jobs of a batch failed; the others were made."""
+
+    exit_code = 11
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Return whether an error of any library means that the machine, or the device, has too little memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is no MemoryError
