@@ -184,6 +184,7 @@ class Request:
 
         Raises InputError, ModelError, NetworkError.
         """
+        prepare_imports(self.runtime)
         from cyberhost_model.runtime.loading import check_model
 
         runtime, ask = self.runtime, not self.options.plan
@@ -219,7 +220,6 @@ def make_video(request: Request, start: Start, depends: dict[str, Any], **facts:
 
 def load_host(runtime: RuntimeConfig) -> CyberHost:
     """Load the model, with no more of the libraries than it needs. Raises ModelError, NetworkError, ResourceError."""
-    prepare_imports(runtime)
     from cyberhost_model import CyberHost
 
     return CyberHost.from_pretrained(**asdict(runtime))

@@ -84,9 +84,19 @@ class SegmentWriter:
 class _Joined(VideoWriter):
     """Writes a video of finished segments, whose frames are copied as they are encoded."""
 
-    def __init__(self, listed: Path, *arguments: object, **settings: object) -> None:
-        super().__init__(*arguments, **settings)  # type: ignore[arg-type]
-        self._listed = listed
+    def __init__(
+        self,
+        listed: Path,
+        out: Path,
+        size: tuple[int, int],
+        fps: float,
+        sound: Sound | None,
+        overwrite: bool,
+        sound_seconds: float | None,
+    ) -> None:
+        # Checked before the first frame; what has appeared since then keeps the name (`media.files.atomic_path`).
+        super().__init__(out, size, fps, sound, overwrite=True, sound_seconds=sound_seconds)
+        self.overwrite, self._listed = overwrite, listed
 
     def _video_input(self) -> list[str]:
         return ["-protocol_whitelist", "file", "-f", "concat", "-safe", "0", "-i", f"file:{self._listed.absolute()}"]
@@ -114,6 +124,6 @@ def join_segments(
     with written_whole(listed) as part:
         part.write_text("".join(f"file '{segment_path(folder, i).name}'\n" for i in range(count)), encoding="utf-8")
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(_Joined(listed, out, size, fps, sound, overwrite, sound_seconds=sound_seconds))
+        writer = stack.enter_context(_Joined(listed, out, size, fps, sound, overwrite, sound_seconds))
         writer.frames = count  # they are copied, not added
     return out

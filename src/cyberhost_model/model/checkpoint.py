@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import ModelError
@@ -94,6 +95,22 @@ def save_network(network: CyberHostNetwork, directory: str | Path, dtype: torch.
     save_file(weights, directory / NETWORK_FILE)
 
 
+class NoWeights(TorchFunctionMode):
+    """Context in which layers have shapes and no weights.
+
+    As `torch.device("meta")`, but tables that are computed are computed: on the meta device that would load torch's
+    compiler, which takes longer than all the rest.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
 def load_network(
     directory: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> CyberHostNetwork:
@@ -105,7 +122,7 @@ def load_network(
     """
     directory = Path(directory)
     preset = load_preset(directory)
-    with torch.device("meta"):
+    with NoWeights():
         network = CyberHostNetwork(preset)
     load_weights(network, directory / NETWORK_FILE, device, dtype, current_name)
     return network.to(device, dtype).eval()
@@ -143,7 +160,7 @@ def check_network(directory: str | Path) -> Preset:
     """
     path = Path(directory) / NETWORK_FILE
     preset = load_preset(directory)
-    with torch.device("meta"):
+    with NoWeights():
         own = module_shapes(CyberHostNetwork(preset))
     try:
         with safe_open(path, framework="pt") as file:
