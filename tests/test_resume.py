@@ -140,6 +140,11 @@ def test_two_jobs_with_one_name(animation: Callable[[], Animation], tmp_path: Pa
     assert {p.name for p in tmp_path.iterdir()} == {"speech.wav", "out.mp4", "out-2.mp4"}
 
 
+def test_a_state_has_a_name_that_file_systems_take() -> None:
+    assert state_folder(Path("a/out.mp4")) == Path("a/.out.mp4.part")
+    assert len(state_folder(Path("a") / ("x" * 251 + ".mp4")).name) < 255
+
+
 def test_facts(tmp_path: Path) -> None:
     file, folder = tmp_path / "a.wav", tmp_path / "model"
     folder.mkdir()

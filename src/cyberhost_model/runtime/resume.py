@@ -33,6 +33,7 @@ SEGMENT_FRAMES = 240
 """About how many frames a segment has: as many as x264 puts between two whole pictures anyway."""
 _JOB, _LOCK = "job.json", ".lock"
 _LAYOUT = 1
+_NAME_BYTES = 255  # the longest name that file systems take
 _LARGE = 1 << 26  # bytes from which a model's file is known by its size and time instead of its content
 
 
@@ -56,7 +57,10 @@ class Film:
 def state_folder(out: Path) -> Path:
     """Name the folder of the state of a video that is written to `out`."""
     target = Path(os.path.realpath(out)) if out.is_symlink() else out
-    return target.with_name(f".{target.name}.part")
+    name = f".{target.name}.part"
+    if len(os.fsencode(name)) > _NAME_BYTES:
+        name = f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:32]}.part"
+    return target.with_name(name)
 
 
 def write_resumable(
