@@ -162,15 +162,15 @@ def test_stopped_in_the_middle(
     old = folder / "out.mp4"
     old.write_text("old")
     process = start(command, portrait_file, tone(seconds=60.0), old)
-    deadline = time.monotonic() + 300
-    while len(list(folder.iterdir())) < 2 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)  # until the unfinished file lies beside the old one
+    state, deadline = folder / ".out.mp4.part", time.monotonic() + 300
+    while not list(state.glob("clip-*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)  # until a clip is finished
     assert process.poll() is None
-    time.sleep(0.5)
     process.send_signal(number)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == code and one_line(errors), errors
-    assert list(folder.iterdir()) == [old] and old.read_text() == "old"
+    assert process.returncode == code and one_line(errors) and "goes on from second" in errors, errors
+    assert sorted(folder.iterdir()) == [state, old] and old.read_text() == "old"
+    assert not list(state.glob(".cyberhost*"))  # the segment that was being written is gone
 
 
 @POSIX

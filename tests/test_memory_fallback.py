@@ -11,8 +11,9 @@ from diffusers import AutoencoderKL
 
 from cyberhost_model import CyberHost, ResourceError
 from cyberhost_model.codecs.sd_vae import SdVaeCodec
+from cyberhost_model.errors import lacks_memory
 from cyberhost_model.media.audio import Sound
-from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
+from cyberhost_model.runtime.memory import MemoryFallback
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from data_helpers import voice
 from model_helpers import MINI, make_network, noisy_clip, raw_conditions
@@ -106,9 +107,9 @@ def test_no_saving_left(host, picture, monkeypatch):
 
 
 def test_other_errors_are_not_memory():
-    assert is_out_of_memory(RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"))
-    assert is_out_of_memory(RuntimeError("MPS backend out of memory")) and is_out_of_memory(MemoryError())
-    assert not is_out_of_memory(RuntimeError("shapes differ"))
+    assert lacks_memory(RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"))
+    assert lacks_memory(RuntimeError("MPS backend out of memory")) and lacks_memory(MemoryError())
+    assert not lacks_memory(RuntimeError("shapes differ"))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_other_errors_are_not_memory():
     ],
 )
 def test_cudas_libraries_have_messages_of_their_own(message):
-    assert is_out_of_memory(RuntimeError(message)) and not is_out_of_memory(ValueError(message))
+    assert lacks_memory(RuntimeError(message)) and not lacks_memory(ValueError(message))
 
 
 class Part(torch.nn.Module):

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from cyberhost_cli.estimate import Estimate, clock_words
+from cyberhost_cli.terminal import clear, on_terminal, tell
 from cyberhost_model.errors import printable
 from cyberhost_model.options import option
 
+_LOG_SECONDS = 60.0  # between lines of progress in a log
 Tick = Callable[..., None]  # tick(done), tick(done, total) or tick(done, total, words)
 
 
@@ -30,12 +33,12 @@ class Console:
     def note(self, line: str) -> None:
         """Print a line of information on stderr; not with --quiet or --json."""
         if not self.quiet and not self.as_json:
-            _put(line, sys.stderr)
+            tell(line)
 
     def warn(self, line: str) -> None:
         """Print a warning on stderr; with --json it is in the object as well."""
         if not self.quiet:
-            _put(f"cyberhost: warning: {' '.join(line.split())}", sys.stderr)
+            tell(f"cyberhost: warning: {' '.join(line.split())}")
 
     def text(self, lines: Iterable[str]) -> None:
         """Print the result in words on stdout; not with --quiet or --json."""
@@ -55,29 +58,40 @@ class Console:
         return dataclasses.replace(self, quiet=True, as_json=False)
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int | None, unit: str = "frames") -> Iterator[Tick]:
-        """Draw a bar with ETA that counts `unit`, where stderr is a terminal; elsewhere nothing is drawn."""
-        if self.quiet or not sys.stderr.isatty():
-            yield lambda *_: None
+    def progress(self, label: str, total: int | None, unit: str = "frames", clip: int | None = None) -> Iterator[Tick]:
+        """Draw a bar that counts `unit`, with the time elapsed and left, where stderr is a terminal.
+
+        clip: how many come at a time; the time left is then told after the first clip (`estimate.Estimate`), and
+        elsewhere than on a terminal a line a minute is printed instead of the bar.
+        """
+        estimate = Estimate(total, clip) if clip is not None and total is not None else None
+        if self.quiet or not on_terminal():
+            lines = estimate is not None and not self.quiet and not self.as_json
+            yield _minute_lines(label, unit, estimate) if estimate is not None and lines else lambda *_: None
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        columns = (
+        columns = [
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[words]}", markup=False),
-        )
-        # Frames come a clip at a time, so the speed is averaged over minutes.
-        with _new_bar(*columns, speed_estimate_period=300) as bar:
-            task = bar.add_task(printable(label), total=total, words="")
+            TextColumn("elapsed"),
+        ]
+        columns += [TextColumn("{task.fields[left]}")] if estimate else [TimeRemainingColumn(), TextColumn("left")]
+        columns += [TextColumn("{task.fields[words]}", markup=False)]
+        with _new_bar(*columns) as bar:
+            task = bar.add_task(printable(label), total=total, words="", left="")
 
             def tick(done: int, of: int | None = None, words: str = "") -> None:
-                bar.update(task, completed=done, total=of if of is not None else total, words=printable(words))
+                left = ""
+                if estimate is not None:
+                    estimate.update(done)
+                    left = left_words(estimate)
+                bar.update(
+                    task, completed=done, total=of if of is not None else total, words=printable(words), left=left
+                )
 
             yield tick
 
@@ -103,8 +117,34 @@ class Console:
         if self.quiet:
             set_reporter(Reporter(tell=None))
             return
-        bar = FetchBar() if sys.stderr.isatty() else _no_bar
-        set_reporter(Reporter(progress=bar, tell=lambda line: _put(line, sys.stderr)))
+        bar = FetchBar() if on_terminal() else _no_bar
+        set_reporter(Reporter(progress=bar, tell=tell))
+
+
+def left_words(estimate: Estimate) -> str:
+    """Say how long it still takes: "about 1:30 left"; nothing before that is known."""
+    left = estimate.left()
+    return "" if left is None else f"about {clock_words(left)} left"
+
+
+def _minute_lines(label: str, unit: str, estimate: Estimate) -> Tick:
+    """Make a tick that prints a line a minute, for logs."""
+    told = 0.0
+
+    def tick(done: int, of: int | None = None, words: str = "") -> None:
+        nonlocal told
+        estimate.update(done)
+        if estimate.elapsed - told >= _LOG_SECONDS:
+            told = estimate.elapsed
+            parts = (
+                f"{done} of {estimate.total} {unit}",
+                words,
+                f"{clock_words(told)} elapsed",
+                left_words(estimate),
+            )
+            tell(f"cyberhost: {label}: {', '.join(part for part in parts if part)}")
+
+    return tick
 
 
 def _put(line: str, stream: TextIO) -> None:
@@ -159,6 +199,7 @@ def _new_bar(*columns: Any, **settings: Any) -> Any:
     from rich.console import Console as RichConsole
     from rich.progress import Progress
 
+    clear()
     return Progress(*columns, console=RichConsole(stderr=True), **settings)
 
 

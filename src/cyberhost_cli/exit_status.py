@@ -27,6 +27,7 @@ class ExitStatus(IntEnum):
     RESOURCE = errors.ResourceError.exit_code
     TRAINING = errors.TrainingError.exit_code
     MEASURE = errors.MeasureError.exit_code
+    BATCH = errors.BatchError.exit_code
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -56,6 +57,7 @@ ENDINGS: dict[ExitStatus, Ending] = {
     ExitStatus.RESOURCE: Ending((errors.ResourceError, MemoryError), "not enough memory, or the device does not exist"),
     ExitStatus.TRAINING: Ending((errors.TrainingError,), "training cannot go on"),
     ExitStatus.MEASURE: Ending((errors.MeasureError,), "every metric asked for was skipped"),
+    ExitStatus.BATCH: Ending((errors.BatchError,), "some jobs of a batch failed"),
     ExitStatus.INTERRUPTED: Ending((KeyboardInterrupt,), "Ctrl-C"),
     ExitStatus.TERMINATED: Ending((Terminated,), "ended by SIGTERM"),
 }
@@ -63,7 +65,7 @@ ENDINGS: dict[ExitStatus, Ending] = {
 
 def status_of(error: BaseException) -> ExitStatus:
     """Find the exit code of an error: that of the row with its class, else with its nearest base class."""
-    if type(error).__name__ == "OutOfMemoryError" or _lacks_libgl(error):  # torch's is no MemoryError
+    if _lacks_libgl(error) or _memory_ended(error):
         return ExitStatus.RESOURCE
     if _unnameable(error):
         return ExitStatus.INPUT
@@ -72,7 +74,12 @@ def status_of(error: BaseException) -> ExitStatus:
 
 
 def describe(error: BaseException) -> str:
-    """Say in one line what ended a command."""
+    """Say in one line what ended a command, and how a video goes on that was stopped."""
+    hint = getattr(error, "resume_hint", None)
+    return f"{_reason(error)}; {hint}" if hint else _reason(error)
+
+
+def _reason(error: BaseException) -> str:
     if isinstance(error, errors.CyberHostError):
         return " ".join(printable(str(error)).split())
     if _lacks_libgl(error):
@@ -86,7 +93,7 @@ def describe(error: BaseException) -> str:
     if status == ExitStatus.TERMINATED:
         return "terminated"
     if status == ExitStatus.RESOURCE:
-        return "not enough memory; use a smaller --size or another --device"
+        return "not enough memory; end other programs, raise its limit (ulimit -v), or give a smaller --size"
     if _unnameable(error):
         return f"no file can have this name: {' '.join(printable(str(error)).split())[:300]}"
     text = " ".join(printable(str(error)).split())[:300]
@@ -96,6 +103,16 @@ def describe(error: BaseException) -> str:
 def _unnameable(error: BaseException) -> bool:
     """Tell whether a name that was typed or read is longer than the disk's names, or no name at all."""
     return isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG
+
+
+def _memory_ended(error: BaseException) -> bool:
+    """Tell whether too little memory is behind an error that is none of ours."""
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    return not isinstance(error, errors.CyberHostError) and any(errors.lacks_memory(one) for one in chain)
 
 
 def _lacks_libgl(error: BaseException) -> bool:

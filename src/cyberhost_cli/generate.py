@@ -22,6 +22,7 @@ from cyberhost_model.config import GenerationConfig, RuntimeConfig
 if TYPE_CHECKING:
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
 
+DEFAULT_MODEL = RuntimeConfig.model
 Start = Callable[["CyberHost"], "Animation"]
 
 
@@ -54,7 +55,12 @@ def animate(
 
     picture, sound = load_picture(ref), load_audio(audio)
     request.check_model("animate", body_movement)
-    make_video(request, lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)))
+    depends = {"sound": audio, "body movement": body_movement}
+    make_video(
+        request,
+        lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)),
+        depends,
+    )
 
 
 @expand_options
@@ -96,7 +102,12 @@ def reenact(
             with console.progress("reading the driving", None) as tick:
                 return host.reenact(picture, file, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
 
-        make_video(request, start, setting="reenact")
+        depends = {
+            "driving": file,
+            "sound": audio if audio in ("keep", "none") else Path(audio),
+            "retargeting": retarget,
+        }
+        make_video(request, start, depends, setting="reenact")
 
 
 @expand_options
@@ -145,7 +156,8 @@ def multimodal(
             with console.progress("reading the template", None) as tick:
                 return host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
 
-        make_video(request, start, setting="multimodal")
+        template = Path(hands) if hands is not None and Path(hands).exists() else hands
+        make_video(request, start, {"sound": audio, "hands": template, "retargeting": retarget}, setting="multimodal")
 
 
 @dataclass(frozen=True)
@@ -198,24 +210,25 @@ class Request:
 
         Raises InputError, ModelError, NetworkError.
         """
+        prepare_imports(self.runtime)
         from cyberhost_model.runtime.loading import check_model
 
         runtime, ask = self.runtime, not self.options.plan
         check_model(runtime.model, command, self.settings, body_movement, runtime.allow_untrained, ask)
 
 
-def make_video(request: Request, start: Start, **facts: Any) -> None:
+def make_video(request: Request, start: Start, depends: dict[str, Any], **facts: Any) -> None:
     """Make the video that `start` begins, or with --plan only estimate it; `facts` join the JSON object.
 
+    depends: what the frames depend on beside picture, settings and model, by name; a `Path` for what is in a file.
     Raises ModelError, NetworkError, ResourceError, and what `start` does.
     """
     if request.options.plan:
         show_plan(request, start, facts)
         return
-    from cyberhost_model import CyberHost
-
-    animation = start(CyberHost.from_pretrained(**asdict(request.runtime)))
-    path = write_video(animation, request)
+    host = load_host(request.runtime)
+    animation = start(host)
+    path = write_video(animation, request, state_facts(request, host, depends))
     summary = summarise(animation, path, request)
     if request.options.report is not None:
         from cyberhost_cli.evaluate import report_on
@@ -231,6 +244,42 @@ def make_video(request: Request, start: Start, **facts: Any) -> None:
     request.console.data({**summary, "warnings": animation.warnings, **facts})
 
 
+def load_host(runtime: RuntimeConfig) -> CyberHost:
+    """Load the model, with no more of the libraries than it needs. Raises ModelError, NetworkError, ResourceError."""
+    from cyberhost_model import CyberHost
+
+    return CyberHost.from_pretrained(**asdict(runtime))
+
+
+def prepare_imports(runtime: RuntimeConfig) -> None:
+    """Import the libraries of networks before the model does, where it needs only a part of them."""
+    if runtime.model == DEFAULT_MODEL and not runtime.compiled:
+        from cyberhost_cli.lean_imports import import_networks
+
+        import_networks()
+
+
+def state_facts(request: Request, host: CyberHost, depends: dict[str, Any]) -> dict[str, str] | None:
+    """Digest what the video depends on, so that one that was stopped goes on only with the same.
+
+    None where an input cannot be read a second time (a pipe): then nothing is kept.
+    """
+    from cyberhost_model.runtime.resume import facts_of
+
+    settings = {name.replace("_", " "): value for name, value in asdict(request.settings).items()}
+    try:
+        return facts_of(
+            picture=request.ref,
+            **settings,
+            **depends,
+            model=host.folder,
+            device=host.device.type,
+            precision=str(host.dtype),
+        )
+    except OSError:
+        return None
+
+
 def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:
     """Print what the video would take."""
     from cyberhost_cli.doctor import plan_lines
@@ -244,14 +293,25 @@ def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:
     request.console.data({**asdict(found), **facts})
 
 
-def write_video(animation: Animation, request: Request) -> Path:
-    """Compute the frames and write them with a bar; the warnings of the input come before, those of memory after."""
+def write_video(animation: Animation, request: Request, facts: dict[str, str] | None = None) -> Path:
+    """Compute the frames and write them with a bar; the warnings of the input come before, those of memory after.
+
+    facts: see `Animation.save`.
+    """
     early = len(animation.warnings)
     for line in animation.warnings:
         request.console.warn(line)
-    with request.console.progress("animating", animation.n_frames) as tick:
+    options = request.options
+    with request.console.progress("animating", animation.n_frames, clip=animation.clip) as tick:
         animation.on_step = lambda step, steps: tick(0, None, f"step {step} of {steps}")
-        path = animation.save(request.output, overwrite=request.options.overwrite, progress=tick)
+        path = animation.save(
+            request.output,
+            options.overwrite,
+            tick,
+            facts=facts,
+            resume=options.resume,
+            tell=lambda line: request.console.note(f"{request.output}: {line}"),
+        )
     for line in animation.warnings[early:]:
         request.console.warn(line)
     return path

@@ -13,14 +13,18 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, NamedTuple
-
-import typer
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cyberhost_cli.exit_status import ExitStatus, Terminated, describe, epilog, status_of
-from cyberhost_model.errors import printable
+from cyberhost_cli.terminal import announce, open_standard_streams, tell
+from cyberhost_model.errors import OutputError
+
+if TYPE_CHECKING:
+    import typer
 
 PROGRAM = "cyberhost"
+OUTPUTS = ("-o", "--output", "--run", "--report")
+"""Options that name a file or a folder to write, of all commands."""
 SPINS = "5000"
 """How often an OpenMP thread looks for more work before it sleeps.
 
@@ -42,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
     "animate": Entry("cyberhost_cli.generate", "animate", "Make the person in a picture speak."),
     "reenact": Entry("cyberhost_cli.generate", "reenact", "Make the person in a picture move as one in a video."),
     "multimodal": Entry("cyberhost_cli.generate", "multimodal", "Speech for the lips, a template for the hands."),
+    "batch": Entry("cyberhost_cli.batch", "batch", "Make the videos of a list, with one loaded model."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
     "doctor": Entry("cyberhost_cli.doctor", "doctor", "Check whether videos can be made here, and estimate the time."),
     "eval": Entry("cyberhost_cli.evaluate", "app", "Measure videos by the paper's metrics; compare runs."),
@@ -54,10 +59,17 @@ COMMANDS: dict[str, Entry] = {
 def main(argv: list[str] | None = None) -> int:
     """Run `cyberhost` with these arguments (default: those of the process) and return the exit code."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    open_standard_streams()
+    try:
+        announce(arguments)
+        import typer  # late: the line that a long command begins with comes before everything else
+    except (KeyboardInterrupt, MemoryError, ImportError) as error:
+        return _report(error)
     if "OMP_WAIT_POLICY" not in os.environ:  # GOMP_SPINCOUNT would outweigh the user's own choice
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     try:
         with _SigtermRaises():
+            check_named(arguments)
             returned = typer.main.get_command(build_app(arguments)).main(
                 args=arguments, prog_name=PROGRAM, standalone_mode=False
             )
@@ -87,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_app(arguments: list[str]) -> typer.Typer:
     """Build the application: the command named in `arguments` in full, the others as names for the list."""
+    import typer
+
     wanted = next((word for word in arguments if not word.startswith("-")), None)
     app = typer.Typer(
         name=PROGRAM,
@@ -97,7 +111,20 @@ def build_app(arguments: list[str]) -> typer.Typer:
         rich_markup_mode=None,  # plain help: quicker, and the same text everywhere
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_root)
+
+    def show_version(value: bool) -> None:
+        if value:
+            _print_version()
+            raise typer.Exit
+
+    @app.callback()
+    def root(
+        version: bool = typer.Option(
+            False, "--version", callback=show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ) -> None:
+        pass
+
     for name, entry in COMMANDS.items():
         target = load(entry) if name == wanted else _name_only
         if isinstance(target, typer.Typer):
@@ -105,6 +132,16 @@ def build_app(arguments: list[str]) -> typer.Typer:
         else:
             app.command(name, short_help=entry.help)(target)
     return app
+
+
+def check_named(arguments: list[str]) -> None:
+    """Raise OutputError for an output without a name, which would otherwise be the current folder."""
+    for flag, value in zip(arguments, arguments[1:], strict=False):
+        if flag in OUTPUTS and not value.strip():
+            raise OutputError(f"{flag} names nothing; give the name of a file or a folder")
+    for flag in OUTPUTS:
+        if f"{flag}=" in arguments:
+            raise OutputError(f"{flag} names nothing; give the name of a file or a folder")
 
 
 def load(entry: Entry) -> Callable[..., Any] | typer.Typer:
@@ -116,27 +153,17 @@ def _name_only() -> None:
     """Stand in the list of commands for one that was not typed; it is never run."""
 
 
-def _show_version(value: bool) -> None:
-    if value:
-        from importlib.metadata import PackageNotFoundError, version
+def _print_version() -> None:
+    from importlib.metadata import PackageNotFoundError, version
 
-        try:
-            print(f"{PROGRAM} {version(PROGRAM)}")
-        except PackageNotFoundError:
-            print(f"{PROGRAM} (not installed)")
-        raise typer.Exit
-
-
-def _root(
-    version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
-    ),
-) -> None:
-    pass
+    try:
+        print(f"{PROGRAM} {version(PROGRAM)}")
+    except PackageNotFoundError:
+        print(f"{PROGRAM} (not installed)")
 
 
 def _report(error: BaseException) -> int:
-    print(f"{PROGRAM}: {describe(error)}", file=sys.stderr, flush=True)
+    tell(f"{PROGRAM}: {describe(error)}")
     return int(status_of(error))
 
 
@@ -145,8 +172,8 @@ def _report_usage(error: Any) -> int:
     path = context.command_path if context is not None else PROGRAM
     # The message of a group called without a command is its whole help.
     bare = type(error).__name__ == "NoArgsIsHelpError"
-    message = "Missing command." if bare else " ".join(printable(error.format_message()).split())
-    print(f"{PROGRAM}: {message} (see '{path} --help')", file=sys.stderr, flush=True)
+    message = "Missing command." if bare else " ".join(error.format_message().split())
+    tell(f"{PROGRAM}: {message} (see '{path} --help')")
     return int(ExitStatus.USAGE)
 
 

@@ -18,10 +18,13 @@ import typer
 from typer.core import TyperGroup
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.media.files import unused_removed
 from cyberhost_model.options import Option, check_changes, option, options_of
 
 T = TypeVar("T")
 RUN = "run"
+LOCKS = (".lock",)
+"""Files that a command makes in its output folder before there is any output."""
 
 
 class RunByDefault(TyperGroup):
@@ -49,6 +52,7 @@ class OutputOptions:
     """What becomes of a video that is made."""
 
     overwrite: bool = option(False, "Replace OUT if it exists.")
+    resume: bool = option(True, "Go on with a video that was stopped: its state lies beside OUT until it is whole.")
     report: Path | None = option(
         None,
         "Measure the video and name its weak seconds: a page (.html), or a folder with the numbers too.",
@@ -84,8 +88,10 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
         for name, value in values.items():
             if isinstance(value, float) and not math.isfinite(value):  # NaN lies within any bounds
                 raise typer.BadParameter(f"--{name.replace('_', '-')} must be a finite number, not {value}")
+        output = values.get("output") or values.get("run")
         built = {name: group.build(values) for name, group in groups.items()}
-        command(**values, **built)
+        with unused_removed(output, *LOCKS) if isinstance(output, Path) else contextlib.nullcontext():
+            command(**values, **built)
 
     del run.__wrapped__  # type: ignore[attr-defined]  # or Typer would read the signature of `command`
     return _with_signature(run, flat)

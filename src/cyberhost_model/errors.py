@@ -5,6 +5,7 @@ Messages are one line: what is wrong and what to do about it.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import unicodedata
 from typing import Any
@@ -32,6 +33,26 @@ def _code(letter: str) -> str:
     if number < 0x100:
         return f"\\x{number:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+_MEMORY_MESSAGES = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "out of memory",
+    "insufficient memory",
+    "failed to map segment",  # a library that does not fit into the limit of `ulimit -v`
+    "can't start new thread",
+    "std::bad_alloc",
+    "could not create a primitive",  # oneDNN, where its code or its workspace does not fit
+    # Messages of CUDA's libraries. Where their workspace does not fit, cuBLAS is not initialized and cuDNN finds no
+    # engine.
+    "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",
+    "cudnn_status_alloc_failed",
+    "cudnn_status_internal_error_device_allocation_failed",
+    "cusolver_status_alloc_failed",
+    "unable to find an engine to execute this computation",
+)
 
 
 class CyberHostError(Exception):
@@ -64,6 +85,10 @@ class OutputError(CyberHostError):
     exit_code = 5
 
 
+class ExistsError(OutputError):
+    """Another file took the output's name while it was made; what was made has a name beside it."""
+
+
 class ModelError(CyberHostError):
     """A model that is unknown, incomplete, corrupt or of another layout."""
 
@@ -94,9 +119,27 @@ class MeasureError(CyberHostError):
     exit_code = 10
 
 
+class BatchError(CyberHostError):
+    """Some jobs of a batch failed; the others were made."""
+
+    exit_code = 11
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Return whether an error of any library means that the machine, or the device, has too little memory."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is no MemoryError
+        return True
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    foreign = isinstance(error, (RuntimeError, ImportError, SystemError)) or type(error).__module__ == "cv2"
+    return foreign and any(message in str(error).lower() for message in _MEMORY_MESSAGES)
+
+
 def need(module: str, extra: str = "data") -> Any:
     """Import an optional library. Raises ResourceError with the command that installs it."""
     try:
         return importlib.import_module(module)
-    except ImportError:
+    except ImportError as error:
+        if lacks_memory(error):
+            raise ResourceError(f"not enough memory to load the library {module}; end other programs") from None
         raise ResourceError(f"this needs the library {module}: pip install 'cyberhost[{extra}]'") from None

@@ -13,10 +13,9 @@ from cyberhost_model.doctor.costs import CountedEstimate, Estimate, blank_job, c
 from cyberhost_model.doctor.downloads import Downloads, Extra, check_fetch, downloads, extras
 from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, find_ffmpeg
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
-from cyberhost_model.errors import CyberHostError, ResourceError
+from cyberhost_model.errors import CyberHostError, ResourceError, lacks_memory
 from cyberhost_model.hub.capabilities import Capabilities, check_trained
 from cyberhost_model.runtime.loading import missing_model, model_capabilities
-from cyberhost_model.runtime.memory import is_out_of_memory
 from cyberhost_model.runtime.pipeline import CyberHost
 
 MINUTE = 60  # seconds of the video that is estimated
@@ -69,7 +68,7 @@ class _Problems(list[Problem]):
         except CyberHostError as error:
             self.append(Problem(" ".join(str(error).split()), error.exit_code))
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
             said = " ".join(str(error).split())
             what = f"not enough memory for the model{said and f' ({said})'}: end other programs, or give --device cpu"

@@ -189,7 +189,7 @@ def write_sequence(sequence: PoseSequence, path: str | os.PathLike[str], overwri
     for part in PARTS:
         visible = arrays[f"{part}_score"][..., None] > 0
         arrays[part] = np.where(visible, arrays[part], 0).astype(np.float32)
-    with written_whole(path) as target:
+    with written_whole(path, overwrite) as target:
         if path.suffix.lower() == ".npz":
             np.savez_compressed(target, fps=np.float64(sequence.fps), size=np.array(sequence.size, np.int64), **arrays)
         else:

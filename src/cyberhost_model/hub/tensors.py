@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from cyberhost_model.errors import ModelError
 from cyberhost_model.reading import Unreadable, one_line, open_file, read_object
@@ -67,13 +68,29 @@ def check_fits(path: Path, make: Callable[[], torch.nn.Module], rename: Callable
     compare_shapes(path, module_shapes(on_meta(make, path.parent)), found)
 
 
+class NoWeights(TorchFunctionMode):
+    """Context in which layers have shapes and no weights.
+
+    As `torch.device("meta")`, but tables that are computed are computed: on the meta device that would load torch's
+    compiler, which takes longer than all the rest.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.empty, torch.randn) and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
 def on_meta(make: Callable[[], torch.nn.Module], folder: Path) -> torch.nn.Module:
-    """Build a module on the "meta" device, without memory for its weights.
+    """Build a module whose weights are on the "meta" device, without memory.
 
     Raises ModelError where the configuration in `folder` describes none: the libraries that build it raise anything.
     """
     try:
-        with torch.device("meta"):
+        with NoWeights():
             return make()
     except ModelError:
         raise

@@ -212,7 +212,13 @@ def end_reason(returncode: int, stderr: str) -> str:
     """Say in one line why ffmpeg ended: the most specific line it wrote, or the signal that killed it."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     for line in lines:
-        for known in ("No space left on device", "File too large", "Permission denied", "Disk quota exceeded"):
+        for known in (
+            "No space left on device",
+            "File too large",
+            "Permission denied",
+            "Disk quota exceeded",
+            "Cannot allocate memory",
+        ):
             if known in line:
                 return known.lower()
     if returncode < 0:

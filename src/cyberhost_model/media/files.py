@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cyberhost_model.errors import InputError, OutputError
+from cyberhost_model.errors import ExistsError, InputError, OutputError
 
 _BLOCK = 1 << 22  # bytes that are read at once
 
@@ -46,28 +47,90 @@ def check_regular(path: Path, what: str, give: str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, overwrite: bool = True) -> Iterator[Path]:
     """Yield a temporary path for a file or a folder that becomes `path` when the block ends well.
 
     It lies in a hidden folder beside `path` and has its name, so that suffixes hold and no reader finds it. Otherwise
-    it is removed, and what was at `path` stays. An empty folder at `path` is replaced by a folder. Raises OSError.
+    it is removed, and what was at `path` stays. An empty folder at `path` is replaced by a folder; a symbolic link
+    stays, and the file that it leads to is written. overwrite=False: a file that appeared at `path` meanwhile stays
+    too, and the block's file becomes a free name beside it. Raises OSError, and ExistsError with that name.
     """
-    with tempfile.TemporaryDirectory(prefix=".cyberhost-", suffix=".part", dir=path.absolute().parent) as beside:
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path.absolute()
+    with tempfile.TemporaryDirectory(prefix=".cyberhost-", suffix=".part", dir=target.parent) as beside:
         part = Path(beside) / path.name
         yield part
-        if part.is_dir() and path.is_dir():
-            path.rmdir()  # Windows renames no folder onto another
-        os.replace(part, path)
+        if part.is_dir() and target.is_dir():
+            target.rmdir()  # Windows renames no folder onto another
+        if overwrite or part.is_dir():
+            os.replace(part, target)
+        elif not move_to_new(part, target):
+            kept = keep_beside(part, target)
+            raise ExistsError(
+                f"{path}: appeared while this one was made and stays; what was made is {kept} (--overwrite replaces)"
+            )
+
+
+def move_to_new(part: Path, target: Path) -> bool:
+    """Give a file the name `target` in the same file system, unless something has it. Returns whether it has it now.
+
+    Of two processes with one target, one gets the name. Raises OSError.
+    """
+    try:
+        if os.name == "nt":
+            os.rename(part, target)  # on Windows it replaces nothing
+            return True
+        try:
+            os.link(part, target)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here (FAT, some network file systems): take the name first, then fill it
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL))
+            os.replace(part, target)
+    except FileExistsError:
+        return False
+    return True
+
+
+def keep_beside(part: Path, target: Path) -> Path:
+    """Move a file to the first free name beside `target`, "out-2.mp4" for "out.mp4". Returns it. Raises OSError."""
+    for number in itertools.count(2):
+        name = target.with_name(f"{target.stem}-{number}{target.suffix}")
+        if move_to_new(part, name):
+            return name
+    raise AssertionError
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Yield `atomic_path(path)` for a file. Raises OutputError where the disk does not let it."""
+def written_whole(path: Path, overwrite: bool = True) -> Iterator[Path]:
+    """Yield `atomic_path` for a file. Raises OutputError where the disk does not let it, and where `path` appeared."""
     try:
-        with atomic_path(path) as part:
+        with atomic_path(path, overwrite) as part:
             yield part
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}); check space and rights") from None
+
+
+@contextlib.contextmanager
+def unused_removed(place: Path, *traces: str) -> Iterator[None]:
+    """Remove after an error the folders that the block has made on the way to `place`, where they hold nothing.
+
+    traces: names of files in the folder `place` that are nothing by themselves, such as a lock; those that were there
+    before stay.
+    """
+    place = place.absolute()
+    new = [folder for folder in (place, *place.parents) if not folder.exists()]
+    own = [place / name for name in traces if not (place / name).exists()]
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            if {*place.iterdir()} <= {*own}:
+                for trace in own:
+                    trace.unlink(missing_ok=True)
+        for folder in new:
+            with contextlib.suppress(OSError):  # it holds something, or is a file
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager
@@ -102,7 +165,13 @@ def check_target(out: str | os.PathLike[str], suffixes: Sequence[str], overwrite
         )
     if out.exists() and not overwrite:
         raise OutputError(f"{out}: exists already; give --overwrite (overwrite=True) or another name")
-    check_parent(out)
+    if out.is_symlink():  # to a file that is written through the link
+        out_file = Path(os.path.realpath(out))
+        if out_file.is_symlink():
+            raise OutputError(f"{out}: is a symbolic link that leads to itself; give another name")
+        check_parent(out_file)
+    else:
+        check_parent(out)
     return out
 
 

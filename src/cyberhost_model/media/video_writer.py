@@ -1,7 +1,7 @@
 """Frames + sound -> MP4: H.264 yuv420p with AAC, tagged BT.709, the index in front (`+faststart`).
 
-The file takes its name when it is whole; on any error, Ctrl-C or SIGTERM (raised as an exception) ffmpeg is ended and
-nothing stays.
+The file takes its name when it is whole, unless another file has taken that meanwhile (`atomic_path`); on any error,
+Ctrl-C or SIGTERM (raised as an exception) ffmpeg is ended and nothing stays.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from cyberhost_model.errors import OutputError
+from cyberhost_model.errors import OutputError, ResourceError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, start_ffmpeg
 from cyberhost_model.media.files import atomic_path, check_target
@@ -50,8 +50,9 @@ class VideoWriter:
     ```
 
     size: (W, H), both even. sound: its samples are muxed whole, from the first one, at its own rate where AAC has that
-    rate; None for a silent film. sound_seconds: cut it, or let silence follow,
-    to this length. Raises OutputError when the file cannot be written (folder, rights, disk full).
+    rate; None for a silent film. sound_seconds: cut it, or let silence follow, to this length. Raises OutputError when
+    the file cannot be written (folder, rights, disk full), and where another one appeared in its place meanwhile: then
+    this one has a name beside it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class VideoWriter:
         if size[0] % 2 or size[1] % 2 or min(size) < 2:
             raise ValueError(f"H.264 in yuv420p needs even sides, not {size[0]}x{size[1]}")
         self.out = check_output(out, overwrite)
+        self.overwrite = overwrite
         self.size = size
         self.fps = Fraction(fps).limit_denominator(1001)
         self.sound = sound
@@ -83,7 +85,7 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         with contextlib.ExitStack() as clean:  # whatever fails in here is undone at once
             try:
-                self._part = clean.enter_context(atomic_path(self.out))
+                self._part = clean.enter_context(atomic_path(self.out, self.overwrite))
             except OSError as error:
                 raise self._failure(error) from None
             self._errors = clean.enter_context(tempfile.TemporaryFile())
@@ -157,7 +159,7 @@ class VideoWriter:
         text = self._errors.read().decode(errors="replace")
         return any(line in text for line in known)
 
-    def _failure(self, error: OSError | None) -> OutputError:
+    def _failure(self, error: OSError | None) -> OutputError | ResourceError:
         if error is not None and error.errno not in (errno.EPIPE, errno.EINVAL):
             reason = error.strerror or str(error)
         else:
@@ -166,6 +168,8 @@ class VideoWriter:
                 self._process.wait(timeout=10)  # a broken pipe: ffmpeg is about to end and to say why
             self._errors.seek(0)
             reason = end_reason(self._process.returncode or 0, self._errors.read().decode(errors="replace"))
+        if "cannot allocate memory" in reason.lower():
+            return ResourceError(f"{self.out}: not enough memory to write the video; end other programs")
         hint = (
             "; free some space and run again" if "space" in reason or "large" in reason or "SIGXFSZ" in reason else ""
         )
@@ -192,12 +196,7 @@ class VideoWriter:
         return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "pipe:0"]
 
     def _encoding(self) -> list[str]:
-        # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
-        convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
-        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-        arguments = ["-map", "0:v:0", "-vf", f"{convert},format=yuv420p,{tags}"]
-        arguments += ["-c:v", "libx264", "-preset", "medium", "-crf", str(self.crf)]
-        arguments += ["-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709", "-color_range", "tv"]
+        arguments = ["-map", "0:v:0", *self._video_encoding()]
         if self.sound is not None:
             rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
             arguments += ["-map", "1:a:0"]
@@ -206,6 +205,26 @@ class VideoWriter:
                 arguments += ["-af", f"atrim=end={end},apad=whole_dur={end}"]
             arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
         return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]
+
+    def _video_encoding(self) -> list[str]:
+        # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
+        convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+        arguments = ["-vf", f"{convert},format=yuv420p,{tags}"]
+        arguments += ["-c:v", "libx264", "-preset", "medium", "-crf", str(self.crf)]
+        # Headers that do not depend on the frames, so that segments can be put behind each other (`media.segments`).
+        arguments += ["-x264-params", "stitchable=1"]
+        return [
+            *arguments,
+            "-colorspace",
+            "bt709",
+            "-color_primaries",
+            "bt709",
+            "-color_trc",
+            "bt709",
+            "-color_range",
+            "tv",
+        ]
 
 
 def write_video(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,13 +17,15 @@ from diffusers.models.unets.unet_2d_blocks import DownEncoderBlock2D
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPVisionModelWithProjection
 
 from cyberhost_model.config import AudioConfig, PortraitConfig, RegionConfig
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_entries, read_shapes
 from cyberhost_model.perception.crops import FACE_CROP, HAND_CROP
 from cyberhost_model.reading import one_line, read_object
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModelWithProjection
 
 ARCFACE_DIM = 512
 ARCFACE_TOKENS = 4
@@ -212,6 +215,8 @@ class ImageToken(nn.Module):
     @staticmethod
     def load(folder: str | Path) -> ImageToken:
         """Load a transformers `CLIPVisionModelWithProjection` folder. Raises ModelError when it does not fit."""
+        from transformers import CLIPVisionModelWithProjection  # late: few presets have this part
+
         folder = Path(folder)
         try:
             weights = read_shapes(folder / "model.safetensors")

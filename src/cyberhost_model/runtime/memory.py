@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import torch
 
-from cyberhost_model.errors import ResourceError
+from cyberhost_model.errors import ResourceError, lacks_memory
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 
@@ -22,25 +22,6 @@ _WINDOW_MEMORY = 12_000_000_000
 768x768 five, one of 24 at 768x512 six, and each recording (`sampler.cuda_graphs`) as much again.
 """
 _CPU = torch.device("cpu")
-_MESSAGES = (
-    "can't allocate memory",
-    "out of memory",
-    # Messages of CUDA's libraries. Where their workspace does not fit, cuBLAS is not initialized and cuDNN finds no
-    # engine.
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_NOT_INITIALIZED",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
-    "CUSOLVER_STATUS_ALLOC_FAILED",
-    "unable to find an engine to execute this computation",
-)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means that the device, or the machine, has too little memory."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 @contextmanager
@@ -52,7 +33,7 @@ def enough_memory(device: torch.device, purpose: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
+        if not lacks_memory(error):
             raise
         raise ResourceError(
             f"not enough memory on {device.type} to {purpose}: end other programs "
@@ -129,7 +110,7 @@ class MemoryFallback:
             try:
                 return action()
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if not lacks_memory(error):
                     raise
             # After the except clause: before its end the exception holds on to the tensors of the attempt.
             self._free_memory()

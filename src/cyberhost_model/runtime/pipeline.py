@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,7 @@ from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE
+from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
@@ -42,6 +43,7 @@ from cyberhost_model.runtime.prepare import (
 )
 from cyberhost_model.runtime.publish import copy_model, gather, publish
 from cyberhost_model.runtime.render import Job, Renderer
+from cyberhost_model.runtime.resume import Film, write_resumable
 from cyberhost_model.sampler.cuda_graphs import graphs_pay_off
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import movement_scale
@@ -83,6 +85,10 @@ class Animation:
     """Everything the frames depend on, except the model."""
     on_step: Callable[[int, int], None] | None = None
     """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
+    render: Callable[[ClipStore | None], Iterator[np.ndarray]] | None = None
+    """Makes the frames once more, from where a store of finished clips ends."""
+    clip: int = 1
+    """Frames that are made together."""
 
     @property
     def fits(self) -> bool:
@@ -94,9 +100,21 @@ class Animation:
         out: str | os.PathLike[str],
         overwrite: bool = False,
         progress: Progress | None = None,
+        *,
+        facts: Mapping[str, str] | None = None,
+        resume: bool = True,
+        tell: Callable[[str], None] = lambda line: None,
     ) -> Path:
-        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete. Raises OutputError."""
+        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete. Raises OutputError.
+
+        facts: keep the finished part in a folder beside `out` until it is whole, so that the same call goes on where
+        this one was stopped. They name what the frames depend on (`runtime.resume.facts_of`); without them nothing is
+        kept. resume: False begins anew. tell: called with lines for the user, such as where it goes on.
+        """
         seconds = None if self.fits else self.n_frames / self.fps
+        if facts is not None and self.render is not None:
+            film = Film(self.render, self.n_frames, self.clip, self.size, self.fps, self.sound, seconds)
+            return write_resumable(film, out, facts, resume=resume, overwrite=overwrite, progress=progress, tell=tell)
         return write_video(
             self.frames,
             out,
@@ -458,8 +476,11 @@ class CyberHost:
             if animation.on_step is not None:
                 animation.on_step(step, steps)
 
-        frames = self.renderer.frames(job, notes.append, on_step)
-        animation = Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
+        def render(store: ClipStore | None) -> Iterator[np.ndarray]:
+            return self.renderer.frames(job, notes.append, on_step, store)
+
+        clip, size = self.model.network.preset.frames, reference.video_size
+        animation = Animation(render(None), total, config.fps, size, sound, notes, job, render=render, clip=clip)
         return animation
 
 

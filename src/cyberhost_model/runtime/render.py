@@ -20,21 +20,22 @@ from cyberhost_model.codecs.close_up import MOUTH
 from cyberhost_model.conditions.blink import blinks
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import GenerationConfig
-from cyberhost_model.errors import ModelError
+from cyberhost_model.errors import ModelError, lacks_memory
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.colour import LUMA
 from cyberhost_model.media.image import crop_back
 from cyberhost_model.model.conditions import ClipInputs, Conditions
 from cyberhost_model.runtime.background import BackgroundWorker
+from cyberhost_model.runtime.clip_store import ClipState, ClipStore
 from cyberhost_model.runtime.loading import Model
-from cyberhost_model.runtime.memory import MemoryFallback, is_out_of_memory
+from cyberhost_model.runtime.memory import MemoryFallback
 from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource, consecutive, poses_of
 from cyberhost_model.runtime.prepare import Reference
 from cyberhost_model.runtime.windowed import WindowPredictor
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance
-from cyberhost_model.sampler.noise import SlowNoise, slow_noises
+from cyberhost_model.sampler.noise import SlowNoise, SlowNoises
 from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
 from cyberhost_model.sampler.windows import Window, denoise_windows, draw_window_noise
 from cyberhost_model.speech.feature_file import FeatureFile
@@ -74,15 +75,22 @@ class Renderer:
     """Steps are recorded as CUDA graphs."""
 
     def frames(
-        self, job: Job, warn: Callable[[str], None], on_step: Callable[[int, int], None] | None = None
+        self,
+        job: Job,
+        warn: Callable[[str], None],
+        on_step: Callable[[int, int], None] | None = None,
+        store: ClipStore | None = None,
     ) -> Iterator[np.ndarray]:
         """Make the frames of a job one after the other, uint8 (H, W, 3).
 
         Only one clip and the motion frames are in memory, or the latents of all frames for networks that denoise a
         video in overlapping windows. warn: called with lines for the user, such as that memory is short. on_step(step,
-        steps): called after each step of all windows, before the first frame.
+        steps): called after each step of all windows, before the first frame. store: keeps finished clips; those it
+        says are encoded are left out, and those it holds are not sampled again.
         """
-        yield from Rendering(self, job, warn, on_step).frames()  # nothing is read or computed before the first frame
+        yield from Rendering(
+            self, job, warn, on_step, store
+        ).frames()  # nothing is read or computed before the first frame
 
     def uses_audio(self, job: Job) -> bool:
         """Return whether a sound moves the lips."""
@@ -177,13 +185,13 @@ class Renderer:
             parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         return np.concatenate(parts)
 
-    def slow_noises(self, job: Job, generator: torch.Generator) -> Iterator[SlowNoise | None]:
-        """Draw the slow noise of clip after clip, or None for presets without it."""
+    def slow_noises(self, job: Job, generator: torch.Generator) -> SlowNoises | None:
+        """Begin the slow noise of clip after clip; None for presets without it."""
         preset, reference = self.model.network.preset, job.reference
         if not preset.sampling.slow_noise:
-            return itertools.repeat(None)
+            return None
         share = job.slow_noise * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
-        return slow_noises(share[None, None, None], preset.flow_channels, preset.frames, generator)
+        return SlowNoises(share[None, None, None], preset.flow_channels, preset.frames, generator)
 
 
 class Rendering:
@@ -195,8 +203,9 @@ class Rendering:
         job: Job,
         warn: Callable[[str], None],
         on_step: Callable[[int, int], None] | None = None,
+        store: ClipStore | None = None,
     ) -> None:
-        self.renderer, self.job, self.warn, self.on_step = renderer, job, warn, on_step
+        self.renderer, self.job, self.warn, self.on_step, self.store = renderer, job, warn, on_step, store
         self.network, self.codec = renderer.model.network, renderer.model.codec
         self.worker = BackgroundWorker()
         self.recorded = RecordedNetwork(self.network, warn, self.worker.settle) if renderer.graphs else None
@@ -204,11 +213,16 @@ class Rendering:
             renderer.model, renderer.device, job.guidance.branches, renderer.overlap, self.worker.settle, self.recorded
         )
         in_clips = renderer.uses_audio(job) and not self.network.preset.sampling.overlap
-        self.speech = renderer.stream_speech(job) if in_clips else None
+        last = None if store is None else store.last
+        first = 0 if last is None else (last.index + 1) * self.network.preset.frames
+        self.speech = renderer.stream_speech(job, first) if in_clips else None
         self.generator = torch.Generator().manual_seed(job.config.seed)
         self.slow_noises = renderer.slow_noises(job, self.generator)
         times = (frame / job.config.fps for frame in itertools.count())
-        self.blinks = blinks(np.random.default_rng([job.config.seed, _BLINKS]), times)
+        drawn = blinks(np.random.default_rng([job.config.seed, _BLINKS]), times)
+        self.blinks = itertools.islice(drawn, first if self.network.preset.face_state else 0, None)
+        if last is not None:
+            self.go_on_from(last)
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
@@ -226,14 +240,38 @@ class Rendering:
             if pending is not None:
                 yield from crop_back(self.finish(*pending), canvas)
 
+    def go_on_from(self, last: ClipState) -> None:
+        """Bring what draws noise to where it was after a clip."""
+        self.generator.set_state(last.generator)
+        if self.slow_noises is not None and last.slow_noise is not None:
+            self.slow_noises.white = last.slow_noise
+
     def latents(self) -> Iterator[Tensor]:
-        """Yield the latents (1, F, C, h, w) of the video, clip after clip."""
-        preset = self.network.preset
+        """Yield the latents (1, F, C, h, w) of the video, clip after clip, from the first that is not encoded yet."""
+        preset, renderer, store = self.network.preset, self.renderer, self.store
         if preset.sampling.overlap:
-            yield from self.sample_windows().split(preset.frames, 1)
+            whole = self.kept_windows() if store is None or (kept := store.whole()) is None else kept
+            clips = whole.to(renderer.device, renderer.dtype).split(preset.frames, 1)
+            yield from clips[0 if store is None else store.encoded :]
             return
-        for _, z in denoise_clips(plan_clips(self.job.total, preset.frames), self.sample, preset.motion_frames):
+        first, before = 0, None
+        if store is not None and (last := store.last) is not None:
+            for z in store.kept():
+                yield z.to(renderer.device, renderer.dtype)
+            first, before = last.index + 1, last.latents.to(renderer.device, renderer.dtype)
+        left = itertools.islice(plan_clips(self.job.total, preset.frames), first, None)
+        for clip, z in denoise_clips(left, self.sample, preset.motion_frames, before):
+            if store is not None:
+                white = None if self.slow_noises is None else self.slow_noises.white
+                store.keep(ClipState(clip.index, z, self.generator.get_state(), white))
             yield z
+
+    def kept_windows(self) -> Tensor:
+        """Sample the whole video in windows, and keep its latents where there is a store."""
+        z = self.sample_windows()
+        if self.store is not None:
+            self.store.keep_whole(z)
+        return z
 
     @torch.inference_mode()
     def sample_windows(self) -> Tensor:
@@ -269,7 +307,7 @@ class Rendering:
         """Sample the latents (1, F, C, h, w) of a clip after `past`, the motion frames' latents."""
         audio = self.read_speech(clip)
         pose = self.job.pose_source(clip.start, clip.frames)
-        slow_noise = next(self.slow_noises) if pose.undriven else None
+        slow_noise = next(self.slow_noises) if pose.undriven and self.slow_noises is not None else None
         shut = self.lids(pose, clip.frames)
         motion = self.motion_latents(past, pose)
         before = self.generator.get_state()
@@ -367,7 +405,7 @@ class Rendering:
         try:
             return self.renderer.decode(self.job, z, self.memory.frames_at_once)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not lacks_memory(error):
                 raise
         return None
 

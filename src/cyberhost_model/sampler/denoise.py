@@ -43,19 +43,27 @@ def plan_clips(total: int, frames: int = 12) -> Iterator[Clip]:
 
 
 def denoise_clips(
-    clips: Iterator[Clip], sample: Callable[[Clip, Tensor | None], Tensor], motion_frames: int = 4
+    clips: Iterator[Clip],
+    sample: Callable[[Clip, Tensor | None], Tensor],
+    motion_frames: int = 4,
+    before: Tensor | None = None,
 ) -> Iterator[tuple[Clip, Tensor]]:
     """Sample clip after clip with `sample(clip, motion)`, and yield (clip, latents (B, keep, C, h, w)).
 
     motion (B, M, C, h, w): the end of the previous clip's latents, None for the first clip and with motion_frames 0.
-    Only that end is kept, so memory does not grow with the video.
+    Only that end is kept, so memory does not grow with the video. before: the latents of a clip that came before the
+    first of `clips`, where a video is gone on with.
     """
-    motion: Tensor | None = None
+    motion = _end(before, motion_frames)
     for clip in clips:
         latents = sample(clip, motion)
-        # A copy, because a slice would keep the whole clip in memory.
-        motion = latents[:, -motion_frames:].clone() if motion_frames else None
+        motion = _end(latents, motion_frames)
         yield clip, latents[:, : clip.keep]
+
+
+def _end(latents: Tensor | None, motion_frames: int) -> Tensor | None:
+    """Copy the motion frames that a clip ends with, because a slice would keep the whole clip in memory."""
+    return None if latents is None or not motion_frames else latents[:, -motion_frames:].clone()
 
 
 class BlockCache:

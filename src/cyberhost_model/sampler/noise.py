@@ -111,26 +111,42 @@ class SlowNoise:
         return torch.cat([mixed, noise[:, :, moving:]], 2)
 
 
-def slow_noises(share: Tensor, channels: int, frames: int, generator: torch.Generator) -> Iterator[SlowNoise]:
-    """Draw the slow noise of clip after clip of `frames` frames: one path over the whole video, cut into clips.
+class SlowNoises:
+    """Draws the slow noise of clip after clip of `frames` frames: one path over the whole video, cut into clips.
 
     The path is smooth over time and cells. Each clip's part starts from 0, because a clip continues from the pose in
     which the previous one ended. share (1, 1, 1, h, w), on the CPU, where `generator` draws: a seed gives the same for
     every device.
     """
-    reach = math.ceil(3 * _TIME_STD)
-    weights, correlation = _gaussian(_TIME_STD, reach), _correlation_with_later(frames)
 
-    def draw(count: int) -> Tensor:
-        return _smooth_over_cells(torch.randn(count, channels, *share.shape[-2:], generator=generator))
+    white: Tensor | None
+    """Independent noise (2 reach + 1, C, h, w) under the Gaussian of the last frame drawn; None before the first clip.
 
-    white, first = draw(2 * reach + 1), True
-    while True:
-        white = torch.cat([white, draw(frames)])
-        path = torch.einsum("fchwk,k->fchw", white.unfold(0, 2 * reach + 1, 1), weights)
-        clip = path[1:] if first else path[1:] - correlation.view(-1, 1, 1, 1) * path[:1]
-        yield SlowNoise(clip[None], share)
-        white, first = white[-2 * reach - 1 :], False
+    With the generator's state it is all that the next clip depends on.
+    """
+
+    def __init__(self, share: Tensor, channels: int, frames: int, generator: torch.Generator) -> None:
+        self.share, self.channels, self.frames, self.generator = share, channels, frames, generator
+        self.reach = math.ceil(3 * _TIME_STD)
+        self.weights, self.correlation = _gaussian(_TIME_STD, self.reach), _correlation_with_later(frames)
+        self.white = None
+
+    def __iter__(self) -> Iterator[SlowNoise]:
+        return self
+
+    def __next__(self) -> SlowNoise:
+        """Draw the next clip's."""
+        first = self.white is None
+        before = self._draw(2 * self.reach + 1) if self.white is None else self.white
+        white = torch.cat([before, self._draw(self.frames)])
+        path = torch.einsum("fchwk,k->fchw", white.unfold(0, 2 * self.reach + 1, 1), self.weights)
+        clip = path[1:] if first else path[1:] - self.correlation.view(-1, 1, 1, 1) * path[:1]
+        self.white = white[-2 * self.reach - 1 :].clone()
+        return SlowNoise(clip[None], self.share)
+
+    def _draw(self, count: int) -> Tensor:
+        drawn = torch.randn(count, self.channels, *self.share.shape[-2:], generator=self.generator)
+        return _smooth_over_cells(drawn)
 
 
 def train_slow_noise(

@@ -180,9 +180,9 @@ def check_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be written to ({error.strerror})") from None
 
 
-def write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str, overwrite: bool = True) -> Path:
     """Write a text file, whole or not at all. Raises OutputError."""
-    with written_whole(path) as part:
+    with written_whole(path, overwrite) as part:
         part.write_text(text, encoding="utf-8", newline="")
     return path
 

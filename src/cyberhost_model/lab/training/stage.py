@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from cyberhost_model.errors import CyberHostError, ResourceError, TrainingError
+from cyberhost_model.errors import CyberHostError, ResourceError, TrainingError, lacks_memory
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.runtime.memory import is_out_of_memory
 
 # torch's message for a worker process that died. An error that a worker raised says "Caught ... in DataLoader worker
 # process" instead, and has other causes than memory.
@@ -29,7 +28,7 @@ def memory_advice(config: LoopConfig, checkpoints: bool, processes: int) -> Iter
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
+        if lacks_memory(error):
             raise ResourceError(too_little_memory(config, checkpoints, processes)) from error
         if LOST_WORKER.search(str(error)):
             reason = (
@@ -155,7 +154,7 @@ class ProcessItems(Dataset):
         except CyberHostError as error:
             return error  # the loop raises it: from a worker process it would come as a traceback
         except Exception as error:
-            if is_out_of_memory(error):
+            if lacks_memory(error):
                 raise
             unusable = TrainingError(
                 f"{self._named(i)} cannot be used ({type(error).__name__}: {' '.join(str(error).split())}); leave it "

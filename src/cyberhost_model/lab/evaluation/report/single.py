@@ -107,7 +107,7 @@ def report_video(
     if page != Path(out):
         check_folder(page.parent)
         write_results(evaluation.results, page.parent)
-    write_text(page, single_page(evaluation, weak))
+    write_text(page, single_page(evaluation, weak), overwrite)
     return SingleReport(page, tuple(weak), evaluation)
 
 
