@@ -17,6 +17,7 @@ import typer
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import SPEECH, Out, OutputOptions, Ref, expand_options
 from cyberhost_model.config import GenerationConfig, RuntimeConfig
+from cyberhost_model.marks.marking import Marks
 
 if TYPE_CHECKING:
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
@@ -37,6 +38,7 @@ def animate(
     ] = None,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    marks: Marks,
     console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO.
@@ -44,7 +46,7 @@ def animate(
     The video has the picture's aspect and exactly the sound's length.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, console)
+    request = Request(ref, output, settings, runtime, options, marks, console)
     request.check_output(audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
@@ -71,6 +73,7 @@ def reenact(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    marks: Marks,
     console: Console,
 ) -> None:
     """Make the person in the picture REF move as the person in DRIVING.
@@ -78,7 +81,7 @@ def reenact(
     The video lasts as long as DRIVING. The sound moves the lips.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, console)
+    request = Request(ref, output, settings, runtime, options, marks, console)
     request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -116,6 +119,7 @@ def multimodal(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    marks: Marks,
     console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO while the hands follow TEMPLATE.
@@ -123,7 +127,7 @@ def multimodal(
     The template is repeated without a jump for as long as the sound lasts. Without one the seed chooses gestures.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, console)
+    request = Request(ref, output, settings, runtime, options, marks, console)
     request.check_output(audio, *([] if hands is None else [Path(hands)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -147,6 +151,7 @@ class Request:
     settings: GenerationConfig
     runtime: RuntimeConfig
     options: OutputOptions
+    marks: Marks
     console: Console
     started: float = field(default_factory=time.monotonic)
 
@@ -225,7 +230,7 @@ def write_video(animation: Animation, request: Request) -> Path:
         request.console.warn(line)
     with request.console.progress("animating", animation.n_frames) as tick:
         animation.on_step = lambda step, steps: tick(0, None, f"step {step} of {steps}")
-        path = animation.save(request.output, overwrite=request.options.overwrite, progress=tick)
+        path = animation.save(request.output, overwrite=request.options.overwrite, progress=tick, marks=request.marks)
     for line in animation.warnings[early:]:
         request.console.warn(line)
     return path

@@ -21,6 +21,7 @@ from cyberhost_model.device import choose_device
 from cyberhost_model.errors import InputError, ResourceError
 from cyberhost_model.hub.capabilities import capabilities_of, check_command, check_trained
 from cyberhost_model.hub.repository import Access, accessing
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.files import written_folder
 from cyberhost_model.media.image import check_picture, load_picture
@@ -94,11 +95,18 @@ class Animation:
         out: str | os.PathLike[str],
         overwrite: bool = False,
         progress: Progress | None = None,
+        *,
+        marks: Marks | None = None,
     ) -> Path:
-        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete. Raises OutputError."""
+        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete.
+
+        marks: by which the video says that it was made; None: the default ones, the watermark among them. Raises
+        OutputError.
+        """
         seconds = None if self.fits else self.n_frames / self.fps
+        marks = marks or Marks()
         return write_video(
-            self.frames,
+            marks.frames(self.frames),
             out,
             self.fps,
             self.sound,
