@@ -25,6 +25,7 @@ class ExitStatus(IntEnum):
     RESOURCE = errors.ResourceError.exit_code
     TRAINING = errors.TrainingError.exit_code
     MEASURE = errors.MeasureError.exit_code
+    MARK = errors.MarkError.exit_code
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -54,6 +55,7 @@ ENDINGS: dict[ExitStatus, Ending] = {
     ExitStatus.RESOURCE: Ending((errors.ResourceError, MemoryError), "not enough memory, or the device does not exist"),
     ExitStatus.TRAINING: Ending((errors.TrainingError,), "training cannot go on"),
     ExitStatus.MEASURE: Ending((errors.MeasureError,), "every metric asked for was skipped"),
+    ExitStatus.MARK: Ending((errors.MarkError,), "inspect: no mark was found; rerun: the frames differ"),
     ExitStatus.INTERRUPTED: Ending((KeyboardInterrupt,), "Ctrl-C"),
     ExitStatus.TERMINATED: Ending((Terminated,), "ended by SIGTERM"),
 }

@@ -6,6 +6,7 @@ shared, from `make_video` down.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -46,7 +47,8 @@ def animate(
     The video has the picture's aspect and exactly the sound's length.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, marks, console)
+    own, files = {"body_movement": body_movement}, {"ref": ref, "audio": audio}
+    request = Request(ref, output, settings, runtime, options, marks, console, "animate", own, files)
     request.check_output(audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
@@ -81,7 +83,10 @@ def reenact(
     The video lasts as long as DRIVING. The sound moves the lips.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, marks, console)
+    own, files = {"audio": audio, "retarget": retarget}, {"ref": ref, "driving": driving}
+    if audio not in ("keep", "none"):
+        files["audio"] = Path(audio)
+    request = Request(ref, output, settings, runtime, options, marks, console, "reenact", own, files)
     request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -127,7 +132,10 @@ def multimodal(
     The template is repeated without a jump for as long as the sound lasts. Without one the seed chooses gestures.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, marks, console)
+    files = {"ref": ref, "audio": audio, **({} if hands is None else {"hands": Path(hands)})}
+    request = Request(
+        ref, output, settings, runtime, options, marks, console, "multimodal", {"retarget": retarget}, files
+    )
     request.check_output(audio, *([] if hands is None else [Path(hands)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -153,12 +161,17 @@ class Request:
     options: OutputOptions
     marks: Marks
     console: Console
+    command: str
+    own: dict[str, Any]
+    """Options that only this command has, for the record."""
+    inputs: dict[str, Path]
+    """Every file that the video is made of, by the name of its argument."""
     started: float = field(default_factory=time.monotonic)
 
     def check_output(self, *inputs: Path) -> None:
-        """Check that the video and its report can be written and would replace no input.
+        """Check that the video, its report and its record can be written and would replace no input, and the signer.
 
-        Raises OutputError.
+        Raises OutputError, InputError, ResourceError.
         """
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
@@ -167,6 +180,13 @@ class Request:
         for source in (self.ref, *inputs):
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
+        if self.options.record:
+            from cyberhost_model.marks.record import check_record
+
+            record = check_record(target, self.options.overwrite)
+            if any(record.exists() and source.exists() and record.samefile(source) for source in inputs):
+                raise OutputError(f"{record}: is an input itself, and the record would replace it; rename OUT")
+        self.marks.signing(target.name)
         if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
@@ -183,19 +203,29 @@ class Request:
         check_model(runtime.model, command, self.settings, body_movement, runtime.allow_untrained, ask)
 
 
-def make_video(request: Request, start: Start, **facts: Any) -> None:
+def make_video(request: Request, start: Start, expected: str | None = None, **facts: Any) -> None:
     """Make the video that `start` begins, or with --plan only estimate it; `facts` join the JSON object.
 
-    Raises ModelError, NetworkError, ResourceError, and what `start` does.
+    expected: the digest that its frames must have. Raises ModelError, NetworkError, ResourceError, MarkError where the
+    frames differ, and what `start` does.
     """
     if request.options.plan:
         show_plan(request, start, facts)
         return
     from cyberhost_model import CyberHost
 
-    animation = start(CyberHost.from_pretrained(**asdict(request.runtime)))
+    host = CyberHost.from_pretrained(**asdict(request.runtime))
+    animation = start(host)
+    animation.inputs = tuple(path for path in request.inputs.values() if path.is_file())
+    if request.options.record or expected is not None:
+        from cyberhost_model.marks.marking import digested
+
+        digest = hashlib.sha256()
+        animation.frames = digested(animation.frames, digest)
     path = write_video(animation, request)
     summary = summarise(animation, path, request)
+    if request.options.record:
+        facts["record"] = str(record_run(host, animation, path, digest.hexdigest(), request))
     if request.options.report is not None:
         from cyberhost_cli.evaluate import report_on
 
@@ -207,7 +237,47 @@ def make_video(request: Request, start: Start, **facts: Any) -> None:
             request.options.overwrite,
             request.console,
         )
+    if expected is not None:
+        facts["frames_equal"] = digest.hexdigest() == expected
     request.console.data({**summary, "warnings": animation.warnings, **facts})
+    if not facts.get("frames_equal", True):
+        from cyberhost_model.errors import MarkError
+
+        raise MarkError(f"{path}: its frames are not those of the record; compare the record's versions and machine")
+
+
+def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, request: Request) -> Path:
+    """Write the record of a video that was made. Raises OutputError."""
+    from cyberhost_model.marks.record import digest_of, make_record, record_path, write_record
+
+    precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(host.dtype).removeprefix("torch.")]
+    marks = request.marks
+    kept = {"watermark": marks.watermark, "label": marks.label, "c2pa": marks.c2pa}
+    record = make_record(
+        request.command,
+        {
+            "settings": asdict(request.settings),
+            "runtime": asdict(request.runtime),
+            "marks": kept,
+            "own": request.own,
+        },
+        {name: str(source) for name, source in request.inputs.items()},
+        {
+            "name": request.runtime.model,
+            "sha256": None if host.folder is None else digest_of(host.folder),
+            "device": host.device.type,
+            "precision": precision,
+        },
+        {
+            "file": path.name,
+            "sha256": digest_of(path),
+            "frames_sha256": frames,
+            "frames": animation.n_frames,
+            "fps": animation.fps,
+            "size": list(animation.size),
+        },
+    )
+    return write_record(record, record_path(path))
 
 
 def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:

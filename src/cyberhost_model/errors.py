@@ -63,6 +63,12 @@ class MeasureError(CyberHostError):
     exit_code = 10
 
 
+class MarkError(CyberHostError):
+    """A video is not what its record says."""
+
+    exit_code = 11
+
+
 def need(module: str, extra: str = "data") -> Any:
     """Import an optional library. Raises ResourceError with the command that installs it."""
     try:

@@ -82,6 +82,8 @@ class Animation:
     """Lines for the user ("the sound is silent ...", "3 faces ..."); some are added while frames are made."""
     job: Job | None = None
     """Everything the frames depend on, except the model."""
+    inputs: tuple[Path, ...] = ()
+    """Files that it is made of; what they say of themselves is kept in the video's marks."""
     on_step: Callable[[int, int], None] | None = None
     """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
 
@@ -101,10 +103,11 @@ class Animation:
         """Write frames and sound as H.264 and AAC. `out` appears only when it is complete.
 
         marks: by which the video says that it was made; None: the default ones, the watermark among them. Raises
-        OutputError.
+        OutputError, and what `Marks.signing` does.
         """
         seconds = None if self.fits else self.n_frames / self.fps
         marks = marks or Marks()
+        finish = marks.signing(Path(out).name, self.inputs)
         return write_video(
             marks.frames(self.frames),
             out,
@@ -114,6 +117,8 @@ class Animation:
             total=self.n_frames,
             progress=progress,
             sound_seconds=seconds,
+            tags=marks.tags(self.inputs),
+            finish=finish,
         )
 
 
@@ -250,7 +255,8 @@ class CyberHost:
             return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
-        return self.animate_reference(reference, config, sound, body_movement, warnings)
+        animation = self.animate_reference(reference, config, sound, body_movement, warnings)
+        return _made_of(animation, picture, audio)
 
     def animate_reference(
         self,
@@ -311,7 +317,8 @@ class CyberHost:
             notes += _length_note(sound, len(poses) / config.fps, 0.5 / config.fps)
         poses, limits = self._within_reach(reference, poses)
         source = skeleton_source(self.model.network.preset, reference, poses)
-        return self._animation(reference, config, source, len(poses), sound, [*warnings, *notes, *limits])
+        animation = self._animation(reference, config, source, len(poses), sound, [*warnings, *notes, *limits])
+        return _made_of(animation, picture, driving, None if keep else audio)
 
     def multimodal(
         self,
@@ -342,7 +349,8 @@ class CyberHost:
         placed = self._place_hands(template, reference, hands is None) if retarget else template
         poses, limits = self._within_reach(reference, fit_length(placed, total, config.fps).only("hands"))
         source = skeleton_source(self.model.network.preset, reference, poses, parts=("hands",))
-        return self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings, *limits])
+        animation = self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings, *limits])
+        return _made_of(animation, picture, audio, hands)
 
     @torch.inference_mode()
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
@@ -467,6 +475,14 @@ class CyberHost:
         frames = self.renderer.frames(job, notes.append, on_step)
         animation = Animation(frames, total, config.fps, reference.video_size, sound, notes, job)
         return animation
+
+
+def _made_of(animation: Animation, *inputs: object) -> Animation:
+    """Note which files an animation is made of; arrays, and names of bundled templates, are none."""
+    paths = [entry.path if isinstance(entry, Sound) else entry for entry in inputs]
+    files = [Path(path) for path in paths if isinstance(path, (str, os.PathLike)) and Path(path).is_file()]
+    animation.inputs = tuple(dict.fromkeys(files))
+    return animation
 
 
 def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:
