@@ -6,7 +6,7 @@
 Each video is marked and encoded as `cyberhost animate` writes it; an attack then encodes that file again. The unmarked
 frames are attacked and looked at too, and so are windows of them and of noise (`--windows`). Give videos without a
 mark (`cyberhost animate --no-watermark`). The table is printed as Markdown after the last video; FIGURES.json is
-written after each one, so that a run may be stopped.
+written after each one, and a run that was stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -135,9 +135,12 @@ def main() -> None:
     videos = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES]
     random.Random(1).shuffle(videos)
     videos = videos[: given.at_most]
-    rows: list[dict] = []
+    rows: list[dict] = json.loads(given.output.read_text())["videos"] if given.output.exists() else []
+    done = {row["video"] for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         for video in videos:
+            if video.name in done:
+                continue
             rows.append(measure(video, given.frames, Path(scratch)))
             given.output.write_text(json.dumps({"videos": rows}, indent=1))
             print(len(rows), json.dumps(rows[-1]), flush=True)
