@@ -314,7 +314,8 @@ class _Rows:
             video = videos / f"{clip.name}.mp4"
             if not video.exists():
                 host = host or host_with(self.parts, preset, weights, torch.device(self.loop.device))
-                host.animate(clip.picture, clip.film, seed=self.plan.seed).save(video, marks=Marks(watermark=False))
+                plain = Marks(watermark=False, c2pa=False)  # the model is measured, not its marks
+                host.animate(clip.picture, clip.film, seed=self.plan.seed).save(video, marks=plain)
             yield clip.name
 
     def measure(self, row: str, folder: Path) -> None:
