@@ -25,11 +25,13 @@ PICTURE, SPEECH = ROOT / "examples/astronaut.jpg", ROOT / "examples/speech.wav"
 
 def material(folder: Path, host) -> None:
     """The videos that both sides read."""
+    from cyberhost_model.marks.marking import Marks
+
     folder.mkdir(parents=True, exist_ok=True)
     for seed in (0, 1):
         path = folder / f"seed_{seed}.mp4"
         if not path.exists():
-            host.animate(str(PICTURE), str(SPEECH), seed=seed).save(path)
+            host.animate(str(PICTURE), str(SPEECH), seed=seed).save(path, marks=Marks(watermark=False, c2pa=False))
 
 
 def measure(folder: Path) -> dict[str, dict[str, object]]:

@@ -22,6 +22,7 @@ from cyberhost_model.lab.synthetic.puppet import Puppet
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.synthetic.speech_motion import spoken_motion
 from cyberhost_model.lab.synthetic.stills import crop_still
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
 
@@ -66,7 +67,8 @@ def main() -> None:
             guidance_audio=given.guidance_audio,
             guidance_reference=given.guidance_reference,
         )
-        animation.save(name.with_suffix(".ours.mp4"), overwrite=True)
+        plain = Marks(watermark=False, c2pa=False)  # the model is measured, not its marks
+        animation.save(name.with_suffix(".ours.mp4"), overwrite=True, marks=plain)
         w, h = animation.size
         puppet = Puppet(crop_still(still, (0, 0, *still.size), (w // 4 * 4, h // 4 * 4)))
         frames = (puppet.render(pose).picture_u8 for pose in perform(motion, rng, puppet.clasped))

@@ -36,6 +36,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         terminal.write_line(f"skipped: {'; '.join(told) or 'nothing'}")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def data_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test keeps a certificate in the user's data folder."""
+    os.environ["XDG_DATA_HOME"] = os.environ["LOCALAPPDATA"] = str(tmp_path_factory.mktemp("data"))
+
+
 @pytest.fixture(scope="session")
 def portrait_file() -> Path:
     return EXAMPLES / "astronaut.jpg"

@@ -28,6 +28,7 @@ class ExitStatus(IntEnum):
     TRAINING = errors.TrainingError.exit_code
     MEASURE = errors.MeasureError.exit_code
     BATCH = errors.BatchError.exit_code
+    MARK = errors.MarkError.exit_code
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -58,6 +59,7 @@ ENDINGS: dict[ExitStatus, Ending] = {
     ExitStatus.TRAINING: Ending((errors.TrainingError,), "training cannot go on"),
     ExitStatus.MEASURE: Ending((errors.MeasureError,), "every metric asked for was skipped"),
     ExitStatus.BATCH: Ending((errors.BatchError,), "some jobs of a batch failed"),
+    ExitStatus.MARK: Ending((errors.MarkError,), "inspect: no mark was found; rerun: the frames differ"),
     ExitStatus.INTERRUPTED: Ending((KeyboardInterrupt,), "Ctrl-C"),
     ExitStatus.TERMINATED: Ending((Terminated,), "ended by SIGTERM"),
 }

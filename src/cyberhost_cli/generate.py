@@ -7,6 +7,7 @@ shared, from `make_video` down.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -18,6 +19,7 @@ import typer
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import SPEECH, Out, OutputOptions, Ref, expand_options
 from cyberhost_model.config import GenerationConfig, RuntimeConfig
+from cyberhost_model.marks.marking import Marks
 
 if TYPE_CHECKING:
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
@@ -39,6 +41,7 @@ def animate(
     ] = None,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    marks: Marks,
     console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO.
@@ -46,7 +49,8 @@ def animate(
     The video has the picture's aspect and exactly the sound's length.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, console)
+    own, files = {"body_movement": body_movement}, {"ref": ref, "audio": audio}
+    request = Request(ref, output, settings, runtime, options, marks, console, "animate", own, files)
     request.check_output(audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
@@ -80,6 +84,7 @@ def reenact(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    marks: Marks,
     console: Console,
 ) -> None:
     """Make the person in the picture REF move as the person in DRIVING.
@@ -87,7 +92,10 @@ def reenact(
     The video lasts as long as DRIVING. The sound moves the lips.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, console)
+    own, files = {"audio": audio, "retarget": retarget}, {"ref": ref, "driving": driving}
+    if audio not in ("keep", "none"):
+        files["audio"] = Path(audio)
+    request = Request(ref, output, settings, runtime, options, marks, console, "reenact", own, files)
     request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -132,6 +140,7 @@ def multimodal(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    marks: Marks,
     console: Console,
 ) -> None:
     """Make the person in the picture REF speak AUDIO while the hands follow TEMPLATE.
@@ -139,7 +148,10 @@ def multimodal(
     The template is repeated without a jump for as long as the sound lasts. Without one the seed chooses gestures.
     """
     console.silence_libraries()
-    request = Request(ref, output, settings, runtime, options, console)
+    files = {"ref": ref, "audio": audio, **({} if hands is None else {"hands": Path(hands)})}
+    request = Request(
+        ref, output, settings, runtime, options, marks, console, "multimodal", {"retarget": retarget}, files
+    )
     request.check_output(audio, *([] if hands is None else [Path(hands)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -169,13 +181,19 @@ class Request:
     settings: GenerationConfig
     runtime: RuntimeConfig
     options: OutputOptions
+    marks: Marks
     console: Console
+    command: str
+    own: dict[str, Any]
+    """Options that only this command has, for the record."""
+    inputs: dict[str, Path]
+    """Every file that the video is made of, by the name of its argument."""
     started: float = field(default_factory=time.monotonic)
 
     def check_output(self, *inputs: Path) -> None:
-        """Check that the video and its report can be written and would replace no input.
+        """Check that the video, its report and its record can be written and would replace no input, and the signer.
 
-        Raises OutputError, and BadParameter for two inputs from standard input.
+        Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input.
         """
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
@@ -186,6 +204,13 @@ class Request:
         for source in (self.ref, *inputs):
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
+        if self.options.record:
+            from cyberhost_model.marks.record import check_record
+
+            record = check_record(target, self.options.overwrite)
+            if any(record.exists() and source.exists() and record.samefile(source) for source in inputs):
+                raise OutputError(f"{record}: is an input itself, and the record would replace it; rename OUT")
+        self.marks.signing(target.name)
         if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
@@ -217,19 +242,34 @@ class Request:
         check_model(runtime.model, command, self.settings, body_movement, runtime.allow_untrained, ask)
 
 
-def make_video(request: Request, start: Start, depends: dict[str, Any], **facts: Any) -> None:
+def make_video(
+    request: Request, start: Start, depends: dict[str, Any], expected: str | None = None, **facts: Any
+) -> None:
     """Make the video that `start` begins, or with --plan only estimate it; `facts` join the JSON object.
 
     depends: what the frames depend on beside picture, settings and model, by name; a `Path` for what is in a file.
-    Raises ModelError, NetworkError, ResourceError, and what `start` does.
+    expected: the digest that its frames must have. Raises ModelError, NetworkError, ResourceError, MarkError where the
+    frames differ, and what `start` does.
     """
     if request.options.plan:
         show_plan(request, start, facts)
         return
     host = load_host(request.runtime)
     animation = start(host)
-    path = write_video(animation, request, state_facts(request, host, depends))
+    animation.inputs = tuple(path for path in request.inputs.values() if path.is_file())
+    state = None
+    if request.options.record or expected is not None:
+        from cyberhost_model.marks.marking import digested
+
+        # The record has a digest of every frame: a video that has one is made in one go.
+        digest = hashlib.sha256()
+        animation.frames = digested(animation.frames, digest)
+    else:
+        state = state_facts(request, host, depends)
+    path = write_video(animation, request, state)
     summary = summarise(animation, path, request)
+    if request.options.record:
+        facts["record"] = str(record_run(host, animation, path, digest.hexdigest(), request))
     if request.options.report is not None:
         from cyberhost_cli.evaluate import report_on
 
@@ -241,7 +281,47 @@ def make_video(request: Request, start: Start, depends: dict[str, Any], **facts:
             request.options.overwrite,
             request.console,
         )
+    if expected is not None:
+        facts["frames_equal"] = digest.hexdigest() == expected
     request.console.data({**summary, "warnings": animation.warnings, **facts})
+    if not facts.get("frames_equal", True):
+        from cyberhost_model.errors import MarkError
+
+        raise MarkError(f"{path}: its frames are not those of the record; compare the record's versions and machine")
+
+
+def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, request: Request) -> Path:
+    """Write the record of a video that was made. Raises OutputError."""
+    from cyberhost_model.marks.record import digest_of, make_record, record_path, write_record
+
+    precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(host.dtype).removeprefix("torch.")]
+    marks = request.marks
+    kept = {"watermark": marks.watermark, "label": marks.label, "c2pa": marks.c2pa}
+    record = make_record(
+        request.command,
+        {
+            "settings": asdict(request.settings),
+            "runtime": asdict(request.runtime),
+            "marks": kept,
+            "own": request.own,
+        },
+        {name: str(source) for name, source in request.inputs.items()},
+        {
+            "name": request.runtime.model,
+            "sha256": None if host.folder is None else digest_of(host.folder),
+            "device": host.device.type,
+            "precision": precision,
+        },
+        {
+            "file": path.name,
+            "sha256": digest_of(path),
+            "frames_sha256": frames,
+            "frames": animation.n_frames,
+            "fps": animation.fps,
+            "size": list(animation.size),
+        },
+    )
+    return write_record(record, record_path(path))
 
 
 def load_host(runtime: RuntimeConfig) -> CyberHost:
@@ -308,6 +388,7 @@ def write_video(animation: Animation, request: Request, facts: dict[str, str] | 
             request.output,
             options.overwrite,
             tick,
+            marks=request.marks,
             facts=facts,
             resume=options.resume,
             tell=lambda line: request.console.note(f"{request.output}: {line}"),

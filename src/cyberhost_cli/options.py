@@ -58,6 +58,9 @@ class OutputOptions:
         "Measure the video and name its weak seconds: a page (.html), or a folder with the numbers too.",
         metavar="FILE|DIR",
     )
+    record: bool = option(
+        False, "Write OUT with .json for its suffix: all that decides about the frames, for cyberhost rerun."
+    )
     plan: bool = option(False, "Check picture and sound, estimate downloads, time and memory; make nothing.")
 
 

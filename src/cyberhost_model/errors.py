@@ -125,6 +125,12 @@ class BatchError(CyberHostError):
     exit_code = 11
 
 
+class MarkError(CyberHostError):
+    """A video is not what its record says."""
+
+    exit_code = 12
+
+
 def lacks_memory(error: BaseException) -> bool:
     """Return whether an error of any library means that the machine, or the device, has too little memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's is no MemoryError

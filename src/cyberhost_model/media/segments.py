@@ -7,7 +7,7 @@ on where the work was stopped; so the frames of the video do not either.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -93,9 +93,11 @@ class _Joined(VideoWriter):
         sound: Sound | None,
         overwrite: bool,
         sound_seconds: float | None,
+        tags: Mapping[str, str] | None,
+        finish: Callable[[Path], None] | None,
     ) -> None:
         # Checked before the first frame; what has appeared since then keeps the name (`media.files.atomic_path`).
-        super().__init__(out, size, fps, sound, overwrite=True, sound_seconds=sound_seconds)
+        super().__init__(out, size, fps, sound, True, sound_seconds=sound_seconds, tags=tags, finish=finish)
         self.overwrite, self._listed = overwrite, listed
 
     def _video_input(self) -> list[str]:
@@ -115,6 +117,8 @@ def join_segments(
     *,
     overwrite: bool = False,
     sound_seconds: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write `count` segments and the sound to `out`; the arguments are those of `VideoWriter`. Returns `out`.
 
@@ -124,6 +128,6 @@ def join_segments(
     with written_whole(listed) as part:
         part.write_text("".join(f"file '{segment_path(folder, i).name}'\n" for i in range(count)), encoding="utf-8")
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(_Joined(listed, out, size, fps, sound, overwrite, sound_seconds))
+        writer = stack.enter_context(_Joined(listed, out, size, fps, sound, overwrite, sound_seconds, tags, finish))
         writer.frames = count  # they are copied, not added
     return out

@@ -13,7 +13,7 @@ import queue
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -50,9 +50,10 @@ class VideoWriter:
     ```
 
     size: (W, H), both even. sound: its samples are muxed whole, from the first one, at its own rate where AAC has that
-    rate; None for a silent film. sound_seconds: cut it, or let silence follow, to this length. Raises OutputError when
-    the file cannot be written (folder, rights, disk full), and where another one appeared in its place meanwhile: then
-    this one has a name beside it.
+    rate; None for a silent film. sound_seconds: cut it, or let silence follow, to this length. tags: the container's
+    (title, comment ...). finish: called with the path of the whole file before it takes its name; it may replace it.
+    Raises OutputError when the file cannot be written (folder, rights, disk full), and where another one appeared in
+    its place meanwhile: then this one has a name beside it.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class VideoWriter:
         overwrite: bool = False,
         crf: int = CRF,
         sound_seconds: float | None = None,
+        tags: Mapping[str, str] | None = None,
+        finish: Callable[[Path], None] | None = None,
     ) -> None:
         if size[0] % 2 or size[1] % 2 or min(size) < 2:
             raise ValueError(f"H.264 in yuv420p needs even sides, not {size[0]}x{size[1]}")
@@ -74,6 +77,8 @@ class VideoWriter:
         self.sound = sound
         self.crf = crf
         self.sound_seconds = sound_seconds
+        self.tags = dict(tags or {})
+        self.finish = finish
         self.frames = 0
         self._part = self.out  # a temporary path while the writer is open
         self._process: subprocess.Popen[bytes] | None = None
@@ -152,6 +157,8 @@ class VideoWriter:
             raise self._failure(error) from None
         if process.wait() != 0 or not self._part.is_file() or self._complaint("No space left", "File too large"):
             raise self._failure(None)
+        if self.finish is not None:
+            self.finish(self._part)
 
     def _complaint(self, *known: str) -> bool:
         """Whether ffmpeg wrote one of these lines, even where it ended with code 0."""
@@ -204,7 +211,10 @@ class VideoWriter:
                 end = f"{self.sound_seconds:.6f}"
                 arguments += ["-af", f"atrim=end={end},apad=whole_dur={end}"]
             arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
-        return [*arguments, "-map_metadata", "-1", "-movflags", "+faststart", f"file:{self._part.absolute()}"]
+        arguments += ["-map_metadata", "-1"]  # what an input says of itself is not true of this video
+        for name, text in self.tags.items():
+            arguments += ["-metadata", f"{name}={text}"]
+        return [*arguments, "-movflags", "+faststart", f"file:{self._part.absolute()}"]
 
     def _video_encoding(self) -> list[str]:
         # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
@@ -238,13 +248,15 @@ def write_video(
     total: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     sound_seconds: float | None = None,
+    tags: Mapping[str, str] | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write frames, uint8 (H, W, 3) RGB with even sides, to `out`. Returns its path.
 
     The first frame gives the size; frames are taken one at a time, so memory does not grow with the length. sound: a
     Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames
-    done, total)` after every frame. Raises OutputError and ResourceError (also before the first frame is made) and
-    what the iterable raises.
+    done, total)` after every frame. tags, finish: see `VideoWriter`. Raises OutputError and ResourceError (also before
+    the first frame is made) and what the iterable raises.
     """
     out = check_output(out, overwrite)
     ffmpeg_binary()  # a first frame may be long in the making
@@ -255,7 +267,8 @@ def write_video(
         first = next(iterator)
     except StopIteration:
         raise ValueError("a video needs at least one frame") from None
-    with VideoWriter(out, (first.shape[1], first.shape[0]), fps, sound, overwrite, crf, sound_seconds) as writer:
+    size = (first.shape[1], first.shape[0])
+    with VideoWriter(out, size, fps, sound, overwrite, crf, sound_seconds, tags, finish) as writer:
         frame: np.ndarray | None = first
         while frame is not None:
             writer.add(frame)

@@ -21,6 +21,7 @@ from cyberhost_model.device import choose_device
 from cyberhost_model.errors import InputError, ResourceError
 from cyberhost_model.hub.capabilities import capabilities_of, check_command, check_trained
 from cyberhost_model.hub.repository import Access, accessing
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.files import written_folder
 from cyberhost_model.media.image import check_picture, load_picture
@@ -83,6 +84,8 @@ class Animation:
     """Lines for the user ("the sound is silent ...", "3 faces ..."); some are added while frames are made."""
     job: Job | None = None
     """Everything the frames depend on, except the model."""
+    inputs: tuple[Path, ...] = ()
+    """Files that it is made of; what they say of themselves is kept in the video's marks."""
     on_step: Callable[[int, int], None] | None = None
     """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
     render: Callable[[ClipStore | None], Iterator[np.ndarray]] | None = None
@@ -101,22 +104,38 @@ class Animation:
         overwrite: bool = False,
         progress: Progress | None = None,
         *,
+        marks: Marks | None = None,
         facts: Mapping[str, str] | None = None,
         resume: bool = True,
         tell: Callable[[str], None] = lambda line: None,
     ) -> Path:
-        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete. Raises OutputError.
+        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete.
 
-        facts: keep the finished part in a folder beside `out` until it is whole, so that the same call goes on where
-        this one was stopped. They name what the frames depend on (`runtime.resume.facts_of`); without them nothing is
-        kept. resume: False begins anew. tell: called with lines for the user, such as where it goes on.
+        marks: by which the video says that it was made; None: the default ones, the watermark among them. facts: keep
+        the finished part in a folder beside `out` until it is whole, so that the same call goes on where this one was
+        stopped. They name what the frames depend on (`runtime.resume.facts_of`); without them nothing is kept. resume:
+        False begins anew. tell: called with lines for the user, such as where it goes on. Raises OutputError, and what
+        `Marks.signing` does.
         """
         seconds = None if self.fits else self.n_frames / self.fps
+        marks = marks or Marks()
+        finish, tags = marks.signing(Path(out).name, self.inputs), marks.tags(self.inputs)
         if facts is not None and self.render is not None:
-            film = Film(self.render, self.n_frames, self.clip, self.size, self.fps, self.sound, seconds)
+            render, facts = self.render, {**facts, "marks": f"watermark {marks.watermark}, label {marks.label}"}
+            film = Film(
+                lambda store: marks.frames(render(store)),
+                self.n_frames,
+                self.clip,
+                self.size,
+                self.fps,
+                self.sound,
+                seconds,
+                tags,
+                finish,
+            )
             return write_resumable(film, out, facts, resume=resume, overwrite=overwrite, progress=progress, tell=tell)
         return write_video(
-            self.frames,
+            marks.frames(self.frames),
             out,
             self.fps,
             self.sound,
@@ -124,6 +143,8 @@ class Animation:
             total=self.n_frames,
             progress=progress,
             sound_seconds=seconds,
+            tags=tags,
+            finish=finish,
         )
 
 
@@ -260,7 +281,8 @@ class CyberHost:
             return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
-        return self.animate_reference(reference, config, sound, body_movement, warnings)
+        animation = self.animate_reference(reference, config, sound, body_movement, warnings)
+        return _made_of(animation, picture, audio)
 
     def animate_reference(
         self,
@@ -321,7 +343,8 @@ class CyberHost:
             notes += _length_note(sound, len(poses) / config.fps, 0.5 / config.fps)
         poses, limits = self._within_reach(reference, poses)
         source = skeleton_source(self.model.network.preset, reference, poses)
-        return self._animation(reference, config, source, len(poses), sound, [*warnings, *notes, *limits])
+        animation = self._animation(reference, config, source, len(poses), sound, [*warnings, *notes, *limits])
+        return _made_of(animation, picture, driving, None if keep else audio)
 
     def multimodal(
         self,
@@ -352,7 +375,8 @@ class CyberHost:
         placed = self._place_hands(template, reference, hands is None) if retarget else template
         poses, limits = self._within_reach(reference, fit_length(placed, total, config.fps).only("hands"))
         source = skeleton_source(self.model.network.preset, reference, poses, parts=("hands",))
-        return self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings, *limits])
+        animation = self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings, *limits])
+        return _made_of(animation, picture, audio, hands)
 
     @torch.inference_mode()
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
@@ -491,6 +515,14 @@ def check_movement(amount: float | None) -> float:
     if not 0 <= amount <= 1:
         raise InputError(f"body_movement must be between 0 and 1, not {amount!r}")
     return amount
+
+
+def _made_of(animation: Animation, *inputs: object) -> Animation:
+    """Note which files an animation is made of; arrays, and names of bundled templates, are none."""
+    paths = [entry.path if isinstance(entry, Sound) else entry for entry in inputs]
+    files = [Path(path) for path in paths if isinstance(path, (str, os.PathLike)) and Path(path).is_file()]
+    animation.inputs = tuple(dict.fromkeys(files))
+    return animation
 
 
 def guidance_of(config: GenerationConfig, sampling: SamplingConfig) -> Guidance:

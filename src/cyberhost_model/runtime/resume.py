@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,10 @@ class Film:
     fps: float
     sound: Sound | None
     sound_seconds: float | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the container."""
+    finish: Callable[[Path], None] | None = None
+    """Called with the whole file before it takes its name."""
 
 
 def state_folder(out: Path) -> Path:
@@ -107,6 +111,8 @@ def write_resumable(
                 film.sound,
                 overwrite=overwrite,
                 sound_seconds=film.sound_seconds,
+                tags=film.tags,
+                finish=film.finish,
             )
         except ExistsError:  # the video is whole, under another name
             _remove(folder)
@@ -130,6 +136,8 @@ def _write_at_once(film: Film, out: Path, overwrite: bool, progress: Callable[[i
         total=film.total,
         progress=progress,
         sound_seconds=film.sound_seconds,
+        tags=film.tags,
+        finish=film.finish,
     )
 
 

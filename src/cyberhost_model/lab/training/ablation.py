@@ -34,6 +34,7 @@ from cyberhost_model.lab.training.recipe import build_stage, read_recipe, stage_
 from cyberhost_model.lab.training.registry import Sources
 from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.checkpoint import save_network
 from cyberhost_model.porting.convert import written_folder
@@ -314,7 +315,8 @@ class _Rows:
             video = videos / f"{clip.name}.mp4"
             if not video.exists():
                 host = host or host_with(self.parts, preset, weights, torch.device(self.loop.device))
-                host.animate(clip.picture, clip.film, seed=self.plan.seed).save(video)
+                plain = Marks(watermark=False, c2pa=False)  # the model is measured, not its marks
+                host.animate(clip.picture, clip.film, seed=self.plan.seed).save(video, marks=plain)
             yield clip.name
 
     def measure(self, row: str, folder: Path) -> None:

@@ -1,0 +1,128 @@
+"""`cyberhost inspect` and `cyberhost rerun`: what a file says of its making, and the same frames again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cyberhost_cli.console import Console
+from cyberhost_cli.exit_status import ExitStatus
+from cyberhost_cli.generate import Request, make_video
+from cyberhost_cli.options import Out, OutputOptions, expand_options
+from cyberhost_model.config import GenerationConfig, RuntimeConfig
+from cyberhost_model.marks.marking import Marks
+
+if TYPE_CHECKING:
+    from cyberhost_model.marks.inspection import Inspection
+    from cyberhost_model.runtime.pipeline import Animation, CyberHost
+
+
+@expand_options
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video or a picture, of this program or not.")],
+    *,
+    console: Console,
+) -> None:
+    """Say by which marks FILE says that a model made it.
+
+    Ends with 0 where a mark says so, and with 12 where none does.
+    """
+    console.silence_libraries()
+    from cyberhost_model.marks.inspection import inspect_file
+
+    found = inspect_file(file)
+    console.text(describe_marks(found))
+    console.data(asdict(found))
+    if not found.made:
+        raise typer.Exit(int(ExitStatus.MARK))
+
+
+def describe_marks(found: Inspection) -> Iterator[str]:
+    """Write what was found, a line for each kind of mark."""
+    mark, signed = found.watermark, found.credentials
+    if mark is None:
+        yield "watermark: not looked for, the file holds no picture"
+    elif mark.found:
+        place = "" if abs(mark.scale - 1) < 0.01 else f", {mark.scale:.2f} of the whole frame's side"
+        turned = ", mirrored" if mark.mirrored else ""
+        yield f"watermark: found (false alarm below {mark.false_alarm:.0e}{place}{turned})"
+    else:
+        yield "watermark: not found"
+    if signed is None:
+        yield f"content credentials: {found.credentials_note or 'none'}"
+    else:
+        trust = "signer trusted" if signed.trusted else "signer not on a list of trusted ones"
+        state = "signature holds" if signed.valid else "signature does NOT hold: the file was changed"
+        yield f"content credentials: {signed.generator}, signed by {signed.signer}; {state}; {trust}"
+        if signed.source_types:
+            yield f"  digital source type: {', '.join(signed.source_types)}"
+        for title in signed.ingredients:
+            yield f"  made of: {title} (which has credentials of its own)"
+    for name in ("comment", "description", "digital_source_type"):
+        if name in found.tags:
+            yield f"container, {name}: {' '.join(found.tags[name].split())}"
+    if found.record is not None:
+        yield f"record: {found.record}" + (" (of this file)" if found.record_holds else " (NOT of this file as it is)")
+    yield f"made by a model, as {', '.join(found.made)} say" if found.made else "no mark found"
+
+
+@expand_options
+def rerun(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="The JSON file that --record wrote.")],
+    output: Out,
+    *,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT if it exists.")] = False,
+    console: Console,
+) -> None:
+    """Make the video of a record again, and compare its frames.
+
+    Ends with 3 where an input has changed, 6 where the model has, and 12 where the frames differ.
+    """
+    console.silence_libraries()
+    from cyberhost_model.errors import InputError, ModelError
+    from cyberhost_model.marks.record import digest_of, find_inputs, read_record
+
+    told = read_record(record)
+    inputs, arguments = find_inputs(told, record.parent), told["arguments"]
+    try:
+        interval = arguments["settings"].get("guidance_interval")
+        settings = GenerationConfig(**{**arguments["settings"], "guidance_interval": interval and tuple(interval)})
+        runtime = RuntimeConfig(**arguments["runtime"])
+        runtime = replace(runtime, device=told["model"]["device"], precision=told["model"]["precision"])
+        kept = arguments["marks"]
+        marks = Marks(watermark=bool(kept["watermark"]), label=bool(kept["label"]), c2pa=kept["c2pa"])
+        own = dict(arguments["own"])
+        expected = str(told["output"]["frames_sha256"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{record}: the record cannot be followed ({error})") from None
+    options = OutputOptions(overwrite=overwrite)
+    command, ref = told["command"], inputs["ref"]
+    request = Request(ref, output, settings, runtime, options, marks, console, command, own, inputs)
+    request.check_output(*(path for name, path in inputs.items() if name != "ref"))
+
+    def start(host: CyberHost) -> Animation:
+        if host.folder is not None and digest_of(host.folder) != told["model"].get("sha256"):
+            raise ModelError(f"{runtime.model}: is not the model of the record (its SHA-256 differs)")
+        return start_again(host, command, inputs, own, settings)
+
+    make_video(request, start, {}, expected)
+
+
+def start_again(
+    host: CyberHost, command: str, inputs: dict[str, Path], own: dict[str, Any], settings: GenerationConfig
+) -> Animation:
+    """Start the video of a record. Raises InputError and NoFaceError."""
+    options = asdict(settings)
+    ref = inputs["ref"]
+    if command == "animate":
+        return host.animate(ref, inputs["audio"], body_movement=own.get("body_movement"), **options)
+    retarget = bool(own.get("retarget", True))
+    if command == "multimodal":
+        return host.multimodal(ref, inputs["audio"], inputs.get("hands"), retarget=retarget, **options)
+    sound = own.get("audio", "keep")
+    audio = inputs["audio"] if "audio" in inputs else None if sound == "none" else "keep"
+    return host.reenact(ref, inputs["driving"], audio=audio, retarget=retarget, **options)
