@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -153,7 +154,10 @@ def change_json(path: Path, rng: random.Random) -> None:
         return
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         data = _changed(data, rng)
-    text = json.dumps(data)
+    try:
+        text = json.dumps(data)
+    except RecursionError:  # nested twice
+        return
     if rng.random() < 0.05:
         text = text.replace("0", "1e999", 1)
     path.write_text(text)
@@ -162,18 +166,18 @@ def change_json(path: Path, rng: random.Random) -> None:
 def _changed(data: Any, rng: random.Random) -> Any:
     places = _nodes(data)
     if not places or rng.random() < 0.05:
-        return rng.choice(VALUES)
+        return copy.deepcopy(rng.choice(VALUES))
     *parents, last = rng.choice(places)
     inner = data
     for key in parents:
         inner = inner[key]
     what = rng.random()
     if what < 0.6:
-        inner[last] = rng.choice(VALUES)
+        inner[last] = copy.deepcopy(rng.choice(VALUES))
     elif what < 0.7:
         del inner[last]
     elif what < 0.8 and isinstance(inner, dict):
-        inner[rng.choice(("unknown", "\x1b[31m", "", "a\0", "\udcff"))] = rng.choice(VALUES)
+        inner[rng.choice(("unknown", "\x1b[31m", "", "a\0", "\udcff"))] = copy.deepcopy(rng.choice(VALUES))
     elif what < 0.9:
         inner[last] = [inner[last]] * rng.choice((0, 1, 2, 1000))
     else:

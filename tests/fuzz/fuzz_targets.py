@@ -45,6 +45,19 @@ class Target:
     """Whether the path itself may be renamed."""
 
 
+LIBRARIES = (
+    "lab.training.recipe",
+    "lab.training.checkpoint",
+    "lab.training.clips",
+    "lab.filmed.inspection",
+    "lab.synthetic.stills",
+    "lab.synthetic.performance",
+    "lab.evaluation.report.compare_output",
+    "runtime.publish",
+    "codecs.reference",
+    "media.video_reader",
+)
+"""Modules that the readers import, so that a case does not wait for them."""
 LEFT_OUT_OF_CI: tuple[str, ...] = ("picture", "sound", "video")
 
 
