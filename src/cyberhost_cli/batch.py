@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cyberhost_cli.console import Console, Tick
+from cyberhost_cli.generate import prepare_imports
 from cyberhost_cli.options import expand_options
 from cyberhost_cli.terminal import tell
 from cyberhost_model.config import RuntimeConfig
@@ -64,14 +66,16 @@ def batch(
             animation.on_step = lambda step, steps: tick(0, None, f"step {step} of {steps}")
             yield tick
 
-    def prepare() -> None:
-        from cyberhost_cli.generate import prepare_imports
-
-        prepare_imports(runtime)
-
-    for result in run_jobs(
-        listed, runtime, workers=workers, overwrite=overwrite, resume=resume, watch=watch, prepare=prepare
-    ):
+    made = run_jobs(
+        listed,
+        runtime,
+        workers=workers,
+        overwrite=overwrite,
+        resume=resume,
+        watch=watch,
+        prepare=partial(prepare_imports, runtime),
+    )
+    for result in made:
         counts[result.status] += 1
         number = f"{sum(counts.values())} of {len(listed)}"
         if result.status == "failed" and not console.as_json:

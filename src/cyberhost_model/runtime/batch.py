@@ -59,13 +59,13 @@ def run_jobs(
     overwrite: bool = False,
     resume: bool = True,
     watch: Watch | None = None,
-    prepare: Callable[[], None] = lambda: None,
+    prepare: Callable[[], None] | None = None,
 ) -> Iterator[BatchResult]:
     """Make the videos of `jobs`; yields what became of each as it is finished.
 
     workers: processes, each with a model of its own and, where there are several GPUs, a GPU of its own; 1: this
-    process. watch: only in this process. prepare: called before the model is loaded. Raises what loading the model
-    does; with several workers that fails every job instead.
+    process. watch: only in this process. prepare: called before the model is loaded, in each process; a function that
+    can be pickled. Raises what loading the model does; with several workers that fails every job instead.
     """
     left = []
     for job in jobs:
@@ -76,9 +76,10 @@ def run_jobs(
     if not left:
         return
     if workers > 1 and len(left) > 1:
-        yield from _run_in_processes(left, runtime, min(workers, len(left)), overwrite, resume)
+        yield from _run_in_processes(left, runtime, min(workers, len(left)), overwrite, resume, prepare)
         return
-    prepare()
+    if prepare is not None:
+        prepare()
     host = _load(runtime)
     for job in left:
         yield run_job(host, job, overwrite, resume, watch)
@@ -176,7 +177,12 @@ class _Worker:
 
 
 def _run_in_processes(
-    jobs: Sequence[BatchJob], runtime: RuntimeConfig, count: int, overwrite: bool, resume: bool
+    jobs: Sequence[BatchJob],
+    runtime: RuntimeConfig,
+    count: int,
+    overwrite: bool,
+    resume: bool,
+    prepare: Callable[[], None] | None,
 ) -> Iterator[BatchResult]:
     """Keep `count` processes busy with a job each. A process that dies costs its job; another takes its place."""
     waiting = list(reversed(jobs))
@@ -185,7 +191,7 @@ def _run_in_processes(
 
     def start(number: int) -> None:
         ours, theirs = context.Pipe()
-        arguments = (theirs, runtime, number, count, overwrite, resume)
+        arguments = (theirs, runtime, number, count, overwrite, resume, prepare)
         process = context.Process(target=_work, args=arguments, daemon=True)
         process.start()
         theirs.close()
@@ -227,7 +233,15 @@ def _run_in_processes(
             worker.pipe.close()
 
 
-def _work(pipe: Connection, runtime: RuntimeConfig, number: int, count: int, overwrite: bool, resume: bool) -> None:
+def _work(
+    pipe: Connection,
+    runtime: RuntimeConfig,
+    number: int,
+    count: int,
+    overwrite: bool,
+    resume: bool,
+    prepare: Callable[[], None] | None,
+) -> None:
     """Load the model once and make the videos of jobs that come through a pipe, until None comes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -236,6 +250,8 @@ def _work(pipe: Connection, runtime: RuntimeConfig, number: int, count: int, ove
     host: CyberHost | None = None
     try:
         _take_share(number, count)
+        if prepare is not None:
+            prepare()
         host = _load(runtime)
     except Exception as error:
         failed = error

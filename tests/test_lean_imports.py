@@ -1,0 +1,28 @@
+"""The embedded model is loaded without the libraries that it does not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import sys
+from cyberhost_cli.lean_imports import OPTIONAL, import_networks
+
+import_networks()
+from cyberhost_model import CyberHost
+
+CyberHost.from_pretrained("tiny", device="cpu")
+heavy = {"torch._dynamo", "torch.distributed.tensor", "sympy", *OPTIONAL} & set(sys.modules)
+import scipy.signal
+import torch
+
+assert torch._dynamo.eval_frame and scipy.signal.resample_poly and torch.distributed.is_available()
+sys.exit(f"loaded: {sorted(heavy)}" if heavy else 0)
+"""
+
+
+def test_no_more_is_loaded_than_the_embedded_model_needs() -> None:
+    """Optional libraries, the compiler and what they load; afterwards all are there for whoever needs them."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
