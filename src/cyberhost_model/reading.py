@@ -213,9 +213,10 @@ def convert(hint: Any, value: Any, where: str) -> Any:
             return None
         return convert(kinds[0], value, where)
     if dataclasses.is_dataclass(hint):
-        if not isinstance(value, typing.cast(type, hint)):
-            return build(hint, value, where)
-        for name, kind in _fields(typing.cast(type, hint))[0].items():
+        known = typing.cast(type, hint)
+        if not isinstance(value, known):
+            return build(known, value, where)
+        for name, kind in _fields(known)[0].items():
             convert(kind, getattr(value, name), f"{where}.{name}")
         return value
     if origin is typing.Literal:

@@ -16,7 +16,7 @@ from cyberhost_model.hub.repository import split_hub_id
 from cyberhost_model.hub.tensors import read_shapes
 from cyberhost_model.media.files import link_or_copy
 from cyberhost_model.model.checkpoint import check_network, read_untrained
-from cyberhost_model.reading import Unreadable, convert, one_line, read_json
+from cyberhost_model.reading import Unreadable, convert, is_file, one_line, read_json
 
 CARD = "README.md"
 PUBLISHED = ("*.json", "*.safetensors", "*.onnx", CARD)
@@ -153,7 +153,7 @@ def card(folder: Path, preset: Preset, repo: str, licence: str) -> str:
 def read_sources(folder: Path) -> list[dict[str, Any]]:
     """Read what a model was made of, empty where nothing says it. Raises ModelError for a damaged file."""
     path = folder / SOURCES
-    if not path.is_file():
+    if not is_file(path):
         return []
     try:
         sources: list[dict[str, Any]] = convert(list[dict[str, Any]], read_json(path), "it")
