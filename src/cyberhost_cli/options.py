@@ -56,7 +56,9 @@ class OutputOptions:
     plan: bool = option(False, "Check picture and sound, estimate downloads, time and memory; make nothing.")
 
 
-Ref = Annotated[Path, typer.Argument(metavar="REF", help="Picture of a person: PNG, JPEG, WebP and others; - is standard input.")]
+Ref = Annotated[
+    Path, typer.Argument(metavar="REF", help="Picture of a person: PNG, JPEG, WebP and others; - is standard input.")
+]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
 SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input."
 
