@@ -5,11 +5,15 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import logging
 from pathlib import Path
 
 from PIL import Image, features
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes the multi-picture files (MPO) some phones write
+# Without a handler of anybody's, Python writes what Pillow logs of a damaged file to standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
 TAKEN = "give a PNG, JPEG or WebP file (TIFF, BMP, GIF, HEIC and AVIF are read too)"
 _AS_JPEG = "save it as JPEG or PNG"
 _DEVELOP = "develop it and save it as JPEG or TIFF"
