@@ -10,14 +10,14 @@ import torch
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import preset
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.sampler.noise import MAX_MOVEMENT_SCALE, SlowNoise, movement_scale, slow_noises, train_slow_noise
+from cyberhost_model.sampler.noise import MAX_MOVEMENT_SCALE, SlowNoise, SlowNoises, movement_scale, train_slow_noise
 from model_helpers import MINI
 
 
 def clips(count, frames=12, cells=(16, 16), seed=0, channels=2):
     """Slow noise of consecutive clips of a video, (count * frames, channels, h, w)."""
     share = torch.ones(1, 1, 1, *cells)
-    made = itertools.islice(slow_noises(share, channels, frames, torch.Generator().manual_seed(seed)), count)
+    made = itertools.islice(SlowNoises(share, channels, frames, torch.Generator().manual_seed(seed)), count)
     return torch.cat([slow_noise.path[0] for slow_noise in made])
 
 

@@ -37,6 +37,14 @@ class Terminated(BaseException):
     """SIGTERM arrived. Not an Exception, so that only clean-up code sees it on its way out."""
 
 
+class Interrupted(BaseException):
+    """Ctrl-C in a command; Typer would lose what a KeyboardInterrupt carries (`resume_hint`)."""
+
+    def __init__(self, cause: KeyboardInterrupt) -> None:
+        super().__init__()
+        self.resume_hint = getattr(cause, "resume_hint", None)
+
+
 class Ending(NamedTuple):
     """The errors that end with a code, subclasses included where they have no row of their own, and its meaning."""
 
@@ -60,7 +68,7 @@ ENDINGS: dict[ExitStatus, Ending] = {
     ExitStatus.MEASURE: Ending((errors.MeasureError,), "every metric asked for was skipped"),
     ExitStatus.BATCH: Ending((errors.BatchError,), "some jobs of a batch failed"),
     ExitStatus.MARK: Ending((errors.MarkError,), "inspect: no mark was found; rerun: the frames differ"),
-    ExitStatus.INTERRUPTED: Ending((KeyboardInterrupt,), "Ctrl-C"),
+    ExitStatus.INTERRUPTED: Ending((KeyboardInterrupt, Interrupted), "Ctrl-C"),
     ExitStatus.TERMINATED: Ending((Terminated,), "ended by SIGTERM"),
 }
 

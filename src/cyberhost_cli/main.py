@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cyberhost_cli.exit_status import ExitStatus, Terminated, describe, epilog, status_of
+from cyberhost_cli.exit_status import ExitStatus, Interrupted, Terminated, describe, epilog, status_of
 from cyberhost_cli.terminal import announce, open_standard_streams, tell
 from cyberhost_model.errors import OutputError
 
@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as in `cyberhost --help | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.ERROR
-    except (KeyboardInterrupt, Terminated) as stop:
+    except (KeyboardInterrupt, Interrupted, Terminated) as stop:
         return _report(stop)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "show"):  # a usage error of the parser

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_args, get_origin
 import typer
 from typer.core import TyperGroup
 
+from cyberhost_cli.exit_status import Interrupted
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.files import unused_removed
 from cyberhost_model.options import Option, check_changes, option, options_of
@@ -93,8 +94,11 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
                 raise typer.BadParameter(f"--{name.replace('_', '-')} must be a finite number, not {value}")
         output = values.get("output") or values.get("run")
         built = {name: group.build(values) for name, group in groups.items()}
-        with unused_removed(output, *LOCKS) if isinstance(output, Path) else contextlib.nullcontext():
-            command(**values, **built)
+        try:
+            with unused_removed(output, *LOCKS) if isinstance(output, Path) else contextlib.nullcontext():
+                command(**values, **built)
+        except KeyboardInterrupt as stop:
+            raise Interrupted(stop) from None
 
     del run.__wrapped__  # type: ignore[attr-defined]  # or Typer would read the signature of `command`
     return _with_signature(run, flat)
