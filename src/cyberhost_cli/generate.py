@@ -210,7 +210,8 @@ class Request:
             record = check_record(target, self.options.overwrite)
             if any(record.exists() and source.exists() and record.samefile(source) for source in inputs):
                 raise OutputError(f"{record}: is an input itself, and the record would replace it; rename OUT")
-        self.marks.signing(target.name)
+        if not self.options.plan:
+            self.marks.signing(target.name)
         if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 

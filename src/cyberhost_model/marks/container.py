@@ -28,7 +28,7 @@ def program_version() -> str:
 def made_tags(inputs: Iterable[Path] = ()) -> dict[str, str]:
     """Make the tags of a video that is made of `inputs`; what these said of themselves is in "description"."""
     tags = {"comment": f"AI generated. {MADE_BY} {program_version()}. {SOURCE_TYPE}"}
-    said = [f"{path.name}: {text}" for path in dict.fromkeys(inputs) if (text := _said(path))]
+    said = [f"{clean(path.name)}: {text}" for path in dict.fromkeys(inputs) if (text := _said(path))]
     if said:
         tags["description"] = "Inputs said of themselves: " + " | ".join(said)
     return tags
@@ -36,13 +36,14 @@ def made_tags(inputs: Iterable[Path] = ()) -> dict[str, str]:
 
 def _said(path: Path) -> str:
     tags = read_tags(path)
-    kept = [f"{name}={_clean(tags[name])}" for name in KEPT if tags.get(name)]
+    kept = [f"{name}={clean(tags[name])}" for name in KEPT if tags.get(name)]
     if tags.get(_SOURCE):
         kept.append(f"digital source type={tags[_SOURCE]}")
     return "; ".join(kept)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Replace what cannot be printed by spaces, and keep the first 300 characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_LONGEST]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.errors import InputError, OutputError, ResourceError, need
-from cyberhost_model.marks.container import SOURCE_TYPE, program_version
+from cyberhost_model.marks.container import SOURCE_TYPE, clean, program_version
 from cyberhost_model.media.files import written_folder
 
 CERTIFICATE_VARIABLE, KEY_VARIABLE = "CYBERHOST_CERTIFICATE", "CYBERHOST_PRIVATE_KEY"
@@ -63,7 +63,7 @@ class Signer:
         c2pa = need("c2pa", "c2pa")
         manifest = {
             "claim_generator_info": [{"name": "CyberHost", "version": program_version()}],
-            "title": name,
+            "title": clean(name),
             "assertions": [
                 {
                     "label": "c2pa.actions.v2",
@@ -78,7 +78,7 @@ class Signer:
             with c2pa.Signer.from_info(info) as signer, c2pa.Builder(manifest) as builder:
                 for path in dict.fromkeys(inputs):
                     if has_manifest(path):
-                        about = {"title": path.name, "relationship": "inputTo"}
+                        about = {"title": clean(path.name), "relationship": "inputTo"}
                         with path.open("rb") as stream:
                             builder.add_ingredient(about, MIME[path.suffix.lower()], stream)
                 with video.open("rb") as source, signed.open("w+b") as target:

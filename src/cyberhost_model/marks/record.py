@@ -79,7 +79,7 @@ def _version(name: str) -> str | None:
 def write_record(record: Mapping[str, Any], out: Path) -> Path:
     """Write a record whole or not at all. Raises OutputError."""
     with written_whole(out) as part:
-        part.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(record, indent=1) + "\n", encoding="ascii")  # any file name, also a broken one
     return out
 
 
