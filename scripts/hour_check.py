@@ -99,10 +99,9 @@ def main() -> int:
             process.wait(60)
         settled = [row for row in rows if row[3] >= 1] or rows
         memory = np.array([row[1] for row in settled]) / 1e6
-        print(
-            f"resident after the first segment: {memory.min():.0f} to {memory.max():.0f} MB; "
-            f"on disk at the end: {settled[-1][2] / 1e6:.1f} MB for {settled[-1][3]} segments of about 10 s"
-        )
+        when = " after the first segment" if settled[0][3] else ""
+        print(f"resident{when}: {memory.min():.0f} to {memory.max():.0f} MB")
+        print(f"on disk at the end: {settled[-1][2] / 1e6:.1f} MB for {settled[-1][3]} segments of about 10 s")
     return 0
 
 
