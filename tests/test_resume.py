@@ -18,6 +18,7 @@ import soundfile
 from cyberhost_cli.main import main
 from cyberhost_model import CyberHost
 from cyberhost_model.errors import OutputError
+from cyberhost_model.marks.marking import FrameDigests
 from cyberhost_model.media.audio import load_audio
 from cyberhost_model.media.video_reader import probe_video, read_frames
 from cyberhost_model.runtime import resume
@@ -181,3 +182,23 @@ def test_killed_from_the_shell(
     whole = tmp_path / "whole.mp4"
     assert main([*arguments[:4], str(whole), *arguments[5:]]) == 0
     assert frames_digest(out) == frames_digest(whole)
+
+
+def test_a_record_has_the_frames_that_were_made_before_a_stop(
+    animation: Callable[[], Animation], tmp_path: Path
+) -> None:
+    """The digests of frames that are not made again are kept, whatever the video is stopped at."""
+    whole = FrameDigests()
+    animation().save(tmp_path / "whole.mp4", digests=whole)
+    out = tmp_path / "out.mp4"
+    for frame in (30, 40):
+        with pytest.raises(Stop):
+            animation().save(out, progress=stop_at(frame), facts=FACTS, digests=FrameDigests())
+    again = FrameDigests()
+    animation().save(out, facts=FACTS, digests=again)
+    assert again.hexdigest() == whole.hexdigest() != FrameDigests().hexdigest()
+    with pytest.raises(Stop):
+        animation().save(tmp_path / "other.mp4", progress=stop_at(30), facts=FACTS, digests=FrameDigests())
+    (state_folder(tmp_path / "other.mp4") / "frames.sha256").write_text("ab\n")
+    with pytest.raises(OutputError, match="--no-resume"):
+        animation().save(tmp_path / "other.mp4", facts=FACTS, digests=FrameDigests())

@@ -7,7 +7,6 @@ shared, from `make_video` down.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,6 +21,7 @@ from cyberhost_model.config import GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 
 if TYPE_CHECKING:
+    from cyberhost_model.marks.marking import FrameDigests
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
 
 DEFAULT_MODEL = RuntimeConfig.model
@@ -258,19 +258,16 @@ def make_video(
     host = load_host(request.runtime)
     animation = start(host)
     animation.inputs = tuple(path for path in request.inputs.values() if path.is_file())
-    state = None
+    digests = None
     if request.options.record or expected is not None:
-        from cyberhost_model.marks.marking import digested
+        from cyberhost_model.marks.marking import FrameDigests
 
-        # The record has a digest of every frame: a video that has one is made in one go.
-        digest = hashlib.sha256()
-        animation.frames = digested(animation.frames, digest)
-    else:
-        state = state_facts(request, host, depends)
-    path = write_video(animation, request, state)
+        digests = FrameDigests()
+    path = write_video(animation, request, state_facts(request, host, depends), digests)
+    frames = None if digests is None else digests.hexdigest()
     summary = summarise(animation, path, request)
-    if request.options.record:
-        facts["record"] = str(record_run(host, animation, path, digest.hexdigest(), request))
+    if request.options.record and frames is not None:
+        facts["record"] = str(record_run(host, animation, path, frames, request))
     if request.options.report is not None:
         from cyberhost_cli.evaluate import report_on
 
@@ -283,7 +280,7 @@ def make_video(
             request.console,
         )
     if expected is not None:
-        facts["frames_equal"] = digest.hexdigest() == expected
+        facts["frames_equal"] = frames == expected
     request.console.data({**summary, "warnings": animation.warnings, **facts})
     if not facts.get("frames_equal", True):
         from cyberhost_model.errors import MarkError
@@ -374,7 +371,9 @@ def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:
     request.console.data({**asdict(found), **facts})
 
 
-def write_video(animation: Animation, request: Request, facts: dict[str, str] | None = None) -> Path:
+def write_video(
+    animation: Animation, request: Request, facts: dict[str, str] | None, digests: FrameDigests | None
+) -> Path:
     """Compute the frames and write them with a bar; the warnings of the input come before, those of memory after.
 
     facts: see `Animation.save`.
@@ -390,6 +389,7 @@ def write_video(animation: Animation, request: Request, facts: dict[str, str] | 
             options.overwrite,
             tick,
             marks=request.marks,
+            digests=digests,
             facts=facts,
             resume=options.resume,
             tell=lambda line: request.console.note(f"{request.output}: {line}"),

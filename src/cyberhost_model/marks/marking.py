@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyberhost_model.options import option
 
@@ -60,9 +61,39 @@ class Marks:
         return lambda video: signer.sign(video, name, sources)
 
 
-def digested(frames: Iterable[np.ndarray], state: Any = None) -> Iterator[np.ndarray]:
-    """Feed frames to `state`, a hash of `hashlib`, while they go by."""
-    state = hashlib.sha256() if state is None else state
-    for frame in frames:
-        state.update(frame.tobytes())
-        yield frame
+class FrameDigests:
+    """The SHA-256 of every frame while it goes by, for the record of a run.
+
+    They can be kept in a file, so that a video that was stopped has those of the frames that are not made again.
+    """
+
+    def __init__(self) -> None:
+        self._digests: list[str] = []
+        self._file: Path | None = None
+
+    def begin(self, file: Path | None = None, first: int = 0) -> None:
+        """Begin at frame number `first`, with the digests of the frames before from `file`, which they are kept in.
+
+        Raises OSError and ValueError for a file that does not hold them.
+        """
+        before = file.read_text(encoding="ascii").split()[:first] if file is not None and first else []
+        if len(before) != first:
+            raise ValueError(f"{file}: holds {len(before)} digests of {first} frames")
+        self._digests, self._file = before, file
+        if file is not None:
+            file.write_text("".join(f"{line}\n" for line in before), encoding="ascii")
+
+    def note(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Note frames, uint8 (H, W, 3), while they go by."""
+        with contextlib.ExitStack() as stack:
+            out = None if self._file is None else stack.enter_context(self._file.open("a", encoding="ascii"))
+            for frame in frames:
+                self._digests.append(hashlib.sha256(frame.tobytes()).hexdigest())
+                if out is not None:
+                    out.write(f"{self._digests[-1]}\n")
+                    out.flush()
+                yield frame
+
+    def hexdigest(self) -> str:
+        """Compute the SHA-256 of all frames' digests, in order, as hex."""
+        return hashlib.sha256("".join(self._digests).encode()).hexdigest()

@@ -18,10 +18,10 @@ import torch
 
 from cyberhost_model.config import LARGEST, GenerationConfig, SamplingConfig
 from cyberhost_model.device import choose_device
-from cyberhost_model.errors import InputError, ResourceError
+from cyberhost_model.errors import InputError, OutputError, ResourceError
 from cyberhost_model.hub.capabilities import capabilities_of, check_command, check_trained
 from cyberhost_model.hub.repository import Access, accessing
-from cyberhost_model.marks.marking import Marks
+from cyberhost_model.marks.marking import FrameDigests, Marks
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.files import written_folder
 from cyberhost_model.media.image import check_picture, load_picture
@@ -105,25 +105,29 @@ class Animation:
         progress: Progress | None = None,
         *,
         marks: Marks | None = None,
+        digests: FrameDigests | None = None,
         facts: Mapping[str, str] | None = None,
         resume: bool = True,
         tell: Callable[[str], None] = lambda line: None,
     ) -> Path:
         """Write frames and sound as H.264 and AAC. `out` appears only when it is complete.
 
-        marks: by which the video says that it was made; None: the default ones, the watermark among them. facts: keep
-        the finished part in a folder beside `out` until it is whole, so that the same call goes on where this one was
-        stopped. They name what the frames depend on (`runtime.resume.facts_of`); without them nothing is kept. resume:
-        False begins anew. tell: called with lines for the user, such as where it goes on. Raises OutputError, and what
-        `Marks.signing` does.
+        marks: by which the video says that it was made; None: the default ones, the watermark among them. digests:
+        notes the frames before they are marked. facts: keep the finished part in a folder beside `out` until it is
+        whole, so that the same call goes on where this one was stopped. They name what the frames depend on
+        (`runtime.resume.facts_of`); without them nothing is kept. resume: False begins anew. tell: called with lines
+        for the user, such as where it goes on. Raises OutputError, and what `Marks.signing` does.
         """
         seconds = None if self.fits else self.n_frames / self.fps
         marks = marks or Marks()
         finish, tags = marks.signing(Path(out).name, self.inputs), marks.tags(self.inputs)
+        noted = iter if digests is None else digests.note
         if facts is not None and self.render is not None:
-            render, facts = self.render, {**facts, "marks": f"watermark {marks.watermark}, label {marks.label}"}
+            render = self.render
+            facts = {**facts, "marks": f"watermark {marks.watermark}, label {marks.label}"}
+            facts["record"] = "none" if digests is None else "kept"
             film = Film(
-                lambda store: marks.frames(render(store)),
+                lambda store: marks.frames(noted(render(store))),
                 self.n_frames,
                 self.clip,
                 self.size,
@@ -132,10 +136,13 @@ class Animation:
                 seconds,
                 tags,
                 finish,
+                begin=lambda store: None if digests is None else self._begin(digests, store),
             )
             return write_resumable(film, out, facts, resume=resume, overwrite=overwrite, progress=progress, tell=tell)
+        if digests is not None:
+            digests.begin()
         return write_video(
-            marks.frames(self.frames),
+            marks.frames(noted(self.frames)),
             out,
             self.fps,
             self.sound,
@@ -146,6 +153,14 @@ class Animation:
             tags=tags,
             finish=finish,
         )
+
+    def _begin(self, digests: FrameDigests, store: ClipStore | None) -> None:
+        """Begin noting frames where `store` ends. Raises OutputError."""
+        file = None if store is None else store.folder / "frames.sha256"
+        try:
+            digests.begin(file, 0 if store is None else min(store.encoded * self.clip, self.n_frames))
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{file}: cannot be gone on with ({error}); begin anew with --no-resume") from None
 
 
 class CyberHost:

@@ -56,6 +56,8 @@ class Film:
     """Of the container."""
     finish: Callable[[Path], None] | None = None
     """Called with the whole file before it takes its name."""
+    begin: Callable[[ClipStore | None], None] = lambda store: None
+    """Called before the first frame, also where a store has them all."""
 
 
 def state_folder(out: Path) -> Path:
@@ -127,6 +129,7 @@ def write_resumable(
 
 def _write_at_once(film: Film, out: Path, overwrite: bool, progress: Callable[[int, int | None], None] | None) -> Path:
     """Write a video without keeping a state."""
+    film.begin(None)
     return write_video(
         film.render(None),
         out,
@@ -150,6 +153,7 @@ def _encode(
     progress: Callable[[int, int | None], None] | None,
 ) -> None:
     """Make the segments from number `first` on, of `clips` clips each."""
+    film.begin(store)
     done = min(store.encoded * film.clip, film.total)
     last = -(-film.total // film.clip)
     if progress is not None:
