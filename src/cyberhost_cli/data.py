@@ -110,6 +110,12 @@ def prepare(
     identity_by: Annotated[
         str, typer.Option(metavar="video|folder", help="Clips of one video, or of one folder, share an identity.")
     ] = "video",
+    split_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Lines NAME,train or NAME,held_out. [default: a tenth is held out, by its name]"
+        ),
+    ] = None,
     detector: Annotated[str, typer.Option(help="Key point detector.")] = "embedded",
     min_sync: Annotated[
         float | None,
@@ -130,12 +136,14 @@ def prepare(
     console.silence_libraries()
     from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
     from cyberhost_model.lab.filmed.detectors import DETECTORS
+    from cyberhost_model.lab.filmed.manifest import read_splits
     from cyberhost_model.lab.filmed.settings import Settings
 
     check_choice("--engine", engine, *ENGINES)
     check_choice("--detector", detector, *DETECTORS)
     if address is not None and engine != "ray":
         raise typer.BadParameter("--address goes with --engine ray")
+    splits = None if split_file is None else read_splits(split_file)
     with input_errors_as_usage():
         settings = Settings(
             crop,
@@ -150,6 +158,7 @@ def prepare(
             identity_by,
             detector,
             min_sync,
+            splits,
         )
     with console.progress("preparing", None, unit="videos") as tick:
         report = prepare_dataset(videos, output, settings, workers, engine, address, tick, console.warn)

@@ -11,7 +11,8 @@ from cyberhost_model.lab.filmed.candidates import Observation, split_shot
 from cyberhost_model.lab.filmed.clip import close_gaps
 from cyberhost_model.lab.filmed.framing import content_box, crop_frame, fixed_box, sizes_near
 from cyberhost_model.lab.filmed.labels import mouth_from_keypoints
-from cyberhost_model.lab.filmed.manifest import Reason, identity_of, split_of
+from cyberhost_model.lab.filmed.manifest import Reason, read_splits, split_of
+from cyberhost_model.lab.filmed.prepare import Job, blank_row, list_videos
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.perception.keypoints import Keypoints
@@ -113,12 +114,42 @@ def test_a_descriptor_tells_drawn_faces_apart_whatever_the_light(tmp_path):
     assert mean_descriptor([]) is None
 
 
-def test_identities_go_by_file_or_folder(tmp_path):
-    one, two = tmp_path / "anna" / "1.mp4", tmp_path / "anna" / "2.mp4"
-    assert identity_of(one, "folder") == identity_of(two, "folder")
-    assert identity_of(one, "video") != identity_of(two, "video")
+def _jobs(root):
+    for name in ("anna/1.mp4", "anna/2.mp4", "ben.mp4"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    return [Job.of(path, found) for path, found in list_videos([root], root / "set").items()]
+
+
+def test_identities_go_by_file_or_folder_wherever_the_data_lies(tmp_path):
+    """Nobody becomes a training person because a disk is mounted elsewhere."""
+    here, there = _jobs(tmp_path / "here" / "talks"), _jobs(tmp_path / "there" / "deeper" / "talks")
+    for by, names in (("video", ["anna/1", "anna/2", "ben"]), ("folder", ["anna", "anna", "talks"])):
+        assert [job.identity(by) for job in here] == [job.identity(by) for job in there] == names
+    alone = Job.of(tmp_path / "here" / "talks" / "anna" / "1.mp4")
+    assert alone.identity("video") == "1" and alone.identity("folder") == "anna"
     splits = [split_of(f"person {i}") for i in range(400)]
     assert 20 < splits.count("held_out") < 60 and splits.count("train") == 400 - splits.count("held_out")
+
+
+def test_a_file_says_who_is_held_out(tmp_path):
+    file = tmp_path / "splits.csv"
+    file.write_text("name,split\nanna,held_out\nanna/2, train\n\nben,train\n")
+    given = read_splits(file)
+    assert [split_of(name, given) for name in ("anna/1", "anna/2", "ben", "anna")] == [
+        "held_out",
+        "train",
+        "train",
+        "held_out",
+    ]
+    assert split_of("carla", given) == split_of("carla")
+    assert blank_row(_jobs(tmp_path / "talks")[0], Settings(splits=given)).split == "held_out"
+    for text, words in (("anna,test", "line 1"), ("anna,train\nanna,held_out", "another split"), ("anna", "line 1")):
+        file.write_text(text)
+        with pytest.raises(InputError, match=words):
+            read_splits(file)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_splits(tmp_path / "none.csv")
 
 
 def test_the_mouth_is_read_from_the_points():

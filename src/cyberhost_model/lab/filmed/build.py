@@ -71,7 +71,7 @@ def prepare_dataset(
     load_detector(settings.detector)  # so that this process, not a worker, reports an unknown or damaged one
     if settings.min_sync is not None:
         sync_weight_files()
-    jobs = [Job.of(path) for path in list_videos(videos, dataset)]
+    jobs = [Job.of(path, root) for path, root in list_videos(videos, dataset).items()]
     dataset = dataset.absolute()
     _check_settings(dataset, settings)
     missing = [job for job in jobs if not is_finished(dataset, job, settings)]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import InputError, need
 from cyberhost_model.media.files import written_whole
-from cyberhost_model.reading import Unreadable, build, is_file, one_line, short
+from cyberhost_model.reading import Unreadable, build, is_file, one_line, read_text, short
 
 if TYPE_CHECKING:
     import pyarrow
@@ -298,17 +299,41 @@ def add_rows(dataset: Path, rows: Iterable[Row]) -> Path:
     return write_manifest(dataset, [*(row for row in old if row.clip not in names), *new])
 
 
-def identity_of(path: Path, by: str) -> str:
-    """Name the identity in a video: its folder's path for `by` "folder", its own path for "video".
+SPLITS = ("train", "held_out")
 
-    No face recognition network comes with this package, so an identity is where the video lies, not the face.
+
+def split_of(identity: str, given: Mapping[str, str] | None = None) -> str:
+    """Return the split of an identity, "train" or "held_out".
+
+    given: splits of identities, and of folders of them, by name (`read_splits`); the others go by a hash of the name.
     """
-    return str(path.parent if by == "folder" else path.with_suffix(""))
-
-
-def split_of(identity: str) -> str:
-    """Return the split of an identity, "train" or "held_out"."""
+    for name in (identity, *(str(folder) for folder in PurePosixPath(identity).parents)):
+        if given and name in given:
+            return given[name]
     return "held_out" if held_out(identity) else "train"
+
+
+def read_splits(path: Path) -> dict[str, str]:
+    """Read a split file: lines "NAME,train" or "NAME,held_out".
+
+    NAME: an identity as the manifest has it, or a folder of such names. Raises InputError that names the line.
+    """
+    try:
+        rows = list(csv.reader(read_text(path).splitlines()))
+    except (OSError, Unreadable, csv.Error) as error:
+        raise InputError(
+            f"{path}: cannot be read ({one_line(error)}); give lines NAME,train or NAME,held_out"
+        ) from None
+    found: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (number == 1 and cells == ["name", "split"]):
+            continue
+        if len(cells) != 2 or cells[1] not in SPLITS or not cells[0]:
+            raise InputError(f"{path}, line {number}: must be NAME,train or NAME,held_out")
+        if found.setdefault(cells[0], cells[1]) != cells[1]:
+            raise InputError(f"{path}, line {number}: {cells[0]} has another split above")
+    return found
 
 
 def held_out(name: str) -> bool:

@@ -24,7 +24,7 @@ from cyberhost_model.errors import InputError, OutputError, need, printable
 from cyberhost_model.lab.filmed.candidates import Analysis, analyse_video
 from cyberhost_model.lab.filmed.clip import Networks, make_clip
 from cyberhost_model.lab.filmed.detectors import load_detector
-from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, identity_of, row_of, row_values, split_of
+from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, row_of, row_values, split_of
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import load_sync_check
 from cyberhost_model.lab.filmed.source import OpenVideo, UnusableVideo, has_sound, open_video, sound_blocks
@@ -46,15 +46,31 @@ class Job:
     path: Path
     size: int
     mtime: int
+    name: str = ""
+    """Its path below the folder that was given, "talks/anna.mp4": the same wherever that folder lies."""
+    folder: str = ""
+    """The folder of that path; the given folder's own name for a video right in it."""
 
     @staticmethod
-    def of(path: Path) -> Job:
-        """Look up a file. Raises InputError where it does not exist."""
+    def of(path: Path, root: Path | None = None) -> Job:
+        """Look up a file, found below the folder `root`. Raises InputError where it does not exist."""
         try:
             stat = path.stat()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-        return Job(Path(os.path.abspath(path)), stat.st_size, stat.st_mtime_ns)
+        place = Path(os.path.abspath(path))
+        above = place.parent if root is None else Path(os.path.abspath(root))
+        name = place.relative_to(above)
+        folder = name.parent.as_posix() if len(name.parts) > 1 else above.name
+        return Job(place, stat.st_size, stat.st_mtime_ns, name.as_posix(), folder)
+
+    def identity(self, by: str) -> str:
+        """Name the identity in the video: the folder for `by` "folder", the video itself for "video".
+
+        No face recognition network comes with this package, so an identity is where the video lies, not the face; and
+        where it lies below the folder that was given, so that nobody changes splits when the data moves.
+        """
+        return self.folder if by == "folder" else self.name[: len(self.name) - len(self.path.suffix)]
 
     @property
     def key(self) -> str:
@@ -152,7 +168,7 @@ def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
 
 def blank_row(job: Job, settings: Settings, number: int = 0) -> Row:
     """Return a rejected row of a video without any measurement."""
-    identity = identity_of(job.path, settings.identity_by)
+    identity = job.identity(settings.identity_by)
     return Row(
         f"{job.key}/{number:04d}",
         REJECTED,
@@ -160,7 +176,7 @@ def blank_row(job: Job, settings: Settings, number: int = 0) -> Row:
         source_size=job.size,
         source_mtime=job.mtime,
         identity=identity,
-        split=split_of(identity),
+        split=split_of(identity, settings.splits),
     )
 
 
@@ -222,14 +238,15 @@ class _CountedSound:
             yield block
 
 
-def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
+def list_videos(paths: list[Path], dataset: Path) -> dict[Path, Path | None]:
     """List the files given, and all files with a video's suffix below the folders given, sorted, each once.
 
-    Files inside the dataset are left out: its clips are videos, too. Raises InputError for a path that does not exist
-    a folder without videos, and a name that is no plain text.
+    Each with the folder that it was found below, None for a file that was given. Files inside the dataset are left out:
+    its clips are videos, too. Raises InputError for a path that does not exist, a folder without videos, and a name
+    that is no plain text.
     """
     made = os.path.join(os.path.abspath(dataset), "")
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[Path, Path | None]] = {}
     for path in paths:
         if not exists(path):
             raise InputError(f"{path}: no such video or folder; check the path")
@@ -238,10 +255,10 @@ def list_videos(paths: list[Path], dataset: Path) -> list[Path]:
             inside = [p for p in inside if not os.path.abspath(p).startswith(made)]
             if not inside:
                 raise InputError(f"{path}: holds no video ({', '.join(VIDEO_SUFFIXES)})")
-            found.update((os.path.abspath(p), p) for p in inside)
+            found.update((os.path.abspath(p), (p, path)) for p in inside)
         else:
-            found[os.path.abspath(path)] = path
+            found.setdefault(os.path.abspath(path), (path, None))
     for name in found:
         if printable(name) != name:  # the manifest holds texts, and a terminal would obey escapes
             raise InputError(f"{name}: the name is no plain text; rename it")
-    return [found[name] for name in sorted(found)]
+    return dict(found[name] for name in sorted(found))

@@ -48,6 +48,8 @@ class Settings:
 
     It downloads weights and doubles the time.
     """
+    splits: dict[str, str] | None = None
+    """Splits of identities by name (`manifest.read_splits`); None: a tenth is held out, by a hash of the name."""
 
     def __post_init__(self) -> None:
         shares = {name: getattr(self, name) for name in ("min_face", "min_hands", "min_speech")}
