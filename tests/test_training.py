@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,7 +22,14 @@ from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.training.assemble import assemble
-from cyberhost_model.lab.training.clips import LatentClips, describe_clip, encode_clip, lips_mask, write_clip
+from cyberhost_model.lab.training.clips import (
+    LatentClips,
+    describe_clip,
+    encode_clip,
+    find_clips,
+    lips_mask,
+    write_clip,
+)
 from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.lab.training.init import build_network, preset_for_weights
 from cyberhost_model.lab.training.loop import LoopConfig, learning_rate, train
@@ -161,6 +170,30 @@ def test_coded_clips_hold_what_the_stages_want(clips):
     assert all(torch.equal(batch[k], again[k]) for k in batch)
     with pytest.raises(TrainingError, match="no coded clips"):
         LatentClips(clips / "nowhere", preset("tiny"), 0, 1, 12)
+
+
+def test_folders_of_clips_are_mixed_by_their_shares(clips, tmp_path):
+    """Alone, a folder gives the batches that it always gave."""
+    alone = LatentClips(clips, preset("tiny"), seed=0, batch=1, frames=12)
+    other = tmp_path / "other"
+    shutil.copytree(clips, other)
+    for path in other.glob("*x*/*.safetensors"):
+        path.rename(path.with_name(f"other-{path.name}"))
+    same = LatentClips([str(clips)], preset("tiny"), 0, 1, 12)
+    assert [same.files(i) for i in range(8)] == [alone.files(i) for i in range(8)]
+    mixed = LatentClips([f"{clips}:0.9", f"{other}:0.1"], preset("tiny"), 0, 1, 12)
+    assert mixed.shares.tolist() == pytest.approx([0.9, 0.1])
+    share = np.mean([mixed.files(i)[0].name.startswith("other-") for i in range(200)])
+    assert 0.04 < share < 0.18
+    assert LatentClips([str(clips), str(other)], preset("tiny"), 0, 1, 12).shares.tolist() == [0.5, 0.5]
+    assert len(find_clips([str(clips), str(other)], preset("tiny"), 12)) == 2 * len(
+        find_clips(clips, preset("tiny"), 12)
+    )
+    for wrong in ([f"{clips}:0.9", str(other)], [f"{clips}:0", f"{other}:1"], [f"{clips}:1.2.3"]):
+        with pytest.raises(TrainingError, match="share"):
+            LatentClips(wrong, preset("tiny"), 0, 1, 12)
+    with pytest.raises(TrainingError, match="no coded clips"):
+        LatentClips([f"{clips}:0.5", f"{tmp_path / 'nowhere'}:0.5"], preset("tiny"), 0, 1, 12)
 
 
 def test_clips_that_cannot_be_trained_on_are_told(clips, tmp_path, capsys):

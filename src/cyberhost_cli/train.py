@@ -42,7 +42,11 @@ class StageOptions:
     """What is trained, on which material, and where the run is kept."""
 
     run: Path | None = option(None, "Folder of the run; an earlier one is continued.", "--run", "-o", metavar="RUN")
-    data: Path | None = option(None, "Coded clips, for stages hear, 1, pose, 2 and distill.", metavar="DIR")
+    data: list[str] | None = option(
+        None,
+        "Coded clips, for stages hear, 1, pose, 2 and distill; may be repeated, with shares.",
+        metavar="DIR[:SHARE]",
+    )
     stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
     speech: list[str] | None = option(None, "16 kHz speech, for stage audio; may be repeated.", metavar="DIR")
     filmed: list[str] | None = option(
@@ -67,7 +71,7 @@ class StageOptions:
         return Sources(
             stills=self.stills or [],
             speech=self.speech or [],
-            clips=str(self.data) if self.data else None,
+            clips=list(self.data) if self.data else None,
             filmed=self.filmed or [],
             labels=self.labels or [],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -142,15 +143,54 @@ def write_clip(folder: Path, name: str, tensors: dict[str, Tensor], size: tuple[
         ) from None
 
 
+ClipFolders = str | Path | Sequence[str]
+"""A folder of encoded clips, or several, each "DIR" or "DIR:SHARE"."""
+
+
+def clip_shares(folders: ClipFolders) -> list[tuple[Path, float | None]]:
+    """Read folders of encoded clips with the share of batches that each gives; None without shares.
+
+    Raises TrainingError where only some have a share, or one that is none.
+    """
+    found: list[tuple[Path, float | None]] = []
+    for given in [folders] if isinstance(folders, (str, Path)) else folders:
+        name, colon, share = str(given).rpartition(":")
+        if not colon or Path(given).exists() or re.fullmatch(r"[0-9.]+", share) is None:
+            found.append((Path(given), None))
+            continue
+        try:
+            found.append((Path(name), float(share)))
+        except ValueError:
+            raise TrainingError(f"{given}: {share!r} is no share; write DIR:0.7") from None
+    with_share = [share for _, share in found if share is not None]
+    if with_share and (len(with_share) < len(found) or min(with_share) <= 0):
+        raise TrainingError("--data: give a share above 0 to every folder (DIR:0.7), or to none")
+    return found
+
+
+class _Pools:
+    """The encoded clips of one folder by size and by whether they show a head alone."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.count = len(files)
+        self.files: dict[tuple[int, int, bool], list[Path]] = {}
+        for path in files:
+            w, h = path.parent.name.removesuffix(HEAD).split("x")
+            self.files.setdefault((int(w), int(h), path.parent.name.endswith(HEAD)), []).append(path)
+        self.kinds = sorted(self.files)
+        self.weights = np.array([len(self.files[kind]) for kind in self.kinds], float) / self.count
+
+
 class LatentClips(Dataset):
     """Batches of clips of `frames` frames, cut from the encoded clips below `folder`; item i depends on (seed, i).
 
-    The clips of a batch have one size, and all have hands or none has.
+    The clips of a batch are of one folder and have one size, and all have hands or none has. Of several folders each
+    gives its share of the batches (`clip_shares`), without shares as many as it has clips.
     """
 
     def __init__(
         self,
-        folder: str | Path,
+        folder: ClipFolders,
         preset: Preset,
         seed: int,
         batch: int,
@@ -160,13 +200,10 @@ class LatentClips(Dataset):
     ):
         self.preset, self.seed, self.batch, self.frames = preset, seed, batch, frames
         self.driving = driving or DrivingMix()
-        found = find_clips(folder, preset, frames)[:limit]
-        self.pools: dict[tuple[int, int, bool], list[Path]] = {}
-        for path in found:
-            w, h = path.parent.name.removesuffix(HEAD).split("x")
-            self.pools.setdefault((int(w), int(h), path.parent.name.endswith(HEAD)), []).append(path)
-        self.kinds = sorted(self.pools)
-        self.weights = np.array([len(self.pools[s]) for s in self.kinds], float) / len(found)
+        shares = clip_shares(folder)
+        self.pools = [_Pools(find_clips(place, preset, frames)[:limit]) for place, _ in shares]
+        sizes = np.array([share or pool.count for (_, share), pool in zip(shares, self.pools, strict=True)], float)
+        self.shares = sizes / sizes.sum()
 
     def __len__(self) -> int:
         return 2**31
@@ -183,8 +220,10 @@ class LatentClips(Dataset):
         """Cut the clips of item i; returns them and their files."""
         cv2.setNumThreads(1)
         rng = np.random.default_rng([self.seed, i])
-        kind = self.kinds[int(rng.choice(len(self.kinds), p=self.weights))]
-        pool, clips, paths = self.pools[kind], [], []
+        # One folder takes no draw, so that runs of one go on with the batches they would have had.
+        pools = self.pools[0 if len(self.pools) == 1 else int(rng.choice(len(self.pools), p=self.shares))]
+        kind = pools.kinds[int(rng.choice(len(pools.kinds), p=pools.weights))]
+        pool, clips, paths = pools.files[kind], [], []
         *size, head = kind
         moving = self.driving.draw_moving(rng)
         for _ in range(self.batch):
@@ -255,18 +294,20 @@ def read_clip(file: Path) -> dict[str, Tensor]:
     return saved
 
 
-def find_clips(folder: str | Path, preset: Preset, frames: int) -> list[Path]:
-    """List the encoded clips below `folder`.
+def find_clips(folders: ClipFolders, preset: Preset, frames: int) -> list[Path]:
+    """List the encoded clips below a folder, or below several.
 
-    Raises TrainingError where there are none, or they do not fit (`check_fits`).
+    Raises TrainingError where one has none, or they do not fit (`check_fits`).
     """
-    found = sorted(
-        (p for p in Path(folder).glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name)), key=lambda p: p.stem
-    )
-    if not found:
-        raise TrainingError(_nothing(Path(folder)))
-    check_fits(found[0], preset, frames)
-    return found
+    every: list[Path] = []
+    for folder, _ in clip_shares(folders):
+        inside = (p for p in folder.glob("*x*/*.safetensors") if SIZE.fullmatch(p.parent.name))
+        found = sorted(inside, key=lambda p: p.stem)
+        if not found:
+            raise TrainingError(_nothing(folder))
+        check_fits(found[0], preset, frames)
+        every += found
+    return every
 
 
 def check_fits(file: Path, preset: Preset, frames: int) -> None:

@@ -14,6 +14,7 @@ import torch
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.checkpoint import differing
+from cyberhost_model.lab.training.clips import ClipFolders, clip_shares
 from cyberhost_model.lab.training.init import run_config
 from cyberhost_model.lab.training.stage import Stage
 
@@ -29,10 +30,18 @@ def record_of(stage: Stage) -> dict[str, Any]:
     config, data = getattr(stage, "config", None), getattr(stage, "data", None)
     record = {
         "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},  # type: ignore[arg-type]
-        "data": {"folder": str(data), "digest": digest_of_names(Path(data))} if isinstance(data, str | Path) else {},
+        "data": {} if data is None else _describe_data(data),
         "versions": {"cyberhost": _version(), "torch": torch.__version__, "python": platform.python_version()},
     }
     return json.loads(json.dumps(record))
+
+
+def _describe_data(data: ClipFolders) -> dict[str, Any]:
+    """Name the folders of coded clips with their shares, and digest what is in them."""
+    shares = clip_shares(data)
+    digests = [f"{digest_of_names(folder)} {share}" for folder, share in shares]
+    names = [str(folder) if share is None else f"{folder}:{share:g}" for folder, share in shares]
+    return {"folder": ", ".join(names), "digest": hashlib.sha256("\n".join(digests).encode()).hexdigest()}
 
 
 def _version() -> str:

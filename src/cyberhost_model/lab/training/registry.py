@@ -25,7 +25,8 @@ class Sources:
 
     stills: list[str] = field(default_factory=list)
     speech: list[str] = field(default_factory=list)
-    clips: str | None = None
+    clips: str | list[str] | None = None
+    """One folder, or several with their shares (`clips.clip_shares`)."""
     filmed: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
 
@@ -62,8 +63,8 @@ class StageInputs:
     seed: int
 
     @property
-    def clips(self) -> str:
-        """The folder of encoded clips."""
+    def clips(self) -> str | list[str]:
+        """The folders of encoded clips."""
         assert self.sources.clips is not None
         return self.sources.clips
 

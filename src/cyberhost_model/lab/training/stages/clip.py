@@ -6,7 +6,6 @@ One class for both: what distinguishes them is their configuration.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.codecs.base import for_reference_net
 from cyberhost_model.config import Preset
-from cyberhost_model.lab.training.clips import LatentClips, find_clips
+from cyberhost_model.lab.training.clips import ClipFolders, LatentClips, find_clips
 from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.lab.training.init import build_network, freeze, preset_for_weights
 from cyberhost_model.lab.training.losses import LossWeights, Prediction, combine
@@ -61,7 +60,7 @@ class ClipStageConfig(LossWeights):
 class ClipStage:
     """Flow matching or noise prediction on encoded clips, with the losses of `losses.TERMS`."""
 
-    def __init__(self, data: str | Path, network: CyberHostNetwork, config: ClipStageConfig, limit: int | None = None):
+    def __init__(self, data: ClipFolders, network: CyberHostNetwork, config: ClipStageConfig, limit: int | None = None):
         self.data, self.module, self.config, self.limit = data, network, config, limit
         self.preset: Preset = network.preset
         self.name = f"stage {config.name}"

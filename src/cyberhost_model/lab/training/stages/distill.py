@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from torch.func import functional_call
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.clips import find_clips
+from cyberhost_model.lab.training.clips import ClipFolders, find_clips
 from cyberhost_model.lab.training.init import build_network, freeze, load_weights, preset_of_weights
 from cyberhost_model.lab.training.losses import critical_region_weight, lip_weight
 from cyberhost_model.lab.training.registry import NETWORK_SETTINGS, StageInputs, register_stage
@@ -59,7 +58,7 @@ class DistillStage(ClipStage):
     config: DistillStageConfig
 
     def __init__(
-        self, data: str | Path, network: CyberHostNetwork, config: DistillStageConfig, limit: int | None = None
+        self, data: ClipFolders, network: CyberHostNetwork, config: DistillStageConfig, limit: int | None = None
     ) -> None:
         """Copy the teacher from `network`, which has its weights and preset.
 

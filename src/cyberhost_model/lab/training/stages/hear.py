@@ -7,7 +7,6 @@ Not in the paper, whose speech encoder and U-Net learn from a thousand times as 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.clips import find_clips, read_clip
+from cyberhost_model.lab.training.clips import ClipFolders, find_clips, read_clip
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import initial_network
@@ -37,7 +36,7 @@ class HearStageConfig:
 class SpokenClips(Dataset):
     """Batches of speech features (B, F, L, layers, D) and what they tell (B, F, 4); item i depends on (seed, i)."""
 
-    def __init__(self, folder: str | Path, preset: Preset, seed: int, config: HearStageConfig) -> None:
+    def __init__(self, folder: ClipFolders, preset: Preset, seed: int, config: HearStageConfig) -> None:
         self.seed, self.config = seed, config
         saved = [read_clip(path) for path in find_clips(folder, preset, config.frames)]
         self.clips = [(clip["audio"], clip["heard"]) for clip in saved]
@@ -63,7 +62,7 @@ class HearStage:
 
     name = "stage hear"
 
-    def __init__(self, data: str | Path, network: CyberHostNetwork, config: HearStageConfig) -> None:
+    def __init__(self, data: ClipFolders, network: CyberHostNetwork, config: HearStageConfig) -> None:
         if not network.preset.audio.project or not network.preset.uses_audio:
             raise TrainingError("stage hear trains the audio projection, and this preset has none")
         self.data, self.module, self.config = data, network, config

@@ -6,14 +6,13 @@ It takes minutes and comes before stage 2, which leaves these weights unchanged.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.clips import LatentClips
+from cyberhost_model.lab.training.clips import ClipFolders, LatentClips
 from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.lab.training.losses import critical_region_weight
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
@@ -48,7 +47,7 @@ class PoseStage:
 
     name = "stage pose"
 
-    def __init__(self, data: str | Path, network: CyberHostNetwork, config: PoseStageConfig) -> None:
+    def __init__(self, data: ClipFolders, network: CyberHostNetwork, config: PoseStageConfig) -> None:
         if network.pose_to_latent is None:
             raise TrainingError(
                 "stage pose trains what reads the pose shift, and this preset has none (pose_shift = true in the "
