@@ -203,4 +203,6 @@ def test_analysis_takes_the_largest_and_says_how_many():
     picture = np.zeros((8, 8, 3), np.uint8)
     assert analyse(picture, Fixed([one])).warnings == []
     result = analyse(picture, Fixed([one, two]), "us.jpg")
-    assert result.keypoints is one.keypoints and result.warnings == ["2 faces in us.jpg: the largest is animated"]
+    assert result.keypoints is one.keypoints and result.warnings == [
+        "2 faces in us.jpg: the largest is animated (--face chooses another, left to right from 1)"
+    ]

@@ -163,8 +163,14 @@ def test_facts(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_killed_from_the_shell(
-    command: list[str], portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str],
+    portrait_file: Path,
+    speech_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(resume, "SEGMENT_FRAMES", 240)  # as the shell's process has it
     out = tmp_path / "out" / "out.mp4"
     out.parent.mkdir()
     arguments = ["animate", str(portrait_file), str(speech_file), "-o", str(out), "--steps", "1", "--size", "256"]

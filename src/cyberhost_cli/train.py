@@ -58,7 +58,7 @@ class StageOptions:
     )
     preset: str | None = option(None, "Size of the network: tiny or sd15. [default: the recipe's]", metavar="NAME")
     settings: list[str] | None = option(None, SET, "--set", metavar="SECTION.NAME=VALUE")
-    batch: int | None = option(None, "Clips of a batch. [default: the recipe's]", min=1)
+    batch: int | None = option(None, "Clips of a batch. [default: the recipe's]", min=1, max=100_000)
     init: str | None = option(
         None, "Start from these weights: 'tiny', a run, a model or a safetensors file.", metavar="FROM"
     )

@@ -126,7 +126,7 @@ class RegionConfig:
     """Heat maps a face stage predicts; the paper supervises hands only."""
 
     def __post_init__(self) -> None:
-        _check_sizes("region", self, zero=("face_channels", "hand_keypoints", "face_keypoints"))
+        _check_sizes("region", self, zero=("stages", "face_channels", "hand_keypoints", "face_keypoints"))
         if max(self.spatial_vectors, self.temporal_vectors) > self.codebook_dim:
             raise ValueError(
                 "region.spatial_vectors and temporal_vectors must not exceed codebook_dim: no more can be orthogonal"

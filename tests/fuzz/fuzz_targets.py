@@ -382,11 +382,10 @@ def _read_manifest(path: Path) -> Any:
 
 
 def _read_sound(path: Path) -> Any:
-    from cyberhost_model.media.audio import load_audio, open_blocks
+    from cyberhost_model.media.audio import load_audio
 
     sound = load_audio(path)
-    with open_blocks(path) as (_, _, blocks):
-        return sound, sum(len(block) for block in blocks)
+    return sound, sum(len(block) for block in sound.blocks())
 
 
 def _read_video(path: Path) -> Any:

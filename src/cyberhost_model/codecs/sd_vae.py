@@ -38,7 +38,11 @@ class SdVaeCodec(Codec):
     def __init__(self, vae: AutoencoderKL):
         super().__init__()
         self.vae = vae
-        self.latent_channels = vae.config.latent_channels
+
+    @property
+    def latent_channels(self) -> int:  # type: ignore[override]
+        """Channels of a latent."""
+        return self.vae.config.latent_channels
 
     @staticmethod
     def load(folder: str | Path) -> SdVaeCodec:

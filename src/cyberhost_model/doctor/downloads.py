@@ -17,6 +17,7 @@ FULL_SIZE = "sd15"
 # Extra -> (modules, what they are for). The names are those of pyproject.toml.
 _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "articulation": (("hama",), "`cyberhost eval`: how lips move at each speech sound (Closure, Opening, LipLoudness)"),
+    "c2pa": (("c2pa", "cryptography"), "Content Credentials in the videos that are made, and reading them back"),
     "data": (("av", "pyarrow"), "`cyberhost data`: reads videos with time stamps, writes manifests"),
     "face": (
         ("onnxruntime", "insightface"),

@@ -118,8 +118,8 @@ def unused_removed(place: Path, *traces: str) -> Iterator[None]:
     before stay.
     """
     place = place.absolute()
-    new = [folder for folder in (place, *place.parents) if not folder.exists()]
-    own = [place / name for name in traces if not (place / name).exists()]
+    new = [folder for folder in (place, *place.parents) if not os.path.exists(folder)]
+    own = [place / name for name in traces if not os.path.exists(place / name)]
     try:
         yield
     except BaseException:
