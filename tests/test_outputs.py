@@ -145,7 +145,7 @@ def test_memory_limit(command: list[str], portrait_file: Path, tone, tmp_path: P
     out = tmp_path / "out"
     out.mkdir()
     call = [*command, "animate", str(portrait_file), str(tone(seconds=0.2)), "-o", str(out / "out.mp4"), "--steps", "1"]
-    limited = ["sh", "-c", 'ulimit -v 1200000; exec "$@"', "sh", *call]
+    limited = ["sh", "-c", 'ulimit -v 1400000; exec "$@"', "sh", *call]
     done = subprocess.run(limited, capture_output=True, text=True, timeout=600)
     assert done.returncode == ExitStatus.RESOURCE, done.stderr
     assert done.stderr.count("\n") == 1 and "memory" in done.stderr

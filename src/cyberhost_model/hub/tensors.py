@@ -68,6 +68,13 @@ def check_fits(path: Path, make: Callable[[], torch.nn.Module], rename: Callable
     compare_shapes(path, module_shapes(on_meta(make, path.parent)), found)
 
 
+_FILLS = {
+    *("normal_", "uniform_", "trunc_normal_", "kaiming_normal_", "kaiming_uniform_", "xavier_normal_"),
+    *("xavier_uniform_", "constant_", "zeros_", "ones_", "zero_", "fill_"),
+}
+"""Functions that fill a weight with its first values."""
+
+
 class NoWeights(TorchFunctionMode):
     """Context in which layers have shapes and no weights.
 
@@ -81,6 +88,16 @@ class NoWeights(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.empty and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
+        # What layers do with their weights at the start would load the compiler on the meta device as well.
+        if func is torch.norm_except_dim:
+            weight, _, dim = args
+            return weight.new_empty([size if i == dim else 1 for i, size in enumerate(weight.shape)])
+        if func is torch._weight_norm and args[0].is_meta:
+            return args[0].new_empty(args[0].shape)
+        if getattr(func, "__name__", "") in _FILLS:
+            weight = args[0] if args else kwargs["tensor"]
+            if isinstance(weight, Tensor) and weight.is_meta:
+                return weight
         return func(*args, **kwargs)
 
 
