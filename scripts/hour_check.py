@@ -11,17 +11,15 @@ from __future__ import annotations
 import argparse
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from resume_check import ROOT, animate_command
 
 from cyberhost_model.runtime.resume import state_folder
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def write_speech(path: Path, seconds: float) -> Path:
@@ -74,15 +72,7 @@ def main() -> int:
         folder = Path(made) / "out"
         folder.mkdir()
         sound, out = write_speech(Path(made) / "speech.wav", given.seconds), folder / "out.mp4"
-        command = [
-            sys.executable,
-            "-m",
-            "cyberhost_cli",
-            "animate",
-            str(ROOT / "examples" / "astronaut.jpg"),
-            str(sound),
-        ]
-        process = subprocess.Popen([*command, "-o", str(out), *given.options])
+        process = subprocess.Popen([*animate_command(sound), "-o", str(out), *given.options])
         began, rows = time.monotonic(), []
         while process.poll() is None and time.monotonic() - began < 60 * given.minutes:
             time.sleep(given.every)

@@ -33,6 +33,12 @@ def speech(path: Path, seconds: float) -> Path:
     return path
 
 
+def animate_command(sound: Path) -> list[str]:
+    """Make the command that animates the bundled picture with `sound`, without the output."""
+    picture = str(ROOT / "examples" / "astronaut.jpg")
+    return [sys.executable, "-m", "cyberhost_cli", "animate", picture, str(sound)]
+
+
 def digest(video: Path) -> tuple[int, str]:
     """Count the frames of a video and digest them."""
     state, count = hashlib.sha256(), 0
@@ -56,14 +62,7 @@ def main() -> int:
         folder = Path(made) / "out"
         folder.mkdir()
         sound, out, whole = speech(Path(made) / "speech.wav", given.seconds), folder / "out.mp4", folder / "whole.mp4"
-        command = [
-            sys.executable,
-            "-m",
-            "cyberhost_cli",
-            "animate",
-            str(ROOT / "examples" / "astronaut.jpg"),
-            str(sound),
-        ]
+        command = animate_command(sound)
         began = time.monotonic()
         subprocess.run([*command, "-o", str(whole), *given.options], check=True)
         alone = time.monotonic() - began

@@ -255,7 +255,10 @@ def make_video(
     if request.options.plan:
         show_plan(request, start, facts)
         return
-    host = load_host(request.runtime)
+    from cyberhost_model import CyberHost
+    from cyberhost_model.runtime.resume import job_facts
+
+    host = CyberHost.from_pretrained(**asdict(request.runtime))
     animation = start(host)
     animation.inputs = tuple(path for path in request.inputs.values() if path.is_file())
     digests = None
@@ -263,7 +266,8 @@ def make_video(
         from cyberhost_model.marks.marking import FrameDigests
 
         digests = FrameDigests()
-    path = write_video(animation, request, state_facts(request, host, depends), digests)
+    facts_of_job = job_facts(host, asdict(request.settings), picture=request.ref, **depends)
+    path = write_video(animation, request, facts_of_job, digests)
     frames = None if digests is None else digests.hexdigest()
     summary = summarise(animation, path, request)
     if request.options.record and frames is not None:
@@ -322,40 +326,12 @@ def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, r
     return write_record(record, record_path(path))
 
 
-def load_host(runtime: RuntimeConfig) -> CyberHost:
-    """Load the model, with no more of the libraries than it needs. Raises ModelError, NetworkError, ResourceError."""
-    from cyberhost_model import CyberHost
-
-    return CyberHost.from_pretrained(**asdict(runtime))
-
-
 def prepare_imports(runtime: RuntimeConfig) -> None:
     """Import the libraries of networks before the model does, where it needs only a part of them."""
     if runtime.model == DEFAULT_MODEL and not runtime.compiled:
         from cyberhost_cli.lean_imports import import_networks
 
         import_networks()
-
-
-def state_facts(request: Request, host: CyberHost, depends: dict[str, Any]) -> dict[str, str] | None:
-    """Digest what the video depends on, so that one that was stopped goes on only with the same.
-
-    None where an input cannot be read a second time (a pipe): then nothing is kept.
-    """
-    from cyberhost_model.runtime.resume import facts_of
-
-    settings = {name.replace("_", " "): value for name, value in asdict(request.settings).items()}
-    try:
-        return facts_of(
-            picture=request.ref,
-            **settings,
-            **depends,
-            model=host.folder,
-            device=host.device.type,
-            precision=str(host.dtype),
-        )
-    except OSError:
-        return None
 
 
 def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:

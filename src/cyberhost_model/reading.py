@@ -16,7 +16,7 @@ import sys
 import types
 import typing
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cyberhost_model.errors import printable
@@ -82,13 +82,7 @@ def read_text(path: StrPath, largest: int = LARGEST_TEXT, encoding: str = "utf-8
 
 def parse_json(text: str) -> Any:
     """Parse JSON. Raises Unreadable, also where it is nested too deeply."""
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise Unreadable("is nested too deeply") from None
-    except ValueError as error:
-        raise Unreadable(f"is no JSON: {one_line(error)}") from None
-    return _not_deep(value)
+    return _parse(text, json.loads, "JSON")
 
 
 def read_json(path: StrPath, largest: int = LARGEST_TEXT) -> Any:
@@ -106,13 +100,18 @@ def read_object(path: StrPath, largest: int = LARGEST_TEXT) -> dict[str, Any]:
 
 def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML. Raises Unreadable, also where it is nested too deeply."""
+    return typing.cast(dict[str, Any], _parse(text, tomllib.loads, "TOML"))
+
+
+def _parse(text: str, parser: Callable[[str], Any], kind: str) -> Any:
+    """Parse a text of a `kind`. Raises Unreadable."""
     try:
-        value = tomllib.loads(text)
+        value = parser(text)
     except RecursionError:
         raise Unreadable("is nested too deeply") from None
     except ValueError as error:
-        raise Unreadable(f"is no TOML: {one_line(error)}") from None
-    return typing.cast(dict[str, Any], _not_deep(value))
+        raise Unreadable(f"is no {kind}: {one_line(error)}") from None
+    return _not_deep(value)
 
 
 def read_toml(path: StrPath) -> dict[str, Any]:

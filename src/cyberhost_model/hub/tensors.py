@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from cyberhost_model.errors import ModelError
 from cyberhost_model.reading import Unreadable, one_line, open_file, read_object
 
+M = TypeVar("M", bound=torch.nn.Module)
 LARGEST_CONFIG = 1 << 22
 """Bytes of a config.json that are read; those of published models have up to 10 kB."""
 LARGEST_ENTRY = 1 << 20
@@ -212,6 +213,20 @@ def load_weights(
         raise ModelError(f"{path} is damaged ({one_line(error)}); get the model again") from error
     check_kinds(path, module, weights)
     module.load_state_dict(weights, assign=True)
+
+
+def build_with_weights(make: Callable[[], M], path: Path) -> M:
+    """Build a module and load the weights of a safetensors file into it, in its own precision.
+
+    They are compared by the file's header before anything is allocated (`check_fits`). Raises ModelError, OSError and
+    Unreadable.
+    """
+    check_fits(path, make)
+    module = make()
+    weights = read_safetensors(path)
+    check_kinds(path, module, weights)
+    module.load_state_dict(weights)
+    return module
 
 
 def check_kinds(path: Path, module: torch.nn.Module, weights: dict[str, Tensor]) -> None:

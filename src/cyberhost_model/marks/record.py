@@ -13,6 +13,7 @@ from typing import Any
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.files import check_target, hexdigest, written_whole
+from cyberhost_model.reading import Unreadable, read_json
 
 FORMAT = "cyberhost-run-1"
 LIBRARIES = ("cyberhost", "torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "pillow")
@@ -86,13 +87,11 @@ def write_record(record: Mapping[str, Any], out: Path) -> Path:
 def read_record(path: Path) -> dict[str, Any]:
     """Read a record and check that it has what `rerun` needs. Raises InputError."""
     try:
-        if path.stat().st_size > _LARGEST:
-            raise InputError(f"{path}: is no record of a run (over 4 MB)")
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, _LARGEST)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give the JSON file that --record wrote") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: is no record of a run (not JSON); give the file that --record wrote") from None
+    except Unreadable as error:
+        raise InputError(f"{path}: is no record of a run ({error}); give the file that --record wrote") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise InputError(f"{path}: is no record of a run ({FORMAT}); give the file that --record wrote")
     if record.get("command") not in COMMANDS:

@@ -104,11 +104,14 @@ def run_job(
     host: CyberHost, job: BatchJob, overwrite: bool = False, resume: bool = True, watch: Watch | None = None
 ) -> BatchResult:
     """Make one video, with its state beside it (`runtime.resume`). An error becomes a result, whatever it is."""
+    from cyberhost_model.runtime.resume import job_facts
+
     began = time.monotonic()
     try:
         animation = _begin(host, job, overwrite)
         with contextlib.nullcontext() if watch is None else watch(animation) as progress:
-            animation.save(job.output, overwrite, progress, facts=_facts(host, job), resume=resume)
+            facts = job_facts(host, job.settings, command=job.command, **job.inputs)
+            animation.save(job.output, overwrite, progress, facts=facts, resume=resume)
     except Exception as error:
         return _failure(job, error, time.monotonic() - began)
     seconds = round(time.monotonic() - began, 3)
@@ -134,24 +137,6 @@ def _begin(host: CyberHost, job: BatchJob, overwrite: bool) -> Animation:
     if job.command == "multimodal":
         return host.multimodal(picture, job.inputs["audio"], job.inputs.get("hands"), **given)
     return host.animate(picture, job.inputs["audio"], **given)
-
-
-def _facts(host: CyberHost, job: BatchJob) -> dict[str, str] | None:
-    """Digest what the video depends on; None where an input cannot be read a second time."""
-    from cyberhost_model.runtime.resume import facts_of
-
-    settings = {name.replace("_", " "): value for name, value in job.settings.items()}
-    try:
-        return facts_of(
-            command=job.command,
-            **job.inputs,
-            **settings,
-            model=host.folder,
-            device=host.device.type,
-            precision=str(host.dtype),
-        )
-    except OSError:
-        return None
 
 
 def _failure(job: BatchJob, error: Exception, seconds: float) -> BatchResult:

@@ -14,20 +14,24 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from cyberhost_model.errors import ExistsError, OutputError
+from cyberhost_model.marks.container import program_version
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.media.files import hexdigest, written_whole
 from cyberhost_model.media.segments import SegmentWriter, finished_segments, join_segments, segment_path
 from cyberhost_model.media.video_writer import check_output, write_video
+from cyberhost_model.reading import Unreadable, read_json
 from cyberhost_model.runtime.clip_store import ClipStore
+
+if TYPE_CHECKING:
+    from cyberhost_model.runtime.pipeline import CyberHost
 
 SEGMENT_FRAMES = 240
 """About how many frames a segment has: as many as x264 puts between two whole pictures anyway."""
@@ -200,8 +204,8 @@ def _clean(folder: Path, facts: dict[str, str], resume: bool, tell: Callable[[st
 
 def _read_facts(path: Path) -> dict[str, str] | None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path)
+    except (OSError, Unreadable):
         return None
     return found if isinstance(found, dict) else {}
 
@@ -254,11 +258,20 @@ def facts_of(**values: Any) -> dict[str, str]:
     pipe.
     """
     found = {name: digest_of(value) if isinstance(value, Path) else repr(value) for name, value in values.items()}
+    return {**found, "version": program_version(), "torch": torch.__version__}
+
+
+def job_facts(host: CyberHost, settings: Mapping[str, Any], **depends: Any) -> dict[str, str] | None:
+    """Describe what the video of a job depends on, as `facts_of` does: its settings, the model and where it computes.
+
+    depends: what else, by name. None where an input cannot be read a second time (a pipe): then nothing can be kept.
+    """
+    named = {name.replace("_", " "): value for name, value in settings.items()}
+    where = {"model": host.folder, "device": host.device.type, "precision": str(host.dtype)}
     try:
-        found["version"] = version("cyberhost")
-    except PackageNotFoundError:
-        found["version"] = "not installed"
-    return {**found, "torch": torch.__version__}
+        return facts_of(**depends, **named, **where)
+    except OSError:
+        return None
 
 
 def digest_of(path: Path) -> str:

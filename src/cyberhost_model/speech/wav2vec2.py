@@ -25,10 +25,8 @@ from cyberhost_model.config import FPS
 from cyberhost_model.errors import ModelError, NetworkError
 from cyberhost_model.hub.tensors import (
     LARGEST_CONFIG,
+    build_with_weights,
     check_entries,
-    check_fits,
-    check_kinds,
-    read_safetensors,
     read_shapes,
 )
 from cyberhost_model.media.audio import SPEECH_RATE
@@ -252,11 +250,7 @@ class Wav2Vec2Encoder(FeatureStream, nn.Module):
                 return _from_transformers(name, data)
             config = build(SpeechConfig, data)
             check_entries(config.wav2vec2, len(read_shapes(weights_file)))
-            check_fits(weights_file, lambda: Wav2Vec2Encoder(config))
-            encoder = Wav2Vec2Encoder(config)
-            weights = read_safetensors(weights_file)
-            check_kinds(weights_file, encoder, weights)
-            encoder.load_state_dict(weights)
+            encoder = build_with_weights(lambda: Wav2Vec2Encoder(config), weights_file)
         except (OSError, ValueError, TypeError, RuntimeError, ModelError) as error:
             raise ModelError(f"{name}: no usable speech encoder ({one_line(error)}); get it again") from error
         return encoder.eval()

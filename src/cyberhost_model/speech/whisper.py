@@ -24,10 +24,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encod
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import (
     LARGEST_CONFIG,
+    build_with_weights,
     check_entries,
-    check_fits,
-    check_kinds,
-    read_safetensors,
     read_shapes,
 )
 from cyberhost_model.media.audio import SPEECH_RATE
@@ -118,11 +116,7 @@ class WhisperEncoder(FeatureStream, nn.Module):
                 dict[str, Any], read_object(folder / "config.json", LARGEST_CONFIG).get("whisper"), "whisper"
             )
             check_entries(config, len(read_shapes(weights_file)))
-            check_fits(weights_file, lambda: WhisperEncoder(config))
-            encoder = WhisperEncoder(config)
-            weights = read_safetensors(weights_file)
-            check_kinds(weights_file, encoder, weights)
-            encoder.load_state_dict(weights)
+            encoder = build_with_weights(lambda: WhisperEncoder(config), weights_file)
         except (OSError, ValueError, TypeError, RuntimeError, ModelError) as error:
             raise ModelError(f"{folder}: no usable speech encoder ({one_line(error)}); get it again") from error
         return encoder.eval()

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from cyberhost_model.lab.training.checkpoint import differing
 from cyberhost_model.lab.training.clips import ClipFolders, clip_shares
 from cyberhost_model.lab.training.init import run_config
 from cyberhost_model.lab.training.stage import Stage
+from cyberhost_model.marks.container import program_version
 
 RECORD = "made_of"
 """Its entry in config.json."""
@@ -31,7 +31,7 @@ def record_of(stage: Stage) -> dict[str, Any]:
     record = {
         "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},  # type: ignore[arg-type]
         "data": {} if data is None else _describe_data(data),
-        "versions": {"cyberhost": _version(), "torch": torch.__version__, "python": platform.python_version()},
+        "versions": {"cyberhost": program_version(), "torch": torch.__version__, "python": platform.python_version()},
     }
     return json.loads(json.dumps(record))
 
@@ -42,13 +42,6 @@ def _describe_data(data: ClipFolders) -> dict[str, Any]:
     digests = [f"{digest_of_names(folder)} {share}" for folder, share in shares]
     names = [str(folder) if share is None else f"{folder}:{share:g}" for folder, share in shares]
     return {"folder": ", ".join(names), "digest": hashlib.sha256("\n".join(digests).encode()).hexdigest()}
-
-
-def _version() -> str:
-    try:
-        return version("cyberhost")
-    except PackageNotFoundError:  # run from a copy of the sources
-        return "unknown"
 
 
 def digest_of_names(folder: Path) -> str:
