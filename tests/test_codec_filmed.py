@@ -21,6 +21,7 @@ from cyberhost_model.lab.synthetic.labelled_speech import _filmed
 from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.training.assemble import trained_codec
 from cyberhost_model.lab.training.clips import encode_clip
+from cyberhost_model.lab.training.codec_init import codec_config
 from cyberhost_model.lab.training.codec_samples import CodecFrames, FilmedFrames
 from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
 from cyberhost_model.lab.training.fidelity import GOALS, Fidelity
@@ -36,7 +37,7 @@ RECIPE = """
 [codec]
 steps = 1
 filmed = 1.0
-components = { flow = 8, novelty = 4, left = 12 }
+components = { flow = 8, novelty = 4, left = 24 }
 """
 
 
@@ -87,7 +88,7 @@ def test_batches_of_filmed_people_are_like_those_of_puppets(dataset):
 def test_a_codec_learns_what_its_components_leave(dataset):
     stage = CodecStage(
         People([], drawn=1.0),
-        ReferenceCodec.load(EMBEDDED / "tiny" / "codec"),
+        ReferenceCodec(codec_config({"flow": 14, "novelty": 4, "colour": 6})),
         CodecStageConfig(filmed=1.0),
         [str(dataset)],
     )
@@ -108,12 +109,12 @@ def test_from_a_dataset_to_a_model_with_such_a_codec(dataset, tmp_path, capsys, 
     found = json.loads(capsys.readouterr().out)
     assert found["losses"]["coded"] > 0
     codec = trained_codec(run)
-    assert codec.config.left == 12 and codec.config.colour == 0 and codec.z_std[12:24].min() > 0
+    assert codec.config.left == 24 and codec.config.colour == 0 and codec.z_std[12:36].min() > 0
     assert main([*command, "--steps", "2"]) == 0, capsys.readouterr().err  # --init is not needed again
     capsys.readouterr()
     other = tmp_path / "other.toml"
-    for components, words in (("left = 11", "sum must be 24"), ("colour = 1, left = 11", "other components")):
-        other.write_text(RECIPE.replace("left = 12", components))
+    for components, words in (("left = 23", "sum must be 36"), ("colour = 1, left = 23", "other components")):
+        other.write_text(RECIPE.replace("left = 24", components))
         assert main([*command[:4], str(other), *command[5:], "--steps", "3"]) == 9
         assert words in capsys.readouterr().err
 

@@ -106,13 +106,17 @@ def test_without_a_face_there_is_none(host, picture, reference):
     assert prepare_reference(host.model, picture, blind, None, False).close_ups == ()
 
 
+@pytest.mark.parametrize("same", [True, False])
 @pytest.mark.parametrize("audio", [None, Sound.from_samples(voice(0.3), 16_000)])
-def test_lips_that_key_points_alone_move_are_not_opened_there(host, picture, monkeypatch, audio):
-    """The flow of key points describes them better than their control does."""
+def test_which_close_ups_a_codec_gets(host, picture, monkeypatch, audio, same):
+    """One with `left` gets those that it coded with; for another the flow of key points describes lips better."""
     decode, given = host.model.codec.decode, []
+    monkeypatch.setattr(host.model.codec, "same_close_ups", same)
     monkeypatch.setattr(
         host.model.codec, "decode", lambda *arguments: (given.append(arguments[3]), decode(*arguments))[1]
     )
     made = host.reenact(picture, load_template("rest"), audio=audio, steps=1, size=256)
     next(made.frames)
-    assert [[c.part for c in close_ups] for close_ups in given] == [[EYES] if audio is None else [MOUTH, EYES]]
+    assert [[c.part for c in close_ups] for close_ups in given] == [
+        [EYES] if audio is None and not same else [MOUTH, EYES]
+    ]

@@ -541,7 +541,7 @@ def _to_current(data: Any) -> Any:
 _TINY = Preset(
     name="tiny",
     codec="reference",
-    latent_channels=27,
+    latent_channels=39,
     latent_factor=16,
     size=(256, 256),
     frames=12,
@@ -567,7 +567,7 @@ _TINY = Preset(
         hand_channels=(16, 24, 48, 64),
         face_channels=(8, 16, 32, 48, 64),
     ),
-    diffusion=DiffusionConfig(prediction="x0", hidden_controls=True, noise_correlation=0.4),
+    diffusion=DiffusionConfig(prediction="x0", hidden_controls=True, noise_correlation=0.4, slow_noise=0.5),
     sampling=SamplingConfig(
         sampler="dpm++",
         steps=5,
@@ -575,7 +575,7 @@ _TINY = Preset(
         guidance_audio=1.0,
         flow_shift=3.0,
         noise_correlation=0.88,
-        slow_noise=0.3,
+        slow_noise=0.5,
         slow_noise_correlation=0.4,
     ),
     pose_channels=(8, 16, 32, 64),

@@ -305,9 +305,10 @@ class ReferenceCodec(Codec):
 
         picture (B, 3, H', W'): the reference at the video's size, by default `reference` itself. close_ups: parts of
         the picture's face, which are moved there, where they are large, before the frame's flow moves the picture. The
-        face controls get `emphasis`.
+        face controls get `emphasis`, and what may be new is taken from the picture where `z` is not sure: a denoiser's
+        small errors would be blotches on hands.
         """
-        return self._decode(z, reference, picture, close_ups, self.config.emphasis)
+        return self._decode(z, reference, picture, close_ups, self.config.emphasis, made_up=True)
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
         """Decode what `encode` made, whose face controls need no emphasis; as `decode`."""
@@ -320,7 +321,9 @@ class ReferenceCodec(Codec):
         picture: Tensor | None,
         close_ups: Sequence[CloseUp],
         emphasis: tuple[float, ...],
+        made_up: bool = False,
     ) -> Tensor:
+        """Decode. made_up: `z` comes from a denoiser."""
         b, f = z.shape[:2]
         latent, under = self.leave_lips_to_controls(z.flatten(0, 1), emphasis)
         source = _repeat_frames(reference if picture is None else picture, f)
@@ -331,7 +334,7 @@ class ReferenceCodec(Codec):
             closed = torch.zeros_like(latent[:, channels])
             latent = torch.cat([latent[:, : channels.start], closed, latent[:, channels.stop :]], 1)
             if close_up.part is MOUTH:  # a filmed frame is new elsewhere too
-                bias = _PICTURE_BIAS * under if self.config.left else _PICTURE_BIAS
+                bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
         features = tuple(_repeat_frames(x, f) for x in self.appearance(reference))
         frames = self._render(latent, features, source, bias)
         if self.config.left:

@@ -23,7 +23,6 @@ COMPONENTS = ("flow", "novelty", "colour", "left")
 def codec_config(components: Mapping[str, int]) -> ReferenceCodecConfig:
     """Make the configuration of a codec with these components, 0 for those not named.
 
-    A codec with `left` has no emphasis: its encoder sees what its decoder draws, and would take the emphasis back.
     Raises TrainingError for names or counts that no codec has.
     """
     if not isinstance(components, Mapping):
@@ -38,10 +37,7 @@ def codec_config(components: Mapping[str, int]) -> ReferenceCodecConfig:
     ):
         raise TrainingError("components must be whole numbers from 0 to 64, flow's and novelty's at least 1")
     flow, novelty, colour, left = counts.values()
-    config = ReferenceCodecConfig(flow, novelty, colour, left)
-    if config.left:
-        config.emphasis = (1.0,) * config.control_channels
-    return config
+    return ReferenceCodecConfig(flow, novelty, colour, left)
 
 
 def codec_of_weights(weights: Mapping[str, Tensor], source: str | Path) -> ReferenceCodec:

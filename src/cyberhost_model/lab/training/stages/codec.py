@@ -19,7 +19,7 @@ from cyberhost_model.lab.training.codec_samples import PARTS, CodecFrames, Filme
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 
-SHIPPED = {"flow": 14, "novelty": 4, "colour": 6}
+SHIPPED = {"flow": 14, "novelty": 4, "colour": 6, "left": 12}
 """Components of the codec that ships."""
 FITTED = 24  # batches of each kind that components are fitted to
 # Largest deviation of the simulated error of a denoiser, of components of unit deviation.
