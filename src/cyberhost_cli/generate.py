@@ -1,4 +1,4 @@
-"""`cyberhost animate`, `reenact` and `multimodal`: one picture becomes a video.
+"""`cyberhost animate`, `reenact`, `multimodal` and `dub`: one picture, or one film, becomes a video.
 
 Each command checks its input before any model is loaded, and says how the library starts the video; the rest is
 shared, from `make_video` down.
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import SPEECH, Out, OutputOptions, Ref, expand_options
-from cyberhost_model.config import GenerationConfig, RuntimeConfig
+from cyberhost_cli.options import SPEECH, Out, OutputOptions, Ref, WritingOptions, expand_options
+from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 
 if TYPE_CHECKING:
@@ -172,15 +172,59 @@ def multimodal(
         make_video(request, start, {"sound": audio, "hands": template, "retargeting": retarget}, setting="multimodal")
 
 
+@expand_options
+def dub(
+    film: Annotated[Path, typer.Argument(metavar="FILM", help="Video of a person whose mouth is seen.")],
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help=SPEECH)],
+    output: Out,
+    settings: DenoisingConfig,
+    *,
+    length: Annotated[
+        str,
+        typer.Option(
+            metavar="film|audio",
+            help="How long the video is: as FILM, or as AUDIO, for which FILM goes there and back.",
+        ),
+    ] = "film",
+    runtime: RuntimeConfig,
+    options: WritingOptions,
+    marks: Marks,
+    console: Console,
+) -> None:
+    """Make the lips of the person in FILM follow AUDIO.
+
+    All else stays as it was filmed, at FILM's size and rate. The sound of the video is AUDIO.
+    """
+    console.silence_libraries()
+    if length not in ("film", "audio"):
+        raise typer.BadParameter("must be film or audio", param_hint="'--length'")
+    files = {"film": film, "audio": audio}
+    request = Request(film, output, settings, runtime, options, marks, console, "dub", {"length": length}, files)
+    request.check_output(audio)
+    from cyberhost_model.media.audio import load_audio
+
+    sound = load_audio(audio)
+    request.check_model("dub")
+
+    with request.open_driving(film) as file:
+
+        def start(host: CyberHost) -> Animation:
+            with console.progress("reading the film", None) as tick:
+                return host.dub(file, sound, length=length, progress=tick, **asdict(settings))
+
+        make_video(request, start, {"film": file, "sound": audio, "length": length}, setting="dub")
+
+
 @dataclass(frozen=True)
 class Request:
     """What was typed for one video, beside the inputs that only its command has."""
 
     ref: Path
+    """The picture, or the film that is dubbed."""
     output: Path
-    settings: GenerationConfig
+    settings: DenoisingConfig
     runtime: RuntimeConfig
-    options: OutputOptions
+    options: WritingOptions
     marks: Marks
     console: Console
     command: str

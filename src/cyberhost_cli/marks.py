@@ -13,7 +13,7 @@ from cyberhost_cli.console import Console
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.generate import Request, make_video
 from cyberhost_cli.options import Out, OutputOptions, expand_options
-from cyberhost_model.config import GenerationConfig, RuntimeConfig
+from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def rerun(
     inputs, arguments = find_inputs(told, record.parent), told["arguments"]
     try:
         interval = arguments["settings"].get("guidance_interval")
-        settings = GenerationConfig(**{**arguments["settings"], "guidance_interval": interval and tuple(interval)})
+        kind = DenoisingConfig if told["command"] == "dub" else GenerationConfig
+        settings = kind(**{**arguments["settings"], "guidance_interval": interval and tuple(interval)})
         runtime = RuntimeConfig(**arguments["runtime"])
         runtime = replace(runtime, device=told["model"]["device"], precision=told["model"]["precision"])
         kept = arguments["marks"]
@@ -100,9 +101,10 @@ def rerun(
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{record}: the record cannot be followed ({error})") from None
     options = OutputOptions(overwrite=overwrite)
-    command, ref = told["command"], inputs["ref"]
+    command = told["command"]
+    ref = inputs["film" if command == "dub" else "ref"]
     request = Request(ref, output, settings, runtime, options, marks, console, command, own, inputs)
-    request.check_output(*(path for name, path in inputs.items() if name != "ref"))
+    request.check_output(*(path for name, path in inputs.items() if path != ref))
 
     def start(host: CyberHost) -> Animation:
         if host.folder is not None and digest_of(host.folder) != told["model"].get("sha256"):
@@ -113,10 +115,12 @@ def rerun(
 
 
 def start_again(
-    host: CyberHost, command: str, inputs: dict[str, Path], own: dict[str, Any], settings: GenerationConfig
+    host: CyberHost, command: str, inputs: dict[str, Path], own: dict[str, Any], settings: DenoisingConfig
 ) -> Animation:
     """Start the video of a record. Raises InputError and NoFaceError."""
     options = asdict(settings)
+    if command == "dub":
+        return host.dub(inputs["film"], inputs["audio"], length=str(own.get("length", "film")), **options)
     ref = inputs["ref"]
     if command == "animate":
         return host.animate(ref, inputs["audio"], body_movement=own.get("body_movement"), **options)

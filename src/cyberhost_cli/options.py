@@ -49,18 +49,26 @@ class Changes(Generic[T]):
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """What becomes of a video that is made."""
+class WritingOptions:
+    """How a video is written. Options that only some commands have are off in the others."""
 
     overwrite: bool = option(False, "Replace OUT if it exists.")
     resume: bool = option(True, "Go on with a video that was stopped: its state lies beside OUT until it is whole.")
+    report: Path | None = None
+    record: bool = option(
+        False, "Write OUT with .json for its suffix: all that decides about the frames, for cyberhost rerun."
+    )
+    plan: bool = False
+
+
+@dataclass(frozen=True)
+class OutputOptions(WritingOptions):
+    """What becomes of a video that is made."""
+
     report: Path | None = option(
         None,
         "Measure the video and name its weak seconds: a page (.html), or a folder with the numbers too.",
         metavar="FILE|DIR",
-    )
-    record: bool = option(
-        False, "Write OUT with .json for its suffix: all that decides about the frames, for cyberhost rerun."
     )
     plan: bool = option(False, "Check picture and sound, estimate downloads, time and memory; make nothing.")
 

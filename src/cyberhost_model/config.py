@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FPS = 25.0
 """Frames a second of the training videos, and of a video unless it is chosen otherwise."""
+FRAME_RATES = (1, 60)
+"""Fewest and most frames a second of a video."""
 EMBEDDED = Path(__file__).parent / "weights"
 """Folder of the models inside the package."""
 LARGEST_LAYER = 1 << 16
@@ -643,21 +645,25 @@ def preset(name: str) -> Preset:
 
 if TYPE_CHECKING:
 
-    class GenerationKeywords(TypedDict, total=False):
-        """Type of the keywords of `animate`, `reenact` and `multimodal`: the fields of `GenerationConfig`."""
+    class DenoisingKeywords(TypedDict, total=False):
+        """Type of the keywords of `dub`: the fields of `DenoisingConfig`."""
 
         seed: int
         steps: int | None
-        fps: float
-        size: int | None
         guidance_reference: float | None
         guidance_audio: float | None
         guidance_interval: tuple[float, float] | None
+        cache_blocks: int
+        face: int | str
+
+    class GenerationKeywords(DenoisingKeywords, total=False):
+        """Type of the keywords of `animate`, `reenact` and `multimodal`: the fields of `GenerationConfig`."""
+
+        fps: float
+        size: int | None
         hand_clarity: float | None
         head: bool | None
-        face: int | str
         blink: bool
-        cache_blocks: int
 
 
 def parse_device(text: str) -> str:
@@ -702,24 +708,14 @@ def parse_face(text: str) -> int | str:
 
 
 @dataclass(frozen=True)
-class GenerationConfig:
-    """How a video is made: keywords of `animate`, `reenact` and `multimodal`, and options of their commands.
+class DenoisingConfig:
+    """How a clip is denoised, and who is meant: keywords of `dub`, and part of those of all commands that make videos.
 
     Raises InputError for a value out of its bounds.
     """
 
     seed: int = option(0, "Same seed, same video.", metavar="N", min=0, max=SEEDS)
     steps: int | None = option(None, "Denoising steps a clip. [default: the model's]", metavar="N", min=1, max=1000)
-    fps: float = option(FPS, "Frames a second.", metavar="RATE", min=1, max=60)
-    size: int | None = option(
-        None,
-        "Side in pixels of a square of the video's area, in steps of the model's working size. "
-        "[default: the picture's, at most 768]",
-        metavar="SIZE",
-        min=64,
-        max=2048,
-    )
-    """The aspect is the picture's."""
     guidance_reference: float | None = option(
         None, "Guidance towards the picture. [default: the model's]", metavar="SCALE", min=0, max=LARGEST_SCALE
     )
@@ -731,21 +727,6 @@ class GenerationConfig:
         None, "Noise levels in 0..1 at which guidance acts. [default: 0,1]", metavar="LO,HI", parse=parse_interval
     )
     """arXiv 2404.07724."""
-    hand_clarity: float | None = option(
-        None, "Sharpness of the hands: 0 blurred, 1 sharp. [default: 0.5]", metavar="X", min=0, max=1
-    )
-    """Section 3.3."""
-    head: bool | None = option(
-        None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
-    )
-    """A2V-H, section 4.2."""
-    face: int | str = option(
-        LARGEST,
-        "Whom to animate where the picture shows several: a number counts the faces from the left, from 1.",
-        metavar="N|left|right|largest",
-        parse=parse_face,
-    )
-    blink: bool = option(True, "Blink now and then, as the seed says; a driving face's blinks are followed.")
     cache_blocks: int = option(
         1,
         "Compute the U-Net's deep blocks only at every N-th step: faster, with slightly different frames.",
@@ -754,12 +735,46 @@ class GenerationConfig:
         max=1000,
     )
     """docs/reference/performance.md."""
+    face: int | str = option(
+        LARGEST,
+        "Whom to animate where several are seen: a number counts the faces from the left, from 1.",
+        metavar="N|left|right|largest",
+        parse=parse_face,
+    )
 
     def __post_init__(self) -> None:
         check_options(self)
         check_face(self.face)
         if self.guidance_interval is not None:
             check_interval(self.guidance_interval)
+
+
+@dataclass(frozen=True)
+class GenerationConfig(DenoisingConfig):
+    """How a video is made: keywords of `animate`, `reenact` and `multimodal`, and options of their commands.
+
+    Raises InputError for a value out of its bounds.
+    """
+
+    fps: float = option(FPS, "Frames a second.", metavar="RATE", min=FRAME_RATES[0], max=FRAME_RATES[1])
+    size: int | None = option(
+        None,
+        "Side in pixels of a square of the video's area, in steps of the model's working size. "
+        "[default: the picture's, at most 768]",
+        metavar="SIZE",
+        min=64,
+        max=2048,
+    )
+    """The aspect is the picture's."""
+    hand_clarity: float | None = option(
+        None, "Sharpness of the hands: 0 blurred, 1 sharp. [default: 0.5]", metavar="X", min=0, max=1
+    )
+    """Section 3.3."""
+    head: bool | None = option(
+        None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
+    )
+    """A2V-H, section 4.2."""
+    blink: bool = option(True, "Blink now and then, as the seed says; a driving face's blinks are followed.")
 
 
 @dataclass(frozen=True)

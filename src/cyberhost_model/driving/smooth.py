@@ -8,6 +8,8 @@ detector's crop: points without jitter are left alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cyberhost_model.driving.sequence import FACE, HANDS, PoseSequence, fill_gaps
@@ -50,6 +52,14 @@ def clean(sequence: PoseSequence, bridge: float = BRIDGE) -> PoseSequence:
     return sequence.with_points(
         np.concatenate([p.points() for p in pieces]), np.concatenate([p.scores() for p in pieces])
     )
+
+
+def clean_shots(sequence: PoseSequence, cuts: Sequence[int]) -> PoseSequence:
+    """Clean each shot by itself: across a cut nothing is bridged."""
+    edges = [0, *sorted({c for c in cuts if 0 < c < len(sequence)}), len(sequence)]
+    pieces = [clean(sequence.cut(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
+    joined = [np.concatenate([getattr(p, name)() for p in pieces]) for name in ("points", "scores")]
+    return sequence.with_points(*joined)
 
 
 def _clean_block(sequence: PoseSequence, bridge: float) -> PoseSequence:

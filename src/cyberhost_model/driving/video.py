@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model.config import FPS
+from cyberhost_model.config import FPS, LARGEST, LEFT, RIGHT
 from cyberhost_model.driving.pose_folder import is_pose_folder, read_pose_folder
 from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, read_sequence
-from cyberhost_model.driving.smooth import clean, find_runs
+from cyberhost_model.driving.smooth import clean_shots, find_runs
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.files import check_regular
 from cyberhost_model.media.video_reader import stream_frames
@@ -34,10 +34,12 @@ class PersonFollower:
     """Follows one person from frame to frame, with any detector.
 
     found: the person's key points in each frame, None where nobody is found; crowded: whether somebody of similar size
-    is beside. A detector that can `follow` need not search most frames.
+    is beside. A detector that can `follow` need not search most frames. face: whom to follow, see `config.check_face`;
+    chosen anew where a shot begins.
     """
 
     detector: Detector
+    face: int | str = LARGEST
     found: list[Keypoints | None] = field(default_factory=list)
     crowded: list[bool] = field(default_factory=list)
     _last: Keypoints | None = None
@@ -72,12 +74,19 @@ class PersonFollower:
         return found.keypoints if found else None
 
     def _choose(self, people: Sequence[Keypoints], scale: np.ndarray, changed: bool) -> Keypoints | None:
-        """The followed person among those of a frame; the largest where nobody is followed yet."""
+        """The followed person among those of a frame; the one that `face` names where nobody is followed yet."""
         if not people or self._last is None or changed:
-            return people[0] if people else None
+            return self._named(people, scale)
         away = [float(np.linalg.norm(_middle(k, scale) - _middle(self._last, scale))) for k in people]
         nearest = int(np.argmin(away))
         return people[nearest] if away[nearest] <= FAR * _size(self._last, scale) * (1 + self._lost / FPS) else None
+
+    def _named(self, people: Sequence[Keypoints], scale: np.ndarray) -> Keypoints | None:
+        if self.face == LARGEST or not people:
+            return people[0] if people else None
+        from_left = sorted(people, key=lambda person: _middle(person, scale)[0])
+        number = {LEFT: 1, RIGHT: len(people)}.get(self.face, self.face) if isinstance(self.face, str) else self.face
+        return from_left[number - 1] if isinstance(number, int) and number <= len(people) else None
 
 
 def _box(person: Keypoints, scale: np.ndarray) -> np.ndarray:
@@ -153,14 +162,14 @@ def read_poses(
     # Only hard cuts: a moving camera may look like a dissolve, in which no pose jumps.
     cuts = [round(b.end * FPS) for b in finder.breaks() if b.start == b.end]
     if smooth:
-        sequence = _clean_shots(_hide_repeated(sequence, repeated), cuts)
+        sequence = clean_shots(_hide_repeated(sequence, repeated), cuts)
     sequence.warnings += [
         *(f"{path}: parts of it are damaged ({fault}); what can be decoded is used" for fault in faults),
-        *_lines_where(
+        *lines_where(
             follower.crowded, "several people of similar size are seen", "the one with the largest face is followed"
         ),
-        *_lines_where([k is None for k in found], "nobody is visible", "these frames are not driven"),
-        *_lines_where(_at(cuts, len(found)), "the picture is cut", "the pose jumps there; give a single shot"),
+        *lines_where([k is None for k in found], "nobody is visible", "these frames are not driven"),
+        *lines_where(_at(cuts, len(found)), "the picture is cut", "the pose jumps there; give a single shot"),
     ]
     return sequence
 
@@ -177,24 +186,16 @@ def _hide_repeated(sequence: PoseSequence, repeated: Sequence[bool]) -> PoseSequ
     return sequence.with_points(sequence.points(), scores)
 
 
-def _clean_shots(sequence: PoseSequence, cuts: Sequence[int]) -> PoseSequence:
-    """Clean each shot by itself: across a cut nothing is bridged."""
-    edges = [0, *sorted({c for c in cuts if 0 < c < len(sequence)}), len(sequence)]
-    pieces = [clean(sequence.cut(a, b)) for a, b in zip(edges, edges[1:], strict=False)]
-    joined = [np.concatenate([getattr(p, name)() for p in pieces]) for name in ("points", "scores")]
-    return sequence.with_points(*joined)
-
-
 def _at(frames: Sequence[int], n: int) -> list[bool]:
     wanted = set(frames)
     return [i in wanted for i in range(n)]
 
 
-def _lines_where(flags: Sequence[bool], what: str, so: str) -> list[str]:
-    """One line about where something is the case, with the first few times; none where it never is."""
+def lines_where(flags: Sequence[bool], what: str, so: str, fps: float = FPS) -> list[str]:
+    """Make a line about where something is the case, with the first few times; none where it never is."""
     edges = find_runs(np.array(flags, bool)).tolist()
     if not edges:
         return []
-    times = [f"{a / FPS:.2f}" if b - a == 1 else f"{a / FPS:.2f}-{b / FPS:.2f}" for a, b in edges[:5]]
+    times = [f"{a / fps:.2f}" if b - a == 1 else f"{a / fps:.2f}-{b / fps:.2f}" for a, b in edges[:5]]
     more = f" and {len(edges) - 5} more" if len(edges) > 5 else ""
     return [f"{what} at {', '.join(times)}{more} s: {so}"]

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cyberhost_model.config import GenerationConfig, Preset
+from cyberhost_model.config import DenoisingConfig, GenerationConfig, Preset
 from cyberhost_model.errors import InputError, ModelError
 
 COMMANDS = ("animate", "reenact", "multimodal")
+DUB = "dub"
+"""The command of models whose codec moves the lips of any picture by face controls."""
 OPTIONS = ("body_movement", "hand_clarity", "guidance_audio", "steps")
 """Options of a video that some models do not heed."""
 PARTS = {"temporal": "what holds frames together", "audio": "what hears speech", "poses": "what follows poses"}
@@ -29,7 +31,7 @@ class Capabilities:
     makes: str
     """What its videos show, in a few words."""
     commands: tuple[str, ...]
-    """Those of COMMANDS that it can run, the one it was trained for first."""
+    """Those of COMMANDS that it can run, the one it was trained for first, and DUB."""
     hears: bool = True
     """Speech moves the lips; False: a sound is put into the video unheard."""
     options: tuple[str, ...] = OPTIONS
@@ -58,7 +60,7 @@ _GESTURING = ("multimodal", "animate", "reenact")
 MODELS: dict[str, Capabilities] = {
     "tiny": Capabilities(
         "a half body or a talking head",
-        COMMANDS,
+        (*COMMANDS, DUB),
         speed="7.1 s of video in 2.5 to 2.7 s (H100), 3.3 s in 10.8 s (two CPU cores), both at 512x512",
         licence="Apache-2.0",
         limits="moves the picture on a grid of 16 pixels; the network has seen no filmed person",
@@ -143,7 +145,7 @@ def capabilities_of(preset: Preset, untrained: Iterable[str] = ()) -> Capabiliti
     }
     return Capabilities(
         f"what its training showed it (preset {preset.name})",
-        commands.get(preset.task, ("reenact",)),
+        (*commands.get(preset.task, ("reenact",)), *((DUB,) if preset.uses_audio and preset.control_channels else ())),
         preset.uses_audio,
         tuple(name for name in OPTIONS if heeded[name]),
         untrained=tuple(untrained),
@@ -158,17 +160,19 @@ def check_command(model: str, can: Capabilities, command: str) -> None:
 
 
 def check_request(
-    model: str, can: Capabilities, command: str, config: GenerationConfig, body_movement: float | None = None
+    model: str, can: Capabilities, command: str, config: DenoisingConfig, body_movement: float | None = None
 ) -> None:
     """Check that a model can run a command with the options that were given.
 
     model: its name, for the message. Raises InputError that names what it can do instead.
     """
     check_command(model, can, command)
-    given = {"body_movement": body_movement, **{name: getattr(config, name) for name in OPTIONS if name != OPTIONS[0]}}
+    given = {"body_movement": body_movement, **{name: getattr(config, name, None) for name in OPTIONS[1:]}}
     for name, value in given.items():
         if value is not None and name not in can.options:
             raise InputError(f"{model} does not heed {name}: leave out --{name.replace('_', '-')}")
+    if not isinstance(config, GenerationConfig):
+        return
     if config.head and "head" not in can.framing:
         raise InputError(f"{model} makes no talking heads: leave out --head")
     if config.head is False and "body" not in can.framing:

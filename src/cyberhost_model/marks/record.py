@@ -17,7 +17,12 @@ from cyberhost_model.reading import Unreadable, read_json
 
 FORMAT = "cyberhost-run-1"
 LIBRARIES = ("cyberhost", "torch", "diffusers", "transformers", "numpy", "opencv-python-headless", "pillow")
-COMMANDS = {"animate": ("ref", "audio"), "reenact": ("ref", "driving"), "multimodal": ("ref", "audio")}
+COMMANDS = {
+    "animate": ("ref", "audio"),
+    "reenact": ("ref", "driving"),
+    "multimodal": ("ref", "audio"),
+    "dub": ("film", "audio"),
+}
 """Commands that have a record, with the inputs that each must name."""
 _LARGEST = 1 << 22  # bytes of a record that is read
 

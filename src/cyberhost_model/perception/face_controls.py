@@ -73,6 +73,11 @@ def lips_gap(face: np.ndarray) -> float:
     return float(_measures(face)[0]) / face_height(face)
 
 
+def mouth_width(face: np.ndarray) -> float:
+    """Measure the mouth's width between its outer corners of 68 points (68, 2), in heights of their face."""
+    return float(_measures(face)[1]) / face_height(face)
+
+
 def lids_gap(face: np.ndarray) -> float:
     """Measure the mean gap between the lids of 68 points (68, 2), in heights of their face."""
     return float(_measures(face)[2:].mean()) / face_height(face)

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
-from cyberhost_model.config import EMBEDDED, GenerationConfig, Preset
+from cyberhost_model.config import EMBEDDED, DenoisingConfig, Preset
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
 from cyberhost_model.hub.cache import cached_snapshot, repository_folder
 from cyberhost_model.hub.capabilities import MODELS, Capabilities, capabilities_of, check_request, check_trained
@@ -162,15 +162,15 @@ def model_capabilities(name: str, ask: bool = True) -> Capabilities | None:
 def check_model(
     name: str,
     command: str,
-    config: GenerationConfig,
+    config: DenoisingConfig,
     body_movement: float | None = None,
     allow_untrained: bool = False,
     ask: bool = True,
 ) -> None:
     """Check that a model can make the video that was asked for, before its weights are fetched.
 
-    command: "animate", "reenact" or "multimodal"; ask: see `model_capabilities`. Raises InputError for what the model
-    cannot do, ModelError for parts that were never trained unless `allow_untrained`, and as `find_model`.
+    command: "animate", "reenact", "multimodal" or "dub"; ask: see `model_capabilities`. Raises InputError for what the
+    model cannot do, ModelError for parts that were never trained unless `allow_untrained`, and as `find_model`.
     """
     if (can := model_capabilities(name, ask)) is not None:
         check_request(name, can, command, config, body_movement)

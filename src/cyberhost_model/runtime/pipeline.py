@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +52,7 @@ from cyberhost_model.sampler.noise import movement_scale
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from cyberhost_model.config import GenerationKeywords
+    from cyberhost_model.config import DenoisingKeywords, GenerationKeywords
     from cyberhost_model.driving.sequence import PoseSequence
 
 BODY_MOVEMENT = 0.1
@@ -393,6 +393,48 @@ class CyberHost:
         animation = self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings, *limits])
         return _made_of(animation, picture, audio, hands)
 
+    def dub(
+        self,
+        film: PathLike,
+        audio: AudioInput,
+        *,
+        length: str = "film",
+        progress: Progress | None = None,
+        **options: Unpack[DenoisingKeywords],
+    ) -> Animation:
+        """Make the lips of the person in `film` follow `audio`; all else stays as it was filmed (`runtime.dubbing`).
+
+        length: "film", where the sound is cut or followed by silence, or "audio", where the film goes there and back
+        for as long as the sound lasts. The frames have the film's size and rate. options: the fields of
+        `DenoisingConfig`. progress: called while the film is read for the first time. Raises InputError.
+        """
+        from cyberhost_model.runtime.dubbing import Dubbing, Film, best_view, track_face, unseen
+
+        self._check_command("dub")
+        if length not in ("film", "audio"):
+            raise InputError(f"length must be film or audio, not {length!r}")
+        sound, source = open_sound(audio), Film.open(Path(film))
+        config = GenerationConfig(**options, fps=float(source.fps))
+        with enough_memory(self.device, "read the film"):
+            self.model.to(self.device, self.dtype)
+            track = track_face(source, self.model.detector, config.face, progress)
+            reference = best_view(self.model, track)
+        total = len(track) if length == "film" else sound.n_frames(config.fps)
+        notes = [*self.model.warnings, *unseen(track)]
+        if length == "film":
+            notes += _length_note(sound, total / config.fps, 0.5 / config.fps, "film")
+        heard = self.animate_reference(reference, config, sound)
+        assert heard.job is not None
+        dubbing = Dubbing(self.renderer, source, track, replace(heard.job, total=total, blink=False))
+        lines = [*heard.warnings, *notes]
+
+        def render(store: ClipStore | None) -> Iterator[np.ndarray]:
+            return dubbing.frames(lines.append, store)
+
+        size, clip = track.sequence.size, heard.clip
+        animation = Animation(render(None), total, config.fps, size, sound, lines, render=render, clip=clip)
+        return _made_of(animation, film, audio)
+
     @torch.inference_mode()
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
         """Check a picture, choose the person that `config.face` names, and prepare it for every clip.
@@ -574,8 +616,8 @@ def _sound_of_video(video: PathLike, notes: list[str]) -> Sound | None:
         return None
 
 
-def _length_note(sound: Sound | None, seconds: float, tolerance: float) -> list[str]:
-    """Make a line for the user where the sound is longer or shorter than a driving of `seconds`."""
+def _length_note(sound: Sound | None, seconds: float, tolerance: float, what: str = "driving") -> list[str]:
+    """Make a line for the user where the sound is longer or shorter than `what` of `seconds`."""
     if sound is None or abs(sound.duration - seconds) <= tolerance:
         return []
-    return [f"the sound lasts {sound.duration:.2f} s, the driving {seconds:.2f} s: it is cut or followed by silence"]
+    return [f"the sound lasts {sound.duration:.2f} s, the {what} {seconds:.2f} s: it is cut or followed by silence"]

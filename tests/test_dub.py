@@ -1,0 +1,157 @@
+"""Dubbing: the lips of a film follow another sound, and all else stays as it was filmed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cyberhost_cli.exit_status import ExitStatus
+from cyberhost_model import InputError
+from cyberhost_model.codecs.close_up import MOUTH
+from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.video_reader import probe_video, read_frames, stream_frames
+from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.perception.detector import measure_lip_gap
+from cyberhost_model.runtime import dubbing
+from cyberhost_model.runtime.dubbing import FaceTrack, Film
+from data_helpers import voice
+
+RATE = 16_000
+FPS = Fraction(24)
+FRAMES = 18
+QUICK = {"steps": 1}
+
+
+@pytest.fixture(scope="module")
+def film(picture, tmp_path_factory) -> Path:
+    """A camera that moves sideways over the astronaut, 24 frames a second."""
+    frames = (picture[:400, i : i + 360] for i in range(FRAMES))
+    return write_video(frames, tmp_path_factory.mktemp("film") / "film.mp4", float(FPS), None)
+
+
+@pytest.fixture(scope="module")
+def speech() -> Sound:
+    return Sound.from_samples(voice(FRAMES / float(FPS), 0), RATE)
+
+
+@pytest.fixture(scope="module")
+def dubbed(host, film, speech):
+    """The dubbing and its frames (T, H, W, 3)."""
+    made = host.dub(film, speech, **QUICK)
+    return made, np.stack(list(made.frames))
+
+
+def test_the_film_stays_outside_the_mouths_square(host, film, dubbed):
+    made, frames = dubbed
+    filmed = np.stack(list(stream_frames(film, float(FPS))))
+    assert made.n_frames == FRAMES and made.fps == FPS and made.size == (360, 400) and made.warnings == []
+    changed = np.abs(frames.astype(int) - filmed).max((0, 3)) > 0
+    face = host.model.detector.detect(filmed[0])[0].keypoints.face * [360, 400]
+    corner, side = MOUTH.square(face)
+    rows, columns = np.nonzero(changed)
+    assert corner[1] - 3 <= rows.min() and rows.max() <= corner[1] + side + 3
+    assert corner[0] - FRAMES - 3 <= columns.min() and columns.max() <= corner[0] + side + 3
+    lips = face[48:60].mean(0).astype(int)
+    assert np.abs(frames.astype(int) - filmed)[:, lips[1] - 8 : lips[1] + 8, lips[0] - 25 : lips[0] + 25].max() > 60
+
+
+def test_silence_shuts_a_smile_and_speech_parts_the_lips(host, film, dubbed):
+    def gaps(frames) -> np.ndarray:
+        found = [host.model.detector.detect(frame)[0].keypoints for frame in frames]
+        return np.array([measure_lip_gap(host.model.detector, person, (360, 400)) for person in found])
+
+    silence = Sound.from_samples(np.zeros(RATE // 2), RATE)
+    silent = gaps(host.dub(film, silence, **QUICK).frames)
+    spoken, filmed = gaps(dubbed[1]), gaps(stream_frames(film, float(FPS)))
+    assert np.median(silent) < 0.8 * np.median(filmed)  # a smile as broad as this one is not shut whole
+    assert np.ptp(spoken) > 2 * np.ptp(filmed)
+
+
+def test_the_film_goes_there_and_back_for_a_longer_sound(host, film, speech, monkeypatch):
+    still = Film(film, FPS)
+    monkeypatch.setattr(dubbing, "_BACKWARDS", 5 * 360 * 400 * 3)  # 5 frames at once
+    read = list(itertools.islice(still.there_and_back(FRAMES), 2 * FRAMES))
+    assert [i for i, _ in read] == [*range(FRAMES), *range(FRAMES - 2, 0, -1), 0, 1]
+    forwards = list(still.frames())
+    assert all(np.array_equal(frame, forwards[i]) for i, frame in read)
+    longer = Sound.from_samples(np.tile(speech.samples[:, 0], 2), RATE)
+    made = host.dub(film, longer, length="audio", **QUICK)
+    assert made.n_frames == 2 * FRAMES and made.fits
+    assert len(list(made.frames)) == 2 * FRAMES
+    told = host.dub(film, longer, **QUICK)
+    assert told.n_frames == FRAMES and any("the film 0.75 s" in line for line in told.warnings)
+
+
+def test_a_stretch_without_a_face_stays_and_is_told(host, picture, speech, tmp_path):
+    hidden = np.full((400, 360, 3), 90, np.uint8)
+    frames = [picture[:400, :360] if i < 10 else hidden for i in range(30)]
+    film = write_video(iter(frames), tmp_path / "hidden.mp4", 25, None)
+    made = host.dub(film, speech, **QUICK)
+    assert any("the face is not seen at 0.4" in line and "stays" in line for line in made.warnings)
+    filmed, got = list(stream_frames(film, 25)), list(made.frames)
+    assert all(np.array_equal(a, b) for a, b in zip(filmed[14:], got[14:], strict=True))
+    with pytest.raises(InputError, match="no face is seen"):
+        host.dub(write_video(iter([hidden] * 5), tmp_path / "nobody.mp4", 25, None), speech)
+
+
+def test_shares_rise_where_a_face_comes_and_fall_where_it_goes():
+    from cyberhost_model.driving.sequence import PoseSequence
+    from cyberhost_model.perception.keypoints import Keypoints
+
+    seen = np.array([False] * 5 + [True] * 20 + [False] * 5)
+    nothing = Keypoints.empty()
+    sequence = PoseSequence.of([nothing] * 30, 25.0, (64, 64))
+    zero = np.zeros(30)
+    shares = FaceTrack(sequence, seen, zero, zero, np.zeros((64, 64, 3), np.uint8), nothing).shares
+    assert shares[5] == pytest.approx(0.2) and shares[10:20].min() == 1 and shares[24] == pytest.approx(0.2)
+    assert np.all(shares[~seen] == 0) and np.all(np.diff(shares[5:10]) >= 0)
+
+
+def test_the_second_face_from_the_left(host, picture, speech, tmp_path):
+    pair = np.concatenate([picture[:400, 60:360], picture[:400, 60:360]], 1)
+    film = write_video(iter([pair] * 12), tmp_path / "pair.mp4", 25, None)
+    filmed = np.stack(list(stream_frames(film, 25))).astype(int)
+    for face, half in ((1, slice(300, 600)), ("right", slice(0, 300))):
+        frames = np.stack(list(host.dub(film, speech, face=face, **QUICK).frames))
+        difference = np.abs(frames - filmed)
+        assert difference[:, :, half].max() == 0 and difference.max() > 30
+
+
+def test_the_command(command, film, tmp_path):
+    import soundfile
+
+    sound, out = tmp_path / "speech.wav", tmp_path / "out.mp4"
+    soundfile.write(str(sound), voice(0.5, 0), RATE)
+    call = [*command, "dub", str(film), str(sound), "-o", str(out), "--steps", "1", "--record", "--json"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert done.returncode == ExitStatus.OK, done.stderr
+    told = json.loads(done.stdout)
+    assert told["frames"] == FRAMES and told["size"] == [360, 400] and told["setting"] == "dub"
+    stream = probe_video(out)
+    assert stream.fps == FPS and sum(len(batch) for batch in read_frames(stream)) == FRAMES
+    assert load_audio(out).duration == pytest.approx(float(FRAMES / FPS), abs=0.05)
+    again = subprocess.run(
+        [*command, "rerun", str(out.with_suffix(".json")), "-o", str(tmp_path / "again.mp4"), "--json"],
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode == ExitStatus.OK and json.loads(again.stdout)["frames_equal"], again.stderr
+
+
+def test_what_cannot_be_dubbed_is_refused(capsys, film, tone, tmp_path):
+    from cyberhost_cli.main import main
+
+    sound, out = str(tone()), str(tmp_path / "out.mp4")
+    assert main(["dub", str(film), sound, "-o", out, "--length", "both"]) == ExitStatus.USAGE
+    assert main(["dub", sound, sound, "-o", out]) == ExitStatus.INPUT
+    assert main(["dub", str(film), sound, "-o", out, "--model", "hallo2"]) == ExitStatus.INPUT
+    assert main(["dub", str(film), sound, "-o", str(film)]) == ExitStatus.OUTPUT
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 4 and "cannot run dub" in lines[2]
+    assert not Path(out).exists()
