@@ -11,9 +11,9 @@ from typing import Any
 
 from cyberhost_model.config import GenerationConfig, parse_interval
 from cyberhost_model.errors import InputError
+from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
 
 COMMANDS = ("animate", "reenact", "multimodal")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".mp4", ".mov", ".mkv", ".webm")
 _FILES = ("picture", "audio", "driving", "hands")
 _OWN = {"animate": {"body_movement"}, "reenact": {"retarget"}, "multimodal": {"retarget", "body_movement"}}
@@ -107,7 +107,7 @@ def _of_folder(source: Path, out: Path) -> Iterator[BatchJob]:
         if path.suffix.lower() in SOUNDS and path.resolve() not in made:
             sounds.setdefault(path.stem, path)
     for path in files:
-        if path.suffix.lower() in PICTURES and path.stem in sounds:
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.stem in sounds:
             inputs = {"picture": path, "audio": sounds[path.stem]}
             yield BatchJob(path.name, out / f"{path.stem}.mp4", "animate", inputs)
 
