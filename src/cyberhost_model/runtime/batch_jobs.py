@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -63,6 +64,45 @@ def read_jobs(source: Path, folder: Path | None = None) -> list[BatchJob]:
     if not jobs:
         raise InputError(f"{source}: names no job")
     return _without_twins(jobs)
+
+
+def watch_folder(source: Path, folder: Path | None = None, every: float = 2.0) -> Iterator[BatchJob | None]:
+    """Yield the pairs of a folder as they come, for ever, and None after each `every` seconds without one.
+
+    A pair is taken once its files have not changed from one look to the next, and again when they change later. Raises
+    InputError where `source` is no folder that can be read.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source}: is no folder, and only a folder can be watched")
+    taken: dict[Path, tuple[_State, ...]] = {}
+    before: dict[Path, _State] = {}
+    while True:
+        try:
+            jobs = list(_of_folder(source, folder or source))
+        except OSError as error:
+            raise InputError(f"{source}: cannot be watched any more ({error.strerror})") from None
+        now = {path: _state(path) for job in jobs for path in job.inputs.values()}
+        for job in jobs:
+            states = tuple(now[path] for path in job.inputs.values())
+            settled = all(now[path] is not None and now[path] == before.get(path) for path in job.inputs.values())
+            if settled and taken.get(job.output) != states:
+                taken[job.output] = states
+                yield job
+        before = now
+        time.sleep(every)
+        yield None
+
+
+_State = tuple[int, int] | None
+
+
+def _state(path: Path) -> _State:
+    """Read size and time of a file; None where it is gone or still empty."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return (about.st_size, about.st_mtime_ns) if about.st_size else None
 
 
 def _json_lines(text: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
