@@ -18,7 +18,8 @@ from cyberhost_model.media.video_reader import VIDEO_SUFFIXES, stream_frames
 
 def find_watermark(path: Path) -> Detection | None:
     """Look for the watermark in a file; None where it holds no picture."""
-    for read in (stream_frames, _picture):
+    readers = (stream_frames, _picture)
+    for read in readers[::-1] if path.suffix.lower() in PICTURE_SUFFIXES else readers:
         frames: Iterator[np.ndarray] = read(path)
         try:
             first = next(frames, None)

@@ -277,7 +277,8 @@ def _refined(field: np.ndarray, place: _Place) -> _Place:
         across = np.exp(2j * np.pi / _GRID * np.outer(waves.kx, place.x + _FINE))
         agreement = ((turned[:, None] * down).T @ across).real / np.sqrt((weights**2).sum() / 2)
         y, x = np.unravel_index(agreement.argmax(), agreement.shape)
-        best = max(best, _Place(float(agreement[y, x]), float(scale), place.y + _FINE[y], place.x + _FINE[x]))
+        down_by, across_by = place.y + float(_FINE[y]), place.x + float(_FINE[x])
+        best = max(best, _Place(float(agreement[y, x]), float(scale), down_by, across_by))
     return best
 
 

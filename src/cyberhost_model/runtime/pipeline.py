@@ -124,7 +124,7 @@ class Animation:
         seconds = None if self.fits else self.n_frames / self.fps
         marks = marks or Marks()
         run = number_of(facts) if self.run is None and facts is not None else self.run
-        finish, tags = marks.signing(Path(out).name, self.inputs, run), marks.tags(self.inputs, run)
+        finish = marks.signing(Path(out).name, self.inputs, run)
         noted = iter if digests is None else digests.note
         if facts is not None and self.render is not None:
             render = self.render
@@ -138,7 +138,7 @@ class Animation:
                 self.fps,
                 self.sound,
                 seconds,
-                tags,
+                lambda: marks.tags(self.inputs, run),
                 finish,
                 begin=lambda store: None if digests is None else self._begin(digests, store),
             )
@@ -154,7 +154,7 @@ class Animation:
             total=self.n_frames,
             progress=progress,
             sound_seconds=seconds,
-            tags=tags,
+            tags=marks.tags(self.inputs, run),
             finish=finish,
         )
 
