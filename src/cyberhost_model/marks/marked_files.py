@@ -14,6 +14,7 @@ from cyberhost_model.marks.run_code import name_of
 from cyberhost_model.marks.watermark import Detection, detect
 from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
 from cyberhost_model.media.video_reader import VIDEO_SUFFIXES, stream_frames
+from cyberhost_model.reading import is_file
 
 
 def find_watermark(path: Path) -> Detection | None:
@@ -32,7 +33,7 @@ def find_watermark(path: Path) -> Detection | None:
 
 def said_by_watermark(path: Path) -> str | None:
     """Write what the watermark of an input says; None where it carries none. Files of other kinds are not opened."""
-    if path.suffix.lower() not in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) or not path.is_file():
+    if path.suffix.lower() not in (*VIDEO_SUFFIXES, *PICTURE_SUFFIXES) or not is_file(path):
         return None
     about = path.stat()
     return _said(path, about.st_mtime_ns, about.st_size)
