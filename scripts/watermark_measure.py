@@ -3,10 +3,10 @@
 
     python scripts/watermark_measure.py VIDEO_OR_FOLDER... -o FIGURES.json [--frames 24] [--at-most 200] [--single]
 
-Each video is marked and encoded as `cyberhost animate` writes it; an attack then encodes that file again. The unmarked
-frames are attacked and looked at too, and so are windows of them and of noise (`--windows`). Give videos without a
-mark (`cyberhost animate --no-watermark`). The table is printed as Markdown after the last video; FIGURES.json is
-written after each one, and a run that was stopped goes on with the same command.
+Each video is marked and encoded as `cyberhost animate` writes it, with a number made of its name; an attack then
+encodes that file again. The unmarked frames are looked at too, and so are windows of them and of noise (`--windows`).
+Give videos without a mark (`cyberhost animate --no-watermark`). The table is printed as Markdown after the last video;
+FIGURES.json is written after each one, and a run that was stopped goes on with the same command.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import random
 import subprocess
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,10 @@ def even(frame: np.ndarray) -> np.ndarray:
 
 def measure(video: Path, count: int, attacks: dict, scratch: Path) -> dict:
     plain = [even(frame) for frame in first_frames(video, count)]
-    mark(plain[0])  # the pattern of this size is made once
+    run = zlib.crc32(video.name.encode())
+    mark(plain[0], run)  # the pattern of this size is made once
     started = time.process_time()
-    marked = [mark(frame) for frame in plain]
+    marked = [mark(frame, run) for frame in plain]
     spent = (time.process_time() - started) / len(plain)
     error = np.mean([np.square(a.astype(np.float32) - b).mean() for a, b in zip(plain, marked, strict=True)])
     result = {
@@ -80,6 +82,7 @@ def measure(video: Path, count: int, attacks: dict, scratch: Path) -> dict:
         "psnr": round(float(10 * np.log10(255**2 / error)), 2),
         "ms": round(1000 * spent, 2),
         "unmarked": detect(plain).false_alarm,
+        "runs": {},
     }
     written = write_video(marked, scratch / "marked.mp4", 24, overwrite=True)
     for name, attack in attacks.items():
@@ -87,7 +90,9 @@ def measure(video: Path, count: int, attacks: dict, scratch: Path) -> dict:
         if attack is not None:
             path = scratch / "attacked.mp4"
             encode(written, path, attack)
-        result[name] = detect(first_frames(path, count, 30 if "30 " in name else 24)).false_alarm
+        found = detect(first_frames(path, count, 30 if "30 " in name else 24))
+        result[name] = found.false_alarm
+        result["runs"][name] = "none" if found.run is None else "right" if found.run == run else "wrong"
     return result
 
 
@@ -109,15 +114,14 @@ def windows(videos: list[Path], count: int, rng: random.Random) -> list[float]:
 
 
 def table(rows: list[dict], alarms: list[float]) -> str:
-    lines = ["| Attack | found | of |", "|---|---:|---:|"]
+    lines = ["| Attack | found | run read | wrong run | of |", "|---|---:|---:|---:|---:|"]
     for name in (*ATTACKS, *COMBINED):
         bounds = [row[name] for row in rows if name in row]
-        lines.append(f"| {name} | {sum(bound <= FALSE_ALARM for bound in bounds)} | {len(bounds)} |")
-    clean = [row["unmarked"] for row in rows]
-    lines += [
-        f"| no mark: whole videos | {sum(value <= FALSE_ALARM for value in clean)} | {len(rows)} |",
-        f"| no mark: windows of frames and noise | {sum(value <= FALSE_ALARM for value in alarms)} | {len(alarms)} |",
-    ]
+        runs = [row["runs"][name] for row in rows if name in row]
+        read = f"{runs.count('right')} | {runs.count('wrong')}"
+        lines.append(f"| {name} | {sum(bound <= FALSE_ALARM for bound in bounds)} | {read} | {len(bounds)} |")
+    for name, bounds in (("whole videos", [row["unmarked"] for row in rows]), ("windows of frames and noise", alarms)):
+        lines.append(f"| no mark: {name} | {sum(bound <= FALSE_ALARM for bound in bounds)} | | | {len(bounds)} |")
     psnr, spent = [row["psnr"] for row in rows], [row["ms"] for row in rows]
     lines.append(
         f"\nPSNR {np.mean(psnr):.1f} dB ({min(psnr):.1f} to {max(psnr):.1f}); {np.median(spent):.1f} ms a frame "

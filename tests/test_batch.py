@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.main import main
+from cyberhost_model.config import RuntimeConfig
 from cyberhost_model.errors import InputError
-from cyberhost_model.runtime.batch_jobs import BatchJob, read_jobs
+from cyberhost_model.media.video_reader import stream_frames
+from cyberhost_model.runtime.batch import run_jobs
+from cyberhost_model.runtime.batch_jobs import BatchJob, read_jobs, watch_folder
 
 
 def write_list(path: Path, *entries: dict[str, Any] | str) -> Path:
@@ -149,3 +155,55 @@ def test_a_job_is_plain_data() -> None:
 
     job = BatchJob("line 1", Path("a.mp4"), inputs={"picture": Path("a.png")})
     assert pickle.loads(pickle.dumps(job)) == job  # it goes to other processes
+
+
+def test_a_watched_folder_gives_pairs_once_they_are_whole(tmp_path: Path) -> None:
+    (tmp_path / "anna.jpg").write_text("x")
+    (tmp_path / "anna.wav").write_text("")  # a copy that has begun
+    pairs = watch_folder(tmp_path, tmp_path / "out", every=0.0)
+    assert [next(pairs) for _ in range(3)] == [None] * 3
+    (tmp_path / "anna.wav").write_text("ha")
+    assert next(pairs) is None  # seen for the first time
+    (tmp_path / "anna.wav").write_text("half and more")
+    assert next(pairs) is None  # it grew
+    job = next(pairs)
+    assert job is not None and job.output == tmp_path / "out" / "anna.mp4"
+    assert [next(pairs) for _ in range(3)] == [None] * 3
+    for name in ("bob.png", "bob.wav"):
+        (tmp_path / name).write_text("x")
+    assert [next(pairs) for _ in range(2)][0] is None
+    (tmp_path / "anna.wav").write_text("another sound")
+    found = [next(pairs) for _ in range(4)]
+    assert [job.place for job in found if job] in (["anna.jpg"], ["bob.png", "anna.jpg"])
+
+
+def test_a_list_is_watched_by_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = write_list(tmp_path / "jobs.jsonl", "nonsense")
+    assert main(["batch", str(listed), "--watch"]) == ExitStatus.USAGE
+    assert main(["batch", str(listed), "--address", "auto"]) == ExitStatus.USAGE
+    assert main(["batch", str(listed), "--engine", "moon"]) == ExitStatus.USAGE
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_moments_without_a_job_are_waited_through(tmp_path: Path, workers: int) -> None:
+    wrong = [BatchJob(f"line {i}", Path(), problem="no job") for i in range(3)]
+    made = run_jobs(iter([None, wrong[0], None, None, *wrong[1:]]), RuntimeConfig(), workers=workers)
+    assert [result.place for result in made] == ["line 0", "line 1", "line 2"]
+
+
+def test_ray_makes_what_this_process_makes(
+    listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray", reason="ray is an extra: pip install 'cyberhost[ray]'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # its processes find the packages as this one does
+    found = {}
+    for engine in ("local", "ray"):
+        call = ["batch", str(listed), "-o", str(tmp_path / engine), "--json", "--device", "cpu"]
+        assert main([*call, "--engine", engine]) == ExitStatus.BATCH
+        *lines, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        status = {line["place"]: (line["status"], line["code"]) for line in lines}
+        found[engine] = status, [[*stream_frames(tmp_path / engine / name)] for name in ("a.mp4", "d.mp4")]
+    assert found["local"][0] == found["ray"][0]
+    for here, there in zip(found["local"][1], found["ray"][1], strict=True):
+        assert len(here) == len(there) > 0 and all(map(np.array_equal, here, there))

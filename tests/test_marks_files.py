@@ -20,7 +20,7 @@ from cyberhost_model.marks.container import SOURCE_TYPE, made_tags, read_tags
 from cyberhost_model.marks.content_credentials import UNTRUSTED, available, open_signer, read_manifests
 from cyberhost_model.marks.inspection import inspect_file
 from cyberhost_model.marks.marking import Marks
-from cyberhost_model.marks.record import read_record
+from cyberhost_model.marks.record import make_record, read_record
 from cyberhost_model.marks.watermark import mark
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.media.video_writer import write_video
@@ -67,11 +67,14 @@ def test_a_video_is_recorded_inspected_and_made_again(
     seen = json.loads(capsys.readouterr().out)
     assert seen["made"] == ["watermark", *(["credentials"] if available() else []), "container", "record"]
     assert seen["watermark"]["false_alarm"] < 1e-10 and SOURCE_TYPE in seen["tags"]["comment"]
+    number = record["output"]["run"]
+    assert set(seen["runs"].values()) == {number} and set(seen["runs"]) == set(seen["made"])
     assert cli.main(["inspect", str(out)]) == ExitStatus.OK
-    assert "watermark: found" in capsys.readouterr().out
+    assert "watermark: found" in (said := capsys.readouterr().out) and f"run {number}" in said
 
     assert cli.main(["rerun", told["record"], "-o", str(again), "--json"]) == ExitStatus.OK
     assert json.loads(capsys.readouterr().out)["frames_equal"] is True
+    assert inspect_file(again).runs["watermark"] == number
     decode = ["-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     pictures = [
         subprocess.run([ffmpeg_binary(), "-i", str(path), *decode], capture_output=True, check=True).stdout
@@ -152,6 +155,24 @@ def test_what_inputs_said_of_themselves_is_kept(tmp_path: Path) -> None:
     for said in ("AI voice = yes", "Somebody Else", "drawn by a model", "trainedAlgorithmicMedia"):
         assert said in kept["description"]
     assert inspect_file(picture).made == ("container",)
+
+
+def test_the_watermark_of_an_input_is_kept(portrait_file: Path, tmp_path: Path) -> None:
+    with Image.open(portrait_file) as whole:
+        still = np.asarray(whole.convert("RGB").resize((320, 320)))
+    Image.fromarray(mark(still, 7)).save(tmp_path / "marked.png")
+    Image.fromarray(still).save(tmp_path / "plain.png")
+    inputs = [tmp_path / "marked.png", tmp_path / "plain.png"]
+    out = film(tmp_path / "out.mp4", tags=made_tags(inputs, 9), finish=Marks().signing("out.mp4", inputs, 9))
+    said = "watermark of CyberHost, run 00000007"
+    seen = inspect_file(out)
+    assert f"marked.png: {said}" in seen.tags["description"] and "plain.png" not in seen.tags["description"]
+    assert seen.runs["container"] == "00000009"
+    if available():
+        assert seen.credentials is not None and seen.credentials.valid and seen.runs["credentials"] == "00000009"
+        assert seen.credentials.ingredients == (f"marked.png ({said})",)
+    record = make_record("animate", {}, {"ref": str(inputs[0]), "audio": str(inputs[1])}, {}, {})
+    assert [entry["mark"] for entry in record["inputs"].values()] == [said, None]
 
 
 @C2PA

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cyberhost_model.errors import OutputError
+from cyberhost_model.media import watchdog
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.media.video_writer import VideoWriter, check_output, write_video
@@ -203,6 +204,18 @@ def test_file_size_limit(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.mp4")], capture_output=True, text=True)
     assert run.stdout.startswith("OutputError") and "free some space" in run.stdout, run.stdout + run.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no process is stopped by a signal here")
+@pytest.mark.parametrize("moment", ["while frames are added", "at the end"])
+def test_ffmpeg_that_stops_taking_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
+    with pytest.raises(OutputError, match="stopped taking frames"):
+        with VideoWriter(tmp_path / "out.mp4", (256, 256)) as writer:
+            writer._process.send_signal(signal.SIGSTOP)
+            for frame in noise(60 if moment == "while frames are added" else 1):
+                writer.add(frame)
     assert list(tmp_path.iterdir()) == []
 
 

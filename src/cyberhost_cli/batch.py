@@ -13,7 +13,7 @@ import typer
 
 from cyberhost_cli.console import Console, Tick
 from cyberhost_cli.generate import prepare_imports
-from cyberhost_cli.options import expand_options
+from cyberhost_cli.options import check_choice, expand_options
 from cyberhost_cli.terminal import tell
 from cyberhost_model.config import RuntimeConfig
 
@@ -38,6 +38,13 @@ def batch(
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=64, help="Processes, each with a model and a GPU of its own.")
     ] = 1,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="Where the workers are: on this machine or on a Ray cluster.")
+    ] = "local",
+    address: Annotated[str | None, typer.Option(help="Ray cluster. [default: this machine]")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="JOBS is a folder: go on with new pairs in it, until Ctrl-C.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make videos again that exist.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with videos that were stopped in the middle.")
@@ -52,32 +59,40 @@ def batch(
     the exit code is then 11. With --json a line for each job, and one with the sums.
     """
     console.silence_libraries()
+    check_choice("--engine", engine, "local", "ray")
+    if address is not None and engine != "ray":
+        raise typer.BadParameter("--address goes with --engine ray")
+    if watch and not jobs.is_dir():
+        raise typer.BadParameter(f"--watch goes with a folder, which {jobs} is not")
     from cyberhost_model.errors import BatchError
     from cyberhost_model.runtime.batch import run_jobs
-    from cyberhost_model.runtime.batch_jobs import read_jobs
+    from cyberhost_model.runtime.batch_jobs import read_jobs, watch_folder
 
-    listed = read_jobs(jobs, output)
+    listed = [] if watch else read_jobs(jobs, output)
+    of = "" if watch else f" of {len(listed)}"
     began, counts = time.monotonic(), {"done": 0, "skipped": 0, "failed": 0}
 
     @contextlib.contextmanager
-    def watch(animation: Animation) -> Iterator[Tick]:
-        label = f"{sum(counts.values()) + 1} of {len(listed)}"
+    def show(animation: Animation) -> Iterator[Tick]:
+        label = f"{sum(counts.values()) + 1}{of}"
         with console.progress(label, animation.n_frames, clip=animation.clip) as tick:
             animation.on_step = lambda step, steps: tick(0, None, f"step {step} of {steps}")
             yield tick
 
     made = run_jobs(
-        listed,
+        watch_folder(jobs, output) if watch else listed,
         runtime,
         workers=workers,
+        engine=engine,  # type: ignore[arg-type]
+        address=address,
         overwrite=overwrite,
         resume=resume,
-        watch=watch,
+        watch=show,
         prepare=partial(prepare_imports, runtime),
     )
     for result in made:
         counts[result.status] += 1
-        number = f"{sum(counts.values())} of {len(listed)}"
+        number = f"{sum(counts.values())}{of}"
         if result.status == "failed" and not console.as_json:
             tell(f"cyberhost: {number}: {result.place} failed ({result.code}): {result.error}")
         elif result.status == "done":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
+from cyberhost_cli.drift import show_drift
 from cyberhost_cli.options import RUN, RunByDefault, check_choice, expand_options, input_errors_as_usage
 from cyberhost_model.config import parse_device
 from cyberhost_model.options import SEEDS
@@ -61,6 +62,9 @@ def run(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Seed of the bootstrap and of the splits.")] = 0,
     device: Annotated[str, typer.Option(metavar="auto|cpu|cuda|mps", help="Where to compute.")] = "auto",
+    drift: Annotated[
+        bool, typer.Option("--drift", help="Only compare each second of VIDEOS with its first one, for long videos.")
+    ] = False,
     console: Console,
 ) -> None:
     """Measure videos of any method by the paper's metrics.
@@ -71,6 +75,9 @@ def run(
     once for all methods.
     """
     console.silence_libraries()
+    if drift:
+        show_drift(generated, console)
+        return
     from cyberhost_model.lab.evaluation.registry import headline_measures, select_metrics
     from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
 

@@ -288,18 +288,24 @@ class Request:
 
 
 def make_video(
-    request: Request, start: Start, depends: dict[str, Any], expected: str | None = None, **facts: Any
+    request: Request,
+    start: Start,
+    depends: dict[str, Any],
+    expected: str | None = None,
+    run: int | None = None,
+    **facts: Any,
 ) -> None:
     """Make the video that `start` begins, or with --plan only estimate it; `facts` join the JSON object.
 
     depends: what the frames depend on beside picture, settings and model, by name; a `Path` for what is in a file.
-    expected: the digest that its frames must have. Raises ModelError, NetworkError, ResourceError, MarkError where the
-    frames differ, and what `start` does.
+    expected: the digest that its frames must have. run: the number of the run; None: made of what the frames depend on.
+    Raises ModelError, NetworkError, ResourceError, MarkError where the frames differ, and what `start` does.
     """
     if request.options.plan:
         show_plan(request, start, facts)
         return
     from cyberhost_model import CyberHost
+    from cyberhost_model.marks.run_code import number_of
     from cyberhost_model.runtime.resume import job_facts
 
     host = CyberHost.from_pretrained(**asdict(request.runtime))
@@ -311,6 +317,7 @@ def make_video(
 
         digests = FrameDigests()
     facts_of_job = job_facts(host, asdict(request.settings), picture=request.ref, **depends)
+    animation.run = number_of(facts_of_job) if run is None and facts_of_job is not None else run
     path = write_video(animation, request, facts_of_job, digests)
     frames = None if digests is None else digests.hexdigest()
     summary = summarise(animation, path, request)
@@ -339,6 +346,7 @@ def make_video(
 def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, request: Request) -> Path:
     """Write the record of a video that was made. Raises OutputError."""
     from cyberhost_model.marks.record import digest_of, make_record, record_path, write_record
+    from cyberhost_model.marks.run_code import name_of
 
     precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(host.dtype).removeprefix("torch.")]
     marks = request.marks
@@ -365,6 +373,7 @@ def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, r
             "frames": animation.n_frames,
             "fps": animation.fps,
             "size": list(animation.size),
+            "run": None if animation.run is None else name_of(animation.run),
         },
     )
     return write_record(record, record_path(path))

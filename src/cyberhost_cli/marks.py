@@ -49,7 +49,8 @@ def describe_marks(found: Inspection) -> Iterator[str]:
     elif mark.found:
         place = "" if abs(mark.scale - 1) < 0.01 else f", {mark.scale:.2f} of the whole frame's side"
         turned = ", mirrored" if mark.mirrored else ""
-        yield f"watermark: found (false alarm below {mark.false_alarm:.0e}{place}{turned})"
+        run = f"run {found.runs['watermark']}" if "watermark" in found.runs else "the run's number cannot be read"
+        yield f"watermark: found (false alarm below {mark.false_alarm:.0e}{place}{turned}); {run}"
     else:
         yield "watermark: not found"
     if signed is None:
@@ -61,7 +62,7 @@ def describe_marks(found: Inspection) -> Iterator[str]:
         if signed.source_types:
             yield f"  digital source type: {', '.join(signed.source_types)}"
         for title in signed.ingredients:
-            yield f"  made of: {title} (which has credentials of its own)"
+            yield f"  made of: {title}"
     for name in ("comment", "description", "digital_source_type"):
         if name in found.tags:
             yield f"container, {name}: {' '.join(found.tags[name].split())}"
@@ -98,7 +99,9 @@ def rerun(
         marks = Marks(watermark=bool(kept["watermark"]), label=bool(kept["label"]), c2pa=kept["c2pa"])
         own = dict(arguments["own"])
         expected = str(told["output"]["frames_sha256"])
-    except (KeyError, TypeError, AttributeError) as error:
+        run = told["output"].get("run")
+        number = None if run is None else int(run, 16) & 0xFFFFFFFF
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{record}: the record cannot be followed ({error})") from None
     options = OutputOptions(overwrite=overwrite)
     command = told["command"]
@@ -111,7 +114,7 @@ def rerun(
             raise ModelError(f"{runtime.model}: is not the model of the record (its SHA-256 differs)")
         return start_again(host, command, inputs, own, settings)
 
-    make_video(request, start, {}, expected)
+    make_video(request, start, {}, expected, number)
 
 
 def start_again(

@@ -9,9 +9,10 @@ from raw_videos import SETTINGS
 
 from cyberhost_model.errors import ResourceError
 from cyberhost_model.lab.filmed.build import prepare_dataset
-from cyberhost_model.lab.filmed.engines import check_cluster_address, run_local
+from cyberhost_model.lab.filmed.engines import run_local
 from cyberhost_model.lab.filmed.manifest import read_manifest, read_table
 from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, is_finished
+from cyberhost_model.runtime.ray_cluster import check_cluster_address
 
 SOME = ("good", "text", "mute", "short")
 # Paths of the dataset are relative, so two datasets of the same videos have equal manifests.

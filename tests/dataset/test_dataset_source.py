@@ -1,5 +1,6 @@
 """Raw files: frames by their time stamps, sound where it belongs, and files that are no videos."""
 
+import subprocess
 from pathlib import Path
 
 import av
@@ -19,6 +20,8 @@ from cyberhost_model.lab.filmed.source import (
     thumbnail,
     to_rgb,
 )
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.media.video_reader import stream_frames
 
 
 def grey(*levels: int) -> list[np.ndarray]:
@@ -146,3 +149,21 @@ def test_what_is_no_video_says_why(tmp_path, speech_file):
             pass
         assert caught.value.reason is reason
     assert len(sound_between(speech_file, 0, 0.5)) == RATE // 2
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+def test_hdr_is_tone_mapped_as_in_driving_videos(tmp_path, transfer):
+    colours = np.linspace(0, 255, 96, dtype=np.uint8)[None, :, None] * np.ones((64, 1, 3), np.uint8)
+    colours[:16, :, 1:], colours[16:32, :, ::2] = 40, 60  # reds, greens and greys
+    write(tmp_path / "plain.mp4", [colours] * 4, None)
+    to_hdr = "scale=out_color_matrix=bt709,zscale=tin=bt709:pin=bt709:min=bt709:rin=limited:p=bt709:t=linear:npl=203"
+    to_hdr += f",format=gbrpf32le,zscale=p=bt2020,zscale=t={transfer}:m=bt2020nc:r=limited:npl=203,format=yuv420p10le"
+    tags = f"log-level=none:crf=10:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc:range=limited"
+    path, make = tmp_path / "hdr.mp4", ["-v", "error", "-i", str(tmp_path / "plain.mp4"), "-vf", to_hdr]
+    make += ["-c:v", "libx265", "-x265-params", tags, "-color_trc", transfer, "-color_primaries", "bt2020", str(path)]
+    subprocess.run([ffmpeg_binary(), *make], check=True)
+    with open_video(path) as video:
+        found = to_rgb(next(iter(video.frames())).frame).astype(float)
+    expected = next(stream_frames(path)).astype(float)  # by ffmpeg's filters
+    assert found.shape == expected.shape and np.abs(found - expected).mean() < 12
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99

@@ -206,3 +206,9 @@ def test_a_wrist_without_its_hand_is_enough() -> None:
 def test_the_template_keeps_its_length() -> None:
     template, own = load_template("rest"), perform(OTHER)
     assert isinstance(template, PoseSequence) and len(hands_for(template, own.frame(0), own.size)) == len(template)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".npz", "x" * 300 + ".mp4", "x" * 300])
+def test_a_name_that_no_file_can_have_is_told(name: str) -> None:
+    with pytest.raises(InputError):
+        load_template(name)

@@ -516,8 +516,8 @@ def run_case(name: str, number: int, seed: int, folder: Path) -> str | None:
             mutation = damage.change_json if place.suffix == ".json" else rng.choice(BYTES)
         try:
             mutation(place, rng)
-        except (TypeError, ValueError, LookupError, OverflowError):  # numpy does not turn every kind into every other
-            continue
+        except (TypeError, ValueError, LookupError, OverflowError, RecursionError):
+            continue  # numpy does not turn every kind into every other, and what is nested deep is not nested again
     before = _listing(folder)
     try:
         target.read(path)

@@ -20,6 +20,7 @@ from cyberhost_model.perception.detector import Detector
 from cyberhost_model.perception.keypoints import Keypoints, bounding_box
 from cyberhost_model.perception.registry import embedded_detector
 from cyberhost_model.perception.shots import CUT, ShotFinder, thumbnail_of
+from cyberhost_model.reading import exists, is_folder
 
 SEARCH = 12  # frames: how often the whole picture is searched for people, though one is followed from frame to frame
 SIMILAR = 0.5  # a second person from that part of the followed one's size on is reported
@@ -115,7 +116,7 @@ def read_driving(
 
     detector: for a video (default: the embedded one). Raises InputError.
     """
-    if Path(path).exists() and not Path(path).is_dir():
+    if exists(path) and not is_folder(path):
         check_regular(Path(path), "driving video or key point file", "one video")  # a pipe could wait for ever
     if is_pose_folder(path):
         return read_pose_folder(path)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from cyberhost_model.marks.marked_files import said_by_watermark
+from cyberhost_model.marks.run_code import name_of
 from cyberhost_model.media.ffmpeg import ffmpeg, input_arguments
 
 MADE_BY = "Made by CyberHost"
@@ -25,9 +27,13 @@ def program_version() -> str:
         return "unknown"
 
 
-def made_tags(inputs: Iterable[Path] = ()) -> dict[str, str]:
-    """Make the tags of a video that is made of `inputs`; what these said of themselves is in "description"."""
-    tags = {"comment": f"AI generated. {MADE_BY} {program_version()}. {SOURCE_TYPE}"}
+def made_tags(inputs: Iterable[Path] = (), run: int | None = None) -> dict[str, str]:
+    """Make the tags of a video that is made of `inputs`; what these said of themselves is in "description".
+
+    run: the number of the run.
+    """
+    number = "" if run is None else f" Run {name_of(run)}."
+    tags = {"comment": f"AI generated. {MADE_BY} {program_version()}.{number} {SOURCE_TYPE}"}
     said = [f"{clean(path.name)}: {text}" for path in dict.fromkeys(inputs) if (text := _said(path))]
     if said:
         tags["description"] = "Inputs said of themselves: " + " | ".join(said)
@@ -39,6 +45,8 @@ def _said(path: Path) -> str:
     kept = [f"{name}={clean(tags[name])}" for name in KEPT if tags.get(name)]
     if tags.get(_SOURCE):
         kept.append(f"digital source type={tags[_SOURCE]}")
+    if mark := said_by_watermark(path):
+        kept.append(mark)
     return "; ".join(kept)
 
 

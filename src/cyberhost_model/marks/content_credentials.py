@@ -13,6 +13,8 @@ from typing import Any
 
 from cyberhost_model.errors import InputError, OutputError, ResourceError, need
 from cyberhost_model.marks.container import SOURCE_TYPE, clean, program_version
+from cyberhost_model.marks.marked_files import said_by_watermark
+from cyberhost_model.marks.run_code import name_of
 from cyberhost_model.media.files import written_folder
 
 CERTIFICATE_VARIABLE, KEY_VARIABLE = "CYBERHOST_CERTIFICATE", "CYBERHOST_PRIVATE_KEY"
@@ -33,6 +35,8 @@ MIME = {
     ".mp3": "audio/mpeg",
     ".m4a": "audio/mp4",
 }
+RUN_LABEL = "org.cyberhost.run"
+"""Label of the assertion that names the run."""
 UNTRUSTED = "CyberHost on this machine (untrusted)"
 _YEARS = 10
 # Nothing is asked of a server: no remote manifest, no revocation list.
@@ -55,10 +59,11 @@ class Signer:
     local: bool
     """Whether the certificate was made on this machine, and so is trusted by nobody else."""
 
-    def sign(self, video: Path, name: str, inputs: Iterable[Path] = ()) -> None:
-        """Put a manifest into a video file, MP4 or MOV: made by a trained model, of inputs that had manifests.
+    def sign(self, video: Path, name: str, inputs: Iterable[Path] = (), run: int | None = None) -> None:
+        """Put a manifest into a video file, MP4 or MOV: made by a trained model, of inputs that had marks.
 
-        name: the title in the manifest. Raises OutputError.
+        name: the title in the manifest. inputs: one that has a manifest or the watermark becomes an ingredient. run:
+        the number of the run. Raises OutputError.
         """
         c2pa = need("c2pa", "c2pa")
         manifest = {
@@ -68,7 +73,8 @@ class Signer:
                 {
                     "label": "c2pa.actions.v2",
                     "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE}]},
-                }
+                },
+                *([] if run is None else [{"label": RUN_LABEL, "data": {"run": name_of(run)}}]),
             ],
         }
         signed = video.with_name(f"signed-{video.name}")
@@ -77,8 +83,11 @@ class Signer:
             info = c2pa.C2paSignerInfo(self.algorithm.encode(), self.chain, self.key, None)
             with c2pa.Signer.from_info(info) as signer, c2pa.Builder(manifest) as builder:
                 for path in dict.fromkeys(inputs):
-                    if has_manifest(path):
+                    mark = said_by_watermark(path)
+                    if path.suffix.lower() in MIME and (mark or has_manifest(path)):
                         about = {"title": clean(path.name), "relationship": "inputTo"}
+                        if mark:
+                            about["description"] = mark
                         with path.open("rb") as stream:
                             builder.add_ingredient(about, MIME[path.suffix.lower()], stream)
                 with video.open("rb") as source, signed.open("w+b") as target:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cyberhost_model.errors import InputError
 from cyberhost_model.marks.container import MADE_BY, read_tags
-from cyberhost_model.marks.content_credentials import available, read_manifests
+from cyberhost_model.marks.content_credentials import RUN_LABEL, available, read_manifests
+from cyberhost_model.marks.marked_files import find_watermark
 from cyberhost_model.marks.record import digest_of, read_record, record_path
-from cyberhost_model.marks.watermark import Detection, detect
+from cyberhost_model.marks.run_code import name_of
+from cyberhost_model.marks.watermark import Detection
 from cyberhost_model.media.ffmpeg import check_file
-from cyberhost_model.media.video_reader import stream_frames
 
 MADE_TYPES = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 """IPTC's words for media that a trained model made, wholly or in part."""
@@ -35,6 +34,8 @@ class Credentials:
     source_types: tuple[str, ...]
     """Last words of the digital source types of its actions."""
     ingredients: tuple[str, ...]
+    run: str | None
+    """The number of the run."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Inspection:
     """The record beside the file, where there is one."""
     record_holds: bool
     """Whether the record is that of this very file."""
+    runs: dict[str, str]
+    """The number of the run by each mark that names it: "watermark", "container", "record", "credentials"."""
     made: tuple[str, ...]
     """The marks that say that a model made it: "watermark", "credentials", "container", "record"."""
 
@@ -59,7 +62,7 @@ class Inspection:
 def inspect_file(path: Path) -> Inspection:
     """Read the marks of a video or a picture, of this program or another. Raises InputError for a file without any."""
     check_file(path, "file", "one video or picture")
-    watermark = _watermark(path)
+    watermark = find_watermark(path)
     tags = read_tags(path)
     credentials, note = _credentials(path)
     if watermark is None and not tags and credentials is None and note is None:
@@ -76,29 +79,22 @@ def inspect_file(path: Path) -> Inspection:
     if holds:
         made.append("record")
     found = str(record) if record is not None else None
-    return Inspection(str(path), watermark, credentials, note, tags, found, holds, tuple(made))
+    runs = _runs(watermark, credentials, tags, record if holds else None)
+    return Inspection(str(path), watermark, credentials, note, tags, found, holds, runs, tuple(made))
 
 
-def _watermark(path: Path) -> Detection | None:
-    for read in (stream_frames, _picture):
-        frames: Iterator[np.ndarray] = read(path)
-        try:
-            first = next(frames, None)
-        except InputError:
-            continue
-        if first is not None:
-            return detect(chain([first], frames))
-    return None
-
-
-def _picture(path: Path) -> Iterator[np.ndarray]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            yield np.asarray(picture.convert("RGB"))
-    except Exception:  # Pillow's readers raise what they like on a damaged file
-        return
+def _runs(
+    watermark: Detection | None, credentials: Credentials | None, tags: dict[str, str], record: Path | None
+) -> dict[str, str]:
+    """Gather the number of the run as each mark has it."""
+    tagged = re.search(rf"{MADE_BY} .*\bRun ([0-9a-f]{{8}})\b", tags.get("comment", ""))
+    named = {
+        "watermark": name_of(watermark.run) if watermark is not None and watermark.run is not None else None,
+        "credentials": credentials.run if credentials is not None and credentials.valid else None,
+        "container": tagged[1] if tagged else None,
+        "record": read_record(record)["output"].get("run") if record is not None else None,
+    }
+    return {mark: str(run) for mark, run in named.items() if run is not None}
 
 
 def _credentials(path: Path) -> tuple[Credentials | None, str | None]:
@@ -121,10 +117,16 @@ def _credentials(path: Path) -> tuple[Credentials | None, str | None]:
             store.get("validation_state") != "Invalid",
             "signingCredential.untrusted" not in failures,
             tuple(dict.fromkeys(kind.rsplit("/", 1)[-1] for kind in _source_types(active))),
-            tuple(str(entry.get("title", "unnamed")) for entry in active.get("ingredients", ())),
+            tuple(_ingredient(entry) for entry in active.get("ingredients", ())),
+            next((str(a["data"]["run"]) for a in active.get("assertions", ()) if a.get("label") == RUN_LABEL), None),
         ),
         None,
     )
+
+
+def _ingredient(entry: dict[str, Any]) -> str:
+    said = f" ({entry['description']})" if entry.get("description") else ""
+    return f"{entry.get('title', 'unnamed')}{said}"
 
 
 def _source_types(manifest: dict[str, Any]) -> Iterator[str]:

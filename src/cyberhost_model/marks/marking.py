@@ -33,22 +33,22 @@ class Marks:
         None, "Its private key, PEM. [default: CYBERHOST_PRIVATE_KEY, or the local one's]", metavar="FILE"
     )
 
-    def frames(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Mark frames, uint8 (H, W, 3) RGB, while they go by."""
+    def frames(self, frames: Iterable[np.ndarray], run: int | None = None) -> Iterator[np.ndarray]:
+        """Mark frames, uint8 (H, W, 3) RGB, while they go by. run: the number that the watermark carries."""
         # Late: the command line reads the options without numpy.
         from cyberhost_model.marks.label import labelled
         from cyberhost_model.marks.watermark import marked
 
         shown = labelled(frames) if self.label else iter(frames)
-        return marked(shown) if self.watermark else shown
+        return marked(shown, run) if self.watermark else shown
 
-    def tags(self, inputs: Iterable[Path] = ()) -> dict[str, str]:
-        """Make the container's tags: that the video is made, and what its inputs said of themselves."""
+    def tags(self, inputs: Iterable[Path] = (), run: int | None = None) -> dict[str, str]:
+        """Make the container's tags: that the video is made, in which run, and what its inputs said of themselves."""
         from cyberhost_model.marks.container import made_tags
 
-        return made_tags(inputs)
+        return made_tags(inputs, run)
 
-    def signing(self, name: str, inputs: Iterable[Path] = ()) -> Callable[[Path], None] | None:
+    def signing(self, name: str, inputs: Iterable[Path] = (), run: int | None = None) -> Callable[[Path], None] | None:
         """Prepare the signing of a video that is called `name` and made of `inputs`; None: it is not signed.
 
         The function takes the path of the whole file. Raises InputError, ResourceError.
@@ -58,7 +58,7 @@ class Marks:
         if self.c2pa is False or (self.c2pa is None and self.certificate is None and not available()):
             return None
         signer, sources = open_signer(self.certificate, self.private_key), tuple(inputs)
-        return lambda video: signer.sign(video, name, sources)
+        return lambda video: signer.sign(video, name, sources, run)
 
 
 class FrameDigests:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.marks.marked_files import said_by_watermark
 from cyberhost_model.media.files import check_target, hexdigest, written_whole
 from cyberhost_model.reading import Unreadable, read_json
 
@@ -67,12 +68,17 @@ def make_record(
         "made": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": command,
         "arguments": dict(arguments),
-        "inputs": {name: {"path": path, "sha256": digest_of(Path(path))} for name, path in inputs.items()},
+        "inputs": {name: _input(Path(path)) for name, path in inputs.items()},
         "model": dict(model),
         "output": dict(output),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _input(path: Path) -> dict[str, Any]:
+    """Describe an input: where it was, what it was, and which mark of this program it carried."""
+    return {"path": str(path), "sha256": digest_of(path), "mark": said_by_watermark(path)}
 
 
 def _version(name: str) -> str | None:

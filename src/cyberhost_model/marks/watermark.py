@@ -1,10 +1,12 @@
-"""The invisible watermark: one fixed pattern in the brightness of every frame, and its detector.
+"""The invisible watermark: a pattern in the brightness of every frame, its detector, and the number of a run in it.
 
 The pattern is a sum of waves with 10 to 40 periods over a side of the frame (of a square of its area), of equal
 amplitudes, whose phases are the key. It scales with the frame, so that a smaller copy carries the same pattern. The
 detector compares the phases that it finds with those of the key, for every position and, after a crop, every scale.
-It carries one fact, that this program made the frames, and no number of the run. Spread-spectrum marks: Cox et al.
-1997; comparing phases only: Kuglin and Hines 1975. Figures: docs/user/marks.md, by scripts/watermark_measure.py.
+These waves are the same in every video and say one thing, that this program made the frames. Finer waves, of 40 to 56
+periods, carry the number of the run (`marks.run_code`), for whom the first ones show where and how large the frame is.
+Spread-spectrum marks: Cox et al. 1997; comparing phases only: Kuglin and Hines 1975. Figures: docs/user/marks.md, by
+scripts/watermark_measure.py.
 """
 
 from __future__ import annotations
@@ -12,84 +14,121 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+
+from cyberhost_model.marks import run_code
 
 KEY = "cyberhost-1"
 """Name of the key that frames are marked with. Another pattern needs another name, or old videos are not found."""
 LOWEST, HIGHEST = 10, 40  # periods over a side: finer waves do not survive half size, coarser ones drown in the picture
-STRENGTH = 1.75
-"""Mean amplitude (root mean square) in grey levels of 255, before `_gain`; a PSNR of about 42 dB."""
+FINEST = 56  # of the waves that carry the number of the run
+STRENGTH, RUN_STRENGTH = 1.75, 0.85
+"""Mean amplitudes (root mean square) of both kinds of waves in grey levels of 255, before `_gain`."""
 FALSE_ALARM = 1e-4
 """Chance that a video without the mark is called marked, at most (`Detection.false_alarm`)."""
+EVEN, TEXTURED, ACTIVITY = 0.65, 1.4, 15.0
+"""Gain on even areas and on textures, and the activity in grey levels over which it grows by one."""
 MAX_FRAMES = 48  # frames that the detector averages
 _FIRST = (1, 4)  # averages of so many of the first frames are looked at too
 _SIDE = 192  # side in pixels of the residual's square that phases are read from: more than 4 pixels a wave
-_GRID = 128  # positions along a side that are compared
+_GRID = 128  # positions along a side that are compared at first
+_FINE = np.arange(-2, 3) / 4  # steps of that grid to both sides of the best position, and
+_FINE_SCALES = (0.9977, 1.0, 1.0023)  # scales around the best one: the fine waves want the place to a part of a step
 _NEAR = (0.995, 1.0, 1.005)  # scales of a frame that was not cropped; halving an odd side changes the scale a little
 _SCALES = tuple(np.round(np.exp(np.arange(np.log(0.7), np.log(1.2), 0.007)), 4).tolist())
 _SMALLEST = 64  # pixels of a frame's shorter side
 
 
-@functools.lru_cache(maxsize=1)
-def _waves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """List the waves of the key -> (vertical periods, horizontal periods, phases in radians), each (K,)."""
-    ky, kx = np.mgrid[-HIGHEST : HIGHEST + 1, 0 : HIGHEST + 1]
+class Waves(NamedTuple):
+    """Waves of the key, each an array (K,): periods over the height, over the width, phases in radians."""
+
+    ky: np.ndarray
+    kx: np.ndarray
+    phases: np.ndarray
+    finest: int
+    """Largest number of periods along a side."""
+
+
+def _key_waves(lowest: float, highest: int, key: str) -> Waves:
+    """List the waves with `lowest` to `highest` periods over a side, and their phases by the key of this name."""
+    ky, kx = np.mgrid[-highest : highest + 1, 0 : highest + 1]
     radius = np.hypot(ky, kx)
-    chosen = (radius >= LOWEST) & (radius <= HIGHEST) & ((kx > 0) | (ky > 0))  # of each pair of opposites one
+    chosen = (radius >= lowest) & (radius <= highest) & ((kx > 0) | (ky > 0))  # of each pair of opposites one
     ky, kx = ky[chosen], kx[chosen]
     # From a digest: the same numbers with every version of every library.
-    digits = np.frombuffer(hashlib.shake_256(KEY.encode()).digest(4 * len(kx)), "<u4")
-    return ky, kx, digits * (2 * np.pi / 2**32)
+    digits = np.frombuffer(hashlib.shake_256(key.encode()).digest(4 * len(kx)), "<u4")
+    return Waves(ky, kx, digits * (2 * np.pi / 2**32), highest)
+
+
+@functools.lru_cache(maxsize=1)
+def _waves() -> Waves:
+    """List the waves that every marked frame has."""
+    return _key_waves(LOWEST, HIGHEST, KEY)
+
+
+@functools.lru_cache(maxsize=1)
+def _run_waves() -> Waves:
+    """List the waves that carry the number of a run."""
+    return _key_waves(HIGHEST + 0.001, FINEST, f"{KEY} run")
 
 
 @functools.lru_cache(maxsize=256)
-def _exponentials(length: int, sign: int, lowest: int, unit: float) -> np.ndarray:
-    """Compute exp(sign * 2 pi i k x / unit) for k from `lowest` to HIGHEST and the pixels x -> (k, length)."""
-    k, x = np.arange(lowest, HIGHEST + 1), np.arange(length) + 0.5
+def _exponentials(length: int, sign: int, lowest: int, highest: int, unit: float) -> np.ndarray:
+    """Compute exp(sign * 2 pi i k x / unit) for k from `lowest` to `highest` and the pixels x -> (k, length)."""
+    k, x = np.arange(lowest, highest + 1), np.arange(length) + 0.5
     return np.exp(sign * 2j * np.pi / unit * np.outer(k, x)).astype(np.complex64)
 
 
 @functools.lru_cache(maxsize=2)
-def pattern(width: int, height: int) -> np.ndarray:
-    """Compute the pattern for frames of a size -> float32 (H, W) in grey levels."""
-    ky, kx, phases = _waves()
-    grid = np.zeros((2 * HIGHEST + 1, HIGHEST + 1), np.complex64)
-    grid[ky + HIGHEST, kx] = np.exp(1j * phases) * STRENGTH / np.sqrt(len(kx) / 2)
+def pattern(width: int, height: int, run: int | None = None) -> np.ndarray:
+    """Compute the pattern for frames of a size -> float32 (H, W) in grey levels.
+
+    run: the number that it carries, of 32 bits; None: it carries none.
+    """
+    grid = np.zeros((2 * FINEST + 1, FINEST + 1), np.complex64)
+
+    def put(waves: Waves, strength: float, signs: np.ndarray | float) -> None:
+        grid[waves.ky + FINEST, waves.kx] = signs * np.exp(1j * waves.phases) * strength / np.sqrt(len(waves.kx) / 2)
+
+    put(_waves(), STRENGTH, 1.0)
+    if run is not None:
+        put(_run_waves(), RUN_STRENGTH, run_code.signs(run, len(_run_waves().kx)))
     unit = float(np.sqrt(width * height))
-    rows, columns = _exponentials(height, 1, -HIGHEST, unit), _exponentials(width, 1, 0, unit)
+    rows, columns = _exponentials(height, 1, -FINEST, FINEST, unit), _exponentials(width, 1, 0, FINEST, unit)
     return (rows.T @ grid @ columns).real.astype(np.float32)
 
 
-def mark(frame: np.ndarray) -> np.ndarray:
+def mark(frame: np.ndarray, run: int | None = None) -> np.ndarray:
     """Add the watermark to a frame, uint8 (H, W, 3) RGB -> a new one. Frames under 64 pixels a side stay as they are.
 
-    Every colour gets the same number, so that brightness alone changes.
+    Every colour gets the same number, so that brightness alone changes. run: the number it carries, of 32 bits.
     """
     import cv2
 
     height, width = frame.shape[:2]
     if min(height, width) < _SMALLEST:
         return frame
-    delta = cv2.multiply(pattern(width, height), _gain(frame))
+    delta = cv2.multiply(pattern(width, height, run), _gain(frame))
     return cv2.add(frame, cv2.merge([delta, delta, delta]), dtype=cv2.CV_8U)
 
 
-def marked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def marked(frames: Iterable[np.ndarray], run: int | None = None) -> Iterator[np.ndarray]:
     """Mark frames while they go by."""
-    return map(mark, frames)
+    return (mark(frame, run) for frame in frames)
 
 
 def _gain(frame: np.ndarray) -> np.ndarray:
-    """Compute how strong the pattern may be at each pixel: 0.9 on even areas, to 1.2 on textures, float32 (H, W)."""
+    """Compute how strong the pattern may be at each pixel, less on even areas than on textures, float32 (H, W)."""
     import cv2
 
     height, width = frame.shape[:2]
     grey = cv2.cvtColor(cv2.resize(frame, (width // 2, height // 2)), cv2.COLOR_RGB2GRAY).astype(np.float32)
     side = max(3, round(np.sqrt(width * height) / 48)) | 1
     activity = cv2.blur(np.abs(grey - cv2.blur(grey, (side, side))), (side, side))
-    return cv2.resize(np.clip(0.9 + activity / 25, 0.9, 1.2), (width, height))
+    return cv2.resize(np.clip(EVEN + activity / ACTIVITY, EVEN, TEXTURED), (width, height))
 
 
 @dataclass(frozen=True)
@@ -106,6 +145,8 @@ class Detection:
     mirrored: bool
     frames: int
     """How many frames were averaged."""
+    run: int | None = None
+    """The number of the run that the frames carry, of 32 bits; None: they carry none that can be read."""
 
 
 def detect(frames: Iterable[np.ndarray]) -> Detection:
@@ -137,23 +178,36 @@ def detect(frames: Iterable[np.ndarray]) -> Detection:
         return Detection(False, 0.0, 1.0, 1.0, False, count)
     averages[count] = total / count
     fields = [_field(average) for _, average in sorted(averages.items(), reverse=True)]
-    near = [(_agreement(field, scale, near=True), scale, False) for field in fields for scale in _NEAR]
-    best = _detection(max(near), 2 * 9 * len(near), count)
-    for field in fields:
-        if best.found:
-            break
-        for mirrored in (False, True):
-            seen = np.ascontiguousarray(field[:, ::-1]) if mirrored else field
-            anywhere = max((_agreement(seen, scale), scale, mirrored) for scale in _SCALES)
-            comparisons = 2 * 2 * len(fields) * len(_SCALES) * _GRID**2
-            best = min(best, _detection(anywhere, comparisons, count), key=lambda found: found.false_alarm)
+    places = [max(_agreement(field, scale, near=True) for scale in _NEAR) for field in fields]
+    best = _detection(max(places), 2 * 9 * len(fields) * len(_NEAR), count)
+    if best.found:
+        return replace(best, run=_read_run(fields, places))
+    for mirrored in (False, True):
+        seen = [np.ascontiguousarray(field[:, ::-1]) for field in fields] if mirrored else fields
+        places = [_refined(field, max(_agreement(field, scale) for scale in _SCALES)) for field in seen]
+        positions = (_GRID * 4) ** 2  # every place and scale that `_refined` could have looked at
+        comparisons = 2 * 2 * len(fields) * len(_SCALES) * len(_FINE_SCALES) * positions
+        anywhere = replace(_detection(max(places), comparisons, count), mirrored=mirrored)
+        if anywhere.found:
+            return replace(anywhere, run=_read_run(seen, places))
+        best = min(best, anywhere, key=lambda found: found.false_alarm)
     return best
 
 
-def _detection(best: tuple[float, float, bool], comparisons: int, frames: int) -> Detection:
-    score, scale, mirrored = best
-    chance = min(1.0, comparisons * float(np.exp(-(max(score, 0.0) ** 2) / 2)))
-    return Detection(chance <= FALSE_ALARM, round(score, 2), chance, round(scale, 4), mirrored, frames)
+class _Place(NamedTuple):
+    """Where the whole frame lies in what is seen, and how well the phases agree there."""
+
+    score: float
+    scale: float
+    """Side of what is seen over the whole one's."""
+    y: float
+    """Shift in steps of the grid, of which `_GRID` are the whole frame's side."""
+    x: float
+
+
+def _detection(best: _Place, comparisons: int, frames: int) -> Detection:
+    chance = min(1.0, comparisons * float(np.exp(-(max(best.score, 0.0) ** 2) / 2)))
+    return Detection(chance <= FALSE_ALARM, round(best.score, 2), chance, round(best.scale, 4), False, frames)
 
 
 def _residual(frame: np.ndarray) -> np.ndarray:
@@ -162,7 +216,7 @@ def _residual(frame: np.ndarray) -> np.ndarray:
 
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
     unit = np.sqrt(grey.size)
-    coarse, near = max(3, round(unit / 20)) | 1, max(3, round(unit / 24)) | 1
+    coarse, near = max(3, round(unit / 50)) | 1, max(3, round(unit / 24)) | 1
     fine = grey - cv2.blur(cv2.blur(grey, (coarse, coarse)), (coarse, coarse))
     deviation = np.sqrt(np.maximum(cv2.blur(fine * fine, (near, near)), 0)) + 0.5
     return np.clip(fine / deviation, -2.5, 2.5)
@@ -184,21 +238,55 @@ def _fade(length: int) -> np.ndarray:
     return np.minimum(1.0, np.minimum(place, length - place) / (0.06 * length))
 
 
-def _agreement(field: np.ndarray, scale: float, near: bool = False) -> float:
+def _found_waves(field: np.ndarray, scale: float, waves: Waves) -> tuple[np.ndarray, np.ndarray]:
+    """Find waves in a residual at one scale -> their phases less the key's, as weighted numbers, and weights, (K,)."""
+    height, width = field.shape
+    unit = float(np.sqrt(field.size)) / scale
+    finest = waves.finest
+    rows, columns = _exponentials(height, -1, -finest, finest, unit), _exponentials(width, -1, 0, finest, unit)
+    found = (rows @ field @ columns.T)[waves.ky + finest, waves.kx]
+    # The square root of the amplitude: what is strong is surer, and no single wave decides.
+    weights = np.sqrt(np.abs(found)) + 1e-9
+    return found / (np.abs(found) + 1e-9) * weights * np.exp(-1j * waves.phases), weights
+
+
+def _agreement(field: np.ndarray, scale: float, near: bool = False) -> _Place:
     """Compare the phases of a residual with the key's at one scale, and take the best position.
 
     near: only positions within two 256ths of the frame's side of where the whole frame has them.
     """
-    ky, kx, phases = _waves()
-    height, width = field.shape
-    unit = float(np.sqrt(field.size)) / scale
-    rows, columns = _exponentials(height, -1, -HIGHEST, unit), _exponentials(width, -1, 0, unit)
-    found = (rows @ field @ columns.T)[ky + HIGHEST, kx]
-    # The square root of the amplitude: what is strong is surer, and no single wave decides.
-    weights = np.sqrt(np.abs(found)) + 1e-9
+    waves = _waves()
+    turned, weights = _found_waves(field, scale, waves)
     grid = np.zeros((_GRID, _GRID), np.complex64)
-    grid[ky % _GRID, kx] = found / (np.abs(found) + 1e-9) * weights * np.exp(-1j * phases)
+    grid[waves.ky % _GRID, waves.kx] = turned
     agreement = np.fft.ifft2(grid).real * _GRID**2 / np.sqrt((weights**2).sum() / 2)
     if near:
         agreement = agreement[np.ix_((-1, 0, 1), (-1, 0, 1))]
-    return float(agreement.max())
+        y, x = np.unravel_index(agreement.argmax(), agreement.shape)
+        return _Place(float(agreement[y, x]), scale, float(y) - 1, float(x) - 1)
+    y, x = np.unravel_index(agreement.argmax(), agreement.shape)
+    return _Place(float(agreement[y, x]), scale, float(y), float(x))
+
+
+def _refined(field: np.ndarray, place: _Place) -> _Place:
+    """Look for a better place within half a step of the grid and a third of a step of the scales."""
+    waves, best = _waves(), place
+    for scale in place.scale * np.array(_FINE_SCALES):
+        turned, weights = _found_waves(field, float(scale), waves)
+        down = np.exp(2j * np.pi / _GRID * np.outer(waves.ky, place.y + _FINE))
+        across = np.exp(2j * np.pi / _GRID * np.outer(waves.kx, place.x + _FINE))
+        agreement = ((turned[:, None] * down).T @ across).real / np.sqrt((weights**2).sum() / 2)
+        y, x = np.unravel_index(agreement.argmax(), agreement.shape)
+        down_by, across_by = place.y + float(_FINE[y]), place.x + float(_FINE[x])
+        best = max(best, _Place(float(agreement[y, x]), float(scale), down_by, across_by))
+    return best
+
+
+def _read_run(fields: list[np.ndarray], places: list[_Place]) -> int | None:
+    """Read the number of the run from each average, at the place where that shows the mark; the surest one counts."""
+    waves, read = _run_waves(), []
+    for field, place in zip(fields, places, strict=True):
+        turned, weights = _found_waves(field, place.scale, waves)
+        shift = np.exp(2j * np.pi / _GRID * (waves.ky * place.y + waves.kx * place.x))
+        read.append(run_code.read((turned * shift).real / np.sqrt((weights**2).sum() / 2)))
+    return max(read, key=lambda reading: (reading.run is not None, reading.score)).run

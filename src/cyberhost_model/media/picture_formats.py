@@ -10,6 +10,8 @@ from pathlib import Path
 
 from PIL import Image, features
 
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif")
+"""Of names of pictures, where files are told apart by their names."""
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # JPEG includes the multi-picture files (MPO) some phones write
 # Without a handler of anybody's, Python writes what Pillow logs of a damaged file to standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())

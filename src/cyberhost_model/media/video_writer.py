@@ -25,6 +25,7 @@ from cyberhost_model.errors import OutputError, ResourceError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, start_ffmpeg
 from cyberhost_model.media.files import atomic_path, check_target
+from cyberhost_model.media.watchdog import Watchdog
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
 # The rates AAC has; a sound of another rate is resampled to the next one above.
@@ -52,8 +53,8 @@ class VideoWriter:
     size: (W, H), both even. sound: its samples are muxed whole, from the first one, at its own rate where AAC has that
     rate; None for a silent film. sound_seconds: cut it, or let silence follow, to this length. tags: the container's
     (title, comment ...). finish: called with the path of the whole file before it takes its name; it may replace it.
-    Raises OutputError when the file cannot be written (folder, rights, disk full), and where another one appeared in
-    its place meanwhile: then this one has a name beside it.
+    Raises OutputError when the file cannot be written (folder, rights, disk full, an encoder that stops), and where
+    another one appeared in its place meanwhile: then this one has a name beside it.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class VideoWriter:
         self.frames = 0
         self._part = self.out  # a temporary path while the writer is open
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: Watchdog | None = None
         self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
         self._feeder = threading.Thread(target=self._feed, name="frames to ffmpeg", daemon=True)
         self._error: OSError | None = None
@@ -105,6 +107,8 @@ class VideoWriter:
                 arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors, **settings
             )
             clean.callback(self._kill)
+            self._watchdog = Watchdog(self._process)
+            clean.callback(self._watchdog.stop)
             self._feeder.start()
             self._clean = clean.pop_all()
         return self
@@ -121,12 +125,13 @@ class VideoWriter:
 
     def _feed(self) -> None:
         """In the thread. After an error it goes on emptying the queue, so that nobody waits for room in it."""
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None and self._process.stdin is not None and self._watchdog is not None
         while (frame := self._waiting.get()) is not None:
             if self._error is not None:
                 continue
             try:
-                self._process.stdin.write(frame)
+                with self._watchdog.waiting():
+                    self._process.stdin.write(frame)
             except OSError as error:
                 self._error = error
 
@@ -143,8 +148,8 @@ class VideoWriter:
             raise self._failure(error) from None
 
     def _finish(self) -> None:
-        process = self._process
-        assert process is not None and process.stdin is not None
+        process, watchdog = self._process, self._watchdog
+        assert process is not None and process.stdin is not None and watchdog is not None
         if self.frames == 0:
             raise ValueError("a video needs at least one frame")
         self._waiting.put(None)
@@ -155,7 +160,9 @@ class VideoWriter:
             process.stdin.close()
         except OSError as error:
             raise self._failure(error) from None
-        if process.wait() != 0 or not self._part.is_file() or self._complaint("No space left", "File too large"):
+        with watchdog.waiting(limit=float("inf")):  # the longer the video, the longer the index takes
+            code = process.wait()
+        if code != 0 or not self._part.is_file() or self._complaint("No space left", "File too large"):
             raise self._failure(None)
         if self.finish is not None:
             self.finish(self._part)
@@ -167,6 +174,8 @@ class VideoWriter:
         return any(line in text for line in known)
 
     def _failure(self, error: OSError | None) -> OutputError | ResourceError:
+        if self._watchdog is not None and self._watchdog.bit:
+            return OutputError(f"{self.out}: the video cannot be written (ffmpeg stopped taking frames); run again")
         if error is not None and error.errno not in (errno.EPIPE, errno.EINVAL):
             reason = error.strerror or str(error)
         else:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 IDLE_SECONDS = 30.0  # without output and without processor time: it waits for something that does not come
 SILENT_SECONDS = 300.0  # without output though it computes
 _EVERY = 0.5  # seconds between two looks
+_STOPPED = 5.0  # a look that is later than this: this process was stopped itself meanwhile (Ctrl-Z), which counts not
 
 
 class Watchdog:
@@ -44,14 +45,18 @@ class Watchdog:
     def _watch(self) -> None:
         since: float | None = None
         worked, moved = 0.0, 0.0  # processor seconds, and when they last grew
+        looked, stopped = time.monotonic(), 0.0
         while not self._over.wait(_EVERY):
-            if self._since is None or self._since != since:
-                since, moved = self._since, time.monotonic()
-                continue
             now = time.monotonic()
+            gap, looked = now - looked, now
+            if self._since is None or self._since != since:
+                since, moved, stopped = self._since, now, 0.0
+                continue
+            if gap > _STOPPED:
+                moved, stopped = moved + gap, stopped + gap
             if now - since > 2 * _EVERY and (used := _processor_seconds(self.process.pid)) != worked:
                 worked, moved = used, now
-            if now - moved > IDLE_SECONDS or now - since > self._limit:
+            if now - moved > IDLE_SECONDS or now - since - stopped > self._limit:
                 self.bit = True
                 with contextlib.suppress(OSError):
                     self.process.kill()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 from cyberhost_model.config import GenerationConfig, parse_interval
 from cyberhost_model.errors import InputError
+from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
 
 COMMANDS = ("animate", "reenact", "multimodal")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".mp4", ".mov", ".mkv", ".webm")
 _FILES = ("picture", "audio", "driving", "hands")
 _OWN = {"animate": {"body_movement"}, "reenact": {"retarget"}, "multimodal": {"retarget", "body_movement"}}
@@ -65,6 +66,45 @@ def read_jobs(source: Path, folder: Path | None = None) -> list[BatchJob]:
     return _without_twins(jobs)
 
 
+def watch_folder(source: Path, folder: Path | None = None, every: float = 2.0) -> Iterator[BatchJob | None]:
+    """Yield the pairs of a folder as they come, for ever, and None after each `every` seconds without one.
+
+    A pair is taken once its files have not changed from one look to the next, and again when they change later. Raises
+    InputError where `source` is no folder that can be read.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source}: is no folder, and only a folder can be watched")
+    taken: dict[Path, tuple[_State, ...]] = {}
+    before: dict[Path, _State] = {}
+    while True:
+        try:
+            jobs = list(_of_folder(source, folder or source))
+        except OSError as error:
+            raise InputError(f"{source}: cannot be watched any more ({error.strerror})") from None
+        now = {path: _state(path) for job in jobs for path in job.inputs.values()}
+        for job in jobs:
+            states = tuple(now[path] for path in job.inputs.values())
+            settled = all(now[path] is not None and now[path] == before.get(path) for path in job.inputs.values())
+            if settled and taken.get(job.output) != states:
+                taken[job.output] = states
+                yield job
+        before = now
+        time.sleep(every)
+        yield None
+
+
+_State = tuple[int, int] | None
+
+
+def _state(path: Path) -> _State:
+    """Read size and time of a file; None where it is gone or still empty."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return (about.st_size, about.st_mtime_ns) if about.st_size else None
+
+
 def _json_lines(text: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Yield each line's place and object, or what is wrong with it."""
     for number, line in enumerate(text.split("\n"), 1):
@@ -107,7 +147,7 @@ def _of_folder(source: Path, out: Path) -> Iterator[BatchJob]:
         if path.suffix.lower() in SOUNDS and path.resolve() not in made:
             sounds.setdefault(path.stem, path)
     for path in files:
-        if path.suffix.lower() in PICTURES and path.stem in sounds:
+        if path.suffix.lower() in PICTURE_SUFFIXES and path.stem in sounds:
             inputs = {"picture": path, "audio": sounds[path.stem]}
             yield BatchJob(path.name, out / f"{path.stem}.mp4", "animate", inputs)
 

@@ -22,6 +22,7 @@ from cyberhost_model.errors import InputError, OutputError, ResourceError
 from cyberhost_model.hub.capabilities import capabilities_of, check_command, check_trained
 from cyberhost_model.hub.repository import Access, accessing
 from cyberhost_model.marks.marking import FrameDigests, Marks
+from cyberhost_model.marks.run_code import number_of
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.files import written_folder
 from cyberhost_model.media.image import check_picture, load_picture
@@ -86,6 +87,8 @@ class Animation:
     """Everything the frames depend on, except the model."""
     inputs: tuple[Path, ...] = ()
     """Files that it is made of; what they say of themselves is kept in the video's marks."""
+    run: int | None = None
+    """The number of the run, of 32 bits, that the marks carry; None: it is made of the `facts` given to `save`."""
     on_step: Callable[[int, int], None] | None = None
     """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
     render: Callable[[ClipStore | None], Iterator[np.ndarray]] | None = None
@@ -120,21 +123,22 @@ class Animation:
         """
         seconds = None if self.fits else self.n_frames / self.fps
         marks = marks or Marks()
-        finish, tags = marks.signing(Path(out).name, self.inputs), marks.tags(self.inputs)
+        run = number_of(facts) if self.run is None and facts is not None else self.run
+        finish = marks.signing(Path(out).name, self.inputs, run)
         noted = iter if digests is None else digests.note
         if facts is not None and self.render is not None:
             render = self.render
             facts = {**facts, "marks": f"watermark {marks.watermark}, label {marks.label}"}
             facts["record"] = "none" if digests is None else "kept"
             film = Film(
-                lambda store: marks.frames(noted(render(store))),
+                lambda store: marks.frames(noted(render(store)), run),
                 self.n_frames,
                 self.clip,
                 self.size,
                 self.fps,
                 self.sound,
                 seconds,
-                tags,
+                lambda: marks.tags(self.inputs, run),
                 finish,
                 begin=lambda store: None if digests is None else self._begin(digests, store),
             )
@@ -142,7 +146,7 @@ class Animation:
         if digests is not None:
             digests.begin()
         return write_video(
-            marks.frames(noted(self.frames)),
+            marks.frames(noted(self.frames), run),
             out,
             self.fps,
             self.sound,
@@ -150,7 +154,7 @@ class Animation:
             total=self.n_frames,
             progress=progress,
             sound_seconds=seconds,
-            tags=tags,
+            tags=marks.tags(self.inputs, run),
             finish=finish,
         )
 

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,8 @@ class Film:
     fps: float
     sound: Sound | None
     sound_seconds: float | None
-    tags: Mapping[str, str] = field(default_factory=dict)
-    """Of the container."""
+    tags: Callable[[], Mapping[str, str]] = dict
+    """Makes those of the container; inputs are looked at for it, where possible after the frames."""
     finish: Callable[[Path], None] | None = None
     """Called with the whole file before it takes its name."""
     begin: Callable[[ClipStore | None], None] = lambda store: None
@@ -117,7 +117,7 @@ def write_resumable(
                 film.sound,
                 overwrite=overwrite,
                 sound_seconds=film.sound_seconds,
-                tags=film.tags,
+                tags=film.tags(),
                 finish=film.finish,
             )
         except ExistsError:  # the video is whole, under another name
@@ -143,7 +143,7 @@ def _write_at_once(film: Film, out: Path, overwrite: bool, progress: Callable[[i
         total=film.total,
         progress=progress,
         sound_seconds=film.sound_seconds,
-        tags=film.tags,
+        tags=film.tags(),
         finish=film.finish,
     )
 

@@ -23,6 +23,7 @@ from cyberhost_model.media.files import written_whole
 from cyberhost_model.reading import build, is_file, one_line, read_object, read_text, short
 
 PER_VIDEO_FILE = "per_video.csv"
+_MORE = ""  # name that `csv` gives to the values of a row behind those of the columns
 SUMMARY_FILE = "summary.json"
 VERSION = 1
 _FIXED = {
@@ -231,7 +232,7 @@ def read_results(folder: str | os.PathLike[str]) -> Results:
         )
         measures = [m.name for m in metrics if m.status == "ok"]
         table = io.StringIO(read_text(folder / PER_VIDEO_FILE), newline="")
-        videos = tuple(_row(values, measures) for values in csv.DictReader(table))
+        videos = tuple(_row(values, measures) for values in csv.DictReader(table, restkey=_MORE))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
         raise InputError(f"{folder}: the report cannot be read ({one_line(error)}); evaluate again") from None
     return Results(summary.name, metrics, videos, tuple(summary.mismatches), summary.provenance)
@@ -270,6 +271,8 @@ def _csv(results: Results) -> str:
 
 
 def _row(values: dict[str, str], measures: list[str]) -> VideoRow:
+    if _MORE in values:
+        raise ValueError(f"{PER_VIDEO_FILE} has a row with more values than columns")
     found = {}
     for name in measures:
         if not values.get(f"{name}.coverage"):

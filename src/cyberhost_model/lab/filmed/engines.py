@@ -5,13 +5,11 @@ Every engine runs the same function and gives the same rows.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import multiprocessing
 import os
 import shutil
 import signal
-import socket
 import threading
 import traceback
 import warnings
@@ -22,14 +20,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from cyberhost_model.errors import CyberHostError, OutputError, ResourceError, need
+from cyberhost_model.errors import CyberHostError, OutputError
 from cyberhost_model.lab.filmed.manifest import Reason, Row
 from cyberhost_model.lab.filmed.prepare import Job, blank_row, part_path, process_video, write_record
 from cyberhost_model.lab.filmed.settings import Settings
+from cyberhost_model.runtime.ray_cluster import ray_cluster
 
 FinishedJobs = Iterator[tuple[Job, list[Row]]]
 """Each finished video with its rows, in the order they are finished."""
-_CONNECT_SECONDS = 10.0
 _TRIES = 2  # a machine that leaves the cluster takes its video with it: it is tried once more elsewhere
 
 
@@ -174,46 +172,6 @@ def run_local(jobs: list[Job], dataset: Path, settings: Settings, workers: int) 
                     yield finished
     finally:
         pool.close()
-
-
-@contextlib.contextmanager
-def ray_cluster(address: str | None) -> Iterator[Any]:
-    """Connect to Ray; a connection that existed before stays open. Raises ResourceError."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing about the user's work leaves the machine
-    ray = need("ray", "ray")
-    connects = not ray.is_initialized()
-    if connects:
-        check_cluster_address(address)
-        try:
-            ray.init(
-                address=address,
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level="error",
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise ResourceError(
-                f"no Ray cluster at {address or 'this machine'} ({reason}); check --address, or start one with `ray "
-                "start`"
-            ) from None
-    try:
-        yield ray
-    finally:
-        if connects:
-            ray.shutdown()
-
-
-def check_cluster_address(address: str | None) -> None:
-    """Raise ResourceError at once where nobody listens at host:port; Ray itself would try for minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
-            raise ResourceError(
-                f"no Ray cluster answers at {address} ({error}); check --address, or start one with `ray start`"
-            ) from None
 
 
 def run_ray(jobs: list[Job], dataset: Path, settings: Settings, address: str | None) -> FinishedJobs:

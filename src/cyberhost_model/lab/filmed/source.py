@@ -20,6 +20,7 @@ import numpy as np
 from cyberhost_model.config import FPS
 from cyberhost_model.errors import need
 from cyberhost_model.lab.filmed.manifest import Reason
+from cyberhost_model.media import hdr
 from cyberhost_model.media.audio import SPEECH_RATE, resample_stream
 from cyberhost_model.media.ffmpeg import DEMUXERS
 
@@ -203,7 +204,7 @@ def frames_at_rate(frames: Iterable[TimedFrame], start: float, count: int, fps: 
 
 
 def to_rgb(frame: Any, aspect: float = 1.0, longest: int | None = None) -> np.ndarray:
-    """Convert a decoded frame to uint8 (H, W, 3) RGB: upright, with square pixels.
+    """Convert a decoded frame to uint8 (H, W, 3) RGB: upright, with square pixels, HDR tone-mapped.
 
     aspect: width of a pixel over its height. longest: the most pixels of the longer side.
     """
@@ -212,12 +213,16 @@ def to_rgb(frame: Any, aspect: float = 1.0, longest: int | None = None) -> np.nd
     if longest and max(width, height) > longest:
         ratio = longest / max(width, height)
         width, height = max(2, round(width * ratio)), max(2, round(height * ratio))
-    options: dict[str, Any] = {"width": width, "height": height, "format": "rgb24"}
+    transfer = int(frame.color_trc)
+    bright = transfer in (hdr.PQ, hdr.HLG)
+    options: dict[str, Any] = {"width": width, "height": height, "format": "rgb48le" if bright else "rgb24"}
     if (width, height) != (frame.width, frame.height):
         options["interpolation"] = "AREA"
     if frame.colorspace == _UNTAGGED and frame.height >= _HD:
         options["src_colorspace"] = av.video.reformatter.Colorspace.ITU709
     picture = frame.reformat(**options).to_ndarray()
+    if bright:
+        picture = hdr.tone_map(picture, transfer)
     turns = round(frame.rotation / 90) % 4  # how the phone was held
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
