@@ -45,17 +45,26 @@ def run(
     ] = None,
     *,
     metrics: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Metrics, with commas between. [default: all]")
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Measures or groups, with commas between: paper, articulation, regions, temporal, theval, all. "
+            "[default: paper, articulation]",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the method. [default: the folder's name]")] = None,
     networks: Annotated[
         str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV: another protocol each.")
     ] = "public",
     clips: Annotated[int, typer.Option(min=1, max=10_000, help="Clips of 16 frames a video, for FVD.")] = 4,
+    truth: Annotated[
+        bool, typer.Option("--truth/--no-truth", help="Measure the ground truth itself too, by what it can be.")
+    ] = True,
     weights_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with weights, searched first.")
     ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = True,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Videos that are looked at at once.")] = 1,
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the features. [default: the user's cache]")
     ] = None,
@@ -72,7 +81,7 @@ def run(
     """
     console.silence_libraries()
     from cyberhost_model.lab.evaluation.registry import headline_measures, select_metrics
-    from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
+    from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results, write_truth
 
     check_choice("--networks", networks, "public", "embedded")
     wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(headline_measures())
@@ -100,6 +109,8 @@ def run(
             seed=seed,
             device=device,
             command=command(),
+            workers=workers,
+            truth=truth,
             progress=tick,
         )
     results = evaluation.results
@@ -110,12 +121,15 @@ def run(
                 console.note(f"  {mismatch.video}: {mismatch.detail}")
     if output is not None:
         write_results(results, output)
-        write_report(evaluation, output)
-    console.text([table(results)])
+        write_report(evaluation, output, truth=evaluation.truth)
+        if evaluation.truth is not None:
+            write_truth(evaluation.truth, output)
+    console.text([table(results), *([table(evaluation.truth)] if evaluation.truth is not None else [])])
     if output is not None:
         console.note(f"{output}: report written")
     results.require_a_value()
-    console.data({"output": str(output) if output else None, **summary_values(results)})
+    own = None if evaluation.truth is None else summary_values(evaluation.truth)["metrics"]
+    console.data({"output": str(output) if output else None, **summary_values(results), "ground_truth": own})
 
 
 @app.command()
@@ -173,17 +187,19 @@ def print_table(
 
 def table(results: Results) -> str:
     """Lay results out, a line for each metric: value, interval, videos, coverage, or why it was skipped."""
+    from cyberhost_model.lab.evaluation.report.selection import caution
     from cyberhost_model.lab.evaluation.report.wording import (
         format_count,
         format_interval,
         format_number,
         format_share,
         measure_header,
+        with_caution,
     )
 
     rows = []
     for m in results.metrics:
-        sure = f"95% {format_interval(m.ci95, m.decimals)}" if m.ci95 else ""
+        sure = with_caution(f"95% {format_interval(m.ci95, m.decimals)}" if m.ci95 else "", caution(results, m)).strip()
         measured = f"{format_count(m.n, 'video')}, {format_share(m.coverage)} covered"
         note = measured if m.status == "ok" else f"skipped: {m.reason}"
         rows.append((measure_header(m), format_number(m.value, m.decimals) if m.status == "ok" else "", sure, note))

@@ -54,6 +54,11 @@ def format_interval(pair: tuple[float, float] | None, decimals: int, sign: bool 
     return f"{format_number(pair[0], decimals, sign)} to {format_number(pair[1], decimals, sign)}" if pair else DASH
 
 
+def with_caution(words: str, caution: str) -> str:
+    """Write a caution in brackets behind the words it is about, nothing without one."""
+    return f"{words} ({caution})" if caution else words
+
+
 def format_share(share: float) -> str:
     """Write a share 0..1 as a percentage. Less than everything is never rounded up to 100%."""
     if not math.isfinite(share):
