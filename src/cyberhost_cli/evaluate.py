@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import RUN, RunByDefault, check_choice, expand_options, input_errors_as_usage
-from cyberhost_model.config import parse_device
+from cyberhost_cli.options import (
+    RUN,
+    SPEECH,
+    Ref,
+    RunByDefault,
+    check_choice,
+    expand_options,
+    input_errors_as_usage,
+)
+from cyberhost_model.config import GenerationConfig, RuntimeConfig, parse_device
 from cyberhost_model.options import SEEDS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cyberhost_model.lab.evaluation.results import Results
 
 app = typer.Typer(
@@ -183,6 +195,52 @@ def print_table(
     console.text([(paper_table.latex if latex else paper_table.markdown)(made).rstrip()])
     values = {row: {measure.name: made.value(row, measure) for measure in made.measures} for row in made.own}
     console.data({"table": made.name, "rows": values, "paper": {k: dict(v) for k, v in made.printed.items()}})
+
+
+@app.command()
+@expand_options
+def speed(
+    ref: Ref,
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help=SPEECH)],
+    settings: GenerationConfig,
+    *,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="Videos that are timed, after one that is not.")] = 3,
+    runtime: RuntimeConfig,
+    console: Console,
+) -> None:
+    """Time how a model animates REF: the wait for the first frame, and the real-time factor.
+
+    The factor is seconds of computing for a second of video: below 1 it is faster than the clock. Frames are made and
+    thrown away; loading the model and writing a file do not count.
+    """
+    console.silence_libraries()
+    from cyberhost_model import CyberHost
+    from cyberhost_model.lab.evaluation.speed import summarise_timings, time_frames
+    from cyberhost_model.media.audio import load_audio
+    from cyberhost_model.media.image import load_picture
+
+    load_picture(ref), load_audio(audio)  # bad input is named before a model is loaded
+    host = CyberHost.from_pretrained(**asdict(runtime))
+
+    def start() -> tuple[Iterable[np.ndarray], float]:
+        animation = host.animate(ref, audio, **asdict(settings))
+        return animation.frames, animation.fps
+
+    timings = []
+    with console.progress("timing", runs + 1, unit="videos") as tick:
+        for number in range(runs + 1):
+            timings.append(time_frames(start))
+            tick(number + 1, runs + 1)
+    found = {"model": runtime.model, "device": str(host.device), **summarise_timings(timings[1:])}
+    console.text(
+        [
+            f"{runtime.model} on {host.device}: {found['frames']} frames, median of {runs}",
+            f"first frame      {found['first_frame_s']:.3g} s",
+            f"whole video      {found['seconds']:.3g} s ({found['frames_per_second']:.3g} frames a second)",
+            f"real-time factor {found['real_time_factor']:.3g}",
+        ]
+    )
+    console.data(found)
 
 
 def table(results: Results) -> str:
