@@ -91,16 +91,20 @@ def evaluate(
     if not truth:
         return found
     own = [entry for entry in entries if entry.compares_with != "ground_truth"]
-    people = [_ground_truth_item(item) for item in items if item.paths.ground_truth is not None]
-    if not own or not people:
+    true_items = [
+        replace(item, paths=replace(item.paths, generated=true))
+        for item in items
+        if (true := item.paths.ground_truth) is not None
+    ]
+    if not own or not true_items:
         return found
-    true = run.measure(GROUND_TRUTH, own, people, []).results
-    return replace(found, results=with_closeness(found.results, true), truth=true)
-
-
-def _ground_truth_item(item: VideoItem) -> VideoItem:
-    """Return a video with its ground truth in the place of the generated one."""
-    return replace(item, paths=replace(item.paths, generated=item.paths.ground_truth))
+    try:
+        truth_results = run.measure(GROUND_TRUTH, own, true_items, []).results
+    except InputError:  # none of it can be read, as the mismatches say
+        return found
+    if all(m.status == "skipped" for m in truth_results.metrics):
+        return found
+    return replace(found, results=with_closeness(found.results, truth_results), truth=truth_results)
 
 
 def with_closeness(results: Results, truth: Results) -> Results:

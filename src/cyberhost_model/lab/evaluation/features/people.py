@@ -133,7 +133,9 @@ class PersonFinder:
 
     def __call__(self, frame: np.ndarray) -> Keypoints | None:
         """Return the points of the person in uint8 (H, W, 3), None without one."""
-        key = hashlib.blake2b(np.ascontiguousarray(frame), digest_size=16).digest() + bytes(str(frame.shape), "ascii")
+        key = hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest() + bytes(
+            str(frame.shape), "ascii"
+        )
         if key not in self._known:
             found = self._detector.detect(frame)
             while len(self._known) >= _REMEMBERED:
