@@ -25,7 +25,7 @@ def errors(hands: float, seeds: int = 2, spread: float = 0.0) -> list[list[ClipE
     found = []
     for seed in range(seeds):
         random = np.random.default_rng(0)  # the same clips in all rows
-        own = np.random.default_rng([seed, round(100 * hands)])
+        own = np.random.default_rng([seed, round(100 * abs(hands))])
         clips = []
         for number in range(2 * PEOPLE):
             level = random.uniform(0.1, 1)

@@ -58,9 +58,10 @@ class ClipCopies:
             poster = _first_frame(small) if data else b""
         if code or not data:
             return ClipCopy(reason=f"no clip could be made ({end_reason(code, log)})")
-        if self.made + len(data) > self.limit:
+        size = len(data) + len(poster)
+        if self.made + size > self.limit:
             return self._no_room()
-        self.made += len(data)
+        self.made += size
         return ClipCopy(data, poster)
 
     def _no_room(self) -> ClipCopy:

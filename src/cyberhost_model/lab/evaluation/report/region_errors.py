@@ -54,8 +54,9 @@ Errors = Mapping[str, Sequence[Sequence[ClipError]]]
 class RegionChange:
     """Hold what leaving a part out does to the error of a region.
 
-    error: mean over clips and seeds. change: of the error, in percent of the full model's, over the clips and seeds
-    that both have; ci95: its interval over people. by_seed: the change with each seed alone. about: whether the part is
+    error: mean over clips and seeds. change: of the error in percent, the geometric mean of the ratios to the full
+    model's over the clips and seeds that both have, so that easy and hard clips count alike; ci95: its interval over
+    people. by_seed: the change with each seed alone. about: whether the part is
     for this region. verdict: "worse", "better", "not told apart", or "" for the full model and without an interval.
     """
 
@@ -86,21 +87,24 @@ def _change(errors: Errors, full: str, row: str, region: str, seed: int) -> Regi
         values += [c.errors[region] for c in known]
         if not known:
             continue
-        level = np.mean([base[c.clip] for c in known])
-        found = [100 * (c.errors[region] - base[c.clip]) / level for c in known]
-        by_seed.append(float(np.mean(found)))
+        found = [float(np.log(c.errors[region] / base[c.clip])) for c in known]
+        by_seed.append(_percent(float(np.mean(found))))
         differences += found
         people += [c.identity for c in known]
     change, interval, n = paired_difference(np.zeros(len(differences)), np.array(differences), people, seed)
+    sure = None if interval is None or row == full else (_percent(interval[0]), _percent(interval[1]))
     about = region in ABOUT.get(row, ())
     verdict = ""
-    if row != full and interval is not None:
-        verdict = "worse" if interval[0] > 0 else "better" if interval[1] < 0 else "not told apart"
+    if sure is not None:
+        verdict = "worse" if sure[0] > 0 else "better" if sure[1] < 0 else "not told apart"
     error = float(np.mean(values)) if values else float("nan")
     clips = n // max(1, len(by_seed))
     seeds = tuple(by_seed) if row != full else ()
-    own_interval = None if row == full else interval
-    return RegionChange(row, region, error, change, own_interval, clips, len(set(people)), seeds, about, verdict)
+    return RegionChange(row, region, error, _percent(change), sure, clips, len(set(people)), seeds, about, verdict)
+
+
+def _percent(log_ratio: float) -> float:
+    return float(100 * np.expm1(log_ratio))
 
 
 def error_table(changes: Sequence[RegionChange]) -> str:
@@ -149,7 +153,7 @@ def _notes(changes: Sequence[RegionChange]) -> str:
     seeds = max((len(c.by_seed) for c in changes), default=0) or 1
     words = (
         "Mean squared error of the prediction with the averaged weights; full model: the error itself, others: its "
-        f"change in percent with a 95% interval over people. {format_count(clips, 'clip')} of "
+        f"change in percent (geometric mean over the clips) with a 95% interval over people. {format_count(clips, 'clip')} of "
         f"{format_count(people, 'person', 'people')}, {format_count(seeds, 'seed')}, paired clip by clip on the same "
         "noise. More than the full model's is worse. By seed: the change in the region the part is for."
     )
