@@ -83,7 +83,7 @@ def _change(errors: Errors, full: str, row: str, region: str, seed: int) -> Regi
     differences, people, by_seed, values = [], [], [], []
     for whole, own in zip(errors[full], errors[row], strict=False):
         base = {clip.clip: clip.errors[region] for clip in whole}
-        known = [c for c in own if np.isfinite(c.errors[region]) and np.isfinite(base.get(c.clip, np.nan))]
+        known = [c for c in own if c.errors[region] > 0 and base.get(c.clip, np.nan) > 0]  # NaN is not
         values += [c.errors[region] for c in known]
         if not known:
             continue
@@ -153,9 +153,10 @@ def _notes(changes: Sequence[RegionChange]) -> str:
     seeds = max((len(c.by_seed) for c in changes), default=0) or 1
     words = (
         "Mean squared error of the prediction with the averaged weights; full model: the error itself, others: its "
-        f"change in percent (geometric mean over the clips) with a 95% interval over people. {format_count(clips, 'clip')} of "
-        f"{format_count(people, 'person', 'people')}, {format_count(seeds, 'seed')}, paired clip by clip on the same "
-        "noise. More than the full model's is worse. By seed: the change in the region the part is for."
+        "change in percent (geometric mean over the clips) with a 95% interval over people. "
+        f"{format_count(clips, 'clip')} of {format_count(people, 'person', 'people')}, {format_count(seeds, 'seed')}, "
+        "paired clip by clip on the same noise. More than the full model's is worse. By seed: the change in the region "
+        "the part is for."
     )
     caution = interval_caution(people)
     return f"{words} {caution.capitalize()}: the intervals are too narrow." if caution else words
