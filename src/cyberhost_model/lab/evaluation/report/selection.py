@@ -35,7 +35,7 @@ def ground_truth_value(metric: MetricSummary, truth: Results | None = None) -> t
         return floor["value"], f"halves of the ground truth against each other, {floor['n']:,} vectors each"
     own = measured_summary(truth, metric.name) if truth is not None else None
     if own is not None and own.value is not None and own.protocol == metric.protocol:
-        return own.value, f"measured on {own.n:,} videos"
+        return own.value, f"measured on {own.n:,} video{'s' * (own.n != 1)}"
     measure = find_measure(metric.name)
     if measure is None or measure.identical_value is None:
         return None

@@ -23,7 +23,7 @@ DASH = "–"
 RESULTS_NOTE = (
     "The arrow says which direction is better. N: videos with a value. Coverage: share of all frames the value rests "
     "on. Intervals: bootstrap over "
-    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased, nor have "
+    "people, all videos of a person together; FID, KID and FVD have none, because resampled sets are biased, nor have "
     "Closure and Opening, which pool all videos. HKV rises with jitter too: read it with HKC."
 )
 """The note below a table of results."""
