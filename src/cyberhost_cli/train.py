@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -321,9 +321,9 @@ def ablate(
         names, wanted = parse_rows(rows), Budget.parse(budget)
     from cyberhost_model.lab.training.ablation import Plan, ablate
 
-    plan = Plan(
-        str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks, seeds
-    )  # type: ignore[arg-type]
+    kind: Literal["public", "embedded"] = "public" if networks == "public" else "embedded"
+    held = str(held_out or "")
+    plan = Plan(str(data), stage, config or "", init or "", wanted, seed, held, clips, frames, kind, seeds)
     with console.progress("ablations", None, unit="steps") as tick:
         done = ablate(
             plan,
