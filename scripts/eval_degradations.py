@@ -143,14 +143,17 @@ def delay(clip: SpeakerClip, other: SpeakerClip, frames: float) -> SpeakerClip:
     return SpeakerClip(clip.frames, delay_sound(clip.sound, round(frames)), clip.source)
 
 
+_WORSE = dict.fromkeys(("SSIM", "PSNR", "SSIM-face", "SSIM-hands"), DOWN) | dict.fromkeys(
+    ("FID", "FID-legacy", "KID", "FVD", "LPIPS", "LPIPS-face", "LPIPS-hands", "FID-face", "KID-face"), UP
+)
 # What is done in which steps, and where it must move which measures.
 DEGRADATIONS: dict[str, tuple[Degrade, tuple[float, ...], dict[str, int]]] = {
-    "noise, deviation": (noise, (4, 12, 36), {"SSIM": DOWN, "PSNR": DOWN, "FID": UP, "FID-legacy": UP, "FVD": UP}),
-    "blur, sigma": (blur, (1, 2, 4), {"SSIM": DOWN, "PSNR": DOWN, "FID": UP, "FID-legacy": UP, "FVD": UP}),
+    "noise, deviation": (noise, (4, 12, 36), {**_WORSE, "Flicker": UP}),
+    "blur, sigma": (blur, (1, 2, 4), _WORSE),
     "another person, share": (swap, (0.25, 0.5, 1.0), {"CSIM": DOWN}),
     "shift, pixels": (shift, (2, 5, 10), {"AKD": UP, "SSIM": DOWN}),
-    "frozen hands, share": (freeze, (0.5, 0.75, 1.0), {"HKV": DOWN}),
-    "jitter, pixels": (jitter, (1, 3, 6), {"HKV": UP, "FVD": UP, "AKD": UP}),
+    "frozen hands, share": (freeze, (0.5, 0.75, 1.0), {"HKV": DOWN, "SSIM-hands": DOWN, "Dynamics": DOWN}),
+    "jitter, pixels": (jitter, (1, 3, 6), {"HKV": UP, "FVD": UP, "AKD": UP, "Dynamics": UP}),
     "late sound, frames": (delay, (1, 3, 5, 10), {"SyncC": DOWN, "SyncD": UP}),
 }
 

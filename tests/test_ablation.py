@@ -79,6 +79,12 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
         and rows[FULL]["AKD"]["paper"] is None
     )
     assert rows[FULL]["PSNR"]["value"] != rows["w/o Hand Clarity"]["PSNR"]["value"]
+    assert all(rows[FULL][name]["status"] == "ok" for name in ("SSIM-face", "Flicker", "Dynamics"))
+    whole, own = ([e for e in found["errors"] if e["row"] == row] for row in rows)
+    assert [e["region"] for e in own] == ["whole", "face", "hands", "lips"] and own[2]["about"]
+    assert own[0]["error"] > 0 and own[0]["error"] != whole[0]["error"] and len(own[0]["by_seed"]) == 1
+    assert own[0]["change"] == pytest.approx(100 * (own[0]["error"] / whole[0]["error"] - 1), rel=1e-6)
+    assert "Hand Clarity & hands" in (out / "table.tex").read_text()
     table = (out / "table.md").read_text()
     assert (
         "2 steps of stage 2, 2 items a batch" in table
@@ -87,18 +93,18 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     )
     with (out / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 28 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
+    assert len(lines) == 52 and {line["paper"] for line in lines if line["measure"] == "CSIM"} == {"0.514", "0.503"}
 
     report = json.loads((out / "full/report/summary.json").read_text())
     assert report["provenance"]["settings"]["weights_dir"] == str(tmp_path)
 
     # What is there is kept: a report that is missing is made of the same videos, and another budget wants another
     # folder.
-    made = [*out.glob("*/run/last/*"), *out.glob("*/videos/*.mp4")]
+    made = [*out.glob("*/run/last/*"), *out.glob("*/videos/*.mp4"), *out.glob("*/errors.csv")]
     stamps = [path.stat().st_mtime_ns for path in made]
     (out / "hand-clarity/report/summary.json").unlink()
     assert main(command) == 0
-    assert json.loads(capsys.readouterr().out) == found and len(made) == 10
+    assert json.loads(capsys.readouterr().out) == found and len(made) == 12
     assert [path.stat().st_mtime_ns for path in made] == stamps
     command[command.index("2")] = "3"
     assert main(command) == 9 and "other settings (budget)" in capsys.readouterr().err
@@ -107,6 +113,7 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
 def test_rows_and_budgets_by_name():
     assert parse_rows("all") == list(ROWS) == [FULL, *ABLATIONS] and len(ROWS) == 9
     assert parse_rows("w/o Pose-aligned Ref., hand-codebook") == [FULL, "w/o Hand Codebook", "w/o Pose-aligned Ref."]
+    assert row_folder("w/o Hand Clarity", 2) == "hand-clarity-seed2"
     assert [row_folder(row) for row in ROWS][:3] == ["full", "motion-codebook", "id-descriptor"]
     with pytest.raises(InputError, match="no row 'legs'"):
         parse_rows("legs")

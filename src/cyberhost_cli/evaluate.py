@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +13,21 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.drift import show_drift
-from cyberhost_cli.options import RUN, RunByDefault, check_choice, expand_options, input_errors_as_usage
-from cyberhost_model.config import parse_device
+from cyberhost_cli.options import (
+    RUN,
+    SPEECH,
+    Ref,
+    RunByDefault,
+    check_choice,
+    expand_options,
+    input_errors_as_usage,
+)
+from cyberhost_model.config import GenerationConfig, RuntimeConfig, parse_device
 from cyberhost_model.options import SEEDS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cyberhost_model.lab.evaluation.results import Results
 
 app = typer.Typer(
@@ -46,17 +58,26 @@ def run(
     ] = None,
     *,
     metrics: Annotated[
-        list[str] | None, typer.Option(metavar="NAMES", help="Metrics, with commas between. [default: all]")
+        list[str] | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Measures or groups, with commas between: paper, articulation, regions, temporal, theval, all. "
+            "[default: paper, articulation]",
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the method. [default: the folder's name]")] = None,
     networks: Annotated[
         str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV: another protocol each.")
     ] = "public",
     clips: Annotated[int, typer.Option(min=1, max=10_000, help="Clips of 16 frames a video, for FVD.")] = 4,
+    truth: Annotated[
+        bool, typer.Option("--truth/--no-truth", help="Measure the ground truth itself too, by what it can be.")
+    ] = True,
     weights_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with weights, searched first.")
     ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = True,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Videos that are looked at at once.")] = 1,
     cache: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the features. [default: the user's cache]")
     ] = None,
@@ -79,7 +100,7 @@ def run(
         show_drift(generated, console)
         return
     from cyberhost_model.lab.evaluation.registry import headline_measures, select_metrics
-    from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results
+    from cyberhost_model.lab.evaluation.results import check_folder, summary_values, write_results, write_truth
 
     check_choice("--networks", networks, "public", "embedded")
     wanted = [word for words in metrics or [] for word in words.replace(",", " ").split()] or list(headline_measures())
@@ -107,6 +128,8 @@ def run(
             seed=seed,
             device=device,
             command=command(),
+            workers=workers,
+            truth=truth,
             progress=tick,
         )
     results = evaluation.results
@@ -117,12 +140,15 @@ def run(
                 console.note(f"  {mismatch.video}: {mismatch.detail}")
     if output is not None:
         write_results(results, output)
-        write_report(evaluation, output)
-    console.text([table(results)])
+        write_report(evaluation, output, truth=evaluation.truth)
+        if evaluation.truth is not None:
+            write_truth(evaluation.truth, output)
+    console.text([table(results), *([table(evaluation.truth)] if evaluation.truth is not None else [])])
     if output is not None:
         console.note(f"{output}: report written")
     results.require_a_value()
-    console.data({"output": str(output) if output else None, **summary_values(results)})
+    own = None if evaluation.truth is None else summary_values(evaluation.truth)["metrics"]
+    console.data({"output": str(output) if output else None, **summary_values(results), "ground_truth": own})
 
 
 @app.command()
@@ -178,19 +204,67 @@ def print_table(
     console.data({"table": made.name, "rows": values, "paper": {k: dict(v) for k, v in made.printed.items()}})
 
 
+@app.command()
+@expand_options
+def speed(
+    ref: Ref,
+    audio: Annotated[Path, typer.Argument(metavar="AUDIO", help=SPEECH)],
+    settings: GenerationConfig,
+    *,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="Videos that are timed, after one that is not.")] = 3,
+    runtime: RuntimeConfig,
+    console: Console,
+) -> None:
+    """Time how a model animates REF: the wait for the first frame, and the real-time factor.
+
+    The factor is seconds of computing for a second of video: below 1 it is faster than the clock. Frames are made and
+    thrown away; loading the model and writing a file do not count.
+    """
+    console.silence_libraries()
+    from cyberhost_model import CyberHost
+    from cyberhost_model.lab.evaluation.speed import summarise_timings, time_frames
+    from cyberhost_model.media.audio import load_audio
+    from cyberhost_model.media.image import load_picture
+
+    load_picture(ref), load_audio(audio)  # bad input is named before a model is loaded
+    host = CyberHost.from_pretrained(**asdict(runtime))
+
+    def start() -> tuple[Iterable[np.ndarray], float]:
+        animation = host.animate(ref, audio, **asdict(settings))
+        return animation.frames, animation.fps
+
+    timings = []
+    with console.progress("timing", runs + 1, unit="videos") as tick:
+        for number in range(runs + 1):
+            timings.append(time_frames(start))
+            tick(number + 1, runs + 1)
+    found = {"model": runtime.model, "device": str(host.device), **summarise_timings(timings[1:])}
+    console.text(
+        [
+            f"{runtime.model} on {host.device}: {found['frames']} frames, median of {runs}",
+            f"first frame      {found['first_frame_s']:.3g} s",
+            f"whole video      {found['seconds']:.3g} s ({found['frames_per_second']:.3g} frames a second)",
+            f"real-time factor {found['real_time_factor']:.3g}",
+        ]
+    )
+    console.data(found)
+
+
 def table(results: Results) -> str:
     """Lay results out, a line for each metric: value, interval, videos, coverage, or why it was skipped."""
+    from cyberhost_model.lab.evaluation.report.selection import caution
     from cyberhost_model.lab.evaluation.report.wording import (
         format_count,
         format_interval,
         format_number,
         format_share,
         measure_header,
+        with_caution,
     )
 
     rows = []
     for m in results.metrics:
-        sure = f"95% {format_interval(m.ci95, m.decimals)}" if m.ci95 else ""
+        sure = with_caution(f"95% {format_interval(m.ci95, m.decimals)}" if m.ci95 else "", caution(results, m)).strip()
         measured = f"{format_count(m.n, 'video')}, {format_share(m.coverage)} covered"
         note = measured if m.status == "ok" else f"skipped: {m.reason}"
         rows.append((measure_header(m), format_number(m.value, m.decimals) if m.status == "ok" else "", sure, note))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -295,6 +295,9 @@ def ablate(
     ] = None,
     download: Annotated[bool, typer.Option(help="Fetch weights that are not on this machine.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Same seed, same batches, noise and videos.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, max=100, help="Trainings of each row, with SEED and those after it.")
+    ] = 1,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="CPU threads.")] = 1,
     workers: Annotated[
         int | None, typer.Option(min=0, max=1024, help="Processes that make batches. [default: the recipe's]")
@@ -304,7 +307,8 @@ def ablate(
 ) -> None:
     """Train the rows of the paper's Table 1 from one base with equal steps and seeds, and measure them.
 
-    Writes DIR/table.md and table.csv, the paper's figures beside ours; each row's run, videos and report are in its
+    First by the error of their predictions on held-out clips, whole and of face, hands and lips, then by their videos.
+    Writes DIR/table.md, table.csv and table.tex; each row's run, errors, videos and report are in its
     folder. The same command continues one that was stopped; further --rows are added.
     """
     console.silence_libraries()
@@ -317,7 +321,9 @@ def ablate(
         names, wanted = parse_rows(rows), Budget.parse(budget)
     from cyberhost_model.lab.training.ablation import Plan, ablate
 
-    plan = Plan(str(data), stage, config or "", init or "", wanted, seed, str(held_out or ""), clips, frames, networks)  # type: ignore[arg-type]
+    kind: Literal["public", "embedded"] = "public" if networks == "public" else "embedded"
+    held = str(held_out or "")
+    plan = Plan(str(data), stage, config or "", init or "", wanted, seed, held, clips, frames, kind, seeds)
     with console.progress("ablations", None, unit="steps") as tick:
         done = ablate(
             plan,
@@ -338,6 +344,8 @@ def ablate(
             "steps": done.steps,
             "table": str(done.table),
             "csv": str(done.csv),
+            "latex": str(done.latex),
+            "errors": done.errors,
             "rows": done.values,
         }
     )

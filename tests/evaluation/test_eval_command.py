@@ -252,7 +252,7 @@ def test_without_weights_nothing_is_zero(command: list[str], videos: Path, tmp_p
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)["metrics"]
     skipped = {name for name, m in metrics.items() if m["status"] == "skipped"}
-    by_networks = {"FID", "FID-legacy", "FVD", "CSIM", "SyncC", "SyncD", "AKD", "HKC", "HKV"}
+    by_networks = {"FID", "FID-legacy", "KID", "FVD", "CSIM", "SyncC", "SyncD", "AKD", "HKC", "HKV"}
     assert skipped == by_networks | {"Closure", "Opening", "LipLoudness"}  # no hama, or nobody who speaks for so long
     assert all(metrics[name]["value"] is None and metrics[name]["reason"] for name in skipped)
     assert "weights pull inception" in metrics["FID"]["reason"]

@@ -117,6 +117,17 @@ def test_players_stand_side_by_side_and_can_be_sought(page):
     assert shown[0].std() > 20 and np.abs(shown[0] - shown[1]).mean() > 1, "other frames are seen after a jump"
 
 
+def test_a_film_that_is_not_loaded_shows_its_first_frame(browser, file):
+    """As before it is loaded, and in a browser without H.264: not a black box."""
+    page = browser.open(file)
+    page.run(
+        "new Promise((done) => { const f = document.querySelector('#clip-1 video'); f.removeAttribute('src'); f.load(); "
+        "setTimeout(done, 200); })"
+    )
+    assert page.run("document.querySelector('#clip-1 video').readyState") == 0
+    assert cut(page, "#clip-1 video").std() > 20
+
+
 def test_one_key_plays_both(page):
     times = page.run("""new Promise((done) => {
       const card = document.querySelector("[data-card]"), films = [...card.querySelectorAll("video")], key = card.querySelector("[data-play]");

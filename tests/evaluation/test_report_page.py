@@ -56,7 +56,8 @@ def test_films_have_a_limit_and_what_is_left_out_is_told(drawn_run):
     paths = next(iter(drawn_run.paths.values()))
     copies = ClipCopies(seconds=0.5)
     first = copies.make(paths.generated)
-    assert first.data[4:8] == b"ftyp" and copies.made == len(first.data)
+    assert first.data[4:8] == b"ftyp" and first.poster[:2] == b"\xff\xd8"
+    assert copies.made == len(first.data) + len(first.poster)
     copies.limit = copies.made + 10
     assert copies.make(paths.generated).reason.startswith("no clip: the page holds") and copies.left_out == 1
     assert "no clip could be made" in ClipCopies().make(paths.generated.with_name("none.mp4")).reason

@@ -26,6 +26,10 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "heif": (("pillow_heif",), "HEIC pictures, as iPhones write them"),
     "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
+    "theval": (
+        ("mediapipe", "silero_vad", "onnxruntime"),
+        "`cyberhost eval --metrics theval` by its own networks",
+    ),
     "train": (("accelerate", "tensorboard"), "`cyberhost train` on many devices, and its curves in TensorBoard"),
     "wandb": (("wandb",), "`cyberhost train --report wandb`"),
 }

@@ -218,6 +218,26 @@ _ALL = (
         url="https://www.robots.ox.ac.uk/~vgg/software/lipsync/data",
     ),
     Weights(
+        "alexnet",
+        "AlexNet of ImageNet: LPIPS of eval, with lpips",
+        "BSD-3-Clause (torchvision)",
+        (
+            WeightFile(
+                "alexnet-owt-7be5be79.pth",
+                244_408_911,
+                "7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02",
+            ),
+        ),
+        url="https://download.pytorch.org/models",
+    ),
+    Weights(
+        "lpips",
+        "LPIPS v0.1, its heads on AlexNet: LPIPS of eval, with alexnet",
+        "BSD-2-Clause (PerceptualSimilarity)",
+        (WeightFile("alex.pth", 6_009, "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),),
+        url="https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1",
+    ),
+    Weights(
         "animate-anyone",
         "AnimateAnyone, an independent training: pose-driven video of a person",
         "Apache-2.0",

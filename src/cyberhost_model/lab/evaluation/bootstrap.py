@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 DRAWS = 10_000
+FEW_PEOPLE = 10
+"""People below which a bootstrap interval is too narrow to be trusted (Cameron, Gelbach and Miller 2008)."""
 _BLOCK = 500  # draws at a time, so that memory does not grow with them
 
 
@@ -49,3 +51,8 @@ def paired_difference(
     difference = np.asarray(b, float) - np.asarray(a, float)
     n = int(np.isfinite(difference).sum())
     return (float(np.nanmean(difference)) if n else float("nan")), mean_interval(difference, identities, seed, draws), n
+
+
+def interval_caution(people: int) -> str:
+    """Return what to say beside an interval over so many people, "" where there are enough."""
+    return "fewer than ten people" if people < FEW_PEOPLE else ""

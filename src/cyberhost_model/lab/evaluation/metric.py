@@ -31,7 +31,8 @@ class Measure:
 
     direction: which direction is better. decimals: how many are shown. headline: whether it is asked for by default and
     by name in messages; another one comes with the metric that makes it. identical_value: the value of a video compared
-    with itself, where the definition fixes it.
+    with itself, where the definition fixes it. by_closeness: whether it is judged by how near it is to the ground
+    truth's own, and not by its direction.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Measure:
     decimals: int = 3
     headline: bool = True
     identical_value: float | None = None
+    by_closeness: bool = False
 
 
 @dataclass(frozen=True)

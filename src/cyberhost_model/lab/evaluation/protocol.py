@@ -23,6 +23,24 @@ PROTOCOL_EMBEDDED = "cyberhost-eval-1-embedded"
 PROTOCOL_ARTICULATION = "cyberhost-articulation-1"
 """Closure, Opening and LipLoudness; the embedded detector reads the lips, whatever networks the others use."""
 
+PROTOCOL_REGIONS = "cyberhost-regions-1"
+"""Measures of face and hands alone; the embedded detector finds them, whatever networks the others use."""
+
+REGIONS = ("face", "hands")
+"""Parts of a frame that have measures of their own."""
+
+PROTOCOL_LPIPS = "cyberhost-lpips-1"
+"""LPIPS v0.1 on AlexNet, of frames as they are."""
+
+PROTOCOL_TEMPORAL = "cyberhost-temporal-1"
+"""Flicker and Dynamics: optical flow by DIS, which has no weights."""
+
+PROTOCOL_THEVAL = "theval-2511.04520"
+"""THEval's measures by its own landmarks (MediaPipe) and speech detector (Silero)."""
+
+PROTOCOL_THEVAL_EMBEDDED = "theval-2511.04520-embedded"
+"""The same formulas on the points of the embedded detector; speech is where the sound is loud."""
+
 _LIBRARIES = (
     "cyberhost",
     "torch",
@@ -33,6 +51,8 @@ _LIBRARIES = (
     "imageio-ffmpeg",
     "onnxruntime",
     "hama",
+    "mediapipe",
+    "silero-vad",
 )
 
 

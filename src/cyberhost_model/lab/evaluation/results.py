@@ -25,6 +25,8 @@ from cyberhost_model.reading import build, is_file, one_line, read_object, read_
 PER_VIDEO_FILE = "per_video.csv"
 _MORE = ""  # name that `csv` gives to the values of a row behind those of the columns
 SUMMARY_FILE = "summary.json"
+TRUTH_FOLDER = "ground_truth"
+"""Folder within a report with the results of the ground truth itself."""
 VERSION = 1
 _FIXED = {
     "video": "video",
@@ -159,12 +161,14 @@ class Evaluation:
     """Hold the results of a run with the files and features behind them, from which the report is drawn.
 
     paths: by video. features(video, role, extractor name): reads the features of a video from the cache,
-    memory-mapped; None where the extractor was not used.
+    memory-mapped; None where the extractor was not used. truth: the ground truth measured as if it had been generated,
+    where that was asked for.
     """
 
     results: Results
     paths: Mapping[str, VideoPaths]
     features: Callable[[str, Role, str], Features | None]
+    truth: Results | None = None
 
 
 def check_folder(folder: Path) -> None:
@@ -193,6 +197,20 @@ def write_results(results: Results, folder: Path) -> None:
     write_text(folder / PER_VIDEO_FILE, _csv(results))
     summary = json.dumps(summary_values(results), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(folder / SUMMARY_FILE, summary + "\n")
+
+
+def write_truth(truth: Results, report: Path) -> None:
+    """Write the results of the ground truth itself into a report's folder. Raises OutputError."""
+    folder = report / TRUTH_FOLDER
+    check_folder(folder)
+    write_results(truth, folder)
+
+
+def read_truth(report: str | os.PathLike[str]) -> Results | None:
+    """Read what `write_truth` wrote; None where nothing is. Raises InputError where it is damaged."""
+    report = Path(report)
+    report = report.parent if report.name == SUMMARY_FILE else report
+    return read_results(report / TRUTH_FOLDER) if is_file(report / TRUTH_FOLDER / SUMMARY_FILE) else None
 
 
 def summary_values(results: Results) -> dict[str, Any]:

@@ -1,15 +1,17 @@
-"""`cyberhost train ablate`: train each row of the paper's Table 1 from one base, animate the same clips, measure them.
+"""`cyberhost train ablate`: train each row of the paper's Table 1 from one base, and measure them on the same clips.
 
-What an earlier call finished is not done again.
+First by their error on held-out clips, region by region, then by the videos they make. What an earlier call finished is
+not done again.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +21,25 @@ from torch import Tensor
 
 from cyberhost_model.config import ABLATIONS, Preset
 from cyberhost_model.errors import InputError, TrainingError
+from cyberhost_model.lab.evaluation.registry import headline_measures
 from cyberhost_model.lab.evaluation.report.ablation import ablation_table, ablation_values, write_ablation_csv
+from cyberhost_model.lab.evaluation.report.region_errors import (
+    REGIONS,
+    ClipError,
+    RegionChange,
+    error_latex,
+    error_table,
+    error_values,
+    region_changes,
+)
 from cyberhost_model.lab.evaluation.report.wording import format_count
 from cyberhost_model.lab.evaluation.results import SUMMARY_FILE, write_results
 from cyberhost_model.lab.evaluation.run import evaluate
+from cyberhost_model.lab.filmed.manifest import accepted_rows
 from cyberhost_model.lab.training.assemble import averaged_weights
 from cyberhost_model.lab.training.checkpoint import lock_run
 from cyberhost_model.lab.training.dry_run import time_steps
+from cyberhost_model.lab.training.encode import ClipEncoder, clip_name, encode_dataset
 from cyberhost_model.lab.training.held_out import ClipVoices, HeldOutClip, held_out_clips, make_drawn_clips
 from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
 from cyberhost_model.lab.training.loop import train
@@ -34,6 +48,9 @@ from cyberhost_model.lab.training.recipe import build_stage, read_recipe, stage_
 from cyberhost_model.lab.training.registry import Sources
 from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
+from cyberhost_model.lab.training.stage import Stage
+from cyberhost_model.lab.training.stages.clip import ClipStage
+from cyberhost_model.lab.training.validation import errors_by_clip
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.checkpoint import save_network
@@ -45,15 +62,21 @@ FULL = "Full"
 ROWS: dict[str, dict[str, bool]] = {FULL: {}, **ABLATIONS}
 """Row of Table 1 -> overrides of `config.Ablations`, in the paper's order."""
 PLAN = "ablation.json"
-TABLE, CSV = "table.md", "table.csv"
+TABLE, CSV, LATEX, ERRORS = "table.md", "table.csv", "table.tex", "errors.csv"
 BASE = "base"
+MEASURES = (*headline_measures(), "regions", "temporal")
+"""What the videos are measured by."""
 SAVE_SECONDS = 60.0
 Progress = Callable[[int, int, str], None]
 
 
-def row_folder(row: str) -> str:
-    """Make the folder name of a row: "w/o Pose-aligned Ref." -> "pose-aligned-ref"."""
-    return re.sub(r"[^a-z]+", "-", row.lower().removeprefix("w/o ")).strip("-")
+def row_folder(row: str, number: int = 0) -> str:
+    """Make the folder name of a row: "w/o Pose-aligned Ref." -> "pose-aligned-ref".
+
+    number: of the seed it is trained with; those after the first have "-seed1", "-seed2" behind the name.
+    """
+    name = re.sub(r"[^a-z]+", "-", row.lower().removeprefix("w/o ")).strip("-")
+    return f"{name}-seed{number}" if number else name
 
 
 def parse_rows(text: str) -> list[str]:
@@ -110,16 +133,32 @@ class Plan:
     clips: int
     frames: int
     networks: Literal["public", "embedded"]
+    seeds: int = 1
+    """Trainings of each row, with the seeds `seed`, `seed` + 1, ...; videos are made with the first."""
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A finished ablation. values: see `evaluation.report.ablation.ablation_values`."""
+    """A finished ablation.
+
+    values: see `evaluation.report.ablation.ablation_values`. changes: of the error on held-out clips.
+    """
 
     folder: Path
     steps: int
     rows: list[str]
     values: dict[str, Any]
+    changes: list[RegionChange]
+
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """The changes of the error as JSON holds them."""
+        return error_values(self.changes)
+
+    @property
+    def latex(self) -> Path:
+        """The file of the errors' table in LaTeX."""
+        return self.folder / LATEX
 
     @property
     def table(self) -> Path:
@@ -144,9 +183,10 @@ def ablate(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Ablation:
-    """Train `rows` (names of `ROWS`, the full model among them), animate the same clips with each, measure the videos.
+    """Train `rows` (names of `ROWS`, the full model among them) and measure them on the same held-out clips.
 
-    Every row has the same steps, seed, items and noise, and starts from the weights of one full network as far as it
+    The error of their predictions comes first (`report.region_errors`), then the videos they make of the clips. Every
+    row has the same steps, seeds, items and noise, and starts from the weights of one full network as far as it
     has them. Run, videos and report of a row lie in OUT/ROW; another call resumes in the middle of a row. weights_dir,
     download: of `evaluate`. progress(steps done by all rows, steps of all rows, words). Raises TrainingError (a folder
     of another plan or in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
@@ -171,24 +211,30 @@ def ablate(
         clips = _clips(plan, out, parts)
         base = _base(plan, out, settings)
         if not steps:
-            steps = _steps(plan, len(rows), settings, loop, base)
+            steps = _steps(plan, len(rows) * plan.seeds, settings, loop, base)
             _write_plan(out, plan, steps)
         loop = scale_schedule(loop, steps)
-        ablation = _Rows(plan, out, loop, settings, base, clips, parts, weights_dir, download)
-        for number, row in enumerate(rows):
+        coded, people = _coded_clips(plan, out, parts, settings)
+        ablation = _Rows(plan, out, loop, settings, base, clips, parts, coded, people, weights_dir, download)
+        trainings = [(row, number) for number in range(plan.seeds) for row in rows]
+        for place, (row, number) in enumerate(trainings):
 
-            def tell(done: int, words: str, number: int = number, row: str = row) -> None:
+            def tell(done: int, words: str, place: int = place, row: str = row) -> None:
                 if progress:
-                    progress(number * steps + done, len(rows) * steps, f"{row}: {words}")
+                    progress(place * steps + done, len(trainings) * steps, f"{row}: {words}")
 
-            ablation.finish(row, tell)
+            ablation.finish(row, number, tell)
         reports = {row: out / row_folder(row) / "report" for row in rows}
+        errors = {row: [read_errors(out / row_folder(row, k) / ERRORS) for k in range(plan.seeds)] for row in rows}
+        changes = region_changes(errors, plan.seed)
         with written_whole(out / TABLE) as part:
-            table = describe_table(plan, steps, loop, settings, len(clips)) + ablation_table(reports)
-            part.write_text(table, encoding="utf-8")
+            words = describe_table(plan, steps, loop, settings, len(clips))
+            part.write_text(f"{words}{error_table(changes)}\n{ablation_table(reports)}", encoding="utf-8")
+        with written_whole(out / LATEX) as part:
+            part.write_text(error_latex(changes), encoding="utf-8")
         with written_whole(out / CSV) as part:
             write_ablation_csv(reports, part)
-    return Ablation(out, steps, rows, ablation_values(reports))
+    return Ablation(out, steps, rows, ablation_values(reports), changes)
 
 
 def scale_schedule(loop: LoopConfig, steps: int) -> LoopConfig:
@@ -214,9 +260,13 @@ def describe_table(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str,
     )
     return (
         f"Each row: {steps} steps of stage {plan.stage}, {format_count(settings.get('batch', 1), 'item')} a batch, "
-        f"seed {plan.seed}, learning rate {loop.lr:g}, from {base}. "
-        f"Measured on {people}; one seed each, so small differences mean nothing.\n\n"
+        f"{_seed_words(plan)}, learning rate {loop.lr:g}, from {base}. "
+        f"Measured on {people}; videos are of the first seed alone, so their small differences mean nothing.\n\n"
     )
+
+
+def _seed_words(plan: Plan) -> str:
+    return f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {plan.seed + plan.seeds - 1}"
 
 
 def _claim(out: Path, plan: Plan) -> int:
@@ -227,7 +277,7 @@ def _claim(out: Path, plan: Plan) -> int:
     if not (out / PLAN).is_file():
         return 0
     try:
-        before = read_object(out / PLAN)
+        before = {"seeds": 1, **read_object(out / PLAN)}  # a folder of before there were seeds
         steps = convert(int, before.pop("steps", None), "steps")
     except (OSError, Unreadable) as error:
         raise TrainingError(f"{out / PLAN}: damaged ({one_line(error)}); choose another folder") from None
@@ -250,6 +300,38 @@ def _clips(plan: Plan, out: Path, parts: Model) -> list[HeldOutClip]:
     if not plan.held_out:
         make_drawn_clips(dataset, ClipVoices(Path(plan.data)), plan.clips, plan.frames, parts.detector)
     return held_out_clips(dataset, out / "pictures", plan.clips)
+
+
+def _coded_clips(plan: Plan, out: Path, parts: Model, settings: dict[str, Any]) -> tuple[Path, dict[str, str]]:
+    """Code the held-out clips in pieces as long as one cut; returns their folder, and piece -> who is seen in it."""
+    dataset, folder = Path(plan.held_out) if plan.held_out else out / "held_out", out / "coded"
+    preset, config, _ = stage_settings(plan.stage, settings)
+    length = preset.motion_frames + config.frames
+    encoder = ClipEncoder(preset, parts.codec, parts.speech, parts.face)
+    encode_dataset(dataset, folder, encoder, frames=length, seed=plan.seed, split="held_out", limit=plan.clips)
+    rows = accepted_rows(dataset, "held_out")[: plan.clips]
+    pieces = ((row, start) for row in rows for start in range(0, (row.frames or 0) - length + 1, length))
+    return folder, {clip_name(row, start): row.identity or row.clip for row, start in pieces}
+
+
+def write_errors(clips: list[ClipError], file: Path) -> None:
+    """Write errors as CSV, a line for each clip. Raises OutputError."""
+    with written_whole(file, overwrite=True) as part, part.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["clip", "identity", *REGIONS])
+        writer.writerows([c.clip, c.identity, *(c.errors[region] for region in REGIONS)] for c in clips)
+
+
+def read_errors(file: Path) -> list[ClipError]:
+    """Read what `write_errors` wrote. Raises TrainingError for a file that is damaged."""
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            return [
+                ClipError(row["clip"], row["identity"], {region: float(row[region]) for region in REGIONS})
+                for row in csv.DictReader(lines)
+            ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{file}: cannot be read ({one_line(error)}); delete it and run it again") from None
 
 
 def _base(plan: Plan, out: Path, settings: dict[str, Any]) -> str:
@@ -284,28 +366,48 @@ class _Rows:
     base: str
     clips: list[HeldOutClip]
     parts: Model
+    coded: Path
+    people: Mapping[str, str]
     weights_dir: str | Path | None
     download: bool
 
-    def finish(self, row: str, tell: Callable[[int, str], None]) -> None:
-        """Train, animate and measure one row; its report is written last and marks the row as done."""
-        folder, steps = self.out / row_folder(row), self.loop.steps
-        if (folder / "report" / SUMMARY_FILE).is_file():
+    def finish(self, row: str, number: int, tell: Callable[[int, str], None]) -> None:
+        """Train one row with seed `number`, measure its error, and with the first seed its videos.
+
+        What is written last marks the row as done.
+        """
+        folder, steps = self.out / row_folder(row, number), self.loop.steps
+        if (folder / ERRORS).is_file() and (number or (folder / "report" / SUMMARY_FILE).is_file()):
             tell(steps, "done before")
             return
         settings = {**self.settings, "ablations": {**self.settings.get("ablations", {}), **ROWS[row]}}
-        stage = build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, self.plan.seed)
+        seed = self.plan.seed + number
+        stage = build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, seed)
         train(
             stage,
             folder / "run",
-            self.loop,
+            dataclasses.replace(self.loop, seed=seed),
             lambda done, of, values: tell(done, f"training, loss {values['loss']:.3g}"),
         )
         weights, preset = averaged_weights(folder / "run"), stage.module.preset
+        if not (folder / ERRORS).is_file():
+            tell(steps, "measuring the error")
+            write_errors(self.errors(stage, weights), folder / ERRORS)
+        if number:
+            return
         for name in self.animate(folder / "videos", preset, weights):
             tell(steps, f"video {name}")
         tell(steps, "measuring")
         self.measure(row, folder)
+
+    def errors(self, stage: Stage, weights: dict[str, Tensor]) -> list[ClipError]:
+        """Measure the error of the averaged weights on the held-out clips."""
+        assert isinstance(stage, ClipStage)  # stages 1 and 2
+        device = torch.device(self.loop.device)
+        stage.module.load_state_dict(weights)
+        stage.module.to(device).eval()
+        found = errors_by_clip(stage, self.coded, device)
+        return [ClipError(clip, self.people.get(clip, clip), errors) for clip, errors in found.items()]
 
     def animate(self, videos: Path, preset: Preset, weights: dict[str, Tensor]) -> Iterator[str]:
         """Make the missing videos of a network, as `cyberhost animate` does; yields the clips' names."""
@@ -335,6 +437,7 @@ class _Rows:
         pairs.write_text(json.dumps(entries, indent=1), encoding="utf-8")
         found = evaluate(
             pairs,
+            metrics=MEASURES,
             name=row,
             networks=self.plan.networks,
             weights_dir=self.weights_dir,

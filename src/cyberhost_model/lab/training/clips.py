@@ -216,6 +216,18 @@ class LatentClips(Dataset):
         """List the files that item i is cut from, for messages."""
         return self._cut(i)[1]
 
+    def cut_file(self, file: Path, number: int) -> dict[str, Tensor]:
+        """Cut a batch of one clip from `file`, undriven; it depends on (seed, number) alone.
+
+        Raises TrainingError for a file that cannot be read.
+        """
+        cv2.setNumThreads(1)
+        width, height = file.parent.name.removesuffix(HEAD).split("x")
+        rng = np.random.default_rng([self.seed, number])
+        clip = self._clip(read_clip(file), (int(width), int(height)), False, rng)
+        clip["head"] = torch.tensor(file.parent.name.endswith(HEAD))
+        return {name: value[None] for name, value in clip.items()}
+
     def _cut(self, i: int) -> tuple[list[dict[str, Tensor]], list[Path]]:
         """Cut the clips of item i; returns them and their files."""
         cv2.setNumThreads(1)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.clips import LatentClips
+from cyberhost_model.lab.training.clips import LatentClips, find_clips
 from cyberhost_model.lab.training.losses import Prediction
 from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.stage import Stage
@@ -67,6 +68,29 @@ class Validation:
                         sums[f"{each} weight"] = sums.get(f"{each} weight", 0.0) + weight
         means = world.mean(sums)
         return {name: means[name] / max(means[f"{name} weight"], 1e-9) for name in means if " " not in name}
+
+
+@torch.no_grad()
+def errors_by_clip(stage: ClipStage, folder: Path, device: torch.device) -> dict[str, dict[str, float]]:
+    """Measure every coded clip of `folder` by itself: its name -> region -> mean squared error over all LEVELS.
+
+    Regions are "whole", "face", "hands" and "lips"; NaN for one that a clip does not show. Two networks on one preset
+    get the same cuts and noise, so their errors are paired. Raises TrainingError where `folder` has no clip that fits.
+    """
+    dataset = LatentClips(folder, stage.preset, SEED, 1, stage.config.frames)
+    found: dict[str, dict[str, float]] = {}
+    for number, file in enumerate(find_clips(folder, stage.preset, stage.config.frames)):
+        batch = {name: value.to(device) for name, value in dataset.cut_file(file, number).items()}
+        sums: dict[str, list[tuple[float, float]]] = {}
+        for level in LEVELS:
+            generator = torch.Generator(device).manual_seed(SEED + number)
+            for region, sum_and_weight in errors_by_region(stage.predict(batch, generator, level)).items():
+                sums.setdefault(region or "whole", []).append(sum_and_weight)
+        totals = {region: np.sum(pairs, axis=0) for region, pairs in sums.items()}
+        found[file.stem] = {
+            region: float(total / weight) if weight > 0 else float("nan") for region, (total, weight) in totals.items()
+        }
+    return found
 
 
 def errors_by_region(made: Prediction) -> dict[str, tuple[float, float]]:

@@ -132,6 +132,9 @@ class RowFile:
         return np.memmap(self._file, np.float32, "r", shape=(self.rows, self.width))
 
 
+Compare = Callable[[np.ndarray, np.ndarray], float]
+"""(generated, ground truth), both uint8 (H, W, 3) -> a number."""
+
 FrameFunction = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """Frames uint8 (n, H, W, 3) RGB -> name -> float32 (n, width)."""
 

@@ -16,6 +16,7 @@ does not recognise a person in another photograph.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +43,7 @@ DETECTOR_FOLDER = EMBEDDED / "tiny" / "detector"
 DETECTOR_WEIGHTS = DETECTOR_FOLDER / "model.safetensors"
 EMBEDDING_WIDTH = 3 * 63
 _MIN_COLOUR_CONTRAST = 2.0  # below it (0..255) a colour channel is mostly noise of the camera and the video codec
+_REMEMBERED = 128  # frames; several times `media.video_reader.MAX_BATCH`
 _VERSION = 1  # of the features below; part of the cache key
 
 
@@ -118,27 +120,55 @@ def face_embedding(frame: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     return (low / (np.linalg.norm(low) + 1e-9)).astype(np.float32)
 
 
-def embedded_extractor(device: str = "cpu") -> PerFrame:
+class PersonFinder:
+    """Find the largest person of a frame with the embedded detector.
+
+    Of the last `_REMEMBERED` frames the answer is kept: several measures look at the same ones.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
+        self.digest = f"{_VERSION} {file_sha256(DETECTOR_WEIGHTS)}"
+        self._detector = KeypointDetector.from_pretrained(DETECTOR_FOLDER).to(device)
+        self._known: dict[bytes, Keypoints | None] = {}
+
+    def __call__(self, frame: np.ndarray) -> Keypoints | None:
+        """Return the points of the person in uint8 (H, W, 3), None without one."""
+        key = hashlib.blake2b(np.ascontiguousarray(frame).data, digest_size=16).digest() + bytes(
+            str(frame.shape), "ascii"
+        )
+        if key not in self._known:
+            found = self._detector.detect(frame)
+            while len(self._known) >= _REMEMBERED:
+                del self._known[next(iter(self._known))]
+            self._known[key] = found[0].keypoints if found else None
+        return self._known[key]
+
+
+def person_finder(context: Context) -> PersonFinder:
+    """Return the finder that all measures of a run share."""
+    return context.shared("person finder", lambda: PersonFinder(context.device))
+
+
+def embedded_extractor(device: str = "cpu", finder: PersonFinder | None = None) -> PerFrame:
     """Return the extractor "embedded": `keypoint_rows`, and "embeddings" float32 (frames, 189)."""
-    detector = KeypointDetector.from_pretrained(DETECTOR_FOLDER).to(device)
+    find = finder or PersonFinder(device)
 
     def extract(frames: np.ndarray) -> dict[str, np.ndarray]:
-        found = [detector.detect(frame) for frame in frames]
-        people = [f[0].keypoints if f else None for f in found]
+        people = [find(frame) for frame in frames]
         embeddings = np.full((len(frames), EMBEDDING_WIDTH), np.nan, np.float32)
         for i, (frame, k) in enumerate(zip(frames, people, strict=True)):
             if k is not None:
                 embeddings[i] = face_embedding(frame, k)
-        return {**keypoint_rows(people, np.array([bool(f) for f in found])), "embeddings": embeddings}
+        return {**keypoint_rows(people, np.array([k is not None for k in people])), "embeddings": embeddings}
 
-    digest = f"{_VERSION} {file_sha256(DETECTOR_WEIGHTS)}"
-    return PerFrame("embedded", digest, extract, {**WIDTHS, "embeddings": EMBEDDING_WIDTH})
+    return PerFrame("embedded", find.digest, extract, {**WIDTHS, "embeddings": EMBEDDING_WIDTH})
 
 
 def _embedded(context: Context) -> PersonFeatures:
     name = f"{DETECTOR_FOLDER.parent.name}/detector/{DETECTOR_WEIGHTS.name}"
     weights = {name: file_sha256(DETECTOR_WEIGHTS)}
-    return PersonFeatures(embedded_extractor(context.device), PROTOCOL_EMBEDDED, weights)
+    extractor = embedded_extractor(context.device, person_finder(context))
+    return PersonFeatures(extractor, PROTOCOL_EMBEDDED, weights)
 
 
 def _dwpose(context: Context) -> PersonFeatures:

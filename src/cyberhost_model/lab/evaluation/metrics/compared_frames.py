@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from itertools import starmap
 
 import numpy as np
 
-from cyberhost_model.lab.evaluation.features.extractor import VideoInfo
+from cyberhost_model.lab.evaluation.features.extractor import Compare, PairExtractor, VideoInfo
 from cyberhost_model.lab.evaluation.metric import Role, Sample, VideoValue
 from cyberhost_model.lab.evaluation.protocol import PROTOCOL
-
-Compare = Callable[[np.ndarray, np.ndarray], float]
-"""(generated, ground truth), both uint8 (H, W, 3) -> a number."""
 
 
 class ComparedFrames:
@@ -39,20 +36,35 @@ class ComparedFrames:
 
 
 class FrameMean:
-    """Average `ComparedFrames` over a video. A `VideoMetric` without weights."""
+    """Average values of matching frames over a video. A `VideoMetric`.
 
-    protocol = PROTOCOL
-    weights: dict[str, str] = {}
+    measures: name -> the array of the extractor's features that it is the mean of; NaN is left out.
+    """
+
     licence = ""
 
-    def __init__(self, measure: str, frames: ComparedFrames) -> None:
-        self.measure = measure
-        self.needs: dict[Role, ComparedFrames] = {"pair": frames}
+    def __init__(
+        self,
+        measures: str | Mapping[str, str],
+        frames: PairExtractor,
+        protocol: str = PROTOCOL,
+        weights: Mapping[str, str] | None = None,
+    ) -> None:
+        self.measures = {measures: "values"} if isinstance(measures, str) else dict(measures)
+        self.protocol, self.weights = protocol, dict(weights or {})
+        self.needs: dict[Role, PairExtractor] = {"pair": frames}
 
     def measure_video(self, sample: Sample) -> dict[str, VideoValue]:
         """Measure a video against its ground truth."""
-        values = sample.features["pair"]["values"]
-        if not len(values):
-            return {self.measure: VideoValue(float("nan"), 0.0, reason="no frame of it has a counterpart")}
-        coverage = min(1.0, len(values) / sample.frames)
-        return {self.measure: VideoValue(float(values.mean()), coverage, series={"frame": values})}
+        return {
+            measure: self._mean(np.asarray(sample.features["pair"][name]), sample.frames, name)
+            for measure, name in self.measures.items()
+        }
+
+    def _mean(self, values: np.ndarray, frames: int, name: str) -> VideoValue:
+        seen = np.isfinite(values)
+        if not seen.any():
+            reason = f"no {name} of the ground truth can be seen" if len(values) else "no frame of it has a counterpart"
+            return VideoValue(float("nan"), 0.0, reason=reason)
+        coverage = min(1.0, float(seen.sum()) / frames)
+        return VideoValue(float(values[seen].mean()), coverage, series={"frame": values})

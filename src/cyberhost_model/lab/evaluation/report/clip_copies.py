@@ -15,9 +15,13 @@ _CRF = 30
 
 @dataclass(frozen=True)
 class ClipCopy:
-    """Hold an MP4 (H.264, AAC), or the reason why there is none."""
+    """Hold an MP4 (H.264, AAC), or the reason why there is none.
+
+    poster: its first frame, a JPEG, which is seen before the film is loaded and where a browser cannot decode it.
+    """
 
     data: bytes = b""
+    poster: bytes = b""
     reason: str = ""
 
 
@@ -51,13 +55,24 @@ class ClipCopies:
             with ffmpeg([*command, f"file:{small}"]) as encoder:
                 code, log = encoder.end()
             data = small.read_bytes() if small.is_file() else b""
+            poster = _first_frame(small) if data else b""
         if code or not data:
             return ClipCopy(reason=f"no clip could be made ({end_reason(code, log)})")
-        if self.made + len(data) > self.limit:
+        size = len(data) + len(poster)
+        if self.made + size > self.limit:
             return self._no_room()
-        self.made += len(data)
-        return ClipCopy(data)
+        self.made += size
+        return ClipCopy(data, poster)
 
     def _no_room(self) -> ClipCopy:
         self.left_out += 1
         return ClipCopy(reason=f"no clip: the page holds {self.limit >> 20} MB of them already")
+
+
+def _first_frame(film: Path) -> bytes:
+    """Return the first frame of a film as JPEG; nothing where it cannot be made."""
+    picture = film.with_name("poster.jpg")
+    command = ["-v", "error", *input_arguments(film), "-frames:v", "1", "-q:v", "5", f"file:{picture}"]
+    with ffmpeg(command) as encoder:
+        code, _ = encoder.end()
+    return picture.read_bytes() if not code and picture.is_file() else b""

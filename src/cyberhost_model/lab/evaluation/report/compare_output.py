@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.errors import OutputError
+from cyberhost_model.lab.evaluation.bootstrap import interval_caution
 from cyberhost_model.lab.evaluation.report.compare import Comparison, Difference
 from cyberhost_model.lab.evaluation.report.html import render
 from cyberhost_model.lab.evaluation.report.selection import by_protocol
@@ -22,6 +23,7 @@ from cyberhost_model.lab.evaluation.report.wording import (
     format_number,
     markdown_table,
     measure_header,
+    with_caution,
 )
 from cyberhost_model.lab.evaluation.results import MetricSummary, write_text
 
@@ -138,7 +140,7 @@ def _difference_row(metric: MetricSummary, d: Difference) -> DifferenceRow:
         format_number(d.first, k),
         format_number(d.other, k),
         format_number(d.difference, k, sign=True),
-        format_interval(d.ci95, k, sign=True),
+        with_caution(format_interval(d.ci95, k, sign=True), interval_caution(d.people) if d.ci95 else ""),
     ]
     cells += [f"{d.n:,}", f"{d.people:,}"] if d.n else [DASH, DASH]
     return DifferenceRow(metric, _verdict(d), cells, _interval_bar(metric, d))

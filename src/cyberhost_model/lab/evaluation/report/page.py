@@ -14,6 +14,7 @@ from cyberhost_model.lab.evaluation.report.html import render
 from cyberhost_model.lab.evaluation.report.selection import (
     ORDINALS,
     by_protocol,
+    caution,
     ground_truth_value,
     measured,
     videos_to_show,
@@ -89,7 +90,8 @@ def report_page(evaluation: Evaluation, copies: ClipCopies | None = None, truth:
         counts=_counts(results),
         dash=DASH,
         results_by_protocol=[
-            (protocol, [(m, ground_truth_value(m, truth)) for m in metrics]) for protocol, metrics in groups
+            (protocol, [(m, ground_truth_value(m, truth), caution(results, m)) for m in metrics])
+            for protocol, metrics in groups
         ],
         results_note=RESULTS_NOTE,
         trends=[chart for chart in trends if chart is not None],

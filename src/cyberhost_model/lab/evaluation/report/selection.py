@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.lab.evaluation.bootstrap import interval_caution
 from cyberhost_model.lab.evaluation.registry import find_measure
 from cyberhost_model.lab.evaluation.results import MetricSummary, Results, VideoRow
 
@@ -34,7 +35,7 @@ def ground_truth_value(metric: MetricSummary, truth: Results | None = None) -> t
         return floor["value"], f"halves of the ground truth against each other, {floor['n']:,} vectors each"
     own = measured_summary(truth, metric.name) if truth is not None else None
     if own is not None and own.value is not None and own.protocol == metric.protocol:
-        return own.value, f"measured on {own.n:,} videos"
+        return own.value, f"measured on {own.n:,} video{'s' * (own.n != 1)}"
     measure = find_measure(metric.name)
     if measure is None or measure.identical_value is None:
         return None
@@ -50,6 +51,14 @@ def best_value(metrics: Sequence[MetricSummary]) -> float | None:
     if len(known) < 2 or len({m.n for m in metrics}) > 1:
         return None
     return max(known) if metrics[0].direction == "up" else min(known)
+
+
+def caution(results: Results, metric: MetricSummary) -> str:
+    """Return what to say beside a value: of an interval over few people, and of a set that is mostly bias; or ""."""
+    if metric.ci95 is None:
+        return "mostly bias" if metric.extras.get("note") else ""
+    values = ((v.identity, v.values.get(metric.name)) for v in results.videos)
+    return interval_caution(len({who for who, value in values if value is not None and math.isfinite(value.value)}))
 
 
 def measured_summary(run: Results, measure: str) -> MetricSummary | None:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from cyberhost_model.lab.evaluation.report.selection import best_value, by_protocol, ground_truth_value, measured
+from cyberhost_model.lab.evaluation.report.selection import (
+    best_value,
+    by_protocol,
+    caution,
+    ground_truth_value,
+    measured,
+)
 from cyberhost_model.lab.evaluation.report.wording import (
     DASH,
     PUBLISHED_LABEL,
@@ -21,6 +27,7 @@ from cyberhost_model.lab.evaluation.report.wording import (
     mismatch_kinds,
     provenance_lines,
     published_tables,
+    with_caution,
 )
 from cyberhost_model.lab.evaluation.results import MetricSummary, Results
 
@@ -97,7 +104,7 @@ def _details(results: Results) -> Iterator[str]:
             [
                 m.name,
                 format_number(m.value, m.decimals),
-                format_interval(m.ci95, m.decimals),
+                with_caution(format_interval(m.ci95, m.decimals), caution(results, m)),
                 str(m.n),
                 format_share(m.coverage),
                 "<br>".join(f"{escape_markdown(name)} `{digest[:12]}`" for name, digest in m.weights.items()) or "none",

@@ -23,7 +23,7 @@ DASH = "–"
 RESULTS_NOTE = (
     "The arrow says which direction is better. N: videos with a value. Coverage: share of all frames the value rests "
     "on. Intervals: bootstrap over "
-    "people, all videos of a person together; FID and FVD have none, because resampled sets are biased, nor have "
+    "people, all videos of a person together; FID, KID and FVD have none, because resampled sets are biased, nor have "
     "Closure and Opening, which pool all videos. HKV rises with jitter too: read it with HKC."
 )
 """The note below a table of results."""
@@ -52,6 +52,11 @@ def format_number(value: float | None, decimals: int, sign: bool = False) -> str
 def format_interval(pair: tuple[float, float] | None, decimals: int, sign: bool = False) -> str:
     """Write an interval as "low to high", or a dash."""
     return f"{format_number(pair[0], decimals, sign)} to {format_number(pair[1], decimals, sign)}" if pair else DASH
+
+
+def with_caution(words: str, caution: str) -> str:
+    """Write a caution in brackets behind the words it is about, nothing without one."""
+    return f"{words} ({caution})" if caution else words
 
 
 def format_share(share: float) -> str:
