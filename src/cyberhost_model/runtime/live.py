@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -165,6 +165,31 @@ class LiveSession:
         if not last.shape[1]:
             return None
         return torch.cat([last[:, :1].expand(-1, missing, -1, -1, -1), last], 1)
+
+
+def speak(
+    session: LiveSession, blocks: Iterable[np.ndarray], rate: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+    """Push blocks of sound, float32 (n, channels), as they come, and yield each frame as soon as it is certain.
+
+    Yields frames, uint8 (H, W, 3), each with the sound of its time, float32 (m, channels), and its time in seconds. The
+    session is closed after the last block; silence fills the last frame.
+    """
+    sound, before = np.zeros((0, 1), np.float32), 0  # `before`: samples that were given out
+
+    def given(frames: Iterator[tuple[np.ndarray, float]]) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        nonlocal sound, before
+        for frame, seconds in frames:
+            count = round((seconds + 1 / session.fps) * rate) - before
+            part, sound, before = sound[:count], sound[count:], before + count
+            yield frame, np.pad(part, ((0, count - len(part)), (0, 0))), seconds
+
+    for block in blocks:
+        session.push(block, rate)
+        sound = np.concatenate([sound, block]) if len(sound) else block
+        yield from given(session.frames())
+    session.close()
+    yield from given(session.frames())
 
 
 def as_block(samples: np.ndarray) -> np.ndarray:
