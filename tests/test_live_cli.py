@@ -114,15 +114,28 @@ def test_raw_samples_in_pieces_and_fragments_out(command, portrait_file, tmp_pat
     assert b"moof" in out.read_bytes()
 
 
-def test_raw_frames(command, portrait_file):
-    done = subprocess.run(
-        [*command, "live", str(portrait_file), "--stdin", "--raw", "-o", "-", "-q", *QUICK],
-        input=wav(voice(0.3)),
-        capture_output=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout) == 8 * SIDE * SIDE * 3 and done.stderr == b""
+@pytest.fixture
+def given(monkeypatch):
+    """Call it with what standard input of this process gives."""
+
+    def give(data: bytes) -> None:
+        stream = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream, closed=False, isatty=lambda: False))
+
+    return give
+
+
+def test_raw_frames(portrait_file, given, capsysbinary):
+    given(wav(voice(0.3)))
+    assert cli.main(["live", str(portrait_file), "--stdin", "--raw", "-o", "-", "-q", *QUICK]) == ExitStatus.OK
+    shown = capsysbinary.readouterr()
+    assert len(shown.out) == 8 * SIDE * SIDE * 3 and shown.err == b""
+
+
+def test_standard_input_that_is_no_wav(portrait_file, given, capsys):
+    given(b"not a sound at all")
+    assert cli.main(["live", str(portrait_file), "--stdin", "-o", "-", *QUICK]) == ExitStatus.INPUT
+    assert "--rate" in capsys.readouterr().err
 
 
 def test_a_microphone(portrait_file, tmp_path, monkeypatch, capsys):
@@ -158,17 +171,12 @@ def test_without_the_library_or_the_player(portrait_file, monkeypatch, capsys):
     assert "cyberhost[live]" in capsys.readouterr().err
 
 
-def test_a_window(command, portrait_file, tmp_path, monkeypatch):
+def test_a_window(portrait_file, given, tmp_path, monkeypatch):
     """A stand-in for ffplay keeps what it is given."""
     shown, player = tmp_path / "shown.mp4", tmp_path / "ffplay"
     player.write_text(f"#!/bin/sh\ncat > '{shown}'\n")
     player.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    done = subprocess.run(
-        [*command, "live", str(portrait_file), "--stdin", "--window", *QUICK],
-        input=wav(voice(0.2)),
-        capture_output=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
+    given(wav(voice(0.2)))
+    assert cli.main(["live", str(portrait_file), "--stdin", "--window", *QUICK]) == ExitStatus.OK
     assert len(frames_of(shown)) == 5

@@ -56,6 +56,13 @@ class LiveOptions:
         min=0,
         max=0.2,
     )
+    clip: int | None = option(
+        None,
+        "Frames that are made together: fewer come sooner, and cost more. [default: as the model was trained, 12]",
+        metavar="N",
+        min=4,
+        max=64,
+    )
     overwrite: bool = option(False, "Replace OUT if it exists.")
 
 
@@ -96,12 +103,18 @@ def live(
 
         check_model(runtime.model, "animate", settings, body_movement, runtime.allow_untrained)
         host = CyberHost.from_pretrained(**asdict(runtime))
-        session = host.live(picture, body_movement=body_movement, look_ahead=source.look_ahead, **asdict(settings))
+        session = host.live(
+            picture,
+            body_movement=body_movement,
+            look_ahead=source.look_ahead,
+            clip=source.clip,
+            **asdict(settings),
+        )
         for line in session.warnings:
             console.warn(line)
         console.note(
-            f"ready: {session.size[0]}x{session.size[1]}, {session.fps:g} frames a second, {session.delay:.2f} s of sound "
-            "before a clip's first frame"
+            f"ready: {session.size[0]}x{session.size[1]}, {session.fps:g} frames a second, {session.delay:.2f} s of "
+            "sound before a clip's first frame"
         )
         add = stack.enter_context(open_output(output, source, marks, session, form, ref))
         count, seconds = show(session, blocks, form.rate, marks, add, console)
@@ -169,10 +182,14 @@ def open_microphone() -> Iterator[tuple[PcmFormat, Blocks]]:
     def keep(data: Any, *_: Any) -> None:
         waiting.put(data.copy())
 
+    def blocks() -> Iterator[np.ndarray]:
+        while (block := waiting.get()) is not None:
+            yield block
+
     before = signal.signal(signal.SIGINT, stop)
     try:
         with sounddevice.InputStream(MICROPHONE_RATE, channels=1, dtype="float32", callback=keep):
-            yield PcmFormat(MICROPHONE_RATE, 1, "f32le"), iter(waiting.get, None)
+            yield PcmFormat(MICROPHONE_RATE, 1, "f32le"), blocks()
     except sounddevice.PortAudioError as error:
         raise ResourceError(f"the microphone cannot be used: {error}") from None
     finally:

@@ -70,7 +70,7 @@ class LiveWriter:
             sound = clean.enter_context(os.fdopen(speaking, "wb", buffering=0))
             with os.fdopen(hearing, "rb") as heard:  # the child has a copy
                 arguments = self._arguments(heard.fileno(), container, target)
-                self._process: Any = start_ffmpeg(
+                self._process = start_ffmpeg(
                     arguments,
                     stdin=subprocess.PIPE,
                     stdout=output,
@@ -78,6 +78,7 @@ class LiveWriter:
                     pass_fds=(heard.fileno(),),
                 )
             clean.callback(self._end)
+            assert self._process.stdin is not None
             self._video, self._sound = _Feeder(self._process.stdin), _Feeder(sound)
             self._clean = clean.pop_all()
         return self

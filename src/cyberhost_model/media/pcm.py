@@ -5,14 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from cyberhost_model.errors import InputError
 
-KINDS = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
+KINDS: dict[str, np.dtype[Any]] = {"s16le": np.dtype("<i2"), "f32le": np.dtype("<f4")}
 """Kinds of samples by ffmpeg's names."""
+RATES = (4_000, 384_000)
+"""Lowest and highest rate of a sound that is heard live, in Hz."""
 MAX_CHANNELS = 8
 _BLOCK = 1 << 14  # bytes that are read at most at once
 _LONGEST_HEADER = 1 << 20  # bytes of a WAV's chunks before its samples
@@ -81,6 +83,8 @@ def _parse_format(body: bytes) -> PcmFormat:
             f"standard input: a WAV of format {tag}, {bits} bits and {channels} channels cannot be read live; give "
             f"16-bit or 32-bit float samples, at most {MAX_CHANNELS} channels (ffmpeg -f wav -c:a pcm_s16le -)"
         )
+    if not RATES[0] <= rate <= RATES[1]:
+        raise InputError(f"standard input: a rate of {rate} Hz is outside {RATES[0]}..{RATES[1]}")
     return PcmFormat(rate, channels, _WAVE_KINDS[tag, bits])
 
 

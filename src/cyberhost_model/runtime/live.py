@@ -19,11 +19,12 @@ from cyberhost_model.config import Preset
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.audio import SPEECH_RATE, Resampler
 from cyberhost_model.media.image import crop_back
+from cyberhost_model.media.pcm import RATES
 from cyberhost_model.runtime.render import Job, Renderer, Rendering
 from cyberhost_model.speech.live import LiveSpeech
 
-RATES = (4_000, 384_000)
-"""Lowest and highest rate of a sound, in Hz."""
+SHORTEST_CLIP = 4
+"""Frames of a clip at least."""
 _PIECE = 0.02  # seconds of sound that are resampled together
 _DECODED = 4  # frames that are decoded together, so that the first of a clip need not wait for the last
 
@@ -110,6 +111,9 @@ class LiveSession:
             self.speech.cut(self.shown)
             self._resampler, self._heard = None, Fraction(self.shown) / self._rate
             self._begin(self._motion())
+            if self._total is not None:
+                self._total = self.shown
+                self.speech.close(self.shown)
         return self.time
 
     def close(self) -> None:

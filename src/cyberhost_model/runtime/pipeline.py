@@ -31,7 +31,7 @@ from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE
 from cyberhost_model.runtime.clip_store import ClipStore
-from cyberhost_model.runtime.live import LiveSession, check_live
+from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
@@ -322,26 +322,32 @@ class CyberHost:
         *,
         body_movement: float | None = None,
         look_ahead: float = LOOK_AHEAD,
+        clip: int | None = None,
         level: SpeechLevel | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> LiveSession:
         """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
 
-        look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2. level: of the voice
-        (`model.speech.level` of a recording of it); None: it is measured while the sound goes by. The others are those
-        of `animate`. Raises InputError and NoFaceError.
+        look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
+        together, by default (and at most) as many as the network was trained with; fewer come sooner. level: of the
+        voice (`model.speech.level` of a recording of it); None: it is measured while the sound goes by. The others are
+        those of `animate`. Raises InputError and NoFaceError.
         """
         self._check_command("animate")
         preset = self.model.network.preset
         check_live(preset)
         if not 0 <= look_ahead <= LOOK_AHEAD:
             raise InputError(f"look_ahead must be within 0..{LOOK_AHEAD} seconds, not {look_ahead}")
+        clip = preset.frames if clip is None else clip
+        if not SHORTEST_CLIP <= clip <= preset.frames:
+            raise InputError(f"a clip must have between {SHORTEST_CLIP} and {preset.frames} frames, not {clip}")
         config, amount = GenerationConfig(**options), check_movement(body_movement)
         reference, warnings = self.open_picture(picture, config)
-        speech = LiveSpeech(self.model.speech, config.fps, preset.frames, preset.audio.tokens, look_ahead, level)
+        speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
         job = self._job(reference, config, movement_source(reference, amount), ENDLESS, None, amount)
         # Decoding beside the next clip would hold frames back that are certain.
-        return LiveSession(replace(self.renderer, overlap=False), replace(job, speech=speech.windows), speech, warnings)
+        renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
+        return LiveSession(renderer, job, speech, warnings)
 
     def reenact(
         self,

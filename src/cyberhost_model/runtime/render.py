@@ -68,6 +68,8 @@ class Job:
     """Lids shut now and then, or as those of the driving face do."""
     speech: SpeechSource | None = None
     """Speech features of a sound that is not known as a whole, in the place of `sound`."""
+    clip: int | None = None
+    """Frames that are sampled together; None: as many as the network was trained with."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ class Renderer:
         if not preset.sampling.slow_noise:
             return None
         share = job.slow_noise * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
-        return SlowNoises(share[None, None, None], preset.flow_channels, preset.frames, generator)
+        return SlowNoises(share[None, None, None], preset.flow_channels, job.clip or preset.frames, generator)
 
 
 class Rendering:
@@ -223,13 +225,14 @@ class Rendering:
         self.memory = MemoryFallback(
             renderer.model, renderer.device, job.guidance.branches, renderer.overlap, self.worker.settle, self.recorded
         )
+        self.clip_frames = job.clip or self.network.preset.frames
         self.generator = torch.Generator().manual_seed(job.config.seed)
         self.slow_noises = renderer.slow_noises(job, self.generator)
         last = None if store is None else store.last
         if last is None:
             self.begin(0)
         else:
-            self.begin((last.index + 1) * self.network.preset.frames, last.latents)
+            self.begin((last.index + 1) * self.clip_frames, last.latents)
             self.go_on_from(last)
 
     def begin(self, frame: int, before: Tensor | None = None) -> None:
@@ -274,7 +277,7 @@ class Rendering:
         if store is not None:
             for z in store.kept():
                 yield z.to(renderer.device, renderer.dtype)
-        left = plan_clips(self.job.total, preset.frames, self.first)
+        left = plan_clips(self.job.total, self.clip_frames, self.first)
         before = None if self.before is None else self.before.to(renderer.device, renderer.dtype)
         for clip, z in denoise_clips(left, self.sample, preset.motion_frames, before):
             if store is not None:
@@ -388,7 +391,7 @@ class Rendering:
             return denoise_clip(
                 self.network,
                 conditions,
-                (1, preset.frames, preset.latent_channels, *latent.shape[-2:]),
+                (1, self.clip_frames, preset.latent_channels, *latent.shape[-2:]),
                 steps=config.steps,
                 guidance=replace(self.job.guidance, one_by_one=self.memory.one_by_one),
                 generator=self.generator,
