@@ -17,11 +17,12 @@ import soundfile
 
 from cyberhost_cli import main as cli
 from cyberhost_cli.exit_status import ExitStatus
-from cyberhost_model import InputError
+from cyberhost_model import InputError, OutputError
 from cyberhost_model.marks.container import read_tags
 from cyberhost_model.marks.watermark import detect
 from cyberhost_model.media.audio import load_audio
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.media.live_writer import LiveWriter
 from cyberhost_model.media.pcm import PcmFormat, read_wav_header
 from data_helpers import voice
 
@@ -112,6 +113,28 @@ def test_raw_samples_in_pieces_and_fragments_out(command, portrait_file, tmp_pat
     heard = load_audio(out)
     assert heard.rate == RATE and 0.7 <= heard.duration < 0.9 and np.abs(heard.mono16k()).max() > 0.1
     assert b"moof" in out.read_bytes()
+
+
+def test_fragments_come_while_frames_are_made():
+    frame, sound = np.zeros((64, 64, 3), np.uint8), np.zeros((640, 1), np.float32)
+    reader, end = os.pipe()
+    seen = b""
+    with os.fdopen(end, "wb") as out, LiveWriter(out, (64, 64), 25, RATE) as writer:
+        for _ in range(50):
+            writer.add(frame, sound)
+        while b"moof" not in seen:  # before the writer is closed
+            seen += os.read(reader, 1 << 16)
+    os.close(reader)
+    assert seen[4:8] == b"ftyp"
+
+
+def test_a_reader_that_goes_away():
+    reader, end = os.pipe()
+    os.close(reader)
+    with os.fdopen(end, "wb") as out, pytest.raises(OutputError, match="standard output"):
+        with LiveWriter(out, (64, 64), 25, RATE) as writer:
+            for _ in range(1000):
+                writer.add(np.zeros((64, 64, 3), np.uint8), np.zeros((640, 1), np.float32))
 
 
 @pytest.fixture

@@ -57,7 +57,8 @@ class LiveSession:
         self._total: int | None = None
         self._resampler: Resampler | None = None
         self._sound_rate = SPEECH_RATE
-        self._lock = threading.RLock()
+        self._frame_lock = threading.Lock()  # held while a frame is computed
+        self._sound_lock = threading.Lock()  # never for long, so that a microphone's thread can push
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
         self._begin(None)
@@ -80,7 +81,7 @@ class LiveSession:
         if not RATES[0] <= rate <= RATES[1] or rate != int(rate):
             raise InputError(f"the rate of a sound must be a whole number within {RATES[0]}..{RATES[1]} Hz, not {rate}")
         block = as_block(samples)
-        with self._lock:
+        with self._sound_lock:
             if self._total is not None:
                 raise InputError("the session is closed, and takes no more sound")
             if self._resampler is None or rate != self._sound_rate:
@@ -105,9 +106,10 @@ class LiveSession:
     def interrupt(self) -> float:
         """Drop the sound of which no frame was given out, and the frames that were made of it; returns `time`.
 
-        What is pushed next sounds from then on, and the movement goes on from the last frame that was given out.
+        What is pushed next sounds from then on, and the movement goes on from the last frame that was given out. It
+        waits for a frame that is being computed.
         """
-        with self._lock:
+        with self._frame_lock, self._sound_lock:
             self.speech.cut(self.shown)
             self._resampler, self._heard = None, Fraction(self.shown) / self._rate
             self._begin(self._motion())
@@ -118,7 +120,7 @@ class LiveSession:
 
     def close(self) -> None:
         """Say that no more sound comes: the last frames are certain then."""
-        with self._lock:
+        with self._sound_lock:
             if self._total is None:
                 self._end_resampler()
                 self._total = math.ceil(self._heard * self._rate)
@@ -141,7 +143,7 @@ class LiveSession:
 
     @torch.inference_mode()
     def _next_frame(self) -> tuple[np.ndarray, float] | None:
-        with self._lock:
+        with self._frame_lock:
             if self.shown == self._total:
                 return None
             if self._clip is None or self.shown == self._clip_start + self._clip.shape[1]:
