@@ -39,6 +39,7 @@ REASONS = {
     "fetches weights",
     "needs a data set",
     "needs an account",
+    "needs a pipe, a microphone or a player",
     "installs packages",
     "runs the whole suite",
 }

@@ -47,6 +47,7 @@ COMMANDS: dict[str, Entry] = {
     "reenact": Entry("cyberhost_cli.generate", "reenact", "Make the person in a picture move as one in a video."),
     "multimodal": Entry("cyberhost_cli.generate", "multimodal", "Speech for the lips, a template for the hands."),
     "dub": Entry("cyberhost_cli.generate", "dub", "Make the lips in a video follow another speech."),
+    "live": Entry("cyberhost_cli.live", "live", "Make the person in a picture speak what is being said."),
     "batch": Entry("cyberhost_cli.batch", "batch", "Make the videos of a list, with one loaded model."),
     "inspect": Entry("cyberhost_cli.marks", "inspect", "Say by which marks a file says that it is made."),
     "rerun": Entry("cyberhost_cli.marks", "rerun", "Make the video of a record again, and compare its frames."),

@@ -388,6 +388,16 @@ def _read_sound(path: Path) -> Any:
     return sound, sum(len(block) for block in sound.blocks())
 
 
+def _read_live_sound(path: Path) -> Any:
+    """As `cyberhost live` reads standard input."""
+    import io
+
+    from cyberhost_model.media.pcm import read_wav_header
+
+    stream = io.BufferedReader(io.BytesIO(path.read_bytes() if path.is_file() else b""))  # type: ignore[arg-type]
+    return sum(len(block) for block in read_wav_header(stream).blocks(stream))
+
+
 def _read_video(path: Path) -> Any:
     from cyberhost_model.media.video_reader import probe_video, read_frames
 
@@ -488,6 +498,7 @@ TARGETS = {
         Target("sources of a model", _sources, _late("runtime.publish", "read_sources"), (6,), TEXT, ("sources.json",)),
         Target("picture", _any_picture, _late("media.image", "load_picture"), (3,)),
         Target("sound", _of_sample("sound", "s.wav"), _read_sound, (3,)),
+        Target("live sound", _of_sample("sound", "s.wav"), _read_live_sound, (3,)),
         Target("video", _of_sample("video", "v.mp4"), _read_video, (3,)),
     )
 }

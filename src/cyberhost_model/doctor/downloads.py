@@ -25,6 +25,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
         "networks of people, `data encode --preset sd15`, `data prepare --detector dwpose`",
     ),
     "heif": (("pillow_heif",), "HEIC pictures, as iPhones write them"),
+    "live": (("sounddevice",), "`cyberhost live --mic`"),
     "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
     "theval": (
         ("mediapipe", "silero_vad", "onnxruntime"),

@@ -178,38 +178,55 @@ class Levels:
 
 
 def resample_stream(blocks: Iterator[Block], rate: int, target: int, seconds: float) -> Iterator[np.ndarray]:
-    """Average the channels and resample from `rate` to `target` Hz piece by piece.
-
-    Equal to `scipy.signal.resample_poly` on the whole sound: each piece is resampled with as much of its neighbours as
-    the filter reaches, and starts on a sample that both rates share.
-    """
-    common = math.gcd(rate, target)
-    up, down = target // common, rate // common
-    if up == down:
-        yield from (np.clip(block.mean(axis=1), -1.0, 1.0) for block in blocks if len(block))
-        return
-    from scipy.signal import resample_poly  # late: it takes a quarter of a second to import
-
-    # resample_poly's default filter reaches 10 * max(up, down) samples of the upsampled signal to either side.
-    reach = math.ceil((10 * max(up, down) / up + 1) / down) * down
-    piece = math.ceil(max(seconds, 0.1) * rate / down) * down
-    buffer = np.zeros(0, dtype=np.float32)  # `before` samples already used as context, then new ones
-    before = 0
-
-    def emit(last: bool) -> np.ndarray:
-        new = len(buffer) - before if last else piece
-        end = before + new if last else before + new + reach
-        made = resample_poly(buffer[:end].astype(np.float64), up, down)
-        start = before * up // down
-        stop = start + math.ceil(new * up / down)
-        return np.clip(made[start:stop], -1.0, 1.0).astype(np.float32)
-
+    """Average the channels and resample from `rate` to `target` Hz piece by piece, see `Resampler`."""
+    resampler = Resampler(rate, target, max(seconds, 0.1))
     for block in blocks:
-        buffer = np.concatenate([buffer, block.mean(axis=1, dtype=np.float32)])
-        while len(buffer) - before >= piece + reach:
-            yield emit(last=False)
-            keep = min(reach, before + piece)
-            buffer = buffer[before + piece - keep :]
-            before = keep
-    if len(buffer) > before:
-        yield emit(last=True)
+        yield from resampler.push(block)
+    yield from resampler.end()
+
+
+class Resampler:
+    """Averages the channels of a sound that comes in blocks, and resamples it from `rate` to `target` Hz.
+
+    Equal to `scipy.signal.resample_poly` on the whole sound, however it is cut into blocks: each piece is resampled
+    with as much of its neighbours as the filter reaches, and starts on a sample that both rates share.
+    """
+
+    def __init__(self, rate: int, target: int, seconds: float) -> None:
+        """Resample pieces of about `seconds`; what is pushed comes out later by that and the filter's reach."""
+        common = math.gcd(rate, target)
+        self.up, self.down = target // common, rate // common
+        # resample_poly's default filter reaches 10 * max(up, down) samples of the upsampled signal to either side.
+        self.reach = math.ceil((10 * max(self.up, self.down) / self.up + 1) / self.down) * self.down
+        self.piece = max(1, math.ceil(seconds * rate / self.down)) * self.down
+        self._buffer = np.zeros(0, dtype=np.float32)  # `_before` samples already used as context, then new ones
+        self._before = 0
+
+    def push(self, block: Block) -> Iterator[np.ndarray]:
+        """Take a block, float32 (n, channels), and yield the pieces that are certain: float32 (n,) in [-1, 1]."""
+        if self.up == self.down:
+            if len(block):
+                yield np.clip(block.mean(axis=1), -1.0, 1.0)
+            return
+        self._buffer = np.concatenate([self._buffer, block.mean(axis=1, dtype=np.float32)])
+        while len(self._buffer) - self._before >= self.piece + self.reach:
+            yield self._resample(self.piece)
+            keep = min(self.reach, self._before + self.piece)
+            self._buffer = self._buffer[self._before + self.piece - keep :]
+            self._before = keep
+
+    def end(self) -> Iterator[np.ndarray]:
+        """Yield the rest; nothing may be pushed after it."""
+        new = len(self._buffer) - self._before
+        if new > 0:
+            yield self._resample(new)
+
+    def _resample(self, new: int) -> np.ndarray:
+        """Resample `new` samples with what is there of their neighbours."""
+        from scipy.signal import resample_poly  # late: it takes a quarter of a second to import
+
+        around = self._buffer[: self._before + new + self.reach].astype(np.float64)
+        made = resample_poly(around, self.up, self.down)
+        start = self._before * self.up // self.down
+        stop = start + math.ceil(new * self.up / self.down)
+        return np.clip(made[start:stop], -1.0, 1.0).astype(np.float32)

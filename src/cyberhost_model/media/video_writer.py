@@ -226,24 +226,29 @@ class VideoWriter:
         return [*arguments, "-movflags", "+faststart", f"file:{self._part.absolute()}"]
 
     def _video_encoding(self) -> list[str]:
-        # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
-        convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
-        tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-        arguments = ["-vf", f"{convert},format=yuv420p,{tags}"]
-        arguments += ["-c:v", "libx264", "-preset", "medium", "-crf", str(self.crf)]
-        # Headers that do not depend on the frames, so that segments can be put behind each other (`media.segments`).
-        arguments += ["-x264-params", "stitchable=1"]
-        return [
-            *arguments,
-            "-colorspace",
-            "bt709",
-            "-color_primaries",
-            "bt709",
-            "-color_trc",
-            "bt709",
-            "-color_range",
-            "tv",
-        ]
+        return h264_arguments(self.crf)
+
+
+def h264_arguments(crf: int, preset: str = "medium") -> list[str]:
+    """Build ffmpeg's arguments for H.264 in yuv420p, tagged BT.709; preset: x264's, how much work it takes."""
+    # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
+    convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
+    tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
+    arguments = ["-vf", f"{convert},format=yuv420p,{tags}"]
+    arguments += ["-c:v", "libx264", "-preset", preset, "-crf", str(crf)]
+    # Headers that do not depend on the frames, so that segments can be put behind each other (`media.segments`).
+    arguments += ["-x264-params", "stitchable=1"]
+    return [
+        *arguments,
+        "-colorspace",
+        "bt709",
+        "-color_primaries",
+        "bt709",
+        "-color_trc",
+        "bt709",
+        "-color_range",
+        "tv",
+    ]
 
 
 def write_video(

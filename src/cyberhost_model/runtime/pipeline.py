@@ -32,6 +32,7 @@ from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE
 from cyberhost_model.runtime.clip_store import ClipStore
+from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
@@ -44,11 +45,13 @@ from cyberhost_model.runtime.prepare import (
     without_hands,
 )
 from cyberhost_model.runtime.publish import copy_model, gather, publish
-from cyberhost_model.runtime.render import Job, Renderer
+from cyberhost_model.runtime.render import ENDLESS, Job, Renderer
 from cyberhost_model.runtime.resume import Film, write_resumable
 from cyberhost_model.sampler.cuda_graphs import graphs_pay_off
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import movement_scale
+from cyberhost_model.speech.level import SpeechLevel
+from cyberhost_model.speech.live import LOOK_AHEAD, LiveSpeech
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -317,6 +320,39 @@ class CyberHost:
         source = movement_source(reference, amount) if follows else face_source(reference)
         return self._animation(reference, config, source, sound.n_frames(config.fps), sound, list(warnings), amount)
 
+    def live(
+        self,
+        picture: PictureInput,
+        *,
+        body_movement: float | None = None,
+        look_ahead: float = LOOK_AHEAD,
+        clip: int | None = None,
+        level: SpeechLevel | None = None,
+        **options: Unpack[GenerationKeywords],
+    ) -> LiveSession:
+        """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
+
+        look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
+        together, by default (and at most) as many as the network was trained with; fewer come sooner. level: of the
+        voice (`model.speech.level` of a recording of it); None: it is measured while the sound goes by. The others are
+        those of `animate`. Raises InputError and NoFaceError.
+        """
+        self._check_command("animate")
+        preset = self.model.network.preset
+        check_live(preset)
+        if not 0 <= look_ahead <= LOOK_AHEAD:
+            raise InputError(f"look_ahead must be within 0..{LOOK_AHEAD} seconds, not {look_ahead}")
+        clip = preset.frames if clip is None else clip
+        if not SHORTEST_CLIP <= clip <= preset.frames:
+            raise InputError(f"a clip must have between {SHORTEST_CLIP} and {preset.frames} frames, not {clip}")
+        config, amount = GenerationConfig(**options), check_movement(body_movement)
+        reference, warnings = self.open_picture(picture, config)
+        speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
+        job = self._job(reference, config, movement_source(reference, amount), ENDLESS, None, amount)
+        # Decoding beside the next clip would hold frames back that are certain.
+        renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
+        return LiveSession(renderer, job, speech, warnings)
+
     def reenact(
         self,
         picture: PictureInput,
@@ -540,19 +576,8 @@ class CyberHost:
         amount: float = BODY_MOVEMENT,
     ) -> Animation:
         """Make the animation of any setting. amount: of movement in 0..1, where no key points drive the body."""
+        job = self._job(reference, config, pose_source, total, sound, amount)
         sampling = self.model.network.preset.sampling
-        shows_hands = reference.keypoints.hands_score.max() >= VISIBLE
-        job = Job(
-            reference,
-            config,
-            pose_source,
-            total,
-            sound,
-            guidance_of(config, sampling),
-            clarity=(HAND_CLARITY if config.hand_clarity is None else config.hand_clarity) if shows_hands else -1.0,
-            blink=config.blink,
-            slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
-        )
         notes = [*([] if sound is None else sound.warnings), *warnings]
         if sampling.overlap and config.cache_blocks > 1:
             notes.append("--cache-blocks changes nothing here: this model's windows share no features between steps")
@@ -567,6 +592,30 @@ class CyberHost:
         clip, size = self.model.network.preset.frames, reference.video_size
         animation = Animation(render(None), total, config.fps, size, sound, notes, job, render=render, clip=clip)
         return animation
+
+    def _job(
+        self,
+        reference: Reference,
+        config: GenerationConfig,
+        pose_source: PoseSource,
+        total: int,
+        sound: Sound | None,
+        amount: float,
+    ) -> Job:
+        """Gather what the frames depend on. amount: as in `_animation`."""
+        sampling = self.model.network.preset.sampling
+        shows_hands = reference.keypoints.hands_score.max() >= VISIBLE
+        return Job(
+            reference,
+            config,
+            pose_source,
+            total,
+            sound,
+            guidance_of(config, sampling),
+            clarity=(HAND_CLARITY if config.hand_clarity is None else config.hand_clarity) if shows_hands else -1.0,
+            blink=config.blink,
+            slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
+        )
 
 
 def check_movement(amount: float | None) -> float:

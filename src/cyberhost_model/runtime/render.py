@@ -40,7 +40,13 @@ from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over
 from cyberhost_model.sampler.windows import Window, denoise_windows, draw_window_noise
 from cyberhost_model.speech.feature_file import FeatureFile
 
+ENDLESS = 1 << 60
+"""Frames of a video whose sound is still being spoken."""
 _BLINKS = 0xB11  # blinks draw from a generator of their own, so that --no-blink changes nothing else
+
+
+SpeechSource = Callable[[int], Iterator[Tensor]]
+"""First frame -> the windows of speech features (tokens, layers, D) of it and the frames after it, in order."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class Job:
     config: GenerationConfig
     pose_source: PoseSource
     total: int
-    """Frames of the video."""
+    """Frames of the video, `ENDLESS` where no end is known."""
     sound: Sound | None
     guidance: Guidance
     clarity: float
@@ -60,6 +66,10 @@ class Job:
     """Share of slow noise in the variance, for a body that no key points drive (`sampler.noise.SlowNoise`)."""
     blink: bool = True
     """Lids shut now and then, or as those of the driving face do."""
+    speech: SpeechSource | None = None
+    """Speech features of a sound that is not known as a whole, in the place of `sound`."""
+    clip: int | None = None
+    """Frames that are sampled together; None: as many as the network was trained with."""
 
 
 @dataclass(frozen=True)
@@ -94,13 +104,16 @@ class Renderer:
 
     def uses_audio(self, job: Job) -> bool:
         """Return whether a sound moves the lips."""
-        return job.sound is not None and self.model.network.preset.uses_audio
+        heard = job.sound is not None or job.speech is not None
+        return heard and self.model.network.preset.uses_audio
 
     def stream_speech(self, job: Job, first: int = 0) -> Iterator[Tensor]:
         """Stream the speech features of each frame's window, (tokens, layers, D), from frame `first` on.
 
         The sound is read twice, for its level and for its features, and never kept in memory.
         """
+        if job.speech is not None:
+            return job.speech(first)
         assert job.sound is not None
         level = self.model.speech.level(job.sound.stream_mono16k())
         preset, total = self.model.network.preset, job.total
@@ -191,7 +204,7 @@ class Renderer:
         if not preset.sampling.slow_noise:
             return None
         share = job.slow_noise * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
-        return SlowNoises(share[None, None, None], preset.flow_channels, preset.frames, generator)
+        return SlowNoises(share[None, None, None], preset.flow_channels, job.clip or preset.frames, generator)
 
 
 class Rendering:
@@ -212,17 +225,24 @@ class Rendering:
         self.memory = MemoryFallback(
             renderer.model, renderer.device, job.guidance.branches, renderer.overlap, self.worker.settle, self.recorded
         )
-        in_clips = renderer.uses_audio(job) and not self.network.preset.sampling.overlap
-        last = None if store is None else store.last
-        first = 0 if last is None else (last.index + 1) * self.network.preset.frames
-        self.speech = renderer.stream_speech(job, first) if in_clips else None
+        self.clip_frames = job.clip or self.network.preset.frames
         self.generator = torch.Generator().manual_seed(job.config.seed)
         self.slow_noises = renderer.slow_noises(job, self.generator)
-        times = (frame / job.config.fps for frame in itertools.count())
-        drawn = blinks(np.random.default_rng([job.config.seed, _BLINKS]), times)
-        self.blinks = itertools.islice(drawn, first if self.network.preset.face_state else 0, None)
-        if last is not None:
+        last = None if store is None else store.last
+        if last is None:
+            self.begin(0)
+        else:
+            self.begin((last.index + 1) * self.clip_frames, last.latents)
             self.go_on_from(last)
+
+    def begin(self, frame: int, before: Tensor | None = None) -> None:
+        """Begin the streams at a frame; before: latents (1, n, C, h, w) that end with the frame before it."""
+        self.first, self.before = frame, before
+        in_clips = self.renderer.uses_audio(self.job) and not self.network.preset.sampling.overlap
+        self.speech = self.renderer.stream_speech(self.job, frame) if in_clips else None
+        times = (number / self.job.config.fps for number in itertools.count())
+        drawn = blinks(np.random.default_rng([self.job.config.seed, _BLINKS]), times)
+        self.blinks = itertools.islice(drawn, frame if self.network.preset.face_state else 0, None)
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
@@ -254,12 +274,11 @@ class Rendering:
             clips = whole.to(renderer.device, renderer.dtype).split(preset.frames, 1)
             yield from clips[0 if store is None else store.encoded :]
             return
-        first, before = 0, None
-        if store is not None and (last := store.last) is not None:
+        if store is not None:
             for z in store.kept():
                 yield z.to(renderer.device, renderer.dtype)
-            first, before = last.index + 1, last.latents.to(renderer.device, renderer.dtype)
-        left = itertools.islice(plan_clips(self.job.total, preset.frames), first, None)
+        left = plan_clips(self.job.total, self.clip_frames, self.first)
+        before = None if self.before is None else self.before.to(renderer.device, renderer.dtype)
         for clip, z in denoise_clips(left, self.sample, preset.motion_frames, before):
             if store is not None:
                 white = None if self.slow_noises is None else self.slow_noises.white
@@ -372,7 +391,7 @@ class Rendering:
             return denoise_clip(
                 self.network,
                 conditions,
-                (1, preset.frames, preset.latent_channels, *latent.shape[-2:]),
+                (1, self.clip_frames, preset.latent_channels, *latent.shape[-2:]),
                 steps=config.steps,
                 guidance=replace(self.job.guidance, one_by_one=self.memory.one_by_one),
                 generator=self.generator,

@@ -34,11 +34,11 @@ class Clip:
     """Frames that are shown: fewer only in the last clip."""
 
 
-def plan_clips(total: int, frames: int = 12) -> Iterator[Clip]:
-    """Split `total` frames into clips of `frames` frames each. Raises InputError if there are none."""
+def plan_clips(total: int, frames: int = 12, first: int = 0) -> Iterator[Clip]:
+    """Split the frames from `first` to `total` into clips of `frames` frames each. Raises InputError if total is 0."""
     if total < 1:
         raise InputError("there is no frame to make: the sound is shorter than one video frame")
-    for index, start in enumerate(range(0, total, frames)):
+    for index, start in enumerate(range(first, total, frames), first // frames):
         yield Clip(index, start, frames, min(frames, total - start))
 
 

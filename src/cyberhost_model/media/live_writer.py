@@ -1,0 +1,166 @@
+"""Frames and their sound -> MP4 while both are made: in fragments on a stream, or a file that appears when it is whole.
+
+A player can show the fragments as they come. Video and sound go to ffmpeg through a pipe each, fed by a thread each, so
+that neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+
+from cyberhost_model.errors import OutputError, ResourceError
+from cyberhost_model.media.ffmpeg import end_reason, start_ffmpeg
+from cyberhost_model.media.files import atomic_path
+from cyberhost_model.media.video_writer import AAC_RATES, AHEAD, CRF, check_output, h264_arguments
+
+_FRAGMENT = 200_000  # microseconds of a fragment
+_FRAGMENTED = ["-movflags", "empty_moov+default_base_moof", "-frag_duration", str(_FRAGMENT), "-flush_packets", "1"]
+
+
+class LiveWriter:
+    """Context manager that encodes frames with their sound as they come.
+
+    out: a path for an MP4 that appears when it is whole, or a binary stream with a file number (standard output, a
+    pipe) for fragments. size: (W, H), both even. rate, channels: of the sound. tags, finish: see `VideoWriter`; a
+    stream cannot be finished. Raises OutputError, and ResourceError where the system has no pipes for a second input
+    (Windows).
+    """
+
+    def __init__(
+        self,
+        out: Path | IO[bytes],
+        size: tuple[int, int],
+        fps: float,
+        rate: int,
+        channels: int = 1,
+        tags: Mapping[str, str] | None = None,
+        overwrite: bool = False,
+        finish: Callable[[Path], None] | None = None,
+    ) -> None:
+        if os.name == "nt":
+            raise ResourceError("a live video with sound needs Linux or macOS; take raw frames (--raw)")
+        self.out = check_output(out, overwrite) if isinstance(out, Path) else out
+        self.size, self.rate, self.channels = size, rate, channels
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.tags, self.overwrite, self.finish = dict(tags or {}), overwrite, finish
+        self._clean = contextlib.ExitStack()
+
+    def __enter__(self) -> LiveWriter:
+        with contextlib.ExitStack() as clean:
+            self._errors = clean.enter_context(tempfile.TemporaryFile())
+            self._part: Path | None = None
+            target, container, output = "pipe:1", [*_FRAGMENTED, "-f", "mp4"], self.out
+            if isinstance(self.out, Path):
+                self._part = clean.enter_context(atomic_path(self.out, self.overwrite))
+                target, container = f"file:{self._part.absolute()}", ["-movflags", "+faststart"]
+                output = subprocess.DEVNULL  # type: ignore[assignment]
+            hearing, speaking = os.pipe()
+            sound = clean.enter_context(os.fdopen(speaking, "wb", buffering=0))
+            with os.fdopen(hearing, "rb") as heard:  # the child has a copy
+                arguments = self._arguments(heard.fileno(), container, target)
+                self._process = start_ffmpeg(
+                    arguments,
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=self._errors,
+                    pass_fds=(heard.fileno(),),
+                )
+            clean.callback(self._end)
+            assert self._process.stdin is not None
+            self._video, self._sound = _Feeder(self._process.stdin), _Feeder(sound)
+            self._clean = clean.pop_all()
+        return self
+
+    def add(self, frame: np.ndarray, sound: np.ndarray) -> None:
+        """Append a frame, uint8 (H, W, 3) RGB, and the sound of its time, float32 (n, channels)."""
+        if self._video.failed or self._sound.failed:
+            raise self._failure()
+        self._sound.put(np.ascontiguousarray(sound, dtype="<f4").tobytes())
+        self._video.put(frame.tobytes())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._clean.__exit__(kind, value, trace)
+            return
+        with self._clean:
+            self._video.close()
+            self._sound.close()
+            if self._process.wait() != 0 or self._video.failed or self._sound.failed:
+                raise self._failure()
+            if self._part is not None and self.finish is not None:
+                self.finish(self._part)
+
+    def _arguments(self, hearing: int, container: list[str], target: str) -> list[str]:
+        rate = next((r for r in AAC_RATES if r >= self.rate), AAC_RATES[-1])
+        at_once = ["-probesize", "32", "-analyzeduration", "0", "-thread_queue_size", str(AHEAD)]
+        video = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{self.size[0]}x{self.size[1]}", "-r", str(self.fps)]
+        sound = ["-f", "f32le", "-ar", str(self.rate), "-ac", str(self.channels)]
+        arguments = ["-y", "-v", "error", *at_once, *video, "-i", "pipe:0", *at_once, *sound, "-i", f"pipe:{hearing}"]
+        arguments += ["-map", "0:v:0", "-map", "1:a:0", *h264_arguments(CRF, "veryfast")]
+        arguments += ["-tune", "zerolatency", "-g", str(max(1, round(self.fps)))]
+        arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate), "-map_metadata", "-1"]
+        for name, text in self.tags.items():
+            arguments += ["-metadata", f"{name}={text}"]
+        return [*arguments, *container, target]
+
+    def _failure(self) -> OutputError:
+        self._process.kill()
+        self._errors.seek(0)
+        reason = end_reason(self._process.wait(), self._errors.read().decode(errors="replace"))
+        name = self.out if isinstance(self.out, Path) else "standard output"
+        return OutputError(f"{name}: the video cannot be written ({reason})")
+
+    def _end(self) -> None:
+        """End ffmpeg and the threads, whatever they are doing."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for feeder in (self._video, self._sound):
+            feeder.close()
+
+
+class _Feeder:
+    """Writes to a pipe in a thread; after an error it goes on emptying its queue, so that nobody waits for room."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.failed = False
+        self._pipe = pipe
+        self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
+        self._thread = threading.Thread(target=self._feed, name="live to ffmpeg", daemon=True)
+        self._thread.start()
+
+    def put(self, data: bytes) -> None:
+        self._waiting.put(data)
+
+    def close(self) -> None:
+        """Write what waits, and close the pipe."""
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join()
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+
+    def _feed(self) -> None:
+        while (data := self._waiting.get()) is not None:
+            if self.failed:
+                continue
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[self._pipe.write(view) :]
+            except (OSError, ValueError):
+                self.failed = True

@@ -1,0 +1,224 @@
+"""A live session: sound comes in pieces of any size, and frames go out as soon as they are certain.
+
+The frames are made by the clip loop of `runtime.render`, from speech features of a sound that grows (`speech.live`).
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cyberhost_model.config import Preset
+from cyberhost_model.errors import InputError
+from cyberhost_model.media.audio import SPEECH_RATE, Resampler
+from cyberhost_model.media.image import crop_back
+from cyberhost_model.media.pcm import RATES
+from cyberhost_model.runtime.render import Job, Renderer, Rendering
+from cyberhost_model.speech.live import LiveSpeech
+
+SHORTEST_CLIP = 4
+"""Frames of a clip at least."""
+_PIECE = 0.02  # seconds of sound that are resampled together
+_DECODED = 4  # frames that are decoded together, so that the first of a clip need not wait for the last
+
+
+class LiveSession:
+    """A picture that speaks what is pushed: make one with `CyberHost.live`.
+
+    ```
+    session = host.live("portrait.jpg")
+    for piece in microphone:                     # float (n,), any n
+        session.push(piece, 48_000)
+        for frame, seconds in session.frames():  # uint8 (H, W, 3) RGB; its time since the first sample
+            show(frame, seconds)
+    ```
+
+    Frames follow each other without a seam, whatever was pushed: speech, silence, speech again. Silence has to be
+    pushed too, for only then is it certain; the picture then breathes and blinks with lips at rest. All methods may be
+    called from other threads while `frames` is iterated in one.
+    """
+
+    def __init__(self, renderer: Renderer, job: Job, speech: LiveSpeech, warnings: list[str]) -> None:
+        self.job, self.speech, self.warnings = job, speech, warnings
+        self.fps = job.config.fps
+        self.size = job.reference.video_size
+        """(W, H) of the frames."""
+        self.shown = 0
+        """Frames that were given out."""
+        self._rate = Fraction(self.fps).limit_denominator(1001)
+        self._heard = Fraction(0)  # seconds of sound
+        self._total: int | None = None
+        self._resampler: Resampler | None = None
+        self._sound_rate = SPEECH_RATE
+        self._frame_lock = threading.Lock()  # held while a frame is computed
+        self._sound_lock = threading.Lock()  # never for long, so that a microphone's thread can push
+        self._motion_frames = renderer.model.network.preset.motion_frames
+        self._rendering = Rendering(renderer, job, warnings.append)
+        self._begin(None)
+
+    @property
+    def time(self) -> float:
+        """Time of the next frame in seconds since the first sample."""
+        return self.shown / self.fps
+
+    @property
+    def delay(self) -> float:
+        """Seconds of sound that must follow the beginning of a clip before its first frame can be computed."""
+        return self.speech.clip / self.fps + self.speech.look_ahead / SPEECH_RATE
+
+    def push(self, samples: np.ndarray, rate: int) -> None:
+        """Append sound: (n,) or (n, channels), floats in [-1, 1] or 16-bit integers, at `rate` Hz.
+
+        The mean of the channels is heard. n may be 0, and the rate may change. Raises InputError.
+        """
+        if not RATES[0] <= rate <= RATES[1] or rate != int(rate):
+            raise InputError(f"the rate of a sound must be a whole number within {RATES[0]}..{RATES[1]} Hz, not {rate}")
+        block = as_block(samples)
+        with self._sound_lock:
+            if self._total is not None:
+                raise InputError("the session is closed, and takes no more sound")
+            if self._resampler is None or rate != self._sound_rate:
+                self._end_resampler()
+                self._resampler, self._sound_rate = Resampler(int(rate), SPEECH_RATE, _PIECE), int(rate)
+            self._heard += Fraction(len(block), int(rate))
+            for piece in self._resampler.push(block):
+                self.speech.push(piece)
+
+    def silence(self, seconds: float) -> None:
+        """Append silence, as `push` does."""
+        self.push(np.zeros(round(seconds * self._sound_rate), np.float32), self._sound_rate)
+
+    def frames(self) -> Iterator[tuple[np.ndarray, float]]:
+        """Yield the frames that are certain now, uint8 (H, W, 3) RGB, each with its time in seconds.
+
+        It ends where more sound is needed, and is called again after the next `push`. After `close` it yields the rest.
+        """
+        while (shown := self._next_frame()) is not None:
+            yield shown
+
+    def interrupt(self) -> float:
+        """Drop the sound of which no frame was given out, and the frames that were made of it; returns `time`.
+
+        What is pushed next sounds from then on, and the movement goes on from the last frame that was given out. It
+        waits for a frame that is being computed.
+        """
+        with self._frame_lock, self._sound_lock:
+            self.speech.cut(self.shown)
+            self._resampler, self._heard = None, Fraction(self.shown) / self._rate
+            self._begin(self._motion())
+            if self._total is not None:
+                self._total = self.shown
+                self.speech.close(self.shown)
+        return self.time
+
+    def close(self) -> None:
+        """Say that no more sound comes: the last frames are certain then."""
+        with self._sound_lock:
+            if self._total is None:
+                self._end_resampler()
+                self._total = math.ceil(self._heard * self._rate)
+                self.speech.close(self._total)
+
+    def _begin(self, before: Tensor | None) -> None:
+        """Begin the clip loop at the next frame, after the latents `before` (1, n, C, h, w)."""
+        self._rendering.begin(self.shown, before)
+        self._clips = self._rendering.latents()
+        self._before, self._clip_start = before, self.shown
+        self._clip: Tensor | None = None
+        self._parts: Iterator[Tensor] = iter(())
+        self._pixels: deque[np.ndarray] = deque()
+
+    def _end_resampler(self) -> None:
+        if self._resampler is not None:
+            for piece in self._resampler.end():
+                self.speech.push(piece)
+            self._resampler = None
+
+    @torch.inference_mode()
+    def _next_frame(self) -> tuple[np.ndarray, float] | None:
+        with self._frame_lock:
+            if self.shown == self._total:
+                return None
+            if self._clip is None or self.shown == self._clip_start + self._clip.shape[1]:
+                if not self.speech.reaches(self.shown):
+                    return None
+                self._before, self._clip_start = self._motion(), self.shown
+                self._clip = clip = next(self._clips)
+                self._parts = iter(clip.split(_DECODED, 1))
+            if not self._pixels:
+                frames = self._rendering.decode(next(self._parts))
+                self._pixels.extend(crop_back(frames, self.job.reference.large_canvas))
+            shown = self._pixels.popleft(), self.time
+            self.shown += 1
+            return shown
+
+    def _motion(self) -> Tensor | None:
+        """Take the latents (1, M, C, h, w) of the last frames that were given out, None before the first."""
+        parts = [] if self._before is None else [self._before]
+        if self._clip is not None:
+            parts.append(self._clip[:, : self.shown - self._clip_start])
+        if not parts or not self._motion_frames:
+            return None
+        last = torch.cat(parts, 1)[:, -self._motion_frames :]
+        missing = self._motion_frames - last.shape[1]
+        if not last.shape[1]:
+            return None
+        return torch.cat([last[:, :1].expand(-1, missing, -1, -1, -1), last], 1)
+
+
+def speak(
+    session: LiveSession, blocks: Iterable[np.ndarray], rate: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+    """Push blocks of sound, float32 (n, channels), as they come, and yield each frame as soon as it is certain.
+
+    Yields frames, uint8 (H, W, 3), each with the sound of its time, float32 (m, channels), and its time in seconds. The
+    session is closed after the last block; silence fills the last frame.
+    """
+    sound, before = np.zeros((0, 1), np.float32), 0  # `before`: samples that were given out
+
+    def given(frames: Iterator[tuple[np.ndarray, float]]) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        nonlocal sound, before
+        for frame, seconds in frames:
+            count = round((seconds + 1 / session.fps) * rate) - before
+            part, sound, before = sound[:count], sound[count:], before + count
+            yield frame, np.pad(part, ((0, count - len(part)), (0, 0))), seconds
+
+    for block in blocks:
+        session.push(block, rate)
+        sound = np.concatenate([sound, block]) if len(sound) else block
+        yield from given(session.frames())
+    session.close()
+    yield from given(session.frames())
+
+
+def as_block(samples: np.ndarray) -> np.ndarray:
+    """Convert sound of `LiveSession.push` to float32 (n, channels) in [-1, 1]; what is no number is silent.
+
+    Raises InputError.
+    """
+    array = np.asarray(samples)
+    if array.dtype == np.int16:
+        array = array.astype(np.float32) / 32768
+    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim != 2 or array.shape[1] == 0 or not np.issubdtype(array.dtype, np.floating):
+        raise InputError(
+            f"a sound must be (n,) or (n, channels) of floats in -1..1 or 16-bit integers, not {array.dtype} "
+            f"{np.shape(samples)}"
+        )
+    return np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), -1.0, 1.0)
+
+
+def check_live(preset: Preset) -> None:
+    """Raise InputError for models that cannot go on from clip to clip of a sound that grows."""
+    if preset.sampling.overlap or preset.portrait is not None or preset.task != "animate" or not preset.uses_audio:
+        raise InputError(
+            "this model cannot speak live: it hears or denoises a video as a whole; take one that continues clip after "
+            "clip, such as 'tiny'"
+        )

@@ -1,0 +1,136 @@
+"""Live sessions: sound in pieces, frames as soon as they are certain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cyberhost_model import InputError
+from cyberhost_model.media.audio import SPEECH_RATE, Resampler, Sound, load_audio
+from cyberhost_model.runtime.live import LiveSession
+from cyberhost_model.speech.live import LiveSpeech
+from data_helpers import voice
+
+FAST = {"steps": 1, "size": 256}
+CLIP = 12
+
+
+def taken(session: LiveSession) -> list[np.ndarray]:
+    return [frame for frame, _ in session.frames()]
+
+
+def windows_of(host, pieces: list[np.ndarray], frames: int, **settings) -> torch.Tensor:
+    """Speech windows of the first frames, taken as soon as they are certain."""
+    speech = LiveSpeech(host.model.speech, 25, CLIP, 6, **settings)
+    source, made = speech.windows(0), []
+    for piece in pieces:
+        speech.push(piece)
+        while len(made) < frames and speech.reaches(len(made)):
+            made += [next(source) for _ in range(CLIP)]
+    return torch.stack(made)
+
+
+@pytest.fixture(scope="module")
+def speech(speech_file) -> np.ndarray:
+    return load_audio(speech_file).mono16k()
+
+
+@pytest.mark.parametrize("rate", [44_100, 48_000, 22_050, 16_000, 8_000])
+def test_resampling_in_pieces_equals_the_whole(rate):
+    from scipy.signal import resample_poly
+
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (rate // 3 + 7, 2)).astype(np.float32)
+    cuts = np.sort(np.random.default_rng(1).integers(0, len(noise), 25))
+    resampler = Resampler(rate, SPEECH_RATE, 0.02)
+    made = [piece for block in np.split(noise, cuts) for piece in resampler.push(block)]
+    in_time = sum(map(len, made))
+    made += list(resampler.end())
+    whole = resample_poly(noise.mean(1).astype(np.float64), SPEECH_RATE, rate) if rate != SPEECH_RATE else noise.mean(1)
+    np.testing.assert_allclose(np.concatenate(made), whole, atol=1e-6)
+    assert len(whole) - in_time <= 0.06 * SPEECH_RATE  # what is not certain yet is short
+
+
+def test_features_do_not_depend_on_the_pieces(host, speech):
+    sound = speech[: 2 * SPEECH_RATE]
+    cuts = np.sort(np.random.default_rng(0).integers(0, len(sound), 40))
+    whole = windows_of(host, [sound], 3 * CLIP)
+    assert torch.equal(windows_of(host, np.split(sound, cuts), 3 * CLIP), whole)
+    # A sample that comes more than the look-ahead later changes nothing.
+    other = np.concatenate([sound[: round(0.68 * SPEECH_RATE)], -sound[::-1]])
+    assert torch.equal(windows_of(host, [other], CLIP)[:CLIP], whole[:CLIP])
+
+
+def test_a_whole_sound_gives_the_frames_of_animate(host, picture):
+    """Shorter than a clip and its look-ahead, so that live hears no less."""
+    sound = voice(0.52)
+    level = host.model.speech.level([sound])
+    expected = list(host.animate(picture, Sound.from_samples(sound, SPEECH_RATE), **FAST).frames)
+    session = host.live(picture, level=level, **FAST)
+    for piece in np.array_split(sound, 7):
+        session.push(piece, SPEECH_RATE)
+        assert taken(session) == []  # nothing is certain yet
+    session.close()
+    made = list(session.frames())
+    assert [seconds for _, seconds in made] == pytest.approx([i / 25 for i in range(13)])
+    assert np.abs(np.stack([f for f, _ in made]).astype(int) - np.stack(expected)).max() <= 1
+    with pytest.raises(InputError, match="closed"):
+        session.push(sound, SPEECH_RATE)
+
+
+def test_silence_speech_and_silence_have_no_seam(host, picture, speech):
+    session = host.live(picture, **FAST)
+    assert session.delay == pytest.approx(0.68) and session.size == (256, 256)
+    session.silence(0.48)
+    session.push(np.stack([speech[:7680]] * 2, 1), SPEECH_RATE)  # two channels
+    session.silence(0.68)
+    frames = np.stack(taken(session)).astype(np.int16)
+    assert len(frames) == 3 * CLIP
+    change = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    where_clips_meet = change[CLIP - 1 :: CLIP]
+    assert change.min() > 0, "it moves in silence too"
+    assert where_clips_meet.max() < 2 * np.median(change) and where_clips_meet.max() < change.max() * 1.2
+
+
+def test_an_interruption_drops_what_was_not_shown(host, picture, speech):
+    session = host.live(picture, **FAST)
+    session.push(speech[: 2 * SPEECH_RATE], SPEECH_RATE)
+    source = session.frames()
+    before = [next(source)[0] for _ in range(6)]
+    assert session.interrupt() == pytest.approx(0.24)
+    assert taken(session) == []  # the rest of the clip and of the sound are gone
+    session.push(np.zeros(SPEECH_RATE, np.int16), SPEECH_RATE)
+    session.close()
+    after = list(session.frames())
+    assert after[0][1] == pytest.approx(0.24) and after[-1][1] == pytest.approx(1.2)
+    frames = np.stack([*before, *(frame for frame, _ in after)]).astype(np.int16)
+    change = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert change[5] < 2 * np.median(change)
+
+
+def test_an_interruption_before_the_first_frame(host, picture, speech):
+    session = host.live(picture, **FAST)
+    session.push(speech[:SPEECH_RATE], SPEECH_RATE)
+    assert session.interrupt() == 0
+    session.close()
+    assert taken(session) == []
+
+
+@pytest.mark.parametrize(
+    ("sound", "rate", "words"),
+    [
+        (np.zeros((2, 3, 4), np.float32), 16_000, "must be"),
+        (np.zeros(4, np.int64), 16_000, "int64"),
+        (np.zeros(4, np.float32), 0, "whole number"),
+        (np.zeros(4, np.float32), 16_000.5, "whole number"),
+    ],
+)
+def test_sound_that_cannot_be_pushed(host, picture, sound, rate, words):
+    session = host.live(picture, **FAST)
+    with pytest.raises(InputError, match=words):
+        session.push(sound, rate)
+
+
+def test_a_look_ahead_out_of_bounds(host, picture):
+    with pytest.raises(InputError, match="look_ahead"):
+        host.live(picture, look_ahead=0.5)
