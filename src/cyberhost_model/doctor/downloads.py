@@ -25,7 +25,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
         "networks of people, `data encode --preset sd15`, `data prepare --detector dwpose`",
     ),
     "heif": (("pillow_heif",), "HEIC pictures, as iPhones write them"),
-    "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
+    "ray": (("ray",), "`--engine ray` of `cyberhost data`"),
     "train": (("accelerate", "tensorboard"), "`cyberhost train` on many devices, and its curves in TensorBoard"),
     "wandb": (("wandb",), "`cyberhost train --report wandb`"),
 }
