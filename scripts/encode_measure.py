@@ -17,10 +17,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import soundfile
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from cyberhost_model.config import FPS, preset
+from cyberhost_model.config import EMBEDDED, FPS, preset
 from cyberhost_model.lab.filmed.labels import pack_labels, read_labels, unpack_points, write_labels
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row
 from cyberhost_model.lab.synthetic.drawn import drawn_still
@@ -30,7 +31,9 @@ from cyberhost_model.lab.training.filmed_clips import cut_clips, estimate_flow, 
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.crops import face_crop, hand_crops
+from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
+ROOT = Path(__file__).resolve().parents[1]
 FRAMES = 50
 CLIP = 250  # frames of a clip of 10 s
 
@@ -147,6 +150,15 @@ def operations(size: tuple[int, int]) -> dict[str, float]:
     return found
 
 
+def feature_error() -> float:
+    """Length of the error that 8 bits make, in lengths of the features: the embedded encoder on a recorded sentence."""
+    samples, _ = soundfile.read(ROOT / "examples" / "speech_long.wav", dtype="float32")
+    features = Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech").features(samples)
+    kept = pack_features(features, 0, CLIP // 2, 6, True)
+    exact = features[: len(kept["features"])]
+    return float((kept["features"] * kept["features.scale"] - exact).norm() / exact.norm())
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,7 +175,7 @@ def main() -> None:
         for kept in ("int8", "float16"):
             (place := Path(made) / kept).mkdir()
             counted[kept], disk = clip_bytes(place, EncoderConfig("sd15", features=kept), size)
-    needed = operations(size)
+    needed, error = operations(size), feature_error()
     result = {
         "hours": options.hours,
         "size": options.size,
@@ -173,6 +185,7 @@ def main() -> None:
         "read_ms": {name: 1000 * value for name, value in disk.items() if name != "write"},
         "terabytes_before": bytes_before(size) * frames / 1e12,
         "terabytes": {name: value / CLIP * frames / 1e12 for name, value in counted.items()},
+        "feature_error": error,
         "teraflop": {name: value / 1e12 for name, value in needed.items()},
         "exaflop": (needed["encode a frame"] * frames + needed["a second of speech"] * options.hours * 3600) / 1e18,
     }

@@ -243,7 +243,7 @@ class Coding:
         None, "Frames a clip. [default: 32; sd15: whole clips of a dataset]", min=16, max=10_000, metavar="N"
     )
     references: int | None = option(
-        None, "Reference frames of a filmed clip, one drawn anew at each step. [default: 1; sd15: 4]", min=1, max=64
+        None, "Reference frames of a filmed clip, one drawn anew at each step. [default: 1; sd15: 3]", min=1, max=64
     )
     features: str | None = option(
         None, "How speech features are kept. [default: float16; sd15: int8]", metavar="float16|int8"

@@ -24,6 +24,7 @@ def test_files_of_one_face_share_an_identity_and_a_split():
     join_faces(rows)
     assert {row.source: row.identity for row in rows} == {"a": "a", "b": "b", "c": "c", "d": "a", "e": "a", "n": "n"}
     assert all(row.split == split_of(row.identity) for row in rows)
+    join_faces(_rows({"n": None}))  # nobody is described
     join_faces(rows, {"a": "held_out"})
     assert [row.source for row in rows if row.split == "held_out" and row.identity == "a"] == ["d", "e", "a"]
 

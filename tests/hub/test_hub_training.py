@@ -120,8 +120,8 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
     assert main(encode) == 9 and "kind that preset tiny takes" in capsys.readouterr().err
     assert main([*encode, "--preset", "sd15"]) == 0
     (file,) = coded.glob("*x*/*.safetensors")
-    clip = load_file(file)  # whole, with four references
-    assert clip["z"].shape == (16, 4, 16, 16) and clip["features"].shape[1:] == (3, 16) and len(clip["r"]) == 4
+    clip = load_file(file)  # whole, with three references
+    assert clip["z"].shape == (16, 4, 16, 16) and clip["features"].shape[1:] == (3, 16) and len(clip["r"]) == 3
     train = ["train", "--stage", "2", "--preset", "sd15", "--data", str(coded), "--steps", "1", "--workers", "0"]
     assert main([*train, "--init", str(models / "animate-anyone"), "-o", str(run)]) == 0
     assert "weights that it has not begin afresh (audio_projection, denoising_unet.clarity" in capsys.readouterr().err

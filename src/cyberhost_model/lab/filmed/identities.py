@@ -23,8 +23,9 @@ def join_faces(rows: Sequence[Row], splits: Mapping[str, str] | None = None) -> 
     for row in rows:
         if row.embedding is not None and row.identity is not None:
             found.setdefault(row.identity, []).append(row.embedding)
-    names = sorted(found)
-    means = np.array([np.mean(found[name], 0) for name in names], np.float32).reshape(len(names), -1)
+    if not (names := sorted(found)):
+        return
+    means = np.array([np.mean(found[name], 0) for name in names], np.float32)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
     first = [*range(len(names))]  # a name -> the first one that it is joined with, by way of others
 
@@ -34,7 +35,7 @@ def join_faces(rows: Sequence[Row], splits: Mapping[str, str] | None = None) -> 
         return i
 
     for i in range(len(names)):  # row by row: all pairs of 100,000 videos would not fit into memory
-        for j in np.flatnonzero(means[:i] @ means[i] >= SAME_FACE) if i else ():
+        for j in np.flatnonzero(means[:i] @ means[i] >= SAME_FACE):
             low, high = sorted((root(int(j)), root(i)))
             first[high] = low
     joined = {name: names[root(i)] for i, name in enumerate(names)}

@@ -48,7 +48,7 @@ class EncoderConfig:
     """In which the codec computes: "fp32", "fp16", "bf16"."""
     references: int | None = None
     """Reference frames of a clip, of which training draws one; each costs latents of its own where these are relative.
-    None: 1 for such codecs, else 4.
+    None: 1 for such codecs, else 3.
     """
     features: str | None = None
     """How speech features are kept, one of `FEATURES`; None: float16, int8 where a step has many numbers."""
@@ -72,7 +72,7 @@ class EncoderConfig:
     @property
     def drawn_references(self) -> int:
         """Reference frames of a filmed clip."""
-        return self.references or (1 if self.shape.traits.relative else 4)
+        return self.references or (1 if self.shape.traits.relative else 3)
 
     def stretch(self, frames: int | None) -> int | None:
         """Frames that a filmed clip is cut into, None for whole clips: where latents need no reference by default."""
