@@ -54,8 +54,9 @@ def _embedded() -> PeopleDetector:
 
 
 class DwposeDetector:
-    """DWPose, the field's detector: several seconds a frame on a CPU; on the GPU where there is one. It starts from
-    bodies.
+    """DWPose, the field's detector, on the GPU where there is one: several seconds a frame on a CPU.
+
+    It starts from bodies.
     """
 
     name = "dwpose"
