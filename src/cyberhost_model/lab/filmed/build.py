@@ -22,13 +22,13 @@ from cyberhost_model.lab.filmed.prepare import (
     forget_others,
     is_finished,
     list_videos,
+    load_networks,
     read_record,
 )
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import sync_weight_files
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.reading import Unreadable, convert, one_line, read_object
-from cyberhost_model.runtime.loading import load_arcface
 
 DATASET_FILE = "dataset.json"
 BROKEN = {
@@ -81,7 +81,7 @@ def prepare_dataset(
     if settings.min_sync is not None:
         sync_weight_files()
     if settings.identity_by == "face":
-        load_arcface()
+        load_networks(settings.detector, settings.min_sync is not None, face=True)
     found = [Job.of(path, root) for path, root in list_videos(videos, dataset).items()]
     dataset = dataset.absolute()
     _check_settings(dataset, settings)

@@ -32,8 +32,8 @@ from cyberhost_model.lab.filmed.sound_checks import load_sync_check
 from cyberhost_model.lab.filmed.source import OpenVideo, UnusableVideo, has_sound, open_video, sound_blocks
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.perception.arcface import ArcFace
 from cyberhost_model.reading import Unreadable, convert, exists, is_folder, read_object
-from cyberhost_model.runtime.loading import load_arcface
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
@@ -155,8 +155,14 @@ def load_networks(detector: str, sync: bool = False, face: bool = False) -> Netw
         load_detector(detector),
         Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech"),
         load_sync_check() if sync else None,
-        load_arcface(device=worker_device()) if face else None,
+        _load_arcface() if face else None,
     )
+
+
+def _load_arcface() -> ArcFace:
+    from cyberhost_model.runtime.loading import load_arcface  # late: it loads all of a model's code
+
+    return load_arcface(device=worker_device())
 
 
 def forget_others(dataset: Path, jobs: list[Job]) -> None:
