@@ -32,7 +32,7 @@ def main() -> None:
 
     from cyberhost_model.lab.filmed.manifest import accepted_rows
     from cyberhost_model.lab.training.assemble import trained_codec
-    from cyberhost_model.lab.training.clips import encode_clip
+    from cyberhost_model.lab.training.codec_inputs import encode_frames
     from cyberhost_model.lab.training.fidelity import GOALS, Fidelity, decode_clip
     from cyberhost_model.lab.training.filmed_clips import cut_clips, read_filmed
 
@@ -48,8 +48,8 @@ def main() -> None:
                 name: value[:: options.every] if value.ndim else value for name, value in filmed.labels.items()
             }
             generator = torch.Generator().manual_seed(options.seed)
-            for clip in cut_clips(filmed, len(filmed.pictures), np.random.default_rng(options.seed)):
-                z = encode_clip(clip, codec)["z"].float()
+            for (clip,) in cut_clips(filmed, len(filmed.pictures), np.random.default_rng(options.seed)):
+                z = encode_frames(clip, codec).float()
                 z += options.noise * torch.randn(z.shape, generator=generator)
                 found.add(codec, clip, z, None)
                 middle = len(z) // 2

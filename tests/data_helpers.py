@@ -5,15 +5,34 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from cyberhost_model.config import preset
 from cyberhost_model.lab.filmed.manifest import held_out
 from cyberhost_model.lab.synthetic.clips import ClipGenerator
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
+from cyberhost_model.lab.training.coded import POINTS, list_clips
 from cyberhost_model.perception.keypoints import _MESH478, _POSE33
 
 RATE = 16000
+
+
+def files_of_before(clips: Path, folder: Path) -> list[Path]:
+    """Write encoded clips as earlier versions did: a file for each, with the windows of its frames."""
+    files = []
+    for clip in list_clips(clips):
+        saved, width = clip.open(), preset("tiny").audio.tokens
+        shown, _ = saved.reference(0)
+        names = [f"{of}.{name}" for of in ("frame", "reference") for name in POINTS]
+        kept = {name: saved.rows(name) for name in ("z", "clarity", "heard", "sound", *names)}
+        audio = saved.windows(0, saved.frames, width).half()
+        files.append(folder / clip.file.parent.name / f"{clip.name}.safetensors")
+        files[-1].parent.mkdir(parents=True, exist_ok=True)
+        save_file({**kept, **shown, "audio": audio, "reference": torch.zeros(8, 8, 3, dtype=torch.uint8)}, files[-1])
+    return files
 
 
 def voice(seconds: float, seed: int = 0) -> np.ndarray:

@@ -14,7 +14,8 @@ from cyberhost_model.errors import InputError
 from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.training.ablation import FULL, ROWS, Budget, parse_rows, row_folder, scale_schedule
-from cyberhost_model.lab.training.encode import encode_dataset, load_clip_encoder
+from cyberhost_model.lab.training.clip_encoder import EncoderConfig, load_clip_encoder
+from cyberhost_model.lab.training.encode import encode_dataset
 from cyberhost_model.lab.training.held_out import held_out_clips
 from cyberhost_model.lab.training.init import load_weights, read_weights
 from cyberhost_model.lab.training.recipe import read_recipe
@@ -35,7 +36,7 @@ def material(tmp_path_factory):
         rows[-1].split = split
     rows[1].reference = None  # as a filmed clip
     add_rows(folder, rows)
-    encode_dataset(folder, folder / "coded", load_clip_encoder("tiny")[0], frames=16)
+    encode_dataset(folder, folder / "coded", load_clip_encoder(EncoderConfig()), frames=16)
     return folder, folder / "coded"
 
 

@@ -20,8 +20,8 @@ from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.synthetic.labelled_speech import _filmed
 from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.training.assemble import trained_codec
-from cyberhost_model.lab.training.clips import encode_clip
 from cyberhost_model.lab.training.codec_init import codec_config
+from cyberhost_model.lab.training.codec_inputs import encode_frames
 from cyberhost_model.lab.training.codec_samples import CodecFrames, FilmedFrames
 from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
 from cyberhost_model.lab.training.fidelity import GOALS, Fidelity
@@ -131,9 +131,9 @@ def test_from_a_dataset_to_a_model_with_such_a_codec(dataset, tmp_path, capsys, 
 
 def test_fidelity_is_measured_where_something_is_seen(dataset):
     row = accepted_rows(dataset)[0]
-    clip = next(cut_clips(read_filmed(dataset, row), 16, np.random.default_rng(0)))
+    (clip,) = next(cut_clips(read_filmed(dataset, row), 16, np.random.default_rng(0)))
     codec = ReferenceCodec.load(EMBEDDED / "tiny" / "codec")
-    z = encode_clip(clip, codec)["z"].float()
+    z = encode_frames(clip, codec).float()
     good, bad = Fidelity(), Fidelity()
     good.add(codec, clip, z)
     bad.add(codec, clip, torch.zeros_like(z))

@@ -5,8 +5,8 @@ import torch
 
 from cyberhost_model.config import preset
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.clips import write_clip
-from cyberhost_model.lab.training.encode import load_clip_encoder
+from cyberhost_model.lab.training.clip_encoder import EncoderConfig, load_clip_encoder
+from cyberhost_model.lab.training.coded import ShardWriter
 from cyberhost_model.lab.training.init import build_network
 from cyberhost_model.lab.training.loop import LoopConfig, train
 from cyberhost_model.lab.training.stages.hear import HearStage, HearStageConfig
@@ -17,10 +17,11 @@ from data_helpers import small_synth
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hear")
-    encoder, made = load_clip_encoder("tiny")[0], small_synth(folder / "speech")
-    for number in range(3):
-        clip = made.clip(number)
-        write_clip(folder / "clips", f"{number:06d}", encoder.encode(clip), clip.reference.size)
+    encoder, made = load_clip_encoder(EncoderConfig()), small_synth(folder / "speech")
+    with ShardWriter(folder / "clips") as shards:
+        for number in range(3):
+            clip = made.clip(number)
+            shards.add(f"{number:06d}", encoder.encode(clip), clip.reference.size)
     return folder / "clips"
 
 

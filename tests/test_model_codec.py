@@ -22,7 +22,7 @@ from cyberhost_model.errors import ModelError
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet
-from cyberhost_model.lab.training.clips import half_size, to_signed
+from cyberhost_model.lab.training.codec_inputs import half_size, to_signed
 from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,14 +21,9 @@ from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, TrainingError
 from cyberhost_model.lab.training.assemble import assemble
-from cyberhost_model.lab.training.clips import (
-    LatentClips,
-    describe_clip,
-    encode_clip,
-    find_clips,
-    lips_mask,
-    write_clip,
-)
+from cyberhost_model.lab.training.clip_encoder import ClipEncoder, EncoderConfig
+from cyberhost_model.lab.training.clips import LatentClips, find_clips, lips_mask
+from cyberhost_model.lab.training.coded import ShardWriter
 from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.lab.training.init import build_network, preset_for_weights
 from cyberhost_model.lab.training.loop import LoopConfig, learning_rate, train
@@ -40,7 +34,7 @@ from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset, with_current_names
 from cyberhost_model.runtime.loading import find_model
 from cyberhost_model.speech.wav2vec2 import TINY, Wav2Vec2Encoder
-from data_helpers import audio_stage_arguments, small_synth, speech_folder
+from data_helpers import audio_stage_arguments, files_of_before, small_synth, speech_folder
 
 
 class _Numbers(Dataset):
@@ -151,11 +145,11 @@ def clips(tmp_path_factory):
     for name in ("flow", "novelty", "colour"):
         basis = getattr(codec, f"basis_{name}")
         basis.copy_(nn.init.orthogonal_(torch.empty(basis.flatten(1).shape)).view_as(basis))
-    for i in range(4):
-        clip = synth.clip(i)
-        saved = encode_clip(clip, codec)
-        saved.update(describe_clip(saved, codec, speech, preset("tiny").audio.tokens))
-        write_clip(folder / "coded", f"{i:06d}", saved, clip.reference.size)
+    encoder = ClipEncoder(EncoderConfig(), codec, speech)
+    with ShardWriter(folder / "coded") as shards:
+        for i in range(4):
+            clip = synth.clip(i)
+            shards.add(f"{i:06d}", encoder.encode(clip), clip.reference.size)
     return folder / "coded"
 
 
@@ -172,18 +166,25 @@ def test_coded_clips_hold_what_the_stages_want(clips):
         LatentClips(clips / "nowhere", preset("tiny"), 0, 1, 12)
 
 
+def test_files_of_one_clip_of_before_give_the_same_batches(clips, tmp_path):
+    files_of_before(clips, tmp_path)
+    for frames in (1, 12):
+        new, old = (LatentClips(folder, preset("tiny"), 5, 2, frames) for folder in (clips, tmp_path))
+        for i in range(4):
+            a, b = new[i], old[i]
+            assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
 def test_folders_of_clips_are_mixed_by_their_shares(clips, tmp_path):
     """Alone, a folder gives the batches that it always gave."""
     alone = LatentClips(clips, preset("tiny"), seed=0, batch=1, frames=12)
     other = tmp_path / "other"
-    shutil.copytree(clips, other)
-    for path in other.glob("*x*/*.safetensors"):
-        path.rename(path.with_name(f"other-{path.name}"))
+    files_of_before(clips, other)
     same = LatentClips([str(clips)], preset("tiny"), 0, 1, 12)
     assert [same.files(i) for i in range(8)] == [alone.files(i) for i in range(8)]
     mixed = LatentClips([f"{clips}:0.9", f"{other}:0.1"], preset("tiny"), 0, 1, 12)
     assert mixed.shares.tolist() == pytest.approx([0.9, 0.1])
-    share = np.mean([mixed.files(i)[0].name.startswith("other-") for i in range(200)])
+    share = np.mean([str(other) in mixed.files(i)[0] for i in range(200)])
     assert 0.04 < share < 0.18
     assert LatentClips([str(clips), str(other)], preset("tiny"), 0, 1, 12).shares.tolist() == [0.5, 0.5]
     assert len(find_clips([str(clips), str(other)], preset("tiny"), 12)) == 2 * len(
@@ -212,7 +213,7 @@ def test_clips_that_cannot_be_trained_on_are_told(clips, tmp_path, capsys):
     assert "cyberhost data encode --data" in said(tmp_path / "dataset")
     place = tmp_path / "coded/128x128"
     place.mkdir(parents=True)
-    first = next(clips.glob("*x*/*.safetensors"))
+    first = files_of_before(clips, tmp_path / "before")[0]
     saved = load_file(first)
     save_file({name: value for name, value in saved.items() if name != "heard"}, place / "1.safetensors")
     message = said(tmp_path / "coded", workers=1)  # one line, also from a process that makes batches

@@ -10,9 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from cyberhost_cli.main import main
-from cyberhost_model.lab.filmed.manifest import add_rows, read_manifest, write_manifest
+from cyberhost_model.config import preset
+from cyberhost_model.lab.filmed.manifest import accepted_rows, add_rows, read_manifest, write_manifest
 from cyberhost_model.lab.synthetic.clips import export_clip
-from cyberhost_model.lab.training.encode import clip_name
+from cyberhost_model.lab.training.clip_encoder import EncoderConfig, load_clip_encoder
+from cyberhost_model.lab.training.clips import LatentClips
+from cyberhost_model.lab.training.coded import list_clips
+from cyberhost_model.lab.training.encode import clip_name, encode_rows
 from data_helpers import small_synth, speech_folder
 
 pytest.importorskip("av")
@@ -48,30 +52,90 @@ def test_a_dataset_is_coded_clip_by_clip_and_goes_on_where_it_was(dataset, tmp_p
     )
     assert [broken["clip"] for broken in found["broken"]] == ["000002"] and "000002.mp4" in said
     assert found["psnr"].keys() == {"whole", "mouth", "hands"} and found["psnr"]["whole"] > 25
-    files = sorted(out.glob("*x*/*"))
-    assert [f.relative_to(out).as_posix() for f in files] == [
-        f"128x128/00000{clip}-000{start}.safetensors" for clip in (0, 1) for start in ("00", "20")
-    ]
-    whole = load_file(files[1])
-    assert (
-        whole["z"].shape == (20, 27, 8, 8)
-        and len(whole["heard"]) == len(whole["audio"]) == 20
-        and int(whole["first"]) == 20
-    )
-    assert all(torch.isfinite(v.float()).all() for v in whole.values())
-    kept = files[2].stat().st_mtime_ns
-    files[1].unlink()
-    files[2].with_name(".000009-00000.tmp").write_bytes(b"of a run that was killed")
+    clips = list_clips(out)
+    assert [clip.name for clip in clips] == [f"00000{n}-000{start}" for n in (0, 1) for start in ("00", "20")]
+    (shard,) = out.glob("*x*/*")
+    assert shard.parent.name == "128x128" and {clip.file for clip in clips} == {shard}
+    whole = clips[1].open()
+    assert whole.latents(0, 0, 20).shape == (20, 27, 8, 8) and whole.windows(0, 20, 6).shape == (20, 6, 5, 128)
+    assert len(whole.rows("heard")) == 20 and whole.rows("place")[0].tolist() == [20, 38]
+    assert len(whole.sound()) == 0 < len(clips[0].open().sound())  # the sound of both stretches
+    before = load_file(shard)
+    assert all(torch.isfinite(v.float()).all() for v in before.values())
+    rows = {name: before[name] for name in ("z", "features", "frame.face")}
+    shard.unlink()
+    code, found, _ = _encode(dataset, out, capsys, "--clips", "1")
+    assert code == 0 and found["done_before"] == 0 and found["coded"] == 2
+    first = next(out.glob("*x*/*"))
+    changed = first.stat().st_mtime_ns
+    code, found, _ = _encode(dataset, out, capsys, "--workers", "1")  # a process does the same
+    assert code == 0 and found["done_before"] == 1 and found["coded"] == 2 and found["psnr"]["whole"] > 25
+    assert first.stat().st_mtime_ns == changed and len(list(out.glob("*x*/*"))) == 2
+    again = [clip.open() for clip in list_clips(out)]
+    for name, value in rows.items():
+        assert torch.equal(torch.cat([clip.rows(name) for clip in again]), value)
+
+
+def test_machines_share_the_clips_and_each_is_coded_once(dataset, tmp_path, capsys):
+    out, names = tmp_path / "coded", []
+    for shard in ("1/2", "2/2"):
+        code, found, _ = _encode(dataset, out, capsys, "--shard", shard)
+        assert code == 0 and found["clips"] == 2 and found["done_before"] == 0
+        names.append({clip.name for clip in list_clips(out)})
+    assert names[0] < names[1] and len(names[1]) == 4
     code, found, _ = _encode(dataset, out, capsys)
-    assert code == 0 and found["done_before"] == 1 and files[2].stat().st_mtime_ns == kept
-    again = load_file(files[1])
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    assert found["coded"] == 0 and found["done_before"] == 2
+    code, _, said = _encode(dataset, out, capsys, "--shard", "3/2")
+    assert code == 2 and "I from 1 to N" in said
+    code, found, _ = _encode(dataset, tmp_path / "range", capsys, "--start", "1", "--clips", "1")
+    assert found["clips"] == 1 and {clip.name[:6] for clip in list_clips(tmp_path / "range")} == {"000001"}
+
+
+def test_several_references_are_kept_and_one_is_drawn(dataset, tmp_path, capsys):
+    """Relative latents are there once for each; features in 8 bits are nearly those in 16."""
+    out, shape = tmp_path / "coded", preset("tiny")
+    code, _, _ = _encode(dataset, out, capsys, "--references", "3", "--clips", "1", "--features", "int8")
+    assert code == 0
+    clip = list_clips(out)[0].open()
+    assert clip.references == 3 and clip.count("z") == 60 and clip.rows("features").dtype == torch.int8
+    different = [clip.latents(k, 0, 20) for k in range(3)]
+    assert not torch.equal(different[0], different[1])
+    data = LatentClips(out, shape, 0, 1, 12)
+    assert len({data[i]["r"].numpy().tobytes() for i in range(20)}) > 3  # of two stretches
+    _encode(dataset, tmp_path / "one", capsys, "--clips", "1")
+    exact = list_clips(tmp_path / "one")[0].open()
+    one, other = (c.windows(0, 20, 6) for c in (clip, exact))
+    assert float((one - other).norm() / other.norm()) < 0.01
+    assert torch.equal(exact.latents(0, 0, 20), different[0])  # the first is the one that is drawn alone
+
+
+def test_a_folder_of_an_earlier_version_is_told(dataset, tmp_path, capsys):
+    out = tmp_path / "coded"
+    out.mkdir()
+    (out / "source.json").write_text(json.dumps({"dataset": str(dataset), "frames": 20}))
+    code, _, said = _encode(dataset, out, capsys)
+    assert code == 3 and "of an earlier version, which can be trained on; use another folder" in said
+
+
+def test_what_was_coded_before_an_error_is_kept(dataset, tmp_path):
+    """The shard of a job that is stopped holds the clips that were whole."""
+    rows = accepted_rows(dataset)
+    encoder = load_clip_encoder(EncoderConfig())
+
+    def stop(done, every):
+        if done == 2:  # of the clips, the short one is done at once
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_rows(dataset, rows, tmp_path, encoder, 20, 0, progress=stop)
+    assert [clip.name for clip in list_clips(tmp_path)] == ["000000-00000", "000000-00020"]
+    assert encode_rows(dataset, rows, tmp_path, encoder, 20, 0).kept == 1
 
 
 def test_splits_and_settings_are_not_mixed(dataset, tmp_path, capsys):
     out = tmp_path / "coded"
     code, found, _ = _encode(dataset, out, capsys, "--held-out")
-    assert code == 0 and found["clips"] == 1 and [p.stem for p in out.glob("*x*/*")] == ["000004-00000"]
+    assert code == 0 and found["clips"] == 1 and [clip.name for clip in list_clips(out)] == ["000004-00000"]
     code, _, said = _encode(dataset, out, capsys)
     assert code == 3 and "other settings (split)" in said
     code, _, said = _encode(dataset, tmp_path / "none", capsys, "--speech", "x")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,14 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.options import check_choice, expand_options, input_errors_as_usage
-from cyberhost_model.config import parse_device
 from cyberhost_model.options import SEEDS, option
 
 if TYPE_CHECKING:
+    from cyberhost_model.lab.engines import Engine
     from cyberhost_model.lab.synthetic.clips import ClipGenerator
     from cyberhost_model.lab.synthetic.speech_motion import LipListener
-    from cyberhost_model.lab.training.encode import ClipEncoder
+    from cyberhost_model.lab.training.clip_encoder import ClipEncoder
+    from cyberhost_model.lab.training.encode import EncodeSummary, Part
 
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
 Clips = Annotated[int, typer.Option(min=1, max=10_000_000, help="How many clips.")]
@@ -108,7 +110,11 @@ def prepare(
         float, typer.Option(min=0.1, max=16, help="Largest factor by which a crop is enlarged.")
     ] = 1.5,
     identity_by: Annotated[
-        str, typer.Option(metavar="video|folder", help="Clips of one video, or of one folder, share an identity.")
+        str,
+        typer.Option(
+            metavar="video|folder|face",
+            help="Clips of one video, of one folder, or of one face (ArcFace, extra face) share an identity.",
+        ),
     ] = "video",
     split_file: Annotated[
         Path | None,
@@ -134,7 +140,8 @@ def prepare(
     candidate clip, with the reason where it was rejected. Running it again does only what is missing.
     """
     console.silence_libraries()
-    from cyberhost_model.lab.filmed.build import ENGINES, prepare_dataset
+    from cyberhost_model.lab.engines import ENGINES
+    from cyberhost_model.lab.filmed.build import prepare_dataset
     from cyberhost_model.lab.filmed.detectors import DETECTORS
     from cyberhost_model.lab.filmed.manifest import read_splits
     from cyberhost_model.lab.filmed.settings import Settings
@@ -225,6 +232,36 @@ MADE = 500
 """Clips that `data encode` makes unless --clips says otherwise."""
 
 
+@dataclass(frozen=True)
+class Coding:
+    """How `data encode` codes clips: for which network, with what, and what it keeps of them."""
+
+    preset: str = option("tiny", "Size of the network that the clips are for.", metavar="tiny|sd15")
+    codec: str | None = option(None, "Run of stage codec, or a model. [default: the preset's]", metavar="RUN")
+    audio: str | None = option(None, "Run of stage audio, or a model. [default: the preset's]", metavar="RUN")
+    frames: int | None = option(
+        None, "Frames a clip. [default: 32; sd15: whole clips of a dataset]", min=16, max=10_000, metavar="N"
+    )
+    references: int | None = option(
+        None, "Reference frames of a filmed clip, one drawn anew at each step. [default: 1; sd15: 3]", min=1, max=64
+    )
+    features: str | None = option(
+        None, "How speech features are kept. [default: float16; sd15: int8]", metavar="float16|int8"
+    )
+    device: str = option("cpu", "cpu, cuda or mps; workers take the GPUs in turn.")
+    precision: str = option("fp32", "Precision the codec computes in: fp32, fp16, bf16.")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Where `data encode` works, and on which part of the clips."""
+
+    workers: int = option(0, "Worker processes; 0 for none.", min=0, max=1024)
+    engine: str = option("local", "Where clips are coded.", metavar="local|ray")
+    address: str | None = option(None, "Ray cluster. [default: this machine]")
+    shard: str = option("1/1", "Code only every n-th clip, from the i-th on: one of n machines.", metavar="I/N")
+
+
 @expand_options
 def encode(
     source: Source,
@@ -234,26 +271,18 @@ def encode(
         Path | None,
         typer.Option(metavar="DATASET", help="Code these clips (data prepare, data synth) instead of making some."),
     ] = None,
-    preset: Annotated[
-        str, typer.Option(metavar="tiny|sd15", help="Size of the network that the clips are for.")
-    ] = "tiny",
-    codec: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Run of stage codec, or a model. [default: the preset's]")
-    ] = None,
-    audio: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Run of stage audio, or a model. [default: the preset's]")
-    ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, max=10_000_000, help=f"How many clips. [default: {MADE}; all of a dataset]")
     ] = None,
-    frames: Frames = 32,
-    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    coding: Coding,
+    spread: Spread,
     console: Console,
 ) -> None:
     """Code clips for stages 1 and 2 of training; clips that are there already are kept.
 
-    With --data the training split of a dataset is coded (--held-out: the other one); a clip that cannot be read is
-    named and left out. Without it, the clips that `data synth` makes of the same --speech, --stills and --gestures.
+    With --data the training split of a dataset is coded (--held-out: the other one), --clips of its clips from --start
+    on; a clip that cannot be read is named and left out. Without it, the clips that `data synth` makes of the same
+    --speech, --stills and --gestures.
     """
     console.silence_libraries()
     if data is not None and (source.speech or source.stills or source.gestures):
@@ -261,58 +290,51 @@ def encode(
             "a dataset has its own sound and pictures: give --data, or --speech with --stills and --gestures",
             param_hint="'--data'",
         )
+    if spread.address is not None and spread.engine != "ray":
+        raise typer.BadParameter("--address goes with --engine ray")
+    if data is None and not source.speech:
+        source.open(1)  # says what is missing
+    from cyberhost_model.lab.engines import ENGINES, Engine
+    from cyberhost_model.lab.filmed.manifest import accepted_rows
+    from cyberhost_model.lab.training.clip_encoder import FEATURES, EncoderConfig, encoder_hints, load_clip_encoder
+    from cyberhost_model.lab.training.encode import Part, encode_dataset
+
+    check_choice("--engine", spread.engine, *ENGINES)
+    if coding.features is not None:
+        check_choice("--features", coding.features, *FEATURES)
     with input_errors_as_usage():
-        parse_device(device)
-    from cyberhost_model.device import choose_device
-    from cyberhost_model.lab.training.encode import load_clip_encoder
-
-    coder, warnings = load_clip_encoder(preset, codec, audio, choose_device(device, "auto")[0])
-    for line in warnings:
+        settings = {field.name: getattr(coding, field.name) for field in fields(coding) if field.name != "frames"}
+        config = EncoderConfig(**settings)
+        part = Part(source.start, clips, Part.read_shard(spread.shard))
+    engine = Engine(spread.engine, spread.workers, spread.address)
+    coder = load_clip_encoder(config)
+    for line in encoder_hints(config):
         console.warn(line)
-    listener = coder.speech if hasattr(coder.speech, "predict_lips") else None
-    made = source.open(frames, listener) if data is None else None  # type: ignore[arg-type]
-    facts: dict[str, object] = {"preset": preset, "codec": codec or preset, "audio": audio or preset}
-    if made is None:
-        assert data is not None
-        _encode_dataset(data, source, output, coder, facts, clips, frames, console)
-    else:
-        _encode_made(made, source, output, coder, facts, clips or MADE, frames, console)
-
-
-def _encode_dataset(
-    data: Path,
-    source: Source,
-    output: Path,
-    coder: ClipEncoder,
-    facts: dict[str, object],
-    clips: int | None,
-    frames: int,
-    console: Console,
-) -> None:
-    from cyberhost_model.lab.training.encode import encode_dataset
-
+    if data is None:
+        _encode_made(source, output, coder, part, coding.frames or 32, engine, console)
+        return
     split = "held_out" if source.held_out else "train"
-    with console.progress("coding clips", None, unit="clips") as tick:
+    chosen = len(part.of(accepted_rows(data, split)))
+    with console.progress("coding clips", chosen, unit="clips", clip=1) as tick:
         report = encode_dataset(
             data,
             output,
             coder,
-            frames=frames,
+            frames=coding.frames,
             seed=source.seed,
             split=split,
-            limit=clips,
-            facts=facts,
+            part=part,
+            engine=engine,
             progress=tick,
             warn=console.warn,
         )
+    frames = config.stretch(coding.frames)
+    length = f"clips of {frames} frames" if frames else "whole clips"
     console.note(
-        f"{output}: {report.coded} coded clips of {frames} frames from {report.clips} clips, {report.kept} of them "
-        "done before"
+        f"{output}: {report.coded} coded {length} from {report.clips} clips, {report.kept} of them done before"
     )
     if report.short:
         console.note(f"left out: {report.short} clips of fewer than {frames} frames (--frames)")
-    broken = [{"clip": clip, "detail": detail} for clip, detail in report.broken]
-    psnr = _tell_fidelity(coder, console)
     console.data(
         {
             "output": str(output),
@@ -323,17 +345,17 @@ def _encode_dataset(
             "split": split,
             "frames": frames,
             "seed": source.seed,
-            "broken": broken,
-            "psnr": psnr,
+            "broken": [{"clip": clip, "detail": detail} for clip, detail in report.broken],
+            "psnr": _tell_fidelity(report, console),
         }
     )
 
 
-def _tell_fidelity(coder: ClipEncoder, console: Console) -> dict[str, float]:
+def _tell_fidelity(report: EncodeSummary, console: Console) -> dict[str, float]:
     """Print how well the codec brings back what was coded, and warn where a network would learn its errors."""
     from cyberhost_model.lab.training.fidelity import GOALS
 
-    psnr, low = coder.fidelity.psnr(), coder.fidelity.too_low()
+    psnr, low = report.fidelity.psnr(), report.fidelity.too_low()
     if psnr:
         console.note("decoded from what was coded: " + ", ".join(f"{name} {dB:.1f} dB" for name, dB in psnr.items()))
     if low:
@@ -342,37 +364,28 @@ def _tell_fidelity(coder: ClipEncoder, console: Console) -> dict[str, float]:
     return psnr
 
 
+def _open_source(source: Source, frames: int, coder: ClipEncoder) -> ClipGenerator:
+    """Open the source of clips with the speech encoder that they are coded with, where it hears lips."""
+    listener = coder.speech if hasattr(coder.speech, "predict_lips") else None
+    return source.open(frames, listener)  # type: ignore[arg-type]
+
+
 def _encode_made(
-    made: ClipGenerator,
-    source: Source,
-    output: Path,
-    coder: ClipEncoder,
-    facts: dict[str, object],
-    clips: int,
-    frames: int,
-    console: Console,
+    source: Source, output: Path, coder: ClipEncoder, part: Part, frames: int, engine: Engine, console: Console
 ) -> None:
-    from cyberhost_model.lab.training.clips import save_summary
     from cyberhost_model.lab.training.encode import claim, encode_made
 
-    claim(output, {**facts, "frames": frames})  # clips of other sources may join, of another length or coder not
-    save_summary(
-        output,
-        stills=source.stills,
-        speech=source.speech,
-        gestures=source.gestures,
-        drawn=source.drawn,
-        heads=source.heads,
-        frames=frames,
-        seed=source.seed,
-        **facts,
+    source.open(frames)  # so that this process, not a worker, reports what is missing
+    # Clips of other sources may join, of another length or coder not.
+    claim(
+        output, {**coder.config.facts(), "frames": frames}, {**asdict(source), "gestures": str(source.gestures or "")}
     )
-    with console.progress("coding clips", clips, unit="clips") as tick:
-        for done in encode_made(made, output, coder, range(source.start, source.start + clips)):
-            tick(done)
-    console.note(f"{output}: {clips} coded clips of {frames} frames")
-    psnr = _tell_fidelity(coder, console)
-    console.data({"output": str(output), "clips": clips, "frames": frames, "seed": source.seed, "psnr": psnr})
+    numbers = part.numbers(MADE)
+    with console.progress("coding clips", len(numbers), unit="clips", clip=1) as tick:
+        report = encode_made(partial(_open_source, source, frames), output, coder, numbers, engine, tick, console.warn)
+    console.note(f"{output}: {len(numbers)} coded clips of {frames} frames")
+    psnr = _tell_fidelity(report, console)
+    console.data({"output": str(output), "clips": len(numbers), "frames": frames, "seed": source.seed, "psnr": psnr})
 
 
 app = typer.Typer(help="Make training data.", no_args_is_help=True, rich_markup_mode=None)

@@ -4,14 +4,16 @@ import multiprocessing
 import threading
 import time
 
+import numpy as np
 import pytest
-from raw_videos import SETTINGS
+from raw_videos import SETTINGS, pictures, speaker, voice, write
 
 from cyberhost_model.errors import ResourceError
+from cyberhost_model.lab.engines import run_local
+from cyberhost_model.lab.filmed import prepare as filmed_prepare
 from cyberhost_model.lab.filmed.build import prepare_dataset
-from cyberhost_model.lab.filmed.engines import run_local
 from cyberhost_model.lab.filmed.manifest import read_manifest, read_table
-from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, is_finished
+from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, PrepareVideos, is_finished, record_path
 from cyberhost_model.runtime.ray_cluster import check_cluster_address
 
 SOME = ("good", "text", "mute", "short")
@@ -27,6 +29,30 @@ def test_two_processes_give_the_same_manifest(raw, prepared, tmp_path):
     assert ticks == [(i, len(SOME)) for i in range(len(SOME) + 1)]
 
 
+def test_a_long_video_is_prepared_in_pieces(tmp_path, monkeypatch):
+    """Each piece is a job with a record of its own; what is finished of it stays."""
+    monkeypatch.setattr(filmed_prepare, "PIECE", 1.4)
+    clip = speaker(0)
+    there, sound = pictures(clip), voice(clip)
+    path = write(tmp_path / "talk.mp4", [*there, *there[-2::-1], *there[1:]], np.tile(sound, 3))
+    pieces = Job.of(path).in_pieces()
+    assert [(job.piece, job.pieces) for job in pieces] == [(0, 3), (1, 3), (2, 3)]
+    ticks: list[tuple[int, int]] = []
+    report = prepare_dataset([path], tmp_path / "set", SETTINGS, 0, progress=lambda *t: ticks.append(t))
+    rows = read_manifest(tmp_path / "set", accepted=True)
+    assert report.videos == 1 and ticks == [(i, 3) for i in range(4)]
+    assert [round(row.start, 2) for row in rows] == [0.0, 1.4] and all(row.end <= row.start + 1.41 for row in rows)
+    assert {row.identity for row in rows} == {"talk"} and [row.clip[-10:] for row in rows] == [
+        "p0000/0000",
+        "p0001/0000",
+    ]
+    record_path(tmp_path / "set", pieces[1]).unlink()
+    again = prepare_dataset([path], tmp_path / "set", SETTINGS, 0, progress=lambda *t: ticks.append(t))
+    assert again.kept == 0 and ticks[4:] == [(2, 3), (3, 3)]
+    assert read_manifest(tmp_path / "set", accepted=True) == rows
+    assert prepare_dataset([path], tmp_path / "set", SETTINGS, 0).kept == 1
+
+
 def test_a_process_that_dies_costs_its_video_and_it_is_tried_again(raw, tmp_path):
     (tmp_path / VIDEOS).mkdir()
     job = Job.of(raw["text"])
@@ -40,7 +66,7 @@ def test_a_process_that_dies_costs_its_video_and_it_is_tried_again(raw, tmp_path
 
     killer = threading.Thread(target=kill)
     killer.start()
-    ((done, rows),) = list(run_local([job], tmp_path, SETTINGS, 1))
+    ((done, rows),) = list(run_local(PrepareVideos(tmp_path, SETTINGS), [job], 1))
     killer.join()
     assert done == job and [row.reason for row in rows] == ["crashed"] and "ended with code" in rows[0].detail
     assert not is_finished(tmp_path, job, SETTINGS)

@@ -132,11 +132,22 @@ def _clip(place: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from cyberhost_model.lab.training.clips import TENSORS
+    from cyberhost_model.lab.training.coded import OLD_TENSORS, POINTS
 
-    tensors = {name: torch.zeros(4, 3, 2, 2) for name in TENSORS}
-    save_file({**tensors, "z": torch.zeros(40, 27, 4, 4), "audio": torch.zeros(40, 6, 5, 128)}, place / "c.safetensors")
+    tensors = {name: torch.zeros(4, 3, 2, 2) for name in (*OLD_TENSORS, *(f"frame.{name}" for name in POINTS))}
+    own = {"z": torch.zeros(40, 27, 4, 4), "audio": torch.zeros(40, 6, 5, 128), "clarity": torch.zeros(40)}
+    save_file({**tensors, **own}, place / "c.safetensors")
     return place / "c.safetensors"
+
+
+def _shard(place: Path) -> Path:
+    import torch
+
+    from cyberhost_model.lab.training.coded import POINTS, TENSORS, write_shard
+
+    tensors = {name: torch.zeros(4, 3, 2, 2) for name in (*TENSORS, *(f"frame.{name}" for name in POINTS))}
+    own = {"z": torch.zeros(40, 27, 4, 4), "features": torch.zeros(90, 5, 128), "clarity": torch.zeros(40)}
+    return write_shard(place, {"a": {**tensors, **own}, "b": {**tensors, **own}})
 
 
 def _video(place: Path) -> Path:
@@ -434,10 +445,11 @@ def _read_gestures(path: Path) -> Any:
 
 def _read_clip(path: Path) -> Any:
     from cyberhost_model.config import preset
-    from cyberhost_model.lab.training.clips import check_fits, read_clip
+    from cyberhost_model.lab.training.coded import CodedClip
 
-    check_fits(path, preset("tiny"), 12)
-    return read_clip(path)
+    clip = CodedClip("b", path, 1 if path.name.startswith("shard-") else 0).open()
+    clip.check_fits(preset("tiny"), 12)
+    return clip.latents(0, 0, 16)
 
 
 CONFIG, WEIGHTS = ("config.json",), ("model.safetensors",)
@@ -489,6 +501,7 @@ TARGETS = {
         Target("recipe", _recipe, _read_recipe, (3, 9, 6), TABLE),
         Target("run state", _run, _read_run, (9,), TEXT, ("last/state.json", "config.json")),
         Target("coded clip", _of_sample("clip", "c.safetensors"), _read_clip, (9,), HEADER),
+        Target("coded clips", _shard, _read_clip, (9,), HEADER),
         Target("model config", _model("."), _read_network, (6,), TEXT, CONFIG),
         Target("model weights", _model("."), _read_network, (6,), HEADER, ("network.safetensors",)),
         Target("codec", _model("codec"), _read_codec, (6,), (*TEXT, *HEADER), (*CONFIG, *WEIGHTS)),

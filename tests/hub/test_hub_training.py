@@ -20,7 +20,7 @@ from cyberhost_model.errors import ResourceError, TrainingError
 from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.training.assemble import trained_codec, trained_speech
-from cyberhost_model.lab.training.encode import ClipEncoder, load_clip_encoder
+from cyberhost_model.lab.training.clip_encoder import ClipEncoder, EncoderConfig, load_clip_encoder
 from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
 from cyberhost_model.lab.training.recipe import network_parts
 from cyberhost_model.porting.convert import convert
@@ -120,8 +120,8 @@ def test_from_a_dataset_to_a_model_of_the_run(models, tmp_path, monkeypatch, cap
     assert main(encode) == 9 and "kind that preset tiny takes" in capsys.readouterr().err
     assert main([*encode, "--preset", "sd15"]) == 0
     (file,) = coded.glob("*x*/*.safetensors")
-    clip = load_file(file)
-    assert clip["z"].shape == (16, 4, 16, 16) and clip["audio"].shape == (16, 2, 3, 16)
+    clip = load_file(file)  # whole, with three references
+    assert clip["z"].shape == (16, 4, 16, 16) and clip["features"].shape[1:] == (3, 16) and len(clip["r"]) == 3
     train = ["train", "--stage", "2", "--preset", "sd15", "--data", str(coded), "--steps", "1", "--workers", "0"]
     assert main([*train, "--init", str(models / "animate-anyone"), "-o", str(run)]) == 0
     assert "weights that it has not begin afresh (audio_projection, denoising_unet.clarity" in capsys.readouterr().err
@@ -146,16 +146,17 @@ def test_encoding_for_arcface_stops_without_it(hub, monkeypatch):
     """Before anything is fetched, and no dataset is filled with zeros."""
     monkeypatch.setitem(sys.modules, "insightface", None)
     with pytest.raises(ResourceError, match=r"library insightface: pip install 'cyberhost\[face\]'"):
-        load_clip_encoder("sd15")
+        load_clip_encoder(EncoderConfig("sd15"))
     assert not hub.requests
 
 
-def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_path):
+def test_faces_are_described_by_arcface_where_the_preset_takes_it(models, tmp_path, monkeypatch):
     shape = dataclasses.replace(paper(), region=dataclasses.replace(paper().region, face_channels=()))
-    clip = small_synth(tmp_path / "speech", frames=16).clip(0)
-    coder = ClipEncoder(shape, trained_codec(models / "coders"), trained_speech(models / "coders"), Described())
-    assert torch.equal(coder.encode(clip)["face"].float(), torch.arange(512.0) / 512)
+    monkeypatch.setitem(presets.PRESETS, "sd15", shape)
+    clip, config = small_synth(tmp_path / "speech", frames=16).clip(0), EncoderConfig("sd15")
+    coder = ClipEncoder(config, trained_codec(models / "coders"), trained_speech(models / "coders"), Described())
+    assert torch.equal(coder.encode(clip)["face"][0].float(), torch.arange(512.0) / 512)
     coder.face = None
     with pytest.raises(TrainingError, match="need ArcFace's description"):
         coder.encode(clip)
-    assert load_clip_encoder("tiny")[0].encode(clip)["face"].dtype == torch.uint8
+    assert load_clip_encoder(EncoderConfig()).encode(clip)["face"].dtype == torch.uint8

@@ -26,7 +26,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "heif": (("pillow_heif",), "HEIC pictures, as iPhones write them"),
     "live": (("sounddevice",), "`cyberhost live --mic`"),
-    "ray": (("ray",), "`cyberhost data prepare --engine ray`"),
+    "ray": (("ray",), "`--engine ray` of `cyberhost data` and `batch`"),
     "theval": (
         ("mediapipe", "silero_vad", "onnxruntime"),
         "`cyberhost eval --metrics theval` by its own networks",

@@ -10,17 +10,27 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.errors import InputError, OutputError, need
+from cyberhost_model.lab.engines import Engine
 from cyberhost_model.lab.filmed.detectors import load_detector
-from cyberhost_model.lab.filmed.engines import FinishedJobs, run_in_process, run_local, run_ray
+from cyberhost_model.lab.filmed.identities import join_faces
 from cyberhost_model.lab.filmed.manifest import VERSION, Reason, Row, write_manifest
-from cyberhost_model.lab.filmed.prepare import CLIPS, VIDEOS, Job, is_finished, list_videos, read_record
+from cyberhost_model.lab.filmed.prepare import (
+    CLIPS,
+    VIDEOS,
+    Job,
+    PrepareVideos,
+    forget_others,
+    is_finished,
+    list_videos,
+    load_networks,
+    read_record,
+)
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import sync_weight_files
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.reading import Unreadable, convert, one_line, read_object
 
 DATASET_FILE = "dataset.json"
-ENGINES = ("local", "ray")
 BROKEN = {
     Reason.UNDECODABLE.value,
     Reason.NO_VIDEO.value,
@@ -59,27 +69,37 @@ def prepare_dataset(
     See docs/reference/training-data.md.
 
     Run again it prepares what is missing: videos that are new, changed, or were unfinished when it was stopped.
-    workers: local processes; 0 works in this one. progress(done, all): after every video. warn(line): for every broken
-    one. Raises InputError (no video, a dataset made with other settings), OutputError (the disk), ResourceError (a
-    library or Ray missing).
+    A video of more than two `prepare.PIECE` is prepared in pieces. workers: local processes; 0 works in this one.
+    progress(done, all): after every video or piece. warn(line): for every broken one. Raises InputError (no video, a
+    dataset made with other settings), OutputError (the disk), ResourceError (a library or Ray missing).
     """
     settings = settings or Settings()
     for library in ("av", "pyarrow", *(["ray"] if engine == "ray" else [])):
         need(library, "ray" if library == "ray" else "data")
-    if engine not in ENGINES:
-        raise InputError(f"no engine {engine!r}: choose {' or '.join(ENGINES)}")
+    place = Engine(engine, workers, address)
     load_detector(settings.detector)  # so that this process, not a worker, reports an unknown or damaged one
     if settings.min_sync is not None:
         sync_weight_files()
-    jobs = [Job.of(path, root) for path, root in list_videos(videos, dataset).items()]
+    if settings.identity_by == "face":
+        load_networks(settings.detector, settings.min_sync is not None, face=True)
+    found = [Job.of(path, root) for path, root in list_videos(videos, dataset).items()]
     dataset = dataset.absolute()
     _check_settings(dataset, settings)
-    missing = [job for job in jobs if not is_finished(dataset, job, settings)]
-    summary = PrepareSummary(len(jobs), len(jobs) - len(missing))
-    done = summary.kept
+    summary = PrepareSummary(len(found), 0)
+    jobs: list[Job] = []
+    missing: list[Job] = []
+    for video in found:
+        own = [video] if is_finished(dataset, video, settings) else video.in_pieces()
+        left = [job for job in own if not is_finished(dataset, job, settings)]
+        if left:
+            forget_others(dataset, own)
+        summary.kept += not left
+        jobs += own
+        missing += left
+    done = len(jobs) - len(missing)
     if progress:
         progress(done, len(jobs))
-    running = _start_engine(engine, workers, address, missing, dataset, settings)
+    running = place.run(PrepareVideos(dataset, settings), missing)
     try:
         for job, rows in running:
             done += 1
@@ -91,17 +111,11 @@ def prepare_dataset(
     finally:  # also after Ctrl-C: finished videos are in the manifest
         running.close()  # type: ignore[attr-defined]
         rows = collect_rows(dataset)
+        if settings.identity_by == "face":
+            join_faces(rows, settings.splits)
         write_manifest(dataset, rows)
     _count_rows(summary, rows, {str(job.path) for job in jobs})
     return summary
-
-
-def _start_engine(
-    engine: str, workers: int, address: str | None, jobs: list[Job], dataset: Path, settings: Settings
-) -> FinishedJobs:
-    if engine == "ray" and jobs:
-        return run_ray(jobs, dataset, settings, address)
-    return run_local(jobs, dataset, settings, workers) if workers else run_in_process(jobs, dataset, settings)
 
 
 def _check_settings(dataset: Path, settings: Settings) -> None:

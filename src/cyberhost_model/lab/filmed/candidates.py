@@ -73,14 +73,26 @@ def classify_frame(found: list[Keypoints], finds_faceless: bool) -> tuple[Reason
     return (None, found[0]) if has_face(found[0]) else (Reason.NO_FACE, None)
 
 
-def analyse_video(video: OpenVideo, detector: PeopleDetector, settings: Settings) -> Analysis | None:
-    """Read a video once and find its candidates; None where no frame can be decoded.
+def analyse_video(
+    video: OpenVideo,
+    detector: PeopleDetector,
+    settings: Settings,
+    begin: float = -math.inf,
+    stop: float = math.inf,
+) -> Analysis | None:
+    """Read a video once, from `begin` to before `stop` seconds, and find its candidates.
+
+    None where no frame can be decoded.
 
     Memory does not grow with the video's length, but for the key points of the observations.
     """
     finder, observations, size = ShotFinder(), [], (0, 0)
     due, end = -math.inf, 0.0
-    for time, frame, broken in video.frames():
+    for time, frame, broken in video.frames(None if begin == -math.inf else begin):
+        if time < begin - _EPS:
+            continue
+        if time >= stop - _EPS:
+            break
         finder.add(time, thumbnail(frame))
         if broken:
             observations.append(Observation(time, Reason.DAMAGED, None))
@@ -95,12 +107,12 @@ def analyse_video(video: OpenVideo, detector: PeopleDetector, settings: Settings
     if not finder.times:
         return None
     interval = float(np.median(np.diff(finder.times))) if len(finder.times) > 1 else 1 / FPS
-    stop = end + min(interval, 1.0)  # the last frame is shown as long as the others
+    end += min(interval, 1.0)  # the last frame is shown as long as the others
     candidates: list[Candidate] = []
-    for begin, finish, transition in shots(finder.breaks(), finder.times[0], stop):
-        of_shot = [x for x in observations if begin - _EPS <= x.time < finish - _EPS]
-        candidates += split_shot(begin, finish, of_shot, transition, settings)
-    return Analysis(candidates, size, finder.times[0], stop)
+    for first, last, transition in shots(finder.breaks(), finder.times[0], end):
+        of_shot = [x for x in observations if first - _EPS <= x.time < last - _EPS]
+        candidates += split_shot(first, last, of_shot, transition, settings)
+    return Analysis(candidates, size, finder.times[0], end)
 
 
 def split_shot(

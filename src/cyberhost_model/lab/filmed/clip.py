@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from scipy.ndimage import binary_closing
@@ -38,6 +39,7 @@ from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 _BATCH = 8  # frames the detector gets at once
 _DESCRIBED = 5  # one frame in so many gives a face descriptor
+_EMBEDDED = 50  # one in so many is embedded by ArcFace
 _SAME_FRAME = 0.15  # mean difference (0..255) below which two frames are the same picture
 _MIN_CHANGED = 0.02  # share of frames that must differ from the one before
 _MAX_SEVERAL = 0.2  # share of frames that may show a second person
@@ -48,13 +50,24 @@ _LIP_LAG = 3  # frames by which lips and sound may be apart without counting as 
 _MAX_GAP = 10
 
 
+class FaceEmbedder(Protocol):
+    """Embeds faces; `perception.arcface.ArcFace` does."""
+
+    def __call__(self, frames: np.ndarray) -> np.ndarray:
+        """Embed the largest face of each of uint8 (n, H, W, 3) RGB, (n, D) of length 1; NaN where there is none."""
+
+
 @dataclass
 class Networks:
-    """Hold the networks a worker keeps loaded. sync: only where `Settings.min_sync` asks for it."""
+    """Hold the networks a worker keeps loaded.
+
+    sync: only where `Settings.min_sync` asks for it; face: only where identities go by the face.
+    """
 
     detector: PeopleDetector
     speech: Wav2Vec2Encoder
     sync: SyncCheck | None = None
+    face: FaceEmbedder | None = None
 
 
 @dataclass
@@ -62,7 +75,7 @@ class ClipStatistics:
     """Gather what is measured on the frames of a clip.
 
     clarity: of each frame, 0 without a hand. several: frames with more than one person. changed: frames that differ
-    from the one before. times: time stamps of the source frames.
+    from the one before. times: time stamps of the source frames. embedded: some frames, for the face embedder.
     """
 
     points: list[Keypoints] = field(default_factory=list)
@@ -71,6 +84,7 @@ class ClipStatistics:
     several: int = 0
     changed: int = 0
     times: set[float] = field(default_factory=set)
+    embedded: list[np.ndarray] = field(default_factory=list)
     _last: np.ndarray | None = None
 
     def add(self, frame: np.ndarray, found: list[Keypoints], time: float) -> None:
@@ -78,6 +92,8 @@ class ClipStatistics:
         person = found[0] if found else Keypoints.empty()
         if len(self.points) % _DESCRIBED == 0 and (descriptor := face_descriptor(frame, person)) is not None:
             self.descriptors.append(descriptor)
+        if len(self.points) % _EMBEDDED == 0:
+            self.embedded.append(frame)
         self.points.append(person)
         self.clarity.append(hand_clarity(frame, person) if has_hand(person) else _NO_HAND)
         self.several += count_people(found) > 1
@@ -128,6 +144,8 @@ def make_clip(
         video.unlink()
         return row.reject(*failed)
     opening, width = mouth or (np.full(candidate.frames, np.nan), np.full(candidate.frames, np.nan))
+    if networks.face is not None:
+        row.embedding = mean_embedding(networks.face(np.stack(statistics.embedded)))
     labels = pack_labels(statistics.points, out, np.array(statistics.clarity), opening, width, row.identity or "")
     write_labels(folder / f"{name}.npz", labels)
     row.status, row.video, row.labels = ACCEPTED, video.name, f"{name}.npz"
@@ -173,6 +191,15 @@ def _fill_row(
         row.movement = float((high - low).max())
     row.descriptor = mean_descriptor(statistics.descriptors)
     row.lip_correlation = correlation(mouth[0], sound.opening) if mouth is not None else None
+
+
+def mean_embedding(embeddings: np.ndarray) -> list[float] | None:
+    """Average embeddings (n, D) to length 1, without those that are NaN; None where all are."""
+    found = embeddings[np.isfinite(embeddings).all(1)]
+    if not len(found):
+        return None
+    mean = found.mean(0)
+    return (mean / max(float(np.linalg.norm(mean)), 1e-9)).tolist()
 
 
 def correlation(lips: np.ndarray, predicted: np.ndarray | None) -> float | None:

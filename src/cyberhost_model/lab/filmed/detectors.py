@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.lab.engines import worker_number
 from cyberhost_model.perception.dwpose import DWPose, load_dwpose
 from cyberhost_model.perception.hands import separate_hands
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
@@ -52,7 +54,10 @@ def _embedded() -> PeopleDetector:
 
 
 class DwposeDetector:
-    """DWPose, the field's detector: several seconds a frame on a CPU. It starts from bodies."""
+    """DWPose, the field's detector, on the GPU where there is one: several seconds a frame on a CPU.
+
+    It starts from bodies.
+    """
 
     name = "dwpose"
     finds_faceless = True
@@ -72,8 +77,14 @@ class DwposeDetector:
         ]
 
 
+def worker_device() -> torch.device:
+    """Choose where ONNX networks compute: worker processes take the GPUs in turn, without one it is the CPU."""
+    count = torch.cuda.device_count()
+    return torch.device("cuda", worker_number() % count) if count else torch.device("cpu")
+
+
 def _dwpose() -> PeopleDetector:
-    return DwposeDetector(load_dwpose())
+    return DwposeDetector(load_dwpose(device=worker_device()))
 
 
 DETECTORS: dict[str, Callable[[], PeopleDetector]] = {"embedded": _embedded, "dwpose": _dwpose}

@@ -134,6 +134,8 @@ class Row:
     """ "train" or "held_out", by the identity."""
     descriptor: list[float] | None = None
     """Identity descriptor of the face."""
+    embedding: list[float] | None = None
+    """ArcFace's description of the face, 512 numbers of length 1, where identities go by the face."""
     detector: str | None = None
     """Which network found the key points; "exact" for synthetic clips."""
     video: str | None = None
@@ -179,8 +181,12 @@ _TEXT = (
     "reference",
 )
 _WHOLE = ("source_size", "source_mtime", "frames", "width", "height")
-_LISTS = ("box", "thorax_range", "descriptor")
-_LATER = ("left_hand_share", "right_hand_share")  # columns that earlier manifests of the same version lack: null there
+_LISTS = ("box", "thorax_range", "descriptor", "embedding")
+_LATER = (
+    "left_hand_share",
+    "right_hand_share",
+    "embedding",
+)  # columns that earlier manifests of the same version lack: null there
 
 
 def schema() -> pyarrow.Schema:

@@ -9,11 +9,12 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,25 @@ import numpy as np
 
 from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import InputError, OutputError, need, printable
-from cyberhost_model.lab.filmed.candidates import Analysis, analyse_video
+from cyberhost_model.lab.engines import Work
+from cyberhost_model.lab.filmed.candidates import analyse_video
 from cyberhost_model.lab.filmed.clip import Networks, make_clip
-from cyberhost_model.lab.filmed.detectors import load_detector
+from cyberhost_model.lab.filmed.detectors import load_detector, worker_device
 from cyberhost_model.lab.filmed.manifest import REJECTED, Reason, Row, row_of, row_values, split_of
 from cyberhost_model.lab.filmed.settings import Settings
 from cyberhost_model.lab.filmed.sound_checks import load_sync_check
 from cyberhost_model.lab.filmed.source import OpenVideo, UnusableVideo, has_sound, open_video, sound_blocks
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.perception.arcface import ArcFace
 from cyberhost_model.reading import Unreadable, convert, exists, is_folder, read_object
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 CLIPS, VIDEOS = "clips", "videos"
 VIDEO_SUFFIXES = tuple(".mp4 .m4v .mov .mkv .webm .avi .flv .ts .mts .mpg .mpeg .wmv .3gp .ogv .mxf".split())
+PIECE = 300.0
+"""Seconds of a piece: a video of more than two is prepared in pieces, by several processes at once."""
 _MAX_MISSING = 0.5  # seconds by which a file may end before its declared length and still count as whole
 
 
@@ -50,6 +55,9 @@ class Job:
     """Its path below the folder that was given, "talks/anna.mp4": the same wherever that folder lies."""
     folder: str = ""
     """The folder of that path; the given folder's own name for a video right in it."""
+    piece: int = 0
+    pieces: int = 1
+    """Which piece of a long video it is, and of how many; no clip goes over from one to the next."""
 
     @staticmethod
     def of(path: Path, root: Path | None = None) -> Job:
@@ -65,10 +73,10 @@ class Job:
         return Job(place, stat.st_size, stat.st_mtime_ns, name.as_posix(), folder)
 
     def identity(self, by: str) -> str:
-        """Name the identity in the video: the folder for `by` "folder", the video itself for "video".
+        """Name the identity in the video: the folder for `by` "folder", otherwise the video itself.
 
-        No face recognition network comes with this package, so an identity is where the video lies, not the face; and
-        where it lies below the folder that was given, so that nobody changes splits when the data moves.
+        It is where the video lies below the folder that was given, so that nobody changes splits when the data moves.
+        Identities with one face become one when all videos are prepared (`identities.join_faces`).
         """
         return self.folder if by == "folder" else self.name[: len(self.name) - len(self.path.suffix)]
 
@@ -76,7 +84,23 @@ class Job:
     def key(self) -> str:
         """A file name for the clips of this video: readable, and unique to its path."""
         name = re.sub(r"[^A-Za-z0-9]+", "-", self.path.stem).strip("-")[:40] or "video"
-        return f"{name}-{hashlib.sha256(str(self.path).encode()).hexdigest()[:10]}"
+        whole = f"{name}-{hashlib.sha256(str(self.path).encode()).hexdigest()[:10]}"
+        return whole if self.pieces == 1 else f"{whole}-p{self.piece:04d}"
+
+    def in_pieces(self) -> list[Job]:
+        """List the jobs of a long video; a video that is short, or that cannot be opened, is one.
+
+        It depends on the length that the file declares alone, so that every run makes the same pieces.
+        """
+        try:
+            with open_video(self.path) as video:
+                seconds = video.declared or 0.0
+        except UnusableVideo:
+            return [self]
+        if seconds <= 2 * PIECE:
+            return [self]
+        pieces = math.ceil(seconds / PIECE)
+        return [replace(self, piece=piece, pieces=pieces) for piece in range(pieces)]
 
 
 def record_path(dataset: Path, job: Job) -> Path:
@@ -116,7 +140,7 @@ def is_finished(dataset: Path, job: Job, settings: Settings) -> bool:
 
 
 @functools.lru_cache(maxsize=1)
-def load_networks(detector: str, sync: bool = False) -> Networks:
+def load_networks(detector: str, sync: bool = False, face: bool = False) -> Networks:
     """Load the networks once a process.
 
     They run on one thread, because the engines run one video a core, and because sums on one thread are the same
@@ -131,17 +155,34 @@ def load_networks(detector: str, sync: bool = False) -> Networks:
         load_detector(detector),
         Wav2Vec2Encoder.from_pretrained(EMBEDDED / "tiny" / "speech"),
         load_sync_check() if sync else None,
+        _load_arcface() if face else None,
     )
 
 
+def _load_arcface() -> ArcFace:
+    from cyberhost_model.runtime.loading import load_arcface  # late: it loads all of a model's code
+
+    return load_arcface(device=worker_device())
+
+
+def forget_others(dataset: Path, jobs: list[Job]) -> None:
+    """Remove what is there of a video under other jobs than these: it was prepared whole, or in other pieces."""
+    keys = {job.key for job in jobs}
+    whole = replace(jobs[0], piece=0, pieces=1).key
+    for record in [*(dataset / VIDEOS).glob(f"{whole}.json"), *(dataset / VIDEOS).glob(f"{whole}-p*.json")]:
+        if record.stem not in keys:
+            record.unlink(missing_ok=True)
+            shutil.rmtree(dataset / CLIPS / record.stem, ignore_errors=True)
+
+
 def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
-    """Prepare one video: clips to DATASET/clips/KEY/, then its record to DATASET/videos/.
+    """Prepare one video, or a piece of it: clips to DATASET/clips/KEY/, then its record to DATASET/videos/.
 
     Returns its rows. The clips' folder gets its name when it is whole, and the record is written last: a run that is
     killed loses this video alone. Whatever is wrong with the video becomes rows. Raises OutputError where the disk
     fails.
     """
-    networks = load_networks(settings.detector, settings.min_sync is not None)
+    networks = load_networks(settings.detector, settings.min_sync is not None, settings.identity_by == "face")
     place = dataset / CLIPS / job.key
     part = part_path(dataset, job)
     try:
@@ -164,6 +205,28 @@ def process_video(job: Job, dataset: Path, settings: Settings) -> list[Row]:
             row.video, row.labels = f"{CLIPS}/{job.key}/{row.video}", f"{CLIPS}/{job.key}/{row.labels}"
     write_record(dataset, job, settings, rows)
     return rows
+
+
+@dataclass(frozen=True)
+class PrepareVideos(Work[Job, list[Row]]):
+    """The work of `data prepare`: every job is a video, its result the video's rows."""
+
+    dataset: Path
+    settings: Settings
+
+    def run(self, job: Job) -> list[Row]:
+        """See `process_video`."""
+        return process_video(job, self.dataset, self.settings)
+
+    def record_crash(self, job: Job, detail: str) -> list[Row]:
+        """Record a video on which a process died or failed unexpectedly, as a row; the next run tries again."""
+        rows = [blank_row(job, self.settings).reject(Reason.CRASHED, " ".join(detail.split())[:200])]
+        write_record(self.dataset, job, self.settings, rows)
+        return rows
+
+    def clean(self, job: Job) -> None:
+        """Remove the folder of an unfinished video."""
+        shutil.rmtree(part_path(self.dataset, job), ignore_errors=True)
 
 
 def blank_row(job: Job, settings: Settings, number: int = 0) -> Row:
@@ -191,12 +254,17 @@ def _rows(job: Job, folder: Path, networks: Networks, settings: Settings) -> Ite
 
     try:
         with open_video(job.path) as video:
-            analysis = analyse_video(video, networks.detector, settings)
+            begin, last = video.start + job.piece * PIECE, job.piece == job.pieces - 1
+            stretch = (-math.inf if job.piece == 0 else begin, math.inf if last else begin + PIECE)
+            analysis = analyse_video(video, networks.detector, settings, *stretch)
         sounding = has_sound(job.path)
     except UnusableVideo as unusable:
         yield next_row().reject(unusable.reason, unusable.detail)
         return
     errors = video.errors
+    if analysis is None and job.piece:
+        yield next_row().reject(Reason.TRUNCATED, f"no frame from {begin:.0f} s on")
+        return
     if analysis is None:
         yield next_row().reject(Reason.UNDECODABLE, errors.first or "no frame can be decoded")
         return
@@ -211,7 +279,8 @@ def _rows(job: Job, folder: Path, networks: Networks, settings: Settings) -> Ite
         else:
             name = f"{number:04d}"
             yield make_clip(job.path, row, candidate, analysis.size, level, networks, settings, folder, name)
-    missing = _missing_seconds(video, analysis, sound.samples / SPEECH_RATE)
+    covered = analysis.end - (analysis.start if job.piece == 0 else video.start)
+    missing = _missing_seconds(video, covered, sound.samples / SPEECH_RATE) if last else 0.0
     if missing > _MAX_MISSING:
         detail = f"; {errors.packets} packets could not be decoded" if errors.packets else ""
         row = next_row(analysis.end, analysis.end + missing)
@@ -220,9 +289,8 @@ def _rows(job: Job, folder: Path, networks: Networks, settings: Settings) -> Ite
         yield next_row().reject(Reason.DAMAGED, f"{errors.packets} packets could not be decoded: {errors.first}")
 
 
-def _missing_seconds(video: OpenVideo, analysis: Analysis, sound_seconds: float) -> float:
-    """Return by how much a file ends before its declared length."""
-    covered = analysis.end - analysis.start
+def _missing_seconds(video: OpenVideo, covered: float, sound_seconds: float) -> float:
+    """Return by how much a file, of whose pictures `covered` seconds are there, ends before its declared length."""
     return (video.declared or 0.0) - (max(covered, sound_seconds) if video.declares_longest else covered)
 
 

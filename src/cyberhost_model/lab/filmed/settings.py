@@ -12,7 +12,7 @@ from cyberhost_model.lab.filmed.manifest import VERSION
 from cyberhost_model.media.files import hexdigest
 
 CROPS = ("body", "head")
-GROUPINGS = ("video", "folder")
+GROUPINGS = ("video", "folder", "face")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class Settings:
     max_enlarge: float = 1.5
     """Most that the crop's sides may be enlarged by."""
     identity_by: str = "video"
-    """ "video": every file is an identity of its own; "folder": the files of a folder share one."""
+    """ "video": every file is an identity of its own; "folder": the files of a folder share one; "face": files whose
+    faces ArcFace takes for one person share one.
+    """
     detector: str = "embedded"
     min_sync: float | None = None
     """Least confidence of SyncNet that lips and sound are in sync; None: SyncNet is not run.

@@ -21,7 +21,7 @@ from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.synthetic.stills import Still, crop_still
-from cyberhost_model.lab.training.clips import half_size
+from cyberhost_model.lab.training.codec_inputs import half_size
 from cyberhost_model.lab.training.filmed_clips import FilmedClip, estimate_flow, read_filmed
 from cyberhost_model.perception.face_controls import face_control_maps, face_controls
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints

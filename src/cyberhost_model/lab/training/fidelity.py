@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.lab.synthetic.clips import Clip
-from cyberhost_model.lab.training.clips import codec_close_ups, to_signed
+from cyberhost_model.lab.training.codec_inputs import codec_close_ups, to_signed
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE, Keypoints
 
 REGIONS = ("whole", "mouth", "hands")
@@ -40,6 +40,11 @@ class Fidelity:
             for name, mask in region_masks(frame.keypoints, clip.reference.size).items():
                 if mask.any():
                     self.values[name].append(min(float(10 * np.log10(255**2 / max(error[mask].mean(), 1e-9))), _MOST))
+
+    def extend(self, other: Fidelity) -> None:
+        """Add the values of another."""
+        for name, values in other.values.items():
+            self.values[name] += values
 
     def psnr(self) -> dict[str, float]:
         """Average over frames: region -> dB, without regions that no frame shows."""

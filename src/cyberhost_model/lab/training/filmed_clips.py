@@ -29,6 +29,7 @@ _MAX_MISMATCH = 1.5  # of flow there and back, pixels
 _MAX_COLOUR = 36.0  # mean difference of colour, of 255
 _SPECK = 5  # pixels: what is sure in smaller places is chance
 _SAME_COLOUR = 16.0  # where no flow is sure, as on a bare wall, the reference shows what looks like this or better
+_NO_FLOW = np.zeros((0, 0, 2), np.float32), np.zeros((0, 0), np.float32)
 _TOUCHING = 0.04  # opening of lips that touch, as a face mesh sees them
 
 
@@ -71,24 +72,37 @@ def read_filmed(dataset: Path, row: Row) -> FilmedClip:
     return FilmedClip(row, np.stack(pictures), np.concatenate([sound, silence]), labels)
 
 
-def cut_clips(filmed: FilmedClip, frames: int, rng: np.random.Generator) -> Iterator[Clip]:
-    """Cut a filmed clip into pieces of `frames` frames, each with a reference frame drawn from the whole clip.
+def stretches(total: int, frames: int | None) -> range:
+    """List the first frames of the stretches of `frames` frames in a clip of `total`; None: the whole clip is one."""
+    frames = frames or max(total, 1)
+    return range(0, total - frames + 1, frames)
 
-    Stage 1 of the paper: "two arbitrary frames" (section 4.1).
+
+def cut_clips(
+    filmed: FilmedClip, frames: int | None, rng: np.random.Generator, references: int = 1, flow: bool = True
+) -> Iterator[tuple[Clip, ...]]:
+    """Cut a filmed clip into its `stretches`, each with reference frames drawn from the whole clip.
+
+    Yields a stretch as one `Clip` for each of its references: "two arbitrary frames" of the paper's stage 1 (section
+    4.1). flow: whether the optical flow to the reference is estimated; without it flow and visibility are empty.
     """
     cv2.setNumThreads(1)
-    total = len(filmed.pictures)
-    motion = seen_motion(filmed)
-    for start in range(0, total - frames + 1, frames):
-        at = int(rng.integers(total))
-        picture, points = filmed.pictures[at], unpack_points(filmed.labels, at)
-        still = Still(picture, np.ones(picture.shape[:2], np.float32), points, str(filmed.row.identity))
-        rendered = [
-            Rendered(filmed.pictures[i], *estimate_flow(filmed.pictures[i], picture), unpack_points(filmed.labels, i))
-            for i in range(start, start + frames)
-        ]
-        clarity = filmed.labels["clarity"][start : start + frames]
-        yield Clip(still, rendered, filmed.samples, start, motion, clarity, head=filmed.row.hands_share == 0)
+    total, motion = len(filmed.pictures), seen_motion(filmed)
+    for start in stretches(total, frames):
+        inside = range(start, start + (frames or total))
+        clarity = filmed.labels["clarity"][start : inside.stop]
+
+        def against(at: int, inside: range = inside, clarity: np.ndarray = clarity) -> Clip:
+            picture, points = filmed.pictures[at], unpack_points(filmed.labels, at)
+            still = Still(picture, np.ones(picture.shape[:2], np.float32), points, str(filmed.row.identity))
+            rendered = []
+            for i in inside:
+                moved, seen = estimate_flow(filmed.pictures[i], picture) if flow else _NO_FLOW
+                rendered.append(Rendered(filmed.pictures[i], moved, seen, unpack_points(filmed.labels, i)))
+            head = filmed.row.hands_share == 0
+            return Clip(still, rendered, filmed.samples, inside.start, motion, clarity, head=head)
+
+        yield tuple(against(int(rng.integers(total))) for _ in range(references))
 
 
 def seen_motion(filmed: FilmedClip) -> SpeechMotion:

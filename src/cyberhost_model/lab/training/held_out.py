@@ -14,7 +14,7 @@ from cyberhost_model.lab.filmed.manifest import NAME, Row, read_manifest, write_
 from cyberhost_model.lab.filmed.source import UnusableVideo, open_video, to_rgb
 from cyberhost_model.lab.synthetic.clips import ClipGenerator, export_clip
 from cyberhost_model.lab.synthetic.sources import People
-from cyberhost_model.lab.training.clips import read_clip
+from cyberhost_model.lab.training.coded import list_clips
 from cyberhost_model.media.audio import SPEECH_RATE
 from cyberhost_model.perception.detector import Detector, analyse
 from cyberhost_model.perception.people import has_hand
@@ -41,16 +41,19 @@ class ClipVoices:
     """Speech from the sound of encoded clips, for other people to speak."""
 
     def __init__(self, clips: Path) -> None:
-        self.files = sorted(clips.glob("*x*/*.safetensors"))
-        if not self.files:
+        self.folder, self.clips = clips, list_clips(clips)
+        if not self.clips:
             raise InputError(f"no coded clips in {clips}: make them with `cyberhost data encode`")
 
     def window(self, rng: np.random.Generator, seconds: float) -> np.ndarray:
         """Cut a window from one clip's sound, repeated where it is too short: float32 (seconds * 16000,)."""
-        sound = read_clip(self.files[int(rng.integers(len(self.files)))])["sound"].numpy().astype(np.float32) / 32767
-        if sound.ndim != 1 or not len(sound):
-            raise InputError(f"{self.files[0].parent}: its coded clips have no sound; code the clips again")
         need = round(seconds * SPEECH_RATE)
+        for number in rng.permutation(len(self.clips)):  # only the first stretch of a filmed clip has its sound
+            if len(sound := self.clips[number].open().sound().numpy()):
+                break
+        else:
+            raise InputError(f"{self.folder}: its coded clips have no sound; code the clips again")
+        sound = sound.astype(np.float32) / 32767
         sound = np.tile(sound, -(-need // len(sound)))
         start = int(rng.integers(len(sound) - need + 1))
         return sound[start : start + need]

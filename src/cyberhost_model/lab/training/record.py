@@ -47,7 +47,8 @@ def _describe_data(data: ClipFolders) -> dict[str, Any]:
 def digest_of_names(folder: Path) -> str:
     """Compute the digest of the names and sizes of a folder's files: clips are never changed in place."""
     state = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*.safetensors") if p.is_file()):
+    found = (path for path in folder.rglob("*.safetensors") if path.is_file())
+    for path in sorted(path for path in found if not any(part[0] == "." for part in path.relative_to(folder).parts)):
         state.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
     return state.hexdigest()
 

@@ -79,15 +79,15 @@ def errors_by_clip(stage: ClipStage, folder: Path, device: torch.device) -> dict
     """
     dataset = LatentClips(folder, stage.preset, SEED, 1, stage.config.frames)
     found: dict[str, dict[str, float]] = {}
-    for number, file in enumerate(find_clips(folder, stage.preset, stage.config.frames)):
-        batch = {name: value.to(device) for name, value in dataset.cut_file(file, number).items()}
+    for number, clip in enumerate(find_clips(folder, stage.preset, stage.config.frames)):
+        batch = {name: value.to(device) for name, value in dataset.cut_clip(clip, number).items()}
         sums: dict[str, list[tuple[float, float]]] = {}
         for level in LEVELS:
             generator = torch.Generator(device).manual_seed(SEED + number)
             for region, sum_and_weight in errors_by_region(stage.predict(batch, generator, level)).items():
                 sums.setdefault(region or "whole", []).append(sum_and_weight)
         totals = {region: np.sum(pairs, axis=0) for region, pairs in sums.items()}
-        found[file.stem] = {
+        found[clip.name] = {
             region: float(total / weight) if weight > 0 else float("nan") for region, (total, weight) in totals.items()
         }
     return found

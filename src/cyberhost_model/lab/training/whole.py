@@ -21,7 +21,8 @@ from cyberhost_model.lab.synthetic.performance import load_gestures
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.training.assemble import assemble
 from cyberhost_model.lab.training.checkpoint import STATE, RunState, lock_run
-from cyberhost_model.lab.training.encode import claim, encode_made, encode_rows, load_clip_encoder
+from cyberhost_model.lab.training.clip_encoder import ClipEncoder, EncoderConfig, load_clip_encoder
+from cyberhost_model.lab.training.encode import claim, encode_made, encode_rows
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.process import join_processes
 from cyberhost_model.lab.training.recipe import build_stage, read_clips, read_recipe
@@ -173,24 +174,30 @@ def _code_clips(
     done_file = out / CLIPS / DONE
     if done_file.is_file():
         return
-    encoder, _ = load_clip_encoder("tiny", str(out / "close"), str(out / "audio"))
-    made = ClipGenerator(
-        People(material.stills, settings["drawn"]),
-        SpeechLibrary(material.speech),
-        seed,
-        settings["frames"],
-        load_gestures(material.gestures) if material.gestures else None,
-        heads=settings["heads"],
-        listener=encoder.speech,  # type: ignore[arg-type]
-    )
-    claim(out / CLIPS, {"frames": settings["frames"], "seed": seed})
-    for done in encode_made(made, out / CLIPS, encoder, range(count)):
+    encoder = load_clip_encoder(EncoderConfig("tiny", str(out / "close"), str(out / "audio")))
+
+    def make(encoder: ClipEncoder) -> ClipGenerator:
+        return ClipGenerator(
+            People(material.stills, settings["drawn"]),
+            SpeechLibrary(material.speech),
+            seed,
+            settings["frames"],
+            load_gestures(material.gestures) if material.gestures else None,
+            heads=settings["heads"],
+            listener=encoder.speech,  # type: ignore[arg-type]
+        )
+
+    def tell(done: int, of: int) -> None:
         if progress:
-            progress(CLIPS, done, count, {})
+            progress(CLIPS, done, of, {})
+
+    claim(out / CLIPS, {"frames": settings["frames"], "seed": seed})
+    fidelity = encode_made(make, out / CLIPS, encoder, range(count), progress=tell).fidelity
     for dataset in material.datasets() if settings["filmed"] else []:
         rows = [row for row in accepted_rows(dataset) if row.speech_share]
-        encode_rows(dataset, rows, out / CLIPS, encoder, settings["frames"], seed, warn=notify)
-    if notify and (low := encoder.fidelity.too_low()):
+        filmed = encode_rows(dataset, rows, out / CLIPS, encoder, settings["frames"], seed, warn=notify)
+        fidelity.extend(filmed.fidelity)
+    if notify and (low := fidelity.too_low()):
         worst = ", ".join(f"{name} {value:.1f} dB" for name, value in low.items())
         notify(f"{out / CLIPS}: the codec brings its clips back poorly ({worst})")
     done_file.touch()

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset
 from cyberhost_model.codecs.reference import DecodedMaps, ReferenceCodec, compose, fit_components, fit_left
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.synthetic.sources import People
-from cyberhost_model.lab.training.clips import to_signed
 from cyberhost_model.lab.training.codec_init import codec_config, codec_of, take_over
+from cyberhost_model.lab.training.codec_inputs import to_signed
 from cyberhost_model.lab.training.codec_samples import PARTS, CodecFrames, FilmedFrames, MixedFrames
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage

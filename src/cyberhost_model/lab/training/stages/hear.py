@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.clips import ClipFolders, find_clips, read_clip
+from cyberhost_model.lab.training.clips import ClipFolders, find_clips
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import initial_network
@@ -37,9 +37,8 @@ class SpokenClips(Dataset):
     """Batches of speech features (B, F, L, layers, D) and what they tell (B, F, 4); item i depends on (seed, i)."""
 
     def __init__(self, folder: ClipFolders, preset: Preset, seed: int, config: HearStageConfig) -> None:
-        self.seed, self.config = seed, config
-        saved = [read_clip(path) for path in find_clips(folder, preset, config.frames)]
-        self.clips = [(clip["audio"], clip["heard"]) for clip in saved]
+        self.seed, self.config, self.tokens = seed, config, preset.audio.tokens
+        self.clips = find_clips(folder, preset, config.frames)
 
     def __len__(self) -> int:
         return 2**31
@@ -47,10 +46,11 @@ class SpokenClips(Dataset):
     def __getitem__(self, i: int) -> dict[str, Tensor]:
         rng, audio, labels = np.random.default_rng([self.seed, i]), [], []
         for number in rng.integers(len(self.clips), size=self.config.batch):
-            features, told = self.clips[number]
-            start = int(rng.integers(len(told) - self.config.frames + 1))
-            audio.append(features[start : start + self.config.frames].float())
-            labels.append(told[start : start + self.config.frames].float())
+            saved = self.clips[number].open()
+            start = int(rng.integers(saved.frames - self.config.frames + 1))
+            stop = start + self.config.frames
+            audio.append(saved.windows(start, stop, self.tokens))
+            labels.append(saved.rows("heard", start, stop).float())
         return {"audio": torch.stack(audio), "heard": torch.stack(labels)}
 
 
