@@ -47,6 +47,8 @@ COMMANDS: dict[str, Entry] = {
     "reenact": Entry("cyberhost_cli.generate", "reenact", "Make the person in a picture move as one in a video."),
     "multimodal": Entry("cyberhost_cli.generate", "multimodal", "Speech for the lips, a template for the hands."),
     "batch": Entry("cyberhost_cli.batch", "batch", "Make the videos of a list, with one loaded model."),
+    "serve": Entry("cyberhost_cli.serve", "serve", "Make videos over HTTP, with one loaded model."),
+    "ui": Entry("cyberhost_cli.serve", "ui", "Make videos on a page in the browser."),
     "inspect": Entry("cyberhost_cli.marks", "inspect", "Say by which marks a file says that it is made."),
     "rerun": Entry("cyberhost_cli.marks", "rerun", "Make the video of a record again, and compare its frames."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),
