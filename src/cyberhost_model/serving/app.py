@@ -20,10 +20,11 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTex
 from starlette.background import BackgroundTask
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from cyberhost_model.options import options_of
 from cyberhost_model.serving.command import command_of
-from cyberhost_model.serving.failures import RequestFailed
+from cyberhost_model.serving.failures import RequestFailed, failure_of
 from cyberhost_model.serving.guard import Guard
 from cyberhost_model.serving.metrics import CONTENT_TYPE, metrics_text
 from cyberhost_model.serving.queue import JobQueue
@@ -51,6 +52,7 @@ def build_app(queue: JobQueue, config: ServingConfig, model: ServedModel, page: 
     app = FastAPI(title="CyberHost", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_exception_handler(RequestFailed, videos.answer_failure)
     app.add_exception_handler(HTTPException, videos.answer_http)
+    app.add_exception_handler(Exception, videos.answer_unexpected)
     app.add_middleware(Guard, config=config, answer=videos.answer, received=partial(queue.counters.add, "uploaded"))
     form = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form_schema()}}}}
     routes: list[tuple[str, str, Callable[..., Any], dict[str, Any]]] = [
@@ -97,7 +99,7 @@ class Videos:
         try:
             while (job := self._find(identity)).status not in FINISHED:
                 if await request.is_disconnected():
-                    raise RequestFailed(499, "gone", "the client did not wait")
+                    raise _gone()
                 await asyncio.sleep(_POLL_SECONDS)
             if job.failure is not None:
                 raise RequestFailed(job.failure.status, job.failure.code, job.failure.message, job.failure.param)
@@ -180,6 +182,11 @@ class Videos:
         headers = dict(error.headers or {})
         return self.answer(RequestFailed(error.status_code, code, str(error.detail), headers=headers))
 
+    async def answer_unexpected(self, request: Request, error: Exception) -> Response:
+        """Answer where something failed that nobody foresaw; the framework logs it."""
+        failure = failure_of(error, {})
+        return self.answer(RequestFailed(failure.status, failure.code, failure.message))
+
     async def _accept(self, request: Request) -> VideoJob:
         """Receive a form, check what is in it, and let the job wait. Raises RequestFailed."""
         if self.queue.full:  # before the upload is received
@@ -189,8 +196,10 @@ class Videos:
         self._uploads += 1
         try:
             return await asyncio.wait_for(self._receive(request), _UPLOAD_SECONDS)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             raise RequestFailed(408, "timeout", "the upload took too long") from None
+        except ClientDisconnect:
+            raise _gone() from None
         finally:
             self._uploads -= 1
 
@@ -223,9 +232,9 @@ class Videos:
         for name, most in (("size", self.config.max_size), ("steps", self.config.max_steps)):
             if options.get(name, 0) > most:
                 raise RequestFailed(413, "too_large", f"{name} must be at most {most} on this server", name)
-        identity, folder = self.queue.store.new_folder()
-        kept = False
+        kept, folder = False, None
         try:
+            identity, folder = self.queue.store.new_folder()
             inputs = {
                 name: await self._in_thread(keep_file, file.file, folder, name, file.filename)
                 for name, file in files.items()
@@ -240,7 +249,7 @@ class Videos:
         except OSError:
             raise RequestFailed(507, "output", "the server has no room for the upload") from None
         finally:
-            if not kept:
+            if not kept and folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 
     async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -257,6 +266,10 @@ class Videos:
         return FileResponse(
             path, media_type="video/mp4", filename=f"{job.id}.mp4", headers=headers, background=afterwards
         )
+
+
+def _gone() -> RequestFailed:
+    return RequestFailed(499, "gone", "the client did not wait")  # nobody reads it
 
 
 def _unknown() -> RequestFailed:

@@ -58,16 +58,18 @@ class Guard:
 
         A site may also give its own name the address of this machine, so the name that was asked for counts too.
         """
-        host = urlsplit(f"//{headers.get('host', '')}")
-        if self.config.token is None and host.hostname not in LOOPBACK:
+        if self.config.token is not None:
+            return
+        name, place = _place(f"//{headers.get('host', '')}")
+        if name not in LOOPBACK:
             raise RequestFailed(403, "forbidden", "ask for this server by localhost or 127.0.0.1")
-        if (origin := headers.get("origin")) is not None and urlsplit(origin).netloc != host.netloc:
+        if (origin := headers.get("origin")) is not None and _place(origin)[1] != place:
             raise RequestFailed(403, "forbidden", "pages of other sites may not ask this server")
 
     def _check_token(self, path: str, headers: Headers) -> None:
         if self.config.token is None or path in OPEN:
             return
-        given = headers.get("authorization", "").encode()
+        given = headers.get("authorization", "").encode("latin-1")
         if not hmac.compare_digest(given, f"Bearer {self.config.token}".encode()):
             wanted = {"WWW-Authenticate": "Bearer"}
             raise RequestFailed(401, "unauthorized", "send the token as Authorization: Bearer TOKEN", headers=wanted)
@@ -76,3 +78,12 @@ class Guard:
         if size > self.config.upload_bytes:
             told = f"the upload is larger than {self.config.max_upload} MiB, the most that this server takes"
             raise RequestFailed(413, "too_large", told)
+
+
+def _place(address: str) -> tuple[str, str]:
+    """Read an address -> (name of the machine, the same with the port); nothing of what is no address."""
+    try:
+        parts = urlsplit(address)
+        return parts.hostname or "", parts.netloc
+    except ValueError:
+        return "", ""

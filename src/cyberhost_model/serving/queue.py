@@ -140,7 +140,8 @@ class JobQueue:
             if current.removed:
                 return
             failure = failure_of(error, names)
-            LOG.warning("%s failed: %s: %s", job.id, failure.code, error, exc_info=failure.code == "error")
+            level = logging.ERROR if failure.status >= 500 else logging.INFO  # what its owner can mend
+            LOG.log(level, "%s failed: %s: %s", job.id, failure.code, error, exc_info=failure.code == "error")
             self.counters.add("failed")
             self.store.change(job.id, status=FAILED, finished=time.time(), failure=failure)
             self.store.remove_folder(job.id)  # nothing in it is of use any more
