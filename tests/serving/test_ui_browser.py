@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from browser import BROWSER, Browser, Page
 from serving_helpers import wait_for
 
+from browser import BROWSER, Browser, Page
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.options import options_of
 from cyberhost_model.serving.app import build_app

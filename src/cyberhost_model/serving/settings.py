@@ -18,7 +18,9 @@ class ServingConfig:
     """Where a server listens, and its limits. Raises InputError for a value out of its bounds."""
 
     port: int = option(8000, "Port to listen on.", metavar="N", min=0, max=65535)
-    host: str = option(LOOPBACK[0], "Address to listen on; another than this machine's own needs a token.")
+    host: str = option(
+        LOOPBACK[0], "Address to listen on; another than this machine's own needs a token.", metavar="ADDRESS"
+    )
     token: str | None = option(
         None, "What clients must send as Authorization: Bearer TOKEN. [default: CYBERHOST_TOKEN]", metavar="TOKEN"
     )
