@@ -33,7 +33,7 @@ def test_a_video_is_that_of_animate(real, served, files, finished, host, portrai
     host.animate(portrait_file, tmp_path / "speech.wav", **options).save(tmp_path / "own.mp4")
     assert frames_digest(tmp_path / "served.mp4") == frames_digest(tmp_path / "own.mp4")
     assert inspect_file(tmp_path / "served.mp4").made == inspect_file(tmp_path / "own.mp4").made != []
-    assert served.left == ["video.mp4"]  # picture and sound are removed
+    assert wait_for(lambda: served.left == ["video.mp4"])  # picture and sound are removed
     words = shlex.split(done["command"])
     assert words[:6] == ["cyberhost", "animate", "anna.jpg", "hello.wav", "-o", "video.mp4"]
     assert {"--no-blink", "--seed", "--steps", "--size", "--body-movement"} <= set(words) and "--model" not in words
@@ -52,7 +52,7 @@ def test_a_picture_without_a_face_fails_in_one_line(real, served, files, finishe
     done = finished(real, real.post("/v1/videos", files=files, data=SMALL).json()["id"])
     assert done["status"] == "failed" and done["error"]["code"] == "no_face"
     assert done["error"]["message"].startswith("image_reference") and str(served.folder) not in str(done)
-    assert served.left == []
+    assert wait_for(lambda: served.left == [])
     content = real.get(f"/v1/videos/{done['id']}/content")
     assert content.status_code == 409 and content.json()["error"]["code"] == "not_completed"
     sync = real.post("/v1/videos/sync", files=files, data=SMALL)
@@ -169,7 +169,7 @@ def test_jobs_survive_a_server_that_ends(served, held, files, finished) -> None:
     client = served(held)
     assert [finished(client, job["id"])["status"] for job in jobs] == ["completed"] * 2
     assert not (served.folder / "videos" / "upload-without-a-job").exists()
-    assert served.left == ["video.mp4"] * 2
+    assert wait_for(lambda: served.left == ["video.mp4"] * 2)
 
 
 def test_old_videos_are_removed(served, held, files, finished) -> None:
