@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,13 +32,27 @@ def serving(command: list[str], *options: str) -> Iterator[tuple[subprocess.Pope
         process.wait()
 
 
+@contextlib.contextmanager
+def slow_upload(address: str) -> Iterator[None]:
+    """Begin an upload and leave it at that; the connection is closed in the end."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST /v1/videos HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n"
+        connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n".encode())
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and SIGTERM")
 def test_a_killed_server_goes_on_with_its_video(command, host, tmp_path: Path, portrait_file: Path, tone) -> None:
     sound, kept = tone("speech.wav", seconds=1.9), tmp_path / "kept"
     files = {"image_reference": portrait_file.read_bytes(), "audio_reference": sound.read_bytes()}
     options = {"steps": 1, "size": 256, "seed": 5}
-    with serving(command, "--folder", str(kept)) as (process, address):
+    with serving(command, "--folder", str(kept), "--max-uploads", "1") as (process, address):
+        with slow_upload(address):
+            refused = wait_for(lambda: (found := requests.post(f"{address}/v1/videos")).status_code == 429 and found)
+            assert refused.json()["error"]["code"] == "queue_full"
+        wait_for(lambda: requests.post(f"{address}/v1/videos", timeout=60).status_code == 400)  # a free place again
         job = requests.post(f"{address}/v1/videos", files=files, data=options, timeout=60).json()
         place = f"/v1/videos/{job['id']}"
         wait_for(lambda: requests.get(address + place, timeout=60).json()["progress"] > 30)
@@ -61,8 +76,6 @@ def test_an_address_of_others_needs_a_token(host: str, capsys, monkeypatch) -> N
 
 
 def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(capsys, tmp_path: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert main(["serve", "--port", port, "--folder", str(tmp_path), "--model", "nothing"]) == ExitStatus.INPUT
