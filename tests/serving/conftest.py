@@ -96,6 +96,6 @@ def finished():
             job = client.get(f"/v1/videos/{identity}").json()
             return job if job["status"] in ("completed", "failed") else None
 
-        return wait_for(look, 300)
+        return wait_for(look)
 
     return wait

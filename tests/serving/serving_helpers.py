@@ -13,7 +13,7 @@ from cyberhost_model.media.video_reader import probe_video, read_frames
 T = TypeVar("T")
 
 
-def wait_for(look: Callable[[], T | None], seconds: float = 60) -> T:
+def wait_for(look: Callable[[], T | None], seconds: float = 300) -> T:
     """Look again and again until there is something."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -73,7 +73,7 @@ def test_a_video_is_made_by_clicking(browser: Browser, address: str, portrait_fi
     assert wait_for(lambda: page.run("document.getElementById('picture').naturalWidth") == 512)
     fill(page, seed=3, size=256, steps=1)
     click(page, "#make")
-    assert wait_for(lambda: text(page, "#status") == "0.20 s of 256x256", 240)
+    assert wait_for(lambda: text(page, "#status") == "0.20 s of 256x256")
     playing = "(() => { const v = document.getElementById('video'); return [v.videoWidth, v.duration, v.hidden]; })()"
     assert wait_for(lambda: page.run(playing) == [256, 0.2, False] or None)
     command = text(page, "#command")
@@ -97,7 +97,7 @@ def test_what_cannot_be_made_is_shown(browser: Browser, address: str, portrait_f
     assert wait_for(lambda: (told := text(page, "#error")).endswith("(input)") and told)
     page.choose("[name=image_reference]", picture_file)
     click(page, "#make")
-    assert wait_for(lambda: (told := text(page, "#error")).endswith("(no_face)") and told, 120)
+    assert wait_for(lambda: (told := text(page, "#error")).endswith("(no_face)") and told)
     assert text(page, "#status") == "failed" and no_wider_than(page, PHONE[0])
 
 
@@ -113,7 +113,7 @@ def test_webcam_and_microphone(browser: Browser, address: str) -> None:
     click(page, "#microphone")
     assert wait_for(lambda: text(page, "#microphone") == "Record again")
     click(page, "#make")  # both are read; the webcam of a test shows nobody
-    assert wait_for(lambda: "(no_face)" in text(page, "#error"), 120)
+    assert wait_for(lambda: "(no_face)" in text(page, "#error"))
     assert "cyberhost animate webcam.png recording.webm" in text(page, "#command")
 
 
