@@ -32,6 +32,10 @@ def serving(command: list[str], *options: str) -> Iterator[tuple[subprocess.Pope
         process.wait()
 
 
+def empty_upload(address: str) -> requests.Response:
+    return requests.post(f"{address}/v1/videos", timeout=60)
+
+
 @contextlib.contextmanager
 def slow_upload(address: str) -> Iterator[None]:
     """Begin an upload and leave it at that; the connection is closed in the end."""
@@ -50,9 +54,9 @@ def test_a_killed_server_goes_on_with_its_video(command, host, tmp_path: Path, p
     options = {"steps": 1, "size": 256, "seed": 5}
     with serving(command, "--folder", str(kept), "--max-uploads", "1") as (process, address):
         with slow_upload(address):
-            refused = wait_for(lambda: (found := requests.post(f"{address}/v1/videos")).status_code == 429 and found)
-            assert refused.json()["error"]["code"] == "queue_full"
-        wait_for(lambda: requests.post(f"{address}/v1/videos", timeout=60).status_code == 400)  # a free place again
+            refused = wait_for(lambda: answer.json() if (answer := empty_upload(address)).status_code == 429 else None)
+            assert refused["error"]["code"] == "queue_full"
+        wait_for(lambda: empty_upload(address).status_code == 400)  # a free place again
         job = requests.post(f"{address}/v1/videos", files=files, data=options, timeout=60).json()
         place = f"/v1/videos/{job['id']}"
         wait_for(lambda: requests.get(address + place, timeout=60).json()["progress"] > 30)
