@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -206,7 +207,8 @@ class Videos:
     async def _receive(self, request: Request) -> VideoJob:
         form_fields = len(options_of(VideoOptions)) + 1
         async with request.form(max_files=len(FILES) + 1, max_fields=form_fields, max_part_size=_TEXT_BYTES) as form:
-            files, texts = {}, {}
+            files: dict[str, UploadFile] = {}
+            texts: dict[str, str] = {}
             for name, value in form.multi_items():
                 if name in files or name in texts:
                     raise RequestFailed(400, "invalid_request", f"the field {name[:60]!r} is given twice", name[:60])
@@ -232,7 +234,8 @@ class Videos:
         for name, most in (("size", self.config.max_size), ("steps", self.config.max_steps)):
             if options.get(name, 0) > most:
                 raise RequestFailed(413, "too_large", f"{name} must be at most {most} on this server", name)
-        kept, folder = False, None
+        kept = False
+        folder: Path | None = None
         try:
             identity, folder = self.queue.store.new_folder()
             inputs = {
