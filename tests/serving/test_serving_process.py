@@ -66,7 +66,7 @@ def test_a_killed_server_goes_on_with_its_video(command, host, tmp_path: Path, p
         wait_for(lambda: requests.get(address + place, timeout=60).json()["status"] == "completed")
         (tmp_path / "served.mp4").write_bytes(requests.get(f"{address}{place}/content", timeout=60).content)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == ExitStatus.TERMINATED
+        assert process.wait(300) == ExitStatus.TERMINATED
     host.animate(portrait_file, sound, **options).save(tmp_path / "own.mp4")
     assert frames_digest(tmp_path / "served.mp4") == frames_digest(tmp_path / "own.mp4")
     assert [path.name for path in kept.glob("videos/*/*")] == ["video.mp4"]

@@ -77,7 +77,7 @@ def test_a_video_is_made_by_clicking(browser: Browser, address: str, portrait_fi
     playing = "(() => { const v = document.getElementById('video'); return [v.videoWidth, v.duration, v.hidden]; })()"
     assert wait_for(lambda: page.run(playing) == [256, 0.2, False] or None)
     command = text(page, "#command")
-    assert command == "cyberhost animate astronaut.jpg hello.wav -o video.mp4 --seed 3 --steps 1 --size 256"
+    assert command == "cyberhost animate astronaut.jpg hello.wav -o video.mp4 --seed 3 --size 256 --steps 1"
     assert page.console == [] and all(url.startswith((address, "blob:")) for url in page.asked_for)
     again = browser.open(address + page.run("location.hash"), PHONE)  # the address leads back to the video
     assert wait_for(lambda: again.run(playing) == [256, 0.2, False] or None)
