@@ -49,9 +49,10 @@ def test_help_and_version_are_quick_and_load_no_torch(command: list[str]) -> Non
     assert min(spent) < 0.4
     probe = (
         "import sys; from cyberhost_cli.main import main; import cyberhost_model.errors\n"
-        "commands = ('--help', 'animate --help', 'doctor --help', 'train run --help', 'data --help', '--version')\n"
+        "commands = ('--help', 'animate --help', 'doctor --help', 'train run --help', 'data --help')\n"
+        "commands += ('serve --help', '--version')\n"
         "codes = [main(command.split()) for command in commands]\n"
-        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "heavy = {'torch', 'diffusers', 'transformers', 'numpy', 'PIL', 'fastapi', 'uvicorn'} & set(sys.modules)\n"
         "sys.exit(f'{codes} {heavy}' if heavy or any(codes) else 0)"
     )
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)

@@ -49,6 +49,8 @@ COMMANDS: dict[str, Entry] = {
     "dub": Entry("cyberhost_cli.generate", "dub", "Make the lips in a video follow another speech."),
     "live": Entry("cyberhost_cli.live", "live", "Make the person in a picture speak what is being said."),
     "batch": Entry("cyberhost_cli.batch", "batch", "Make the videos of a list, with one loaded model."),
+    "serve": Entry("cyberhost_cli.serve", "serve", "Make videos over HTTP, with one loaded model."),
+    "ui": Entry("cyberhost_cli.serve", "ui", "Make videos on a page in the browser."),
     "inspect": Entry("cyberhost_cli.marks", "inspect", "Say by which marks a file says that it is made."),
     "rerun": Entry("cyberhost_cli.marks", "rerun", "Make the video of a record again, and compare its frames."),
     "template": Entry("cyberhost_cli.template", "app", "Make and show gesture templates."),

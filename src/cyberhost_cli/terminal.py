@@ -11,7 +11,7 @@ import sys
 
 from cyberhost_model.errors import printable
 
-LONG = {"animate": "loading", "reenact": "loading", "multimodal": "loading", "live": "loading", "batch": "loading"}
+LONG = dict.fromkeys(("animate", "reenact", "multimodal", "dub", "live", "batch", "serve", "ui"), "loading")
 """Commands that begin with a line, before anything is imported."""
 _ERASE = "\r\033[K"
 _line_stands = False  # whether the last thing on the terminal is a line that the next one takes the place of

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import BROWSER, Browser, Page
 from report_helpers import NASTY, results
 
+from browser import BROWSER, Browser, Page
 from cyberhost_model.lab.evaluation.features.people import KEYPOINTS
 from cyberhost_model.lab.evaluation.report.compare import compare_results
 from cyberhost_model.lab.evaluation.report.compare_output import write_comparison

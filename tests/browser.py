@@ -41,6 +41,9 @@ _FLAGS += [
     "--no-first-run",
     "--hide-scrollbars",
     "--mute-audio",
+    # A webcam that shows a pattern and a microphone that beeps, given without asking.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
     "--remote-debugging-pipe",
 ]
 
@@ -117,15 +120,16 @@ class Browser:
         one, _, self._rest = self._rest.partition(b"\0")
         return json.loads(one)
 
-    def open(self, page: Path, size: tuple[int, int] = (1280, 900), dark: bool = False) -> Page:
-        """A page in a tab of its own, loaded, its films ready to be shown. The tab is offline."""
+    def open(self, page: Path | str, size: tuple[int, int] = (1280, 900), dark: bool = False) -> Page:
+        """A page in a tab of its own, loaded, its films ready to be shown. The tab of a file is offline."""
         tab = self.ask("Target.createTarget", url="about:blank")["targetId"]
         session = self.ask("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         opened = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             opened.ask(f"{domain}.enable")
+        offline = isinstance(page, Path)
         opened.ask(
-            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+            "Network.emulateNetworkConditions", offline=offline, latency=0, downloadThroughput=-1, uploadThroughput=-1
         )
         opened.ask(
             "Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=False
@@ -134,10 +138,10 @@ class Browser:
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
         )
-        opened.ask("Page.navigate", url=page.as_uri())
+        opened.ask("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
         opened.run("""new Promise((done) => {
           const films = [...document.querySelectorAll("video")];
-          const look = () => document.readyState === "complete" && films.every((f) => f.readyState >= 2 || f.error) ? done() : setTimeout(look, 50);
+          const look = () => document.readyState === "complete" && films.every((f) => f.readyState >= 2 || f.error || !(f.src || f.children.length)) ? done() : setTimeout(look, 50);
           look();
         })""")
         return opened
@@ -160,6 +164,12 @@ class Page:
         )
         assert "exceptionDetails" not in told, told["exceptionDetails"]
         return told["result"].get("value")
+
+    def choose(self, selector: str, *files: Path) -> None:
+        """Choose files in a file input, as a reader would in the dialog that it opens."""
+        root = self.ask("DOM.getDocument")["root"]["nodeId"]
+        node = self.ask("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.ask("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
     def picture(self) -> Image.Image:
         """The whole page, also what has to be scrolled to."""

@@ -1,0 +1,74 @@
+"""Making the video of a job with the server's model, so that a job that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cyberhost_model.config import GenerationConfig
+from cyberhost_model.marks.marking import Marks
+from cyberhost_model.runtime.pipeline import Animation, CyberHost
+from cyberhost_model.runtime.resume import job_facts
+from cyberhost_model.serving.store import VIDEO, VideoJob
+
+PICTURE, SOUND = "image_reference", "audio_reference"
+"""Fields of the form that hold files."""
+Tick = Callable[[int, int | None], None]
+"""Called as tick(frames done, frames) while a video is made; an exception in it stops the video."""
+_KEYWORDS = {entry.name for entry in fields(GenerationConfig)} | {"body_movement"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished video."""
+
+    frames: int
+    fps: float
+    size: tuple[int, int]
+    """(W, H)."""
+    duration: float
+    """Seconds."""
+    warnings: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers, for JSON."""
+        return {"frames": self.frames, "fps": self.fps, "size": list(self.size), "duration": self.duration}
+
+
+Maker = Callable[[VideoJob, Path, Tick], Made]
+"""Makes the video of a job in the job's folder."""
+
+
+@dataclass(frozen=True)
+class HostMaker:
+    """Makes videos with one loaded model, as `cyberhost animate` and `multimodal` do."""
+
+    host: CyberHost
+    marks: Marks
+
+    def __call__(self, job: VideoJob, folder: Path, tick: Tick) -> Made:
+        """Make the video of a job. Raises what `CyberHost.animate` and `Animation.save` do, and what `tick` does."""
+        picture, sound = folder / job.inputs[PICTURE], folder / job.inputs[SOUND]
+        settings = keywords(job.options)
+        gesture = job.options.get("gesture")
+        animation = self._begin(picture, sound, gesture, settings)
+        animation.on_step = lambda step, steps: tick(0, animation.n_frames)
+        facts = job_facts(self.host, settings, picture=picture, sound=sound, hands=gesture)
+        animation.save(folder / VIDEO, overwrite=True, progress=tick, marks=self.marks, facts=facts)
+        duration = animation.n_frames / animation.fps
+        return Made(animation.n_frames, animation.fps, animation.size, duration, tuple(animation.warnings))
+
+    def _begin(self, picture: Path, sound: Path, gesture: str | None, settings: dict[str, Any]) -> Animation:
+        if gesture is None:
+            return self.host.animate(picture, sound, **settings)
+        return self.host.multimodal(picture, sound, gesture, **settings)
+
+
+def keywords(options: dict[str, Any]) -> dict[str, Any]:
+    """Choose the keywords of `CyberHost.animate` among the options of a job, as they come out of JSON."""
+    chosen = {name: value for name, value in options.items() if name in _KEYWORDS}
+    if chosen.get("guidance_interval") is not None:
+        chosen["guidance_interval"] = tuple(chosen["guidance_interval"])
+    return chosen

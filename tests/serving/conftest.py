@@ -1,0 +1,101 @@
+"""A server on a folder of the test, with the embedded model or with a maker that the test holds in its hand."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from serving_helpers import wait_for
+
+from cyberhost_model.marks.marking import Marks
+from cyberhost_model.serving.app import build_app
+from cyberhost_model.serving.making import HostMaker, Made, Maker, Tick
+from cyberhost_model.serving.queue import JobQueue
+from cyberhost_model.serving.settings import ServedModel, ServingConfig
+from cyberhost_model.serving.store import VIDEO, JobStore, VideoJob
+
+
+@dataclass
+class HeldMaker:
+    """Makes no frames: a job is done when the test lets it."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+    begun: list[str] = field(default_factory=list)
+
+    def __call__(self, job: VideoJob, folder: Path, tick: Tick) -> Made:
+        self.begun.append(job.id)
+        while not self.go.wait(0.01):
+            tick(1, 4)
+        (folder / VIDEO).write_bytes(job.id.encode())
+        return Made(4, 25.0, (64, 64), 0.16, (f"{folder / 'image_reference.jpg'}: the largest face is animated",))
+
+
+class Served:
+    """Starts applications on the folder `folder`, and ends them with the test."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.folder, self.stack = folder, stack
+        self.queue: JobQueue
+
+    def __call__(self, maker: Maker, page: str | None = None, **limits: Any) -> TestClient:
+        config = ServingConfig(folder=self.folder, **limits)
+        store = JobStore(self.folder)
+        self.stack.callback(store.close)
+        self.queue = JobQueue(store, maker, config.max_waiting, 3600 * config.keep_hours)
+        app = build_app(self.queue, config, ServedModel("tiny"), page)
+        client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+        return self.stack.enter_context(client)
+
+    @property
+    def left(self) -> list[str]:
+        """What lies in the folders of jobs."""
+        return sorted(path.name for path in (self.folder / "videos").rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    with ExitStack() as stack:
+        yield Served(tmp_path / "served", stack)
+
+
+@pytest.fixture
+def held() -> Iterator[HeldMaker]:
+    maker = HeldMaker()
+    yield maker
+    maker.go.set()
+
+
+@pytest.fixture
+def real(served: Served, host) -> TestClient:
+    """A server with the embedded model."""
+    return served(HostMaker(host, Marks()), max_seconds=5)
+
+
+@pytest.fixture
+def files(portrait_file: Path, tone) -> dict[str, Any]:
+    """The files of a form that can be made."""
+    sound = tone("speech.wav", seconds=0.2)
+    return {
+        "image_reference": ("anna.jpg", portrait_file.read_bytes()),
+        "audio_reference": ("hello.wav", sound.read_bytes()),
+    }
+
+
+@pytest.fixture
+def finished():
+    """Wait for a job to be finished -> its description."""
+
+    def wait(client: TestClient, identity: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            job = client.get(f"/v1/videos/{identity}").json()
+            return job if job["status"] in ("completed", "failed") else None
+
+        return wait_for(look)
+
+    return wait

@@ -1,0 +1,123 @@
+"""The page of `cyberhost ui` in a real browser: a video made by clicking, errors, webcam and microphone, a phone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from serving_helpers import wait_for
+
+from browser import BROWSER, Browser, Page
+from cyberhost_model.marks.marking import Marks
+from cyberhost_model.options import options_of
+from cyberhost_model.serving.app import build_app
+from cyberhost_model.serving.making import HostMaker
+from cyberhost_model.serving.page import page as render
+from cyberhost_model.serving.queue import JobQueue
+from cyberhost_model.serving.settings import ServedModel, ServingConfig, VideoOptions
+from cyberhost_model.serving.store import JobStore
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+PHONE, DESK = (390, 844), (1280, 900)
+
+
+@pytest.fixture(scope="module")
+def address(host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the embedded model and the page."""
+    config, model = ServingConfig(folder=tmp_path_factory.mktemp("ui"), max_seconds=20), ServedModel("tiny")
+    store = JobStore(config.folder)
+    queue = JobQueue(store, HostMaker(host, Marks()), config.max_waiting, 3600)
+    server = uvicorn.Server(uvicorn.Config(build_app(queue, config, model, render(config, model)), log_level="error"))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join()
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as opened:
+        yield opened
+
+
+def text(page: Page, selector: str) -> str:
+    return page.run(
+        f"(() => {{ const e = document.querySelector({selector!r}); return e.hidden ? '' : e.innerText; }})()"
+    )
+
+
+def fill(page: Page, **options: object) -> None:
+    for name, value in options.items():
+        page.run(f"document.querySelector('[name={name}]').value = '{value}'")
+
+
+def click(page: Page, selector: str) -> None:
+    page.run(f"document.querySelector({selector!r}).click()")
+
+
+def no_wider_than(page: Page, width: int) -> bool:
+    return page.run("document.documentElement.scrollWidth") <= width
+
+
+def test_a_video_is_made_by_clicking(browser: Browser, address: str, portrait_file: Path, tone) -> None:
+    page = browser.open(address)
+    page.choose("[name=image_reference]", portrait_file)
+    page.choose("[name=audio_reference]", tone("hello.wav", seconds=0.2))
+    assert wait_for(lambda: page.run("document.getElementById('picture').naturalWidth") == 512)
+    fill(page, seed=3, size=256, steps=1)
+    click(page, "#make")
+    assert wait_for(lambda: text(page, "#status") == "0.20 s of 256x256")
+    playing = "(() => { const v = document.getElementById('video'); return [v.videoWidth, v.duration, v.hidden]; })()"
+    assert wait_for(lambda: page.run(playing) == [256, 0.2, False] or None)
+    command = text(page, "#command")
+    assert command == "cyberhost animate astronaut.jpg hello.wav -o video.mp4 --seed 3 --size 256 --steps 1"
+    assert page.console == [] and all(url.startswith((address, "blob:")) for url in page.asked_for)
+    again = browser.open(address + page.run("location.hash"), PHONE)  # the address leads back to the video
+    assert wait_for(lambda: again.run(playing) == [256, 0.2, False] or None)
+    assert no_wider_than(again, PHONE[0])
+    click(again, "#remove")
+    assert wait_for(lambda: again.run("location.hash") == "" and text(again, "#job") == "")
+
+
+def test_what_cannot_be_made_is_shown(browser: Browser, address: str, portrait_file: Path, picture_file, tone) -> None:
+    page = browser.open(address, PHONE)
+    click(page, "#make")
+    assert wait_for(lambda: text(page, "#error")) == "the file image_reference is missing (invalid_request)"
+    sound = tone("hello.wav", seconds=0.2)
+    page.choose("[name=image_reference]", sound)
+    page.choose("[name=audio_reference]", sound)
+    click(page, "#make")
+    assert wait_for(lambda: (told := text(page, "#error")).endswith("(input)") and told)
+    page.choose("[name=image_reference]", picture_file)
+    click(page, "#make")
+    assert wait_for(lambda: (told := text(page, "#error")).endswith("(no_face)") and told)
+    assert text(page, "#status") == "failed" and no_wider_than(page, PHONE[0])
+
+
+def test_webcam_and_microphone(browser: Browser, address: str) -> None:
+    page = browser.open(address)
+    click(page, "#webcam")
+    assert wait_for(lambda: text(page, "#webcam") == "Take the picture")
+    click(page, "#webcam")
+    assert wait_for(lambda: page.run("document.getElementById('picture').naturalWidth") > 0)
+    click(page, "#microphone")
+    assert wait_for(lambda: text(page, "#microphone") == "Stop recording")
+    page.run("new Promise((done) => setTimeout(done, 1000))")
+    click(page, "#microphone")
+    assert wait_for(lambda: text(page, "#microphone") == "Record again")
+    click(page, "#make")  # both are read; the webcam of a test shows nobody
+    assert wait_for(lambda: "(no_face)" in text(page, "#error"))
+    assert "cyberhost animate webcam.png recording.webm" in text(page, "#command")
+
+
+def test_options_are_those_of_the_command_line(browser: Browser, address: str) -> None:
+    page = browser.open(address)
+    for name, rule in options_of(VideoOptions).items():
+        assert rule.help in page.run(f"document.querySelector('[name={name}]').closest('label').textContent")
