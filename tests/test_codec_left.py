@@ -17,8 +17,8 @@ from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.performance import random_pose
 from cyberhost_model.lab.synthetic.puppet import Puppet
 from cyberhost_model.lab.training.codec_init import codec_config, codec_of, codec_of_weights, take_over
-from cyberhost_model.lab.training.stages.codec import SHIPPED
 from cyberhost_model.lab.training.codec_inputs import half_size, to_signed
+from cyberhost_model.lab.training.stages.codec import SHIPPED
 from cyberhost_model.media.audio import Sound
 from data_helpers import voice
 

@@ -11,14 +11,15 @@ from cyberhost_model.driving.template import template_names
 from cyberhost_model.errors import InputError, printable
 from cyberhost_model.media.ffmpeg import check_file
 from cyberhost_model.media.image import load_picture
+from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
 from cyberhost_model.media.sound_decoder import open_sound_file
 from cyberhost_model.options import Option, options_of
-from cyberhost_model.runtime.batch_jobs import PICTURES, SOUNDS
+from cyberhost_model.runtime.batch_jobs import SOUNDS
 from cyberhost_model.serving.failures import RequestFailed, failure_of
 from cyberhost_model.serving.making import PICTURE, SOUND
 from cyberhost_model.serving.settings import VideoOptions
 
-FILES = {PICTURE: PICTURES, SOUND: SOUNDS}
+FILES = {PICTURE: PICTURE_SUFFIXES, SOUND: SOUNDS}
 """Field of a file -> the endings that are kept; another one, which a client may choose, is left out."""
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 

@@ -38,8 +38,9 @@ from cyberhost_model.lab.evaluation.run import evaluate
 from cyberhost_model.lab.filmed.manifest import accepted_rows
 from cyberhost_model.lab.training.assemble import averaged_weights
 from cyberhost_model.lab.training.checkpoint import lock_run
+from cyberhost_model.lab.training.clip_encoder import ClipEncoder, EncoderConfig
 from cyberhost_model.lab.training.dry_run import time_steps
-from cyberhost_model.lab.training.encode import ClipEncoder, clip_name, encode_dataset
+from cyberhost_model.lab.training.encode import Part, clip_name, encode_dataset
 from cyberhost_model.lab.training.held_out import ClipVoices, HeldOutClip, held_out_clips, make_drawn_clips
 from cyberhost_model.lab.training.init import build_network, load_weights, preset_for_weights
 from cyberhost_model.lab.training.loop import train
@@ -307,8 +308,8 @@ def _coded_clips(plan: Plan, out: Path, parts: Model, settings: dict[str, Any]) 
     dataset, folder = Path(plan.held_out) if plan.held_out else out / "held_out", out / "coded"
     preset, config, _ = stage_settings(plan.stage, settings)
     length = preset.motion_frames + config.frames
-    encoder = ClipEncoder(preset, parts.codec, parts.speech, parts.face)
-    encode_dataset(dataset, folder, encoder, frames=length, seed=plan.seed, split="held_out", limit=plan.clips)
+    encoder, part = ClipEncoder(EncoderConfig(preset.name), parts.codec, parts.speech, parts.face), Part(0, plan.clips)
+    encode_dataset(dataset, folder, encoder, frames=length, seed=plan.seed, split="held_out", part=part)
     rows = accepted_rows(dataset, "held_out")[: plan.clips]
     pieces = ((row, start) for row in rows for start in range(0, (row.frames or 0) - length + 1, length))
     return folder, {clip_name(row, start): row.identity or row.clip for row, start in pieces}

@@ -34,7 +34,7 @@ _FILTERS: dict[str, Callable[..., str]] = {
 def render(template: str, with_players: bool = False, **values: object) -> str:
     """Render a page. with_players: whether it needs the script of players and skeletons."""
     script = _player_script() if with_players else ""
-    return render_page(_TEMPLATES / template, [_TEMPLATES / "report.css"], script, _FILTERS, **values)
+    return render_page(_TEMPLATES / template, [_TEMPLATES / "report.css"], script, _FILTERS, None, **values)
 
 
 def _player_script() -> str:
