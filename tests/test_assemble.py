@@ -10,6 +10,8 @@ from cyberhost_cli.main import main
 from cyberhost_model.codecs.reference import ReferenceCodec
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.assemble import assemble
+from cyberhost_model.lab.training.codec_init import codec_config
+from cyberhost_model.lab.training.stages.codec import SHIPPED
 from cyberhost_model.runtime.loading import find_model, load_model
 
 
@@ -21,7 +23,7 @@ def run_of(folder: Path, weights: dict[str, torch.Tensor]) -> str:
 
 def test_parts_without_a_run_are_the_base_models(tmp_path):
     torch.manual_seed(3)
-    codec = ReferenceCodec()
+    codec = ReferenceCodec(codec_config(SHIPPED))
     run = run_of(tmp_path / "codec", {f"codec.{k}": v for k, v in codec.state_dict().items()})
     assemble(tmp_path / "model", codec=run)
     model, tiny = load_model(str(tmp_path / "model")), find_model("tiny")

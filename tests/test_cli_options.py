@@ -159,7 +159,7 @@ def test_a_device_that_is_none_of_the_choices() -> None:
 def test_options_of_a_video_are_keywords_of_the_library() -> None:
     """`Settings`, which editors show for `animate(...)`, names every field."""
     source = Path(config.__file__).read_text(encoding="utf-8")
-    block = source[source.index("class GenerationKeywords(TypedDict") : source.index("class GenerationConfig")]
+    block = source[source.index("class DenoisingKeywords(TypedDict") : source.index("class DenoisingConfig")]
     names = [entry.name for entry in fields(GenerationConfig)]
     assert names == list(options_of(GenerationConfig)) == re.findall(r"^        (\w+): ", block, re.MULTILINE)
 

@@ -49,7 +49,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_extras_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     told = {extra.name for extra in extras.extras()}
-    assert told == set(project["optional-dependencies"]) - {"dev", "eval"}  # eval is another name of face
+    assert told == set(project["optional-dependencies"]) - {"dev", "eval", "ui"}  # other names of face and serve
     for extra in extras.extras():
         wanted = " ".join(project["optional-dependencies"][extra.name])
         assert all(module.replace("_", "-") in wanted for module in extra.modules)

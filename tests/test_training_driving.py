@@ -84,9 +84,9 @@ def test_a_deaf_clip_hears_nothing():
     g = torch.Generator().manual_seed(0)
     rand = lambda *shape: torch.rand(shape, generator=g)  # noqa: E731
     batch = {
-        "z": rand(1, 3, 27, 4, 4),
-        "motion": rand(1, 4, 27, 4, 4),
-        "r": rand(1, 27, 4, 4),
+        "z": rand(1, 3, 39, 4, 4),
+        "motion": rand(1, 4, 39, 4, 4),
+        "r": rand(1, 39, 4, 4),
         "audio": rand(1, 3, 6, 5, 128),
         "face": rand(1, 3, 256, 256),
         "hands": rand(1, 2, 3, 128, 128),
@@ -102,6 +102,7 @@ def test_a_deaf_clip_hears_nothing():
         "shut": rand(1, 3),
         "lip_gap": rand(1) * 0.1,
         "head": torch.tensor([False]),
+        "moving": torch.zeros(1, 4, 4),
     }
 
     def main_loss(deaf: bool, audio: torch.Tensor) -> float:

@@ -57,7 +57,7 @@ def test_a_dataset_is_coded_clip_by_clip_and_goes_on_where_it_was(dataset, tmp_p
     (shard,) = out.glob("*x*/*")
     assert shard.parent.name == "128x128" and {clip.file for clip in clips} == {shard}
     whole = clips[1].open()
-    assert whole.latents(0, 0, 20).shape == (20, 27, 8, 8) and whole.windows(0, 20, 6).shape == (20, 6, 5, 128)
+    assert whole.latents(0, 0, 20).shape == (20, 39, 8, 8) and whole.windows(0, 20, 6).shape == (20, 6, 5, 128)
     assert len(whole.rows("heard")) == 20 and whole.rows("place")[0].tolist() == [20, 38]
     assert len(whole.sound()) == 0 < len(clips[0].open().sound())  # the sound of both stretches
     before = load_file(shard)

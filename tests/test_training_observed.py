@@ -43,11 +43,11 @@ def test_clips_are_cut_with_their_labels_and_sound(tmp_path):
         36 / 25 * 16000, rel=0.05
     )
     parts = list(cut_clips(filmed, 16, np.random.default_rng(0)))
-    assert [p.first for p in parts] == [0, 16]
-    assert all(len(p.frames) == len(p.clarity) == len(p.heard) == 16 for p in parts)
-    assert np.allclose(parts[1].keypoints()[3].face, clip.keypoints()[19].face)
+    assert [p.first for (p,) in parts] == [0, 16]
+    assert all(len(p.frames) == len(p.clarity) == len(p.heard) == 16 for (p,) in parts)
+    assert np.allclose(parts[1][0].keypoints()[3].face, clip.keypoints()[19].face)
     again = list(cut_clips(filmed, 16, np.random.default_rng(0)))
-    assert torch.equal(torch.from_numpy(parts[0].frames[5].flow), torch.from_numpy(again[0].frames[5].flow))
+    assert torch.equal(torch.from_numpy(parts[0][0].frames[5].flow), torch.from_numpy(again[0][0].frames[5].flow))
 
 
 def test_a_lost_video_is_told(tmp_path):

@@ -178,7 +178,7 @@ def build(kind: Any, data: Any, where: str = "") -> Any:
         raise Unreadable(f"{place} is not an object")
     hints, fields = _fields(kind)
     if unknown := sorted(str(name) for name in data if name not in fields):
-        raise Unreadable(f"unknown entries in {place}: {', '.join(unknown)[:200]}")
+        raise Unreadable(f"unknown entries in {place}: {' '.join(printable(', '.join(unknown)).split())[:200]}")
     inner = f"{where}." if where else ""
     values = {name: convert(hints[name], value, f"{inner}{name}") for name, value in data.items()}
     missing = [

@@ -186,7 +186,7 @@ def test_bad_input(run: Run, videos: Path, tmp_path: Path) -> None:
     assert "not there" in run(tmp_path / "none", code=code)["error"]
     assert "not a video" in run(tmp_path / "junk.mp4", code=code)["error"]
     assert "no name of a video" in run(good, "--reference", videos / "true" / "bob", code=code)["error"]
-    assert "no metric 'LPIPS'" in run(good, "--metrics", "SSIM,LPIPS", code=ExitStatus.USAGE)["error"]
+    assert "no metric 'VMAF'" in run(good, "--metrics", "SSIM,VMAF", code=ExitStatus.USAGE)["error"]
     assert "--networks" in run(good, "--networks", "other", code=ExitStatus.USAGE)["error"]
     assert "does not exist" in run(good, "-o", tmp_path / "a" / "b", code=ExitStatus.OUTPUT)["error"]
     assert "holds no summary.json" in run("compare", empty, good, code=code)["error"]

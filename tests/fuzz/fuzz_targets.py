@@ -135,7 +135,7 @@ def _clip(place: Path) -> Path:
     from cyberhost_model.lab.training.coded import OLD_TENSORS, POINTS
 
     tensors = {name: torch.zeros(4, 3, 2, 2) for name in (*OLD_TENSORS, *(f"frame.{name}" for name in POINTS))}
-    own = {"z": torch.zeros(40, 27, 4, 4), "audio": torch.zeros(40, 6, 5, 128), "clarity": torch.zeros(40)}
+    own = {"z": torch.zeros(40, 39, 4, 4), "audio": torch.zeros(40, 6, 5, 128), "clarity": torch.zeros(40)}
     save_file({**tensors, **own}, place / "c.safetensors")
     return place / "c.safetensors"
 
@@ -146,7 +146,7 @@ def _shard(place: Path) -> Path:
     from cyberhost_model.lab.training.coded import POINTS, TENSORS, write_shard
 
     tensors = {name: torch.zeros(4, 3, 2, 2) for name in (*TENSORS, *(f"frame.{name}" for name in POINTS))}
-    own = {"z": torch.zeros(40, 27, 4, 4), "features": torch.zeros(90, 5, 128), "clarity": torch.zeros(40)}
+    own = {"z": torch.zeros(40, 39, 4, 4), "features": torch.zeros(90, 5, 128), "clarity": torch.zeros(40)}
     return write_shard(place, {"a": {**tensors, **own}, "b": {**tensors, **own}})
 
 

@@ -159,7 +159,7 @@ def test_weights_list_says_what_models_can_do(hub: Hub, capsys):
     assert "not before it is trained (audio, poses)" in shown
     assert main(["weights", "list", "tiny", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["weights"] == [] and told["models"]["tiny"]["commands"] == ["animate", "reenact", "multimodal"]
+    assert told["weights"] == [] and told["models"]["tiny"]["commands"] == ["animate", "reenact", "multimodal", "dub"]
     assert not hub.requests
 
 

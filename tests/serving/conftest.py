@@ -73,8 +73,8 @@ def held() -> Iterator[HeldMaker]:
 
 @pytest.fixture
 def real(served: Served, host) -> TestClient:
-    """A server with the embedded model."""
-    return served(HostMaker(host, Marks()), max_seconds=5)
+    """A server with the embedded model. A watermark would hold the number of its run."""
+    return served(HostMaker(host, Marks(watermark=False)), max_seconds=5)
 
 
 @pytest.fixture

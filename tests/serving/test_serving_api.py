@@ -13,6 +13,7 @@ from serving_helpers import frames_digest, wait_for
 
 from cyberhost_model.errors import ModelError, NoFaceError, OutputError
 from cyberhost_model.marks.inspection import inspect_file
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.serving.failures import failure_of
 from cyberhost_model.serving.store import IN_PROGRESS, JobStore
 
@@ -29,7 +30,9 @@ def test_a_video_is_that_of_animate(real, served, files, finished, host, portrai
     assert answer.headers["content-type"] == "video/mp4"
     (tmp_path / "served.mp4").write_bytes(answer.content)
     options = {"steps": 1, "size": 256, "seed": 7, "blink": False, "body_movement": 0.5}
-    host.animate(portrait_file, tmp_path / "speech.wav", **options).save(tmp_path / "own.mp4")
+    host.animate(portrait_file, tmp_path / "speech.wav", **options).save(
+        tmp_path / "own.mp4", marks=Marks(watermark=False)
+    )
     assert frames_digest(tmp_path / "served.mp4") == frames_digest(tmp_path / "own.mp4")
     assert inspect_file(tmp_path / "served.mp4").made == inspect_file(tmp_path / "own.mp4").made != []
     assert wait_for(lambda: served.left == ["video.mp4"])  # picture and sound are removed

@@ -17,6 +17,7 @@ from serving_helpers import frames_digest, wait_for
 
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.main import main
+from cyberhost_model.marks.marking import Marks
 
 
 @contextlib.contextmanager
@@ -52,7 +53,7 @@ def test_a_killed_server_goes_on_with_its_video(command, host, tmp_path: Path, p
     sound, kept = tone("speech.wav", seconds=1.9), tmp_path / "kept"
     files = {"image_reference": portrait_file.read_bytes(), "audio_reference": sound.read_bytes()}
     options = {"steps": 1, "size": 256, "seed": 5}
-    with serving(command, "--folder", str(kept), "--max-uploads", "1") as (process, address):
+    with serving(command, "--folder", str(kept), "--no-watermark", "--max-uploads", "1") as (process, address):
         with slow_upload(address):
             refused = wait_for(lambda: answer.json() if (answer := empty_upload(address)).status_code == 429 else None)
             assert refused["error"]["code"] == "queue_full"
@@ -62,12 +63,12 @@ def test_a_killed_server_goes_on_with_its_video(command, host, tmp_path: Path, p
         wait_for(lambda: requests.get(address + place, timeout=60).json()["progress"] > 30)
         process.kill()  # SIGKILL
     assert list(kept.glob("videos/*/.video.mp4.part/clip-*"))  # what is finished lies there
-    with serving(command, "--folder", str(kept)) as (process, address):
+    with serving(command, "--folder", str(kept), "--no-watermark") as (process, address):
         wait_for(lambda: requests.get(address + place, timeout=60).json()["status"] == "completed")
         (tmp_path / "served.mp4").write_bytes(requests.get(f"{address}{place}/content", timeout=60).content)
         process.send_signal(signal.SIGTERM)
         assert process.wait(300) == ExitStatus.TERMINATED
-    host.animate(portrait_file, sound, **options).save(tmp_path / "own.mp4")
+    host.animate(portrait_file, sound, **options).save(tmp_path / "own.mp4", marks=Marks(watermark=False))
     assert frames_digest(tmp_path / "served.mp4") == frames_digest(tmp_path / "own.mp4")
     assert [path.name for path in kept.glob("videos/*/*")] == ["video.mp4"]
 

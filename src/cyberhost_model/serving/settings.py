@@ -32,8 +32,10 @@ class ServingConfig:
     max_seconds: float = option(300.0, "Longest speech in seconds.", metavar="S", min=1, max=86400)
     max_size: int = option(1024, "Largest size that may be asked for.", metavar="SIZE", min=64, max=2048)
     max_steps: int = option(100, "Most denoising steps that may be asked for.", metavar="N", min=1, max=1000)
-    max_waiting: int = option(16, "Jobs that may wait; more are refused until one is done.", metavar="N", min=1)
-    max_uploads: int = option(8, "Uploads that are received at the same time.", metavar="N", min=1)
+    max_waiting: int = option(
+        16, "Jobs that may wait; more are refused until one is done.", metavar="N", min=1, max=100_000
+    )
+    max_uploads: int = option(8, "Uploads that are received at the same time.", metavar="N", min=1, max=10_000)
 
     def __post_init__(self) -> None:
         check_options(self)
