@@ -97,7 +97,7 @@ def preset_for_weights(preset: Preset, source: str) -> Preset:
     if theirs is None:
         return preset
     correlation = preset.diffusion.noise_correlation or theirs.diffusion.noise_correlation
-    slow = preset.diffusion.slow_noise or theirs.diffusion.slow_noise
+    slow = preset.diffusion.slow_noise or (theirs.diffusion.slow_noise if preset.flow_channels else 0.0)
     diffusion = dataclasses.replace(theirs.diffusion, noise_correlation=correlation, slow_noise=slow)
     own, sampling = preset.sampling, theirs.sampling
     if sampling.distilled:
