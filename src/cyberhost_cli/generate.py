@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import SPEECH, Out, OutputOptions, Ref, WritingOptions, expand_options
+from cyberhost_cli.options import (
+    SPEECH,
+    BodyMovement,
+    Out,
+    OutputOptions,
+    Ref,
+    WritingOptions,
+    check_choice,
+    expand_options,
+)
 from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 
@@ -35,10 +44,7 @@ def animate(
     output: Out,
     settings: GenerationConfig,
     *,
-    body_movement: Annotated[
-        float | None,
-        typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
-    ] = None,
+    body_movement: BodyMovement = None,
     runtime: RuntimeConfig,
     options: OutputOptions,
     marks: Marks,
@@ -196,8 +202,7 @@ def dub(
     All else stays as it was filmed, at FILM's size and rate. The sound of the video is AUDIO.
     """
     console.silence_libraries()
-    if length not in ("film", "audio"):
-        raise typer.BadParameter("must be film or audio", param_hint="'--length'")
+    check_choice("--length", length, "film", "audio")
     files = {"film": film, "audio": audio}
     request = Request(film, output, settings, runtime, options, marks, console, "dub", {"length": length}, files)
     request.check_output(audio)

@@ -18,7 +18,7 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.generate import prepare_imports
-from cyberhost_cli.options import Ref, expand_options
+from cyberhost_cli.options import BodyMovement, Ref, expand_options
 from cyberhost_model.config import GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.options import option
@@ -76,10 +76,7 @@ def live(
         typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4); - is standard output."),
     ] = None,
     source: LiveOptions,
-    body_movement: Annotated[
-        float | None,
-        typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
-    ] = None,
+    body_movement: BodyMovement = None,
     runtime: RuntimeConfig,
     marks: Marks,
     console: Console,

@@ -77,6 +77,10 @@ Ref = Annotated[
     Path, typer.Argument(metavar="REF", help="Picture of a person: PNG, JPEG, WebP and others; - is standard input.")
 ]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
+BodyMovement = Annotated[
+    float | None,
+    typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
+]
 SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input."
 
 

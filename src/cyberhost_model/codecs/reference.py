@@ -349,21 +349,15 @@ class ReferenceCodec(Codec):
 
         changes: of each of the part's controls, in heights of the face, such as how much wider the lips open.
         """
-        channels = self._channels(close_up.part.controls)
-        heights = picture.new_tensor(changes) / self.z_std[channels] * self._emphasis(close_up.part.controls)
+        controls = close_up.part.controls
+        emphasis = picture.new_tensor(self.config.emphasis[controls])
+        heights = picture.new_tensor(changes) / self.control_deviations[controls] * emphasis
         return self._move_part(heights[None, :, None, None].expand(len(picture), -1, 1, 1) / 2, close_up, picture)
 
-    def control_changes(self, z: Tensor, control_maps: Tensor, controls: slice) -> Tensor:
-        """Read face controls off latents z (B, F, C, h, w) -> (B, F, n), in heights of the face.
-
-        control_maps (B, controls, h, w): where they act, as `sampler.postprocess.place_face_controls` places them.
-        """
-        maps, channels = control_maps[:, None, controls], self._channels(controls)
-        heights = (z[:, :, channels] * maps).sum((3, 4)) / (maps**2).sum((3, 4)).clamp_min(1e-6)
-        return heights * self.z_std[channels]
-
-    def _emphasis(self, controls: slice) -> Tensor:
-        return self.z_std.new_tensor(self.config.emphasis[controls])
+    @property
+    def control_deviations(self) -> Tensor:
+        """(controls,): deviations of the face controls in heights of the face, by which `z` is divided."""
+        return self.z_std[self.config.blocks :]
 
     def leave_lips_to_controls(self, z: Tensor, emphasis: tuple[float, ...]) -> tuple[Tensor, Tensor]:
         """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and multiply the controls.

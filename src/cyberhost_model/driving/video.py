@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cyberhost_model.config import FPS, LARGEST, LEFT, RIGHT
+from cyberhost_model.config import FPS, LARGEST
 from cyberhost_model.driving.pose_folder import is_pose_folder, read_pose_folder
 from cyberhost_model.driving.sequence import PoseSequence, is_sequence_file, read_sequence
 from cyberhost_model.driving.smooth import clean_shots, find_runs
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.files import check_regular
 from cyberhost_model.media.video_reader import stream_frames
-from cyberhost_model.perception.detector import Detector
+from cyberhost_model.perception.detector import Detector, place_from_left
 from cyberhost_model.perception.keypoints import Keypoints, bounding_box
 from cyberhost_model.perception.registry import embedded_detector
 from cyberhost_model.perception.shots import CUT, ShotFinder, thumbnail_of
@@ -85,9 +85,8 @@ class PersonFollower:
     def _named(self, people: Sequence[Keypoints], scale: np.ndarray) -> Keypoints | None:
         if self.face == LARGEST or not people:
             return people[0] if people else None
-        from_left = sorted(people, key=lambda person: _middle(person, scale)[0])
-        number = {LEFT: 1, RIGHT: len(people)}.get(self.face, self.face) if isinstance(self.face, str) else self.face
-        return from_left[number - 1] if isinstance(number, int) and number <= len(people) else None
+        place = place_from_left(self.face, len(people))
+        return None if place is None else sorted(people, key=lambda person: _middle(person, scale)[0])[place]
 
 
 def _box(person: Keypoints, scale: np.ndarray) -> np.ndarray:
@@ -161,7 +160,7 @@ def read_poses(
     # Some detectors' scores are no probabilities.
     sequence = sequence.with_points(sequence.points(), np.clip(sequence.scores(), 0, 1))
     # Only hard cuts: a moving camera may look like a dissolve, in which no pose jumps.
-    cuts = [round(b.end * FPS) for b in finder.breaks() if b.start == b.end]
+    cuts = finder.cuts(FPS)
     if smooth:
         sequence = clean_shots(_hide_repeated(sequence, repeated), cuts)
     sequence.warnings += [

@@ -136,12 +136,20 @@ def analyse(
     if face == LARGEST:
         line = f"{len(people)} faces in {name}: the largest is animated (--face chooses another, left to right from 1)"
         return Analysis(people[0].keypoints, people, [line] if len(people) > 1 else [])
-    from_left = sorted(people, key=lambda person: person.box[0] + person.box[2])
-    number = {LEFT: 1, RIGHT: len(people)}.get(face, face) if isinstance(face, str) else face
-    if not isinstance(number, int) or number > len(people):
+    place = place_from_left(face, len(people))
+    if place is None:
         count = "only one face is" if len(people) == 1 else f"only {len(people)} faces are"
         raise InputError(f"{count} found in {name}, so there is no face {face}; give --face 1 to {len(people)}")
-    chosen = from_left[number - 1]
+    chosen = sorted(people, key=lambda person: person.box[0] + person.box[2])[place]
     if chosen is not people[0]:  # body and hands were looked for at the largest face alone
         chosen = detector.follow(picture_u8, chosen.keypoints) or chosen
     return Analysis(chosen.keypoints, people)
+
+
+def place_from_left(face: int | str, count: int) -> int | None:
+    """Find the place from the left, from 0, of a face that is named by a number, "left" or "right", among `count`.
+
+    None where there are fewer.
+    """
+    number = {LEFT: 1, RIGHT: count}.get(face, face) if isinstance(face, str) else face
+    return number - 1 if isinstance(number, int) and number <= count else None

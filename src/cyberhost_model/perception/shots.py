@@ -77,6 +77,10 @@ class ShotFinder:
                 cuts.append(self.times[i])
         return sorted([*(Break(t, t) for t in cuts), *self._dissolves(cuts)], key=lambda b: b.end)
 
+    def cuts(self, fps: float) -> list[int]:
+        """Find the hard cuts: the first frame after each, at `fps` frames a second."""
+        return [round(found.end * fps) for found in self.breaks() if found.start == found.end]
+
     def _dissolves(self, cuts: list[float]) -> list[Break]:
         """Stretches in which the picture changes for good although there is no cut."""
         times, slow = np.array(self.times), np.array(self.slow) > DISSOLVE

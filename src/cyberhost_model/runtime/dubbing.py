@@ -34,8 +34,9 @@ from cyberhost_model.perception.people import has_face
 from cyberhost_model.perception.shots import CUT, ShotFinder, thumbnail_of
 from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.loading import Model
-from cyberhost_model.runtime.prepare import Reference, face_close_up, head_crop, prepare_reference, to_input
+from cyberhost_model.runtime.prepare import Reference, face_close_up, head_crop, prepare_reference, to_input, to_pixels
 from cyberhost_model.runtime.render import Job, Renderer, Rendering
+from cyberhost_model.sampler.postprocess import control_heights
 
 LONGEST = 4096
 """Pixels of a film's longer side; a larger one is reduced."""
@@ -142,10 +143,10 @@ def track_face(
             f"{film.path}: no face is seen in it that is large enough; give a film of a person whose mouth is at least "
             "ten pixels wide"
         )
-    cuts = [round(found.end * fps) for found in finder.breaks() if found.start == found.end]
-    sequence = clean_shots(PoseSequence.of([k or Keypoints.empty() for k in follower.found], fps, size), cuts)
+    sequence = PoseSequence.of([k or Keypoints.empty() for k in follower.found], fps, size)
+    sequence = clean_shots(sequence, finder.cuts(fps))
     people, pixels = list(sequence), np.array(size, np.float32)
-    seen = np.array([has_face(k) and face_height(k.face * pixels) >= _SMALLEST for k in people])
+    seen = np.array([_is_seen(k, size) for k in people])
     own = [
         (measure_lip_gap(detector, k, size), mouth_width(k.face * pixels)) if s else (0.0, np.nan)
         for k, s in zip(people, seen, strict=True)
@@ -154,12 +155,17 @@ def track_face(
     return FaceTrack(sequence, seen, _steady(gap, fps), _beyond_usual(width, fps), picture, keypoints)
 
 
+def _is_seen(person: Keypoints, size: tuple[int, int]) -> bool:
+    """Check whether the face is seen and large enough to be dubbed."""
+    return has_face(person) and face_height(person.face * np.array(size, np.float32)) >= _SMALLEST
+
+
 def _shows_face(detector: Detector, person: Keypoints, size: tuple[int, int]) -> float:
     """Rate a frame as the network's reference: a large face whose lips are shut, and that is not turned away."""
+    if not _is_seen(person, size):
+        return -np.inf
     face = person.face * np.array(size, np.float32)
     height = face_height(face)
-    if not has_face(person) or height < _SMALLEST:
-        return -np.inf
     turned = abs(float(face[30, 0] - face[[0, 16], 0].mean())) / height
     return float(np.log(height)) - 10 * measure_lip_gap(detector, person, size) - 2 * turned
 
@@ -217,9 +223,10 @@ class Dubbing:
         """
         codec, reference = self.renderer.model.codec, self.job.reference
         assert isinstance(codec, ReferenceCodec)
+        maps = reference.control_maps[:, None].float()
         for z in Rendering(self.renderer, self.job, warn, store=store).latents():
-            changes = codec.control_changes(z.float(), reference.control_maps.float(), MOUTH.controls)[0]
-            for gap, width in changes.cpu().tolist():
+            changes = control_heights(z.float(), maps)[0] * codec.control_deviations
+            for gap, width in changes[:, MOUTH.controls].cpu().tolist():
                 yield max(reference.lip_gap + gap, 0.0), width
 
     @torch.inference_mode()
@@ -237,11 +244,8 @@ class Dubbing:
         placed = person.map(lambda points: ((points * size - low) / (high - low)).astype(np.float32))
         picture = to_input(part, self.renderer.model.network)
         close_up = face_close_up(picture, MOUTH, placed, codec.config.downscale)
-        moved = codec.move_close_up(close_up, picture, change.tolist())[0]
         out = frame.copy()
-        out[low[1] : high[1], low[0] : high[0]] = (
-            (moved.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-        )
+        out[low[1] : high[1], low[0] : high[0]] = to_pixels(codec.move_close_up(close_up, picture, change.tolist()))[0]
         return out
 
 

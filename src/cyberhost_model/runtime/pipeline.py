@@ -316,9 +316,8 @@ class CyberHost:
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount = check_movement(body_movement)
-        follows = self.model.network.preset.follows_poses
-        source = movement_source(reference, amount) if follows else face_source(reference)
-        return self._animation(reference, config, source, sound.n_frames(config.fps), sound, list(warnings), amount)
+        source, total = self._speech_source(reference, amount), sound.n_frames(config.fps)
+        return self._animation(reference, config, source, total, sound, list(warnings), amount)
 
     def live(
         self,
@@ -460,18 +459,17 @@ class CyberHost:
             track = track_face(source, self.model.detector, config.face, progress)
             reference = best_view(self.model, track)
         total = len(track) if length == "film" else sound.n_frames(config.fps)
-        notes = [*self.model.warnings, *unseen(track)]
+        lines = [*sound.warnings, *self.model.warnings, *unseen(track)]
         if length == "film":
-            notes += _length_note(sound, total / config.fps, 0.5 / config.fps, "film")
-        heard = self.animate_reference(reference, config, sound)
-        assert heard.job is not None
-        dubbing = Dubbing(self.renderer, source, track, replace(heard.job, total=total, blink=False))
-        lines = [*heard.warnings, *notes]
+            lines += _length_note(sound, total / config.fps, 0.5 / config.fps, "film")
+        speaks = self._speech_source(reference, BODY_MOVEMENT)
+        job = self._job(reference, config, speaks, total, sound, BODY_MOVEMENT)
+        dubbing = Dubbing(self.renderer, source, track, replace(job, blink=False))
 
         def render(store: ClipStore | None) -> Iterator[np.ndarray]:
             return dubbing.frames(lines.append, store)
 
-        size, clip = track.sequence.size, heard.clip
+        size, clip = track.sequence.size, self.model.network.preset.frames
         animation = Animation(render(None), total, config.fps, size, sound, lines, render=render, clip=clip)
         return _made_of(animation, film, audio)
 
@@ -501,6 +499,11 @@ class CyberHost:
         with enough_memory(self.device, "read the picture"):
             alone = config.face != LARGEST
             return prepare_reference(self.model, array, keypoints, config.size, bool(head), alone), warnings
+
+    def _speech_source(self, reference: Reference, amount: float) -> PoseSource:
+        """Make the source for a body that speech alone moves by `amount`, as the model takes it."""
+        follows = self.model.network.preset.follows_poses
+        return movement_source(reference, amount) if follows else face_source(reference)
 
     def _check_command(self, command: str) -> None:
         """Raise InputError for a command that the model cannot run, as the commands do before it is fetched."""

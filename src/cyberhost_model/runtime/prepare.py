@@ -181,6 +181,12 @@ def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:
     return tensor.to(like.device, like.dtype) / 127.5 - 1
 
 
+def to_pixels(frames: Tensor) -> np.ndarray:
+    """Convert frames (N, 3, H, W) in -1..1 to uint8 (N, H, W, 3)."""
+    pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+
+
 def to_maps(array: np.ndarray, like: torch.nn.Module | Tensor) -> Tensor:
     """Add a batch axis in front of an array, on the device and in the precision of `like`."""
     return torch.from_numpy(np.ascontiguousarray(array))[None].to(like.device, like.dtype)

@@ -30,7 +30,7 @@ from cyberhost_model.runtime.clip_store import ClipState, ClipStore
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.runtime.memory import MemoryFallback
 from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource, consecutive, poses_of
-from cyberhost_model.runtime.prepare import Reference
+from cyberhost_model.runtime.prepare import Reference, to_pixels
 from cyberhost_model.runtime.windowed import WindowPredictor
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
@@ -194,8 +194,7 @@ class Renderer:
             if job.reference.grey:  # the network was taught in colour, and its mouths have some
                 frames = (frames.float() * frames.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
                 frames = frames.expand(-1, 3, -1, -1)
-            pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
-            parts.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+            parts.append(to_pixels(frames))
         return np.concatenate(parts)
 
     def slow_noises(self, job: Job, generator: torch.Generator) -> SlowNoises | None:

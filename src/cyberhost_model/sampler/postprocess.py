@@ -40,5 +40,13 @@ def place_face_controls(z: Tensor, control_maps: Tensor) -> Tensor:
     eyes (`face_control_maps`).
     """
     first = z.shape[2] - control_maps.shape[2]
-    amount = (z[:, :, first:] * control_maps).sum((3, 4)) / (control_maps**2).sum((3, 4)).clamp_min(1e-6)
-    return torch.cat([z[:, :, :first], amount[..., None, None] * control_maps], 2)
+    return torch.cat([z[:, :, :first], control_heights(z, control_maps)[..., None, None] * control_maps], 2)
+
+
+def control_heights(z: Tensor, control_maps: Tensor) -> Tensor:
+    """Measure how large the face controls of z (B, F, C, h, w) are at the mouth and the eyes -> (B, F, controls).
+
+    control_maps: see `place_face_controls`. In the codec's deviations.
+    """
+    controls = z[:, :, -control_maps.shape[2] :]
+    return (controls * control_maps).sum((3, 4)) / (control_maps**2).sum((3, 4)).clamp_min(1e-6)

@@ -13,6 +13,7 @@ from cyberhost_model.codecs.base import Codec
 from cyberhost_model.lab.synthetic.clips import Clip
 from cyberhost_model.lab.training.codec_inputs import codec_close_ups, to_signed
 from cyberhost_model.perception.keypoints import LIPS, VISIBLE, Keypoints
+from cyberhost_model.runtime.prepare import to_pixels
 
 REGIONS = ("whole", "mouth", "hands")
 GOALS = {"whole": 33.0, "mouth": 28.0, "hands": 30.0}
@@ -62,7 +63,7 @@ def decode_clip(codec: Codec, clip: Clip, z: Tensor) -> np.ndarray:
     reference = to_signed(clip.reference.picture_u8)[None].to(like.device)
     close_ups = codec_close_ups(codec, reference, clip.reference.keypoints)
     frames = codec.decode_coded(z[None].to(like.device, like.dtype), reference, close_ups)[0]
-    return (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    return to_pixels(frames)
 
 
 def region_masks(keypoints: Keypoints, size: tuple[int, int]) -> dict[str, np.ndarray]:
