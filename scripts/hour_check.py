@@ -65,13 +65,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=3600.0, help="of speech")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop the command after these")
+    parser.add_argument("-o", "--out", type=Path, help="folder that keeps speech and video; run again, it goes on")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between measures")
     parser.add_argument("options", nargs="*", help="options of animate, after --")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
-        folder = Path(made) / "out"
-        folder.mkdir()
-        sound, out = write_speech(Path(made) / "speech.wav", given.seconds), folder / "out.mp4"
+        folder = (given.out or Path(made)) / "out"
+        folder.mkdir(parents=True, exist_ok=True)
+        sound, out = write_speech(folder.parent / "speech.wav", given.seconds), folder / "out.mp4"
         process = subprocess.Popen([*animate_command(sound), "-o", str(out), *given.options])
         began, rows = time.monotonic(), []
         while process.poll() is None and time.monotonic() - began < 60 * given.minutes:

@@ -196,6 +196,21 @@ def test_lips_that_are_not_visible_have_no_shift(points):
     assert not maps[0, 3:].any() and maps[0, 2].any()
 
 
+def test_hands_gesture_with_the_speech_unless_they_are_left_to_the_network(host, picture, points):
+    """The same gestures as `multimodal` without a template; a picture without hands has none."""
+    sound = Sound.from_samples(voice(0.4, 0), RATE)
+    gesture, network, template = (
+        host.animate(picture, sound, **QUICK).job.pose_source(0, 10),
+        host.animate(picture, sound, gestures=False, **QUICK).job.pose_source(0, 10),
+        host.multimodal(picture, sound, **QUICK).job.pose_source(0, 10),
+    )
+    assert torch.equal(gesture.pose, template.pose) and torch.equal(gesture.shift, template.shift)
+    assert gesture.undriven and (gesture.pose[0, 0] != gesture.pose[0, -1]).any()
+    assert network.shift is None and network.undriven
+    close, _ = head_crop(picture, points)
+    assert host.animate(close, sound, **QUICK).job.pose_source(0, 10).shift is None
+
+
 def test_slow_noise_only_without_key_points(host, picture, points, monkeypatch):
     slow_noises = []
     monkeypatch.setattr(
@@ -215,8 +230,7 @@ def test_slow_noise_only_without_key_points(host, picture, points, monkeypatch):
     for one in made:
         list(one.frames)
     usual = host.model.network.preset.sampling.slow_noise
-    assert slow_noises[:2] == [None, None]
-    assert [slow_noise.share.max().item() / usual for slow_noise in slow_noises[2:]] == pytest.approx(
-        [0.95, 0, 1.9], abs=0.1
-    )
+    assert slow_noises[1] is None  # the hands' points leave head and body to the speech
+    shares = [noise.share.max().item() / usual for noise in (slow_noises[0], *slow_noises[2:])]
+    assert shares == pytest.approx([0.95, 0.95, 0, 1.9], abs=0.1)
     assert torch.equal(slow_noises[2].path, slow_noises[3].path)  # a seed gives the same movement at every amount

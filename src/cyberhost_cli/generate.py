@@ -45,6 +45,13 @@ def animate(
     settings: GenerationConfig,
     *,
     body_movement: BodyMovement = None,
+    gestures: Annotated[
+        bool | None,
+        typer.Option(
+            "--gestures/--no-gestures",
+            help="Hands that REF shows gesture with AUDIO, or move as the network lets them. [default: the model's]",
+        ),
+    ] = None,
     runtime: RuntimeConfig,
     options: OutputOptions,
     marks: Marks,
@@ -55,7 +62,8 @@ def animate(
     The video has the picture's aspect and exactly the sound's length.
     """
     console.silence_libraries()
-    own, files = {"body_movement": body_movement}, {"ref": ref, "audio": audio}
+    own: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures}
+    files = {"ref": ref, "audio": audio}
     request = Request(ref, output, settings, runtime, options, marks, console, "animate", own, files)
     request.check_output(audio)
 
@@ -64,11 +72,11 @@ def animate(
     from cyberhost_model.media.image import load_picture
 
     picture, sound = load_picture(ref), load_audio(audio)
-    request.check_model("animate", body_movement)
-    depends = {"sound": audio, "body movement": body_movement}
+    request.check_model("animate", **own)
+    depends = {"sound": audio, "body movement": body_movement, "gestures": gestures}
     make_video(
         request,
-        lambda host: host.animate(picture, sound, body_movement=body_movement, **asdict(settings)),
+        lambda host: host.animate(picture, sound, **own, **asdict(settings)),
         depends,
     )
 
@@ -280,8 +288,8 @@ class Request:
                 check_regular(file, "driving video or key point file", "one video")
             yield file
 
-    def check_model(self, command: str, body_movement: float | None = None) -> None:
-        """Check that the model can run `command` with these settings, before it is fetched.
+    def check_model(self, command: str, **own: float | bool | None) -> None:
+        """Check that the model can run `command` with these settings and its `own`, before it is fetched.
 
         Raises InputError, ModelError, NetworkError.
         """
@@ -289,7 +297,7 @@ class Request:
         from cyberhost_model.runtime.loading import check_model
 
         runtime, ask = self.runtime, not self.options.plan
-        check_model(runtime.model, command, self.settings, body_movement, runtime.allow_untrained, ask)
+        check_model(runtime.model, command, self.settings, runtime.allow_untrained, ask, **own)
 
 
 def make_video(

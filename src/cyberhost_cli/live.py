@@ -98,7 +98,7 @@ def live(
         from cyberhost_model import CyberHost
         from cyberhost_model.runtime.loading import check_model
 
-        check_model(runtime.model, "animate", settings, body_movement, runtime.allow_untrained)
+        check_model(runtime.model, "animate", settings, runtime.allow_untrained, body_movement=body_movement)
         host = CyberHost.from_pretrained(**asdict(runtime))
         session = host.live(
             picture,

@@ -126,7 +126,8 @@ def start_again(
         return host.dub(inputs["film"], inputs["audio"], length=str(own.get("length", "film")), **options)
     ref = inputs["ref"]
     if command == "animate":
-        return host.animate(ref, inputs["audio"], body_movement=own.get("body_movement"), **options)
+        own = {name: own.get(name) for name in ("body_movement", "gestures")}
+        return host.animate(ref, inputs["audio"], **own, **options)
     retarget = bool(own.get("retarget", True))
     if command == "multimodal":
         return host.multimodal(ref, inputs["audio"], inputs.get("hands"), retarget=retarget, **options)

@@ -213,10 +213,14 @@ class SamplingConfig:
     """
     slow_noise: float = 0.0
     """Share of the noise's variance, 0..1, that changes slowly over time and over a head or a hand, where no key
-    points drive the body; 0 in the paper (`sampler.noise.SlowNoise`).
+    points drive head and body; 0 in the paper (`sampler.noise.SlowNoise`).
     """
     slow_noise_correlation: float = 0.0
     """Temporal correlation of the rest of that noise, in place of `noise_correlation`."""
+    gestures: bool = False
+    """Whether hands that the picture shows gesture with the speech (`driving.speech_gesture`), where nothing else is
+    asked for; otherwise the network alone moves them, as in the paper.
+    """
     overlap: int = 0
     """Frames that neighbouring windows share, where a whole video is denoised window by window (`sampler.windows`); 0:
     clips follow each other. Not in the paper, for networks without motion frames.
@@ -579,6 +583,7 @@ _TINY = Preset(
         noise_correlation=0.88,
         slow_noise=0.5,
         slow_noise_correlation=0.4,
+        gestures=True,
     ),
     pose_channels=(8, 16, 32, 64),
     pose_pool=2,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cyberhost_model.driving.speech_gesture import speech_activity, speech_gesture
+from cyberhost_model.driving.speech_gesture import free_hands, speech_activity, speech_gesture
 from cyberhost_model.driving.template import load_template, step_sizes
+from cyberhost_model.perception.keypoints import Keypoints
 
 FPS, FRAMES = 25.0, 300
 WRISTS = [7, 4]
+SHAPES = {"body": 18, "hands": (2, 21), "face": 68}
 
 
 def sound(*spoken: tuple[float, float], seconds: float = FRAMES / FPS) -> list[np.ndarray]:
@@ -51,6 +53,42 @@ def test_hands_move_while_somebody_speaks():
     assert quiet.max() < 1.5 * motion(rest).max()
     still = motion(speech_gesture(sound((0, 12)), FRAMES, FPS, 0, movement=0.0))
     assert still.max() < 1.5 * motion(rest).max() and speaking > 2 * still.mean()
+
+
+def speaker(left: tuple[float, float], right: tuple[float, float], **unseen: float) -> Keypoints:
+    """Key points of somebody whose wrists are there, with hands that hang 0.08 below them."""
+    arms = {5: (0.65, 0.4), 6: (0.7, 0.6), 7: left, 2: (0.35, 0.4), 3: (0.3, 0.6), 4: right}
+    body = np.array([arms.get(point, (0.5, 0.2)) for point in range(18)], np.float32)
+    down = np.linspace(0, 0.08, 21)[:, None] * [0, 1]
+    hands = np.stack([np.add(wrist, down) for wrist in (left, right)]).astype(np.float32)
+    face = np.random.default_rng(0).normal((0.5, 0.2), 0.02, (68, 2)).astype(np.float32)
+    scores = [np.full(shape, unseen.get(name, 1), np.float32) for name, shape in SHAPES.items()]
+    return Keypoints(body, scores[0], hands, scores[1], face, scores[2])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "free"),
+    [
+        ((0.75, 0.75), (0.25, 0.75), (True, True)),
+        ((0.51, 0.75), (0.49, 0.75), (False, False)),  # hands that rest on each other
+        ((0.52, 0.21), (0.25, 0.75), (False, True)),  # a chin in a hand
+        ((0.32, 0.6), (0.68, 0.6), (False, False)),  # crossed arms
+    ],
+)
+def test_a_hand_that_touches_something_is_not_free(left, right, free):
+    assert free_hands(speaker(left, right), 1.0) == free
+
+
+def test_what_is_not_seen_is_touched_by_nobody():
+    assert free_hands(speaker((0.51, 0.75), (0.49, 0.75), hands=0.0), 1.0) == (True, True)
+    assert free_hands(speaker((0.52, 0.21), (0.25, 0.75), face=0.0), 1.0) == (True, True)
+
+
+def test_a_hand_that_is_not_free_stays():
+    both = speech_gesture(sound((0, 12)), FRAMES, FPS, 1)
+    one = speech_gesture(sound((0, 12)), FRAMES, FPS, 1, free=(False, True))
+    assert np.ptp(one.hands[:, 0], axis=0).max() == 0 < np.ptp(both.hands[:, 0], axis=0).max()
+    np.testing.assert_array_equal(one.hands[:, 1], both.hands[:, 1])
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])

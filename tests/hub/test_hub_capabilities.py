@@ -60,11 +60,11 @@ def test_a_wrong_command_names_the_right_ones():
     with pytest.raises(InputError, match="animate-anyone hears nothing: use reenact"):
         check_request("animate-anyone", deaf, "animate", PLAIN)
     for command in ("animate", "multimodal", "reenact"):
-        check_request("echomimic-v2", hands, command, PLAIN, 0.5 if command == "animate" else None)
+        check_request("echomimic-v2", hands, command, PLAIN, body_movement=0.5 if command == "animate" else None)
     with pytest.raises(InputError, match="hallo cannot run reenact: use animate"):
         check_request("hallo", MODELS["hallo"], "reenact", PLAIN)
     with pytest.raises(InputError, match="does not heed body_movement"):
-        check_request("echomimic", MODELS["echomimic"], "animate", PLAIN, 0.5)
+        check_request("echomimic", MODELS["echomimic"], "animate", PLAIN, body_movement=0.5)
     still = capabilities_of(
         preset("tiny").without(
             **ABLATIONS["w/o Body Movement"],

@@ -1,6 +1,7 @@
 """Gestures for speech alone: strokes of the hands that a seed chooses, paced by the speech.
 
-Not in the paper. For networks that move by poses of the hands and know no body movement map (EchoMimicV2).
+Not in the paper. For networks that move by poses of the hands and know no body movement map (EchoMimicV2), and those
+whose hands are better driven than left to the speech alone (`sampling.gestures`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from cyberhost_model.driving.sequence import HANDS, PoseSequence
 from cyberhost_model.driving.template import fit_length, load_template
 from cyberhost_model.media.audio import SPEECH_RATE
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _SEED = 0x6E57  # gestures draw from a generator of their own
 _ARMS = ((5, 6, 7), (2, 3, 4))
@@ -23,16 +25,23 @@ _QUICK, _SETTLE = 0.15, 0.5  # seconds: deviations of the Gaussians that pace an
 _SIZES = (0.4, 1.0)  # of a stroke
 _IDLE = 0.15  # size of the other hand's stroke, where one hand leads
 _LEADS = ("both", "left", "right")
+_TOUCHING = 0.6  # palms between a hand and what it rests on
 
 
 def speech_gesture(
-    blocks: Iterable[np.ndarray], n_frames: int, fps: float, seed: int, movement: float = 1.0
+    blocks: Iterable[np.ndarray],
+    n_frames: int,
+    fps: float,
+    seed: int,
+    movement: float = 1.0,
+    free: tuple[bool, bool] = (True, True),
 ) -> PoseSequence:
     """Make `n_frames` frames of a speaker's hands for mono 16 kHz `blocks`, float (n,) in order.
 
     The hands rest, sway, and open in strokes (the templates "rest" and "open_palms") of both hands or of one, as
     `seed` says; strokes go on while somebody speaks, the faster the louder, and sink in pauses. movement: factor of
-    their pace and, below 1, of their size. Nothing jumps: all strokes begin and end where the hands rest.
+    their pace and, below 1, of their size. free: whether the left and the right hand may move (`free_hands`); the
+    other stays. Nothing jumps: all strokes begin and end where the hands rest.
     """
     speaks = speech_activity(blocks, n_frames, fps)
     stroke, rest = load_template("open_palms"), fit_length(load_template("rest"), n_frames, fps)
@@ -46,8 +55,34 @@ def speech_gesture(
     points = rest.points()
     for side in (0, 1):
         for place in (list(_ARMS[side]), HANDS[side]):
-            points[:, place] += sizes[:, side, None, None] * moved[:, place]
+            if free[side]:
+                points[:, place] += sizes[:, side, None, None] * moved[:, place]
+            else:
+                points[:, place] = points[:1, place]
     return rest.with_points(points, rest.scores())
+
+
+def free_hands(person: Keypoints, aspect: float) -> tuple[bool, bool]:
+    """Whether the left and the right hand touch nothing of the person: not the other hand, its arm, or the face.
+
+    aspect: width over height of the picture. Hands that rest on each other, crossed arms and a chin in a hand would be
+    torn apart by strokes. A hand that is not seen counts as free.
+    """
+    place = person.map(lambda points: points * [aspect, 1])
+    seen = [scores.max() > VISIBLE for scores in place.hands_score]
+    free = []
+    for side in (0, 1):
+        hand, other = place.hands[side], 1 - side
+        _, elbow, wrist = place.body[list(_ARMS[other])]
+        near = [place.face] if place.face_score.max() > VISIBLE else []
+        if (place.body_score[list(_ARMS[other])] > VISIBLE)[1:].all():
+            near.append(elbow + np.linspace(0, 1, 9)[:, None] * (wrist - elbow))
+        if seen[other]:
+            near.append(place.hands[other])
+        around = np.concatenate([np.zeros((0, 2)), *near])
+        gap = np.linalg.norm(hand[:, None] - around, axis=-1).min(initial=np.inf)
+        free.append(bool(not seen[side] or gap > _TOUCHING * np.linalg.norm(hand[9] - hand[0])))
+    return free[0], free[1]
 
 
 def _stroke_sizes(rng: np.random.Generator, strokes: int) -> np.ndarray:

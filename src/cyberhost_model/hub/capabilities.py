@@ -16,7 +16,7 @@ from cyberhost_model.errors import InputError, ModelError
 COMMANDS = ("animate", "reenact", "multimodal")
 DUB = "dub"
 """The command of models whose codec moves the lips of any picture by face controls."""
-OPTIONS = ("body_movement", "hand_clarity", "guidance_audio", "steps")
+OPTIONS = ("body_movement", "gestures", "hand_clarity", "guidance_audio", "steps")
 """Options of a video that some models do not heed."""
 PARTS = {"temporal": "what holds frames together", "audio": "what hears speech", "poses": "what follows poses"}
 """Parts of a network that may never have been trained, in words."""
@@ -139,6 +139,7 @@ def capabilities_of(preset: Preset, untrained: Iterable[str] = ()) -> Capabiliti
     boxed = preset.follows_poses and switches.body_movement  # told by a map of the body's movement, or by gestures
     heeded = {
         "body_movement": preset.task != "reenact" and (boxed or preset.sampling.slow_noise > 0),
+        "gestures": preset.task == "animate" and preset.follows_poses,
         "hand_clarity": switches.hand_clarity,
         "guidance_audio": preset.uses_audio,
         "steps": True,
@@ -160,14 +161,15 @@ def check_command(model: str, can: Capabilities, command: str) -> None:
 
 
 def check_request(
-    model: str, can: Capabilities, command: str, config: DenoisingConfig, body_movement: float | None = None
+    model: str, can: Capabilities, command: str, config: DenoisingConfig, **own: float | bool | None
 ) -> None:
     """Check that a model can run a command with the options that were given.
 
-    model: its name, for the message. Raises InputError that names what it can do instead.
+    model: its name, for the message. own: those of OPTIONS that are the command's own.
+    Raises InputError that names what it can do instead.
     """
     check_command(model, can, command)
-    given = {"body_movement": body_movement, **{name: getattr(config, name, None) for name in OPTIONS[1:]}}
+    given = {name: own.get(name, getattr(config, name, None)) for name in OPTIONS}
     for name, value in given.items():
         if value is not None and name not in can.options:
             raise InputError(f"{model} does not heed {name}: leave out --{name.replace('_', '-')}")

@@ -17,7 +17,7 @@ from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
 COMMANDS = ("animate", "reenact", "multimodal")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".mp4", ".mov", ".mkv", ".webm")
 _FILES = ("picture", "audio", "driving", "hands")
-_OWN = {"animate": {"body_movement"}, "reenact": {"retarget"}, "multimodal": {"retarget", "body_movement"}}
+_OWN = {"animate": {"body_movement", "gestures"}, "reenact": {"retarget"}, "multimodal": {"retarget", "body_movement"}}
 """Keywords of each method that are no fields of `GenerationConfig`."""
 _SETTINGS = {entry.name for entry in fields(GenerationConfig)}
 
@@ -196,8 +196,9 @@ def _job(place: str, entry: dict[str, Any] | str, beside: Path, out: Path) -> Ba
     amount = job.settings.get("body_movement", 0.0)
     if not isinstance(amount, (int, float)) or not 0 <= amount <= 1:
         return _wrong(job, f"body_movement must be between 0 and 1, not {amount!r}")
-    if not isinstance(job.settings.get("retarget", True), bool):
-        return _wrong(job, f"retarget must be true or false, not {job.settings['retarget']!r}")
+    for name in ("retarget", "gestures"):
+        if not isinstance(job.settings.get(name, True), bool):
+            return _wrong(job, f"{name} must be true or false, not {job.settings[name]!r}")
     return job
 
 

@@ -163,17 +163,18 @@ def check_model(
     name: str,
     command: str,
     config: DenoisingConfig,
-    body_movement: float | None = None,
     allow_untrained: bool = False,
     ask: bool = True,
+    **own: float | bool | None,
 ) -> None:
     """Check that a model can make the video that was asked for, before its weights are fetched.
 
-    command: "animate", "reenact", "multimodal" or "dub"; ask: see `model_capabilities`. Raises InputError for what the
+    command: "animate", "reenact", "multimodal" or "dub"; ask: see `model_capabilities`; own: see
+    `check_request`. Raises InputError for what the
     model cannot do, ModelError for parts that were never trained unless `allow_untrained`, and as `find_model`.
     """
     if (can := model_capabilities(name, ask)) is not None:
-        check_request(name, can, command, config, body_movement)
+        check_request(name, can, command, config, **own)
         if not allow_untrained:
             check_trained(name, can.untrained, command)
 

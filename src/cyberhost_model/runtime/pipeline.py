@@ -290,20 +290,23 @@ class CyberHost:
         audio: AudioInput,
         *,
         body_movement: float | None = None,
+        gestures: bool | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Animation:
         """Make the person in `picture` speak `audio` (A2V-B of the paper; A2V-H with `head`).
 
-        body_movement: 0 still .. 1 lively. options: the fields of `GenerationConfig`. Picture and sound are
-        checked now, frames are made when they are read. Networks that move by poses of the hands are given gestures
-        paced by the speech (`driving.speech_gesture`). Raises InputError and NoFaceError.
+        body_movement: 0 still .. 1 lively. gestures: whether hands that the picture shows gesture with the speech
+        (`driving.speech_gesture`), by default as the model's `sampling.gestures` says; otherwise the network alone
+        moves them. Networks that move by poses of the hands always have them. options: the fields of
+        `GenerationConfig`. Picture and sound are checked now, frames are made when they are read. Raises InputError
+        and NoFaceError.
         """
         self._check_command("animate")
         if self.model.network.preset.task == "multimodal":
             return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
-        animation = self.animate_reference(reference, config, sound, body_movement, warnings)
+        animation = self.animate_reference(reference, config, sound, body_movement, gestures, warnings)
         return _made_of(animation, picture, audio)
 
     def animate_reference(
@@ -312,11 +315,19 @@ class CyberHost:
         config: GenerationConfig,
         sound: Sound,
         body_movement: float | None = None,
+        gestures: bool | None = None,
         warnings: Sequence[str] = (),
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
-        amount = check_movement(body_movement)
-        source, total = self._speech_source(reference, amount), sound.n_frames(config.fps)
+        amount, total, preset = check_movement(body_movement), sound.n_frames(config.fps), self.model.network.preset
+        if gestures and not preset.follows_poses:
+            raise InputError("this model moves no hands by key points: leave gestures out")
+        gestures = preset.sampling.gestures if gestures is None else gestures
+        if gestures and _shows_hands(reference):
+            template = self._speech_gesture(sound, total, config, amount, reference)
+            source, _ = self._hands_source(reference, self._place_hands(template, reference, True), total, config.fps)
+        else:
+            source = self._speech_source(reference, amount)
         return self._animation(reference, config, source, total, sound, list(warnings), amount)
 
     def live(
@@ -419,18 +430,46 @@ class CyberHost:
         (`driving.speech_gesture`); body_movement: 0 none .. 1 lively. retarget: convert key points to the picture's
         proportions and the position of its hands. Raises InputError and NoFaceError.
         """
-        from cyberhost_model.driving.template import fit_length
+        from cyberhost_model.driving.sequence import PoseSequence
+        from cyberhost_model.driving.template import load_template
 
         self._check_command("multimodal")
+        amount = check_movement(body_movement)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
         total = sound.n_frames(config.fps)
-        template = self._open_template(hands, sound, total, config, body_movement, progress)
+        if hands is None:
+            template = self._speech_gesture(sound, total, config, amount, reference)
+        elif isinstance(hands, PoseSequence):
+            template = hands
+        else:
+            template = load_template(hands, self.model.detector, progress)
         placed = self._place_hands(template, reference, hands is None) if retarget else template
-        poses, limits = self._within_reach(reference, fit_length(placed, total, config.fps).only("hands"))
-        source = skeleton_source(self.model.network.preset, reference, poses, parts=("hands",))
-        animation = self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings, *limits])
+        source, limits = self._hands_source(reference, placed, total, config.fps)
+        if hands is not None:  # gestures that were made for this picture are meant to stay within reach
+            warnings += limits
+        animation = self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings], amount)
         return _made_of(animation, picture, audio, hands)
+
+    def _speech_gesture(
+        self, sound: Sound, total: int, config: GenerationConfig, amount: float, reference: Reference
+    ) -> PoseSequence:
+        """Make gestures for `total` frames of the sound; amount: of movement in 0..1."""
+        from cyberhost_model.driving.speech_gesture import free_hands, speech_gesture
+
+        w, h = reference.canvas.picture_size
+        free = free_hands(reference.picture_keypoints, w / h)
+        movement = movement_scale(amount, BODY_MOVEMENT)
+        return speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement, free)
+
+    def _hands_source(
+        self, reference: Reference, placed: PoseSequence, total: int, fps: float
+    ) -> tuple[PoseSource, list[str]]:
+        """Make the source for hands that key points drive -> (it, lines about movements that were made smaller)."""
+        from cyberhost_model.driving.template import fit_length
+
+        poses, limits = self._within_reach(reference, fit_length(placed, total, fps).only("hands"))
+        return skeleton_source(self.model.network.preset, reference, poses, parts=("hands",)), limits
 
     def dub(
         self,
@@ -520,27 +559,6 @@ class CyberHost:
         from_video = not (is_sequence_file(driving) or is_pose_folder(driving))
         return read_driving(driving, self.model.detector, progress), from_video
 
-    def _open_template(
-        self,
-        hands: PathLike | PoseSequence | None,
-        sound: Sound,
-        total: int,
-        config: GenerationConfig,
-        body_movement: float | None,
-        progress: Progress | None,
-    ) -> PoseSequence:
-        """Read the template of the hands, or make gestures for `total` frames of the sound."""
-        from cyberhost_model.driving.sequence import PoseSequence
-        from cyberhost_model.driving.speech_gesture import speech_gesture
-        from cyberhost_model.driving.template import load_template
-
-        if isinstance(hands, PoseSequence):
-            return hands
-        if hands is not None:
-            return load_template(hands, self.model.detector, progress)
-        movement = movement_scale(check_movement(body_movement), BODY_MOVEMENT)
-        return speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement)
-
     def _place_hands(self, template: PoseSequence, reference: Reference, may_lack: bool) -> PoseSequence:
         """Move a template's hands to the picture's. may_lack: a picture without hands is taken, and none are moved."""
         from cyberhost_model.driving.retarget import hands_for
@@ -607,7 +625,7 @@ class CyberHost:
     ) -> Job:
         """Gather what the frames depend on. amount: as in `_animation`."""
         sampling = self.model.network.preset.sampling
-        shows_hands = reference.keypoints.hands_score.max() >= VISIBLE
+        clarity = HAND_CLARITY if config.hand_clarity is None else config.hand_clarity
         return Job(
             reference,
             config,
@@ -615,10 +633,14 @@ class CyberHost:
             total,
             sound,
             guidance_of(config, sampling),
-            clarity=(HAND_CLARITY if config.hand_clarity is None else config.hand_clarity) if shows_hands else -1.0,
+            clarity=clarity if _shows_hands(reference) else -1.0,
             blink=config.blink,
             slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
+
+
+def _shows_hands(reference: Reference) -> bool:
+    return bool(reference.keypoints.hands_score.max() >= VISIBLE)
 
 
 def check_movement(amount: float | None) -> float:

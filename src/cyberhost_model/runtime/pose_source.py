@@ -34,7 +34,7 @@ class PoseCondition:
     control_maps: Tensor
     """(1, frames or 1, controls, h, w): positions of mouth and eyes (`face_control_maps`)."""
     undriven: bool = False
-    """Speech alone moves the body; there are no key points."""
+    """Speech alone moves head and body; at most the hands have key points."""
     shut: Tensor | None = None
     """(1, frames) in 0..1: how far lids are shut that key points drive; None where there are none."""
 
@@ -108,6 +108,6 @@ def skeleton_source(
             moved = to_maps(np.stack([face_control_maps(k, latent_size) for k in points]), like)
             control_maps = torch.where(moved.amax((2, 3, 4), keepdim=True) > 0, moved, control_maps)
             lids = to_maps(shut[np.arange(first, first + frames).clip(0, len(shut) - 1)], like)
-        return PoseCondition(to_maps(maps, like), shift, control_maps, shut=lids)
+        return PoseCondition(to_maps(maps, like), shift, control_maps, parts == ("hands",), lids)
 
     return source

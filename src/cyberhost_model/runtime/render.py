@@ -334,7 +334,7 @@ class Rendering:
             self.generator.set_state(before)  # a second attempt draws the same noise
             conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, motion, shut)
             z = self.denoise(conditions, slow_noise)
-            return self.postprocess(z, past, pose, audio is not None)
+            return self.postprocess(z, past, pose, audio is not None, conditions.pose_coverage)
 
         return self.memory.attempt("network", attempt, self.warn)
 
@@ -399,14 +399,17 @@ class Rendering:
                 predictor=self.recorded,
             )
 
-    def postprocess(self, z: Tensor, past: Tensor | None, pose: PoseCondition, speaks: bool) -> Tensor:
+    def postprocess(
+        self, z: Tensor, past: Tensor | None, pose: PoseCondition, speaks: bool, coverage: Tensor | None = None
+    ) -> Tensor:
         """Smooth a body that speech alone moves, and place the face's controls (`sampler.postprocess`).
 
-        speaks: whether a sound moves the lips.
+        speaks: whether a sound moves the lips. coverage: `Conditions.pose_coverage`.
         """
         preset = self.network.preset
         if pose.undriven and preset.traits.relative:  # key points are followed frame by frame
-            z = smooth_over_time(z, past, preset.control_channels)
+            smooth = smooth_over_time(z, past, preset.control_channels)
+            z = smooth if coverage is None else torch.lerp(smooth, z, coverage)
         return place_face_controls(z, pose.control_maps) if speaks and preset.control_channels else z
 
     def decode(self, z: Tensor) -> np.ndarray:

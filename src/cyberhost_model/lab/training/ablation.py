@@ -419,7 +419,8 @@ class _Rows:
             if not video.exists():
                 host = host or host_with(self.parts, preset, weights, torch.device(self.loop.device))
                 plain = Marks(watermark=False, c2pa=False)  # the model is measured, not its marks
-                host.animate(clip.picture, clip.film, seed=self.plan.seed).save(video, marks=plain)
+                animation = host.animate(clip.picture, clip.film, seed=self.plan.seed, gestures=False)
+                animation.save(video, marks=plain)
             yield clip.name
 
     def measure(self, row: str, folder: Path) -> None:
