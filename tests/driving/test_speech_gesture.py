@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cyberhost_model.driving.speech_gesture import free_hands, speech_activity, speech_gesture
+from cyberhost_model.driving.speech_gesture import SURE, free_hands, speech_activity, speech_gesture
 from cyberhost_model.driving.template import load_template, step_sizes
 from cyberhost_model.perception.keypoints import Keypoints
 
@@ -80,7 +80,8 @@ def test_a_hand_that_touches_something_is_not_free(left, right, free):
 
 
 def test_what_is_not_seen_is_touched_by_nobody():
-    assert free_hands(speaker((0.51, 0.75), (0.49, 0.75), hands=0.0), 1.0) == (True, True)
+    assert free_hands(speaker((0.75, 0.75), (0.25, 0.75), hands=0.2), 1.0) == (False, False)
+    assert free_hands(speaker((0.75, 0.75), (0.25, 0.75), hands=0.5), 1.0, SURE) == (False, False)
     assert free_hands(speaker((0.52, 0.21), (0.25, 0.75), face=0.0), 1.0) == (True, True)
 
 

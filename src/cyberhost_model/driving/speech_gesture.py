@@ -26,6 +26,8 @@ _SIZES = (0.4, 1.0)  # of a stroke
 _IDLE = 0.15  # size of the other hand's stroke, where one hand leads
 _LEADS = ("both", "left", "right")
 _TOUCHING = 0.6  # palms between a hand and what it rests on
+SURE = 0.6
+"""Score of a hand that is surely one; a cuff at the picture's edge may have 0.5."""
 
 
 def speech_gesture(
@@ -62,27 +64,30 @@ def speech_gesture(
     return rest.with_points(points, rest.scores())
 
 
-def free_hands(person: Keypoints, aspect: float) -> tuple[bool, bool]:
-    """Whether the left and the right hand touch nothing of the person: not the other hand, its arm, or the face.
+def free_hands(person: Keypoints, aspect: float, least: float = VISIBLE) -> tuple[bool, bool]:
+    """Whether the left and the right hand touch nothing: not the other hand, its arm, or the face.
 
-    aspect: width over height of the picture. Hands that rest on each other, crossed arms and a chin in a hand would be
-    torn apart by strokes. A hand that is not seen counts as free.
+    aspect: width over height of the picture. least: score from which on a hand is one; others are not free. Hands that
+    rest on each other, crossed arms and a chin in a hand would be torn apart by strokes.
     """
     place = person.map(lambda points: points * [aspect, 1])
-    seen = [scores.max() > VISIBLE for scores in place.hands_score]
-    free = []
-    for side in (0, 1):
-        hand, other = place.hands[side], 1 - side
-        _, elbow, wrist = place.body[list(_ARMS[other])]
-        near = [place.face] if place.face_score.max() > VISIBLE else []
-        if (place.body_score[list(_ARMS[other])] > VISIBLE)[1:].all():
-            near.append(elbow + np.linspace(0, 1, 9)[:, None] * (wrist - elbow))
-        if seen[other]:
-            near.append(place.hands[other])
-        around = np.concatenate([np.zeros((0, 2)), *near])
-        gap = np.linalg.norm(hand[:, None] - around, axis=-1).min(initial=np.inf)
-        free.append(bool(not seen[side] or gap > _TOUCHING * np.linalg.norm(hand[9] - hand[0])))
-    return free[0], free[1]
+    left, right = (_is_free(place, side, least) for side in (0, 1))
+    return left, right
+
+
+def _is_free(place: Keypoints, side: int, least: float) -> bool:
+    if place.hands_score[side].max() < least:
+        return False
+    hand, other = place.hands[side], 1 - side
+    near = [place.face] if place.face_score.max() > VISIBLE else []
+    if place.hands_score[other].max() > VISIBLE:
+        near.append(place.hands[other])
+    _, elbow, wrist = _ARMS[other]
+    if min(place.body_score[[elbow, wrist]]) > VISIBLE:
+        along = np.linspace(0, 1, 9)[:, None]
+        near.append(place.body[elbow] + along * (place.body[wrist] - place.body[elbow]))
+    gap = np.linalg.norm(hand[:, None] - np.concatenate([np.full((1, 2), np.inf), *near]), axis=-1).min()
+    return bool(gap > _TOUCHING * np.linalg.norm(hand[9] - hand[0]))
 
 
 def _stroke_sizes(rng: np.random.Generator, strokes: int) -> np.ndarray:

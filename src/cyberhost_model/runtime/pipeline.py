@@ -319,12 +319,14 @@ class CyberHost:
         warnings: Sequence[str] = (),
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
+        from cyberhost_model.driving.speech_gesture import SURE
+
         amount, total, preset = check_movement(body_movement), sound.n_frames(config.fps), self.model.network.preset
         if gestures and not preset.follows_poses:
             raise InputError("this model moves no hands by key points: leave gestures out")
         gestures = preset.sampling.gestures if gestures is None else gestures
-        if gestures and _shows_hands(reference):
-            template = self._speech_gesture(sound, total, config, amount, reference)
+        if gestures and reference.keypoints.hands_score.max() >= SURE:
+            template = self._speech_gesture(sound, total, config, amount, reference, SURE)
             source, _ = self._hands_source(reference, self._place_hands(template, reference, True), total, config.fps)
         else:
             source = self._speech_source(reference, amount)
@@ -452,13 +454,19 @@ class CyberHost:
         return _made_of(animation, picture, audio, hands)
 
     def _speech_gesture(
-        self, sound: Sound, total: int, config: GenerationConfig, amount: float, reference: Reference
+        self,
+        sound: Sound,
+        total: int,
+        config: GenerationConfig,
+        amount: float,
+        reference: Reference,
+        least: float = VISIBLE,
     ) -> PoseSequence:
-        """Make gestures for `total` frames of the sound; amount: of movement in 0..1."""
+        """Make gestures for `total` frames of the sound; amount: of movement in 0..1, least: see `free_hands`."""
         from cyberhost_model.driving.speech_gesture import free_hands, speech_gesture
 
         w, h = reference.canvas.picture_size
-        free = free_hands(reference.picture_keypoints, w / h)
+        free = free_hands(reference.picture_keypoints, w / h, least)
         movement = movement_scale(amount, BODY_MOVEMENT)
         return speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement, free)
 
