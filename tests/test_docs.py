@@ -1,8 +1,8 @@
 """Check the documentation: code blocks run, options exist, links lead somewhere, figures are those of results.json.
 
-Blocks of a page run in order in one folder with a copy of examples/. Its recordings are cut to half a second, to keep
-this short. A block that cannot run says so in a comment right above it, `<!-- not run: REASON -->`, with a reason
-of `REASONS`.
+Blocks of a page run in order in one folder with a copy of examples/. Its recordings are cut to a quarter of a second,
+and where a block names no number of steps it is one, to keep this short. A block that cannot run says so in a comment
+right above it, `<!-- not run: REASON -->`, with a reason of `REASONS`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import soundfile
 
 from cyberhost_cli import main as cli
+from cyberhost_model.sampler.schedule import Schedule
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -45,7 +46,7 @@ REASONS = {
 }
 INSTALLS = re.compile(r"^(python3 -m venv |\.venv/bin/pip install |pip install |source |cd )")
 """Commands that prepare an environment; the test has one."""
-SECONDS = 0.48
+SECONDS = 0.24
 """Length of the recordings in the copy of examples/."""
 
 
@@ -106,7 +107,19 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.fixture
+def one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Videos take one step where no other number is asked for."""
+    choose = Schedule.__init__
+
+    def choose_one(self, diffusion, sampling, *asked, **named):
+        choose(self, diffusion, replace(sampling, steps=1), *asked, **named)
+
+    monkeypatch.setattr(Schedule, "__init__", choose_one)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_step")
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_blocks_run(page: Path, examples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(examples, tmp_path / "examples")

@@ -47,25 +47,30 @@ def test_maps_stand_at_mouth_and_eyes():
     assert not face_maps(state, None)[:, :, 2:].any()  # without speech nothing is said at the mouth
 
 
-def test_lids_shut_when_they_are_told_to_and_nothing_else_changes_much(host, monkeypatch):
+@pytest.fixture(scope="module")
+def without(host) -> np.ndarray:
+    """Controls of the model as it is, without blinks."""
+    return controls(host, blink=False)
+
+
+def test_lids_shut_when_they_are_told_to_and_nothing_else_changes_much(host, without, monkeypatch):
     blink = np.zeros(FRAMES)
     blink[18:23] = [0.5, 1, 1, 1, 0.5]
     monkeypatch.setattr("cyberhost_model.runtime.render.blinks", lambda rng, times: iter(blink.tolist()))
-    with_blinks, without = controls(host), controls(host, blink=False)
+    with_blinks = controls(host)
     lids = with_blinks[:, 2] - without[:, 2]
     assert lids[19:22].mean() < -0.5 and abs(lids[:16]).max() < 0.1
     assert np.abs(with_blinks[:, 0] - without[:, 0]).max() < 0.5 * without[:, 0].std()
 
 
-def test_without_the_unet_the_mouth_hardly_moves(host):
+def test_without_the_unet_the_mouth_hardly_moves(host, without):
     """What is left of the mouth's movement when the U-Net's output is zero."""
-    own = controls(host)[:, 0].std()
     last = host.model.network.denoising_unet.unet.conv_out
     weights = {name: value.clone() for name, value in last.state_dict().items()}
     try:
         for value in last.parameters():
             value.data.zero_()
-        assert controls(host)[:, 0].std() < 0.3 * own
+        assert controls(host, blink=False)[:, 0].std() < 0.3 * without[:, 0].std()
     finally:
         last.load_state_dict(weights)
 

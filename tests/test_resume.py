@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +28,34 @@ from cyberhost_model.runtime.resume import facts_of, state_folder
 FACTS = {"sound": "1"}
 
 
-@pytest.fixture
-def speech(speech_file: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def speech(speech_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """1.6 s of speech: 40 frames, four clips, the last one of four frames."""
     samples, rate = soundfile.read(speech_file)
-    soundfile.write(str(tmp_path / "speech.wav"), samples[: round(1.6 * rate)], rate)
-    return tmp_path / "speech.wav"
+    path = tmp_path_factory.mktemp("speech") / "speech.wav"
+    soundfile.write(str(path), samples[: round(1.6 * rate)], rate)
+    return path
 
 
-@pytest.fixture(autouse=True)
-def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resume, "SEGMENT_FRAMES", 24)  # two clips, so that a short video has several
+@pytest.fixture(scope="module", autouse=True)
+def short_segments() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "SEGMENT_FRAMES", 24)  # two clips, so that a short video has several
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def animation(host: CyberHost, portrait_file: Path, speech: Path) -> Callable[[], Animation]:
     return lambda: host.animate(portrait_file, load_audio(speech), steps=1, size=256)
+
+
+@pytest.fixture(scope="module")
+def whole(
+    animation: Callable[[], Animation], short_segments: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, FrameDigests]:
+    """A video that was not stopped, and the digests of its frames as they were made."""
+    digests = FrameDigests()
+    return animation().save(tmp_path_factory.mktemp("whole") / "whole.mp4", facts=FACTS, digests=digests), digests
 
 
 def frames_digest(video: Path) -> tuple[int, str]:
@@ -64,8 +76,9 @@ def stop_at(frame: int) -> Callable[[int, int | None], None]:
     return progress
 
 
-def test_frames_are_those_of_an_uninterrupted_video(animation: Callable[[], Animation], tmp_path: Path) -> None:
-    whole = animation().save(tmp_path / "whole.mp4", facts=FACTS)
+def test_frames_are_those_of_an_uninterrupted_video(
+    animation: Callable[[], Animation], whole: tuple[Path, FrameDigests], tmp_path: Path
+) -> None:
     out = tmp_path / "out.mp4"
     for frame in (15, 24, 39):
         with pytest.raises(Stop) as stopped:
@@ -77,9 +90,9 @@ def test_frames_are_those_of_an_uninterrupted_video(animation: Callable[[], Anim
     animation().save(out, progress=lambda done, total: begun.append(done), facts=FACTS, tell=told.append)
     assert begun[0] == 24 and begun[-1] == 40  # the first segment is not made again
     assert len(told) == 1 and "goes on from second 1.6" in told[0]
-    assert frames_digest(out) == frames_digest(whole) and frames_digest(whole)[0] == 40
+    assert frames_digest(out) == frames_digest(whole[0]) and frames_digest(out)[0] == 40
     assert abs(load_audio(out).duration - 1.6) <= 1 / 25
-    assert {p.name for p in tmp_path.iterdir()} == {"speech.wav", "whole.mp4", "out.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == {"out.mp4"}
 
 
 def test_clips_are_not_sampled_again(
@@ -117,14 +130,16 @@ def test_another_job_begins_anew(animation: Callable[[], Animation], tmp_path: P
         assert not state_folder(out).exists()  # nothing was finished
 
 
-def test_a_damaged_state_is_not_trusted(animation: Callable[[], Animation], tmp_path: Path) -> None:
-    whole, out = animation().save(tmp_path / "whole.mp4", facts=FACTS), tmp_path / "out.mp4"
+def test_a_damaged_state_is_not_trusted(
+    animation: Callable[[], Animation], whole: tuple[Path, FrameDigests], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
     with pytest.raises(Stop):
         animation().save(out, progress=stop_at(30), facts=FACTS)
     for clip in state_folder(out).glob("clip-*.safetensors"):
         clip.write_bytes(clip.read_bytes()[:100])
     animation().save(out, facts=FACTS)
-    assert frames_digest(out) == frames_digest(whole)
+    assert frames_digest(out) == frames_digest(whole[0])
 
 
 def test_two_jobs_with_one_name(animation: Callable[[], Animation], tmp_path: Path) -> None:
@@ -138,7 +153,7 @@ def test_two_jobs_with_one_name(animation: Callable[[], Animation], tmp_path: Pa
     with pytest.raises(OutputError, match=r"out-2\.mp4"):
         first.save(out, progress=second_runs, facts=FACTS)
     assert len(told) == 1 and "in use" in told[0]
-    assert {p.name for p in tmp_path.iterdir()} == {"speech.wav", "out.mp4", "out-2.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == {"out.mp4", "out-2.mp4"}
 
 
 def test_a_state_has_a_name_that_file_systems_take() -> None:
@@ -173,7 +188,10 @@ def test_killed_from_the_shell(
     monkeypatch.setattr(resume, "SEGMENT_FRAMES", 240)  # as the shell's process has it
     out = tmp_path / "out" / "out.mp4"
     out.parent.mkdir()
-    arguments = ["animate", str(portrait_file), str(speech_file), "-o", str(out), "--steps", "1", "--size", "256"]
+    samples, rate = soundfile.read(speech_file)
+    sound = tmp_path / "speech.wav"
+    soundfile.write(str(sound), samples[: round(2.4 * rate)], rate)  # five clips
+    arguments = ["animate", str(portrait_file), str(sound), "-o", str(out), "--steps", "1", "--size", "256"]
     process = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
     folder, deadline = state_folder(out), time.monotonic() + 600
     while len(list(folder.glob("clip-*"))) < 2 and process.poll() is None and time.monotonic() < deadline:
@@ -191,18 +209,16 @@ def test_killed_from_the_shell(
 
 
 def test_a_record_has_the_frames_that_were_made_before_a_stop(
-    animation: Callable[[], Animation], tmp_path: Path
+    animation: Callable[[], Animation], whole: tuple[Path, FrameDigests], tmp_path: Path
 ) -> None:
     """The digests of frames that are not made again are kept, whatever the video is stopped at."""
-    whole = FrameDigests()
-    animation().save(tmp_path / "whole.mp4", digests=whole)
     out = tmp_path / "out.mp4"
     for frame in (30, 40):
         with pytest.raises(Stop):
             animation().save(out, progress=stop_at(frame), facts=FACTS, digests=FrameDigests())
     again = FrameDigests()
     animation().save(out, facts=FACTS, digests=again)
-    assert again.hexdigest() == whole.hexdigest() != FrameDigests().hexdigest()
+    assert again.hexdigest() == whole[1].hexdigest() != FrameDigests().hexdigest()
     with pytest.raises(Stop):
         animation().save(tmp_path / "other.mp4", progress=stop_at(30), facts=FACTS, digests=FrameDigests())
     (state_folder(tmp_path / "other.mp4") / "frames.sha256").write_text("ab\n")

@@ -144,17 +144,21 @@ def overlapping(host, monkeypatch):
     return host
 
 
-def test_decoding_while_denoising_gives_the_same_frames(overlapping, picture, monkeypatch):
-    plain_host = overlapping
-    monkeypatch.setattr(plain_host, "overlap", False)
-    plain, _ = frames_of(plain_host, picture, 1.3)
-    monkeypatch.setattr(plain_host, "overlap", True)
+@pytest.fixture(scope="module")
+def plain(host, picture):
+    """Three clips, the last one of one frame, decoded one after the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(host, "overlap", False)
+        return frames_of(host, picture)[0]
+
+
+def test_decoding_while_denoising_gives_the_same_frames(overlapping, plain, picture, monkeypatch):
     threads = []
     decode = Renderer.decode
     monkeypatch.setattr(
         Renderer, "decode", lambda *given: (threads.append(threading.current_thread()), decode(*given))[1]
     )
-    overlapped, _ = frames_of(plain_host, picture, 1.3)
+    overlapped, _ = frames_of(overlapping, picture)
     assert np.array_equal(overlapped, plain)
     assert [t is threading.main_thread() for t in threads] == [True, False, False]
 
@@ -163,7 +167,7 @@ def test_the_file_is_the_same_to_the_byte(overlapping, picture, tmp_path, monkey
     written = []
     for overlap in (True, False):
         monkeypatch.setattr(overlapping, "overlap", overlap)
-        made = overlapping.animate(picture, Sound.from_samples(voice(1.3), 16_000), **QUICK)
+        made = overlapping.animate(picture, Sound.from_samples(voice(1.0), 16_000), **QUICK)
         # A signature names its time, and is another every time.
         written.append(made.save(tmp_path / f"{overlap}.mp4", marks=Marks(c2pa=False)).read_bytes())
     assert written[0] == written[1]
@@ -199,10 +203,7 @@ def test_ctrl_c_in_the_middle_leaves_no_file_and_no_thread(overlapping, picture,
     assert not [t for t in threading.enumerate() if t.name.startswith(("beside", "frames to"))]
 
 
-def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, monkeypatch):
-    monkeypatch.setattr(overlapping, "overlap", False)
-    plain, _ = frames_of(overlapping, picture, 1.3)
-    monkeypatch.setattr(overlapping, "overlap", True)
+def test_too_little_memory_for_both_at_once_decodes_first(overlapping, plain, picture, monkeypatch):
     decode, failed = Renderer.decode, []
 
     def fails_in_a_thread(*given):
@@ -212,7 +213,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
         return decode(*given)
 
     monkeypatch.setattr(Renderer, "decode", fails_in_a_thread)
-    frames, made = frames_of(overlapping, picture, 1.3)
+    frames, made = frames_of(overlapping, picture)
     assert np.array_equal(frames, plain) and failed == [1], "it is not tried again"
     assert [line for line in made.warnings if "decoded before the next one is begun" in line]
 
@@ -226,7 +227,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, picture, 
 
     monkeypatch.setattr(Renderer, "decode", decode)
     monkeypatch.setattr(overlapping.model.network.denoising_unet, "forward", second_fails)
-    frames, made = frames_of(overlapping, picture, 1.3)
+    frames, made = frames_of(overlapping, picture)
     assert np.array_equal(frames, plain)
     assert [line for line in made.warnings if "decoded before the next one is begun" in line]
 
@@ -266,7 +267,7 @@ def test_each_network_runs_once_where_once_is_enough(host, picture):
         host.model.speech.register_forward_hook(counted("speech")),
     ]
     try:
-        list(host.animate(picture, Sound.from_samples(voice(1.3), 16_000), steps=2, size=256).frames)
+        list(host.animate(picture, Sound.from_samples(voice(1.0), 16_000), steps=2, size=256).frames)
     finally:
         for hook in hooks:
             hook.remove()

@@ -64,5 +64,5 @@ def test_a_folder_without_faces_is_told(tmp_path):
 
 def test_data_workers_run_after_stills_were_cut_out(folder):
     """OpenCV's thread pool, once started, hangs in a forked worker: reading stills must not start it."""
-    done = subprocess.run([sys.executable, "-c", WORKER, str(folder)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", WORKER, str(folder)], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip() == "2", done.stderr

@@ -33,7 +33,7 @@ def test_the_first_line_comes_at_once(command: list[str], portrait_file: Path, s
     process = subprocess.Popen(call, stderr=theirs, stdout=subprocess.DEVNULL, start_new_session=True)
     os.close(theirs)
     try:
-        assert select.select([ours], [], [], 120)[0]
+        assert select.select([ours], [], [], 600)[0]
         text = os.read(ours, 200).decode()
         assert processor_seconds(process.pid) < 0.5
         assert text.startswith("cyberhost: loading ...")

@@ -100,7 +100,7 @@ train(_Line(), {str(tmp_path / "run")!r}, _config(steps=10**6, save_seconds=0))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment)
     state = tmp_path / "run/last/state.json"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not state.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
@@ -351,6 +351,8 @@ def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys
                 "-o",
                 str(run),
                 "--steps",
+                "1",
+                "--batch",
                 "1",
                 "--workers",
                 "0",

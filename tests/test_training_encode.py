@@ -181,6 +181,8 @@ def test_from_made_clips_to_training_steps(tmp_path, capsys):
             str(tmp_path / stage),
             "--steps",
             "2",
+            "--batch",
+            "1",
             "--workers",
             "0",
             "--json",

@@ -35,7 +35,7 @@ def training(tmp_path, command):
         text=True,
     )
     state = tmp_path / "run/last/state.json"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not state.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
     assert process.poll() is None, process.stderr.read()
@@ -48,7 +48,7 @@ def test_a_folder_in_use_is_refused_until_its_process_is_gone(training, capfd):
     arguments, process, run = training
     began = time.monotonic()
     assert main([*arguments, "--steps", "3"]) == 9
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60, "it waits for the other one, which goes on for hours"
     said = capfd.readouterr().err.strip().splitlines()
     assert len(said) == 1 and f"process {process.pid} on" in said[0] and "choose another folder" in said[0]
     assert process.poll() is None

@@ -3,6 +3,7 @@
 import multiprocessing
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,17 +17,34 @@ from cyberhost_model.lab.filmed.manifest import read_manifest, read_table
 from cyberhost_model.lab.filmed.prepare import VIDEOS, Job, PrepareVideos, is_finished, record_path
 from cyberhost_model.runtime.ray_cluster import check_cluster_address
 
-SOME = ("good", "text", "mute", "short")
-# Paths of the dataset are relative, so two datasets of the same videos have equal manifests.
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A good video and three that are refused."""
+    folder, clip = tmp_path_factory.mktemp("raw"), speaker(1)
+    shown, said = pictures(clip), voice(clip)
+    (folder / "text.mp4").write_text("this is not a video\n" * 50)
+    return [
+        write(folder / "good.mp4", shown, said),
+        folder / "text.mp4",
+        write(folder / "mute.mp4", shown, None),
+        write(folder / "short.mp4", shown[:10], said[: 10 * 640]),
+    ]
 
 
-def test_two_processes_give_the_same_manifest(raw, prepared, tmp_path):
+@pytest.fixture(scope="module")
+def alone(raw: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset that one process prepares of them. Its paths are relative: others have an equal manifest."""
+    dataset = tmp_path_factory.mktemp("alone") / "set"
+    prepare_dataset(raw, dataset, SETTINGS, workers=0)
+    return dataset
+
+
+def test_two_processes_give_the_same_manifest(raw, alone, tmp_path):
     ticks = []
-    prepare_dataset([raw[n] for n in SOME], tmp_path / "two", SETTINGS, workers=2, progress=lambda *t: ticks.append(t))
-    sources = {str(raw[n]) for n in SOME}
-    alone = [row for row in read_manifest(prepared[0]) if row.source in sources]
-    assert read_manifest(tmp_path / "two") == alone
-    assert ticks == [(i, len(SOME)) for i in range(len(SOME) + 1)]
+    prepare_dataset(raw, tmp_path / "two", SETTINGS, workers=2, progress=lambda *t: ticks.append(t))
+    assert read_manifest(tmp_path / "two") == read_manifest(alone)
+    assert ticks == [(i, len(raw)) for i in range(len(raw) + 1)]
 
 
 def test_a_long_video_is_prepared_in_pieces(tmp_path, monkeypatch):
@@ -55,7 +73,7 @@ def test_a_long_video_is_prepared_in_pieces(tmp_path, monkeypatch):
 
 def test_a_process_that_dies_costs_its_video_and_it_is_tried_again(raw, tmp_path):
     (tmp_path / VIDEOS).mkdir()
-    job = Job.of(raw["text"])
+    job = Job.of(raw[1])
 
     def kill() -> None:
         for _ in range(200):
@@ -80,8 +98,9 @@ def test_a_cluster_that_is_not_there_is_told_at_once():
     check_cluster_address(None)
 
 
-def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, prepared, tmp_path):
+def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, alone, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="ray is an extra: pip install 'cyberhost[ray]'")
+    monkeypatch.setenv("RAY_prestart_worker_first_driver", "0")  # no processes that nothing is given to
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -89,12 +108,9 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, prepared, tmp_p
     try:
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         cluster.wait_for_nodes()
-        report = prepare_dataset(
-            [raw[n] for n in SOME], tmp_path / "ray", SETTINGS, engine="ray", address=cluster.address
-        )
+        report = prepare_dataset(raw, tmp_path / "ray", SETTINGS, engine="ray", address=cluster.address)
     finally:
         cluster.shutdown()
-    assert report.videos == len(SOME) and report.accepted == 1
-    sources = {str(raw[n]) for n in SOME}
-    assert read_manifest(tmp_path / "ray") == [row for row in read_manifest(prepared[0]) if row.source in sources]
-    assert read_table(tmp_path / "ray").schema.equals(read_table(prepared[0]).schema)
+    assert report.videos == len(raw) and report.accepted == 1
+    assert read_manifest(tmp_path / "ray") == read_manifest(alone)
+    assert read_table(tmp_path / "ray").schema.equals(read_table(alone).schema)
