@@ -121,6 +121,8 @@ def fuzz(options: argparse.Namespace) -> int:
                 continue
             name, number, found = answer
             ran[name] += 1
+            if ran.total() % 500 == 0:
+                print(f"{ran.total()} of {options.cases} cases, {time.monotonic() - began:.0f} s", file=sys.stderr)
             if found:
                 findings.append((name, number, found))
                 print(f"{name} {number}: {found}", file=sys.stderr, flush=True)

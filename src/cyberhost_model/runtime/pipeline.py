@@ -92,6 +92,8 @@ class Animation:
     """Files that it is made of; what they say of themselves is kept in the video's marks."""
     run: int | None = None
     """The number of the run, of 32 bits, that the marks carry; None: it is made of the `facts` given to `save`."""
+    edited: bool = False
+    """Whether it is a filmed video of which the model made a part; the marks say so."""
     on_step: Callable[[int, int], None] | None = None
     """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
     render: Callable[[ClipStore | None], Iterator[np.ndarray]] | None = None
@@ -127,7 +129,7 @@ class Animation:
         seconds = None if self.fits else self.n_frames / self.fps
         marks = marks or Marks()
         run = number_of(facts) if self.run is None and facts is not None else self.run
-        finish = marks.signing(Path(out).name, self.inputs, run)
+        finish = marks.signing(Path(out).name, self.inputs, run, self.edited)
         noted = iter if digests is None else digests.note
         if facts is not None and self.render is not None:
             render = self.render
@@ -141,7 +143,7 @@ class Animation:
                 self.fps,
                 self.sound,
                 seconds,
-                lambda: marks.tags(self.inputs, run),
+                lambda: marks.tags(self.inputs, run, self.edited),
                 finish,
                 begin=lambda store: None if digests is None else self._begin(digests, store),
             )
@@ -157,7 +159,7 @@ class Animation:
             total=self.n_frames,
             progress=progress,
             sound_seconds=seconds,
-            tags=marks.tags(self.inputs, run),
+            tags=marks.tags(self.inputs, run, self.edited),
             finish=finish,
         )
 
@@ -470,7 +472,9 @@ class CyberHost:
             return dubbing.frames(lines.append, store)
 
         size, clip = track.sequence.size, self.model.network.preset.frames
-        animation = Animation(render(None), total, config.fps, size, sound, lines, render=render, clip=clip)
+        animation = Animation(
+            render(None), total, config.fps, size, sound, lines, edited=True, render=render, clip=clip
+        )
         return _made_of(animation, film, audio)
 
     @torch.inference_mode()

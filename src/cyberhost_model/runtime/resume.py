@@ -94,7 +94,7 @@ def write_resumable(
     ffmpeg_binary()
     if film.total <= film.clip:
         return _write_at_once(film, out, overwrite, progress)
-    folder, seconds = state_folder(out), film.total / film.fps
+    folder = state_folder(out)
     with _locked(folder) as ours:
         if not ours:
             tell(f"{folder.name} is in use by another process: this video is not kept if it is stopped")
@@ -103,8 +103,8 @@ def write_resumable(
         every = {**facts, "layout": f"{_LAYOUT}, segments of {clips} clips"}
         _clean(folder, every, resume, tell)
         first, store = _open(folder, clips, film)
-        if sampled := min(store.done * film.clip, film.total):
-            tell(f"goes on from second {sampled / film.fps:.1f} of {seconds:.1f} (--no-resume begins anew)")
+        if place := _place(store, film):
+            tell(f"goes on {place} (--no-resume begins anew)")
         try:
             _encode(film, folder, store, first, clips, progress)
             count = finished_segments(folder)
@@ -124,8 +124,8 @@ def write_resumable(
             _remove(folder)
             raise
         except BaseException as error:
-            if kept := min(_open(folder, clips, film)[1].done * film.clip, film.total):
-                error.resume_hint = f"the same command goes on from second {kept / film.fps:.1f} of {seconds:.1f}"  # type: ignore[attr-defined]
+            if place := _place(_open(folder, clips, film)[1], film):
+                error.resume_hint = f"the same command goes on {place}"  # type: ignore[attr-defined]
             raise
         _remove(folder)
     return out
@@ -183,6 +183,16 @@ def _open(folder: Path, clips: int, film: Film) -> tuple[int, ClipStore]:
     if store.encoded in (0, last) or store.last is not None or store.whole() is not None:
         return count, store
     return 0, ClipStore(folder)  # the clip that the next one continues is missing or damaged
+
+
+def _place(store: ClipStore, film: Film) -> str | None:
+    """Say where a video goes on, for the user; None where it begins."""
+    if sampled := min(store.done * film.clip, film.total):
+        return f"from second {sampled / film.fps:.1f} of {film.total / film.fps:.1f}"
+    if store.whole() is not None:
+        return "with encoding, after the last denoising step"
+    step = store.step()
+    return None if step is None else f"after denoising step {step.taken}"
 
 
 def _clean(folder: Path, facts: dict[str, str], resume: bool, tell: Callable[[str], None]) -> None:
