@@ -14,9 +14,15 @@ from cyberhost_model import CyberHost
 
 CyberHost.from_pretrained("tiny", device="cpu")
 heavy = {"torch._dynamo", "torch.distributed.tensor", "sympy", *OPTIONAL} & set(sys.modules)
+heavy |= {"diffusers.models.transformers.ace_step_transformer"} & set(sys.modules)
 import scipy.signal
 import torch
+from diffusers.models.transformers import FluxTransformer2DModel
+from transformers import CLIPVisionModelWithProjection, Wav2Vec2Model
+from transformers.models.wav2vec2 import modeling_wav2vec2
 
+assert issubclass(FluxTransformer2DModel, torch.nn.Module) and CLIPVisionModelWithProjection.base_model_prefix
+assert Wav2Vec2Model is modeling_wav2vec2.Wav2Vec2Model
 assert torch._dynamo.eval_frame and scipy.signal.resample_poly and torch.distributed.is_available()
 sys.exit(f"loaded: {sorted(heavy)}" if heavy else 0)
 """

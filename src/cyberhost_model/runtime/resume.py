@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,21 +24,18 @@ from cyberhost_model.errors import ExistsError, OutputError
 from cyberhost_model.marks.container import program_version
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
-from cyberhost_model.media.files import hexdigest, written_whole
+from cyberhost_model.media.files import digest_of, written_whole
 from cyberhost_model.media.segments import SegmentWriter, finished_segments, join_segments, segment_path
 from cyberhost_model.media.video_writer import check_output, write_video
 from cyberhost_model.reading import Unreadable, read_json
 from cyberhost_model.runtime.clip_store import ClipStore
-
-if TYPE_CHECKING:
-    from cyberhost_model.runtime.pipeline import CyberHost
 
 SEGMENT_FRAMES = 240
 """About how many frames a segment has: as many as x264 puts between two whole pictures anyway."""
 _JOB, _LOCK = "job.json", ".lock"
 _LAYOUT = 1
 _NAME_BYTES = 255  # the longest name that file systems take
-_LARGE = 1 << 26  # bytes from which a model's file is known by its size and time instead of its content
+LARGE = 1 << 26  # bytes from which a model's file is known by its size and time instead of its content
 
 
 @dataclass(frozen=True)
@@ -267,32 +264,14 @@ def facts_of(**values: Any) -> dict[str, str]:
     The versions of this package and of torch are added. Raises OSError for a path that cannot be read again, such as a
     pipe.
     """
-    found = {name: digest_of(value) if isinstance(value, Path) else repr(value) for name, value in values.items()}
+    found = {
+        name.replace("_", " "): _digest(value) if isinstance(value, Path) else repr(value)
+        for name, value in values.items()
+    }
     return {**found, "version": program_version(), "torch": torch.__version__}
 
 
-def job_facts(host: CyberHost, settings: Mapping[str, Any], **depends: Any) -> dict[str, str] | None:
-    """Describe what the video of a job depends on, as `facts_of` does: its settings, the model and where it computes.
-
-    depends: what else, by name. None where an input cannot be read a second time (a pipe): then nothing can be kept.
-    """
-    named = {name.replace("_", " "): value for name, value in settings.items()}
-    where = {"model": host.folder, "device": host.device.type, "precision": str(host.dtype)}
-    try:
-        return facts_of(**depends, **named, **where)
-    except OSError:
-        return None
-
-
-def digest_of(path: Path) -> str:
-    """Compute the digest of a file, or of a folder with the names in it. Raises OSError for anything else."""
-    if path.is_file():
-        return hexdigest(path, hashlib.sha256())
-    if not path.is_dir():
+def _digest(path: Path) -> str:
+    if (digest := digest_of(path, LARGE)) is None:
         raise OSError(f"{path} is no file")
-    state = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        about = file.stat()
-        content = f"{about.st_size} {about.st_mtime_ns}" if about.st_size > _LARGE else digest_of(file)
-        state.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
-    return state.hexdigest()
+    return digest
