@@ -15,6 +15,8 @@ from cyberhost_model import CyberHost
 CyberHost.from_pretrained("tiny", device="cpu")
 heavy = {"torch._dynamo", "torch.distributed.tensor", "sympy", *OPTIONAL} & set(sys.modules)
 heavy |= {"diffusers.models.transformers.ace_step_transformer"} & set(sys.modules)
+if type(sys.modules["transformers"]).__name__ != "_Postponed":
+    heavy.add("the list of all models of transformers")
 import scipy.signal
 import torch
 from diffusers.models.transformers import FluxTransformer2DModel
