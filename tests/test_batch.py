@@ -6,18 +6,24 @@ import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cyberhost_cli.console import Console
 from cyberhost_cli.exit_status import ExitStatus
+from cyberhost_cli.generate import Request
 from cyberhost_cli.main import main
-from cyberhost_model.config import RuntimeConfig
+from cyberhost_cli.options import OutputOptions
+from cyberhost_model.config import GenerationConfig, RuntimeConfig
 from cyberhost_model.errors import InputError
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.video_reader import stream_frames
 from cyberhost_model.runtime.batch import run_jobs
 from cyberhost_model.runtime.batch_jobs import BatchJob, read_jobs, watch_folder
+from cyberhost_model.runtime.named_job import NamedJob
 
 
 def write_list(path: Path, *entries: dict[str, Any] | str) -> Path:
@@ -48,6 +54,36 @@ def test_json_lines(tmp_path: Path) -> None:
     assert jobs[0].settings == {"seed": 3, "body_movement": 0.5} and jobs[0].output == tmp_path / "videos/x.mp4"
     assert jobs[1].inputs["audio"] == "none" and jobs[1].output.name == "a-b.mp4"
     assert jobs[2].inputs["hands"] == "wave" and jobs[2].settings["guidance_interval"] == (0.2, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("command", "own", "files", "words"),
+    [
+        ("animate", {"body_movement": 0.2}, {"ref": "a.png", "audio": "a.wav"}, {"body_movement": 0.2}),
+        ("reenact", {"audio": "none", "retarget": True}, {"ref": "a.png", "driving": "b.mp4"}, {"audio": "none"}),
+        ("reenact", {"audio": "keep", "retarget": False}, {"ref": "a.png", "driving": "b.mp4"}, {"retarget": False}),
+        ("multimodal", {"retarget": True}, {"ref": "a.png", "audio": "a.wav", "hands": "wave"}, {}),
+    ],
+)
+def test_a_job_has_one_number_whoever_asks_for_it(
+    command: str, own: dict[str, Any], files: dict[str, str], words: dict[str, Any], tmp_path: Path
+) -> None:
+    """What the command line says its frames depend on is what a list of jobs says."""
+    for name in ("a.png", "a.wav", "b.mp4"):
+        (tmp_path / name).write_text(name)
+    paths = {name: Path(file) if file == "wave" else tmp_path / file for name, file in files.items()}
+    settings, out = GenerationConfig(seed=3, guidance_interval=(0.2, 0.8)), tmp_path / "out.mp4"
+    typed = Request(
+        paths["ref"], out, settings, RuntimeConfig(), OutputOptions(), Marks(), Console(), command, own, paths
+    )
+    entry = {"command": command, **files, **words, "seed": 3, "guidance-interval": "0.2,0.8"}
+    entry["picture"] = entry.pop("ref")
+    (listed,) = read_jobs(write_list(tmp_path / "jobs.jsonl", entry))
+    host: Any = SimpleNamespace(folder_digest="1", device=SimpleNamespace(type="cpu"), dtype="fp32")
+    facts = typed.job().facts(host)
+    assert facts is not None and facts == NamedJob(listed.command, listed.inputs, listed.settings).facts(host)
+    (tmp_path / "a.png").write_text("another")
+    assert typed.job().facts(host) != facts
 
 
 def test_csv(tmp_path: Path) -> None:

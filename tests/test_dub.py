@@ -15,6 +15,9 @@ from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.main import main
 from cyberhost_model import InputError
 from cyberhost_model.codecs.close_up import MOUTH
+from cyberhost_model.marks.container import EDITED_SOURCE_TYPE
+from cyberhost_model.marks.content_credentials import available
+from cyberhost_model.marks.inspection import inspect_file
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.video_reader import probe_video, read_frames, stream_frames
 from cyberhost_model.media.video_writer import write_video
@@ -134,6 +137,11 @@ def test_the_command(film, tmp_path, capsys):
     stream = probe_video(out)
     assert stream.fps == FPS and sum(len(batch) for batch in read_frames(stream)) == FRAMES
     assert load_audio(out).duration == pytest.approx(float(FRAMES / FPS), abs=0.05)
+    marks = inspect_file(out)
+    assert EDITED_SOURCE_TYPE in marks.tags["comment"] and "container" in marks.made
+    if available():
+        assert marks.credentials is not None
+        assert marks.credentials.source_types == ("compositeWithTrainedAlgorithmicMedia",)
     assert main(["rerun", str(out.with_suffix(".json")), "-o", str(tmp_path / "again.mp4"), "--json"]) == ExitStatus.OK
     assert json.loads(capsys.readouterr().out)["frames_equal"]
 

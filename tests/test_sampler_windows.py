@@ -85,6 +85,21 @@ def test_a_network_that_sees_frames_alone_needs_no_windows(at_once):
     assert max(sizes) == min(at_once, 4) and guided == [*[True] * (len(guided) // 2), *[False] * (len(guided) // 2)]
 
 
+@pytest.mark.parametrize("sampler", ["ddim", "diffusers-ddim", "dpm++"])
+def test_denoising_goes_on_after_any_step(sampler):
+    """Where the steps remember nothing; a sampler of several steps keeps none."""
+    preset = dataclasses.replace(PRESET, sampling=dataclasses.replace(SAMPLING, sampler=sampler))
+    kept = {}
+
+    def predict(noisy, timestep, windows, acts):
+        return torch.sin(noisy * 3 + timestep.view(-1, 1, 1, 1, 1) / 500)
+
+    made = denoise_windows(preset, noise(8), predict, keep=lambda taken, z: kept.update({taken: z.clone()}))
+    assert list(kept) == ([] if sampler == "dpm++" else [1, 2, 3])
+    for taken, z in kept.items():
+        assert torch.equal(denoise_windows(preset, z, predict, taken=taken), made)
+
+
 def test_where_windows_overlap_is_the_mean_of_their_predictions():
     sampling = dataclasses.replace(SAMPLING, window_shift=0)
     found = []

@@ -31,6 +31,7 @@ from cyberhost_model.marks.marking import Marks
 
 if TYPE_CHECKING:
     from cyberhost_model.marks.marking import FrameDigests
+    from cyberhost_model.runtime.named_job import NamedJob
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
 
 DEFAULT_MODEL = RuntimeConfig.model
@@ -73,11 +74,10 @@ def animate(
 
     picture, sound = load_picture(ref), load_audio(audio)
     request.check_model("animate", **own)
-    depends = {"sound": audio, "body movement": body_movement, "gestures": gestures}
     make_video(
         request,
         lambda host: host.animate(picture, sound, **own, **asdict(settings)),
-        depends,
+        request.job(),
     )
 
 
@@ -124,12 +124,7 @@ def reenact(
             with console.progress("reading the driving", None) as tick:
                 return host.reenact(picture, file, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
 
-        depends = {
-            "driving": file,
-            "sound": audio if audio in ("keep", "none") else Path(audio),
-            "retargeting": retarget,
-        }
-        make_video(request, start, depends, setting="reenact")
+        make_video(request, start, request.job(driving=file), setting="reenact")
 
 
 @expand_options
@@ -182,8 +177,9 @@ def multimodal(
             with console.progress("reading the template", None) as tick:
                 return host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
 
-        template = Path(hands) if hands is not None and Path(hands).exists() else hands
-        make_video(request, start, {"sound": audio, "hands": template, "retargeting": retarget}, setting="multimodal")
+        make_video(
+            request, start, request.job(**({} if hands is None else {"hands": Path(hands)})), setting="multimodal"
+        )
 
 
 @expand_options
@@ -225,7 +221,7 @@ def dub(
             with console.progress("reading the film", None) as tick:
                 return host.dub(file, sound, length=length, progress=tick, **asdict(settings))
 
-        make_video(request, start, {"film": file, "sound": audio, "length": length}, setting="dub")
+        make_video(request, start, request.job(film=file), setting="dub")
 
 
 @dataclass(frozen=True)
@@ -246,6 +242,20 @@ class Request:
     inputs: dict[str, Path]
     """Every file that the video is made of, by the name of its argument."""
     started: float = field(default_factory=time.monotonic)
+
+    def job(self, **files: Path) -> NamedJob:
+        """Name the job for the library. files: in the place of `inputs` of these names."""
+        from cyberhost_model.runtime.named_job import OWN, NamedJob
+
+        inputs: dict[str, Path | str | None] = {
+            "picture" if name == "ref" else name: path for name, path in {**self.inputs, **files}.items()
+        }
+        if isinstance(hands := inputs.get("hands"), Path) and not hands.exists():
+            inputs["hands"] = str(hands)  # a gesture of the package
+        if self.command == "reenact" and "audio" not in inputs:
+            inputs["audio"] = self.own.get("audio", "keep")
+        own = {name: value for name, value in self.own.items() if name in OWN[self.command]}
+        return NamedJob(self.command, inputs, {**asdict(self.settings), **own})
 
     def check_output(self, *inputs: Path) -> None:
         """Check that the video, its report and its record can be written and would replace no input, and the signer.
@@ -303,23 +313,21 @@ class Request:
 def make_video(
     request: Request,
     start: Start,
-    depends: dict[str, Any],
+    job: NamedJob,
     expected: str | None = None,
     run: int | None = None,
     **facts: Any,
 ) -> None:
     """Make the video that `start` begins, or with --plan only estimate it; `facts` join the JSON object.
 
-    depends: what the frames depend on beside picture, settings and model, by name; a `Path` for what is in a file.
-    expected: the digest that its frames must have. run: the number of the run; None: made of what the frames depend on.
-    Raises ModelError, NetworkError, ResourceError, MarkError where the frames differ, and what `start` does.
+    job: what `start` begins, by name. expected: the digest that its frames must have. run: the number of the run; None:
+    made of what the frames depend on. Raises ModelError, NetworkError, ResourceError, MarkError where the frames
+    differ, and what `start` does.
     """
     if request.options.plan:
         show_plan(request, start, facts)
         return
     from cyberhost_model import CyberHost
-    from cyberhost_model.marks.run_code import number_of
-    from cyberhost_model.runtime.resume import job_facts
 
     host = CyberHost.from_pretrained(**asdict(request.runtime))
     animation = start(host)
@@ -329,9 +337,8 @@ def make_video(
         from cyberhost_model.marks.marking import FrameDigests
 
         digests = FrameDigests()
-    facts_of_job = job_facts(host, asdict(request.settings), picture=request.ref, **depends)
-    animation.run = number_of(facts_of_job) if run is None and facts_of_job is not None else run
-    path = write_video(animation, request, facts_of_job, digests)
+    animation.run = run
+    path = write_video(animation, request, job.facts(host), digests)
     frames = None if digests is None else digests.hexdigest()
     summary = summarise(animation, path, request)
     if request.options.record and frames is not None:
@@ -358,8 +365,9 @@ def make_video(
 
 def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, request: Request) -> Path:
     """Write the record of a video that was made. Raises OutputError."""
-    from cyberhost_model.marks.record import digest_of, make_record, record_path, write_record
+    from cyberhost_model.marks.record import make_record, record_path, write_record
     from cyberhost_model.marks.run_code import name_of
+    from cyberhost_model.media.files import digest_of
 
     precision = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}[str(host.dtype).removeprefix("torch.")]
     marks = request.marks

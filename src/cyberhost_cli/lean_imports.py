@@ -1,16 +1,20 @@
 """Importing diffusers and transformers without what they load beside the parts that the embedded model is made of.
 
 Both look for optional libraries and features when they are imported: compilers, quantizers, several machines, SciPy's
-statistics. That takes longer than the first frames. Here they find none of them. Only a process of the command line may
-do this: a program that uses diffusers itself would miss them.
+statistics; and they list, or import, every model that they know. That takes longer than the first frames. Here they
+find none of the former and leave out the latter. Only a process of the command line may do this: a program that uses
+diffusers itself would miss them.
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,16 +43,68 @@ def import_networks() -> None:
     if any(name in sys.modules for name in ("diffusers", "transformers", _DYNAMO)):
         return  # too late to save anything
     try:
-        with _absent(*OPTIONAL, "transformers"), _without_compiler():
+        with _uncollected(), _absent(*OPTIONAL, "transformers"), _without_compiler():
+            import_module("diffusers.models")
+            _postpone("diffusers.models.transformers")
             import_module("diffusers.models.unets.unet_motion_model")
             import_module("diffusers.models.controlnets.controlnet")
             for name in ("ddim", "dpmsolver_multistep", "flow_match_euler_discrete", "lcm"):
                 import_module(f"diffusers.schedulers.scheduling_{name}")
-        with _absent(*OPTIONAL), _without_compiler(), _one_machine():
+        with _uncollected(), _absent(*OPTIONAL), _without_compiler(), _one_machine():
+            package: Any = _postpone("transformers")
+            package.__version__ = version("transformers")
+            _postpone("transformers.models")
+            # One of its modules would run the `__init__` by this function.
+            utils: Any = import_module("transformers.utils")
+            utils.direct_transformers_import = lambda folder: package
             import_module("transformers.models.wav2vec2.modeling_wav2vec2")
     except (ImportError, AttributeError, RuntimeError, TypeError):
         for name in [name for name in sys.modules if name.partition(".")[0] in ("diffusers", "transformers")]:
             del sys.modules[name]
+
+
+class _Postponed(ModuleType):
+    """A package whose modules can be imported before its `__init__` has run: that runs when it is asked for a name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        module = f"{self.__name__}.{name}"
+        if find_spec(module) is not None:
+            return import_module(module)
+        if sys.modules[self.__name__] is self:
+            assert self.__spec__ is not None and self.__spec__.loader is not None
+            self.__class__ = ModuleType  # type: ignore[assignment]  # from now on what is missing is missing
+            self.__spec__.loader.exec_module(self)
+        if (whole := sys.modules[self.__name__]) is not self:  # `__init__` has put another module in its place
+            self.__class__ = _Postponed
+        return getattr(whole, name)
+
+
+def _postpone(package: str) -> ModuleType:
+    """Put a package in its place without running its `__init__`; returns it."""
+    spec = find_spec(package)
+    if spec is None:
+        raise ImportError(package)
+    sys.modules[package] = module = module_from_spec(spec)
+    module.__class__ = _Postponed
+    parent, _, name = package.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], name, module)
+    return module
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let no garbage be looked for in the block: what is imported stays, and is looked through again and again."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if before:
+            gc.enable()
 
 
 @contextmanager

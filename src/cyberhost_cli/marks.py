@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ from cyberhost_cli.console import Console
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.generate import Request, make_video
 from cyberhost_cli.options import Out, OutputOptions, expand_options
-from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
+from cyberhost_model.config import RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 
 if TYPE_CHECKING:
@@ -85,14 +85,17 @@ def rerun(
     """
     console.silence_libraries()
     from cyberhost_model.errors import InputError, ModelError
-    from cyberhost_model.marks.record import digest_of, find_inputs, read_record
+    from cyberhost_model.marks.record import find_inputs, read_record
+    from cyberhost_model.media.files import digest_of
+    from cyberhost_model.runtime.named_job import config_of
 
     told = read_record(record)
     inputs, arguments = find_inputs(told, record.parent), told["arguments"]
     try:
         interval = arguments["settings"].get("guidance_interval")
-        kind = DenoisingConfig if told["command"] == "dub" else GenerationConfig
-        settings = kind(**{**arguments["settings"], "guidance_interval": interval and tuple(interval)})
+        settings = config_of(told["command"])(
+            **{**arguments["settings"], "guidance_interval": interval and tuple(interval)}
+        )
         runtime = RuntimeConfig(**arguments["runtime"])
         runtime = replace(runtime, device=told["model"]["device"], precision=told["model"]["precision"])
         kept = arguments["marks"]
@@ -108,29 +111,11 @@ def rerun(
     ref = inputs["film" if command == "dub" else "ref"]
     request = Request(ref, output, settings, runtime, options, marks, console, command, own, inputs)
     request.check_output(*(path for name, path in inputs.items() if path != ref))
+    job = request.job()
 
     def start(host: CyberHost) -> Animation:
         if host.folder is not None and digest_of(host.folder) != told["model"].get("sha256"):
             raise ModelError(f"{runtime.model}: is not the model of the record (its SHA-256 differs)")
-        return start_again(host, command, inputs, own, settings)
+        return job.begin(host)
 
-    make_video(request, start, {}, expected, number)
-
-
-def start_again(
-    host: CyberHost, command: str, inputs: dict[str, Path], own: dict[str, Any], settings: DenoisingConfig
-) -> Animation:
-    """Start the video of a record. Raises InputError and NoFaceError."""
-    options = asdict(settings)
-    if command == "dub":
-        return host.dub(inputs["film"], inputs["audio"], length=str(own.get("length", "film")), **options)
-    ref = inputs["ref"]
-    if command == "animate":
-        own = {name: own.get(name) for name in ("body_movement", "gestures")}
-        return host.animate(ref, inputs["audio"], **own, **options)
-    retarget = bool(own.get("retarget", True))
-    if command == "multimodal":
-        return host.multimodal(ref, inputs["audio"], inputs.get("hands"), retarget=retarget, **options)
-    sound = own.get("audio", "keep")
-    audio = inputs["audio"] if "audio" in inputs else None if sound == "none" else "keep"
-    return host.reenact(ref, inputs["driving"], audio=audio, retarget=retarget, **options)
+    make_video(request, start, job, expected, number)

@@ -511,7 +511,7 @@ TARGETS = {
         Target("sources of a model", _sources, _late("runtime.publish", "read_sources"), (6,), TEXT, ("sources.json",)),
         Target("picture", _any_picture, _late("media.image", "load_picture"), (3,)),
         Target("sound", _of_sample("sound", "s.wav"), _read_sound, (3,)),
-        Target("live sound", _of_sample("sound", "s.wav"), _read_live_sound, (3,)),
+        Target("live sound", _of_sample("sound", "s.wav"), _read_live_sound, (3,), rename=False),
         Target("video", _of_sample("video", "v.mp4"), _read_video, (3,)),
     )
 }

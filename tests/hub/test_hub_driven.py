@@ -22,7 +22,7 @@ from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.errors import NoFaceError
 from cyberhost_model.media.audio import Sound, load_audio
-from cyberhost_model.media.video_reader import stream_frames
+from cyberhost_model.media.video_reader import probe_video, read_frames, stream_frames
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.detector import WholeBodyDetector, analyse
 from cyberhost_model.perception.dwpose import DWPose
@@ -112,6 +112,42 @@ def test_echomimic_speaks_with_a_gesture(models, offline, portrait_file, sound, 
     assert told["frames"] == len(list(stream_frames(out, 25.0))) == load_audio(heard).n_frames(25.0)
     assert load_audio(out).duration == pytest.approx(load_audio(heard).duration, abs=0.05)
     assert sum("embedded detector" in line for line in told["warnings"]) == 1
+
+
+@pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])
+def test_a_video_that_was_stopped_goes_on_at_its_step(models, offline, picture, sound, tmp_path, name):
+    """Of the windows no step is taken twice, and the frames are those of a video that was not stopped."""
+    host = host_of(models[name])
+    points = analyse(picture, host.model.detector, "the picture").keypoints
+
+    def save(out: Path, taken: list[int], stop: int | None = None) -> list[str]:
+        told: list[str] = []
+        if name == "animate-anyone":
+            animation = host.reenact(picture, swaying(points, 5), audio=None, steps=4, size=128)
+        else:
+            animation = host.multimodal(picture, sound, swaying(points, 5), steps=4, size=128)
+
+        def on_step(step: int, steps: int) -> None:
+            taken.append(step)
+            if step == stop:
+                raise KeyboardInterrupt
+
+        animation.on_step = on_step
+        animation.save(out, facts={"seed": "0"}, tell=told.append)
+        return told
+
+    taken: list[int] = []
+    save(tmp_path / "whole.mp4", taken)
+    out, state = tmp_path / "out.mp4", tmp_path / ".out.mp4.part"
+    for stop in (1, 3):
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            save(out, taken, stop)
+        assert stopped.value.resume_hint == f"the same command goes on after denoising step {stop}"
+        assert {path.name for path in state.iterdir()} == {"job.json", ".lock", "steps.safetensors"}
+    assert save(out, taken) == ["goes on after denoising step 3 (--no-resume begins anew)"]
+    assert taken == [1, 2, 3, 4] * 2
+    frames, whole = (np.concatenate(list(read_frames(probe_video(path)))) for path in (out, tmp_path / "whole.mp4"))
+    assert np.array_equal(frames, whole) and not state.exists()
 
 
 def test_what_they_cannot_do_is_an_error_that_names_what_they_can(

@@ -14,6 +14,8 @@ from cyberhost_model.media.ffmpeg import ffmpeg, input_arguments
 MADE_BY = "Made by CyberHost"
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """IPTC's word for media that a trained model made; C2PA and XMP use the same."""
+EDITED_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+"""The word for media that were there before and of which a trained model made a part anew."""
 KEPT = ("title", "artist", "author", "copyright", "comment", "description")
 """Tags of inputs that are kept, as a description of the new video."""
 _LONGEST = 300  # characters of an input's tag that are kept
@@ -27,13 +29,14 @@ def program_version() -> str:
         return "unknown"
 
 
-def made_tags(inputs: Iterable[Path] = (), run: int | None = None) -> dict[str, str]:
+def made_tags(inputs: Iterable[Path] = (), run: int | None = None, edited: bool = False) -> dict[str, str]:
     """Make the tags of a video that is made of `inputs`; what these said of themselves is in "description".
 
-    run: the number of the run.
+    run: the number of the run. edited: it is a filmed video of which a model made a part.
     """
+    made, source = ("AI edited", EDITED_SOURCE_TYPE) if edited else ("AI generated", SOURCE_TYPE)
     number = "" if run is None else f" Run {name_of(run)}."
-    tags = {"comment": f"AI generated. {MADE_BY} {program_version()}.{number} {SOURCE_TYPE}"}
+    tags = {"comment": f"{made}. {MADE_BY} {program_version()}.{number} {source}"}
     said = [f"{clean(path.name)}: {text}" for path in dict.fromkeys(inputs) if (text := _said(path))]
     if said:
         tags["description"] = "Inputs said of themselves: " + " | ".join(said)

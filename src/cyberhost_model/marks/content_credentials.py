@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.errors import InputError, OutputError, ResourceError, need
-from cyberhost_model.marks.container import SOURCE_TYPE, clean, program_version
+from cyberhost_model.marks.container import EDITED_SOURCE_TYPE, SOURCE_TYPE, clean, program_version
 from cyberhost_model.marks.marked_files import said_by_watermark
 from cyberhost_model.marks.run_code import name_of
 from cyberhost_model.media.files import written_folder
@@ -59,21 +59,21 @@ class Signer:
     local: bool
     """Whether the certificate was made on this machine, and so is trusted by nobody else."""
 
-    def sign(self, video: Path, name: str, inputs: Iterable[Path] = (), run: int | None = None) -> None:
+    def sign(
+        self, video: Path, name: str, inputs: Iterable[Path] = (), run: int | None = None, edited: bool = False
+    ) -> None:
         """Put a manifest into a video file, MP4 or MOV: made by a trained model, of inputs that had marks.
 
         name: the title in the manifest. inputs: one that has a manifest or the watermark becomes an ingredient. run:
-        the number of the run. Raises OutputError.
+        the number of the run. edited: it is a filmed video of which the model made a part. Raises OutputError.
         """
         c2pa = need("c2pa", "c2pa")
+        action = {"action": "c2pa.created", "digitalSourceType": EDITED_SOURCE_TYPE if edited else SOURCE_TYPE}
         manifest = {
             "claim_generator_info": [{"name": "CyberHost", "version": program_version()}],
             "title": clean(name),
             "assertions": [
-                {
-                    "label": "c2pa.actions.v2",
-                    "data": {"actions": [{"action": "c2pa.created", "digitalSourceType": SOURCE_TYPE}]},
-                },
+                {"label": "c2pa.actions.v2", "data": {"actions": [action]}},
                 *([] if run is None else [{"label": RUN_LABEL, "data": {"run": name_of(run)}}]),
             ],
         }

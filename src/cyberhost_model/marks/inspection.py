@@ -12,10 +12,11 @@ from cyberhost_model.errors import InputError
 from cyberhost_model.marks.container import MADE_BY, read_tags
 from cyberhost_model.marks.content_credentials import RUN_LABEL, available, read_manifests
 from cyberhost_model.marks.marked_files import find_watermark
-from cyberhost_model.marks.record import digest_of, read_record, record_path
+from cyberhost_model.marks.record import read_record, record_path
 from cyberhost_model.marks.run_code import name_of
 from cyberhost_model.marks.watermark import Detection
 from cyberhost_model.media.ffmpeg import check_file
+from cyberhost_model.media.files import digest_of
 
 MADE_TYPES = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia")
 """IPTC's words for media that a trained model made, wholly or in part."""

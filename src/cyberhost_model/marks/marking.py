@@ -42,23 +42,28 @@ class Marks:
         shown = labelled(frames) if self.label else iter(frames)
         return marked(shown, run) if self.watermark else shown
 
-    def tags(self, inputs: Iterable[Path] = (), run: int | None = None) -> dict[str, str]:
-        """Make the container's tags: that the video is made, in which run, and what its inputs said of themselves."""
+    def tags(self, inputs: Iterable[Path] = (), run: int | None = None, edited: bool = False) -> dict[str, str]:
+        """Make the container's tags: that the video is made, in which run, and what its inputs said of themselves.
+
+        edited: it is a filmed video of which a model made a part.
+        """
         from cyberhost_model.marks.container import made_tags
 
-        return made_tags(inputs, run)
+        return made_tags(inputs, run, edited)
 
-    def signing(self, name: str, inputs: Iterable[Path] = (), run: int | None = None) -> Callable[[Path], None] | None:
+    def signing(
+        self, name: str, inputs: Iterable[Path] = (), run: int | None = None, edited: bool = False
+    ) -> Callable[[Path], None] | None:
         """Prepare the signing of a video that is called `name` and made of `inputs`; None: it is not signed.
 
-        The function takes the path of the whole file. Raises InputError, ResourceError.
+        edited: as in `tags`. The function takes the path of the whole file. Raises InputError, ResourceError.
         """
         from cyberhost_model.marks.content_credentials import available, open_signer
 
         if self.c2pa is False or (self.c2pa is None and self.certificate is None and not available()):
             return None
         signer, sources = open_signer(self.certificate, self.private_key), tuple(inputs)
-        return lambda video: signer.sign(video, name, sources, run)
+        return lambda video: signer.sign(video, name, sources, run, edited)
 
 
 class FrameDigests:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 from cyberhost_model.errors import InputError
 from cyberhost_model.marks.marked_files import said_by_watermark
-from cyberhost_model.media.files import check_target, hexdigest, written_whole
+from cyberhost_model.media.files import check_target, digest_of, written_whole
 from cyberhost_model.reading import Unreadable, read_json
 
 FORMAT = "cyberhost-run-1"
@@ -36,19 +35,6 @@ def record_path(video: Path) -> Path:
 def check_record(video: Path, overwrite: bool = False) -> Path:
     """Check that the record of a video can be written; returns its path. Raises OutputError."""
     return check_target(record_path(video), (".json",), overwrite)
-
-
-def digest_of(path: Path) -> str | None:
-    """Compute the SHA-256 of a file, or of a folder's files with their names, as hex; None where nothing is there."""
-    if path.is_file():
-        return hexdigest(path, hashlib.sha256())
-    if not path.is_dir():
-        return None
-    whole = hashlib.sha256()
-    for file in sorted(file for file in path.rglob("*") if file.is_file()):
-        if file.suffix in (".safetensors", ".json", ".npy", ".onnx"):
-            whole.update(f"{file.relative_to(path).as_posix()}\n{hexdigest(file, hashlib.sha256())}\n".encode())
-    return whole.hexdigest()
 
 
 def make_record(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 from cyberhost_model.errors import ExistsError, InputError, OutputError
 
 _BLOCK = 1 << 22  # bytes that are read at once
+_MODEL_FILES = (".safetensors", ".json", ".npy", ".onnx")
 
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/+")  # pathlib makes one slash of two; C:/ is a drive
 
@@ -203,6 +205,25 @@ def hexdigest(path: Path, state: Any) -> str:
         while block := file.read(_BLOCK):
             state.update(block)
     return state.hexdigest()
+
+
+def digest_of(path: Path, large: int | None = None) -> str | None:
+    """Compute the SHA-256 of a file, or of a folder's model files with their names, as hex; None where nothing is.
+
+    large: bytes from which a file of a folder is known by its size and time instead of its content, which is quick and
+    holds on this machine alone. Raises OSError.
+    """
+    if path.is_file():
+        return hexdigest(path, hashlib.sha256())
+    if not path.is_dir():
+        return None
+    whole = hashlib.sha256()
+    for file in sorted(file for file in path.rglob("*") if file.suffix in _MODEL_FILES and file.is_file()):
+        about = file.stat()
+        known = large is not None and about.st_size > large
+        content = f"{about.st_size} {about.st_mtime_ns}" if known else hexdigest(file, hashlib.sha256())
+        whole.update(f"{file.relative_to(path).as_posix()}\n{content}\n".encode())
+    return whole.hexdigest()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -13,12 +13,11 @@ from typing import Any
 from cyberhost_model.config import GenerationConfig, parse_interval
 from cyberhost_model.errors import InputError
 from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
+from cyberhost_model.runtime.named_job import OWN
 
 COMMANDS = ("animate", "reenact", "multimodal")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".mp4", ".mov", ".mkv", ".webm")
 _FILES = ("picture", "audio", "driving", "hands")
-_OWN = {"animate": {"body_movement", "gestures"}, "reenact": {"retarget"}, "multimodal": {"retarget", "body_movement"}}
-"""Keywords of each method that are no fields of `GenerationConfig`."""
 _SETTINGS = {entry.name for entry in fields(GenerationConfig)}
 
 
@@ -183,7 +182,7 @@ def _job(place: str, entry: dict[str, Any] | str, beside: Path, out: Path) -> Ba
     stem = Path(inputs["driving" if command == "reenact" else "audio"]).stem
     target = out / (output if output else f"{Path(inputs['picture']).stem}-{stem}.mp4")
     job = BatchJob(place, target, command, inputs, {name.replace("-", "_"): value for name, value in entry.items()})
-    if unknown := sorted(set(job.settings) - _SETTINGS - _OWN[command]):
+    if unknown := sorted(set(job.settings) - _SETTINGS - set(OWN[command])):
         return _wrong(job, f"{command} has no option {unknown[0]!r}")
     try:
         if isinstance(interval := job.settings.get("guidance_interval"), str):

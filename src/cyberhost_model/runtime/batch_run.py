@@ -53,14 +53,15 @@ def run_job(
     host: CyberHost, job: BatchJob, overwrite: bool = False, resume: bool = True, watch: Watch | None = None
 ) -> BatchResult:
     """Make one video, with its state beside it (`runtime.resume`). An error becomes a result, whatever it is."""
-    from cyberhost_model.runtime.resume import job_facts
+    from cyberhost_model.runtime.named_job import NamedJob
 
     began = time.monotonic()
     try:
-        animation = _begin(host, job, overwrite)
+        _check_output(job, overwrite)
+        named = NamedJob(job.command, job.inputs, job.settings)
+        animation = named.begin(host)
         with contextlib.nullcontext() if watch is None else watch(animation) as progress:
-            facts = job_facts(host, job.settings, command=job.command, **job.inputs)
-            animation.save(job.output, overwrite, progress, facts=facts, resume=resume)
+            animation.save(job.output, overwrite, progress, facts=named.facts(host), resume=resume)
     except Exception as error:
         return failure(job, error, time.monotonic() - began)
     seconds = round(time.monotonic() - began, 3)
@@ -70,8 +71,8 @@ def run_job(
     )
 
 
-def _begin(host: CyberHost, job: BatchJob, overwrite: bool) -> Animation:
-    """Check the output, then begin the animation. Raises CyberHostError."""
+def _check_output(job: BatchJob, overwrite: bool) -> None:
+    """Check that the video can be written and replaces no input; its folder is made. Raises CyberHostError."""
     from cyberhost_model.media.video_writer import check_output
 
     job.output.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -79,13 +80,6 @@ def _begin(host: CyberHost, job: BatchJob, overwrite: bool) -> Animation:
     for source in job.inputs.values():
         if isinstance(source, Path) and source.exists() and job.output.exists() and source.samefile(job.output):
             raise InputError(f"{job.output}: is an input itself; give another output")
-    picture, given = job.inputs["picture"], dict(job.settings)
-    if job.command == "reenact":
-        audio = job.inputs.get("audio", "keep")
-        return host.reenact(picture, job.inputs["driving"], audio=None if audio == "none" else audio, **given)
-    if job.command == "multimodal":
-        return host.multimodal(picture, job.inputs["audio"], job.inputs.get("hands"), **given)
-    return host.animate(picture, job.inputs["audio"], **given)
 
 
 def failure(job: BatchJob, error: Exception, seconds: float = 0.0) -> BatchResult:

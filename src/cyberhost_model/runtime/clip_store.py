@@ -1,7 +1,8 @@
 """Finished clips of a video that is being made, kept in a folder so that the video can be gone on with.
 
 A clip is kept as its latents, from which the codec makes the same frames again, together with the state of what draws
-the next clip's noise. Clips whose frames are encoded are dropped, all but the last, so the folder stays small.
+the next clip's noise. Clips whose frames are encoded are dropped, all but the last, so the folder stays small. Of a
+video that is denoised as a whole the latents are kept, those after the last step while it is denoised.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cyberhost_model.media.files import written_whole
 
-_WHOLE = "latents.safetensors"
+_WHOLE, _STEPS = "latents.safetensors", "steps.safetensors"
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,16 @@ class ClipState:
     """State of the generator of noise after the clip, uint8 (n,)."""
     slow_noise: Tensor | None = None
     """`SlowNoises.white` after the clip, where a body is moved by slow noise."""
+
+
+@dataclass(frozen=True)
+class StepState:
+    """A video that is denoised as a whole, between two of its steps."""
+
+    taken: int
+    """Steps, 1 or more."""
+    latents: Tensor
+    """(1, total, C, h, w), after them."""
 
 
 class ClipStore:
@@ -70,11 +82,23 @@ class ClipStore:
     def keep_whole(self, latents: Tensor) -> None:
         """Write the latents (1, total, C, h, w) of a video that is denoised as a whole. Raises OutputError."""
         _write(self.folder / _WHOLE, {"latents": latents})
+        (self.folder / _STEPS).unlink(missing_ok=True)
 
     def whole(self) -> Tensor | None:
         """Read what `keep_whole` wrote; None where there is none."""
         read = _read(self.folder / _WHOLE)
         return None if read is None else read["latents"]
+
+    def keep_step(self, taken: int, latents: Tensor) -> None:
+        """Write the latents (1, total, C, h, w) after `taken` steps, in place of those before. Raises OutputError."""
+        _write(self.folder / _STEPS, {"latents": latents, "taken": torch.tensor(taken)})
+
+    def step(self) -> StepState | None:
+        """Read what `keep_step` wrote; None where there is none."""
+        tensors = _read(self.folder / _STEPS)
+        if tensors is None or not {"latents", "taken"} <= set(tensors):
+            return None
+        return StepState(int(tensors["taken"]), tensors["latents"])
 
     def _read(self, index: int) -> ClipState | None:
         tensors = _read(self._path(index))

@@ -6,6 +6,7 @@ The paper's settings, `animate` (A2V), `reenact` (V2V) and `multimodal`, differ 
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from cyberhost_model.hub.repository import Access, accessing
 from cyberhost_model.marks.marking import FrameDigests, Marks
 from cyberhost_model.marks.run_code import number_of
 from cyberhost_model.media.audio import Sound, load_audio
-from cyberhost_model.media.files import written_folder
+from cyberhost_model.media.files import digest_of, written_folder
 from cyberhost_model.media.image import check_picture, load_picture
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.checkpoint import load_preset, read_untrained
@@ -46,7 +47,7 @@ from cyberhost_model.runtime.prepare import (
 )
 from cyberhost_model.runtime.publish import copy_model, gather, publish
 from cyberhost_model.runtime.render import ENDLESS, Job, Renderer
-from cyberhost_model.runtime.resume import Film, write_resumable
+from cyberhost_model.runtime.resume import LARGE, Film, write_resumable
 from cyberhost_model.sampler.cuda_graphs import graphs_pay_off
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import movement_scale
@@ -92,6 +93,8 @@ class Animation:
     """Files that it is made of; what they say of themselves is kept in the video's marks."""
     run: int | None = None
     """The number of the run, of 32 bits, that the marks carry; None: it is made of the `facts` given to `save`."""
+    edited: bool = False
+    """Whether it is a filmed video of which the model made a part; the marks say so."""
     on_step: Callable[[int, int], None] | None = None
     """Called as on_step(step, steps) by models that denoise a whole video in windows, before its first frame."""
     render: Callable[[ClipStore | None], Iterator[np.ndarray]] | None = None
@@ -126,8 +129,10 @@ class Animation:
         """
         seconds = None if self.fits else self.n_frames / self.fps
         marks = marks or Marks()
-        run = number_of(facts) if self.run is None and facts is not None else self.run
-        finish = marks.signing(Path(out).name, self.inputs, run)
+        if self.run is None and facts is not None:
+            self.run = number_of(facts)
+        run = self.run
+        finish = marks.signing(Path(out).name, self.inputs, run, self.edited)
         noted = iter if digests is None else digests.note
         if facts is not None and self.render is not None:
             render = self.render
@@ -141,7 +146,7 @@ class Animation:
                 self.fps,
                 self.sound,
                 seconds,
-                lambda: marks.tags(self.inputs, run),
+                lambda: marks.tags(self.inputs, run, self.edited),
                 finish,
                 begin=lambda store: None if digests is None else self._begin(digests, store),
             )
@@ -157,7 +162,7 @@ class Animation:
             total=self.n_frames,
             progress=progress,
             sound_seconds=seconds,
-            tags=marks.tags(self.inputs, run),
+            tags=marks.tags(self.inputs, run, self.edited),
             finish=finish,
         )
 
@@ -233,6 +238,11 @@ class CyberHost:
                 host = cls(load_model(str(folder), download_named, place, dtype), place, dtype, compiled, cuda_graphs)
         host.folder = folder
         return host
+
+    @functools.cached_property
+    def folder_digest(self) -> str | None:
+        """Digest of the folder it was loaded from, computed once (`media.files.digest_of`); None without one."""
+        return None if self.folder is None else digest_of(self.folder, LARGE)
 
     def save_pretrained(self, folder: PathLike) -> Path:
         """Write the model as a folder that `from_pretrained` loads; it must not exist.
@@ -517,7 +527,9 @@ class CyberHost:
             return dubbing.frames(lines.append, store)
 
         size, clip = track.sequence.size, self.model.network.preset.frames
-        animation = Animation(render(None), total, config.fps, size, sound, lines, render=render, clip=clip)
+        animation = Animation(
+            render(None), total, config.fps, size, sound, lines, edited=True, render=render, clip=clip
+        )
         return _made_of(animation, film, audio)
 
     @torch.inference_mode()

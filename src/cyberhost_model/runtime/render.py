@@ -293,8 +293,11 @@ class Rendering:
 
     @torch.inference_mode()
     def sample_windows(self) -> Tensor:
-        """Sample the latents (1, total, C, h, w) of the whole video in overlapping windows."""
-        preset, job, renderer = self.network.preset, self.job, self.renderer
+        """Sample the latents (1, total, C, h, w) of the whole video in overlapping windows.
+
+        With a store they are kept after each step, and sampling goes on from there.
+        """
+        preset, job, renderer, store = self.network.preset, self.job, self.renderer, self.store
         speech = None
         if renderer.uses_audio(job):
             speech = self.memory.attempt("speech", partial(renderer.write_speech, job), self.warn)
@@ -308,16 +311,21 @@ class Rendering:
             pose = poses_of(job.pose_source, window)
             return renderer.clip_conditions(job, pose, len(window), audio, None)
 
-        noise = draw_window_noise(preset, job.total, job.reference.latent.shape[-2:], self.generator)
+        if store is not None and (kept := store.step()) is not None:
+            taken, z = kept.taken, kept.latents
+        else:
+            taken, z = 0, draw_window_noise(preset, job.total, job.reference.latent.shape[-2:], self.generator)
         with self.network.denoising_unet.fixed_weights():
             return denoise_windows(
                 preset,
-                noise.to(renderer.device, renderer.dtype),
+                z.to(renderer.device, renderer.dtype),
                 WindowPredictor(self.network, conditions, job.guidance, self.memory, self.warn),
                 steps=job.config.steps,
                 guided=job.guidance.acts_at,
                 at_once=self.memory.windows_at_once,
                 on_step=self.on_step,
+                taken=taken,
+                keep=None if store is None else store.keep_step,
             )
 
     @torch.inference_mode()

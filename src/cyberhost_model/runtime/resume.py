@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,21 +24,18 @@ from cyberhost_model.errors import ExistsError, OutputError
 from cyberhost_model.marks.container import program_version
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
-from cyberhost_model.media.files import hexdigest, written_whole
+from cyberhost_model.media.files import digest_of, written_whole
 from cyberhost_model.media.segments import SegmentWriter, finished_segments, join_segments, segment_path
 from cyberhost_model.media.video_writer import check_output, write_video
 from cyberhost_model.reading import Unreadable, read_json
 from cyberhost_model.runtime.clip_store import ClipStore
-
-if TYPE_CHECKING:
-    from cyberhost_model.runtime.pipeline import CyberHost
 
 SEGMENT_FRAMES = 240
 """About how many frames a segment has: as many as x264 puts between two whole pictures anyway."""
 _JOB, _LOCK = "job.json", ".lock"
 _LAYOUT = 1
 _NAME_BYTES = 255  # the longest name that file systems take
-_LARGE = 1 << 26  # bytes from which a model's file is known by its size and time instead of its content
+LARGE = 1 << 26  # bytes from which a model's file is known by its size and time instead of its content
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ def write_resumable(
     ffmpeg_binary()
     if film.total <= film.clip:
         return _write_at_once(film, out, overwrite, progress)
-    folder, seconds = state_folder(out), film.total / film.fps
+    folder = state_folder(out)
     with _locked(folder) as ours:
         if not ours:
             tell(f"{folder.name} is in use by another process: this video is not kept if it is stopped")
@@ -103,8 +100,8 @@ def write_resumable(
         every = {**facts, "layout": f"{_LAYOUT}, segments of {clips} clips"}
         _clean(folder, every, resume, tell)
         first, store = _open(folder, clips, film)
-        if sampled := min(store.done * film.clip, film.total):
-            tell(f"goes on from second {sampled / film.fps:.1f} of {seconds:.1f} (--no-resume begins anew)")
+        if place := _place(store, film):
+            tell(f"goes on {place} (--no-resume begins anew)")
         try:
             _encode(film, folder, store, first, clips, progress)
             count = finished_segments(folder)
@@ -124,8 +121,8 @@ def write_resumable(
             _remove(folder)
             raise
         except BaseException as error:
-            if kept := min(_open(folder, clips, film)[1].done * film.clip, film.total):
-                error.resume_hint = f"the same command goes on from second {kept / film.fps:.1f} of {seconds:.1f}"  # type: ignore[attr-defined]
+            if place := _place(_open(folder, clips, film)[1], film):
+                error.resume_hint = f"the same command goes on {place}"  # type: ignore[attr-defined]
             raise
         _remove(folder)
     return out
@@ -183,6 +180,16 @@ def _open(folder: Path, clips: int, film: Film) -> tuple[int, ClipStore]:
     if store.encoded in (0, last) or store.last is not None or store.whole() is not None:
         return count, store
     return 0, ClipStore(folder)  # the clip that the next one continues is missing or damaged
+
+
+def _place(store: ClipStore, film: Film) -> str | None:
+    """Say where a video goes on, for the user; None where it begins."""
+    if sampled := min(store.done * film.clip, film.total):
+        return f"from second {sampled / film.fps:.1f} of {film.total / film.fps:.1f}"
+    if store.whole() is not None:
+        return "with encoding, after the last denoising step"
+    step = store.step()
+    return None if step is None else f"after denoising step {step.taken}"
 
 
 def _clean(folder: Path, facts: dict[str, str], resume: bool, tell: Callable[[str], None]) -> None:
@@ -257,32 +264,14 @@ def facts_of(**values: Any) -> dict[str, str]:
     The versions of this package and of torch are added. Raises OSError for a path that cannot be read again, such as a
     pipe.
     """
-    found = {name: digest_of(value) if isinstance(value, Path) else repr(value) for name, value in values.items()}
+    found = {
+        name.replace("_", " "): _digest(value) if isinstance(value, Path) else repr(value)
+        for name, value in values.items()
+    }
     return {**found, "version": program_version(), "torch": torch.__version__}
 
 
-def job_facts(host: CyberHost, settings: Mapping[str, Any], **depends: Any) -> dict[str, str] | None:
-    """Describe what the video of a job depends on, as `facts_of` does: its settings, the model and where it computes.
-
-    depends: what else, by name. None where an input cannot be read a second time (a pipe): then nothing can be kept.
-    """
-    named = {name.replace("_", " "): value for name, value in settings.items()}
-    where = {"model": host.folder, "device": host.device.type, "precision": str(host.dtype)}
-    try:
-        return facts_of(**depends, **named, **where)
-    except OSError:
-        return None
-
-
-def digest_of(path: Path) -> str:
-    """Compute the digest of a file, or of a folder with the names in it. Raises OSError for anything else."""
-    if path.is_file():
-        return hexdigest(path, hashlib.sha256())
-    if not path.is_dir():
+def _digest(path: Path) -> str:
+    if (digest := digest_of(path, LARGE)) is None:
         raise OSError(f"{path} is no file")
-    state = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        about = file.stat()
-        content = f"{about.st_size} {about.st_mtime_ns}" if about.st_size > _LARGE else digest_of(file)
-        state.update(f"{file.relative_to(path).as_posix()} {content}\n".encode())
-    return state.hexdigest()
+    return digest

@@ -45,6 +45,8 @@ class Sampler:
     predictions: tuple[str, ...] = tuple(_DIFFUSERS_NAME)
     """Those it can use, of "epsilon", "v", "flow" and "x0"."""
     max_steps: int = TRAIN_STEPS
+    memoryless: bool = False
+    """Whether a step depends on prediction, time step and latent alone, so that one may begin before any step."""
 
 
 class Schedule:
@@ -70,6 +72,7 @@ class Schedule:
         if not 1 <= steps <= entry.max_steps:
             raise ModelError(f"steps must be between 1 and {entry.max_steps} with sampler {sampler!r}, not {steps}")
         self._steps = entry.make(config, sampling, steps)
+        self.memoryless = entry.memoryless
 
     @property
     def timesteps(self) -> Tensor:
@@ -256,11 +259,11 @@ def _multistep_steps(order: int) -> Callable[[DiffusionConfig, SamplingConfig, i
 
 
 SAMPLERS: dict[str, Sampler] = {
-    "ddim": Sampler(_multistep_steps(1)),
+    "ddim": Sampler(_multistep_steps(1), memoryless=True),
     "dpm++": Sampler(_multistep_steps(2)),
-    "flow": Sampler(EulerSteps, _STRAIGHT),
+    "flow": Sampler(EulerSteps, _STRAIGHT, memoryless=True),
     "lcm": Sampler(ConsistencySteps, max_steps=LCM_STEPS),
-    "diffusers-ddim": Sampler(_ddim_steps, ("epsilon", "v")),
+    "diffusers-ddim": Sampler(_ddim_steps, ("epsilon", "v"), memoryless=True),
 }
 """Samplers by the name that `SamplingConfig.sampler` holds. A new one is an entry here (or a call of
 `register_sampler`).

@@ -56,18 +56,21 @@ def denoise_windows(
     guided: Callable[[float], bool] = lambda timestep: True,
     at_once: int = 1,
     on_step: Callable[[int, int], None] | None = None,
+    taken: int = 0,
+    keep: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Denoise all frames of a video together: noise (1, T, C, h, w) -> latents of the same shape.
 
     Beside the latents only their sum of predictions is held. `predict` gets up to `at_once` windows of the same length;
-    guided(time step) says whether guidance acts. on_step(step, steps) is called after each step. Raises ModelError as
-    `Schedule` does.
+    guided(time step) says whether guidance acts. on_step(step, steps) is called after each step. keep(steps taken,
+    latents) is called between two steps where the sampler can go on from there; `taken` steps are then left out, and
+    `noise` is the latents after them. Raises ModelError as `Schedule` does.
     """
     sampling, total = preset.sampling, noise.shape[1]
     schedule = Schedule(preset.diffusion, sampling, None, steps)
     times = schedule.timesteps.to(noise.device, torch.float32)  # all at once: each copy to a GPU would wait for it
     z = noise
-    for index, timestep in enumerate(schedule.timesteps):
+    for index, timestep in enumerate(schedule.timesteps[taken:], taken):
         predicted, count = torch.zeros_like(z), torch.zeros(total)
         windows = plan_windows(total, preset.frames, sampling.overlap, index * sampling.window_shift)
         for some in _groups(windows, at_once):
@@ -78,6 +81,8 @@ def denoise_windows(
             count += torch.bincount(torch.tensor(some).flatten(), minlength=total)
         predicted /= count.to(z).view(1, -1, 1, 1, 1)
         z = schedule.step(predicted, timestep, z)
+        if keep is not None and schedule.memoryless and index + 1 < len(times):
+            keep(index + 1, z)
         if on_step is not None:
             on_step(index + 1, len(times))
     return z

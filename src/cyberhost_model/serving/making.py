@@ -9,8 +9,8 @@ from typing import Any
 
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.marks.marking import Marks
-from cyberhost_model.runtime.pipeline import Animation, CyberHost
-from cyberhost_model.runtime.resume import job_facts
+from cyberhost_model.runtime.named_job import NamedJob
+from cyberhost_model.runtime.pipeline import CyberHost
 from cyberhost_model.serving.store import VIDEO, VideoJob
 
 PICTURE, SOUND = "image_reference", "audio_reference"
@@ -50,20 +50,16 @@ class HostMaker:
 
     def __call__(self, job: VideoJob, folder: Path, tick: Tick) -> Made:
         """Make the video of a job. Raises what `CyberHost.animate` and `Animation.save` do, and what `tick` does."""
-        picture, sound = folder / job.inputs[PICTURE], folder / job.inputs[SOUND]
-        settings = keywords(job.options)
+        inputs: dict[str, Any] = {"picture": folder / job.inputs[PICTURE], "audio": folder / job.inputs[SOUND]}
         gesture = job.options.get("gesture")
-        animation = self._begin(picture, sound, gesture, settings)
+        hands = {} if gesture is None else {"hands": gesture}
+        named = NamedJob("multimodal" if hands else "animate", {**inputs, **hands}, keywords(job.options))
+        animation = named.begin(self.host)
         animation.on_step = lambda step, steps: tick(0, animation.n_frames)
-        facts = job_facts(self.host, settings, picture=picture, sound=sound, hands=gesture)
+        facts = named.facts(self.host)
         animation.save(folder / VIDEO, overwrite=True, progress=tick, marks=self.marks, facts=facts)
         duration = animation.n_frames / animation.fps
         return Made(animation.n_frames, animation.fps, animation.size, duration, tuple(animation.warnings))
-
-    def _begin(self, picture: Path, sound: Path, gesture: str | None, settings: dict[str, Any]) -> Animation:
-        if gesture is None:
-            return self.host.animate(picture, sound, **settings)
-        return self.host.multimodal(picture, sound, gesture, **settings)
 
 
 def keywords(options: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
+from transformers.models.whisper.configuration_whisper import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as Encoder
 
 from cyberhost_model.errors import ModelError
