@@ -308,11 +308,12 @@ class Rendering:
             pose = poses_of(job.pose_source, window)
             return renderer.clip_conditions(job, pose, len(window), audio, None)
 
-        noise = draw_window_noise(preset, job.total, job.reference.latent.shape[-2:], self.generator)
+        size = job.reference.latent.shape[-2:]
+        noise = draw_window_noise(preset, job.total, size, self.generator, renderer.device, renderer.dtype)
         with self.network.denoising_unet.fixed_weights():
             return denoise_windows(
                 preset,
-                noise.to(renderer.device, renderer.dtype),
+                noise,
                 WindowPredictor(self.network, conditions, job.guidance, self.memory, self.warn),
                 steps=job.config.steps,
                 guided=job.guidance.acts_at,

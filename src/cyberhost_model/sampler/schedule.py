@@ -45,6 +45,8 @@ class Sampler:
     predictions: tuple[str, ...] = tuple(_DIFFUSERS_NAME)
     """Those it can use, of "epsilon", "v", "flow" and "x0"."""
     max_steps: int = TRAIN_STEPS
+    stateless: bool = False
+    """A step keeps nothing for the next one, and draws nothing: frames may take it one after the other."""
 
 
 class Schedule:
@@ -70,6 +72,8 @@ class Schedule:
         if not 1 <= steps <= entry.max_steps:
             raise ModelError(f"steps must be between 1 and {entry.max_steps} with sampler {sampler!r}, not {steps}")
         self._steps = entry.make(config, sampling, steps)
+        self.stateless = entry.stateless
+        """See `Sampler.stateless`."""
 
     @property
     def timesteps(self) -> Tensor:
@@ -260,7 +264,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++": Sampler(_multistep_steps(2)),
     "flow": Sampler(EulerSteps, _STRAIGHT),
     "lcm": Sampler(ConsistencySteps, max_steps=LCM_STEPS),
-    "diffusers-ddim": Sampler(_ddim_steps, ("epsilon", "v")),
+    "diffusers-ddim": Sampler(_ddim_steps, ("epsilon", "v"), stateless=True),
 }
 """Samplers by the name that `SamplingConfig.sampler` holds. A new one is an entry here (or a call of
 `register_sampler`).
