@@ -496,8 +496,8 @@ class CyberHost:
         with enough_memory(self.device, "read the picture"):
             found = analyse(array, self.model.detector, name, config.face)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
-        head = config.head
-        if head is None and not self.model.network.preset.follows_poses and shows_more_than_a_head(array, keypoints):
+        head, portraits = config.head, not self.model.network.preset.follows_poses
+        if head is None and portraits and not config.half_body and shows_more_than_a_head(array, keypoints):
             head = True
             warnings.append(f"{name} is cropped to the head, as this model was trained (--no-head keeps it whole)")
         square = (0.0, 1.0)

@@ -246,7 +246,7 @@ def shows_more_than_a_head(picture_u8: np.ndarray, keypoints: Keypoints) -> bool
 def half_body_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> HalfBody | None:
     """Crop the half body as EchoMimicV2's notebook does; None without a face and shoulders.
 
-    Where the square reaches outside the picture, its notebook puts black and this the picture's edge.
+    Where the square reaches outside the picture, its notebook fills it with black; this ends with the picture.
     """
     h, w = picture_u8.shape[:2]
     if (box := half_body_box(keypoints, (w, h))) is None:

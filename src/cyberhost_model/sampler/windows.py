@@ -94,7 +94,8 @@ def denoise_windows(
                 continue
             counts = torch.tensor([seen[frame] for frame in done]).to(z).view(-1, 1, 1, 1)
             predicted = torch.stack([sums.pop(frame) for frame in done]) / counts
-            z[:, done] = schedule.step(predicted[None], timestep, z[:, done])
+            at = torch.tensor(done, device=z.device)
+            z[:, at] = schedule.step(predicted[None], timestep, z[:, at])
             sums = {frame: waiting.clone() for frame, waiting in sums.items()}  # not the whole batch they are part of
         if on_step is not None:
             on_step(index + 1, len(times))
