@@ -167,10 +167,20 @@ def test_weights_list_says_what_models_can_do(hub: Hub, capsys):
     shown = capsys.readouterr().out
     assert "--model animate-anyone: a whole person who follows poses; reenact; hears nothing" in shown
     assert "not before it is trained (audio, poses)" in shown
+    for name, can in MODELS.items():
+        line = next(line for line in shown.splitlines() if line.startswith(f"--model {name}: "))
+        assert can.makes in line and line.endswith(f"GPU memory {can.vram} [{can.licence}]")
     assert main(["weights", "list", "tiny", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["weights"] == [] and told["models"]["tiny"]["commands"] == ["animate", "reenact", "multimodal", "dub"]
     assert not hub.requests
+
+
+@pytest.mark.slow
+def test_doctor_says_what_a_model_can_do_before_it_is_fetched(hub: Hub, capsys):
+    main(["doctor", "--model", "hallo2", "--device", "cpu"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "hallo2: a head that speaks, for long videos; animate; hears speech" in shown and not hub.gets()
 
 
 # Models that are in no table: their folder says it.
