@@ -53,8 +53,7 @@ def draw_window_noise(
     noise = torch.empty(1, total, preset.latent_channels, *latent_size, device=device, dtype=dtype)
     limit = preset.sampling.noise_limit or float("inf")
     for channel in range(preset.latent_channels):
-        drawn = torch.randn(total, *latent_size, generator=generator)
-        noise[0, :, channel] = drawn.clamp_(-limit, limit)
+        noise[0, :, channel] = torch.randn(total, *latent_size, generator=generator).clamp_(-limit, limit)
     return noise
 
 
