@@ -209,6 +209,45 @@ def make_echomimic_v2(folder: Path) -> None:
         {"bodies": None, "hands": hands[..., :2], "hands_score": hands[..., 2]}, 768, 768, ref_w=800
     )
     make_drawing(folder, drawn.transpose(1, 2, 0).copy())
+    make_alignment(folder)
+
+
+def people_to_align():
+    """(size (W, H), body points (18, 2), face points (68, 2)) of people of whom all is seen."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    for size in ((900, 1200), (1600, 900), (800, 800), (768, 1900)):
+        body, _, face = points_of_a_person()
+        body = 0.3 + 0.4 * body[:, :2] + rng.uniform(-0.15, 0.15, 2)
+        body[7, 1] = body[4, 1]  # its notebook looks at the right wrist alone
+        yield size, body, body[:1] + 0.1 * (face[:, :2] - face[:, :2].mean(0)) - [0, 0.2]
+
+
+def make_alignment(folder: Path) -> None:
+    """The squares that its notebook cuts out of pictures: top, bottom, left and right in pixels."""
+    import ast
+
+    import numpy as np
+    import torch
+
+    cells = json.loads(Path("demo.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = next(text for cell in cells if "def get_pose_params(" in (text := "".join(cell["source"])))
+    wanted = ("get_pose_params", "resize_and_pad_param")
+    functions = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    found = []
+    for (width, height), body, face in people_to_align():
+        names = {"np": np, "width": width, "height": height, "print": lambda *words: None}
+        exec(compile(ast.Module(functions, []), "demo.ipynb", "exec"), names)
+        pose = {
+            "bodies": {"candidate": body.copy(), "score": np.ones((1, 18))},
+            "faces": face[None],
+            "faces_score": np.ones((1, 68)),
+            "hands": np.zeros((2, 21, 2)),
+            "hands_score": np.zeros((2, 21)),
+        }
+        found.append(names["get_pose_params"]([pose], 768)["video_params"])
+    torch.save(torch.tensor(found, dtype=torch.float64), folder / "aligned.pt")
 
 
 def whisper_guide():
@@ -302,7 +341,8 @@ def compare_echomimic_v2(folder: Path) -> dict:
     found = figures(
         converted, {"with all conditions": (with_, given["with_"]), "with none": (without, given["without"])}
     )
-    return merged(found, compare_whisper(folder), compare_drawing(folder, hand_map, (768, 768)))
+    drawing = compare_drawing(folder, hand_map, (768, 768))
+    return merged(found, compare_whisper(folder), drawing, compare_alignment(folder))
 
 
 def whisper_encoder(folder: Path):
@@ -377,6 +417,28 @@ def compare_drawing(folder: Path, draw, size: tuple[int, int]) -> dict:
     return {
         "differences": {"pose map": float((ours - theirs).abs().max())},
         "outputs": {"pose map": float(theirs.std())},
+    }
+
+
+def compare_alignment(folder: Path) -> dict:
+    """The squares about half bodies: how far a side lies from the peer's, which rounds twice, beyond two pixels."""
+    import numpy as np
+    import torch
+
+    from cyberhost_model.perception.crops import half_body_box
+    from cyberhost_model.perception.keypoints import Keypoints
+
+    theirs, apart = torch.load(folder / "aligned.pt", weights_only=True).numpy(), 0.0
+    for (size, body, face), (top, bottom, left, right) in zip(people_to_align(), theirs, strict=True):
+        person = Keypoints.empty()
+        person.body[:], person.face[:], person.body_score[:], person.face_score[:] = body, face, 1, 1
+        x0, y0, x1, y1 = half_body_box(person, size)
+        sides = [y0 - top, y1 - bottom, max(x0, 0) - left]
+        sides += [x1 - right] * (x0 >= 0)  # what the picture's left edge cuts off, it cuts off on the right too
+        apart = max(apart, float(np.abs(sides).max()))
+    return {
+        "differences": {"half body, pixels beyond 2": max(0.0, apart - 2)},
+        "outputs": {"half body, pixels beyond 2": float(theirs.std())},
     }
 
 

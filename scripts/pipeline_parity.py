@@ -283,6 +283,7 @@ def compare(peer: str, folder: Path, steps: int) -> list[dict]:
     picture, sound = load_picture(folder / "picture.png"), np.load(folder / "sound.npy")
     for frames in LENGTHS[peer]:
         options = {"retarget": False, "seed": SEED, "fps": float(FPS), "size": SIDE, "steps": steps}
+        options |= {"half_body": False}  # the picture is as its program takes it
         taken = poses.cut(0, frames)
         if peer == "animate-anyone":
             animation = host.reenact(picture, taken, audio=None, **options)

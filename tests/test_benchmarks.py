@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from benchmarks import models
 from benchmarks.__main__ import measure
 from benchmarks.clocks import CLOCKS
 from benchmarks.implementations import ours, windows
@@ -16,6 +17,7 @@ from benchmarks.report import WINDOWS, job_overhead, markdown, ratios
 from benchmarks.rounds import run_rounds, summary
 from benchmarks.sizes import SIZES
 
+from cyberhost_model.hub.registry import ADAPTERS
 from cyberhost_model.model.region_attention import MotionCodebook
 
 
@@ -107,6 +109,22 @@ def test_the_windowed_job_runs(tmp_path):
     with torch.no_grad():
         parts["job's warming up"]()
     assert (tmp_path / "windows.mp4").stat().st_size > 1000
+
+
+def test_every_published_model_is_measured():
+    assert set(models.NAMES) == set(ADAPTERS) - {"sd15"}
+    one = {"frames": 25, "size": (384, 640), "steps": 30, "branches": 2, "seconds": 5.0, "peak_gb": 7.25}
+    assert models.row("hallo", one) == "| hallo | 25 | 384x640 | 30 | 2 | 5.0 | 0.20 | 7.2 |"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2-fast", "hallo2"])
+def test_a_published_model_is_measured(name, monkeypatch):
+    """One of each kind, at the size that tries the benchmark."""
+    monkeypatch.setitem(models.CLIP_VIT_L, "num_hidden_layers", 1)
+    with torch.no_grad():
+        found = models.measure(name, SIZES["small"], torch.device("cpu"), torch.float32, 0.2, 1, "wall")
+    assert found["frames"] == 5 and found["seconds"] > 0 and found["branches"] == 1 + (name != "echomimic-v2-fast")
 
 
 def test_the_full_sizes_job_is_guided():

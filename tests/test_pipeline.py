@@ -205,3 +205,15 @@ def test_a_cpu_with_units_for_bf16_uses_them(monkeypatch):
         assert multiplies_bf16() is (there and granted)
         assert choose_device("cpu", "auto")[1] is (torch.bfloat16 if there and granted else torch.float32)
         assert choose_device("cpu", "fp32")[1] is torch.float32
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_a_cpu_without_units_for_bf16_says_what_it_costs(units, monkeypatch):
+    """Once, however often the model is moved; what `auto` takes is never warned of."""
+    monkeypatch.setattr("cyberhost_model.device.multiplies_bf16", lambda: units)
+    cpu, model = torch.device("cpu"), load_model("tiny")
+    model.to(cpu, choose_device("cpu", "auto")[1])
+    assert not model.warnings
+    for _ in range(2):
+        model.to(cpu, torch.bfloat16)
+    assert [("bf16" in line and "ten times" in line) for line in model.warnings] == ([] if units else [True])

@@ -115,9 +115,62 @@ def test_where_windows_overlap_is_the_mean_of_their_predictions():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cyberhost_model.sampler.windows.Schedule", Remembering)
-        denoise_windows(dataclasses.replace(PRESET, sampling=sampling), noise(7), predict, steps=1)
-    # 0 1 2 | 2 3 4 | 4 5 6 | 6 0 1: the window of frame 6 goes on at the beginning
-    assert found == [[3.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0]]
+        one_by_one = denoise_windows(dataclasses.replace(PRESET, sampling=sampling), noise(7), predict, steps=1)
+    # 0 1 2 | 2 3 4 | 4 5 6 | 6 0 1: the window of frame 6 goes on at the beginning; a frame steps when it is whole
+    assert found == [[1.0, 2.0], [3.0, 4.0], [3.0, 3.0, 5.0]]  # frames 2 3 | 4 5 | 0 1 6
+    given, schedule = noise(7), Schedule(PRESET.diffusion, sampling, steps=1)
+    means = torch.tensor([3.0, 3.0, 1.0, 2.0, 3.0, 4.0, 5.0]).view(1, -1, 1, 1, 1).expand_as(given)
+    torch.testing.assert_close(one_by_one, schedule.step(means, schedule.timesteps[0], given))
+
+
+@pytest.mark.parametrize("sampler", ["diffusers-ddim", "dpm++"])
+def test_frames_step_as_soon_as_they_are_whole_with_the_same_latents(sampler, monkeypatch):
+    """As if every step were taken of all frames at once; a sampler with a memory of its own takes it so."""
+    given = dataclasses.replace(PRESET, sampling=dataclasses.replace(SAMPLING, sampler=sampler))
+    calls = []
+
+    class Counting(Schedule):
+        def step(self, prediction, timestep, noisy, noise=None):
+            calls.append(noisy.shape[1])
+            return super().step(prediction, timestep, noisy, noise)
+
+    def predict(noisy, timestep, windows, acts):
+        return torch.sin(noisy * 3 + noisy.mean(1, keepdim=True))
+
+    monkeypatch.setattr("cyberhost_model.sampler.windows.Schedule", Counting)
+    made = denoise_windows(given, noise(11), predict)
+    assert (set(calls) == {11}) == (sampler == "dpm++") and sum(calls) == 11 * SAMPLING.steps
+    z, schedule = noise(11), Schedule(given.diffusion, given.sampling)
+    for index, timestep in enumerate(schedule.timesteps):
+        total, count = torch.zeros_like(z), torch.zeros(11)
+        for window in plan_windows(11, given.frames, 1, index * SAMPLING.window_shift):
+            total[:, window] += predict(z[:, window], None, None, None)
+            count[window] += 1
+        z = schedule.step(total / count.view(1, -1, 1, 1, 1), timestep, z)
+    torch.testing.assert_close(made, z, rtol=1e-5, atol=1e-5)
+
+
+def test_memory_grows_by_the_latents_alone():
+    """At every step no more than a few windows lie beside the latents, whose memory is the noise's."""
+    import gc
+
+    given, most = noise(30), 0
+    frame = given[0, 0].numel()
+
+    def held() -> int:
+        tensors = [x for x in gc.get_objects() if type(x) is torch.Tensor and x.shape[-2:] == (4, 4)]
+        return sum({x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors}.values()) // 4
+
+    before = held() - given.numel()
+
+    def predict(noisy, timestep, windows, acts):
+        nonlocal most
+        most = max(most, held() - before)
+        return noisy * 0.5
+
+    made = denoise_windows(PRESET, given, predict, steps=2)
+    assert made.data_ptr() == given.data_ptr()
+    assert 30 * frame <= most <= (30 + 4 * PRESET.frames) * frame
 
 
 def test_consecutive_runs():

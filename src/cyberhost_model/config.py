@@ -484,6 +484,11 @@ class Preset:
         return self.pose_maps != "face"
 
     @property
+    def shows_half_bodies(self) -> bool:
+        """Whether all pictures of its training showed a half body in the same place (EchoMimicV2)."""
+        return self.pose_maps == "dwpose-hands"
+
+    @property
     def task(self) -> str:
         """Task it was trained for: "animate" (speech alone), "multimodal" (speech and hands) or "reenact" (poses).
 
@@ -668,6 +673,7 @@ if TYPE_CHECKING:
         size: int | None
         hand_clarity: float | None
         head: bool | None
+        half_body: bool | None
         blink: bool
 
 
@@ -779,6 +785,10 @@ class GenerationConfig(DenoisingConfig):
         None, "Crop to the face and leave the hands out. [default: for a picture of a head alone]"
     )
     """A2V-H, section 4.2."""
+    half_body: bool | None = option(
+        None, "Crop from above the head to the elbows or hands. [default: for models trained on such pictures]"
+    )
+    """EchoMimicV2 (`perception.crops.half_body_box`)."""
     blink: bool = option(True, "Blink now and then, as the seed says; a driving face's blinks are followed.")
 
 

@@ -49,6 +49,15 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
     return torch.device(device), dtype
 
 
+def slow_precision(device: torch.device, dtype: torch.dtype) -> list[str]:
+    """Tell that bf16 was asked for on a CPU without units for it."""
+    if device.type != "cpu" or dtype != torch.bfloat16 or multiplies_bf16():
+        return []
+    return [
+        "this CPU has no units for bf16, which takes up to ten times as long as fp32 here: leave out --precision bf16"
+    ]
+
+
 def supported_device(device: torch.device) -> torch.device:
     """Return `device`, or the CPU in place of an Apple GPU.
 

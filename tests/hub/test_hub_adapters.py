@@ -223,6 +223,23 @@ def test_a_model_that_was_converted_before_takes_todays_sampling(monkeypatch, tm
     assert [path.name for path in folder.iterdir()] == ["config.json"]
 
 
+@pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2", "echomimic", "hallo"])
+def test_the_registry_s_sizes_are_those_of_the_classes(name):
+    """Bytes of every file, within a hundredth: of float32, or of half precision, as Hallo is published."""
+    numbers: dict[str, int] = {}
+    for line in (
+        gzip.decompress((Path(__file__).parent / "names" / f"{name}.txt.gz").read_bytes()).decode().splitlines()
+    ):
+        file, _, shape = line.split(" ")
+        sides = [int(side) for side in re.split("[x,]", shape) if side != "-"]
+        numbers[file] = numbers.get(file, 0) + int(np.prod(sides))
+    width = 2 if name == "hallo" else 4
+    for other in (name, f"{name}-fast"):
+        for file in REGISTRY[other].files if other in REGISTRY else ():
+            expected = width * numbers[Path(file.path).name.replace("_acc", "")]
+            assert file.size == pytest.approx(expected, rel=0.01)
+
+
 def test_parts_name_weights_of_the_registry():
     for adapter in map(load_adapter, ADAPTERS):
         assert set(adapter.parts.values()) <= REGISTRY.keys()

@@ -15,7 +15,7 @@ from cyberhost_cli.main import main
 from cyberhost_model import CyberHost
 from cyberhost_model.config import ABLATIONS, GenerationConfig, preset
 from cyberhost_model.errors import InputError, ModelError
-from cyberhost_model.hub.capabilities import MODELS, capabilities_of, check_request, check_trained
+from cyberhost_model.hub.capabilities import DUB, MODELS, OPTIONS, capabilities_of, check_request, check_trained
 from cyberhost_model.hub.registry import ADAPTERS, REGISTRY, load_adapter
 from cyberhost_model.lab.training.init import build_network
 from cyberhost_model.model.checkpoint import (
@@ -115,34 +115,44 @@ def test_what_was_never_trained_is_told():
 def inputs(portrait_file: Path, tone, tmp_path: Path) -> dict[str, list[str]]:
     """Command -> its line with inputs that are right."""
     sound, out = str(tone(seconds=0.4)), str(tmp_path / "out.mp4")
-    key_points = tmp_path / "driving.json"
+    key_points, film = tmp_path / "driving.json", tmp_path / "film.mp4"
     key_points.write_text("{}")
+    film.write_bytes(b"is not opened")
     ends = {
         "animate": [str(portrait_file), sound],
         "reenact": [str(portrait_file), str(key_points)],
         "multimodal": [str(portrait_file), "--audio", sound, "--hands", "wave"],
+        "dub": [str(film), sound],
     }
     return {command: [command, *end, "-o", out] for command, end in ends.items()}
 
 
 @pytest.mark.parametrize("plan", [[], ["--plan"]])
-@pytest.mark.parametrize("model", ["animate-anyone", "sd15", "hallo", "hallo2", "echomimic", "echomimic-fast"])
+@pytest.mark.parametrize("model", sorted(ADAPTERS))
 def test_what_a_model_cannot_do_is_told_before_the_first_byte(hub: Hub, inputs, capsys, model, plan):
     """No request leaves, not even for a list of files."""
     can = MODELS[model]
     for command, line in inputs.items():
-        if command in can.commands and not can.untrained:
-            continue
+        if (command in can.commands and not can.untrained) or (command == DUB and plan):
+            continue  # what it can do, and `dub`, which has no --plan
         assert main([*line, "--model", model, *plan]) == (6 if command in can.commands else 3)
         said = capsys.readouterr()
         assert said.err.count("\n") == 1 and model in said.err and not said.out
     assert not hub.requests
 
 
-def test_options_are_checked_before_the_first_byte(hub: Hub, inputs, capsys):
-    for option in (["--hand-clarity", "0.5"], ["--guidance-audio", "2"]):
-        assert main([*inputs["reenact"], "--model", "animate-anyone", *option]) == 3
-        assert f"leave out {option[0]}" in capsys.readouterr().err
+@pytest.mark.parametrize("plan", [[], ["--plan"]])
+@pytest.mark.parametrize("model", [name for name, can in MODELS.items() if len(can.options) < len(OPTIONS)])
+def test_options_are_checked_before_the_first_byte(hub: Hub, inputs, capsys, model, plan):
+    """Each option that a model does not heed, by the command that it was trained for."""
+    can = MODELS[model]
+    for name in set(OPTIONS) - set(can.options):
+        option, command = f"--{name.replace('_', '-')}", can.commands[0]
+        if (name, command) == ("body_movement", "reenact"):
+            continue  # it has no such option
+        assert main([*inputs[command], "--model", model, option, "0.5", *plan]) == 3
+        said = capsys.readouterr()
+        assert f"{model} does not heed" in said.err and f"leave out {option}" in said.err and not said.out
     assert not hub.requests
 
 
@@ -157,10 +167,20 @@ def test_weights_list_says_what_models_can_do(hub: Hub, capsys):
     shown = capsys.readouterr().out
     assert "--model animate-anyone: a whole person who follows poses; reenact; hears nothing" in shown
     assert "not before it is trained (audio, poses)" in shown
+    for name, can in MODELS.items():
+        line = next(line for line in shown.splitlines() if line.startswith(f"--model {name}: "))
+        assert can.makes in line and line.endswith(f"GPU memory {can.vram} [{can.licence}]")
     assert main(["weights", "list", "tiny", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["weights"] == [] and told["models"]["tiny"]["commands"] == ["animate", "reenact", "multimodal", "dub"]
     assert not hub.requests
+
+
+@pytest.mark.slow
+def test_doctor_says_what_a_model_can_do_before_it_is_fetched(hub: Hub, capsys):
+    main(["doctor", "--model", "hallo2", "--device", "cpu"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "hallo2: a head that speaks, for long videos; animate; hears speech" in shown and not hub.gets()
 
 
 # Models that are in no table: their folder says it.

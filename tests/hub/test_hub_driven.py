@@ -170,7 +170,7 @@ def test_they_are_given_the_drawing_they_know(models, offline, host, picture, na
     poses.hands[:] = poses.body[:, [7, 4], None] + np.random.default_rng(0).uniform(-0.1, 0.1, (1, 2, 21, 2)).astype(
         np.float32
     )
-    reference, _ = converted.open_picture(picture, GenerationConfig(size=128))
+    reference, _ = converted.open_picture(picture, GenerationConfig(size=128, half_body=False))
     driven = skeleton_source(converted.model.network.preset, reference, poses)(0, 3)
     expected = torch.from_numpy(
         np.stack([draw(reference.on_canvas(poses.frame(i)), reference.canvas.size) for i in range(3)])
@@ -178,10 +178,8 @@ def test_they_are_given_the_drawing_they_know(models, offline, host, picture, na
     assert driven.shift is None and expected.any() and torch.equal(driven.pose[0], expected.to(driven.pose.dtype))
     still = swaying(poses.frame(0), 3, 0.0)
     sound = None if name == "animate-anyone" else Sound.from_samples(voice(0.12, 0), 16000)
-    videos = [
-        np.stack(list(converted.reenact(picture, p, audio=sound, retarget=False, steps=2, size=128).frames))
-        for p in (poses, still)
-    ]
+    options = {"audio": sound, "retarget": False, "steps": 2, "size": 128, "half_body": False}
+    videos = [np.stack(list(converted.reenact(picture, p, **options).frames)) for p in (poses, still)]
     assert videos[0].shape == videos[1].shape == (3, 128, 128, 3) and not np.array_equal(videos[0][2], videos[1][2])
 
 

@@ -179,6 +179,8 @@ def check_request(
         raise InputError(f"{model} makes no talking heads: leave out --head")
     if config.head is False and "body" not in can.framing:
         raise InputError(f"{model} makes talking heads alone: leave out --no-head")
+    if config.head and config.half_body:
+        raise InputError("a picture is cropped to the head or to the half body: leave out --head or --half-body")
 
 
 def check_trained(model: str, untrained: Iterable[str], command: str | None = None) -> None:

@@ -9,13 +9,15 @@ import cv2
 import numpy as np
 
 from cyberhost_model.perception.geometry import Box
-from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, bounding_box
+from cyberhost_model.perception.keypoints import NECK, VISIBLE, Keypoints, bounding_box
 
 FACE_CROP, HAND_CROP = 256, 128  # sides in pixels of the crops that describe identity (section 3.2)
 # Sides of the square over the longer side of the minimal enclosing box. The 68 face points end at the brows: a face
 # needs more than a hand.
 FACE_ENLARGE = 1.5
 HAND_ENLARGE = 1.3
+UPPER_BODY, ARMS = 8, [3, 4, 6, 7]  # body points down to the wrists; elbows and wrists
+ABOVE_HALF_BODY, BELOW_HALF_BODY = 0.1625, 0.0125  # margins, of the height from the face's top to the lowest of them
 HEAD_FACES = 2.64  # side of a talking head's crop in face heights, brows to chin (A2V-H, section 4.2)
 
 
@@ -47,6 +49,25 @@ def hand_boxes(
     """Compute the squares about the left and the right hand, as `face_box`."""
     pairs = zip(keypoints.hands, keypoints.hands_score, strict=True)
     return [_square(points, score, size, enlarge, threshold) for points, score in pairs]
+
+
+def half_body_box(keypoints: Keypoints, size: tuple[int, int], threshold: float = VISIBLE) -> Box | None:
+    """Compute the square in which EchoMimicV2 has a half body, in pixels of a picture of `size` (W, H).
+
+    As its notebook aligns pictures with its poses: from above the face down to the lowest of shoulders, elbows and
+    wrists, within the picture, and as wide about the neck, where it may reach outside. Its notebook looks at the right
+    wrist alone, and counts points that are not seen; without elbows and wrists it ends here where the picture does.
+    None without a face or a neck.
+    """
+    width, height = size
+    seen, face = keypoints.body_score[:UPPER_BODY] > threshold, keypoints.face[keypoints.face_score > threshold, 1]
+    if not len(face) or not seen[NECK]:
+        return None
+    top, bottom = float(face.min()), float(keypoints.body[:UPPER_BODY, 1][seen].max()) if seen[ARMS].any() else 1.0
+    y0 = max(top - ABOVE_HALF_BODY * (bottom - top), 0.0) * height
+    y1 = min(bottom + BELOW_HALF_BODY * (bottom - top), 1.0) * height
+    middle, half = float(keypoints.body[NECK, 0]) * width, (y1 - y0) / 2
+    return (middle - half, y0, middle + half, y1) if half > 0 else None
 
 
 def cut_box(picture_u8: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
 from cyberhost_model.config import EMBEDDED, DenoisingConfig, Preset
+from cyberhost_model.device import slow_precision
 from cyberhost_model.errors import ModelError, NetworkError, ResourceError, need
 from cyberhost_model.hub.cache import cached_snapshot, repository_folder
 from cyberhost_model.hub.capabilities import MODELS, Capabilities, capabilities_of, check_request, check_trained
@@ -109,8 +110,10 @@ class Model:
             self.detector.to(device)
         if self.face is not None:
             self.face.to(device)
+        hints = slow_precision(device, dtype)
         if self.face is not None or isinstance(self.detector, DWPose):
-            self.warnings += [line for line in gpu_hint(device) if line not in self.warnings]
+            hints += gpu_hint(device)
+        self.warnings += [line for line in hints if line not in self.warnings]
         if self.image is not None:
             self.image.to(device).eval().requires_grad_(False)
         return self

@@ -31,14 +31,17 @@ from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
-from cyberhost_model.perception.keypoints import LIPS, VISIBLE
+from cyberhost_model.perception.keypoints import LIPS, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
 from cyberhost_model.runtime.prepare import (
+    HALF_BODY_SHARE,
+    HalfBody,
     Reference,
+    half_body_crop,
     head_crop,
     prepare_reference,
     shows_more_than_a_head,
@@ -407,6 +410,8 @@ class CyberHost:
             sound = None if audio is None else open_sound(audio)
         if retarget:
             poses = to_proportions(poses, reference.picture_keypoints, reference.canvas.picture_size)
+        else:
+            poses = _unchanged(poses, driving, reference)
         poses = poses.resampled(config.fps)
         if from_video and not self.model.detector.reads_lips:
             if sound is not None and self.model.network.preset.uses_audio:
@@ -456,7 +461,10 @@ class CyberHost:
             template = hands
         else:
             template = load_template(hands, self.model.detector, progress)
-        placed = self._place_hands(template, reference, hands is None) if retarget else template
+        if retarget:
+            placed = self._place_hands(template, reference, hands is None)
+        else:
+            placed = _unchanged(template, hands, reference)
         source, limits = self._hands_source(reference, placed, total, config.fps)
         if hands is not None:  # gestures that were made for this picture are meant to stay within reach
             warnings += limits
@@ -536,8 +544,8 @@ class CyberHost:
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
         """Check a picture, choose the person that `config.face` names, and prepare it for every clip.
 
-        It is cropped to the head where `config.head` asks for it. Returns the reference and lines for the user. Raises
-        InputError and NoFaceError.
+        It is cropped to the head where `config.head` asks for it, to the half body where `config.half_body` does, and
+        where the model was trained so. Returns the reference and lines for the user. Raises InputError and NoFaceError.
         """
         name = "the picture" if isinstance(picture, np.ndarray) else str(picture)
         with enough_memory(self.device, "load the model"):
@@ -546,10 +554,17 @@ class CyberHost:
         with enough_memory(self.device, "read the picture"):
             found = analyse(array, self.model.detector, name, config.face)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
-        head = config.head
-        if head is None and not self.model.network.preset.follows_poses and shows_more_than_a_head(array, keypoints):
+        head, portraits = config.head, not self.model.network.preset.follows_poses
+        if head is None and portraits and not config.half_body and shows_more_than_a_head(array, keypoints):
             head = True
             warnings.append(f"{name} is cropped to the head, as this model was trained (--no-head keeps it whole)")
+        square = (0.0, 1.0)
+        if not head and (half := self._half_body(array, keypoints, config.half_body, name)) is not None:
+            array, keypoints, square = half.picture, half.keypoints, half.square
+            if config.half_body is None:
+                warnings.append(
+                    f"{name} is cropped to the half body, as this model was trained (--no-half-body keeps it whole)"
+                )
         if head:
             array, keypoints = head_crop(array, keypoints)
         elif head is None and shows_only_a_head(keypoints):
@@ -557,7 +572,24 @@ class CyberHost:
             warnings.append(f"{name} shows a head alone: animated as a talking head (--head)")
         with enough_memory(self.device, "read the picture"):
             alone = config.face != LARGEST
-            return prepare_reference(self.model, array, keypoints, config.size, bool(head), alone), warnings
+            reference = prepare_reference(self.model, array, keypoints, config.size, bool(head), alone)
+        return replace(reference, square=square), warnings
+
+    def _half_body(
+        self, picture_u8: np.ndarray, keypoints: Keypoints, asked: bool | None, name: str
+    ) -> HalfBody | None:
+        """Crop a picture to the half body where it is to be. asked: for it, against it, or None for the model's choice.
+
+        Raises InputError where it is asked for and not seen.
+        """
+        if asked is False or (asked is None and not self.model.network.preset.shows_half_bodies):
+            return None
+        found = half_body_crop(picture_u8, keypoints)
+        if found is None and asked:
+            raise InputError(f"{name}: no shoulders found, so there is no half body to crop: leave out --half-body")
+        if found is None or (asked is None and found.picture.size > HALF_BODY_SHARE * picture_u8.size):
+            return None
+        return found
 
     def _speech_source(self, reference: Reference, amount: float) -> PoseSource:
         """Make the source for a body that speech alone moves by `amount`, as the model takes it."""
@@ -661,6 +693,16 @@ class CyberHost:
 
 def _shows_hands(reference: Reference) -> bool:
     return bool(reference.keypoints.hands_score.max() >= VISIBLE)
+
+
+def _unchanged(poses: PoseSequence, source: object, reference: Reference) -> PoseSequence:
+    """Lay poses that are not retargeted onto the picture; those of a pose folder into the square they were made for."""
+    from cyberhost_model.driving.pose_folder import is_pose_folder
+
+    if not isinstance(source, (str, os.PathLike)) or not is_pose_folder(source):
+        return poses
+    left, width = reference.square
+    return poses.map(lambda points: points * [width, 1] + [left, 0])
 
 
 def check_movement(amount: float | None) -> float:

@@ -16,7 +16,7 @@ from cyberhost_model.media.colour import is_grey
 from cyberhost_model.media.image import Canvas, fit_canvas, place
 from cyberhost_model.model.condition_encoders import ARCFACE_DIM
 from cyberhost_model.model.conditions import Conditions, ReferenceInputs, level_sizes
-from cyberhost_model.perception.crops import HEAD_FACES, face_crop, hand_crops
+from cyberhost_model.perception.crops import HEAD_FACES, face_crop, half_body_box, hand_crops
 from cyberhost_model.perception.detector import measure_lip_gap
 from cyberhost_model.perception.face_controls import face_control_maps
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, without_hands
@@ -29,6 +29,21 @@ HEAD_ONLY_SHARE = 0.4
 
 PORTRAIT_SHARE = 0.3
 """The same share below which a picture is cropped for models of heads; `head_crop` makes it 0.38."""
+
+HALF_BODY_SHARE = 0.8
+"""Share of the picture's area up to which its half body is cropped for models that were trained on half bodies."""
+
+
+@dataclass(frozen=True)
+class HalfBody:
+    """What of a picture lies in the square about a half body (`perception.crops.half_body_box`)."""
+
+    picture: np.ndarray
+    """uint8 (h, w, 3): as high as the square, and no wider."""
+    keypoints: Keypoints
+    """In 0..1 of it."""
+    square: tuple[float, float]
+    """Left edge and width of the square in 0..1 of its width."""
 
 
 @dataclass
@@ -58,6 +73,8 @@ class Reference:
     """Gap of the lips in face heights (`measure_lip_gap`)."""
     grey: bool = False
     """The picture has no colour, so no frame has any."""
+    square: tuple[float, float] = (0.0, 1.0)
+    """Left edge and width, in 0..1 of the picture's, of the square that EchoMimicV2's poses lie in (`HalfBody`)."""
 
     @property
     def video_size(self) -> tuple[int, int]:
@@ -224,6 +241,24 @@ def shows_more_than_a_head(picture_u8: np.ndarray, keypoints: Keypoints) -> bool
     """
     h, w = picture_u8.shape[:2]
     return bool(np.ptp(keypoints.face[:, 1]) * h < PORTRAIT_SHARE * min(h, w))
+
+
+def half_body_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> HalfBody | None:
+    """Crop the half body as EchoMimicV2's notebook does; None without a face and shoulders.
+
+    Where the square reaches outside the picture, its notebook fills it with black; this ends with the picture.
+    """
+    h, w = picture_u8.shape[:2]
+    if (box := half_body_box(keypoints, (w, h))) is None:
+        return None
+    x0, y0, x1, y1 = (round(side) for side in box)
+    left, right = max(x0, 0), min(x1, w)
+    if y1 - y0 < 2 or right - left < 2:
+        return None
+    size, corner = np.array([right - left, y1 - y0]), np.array([left, y0])
+    moved = keypoints.map(lambda points: ((points * [w, h] - corner) / size).astype(np.float32))
+    square = ((x0 - left) / (right - left), (x1 - x0) / (right - left))
+    return HalfBody(picture_u8[y0:y1, left:right], moved, square)
 
 
 def head_crop(picture_u8: np.ndarray, keypoints: Keypoints) -> tuple[np.ndarray, Keypoints]:

@@ -312,13 +312,15 @@ class Rendering:
             return renderer.clip_conditions(job, pose, len(window), audio, None)
 
         if store is not None and (kept := store.step()) is not None:
-            taken, z = kept.taken, kept.latents
+            taken, z = kept.taken, kept.latents.to(renderer.device, renderer.dtype)
         else:
-            taken, z = 0, draw_window_noise(preset, job.total, job.reference.latent.shape[-2:], self.generator)
+            size = job.reference.latent.shape[-2:]
+            taken = 0
+            z = draw_window_noise(preset, job.total, size, self.generator, renderer.device, renderer.dtype)
         with self.network.denoising_unet.fixed_weights():
             return denoise_windows(
                 preset,
-                z.to(renderer.device, renderer.dtype),
+                z,
                 WindowPredictor(self.network, conditions, job.guidance, self.memory, self.warn),
                 steps=job.config.steps,
                 guided=job.guidance.acts_at,

@@ -47,6 +47,8 @@ class Sampler:
     max_steps: int = TRAIN_STEPS
     memoryless: bool = False
     """Whether a step depends on prediction, time step and latent alone, so that one may begin before any step."""
+    by_frames: bool = False
+    """Whether frames may take a step one after the other: it counts no steps, keeps nothing and draws nothing."""
 
 
 class Schedule:
@@ -72,7 +74,7 @@ class Schedule:
         if not 1 <= steps <= entry.max_steps:
             raise ModelError(f"steps must be between 1 and {entry.max_steps} with sampler {sampler!r}, not {steps}")
         self._steps = entry.make(config, sampling, steps)
-        self.memoryless = entry.memoryless
+        self.memoryless, self.by_frames = entry.memoryless, entry.by_frames
 
     @property
     def timesteps(self) -> Tensor:
@@ -263,7 +265,7 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++": Sampler(_multistep_steps(2)),
     "flow": Sampler(EulerSteps, _STRAIGHT, memoryless=True),
     "lcm": Sampler(ConsistencySteps, max_steps=LCM_STEPS),
-    "diffusers-ddim": Sampler(_ddim_steps, ("epsilon", "v"), memoryless=True),
+    "diffusers-ddim": Sampler(_ddim_steps, ("epsilon", "v"), memoryless=True, by_frames=True),
 }
 """Samplers by the name that `SamplingConfig.sampler` holds. A new one is an entry here (or a call of
 `register_sampler`).

@@ -8,8 +8,9 @@ beginning, as in the programs that these networks come from.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
@@ -36,14 +37,24 @@ def plan_windows(total: int, size: int, overlap: int, shift: int = 0) -> list[Wi
     return [[(start + shift + i) % total for i in range(min(size, total))] for start in starts]
 
 
-def draw_window_noise(preset: Preset, total: int, latent_size: tuple[int, int], generator: torch.Generator) -> Tensor:
+def draw_window_noise(
+    preset: Preset,
+    total: int,
+    latent_size: tuple[int, int],
+    generator: torch.Generator,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Draw the noise of a whole video: (1, total, C, h, w), limited to the preset's `noise_limit`.
 
-    It is drawn channel by channel, so that a seed gives the noise that it gives in the networks' own programs.
+    It is drawn channel by channel on the CPU, so that a seed gives the noise that it gives in the networks' own
+    programs, and no more than one channel of it is held in float32.
     """
-    noise = torch.randn(1, preset.latent_channels, total, *latent_size, generator=generator).transpose(1, 2)
-    limit = preset.sampling.noise_limit
-    return (noise.clamp(-limit, limit) if limit else noise).contiguous()
+    noise = torch.empty(1, total, preset.latent_channels, *latent_size, device=device, dtype=dtype)
+    limit = preset.sampling.noise_limit or float("inf")
+    for channel in range(preset.latent_channels):
+        noise[0, :, channel] = torch.randn(total, *latent_size, generator=generator).clamp_(-limit, limit)
+    return noise
 
 
 @torch.no_grad()
@@ -59,28 +70,36 @@ def denoise_windows(
     taken: int = 0,
     keep: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """Denoise all frames of a video together: noise (1, T, C, h, w) -> latents of the same shape.
+    """Denoise all frames of a video together: noise (1, T, C, h, w), which becomes their latents in its own memory.
 
-    Beside the latents only their sum of predictions is held. `predict` gets up to `at_once` windows of the same length;
-    guided(time step) says whether guidance acts. on_step(step, steps) is called after each step. keep(steps taken,
-    latents) is called between two steps where the sampler can go on from there; `taken` steps are then left out, and
-    `noise` is the latents after them. Raises ModelError as `Schedule` does.
+    A frame takes its step once all windows with it are predicted, so that beside the latents only the sums of frames
+    that wait for a window are held; samplers that step all frames at once (`Sampler.by_frames`) hold them all.
+    `predict` gets up to `at_once` windows of the same length; guided(time step) says whether guidance acts.
+    on_step(step, steps) is called after each step. keep(steps taken, latents) is called between two steps where the
+    sampler can go on from there; `taken` steps are then left out, and `noise` is the latents after them. Raises
+    ModelError as `Schedule` does.
     """
-    sampling, total = preset.sampling, noise.shape[1]
+    sampling, z = preset.sampling, noise
     schedule = Schedule(preset.diffusion, sampling, None, steps)
     times = schedule.timesteps.to(noise.device, torch.float32)  # all at once: each copy to a GPU would wait for it
-    z = noise
     for index, timestep in enumerate(schedule.timesteps[taken:], taken):
-        predicted, count = torch.zeros_like(z), torch.zeros(total)
-        windows = plan_windows(total, preset.frames, sampling.overlap, index * sampling.window_shift)
+        windows = plan_windows(noise.shape[1], preset.frames, sampling.overlap, index * sampling.window_shift)
+        waits = Counter(frame for window in windows for frame in window)  # frame -> windows that are still to come
+        seen, sums = Counter(waits), dict[int, Tensor]()
         for some in _groups(windows, at_once):
             frames = torch.tensor(some, device=z.device)
             batch = predict(z[0, frames], times[index].expand(len(some)), some, guided(float(timestep)))
-            for window, prediction in zip(frames, batch, strict=True):
-                predicted[0, window] += prediction
-            count += torch.bincount(torch.tensor(some).flatten(), minlength=total)
-        predicted /= count.to(z).view(1, -1, 1, 1, 1)
-        z = schedule.step(predicted, timestep, z)
+            for frame, prediction in zip(chain(*some), batch.flatten(0, 1), strict=True):
+                sums[frame] = sums[frame] + prediction if frame in sums else prediction
+                waits[frame] -= 1
+            done = sorted(frame for frame in sums if not waits[frame])
+            if not done or (not schedule.by_frames and len(done) < noise.shape[1]):
+                continue
+            counts = torch.tensor([seen[frame] for frame in done]).to(z).view(-1, 1, 1, 1)
+            predicted = torch.stack([sums.pop(frame) for frame in done]) / counts
+            at = torch.tensor(done, device=z.device)
+            z[:, at] = schedule.step(predicted[None], timestep, z[:, at])
+            sums = {frame: waiting.clone() for frame, waiting in sums.items()}  # not the whole batch they are part of
         if keep is not None and schedule.memoryless and index + 1 < len(times):
             keep(index + 1, z)
         if on_step is not None:
