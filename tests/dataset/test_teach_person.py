@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from cyberhost_model.config import EMBEDDED
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.manifest import Row, write_manifest
 from cyberhost_model.lab.training import person
-from cyberhost_model.lab.training.person import split_clips
+from cyberhost_model.lab.training.person import TaughtPerson, split_clips
 from cyberhost_model.lab.training.reports import read_curves
 
 pytest.importorskip("av")
@@ -46,10 +47,8 @@ def test_a_video_becomes_a_model_and_goes_on_where_it_stopped(film, base, tmp_pa
     command = ["train", "person", str(film), "--base", str(base), "-o", str(out), "--workers", "0", "--json"]
     command += ["--set", "person.batch=1", "--set", "person.warmup=0"]
     assert main([*command, "--steps", "1", "--validate-every", "1"]) == 0, capsys.readouterr().err
-    said = capsys.readouterr()
-    found = json.loads(said.out)
+    found = json.loads(capsys.readouterr().out)
     assert found["clips"] == found["held_out"] == 1 and found["model"] == str(out / "model")
-    assert "whole" in said.err and "before" in said.err and "after" in said.err
     assert found["before"].keys() == found["after"].keys() and found["before"]["valid"] != found["after"]["valid"]
     assert json.loads((out / "errors.json").read_text()) == {k: found[k] for k in ("before", "after")}
     taught, own = (CyberHost.from_pretrained(folder).model.network for folder in (out / "model", base))
@@ -64,6 +63,13 @@ def test_a_video_becomes_a_model_and_goes_on_where_it_stopped(film, base, tmp_pa
     assert [row["step"] for row in read_curves(out / "run" / "curves.csv")[1]] == ["1", "2"]
     assert main([*command, "--steps", "2", "--crop", "head"]) == 9
     assert "a model of other crop" in capsys.readouterr().err
+
+
+def test_the_errors_are_told_by_region():
+    before = {"valid": 0.5, "valid_face": 0.4, "valid_hands": 0.0, "valid_lips": 0.3, "valid_t0.1": 0.2}
+    taught = TaughtPerson(Path("model"), 4, 1, before, {**before, "valid": 0.6, "valid_face": 0.2})
+    assert taught.regions() == {"whole": (0.5, 0.6), "face": (0.4, 0.2), "lips": (0.3, 0.3)}  # no hand is seen
+    assert not taught.learnt
 
 
 def test_bases_that_cannot_be_taught_are_refused(film, base, tmp_path, capsys):
