@@ -155,6 +155,7 @@ def train_stage(
     """Run the loop with a bar, and print the last losses and the speed. Raises TrainingError and what loading does."""
     from cyberhost_model.lab.training.checkpoint import lock_run
     from cyberhost_model.lab.training.loop import train as run_loop
+    from cyberhost_model.lab.training.losses import SHARE
     from cyberhost_model.lab.training.process import join_processes, leave_processes
     from cyberhost_model.lab.training.recipe import build_stage
     from cyberhost_model.lab.training.reports import SPEED_NAMES
@@ -182,7 +183,11 @@ def train_stage(
                 validation = Validation(validate)
             folder = run_loop(built, run, loop, step, sampler, validation)
     leave_processes()
-    losses = {name: value for name, value in last.items() if name not in (*SPEED_NAMES, "lr", "grad_norm")}
+    losses = {
+        name: value
+        for name, value in last.items()
+        if name not in (*SPEED_NAMES, "lr", "grad_norm") and not name.startswith(SHARE)
+    }
     speed = {name: last[name] for name in SPEED_NAMES if name in last}
     console.note(f"{folder}: stage {stage}, " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
     if speed:

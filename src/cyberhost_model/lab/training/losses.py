@@ -19,6 +19,8 @@ from cyberhost_model.model.denoising_unet import HEARD_UNIT, DenoiserOutput
 
 MASK_WEIGHT = 0.05
 LIP_CELLS = 12  # of a mouth whose lips weigh as they are
+SHARE = "share_"
+"""Begins the column of a term's share of the gradient."""
 CONTROLS = 5.0  # weight of a control channel at lips and eyes, against other channels
 
 
@@ -163,7 +165,7 @@ def gradient_shares(made: Prediction, parameters: Sequence[nn.Parameter]) -> dic
     """
     terms = weighted_terms(made, combined := combine(made))
     whole = _gradient_norm(combined["loss"], parameters).clamp_min(1e-12)
-    return {f"share_{name}": _gradient_norm(term, parameters) / whole for name, term in terms.items()}
+    return {f"{SHARE}{name}": _gradient_norm(term, parameters) / whole for name, term in terms.items()}
 
 
 def _gradient_norm(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:

@@ -139,7 +139,8 @@ def train_person(
             progress and (lambda done, of, values: progress("training", done, of, values)),
             validation=validation,
         )
-        load_weights(stage.module, str(out / RUN / BEST))
+        best = out / RUN / BEST  # not there where the time was over before the first measurement
+        load_weights(stage.module, str(best if best.is_dir() else out / RUN))
         after = validation.measure(stage, world)
         _write_json(out / ERRORS, {"before": before, "after": after})
         _write_model(stage.module, base, out / MODEL)
