@@ -87,5 +87,8 @@ def test_ray_writes_the_same_clips(dataset, whole, tmp_path, capsys):
     pytest.importorskip("ray", reason="ray is an extra: pip install 'cyberhost[ray]'")
     out = tmp_path / "coded"
     command = ["data", "encode", "--data", str(dataset), "-o", str(out), "--frames", "16", "--engine", "ray"]
-    assert main(command) == 0, capsys.readouterr().err
+    code, said = main(command), capsys.readouterr().err
+    if code == 8 and "timed out during startup" in said:
+        pytest.skip("Ray gives its node 30 seconds to start, and this machine is too busy")
+    assert code == 0, said
     assert _same(out, whole)
