@@ -82,7 +82,8 @@ def test_bases_that_cannot_be_taught_are_refused(film, base, tmp_path, capsys):
 
 
 def test_one_clip_is_too_few_and_the_last_fifth_is_held_out(tmp_path):
-    rows = [Row(f"talk/{k}", "accepted", "/talk.mp4", start=4.0 * k) for k in range(10)]
+    files = {"video": "talk.mp4", "labels": "talk.npz"}
+    rows = [Row(f"talk/{k}", "accepted", "/talk.mp4", start=4.0 * k, **files) for k in range(10)]
     write_manifest(tmp_path, [*rows[::-1], Row("talk/10", "rejected", "/talk.mp4", start=40.0)])
     learn, held = split_clips(tmp_path)
     assert [row.clip for row in learn] == [f"talk/{k}" for k in range(8)]
