@@ -96,8 +96,8 @@ def test_shards_write_the_checkpoint_of_one_process_again_bit_for_bit(done):
     for name in ("model", "ema", "optimizer"):
         before, after = (load_file(done / f"{run}/{name}.safetensors") for run in ("single-before", "single/last"))
         assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
-    by_frames = len(list(RandomStage().module.parameters())) - len({key.split(".")[0] for key in before})
-    assert by_frames > 0
+    stateless = len(list(RandomStage().module.parameters())) - len({key.split(".")[0] for key in before})
+    assert stateless > 0
 
 
 def test_every_process_names_the_batch_that_broke_one(done):

@@ -44,7 +44,7 @@ class StageOptions:
     run: Path | None = option(None, "Folder of the run; an earlier one is continued.", "--run", "-o", metavar="RUN")
     data: list[str] | None = option(
         None,
-        "Coded clips, for stages hear, 1, pose, 2 and distill; may be repeated, with shares.",
+        "Coded clips, for stages hear, 1, pose, 2, distill and person; may be repeated, with shares.",
         metavar="DIR[:SHARE]",
     )
     stills: list[str] | None = option(None, "Labelled pictures; may be repeated.", metavar="DIR")
@@ -95,7 +95,7 @@ class StageOptions:
 @expand_options
 def train(
     stage: Annotated[
-        str, typer.Option(metavar="NAME", help="codec, audio, detector, lips, hear, 1, pose, 2 or distill.")
+        str, typer.Option(metavar="NAME", help="codec, audio, detector, lips, hear, 1, pose, 2, distill or person.")
     ],
     options: StageOptions,
     changes: Changes[LoopConfig],
@@ -155,6 +155,7 @@ def train_stage(
     """Run the loop with a bar, and print the last losses and the speed. Raises TrainingError and what loading does."""
     from cyberhost_model.lab.training.checkpoint import lock_run
     from cyberhost_model.lab.training.loop import train as run_loop
+    from cyberhost_model.lab.training.losses import SHARE
     from cyberhost_model.lab.training.process import join_processes, leave_processes
     from cyberhost_model.lab.training.recipe import build_stage
     from cyberhost_model.lab.training.reports import SPEED_NAMES
@@ -182,7 +183,11 @@ def train_stage(
                 validation = Validation(validate)
             folder = run_loop(built, run, loop, step, sampler, validation)
     leave_processes()
-    losses = {name: value for name, value in last.items() if name not in (*SPEED_NAMES, "lr", "grad_norm")}
+    losses = {
+        name: value
+        for name, value in last.items()
+        if name not in (*SPEED_NAMES, "lr", "grad_norm") and not name.startswith(SHARE)
+    }
     speed = {name: last[name] for name in SPEED_NAMES if name in last}
     console.note(f"{folder}: stage {stage}, " + ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
     if speed:
@@ -252,6 +257,68 @@ def train_recipe(
         )
     console.note(f"{model}: a model, for --model {model}")
     console.data({"output": str(output), "model": str(model)})
+
+
+@app.command("person")
+@expand_options
+def train_person(
+    videos: Annotated[
+        list[Path], typer.Argument(metavar="VIDEO...", help="Videos of one person who speaks, or folders of them.")
+    ],
+    changes: Changes[LoopConfig],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of all steps; an earlier one is continued.")
+    ],
+    *,
+    base: Annotated[str, typer.Option(metavar="MODEL", help="Model that learns the person.")] = "tiny",
+    crop: Annotated[str, typer.Option(metavar="body|head", help="Head to hands, or the head alone.")] = "body",
+    detector: Annotated[str, typer.Option(help="Key point detector.")] = "embedded",
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help=SET)] = None,
+    console: Console,
+) -> None:
+    """Teach a model one person, from videos of them.
+
+    DIR/model is a model like any other, for `animate --model`. A fifth of the clips is held out, and the error on them
+    is printed before and after. The same command continues one that was stopped.
+    """
+    console.silence_libraries()
+    from cyberhost_model.lab.filmed.detectors import DETECTORS
+    from cyberhost_model.lab.filmed.settings import CROPS
+    from cyberhost_model.lab.training.person import train_person as teach
+    from cyberhost_model.lab.training.recipe import change_recipe
+
+    check_choice("--crop", crop, *CROPS)
+    check_choice("--detector", detector, *DETECTORS)
+    with input_errors_as_usage():
+        change_recipe({}, settings or [])
+    with console.progress("person", None, unit="steps") as tick:
+        taught = teach(
+            videos,
+            base,
+            output,
+            changes.apply,
+            crop=crop,
+            detector=detector,
+            settings=settings or [],
+            progress=lambda step, done, of, values: tick(done, of, f"{step}: {speed_words(values)}"),
+            notify=console.warn,
+        )
+    console.note(f"taught by {taught.trained} clips; error on {taught.held_out} clips that were held out:")
+    for region, (before, after) in taught.regions().items():
+        console.note(f"  {region:<5}  {before:.4g} before, {after:.4g} after ({after / before - 1:+.1%})")
+    if not taught.learnt:
+        console.warn("it did not learn: the error on held-out clips is no smaller; more film helps, or fewer steps")
+    console.note(f"{taught.model}: a model, for --model {taught.model}")
+    console.data(
+        {
+            "output": str(output),
+            "model": str(taught.model),
+            "clips": taught.trained,
+            "held_out": taught.held_out,
+            "before": taught.before,
+            "after": taught.after,
+        }
+    )
 
 
 @app.command()

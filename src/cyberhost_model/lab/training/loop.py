@@ -235,7 +235,10 @@ class Trainer:
         )
 
     def step(self, step: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
-        """Take one optimizer step; returns the losses, averaged over its batches, and the norm of the gradient."""
+        """Take one optimizer step; returns the losses, averaged over its batches, and the norm of the gradient.
+
+        Where they are due, the terms' shares of the gradient of its first batch are among the losses.
+        """
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
@@ -251,9 +254,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.average.update(step)
-        means = (
-            found[0] if len(found) == 1 else {k: torch.stack([losses[k] for losses in found]).mean() for k in found[0]}
-        )
+        means = {k: torch.stack([losses[k] for losses in found if k in losses]).mean() for k in found[0]}
         return {**means, "grad_norm": norm.detach()}
 
     def _backward(self, step: int, part: int, batches: Iterator[Batch | CyberHostError]) -> dict[str, Tensor]:
@@ -265,15 +266,26 @@ class Trainer:
             raise batch
         batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
         item = self.items.item((step - self.start) * config.accumulate + part)
-        generator = torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
+        drawing = lambda: torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)  # noqa: E731
         self.speed.batch(batch, self.module, lambda: self._trial(batch))
+        shares = self._gradient_shares(batch, drawing()) if part == 0 and self._shares_due(step) else {}
         with synchronized(self.replica, part == config.accumulate - 1):
             with self._autocast():
-                losses = self.replica(batch, generator)
+                losses = self.replica(batch, drawing())
             self._check_finite(step, item, losses["loss"])
             loss = losses["loss"] if config.accumulate == 1 else losses["loss"] / config.accumulate
             self.scaler.scale(loss).backward()
-        return {k: v.detach() for k, v in losses.items()}
+        return {**{k: v.detach() for k, v in losses.items()}, **shares}
+
+    def _shares_due(self, step: int) -> bool:
+        """Whether the terms' shares of the gradient are measured in a step; FSDP's shards know no whole gradient."""
+        every = self.config.shares_every
+        return bool(every) and (step + 1) % every == 0 and not self.sharded and hasattr(self.stage, "gradient_shares")
+
+    def _gradient_shares(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Measure the terms' shares in a pass of its own, beside DDP, which would average the gradients."""
+        with self.speed.pause(), self._autocast():
+            return self.stage.gradient_shares(batch, generator)  # type: ignore[attr-defined]
 
     def _agree_on_overflow(self) -> None:
         """Make every process skip an fp16 step that overflowed in the shard of one."""

@@ -7,18 +7,20 @@ the lips.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyberhost_model.config import Preset
 from cyberhost_model.model.denoising_unet import HEARD_UNIT, DenoiserOutput
 
 MASK_WEIGHT = 0.05
 LIP_CELLS = 12  # of a mouth whose lips weigh as they are
+SHARE = "share_"
+"""Begins the column of a term's share of the gradient."""
 CONTROLS = 5.0  # weight of a control channel at lips and eyes, against other channels
 
 
@@ -94,19 +96,20 @@ def region_mask_error(made: Prediction) -> Tensor:
 
 
 def keypoint_error(made: Prediction) -> Tensor:
-    """Compute the second term of eq. 6: squared error of the hands' key point heat maps, the mean over N modules.
+    """Compute the second term of eq. 6: the squared norm of the error of the hands' heat maps, the mean over N modules.
 
-    Clips with t >= 500 do not count, nor do those for which it was not drawn (section 3.3). The paper's squared norm is
-    taken as a mean over the maps, so that it does not grow with their number and size.
+    Clips with t >= 500 do not count, nor do those for which it was not drawn (section 3.3). Both norms of eq. 6 are
+    sums over the elements of a frame. L is taken as a mean over the C h w elements of the latent, as everywhere, so
+    this sum is divided by C h w too: the two terms keep the proportion that the paper writes.
     """
     loss = made.target.new_zeros(())
-    early = (made.supervised & (made.time < 0.5)).float().view(-1, 1, 1, 1, 1)
+    early = (made.supervised & (made.time < 0.5)).float()[:, None]
     maps = [item for item in made.output.heatmaps if item.region == "hands"]
     for item in maps:
         truth = F.adaptive_max_pool2d(made.batch["heatmaps"].flatten(0, 1), item.values.shape[-2:])
         truth = truth.unflatten(0, made.target.shape[:2])
-        loss = loss + ((item.values - truth).pow(2) * early).mean() / len(maps)
-    return loss
+        loss = loss + ((item.values - truth).pow(2).sum((2, 3, 4)) * early).mean() / len(maps)
+    return loss / made.target[0, 0].numel()
 
 
 def eyes_error(made: Prediction) -> Tensor:
@@ -145,8 +148,30 @@ TERMS = (
 def combine(made: Prediction) -> dict[str, Tensor]:
     """Compute every term of `TERMS`, and as "loss" their weighted sum."""
     values = {term.name: term.value(made) for term in TERMS}
-    weighted = [term.weight(made.weights) * values[term.name] for term in TERMS if term.weight is not None]
+    weighted = [*weighted_terms(made, values).values()]
     return {"loss": sum(weighted[1:], weighted[0]), **values}
+
+
+def weighted_terms(made: Prediction, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """List the terms that train, each times its weight. values: of all terms."""
+    return {term.name: term.weight(made.weights) * values[term.name] for term in TERMS if term.weight is not None}
+
+
+def gradient_shares(made: Prediction, parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
+    """Measure the norm of each term's gradient over that of the whole loss: "share_keypoints" and so on.
+
+    Shares need not add up to 1, since gradients point in different directions. A term that reaches no parameter has 0.
+    One gradient is in memory at a time; those of the parameters stay as they are.
+    """
+    terms = weighted_terms(made, combined := combine(made))
+    whole = _gradient_norm(combined["loss"], parameters).clamp_min(1e-12)
+    return {f"{SHARE}{name}": _gradient_norm(term, parameters) / whole for name, term in terms.items()}
+
+
+def _gradient_norm(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
+    found = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) if value.requires_grad else ()
+    norms = [gradient.float().norm() for gradient in found if gradient is not None]
+    return torch.stack(norms).norm() if norms else value.new_zeros(())
 
 
 def cell_weight(made: Prediction) -> Tensor:

@@ -103,6 +103,8 @@ class LoopConfig:
     """Checkpoints that stay: `last` and `keep` - 1 in `older`."""
     log_every: int = 20
     """Steps between two rows of curves.csv."""
+    shares_every: int = 100
+    """Steps between two measurements of each loss term's share of the gradient; 0 = none."""
     report: list[str] = option([], "Curves beside curves.csv; may be repeated.", choices=REPORTS)
     """"tensorboard", "wandb" or both, beside curves.csv."""
     workers: int = option(1, "Processes that make batches.", min=0, max=1024)
@@ -154,6 +156,7 @@ class LoopConfig:
             "minutes",
             "sample_every",
             "validate_every",
+            "shares_every",
             "peak_tflops",
         ):
             if getattr(self, name) < 0:

@@ -120,7 +120,8 @@ def train_whole(
     plans = {step.name: read_recipe(step.recipe or recipe, step.stage, settings) for step in STEPS}
     count, made = read_clips(recipe)
     with lock_run(out, join_processes("cpu")):
-        _claim(out, {"recipe": recipe, **dataclasses.asdict(material), "clips": clips or count, "set": list(settings)})
+        facts = {"recipe": recipe, **dataclasses.asdict(material), "clips": clips or count, "set": list(settings)}
+        claim_folder(out / PLAN, facts)
         for step in STEPS:
             loop, own = plans[step.name]
             loop = change(loop)
@@ -211,15 +212,14 @@ def _is_done(run: Path, steps: int) -> bool:
         return False
 
 
-def _claim(out: Path, facts: dict[str, Any]) -> None:
-    """Save in `out` what the model is made of. Raises TrainingError where it is another model's folder."""
-    file = out / PLAN
+def claim_folder(file: Path, facts: dict[str, Any]) -> None:
+    """Save in `file` what the model in its folder is made of. Raises TrainingError where that is another model's."""
     if file.is_file():
         try:
             before = read_object(file)
         except (OSError, Unreadable) as error:
             raise TrainingError(f"{file}: damaged ({one_line(error)}); choose another folder") from None
         if changed := [name for name, value in facts.items() if before.get(name) != value]:
-            raise TrainingError(f"{out}: a model of other {', '.join(changed)}; use those, or another folder")
+            raise TrainingError(f"{file.parent}: a model of other {', '.join(changed)}; use those, or another folder")
         return
     file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ from cyberhost_model.config import Preset
 from cyberhost_model.lab.training.clips import ClipFolders, LatentClips, find_clips
 from cyberhost_model.lab.training.driving import DrivingMix
 from cyberhost_model.lab.training.init import build_network, freeze, preset_for_weights
-from cyberhost_model.lab.training.losses import LossWeights, Prediction, combine
+from cyberhost_model.lab.training.losses import LossWeights, Prediction, combine, gradient_shares
 from cyberhost_model.lab.training.registry import NETWORK_SETTINGS, StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.model.conditions import Conditions
@@ -76,6 +76,11 @@ class ClipStage:
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         """Add noise to the clips, predict, and compute `losses.TERMS`; "loss" is what trains."""
         return combine(self.predict(batch, generator))
+
+    def gradient_shares(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Measure each term's share of the gradient that `loss` of the same arguments has, see `losses`."""
+        trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        return gradient_shares(self.predict(batch, generator), trained)
 
     def predict(
         self, batch: dict[str, Tensor], generator: torch.Generator, noise_level: float | None = None

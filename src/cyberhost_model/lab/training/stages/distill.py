@@ -118,6 +118,10 @@ class DistillStage(ClipStage):
         weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
         return {"loss": (weight * distance).mean(), "distance": distance.mean()}
 
+    def gradient_shares(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Return nothing: the loss is one term."""
+        return {}
+
     def _averaged(self, noisy: Tensor, timestep: Tensor, given: Conditions) -> Tensor:
         """Predict with the averaged weights."""
         weights = {name: value.to(noisy.device) for name, value in self.average.items()}
