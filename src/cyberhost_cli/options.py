@@ -131,6 +131,11 @@ def input_errors_as_usage() -> Iterator[None]:
         raise typer.BadParameter(str(error)) from None
 
 
+def leave_out(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Take options that would do nothing in a command away from it; they keep what None means."""
+    return lambda command: bind_options(command, command.__doc__ or "", **dict.fromkeys(names))
+
+
 def bind_options(command: Callable[..., None], help: str, **values: Any) -> Callable[..., None]:
     """Fix some options of a command; they are no longer among its options."""
     hints = get_type_hints(command, include_extras=True)

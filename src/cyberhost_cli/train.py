@@ -18,6 +18,7 @@ from cyberhost_cli.options import (
     check_choice,
     expand_options,
     input_errors_as_usage,
+    leave_out,
 )
 from cyberhost_model.config import parse_device
 from cyberhost_model.lab.training.settings import LoopConfig
@@ -217,6 +218,7 @@ class MaterialOptions:
 
 
 @app.command("recipe")
+@leave_out("sample_every", "validate_every")
 @expand_options
 def train_recipe(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="'tiny', or a recipe's file.")],
@@ -260,6 +262,7 @@ def train_recipe(
 
 
 @app.command("person")
+@leave_out("sample_every")
 @expand_options
 def train_person(
     videos: Annotated[
