@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.driving.reach import limit_reach, reach_warnings
+from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, limit_reach, reach_warnings
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.perception.keypoints import Keypoints
 
@@ -27,7 +27,7 @@ def moved(rest: Keypoints, *steps: tuple[float, float]) -> PoseSequence:
 
 def test_what_is_near_stays_and_what_is_far_comes_near_the_same_way(rest):
     steps = [(0.0, 0.0), (0.3, -0.4), (0.1, 0.0), (5.0, 0.0), (0.0, -40.0)]
-    near, share = limit_reach(moved(rest, *steps), rest, CELL)
+    near, share = limit_reach(moved(rest, *steps), rest, CELL, HANDS_ALONE)
     away = (near.points() - PoseSequence.of([rest], 25, (100, 100)).points()) / CELL
     np.testing.assert_allclose(away[:3], np.broadcast_to(np.array(steps[:3])[:, None], away[:3].shape), atol=1e-4)
     assert share == 0.4
@@ -42,7 +42,7 @@ def test_a_hand_that_is_elsewhere_moves_about_the_pictures_own_and_keeps_its_sha
     fist = middle + 0.1 * (rest.hands[0] - middle) + np.multiply((6.0, 0.0), CELL)
     swing = np.array([-0.5, -0.25, 0.0, 0.25, 0.5])
     poses.hands[:, 0] = fist + (swing * CELL[0])[:, None, None] * [1, 0]
-    near, share = limit_reach(poses, rest, CELL)
+    near, share = limit_reach(poses, rest, CELL, HANDS_ALONE)
     away = (near.hands[:, 0] - rest.hands[0]) / CELL
     assert share == 1.0  # and this is told
     np.testing.assert_allclose(away[..., 0], np.broadcast_to(swing[:, None], (5, 21)), atol=1e-3)
@@ -55,7 +55,7 @@ def test_a_hand_that_becomes_a_fist_does_so_by_a_little(rest):
     poses = moved(rest, *[(0.0, 0.0)] * 5)
     middle = rest.hands[0].mean(0)
     poses.hands[4, 0] = middle + 0.1 * (rest.hands[0] - middle)
-    near, share = limit_reach(poses, rest, CELL)
+    near, share = limit_reach(poses, rest, CELL, HANDS_ALONE)
     away = np.linalg.norm((near.hands[:, 0] - rest.hands[0]) / CELL, axis=-1)
     assert share == pytest.approx(0.2) and away[:4].max() < 1e-4 and 0.3 < away[4].max() < 0.36
 
@@ -64,9 +64,17 @@ def test_points_that_one_side_does_not_show_say_nothing(rest):
     poses = moved(rest, (3.0, 0.0))
     poses.body[0, 4], poses.body_score[0, 4] = np.nan, 0
     rest.face_score[:] = 0
-    near, _ = limit_reach(poses, rest, CELL)
+    near, _ = limit_reach(poses, rest, CELL, HANDS_ALONE)
     assert np.isnan(near.body[0, 4]).all() and np.isfinite(near.hands).all()
     np.testing.assert_array_equal(near.face, poses.face)
+
+
+def test_with_its_arms_a_body_goes_three_times_as_far(rest):
+    far = moved(rest, (0.0, 0.0), (2.0, 0.0), (40.0, 0.0))
+    near, share = limit_reach(far, rest, CELL)
+    away = ((near.points() - PoseSequence.of([rest], 25, (100, 100)).points()) / CELL)[..., 0]
+    np.testing.assert_allclose(away[1], 2.0, atol=1e-4)
+    assert share == pytest.approx(1 / 3) and (away[2] < WHOLE.place[1] + 0.01).all() and (away[2] > 3.5).all()
 
 
 def test_only_what_is_often_out_of_reach_is_told():

@@ -7,20 +7,35 @@ should be. A gesture made smaller is the better video.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from cyberhost_model.driving.sequence import FACE, HANDS, PoseSequence
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
-# Cells a point moves freely, as most of the training's did, and those it comes near and never passes: a limb's point, a
-# hand's or the face's middle; and a point against its own hand's or face's middle.
-_LIMITS, _OWN_LIMITS = (0.8, 1.2), (0.2, 0.35)
+
+class Reach(NamedTuple):
+    """Cells that a point moves freely, and those that it comes near and never passes."""
+
+    place: tuple[float, float]
+    """Of a limb's point, a hand's or the face's middle."""
+    shape: tuple[float, float]
+    """Of a point against its own hand's or face's middle."""
+
+
+WHOLE = Reach((2.4, 3.6), (0.6, 1.05))
+"""Where arms are driven too. At twice as far arms are torn (docs/reference/driving.md)."""
+HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35))
+"""As most of the training's hands moved."""
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((HANDS[0], (6, 7)), (HANDS[1], (3, 4)), (FACE, (0, 14, 15, 16, 17)))
 _WARN_FROM = 0.25  # share of frames with something beyond reach
 
 
-def limit_reach(poses: PoseSequence, reference: Keypoints, cell: tuple[float, float]) -> tuple[PoseSequence, float]:
+def limit_reach(
+    poses: PoseSequence, reference: Keypoints, cell: tuple[float, float], reach: Reach = WHOLE
+) -> tuple[PoseSequence, float]:
     """Bring all points of a sequence within reach of the reference's.
 
     Returns the sequence and the share of its frames in which something was out of reach. A hand or a head that stays
@@ -36,13 +51,16 @@ def limit_reach(poses: PoseSequence, reference: Keypoints, cell: tuple[float, fl
         middle = _centre(away[:, group])
         own = away[:, group] - middle
         usual = [_median_offset(x) for x in (middle, own, away[:, joints])]
-        if any((_lengths(x) > limit[0]).any() for x, limit in zip(usual, (_LIMITS, _OWN_LIMITS, _LIMITS), strict=True)):
-            beyond |= _exceeds(middle, _LIMITS) | _exceeds(own, _OWN_LIMITS)
+        if any(
+            (_lengths(x) > limit[0]).any()
+            for x, limit in zip(usual, (reach.place, reach.shape, reach.place), strict=True)
+        ):
+            beyond |= _exceeds(middle, reach.place) | _exceeds(own, reach.shape)
             middle, own, near[:, joints] = middle - usual[0], own - usual[1], away[:, joints] - usual[2]
-        beyond |= _exceeds(middle, _LIMITS) | _exceeds(own, _OWN_LIMITS)
-        near[:, group] = _compress(middle, _LIMITS) + _compress(own, _OWN_LIMITS)
-    beyond |= _exceeds(near[:, :18], _LIMITS)
-    near[:, :18] = _compress(near[:, :18], _LIMITS)
+        beyond |= _exceeds(middle, reach.place) | _exceeds(own, reach.shape)
+        near[:, group] = _compress(middle, reach.place) + _compress(own, reach.shape)
+    beyond |= _exceeds(near[:, :18], reach.place)
+    near[:, :18] = _compress(near[:, :18], reach.place)
     moved = np.where(shown[..., None], rest.points() + near * np.asarray(cell), poses.points())
     return poses.with_points(moved, poses.scores()), float(beyond.mean())
 

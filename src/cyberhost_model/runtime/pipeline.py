@@ -494,7 +494,7 @@ class CyberHost:
         """Make the source for hands that key points drive -> (it, lines about movements that were made smaller)."""
         from cyberhost_model.driving.template import fit_length
 
-        poses, limits = self._within_reach(reference, fit_length(placed, total, fps).only("hands"))
+        poses, limits = self._within_reach(reference, fit_length(placed, total, fps).only("hands"), hands_alone=True)
         return skeleton_source(self.model.network.preset, reference, poses, parts=("hands",)), limits
 
     def dub(
@@ -624,9 +624,11 @@ class CyberHost:
         hidden.warnings.append("the picture shows no hands: none are moved")
         return hidden
 
-    def _within_reach(self, reference: Reference, poses: PoseSequence) -> tuple[PoseSequence, list[str]]:
+    def _within_reach(
+        self, reference: Reference, poses: PoseSequence, hands_alone: bool = False
+    ) -> tuple[PoseSequence, list[str]]:
         """Shorten movements that this model cannot follow (docs/reference/driving.md), and say which."""
-        from cyberhost_model.driving.reach import limit_reach, reach_warnings
+        from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, limit_reach, reach_warnings
 
         preset = self.model.network.preset
         if not preset.traits.relative:
@@ -635,7 +637,7 @@ class CyberHost:
             return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
         w, h = reference.canvas.picture_size
         cell = (preset.latent_factor / w, preset.latent_factor / h)
-        poses, beyond = limit_reach(poses, reference.picture_keypoints, cell)
+        poses, beyond = limit_reach(poses, reference.picture_keypoints, cell, HANDS_ALONE if hands_alone else WHOLE)
         return poses, reach_warnings(beyond)
 
     def _animation(
