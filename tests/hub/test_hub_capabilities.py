@@ -88,7 +88,8 @@ def test_an_option_that_is_not_heeded_is_refused(option, value, words):
     can = dataclasses.replace(MODELS["animate-anyone"], framing=("body",))
     with pytest.raises(InputError, match=words):
         check_request("animate-anyone", can, "reenact", GenerationConfig(**{option: value}))
-    check_request("tiny", MODELS["tiny"], "animate", GenerationConfig(**{option: value}), body_movement=0.3)
+    heeds = dataclasses.replace(MODELS["tiny"], options=OPTIONS)
+    check_request("tiny", heeds, "animate", GenerationConfig(**{option: value}), body_movement=0.3)
 
 
 def test_heads_alone_and_fixed_steps():

@@ -61,6 +61,7 @@ MODELS: dict[str, Capabilities] = {
     "tiny": Capabilities(
         "a half body or a talking head",
         (*COMMANDS, DUB),
+        options=tuple(name for name in OPTIONS if name != "hand_clarity"),  # hands stay as sharp as the picture's
         speed="7.1 s of video in 2.5 to 2.7 s (H100), 3.3 s in 10.8 s (two CPU cores), both at 512x512",
         licence="Apache-2.0",
         limits="moves the picture on a grid of 16 pixels; the network has seen no filmed person",
