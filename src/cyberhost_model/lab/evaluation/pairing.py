@@ -23,6 +23,7 @@ from cyberhost_model.reading import Unreadable, convert, exists, is_file, one_li
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
 _ROLE_NAMES = {"ground_truth": "ground truth", "image": "picture", "audio": "sound"}
+_LONGEST = 400  # letters of a name in a message
 _FILE_COLUMNS = {"generated": "generated", "reference": "ground_truth", "image": "image", "audio": "audio"}
 """Column of a manifest -> field of `VideoPaths`."""
 _COLUMNS = ("name", "identity", *_FILE_COLUMNS)
@@ -172,7 +173,8 @@ def _read_manifest(path: Path) -> list[VideoItem]:
         for file in files.values():
             if not is_file(file):
                 raise InputError(
-                    f"{path}: row {number} names {file}, which is not there; paths are relative to the manifest"
+                    f"{path}: row {number} names {str(file)[:_LONGEST]}, which is not there; paths are relative to the "
+                    "manifest"
                 )
         name = values.get("name") or Path(values["generated"]).with_suffix("").as_posix()
         if name in items:

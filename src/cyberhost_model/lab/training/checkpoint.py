@@ -27,7 +27,7 @@ from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.model.checkpoint import current_name, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.reading import Unreadable, build, one_line, read_object
+from cyberhost_model.reading import Unreadable, build, exists, one_line, read_object, short
 
 LOCK = ".lock"
 STATE = "state.json"
@@ -115,7 +115,7 @@ def check_same_run(run: Path, module: nn.Module, config: LoopConfig, extra: dict
         changed.append("what trains (frozen)")
     seed = run_config(run).get("seed", config.seed)
     if seed != config.seed:
-        changed.append(f"seed ({seed}, now {config.seed})")
+        changed.append(f"seed ({short(seed)}, now {config.seed})")
     if changed:
         raise TrainingError(
             f"{run} was begun with other settings: {', '.join(changed)}; go on with those, or --init from it into a "
@@ -206,10 +206,10 @@ class Checkpoints:
 
     def read(self) -> SavedCheckpoint | None:
         """Return the newest checkpoint, if any. Raises TrainingError when it is damaged or of another stage."""
-        if self.world.main and not self.last.exists() and self.old.exists():  # killed between two renames
+        if self.world.main and not exists(self.last) and exists(self.old):  # killed between two renames
             os.replace(self.old, self.last)
         self.world.raise_together(None)  # the others wait for the rename
-        if not self.last.exists():
+        if not exists(self.last):
             return None
         try:
             state: RunState = build(RunState, read_object(self.last / STATE))
