@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cyberhost_model.driving.speech_gesture import SURE, free_hands, speech_activity, speech_gesture
+from cyberhost_model.driving.speech_gesture import free_hands, speech_activity, speech_gesture
 from cyberhost_model.driving.template import load_template, step_sizes
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import SURE, Keypoints
 
 FPS, FRAMES = 25.0, 300
 WRISTS = [7, 4]

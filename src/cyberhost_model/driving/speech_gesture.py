@@ -26,8 +26,6 @@ _SIZES = (0.4, 1.0)  # of a stroke
 _IDLE = 0.15  # size of the other hand's stroke, where one hand leads
 _LEADS = ("both", "left", "right")
 _TOUCHING = 0.6  # palms between a hand and what it rests on
-SURE = 0.6
-"""Score of a hand that is surely one; a cuff at the picture's edge may have 0.5."""
 
 
 def speech_gesture(

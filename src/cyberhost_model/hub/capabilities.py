@@ -166,8 +166,8 @@ def check_request(
 ) -> None:
     """Check that a model can run a command with the options that were given.
 
-    model: its name, for the message. own: those of OPTIONS that are the command's own.
-    Raises InputError that names what it can do instead.
+    model: its name, for the message. own: those of OPTIONS that are the command's own. Raises InputError that names
+    what it can do instead.
     """
     check_command(model, can, command)
     given = {name: own.get(name, getattr(config, name, None)) for name in OPTIONS}

@@ -28,6 +28,7 @@ BODY = (
     "l_ear",
 )
 VISIBLE = 0.3  # a point whose score is above it counts as visible
+SURE = 0.6  # least score of a hand that is surely one; a cuff at the picture's edge may have 0.5
 NECK = 1  # the mean of both shoulders; stands for the paper's thorax point
 LIPS = slice(48, 68)  # of the 68 face points
 INNER_LIPS = ((61, 67), (62, 66), (63, 65))  # upper and lower points that meet in a closed mouth

@@ -173,8 +173,8 @@ def check_model(
     """Check that a model can make the video that was asked for, before its weights are fetched.
 
     command: "animate", "reenact", "multimodal" or "dub"; ask: see `model_capabilities`; own: see
-    `check_request`. Raises InputError for what the
-    model cannot do, ModelError for parts that were never trained unless `allow_untrained`, and as `find_model`.
+    `check_request`. Raises InputError for what the model cannot do, ModelError for parts that were never trained unless
+    `allow_untrained`, and as `find_model`.
     """
     if (can := model_capabilities(name, ask)) is not None:
         check_request(name, can, command, config, **own)

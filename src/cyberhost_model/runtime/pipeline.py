@@ -31,7 +31,7 @@ from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
-from cyberhost_model.perception.keypoints import LIPS, VISIBLE, Keypoints
+from cyberhost_model.perception.keypoints import LIPS, SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
@@ -332,8 +332,6 @@ class CyberHost:
         warnings: Sequence[str] = (),
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
-        from cyberhost_model.driving.speech_gesture import SURE
-
         amount, total, preset = check_movement(body_movement), sound.n_frames(config.fps), self.model.network.preset
         if gestures and not preset.follows_poses:
             raise InputError("this model moves no hands by key points: leave gestures out")
@@ -679,6 +677,7 @@ class CyberHost:
     ) -> Job:
         """Gather what the frames depend on. amount: as in `_animation`."""
         sampling = self.model.network.preset.sampling
+        shows_hands = reference.keypoints.hands_score.max() >= VISIBLE
         clarity = HAND_CLARITY if config.hand_clarity is None else config.hand_clarity
         return Job(
             reference,
@@ -687,14 +686,10 @@ class CyberHost:
             total,
             sound,
             guidance_of(config, sampling),
-            clarity=clarity if _shows_hands(reference) else -1.0,
+            clarity=clarity if shows_hands else -1.0,
             blink=config.blink,
             slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
         )
-
-
-def _shows_hands(reference: Reference) -> bool:
-    return bool(reference.keypoints.hands_score.max() >= VISIBLE)
 
 
 def _unchanged(poses: PoseSequence, source: object, reference: Reference) -> PoseSequence:

@@ -266,7 +266,10 @@ class Trainer:
             raise batch
         batch = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in batch.items()}
         item = self.items.item((step - self.start) * config.accumulate + part)
-        drawing = lambda: torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)  # noqa: E731
+
+        def drawing() -> torch.Generator:
+            return torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
+
         self.speed.batch(batch, self.module, lambda: self._trial(batch))
         shares = self._gradient_shares(batch, drawing()) if part == 0 and self._shares_due(step) else {}
         with synchronized(self.replica, part == config.accumulate - 1):
