@@ -7,6 +7,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 # Tests share the machine with others; this must be set before numpy or torch are imported.
@@ -34,6 +35,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         reasons = Counter(str(report.longrepr[2]).removeprefix("Skipped: ") for report in skipped)
         told = [f"{count} x {why}" for why, count in reasons.most_common()]
         terminal.write_line(f"skipped: {'; '.join(told) or 'nothing'}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on Ray come first, one after another: one process starts it, and they overlap with many short ones."""
+    items.sort(key=lambda item: "ray_address" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,6 +72,35 @@ def picture(portrait_file: Path) -> np.ndarray:
     from cyberhost_model.media.image import load_picture
 
     return load_picture(portrait_file)
+
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray cluster of two nodes, which this process stays connected to."""
+    pytest.importorskip("ray", reason="ray is an extra: pip install 'cyberhost[ray]'")
+    from ray.cluster_utils import Cluster
+
+    from cyberhost_model.runtime.ray_cluster import ray_cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_prestart_worker_first_driver", "0")  # no processes that nothing is given to
+        patch.setenv("RAY_worker_niceness", "0")  # 15 by default: beside the other tests they would stand still
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # its processes find the packages as this one does
+        try:
+            cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+        except Exception as error:
+            if "timed out during startup" in str(error):
+                pytest.skip("Ray gives its node 30 seconds to start, and this machine is too busy")
+            raise
+        try:
+            cluster.add_node(**node)
+            cluster.wait_for_nodes()
+            with ray_cluster(cluster.address):
+                yield cluster.address
+        finally:
+            with suppress(Exception):
+                cluster.shutdown()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -229,15 +227,12 @@ def test_moments_without_a_job_are_waited_through(tmp_path: Path, workers: int) 
 
 
 def test_ray_makes_what_this_process_makes(
-    listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    listed: Path, ray_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("ray", reason="ray is an extra: pip install 'cyberhost[ray]'")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # its processes find the packages as this one does
-    monkeypatch.setenv("RAY_prestart_worker_first_driver", "0")  # no processes that nothing is given to
     found = {}
-    for engine in ("local", "ray"):
+    for engine, address in (("local", []), ("ray", ["--address", ray_address])):
         call = ["batch", str(listed), "-o", str(tmp_path / engine), "--json", "--device", "cpu"]
-        assert main([*call, "--engine", engine]) == ExitStatus.BATCH
+        assert main([*call, "--engine", engine, *address]) == ExitStatus.BATCH
         *lines, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         status = {line["place"]: (line["status"], line["code"]) for line in lines}
         found[engine] = status, [[*stream_frames(tmp_path / engine / name)] for name in ("a.mp4", "d.mp4")]

@@ -98,19 +98,8 @@ def test_a_cluster_that_is_not_there_is_told_at_once():
     check_cluster_address(None)
 
 
-def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, alone, tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason="ray is an extra: pip install 'cyberhost[ray]'")
-    monkeypatch.setenv("RAY_prestart_worker_first_driver", "0")  # no processes that nothing is given to
-    from ray.cluster_utils import Cluster
-
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
-        cluster.wait_for_nodes()
-        report = prepare_dataset(raw, tmp_path / "ray", SETTINGS, engine="ray", address=cluster.address)
-    finally:
-        cluster.shutdown()
+def test_a_ray_cluster_of_two_nodes_gives_the_same_manifest(raw, alone, ray_address, tmp_path):
+    report = prepare_dataset(raw, tmp_path / "ray", SETTINGS, engine="ray", address=ray_address)
     assert report.videos == len(raw) and report.accepted == 1
     assert read_manifest(tmp_path / "ray") == read_manifest(alone)
     assert read_table(tmp_path / "ray").schema.equals(read_table(alone).schema)
