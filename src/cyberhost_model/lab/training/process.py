@@ -183,9 +183,12 @@ def gather_tensor(shard: Tensor, like: Tensor, world: Process) -> Tensor:
     shard = local_shard(shard.detach())
     if not isinstance(like, DTensor):
         return shard
-    mesh, shape, stride = like.device_mesh, like.shape, like.stride()
-    whole = DTensor.from_local(shard.to(world.device), mesh, like.placements, shape=shape, stride=stride).full_tensor()
-    return whole.cpu() if world.main else whole[:0]
+    rows = like.shape[0]  # FSDP shards the first dimension in parts of equal size, of which the last lack rows
+    part = shard.new_zeros((-(-rows // world.size), *like.shape[1:]), device=world.device)
+    part[: len(shard)] = shard
+    parts = [torch.empty_like(part) for _ in range(world.size)] if world.main else None
+    dist.gather(part, parts, dst=0)
+    return torch.cat(parts)[:rows].cpu() if parts else part[:0]
 
 
 def shard_tensor(whole: Tensor, like: Tensor, world: Process) -> Tensor:
