@@ -70,11 +70,11 @@ def test_a_job_has_one_number_whoever_asks_for_it(
     for name in ("a.png", "a.wav", "b.mp4"):
         (tmp_path / name).write_text(name)
     paths = {name: Path(file) if file == "wave" else tmp_path / file for name, file in files.items()}
-    settings, out = GenerationConfig(seed=3, guidance_interval=(0.2, 0.8)), tmp_path / "out.mp4"
+    settings, out = GenerationConfig(seed=3, fps=30.0, guidance_interval=(0.2, 0.8)), tmp_path / "out.mp4"
     typed = Request(
         paths["ref"], out, settings, RuntimeConfig(), OutputOptions(), Marks(), Console(), command, own, paths
     )
-    entry = {"command": command, **files, **words, "seed": 3, "guidance-interval": "0.2,0.8"}
+    entry = {"command": command, **files, **words, "seed": 3, "fps": 30, "guidance-interval": "0.2,0.8"}
     entry["picture"] = entry.pop("ref")
     (listed,) = read_jobs(write_list(tmp_path / "jobs.jsonl", entry))
     host: Any = SimpleNamespace(folder_digest="1", device=SimpleNamespace(type="cpu"), dtype="fp32")

@@ -53,8 +53,12 @@ class NamedJob:
         from cyberhost_model.runtime.resume import facts_of  # late: lists of jobs are read without torch
 
         kind = config_of(self.command)
-        named = {entry.name for entry in fields(kind)}
-        settings = asdict(kind(**{name: value for name, value in self.options.items() if name in named}))
+        named = {entry.name: str(entry.type) for entry in fields(kind)}
+        given = {name: value for name, value in self.options.items() if name in named}
+        for name, value in given.items():
+            if isinstance(value, int) and named[name].startswith("float"):
+                given[name] = float(value)  # 25 frames a second are 25.0
+        settings = asdict(kind(**given))
         own = {name: self.options.get(name, default) for name, default in OWN[self.command].items()}
         inputs = {**_OPTIONAL_INPUTS.get(self.command, {}), **self.inputs}
         where = {"model": host.folder_digest, "device": host.device.type, "precision": str(host.dtype)}
