@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cyberhost_cli.console import Console
-from cyberhost_cli.options import expand_options
+from cyberhost_cli.options import check_choice, expand_options
 
 if TYPE_CHECKING:
     from cyberhost_model.driving.sequence import PoseSequence
@@ -29,6 +29,13 @@ def extract(
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep gaps and jitter.")] = False,
     model: Annotated[str, typer.Option(metavar="NAME", help="Model whose detector finds the key points.")] = "tiny",
+    detector: Annotated[
+        str,
+        typer.Option(
+            metavar="model|dwpose",
+            help="The model's detector, or DWPose, which was taught by filmed people (350 MB, fetched).",
+        ),
+    ] = "model",
     overwrite: Overwrite = False,
     console: Console,
 ) -> None:
@@ -37,6 +44,7 @@ def extract(
     The file is a template for `--hands`, and drives like the video itself.
     """
     console.silence_libraries()
+    check_choice("--detector", detector, "model", "dwpose")
     from cyberhost_model.driving.sequence import check_sequence_target
     from cyberhost_model.media.files import check_regular
 
@@ -44,11 +52,12 @@ def extract(
     check_regular(video, "video", "one video file")
 
     from cyberhost_model.driving.video import read_poses
+    from cyberhost_model.perception.dwpose import load_dwpose
     from cyberhost_model.runtime.loading import find_model, load_detector
 
-    detector, warnings = load_detector(find_model(model) / "detector")
+    finder, warnings = (load_dwpose(), []) if detector == "dwpose" else load_detector(find_model(model) / "detector")
     with console.progress("reading", None) as tick:
-        sequence = read_poses(video, detector, tick, max_seconds, smooth=not raw)
+        sequence = read_poses(video, finder, tick, max_seconds, smooth=not raw)
     sequence.warnings[:0] = warnings
     for line in sequence.warnings:
         console.warn(line)

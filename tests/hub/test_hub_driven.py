@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from peer_models import parts, small
+from PIL import Image
 from portrait_models import portrait_parts, small_portrait
 
+from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_cli.main import main
 from cyberhost_model import CyberHost
 from cyberhost_model.conditions.pose_maps import dwpose_map, hand_map
@@ -227,6 +229,15 @@ def test_a_model_that_names_dwpose_holds_nothing_of_it(models, offline, publishe
     assert not isinstance(detector, DWPose) and len(warnings) == 1
     convert("animate-anyone", tmp_path / "own", parts(published, "animate-anyone"), template=small("animate-anyone"))
     assert load_detector(tmp_path / "own" / "detector")[1] == [] and load_model(str(tmp_path / "own")).warnings == []
+
+
+def test_dwpose_that_was_asked_for_is_not_replaced(offline, tmp_path, portrait_file, capsys):
+    film = write_video([np.asarray(Image.open(portrait_file).convert("RGB"))] * 2, tmp_path / "film.mp4", 25)
+    command = ["template", "extract", str(film), "-o", str(tmp_path / "pose.npz"), "--detector"]
+    assert main([*command, "eyes"]) == ExitStatus.USAGE
+    capsys.readouterr()
+    assert main([*command, "dwpose"]) == ExitStatus.NETWORK
+    assert "HF_HUB_OFFLINE" in capsys.readouterr().err.splitlines()[-1] and not (tmp_path / "pose.npz").exists()
 
 
 def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, offline, picture, tmp_path):
