@@ -2,43 +2,18 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from serving_helpers import wait_for
 
 from browser import BROWSER, Browser, Page
-from cyberhost_model.marks.marking import Marks
 from cyberhost_model.options import options_of
-from cyberhost_model.serving.app import build_app
-from cyberhost_model.serving.making import HostMaker
-from cyberhost_model.serving.page import page as render
-from cyberhost_model.serving.queue import JobQueue
-from cyberhost_model.serving.settings import ServedModel, ServingConfig, VideoOptions
-from cyberhost_model.serving.store import JobStore
+from cyberhost_model.serving.settings import VideoOptions
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 PHONE, DESK = (390, 844), (1280, 900)
-
-
-@pytest.fixture(scope="module")
-def address(host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the embedded model and the page."""
-    config, model = ServingConfig(folder=tmp_path_factory.mktemp("ui"), max_seconds=20), ServedModel("tiny")
-    store = JobStore(config.folder)
-    queue = JobQueue(store, HostMaker(host, Marks()), config.max_waiting, 3600)
-    server = uvicorn.Server(uvicorn.Config(build_app(queue, config, model, render(config, model)), log_level="error"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join()
-    store.close()
 
 
 @pytest.fixture(scope="module")
