@@ -106,6 +106,10 @@ class Sessions:
             picture = (await _receive(socket)).get("bytes")
             if picture is None:
                 raise _invalid("the second message must be the picture's bytes", PICTURE)
+            if len(picture) > self.config.upload_bytes:
+                raise RequestFailed(
+                    413, "too_large", f"the picture is larger than {self.config.max_upload} MiB", PICTURE
+                )
             with self.turns.session():
                 session, tags = await anyio.to_thread.run_sync(self._prepare, picture, start)
                 self.counters.add("sessions")
@@ -158,7 +162,7 @@ class Sessions:
         while True:
             message = await (_next_message(socket) if stream.ended else _receive(socket))
             if (data := message.get("bytes")) is not None:
-                self._push(stream, data)
+                take_sound(self.config, stream, data)
                 continue
             command = _object(message.get("text")).get("type")
             if command == "interrupt":
@@ -168,17 +172,6 @@ class Sessions:
                 stream.end()
             else:
                 raise _invalid("a message must be samples, or have the type interrupt or end", "type")
-
-    def _push(self, stream: LiveStream, data: bytes) -> None:
-        if len(data) % stream.form.width:
-            raise _invalid(f"a message must hold whole samples, of {stream.form.width} bytes each")
-        stream.push(data)
-        if stream.session.heard > self.config.max_live:
-            told = f"the session is longer than {self.config.max_live:g} s, the most that this server takes"
-            raise RequestFailed(413, "too_long", told)
-        if stream.ahead > MOST_AHEAD + stream.session.delay:
-            told = f"the sound is more than {MOST_AHEAD:g} s ahead of the video; send it as it is spoken"
-            raise RequestFailed(413, "too_far_ahead", told)
 
     async def _refuse(self, socket: WebSocket, failed: RequestFailed) -> None:
         """Tell an error and close; a client that does not read is left."""
@@ -209,6 +202,19 @@ def read_start(config: ServingConfig, message: Mapping[str, Any], authorization:
             raise _invalid("an option must be a number, a word, true or false", name)
         texts[name] = "" if value is None else str(value)
     return Start(PcmFormat(rate, channels), read_options(texts, config, SessionOptions))
+
+
+def take_sound(config: ServingConfig, stream: LiveStream, data: bytes) -> None:
+    """Push a message of sound. Raises RequestFailed for a part of a sample, and for more than may wait or be made."""
+    if len(data) % stream.form.width:
+        raise _invalid(f"a message must hold whole samples, of {stream.form.width} bytes each")
+    stream.push(data)
+    if stream.session.heard > config.max_live:
+        told = f"the session is longer than {config.max_live:g} s, the most that this server takes"
+        raise RequestFailed(413, "too_long", told)
+    if stream.ahead > MOST_AHEAD + stream.session.delay:
+        told = f"the sound is more than {MOST_AHEAD:g} s ahead of the video; send it as it is spoken"
+        raise RequestFailed(413, "too_far_ahead", told)
 
 
 def _object(text: str | None) -> dict[str, Any]:
