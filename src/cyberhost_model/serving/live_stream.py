@@ -1,4 +1,4 @@
-"""A live session as bytes: samples go in, pieces of a fragmented MP4 come out. Each runs as fast as the other side."""
+"""A live session as bytes: samples go in, pieces of a fragmented MP4 come out."""
 
 from __future__ import annotations
 
