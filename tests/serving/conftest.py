@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,11 @@ def real(served: Served, host) -> TestClient:
     return served(HostMaker(host, Marks(watermark=False)), max_seconds=5)
 
 
-@pytest.fixture(scope="module")
-def address(host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the embedded model, live sessions and the page: http://127.0.0.1:PORT/."""
-    config, model = ServingConfig(folder=tmp_path_factory.mktemp("ui"), max_seconds=20), ServedModel("tiny")
-    store, marks, turns = JobStore(config.folder), Marks(), Turns()
+@contextmanager
+def running(host: Any, folder: Path, **limits: Any) -> Iterator[str]:
+    """Run a server with live sessions and the page; yields its address, http://127.0.0.1:PORT/."""
+    config, model = ServingConfig(folder=folder, max_seconds=20, **limits), ServedModel("tiny")
+    store, marks, turns = JobStore(folder), Marks(), Turns()
     queue = JobQueue(store, HostMaker(host, marks, turns), config.max_waiting, 3600)
     sessions = Sessions(host, marks, turns, config, queue.counters)
     server = uvicorn.Server(server_settings(build_app(queue, config, model, render(config, model), sessions)))
@@ -98,6 +98,20 @@ def address(host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.should_exit = True
         thread.join(60)
     store.close()
+
+
+@pytest.fixture(scope="module")
+def address(host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the embedded model."""
+    with running(host, tmp_path_factory.mktemp("served")) as place:
+        yield place
+
+
+@pytest.fixture
+def run_server(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Run a server with another host, or other limits -> its address."""
+    with ExitStack() as stack:
+        yield lambda host, **limits: stack.enter_context(running(host, tmp_path / "run", **limits))
 
 
 @pytest.fixture

@@ -7,13 +7,14 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from serving_helpers import frames_digest, wait_for
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -24,6 +25,7 @@ from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.audio import load_audio
 from cyberhost_model.media.fragments import mime_type, pieces
 from cyberhost_model.media.pcm import PcmFormat
+from cyberhost_model.media.video_reader import probe_video, read_frames
 from cyberhost_model.serving.failures import RequestFailed
 from cyberhost_model.serving.live_stream import LiveStream
 from cyberhost_model.serving.sessions import read_start, take_sound
@@ -164,11 +166,12 @@ def test_pages_of_other_sites_may_not_talk(address: str) -> None:
 
 
 class Shown:
-    """Stands for a live session whose frames cost nothing."""
+    """Stands for a live session: frames of noise, as bright as the picture, that cost nothing."""
 
-    size, fps, delay = (64, 64), 25.0, 0.0
+    size, fps, delay, warnings = (64, 64), 25.0, 0.0, ()
 
-    def __init__(self) -> None:
+    def __init__(self, picture: np.ndarray | None = None, **options: Any) -> None:
+        self.bright = 128 if picture is None else int(picture.mean())
         self.heard, self.shown, self.closed = 0.0, 0, False
 
     @property
@@ -185,7 +188,14 @@ class Shown:
         rng = np.random.default_rng(self.shown)
         while self.time < self.heard:
             self.shown += 1
-            yield rng.integers(0, 256, (64, 64, 3), np.uint8), (self.shown - 1) / self.fps
+            noise = rng.integers(-30, 31, (64, 64, 1)) + self.bright
+            yield np.repeat(noise, 3, 2).astype(np.uint8), (self.shown - 1) / self.fps
+
+
+class ShownHost:
+    """Stands for a model."""
+
+    live = Shown
 
 
 def test_nothing_is_made_for_who_does_not_read() -> None:
@@ -209,6 +219,39 @@ def test_nothing_is_made_for_who_does_not_read() -> None:
     with LiveStream(session, PcmFormat(RATE), Marks(), {}, threading.Lock()) as stream:
         stream.end()
         assert list(stream.pieces()) == []
+
+
+def test_sessions_are_not_mixed_up(run_server: Callable[..., str], tmp_path: Path) -> None:
+    address, clients = run_server(ShownHost(), max_sessions=6), 6
+    bright: dict[int, float] = {}
+
+    def speak(number: int) -> None:
+        picture, video = io.BytesIO(), list[bytes]()
+        Image.new("L", (64, 64), 40 + 30 * number).save(picture, "png")
+        with talking(address, picture.getvalue()) as socket:
+            told(socket, "ready")
+            socket.send(bytes(2 * RATE))
+            socket.send('{"type": "end"}')
+            assert told(socket, "ended", video)["frames"] == 25
+        out = tmp_path / f"{number}.mp4"
+        out.write_bytes(b"".join(video))
+        bright[number] = float(np.mean([frames.mean() for frames in read_frames(probe_video(out))]))
+
+    threads = [threading.Thread(target=speak, args=(number,), daemon=True) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert bright == pytest.approx({number: 40 + 30 * number for number in range(clients)}, abs=3)
+
+
+def test_a_client_that_does_not_read_is_ended(run_server: Callable[..., str], portrait_file: Path) -> None:
+    with talking(run_server(ShownHost()), portrait_file) as socket:
+        told(socket, "ready")
+        for _ in range(90):
+            socket.send(bytes(2 * RATE))
+            time.sleep(0.02)
+        assert refused(socket) == (4413, "too_far_ahead", None)
 
 
 @pytest.mark.parametrize(
