@@ -93,10 +93,7 @@ class Sessions:
         except RequestFailed as failed:
             await self._refuse(socket, failed)
         except Exception as error:
-            failure = failure_of(error, {})
-            level = logging.ERROR if failure.status >= 500 else logging.INFO
-            LOG.log(level, "a live session failed: %s", error, exc_info=failure.code == "error")
-            await self._refuse(socket, RequestFailed(failure.status, failure.code, failure.message))
+            await self._refuse(socket, _logged(error, {}))
 
     async def _talk(self, socket: WebSocket) -> None:
         with self._arriving.take():
@@ -107,9 +104,8 @@ class Sessions:
             if picture is None:
                 raise _invalid("the second message must be the picture's bytes", PICTURE)
             if len(picture) > self.config.upload_bytes:
-                raise RequestFailed(
-                    413, "too_large", f"the picture is larger than {self.config.max_upload} MiB", PICTURE
-                )
+                told = f"the picture is larger than {self.config.max_upload} MiB"
+                raise RequestFailed(413, "too_large", told, PICTURE)
             with self.turns.session():
                 session, tags = await anyio.to_thread.run_sync(self._prepare, picture, start)
                 self.counters.add("sessions")
@@ -123,8 +119,7 @@ class Sessions:
             try:
                 return self.host.live(load_picture(file), **start.options), self.marks.tags((file,))
             except Exception as error:
-                failure = failure_of(error, {str(file): PICTURE})
-                raise RequestFailed(failure.status, failure.code, failure.message, PICTURE) from error
+                raise _logged(error, {str(file): PICTURE}, PICTURE) from error
 
     async def _exchange(self, socket: WebSocket, stream: LiveStream) -> None:
         """Listen and send until the video ends. Raises what ends one of them early."""
@@ -138,7 +133,8 @@ class Sessions:
             try:
                 done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                tasks[1].cancel()
+                for task in tasks:
+                    task.cancel()
                 await anyio.to_thread.run_sync(stack.close)  # the thread that reads pieces ends with the stream
                 await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
@@ -148,12 +144,11 @@ class Sessions:
 
     async def _send(self, socket: WebSocket, stream: LiveStream) -> None:
         """Send the pieces as they come, and after each how far the video is."""
-        pieces = stream.pieces()
-        first = True
+        pieces, begun = stream.pieces(), False
         while (piece := await anyio.to_thread.run_sync(next, pieces, None)) is not None:
-            if first:
+            if not begun:
                 await _tell(socket, "video", {"mime": mime_type(piece)})
-                first = False
+                begun = True
             await _in_time(socket.send_bytes(piece), "read")
             await _tell(socket, "state", {"heard": stream.session.heard, "time": stream.session.time})
 
@@ -189,9 +184,8 @@ def read_start(config: ServingConfig, message: Mapping[str, Any], authorization:
     token = values.pop("token", None)
     given = authorization.encode("latin-1") if token is None else f"Bearer {token}".encode(errors="replace")
     if not is_allowed(config, given):
-        raise RequestFailed(
-            401, "unauthorized", "send the token in the first message, or as Authorization: Bearer TOKEN"
-        )
+        told = "send the token in the first message, or as Authorization: Bearer TOKEN"
+        raise RequestFailed(401, "unauthorized", told)
     rate, channels = values.pop("rate", None), values.pop("channels", 1)
     for name, value, (least, most) in (("rate", rate, _RATES), ("channels", channels, _CHANNELS)):
         if type(value) is not int or not least <= value <= most:
@@ -228,6 +222,14 @@ def _object(text: str | None) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise _invalid("this message must be a JSON object")
     return values
+
+
+def _logged(error: Exception, names: Mapping[str, str], param: str | None = None) -> RequestFailed:
+    """Log an error, and say of it what a client may know. names: as `failure_of` takes them."""
+    failure = failure_of(error, names)
+    level = logging.ERROR if failure.status >= 500 else logging.INFO  # what the server's owner can mend
+    LOG.log(level, "a live session failed: %s", error, exc_info=failure.code == "error")
+    return RequestFailed(failure.status, failure.code, failure.message, param)
 
 
 def _invalid(message: str, param: str | None = None) -> RequestFailed:
