@@ -67,6 +67,11 @@ class Player {
 }
 
 class Talk {
+  constructor() {
+    this.sent = this.shown = 0; // seconds
+    this.ready = this.over = this.lags = false;
+  }
+
   async begin(picture, options) {
     this.stream = await devices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true } });
     this.context = new AudioContext();
@@ -75,8 +80,10 @@ class Talk {
     URL.revokeObjectURL(code);
     this.capture = new AudioWorkletNode(this.context, "capture");
     this.capture.port.addEventListener("message", (event) => this.send(event.data));
-    this.sent = this.shown = 0; // seconds
-    this.ready = this.over = this.lags = false;
+    if (this.over) { // stopped before the browser gave the microphone
+      this.release();
+      return;
+    }
     this.socket = new WebSocket(`${location.origin.replace("http", "ws")}/v1/sessions`);
     this.socket.binaryType = "arraybuffer";
     this.socket.addEventListener("open", () => {
