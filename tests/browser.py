@@ -49,7 +49,10 @@ _FLAGS += [
 
 
 class Browser:
-    """Context manager; `open` gives pages."""
+    """Context manager; `open` gives pages. microphone: a WAV that is said into it again and again."""
+
+    def __init__(self, microphone: Path | None = None) -> None:
+        self._flags = [*_FLAGS] + ([f"--use-file-for-fake-audio-capture={microphone}"] if microphone else [])
 
     def __enter__(self) -> Browser:
         import fcntl
@@ -71,7 +74,7 @@ class Browser:
             str(theirs_in),
             str(theirs_out),
             BROWSER,
-            *_FLAGS,
+            *self._flags,
             f"--user-data-dir={self._profile.name}",
         ]
         self._process = subprocess.Popen(

@@ -19,7 +19,7 @@ import typer
 from cyberhost_cli.console import Console
 from cyberhost_cli.generate import prepare_imports
 from cyberhost_cli.options import BodyMovement, Ref, expand_options
-from cyberhost_model.config import GenerationConfig, RuntimeConfig
+from cyberhost_model.config import GenerationConfig, LivePace, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.options import option
 
@@ -37,7 +37,7 @@ Blocks = Iterable["np.ndarray"]
 
 
 @dataclass(frozen=True)
-class LiveOptions:
+class LiveOptions(LivePace):
     """Where the sound comes from and where the video goes."""
 
     stdin: bool = option(False, "Take the sound from standard input: WAV, or raw samples with --rate.")
@@ -49,20 +49,6 @@ class LiveOptions:
     channels: int = option(1, "Channels of raw samples.", metavar="N", min=1, max=8)
     window: bool = option(False, "Show the video in a window, by ffplay.")
     raw: bool = option(False, "Write frames as they are, rgb24 without sound; with -o -.")
-    look_ahead: float = option(
-        0.2,
-        "Seconds of speech that are waited for after a clip: less is sooner, and lips are less right.",
-        metavar="SECONDS",
-        min=0,
-        max=0.2,
-    )
-    clip: int | None = option(
-        None,
-        "Frames that are made together: fewer come sooner, and cost more. [default: as the model was trained, 12]",
-        metavar="N",
-        min=4,
-        max=64,
-    )
     overwrite: bool = option(False, "Replace OUT if it exists.")
 
 

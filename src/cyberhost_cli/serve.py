@@ -16,7 +16,7 @@ from cyberhost_model.marks.marking import Marks
 from cyberhost_model.serving.settings import ServingConfig
 
 TOKEN_VARIABLE = "CYBERHOST_TOKEN"
-_LIBRARIES = ("fastapi", "uvicorn", "python_multipart")
+_LIBRARIES = ("fastapi", "uvicorn", "python_multipart", "websockets")
 
 
 @expand_options

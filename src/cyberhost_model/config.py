@@ -793,6 +793,26 @@ class GenerationConfig(DenoisingConfig):
 
 
 @dataclass(frozen=True)
+class LivePace:
+    """How soon the frames of a live session come: keywords of `CyberHost.live`, and options of its command."""
+
+    look_ahead: float = option(
+        0.2,
+        "Seconds of speech that are waited for after a clip: less is sooner, and lips are less right.",
+        metavar="SECONDS",
+        min=0,
+        max=0.2,
+    )
+    clip: int | None = option(
+        None,
+        "Frames that are made together: fewer come sooner, and cost more. [default: as the model was trained, 12]",
+        metavar="N",
+        min=4,
+        max=64,
+    )
+
+
+@dataclass(frozen=True)
 class DeviceConfig:
     """Which model computes, on which device, in which precision.
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from serving_helpers import wait_for
 
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.serving.app import build_app
 from cyberhost_model.serving.making import HostMaker, Made, Maker, Tick
+from cyberhost_model.serving.page import page as render
 from cyberhost_model.serving.queue import JobQueue
+from cyberhost_model.serving.server import server_settings
+from cyberhost_model.serving.sessions import Sessions
 from cyberhost_model.serving.settings import ServedModel, ServingConfig
 from cyberhost_model.serving.store import VIDEO, JobStore, VideoJob
+from cyberhost_model.serving.turns import Turns
 
 
 @dataclass
@@ -75,6 +81,37 @@ def held() -> Iterator[HeldMaker]:
 def real(served: Served, host) -> TestClient:
     """A server with the embedded model. A watermark would hold the number of its run."""
     return served(HostMaker(host, Marks(watermark=False)), max_seconds=5)
+
+
+@contextmanager
+def running(host: Any, folder: Path, **limits: Any) -> Iterator[str]:
+    """Run a server with live sessions and the page; yields its address, http://127.0.0.1:PORT/."""
+    config, model = ServingConfig(folder=folder, max_seconds=20, **limits), ServedModel("tiny")
+    store, marks, turns = JobStore(folder), Marks(), Turns()
+    queue = JobQueue(store, HostMaker(host, marks, turns), config.max_waiting, 3600)
+    sessions = Sessions(host, marks, turns, config, queue.counters)
+    server = uvicorn.Server(server_settings(build_app(queue, config, model, render(config, model), sessions)))
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(60)
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def address(host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with the embedded model."""
+    with running(host, tmp_path_factory.mktemp("served")) as place:
+        yield place
+
+
+@pytest.fixture
+def run_server(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Run a server with another host, or other limits -> its address."""
+    with ExitStack() as stack:
+        yield lambda host, **limits: stack.enter_context(running(host, tmp_path / "run", **limits))
 
 
 @pytest.fixture

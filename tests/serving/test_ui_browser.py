@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-import socket
-import threading
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 from serving_helpers import wait_for
 
 from browser import BROWSER, Browser, Page
-from cyberhost_model.marks.marking import Marks
 from cyberhost_model.options import options_of
-from cyberhost_model.serving.app import build_app
-from cyberhost_model.serving.making import HostMaker
-from cyberhost_model.serving.page import page as render
-from cyberhost_model.serving.queue import JobQueue
-from cyberhost_model.serving.settings import ServedModel, ServingConfig, VideoOptions
-from cyberhost_model.serving.store import JobStore
+from cyberhost_model.serving.settings import VideoOptions
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 PHONE, DESK = (390, 844), (1280, 900)
 
 
 @pytest.fixture(scope="module")
-def address(host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server with the embedded model and the page."""
-    config, model = ServingConfig(folder=tmp_path_factory.mktemp("ui"), max_seconds=20), ServedModel("tiny")
-    store = JobStore(config.folder)
-    queue = JobQueue(store, HostMaker(host, Marks()), config.max_waiting, 3600)
-    server = uvicorn.Server(uvicorn.Config(build_app(queue, config, model, render(config, model)), log_level="error"))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join()
-    store.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with Browser() as opened:
+def browser(speech_file: Path) -> Iterator[Browser]:
+    with Browser(speech_file) as opened:
         yield opened
 
 
@@ -115,6 +91,30 @@ def test_webcam_and_microphone(browser: Browser, address: str) -> None:
     click(page, "#make")  # both are read; the webcam of a test shows nobody
     assert wait_for(lambda: "(no_face)" in text(page, "#error"))
     assert "cyberhost animate webcam.png recording.webm" in text(page, "#command")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes for a second input of ffmpeg")
+def test_the_picture_speaks_live(browser: Browser, address: str, portrait_file: Path) -> None:
+    page = browser.open(address, PHONE)
+    click(page, "#live-tab")
+    assert text(page, "#lacking") == "" and no_wider_than(page, PHONE[0])
+    click(page, "#speak")
+    assert wait_for(lambda: text(page, "#error")) == "choose a picture first"
+    page.choose("[name=image_reference]", portrait_file)
+    fill(page, size=256, steps=1, fps=8)
+    click(page, "#speak")
+    playing = (
+        "(() => { const v = document.getElementById('stage'); return v.videoWidth == 256 && v.currentTime > 0.5; })()"
+    )
+    assert wait_for(lambda: page.run(playing), 60), text(page, "#stage-status")
+    assert "s of speech wait" in text(page, "#stage-status") and no_wider_than(page, PHONE[0])
+    click(page, "#skip")  # what waits need not be made
+    click(page, "#speak")
+    assert wait_for(lambda: " frames" in text(page, "#stage-status"), 60)
+    assert text(page, "#error") == "" and text(page, "#speak") == "Speak" and page.console == []
+    fill(page, size=2048)
+    click(page, "#speak")
+    assert wait_for(lambda: text(page, "#error"), 60) == "size must be at most 1024 on this server (too_large)"
 
 
 def test_options_are_those_of_the_command_line(browser: Browser, address: str) -> None:

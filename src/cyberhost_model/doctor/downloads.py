@@ -27,7 +27,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "heif": (("pillow_heif",), "HEIC pictures, as iPhones write them"),
     "live": (("sounddevice",), "`cyberhost live --mic`"),
     "ray": (("ray",), "`--engine ray` of `cyberhost data` and `batch`"),
-    "serve": (("fastapi", "uvicorn"), "`cyberhost serve` and `cyberhost ui`"),
+    "serve": (("fastapi", "uvicorn", "websockets"), "`cyberhost serve` and `cyberhost ui`"),
     "theval": (
         ("mediapipe", "silero_vad", "onnxruntime"),
         "`cyberhost eval --metrics theval` by its own networks",

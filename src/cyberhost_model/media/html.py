@@ -33,9 +33,9 @@ def render_page(
     """Render a template that extends `page.html.j2`, with the templates beside it at hand.
 
     styles: files of CSS after the common one. script: JavaScript that may run on the page. filters: for the templates,
-    beside jinja2's own and `data_uri`. sources: directives of the Content-Security-Policy that allow a served page more
-    than a file, such as {"connect-src": "'self'"}. values: what the template shows. Raises jinja2's errors for a broken
-    template.
+    beside jinja2's own and `data_uri`. sources: what the Content-Security-Policy allows a served page beside what it
+    allows a file, by directive, such as {"connect-src": "'self'"}. values: what the template shows. Raises jinja2's
+    errors for a broken template.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([template.parent, _LAYOUT]),
@@ -61,7 +61,9 @@ def _content_security_policy(script: str, sources: Mapping[str, str]) -> str:
         "media-src": "data:",
         "script-src": f"'sha256-{digest}'" if script else "'none'",
     }
-    return "; ".join(f"{name} {allowed}" for name, allowed in {**directives, **sources}.items())
+    for name, allowed in sources.items():
+        directives[name] = f"{directives[name]} {allowed}" if name in directives else allowed
+    return "; ".join(f"{name} {allowed}" for name, allowed in directives.items())
 
 
 def data_uri(data: bytes, kind: str) -> str:

@@ -37,14 +37,23 @@ class PcmFormat:
 
         stream: buffered, so that it gives what is there (`io.BufferedReader.read1`).
         """
-        dtype, rest = KINDS[self.kind], b""
-        width = dtype.itemsize * self.channels
+        rest = b""
         while data := stream.read1(_BLOCK):  # type: ignore[attr-defined]
             data = rest + data
-            whole = len(data) // width * width
+            whole = len(data) // self.width * self.width
             rest = data[whole:]
-            samples = np.frombuffer(data[:whole], dtype).reshape(-1, self.channels)
-            yield samples.astype(np.float32) / (32768 if dtype.kind == "i" else 1)
+            yield self.samples(data[:whole])
+
+    @property
+    def width(self) -> int:
+        """Bytes of a sample of all channels."""
+        return KINDS[self.kind].itemsize * self.channels
+
+    def samples(self, data: bytes) -> np.ndarray:
+        """Convert bytes, a multiple of `width`, to float32 (n, channels)."""
+        dtype = KINDS[self.kind]
+        samples = np.frombuffer(data, dtype).reshape(-1, self.channels)
+        return samples.astype(np.float32) / (32768 if dtype.kind == "i" else 1)
 
 
 def read_wav_header(stream: BinaryIO) -> PcmFormat:

@@ -69,6 +69,11 @@ class LiveSession:
         return self.shown / self.fps
 
     @property
+    def heard(self) -> float:
+        """Seconds of sound that were pushed, but for what was interrupted."""
+        return float(self._heard)
+
+    @property
     def delay(self) -> float:
         """Seconds of sound that must follow the beginning of a clip before its first frame can be computed."""
         return self.speech.clip / self.fps + self.speech.look_ahead / SPEECH_RATE
@@ -173,29 +178,62 @@ class LiveSession:
         return torch.cat([last[:, :1].expand(-1, missing, -1, -1, -1), last], 1)
 
 
+class Speaker:
+    """A live session together with the sound that it hears: frames come out with the sound of their time.
+
+    All methods may be called from other threads while `frames` is iterated in one.
+    """
+
+    def __init__(self, session: LiveSession, rate: int, channels: int = 1) -> None:
+        self.session, self.rate = session, rate
+        self._sound = np.zeros((0, channels), np.float32)
+        self._given = 0  # samples that were given out with frames
+        self._lock = threading.Lock()
+
+    def push(self, block: np.ndarray) -> None:
+        """Append sound, float32 (n, channels). Raises InputError."""
+        with self._lock:
+            self.session.push(block, self.rate)
+            self._sound = np.concatenate([self._sound, block])
+
+    def frames(self) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        """Yield the frames that are certain now, uint8 (H, W, 3), each with its sound and its time in seconds.
+
+        The sound is float32 (m, channels); silence fills the last frame of a closed session.
+        """
+        for frame, seconds in self.session.frames():
+            with self._lock:
+                count = self._samples_to(seconds + 1 / self.session.fps) - self._given
+                part, self._sound = self._sound[:count], self._sound[count:]
+                self._given += count
+            yield frame, np.pad(part, ((0, count - len(part)), (0, 0))), seconds
+
+    def interrupt(self) -> float:
+        """Drop what was not given out, as `LiveSession.interrupt` does, and its sound; returns `session.time`."""
+        with self._lock:
+            seconds = self.session.interrupt()
+            self._sound = self._sound[: max(0, self._samples_to(seconds) - self._given)]
+            return seconds
+
+    def _samples_to(self, seconds: float) -> int:
+        return round(seconds * self.rate)
+
+
 def speak(
     session: LiveSession, blocks: Iterable[np.ndarray], rate: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Push blocks of sound, float32 (n, channels), as they come, and yield each frame as soon as it is certain.
+    """Push blocks of sound, float32 (n, channels), as they come, and yield what `Speaker.frames` does of them.
 
-    Yields frames, uint8 (H, W, 3), each with the sound of its time, float32 (m, channels), and its time in seconds. The
-    session is closed after the last block; silence fills the last frame.
+    The session is closed after the last block.
     """
-    sound, before = np.zeros((0, 1), np.float32), 0  # `before`: samples that were given out
-
-    def given(frames: Iterator[tuple[np.ndarray, float]]) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-        nonlocal sound, before
-        for frame, seconds in frames:
-            count = round((seconds + 1 / session.fps) * rate) - before
-            part, sound, before = sound[:count], sound[count:], before + count
-            yield frame, np.pad(part, ((0, count - len(part)), (0, 0))), seconds
-
+    speaker: Speaker | None = None
     for block in blocks:
-        session.push(block, rate)
-        sound = np.concatenate([sound, block]) if len(sound) else block
-        yield from given(session.frames())
+        speaker = speaker or Speaker(session, rate, block.shape[1])
+        speaker.push(block)
+        yield from speaker.frames()
     session.close()
-    yield from given(session.frames())
+    if speaker is not None:
+        yield from speaker.frames()
 
 
 def as_block(samples: np.ndarray) -> np.ndarray:

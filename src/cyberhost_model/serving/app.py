@@ -1,4 +1,4 @@
-"""The web interface: `/v1/videos` in the form that other programs for video have, beside `/health` and `/metrics`.
+"""The web interface: `/v1/videos` in the form that other programs for video have, live sessions, health and metrics.
 
 docs/user/serve.md describes it. A video is known by its id alone, which nobody can guess; jobs are not listed.
 """
@@ -29,6 +29,7 @@ from cyberhost_model.serving.failures import RequestFailed, failure_of
 from cyberhost_model.serving.guard import Guard
 from cyberhost_model.serving.metrics import CONTENT_TYPE, metrics_text
 from cyberhost_model.serving.queue import JobQueue
+from cyberhost_model.serving.sessions import Sessions
 from cyberhost_model.serving.settings import ServedModel, ServingConfig, VideoOptions
 from cyberhost_model.serving.store import COMPLETED, FINISHED, QUEUED, VIDEO, VideoJob
 from cyberhost_model.serving.uploads import FILES, check_files, client_name, keep_file, read_options
@@ -40,8 +41,17 @@ _RETRY = {"Retry-After": "10"}
 _TEXT_BYTES = 1 << 16  # of a field that is no file
 
 
-def build_app(queue: JobQueue, config: ServingConfig, model: ServedModel, page: str | None = None) -> FastAPI:
-    """Build the application of a queue; the queue runs while the application does. page: HTML for `/`."""
+def build_app(
+    queue: JobQueue,
+    config: ServingConfig,
+    model: ServedModel,
+    page: str | None = None,
+    sessions: Sessions | None = None,
+) -> FastAPI:
+    """Build the application of a queue; the queue runs while the application does.
+
+    page: HTML for `/`. sessions: what takes live sessions; None: nothing does.
+    """
     videos = Videos(queue, config, model)
 
     @asynccontextmanager
@@ -68,6 +78,8 @@ def build_app(queue: JobQueue, config: ServingConfig, model: ServedModel, page: 
     ]
     for method, path, endpoint, more in routes:
         app.add_api_route(path, endpoint, methods=[method], **more)
+    if sessions is not None:
+        app.add_api_websocket_route("/v1/sessions", sessions.talk)
     if page is not None:
         app.add_api_route("/", lambda: HTMLResponse(page), include_in_schema=False)
     return app
@@ -230,10 +242,7 @@ class Videos:
             raise RequestFailed(400, "invalid_request", f"there is no file {unknown[0][:60]!r}", unknown[0][:60])
         if texts.pop("model", self.model.name) != self.model.name:
             raise RequestFailed(400, "invalid_request", f"this server has the model {self.model.name}", "model")
-        options = read_options(texts)
-        for name, most in (("size", self.config.max_size), ("steps", self.config.max_steps)):
-            if options.get(name, 0) > most:
-                raise RequestFailed(413, "too_large", f"{name} must be at most {most} on this server", name)
+        options = read_options(texts, self.config)
         kept = False
         folder: Path | None = None
         try:

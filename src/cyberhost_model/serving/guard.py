@@ -29,8 +29,11 @@ class Guard:
         self.app, self.config, self.answer, self.received = app, config, answer, received
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
-        if scope["type"] != "http":
+        """Let a request through, or answer it.
+
+        A websocket's token may come with its first message, and what it sends has no end: `Sessions` checks both.
+        """
+        if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         headers, size = Headers(scope=scope), 0
@@ -38,14 +41,16 @@ class Guard:
         async def counted() -> Message:
             nonlocal size
             message = await receive()
-            size += (more := len(message.get("body", b"")))
+            size += (more := len(message.get("body") or message.get("bytes") or b""))
             self.received(more)
-            self._check_size(size)
+            if scope["type"] == "http":
+                self._check_size(size)
             return message
 
         try:
             self._check_sender(headers)
-            self._check_token(scope["path"], headers)
+            if scope["type"] == "http":
+                self._check_token(scope["path"], headers)
             stated = headers.get("content-length", "0")
             self._check_size(int(stated) if stated.isdecimal() else 0)
         except RequestFailed as failure:
@@ -67,10 +72,7 @@ class Guard:
             raise RequestFailed(403, "forbidden", "pages of other sites may not ask this server")
 
     def _check_token(self, path: str, headers: Headers) -> None:
-        if self.config.token is None or path in OPEN:
-            return
-        given = headers.get("authorization", "").encode("latin-1")
-        if not hmac.compare_digest(given, f"Bearer {self.config.token}".encode()):
+        if path not in OPEN and not is_allowed(self.config, headers.get("authorization", "").encode("latin-1")):
             wanted = {"WWW-Authenticate": "Bearer"}
             raise RequestFailed(401, "unauthorized", "send the token as Authorization: Bearer TOKEN", headers=wanted)
 
@@ -78,6 +80,11 @@ class Guard:
         if size > self.config.upload_bytes:
             told = f"the upload is larger than {self.config.max_upload} MiB, the most that this server takes"
             raise RequestFailed(413, "too_large", told)
+
+
+def is_allowed(config: ServingConfig, authorization: bytes) -> bool:
+    """Whether a value of the header Authorization opens a server."""
+    return config.token is None or hmac.compare_digest(authorization, f"Bearer {config.token}".encode())
 
 
 def _place(address: str) -> tuple[str, str]:

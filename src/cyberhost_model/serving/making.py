@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from cyberhost_model.marks.marking import Marks
 from cyberhost_model.runtime.named_job import NamedJob
 from cyberhost_model.runtime.pipeline import CyberHost
 from cyberhost_model.serving.store import VIDEO, VideoJob
+from cyberhost_model.serving.turns import Turns
 
 PICTURE, SOUND = "image_reference", "audio_reference"
 """Fields of the form that hold files."""
@@ -47,9 +48,20 @@ class HostMaker:
 
     host: CyberHost
     marks: Marks
+    turns: Turns = field(default_factory=Turns)
 
     def __call__(self, job: VideoJob, folder: Path, tick: Tick) -> Made:
         """Make the video of a job. Raises what `CyberHost.animate` and `Animation.save` do, and what `tick` does."""
+
+        def tick_and_give_way(done: int, total: int | None) -> None:
+            tick(done, total)
+            self.turns.give_way(lambda: tick(done, total))
+
+        with self.turns.model:
+            tick_and_give_way(0, None)
+            return self._make(job, folder, tick_and_give_way)
+
+    def _make(self, job: VideoJob, folder: Path, tick: Tick) -> Made:
         inputs: dict[str, Any] = {"picture": folder / job.inputs[PICTURE], "audio": folder / job.inputs[SOUND]}
         gesture = job.options.get("gesture")
         hands = {} if gesture is None else {"hands": gesture}

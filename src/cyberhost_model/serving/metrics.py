@@ -14,6 +14,7 @@ _TOTALS = {
     "failed": ("cyberhost_jobs_failed_total", "Jobs that failed."),
     "expired": ("cyberhost_jobs_expired_total", "Finished jobs that were removed for their age."),
     "refused": ("cyberhost_requests_refused_total", "Requests that were answered with an error."),
+    "sessions": ("cyberhost_sessions_total", "Live sessions that were begun."),
     "frames": ("cyberhost_frames_total", "Frames of finished videos."),
     "seconds": ("cyberhost_making_seconds_total", "Seconds in which jobs were made."),
     "uploaded": ("cyberhost_uploaded_bytes_total", "Bytes of requests that were received."),

@@ -1,4 +1,4 @@
-"""The page on which a video is made by clicking: a form over `/v1/videos`, with the help of the command line."""
+"""The page on which a picture is made to speak: a form over `/v1/videos` and a live tab over `/v1/sessions`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 from cyberhost_model.driving.template import template_names
 from cyberhost_model.media.html import render_page
 from cyberhost_model.options import Option, options_of
-from cyberhost_model.serving.settings import ServedModel, ServingConfig, VideoOptions
+from cyberhost_model.serving.settings import ServedModel, ServingConfig, SessionOptions, VideoOptions
 
 _TEMPLATES = Path(__file__).with_name("templates")
+_SCRIPTS = ("video.js", "live.js")
 _FIRST = ("seed", "size", "gesture", "head")
 """Options that are shown at once; the others are folded."""
 _SOURCES = {
     "connect-src": "'self'",
-    "img-src": "data: blob:",
-    "media-src": "data: blob:",
+    "img-src": "blob:",
+    "media-src": "blob:",
+    "script-src": "blob:",  # the page's own code that runs beside the microphone
     "base-uri": "'none'",
     "form-action": "'none'",
 }
@@ -34,6 +36,8 @@ class Field(NamedTuple):
     min: float | None = None
     max: float | None = None
     step: str = "any"
+    live: bool = True
+    """A live session has it too."""
 
     @property
     def label(self) -> str:
@@ -43,11 +47,12 @@ class Field(NamedTuple):
 
 def page(config: ServingConfig, model: ServedModel) -> str:
     """Render the page."""
-    fields = {name: _field(name, rule) for name, rule in options_of(VideoOptions).items()}
+    live = options_of(SessionOptions)
+    fields = {name: _field(name, rule)._replace(live=name in live) for name, rule in options_of(VideoOptions).items()}
     return render_page(
         _TEMPLATES / "video.html.j2",
         styles=[_TEMPLATES / "video.css"],
-        script=(_TEMPLATES / "video.js").read_text(encoding="utf-8"),
+        script="".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS),
         sources=_SOURCES,
         model=model.name,
         first=[fields[name] for name in _FIRST],

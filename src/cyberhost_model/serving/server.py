@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from cyberhost_model.config import RuntimeConfig
 from cyberhost_model.errors import InputError
@@ -18,8 +19,10 @@ from cyberhost_model.serving.app import build_app
 from cyberhost_model.serving.making import HostMaker
 from cyberhost_model.serving.page import page
 from cyberhost_model.serving.queue import JobQueue
+from cyberhost_model.serving.sessions import MESSAGE_BYTES, Sessions
 from cyberhost_model.serving.settings import ServedModel, ServingConfig
 from cyberhost_model.serving.store import VIDEO, JobStore
+from cyberhost_model.serving.turns import Turns
 
 _GRACE = 5  # seconds that open connections have where the server is ended
 _CHANGING_FRAMES = ("precision", "allow_untrained")
@@ -44,18 +47,30 @@ def serve(
     store = JobStore(config.folder or data_folder() / "serve")
     try:
         listening = _listen(config)
-        maker = HostMaker(CyberHost.from_pretrained(**asdict(runtime)), marks)
-        queue = JobQueue(store, maker, config.max_waiting, 3600 * config.keep_hours)
+        host, turns = CyberHost.from_pretrained(**asdict(runtime)), Turns()
+        queue = JobQueue(store, HostMaker(host, marks, turns), config.max_waiting, 3600 * config.keep_hours)
+        sessions = Sessions(host, marks, turns, config, queue.counters)
         model = served_model(runtime)
-        app = build_app(queue, config, model, page(config, model) if with_page else None)
-        host, port = listening.getsockname()[:2]
-        tell(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        settings = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE, server_header=False
-        )
-        uvicorn.Server(settings).run(sockets=[listening])
+        app = build_app(queue, config, model, page(config, model) if with_page else None, sessions)
+        address, port = listening.getsockname()[:2]
+        tell(f"http://{f'[{address}]' if ':' in address else address}:{port}")
+        uvicorn.Server(server_settings(app)).run(sockets=[listening])
     finally:
         store.close()
+
+
+def server_settings(app: FastAPI) -> uvicorn.Config:
+    """Make the settings of the server that runs an application."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=_GRACE,
+        server_header=False,
+        ws_max_size=MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # video is compressed already
+        ws_ping_interval=None,  # `Sessions` has limits of its own, and reads no answers while a picture is prepared
+    )
 
 
 def served_model(runtime: RuntimeConfig) -> ServedModel:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cyberhost_model.config import GenerationConfig
+from cyberhost_model.config import GenerationConfig, LivePace
 from cyberhost_model.options import check_options, option
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -36,6 +36,10 @@ class ServingConfig:
         16, "Jobs that may wait; more are refused until one is done.", metavar="N", min=1, max=100_000
     )
     max_uploads: int = option(8, "Uploads that are received at the same time.", metavar="N", min=1, max=10_000)
+    max_sessions: int = option(
+        1, "Live sessions at the same time; 0 is none. Videos wait for them.", metavar="N", min=0, max=16
+    )
+    max_live: float = option(3600.0, "Longest live session, in seconds of sound.", metavar="S", min=1, max=86400)
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -52,13 +56,24 @@ class ServingConfig:
 
 
 @dataclass(frozen=True)
-class VideoOptions(GenerationConfig):
-    """The options of one video: those of every command, and what `animate` and `multimodal` have beside them."""
+class SpeakingOptions(GenerationConfig):
+    """The options of a picture that speaks: those of every command, and what `animate` and `live` have beside them."""
 
     body_movement: float | None = option(
         None, "How far the body moves: 0 in place, 1 lively. [default: 0.1]", metavar="X", min=0, max=1
     )
+
+
+@dataclass(frozen=True)
+class VideoOptions(SpeakingOptions):
+    """The options of one video."""
+
     gesture: str | None = option(None, "A gesture for the hands: the name of one that comes along.", metavar="NAME")
+
+
+@dataclass(frozen=True)
+class SessionOptions(LivePace, SpeakingOptions):
+    """The options of one live session."""
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,20 @@ from cyberhost_model.options import Option, options_of
 from cyberhost_model.runtime.batch_jobs import SOUNDS
 from cyberhost_model.serving.failures import RequestFailed, failure_of
 from cyberhost_model.serving.making import PICTURE, SOUND
-from cyberhost_model.serving.settings import VideoOptions
+from cyberhost_model.serving.settings import ServingConfig, VideoOptions
 
 FILES = {PICTURE: PICTURE_SUFFIXES, SOUND: SOUNDS}
 """Field of a file -> the endings that are kept; another one, which a client may choose, is left out."""
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
-def read_options(form: Mapping[str, str]) -> dict[str, Any]:
-    """Read the options of a video from the texts of a form; an empty text is the default.
+def read_options(form: Mapping[str, str], config: ServingConfig, kind: type = VideoOptions) -> dict[str, Any]:
+    """Read the options of a video, or those of another dataclass, from texts by their names; "" is the default.
 
-    Raises RequestFailed (400) for a name that is no option and a value that is not allowed.
+    Raises RequestFailed: 400 for a name that is no option and a value that is not allowed, 413 for one beyond the
+    server's limits.
     """
-    rules, hints = options_of(VideoOptions), get_type_hints(VideoOptions)
+    rules, hints = options_of(kind), get_type_hints(kind)
     values: dict[str, Any] = {}
     for name, text in form.items():
         if name not in rules:
@@ -38,12 +39,15 @@ def read_options(form: Mapping[str, str]) -> dict[str, Any]:
             continue
         try:
             values[name] = _read(text.strip(), rules[name], hints[name])
-            VideoOptions(**{name: values[name]})  # the bounds
+            kind(**{name: values[name]})  # the bounds
         except (InputError, ValueError) as error:
             allowed = f"{name} must be {_allowed(rules[name], hints[name])}, not {printable(text)[:60]!r}"
             raise _invalid(name, str(error) if isinstance(error, InputError) else allowed) from None
     if (gesture := values.get("gesture")) is not None and gesture not in template_names():
         raise _invalid("gesture", f"gesture must be one of {', '.join(template_names())}, not {gesture[:60]!r}")
+    for name, most in (("size", config.max_size), ("steps", config.max_steps)):
+        if (values.get(name) or 0) > most:
+            raise RequestFailed(413, "too_large", f"{name} must be at most {most} on this server", name)
     return values
 
 

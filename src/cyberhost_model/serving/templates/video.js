@@ -96,6 +96,7 @@ byId("microphone").addEventListener("click", async () => {
 
 byId("form").addEventListener("submit", async (event) => {
   event.preventDefault();
+  if (byId("form").dataset.tab !== "recorded") return; // the key Enter in the other tab
   tell(null);
   const form = new FormData();
   for (const [name, value] of new FormData(byId("form")))
