@@ -256,7 +256,7 @@ class Request:
         from cyberhost_model.runtime.named_job import OWN, NamedJob
 
         inputs: dict[str, Path | str | list[Path] | None] = {**self.inputs, **files}
-        refs = [name for name in inputs if name.split()[0] == "ref"]  # "ref", "ref 2" ...
+        refs = [name for name in inputs if name == "ref" or name.startswith("ref ")]  # as `numbered` names them
         if pictures := [Path(str(inputs.pop(name))) for name in refs]:
             inputs["picture"] = pictures if len(pictures) > 1 else pictures[0]
         if isinstance(hands := inputs.get("hands"), Path) and not hands.exists():
