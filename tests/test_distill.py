@@ -107,6 +107,32 @@ def test_targets_are_the_average_s():
     assert all(parameter.grad is None for parameter in stage.teacher.parameters())
 
 
+def test_what_every_frame_is_off_by_is_no_movement_and_pure_noise_has_no_truth():
+    stage = RandomDistillation(points=1, movement=1.0, truth=1.0)
+    batch, generator = stage.dataset(0)[0], lambda: torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        stage.module.denoising_unet.unet.conv_out.bias += 0.5
+    terms, _ = stage.distances(batch, generator())
+    assert terms["target"] > 0.4 and terms["movement"] < 0.01 and terms["truth"] == 0
+    stage.grid = torch.tensor([0.0, 500.0])
+    assert stage.distances(batch, generator())[0]["truth"] > 0.1
+    assert set(stage.gradient_shares(batch, generator())) == {"share_target", "share_movement", "share_truth"}
+
+
+def test_bodies_without_key_points_learn_from_the_slow_noise_they_are_sampled_from():
+    stage, generator = RandomDistillation(), lambda: torch.Generator().manual_seed(2)
+    sampling = dataclasses.replace(stage.module.preset.sampling, slow_noise=0.9, slow_noise_correlation=0.1)
+    stage.module.preset = dataclasses.replace(preset("tiny"), sampling=sampling)
+    z = torch.zeros(1, 12, preset("tiny").latent_channels, 8, 8)
+    still, moved = (
+        stage.sampling_noise(z, {"moving": torch.full((1, 8, 8), value)}, [False], generator()) for value in (0.0, 1.0)
+    )
+    beside = [
+        (noise[..., 1:] * noise[..., :-1])[:, :, : preset("tiny").flow_channels].mean() for noise in (still, moved)
+    ]
+    assert abs(beside[0]) < 0.1 and beside[1] > 0.5  # neighbouring cells
+
+
 def test_a_stopped_distillation_goes_on_bit_for_bit(tmp_path):
     whole = train(RandomDistillation(), tmp_path / "whole", _config(steps=4))
     train(RandomDistillation(), tmp_path / "parts", _config(steps=2))
@@ -123,7 +149,7 @@ def test_what_is_distilled_samples_in_few_steps_without_guidance():
     assert (told.sampler, told.steps, told.guidance_reference, told.guidance_audio) == ("lcm", 2, 1.0, 1.0)
     assert told.noise_correlation == DDPM.diffusion.noise_correlation
     assert RandomDistillation(DDPM, sampling_correlation=0.8).module.preset.sampling.noise_correlation == 0.8
-    assert distilled_preset(preset("tiny"), 2, 0.8).sampling.slow_noise == 0  # it is sampled from the noise it learned
+    assert distilled_preset(preset("tiny"), 2, 0.8).sampling.slow_noise == preset("tiny").sampling.slow_noise
     assert stage.guidance == Guidance(DDPM.sampling.guidance_reference, DDPM.sampling.guidance_audio)
     raw = raw_conditions(SMALL, batch=1) | {"face": torch.randn(1, 512)}
     network, shape = stage.module.eval(), (1, SMALL.frames, SMALL.latent_channels, 4, 4)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 import torch
 
-from cyberhost_model.model.conditions import Conditions
+from cyberhost_model.model.conditions import ClipInputs, Conditions, ReferenceInputs
 from cyberhost_model.model.unet import build_unet2d
 from model_helpers import FULL, MINI, make_network, noisy_clip, raw_conditions
 
@@ -199,6 +199,36 @@ def test_absent_hands_and_faces_describe_nothing():
     assert not network.face_encoder(torch.zeros(1, 3, 256, 256)).any()
     clarity = network.denoising_unet.clarity(torch.tensor([[0.0, 0.5]]))
     assert not clarity[0, 0].any() and clarity[0, 1].any()
+
+
+@torch.no_grad()
+def test_further_pictures_of_any_size_are_attended_to_in_any_order():
+    """Their features join the keys; hands that one picture hides are described by the others."""
+    network, (noisy, timestep) = make_network(), noisy_clip(batch=1)
+    first, second, third = (
+        raw_conditions(batch=1, seed=seed, size=size) for seed, size in ((1, (4, 4)), (5, (4, 6)), (6, (4, 4)))
+    )
+    clip = {name: first.pop(name) for name in ("audio", "motion_latents", "pose", "hand_clarity", "shut")}
+    first["hands"] = first["hands"].clone()
+    first["hands"][:, 1] = 0
+    shown = [
+        network.reference_conditions(
+            ReferenceInputs(**{name: value for name, value in raw.items() if name not in clip})
+        )
+        for raw in (first, second, third)
+    ]
+    both, turned = shown[0].with_further(shown[1:]), shown[0].with_further(shown[:0:-1])
+    site = next(iter(both.reference))
+    assert both.reference[site].shape[1] == sum(part.reference[site].shape[1] for part in shown)
+    left, right = both.hands.chunk(2, dim=1)
+    torch.testing.assert_close(left, sum(part.hands.chunk(2, dim=1)[0] for part in shown) / 3)
+    torch.testing.assert_close(right, sum(part.hands.chunk(2, dim=1)[1] for part in shown) / 2)
+    made = [
+        network(noisy, timestep, network.clip_conditions(given, ClipInputs(**clip))).prediction
+        for given in (shown[0], both, turned)
+    ]
+    torch.testing.assert_close(made[1], made[2])
+    assert (made[0] - made[1]).abs().max() > 1e-3
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from cyberhost_model.errors import ResourceError, TrainingError
 from cyberhost_model.lab.training.loop import Trainer, train
 from cyberhost_model.lab.training.optimizer import build_optimizer
 from cyberhost_model.lab.training.process import Process
-from cyberhost_model.lab.training.record import RECORD
+from cyberhost_model.lab.training.record import RECORD, origin_of
 from cyberhost_model.lab.training.reports import Curves, read_curves
 from cyberhost_model.lab.training.stage import ProcessItems, memory_advice
 from cyberhost_model.lab.training.stages.clip import ClipStageConfig
@@ -88,7 +89,10 @@ def test_a_run_goes_on_only_with_what_it_was_begun_with(tmp_path):
     data, run = tmp_path / "clips", tmp_path / "run"
     data.mkdir()
     (data / "a.safetensors").write_bytes(b"clip")
-    train(_Configured(data), run, small_config(steps=1))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[2]\n")
+    origin = origin_of(recipe, str(data / "a.safetensors"))
+    train(_Configured(data), run, small_config(steps=1), origin=origin)
     made = json.loads((run / "config.json").read_text())[RECORD]
     assert made["settings"]["drop_audio"] == 0.1 and made["data"]["folder"] == str(data)
     assert made["versions"]["torch"] == torch.__version__
@@ -100,7 +104,9 @@ def test_a_run_goes_on_only_with_what_it_was_begun_with(tmp_path):
     with pytest.raises(TrainingError, match="data "):
         train(_Configured(moved), run, small_config(steps=3))
     train(_Configured(moved, batch=2), run, small_config(steps=3, allow_changed=True))
-    assert json.loads((run / "config.json").read_text())[RECORD]["settings"]["batch"] == 2
+    made = json.loads((run / "config.json").read_text())[RECORD]
+    assert made["settings"]["batch"] == 2 and made["origin"] == origin
+    assert origin["init_sha256"] == hashlib.sha256(b"clip").hexdigest() and origin["recipe"] == str(recipe)
 
 
 def test_workers_are_forked_without_a_pool_of_opencv_s(tmp_path):

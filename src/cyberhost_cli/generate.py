@@ -19,6 +19,7 @@ from cyberhost_cli.console import Console
 from cyberhost_cli.options import (
     SPEECH,
     BodyMovement,
+    MoreRefs,
     Out,
     OutputOptions,
     Ref,
@@ -28,6 +29,7 @@ from cyberhost_cli.options import (
 )
 from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.runtime.named_job import numbered
 
 if TYPE_CHECKING:
     from cyberhost_model.marks.marking import FrameDigests
@@ -45,6 +47,7 @@ def animate(
     output: Out,
     settings: GenerationConfig,
     *,
+    more: MoreRefs = None,
     body_movement: BodyMovement = None,
     gestures: Annotated[
         bool | None,
@@ -64,19 +67,20 @@ def animate(
     """
     console.silence_libraries()
     own: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures}
-    files = {"ref": ref, "audio": audio}
+    refs = [ref, *(more or ())]
+    files = {**numbered("ref", refs), "audio": audio}
     request = Request(ref, output, settings, runtime, options, marks, console, "animate", own, files)
-    request.check_output(audio)
+    request.check_output(*refs[1:], audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
-    picture, sound = load_picture(ref), load_audio(audio)
-    request.check_model("animate", **own)
+    pictures, sound = [load_picture(path) for path in refs], load_audio(audio)
+    request.check_model("animate", **own, ref=bool(more) or None)
     make_video(
         request,
-        lambda host: host.animate(picture, sound, **own, **asdict(settings)),
+        lambda host: host.animate(pictures, sound, **own, **asdict(settings)),
         request.job(),
     )
 
@@ -90,6 +94,7 @@ def reenact(
     output: Out,
     settings: GenerationConfig,
     *,
+    more: MoreRefs = None,
     audio: Annotated[
         str, typer.Option(metavar="keep|none|FILE", help="The driving video's sound, none, or another one.")
     ] = "keep",
@@ -106,23 +111,24 @@ def reenact(
     The video lasts as long as DRIVING. The sound moves the lips.
     """
     console.silence_libraries()
-    own, files = {"audio": audio, "retarget": retarget}, {"ref": ref, "driving": driving}
+    refs = [ref, *(more or ())]
+    own, files = {"audio": audio, "retarget": retarget}, {**numbered("ref", refs), "driving": driving}
     if audio not in ("keep", "none"):
         files["audio"] = Path(audio)
     request = Request(ref, output, settings, runtime, options, marks, console, "reenact", own, files)
-    request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
+    request.check_output(*refs[1:], driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
-    picture = load_picture(ref)
+    pictures = [load_picture(path) for path in refs]
     sound = audio if audio == "keep" else None if audio == "none" else load_audio(audio)
-    request.check_model("reenact")
+    request.check_model("reenact", ref=bool(more) or None)
 
     with request.open_driving(driving) as file:
 
         def start(host: CyberHost) -> Animation:
             with console.progress("reading the driving", None) as tick:
-                return host.reenact(picture, file, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
+                return host.reenact(pictures, file, audio=sound, retarget=retarget, progress=tick, **asdict(settings))
 
         make_video(request, start, request.job(driving=file), setting="reenact")
 
@@ -134,6 +140,7 @@ def multimodal(
     output: Out,
     settings: GenerationConfig,
     *,
+    more: MoreRefs = None,
     hands: Annotated[
         str | None,
         typer.Option(
@@ -157,16 +164,17 @@ def multimodal(
     The template is repeated without a jump for as long as the sound lasts. Without one the seed chooses gestures.
     """
     console.silence_libraries()
-    files = {"ref": ref, "audio": audio, **({} if hands is None else {"hands": Path(hands)})}
+    refs = [ref, *(more or ())]
+    files = {**numbered("ref", refs), "audio": audio, **({} if hands is None else {"hands": Path(hands)})}
     request = Request(
         ref, output, settings, runtime, options, marks, console, "multimodal", {"retarget": retarget}, files
     )
-    request.check_output(audio, *([] if hands is None else [Path(hands)]))
+    request.check_output(*refs[1:], audio, *([] if hands is None else [Path(hands)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
-    picture, sound = load_picture(ref), load_audio(audio)
-    request.check_model("multimodal")
+    pictures, sound = [load_picture(path) for path in refs], load_audio(audio)
+    request.check_model("multimodal", ref=bool(more) or None)
 
     with contextlib.ExitStack() as stack:
         # Not a name alone, which a gesture of the package may have.
@@ -175,7 +183,7 @@ def multimodal(
 
         def start(host: CyberHost) -> Animation:
             with console.progress("reading the template", None) as tick:
-                return host.multimodal(picture, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
+                return host.multimodal(pictures, sound, hands, retarget=retarget, progress=tick, **asdict(settings))
 
         make_video(
             request, start, request.job(**({} if hands is None else {"hands": Path(hands)})), setting="multimodal"
@@ -247,9 +255,10 @@ class Request:
         """Name the job for the library. files: in the place of `inputs` of these names."""
         from cyberhost_model.runtime.named_job import OWN, NamedJob
 
-        inputs: dict[str, Path | str | None] = {
-            "picture" if name == "ref" else name: path for name, path in {**self.inputs, **files}.items()
-        }
+        inputs: dict[str, Path | str | list[Path] | None] = {**self.inputs, **files}
+        refs = [name for name in inputs if name == "ref" or name.startswith("ref ")]  # as `numbered` names them
+        if pictures := [Path(str(inputs.pop(name))) for name in refs]:
+            inputs["picture"] = pictures if len(pictures) > 1 else pictures[0]
         if isinstance(hands := inputs.get("hands"), Path) and not hands.exists():
             inputs["hands"] = str(hands)  # a gesture of the package
         if self.command == "reenact" and "audio" not in inputs:

@@ -76,6 +76,14 @@ class OutputOptions(WritingOptions):
 Ref = Annotated[
     Path, typer.Argument(metavar="REF", help="Picture of a person: PNG, JPEG, WebP and others; - is standard input.")
 ]
+MoreRefs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--ref",
+        metavar="PICTURE",
+        help="A further picture of the person, which shows what REF hides; may be repeated. Not for every model.",
+    ),
+]
 Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
 BodyMovement = Annotated[
     float | None,

@@ -158,7 +158,8 @@ def train_stage(
     from cyberhost_model.lab.training.loop import train as run_loop
     from cyberhost_model.lab.training.losses import SHARE
     from cyberhost_model.lab.training.process import join_processes, leave_processes
-    from cyberhost_model.lab.training.recipe import build_stage
+    from cyberhost_model.lab.training.recipe import build_stage, find_recipe
+    from cyberhost_model.lab.training.record import origin_of
     from cyberhost_model.lab.training.reports import SPEED_NAMES
 
     run = options.run
@@ -166,6 +167,8 @@ def train_stage(
     last: dict[str, float] = {}
     with lock_run(run, join_processes(loop.device)):  # first: a folder in use ends the command at once
         built = build_stage(stage, options.sources, settings, options.init, loop.seed, console.note, run)
+        begins = not (run / "last").exists()  # later, what it began with may be gone
+        origin = origin_of(find_recipe(options.config or options.preset), options.init) if begins else None
         sampler = None
         if sample:
             from cyberhost_model.lab.training.samples import SampleVideos
@@ -182,7 +185,7 @@ def train_stage(
                 from cyberhost_model.lab.training.validation import Validation
 
                 validation = Validation(validate)
-            folder = run_loop(built, run, loop, step, sampler, validation)
+            folder = run_loop(built, run, loop, step, sampler, validation, origin)
     leave_processes()
     losses = {
         name: value

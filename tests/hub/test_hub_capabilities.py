@@ -151,7 +151,7 @@ def test_options_are_checked_before_the_first_byte(hub: Hub, inputs, capsys, mod
         option, command = f"--{name.replace('_', '-')}", can.commands[0]
         if command != "animate" and name in ("body_movement", "gestures"):
             continue  # it has no such option
-        words = [option] if name == "gestures" else [option, "0.5"]
+        words = {"gestures": [option], "ref": [option, inputs[command][1]]}.get(name, [option, "0.5"])
         assert main([*inputs[command], "--model", model, *words, *plan]) == 3
         said = capsys.readouterr()
         assert f"{model} does not heed" in said.err and f"leave out {option}" in said.err and not said.out

@@ -22,7 +22,7 @@ from cyberhost_model import CyberHost
 from cyberhost_model.conditions.pose_maps import dwpose_map, hand_map
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
-from cyberhost_model.errors import NoFaceError
+from cyberhost_model.errors import InputError, NoFaceError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.video_reader import probe_video, read_frames, stream_frames
 from cyberhost_model.media.video_writer import write_video
@@ -31,6 +31,7 @@ from cyberhost_model.perception.dwpose import DWPose
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.porting.convert import convert
 from cyberhost_model.runtime.loading import load_detector, load_model
+from cyberhost_model.runtime.named_job import NamedJob
 from cyberhost_model.runtime.pose_source import skeleton_source
 from cyberhost_model.runtime.publish import card
 from data_helpers import voice
@@ -114,6 +115,38 @@ def test_echomimic_speaks_with_a_gesture(models, offline, portrait_file, sound, 
     assert told["frames"] == len(list(stream_frames(out, 25.0))) == load_audio(heard).n_frames(25.0)
     assert load_audio(out).duration == pytest.approx(load_audio(heard).duration, abs=0.05)
     assert sum("embedded detector" in line for line in told["warnings"]) == 1
+
+
+def test_several_pictures_are_recorded_and_make_the_same_video_again(
+    models, offline, portrait_file, picture, sound, tmp_path, capsys
+):
+    heard, other, out = tmp_path / "speech.mp4", tmp_path / "other.png", tmp_path / "out.mp4"
+    write_video((np.zeros((64, 64, 3), np.uint8) for _ in range(3)), heard, 25, sound)
+    cv2.imwrite(str(other), cv2.flip(picture, 1)[..., ::-1])
+    command = ["animate", portrait_file, heard, "--ref", other, "--model", models["echomimic-v2"]]
+    assert main([*map(str, [*command, "-o", out, "--record", "--size", 128, "--steps", 1, "--json"])]) == 0
+    told = json.loads(capsys.readouterr().out)
+    record = json.loads(Path(told["record"]).read_text())
+    assert [Path(record["inputs"][name]["path"]).name for name in ("ref", "ref 2")] == [portrait_file.name, "other.png"]
+    assert main(["rerun", told["record"], "-o", str(tmp_path / "again.mp4"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["frames_equal"] is True
+    other.unlink()
+    assert main(["rerun", told["record"], "-o", str(tmp_path / "third.mp4")]) == 3
+
+
+def test_a_video_of_other_pictures_is_another(portrait_file, picture, tmp_path, host):
+    other = tmp_path / "other.png"
+    cv2.imwrite(str(other), picture[..., ::-1])
+    one = {"picture": portrait_file, "audio": portrait_file}
+    facts = [
+        NamedJob("animate", {**one, "picture": files}, {}).facts(host) for files in ([portrait_file, other], [other])
+    ]
+    assert (
+        facts[0]["picture 2"] == facts[1]["picture"]
+        and NamedJob("animate", one, {}).facts(host).keys() < facts[0].keys()
+    )
+    with pytest.raises(InputError, match="nothing of further pictures"):
+        host.animate([picture, picture], Sound.from_samples(voice(0.2, 0), 16000))
 
 
 @pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])

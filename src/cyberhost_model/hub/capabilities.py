@@ -16,8 +16,8 @@ from cyberhost_model.errors import InputError, ModelError
 COMMANDS = ("animate", "reenact", "multimodal")
 DUB = "dub"
 """The command of models whose codec moves the lips of any picture by face controls."""
-OPTIONS = ("body_movement", "gestures", "hand_clarity", "guidance_audio", "steps")
-"""Options of a video that some models do not heed."""
+OPTIONS = ("body_movement", "gestures", "hand_clarity", "guidance_audio", "steps", "ref")
+"""Options of a video that some models do not heed; "ref" is a further picture of the person."""
 PARTS = {"temporal": "what holds frames together", "audio": "what hears speech", "poses": "what follows poses"}
 """Parts of a network that may never have been trained, in words."""
 NEEDED = ("temporal", "audio")
@@ -53,7 +53,7 @@ class Capabilities:
 
 
 _RAIL = "CreativeML Open RAIL-M"
-_HALF = ("steps", "guidance_audio")
+_HALF = ("steps", "guidance_audio", "ref")
 _GESTURES = (*_HALF, "body_movement")  # the pace and size of gestures
 _GESTURING = ("multimodal", "animate", "reenact")
 
@@ -61,7 +61,8 @@ MODELS: dict[str, Capabilities] = {
     "tiny": Capabilities(
         "a half body or a talking head",
         (*COMMANDS, DUB),
-        options=tuple(name for name in OPTIONS if name != "hand_clarity"),  # hands stay as sharp as the picture's
+        # Hands stay as sharp as the picture's, and every frame is a movement of one picture.
+        options=tuple(name for name in OPTIONS if name not in ("hand_clarity", "ref")),
         speed="7.1 s of video in 2.5 to 2.7 s (H100), 3.3 s in 10.8 s (two CPU cores), both at 512x512",
         licence="Apache-2.0",
         limits="moves the picture on a grid of 16 pixels; the network has seen no filmed person",
@@ -80,7 +81,7 @@ MODELS: dict[str, Capabilities] = {
         "a whole person who follows poses",
         ("reenact",),
         hears=False,
-        options=("steps",),
+        options=("steps", "ref"),
         licence=_RAIL,
         limits="needs a driving video with poses; the first frame comes after the last step",
     ),
@@ -144,6 +145,7 @@ def capabilities_of(preset: Preset, untrained: Iterable[str] = ()) -> Capabiliti
         "hand_clarity": switches.hand_clarity,
         "guidance_audio": preset.uses_audio,
         "steps": True,
+        "ref": not preset.traits.relative,  # what moves one picture draws nothing of another
     }
     return Capabilities(
         f"what its training showed it (preset {preset.name})",

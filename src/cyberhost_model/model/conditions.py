@@ -196,6 +196,25 @@ class Conditions:
         absent = None if self.absent is None else self.absent.apply(function)
         return dataclasses.replace(self, absent=absent, **changed)  # type: ignore[arg-type]
 
+    def with_further(self, pictures: Sequence[Conditions]) -> Conditions:
+        """Copy the conditions of a reference picture with what further pictures of the same person show.
+
+        Their Reference Net features are further keys and values of the attention to the reference; descriptors and
+        tokens are averaged over the pictures that show what they describe. What says where things are (the latent at
+        the input, the state of the face, masks) stays the first picture's, whose size the others need not have.
+        """
+        every = [self, *pictures]
+        features = [part.reference for part in every if part.reference is not None]
+        described = {
+            name: _mean_where_shown([value for part in every if (value := getattr(part, name)) is not None])
+            for name in ("audio", "face", "hands", "face_tokens")
+        }
+        changes: dict[str, Any] = {
+            "reference": {site: torch.cat([part[site] for part in features], -2) for site in features[0]},
+            **described,
+        }
+        return dataclasses.replace(self, **changes)
+
     @property
     def continues(self) -> tuple[bool, ...]:
         """Whether each item has a prior from the previous clip; empty for presets without `motion_prior`."""
@@ -285,6 +304,15 @@ def _zeroed(value: Tensor | None, drop: Sequence[bool] | None) -> Tensor | None:
         return torch.zeros_like(value)
     keep = torch.tensor([not flag for flag in drop], device=value.device)
     return torch.where(keep.view(-1, *[1] * (value.ndim - 1)), value, 0.0)
+
+
+def _mean_where_shown(values: Sequence[Tensor]) -> Tensor | None:
+    """Average tokens (B, ..., n, D) over the pictures in which they are not zero, as those of absent parts are."""
+    if not values:
+        return None
+    stacked = torch.stack([*values])
+    shown = stacked.any(-1, keepdim=True).sum(0).clamp_min(1)
+    return stacked.sum(0) / shown
 
 
 def _removed(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,20 @@ def config_of(command: str) -> type[DenoisingConfig]:
     return DenoisingConfig if command == "dub" else GenerationConfig
 
 
+def numbered(name: str, files: Sequence[Path]) -> dict[str, Path]:
+    """Give each of several files a name: the first has `name`, the second "`name` 2"."""
+    return {name if number == 1 else f"{name} {number}": file for number, file in enumerate(files, 1)}
+
+
 @dataclass(frozen=True)
 class NamedJob:
     """A video that was asked for. `command` is a method of `CyberHost`."""
 
     command: str
-    inputs: Mapping[str, Path | str | None]
-    """By the method's names: paths, and words such as the name of a gesture; "audio" of `reenact` may be "none"."""
+    inputs: Mapping[str, Path | str | list[Path] | None]
+    """By the method's names: paths, and words such as the name of a gesture; "audio" of `reenact` may be "none",
+    "picture" may be several.
+    """
     options: Mapping[str, Any]
     """Keywords of the method; those that are left out have their defaults."""
 
@@ -61,6 +68,8 @@ class NamedJob:
         settings = asdict(kind(**given))
         own = {name: self.options.get(name, default) for name, default in OWN[self.command].items()}
         inputs = {**_OPTIONAL_INPUTS.get(self.command, {}), **self.inputs}
+        if isinstance(pictures := inputs.get("picture"), list):
+            inputs |= numbered("picture", pictures)
         where = {"model": host.folder_digest, "device": host.device.type, "precision": str(host.dtype)}
         try:
             return facts_of(command=self.command, **inputs, **settings, **own, **where)

@@ -71,6 +71,8 @@ HAND_CLARITY = 0.5
 PathLike = str | os.PathLike[str]
 PictureInput = str | os.PathLike[str] | np.ndarray
 """A file, or uint8 (H, W, 3) RGB."""
+Pictures = PictureInput | Sequence[PictureInput]
+"""One picture, or several of the same person, of which the first is the one that moves."""
 AudioInput = str | os.PathLike[str] | Sound
 Progress = Callable[[int, int | None], None]
 """Called as progress(done, total); total is None where it is not known."""
@@ -299,7 +301,7 @@ class CyberHost:
 
     def animate(
         self,
-        picture: PictureInput,
+        picture: Pictures,
         audio: AudioInput,
         *,
         body_movement: float | None = None,
@@ -308,6 +310,7 @@ class CyberHost:
     ) -> Animation:
         """Make the person in `picture` speak `audio` (A2V-B of the paper; A2V-H with `head`).
 
+        picture: one, or several of the same person (`open_pictures`); so it is in `reenact` and `multimodal`.
         body_movement: 0 still .. 1 lively. gestures: whether hands that the picture shows gesture with the speech
         (`driving.speech_gesture`), by default as the model's `sampling.gestures` says; otherwise the network alone
         moves them. Networks that move by poses of the hands always have them. options: the fields of
@@ -318,7 +321,7 @@ class CyberHost:
         if self.model.network.preset.task == "multimodal":
             return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
-        reference, warnings = self.open_picture(picture, config)
+        reference, warnings = self.open_pictures(picture, config)
         animation = self.animate_reference(reference, config, sound, body_movement, gestures, warnings)
         return _made_of(animation, picture, audio)
 
@@ -378,7 +381,7 @@ class CyberHost:
 
     def reenact(
         self,
-        picture: PictureInput,
+        picture: Pictures,
         driving: PathLike | PoseSequence,
         *,
         audio: AudioInput | None = "keep",
@@ -398,7 +401,7 @@ class CyberHost:
 
         self._check_command("reenact")
         config = GenerationConfig(**options)
-        reference, warnings = self.open_picture(picture, config)
+        reference, warnings = self.open_pictures(picture, config)
         poses, from_video = self._open_driving(driving, progress)
         notes = list(poses.warnings)
         keep = isinstance(audio, str) and audio == "keep"
@@ -428,7 +431,7 @@ class CyberHost:
 
     def multimodal(
         self,
-        picture: PictureInput,
+        picture: Pictures,
         audio: AudioInput,
         hands: PathLike | PoseSequence | None = None,
         *,
@@ -451,7 +454,7 @@ class CyberHost:
         self._check_command("multimodal")
         amount = check_movement(body_movement)
         config, sound = GenerationConfig(**options), open_sound(audio)
-        reference, warnings = self.open_picture(picture, config)
+        reference, warnings = self.open_pictures(picture, config)
         total = sound.n_frames(config.fps)
         if hands is None:
             template = self._speech_gesture(sound, total, config, amount, reference)
@@ -537,6 +540,25 @@ class CyberHost:
             render(None), total, config.fps, size, sound, lines, edited=True, render=render, clip=clip
         )
         return _made_of(animation, film, audio)
+
+    def open_pictures(self, pictures: Pictures, config: GenerationConfig) -> tuple[Reference, list[str]]:
+        """Prepare one picture, or several of the same person; results and errors are those of `open_picture`.
+
+        The first is the one that moves. The network looks at the others too (`Conditions.with_further`): they show it
+        what the first one hides. Raises InputError for a model that draws nothing of them.
+        """
+        first, *further = [pictures] if isinstance(pictures, (str, os.PathLike, np.ndarray)) else pictures
+        if not further:
+            return self.open_picture(first, config)
+        if "ref" not in capabilities_of(self.model.network.preset).options:
+            raise InputError("this model draws nothing of further pictures: give one")
+        reference, warnings = self.open_picture(first, config)
+        shown = []
+        for picture in further:
+            other, lines = self.open_picture(picture, config)
+            shown.append(other.conditions)
+            warnings += [line for line in lines if line not in warnings]
+        return replace(reference, conditions=reference.conditions.with_further(shown)), warnings
 
     @torch.inference_mode()
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
@@ -713,7 +735,8 @@ def check_movement(amount: float | None) -> float:
 
 def _made_of(animation: Animation, *inputs: object) -> Animation:
     """Note which files an animation is made of; arrays, and names of bundled templates, are none."""
-    paths = [entry.path if isinstance(entry, Sound) else entry for entry in inputs]
+    each = [one for entry in inputs for one in (entry if isinstance(entry, (list, tuple)) else [entry])]
+    paths = [entry.path if isinstance(entry, Sound) else entry for entry in each]
     files = [Path(path) for path in paths if isinstance(path, (str, os.PathLike)) and Path(path).is_file()]
     animation.inputs = tuple(dict.fromkeys(files))
     return animation

@@ -40,18 +40,28 @@ def read_weights(source: str) -> InitialWeights:
     models, which are fetched and converted once, a folder, or a Hub id. Raises TrainingError when there are no weights,
     and what `find_model` raises where a model cannot be fetched.
     """
-    path = Path(source)
-    if is_file(path):
-        file, preset = path, None
-    elif is_folder(path / "last"):
-        file, preset = path / "last" / "ema.safetensors", run_preset(path)
+    place = find_weights(source)
+    if is_file(place):
+        file, preset = place, None
+    elif is_folder(place / "last"):
+        file, preset = averaged_weights(place), run_preset(place)
     else:
-        folder = _model(source)
-        file, preset = folder / NETWORK_FILE, load_preset(folder)
+        file, preset = place / NETWORK_FILE, load_preset(place)
     try:
         return InitialWeights(with_current_names(read_safetensors(file)), preset)
     except (OSError, Unreadable) as error:
         raise TrainingError(f"{source}: cannot start from it ({one_line(error)}); give a run or a model") from error
+
+
+def find_weights(source: str) -> Path:
+    """Find the file, the run's folder or the model's folder that `source` names, as `read_weights` does."""
+    path = Path(source)
+    return path if is_file(path) or is_folder(path / "last") else _model(source)
+
+
+def averaged_weights(run: Path) -> Path:
+    """Name the file of a run's averaged weights."""
+    return run / "last" / "ema.safetensors"
 
 
 def run_preset(run: str | Path) -> Preset | None:

@@ -70,6 +70,7 @@ def train(
     progress: Progress | None = None,
     sample: Sampler | None = None,
     validation: Validation | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> Path:
     """Train `stage` in the folder `run`, resuming where an earlier call stopped; returns the newest checkpoint.
 
@@ -77,8 +78,9 @@ def train(
     values): called in the first process at every logged step, with the mean losses and the speed
     (`reports.SPEED_NAMES`). sample(step, weights): called there every `config.sample_every` steps with the averaged
     weights; the video it returns goes to the reports. validation: measured every `config.validate_every` steps and at
-    the end; `RUN/best` keeps the averaged weights of the lowest error. Raises TrainingError when a loss is not finite
-    (the last good checkpoint stays), when `run` belongs to another stage, or when another process is training in it;
+    the end; `RUN/best` keeps the averaged weights of the lowest error. origin: what the run begins with, for its record
+    (`record.origin_of`); None: as it is recorded. Raises TrainingError when a loss is not finite (the last good
+    checkpoint stays), when `run` belongs to another stage, or when another process is training in it;
     ResourceError when memory is short; OutputError when `run` cannot be written.
     """
     run = Path(run)
@@ -93,7 +95,7 @@ def train(
         stage.module.enable_gradient_checkpointing()
     with lock_run(run, world), memory_advice(config, checkpoints, world.size):
         try:
-            return Trainer(stage, run, config, world, validation).train(progress, sample)
+            return Trainer(stage, run, config, world, validation, origin).train(progress, sample)
         except OSError as error:
             if error.errno in NO_ROOM:
                 raise write_error(run, error) from error
@@ -104,7 +106,13 @@ class Trainer:
     """A stage with its optimizer, averaged weights and checkpoints, loaded from the last checkpoint if there is one."""
 
     def __init__(
-        self, stage: Stage, run: Path, config: LoopConfig, world: Process, validation: Validation | None = None
+        self,
+        stage: Stage,
+        run: Path,
+        config: LoopConfig,
+        world: Process,
+        validation: Validation | None = None,
+        origin: dict[str, Any] | None = None,
     ) -> None:
         self.stage, self.run, self.config, self.world = stage, run, config, world
         self.validation = validation if config.validate_every else None
@@ -119,7 +127,7 @@ class Trainer:
         self.checkpoints = Checkpoints(run, stage.name, config.keep, world)
         saved = self.checkpoints.read()
         self.start, self.first_item = (saved.step, saved.items) if saved else (0, 0)
-        record = record_of(stage) if world.main else {}
+        record = record_of(stage, run, origin) if world.main else {}
         if saved:
             check_same_run(run, stage.module, config, saved.extra)
             world.raise_together(self._changed(record) if world.main else None)

@@ -158,13 +158,17 @@ def weighted_terms(made: Prediction, values: dict[str, Tensor]) -> dict[str, Ten
 
 
 def gradient_shares(made: Prediction, parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
-    """Measure the norm of each term's gradient over that of the whole loss: "share_keypoints" and so on.
+    """Measure the share of each term of `TERMS` that trains, see `shares_of`."""
+    return shares_of(weighted_terms(made, combine(made)), parameters)
+
+
+def shares_of(terms: dict[str, Tensor], parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
+    """Measure the norm of each term's gradient over that of their sum: "share_keypoints" and so on.
 
     Shares need not add up to 1, since gradients point in different directions. A term that reaches no parameter has 0.
     One gradient is in memory at a time; those of the parameters stay as they are.
     """
-    terms = weighted_terms(made, combined := combine(made))
-    whole = _gradient_norm(combined["loss"], parameters).clamp_min(1e-12)
+    whole = _gradient_norm(torch.stack([*terms.values()]).sum(), parameters).clamp_min(1e-12)
     return {f"{SHARE}{name}": _gradient_norm(term, parameters) / whole for name, term in terms.items()}
 
 

@@ -1,4 +1,7 @@
-"""What a run is made of: its stage's settings, its data, the versions of what computes it; kept in its config.json."""
+"""What a run is made of: its stage's settings, data, recipe and first weights, the versions of what computes it.
+
+It is kept in the run's config.json.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,41 @@ import torch
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.checkpoint import differing
 from cyberhost_model.lab.training.clips import ClipFolders, clip_shares
-from cyberhost_model.lab.training.init import run_config
+from cyberhost_model.lab.training.init import averaged_weights, find_weights, run_config
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.marks.container import program_version
+from cyberhost_model.media.files import digest_of
 
 RECORD = "made_of"
 """Its entry in config.json."""
 
 
-def record_of(stage: Stage) -> dict[str, Any]:
-    """Describe what a run of `stage` is made of, as JSON has it.
+def origin_of(recipe: Path, init: str | None) -> dict[str, Any]:
+    """Name the recipe's file and the weights that a run begins with, each with its SHA-256.
+
+    Raises what `init.read_weights` does for weights that are not there.
+    """
+    found: dict[str, Any] = {"recipe": str(recipe), "recipe_sha256": digest_of(recipe)}
+    if init is not None:
+        place = find_weights(init)
+        averaged = averaged_weights(place)
+        found |= {"init": init, "init_sha256": digest_of(averaged if averaged.is_file() else place)}
+    return found
+
+
+def record_of(stage: Stage, run: Path, origin: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Describe what `run` of `stage` is made of, as JSON has it.
 
     settings: of the stage (batch, frames, drops, driving ...); data: folder and digest of coded clips; versions.
+    origin: see `origin_of`; None: that of the run as it was begun, where it is known.
     """
+    if origin is None:
+        origin = run_config(run).get(RECORD, {}).get("origin", {})
     config, data = getattr(stage, "config", None), getattr(stage, "data", None)
     record = {
         "settings": dataclasses.asdict(config) if dataclasses.is_dataclass(config) else {},  # type: ignore[arg-type]
         "data": {} if data is None else _describe_data(data),
+        "origin": origin,
         "versions": {"cyberhost": program_version(), "torch": torch.__version__, "python": platform.python_version()},
     }
     return json.loads(json.dumps(record))

@@ -1,12 +1,14 @@
 """Stage distill: consistency distillation of a trained network, so that it makes a clip in few steps.
 
-Song et al., arXiv 2303.01469; of latents and with guidance folded in, Luo et al., arXiv 2310.04378.
+Song et al., arXiv 2303.01469; of latents and with guidance folded in, Luo et al., arXiv 2310.04378. That the clip
+itself supervises too, beside the teacher, is an idea of FADA (arXiv 2412.16915); the terms and their weights are not.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,15 +19,15 @@ from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.clips import ClipFolders, find_clips
 from cyberhost_model.lab.training.init import build_network, freeze, load_weights, preset_of_weights
-from cyberhost_model.lab.training.losses import critical_region_weight, lip_weight
+from cyberhost_model.lab.training.losses import critical_region_weight, lip_weight, shares_of
 from cyberhost_model.lab.training.registry import NETWORK_SETTINGS, StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
-from cyberhost_model.sampler.noise import hide_controls, smooth_noise
-from cyberhost_model.sampler.schedule import Schedule, add_noise, consistent_latent, solver_step
+from cyberhost_model.sampler.noise import hide_controls, smooth_noise, train_slow_noise
+from cyberhost_model.sampler.schedule import TRAIN_STEPS, Schedule, add_noise, consistent_latent, solver_step
 
 TRAINED = "denoising_unet."
 
@@ -44,7 +46,13 @@ class DistillStageConfig(ClipStageConfig):
     sampling_steps: int = 4
     """Steps of the sampler "lcm" that the network is made for."""
     sampling_correlation: float | None = None
-    """Temporal correlation of that sampler's noise; None: the preset's."""
+    """Temporal correlation of that sampler's noise; None: that of the teacher's training noise."""
+    movement: float = 0.0
+    """Weight of the same loss of the differences of neighbouring frames: a student that is as far from its target in
+    every frame, but in another direction, trembles."""
+    truth: float = 0.0
+    """Weight of the distance to the clip itself, times 1 - t / 1000: the more noise, the more clips the conditions
+    allow, and the mean of them all hardly moves."""
 
 
 class DistillStage(ClipStage):
@@ -88,7 +96,21 @@ class DistillStage(ClipStage):
         }
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute the pseudo-Huber distance of the student to its target, weighed by cell; and plainly."""
+        """Compute the weighted terms (`distances`), as "loss" their sum; and the plain distance to the target."""
+        terms, plain = self.distances(batch, generator)
+        return {"loss": torch.stack([*terms.values()]).sum(), **terms, "distance": plain}
+
+    def gradient_shares(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """Measure each term's share of the gradient that `loss` of the same arguments has, see `losses`."""
+        trained = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        return shares_of(self.distances(batch, generator)[0], trained)
+
+    def distances(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+        """Compute the pseudo-Huber distances that train, weighed by cell, and without gradient the plain one.
+
+        "target": of the student to its target; "movement": the same of the differences of neighbouring frames; "truth":
+        to the clip itself. The last two are there where they have a weight.
+        """
         config, network, diffusion, z = self.config, self.module, self.module.preset.diffusion, batch["z"]
         rand = lambda: torch.rand(len(z), generator=generator, device=z.device)  # noqa: E731
         gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
@@ -99,13 +121,7 @@ class DistillStage(ClipStage):
             place = (rand() * config.points).long().clamp_max(config.points - 1)
             grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
             t, nearer = grid[place + 1], grid[place]
-            noise = smooth_noise(
-                z.shape,
-                network.preset.sampling.noise_correlation,
-                network.preset.control_channels,
-                given.continues,
-                generator,
-            ).to(z)
+            noise = self.sampling_noise(z, batch, given.continues, generator)
             noisy = add_noise(diffusion, z, noise, t)
             hidden = network.preset.control_channels if diffusion.hidden_controls else 0
             seen = hide_controls(noisy, noise, hidden) if hidden else noisy
@@ -114,13 +130,32 @@ class DistillStage(ClipStage):
             near = hide_controls(stepped, noise, hidden) if hidden else stepped
             target = consistent_latent(diffusion, self._averaged(near, nearer, given), stepped, nearer)
         predicted = consistent_latent(diffusion, network(seen, t, given).prediction, noisy, t)
-        distance = ((predicted - target).float().square() + config.huber**2).sqrt() - config.huber
         weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
-        return {"loss": (weight * distance).mean(), "distance": distance.mean()}
+        off = predicted - target
+        terms = {"target": (weight * self.huber(off)).mean()}
+        if config.movement:
+            terms["movement"] = config.movement * (weight[:, 1:] * self.huber(off.diff(dim=1))).mean()
+        if config.truth:
+            clear = (1 - t / TRAIN_STEPS).to(z).view(-1, 1, 1, 1, 1)
+            terms["truth"] = config.truth * (clear * weight * self.huber(predicted - z)).mean()
+        return terms, self.huber(off.detach()).mean()
 
-    def gradient_shares(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Return nothing: the loss is one term."""
-        return {}
+    def huber(self, difference: Tensor) -> Tensor:
+        """Compute the pseudo-Huber distance of each element."""
+        return (difference.float().square() + self.config.huber**2).sqrt() - self.config.huber
+
+    def sampling_noise(
+        self, z: Tensor, batch: dict[str, Tensor], continues: Sequence[bool], generator: torch.Generator
+    ) -> Tensor:
+        """Draw noise like z (B, F, C, h, w) as the sampler will: with slow noise where no key points drive the body."""
+        preset, sampling = self.module.preset, self.module.preset.sampling
+        undriven = bool(sampling.slow_noise) and bool(batch["moving"].any())  # a batch is one or the other
+        correlation = sampling.slow_noise_correlation if undriven else sampling.noise_correlation
+        noise = smooth_noise(z.shape, correlation, preset.control_channels, continues, generator).to(z)
+        if not undriven:
+            return noise
+        goes_on = torch.tensor(continues or [False] * len(z), device=z.device)
+        return train_slow_noise(noise, sampling.slow_noise * batch["moving"], preset.flow_channels, goes_on, generator)
 
     def _averaged(self, noisy: Tensor, timestep: Tensor, given: Conditions) -> Tensor:
         """Predict with the averaged weights."""
@@ -129,10 +164,7 @@ class DistillStage(ClipStage):
 
 
 def distilled_preset(preset: Preset, steps: int, correlation: float | None) -> Preset:
-    """Make the preset of a distilled network: the sampler "lcm" with `steps` steps; guidance is in the weights.
-
-    The student learns from noise without a slow part, so it samples from the same.
-    """
+    """Make the preset of a distilled network: the sampler "lcm" with `steps` steps; guidance is in the weights."""
     sampling = dataclasses.replace(
         preset.sampling,
         sampler="lcm",
@@ -140,7 +172,6 @@ def distilled_preset(preset: Preset, steps: int, correlation: float | None) -> P
         guidance_reference=1.0,
         guidance_audio=1.0,
         noise_correlation=preset.diffusion.noise_correlation if correlation is None else correlation,
-        slow_noise=0.0,
     )
     return dataclasses.replace(preset, sampling=sampling)
 
