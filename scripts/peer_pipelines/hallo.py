@@ -39,18 +39,11 @@ def write_inputs(peer: str, folder: Path) -> None:
 
 def make(peer: str, folder: Path, steps: int) -> None:
     """Run scripts/inference.py of Hallo, or scripts/inference_long.py of Hallo2, for both lengths."""
-    import importlib
-
     import numpy as np
     import torch
-
-    # before anything is stood in for, as these look for what is installed
-    from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline  # noqa: F401
     from omegaconf import OmegaConf
-    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model  # noqa: F401
 
-    embedding = make_stand_ins()
-    script = importlib.import_module("scripts.inference_long" if peer == "hallo2" else "scripts.inference")
+    script, config, embedding = program(peer)
     from hallo.animate import face_animate
     from hallo.datasets import audio_processor
     from hallo.models.mutual_self_attention import ReferenceAttentionControl
@@ -73,7 +66,6 @@ def make(peer: str, folder: Path, steps: int) -> None:
     )
     script.FaceLocator = lambda conditioning_embedding_channels: locator(WIDTHS[0])
 
-    config = OmegaConf.load(f"configs/inference/{'long' if peer == 'hallo2' else 'default'}.yaml")
     config.merge_with(make_parts(folder, script, config, steps))
     OmegaConf.save(config, folder / "config.yaml")
     torch.save(embedding, folder / "embedding.pt")
@@ -97,18 +89,26 @@ def make(peer: str, folder: Path, steps: int) -> None:
         torch.save(result, folder / f"{length}.pt")
 
 
-def list_names(peer: str) -> dict:
-    """Build net.pth at the published size, without numbers."""
+def program(peer: str) -> tuple:
+    """Import its inference script -> the module, its configuration, and the descriptor of the face that it finds."""
     import importlib
 
-    from diffusers import AutoencoderKL, DDIMScheduler  # noqa: F401
+    # before anything is stood in for, as these look for what is installed
+    from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline  # noqa: F401
     from omegaconf import OmegaConf
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model  # noqa: F401
 
-    make_stand_ins()
-    long = Path("scripts/inference_long.py").exists()
-    script = importlib.import_module("scripts.inference_long" if long else "scripts.inference")
-    config = OmegaConf.load(f"configs/inference/{'long' if long else 'default'}.yaml")
+    embedding = make_stand_ins()
+    script = importlib.import_module("scripts.inference_long" if peer == "hallo2" else "scripts.inference")
+    config = OmegaConf.load(f"configs/inference/{'long' if peer == 'hallo2' else 'default'}.yaml")
+    return script, config, embedding
+
+
+def list_names(peer: str) -> dict:
+    """Build net.pth at the published size, without numbers."""
+    from omegaconf import OmegaConf
+
+    script, config, _ = program(peer)
     size = {**SD15, "cross_attention_dim": 768}
     extra = OmegaConf.to_container(config.unet_additional_kwargs)
     net = script.Net(
