@@ -80,11 +80,12 @@ def make(peer: str, folder: Path, steps: int) -> None:
         sound, picture = folder / f"{length}.wav", folder / "picture.png"
         given = {"source_image": str(picture), "driving_audio": str(sound), "config": str(folder / "config.yaml")}
         script.inference_process(argparse.Namespace(**given, checkpoint=None, output=str(folder / "out.mp4")))
+        frames = torch.cat(videos, 1)
         result = {
             "noises": noises,
-            "latents": torch.cat(kept, 2),
+            "latents": torch.cat(kept, 2)[:, :, : frames.shape[1]],  # its last clip is longer than the sound
             "drawn": [d for d in drawn if d.ndim == 2],
-            "frames": torch.cat(videos, 1),
+            "frames": frames,
         }
         torch.save(result, folder / f"{length}.pt")
 
