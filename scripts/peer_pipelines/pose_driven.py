@@ -67,13 +67,14 @@ def make(peer: str, folder: Path, steps: int) -> None:
     """Make the peer's parts, run its pipeline for both lengths, save the parts and what came out."""
     import torch
 
+    vae = make_vae(folder / "vae")  # before anything is stood in for: diffusers looks for what is installed
     for name in ("ffmpeg", "torchvision", "torchvision.transforms", "av", "IPython", "decord"):
         try:
             __import__(name)
         except ImportError:
             sys.modules[name] = types.ModuleType(name)
     build = pipeline_of_animate_anyone if peer == "animate-anyone" else pipeline_of_echomimic
-    pipeline = build(peer, folder, make_vae(folder / "vae"))
+    pipeline = build(peer, folder, vae)
     decode, kept = pipeline.decode_latents, []
     pipeline.decode_latents = lambda z: kept.append(z) or decode(z)
     for length, frames in lengths(peer).items():
