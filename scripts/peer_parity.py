@@ -5,7 +5,7 @@ with random numbers.
 
 REPOSITORY is a copy of the peer's code (MooreThreads/Moore-AnimateAnyone, antgroup/echomimic_v2), PYTHON an interpreter
 whose environment it runs in (diffusers 0.24 for the first and 0.27 or later for the other, einops, omegaconf); other
-peers are compared by scripts/family_parity.py. The peer's process saves a checkpoint in its own format, inputs and
+peers are compared by scripts/pipeline_parity.py. The peer's process saves a checkpoint in its own format, inputs and
 outputs; this one converts and compares. Ends with 1 where a difference exceeds 1e-4.
 """
 
@@ -21,7 +21,21 @@ from pathlib import Path
 TOLERANCE = 1e-4
 WIDTHS, CONTEXT, FRAMES, SIZE = (32, 64, 96, 96), 24, 5, (16, 8)
 POSE = (16, 32, 96, 256)
-HEARD = 384  # width of Whisper tiny, which EchoMimicV2 has in its code
+HEARD = 384  # width of Whisper tiny, which EchoMimic and EchoMimicV2 have in their code
+WHISPER_NAMES = {
+    "positional_embedding": "embed_positions.weight",
+    "blocks.": "layers.",
+    ".attn.query": ".self_attn.q_proj",
+    ".attn.key": ".self_attn.k_proj",
+    ".attn.value": ".self_attn.v_proj",
+    ".attn.out": ".self_attn.out_proj",
+    ".attn_ln": ".self_attn_layer_norm",
+    ".mlp.0": ".fc1",
+    ".mlp.2": ".fc2",
+    ".mlp_ln": ".final_layer_norm",
+    "ln_post": "layer_norm",
+}
+"""Parts of the names of Whisper's own code -> transformers'."""
 
 
 def main() -> int:
@@ -359,23 +373,10 @@ def whisper_encoder(folder: Path):
         "num_mel_bins": 80,
     }
     encoder = WhisperEncoder(size).eval()
-    names = {
-        "positional_embedding": "embed_positions.weight",
-        "blocks.": "layers.",
-        ".attn.query": ".self_attn.q_proj",
-        ".attn.key": ".self_attn.k_proj",
-    }
-    names |= {
-        ".attn.value": ".self_attn.v_proj",
-        ".attn.out": ".self_attn.out_proj",
-        ".attn_ln": ".self_attn_layer_norm",
-        ".mlp.0": ".fc1",
-    }
-    names |= {".mlp.2": ".fc2", ".mlp_ln": ".final_layer_norm"}
     state = {}
     for name, value in torch.load(folder / "whisper.pt", weights_only=True).items():
         name = name.removeprefix("encoder.")
-        for old, new in names.items():
+        for old, new in WHISPER_NAMES.items():
             name = name.replace(old, new)
         if not name.startswith("ln_post"):
             state[f"model.{name}"] = value

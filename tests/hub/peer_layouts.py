@@ -1,9 +1,12 @@
-"""Checkpoints as the peers lay them out, made of a network of ours: the adapters' names the other way round."""
+"""Checkpoints as the peers lay them out: their names and shapes at full size, and a network of ours under them."""
 
 from __future__ import annotations
 
+import gzip
 import re
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 _MODULE = r"((?:down_blocks\.\d+|up_blocks\.\d+|mid_block)\.motion_modules\.\d+)\.(.+)"
@@ -16,6 +19,19 @@ _INNER = {
     "ff": "ff",
 }
 REFERENCE_LACKS = r"(conv_norm_out|conv_out)\..+"
+
+
+def published_names(name: str) -> dict[str, dict[str, Tensor]]:
+    """File -> name -> a tensor of this shape that takes no memory.
+
+    They are those of the peers' own classes at the published size (`scripts/pipeline_parity.py --names`).
+    """
+    files: dict[str, dict[str, Tensor]] = {}
+    lines = gzip.decompress((Path(__file__).parent / "names" / f"{name}.txt.gz").read_bytes()).decode().splitlines()
+    for file, key, shape in map(str.split, lines):
+        size = () if shape == "-" else tuple(map(int, shape.split("x")))
+        files.setdefault(file, {})[key] = torch.zeros(()).expand(size)
+    return files
 
 
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

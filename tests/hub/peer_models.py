@@ -109,7 +109,7 @@ def write_published(root: Path) -> None:
     fast = root / "echomimic-v2-fast"
     fast.mkdir()
     for file in echomimic_v2.FILES:
-        shutil.copy(root / "echomimic-v2" / file, fast / echomimic_v2.FAST.get(file, file))
+        shutil.copy(root / "echomimic-v2" / file, fast / echomimic_v2.FAST_FILES.get(file, file))
 
 
 def parts(root: Path, name: str) -> dict[str, str]:

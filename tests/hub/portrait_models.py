@@ -15,7 +15,7 @@ from torch import Tensor
 from cyberhost_model.config import PortraitConfig, Preset
 from cyberhost_model.hub.registry import load_adapter
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.porting import echomimic, hallo
+from cyberhost_model.porting import echomimic, echomimic_v2, hallo
 from cyberhost_model.porting.keymap import KeyMap
 from model_helpers import FULL
 
@@ -75,7 +75,7 @@ def portrait_files(name: str, state: Mapping[str, Tensor]) -> dict[str, dict[str
         files = family(dict(state), "face_locator.pth", cross_attention=False)
         locator = files["face_locator.pth"]
         locator["conv_in.weight"] = locator["conv_in.weight"][:, :1]
-        renamed = echomimic.FAST_FILES if name == "echomimic-fast" else {}
+        renamed = echomimic_v2.FAST_FILES if name == "echomimic-fast" else {}
         return {renamed.get(file, file): weights for file, weights in files.items()}
     files = family(dict(state), "face_locator")
     net = {f"reference_unet.{k}": v for k, v in files["reference_unet.pth"].items()}
@@ -95,7 +95,7 @@ def collect_portrait(name: str, files: dict[str, dict[str, Tensor]]) -> KeyMap:
     """Map published files, named as they are published."""
     if not name.startswith("echomimic"):
         return hallo.collect(files["net.pth"])
-    names = {theirs: ours for ours, theirs in echomimic.FAST_FILES.items()} if name == "echomimic-fast" else {}
+    names = {theirs: ours for ours, theirs in echomimic_v2.FAST_FILES.items()} if name == "echomimic-fast" else {}
     return echomimic.collect({names.get(file, file): weights for file, weights in files.items()})
 
 

@@ -8,7 +8,6 @@ their code.
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peer_layouts import family, under
+from peer_layouts import family, published_names, under
 from peer_models import MODULES, files_of, parts, small
 from safetensors.torch import save_file
 
@@ -64,17 +63,11 @@ def test_every_name_at_the_full_size(name):
 
 @pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2"])
 def test_the_names_are_those_of_the_peers_own_classes(name):
-    """Names and shapes of its full size (scripts/pipeline_parity.py --names) all find their places."""
-    text = gzip.decompress((Path(__file__).parent / "names" / f"{name}.txt.gz").read_bytes()).decode()
-    files: dict[str, dict] = {}
-    made: dict[str, torch.Tensor] = {}  # one a shape: positions are given twice, and compared
+    """Names and shapes of its full size all find their places."""
+    files = published_names(name)
     with torch.device("meta"):
         state = CyberHostNetwork(MODULES[name].full_size()).state_dict()
-        for line in text.splitlines():
-            file, key, shape = line.split(" ")
-            weight = made.setdefault(shape, torch.empty([int(side) for side in shape.split(",")]))
-            files.setdefault(file, {})[key] = weight
-    assert list(files) == list(MODULES[name].FILES) and len(text.splitlines()) > 1800
+    assert list(files) == list(MODULES[name].FILES) and sum(map(len, files.values())) > 1800
     keys = MODULES[name].collect(files)
     fresh, void = keys.gaps({key: value.shape for key, value in state.items()}, name)
     assert all(re.match(r"reference_net\.unet\.conv_(norm_)?out\.", key) for key in fresh)
@@ -226,13 +219,8 @@ def test_a_model_that_was_converted_before_takes_todays_sampling(monkeypatch, tm
 @pytest.mark.parametrize("name", ["animate-anyone", "echomimic-v2", "echomimic", "hallo"])
 def test_the_registry_s_sizes_are_those_of_the_classes(name):
     """Bytes of every file, within a hundredth: of float32, or of half precision, as Hallo is published."""
-    numbers: dict[str, int] = {}
-    for line in (
-        gzip.decompress((Path(__file__).parent / "names" / f"{name}.txt.gz").read_bytes()).decode().splitlines()
-    ):
-        file, _, shape = line.split(" ")
-        sides = [int(side) for side in re.split("[x,]", shape) if side != "-"]
-        numbers[file] = numbers.get(file, 0) + int(np.prod(sides))
+    weights = published_names(name)
+    numbers = {file: sum(weight.numel() for weight in weights[file].values()) for file in weights}
     width = 2 if name == "hallo" else 4
     for other in (name, f"{name}-fast"):
         for file in REGISTRY[other].files if other in REGISTRY else ():

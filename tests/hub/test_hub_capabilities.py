@@ -161,7 +161,9 @@ def test_options_are_checked_before_the_first_byte(hub: Hub, inputs, capsys, mod
 def test_the_library_refuses_before_the_first_byte(hub: Hub):
     with pytest.raises(ModelError, match="never trained"):
         CyberHost.from_pretrained("sd15")
-    assert model_capabilities("animate-anyone").commands == ("reenact",) and not hub.requests
+    for name, can in MODELS.items():  # what `--plan`, `doctor` and `weights list` tell, too
+        assert model_capabilities(name) == model_capabilities(name, ask=False) == can
+    assert not hub.requests
 
 
 def test_weights_list_says_what_models_can_do(hub: Hub, capsys):

@@ -1,13 +1,13 @@
 """Models of heads that speech alone drives: every name of the published checkpoints, every number at a small size, and
 one command each from the Hub to a video.
 
-That they compute what the peers' own programs compute is measured by scripts/family_parity.py, which needs their code.
+That they compute what the peers' own programs compute is measured by scripts/pipeline_parity.py, which needs the peers'
+code.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import json
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from hub_server import BODY, Fault, Hub
+from peer_layouts import published_names
 from portrait_models import (
     PORTRAITS,
     REPOSITORIES,
@@ -39,19 +40,6 @@ from cyberhost_model.porting.convert import convert
 from cyberhost_model.porting.hallo import NOT_RUN
 from cyberhost_model.runtime.loading import load_model
 from data_helpers import voice
-
-NAMES = Path(__file__).parent / "names"
-"""Names and shapes of the published checkpoints, by the peers' own classes (`scripts/family_parity.py --names`)."""
-
-
-def published_names(name: str) -> dict[str, dict[str, torch.Tensor]]:
-    """File -> name -> a tensor of this shape that takes no memory, in the family's list."""
-    files: dict[str, dict[str, torch.Tensor]] = {}
-    lines = gzip.decompress((NAMES / f"{name}.txt.gz").read_bytes()).decode().splitlines()
-    for file, key, shape in map(str.split, lines):
-        size = () if shape == "-" else tuple(map(int, shape.split("x")))
-        files.setdefault(file, {})[key] = torch.zeros(()).expand(size)
-    return files
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Where the picture's face and lips are, for models that speech alone drives (`pose_maps` "face"; Hallo, EchoMimic).
 
 Their programs draw these maps of MediaPipe's or MTCNN's points; here the 68 face points are taken, and a forehead is
-added to them. Numbers (factors, kernels, the grid) are those of Hallo; scripts/family_parity.py compares.
+added to them. Numbers (factors, kernels, the grid) are those of Hallo; scripts/pipeline_parity.py compares.
 """
 
 from __future__ import annotations

@@ -63,6 +63,18 @@ _SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _SD15_REVISION = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 _OPEN_RAIL = "CreativeML Open RAIL-M (use restrictions in its attachment A)"
 
+
+def _echomimic(name: str, what: str, licence: str, repo: str, pose_file: str, ending: str = "") -> Weights:
+    """List a checkpoint of the EchoMimic family; that of six steps has `ending` in the names of two of its files."""
+    files = (
+        WeightFile(f"denoising_unet{ending}.pth", 3_400_000_000),
+        WeightFile("reference_unet.pth", 3_262_000_000),
+        WeightFile(f"motion_module{ending}.pth", 1_818_000_000),
+        WeightFile(pose_file, 4_350_000),
+    )
+    return Weights(name, what, licence, files, repo=repo, adapter=name)
+
+
 _ALL = (
     Weights(
         "sd15-unet",
@@ -264,31 +276,20 @@ _ALL = (
         ),
         repo="lambdalabs/sd-image-variations-diffusers",
     ),
-    Weights(
+    _echomimic(
         "echomimic-v2",
         "EchoMimicV2: half-body video from speech and hand poses",
         "Apache-2.0 (EchoMimicV2's repository)",
-        (
-            WeightFile("denoising_unet.pth", 3_400_000_000),
-            WeightFile("reference_unet.pth", 3_262_000_000),
-            WeightFile("motion_module.pth", 1_818_000_000),
-            WeightFile("pose_encoder.pth", 4_350_000),
-        ),
-        repo="BadToBest/EchoMimicV2",
-        adapter="echomimic-v2",
+        "BadToBest/EchoMimicV2",
+        "pose_encoder.pth",
     ),
-    Weights(
+    _echomimic(
         "echomimic-v2-fast",
         "EchoMimicV2 in six steps: half-body video from speech and hand poses",
         "Apache-2.0 (EchoMimicV2's repository)",
-        (
-            WeightFile("denoising_unet_acc.pth", 3_400_000_000),
-            WeightFile("reference_unet.pth", 3_262_000_000),
-            WeightFile("motion_module_acc.pth", 1_818_000_000),
-            WeightFile("pose_encoder.pth", 4_350_000),
-        ),
-        repo="BadToBest/EchoMimicV2",
-        adapter="echomimic-v2-fast",
+        "BadToBest/EchoMimicV2",
+        "pose_encoder.pth",
+        ending="_acc",
     ),
     Weights(
         "whisper-tiny",
@@ -303,31 +304,20 @@ _ALL = (
         repo="openai/whisper-tiny",
         revision="169d4a4341b33bc18d8881c4b69c2e104e1cc0af",
     ),
-    Weights(
+    _echomimic(
         "echomimic",
         "EchoMimic: a head that speaks, from one picture and speech",
         "Apache-2.0 (EchoMimic's repository)",
-        (
-            WeightFile("denoising_unet.pth", 3_400_000_000),
-            WeightFile("reference_unet.pth", 3_262_000_000),
-            WeightFile("motion_module.pth", 1_818_000_000),
-            WeightFile("face_locator.pth", 4_350_000),
-        ),
-        repo="BadToBest/EchoMimic",
-        adapter="echomimic",
+        "BadToBest/EchoMimic",
+        "face_locator.pth",
     ),
-    Weights(
+    _echomimic(
         "echomimic-fast",
         "EchoMimic in six steps: a head that speaks, from one picture and speech",
         "Apache-2.0 (EchoMimic's repository)",
-        (
-            WeightFile("denoising_unet_acc.pth", 3_400_000_000),
-            WeightFile("reference_unet.pth", 3_262_000_000),
-            WeightFile("motion_module_acc.pth", 1_818_000_000),
-            WeightFile("face_locator.pth", 4_350_000),
-        ),
-        repo="BadToBest/EchoMimic",
-        adapter="echomimic-fast",
+        "BadToBest/EchoMimic",
+        "face_locator.pth",
+        ending="_acc",
     ),
     Weights(
         "hallo",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,12 +15,9 @@ from torch import Tensor
 from cyberhost_model.config import Preset
 from cyberhost_model.porting import echomimic_v2
 from cyberhost_model.porting.animate_anyone import UNUSED
-from cyberhost_model.porting.convert import Adapter, named_tensors
 from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, map_files
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "face_locator.pth")
-FAST_FILES = {"denoising_unet.pth": "denoising_unet_acc.pth", "motion_module.pth": "motion_module_acc.pth"}
-"""The files that the checkpoint of six steps has in place of others."""
 ONE_CHANNEL = "its map of the face has one channel, here the first of three"
 
 
@@ -41,9 +37,7 @@ RULES = {
 def full_size(name: str = "echomimic") -> Preset:
     """Build the preset of the published checkpoint. name: "echomimic", or "echomimic-fast" of six steps."""
     base = echomimic_v2.full_size()
-    sampling = dataclasses.replace(base.sampling, window_shift=2)
-    if name == "echomimic-fast":
-        sampling = dataclasses.replace(sampling, steps=6, guidance_reference=1.0, guidance_audio=1.0)
+    sampling = echomimic_v2.sampling_of(name, dataclasses.replace(base.sampling, window_shift=2))
     return dataclasses.replace(base, name=name, size=(512, 512), sampling=sampling, pose_maps="face")
 
 
@@ -57,21 +51,8 @@ def network(name: str, paths: Mapping[str, Path], template: Preset | None) -> Co
 
     template: instead of the preset of the published size. Raises ModelError.
     """
-    renamed = FAST_FILES if name == "echomimic-fast" else {}
-    found = named_tensors(paths["network"], [renamed.get(file, file) for file in FILES])
-    return collect(dict(zip(FILES, found.values(), strict=True))).into(template or full_size(name))
+    return collect(echomimic_v2.read_files(name, paths["network"], FILES)).into(template or full_size(name))
 
 
-def _adapter(name: str, title: str) -> Adapter:
-    return Adapter(
-        name,
-        title,
-        {"network": name, "vae": "sd-vae-ft-mse", "speech": "whisper-tiny", "detector": "dwpose"},
-        partial(network, name),
-        partial(full_size, name),
-        room=4_600_000_000,
-    )
-
-
-ADAPTER = _adapter("echomimic", "EchoMimic: a head speaks")
-FAST_ADAPTER = _adapter("echomimic-fast", "EchoMimic in six steps: a head speaks")
+ADAPTER = echomimic_v2.adapter("echomimic", "EchoMimic: a head speaks", network, full_size)
+FAST_ADAPTER = echomimic_v2.adapter("echomimic-fast", "EchoMimic in six steps: a head speaks", network, full_size)

@@ -6,18 +6,19 @@ The layout is AnimateAnyone's, but cross attention reads Whisper's features.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
-from cyberhost_model.config import AudioConfig, Preset, preset
+from cyberhost_model.config import AudioConfig, Preset, SamplingConfig, preset
 from cyberhost_model.porting.animate_anyone import DIFFUSION, NOTHING_OF_OURS, SAMPLING, UNUSED
 from cyberhost_model.porting.convert import Adapter, named_tensors
 from cyberhost_model.porting.keymap import Converted, KeyMap, Rule, map_files, motion_rules
 
 FILES = ("reference_unet.pth", "denoising_unet.pth", "motion_module.pth", "pose_encoder.pth")
-FAST = {"denoising_unet.pth": "denoising_unet_acc.pth", "motion_module.pth": "motion_module_acc.pth"}
+FAST_FILES = {"denoising_unet.pth": "denoising_unet_acc.pth", "motion_module.pth": "motion_module_acc.pth"}
 """What the checkpoint of six steps has in place of two files; the other two are the same."""
 AUDIO_WEIGHT = 3.0
 """The factor by which its code multiplies the output of the audio attention."""
@@ -50,21 +51,34 @@ _SAMPLING = dataclasses.replace(
 )
 
 
-def full_size() -> Preset:
-    """Build the preset of the published checkpoint."""
+def full_size(name: str = "echomimic-v2") -> Preset:
+    """Build the preset of the published checkpoint. name: "echomimic-v2", or "echomimic-v2-fast" of six steps."""
     base = preset("sd15")
     return dataclasses.replace(
         base,
-        name="echomimic-v2",
+        name=name,
         size=(768, 768),
         motion_frames=0,  # it knows none: windows overlap
         unet=dataclasses.replace(base.unet, motion_norm_per_frame=True, cross_attention_dim=384),
         audio=AudioConfig(dim=384, layers=5, tokens=10, project=False, centred=False),  # Whisper tiny
         diffusion=DIFFUSION,
-        sampling=_SAMPLING,
+        sampling=sampling_of(name, _SAMPLING),
         pose_maps="dwpose-hands",
         ablations=NOTHING_OF_OURS,
     )
+
+
+def sampling_of(name: str, sampling: SamplingConfig) -> SamplingConfig:
+    """Return `sampling`, or that of a checkpoint of six steps, which needs no guidance."""
+    six_steps = dataclasses.replace(sampling, steps=6, guidance_reference=1.0, guidance_audio=1.0)
+    return six_steps if name.endswith("-fast") else sampling
+
+
+def read_files(name: str, folder: Path, files: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+    """Read a checkpoint's `files`, by these names also where they are those of six steps. Raises ModelError."""
+    renamed = FAST_FILES if name.endswith("-fast") else {}
+    found = named_tensors(folder, [renamed.get(file, file) for file in files])
+    return dict(zip(files, found.values(), strict=True))
 
 
 def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
@@ -72,41 +86,19 @@ def collect(files: Mapping[str, dict[str, Tensor]]) -> KeyMap:
     return map_files(files, RULES, UNUSED, NO_CROSS_ATTENTION)
 
 
-def network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """Load the network from the repository's folder; `template` instead of the preset of the published size.
+def network(name: str, paths: Mapping[str, Path], template: Preset | None) -> Converted:
+    """Load the network of "echomimic-v2" or "echomimic-v2-fast" from the repository's folder.
 
-    Raises ModelError.
+    template: instead of the preset of the published size. Raises ModelError.
     """
-    return collect(named_tensors(paths["network"], FILES)).into(template or full_size())
+    return collect(read_files(name, paths["network"], FILES)).into(template or full_size(name))
 
 
-def fast_size() -> Preset:
-    """Build the preset of the published checkpoint of six steps, which needs no guidance."""
-    full = full_size()
-    sampling = dataclasses.replace(full.sampling, steps=6, guidance_reference=1.0, guidance_audio=1.0)
-    return dataclasses.replace(full, name="echomimic-v2-fast", sampling=sampling)
+def adapter(name: str, title: str, network: Callable[..., Converted], full_size: Callable[[str], Preset]) -> Adapter:
+    """Build the adapter of a checkpoint of the EchoMimic family; `network` and `full_size` as those of this file."""
+    parts = {"network": name, "vae": "sd-vae-ft-mse", "speech": "whisper-tiny", "detector": "dwpose"}
+    return Adapter(name, title, parts, partial(network, name), partial(full_size, name), room=4_600_000_000)
 
 
-def fast_network(paths: Mapping[str, Path], template: Preset | None) -> Converted:
-    """Load the network of six steps, as `network` does."""
-    found = named_tensors(paths["network"], [FAST.get(name, name) for name in FILES])
-    files = {name: found[FAST.get(name, name)] for name in FILES}
-    return collect(files).into(template or fast_size())
-
-
-ADAPTER = Adapter(
-    "echomimic-v2",
-    "EchoMimicV2: a half body speaks and follows poses of the hands",
-    {"network": "echomimic-v2", "vae": "sd-vae-ft-mse", "speech": "whisper-tiny", "detector": "dwpose"},
-    network,
-    full_size,
-    room=4_600_000_000,
-)
-FAST_ADAPTER = dataclasses.replace(
-    ADAPTER,
-    name="echomimic-v2-fast",
-    what="EchoMimicV2 in six steps without guidance",
-    parts={**ADAPTER.parts, "network": "echomimic-v2-fast"},
-    network=fast_network,
-    full_size=fast_size,
-)
+ADAPTER = adapter("echomimic-v2", "EchoMimicV2: a half body speaks and follows poses of the hands", network, full_size)
+FAST_ADAPTER = adapter("echomimic-v2-fast", "EchoMimicV2 in six steps without guidance", network, full_size)

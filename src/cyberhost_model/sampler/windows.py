@@ -25,6 +25,10 @@ PredictWindows = Callable[[Tensor, Tensor, list[Window], bool], Tensor]
 """(noisy (n, F, C, h, w), time steps (n,), the n windows, whether guidance acts) -> predictions (n, F, C, h, w)."""
 
 
+_DRAWN = 16
+"""Frames of noise that are drawn together: torch draws 16 numbers at a time, so these are those of one draw for all."""
+
+
 def plan_windows(total: int, size: int, overlap: int, shift: int = 0) -> list[Window]:
     """Cover `total` frames with windows of `size` frames, each sharing `overlap` frames with the next.
 
@@ -48,12 +52,13 @@ def draw_window_noise(
     """Draw the noise of a whole video: (1, total, C, h, w), limited to the preset's `noise_limit`.
 
     It is drawn channel by channel on the CPU, so that a seed gives the noise that it gives in the networks' own
-    programs, and no more than one channel of it is held in float32.
+    programs, and a few frames at a time: nothing but the noise itself is held for all frames.
     """
     noise = torch.empty(1, total, preset.latent_channels, *latent_size, device=device, dtype=dtype)
     limit = preset.sampling.noise_limit or float("inf")
-    for channel in range(preset.latent_channels):
-        noise[0, :, channel] = torch.randn(total, *latent_size, generator=generator).clamp_(-limit, limit)
+    for channel in noise[0].unbind(1):
+        for some in channel.split(_DRAWN):
+            some.copy_(torch.randn(some.shape, generator=generator).clamp_(-limit, limit))
     return noise
 
 
