@@ -25,9 +25,11 @@ from cyberhost_cli.options import (
     WritingOptions,
     check_choice,
     expand_options,
+    input_errors_as_usage,
 )
 from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.media.output_form import OutputForm
 
 if TYPE_CHECKING:
     from cyberhost_model.marks.marking import FrameDigests
@@ -55,6 +57,7 @@ def animate(
     ] = None,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -65,7 +68,7 @@ def animate(
     console.silence_libraries()
     own: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures}
     files = {"ref": ref, "audio": audio}
-    request = Request(ref, output, settings, runtime, options, marks, console, "animate", own, files)
+    request = Request(ref, output, settings, runtime, options, form, marks, console, "animate", own, files)
     request.check_output(audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
@@ -98,6 +101,7 @@ def reenact(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -109,7 +113,7 @@ def reenact(
     own, files = {"audio": audio, "retarget": retarget}, {"ref": ref, "driving": driving}
     if audio not in ("keep", "none"):
         files["audio"] = Path(audio)
-    request = Request(ref, output, settings, runtime, options, marks, console, "reenact", own, files)
+    request = Request(ref, output, settings, runtime, options, form, marks, console, "reenact", own, files)
     request.check_output(driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -149,6 +153,7 @@ def multimodal(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -159,7 +164,7 @@ def multimodal(
     console.silence_libraries()
     files = {"ref": ref, "audio": audio, **({} if hands is None else {"hands": Path(hands)})}
     request = Request(
-        ref, output, settings, runtime, options, marks, console, "multimodal", {"retarget": retarget}, files
+        ref, output, settings, runtime, options, form, marks, console, "multimodal", {"retarget": retarget}, files
     )
     request.check_output(audio, *([] if hands is None else [Path(hands)]))
     from cyberhost_model.media.audio import load_audio
@@ -198,6 +203,7 @@ def dub(
     ] = "film",
     runtime: RuntimeConfig,
     options: WritingOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -208,7 +214,7 @@ def dub(
     console.silence_libraries()
     check_choice("--length", length, "film", "audio")
     files = {"film": film, "audio": audio}
-    request = Request(film, output, settings, runtime, options, marks, console, "dub", {"length": length}, files)
+    request = Request(film, output, settings, runtime, options, form, marks, console, "dub", {"length": length}, files)
     request.check_output(audio)
     from cyberhost_model.media.audio import load_audio
 
@@ -234,14 +240,20 @@ class Request:
     settings: DenoisingConfig
     runtime: RuntimeConfig
     options: WritingOptions
+    form: OutputForm
     marks: Marks
     console: Console
     command: str
     own: dict[str, Any]
     """Options that only this command has, for the record."""
     inputs: dict[str, Path]
-    """Every file that the video is made of, by the name of its argument."""
+    """Every file that the model makes the video of, by the name of its argument."""
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file that the video is made of: inputs, background, subtitles."""
+        return {**self.inputs, **self.form.files}
 
     def job(self, **files: Path) -> NamedJob:
         """Name the job for the library. files: in the place of `inputs` of these names."""
@@ -258,9 +270,10 @@ class Request:
         return NamedJob(self.command, inputs, {**asdict(self.settings), **own})
 
     def check_output(self, *inputs: Path) -> None:
-        """Check that the video, its report and its record can be written and would replace no input, and the signer.
+        """Check that the video, its report and its record can be written and would replace no input, form and signer.
 
-        Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input.
+        Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input and for a
+        form that cannot be.
         """
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
@@ -268,6 +281,9 @@ class Request:
         if [self.ref, *inputs].count(Path("-")) > 1:
             raise typer.BadParameter("- is standard input, which only one input can be")
         target = check_output(self.output, self.options.overwrite)
+        with input_errors_as_usage():
+            self.form.check(target)
+        inputs += tuple(self.form.files.values())
         for source in (self.ref, *inputs):
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
@@ -279,6 +295,7 @@ class Request:
                 raise OutputError(f"{record}: is an input itself, and the record would replace it; rename OUT")
         if not self.options.plan:
             self.marks.signing(target.name)
+        self.form.open_subtitles(), self.form.open_background()
         if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
@@ -331,7 +348,7 @@ def make_video(
 
     host = CyberHost.from_pretrained(**asdict(request.runtime))
     animation = start(host)
-    animation.inputs = tuple(path for path in request.inputs.values() if path.is_file())
+    animation.inputs = tuple(path for path in request.files.values() if path.is_file())
     digests = None
     if request.options.record or expected is not None:
         from cyberhost_model.marks.marking import FrameDigests
@@ -378,9 +395,10 @@ def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, r
             "settings": asdict(request.settings),
             "runtime": asdict(request.runtime),
             "marks": kept,
+            "form": {"background": request.form.background, "alpha": request.form.alpha},
             "own": request.own,
         },
-        {name: str(source) for name, source in request.inputs.items()},
+        {name: str(source) for name, source in request.files.items()},
         {
             "name": request.runtime.model,
             "sha256": None if host.folder is None else digest_of(host.folder),
@@ -439,6 +457,7 @@ def write_video(
             options.overwrite,
             tick,
             marks=request.marks,
+            form=request.form,
             digests=digests,
             facts=facts,
             resume=options.resume,

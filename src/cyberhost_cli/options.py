@@ -76,7 +76,9 @@ class OutputOptions(WritingOptions):
 Ref = Annotated[
     Path, typer.Argument(metavar="REF", help="Picture of a person: PNG, JPEG, WebP and others; - is standard input.")
 ]
-Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
+Out = Annotated[
+    Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4, .m4v, .mov, .mkv, .webm).")
+]
 BodyMovement = Annotated[
     float | None,
     typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
