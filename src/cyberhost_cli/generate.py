@@ -55,6 +55,9 @@ def animate(
             help="Hands that REF shows gesture with AUDIO, or move as the network lets them. [default: the model's]",
         ),
     ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="The end leads into the beginning; with silence:6 a clip of idle movement.")
+    ] = False,
     runtime: RuntimeConfig,
     options: OutputOptions,
     form: OutputForm,
@@ -66,7 +69,7 @@ def animate(
     The video has the picture's aspect and exactly the sound's length.
     """
     console.silence_libraries()
-    own: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures}
+    own: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures, "loop": loop}
     files = {"ref": ref, "audio": audio}
     request = Request(ref, output, settings, runtime, options, form, marks, console, "animate", own, files)
     request.check_output(audio)
@@ -76,7 +79,7 @@ def animate(
     from cyberhost_model.media.image import load_picture
 
     picture, sound = load_picture(ref), load_audio(audio)
-    request.check_model("animate", **own)
+    request.check_model("animate", body_movement=body_movement, gestures=gestures)
     make_video(
         request,
         lambda host: host.animate(picture, sound, **own, **asdict(settings)),

@@ -83,7 +83,7 @@ BodyMovement = Annotated[
     float | None,
     typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
 ]
-SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input."
+SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input, silence:6 six quiet seconds."
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

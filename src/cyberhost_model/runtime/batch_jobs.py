@@ -202,7 +202,7 @@ def _job(place: str, entry: dict[str, Any] | str, beside: Path, out: Path) -> Ba
     amount = job.settings.get("body_movement", 0.0)
     if not isinstance(amount, (int, float)) or not 0 <= amount <= 1:
         return _wrong(job, f"body_movement must be between 0 and 1, not {amount!r}")
-    for name in ("retarget", "gestures"):
+    for name in ("retarget", "gestures", "loop"):
         if not isinstance(job.settings.get(name, True), bool):
             return _wrong(job, f"{name} must be true or false, not {job.settings[name]!r}")
     return job

@@ -61,13 +61,15 @@ from cyberhost_model.speech.live import LOOK_AHEAD, LiveSpeech
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from cyberhost_model.config import DenoisingKeywords, GenerationKeywords
+    from cyberhost_model.config import DenoisingKeywords, GenerationKeywords, Preset
     from cyberhost_model.driving.sequence import PoseSequence
 
 BODY_MOVEMENT = 0.1
 """Default amount in 0..1: the movement boxes of half-second training clips are small."""
 HAND_CLARITY = 0.5
 """Default score: near the 90th percentile of the training data (section 3.3: "a higher clarity score is applied")."""
+
+NO_LOOP = "this model makes no loops: its latents are whole pictures, and the mean of two is a blur"
 
 PathLike = str | os.PathLike[str]
 PictureInput = str | os.PathLike[str] | np.ndarray
@@ -324,22 +326,26 @@ class CyberHost:
         *,
         body_movement: float | None = None,
         gestures: bool | None = None,
+        loop: bool = False,
         **options: Unpack[GenerationKeywords],
     ) -> Animation:
         """Make the person in `picture` speak `audio` (A2V-B of the paper; A2V-H with `head`).
 
         body_movement: 0 still .. 1 lively. gestures: whether hands that the picture shows gesture with the speech
         (`driving.speech_gesture`), by default as the model's `sampling.gestures` says; otherwise the network alone
-        moves them. Networks that move by poses of the hands always have them. options: the fields of
+        moves them. Networks that move by poses of the hands always have them. loop: the end leads into the beginning
+        (`sampler.loop`), and hands do not gesture; for models of relative latents. options: the fields of
         `GenerationConfig`. Picture and sound are checked now, frames are made when they are read. Raises InputError
         and NoFaceError.
         """
         self._check_command("animate")
         if self.model.network.preset.task == "multimodal":
+            if loop:
+                raise InputError(NO_LOOP)
             return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_picture(picture, config)
-        animation = self.animate_reference(reference, config, sound, body_movement, gestures, warnings)
+        animation = self.animate_reference(reference, config, sound, body_movement, gestures, warnings, loop)
         return _made_of(animation, picture, audio)
 
     def animate_reference(
@@ -350,18 +356,22 @@ class CyberHost:
         body_movement: float | None = None,
         gestures: bool | None = None,
         warnings: Sequence[str] = (),
+        loop: bool = False,
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount, total, preset = check_movement(body_movement), sound.n_frames(config.fps), self.model.network.preset
         if gestures and not preset.follows_poses:
             raise InputError("this model moves no hands by key points: leave gestures out")
-        gestures = preset.sampling.gestures if gestures is None else gestures
+        if loop and gestures:
+            raise InputError("hands that gesture do not come back to where they began: leave out gestures or loop")
+        lead = loop_lead(preset, total, config.fps) if loop else 0
+        gestures = preset.sampling.gestures and not loop if gestures is None else gestures
         if gestures and reference.keypoints.hands_score.max() >= SURE:
             template = self._speech_gesture(sound, total, config, amount, reference, SURE)
             source, _ = self._hands_source(reference, self._place_hands(template, reference, True), total, config.fps)
         else:
             source = self._speech_source(reference, amount)
-        return self._animation(reference, config, source, total, sound, list(warnings), amount)
+        return self._animation(reference, config, source, total, sound, list(warnings), amount, lead)
 
     def live(
         self,
@@ -667,9 +677,13 @@ class CyberHost:
         sound: Sound | None,
         warnings: list[str],
         amount: float = BODY_MOVEMENT,
+        lead: int = 0,
     ) -> Animation:
-        """Make the animation of any setting. amount: of movement in 0..1, where no key points drive the body."""
-        job = self._job(reference, config, pose_source, total, sound, amount)
+        """Make the animation of any setting. amount: of movement in 0..1, where no key points drive the body.
+
+        lead: see `Job`.
+        """
+        job = replace(self._job(reference, config, pose_source, total, sound, amount), lead=lead)
         sampling = self.model.network.preset.sampling
         notes = [*([] if sound is None else sound.warnings), *warnings]
         if sampling.overlap and config.cache_blocks > 1:
@@ -683,7 +697,8 @@ class CyberHost:
             return self.renderer.frames(job, notes.append, on_step, store)
 
         clip, size = self.model.network.preset.frames, reference.video_size
-        animation = Animation(render(None), total, config.fps, size, sound, notes, job, render=render, clip=clip)
+        kept = None if lead else render  # the end of a loop needs what came before its beginning
+        animation = Animation(render(None), total, config.fps, size, sound, notes, job, render=kept, clip=clip)
         return animation
 
     def _job(
@@ -729,6 +744,18 @@ def check_movement(amount: float | None) -> float:
     if not 0 <= amount <= 1:
         raise InputError(f"body_movement must be between 0 and 1, not {amount!r}")
     return amount
+
+
+def loop_lead(preset: Preset, total: int, fps: float) -> int:
+    """Choose how many frames lead into a loop of `total` frames: two clips, or one for short loops.
+
+    Raises InputError for models that make no loops, and for loops that are too short.
+    """
+    if not preset.traits.relative:
+        raise InputError(NO_LOOP)
+    if total < 2 * preset.frames:
+        raise InputError(f"a loop must last {2 * preset.frames / fps:.2f} s at least, not {total / fps:.2f} s")
+    return preset.frames * (2 if total >= 4 * preset.frames else 1)
 
 
 def _made_of(animation: Animation, *inputs: object) -> Animation:
