@@ -20,6 +20,7 @@ from cyberhost_cli.options import OutputOptions
 from cyberhost_model.config import GenerationConfig, RuntimeConfig
 from cyberhost_model.errors import InputError
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.media.video_reader import stream_frames
 from cyberhost_model.runtime.batch import run_jobs
 from cyberhost_model.runtime.batch_jobs import BatchJob, read_jobs, watch_folder
@@ -73,9 +74,8 @@ def test_a_job_has_one_number_whoever_asks_for_it(
         (tmp_path / name).write_text(name)
     paths = {name: Path(file) if file == "wave" else tmp_path / file for name, file in files.items()}
     settings, out = GenerationConfig(seed=3, guidance_interval=(0.2, 0.8)), tmp_path / "out.mp4"
-    typed = Request(
-        paths["ref"], out, settings, RuntimeConfig(), OutputOptions(), Marks(), Console(), command, own, paths
-    )
+    how = RuntimeConfig(), OutputOptions(), OutputForm(), Marks(), Console()
+    typed = Request(paths["ref"], out, settings, *how, command, own, paths)
     entry = {"command": command, **files, **words, "seed": 3, "guidance-interval": "0.2,0.8"}
     entry["picture"] = entry.pop("ref")
     (listed,) = read_jobs(write_list(tmp_path / "jobs.jsonl", entry))
@@ -84,6 +84,19 @@ def test_a_job_has_one_number_whoever_asks_for_it(
     assert facts is not None and facts == NamedJob(listed.command, listed.inputs, listed.settings).facts(host)
     (tmp_path / "a.png").write_text("another")
     assert typed.job().facts(host) != facts
+
+
+def test_the_form_of_a_video(tmp_path: Path) -> None:
+    """Files of the form are beside the list, as inputs are; a colour is none."""
+    (tmp_path / "sea.png").write_text("x")
+    base = {"picture": "a.png", "audio": "a.wav"}
+    forms = [{"background": "sea.png", "subtitles": "a.srt"}, {"background": "red"}, {"alpha": "yes"}, {"loop": True}]
+    entries = [{**base, **form, "output": f"{number}.mp4"} for number, form in enumerate(forms)]
+    sea, red, wrong, loop = read_jobs(write_list(tmp_path / "jobs.jsonl", *entries))
+    assert sea.form == OutputForm(tmp_path / "a.srt", str(tmp_path / "sea.png"))
+    assert red.form == OutputForm(background="red") and not red.settings
+    assert wrong.problem is not None and "alpha must be true or false" in wrong.problem
+    assert loop.settings == {"loop": True} and loop.problem is None
 
 
 def test_csv(tmp_path: Path) -> None:
