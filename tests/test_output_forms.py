@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cyberhost_model.errors import InputError
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.media.subtitles import load_subtitles
@@ -103,6 +104,18 @@ def test_alpha_comes_back(tmp_path: Path, out: str) -> None:
     read = np.frombuffer(raw, np.uint8).reshape(4, 64, 64, 4)
     assert read[..., :28, 3].max() <= 4 and abs(read[..., 36:, 3].astype(int) - 200).max() <= 4
     assert np.abs(read[:, 32, 48, 0].astype(int) - [40, 60, 80, 100]).max() <= 4
+
+
+def test_the_label_is_opaque_and_the_watermark_leaves_the_alpha() -> None:
+    clear = np.zeros((128, 160, 4), np.uint8)
+    clear[60:, :80] = 200
+    (marked,) = Marks(label=True).frames([clear])
+    assert marked.shape == clear.shape and marked.dtype == np.uint8
+    corner = marked[:24, 80:]
+    assert (corner[..., 3] == 255).mean() > 0.3 and corner[..., :3].max() > 200, "words in a field that is seen"
+    assert np.array_equal(marked[60:, ..., 3], clear[60:, ..., 3])
+    (unlabelled,) = Marks().frames([clear])
+    assert np.array_equal(unlabelled[..., 3], clear[..., 3]) and not np.array_equal(unlabelled, clear)
 
 
 def test_forms_that_cannot_be(tmp_path: Path) -> None:

@@ -38,17 +38,17 @@ class Marks:
     def frames(self, frames: Iterable[np.ndarray], run: int | None = None) -> Iterator[np.ndarray]:
         """Mark frames, uint8 (H, W, 3) RGB, while they go by. run: the number that the watermark carries.
 
-        Of RGBA frames (H, W, 4) the colours are marked, and the alpha stays.
+        Of RGBA frames (H, W, 4) the colours are marked, and the alpha stays, but for the label's, which is opaque.
         """
         # Late: the command line reads the options without numpy.
-        from cyberhost_model.marks.label import labelled
+        from cyberhost_model.marks.label import labelled, show_label
         from cyberhost_model.marks.watermark import marked
 
         def mark(colours: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
             shown = labelled(colours) if self.label else iter(colours)
             return marked(shown, run) if self.watermark else shown
 
-        return _beside_alpha(frames, mark)
+        return _beside_alpha(frames, mark, show_label if self.label else lambda alpha: alpha)
 
     def tags(self, inputs: Iterable[Path] = (), run: int | None = None, edited: bool = False) -> dict[str, str]:
         """Make the container's tags: that the video is made, in which run, and what its inputs said of themselves.
@@ -79,21 +79,23 @@ class Marks:
 
 
 def _beside_alpha(
-    frames: Iterable[np.ndarray], mark: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]]
+    frames: Iterable[np.ndarray],
+    mark: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]],
+    mark_alpha: Callable[[np.ndarray], np.ndarray],
 ) -> Iterator[np.ndarray]:
-    """Pass the colours of frames (H, W, 3 or more) through `mark`; further channels go by as they are."""
+    """Pass the colours of frames (H, W, 3 or 4) through `mark`, and the alpha (H, W, 1) of those that have one."""
     import numpy as np
 
-    waiting: deque[np.ndarray] = deque()
+    waiting: deque[np.ndarray | None] = deque()
 
     def colours() -> Iterator[np.ndarray]:
         for frame in frames:
-            waiting.append(frame[..., 3:])
+            waiting.append(mark_alpha(frame[..., 3:]) if frame.shape[-1] == 4 else None)
             yield frame[..., :3]
 
     for colour in mark(colours()):
         alpha = waiting.popleft()
-        yield np.concatenate([colour, alpha], -1) if alpha.shape[-1] else colour
+        yield colour if alpha is None else np.concatenate([colour, alpha], -1)
 
 
 class FrameDigests:
