@@ -25,7 +25,6 @@ from cyberhost_cli.options import (
     WritingOptions,
     check_choice,
     expand_options,
-    input_errors_as_usage,
 )
 from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
@@ -255,7 +254,7 @@ class Request:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Every file that the video is made of: inputs, background, subtitles."""
+        """Every file that the video is made of: inputs and subtitles."""
         return {**self.inputs, **self.form.files}
 
     def job(self, **files: Path) -> NamedJob:
@@ -273,10 +272,9 @@ class Request:
         return NamedJob(self.command, inputs, {**asdict(self.settings), **own})
 
     def check_output(self, *inputs: Path) -> None:
-        """Check that the video, its report and its record can be written and would replace no input, form and signer.
+        """Check that the video, its report and its record can be written and would replace no input, and the signer.
 
-        Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input and for a
-        form that cannot be.
+        Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input.
         """
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
@@ -284,8 +282,6 @@ class Request:
         if [self.ref, *inputs].count(Path("-")) > 1:
             raise typer.BadParameter("- is standard input, which only one input can be")
         target = check_output(self.output, self.options.overwrite)
-        with input_errors_as_usage():
-            self.form.check(target)
         inputs += tuple(self.form.files.values())
         for source in (self.ref, *inputs):
             if target.exists() and source.exists() and target.samefile(source):
@@ -298,7 +294,7 @@ class Request:
                 raise OutputError(f"{record}: is an input itself, and the record would replace it; rename OUT")
         if not self.options.plan:
             self.marks.signing(target.name)
-        self.form.open_subtitles(), self.form.open_background()
+        self.form.open_subtitles()
         if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
@@ -398,7 +394,6 @@ def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, r
             "settings": asdict(request.settings),
             "runtime": asdict(request.runtime),
             "marks": kept,
-            "form": {"background": request.form.background, "alpha": request.form.alpha},
             "own": request.own,
         },
         {name: str(source) for name, source in request.files.items()},
