@@ -18,6 +18,7 @@ from cyberhost_cli.options import OutputOptions
 from cyberhost_model.config import GenerationConfig, RuntimeConfig
 from cyberhost_model.errors import InputError
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.media.video_reader import stream_frames
 from cyberhost_model.runtime.batch import run_jobs
 from cyberhost_model.runtime.batch_jobs import BatchJob, read_jobs, watch_folder
@@ -71,9 +72,8 @@ def test_a_job_has_one_number_whoever_asks_for_it(
         (tmp_path / name).write_text(name)
     paths = {name: Path(file) if file == "wave" else tmp_path / file for name, file in files.items()}
     settings, out = GenerationConfig(seed=3, fps=30.0, guidance_interval=(0.2, 0.8)), tmp_path / "out.mp4"
-    typed = Request(
-        paths["ref"], out, settings, RuntimeConfig(), OutputOptions(), Marks(), Console(), command, own, paths
-    )
+    how = RuntimeConfig(), OutputOptions(), OutputForm(), Marks(), Console()
+    typed = Request(paths["ref"], out, settings, *how, command, own, paths)
     entry = {"command": command, **files, **words, "seed": 3, "fps": 30, "guidance-interval": "0.2,0.8"}
     entry["picture"] = entry.pop("ref")
     (listed,) = read_jobs(write_list(tmp_path / "jobs.jsonl", entry))
@@ -82,6 +82,17 @@ def test_a_job_has_one_number_whoever_asks_for_it(
     assert facts is not None and facts == NamedJob(listed.command, listed.inputs, listed.settings).facts(host)
     (tmp_path / "a.png").write_text("another")
     assert typed.job().facts(host) != facts
+
+
+def test_subtitles_and_loops(tmp_path: Path) -> None:
+    """Subtitles are beside the list, as inputs are."""
+    base = {"picture": "a.png", "audio": "a.wav"}
+    forms = [{"subtitles": "a.srt"}, {"subtitles": 3}, {"loop": True}]
+    entries = [{**base, **form, "output": f"{number}.mp4"} for number, form in enumerate(forms)]
+    shown, wrong, loop = read_jobs(write_list(tmp_path / "jobs.jsonl", *entries))
+    assert shown.form == OutputForm(tmp_path / "a.srt") and not shown.settings
+    assert wrong.problem is not None and "subtitles must be the name of a file" in wrong.problem
+    assert loop.settings == {"loop": True} and loop.problem is None
 
 
 def test_csv(tmp_path: Path) -> None:

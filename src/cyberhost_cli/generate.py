@@ -29,6 +29,7 @@ from cyberhost_cli.options import (
 )
 from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.runtime.named_job import numbered
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ def animate(
             help="Hands that REF shows gesture with AUDIO, or move as the network lets them. [default: the model's]",
         ),
     ] = None,
+    loop: Annotated[
+        bool, typer.Option("--loop", help="The end leads into the beginning; with silence:6 a clip of idle movement.")
+    ] = False,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -66,10 +71,10 @@ def animate(
     The video has the picture's aspect and exactly the sound's length.
     """
     console.silence_libraries()
-    own: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures}
+    own: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures, "loop": loop}
     refs = [ref, *(more or ())]
     files = {**numbered("ref", refs), "audio": audio}
-    request = Request(ref, output, settings, runtime, options, marks, console, "animate", own, files)
+    request = Request(ref, output, settings, runtime, options, form, marks, console, "animate", own, files)
     request.check_output(*refs[1:], audio)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
@@ -77,7 +82,7 @@ def animate(
     from cyberhost_model.media.image import load_picture
 
     pictures, sound = [load_picture(path) for path in refs], load_audio(audio)
-    request.check_model("animate", **own, ref=bool(more) or None)
+    request.check_model("animate", body_movement=body_movement, gestures=gestures, ref=bool(more) or None)
     make_video(
         request,
         lambda host: host.animate(pictures, sound, **own, **asdict(settings)),
@@ -103,6 +108,7 @@ def reenact(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -115,7 +121,7 @@ def reenact(
     own, files = {"audio": audio, "retarget": retarget}, {**numbered("ref", refs), "driving": driving}
     if audio not in ("keep", "none"):
         files["audio"] = Path(audio)
-    request = Request(ref, output, settings, runtime, options, marks, console, "reenact", own, files)
+    request = Request(ref, output, settings, runtime, options, form, marks, console, "reenact", own, files)
     request.check_output(*refs[1:], driving, *([] if audio in ("keep", "none") else [Path(audio)]))
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
@@ -156,6 +162,7 @@ def multimodal(
     ] = True,
     runtime: RuntimeConfig,
     options: OutputOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -167,7 +174,7 @@ def multimodal(
     refs = [ref, *(more or ())]
     files = {**numbered("ref", refs), "audio": audio, **({} if hands is None else {"hands": Path(hands)})}
     request = Request(
-        ref, output, settings, runtime, options, marks, console, "multimodal", {"retarget": retarget}, files
+        ref, output, settings, runtime, options, form, marks, console, "multimodal", {"retarget": retarget}, files
     )
     request.check_output(*refs[1:], audio, *([] if hands is None else [Path(hands)]))
     from cyberhost_model.media.audio import load_audio
@@ -206,6 +213,7 @@ def dub(
     ] = "film",
     runtime: RuntimeConfig,
     options: WritingOptions,
+    form: OutputForm,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -216,7 +224,7 @@ def dub(
     console.silence_libraries()
     check_choice("--length", length, "film", "audio")
     files = {"film": film, "audio": audio}
-    request = Request(film, output, settings, runtime, options, marks, console, "dub", {"length": length}, files)
+    request = Request(film, output, settings, runtime, options, form, marks, console, "dub", {"length": length}, files)
     request.check_output(audio)
     from cyberhost_model.media.audio import load_audio
 
@@ -242,14 +250,20 @@ class Request:
     settings: DenoisingConfig
     runtime: RuntimeConfig
     options: WritingOptions
+    form: OutputForm
     marks: Marks
     console: Console
     command: str
     own: dict[str, Any]
     """Options that only this command has, for the record."""
     inputs: dict[str, Path]
-    """Every file that the video is made of, by the name of its argument."""
+    """Every file that the model makes the video of, by the name of its argument."""
     started: float = field(default_factory=time.monotonic)
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every file that the video is made of: inputs and subtitles."""
+        return {**self.inputs, **self.form.files}
 
     def job(self, **files: Path) -> NamedJob:
         """Name the job for the library. files: in the place of `inputs` of these names."""
@@ -277,6 +291,7 @@ class Request:
         if [self.ref, *inputs].count(Path("-")) > 1:
             raise typer.BadParameter("- is standard input, which only one input can be")
         target = check_output(self.output, self.options.overwrite)
+        inputs += tuple(self.form.files.values())
         for source in (self.ref, *inputs):
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
@@ -288,6 +303,7 @@ class Request:
                 raise OutputError(f"{record}: is an input itself, and the record would replace it; rename OUT")
         if not self.options.plan:
             self.marks.signing(target.name)
+        self.form.open_subtitles()
         if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
@@ -340,7 +356,7 @@ def make_video(
 
     host = CyberHost.from_pretrained(**asdict(request.runtime))
     animation = start(host)
-    animation.inputs = tuple(path for path in request.inputs.values() if path.is_file())
+    animation.inputs = tuple(path for path in request.files.values() if path.is_file())
     digests = None
     if request.options.record or expected is not None:
         from cyberhost_model.marks.marking import FrameDigests
@@ -389,7 +405,7 @@ def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, r
             "marks": kept,
             "own": request.own,
         },
-        {name: str(source) for name, source in request.inputs.items()},
+        {name: str(source) for name, source in request.files.items()},
         {
             "name": request.runtime.model,
             "sha256": None if host.folder is None else digest_of(host.folder),
@@ -448,6 +464,7 @@ def write_video(
             options.overwrite,
             tick,
             marks=request.marks,
+            form=request.form,
             digests=digests,
             facts=facts,
             resume=options.resume,

@@ -15,6 +15,7 @@ from cyberhost_cli.generate import Request, make_video
 from cyberhost_cli.options import Out, OutputOptions, expand_options
 from cyberhost_model.config import RuntimeConfig
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.media.output_form import OutputForm
 
 if TYPE_CHECKING:
     from cyberhost_model.marks.inspection import Inspection
@@ -106,10 +107,11 @@ def rerun(
         number = None if run is None else int(run, 16) & 0xFFFFFFFF
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{record}: the record cannot be followed ({error})") from None
+    form = OutputForm(inputs.pop("subtitles", None))
     options = OutputOptions(overwrite=overwrite)
     command = told["command"]
     ref = inputs["film" if command == "dub" else "ref"]
-    request = Request(ref, output, settings, runtime, options, marks, console, command, own, inputs)
+    request = Request(ref, output, settings, runtime, options, form, marks, console, command, own, inputs)
     request.check_output(*(path for name, path in inputs.items() if path != ref))
     job = request.job()
 

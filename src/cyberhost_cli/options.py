@@ -84,12 +84,14 @@ MoreRefs = Annotated[
         help="A further picture of the person, which shows what REF hides; may be repeated. Not for every model.",
     ),
 ]
-Out = Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4).")]
+Out = Annotated[
+    Path, typer.Option("--output", "-o", metavar="OUT", help="The video to write (.mp4, .m4v, .mov, .mkv, .webm).")
+]
 BodyMovement = Annotated[
     float | None,
     typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
 ]
-SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input."
+SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input, silence:6 six quiet seconds."
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -432,6 +432,12 @@ def _phonemes(folder: Path) -> Path:
     return folder / "p.json"
 
 
+def _subtitles(folder: Path) -> Path:
+    path = folder / "talk.srt"
+    path.write_text("1\n00:00:00,100 --> 00:00:01,200\nHello\n\n2\n00:00:02,000 --> 00:00:03,000\nthere\n")
+    return path
+
+
 def _sources(folder: Path) -> Path:
     (folder / "sources.json").write_text(json.dumps([{"part": "a", "from": "x/y", "revision": None, "licence": "mit"}]))
     return folder
@@ -513,6 +519,7 @@ TARGETS = {
         Target("sound", _of_sample("sound", "s.wav"), _read_sound, (3,)),
         Target("live sound", _of_sample("sound", "s.wav"), _read_live_sound, (3,), rename=False),
         Target("video", _of_sample("video", "v.mp4"), _read_video, (3,)),
+        Target("subtitles", _subtitles, _late("media.subtitles", "load_subtitles"), (3,), TABLE),
     )
 }
 

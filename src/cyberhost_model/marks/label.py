@@ -31,6 +31,16 @@ def draw_label(frame: np.ndarray) -> np.ndarray:
     return labelled
 
 
+def show_label(alpha: np.ndarray) -> np.ndarray:
+    """Make the field of the label opaque in an alpha channel, uint8 (H, W, 1). Returns a copy."""
+    height, width = alpha.shape[:2]
+    field = _stamp(width, height)[0][:height, -width:]
+    shown = alpha.copy()
+    corner = shown[: field.shape[0], width - field.shape[1] :, 0]
+    np.maximum(corner, np.rint(field * 255).astype(np.uint8), out=corner)
+    return shown
+
+
 @functools.lru_cache(maxsize=2)
 def _stamp(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw the label for frames of a size -> coverage of its field and of its words, float32 (h, w) in 0..1."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cyberhost_model.errors import InputError
 from cyberhost_model.options import option
 
 if TYPE_CHECKING:
@@ -34,13 +36,19 @@ class Marks:
     )
 
     def frames(self, frames: Iterable[np.ndarray], run: int | None = None) -> Iterator[np.ndarray]:
-        """Mark frames, uint8 (H, W, 3) RGB, while they go by. run: the number that the watermark carries."""
+        """Mark frames, uint8 (H, W, 3) RGB, while they go by. run: the number that the watermark carries.
+
+        Of RGBA frames (H, W, 4) the colours are marked, and the alpha stays, but for the label's, which is opaque.
+        """
         # Late: the command line reads the options without numpy.
-        from cyberhost_model.marks.label import labelled
+        from cyberhost_model.marks.label import labelled, show_label
         from cyberhost_model.marks.watermark import marked
 
-        shown = labelled(frames) if self.label else iter(frames)
-        return marked(shown, run) if self.watermark else shown
+        def mark(colours: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            shown = labelled(colours) if self.label else iter(colours)
+            return marked(shown, run) if self.watermark else shown
+
+        return _beside_alpha(frames, mark, show_label if self.label else lambda alpha: alpha)
 
     def tags(self, inputs: Iterable[Path] = (), run: int | None = None, edited: bool = False) -> dict[str, str]:
         """Make the container's tags: that the video is made, in which run, and what its inputs said of themselves.
@@ -56,14 +64,38 @@ class Marks:
     ) -> Callable[[Path], None] | None:
         """Prepare the signing of a video that is called `name` and made of `inputs`; None: it is not signed.
 
-        edited: as in `tags`. The function takes the path of the whole file. Raises InputError, ResourceError.
+        edited: as in `tags`. The function takes the path of the whole file. A kind of file that C2PA does not know is
+        signed only where it is asked for, and then refused. Raises InputError, ResourceError.
         """
-        from cyberhost_model.marks.content_credentials import available, open_signer
+        from cyberhost_model.marks.content_credentials import MIME, available, open_signer
 
-        if self.c2pa is False or (self.c2pa is None and self.certificate is None and not available()):
+        asked, known = self.c2pa or self.certificate is not None, Path(name).suffix.lower() in MIME
+        if self.c2pa is False or (not asked and not (known and available())):
             return None
+        if not known:
+            raise InputError(f"{name}: Content Credentials go into .mp4, .m4v and .mov: give such a name, or --no-c2pa")
         signer, sources = open_signer(self.certificate, self.private_key), tuple(inputs)
         return lambda video: signer.sign(video, name, sources, run, edited)
+
+
+def _beside_alpha(
+    frames: Iterable[np.ndarray],
+    mark: Callable[[Iterable[np.ndarray]], Iterator[np.ndarray]],
+    mark_alpha: Callable[[np.ndarray], np.ndarray],
+) -> Iterator[np.ndarray]:
+    """Pass the colours of frames (H, W, 3 or 4) through `mark`, and the alpha (H, W, 1) of those that have one."""
+    import numpy as np
+
+    waiting: deque[np.ndarray | None] = deque()
+
+    def colours() -> Iterator[np.ndarray]:
+        for frame in frames:
+            waiting.append(mark_alpha(frame[..., 3:]) if frame.shape[-1] == 4 else None)
+            yield frame[..., :3]
+
+    for colour in mark(colours()):
+        alpha = waiting.popleft()
+        yield colour if alpha is None else np.concatenate([colour, alpha], -1)
 
 
 class FrameDigests:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,6 +27,9 @@ CLIPPED_LEVEL = 0.999
 CLIPPED_SHARE = 1e-3  # of all samples
 CANCELLED_SHARE = 0.05  # of the channels' power that their mean keeps where they cancel out; music keeps more
 CANCELLED_PARTS = 0.1  # of the sound's power, in parts where the channels cancel out
+
+_LONGEST_SILENCE = 3600
+_SILENCE = re.compile(r"silence:(\d{1,5}(?:\.\d{1,3})?)")  # seconds
 
 Block = np.ndarray
 """float32 (n, channels) in [-1, 1]."""
@@ -111,12 +115,18 @@ class Sound:
 def load_audio(path: str | os.PathLike[str]) -> Sound:
     """Decode and check a sound file (WAV, FLAC, OGG, MP3, M4A, AAC, ...) or the sound of a video file.
 
-    "-" is standard input. The file is decoded once, into a temporary file of 4 bytes a sample; more than two channels
-    are mixed to stereo. Any length above zero is taken, 0.05 s too: it gives at least one video frame. Raises
-    InputError for a file that is missing, empty, corrupt, without sound, or of which most samples are no numbers, and
-    ResourceError where there is no room for the samples. Silence, clipping, channels that cancel out, a missing end and
-    damage are no errors; they are noted in `Sound.warnings`.
+    "-" is standard input, and "silence:6" six seconds in which nobody speaks, at most an hour. A file is decoded once,
+    into a temporary file of 4 bytes a sample; more than two channels are mixed to stereo. Any length above zero is
+    taken, 0.05 s too: it gives at least one video frame. Raises InputError for a file that is missing, empty, corrupt,
+    without sound, or of which most samples are no numbers, and ResourceError where there is no room for the samples.
+    Silence, clipping, channels that cancel out, a missing end and damage are no errors; they are noted in
+    `Sound.warnings`.
     """
+    if (silence := _SILENCE.fullmatch(Path(path).name)) and not Path(path).exists():
+        length = round(float(silence[1]) * SPEECH_RATE)
+        if not 0 < length <= _LONGEST_SILENCE * SPEECH_RATE:
+            raise InputError(f"{path}: silence must last more than 0 and at most {_LONGEST_SILENCE} seconds")
+        return Sound(None, SPEECH_RATE, 1, length, _store=np.zeros((length, 1), np.float32))
     with as_file(Path(path)) as file:
         check_file(file, "sound file", "one sound file (WAV, FLAC, MP3, M4A, OGG) or a video")
         with open_sound_file(file) as opened:

@@ -22,8 +22,11 @@ import numpy as np
 
 from cyberhost_model.errors import OutputError, ResourceError
 from cyberhost_model.media.ffmpeg import end_reason, start_ffmpeg
-from cyberhost_model.media.files import atomic_path
-from cyberhost_model.media.video_writer import AAC_RATES, AHEAD, CRF, check_output, h264_arguments
+from cyberhost_model.media.file_kinds import AAC_RATES, CRF, h264_arguments
+from cyberhost_model.media.files import atomic_path, check_target
+from cyberhost_model.media.video_writer import AHEAD
+
+SUFFIXES = (".mp4", ".m4v", ".mov")
 
 _FRAGMENT = 200_000  # microseconds of a fragment
 _FRAGMENTED = ["-movflags", "empty_moov+default_base_moof", "-frag_duration", str(_FRAGMENT), "-flush_packets", "1"]
@@ -51,7 +54,7 @@ class LiveWriter:
     ) -> None:
         if os.name == "nt":
             raise ResourceError("a live video with sound needs Linux or macOS; take raw frames (--raw)")
-        self.out = check_output(out, overwrite) if isinstance(out, Path) else out
+        self.out = check_target(out, SUFFIXES, overwrite) if isinstance(out, Path) else out
         self.size, self.rate, self.channels = size, rate, channels
         self.fps = Fraction(fps).limit_denominator(1001)
         self.tags, self.overwrite, self.finish = dict(tags or {}), overwrite, finish

@@ -1,7 +1,7 @@
 """A video as segments: files of a folder, encoded one after the other and put together at the end.
 
-A segment is a whole MP4 without sound, so a stopped video keeps those that are finished. Where one ends does not depend
-on where the work was stopped; so the frames of the video do not either.
+A segment is a whole file without sound, so a stopped video keeps those that are finished. Where one ends does not
+depend on where the work was stopped; so the frames of the video do not either.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ from types import TracebackType
 import numpy as np
 
 from cyberhost_model.media.audio import Sound
+from cyberhost_model.media.file_kinds import segment_suffix
 from cyberhost_model.media.files import written_whole
+from cyberhost_model.media.subtitles import Subtitles
 from cyberhost_model.media.video_writer import VideoWriter
 
 _LIST = "segments.txt"
 
 
-def segment_path(folder: Path, index: int) -> Path:
-    """Name the file of a segment."""
-    return folder / f"segment-{index:06d}.mp4"
+def segment_path(folder: Path, index: int, suffix: str = ".mp4") -> Path:
+    """Name the file of a segment; suffix: its kind (`file_kinds.segment_suffix`)."""
+    return folder / f"segment-{index:06d}{suffix}"
 
 
 def finished_segments(folder: Path) -> int:
     """Count the segments from the first one on that are finished."""
+    finished = {path.stem for path in folder.glob("segment-*.*")}
     count = 0
-    while segment_path(folder, count).is_file():
+    while segment_path(folder, count).stem in finished:
         count += 1
     return count
 
@@ -37,7 +40,8 @@ class SegmentWriter:
     """Context manager that encodes frames, uint8 (H, W, 3) RGB, into segments of `frames` frames each.
 
     first: number of the segment that the first frame belongs to. finished(count): called when there are `count`
-    segments. Raises OutputError and ResourceError as `VideoWriter` does.
+    segments. suffix: the kind of their files. alpha: frames are (H, W, 4) RGBA. Raises OutputError and ResourceError
+    as `VideoWriter` does.
     """
 
     def __init__(
@@ -48,7 +52,10 @@ class SegmentWriter:
         frames: int,
         first: int = 0,
         finished: Callable[[int], None] = lambda count: None,
+        suffix: str = ".mp4",
+        alpha: bool = False,
     ) -> None:
+        self.suffix, self.alpha = suffix, alpha
         self.folder, self.size, self.fps, self.frames = folder, size, fps, frames
         self.index, self.finished = first, finished
         self._writer: VideoWriter | None = None
@@ -56,8 +63,8 @@ class SegmentWriter:
     def add(self, frame: np.ndarray) -> None:
         """Append one frame; the one that fills a segment waits until it is written."""
         if self._writer is None:
-            out = segment_path(self.folder, self.index)
-            self._writer = VideoWriter(out, self.size, self.fps, overwrite=True).__enter__()
+            out = segment_path(self.folder, self.index, self.suffix)
+            self._writer = VideoWriter(out, self.size, self.fps, overwrite=True, alpha=self.alpha).__enter__()
         self._writer.add(frame)
         if self._writer.frames == self.frames:
             self._finish()
@@ -95,9 +102,12 @@ class _Joined(VideoWriter):
         sound_seconds: float | None,
         tags: Mapping[str, str] | None,
         finish: Callable[[Path], None] | None,
+        subtitles: Subtitles | None,
     ) -> None:
         # Checked before the first frame; what has appeared since then keeps the name (`media.files.atomic_path`).
-        super().__init__(out, size, fps, sound, True, sound_seconds=sound_seconds, tags=tags, finish=finish)
+        super().__init__(
+            out, size, fps, sound, True, sound_seconds=sound_seconds, tags=tags, finish=finish, subtitles=subtitles
+        )
         self.overwrite, self._listed = overwrite, listed
 
     def _video_input(self) -> list[str]:
@@ -119,15 +129,19 @@ def join_segments(
     sound_seconds: float | None = None,
     tags: Mapping[str, str] | None = None,
     finish: Callable[[Path], None] | None = None,
+    subtitles: Subtitles | None = None,
+    alpha: bool = False,
 ) -> Path:
     """Write `count` segments and the sound to `out`; the arguments are those of `VideoWriter`. Returns `out`.
 
     Raises OutputError and ResourceError.
     """
-    listed = folder / _LIST
+    listed, suffix = folder / _LIST, segment_suffix(out.suffix.lower(), alpha)
     with written_whole(listed) as part:
-        part.write_text("".join(f"file '{segment_path(folder, i).name}'\n" for i in range(count)), encoding="utf-8")
+        names = (segment_path(folder, i, suffix).name for i in range(count))
+        part.write_text("".join(f"file '{name}'\n" for name in names), encoding="utf-8")
+    joined = _Joined(listed, out, size, fps, sound, overwrite, sound_seconds, tags, finish, subtitles)
     with contextlib.ExitStack() as stack:
-        writer = stack.enter_context(_Joined(listed, out, size, fps, sound, overwrite, sound_seconds, tags, finish))
+        writer = stack.enter_context(joined)
         writer.frames = count  # they are copied, not added
     return out

@@ -1,4 +1,4 @@
-"""Frames + sound -> MP4: H.264 yuv420p with AAC, tagged BT.709, the index in front (`+faststart`).
+"""Frames + sound -> a video file: usually H.264 yuv420p with AAC in MP4, tagged BT.709 (other kinds: `file_kinds`).
 
 The file takes its name when it is whole, unless another file has taken that meanwhile (`atomic_path`); on any error,
 Ctrl-C or SIGTERM (raised as an exception) ffmpeg is ended and nothing stays.
@@ -24,19 +24,17 @@ import numpy as np
 from cyberhost_model.errors import OutputError, ResourceError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, start_ffmpeg
+from cyberhost_model.media.file_kinds import CRF, KINDS, video_arguments
 from cyberhost_model.media.files import atomic_path, check_target
+from cyberhost_model.media.subtitles import Subtitles
 from cyberhost_model.media.watchdog import Watchdog
 
-SUFFIXES = (".mp4", ".m4v", ".mov")
-# The rates AAC has; a sound of another rate is resampled to the next one above.
-AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 AHEAD = 16  # frames that may wait for the encoder, so that a clip's burst of them does not hold up the next clip
-CRF = 16  # visually lossless for H.264 at this size
 
 
 def check_output(out: str | os.PathLike[str], overwrite: bool = False) -> Path:
     """Check, before any work, that a video can be written to `out`. Returns it as a Path; raises OutputError."""
-    return check_target(out, SUFFIXES, overwrite)
+    return check_target(out, tuple(KINDS), overwrite)
 
 
 class VideoWriter:
@@ -50,11 +48,13 @@ class VideoWriter:
             writer.add(frame)
     ```
 
-    size: (W, H), both even. sound: its samples are muxed whole, from the first one, at its own rate where AAC has that
-    rate; None for a silent film. sound_seconds: cut it, or let silence follow, to this length. tags: the container's
-    (title, comment ...). finish: called with the path of the whole file before it takes its name; it may replace it.
-    Raises OutputError when the file cannot be written (folder, rights, disk full, an encoder that stops), and where
-    another one appeared in its place meanwhile: then this one has a name beside it.
+    size: (W, H), both even. sound: its samples are muxed whole, from the first one, at its own rate where the codec has
+    that rate; None for a silent film. sound_seconds: cut it, or let silence follow, to this length. tags: the
+    container's (title, comment ...). finish: called with the path of the whole file before it takes its name; it may
+    replace it. subtitles: kept as a track; those after the sound are dropped. alpha: frames are uint8 (H, W, 4), RGBA,
+    not premultiplied; the kind of file must have it. Raises OutputError when the file cannot be written (folder,
+    rights, disk full, an encoder that stops), and where another one appeared in its place meanwhile: then this one has
+    a name beside it.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class VideoWriter:
         sound_seconds: float | None = None,
         tags: Mapping[str, str] | None = None,
         finish: Callable[[Path], None] | None = None,
+        subtitles: Subtitles | None = None,
+        alpha: bool = False,
     ) -> None:
         if size[0] % 2 or size[1] % 2 or min(size) < 2:
             raise ValueError(f"H.264 in yuv420p needs even sides, not {size[0]}x{size[1]}")
@@ -80,6 +82,9 @@ class VideoWriter:
         self.sound_seconds = sound_seconds
         self.tags = dict(tags or {})
         self.finish = finish
+        self.subtitles = subtitles
+        self.alpha = alpha
+        self.kind = KINDS[self.out.suffix.lower()]
         self.frames = 0
         self._part = self.out  # a temporary path while the writer is open
         self._process: subprocess.Popen[bytes] | None = None
@@ -102,7 +107,7 @@ class VideoWriter:
                 self._samples = self.sound.sample_file()
                 sound_input, settings = self._samples.input_arguments(self.sound.rate)
                 arguments += sound_input
-            arguments += self._encoding()
+            arguments += [*self._subtitle_input(), *self._encoding()]
             self._process = start_ffmpeg(
                 arguments, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._errors, **settings
             )
@@ -114,9 +119,9 @@ class VideoWriter:
         return self
 
     def add(self, frame: np.ndarray) -> None:
-        """Append one frame, uint8 (H, W, 3), RGB."""
-        if frame.dtype != np.uint8 or frame.shape != (self.size[1], self.size[0], 3):
-            expected = (self.size[1], self.size[0], 3)
+        """Append one frame, uint8 (H, W, 3), RGB; with `alpha` (H, W, 4), RGBA."""
+        expected = (self.size[1], self.size[0], 4 if self.alpha else 3)
+        if frame.dtype != np.uint8 or frame.shape != expected:
             raise ValueError(f"a frame must be uint8 {expected}, not {frame.dtype} {tuple(frame.shape)}")
         if self._error is not None:
             raise self._failure(self._error)
@@ -209,46 +214,40 @@ class VideoWriter:
     def _video_input(self) -> list[str]:
         size = f"{self.size[0]}x{self.size[1]}"
         rate = f"{self.fps.numerator}/{self.fps.denominator}"
-        return ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", size, "-r", rate, "-i", "pipe:0"]
+        pixels = "rgba" if self.alpha else "rgb24"
+        return ["-f", "rawvideo", "-pix_fmt", pixels, "-s", size, "-r", rate, "-i", "pipe:0"]
+
+    def _subtitle_input(self) -> list[str]:
+        if self.subtitles is None:
+            return []
+        path = f"file:{self.subtitles.path.absolute()}"
+        return ["-protocol_whitelist", "file", "-f", self.subtitles.format, "-i", path]
 
     def _encoding(self) -> list[str]:
         arguments = ["-map", "0:v:0", *self._video_encoding()]
         if self.sound is not None:
-            rate = next((r for r in AAC_RATES if r >= self.sound.rate), AAC_RATES[-1])
+            rates = self.kind.rates
+            rate = next((r for r in rates if r >= self.sound.rate), rates[-1])
             arguments += ["-map", "1:a:0"]
             if self.sound_seconds is not None:
                 end = f"{self.sound_seconds:.6f}"
                 arguments += ["-af", f"atrim=end={end},apad=whole_dur={end}"]
-            arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate)]
+            arguments += ["-c:a", *self.kind.sound, "-ar", str(rate)]
+        if self.subtitles is not None:
+            number = 1 if self.sound is None else 2
+            arguments += ["-map", f"{number}:s:0", "-c:s", self.kind.subtitles[self.subtitles.format]]
+            if self.subtitles.language is not None:
+                arguments += ["-metadata:s:s:0", f"language={self.subtitles.language}"]
+            seconds = self.sound_seconds if self.sound is None else self.sound_seconds or self.sound.duration
+            if seconds is not None:  # or a later subtitle would make the video longer; no frame begins so late
+                arguments += ["-t", f"{seconds + 1 / self.fps:.6f}"]
         arguments += ["-map_metadata", "-1"]  # what an input says of itself is not true of this video
         for name, text in self.tags.items():
             arguments += ["-metadata", f"{name}={text}"]
-        return [*arguments, "-movflags", "+faststart", f"file:{self._part.absolute()}"]
+        return [*arguments, *self.kind.at_end, f"file:{self._part.absolute()}"]
 
     def _video_encoding(self) -> list[str]:
-        return h264_arguments(self.crf)
-
-
-def h264_arguments(crf: int, preset: str = "medium") -> list[str]:
-    """Build ffmpeg's arguments for H.264 in yuv420p, tagged BT.709; preset: x264's, how much work it takes."""
-    # RGB is turned into BT.709 and the stream says so; without this ffmpeg would take BT.601 and tag nothing.
-    convert = "scale=out_color_matrix=bt709:out_range=tv:flags=bicubic+accurate_rnd+full_chroma_int"
-    tags = "setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv"
-    arguments = ["-vf", f"{convert},format=yuv420p,{tags}"]
-    arguments += ["-c:v", "libx264", "-preset", preset, "-crf", str(crf)]
-    # Headers that do not depend on the frames, so that segments can be put behind each other (`media.segments`).
-    arguments += ["-x264-params", "stitchable=1"]
-    return [
-        *arguments,
-        "-colorspace",
-        "bt709",
-        "-color_primaries",
-        "bt709",
-        "-color_trc",
-        "bt709",
-        "-color_range",
-        "tv",
-    ]
+        return video_arguments(self.out.suffix.lower(), self.alpha, self.crf)
 
 
 def write_video(
@@ -264,13 +263,14 @@ def write_video(
     sound_seconds: float | None = None,
     tags: Mapping[str, str] | None = None,
     finish: Callable[[Path], None] | None = None,
+    subtitles: Subtitles | None = None,
 ) -> Path:
-    """Write frames, uint8 (H, W, 3) RGB with even sides, to `out`. Returns its path.
+    """Write frames, uint8 (H, W, 3) RGB or (H, W, 4) RGBA with even sides, to `out`. Returns its path.
 
     The first frame gives the size; frames are taken one at a time, so memory does not grow with the length. sound: a
     Sound or a file; sound_seconds: cut it, or let silence follow, to this length. progress: called as `progress(frames
-    done, total)` after every frame. tags, finish: see `VideoWriter`. Raises OutputError and ResourceError (also before
-    the first frame is made) and what the iterable raises.
+    done, total)` after every frame. tags, finish, subtitles: see `VideoWriter`. Raises OutputError and ResourceError
+    (also before the first frame is made) and what the iterable raises.
     """
     out = check_output(out, overwrite)
     ffmpeg_binary()  # a first frame may be long in the making
@@ -282,7 +282,8 @@ def write_video(
     except StopIteration:
         raise ValueError("a video needs at least one frame") from None
     size = (first.shape[1], first.shape[0])
-    with VideoWriter(out, size, fps, sound, overwrite, crf, sound_seconds, tags, finish) as writer:
+    alpha = first.shape[2] == 4
+    with VideoWriter(out, size, fps, sound, overwrite, crf, sound_seconds, tags, finish, subtitles, alpha) as writer:
         frame: np.ndarray | None = first
         while frame is not None:
             writer.add(frame)

@@ -6,12 +6,13 @@ import csv
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from cyberhost_model.config import GenerationConfig, parse_interval
 from cyberhost_model.errors import InputError
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
 from cyberhost_model.runtime.named_job import OWN
 
@@ -33,6 +34,7 @@ class BatchJob:
     """picture, and audio, driving or hands: paths or words."""
     settings: dict[str, Any] = field(default_factory=dict)
     """Keywords of the method."""
+    form: OutputForm = field(default_factory=OutputForm)
     problem: str | None = None
     """Why it cannot be made, where the list says something that cannot be meant."""
 
@@ -176,12 +178,17 @@ def _job(place: str, entry: dict[str, Any] | str, beside: Path, out: Path) -> Ba
     allowed = {*needed[command], *({"reenact": ("audio",), "multimodal": ("hands",)}.get(command, ()))}
     if other := sorted(set(inputs) - allowed):
         return _wrong(nowhere, f"{command} takes no {other[0]}")
+    try:
+        form = _form(entry, beside)
+    except InputError as error:
+        return _wrong(nowhere, str(error))
     output = entry.pop("output", None)
     if output is not None and (not isinstance(output, str) or not output or "\0" in output):
         return _wrong(nowhere, f"output must be the name of a file, not {output!r}")
     stem = Path(inputs["driving" if command == "reenact" else "audio"]).stem
     target = out / (output if output else f"{Path(inputs['picture']).stem}-{stem}.mp4")
-    job = BatchJob(place, target, command, inputs, {name.replace("-", "_"): value for name, value in entry.items()})
+    settings = {name.replace("-", "_"): value for name, value in entry.items()}
+    job = BatchJob(place, target, command, inputs, settings, form)
     if unknown := sorted(set(job.settings) - _SETTINGS - set(OWN[command])):
         return _wrong(job, f"{command} has no option {unknown[0]!r}")
     try:
@@ -195,14 +202,22 @@ def _job(place: str, entry: dict[str, Any] | str, beside: Path, out: Path) -> Ba
     amount = job.settings.get("body_movement", 0.0)
     if not isinstance(amount, (int, float)) or not 0 <= amount <= 1:
         return _wrong(job, f"body_movement must be between 0 and 1, not {amount!r}")
-    for name in ("retarget", "gestures"):
+    for name in ("retarget", "gestures", "loop"):
         if not isinstance(job.settings.get(name, True), bool):
             return _wrong(job, f"{name} must be true or false, not {job.settings[name]!r}")
     return job
 
 
+def _form(entry: dict[str, Any], beside: Path) -> OutputForm:
+    """Take the video's form out of an entry; files are relative to the list's folder. Raises InputError."""
+    subtitles = entry.pop("subtitles", None)
+    if subtitles is not None and (not isinstance(subtitles, str) or not subtitles or "\0" in subtitles):
+        raise InputError(f"subtitles must be the name of a file, not {subtitles!r}")
+    return OutputForm(subtitles and beside / subtitles)
+
+
 def _wrong(job: BatchJob, problem: str) -> BatchJob:
-    return BatchJob(job.place, job.output, job.command, job.inputs, job.settings, f"{job.place}: {problem}")
+    return replace(job, problem=f"{job.place}: {problem}")
 
 
 def _without_twins(jobs: list[BatchJob]) -> list[BatchJob]:

@@ -61,7 +61,7 @@ def run_job(
         named = NamedJob(job.command, job.inputs, job.settings)
         animation = named.begin(host)
         with contextlib.nullcontext() if watch is None else watch(animation) as progress:
-            animation.save(job.output, overwrite, progress, facts=named.facts(host), resume=resume)
+            animation.save(job.output, overwrite, progress, form=job.form, facts=named.facts(host), resume=resume)
     except Exception as error:
         return failure(job, error, time.monotonic() - began)
     seconds = round(time.monotonic() - began, 3)
@@ -77,7 +77,8 @@ def _check_output(job: BatchJob, overwrite: bool) -> None:
 
     job.output.absolute().parent.mkdir(parents=True, exist_ok=True)
     check_output(job.output, overwrite)
-    for source in job.inputs.values():
+    job.form.open_subtitles()
+    for source in (*job.inputs.values(), *job.form.files.values()):
         if isinstance(source, Path) and source.exists() and job.output.exists() and source.samefile(job.output):
             raise InputError(f"{job.output}: is an input itself; give another output")
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from cyberhost_model.runtime.pipeline import Animation, CyberHost
 
 OWN: dict[str, dict[str, Any]] = {
-    "animate": {"body_movement": None, "gestures": None},
+    "animate": {"body_movement": None, "gestures": None, "loop": False},
     "reenact": {"retarget": True},
     "multimodal": {"retarget": True, "body_movement": None},
     "dub": {"length": "film"},

@@ -27,7 +27,8 @@ from cyberhost_model.marks.run_code import number_of
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.files import digest_of, written_folder
 from cyberhost_model.media.image import check_picture, load_picture
-from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.media.output_form import OutputForm
+from cyberhost_model.media.video_writer import check_output, write_video
 from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
@@ -60,13 +61,15 @@ from cyberhost_model.speech.live import LOOK_AHEAD, LiveSpeech
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from cyberhost_model.config import DenoisingKeywords, GenerationKeywords
+    from cyberhost_model.config import DenoisingKeywords, GenerationKeywords, Preset
     from cyberhost_model.driving.sequence import PoseSequence
 
 BODY_MOVEMENT = 0.1
 """Default amount in 0..1: the movement boxes of half-second training clips are small."""
 HAND_CLARITY = 0.5
 """Default score: near the 90th percentile of the training data (section 3.3: "a higher clarity score is applied")."""
+
+NO_LOOP = "this model makes no loops: its latents are whole pictures, and the mean of two is a blur"
 
 PathLike = str | os.PathLike[str]
 PictureInput = str | os.PathLike[str] | np.ndarray
@@ -119,21 +122,27 @@ class Animation:
         progress: Progress | None = None,
         *,
         marks: Marks | None = None,
+        form: OutputForm | None = None,
         digests: FrameDigests | None = None,
         facts: Mapping[str, str] | None = None,
         resume: bool = True,
         tell: Callable[[str], None] = lambda line: None,
     ) -> Path:
-        """Write frames and sound as H.264 and AAC. `out` appears only when it is complete.
+        """Write frames and sound, as H.264 and AAC unless `out` ends in .webm. `out` appears only when it is complete.
 
-        marks: by which the video says that it was made; None: the default ones, the watermark among them. digests:
-        notes the frames before they are marked. facts: keep the finished part in a folder beside `out` until it is
-        whole, so that the same call goes on where this one was stopped. They name what the frames depend on
-        (`runtime.resume.facts_of`); without them nothing is kept. resume: False begins anew. tell: called with lines
-        for the user, such as where it goes on. Raises OutputError, and what `Marks.signing` does.
+        marks: by which the video says that it was made; None: the default ones, the watermark among them. form:
+        its subtitles (docs/user/forms.md). digests: notes the frames before they are marked.
+        facts: keep the finished part in a folder beside `out` until it is whole, so that the same call goes on where
+        this one was stopped. They name what the frames depend on (`runtime.resume.facts_of`); without them nothing is
+        kept. resume: False begins anew. tell: called with lines for the user, such as where it goes on. Raises
+        OutputError, InputError for subtitles that are none, and what `Marks.signing` does.
         """
         seconds = None if self.fits else self.n_frames / self.fps
-        marks = marks or Marks()
+        marks, form = marks or Marks(), form or OutputForm()
+        check_output(out, overwrite)
+        subtitles = form.open_subtitles()
+        if subtitles is not None and subtitles.end > self.n_frames / self.fps + 1:
+            tell(f"the subtitles end {subtitles.end - self.n_frames / self.fps:.1f} s after the video")
         if self.run is None and facts is not None:
             self.run = number_of(facts)
         run = self.run
@@ -154,6 +163,7 @@ class Animation:
                 lambda: marks.tags(self.inputs, run, self.edited),
                 finish,
                 begin=lambda store: None if digests is None else self._begin(digests, store),
+                subtitles=subtitles,
             )
             return write_resumable(film, out, facts, resume=resume, overwrite=overwrite, progress=progress, tell=tell)
         if digests is not None:
@@ -169,6 +179,7 @@ class Animation:
             sound_seconds=seconds,
             tags=marks.tags(self.inputs, run, self.edited),
             finish=finish,
+            subtitles=subtitles,
         )
 
     def _begin(self, digests: FrameDigests, store: ClipStore | None) -> None:
@@ -306,6 +317,7 @@ class CyberHost:
         *,
         body_movement: float | None = None,
         gestures: bool | None = None,
+        loop: bool = False,
         **options: Unpack[GenerationKeywords],
     ) -> Animation:
         """Make the person in `picture` speak `audio` (A2V-B of the paper; A2V-H with `head`).
@@ -313,16 +325,19 @@ class CyberHost:
         picture: one, or several of the same person (`open_pictures`); so it is in `reenact` and `multimodal`.
         body_movement: 0 still .. 1 lively. gestures: whether hands that the picture shows gesture with the speech
         (`driving.speech_gesture`), by default as the model's `sampling.gestures` says; otherwise the network alone
-        moves them. Networks that move by poses of the hands always have them. options: the fields of
+        moves them. Networks that move by poses of the hands always have them. loop: the end leads into the beginning
+        (`sampler.loop`), and hands do not gesture; for models of relative latents. options: the fields of
         `GenerationConfig`. Picture and sound are checked now, frames are made when they are read. Raises InputError
         and NoFaceError.
         """
         self._check_command("animate")
         if self.model.network.preset.task == "multimodal":
+            if loop:
+                raise InputError(NO_LOOP)
             return self.multimodal(picture, audio, None, body_movement=body_movement, **options)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_pictures(picture, config)
-        animation = self.animate_reference(reference, config, sound, body_movement, gestures, warnings)
+        animation = self.animate_reference(reference, config, sound, body_movement, gestures, warnings, loop)
         return _made_of(animation, picture, audio)
 
     def animate_reference(
@@ -333,18 +348,22 @@ class CyberHost:
         body_movement: float | None = None,
         gestures: bool | None = None,
         warnings: Sequence[str] = (),
+        loop: bool = False,
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount, total, preset = check_movement(body_movement), sound.n_frames(config.fps), self.model.network.preset
         if gestures and not preset.follows_poses:
             raise InputError("this model moves no hands by key points: leave gestures out")
-        gestures = preset.sampling.gestures if gestures is None else gestures
+        if loop and gestures:
+            raise InputError("hands that gesture do not come back to where they began: leave out gestures or loop")
+        lead = loop_lead(preset, total, config.fps) if loop else 0
+        gestures = preset.sampling.gestures and not loop if gestures is None else gestures
         if gestures and reference.keypoints.hands_score.max() >= SURE:
             template = self._speech_gesture(sound, total, config, amount, reference, SURE)
             source, _ = self._hands_source(reference, self._place_hands(template, reference, True), total, config.fps)
         else:
             source = self._speech_source(reference, amount)
-        return self._animation(reference, config, source, total, sound, list(warnings), amount)
+        return self._animation(reference, config, source, total, sound, list(warnings), amount, lead)
 
     def live(
         self,
@@ -669,9 +688,13 @@ class CyberHost:
         sound: Sound | None,
         warnings: list[str],
         amount: float = BODY_MOVEMENT,
+        lead: int = 0,
     ) -> Animation:
-        """Make the animation of any setting. amount: of movement in 0..1, where no key points drive the body."""
-        job = self._job(reference, config, pose_source, total, sound, amount)
+        """Make the animation of any setting. amount: of movement in 0..1, where no key points drive the body.
+
+        lead: see `Job`.
+        """
+        job = replace(self._job(reference, config, pose_source, total, sound, amount), lead=lead)
         sampling = self.model.network.preset.sampling
         notes = [*([] if sound is None else sound.warnings), *warnings]
         if sampling.overlap and config.cache_blocks > 1:
@@ -685,7 +708,8 @@ class CyberHost:
             return self.renderer.frames(job, notes.append, on_step, store)
 
         clip, size = self.model.network.preset.frames, reference.video_size
-        animation = Animation(render(None), total, config.fps, size, sound, notes, job, render=render, clip=clip)
+        kept = None if lead else render  # the end of a loop needs what came before its beginning
+        animation = Animation(render(None), total, config.fps, size, sound, notes, job, render=kept, clip=clip)
         return animation
 
     def _job(
@@ -731,6 +755,18 @@ def check_movement(amount: float | None) -> float:
     if not 0 <= amount <= 1:
         raise InputError(f"body_movement must be between 0 and 1, not {amount!r}")
     return amount
+
+
+def loop_lead(preset: Preset, total: int, fps: float) -> int:
+    """Choose how many frames lead into a loop of `total` frames: two clips, or one for short loops.
+
+    Raises InputError for models that make no loops, and for loops that are too short.
+    """
+    if not preset.traits.relative:
+        raise InputError(NO_LOOP)
+    if total < 2 * preset.frames:
+        raise InputError(f"a loop must last {2 * preset.frames / fps:.2f} s at least, not {total / fps:.2f} s")
+    return preset.frames * (2 if total >= 4 * preset.frames else 1)
 
 
 def _made_of(animation: Animation, *inputs: object) -> Animation:

@@ -35,6 +35,7 @@ from cyberhost_model.runtime.windowed import WindowPredictor
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance
+from cyberhost_model.sampler.loop import close_loop, open_at_end
 from cyberhost_model.sampler.noise import SlowNoise, SlowNoises
 from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
 from cyberhost_model.sampler.windows import Window, denoise_windows, draw_window_noise
@@ -70,6 +71,8 @@ class Job:
     """Speech features of a sound that is not known as a whole, in the place of `sound`."""
     clip: int | None = None
     """Frames that are sampled together; None: as many as the network was trained with."""
+    lead: int = 0
+    """Frames that are sampled before the first, whole clips, so that the video is a loop (`sampler.loop`)."""
 
 
 @dataclass(frozen=True)
@@ -238,17 +241,33 @@ class Rendering:
         """Begin the streams at a frame; before: latents (1, n, C, h, w) that end with the frame before it."""
         self.first, self.before = frame, before
         in_clips = self.renderer.uses_audio(self.job) and not self.network.preset.sampling.overlap
-        self.speech = self.renderer.stream_speech(self.job, frame) if in_clips else None
-        times = (number / self.job.config.fps for number in itertools.count())
-        drawn = blinks(np.random.default_rng([self.job.config.seed, _BLINKS]), times)
-        self.blinks = itertools.islice(drawn, frame if self.network.preset.face_state else 0, None)
+        self.speech = self.stream_speech(frame) if in_clips else None
+        self.blinks = itertools.islice(self.draw_blinks(), frame if self.network.preset.face_state else 0, None)
+
+    def stream_speech(self, frame: int) -> Iterator[Tensor]:
+        """Stream the speech features from a frame of what is sampled; a loop's lead hears the end of the sound."""
+        job, left = self.job, self.job.lead - frame
+        if left > 0:
+            yield from itertools.islice(self.renderer.stream_speech(job, job.total - left), left)
+        yield from self.renderer.stream_speech(job, max(-left, 0))
+
+    def draw_blinks(self) -> Iterator[float]:
+        """Draw how far the lids are shut in each frame of what is sampled; a loop's lead blinks as its end does."""
+        job = self.job
+        times = (number / job.config.fps for number in itertools.count())
+        drawn = blinks(np.random.default_rng([job.config.seed, _BLINKS]), times)
+        if not job.lead:
+            return drawn
+        shut = open_at_end(list(itertools.islice(drawn, job.total)))
+        return itertools.chain(shut[-job.lead :], shut, itertools.repeat(0.0))
 
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
         canvas = self.job.reference.large_canvas
         pending: tuple[Tensor, Future[np.ndarray | None]] | None = None  # a clip that the worker decodes
         with self.worker:
-            for index, z in enumerate(self.latents()):
+            clips, lead = self.latents(), self.job.lead
+            for index, z in enumerate(close_loop(clips, lead, self.job.total) if lead else clips):
                 if pending is not None:
                     yield from crop_back(self.finish(*pending), canvas)
                     pending = None
@@ -276,7 +295,7 @@ class Rendering:
         if store is not None:
             for z in store.kept():
                 yield z.to(renderer.device, renderer.dtype)
-        left = plan_clips(self.job.total, self.clip_frames, self.first)
+        left = plan_clips(self.job.lead + self.job.total, self.clip_frames, self.first)
         before = None if self.before is None else self.before.to(renderer.device, renderer.dtype)
         for clip, z in denoise_clips(left, self.sample, preset.motion_frames, before):
             if store is not None:
@@ -390,7 +409,7 @@ class Rendering:
         try:
             return list(itertools.islice(self.speech, clip.frames))
         except Exception:  # it has ended the stream, so a second attempt starts a new one at this clip
-            self.speech = self.renderer.stream_speech(self.job, clip.start)
+            self.speech = self.stream_speech(clip.start)
             raise
 
     def denoise(self, conditions: Conditions, slow_noise: SlowNoise | None) -> Tensor:

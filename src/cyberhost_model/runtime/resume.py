@@ -24,8 +24,10 @@ from cyberhost_model.errors import ExistsError, OutputError
 from cyberhost_model.marks.container import program_version
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.media.file_kinds import segment_suffix
 from cyberhost_model.media.files import digest_of, written_whole
-from cyberhost_model.media.segments import SegmentWriter, finished_segments, join_segments, segment_path
+from cyberhost_model.media.segments import SegmentWriter, finished_segments, join_segments
+from cyberhost_model.media.subtitles import Subtitles
 from cyberhost_model.media.video_writer import check_output, write_video
 from cyberhost_model.reading import Unreadable, read_json
 from cyberhost_model.runtime.clip_store import ClipStore
@@ -43,7 +45,7 @@ class Film:
     """What is to be written: frames that can begin at any clip, and what goes with them."""
 
     render: Callable[[ClipStore | None], Iterator[np.ndarray]]
-    """Makes the frames, uint8 (H, W, 3); with a store, those that it does not say are encoded."""
+    """Makes the frames, uint8 (H, W, 3 or 4); with a store, those that it does not say are encoded."""
     total: int
     """Frames."""
     clip: int
@@ -59,6 +61,9 @@ class Film:
     """Called with the whole file before it takes its name."""
     begin: Callable[[ClipStore | None], None] = lambda store: None
     """Called before the first frame, also where a store has them all."""
+    subtitles: Subtitles | None = None
+    alpha: bool = False
+    """Frames are RGBA."""
 
 
 def state_folder(out: Path) -> Path:
@@ -103,7 +108,8 @@ def write_resumable(
         if place := _place(store, film):
             tell(f"goes on {place} (--no-resume begins anew)")
         try:
-            _encode(film, folder, store, first, clips, progress)
+            suffix = segment_suffix(out.suffix.lower(), film.alpha)
+            _encode(film, folder, store, first, clips, suffix, progress)
             count = finished_segments(folder)
             join_segments(
                 folder,
@@ -116,6 +122,8 @@ def write_resumable(
                 sound_seconds=film.sound_seconds,
                 tags=film.tags(),
                 finish=film.finish,
+                subtitles=film.subtitles,
+                alpha=film.alpha,
             )
         except ExistsError:  # the video is whole, under another name
             _remove(folder)
@@ -142,6 +150,7 @@ def _write_at_once(film: Film, out: Path, overwrite: bool, progress: Callable[[i
         sound_seconds=film.sound_seconds,
         tags=film.tags(),
         finish=film.finish,
+        subtitles=film.subtitles,
     )
 
 
@@ -151,9 +160,10 @@ def _encode(
     store: ClipStore,
     first: int,
     clips: int,
+    suffix: str,
     progress: Callable[[int, int | None], None] | None,
 ) -> None:
-    """Make the segments from number `first` on, of `clips` clips each."""
+    """Make the segments from number `first` on, of `clips` clips each; suffix: the kind of their files."""
     film.begin(store)
     done = min(store.encoded * film.clip, film.total)
     last = -(-film.total // film.clip)
@@ -165,7 +175,8 @@ def _encode(
     def finished(count: int) -> None:
         store.drop(min(count * clips, last))
 
-    with SegmentWriter(folder, film.size, film.fps, clips * film.clip, first, finished) as writer:
+    frames = clips * film.clip
+    with SegmentWriter(folder, film.size, film.fps, frames, first, finished, suffix, film.alpha) as writer:
         for frame in film.render(store):
             writer.add(frame)
             done += 1
@@ -250,8 +261,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def _holds_work(folder: Path) -> bool:
-    found = [*folder.glob("*.safetensors"), segment_path(folder, 0)]
-    return any(path.is_file() for path in found)
+    return any(folder.glob("*.safetensors")) or finished_segments(folder) > 0
 
 
 def _remove(folder: Path) -> None:
