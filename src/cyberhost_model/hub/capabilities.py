@@ -61,6 +61,7 @@ _ECHOMIMIC_V2 = Capabilities(
     "a half body that speaks, its hands moved by the speech or by poses",
     _GESTURING,
     options=_GESTURES,
+    vram="about 10.2 GB, reckoned (fp16, 768x768)",
     licence="Apache-2.0",
     limits="gestures need a picture that shows hands; the first frame comes after the last step",
 )
@@ -68,6 +69,7 @@ _ECHOMIMIC = Capabilities(
     "a head that speaks",
     ("animate",),
     options=_HALF,
+    vram="about 8.1 GB, reckoned (fp16, 512x512)",
     licence="Apache-2.0",
     limits="heads alone; the first frame comes after the last step",
 )
@@ -75,6 +77,7 @@ _HALLO = Capabilities(
     "a head that speaks",
     ("animate",),
     options=_HALF,
+    vram="about 10.0 GB, reckoned (fp16, 512x512)",
     licence="MIT, ArcFace non-commercial",
     commercial=False,
     limits="heads alone; hears music as speech",
@@ -105,17 +108,23 @@ MODELS: dict[str, Capabilities] = {
         ("reenact",),
         hears=False,
         options=("steps", "ref"),
+        vram="about 11.6 GB, reckoned (fp16, 768x512)",
         licence=_RAIL,
         limits="needs a driving video with poses; the first frame comes after the last step",
     ),
     "echomimic-v2": _ECHOMIMIC_V2,
-    "echomimic-v2-fast": replace(_ECHOMIMIC_V2, makes=f"{_ECHOMIMIC_V2.makes}, in six steps"),
+    "echomimic-v2-fast": replace(
+        _ECHOMIMIC_V2,
+        makes=f"{_ECHOMIMIC_V2.makes}, in six steps",
+        vram="about 8.6 GB, reckoned (fp16, 768x768)",
+    ),
     "hallo": _HALLO,
     "hallo2": replace(_HALLO, makes=f"{_HALLO.makes}, for long videos", limits=f"{_HALLO.limits}; enlarges nothing"),
     "echomimic": _ECHOMIMIC,
     "echomimic-fast": replace(
         _ECHOMIMIC,
         makes=f"{_ECHOMIMIC.makes}, in six steps",
+        vram="about 7.3 GB, reckoned (fp16, 512x512)",
         speed="on a GPU not measured; at half width 13 frames of 192x192 in two steps take 140 s of one CPU core "
         "(AVX2, fp32)",
     ),
