@@ -20,6 +20,7 @@ from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import InputError, OutputError
 from cyberhost_model.marks.container import read_tags
 from cyberhost_model.marks.watermark import detect
+from cyberhost_model.media import watchdog
 from cyberhost_model.media.audio import load_audio
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.media.live_writer import LiveWriter
@@ -128,13 +129,30 @@ def test_fragments_come_while_frames_are_made():
     assert seen[4:8] == b"ftyp"
 
 
-def test_a_reader_that_goes_away():
+def add_many(writer: LiveWriter) -> None:
+    for _ in range(1000):
+        writer.add(np.zeros((64, 64, 3), np.uint8), np.zeros((640, 1), np.float32))
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_reader_that_goes_away(stopped):
+    """ffmpeg need not notice: after an error it may wait for sound while frames wait for it."""
     reader, end = os.pipe()
     os.close(reader)
     with os.fdopen(end, "wb") as out, pytest.raises(OutputError, match="standard output"):
         with LiveWriter(out, (64, 64), 25, RATE) as writer:
-            for _ in range(1000):
-                writer.add(np.zeros((64, 64, 3), np.uint8), np.zeros((640, 1), np.float32))
+            if stopped:
+                writer._process.send_signal(signal.SIGSTOP)
+            add_many(writer)
+
+
+def test_an_ffmpeg_that_stops_ends_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
+    with pytest.raises(OutputError, match="stopped taking frames"):
+        with LiveWriter(tmp_path / "out.mp4", (64, 64), 25, RATE) as writer:
+            writer._process.send_signal(signal.SIGSTOP)
+            add_many(writer)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

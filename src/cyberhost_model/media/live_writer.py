@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import subprocess
 import tempfile
 import threading
@@ -25,9 +26,11 @@ from cyberhost_model.media.ffmpeg import end_reason, start_ffmpeg
 from cyberhost_model.media.file_kinds import AAC_RATES, CRF, h264_arguments
 from cyberhost_model.media.files import atomic_path, check_target
 from cyberhost_model.media.video_writer import AHEAD
+from cyberhost_model.media.watchdog import Watchdog
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
 
+_LOOK_SECONDS = 0.2  # between two looks whether a wait for ffmpeg is worth it
 _FRAGMENT = 200_000  # microseconds of a fragment
 _FRAGMENTED = ["-movflags", "empty_moov+default_base_moof", "-frag_duration", str(_FRAGMENT), "-flush_packets", "1"]
 
@@ -82,16 +85,14 @@ class LiveWriter:
                 )
             clean.callback(self._end)
             assert self._process.stdin is not None
-            self._video, self._sound = _Feeder(self._process.stdin), _Feeder(sound)
+            self._video, self._sound = (self._feeder(pipe) for pipe in (self._process.stdin, sound))
             self._clean = clean.pop_all()
         return self
 
     def add(self, frame: np.ndarray, sound: np.ndarray) -> None:
         """Append a frame, uint8 (H, W, 3) RGB, and the sound of its time, float32 (n, channels)."""
-        if self._video.failed or self._sound.failed:
-            raise self._failure()
-        self._sound.put(np.ascontiguousarray(sound, dtype="<f4").tobytes())
-        self._video.put(frame.tobytes())
+        self._sound.put(np.ascontiguousarray(sound, dtype="<f4").tobytes(), self._check)
+        self._video.put(frame.tobytes(), self._check)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
@@ -100,8 +101,8 @@ class LiveWriter:
             self._clean.__exit__(kind, value, trace)
             return
         with self._clean:
-            self._video.close()
-            self._sound.close()
+            self._video.close(self._check)
+            self._sound.close(self._check)
             if self._process.wait() != 0 or self._video.failed or self._sound.failed:
                 raise self._failure()
             if self._part is not None and self.finish is not None:
@@ -120,10 +121,32 @@ class LiveWriter:
             arguments += ["-metadata", f"{name}={text}"]
         return [*arguments, *container, target]
 
+    def _feeder(self, pipe: IO[bytes]) -> _Feeder:
+        # Who reads a stream may pause as long as they like; a file takes what comes.
+        return _Feeder(pipe, None if self._part is None else Watchdog(self._process))
+
+    def _check(self) -> None:
+        """Raise OutputError where waiting for ffmpeg is in vain.
+
+        After an error it ends when it has read from both pipes once more: it may wait for sound while frames wait for
+        it. So it is not relied on to tell that nobody reads the stream any more.
+        """
+        if self._video.failed or self._sound.failed or self._reader_is_gone():
+            raise self._failure()
+
+    def _reader_is_gone(self) -> bool:
+        if isinstance(self.out, Path) or self.out.closed:
+            return False
+        poll = select.poll()
+        poll.register(self.out.fileno(), 0)  # errors and hang-ups are told unasked
+        return bool(poll.poll(0))
+
     def _failure(self) -> OutputError:
         self._process.kill()
         self._errors.seek(0)
         reason = end_reason(self._process.wait(), self._errors.read().decode(errors="replace"))
+        if self._video.stopped or self._sound.stopped:
+            reason = "ffmpeg stopped taking frames"
         name = self.out if isinstance(self.out, Path) else "standard output"
         return OutputError(f"{name}: the video cannot be written ({reason})")
 
@@ -133,27 +156,41 @@ class LiveWriter:
             self._process.kill()
         self._process.wait()
         for feeder in (self._video, self._sound):
-            feeder.close()
+            feeder.close(lambda: None)
 
 
 class _Feeder:
     """Writes to a pipe in a thread; after an error it goes on emptying its queue, so that nobody waits for room."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
+    def __init__(self, pipe: IO[bytes], watchdog: Watchdog | None) -> None:
+        """Begin. watchdog: ends the process at the other end when it stops."""
         self.failed = False
-        self._pipe = pipe
+        self._pipe, self._watchdog = pipe, watchdog
         self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
         self._thread = threading.Thread(target=self._feed, name="live to ffmpeg", daemon=True)
         self._thread.start()
 
-    def put(self, data: bytes) -> None:
-        self._waiting.put(data)
+    @property
+    def stopped(self) -> bool:
+        """Whether the watchdog has ended the process."""
+        return self._watchdog is not None and self._watchdog.bit
 
-    def close(self) -> None:
-        """Write what waits, and close the pipe."""
+    def put(self, data: bytes | None, check: Callable[[], None]) -> None:
+        """Append data, None as the last. check: called now and while there is no room; may raise to end the wait."""
+        while True:
+            check()
+            with contextlib.suppress(queue.Full):
+                return self._waiting.put(data, timeout=_LOOK_SECONDS)
+
+    def close(self, check: Callable[[], None]) -> None:
+        """Write what waits, and close the pipe. check: see `put`."""
         if self._thread.is_alive():
-            self._waiting.put(None)
-            self._thread.join()
+            self.put(None, check)
+        while self._thread.is_alive():
+            check()
+            self._thread.join(_LOOK_SECONDS)
+        if self._watchdog is not None:
+            self._watchdog.stop()
         with contextlib.suppress(OSError):
             self._pipe.close()
 
@@ -164,6 +201,7 @@ class _Feeder:
             try:
                 view = memoryview(data)
                 while view:
-                    view = view[self._pipe.write(view) :]
+                    with self._watchdog.waiting() if self._watchdog else contextlib.nullcontext():
+                        view = view[self._pipe.write(view) :]
             except (OSError, ValueError):
                 self.failed = True
