@@ -24,7 +24,6 @@ _DEPTH = 25.0  # dB below loud speech from which on nobody speaks
 _QUICK, _SETTLE = 0.15, 0.5  # seconds: deviations of the Gaussians that pace and size of strokes are smoothed with
 _SIZES = (0.4, 1.0)  # of a stroke
 _IDLE = 0.15  # size of the other hand's stroke, where one hand leads
-_TURN = 0.6  # radians by which a stroke's way may lean to either side
 _LEADS = ("both", "left", "right")
 _TOUCHING = 0.6  # palms between a hand and what it rests on
 
@@ -39,32 +38,27 @@ def speech_gesture(
 ) -> PoseSequence:
     """Make `n_frames` frames of a speaker's hands for mono 16 kHz `blocks`, float (n,) in order.
 
-    The hands rest, sway, and open in strokes (the templates "rest" and "open_palms") of both hands or of one, each of
-    a size and a direction of its own, as `seed` says; strokes go on while somebody speaks, the faster the louder, and
-    sink in pauses. movement: factor of their pace and, below 1, of their size. free: whether the left and the right
-    hand may move (`free_hands`); the other stays. Nothing jumps: all strokes begin and end where the hands rest.
+    The hands rest, sway, and open in strokes (the templates "rest" and "open_palms") of both hands or of one, as
+    `seed` says; strokes go on while somebody speaks, the faster the louder, and sink in pauses. movement: factor of
+    their pace and, below 1, of their size. free: whether the left and the right hand may move (`free_hands`); the
+    other stays. Nothing jumps: all strokes begin and end where the hands rest.
     """
     speaks = speech_activity(blocks, n_frames, fps)
     stroke, rest = load_template("open_palms"), fit_length(load_template("rest"), n_frames, fps)
     pace = _SLOW + (1 - _SLOW) * _smooth(speaks, _QUICK * fps)
     seconds = np.cumsum(pace) * movement / fps
     number = (seconds // stroke.seconds).astype(int)
-    rng, strokes = np.random.default_rng([seed, _SEED]), int(number[-1]) + 1
-    sizes = _stroke_sizes(rng, strokes)[number]
+    sizes = _stroke_sizes(np.random.default_rng([seed, _SEED]), int(number[-1]) + 1)[number]
     sizes = sizes * (_smooth(speaks, _SETTLE * fps) * min(movement, 1.0))[:, None]
-    turns = _rotations(rng.uniform(-_TURN, _TURN, (strokes, 2)))[number]
     round_trip = stroke.with_points(*(np.concatenate([a, a[:1]]) for a in (stroke.points(), stroke.scores())))
     moved = round_trip.sampled(seconds % stroke.seconds * stroke.fps, fps).points() - stroke.points()[:1]
-    points, wide = rest.points(), np.array([rest.aspect, 1])
+    points = rest.points()
     for side in (0, 1):
-        arm, hand = list(_ARMS[side]), HANDS[side]
-        if not free[side]:
-            points[:, arm], points[:, hand] = points[:1, arm], points[:1, hand]
-            continue
-        turned = (moved[:, arm] * wide) @ turns[:, side] / wide
-        carried = (turned - moved[:, arm])[:, -1:]  # a hand goes where its wrist goes, and keeps the shape it has
-        points[:, arm] += sizes[:, side, None, None] * turned
-        points[:, hand] += sizes[:, side, None, None] * (moved[:, hand] + carried)
+        for place in (list(_ARMS[side]), HANDS[side]):
+            if free[side]:
+                points[:, place] += sizes[:, side, None, None] * moved[:, place]
+            else:
+                points[:, place] = points[:1, place]
     return rest.with_points(points, rest.scores())
 
 
@@ -101,12 +95,6 @@ def _stroke_sizes(rng: np.random.Generator, strokes: int) -> np.ndarray:
         size, lead = rng.uniform(*_SIZES), _LEADS[rng.integers(len(_LEADS))]
         chosen.append([size * (_IDLE if lead == other else 1.0) for other in ("right", "left")])
     return np.array(chosen)
-
-
-def _rotations(angles: np.ndarray) -> np.ndarray:
-    """Matrices (..., 2, 2) that turn row vectors by angles (...) in radians."""
-    cosine, sine = np.cos(angles), np.sin(angles)
-    return np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], -2)
 
 
 def speech_activity(blocks: Iterable[np.ndarray], n_frames: int, fps: float) -> np.ndarray:
