@@ -57,11 +57,21 @@ _HALF = ("steps", "guidance_audio", "ref")
 _GESTURES = (*_HALF, "body_movement")  # the pace and size of gestures
 _GESTURING = ("multimodal", "animate", "reenact")
 
+
+def _half_width(seconds: int, frames: int = 13, side: int = 192) -> str:
+    """Say what a CPU takes for a network half as wide (`benchmarks.models --size middle`)."""
+    return (
+        f"on a GPU not measured; at half width {frames} frames of {side}x{side} in two steps take {seconds} s of one "
+        "CPU core (AVX2, fp32)"
+    )
+
+
 _ECHOMIMIC_V2 = Capabilities(
     "a half body that speaks, its hands moved by the speech or by poses",
     _GESTURING,
     options=_GESTURES,
     vram="about 10.2 GB, reckoned (fp16, 768x768)",
+    speed=_half_width(142, side=190),
     licence="Apache-2.0",
     limits="gestures need a picture that shows hands; the first frame comes after the last step",
 )
@@ -70,6 +80,7 @@ _ECHOMIMIC = Capabilities(
     ("animate",),
     options=_HALF,
     vram="about 8.1 GB, reckoned (fp16, 512x512)",
+    speed=_half_width(159),
     licence="Apache-2.0",
     limits="heads alone; the first frame comes after the last step",
 )
@@ -78,6 +89,7 @@ _HALLO = Capabilities(
     ("animate",),
     options=_HALF,
     vram="about 10.0 GB, reckoned (fp16, 512x512)",
+    speed=_half_width(159),
     licence="MIT, ArcFace non-commercial",
     commercial=False,
     limits="heads alone; hears music as speech",
@@ -109,6 +121,7 @@ MODELS: dict[str, Capabilities] = {
         hears=False,
         options=("steps", "ref"),
         vram="about 11.6 GB, reckoned (fp16, 768x512)",
+        speed=_half_width(125, frames=12),
         licence=_RAIL,
         limits="needs a driving video with poses; the first frame comes after the last step",
     ),
@@ -117,16 +130,21 @@ MODELS: dict[str, Capabilities] = {
         _ECHOMIMIC_V2,
         makes=f"{_ECHOMIMIC_V2.makes}, in six steps",
         vram="about 8.6 GB, reckoned (fp16, 768x768)",
+        speed="not measured",
     ),
     "hallo": _HALLO,
-    "hallo2": replace(_HALLO, makes=f"{_HALLO.makes}, for long videos", limits=f"{_HALLO.limits}; enlarges nothing"),
+    "hallo2": replace(
+        _HALLO,
+        makes=f"{_HALLO.makes}, for long videos",
+        speed=_half_width(161),
+        limits=f"{_HALLO.limits}; enlarges nothing",
+    ),
     "echomimic": _ECHOMIMIC,
     "echomimic-fast": replace(
         _ECHOMIMIC,
         makes=f"{_ECHOMIMIC.makes}, in six steps",
         vram="about 7.3 GB, reckoned (fp16, 512x512)",
-        speed="on a GPU not measured; at half width 13 frames of 192x192 in two steps take 140 s of one CPU core "
-        "(AVX2, fp32)",
+        speed=_half_width(140),
     ),
 }
 """Models by the name that `--model` takes. A new one is an entry here, beside its line of `hub.registry.ADAPTERS`."""
