@@ -90,6 +90,15 @@ def test_options_that_do_not_fit(options, portrait_file, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_kind_of_file_that_live_does_not_write_is_told_before_the_model_is_loaded(
+    portrait_file, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("cyberhost_model.CyberHost.from_pretrained", lambda *a, **k: pytest.fail("loaded"))
+    out = tmp_path / "out.mkv"
+    assert cli.main(["live", str(portrait_file), "--stdin", "--rate", str(RATE), "-o", str(out)]) == ExitStatus.OUTPUT
+    assert "must end in .mp4, .m4v or .mov" in capsys.readouterr().err and not out.exists()
+
+
 def test_raw_samples_in_pieces_and_fragments_out(command, portrait_file, tmp_path):
     """The video has the sound, a frame for every begun 40 ms, and the marks."""
     sound, out = (voice(0.7) * 32767).astype("<i2").tobytes(), tmp_path / "out.mp4"

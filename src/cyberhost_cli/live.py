@@ -125,9 +125,10 @@ def check_request(ref: Path, output: Path | None, source: LiveOptions, marks: Ma
     if source.mic and source.rate is not None:
         raise typer.BadParameter("--rate is for --stdin")
     if output is not None and not streams:
-        from cyberhost_model.media.video_writer import check_output
+        from cyberhost_model.media.files import check_target
+        from cyberhost_model.media.live_writer import SUFFIXES
 
-        check_output(output, source.overwrite)
+        check_target(output, SUFFIXES, source.overwrite)
         marks.signing(output.name)
 
 
