@@ -75,7 +75,7 @@ def animate(
     refs = [ref, *(more or ())]
     files = {**numbered("ref", refs), "audio": audio}
     request = Request(ref, output, settings, runtime, options, form, marks, console, "animate", own, files)
-    request.check_output(*refs[1:], audio)
+    request.check_output()
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
     from cyberhost_model.media.audio import load_audio
@@ -122,7 +122,7 @@ def reenact(
     if audio not in ("keep", "none"):
         files["audio"] = Path(audio)
     request = Request(ref, output, settings, runtime, options, form, marks, console, "reenact", own, files)
-    request.check_output(*refs[1:], driving, *([] if audio in ("keep", "none") else [Path(audio)]))
+    request.check_output()
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
@@ -176,7 +176,7 @@ def multimodal(
     request = Request(
         ref, output, settings, runtime, options, form, marks, console, "multimodal", {"retarget": retarget}, files
     )
-    request.check_output(*refs[1:], audio, *([] if hands is None else [Path(hands)]))
+    request.check_output()
     from cyberhost_model.media.audio import load_audio
     from cyberhost_model.media.image import load_picture
 
@@ -225,7 +225,7 @@ def dub(
     check_choice("--length", length, "film", "audio")
     files = {"film": film, "audio": audio}
     request = Request(film, output, settings, runtime, options, form, marks, console, "dub", {"length": length}, files)
-    request.check_output(audio)
+    request.check_output()
     from cyberhost_model.media.audio import load_audio
 
     sound = load_audio(audio)
@@ -280,7 +280,7 @@ class Request:
         own = {name: value for name, value in self.own.items() if name in OWN[self.command]}
         return NamedJob(self.command, inputs, {**asdict(self.settings), **own})
 
-    def check_output(self, *inputs: Path) -> None:
+    def check_output(self) -> None:
         """Check that the video, its report and its record can be written and would replace no input, and the signer.
 
         Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input.
@@ -288,18 +288,18 @@ class Request:
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
 
-        if [self.ref, *inputs].count(Path("-")) > 1:
+        if [*self.inputs.values()].count(Path("-")) > 1:
             raise typer.BadParameter("- is standard input, which only one input can be")
         target = check_output(self.output, self.options.overwrite)
-        inputs += tuple(self.form.files.values())
-        for source in (self.ref, *inputs):
+        sources = [*self.files.values()]
+        for source in sources:
             if target.exists() and source.exists() and target.samefile(source):
                 raise OutputError(f"{target}: is the input itself; give another name")
         if self.options.record:
             from cyberhost_model.marks.record import check_record
 
             record = check_record(target, self.options.overwrite)
-            if any(record.exists() and source.exists() and record.samefile(source) for source in inputs):
+            if any(record.exists() and source.exists() and record.samefile(source) for source in sources):
                 raise OutputError(f"{record}: is an input itself, and the record would replace it; rename OUT")
         if not self.options.plan:
             self.marks.signing(target.name)

@@ -112,7 +112,7 @@ def rerun(
     command = told["command"]
     ref = inputs["film" if command == "dub" else "ref"]
     request = Request(ref, output, settings, runtime, options, form, marks, console, command, own, inputs)
-    request.check_output(*(path for name, path in inputs.items() if path != ref))
+    request.check_output()
     job = request.job()
 
     def start(host: CyberHost) -> Animation:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-"""The rates AAC has; a sound of another rate is resampled to the next one above."""
+"""The rates AAC has."""
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
 CRF = 16
 """Visually lossless for H.264 at this size."""
@@ -39,6 +39,11 @@ KINDS = {
     ".webm": FileKind(_OPUS, OPUS_RATES, dict.fromkeys(("srt", "webvtt", "ass"), "webvtt"), alpha="vp9"),
 }
 """Suffix -> kind of file."""
+
+
+def encoded_rate(rate: int, rates: tuple[int, ...]) -> int:
+    """Choose the rate that a sound of `rate` Hz is resampled to: the next of `rates` above, or the highest."""
+    return next((r for r in rates if r >= rate), rates[-1])
 
 
 def segment_suffix(suffix: str, alpha: bool) -> str:

@@ -23,7 +23,7 @@ import numpy as np
 
 from cyberhost_model.errors import OutputError, ResourceError
 from cyberhost_model.media.ffmpeg import end_reason, start_ffmpeg
-from cyberhost_model.media.file_kinds import AAC_RATES, CRF, h264_arguments
+from cyberhost_model.media.file_kinds import AAC_RATES, CRF, encoded_rate, h264_arguments
 from cyberhost_model.media.files import atomic_path, check_target
 from cyberhost_model.media.video_writer import AHEAD
 from cyberhost_model.media.watchdog import Watchdog
@@ -109,7 +109,7 @@ class LiveWriter:
                 self.finish(self._part)
 
     def _arguments(self, hearing: int, container: list[str], target: str) -> list[str]:
-        rate = next((r for r in AAC_RATES if r >= self.rate), AAC_RATES[-1])
+        rate = encoded_rate(self.rate, AAC_RATES)
         at_once = ["-probesize", "32", "-analyzeduration", "0", "-thread_queue_size", str(AHEAD)]
         video = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{self.size[0]}x{self.size[1]}", "-r", str(self.fps)]
         sound = ["-f", "f32le", "-ar", str(self.rate), "-ac", str(self.channels)]

@@ -24,7 +24,7 @@ import numpy as np
 from cyberhost_model.errors import OutputError, ResourceError
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.ffmpeg import end_reason, ffmpeg_binary, start_ffmpeg
-from cyberhost_model.media.file_kinds import CRF, KINDS, video_arguments
+from cyberhost_model.media.file_kinds import CRF, KINDS, encoded_rate, video_arguments
 from cyberhost_model.media.files import atomic_path, check_target
 from cyberhost_model.media.subtitles import Subtitles
 from cyberhost_model.media.watchdog import Watchdog
@@ -226,8 +226,7 @@ class VideoWriter:
     def _encoding(self) -> list[str]:
         arguments = ["-map", "0:v:0", *self._video_encoding()]
         if self.sound is not None:
-            rates = self.kind.rates
-            rate = next((r for r in rates if r >= self.sound.rate), rates[-1])
+            rate = encoded_rate(self.sound.rate, self.kind.rates)
             arguments += ["-map", "1:a:0"]
             if self.sound_seconds is not None:
                 end = f"{self.sound_seconds:.6f}"
