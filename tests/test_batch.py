@@ -84,14 +84,16 @@ def test_a_job_has_one_number_whoever_asks_for_it(
     assert typed.job().facts(host) != facts
 
 
-def test_subtitles_and_loops(tmp_path: Path) -> None:
-    """Subtitles are beside the list, as inputs are."""
+def test_the_form_of_a_video(tmp_path: Path) -> None:
+    """Files of the form are beside the list, as inputs are; a colour is none."""
+    (tmp_path / "sea.png").write_text("x")
     base = {"picture": "a.png", "audio": "a.wav"}
-    forms = [{"subtitles": "a.srt"}, {"subtitles": 3}, {"loop": True}]
+    forms = [{"background": "sea.png", "subtitles": "a.srt"}, {"background": "red"}, {"alpha": "yes"}, {"loop": True}]
     entries = [{**base, **form, "output": f"{number}.mp4"} for number, form in enumerate(forms)]
-    shown, wrong, loop = read_jobs(write_list(tmp_path / "jobs.jsonl", *entries))
-    assert shown.form == OutputForm(tmp_path / "a.srt") and not shown.settings
-    assert wrong.problem is not None and "subtitles must be the name of a file" in wrong.problem
+    sea, red, wrong, loop = read_jobs(write_list(tmp_path / "jobs.jsonl", *entries))
+    assert sea.form == OutputForm(tmp_path / "a.srt", str(tmp_path / "sea.png"))
+    assert red.form == OutputForm(background="red") and not red.settings
+    assert wrong.problem is not None and "alpha must be true or false" in wrong.problem
     assert loop.settings == {"loop": True} and loop.problem is None
 
 

@@ -1,4 +1,4 @@
-"""Subtitles as a track, and frames with an alpha channel."""
+"""Subtitles as a track, another background, an alpha channel."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from cyberhost_model.errors import InputError
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.media.subtitles import load_subtitles
 from cyberhost_model.media.video_writer import write_video
 
@@ -115,3 +116,13 @@ def test_the_label_is_opaque_and_the_watermark_leaves_the_alpha() -> None:
     assert np.array_equal(marked[60:, ..., 3], clear[60:, ..., 3])
     (unlabelled,) = Marks().frames([clear])
     assert np.array_equal(unlabelled[..., 3], clear[..., 3]) and not np.array_equal(unlabelled, clear)
+
+
+def test_forms_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ends in .webm \(VP9\) or .mov"):
+        OutputForm(alpha=True).check(tmp_path / "a.mp4")
+    with pytest.raises(InputError, match="give one of them"):
+        OutputForm(alpha=True, background="green").check(tmp_path / "a.webm")
+    with pytest.raises(InputError, match="neither a colour"):
+        OutputForm(background=str(tmp_path / "nothing.png")).open_background()
+    assert OutputForm(background="#00b140").open_background().tolist() == [[[0, 177, 64]]]

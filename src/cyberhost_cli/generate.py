@@ -26,10 +26,11 @@ from cyberhost_cli.options import (
     WritingOptions,
     check_choice,
     expand_options,
+    input_errors_as_usage,
 )
 from cyberhost_model.config import DenoisingConfig, GenerationConfig, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
-from cyberhost_model.media.output_form import OutputForm
+from cyberhost_model.media.output_form import OutputForm, SubtitleOptions
 from cyberhost_model.runtime.named_job import numbered
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def dub(
     ] = "film",
     runtime: RuntimeConfig,
     options: WritingOptions,
-    form: OutputForm,
+    subtitled: SubtitleOptions,
     marks: Marks,
     console: Console,
 ) -> None:
@@ -223,7 +224,7 @@ def dub(
     """
     console.silence_libraries()
     check_choice("--length", length, "film", "audio")
-    files = {"film": film, "audio": audio}
+    form, files = OutputForm(subtitled.subtitles), {"film": film, "audio": audio}
     request = Request(film, output, settings, runtime, options, form, marks, console, "dub", {"length": length}, files)
     request.check_output()
     from cyberhost_model.media.audio import load_audio
@@ -262,7 +263,7 @@ class Request:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Every file that the video is made of: inputs and subtitles."""
+        """Every file that the video is made of: inputs, background, subtitles."""
         return {**self.inputs, **self.form.files}
 
     def job(self, **files: Path) -> NamedJob:
@@ -281,9 +282,10 @@ class Request:
         return NamedJob(self.command, inputs, {**asdict(self.settings), **own})
 
     def check_output(self) -> None:
-        """Check that the video, its report and its record can be written and would replace no input, and the signer.
+        """Check that the video, its report and its record can be written and would replace no input, form and signer.
 
-        Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input.
+        Raises OutputError, InputError, ResourceError, and BadParameter for two inputs from standard input and for a
+        form that cannot be.
         """
         from cyberhost_model.errors import OutputError
         from cyberhost_model.media.video_writer import check_output
@@ -291,6 +293,8 @@ class Request:
         if [*self.inputs.values()].count(Path("-")) > 1:
             raise typer.BadParameter("- is standard input, which only one input can be")
         target = check_output(self.output, self.options.overwrite)
+        with input_errors_as_usage():
+            self.form.check(target)
         sources = [*self.files.values()]
         for source in sources:
             if target.exists() and source.exists() and target.samefile(source):
@@ -304,6 +308,7 @@ class Request:
         if not self.options.plan:
             self.marks.signing(target.name)
         self.form.open_subtitles()
+        self.form.open_background()
         if self.options.report is not None:
             from cyberhost_model.lab.evaluation.report.single import check_page
 
@@ -403,6 +408,7 @@ def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, r
             "settings": asdict(request.settings),
             "runtime": asdict(request.runtime),
             "marks": kept,
+            "form": {"background": request.form.background, "alpha": request.form.alpha},
             "own": request.own,
         },
         {name: str(source) for name, source in request.files.items()},

@@ -101,13 +101,14 @@ def rerun(
         runtime = replace(runtime, device=told["model"]["device"], precision=told["model"]["precision"])
         kept = arguments["marks"]
         marks = Marks(watermark=bool(kept["watermark"]), label=bool(kept["label"]), c2pa=kept["c2pa"])
-        own = dict(arguments["own"])
+        own, formed = dict(arguments["own"]), dict(arguments.get("form", {}))
         expected = str(told["output"]["frames_sha256"])
         run = told["output"].get("run")
         number = None if run is None else int(run, 16) & 0xFFFFFFFF
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{record}: the record cannot be followed ({error})") from None
-    form = OutputForm(inputs.pop("subtitles", None))
+    background = str(inputs.pop("background", formed.get("background") or ""))
+    form = OutputForm(inputs.pop("subtitles", None), background or None, bool(formed.get("alpha")))
     options = OutputOptions(overwrite=overwrite)
     command = told["command"]
     ref = inputs["film" if command == "dub" else "ref"]

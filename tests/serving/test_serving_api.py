@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from serving_helpers import frames_digest, wait_for
 from cyberhost_model.errors import ModelError, NoFaceError, OutputError
 from cyberhost_model.marks.inspection import inspect_file
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.serving.failures import failure_of
 from cyberhost_model.serving.store import IN_PROGRESS, JobStore
 
@@ -43,10 +45,14 @@ def test_a_video_is_that_of_animate(real, served, files, finished, host, portrai
     assert real.get(f"/v1/videos/{job['id']}").status_code == 404 and served.left == []
 
 
-def test_a_gesture_moves_the_hands(real, files, finished) -> None:
+def test_a_gesture_moves_the_hands_and_subtitles_are_a_track(real, files, finished, tmp_path: Path) -> None:
+    files["subtitles"] = ("hello.deu.srt", b"1\n00:00:00,000 --> 00:00:00,150\nHallo\n")
     job = real.post("/v1/videos", files=files, data={**SMALL, "gesture": "wave"}).json()
     assert finished(real, job["id"])["status"] == "completed"
-    assert "multimodal anna.jpg --audio hello.wav --hands wave" in job["command"]
+    assert "multimodal anna.jpg --audio hello.wav --hands wave --subtitles hello.deu.srt" in job["command"]
+    (tmp_path / "a.mp4").write_bytes(real.get(f"/v1/videos/{job['id']}/content").content)
+    told = subprocess.run([ffmpeg_binary(), "-i", tmp_path / "a.mp4"], capture_output=True, text=True, timeout=60)
+    assert "(deu): Subtitle: mov_text" in told.stderr
 
 
 def test_a_picture_without_a_face_fails_in_one_line(real, served, files, finished, picture_file: Path) -> None:
@@ -82,6 +88,9 @@ WRONG: list[tuple[dict[str, Any], dict[str, str], int, str, str | None]] = [
     ({"audio_reference": ("a.wav", b"no sound")}, {}, 422, "input", "audio_reference"),
     ({"audio_reference": ("a.m3u8", PLAYLIST)}, {}, 422, "input", "audio_reference"),
     ({"audio_reference": ("a.wav", SCRIPT)}, {}, 422, "input", "audio_reference"),
+    ({"subtitles": ("a.srt", b"hello")}, {}, 422, "input", "subtitles"),
+    ({"subtitles": ("a.txt", b"hello")}, {}, 422, "input", "subtitles"),
+    ({}, {"subtitles": "/etc/hostname"}, 400, "invalid_request", "subtitles"),
     ({}, {"sed": "3"}, 400, "invalid_request", "sed"),
     ({}, {"seed": "-1"}, 400, "invalid_request", "seed"),
     ({}, {"seed": "9" * 5000}, 400, "invalid_request", "seed"),

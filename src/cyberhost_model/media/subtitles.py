@@ -60,8 +60,13 @@ def load_subtitles(path: Path) -> Subtitles:
         end = max(end, ends)
     if not end:
         raise InputError(f"{path}: holds no subtitles with times; export them again")
-    language = _LANGUAGE.search(path.stem)
-    return Subtitles(path, kind, end, language and language[1])
+    return Subtitles(path, kind, end, language_of(path.name))
+
+
+def language_of(name: str) -> str | None:
+    """Read the language out of the name of a file of subtitles, "eng" of talk.eng.srt; None where it says none."""
+    found = _LANGUAGE.search(Path(name).stem)
+    return found and found[1]
 
 
 def _seconds(hours: str | None, minutes: str, seconds: str, fraction: str) -> float:

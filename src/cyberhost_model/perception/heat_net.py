@@ -85,7 +85,10 @@ class HeatNet(nn.Module):
 
         H and W are multiples of 32.
         """
-        x = self.stem(normalise_crops(crops_u8))
+        return self.after_stem(self.stem(normalise_crops(crops_u8)))
+
+    def after_stem(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute what `forward` does from the stem's output (N, widths[0], H / 2, W / 2)."""
         features = []
         for stage in self.stages:
             x = stage(x)

@@ -210,10 +210,14 @@ def _job(place: str, entry: dict[str, Any] | str, beside: Path, out: Path) -> Ba
 
 def _form(entry: dict[str, Any], beside: Path) -> OutputForm:
     """Take the video's form out of an entry; files are relative to the list's folder. Raises InputError."""
-    subtitles = entry.pop("subtitles", None)
-    if subtitles is not None and (not isinstance(subtitles, str) or not subtitles or "\0" in subtitles):
-        raise InputError(f"subtitles must be the name of a file, not {subtitles!r}")
-    return OutputForm(subtitles and beside / subtitles)
+    subtitles, background, alpha = (entry.pop(name, None) for name in ("subtitles", "background", "alpha"))
+    for name, value in (("subtitles", subtitles), ("background", background)):
+        if value is not None and (not isinstance(value, str) or not value or "\0" in value):
+            raise InputError(f"{name} must be a text, not {value!r}")
+    if alpha not in (None, False, True):
+        raise InputError(f"alpha must be true or false, not {alpha!r}")
+    form = OutputForm(subtitles and beside / subtitles, background, bool(alpha))
+    return replace(form, background=str(beside / background)) if "background" in form.files else form
 
 
 def _wrong(job: BatchJob, problem: str) -> BatchJob:

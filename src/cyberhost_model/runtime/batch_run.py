@@ -77,7 +77,9 @@ def _check_output(job: BatchJob, overwrite: bool) -> None:
 
     job.output.absolute().parent.mkdir(parents=True, exist_ok=True)
     check_output(job.output, overwrite)
+    job.form.check(job.output)
     job.form.open_subtitles()
+    job.form.open_background()
     for source in (*job.inputs.values(), *job.form.files.values()):
         if isinstance(source, Path) and source.exists() and job.output.exists() and source.samefile(job.output):
             raise InputError(f"{job.output}: is an input itself; give another output")

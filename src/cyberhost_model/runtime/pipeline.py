@@ -131,18 +131,20 @@ class Animation:
         """Write frames and sound, as H.264 and AAC unless `out` ends in .webm. `out` appears only when it is complete.
 
         marks: by which the video says that it was made; None: the default ones, the watermark among them. form:
-        its subtitles (docs/user/forms.md). digests: notes the frames before they are marked.
+        subtitles, another background or none (docs/user/forms.md). digests: notes the frames as the model makes them.
         facts: keep the finished part in a folder beside `out` until it is whole, so that the same call goes on where
         this one was stopped. They name what the frames depend on (`runtime.resume.facts_of`); without them nothing is
         kept. resume: False begins anew. tell: called with lines for the user, such as where it goes on. Raises
-        OutputError, InputError for subtitles that are none, and what `Marks.signing` does.
+        OutputError, InputError for a form that cannot be, and what `Marks.signing` does.
         """
         seconds = None if self.fits else self.n_frames / self.fps
         marks, form = marks or Marks(), form or OutputForm()
         check_output(out, overwrite)
+        form.check(Path(out))
         subtitles = form.open_subtitles()
         if subtitles is not None and subtitles.end > self.n_frames / self.fps + 1:
             tell(f"the subtitles end {subtitles.end - self.n_frames / self.fps:.1f} s after the video")
+        cut_out = self._cut_out(form)
         if self.run is None and facts is not None:
             self.run = number_of(facts)
         run = self.run
@@ -150,10 +152,10 @@ class Animation:
         noted = iter if digests is None else digests.note
         if facts is not None and self.render is not None:
             render = self.render
-            facts = {**facts, "marks": f"watermark {marks.watermark}, label {marks.label}"}
+            facts = {**facts, "marks": f"watermark {marks.watermark}, label {marks.label}", **form.facts()}
             facts["record"] = "none" if digests is None else "kept"
             film = Film(
-                lambda store: marks.frames(noted(render(store)), run),
+                lambda store: marks.frames(cut_out(noted(render(store))), run),
                 self.n_frames,
                 self.clip,
                 self.size,
@@ -164,12 +166,13 @@ class Animation:
                 finish,
                 begin=lambda store: None if digests is None else self._begin(digests, store),
                 subtitles=subtitles,
+                alpha=form.alpha,
             )
             return write_resumable(film, out, facts, resume=resume, overwrite=overwrite, progress=progress, tell=tell)
         if digests is not None:
             digests.begin()
         return write_video(
-            marks.frames(noted(self.frames), run),
+            marks.frames(cut_out(noted(self.frames)), run),
             out,
             self.fps,
             self.sound,
@@ -181,6 +184,16 @@ class Animation:
             finish=finish,
             subtitles=subtitles,
         )
+
+    def _cut_out(self, form: OutputForm) -> Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]:
+        """Prepare the way of frames to those of `form`. Raises InputError for a background that cannot be read."""
+        if not form.cuts_out:
+            return iter
+        if self.job is None:
+            raise InputError("a film keeps its background: background and alpha are for pictures")
+        from cyberhost_model.runtime.cutout import Cutout
+
+        return Cutout(form.open_background(), self.job.reference).frames
 
     def _begin(self, digests: FrameDigests, store: ClipStore | None) -> None:
         """Begin noting frames where `store` ends. Raises OutputError."""

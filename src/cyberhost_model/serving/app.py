@@ -32,7 +32,7 @@ from cyberhost_model.serving.queue import JobQueue
 from cyberhost_model.serving.sessions import Sessions
 from cyberhost_model.serving.settings import ServedModel, ServingConfig, VideoOptions
 from cyberhost_model.serving.store import COMPLETED, FINISHED, QUEUED, VIDEO, VideoJob
-from cyberhost_model.serving.uploads import FILES, check_files, client_name, keep_file, read_options
+from cyberhost_model.serving.uploads import FILES, REQUIRED, check_files, client_name, keep_file, read_options
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.1  # between looks at a job that somebody waits for
@@ -90,7 +90,7 @@ def form_schema() -> dict[str, Any]:
     fields: dict[str, Any] = {name: {"type": "string", "format": "binary"} for name in FILES}
     for name, rule in options_of(VideoOptions).items():
         fields[name] = {"type": "string", "description": rule.help}
-    return {"type": "object", "properties": fields, "required": list(FILES)}
+    return {"type": "object", "properties": fields, "required": list(REQUIRED)}
 
 
 class Videos:
@@ -236,7 +236,7 @@ class Videos:
             if name in texts:
                 told = f"{name} must be a file; addresses and names of files are not read"
                 raise RequestFailed(400, "invalid_request", told, name)
-            if name not in files:
+            if name in REQUIRED and name not in files:
                 raise RequestFailed(400, "invalid_request", f"the file {name} is missing", name)
         if unknown := sorted(set(files) - set(FILES)):
             raise RequestFailed(400, "invalid_request", f"there is no file {unknown[0][:60]!r}", unknown[0][:60])

@@ -8,7 +8,7 @@ from typing import Any
 
 from cyberhost_model.config import RuntimeConfig
 from cyberhost_model.options import options_of
-from cyberhost_model.serving.making import PICTURE, SOUND
+from cyberhost_model.serving.making import PICTURE, SOUND, SUBTITLES
 from cyberhost_model.serving.settings import ServedModel, VideoOptions
 from cyberhost_model.serving.store import VIDEO, VideoJob
 
@@ -23,6 +23,8 @@ def command_of(job: VideoJob, model: ServedModel) -> str:
     options = {name: value for name, value in job.options.items() if name != "gesture"}
     if gesture is not None:
         options.pop("body_movement", None)  # a gesture moves the body
+    if SUBTITLES in job.names:
+        words += ["--subtitles", _file(job.names[SUBTITLES])]
     words += ["-o", VIDEO, *flags(VideoOptions, options), *flags(RuntimeConfig, {"model": model.name, **model.options})]
     return shlex.join(["cyberhost", *words])
 

@@ -9,12 +9,13 @@ from typing import Any
 
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.marks.marking import Marks
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.runtime.named_job import NamedJob
 from cyberhost_model.runtime.pipeline import CyberHost
 from cyberhost_model.serving.store import VIDEO, VideoJob
 from cyberhost_model.serving.turns import Turns
 
-PICTURE, SOUND = "image_reference", "audio_reference"
+PICTURE, SOUND, SUBTITLES = "image_reference", "audio_reference", "subtitles"
 """Fields of the form that hold files."""
 Tick = Callable[[int, int | None], None]
 """Called as tick(frames done, frames) while a video is made; an exception in it stops the video."""
@@ -69,7 +70,8 @@ class HostMaker:
         animation = named.begin(self.host)
         animation.on_step = lambda step, steps: tick(0, animation.n_frames)
         facts = named.facts(self.host)
-        animation.save(folder / VIDEO, overwrite=True, progress=tick, marks=self.marks, facts=facts)
+        form = OutputForm(folder / job.inputs[SUBTITLES] if SUBTITLES in job.inputs else None)
+        animation.save(folder / VIDEO, overwrite=True, progress=tick, marks=self.marks, form=form, facts=facts)
         duration = animation.n_frames / animation.fps
         return Made(animation.n_frames, animation.fps, animation.size, duration, tuple(animation.warnings))
 

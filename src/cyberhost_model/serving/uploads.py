@@ -13,13 +13,15 @@ from cyberhost_model.media.ffmpeg import check_file
 from cyberhost_model.media.image import load_picture
 from cyberhost_model.media.picture_formats import PICTURE_SUFFIXES
 from cyberhost_model.media.sound_decoder import open_sound_file
+from cyberhost_model.media.subtitles import FORMATS, language_of, load_subtitles
 from cyberhost_model.options import Option, options_of
 from cyberhost_model.runtime.batch_jobs import SOUNDS
 from cyberhost_model.serving.failures import RequestFailed, failure_of
-from cyberhost_model.serving.making import PICTURE, SOUND
+from cyberhost_model.serving.making import PICTURE, SOUND, SUBTITLES
 from cyberhost_model.serving.settings import ServingConfig, VideoOptions
 
-FILES = {PICTURE: PICTURE_SUFFIXES, SOUND: SOUNDS}
+REQUIRED = (PICTURE, SOUND)
+FILES = {PICTURE: PICTURE_SUFFIXES, SOUND: SOUNDS, SUBTITLES: tuple(FORMATS)}
 """Field of a file -> the endings that are kept; another one, which a client may choose, is left out."""
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -87,14 +89,15 @@ def client_name(filename: str | None, field: str) -> str:
 def keep_file(source: BinaryIO, folder: Path, field: str, filename: str | None) -> str:
     """Copy an uploaded file into a job's folder under a name of our own; returns that name."""
     ending = Path(filename or "").suffix.lower()
-    name = field + (ending if ending in FILES[field] else "")
+    language = language_of(filename or "") if field == SUBTITLES else None
+    name = field + (f".{language}" if language else "") + (ending if ending in FILES[field] else "")
     with (folder / name).open("wb") as out:
         shutil.copyfileobj(source, out, 1 << 20)
     return name
 
 
 def check_files(folder: Path, inputs: Mapping[str, str], longest: float) -> float:
-    """Check the picture and the sound of a job before it waits. Returns the seconds of the sound.
+    """Check the files of a job before it waits. Returns the seconds of the sound.
 
     longest: seconds that are allowed. Raises RequestFailed.
     """
@@ -108,6 +111,8 @@ def check_files(folder: Path, inputs: Mapping[str, str], longest: float) -> floa
             raise RequestFailed(failure.status, failure.code, failure.message, field) from None
 
     checked(PICTURE, load_picture)
+    if SUBTITLES in inputs:
+        checked(SUBTITLES, load_subtitles)
     return float(checked(SOUND, lambda path: sound_seconds(path, longest)))
 
 
