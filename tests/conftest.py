@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 # Tests share the machine with others; this must be set before numpy or torch are imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,8 +40,21 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests on Ray come first, one after another: one process starts it, and they overlap with many short ones."""
-    items.sort(key=lambda item: "ray_address" not in getattr(item, "fixturenames", ()))
+    """Tests on Ray come first, one after another: one process starts it, and they overlap with many short ones.
+
+    Files with slow tests are next, so that no process is left with one of these when the others have ended.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: ("ray_address" not in getattr(item, "fixturenames", ()), item.path not in slow))
+
+
+# Libraries' objects are many and stay: the collector looks neither at them while they are imported, nor ever after.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -64,6 +79,35 @@ def host():
     from cyberhost_model import CyberHost
 
     return CyberHost.from_pretrained("tiny", device="cpu", precision="fp32")
+
+
+@pytest.fixture
+def loaded_once(host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands in this process share `host`: loading the embedded model takes as long as a clip."""
+    from cyberhost_model import CyberHost
+    from cyberhost_model.device import choose_device
+
+    load = CyberHost.from_pretrained
+
+    def share(model: str = "tiny", device: str = "auto", precision: str = "auto", **options: Any) -> CyberHost:
+        same = model == "tiny" and choose_device(device, precision) == (host.device, host.dtype)
+        return host if same and not any(options.values()) else load(model, device, precision, **options)
+
+    monkeypatch.setattr(CyberHost, "from_pretrained", share)
+
+
+@pytest.fixture
+def counted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job by a published model would take is known: counting it takes ten seconds, and has a test."""
+    from cyberhost_model.doctor.costs import CountedEstimate
+
+    monkeypatch.setattr("cyberhost_model.doctor.costs._count", lambda *_: CountedEstimate(3600.0, 9 * 10**9, 27.0))
+
+
+@pytest.fixture
+def timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job would take is measured with one trial of each part."""
+    monkeypatch.setattr("cyberhost_model.doctor.costs.TRIALS", 1)
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,7 @@ def material(tmp_path_factory):
     return folder, folder / "coded"
 
 
+@pytest.mark.slow
 def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     _, coded = material
     out = tmp_path / "ablation"

@@ -168,7 +168,7 @@ def listed(tmp_path: Path, portrait_file: Path, picture_file: Path, tone) -> Pat
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_failures_do_not_stop_the_rest(
-    workers: str, listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    workers: str, loaded_once, listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call = ["batch", str(listed), "-o", str(tmp_path / "videos"), "--json", "--workers", workers, "--device", "cpu"]
     assert main(call) == ExitStatus.BATCH
@@ -240,7 +240,7 @@ def test_moments_without_a_job_are_waited_through(tmp_path: Path, workers: int) 
 
 
 def test_ray_makes_what_this_process_makes(
-    listed: Path, ray_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    loaded_once, listed: Path, ray_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {}
     for engine, address in (("local", []), ("ray", ["--address", ray_address])):

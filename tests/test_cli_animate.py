@@ -31,7 +31,7 @@ Run = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def animate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+def animate(loaded_once, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command in this process; returns the JSON object it prints."""
 
     def run(picture: Path, sound: Path, *options: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ MEASURES = ["CSIM", "SyncC", "SyncD", "HKC", "HKV"]
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(loaded_once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own: no weights, no features."""
     monkeypatch.setenv("CYBERHOST_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))

@@ -28,7 +28,7 @@ from data_helpers import voice
 
 RATE = 16_000
 FPS = Fraction(24)
-FRAMES = 18
+FRAMES = 12
 QUICK = {"steps": 1}
 
 
@@ -89,7 +89,7 @@ def test_the_film_goes_there_and_back_for_a_longer_sound(host, film, speech, mon
     assert made.n_frames == 2 * FRAMES and made.fits
     assert len(list(made.frames)) == 2 * FRAMES
     told = host.dub(film, longer, **QUICK)
-    assert told.n_frames == FRAMES and any("the film 0.75 s" in line for line in told.warnings)
+    assert told.n_frames == FRAMES and any("the film 0.50 s" in line for line in told.warnings)
 
 
 def test_a_stretch_without_a_face_stays_and_is_told(host, picture, speech, tmp_path):
@@ -127,7 +127,7 @@ def test_the_second_face_from_the_left(host, picture, speech, tmp_path):
         assert difference[:, :, half].max() == 0 and difference.max() > 30
 
 
-def test_the_command(film, tmp_path, capsys):
+def test_the_command(loaded_once, film, tmp_path, capsys):
     sound, out = tmp_path / "speech.wav", tmp_path / "out.mp4"
     soundfile.write(str(sound), voice(0.5, 0), RATE)
     call = ["dub", str(film), str(sound), "-o", str(out), "--steps", "1", "--record", "--json"]

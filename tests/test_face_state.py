@@ -12,7 +12,7 @@ from cyberhost_model.model.denoising_unet import FACE_MAPS, HEARD, HEARD_UNIT, f
 from cyberhost_model.runtime.render import Rendering
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-FRAMES = 48  # four clips
+FRAMES = 24  # two clips
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,7 @@ def film(out: Path, frames: int = 6, **options) -> Path:
 
 
 def test_a_video_is_recorded_inspected_and_made_again(
-    portrait_file: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    loaded_once, portrait_file: Path, speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The way of a user, by the commands themselves."""
     out, again = tmp_path / "out.mp4", tmp_path / "again.mp4"

@@ -24,6 +24,8 @@ from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.model.network import CyberHostNetwork
 from data_helpers import voice
 
+pytestmark = pytest.mark.usefixtures("loaded_once", "timed_once")
+
 
 def told(capsys: pytest.CaptureFixture[str], *words: object) -> dict:
     code = cli.main([*map(str, words), "--plan", "--json"])

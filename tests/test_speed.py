@@ -130,8 +130,8 @@ def test_deep_features_are_recomputed_at_every_nth_step():
 
 
 def test_a_video_with_cached_blocks_is_near_the_same(host, picture):
-    plain, _ = frames_of(host, picture, 0.4, steps=8)
-    cached, _ = frames_of(host, picture, 0.4, steps=8, cache_blocks=2)
+    plain, _ = frames_of(host, picture, 0.2, steps=8)
+    cached, _ = frames_of(host, picture, 0.2, steps=8, cache_blocks=2)
     error = np.square(cached.astype(float) - plain).mean()
     assert error > 0 and 10 * np.log10(255**2 / error) > 30
     with pytest.raises(InputError, match="cache_blocks must be between 1 and"):
@@ -234,7 +234,7 @@ def test_too_little_memory_for_both_at_once_decodes_first(overlapping, plain, pi
 
 def test_a_video_in_bf16_is_near_the_same(picture):
     hosts = (CyberHost.from_pretrained("tiny", device="cpu", precision=precision) for precision in ("fp32", "bf16"))
-    made = [frames_of(host, picture, 0.2)[0].astype(float) for host in hosts]
+    made = [frames_of(host, picture, 0.04)[0].astype(float) for host in hosts]  # one frame: most CPUs emulate bf16
     assert 35 < 10 * np.log10(255**2 / np.square(made[0] - made[1]).mean()) < 100
 
 

@@ -258,13 +258,18 @@ def test_every_part_of_a_stage_is_trained(clips, stage):
         p.data.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.02)
     built = ClipStage(clips, network, config)
     batch = built.dataset(0)[0]
+    # Temporal codebooks need several frames, and hands that are not in the picture describe nothing.
+    wanted = {
+        name: p
+        for name, p in network.named_parameters()
+        if p.requires_grad and not any(part in name for part in ("regions", "hand_encoder", "clarity"))
+    }
     for seed in range(8):  # the heat maps' loss counts in half of the batches only
         built.loss(batch, torch.Generator().manual_seed(seed))["loss"].backward()
-    silent = [
-        n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or p.grad.abs().max() == 0)
-    ]
-    # Temporal codebooks need several frames, and hands that are not in the picture describe nothing.
-    assert [n for n in silent if "regions" not in n and "hand_encoder" not in n and "clarity" not in n] == []
+        silent = [name for name, p in wanted.items() if p.grad is None or not p.grad.any()]
+        if not silent:
+            break
+    assert silent == []
     frozen = [n for n, p in network.named_parameters() if not p.requires_grad]
     assert any("motion_modules" in n for n in frozen) == (not temporal)
     assert all("motion_modules" in n or n.startswith("pose_to_latent") for n in frozen)
@@ -272,7 +277,8 @@ def test_every_part_of_a_stage_is_trained(clips, stage):
 
 def test_ablated_networks_train(clips):
     for switches in ABLATIONS.values():
-        built = ClipStage(clips, build_network(preset("tiny").without(**switches)), ClipStageConfig("2", batch=1))
+        network = build_network(preset("tiny").without(**switches))
+        built = ClipStage(clips, network, ClipStageConfig("2", batch=1, frames=4))
         loss = built.loss(built.dataset(0)[0], torch.Generator().manual_seed(0))["loss"]
         loss.backward()
         assert torch.isfinite(loss)
@@ -319,19 +325,15 @@ def test_slow_training_noise_acts_where_nothing_drives_the_body(clips):
         assert (plain == mixed) is driven
 
 
-def test_overfitting_four_clips_halves_the_loss(clips, tmp_path):
-    """Ninety steps, seeded; judged on the same batches and noise before and after."""
-    config = ClipStageConfig("2", batch=1, drop_audio=0.0, drop_reference=0.0, lips=4.0)
-    built = ClipStage(clips, build_network(preset("tiny")), config)
-    data = built.dataset(0)
-
-    def judge() -> float:
-        with torch.no_grad():
-            return sum(float(built.loss(data[i], torch.Generator().manual_seed(i))["main"]) for i in range(100, 106))
-
-    before = judge()
-    train(built, tmp_path, LoopConfig(steps=90, lr=2e-3, warmup=5, decay=45, workers=0, save_seconds=1e9))
-    assert judge() < 0.5 * before
+def test_overfitting_one_batch_halves_the_loss(clips, tmp_path):
+    """Twelve steps on the same clip with the same noise."""
+    built = ClipStage(clips, build_network(preset("tiny")), ClipStageConfig("2", drop_audio=0.0, drop_reference=0.0))
+    batch, loss = built.dataset(0)[0], built.loss
+    built.dataset = lambda seed: [batch] * 100
+    built.loss = lambda batch, generator: loss(batch, torch.Generator().manual_seed(1))
+    before = float(built.loss(batch, None)["main"].detach())
+    train(built, tmp_path, LoopConfig(steps=12, lr=2e-3, warmup=2, decay=6, workers=0, save_seconds=1e9))
+    assert float(built.loss(batch, None)["main"].detach()) < 0.5 * before
 
 
 def test_the_embedded_network_is_distilled_and_assembled(clips, tmp_path, capsys):

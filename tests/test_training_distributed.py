@@ -23,6 +23,7 @@ from training_helpers import RandomStage
 from training_worker import config, first_gradients
 
 HERE = Path(__file__).parent
+pytestmark = pytest.mark.slow
 
 
 def _start(rank: int, port: int, out: Path) -> subprocess.Popen[str]:

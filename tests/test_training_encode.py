@@ -25,12 +25,12 @@ pytest.importorskip("pyarrow")
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
-    """Five clips of 128 x 128: 0 and 1 of 40 frames, 2 whose video is damaged, 3 too short, 4 held out."""
+    """Five clips of 128 x 128: 0 and 1 of 32 frames, 2 whose video is damaged, 3 too short, 4 held out."""
     folder = tmp_path_factory.mktemp("dataset")
-    synth = small_synth(folder / "speech", frames=40)
+    synth = small_synth(folder / "speech", frames=32)
     rows = []
     for number in range(5):
-        synth.frames = 12 if number == 3 else 40 if number < 2 else 20
+        synth.frames = 12 if number == 3 else 32 if number < 2 else 16
         rows.append(export_clip(synth.clip(number), folder, number))
         rows[-1].split = "held_out" if number == 4 else "train"
     (folder / "000002.mp4").write_bytes((folder / "000002.mp4").read_bytes()[:500])
@@ -39,7 +39,7 @@ def dataset(tmp_path_factory):
 
 
 def _encode(dataset, out, capsys, *more):
-    code = main(["data", "encode", "--data", str(dataset), "-o", str(out), "--frames", "20", "--json", *more])
+    code = main(["data", "encode", "--data", str(dataset), "-o", str(out), "--frames", "16", "--json", *more])
     said = capsys.readouterr()
     return code, json.loads(said.out) if said.out else None, said.err
 
@@ -53,12 +53,12 @@ def test_a_dataset_is_coded_clip_by_clip_and_goes_on_where_it_was(dataset, tmp_p
     assert [broken["clip"] for broken in found["broken"]] == ["000002"] and "000002.mp4" in said
     assert found["psnr"].keys() == {"whole", "mouth", "hands"} and found["psnr"]["whole"] > 25
     clips = list_clips(out)
-    assert [clip.name for clip in clips] == [f"00000{n}-000{start}" for n in (0, 1) for start in ("00", "20")]
+    assert [clip.name for clip in clips] == [f"00000{n}-000{start}" for n in (0, 1) for start in ("00", "16")]
     (shard,) = out.glob("*x*/*")
     assert shard.parent.name == "128x128" and {clip.file for clip in clips} == {shard}
     whole = clips[1].open()
-    assert whole.latents(0, 0, 20).shape == (20, 39, 8, 8) and whole.windows(0, 20, 6).shape == (20, 6, 5, 128)
-    assert len(whole.rows("heard")) == 20 and whole.rows("place")[0].tolist() == [20, 38]
+    assert whole.latents(0, 0, 16).shape == (16, 39, 8, 8) and whole.windows(0, 16, 6).shape == (16, 6, 5, 128)
+    assert len(whole.rows("heard")) == 16 and whole.rows("place")[0].tolist() == [16, 30]
     assert len(whole.sound()) == 0 < len(clips[0].open().sound())  # the sound of both stretches
     before = load_file(shard)
     assert all(torch.isfinite(v.float()).all() for v in before.values())
@@ -97,22 +97,22 @@ def test_several_references_are_kept_and_one_is_drawn(dataset, tmp_path, capsys)
     code, _, _ = _encode(dataset, out, capsys, "--references", "3", "--clips", "1", "--features", "int8")
     assert code == 0
     clip = list_clips(out)[0].open()
-    assert clip.references == 3 and clip.count("z") == 60 and clip.rows("features").dtype == torch.int8
-    different = [clip.latents(k, 0, 20) for k in range(3)]
+    assert clip.references == 3 and clip.count("z") == 48 and clip.rows("features").dtype == torch.int8
+    different = [clip.latents(k, 0, 16) for k in range(3)]
     assert not torch.equal(different[0], different[1])
     data = LatentClips(out, shape, 0, 1, 12)
     assert len({data[i]["r"].numpy().tobytes() for i in range(20)}) > 3  # of two stretches
     _encode(dataset, tmp_path / "one", capsys, "--clips", "1")
     exact = list_clips(tmp_path / "one")[0].open()
-    one, other = (c.windows(0, 20, 6) for c in (clip, exact))
+    one, other = (c.windows(0, 16, 6) for c in (clip, exact))
     assert float((one - other).norm() / other.norm()) < 0.01
-    assert torch.equal(exact.latents(0, 0, 20), different[0])  # the first is the one that is drawn alone
+    assert torch.equal(exact.latents(0, 0, 16), different[0])  # the first is the one that is drawn alone
 
 
 def test_a_folder_of_an_earlier_version_is_told(dataset, tmp_path, capsys):
     out = tmp_path / "coded"
     out.mkdir()
-    (out / "source.json").write_text(json.dumps({"dataset": str(dataset), "frames": 20}))
+    (out / "source.json").write_text(json.dumps({"dataset": str(dataset), "frames": 16}))
     code, _, said = _encode(dataset, out, capsys)
     assert code == 3 and "of an earlier version, which can be trained on; use another folder" in said
 
@@ -127,9 +127,9 @@ def test_what_was_coded_before_an_error_is_kept(dataset, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        encode_rows(dataset, rows, tmp_path, encoder, 20, 0, progress=stop)
-    assert [clip.name for clip in list_clips(tmp_path)] == ["000000-00000", "000000-00020"]
-    assert encode_rows(dataset, rows, tmp_path, encoder, 20, 0).kept == 1
+        encode_rows(dataset, rows, tmp_path, encoder, 16, 0, progress=stop)
+    assert [clip.name for clip in list_clips(tmp_path)] == ["000000-00000", "000000-00016"]
+    assert encode_rows(dataset, rows, tmp_path, encoder, 16, 0).kept == 1
 
 
 def test_splits_and_settings_are_not_mixed(dataset, tmp_path, capsys):
@@ -162,7 +162,7 @@ def test_names_of_prepared_clips_are_file_names(dataset):
 def test_from_made_clips_to_training_steps(tmp_path, capsys):
     speech = speech_folder(tmp_path / "speech")
     made, coded = tmp_path / "made", tmp_path / "coded"
-    assert main(["data", "synth", "--speech", str(speech), "-o", str(made), "--clips", "2", "--frames", "16"]) == 0
+    assert main(["data", "synth", "--speech", str(speech), "-o", str(made), "--clips", "1", "--frames", "16"]) == 0
     rows = read_manifest(made)
     for row in rows:
         row.split = "train"
@@ -180,7 +180,7 @@ def test_from_made_clips_to_training_steps(tmp_path, capsys):
             "-o",
             str(tmp_path / stage),
             "--steps",
-            "2",
+            "1",
             "--batch",
             "1",
             "--workers",

@@ -56,6 +56,7 @@ def test_the_shipped_recipe_has_every_step():
     assert count >= 1000 and settings.keys() == {"frames", "drawn", "heads", "filmed"} and not settings["filmed"]
 
 
+@pytest.mark.slow
 def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cyberhost_model.lab.training.stages.codec.FITTED", 1)
     speech, filmed = labelled_folders(tmp_path / "heard")

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
-from cyberhost_model.lab.training.process import gather_tensor, join_processes, leave_processes
+from cyberhost_model.lab.training.process import gather_tensors, join_processes, leave_processes
 from training_helpers import RandomStage
 
 
@@ -39,9 +39,9 @@ def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
 
     def keep(*_) -> None:
         names = [name for name, p in trainer.module.named_parameters() if p.requires_grad]
-        for name, part, model in zip(names, trainer.parts, trainer.trained, strict=True):
-            if part.grad is not None:
-                kept[name] = gather_tensor(part.grad, model, trainer.world).clone()
+        parts = {name: part.grad for name, part in zip(names, trainer.parts, strict=True) if part.grad is not None}
+        whole = gather_tensors(parts, dict(zip(names, trainer.trained, strict=True)), trainer.world)
+        kept.update({name: value.clone() for name, value in whole.items()})
 
     trainer.optimizer.register_step_pre_hook(keep)
     trainer.prepare()

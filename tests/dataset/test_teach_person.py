@@ -40,6 +40,7 @@ def base(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_video_becomes_a_model_and_goes_on_where_it_stopped(film, base, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(person, "SECONDS", (1.4, 1.5))
     monkeypatch.setattr(person, "CUTS", 1)

@@ -180,8 +180,7 @@ def test_weights_list_says_what_models_can_do(hub: Hub, capsys):
     assert not hub.requests
 
 
-@pytest.mark.slow
-def test_doctor_says_what_a_model_can_do_before_it_is_fetched(hub: Hub, capsys):
+def test_doctor_says_what_a_model_can_do_before_it_is_fetched(counted_at_once, hub: Hub, capsys):
     main(["doctor", "--model", "hallo2", "--device", "cpu"])
     shown = " ".join(capsys.readouterr().out.split())
     assert "hallo2: a head that speaks, for long videos; animate; hears speech" in shown and not hub.gets()

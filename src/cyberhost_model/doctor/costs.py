@@ -40,6 +40,8 @@ from cyberhost_model.sampler.windows import plan_windows
 
 LONGEST_STEP = 10.0
 """Seconds a whole step may take; above, a step of one frame and one branch is timed and multiplied."""
+TRIALS = 3
+"""How often a part is timed; the quickest counts: the first one also loads kernels and fills caches."""
 _LISTENED = 4  # seconds of noise that the speech encoder is timed with
 _ALWAYS, _NEVER = (0.0, 1.0), (2.0, 2.0)  # guidance intervals
 
@@ -261,9 +263,9 @@ class _Measurement:
         return self.seconds(lambda: self.attempt("speech", lambda: features(noise)), again) / _LISTENED
 
     def seconds(self, action: Callable[[], object], again: bool = True) -> float:
-        """Time `action`; where `again`, the quickest of three: the first one also loads kernels and fills caches."""
+        """Time `action`; where `again`, the quickest of `TRIALS`."""
         taken = []
-        for _ in range(3 if again else 1):
+        for _ in range(TRIALS if again else 1):
             _synchronize(self.host.device)
             began = time.perf_counter()
             action()

@@ -43,7 +43,7 @@ from cyberhost_model.lab.training.optimizer import (
 from cyberhost_model.lab.training.process import (
     Process,
     clip_gradients,
-    gather_tensor,
+    gather_tensors,
     join_processes,
     move_gradients,
     optimizer_parameters,
@@ -223,8 +223,9 @@ class Trainer:
         extra: dict[str, Any] = {"trained": trained_names(self.module)}
         if self.config.precision == "fp16":
             extra["scaler"] = self.scaler.state_dict()
+        own = self.module.state_dict()
         parts = {
-            "model": lambda: {k: gather_tensor(v, v, self.world) for k, v in self.module.state_dict().items()},
+            "model": lambda: gather_tensors(own, own, self.world),
             "ema": self.average.whole,
             "optimizer": lambda: flat_state(self.optimizer, self.parts, self.trained, self.world),
         }

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cyberhost_model.errors import TrainingError
-from cyberhost_model.lab.training.process import Process, gather_tensor, local_shard, shard_tensor
+from cyberhost_model.lab.training.process import Process, gather_tensors, local_shard, shard_tensor
 from cyberhost_model.lab.training.settings import LoopConfig
 
 BETAS = (0.9, 0.99)
@@ -78,8 +78,7 @@ class Ema:
 
     def whole(self) -> dict[str, Tensor]:
         """Gather the whole average in the first process; every process must call it."""
-        own = self.module.state_dict()
-        return {k: gather_tensor(v, own[k], self.world) for k, v in self.weights.items()}
+        return gather_tensors(self.weights, self.module.state_dict(), self.world)
 
 
 def decaying(module: nn.Module) -> list[bool]:
@@ -144,16 +143,18 @@ def flat_state(
     """
     numbers = _numbers(optimizer, parts)
     flat: dict[str, Tensor] = {}
+    sharded: dict[str, Tensor] = {}  # the parameter as which an entry is sharded
     for place, state in sorted(optimizer.state_dict()["state"].items(), key=lambda item: numbers[item[0]]):
         i = numbers[place]
         for name, value in _flattened(state):
             if not isinstance(value, Tensor):
                 flat[f"{i}.{name}:int"] = torch.tensor(int(value))
             elif value.shape == parts[i].shape:
-                flat[f"{i}.{name}"] = gather_tensor(value, trained[i], world).cpu().contiguous()
+                flat[f"{i}.{name}"], sharded[f"{i}.{name}"] = value, trained[i]
             else:
                 flat[f"{i}.{name}"] = value.detach().cpu().clone()  # bitsandbytes shares its tables
-    return flat
+    whole = gather_tensors({name: flat[name] for name in sharded}, sharded, world)
+    return {**flat, **{name: value.cpu().contiguous() for name, value in whole.items()}}
 
 
 def load_flat_state(

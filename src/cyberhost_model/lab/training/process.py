@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from cyberhost_model.errors import ResourceError
@@ -27,6 +27,8 @@ from cyberhost_model.lab.training.settings import torch_device
 from cyberhost_model.lab.training.stage import Stage, StageLoss
 
 TIMEOUT = timedelta(hours=1)  # the others wait while the first process makes a sample video or writes a checkpoint
+MESSAGE = 1 << 24
+"""Numbers after which shards are gathered in another message."""
 
 
 @dataclass(frozen=True)
@@ -174,25 +176,46 @@ def local_shard(value: Tensor) -> Tensor:
     return value.to_local() if isinstance(value, DTensor) else value
 
 
-def gather_tensor(shard: Tensor, like: Tensor, world: Process) -> Tensor:
-    """Put together the tensor of which `shard` is this process's part, sharded as `like`.
+def gather_tensors(shards: dict[str, Tensor], like: dict[str, Tensor], world: Process) -> dict[str, Tensor]:
+    """Put together the tensors of which `shards` are this process's parts, each sharded as that of its name in `like`.
 
-    Every process must call it. The first gets the whole tensor, on the CPU; the others get an empty one. Where `like`
-    is not sharded, `shard` is returned as it is.
+    Every process must call it. The first gets the whole tensors, on the CPU; the others get empty ones. Where `like` is
+    not sharded, the shard is returned as it is. Many tensors make one message: a network has hundreds of small ones.
     """
-    shard = local_shard(shard.detach())
-    if not isinstance(like, DTensor):
-        return shard
-    rows = like.shape[0]  # FSDP shards the first dimension in parts of equal size, of which the last lack rows
-    part = shard.new_zeros((-(-rows // world.size), *like.shape[1:]), device=world.device)
-    part[: len(shard)] = shard
-    parts = [torch.empty_like(part) for _ in range(world.size)] if world.main else None
-    dist.gather(part, parts, dst=0)
-    return torch.cat(parts)[:rows].cpu() if parts else part[:0]
+    whole = {name: local_shard(shard.detach()) for name, shard in shards.items()}
+    messages: dict[tuple[torch.dtype, int], list[str]] = {}
+    before = 0  # numbers of the tensors before this one, by which every process makes the same messages
+    for name, shard in whole.items():
+        if isinstance(like[name], DTensor):
+            messages.setdefault((shard.dtype, before // MESSAGE), []).append(name)
+            before += like[name].numel()
+    for names in messages.values():
+        whole.update(_gather_message({name: whole[name] for name in names}, like, world))
+    return whole
+
+
+def _gather_message(shards: dict[str, Tensor], like: dict[str, Tensor], world: Process) -> dict[str, Tensor]:
+    """Gather shards of one type at once, see `gather_tensors`."""
+    padded = {}
+    for name, shard in shards.items():  # FSDP shards the first dimension in parts of equal size; the last lack rows
+        rows = -(-like[name].shape[0] // world.size)
+        padded[name] = shard.new_zeros((rows, *shard.shape[1:]), device=world.device)
+        padded[name][: len(shard)] = shard
+    sent = torch.cat([part.flatten() for part in padded.values()])
+    received = [torch.empty_like(sent) for _ in range(world.size)] if world.main else None
+    dist.gather(sent, received, dst=0)
+    if received is None:
+        return {name: shard[:0] for name, shard in shards.items()}
+    pieces = torch.stack(received).split([part.numel() for part in padded.values()], dim=1)
+    return {
+        name: piece.reshape(-1, *part.shape[1:])[: like[name].shape[0]].cpu()
+        for (name, part), piece in zip(padded.items(), pieces, strict=True)
+    }
 
 
 def shard_tensor(whole: Tensor, like: Tensor, world: Process) -> Tensor:
-    """Return this process's part of a tensor, sharded as `like` and on its device; every process must call it."""
+    """Return this process's part of a tensor that every process has, sharded as `like` and on its device."""
     if not isinstance(like, DTensor):
         return whole.to(like.device)
-    return distribute_tensor(whole.to(world.device), like.device_mesh, like.placements).to_local()
+    parts = whole.chunk(world.size)  # as FSDP does; the last processes may have none
+    return (parts[world.rank] if world.rank < len(parts) else whole[:0]).to(world.device, copy=True)
