@@ -101,6 +101,22 @@ def test_a_part_that_rests_is_not_decoded(host, reference, monkeypatch):
     assert decoded == [1, 2], "the eyes of one frame, and two frames"
 
 
+@torch.inference_mode()
+def test_a_video_looks_close_ups_up(host, reference, monkeypatch):
+    """Openings between those that were decoded look as if they had been decoded; what was seen before costs nothing."""
+    codec, decoded = host.model.codec, []
+    changes = [(0, 0.03), (0, 0.05), (2, -0.02), (0, 0.0312), (2, -0.04)]
+    z = torch.cat([with_control(host, reference, *change) for change in changes], 1)
+    plain = codec.decode(z, reference.small, reference.large, reference.close_ups)
+    decode = codec.decoder(reference.small, reference.large, reference.close_ups)
+    wrong = (decode(z) - plain).abs() * 127.5
+    assert wrong.max() < 6 and wrong.square().mean().sqrt() < 0.1, "grey levels"
+    decode_maps = codec.decode_maps
+    monkeypatch.setattr(codec, "decode_maps", lambda z, f: (decoded.append(len(z)), decode_maps(z, f))[1])
+    decode(z)
+    assert decoded == [len(changes)], "the frames themselves, no mouth and no eyes"
+
+
 def test_without_a_face_there_is_none(host, picture, reference):
     blind = dataclasses.replace(reference.picture_keypoints, face_score=np.zeros(68, np.float32))
     assert prepare_reference(host.model, picture, blind, None, False).close_ups == ()
@@ -110,10 +126,10 @@ def test_without_a_face_there_is_none(host, picture, reference):
 @pytest.mark.parametrize("audio", [None, Sound.from_samples(voice(0.3), 16_000)])
 def test_which_close_ups_a_codec_gets(host, picture, monkeypatch, audio, same):
     """One with `left` gets those that it coded with; for another the flow of key points describes lips better."""
-    decode, given = host.model.codec.decode, []
+    decoder, given = host.model.codec.decoder, []
     monkeypatch.setattr(host.model.codec, "same_close_ups", same)
     monkeypatch.setattr(
-        host.model.codec, "decode", lambda *arguments: (given.append(arguments[3]), decode(*arguments))[1]
+        host.model.codec, "decoder", lambda *arguments: (given.append(arguments[2]), decoder(*arguments))[1]
     )
     made = host.reenact(picture, load_template("rest"), audio=audio, steps=1, size=256)
     next(made.frames)

@@ -13,6 +13,7 @@ from cyberhost_model.codecs.reference import (
     ReferenceCodec,
     ReferenceCodecConfig,
     component_maps,
+    compose,
     fit_components,
     measure_controls,
     warp,
@@ -224,13 +225,23 @@ def test_with_a_close_up_half_visible_pixels_are_the_pictures(codec, monkeypatch
         "decode_maps",
         lambda z, pyramid: DecodedMaps(torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32), torch.ones(1, 3, 64, 64)),
     )
-    monkeypatch.setattr(codec, "_move_part", lambda values, close_up, source: source)
+    monkeypatch.setattr(codec, "_move_part", lambda values, close_up, source, looks: source)
     z = torch.zeros(1, 1, codec.config.latent_channels, 4, 4)
     assert (
         codec.decode(z, grey).mean() == pytest.approx(0.5, abs=1e-3)
         and codec.decode(z, grey, None, [SimpleNamespace(part=MOUTH)]).mean() < 0.02
         and codec.decode(z, grey, None, [SimpleNamespace(part=EYES)]).mean() == pytest.approx(0.5, abs=1e-3)
     )
+
+
+def test_maps_are_applied_alike_with_and_without_gradients():
+    """Also to a picture that is larger than they are."""
+    g = torch.Generator().manual_seed(0)
+    maps = DecodedMaps(*(torch.randn(2, c, h, h, generator=g) for c, h in ((2, 8), (1, 8), (3, 16))))
+    picture = torch.rand(2, 3, 32, 32, generator=g) * 2 - 1
+    with torch.no_grad():
+        plain = compose(maps, picture, "bicubic")
+    torch.testing.assert_close(plain, compose(maps, picture, "bicubic"), atol=1e-3, rtol=0)
 
 
 def test_a_picture_is_sampled_alike_with_and_without_gradients():

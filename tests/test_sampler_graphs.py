@@ -17,6 +17,7 @@ from cyberhost_model.config import preset
 from cyberhost_model.doctor.costs import blank_job, estimate
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.runtime.render import Renderer
 from cyberhost_model.sampler import cuda_graphs as graphs
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import denoise_clip
@@ -167,7 +168,7 @@ def test_a_video_of_recorded_steps_is_the_video(recording, plain, picture):
 
 
 def test_too_little_memory_drops_recordings_first(recording, plain, picture, monkeypatch):
-    decode, calls = recording.model.codec.decode, []
+    decode, calls = Renderer.decode, []
 
     def second_fails(*given):
         calls.append(1)
@@ -175,7 +176,7 @@ def test_too_little_memory_drops_recordings_first(recording, plain, picture, mon
             raise torch.OutOfMemoryError("CUDA out of memory")
         return decode(*given)
 
-    monkeypatch.setattr(recording.model.codec, "decode", second_fails)
+    monkeypatch.setattr(Renderer, "decode", second_fails)
     frames, made = frames_of(recording, picture)
     assert np.abs(frames - plain).max() <= 1
     assert [line for line in made.warnings if "memory" in line] == [

@@ -18,6 +18,7 @@ from cyberhost_model.runtime.background import BackgroundWorker
 from cyberhost_model.runtime.render import Renderer
 from cyberhost_model.sampler.denoise import BlockCache, denoise_clip
 from cyberhost_model.sampler.guidance import Guidance
+from cyberhost_model.sampler.onnx_steps import ExportedNetwork, check_onnx
 from data_helpers import voice
 from model_helpers import FULL, MINI, make_network, raw_conditions
 
@@ -49,6 +50,35 @@ def test_codebooks_computed_once_are_the_same():
 def frames_of(host, picture, seconds=1.0, **options):
     made = host.animate(picture, Sound.from_samples(voice(seconds), 16_000), **{**QUICK, **options})
     return np.stack(list(made.frames)), made
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cache_blocks", [1, 2])
+def test_exported_steps_compute_the_same(cache_blocks, monkeypatch):
+    """The first clip is the network's, the second exports its steps, and the third is onnxruntime's alone."""
+    network = make_network()
+    exported = ExportedNetwork(network, pytest.fail)
+    with network.denoising_unet.fixed_weights():
+        plain, _ = (clip(network, predictor=exported, cache_blocks=cache_blocks) for _ in range(2))
+        monkeypatch.setattr(network, "forward", None)
+        torch.testing.assert_close(clip(network, predictor=exported, cache_blocks=cache_blocks), plain)
+
+
+def test_onnxruntime_is_for_fp32_on_a_cpu():
+    check_onnx(torch.device("cpu"), torch.float32)
+    with pytest.raises(ResourceError, match="computes in bfloat16 on cpu: leave out --onnx"):
+        check_onnx(torch.device("cpu"), torch.bfloat16)
+
+
+@torch.no_grad()
+def test_what_cannot_be_exported_is_computed_and_told(monkeypatch):
+    network, lines = make_network(), []
+    exported = ExportedNetwork(network, lines.append)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
+    with network.denoising_unet.fixed_weights():
+        first, second = (clip(network, predictor=exported) for _ in range(2))
+    assert torch.equal(first, second)
+    assert lines == ["onnxruntime cannot be used here (division by zero): steps are computed without"]
 
 
 @torch.no_grad()

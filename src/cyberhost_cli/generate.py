@@ -433,7 +433,7 @@ def record_run(host: CyberHost, animation: Animation, path: Path, frames: str, r
 
 def prepare_imports(runtime: RuntimeConfig) -> None:
     """Import the libraries of networks before the model does, where it needs only a part of them."""
-    if runtime.model == DEFAULT_MODEL and not runtime.compiled:
+    if runtime.model == DEFAULT_MODEL and not (runtime.compiled or runtime.onnx):
         from cyberhost_cli.lean_imports import import_networks
 
         import_networks()

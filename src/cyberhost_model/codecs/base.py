@@ -6,7 +6,7 @@ A new codec is a file with a subclass of `Codec` and an entry of `config.CODECS`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -66,6 +66,15 @@ class Codec(nn.Module):
         mouth and eyes of it, enlarged, for codecs with control channels.
         """
         raise NotImplementedError
+
+    def decoder(
+        self, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
+    ) -> Callable[[Tensor], Tensor]:
+        """Return `decode` of z alone, for one video: what depends on the picture may be kept from call to call.
+
+        Arguments as in `decode`. The weights must not change while it is used.
+        """
+        return lambda z: self.decode(z, reference, picture, close_ups)
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
         """Decode what `encode` made, at the reference's size; as `decode`, but no denoiser's errors are made up for."""

@@ -35,6 +35,9 @@ class Part:
     """The face controls that move it (`perception.face_controls.CONTROLS`)."""
     rests: float
     """Deviations of its controls below which it is not decoded in close-up: too little to see."""
+    spacing: float
+    """Deviations of its controls between looks that a video decodes (`CloseUpTable`); those between are interpolated.
+    """
 
     def square(self, face: np.ndarray) -> tuple[np.ndarray, float]:
         """Place its square over the 68 points (68, 2) of a face: top left corner (x, y) and side, in their unit."""
@@ -42,8 +45,8 @@ class Part:
         return face[self.points].mean(0) - side / 2, side
 
 
-MOUTH = Part(face_controls.MOUTH, 1.8, slice(0, 2), 0.05)
-EYES = Part(slice(36, 48), 1.2, slice(2, 3), 0.2)
+MOUTH = Part(face_controls.MOUTH, 1.8, slice(0, 2), 0.05, 0.5)
+EYES = Part(slice(36, 48), 1.2, slice(2, 3), 0.2, 0.25)
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,10 @@ class CloseUp:
         return share[:, None] * share[None]
 
     def crop(self, picture: Tensor) -> Tensor:
-        """Crop the square from (B, 3, H, W) -> (B, 3, side, side); beyond the picture its edge is repeated."""
+        """Copy the square out of (B, 3, H, W) -> (B, 3, side, side); beyond the picture its edge is repeated."""
         (x, y), (h, w) = self.corner, picture.shape[-2:]
+        if 0 <= x <= w - self.side and 0 <= y <= h - self.side:
+            return picture[..., y : y + self.side, x : x + self.side].clone()
         rows = torch.arange(y, y + self.side, device=picture.device).clamp(0, h - 1)
         columns = torch.arange(x, x + self.side, device=picture.device).clamp(0, w - 1)
         return picture[..., rows, :][..., columns]

@@ -19,7 +19,7 @@ frame (`ReferenceCodecConfig.left`), so that its encoder runs its decoder.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
+from cyberhost_model.codecs.close_up_table import CloseUpTable
 from cyberhost_model.device import supported_device
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_fits, load_weights
@@ -310,6 +311,16 @@ class ReferenceCodec(Codec):
         """
         return self._decode(z, reference, picture, close_ups, self.config.emphasis, made_up=True)
 
+    def decoder(
+        self, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
+    ) -> Callable[[Tensor], Tensor]:
+        """Return `decode` of z alone, which keeps the picture's features and how mouth and eyes look in close-up.
+
+        It draws those from a `CloseUpTable`, so that frames differ by a few grey levels there, PSNR above 70 dB.
+        """
+        kept = _Kept(self.appearance(reference), [self._look_up(close_up) for close_up in close_ups])
+        return lambda z: self._decode(z, reference, picture, close_ups, self.config.emphasis, True, kept)
+
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
         """Decode what `encode` made, whose face controls need no emphasis; as `decode`."""
         return self._decode(z, reference, None, close_ups, (1.0,) * self.config.control_channels)
@@ -322,21 +333,23 @@ class ReferenceCodec(Codec):
         close_ups: Sequence[CloseUp],
         emphasis: tuple[float, ...],
         made_up: bool = False,
+        kept: _Kept | None = None,
     ) -> Tensor:
-        """Decode. made_up: `z` comes from a denoiser."""
+        """Decode. made_up: `z` comes from a denoiser. kept: of earlier calls with the same picture."""
+        kept = kept or _Kept(self.appearance(reference), [None] * len(close_ups))
         b, f = z.shape[:2]
         latent, under = self.leave_lips_to_controls(z.flatten(0, 1), emphasis)
         source = _repeat_frames(reference if picture is None else picture, f)
         bias: Tensor | float = 0.0
-        for close_up in close_ups:
+        for close_up, looks in zip(close_ups, kept.looks, strict=True):
             channels = self._channels(close_up.part.controls)
-            source = self._move_part(latent[:, channels], close_up, source)
+            source = self._move_part(latent[:, channels], close_up, source, looks)
             closed = torch.zeros_like(latent[:, channels])
             latent = torch.cat([latent[:, : channels.start], closed, latent[:, channels.stop :]], 1)
             if close_up.part is MOUTH:  # a filmed frame is new elsewhere too
                 bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
-        features = tuple(_repeat_frames(x, f) for x in self.appearance(reference))
-        frames = self._render(latent, features, source, bias)
+        maps = self.decode_maps(latent, tuple(_repeat_frames(x, f) for x in kept.features))
+        frames = self._redraw(maps, source, bias)
         if self.config.left:
             n = slice(self.config.drawn, self.config.blocks)
             values = F.softshrink(latent[:, n], self.config.dead_zone) * self.z_std[n, None, None]
@@ -377,16 +390,41 @@ class ReferenceCodec(Codec):
         """Find the channels of `z` that hold these face controls."""
         return slice(self.config.blocks + controls.start, self.config.blocks + controls.stop)
 
-    def _move_part(self, values: Tensor, close_up: CloseUp, source: Tensor) -> Tensor:
-        """Apply a part's controls (B*F, n, h, w) to pictures (B*F, 3, H', W'); where it rests they stay as they are."""
+    def _look_up(self, close_up: CloseUp) -> CloseUpTable | None:
+        """Begin the table of a part's looks; None for several pictures at once."""
+        if len(close_up.small) > 1:
+            return None
+        features = self.appearance(close_up.small)
+
+        def decode(sizes: Tensor) -> tuple[Tensor, ...]:
+            n = len(sizes)
+            values = (sizes / 2).to(close_up.small)[..., None, None]
+            maps = _repeat_frames(close_up.control_maps, n)
+            latent = self.control_latent(values, maps, close_up.part.controls)
+            looks = self.decode_maps(latent, tuple(_repeat_frames(x, n) for x in features))
+            return looks.flow, looks.visible, looks.colour
+
+        return CloseUpTable(decode, close_up.part.spacing)
+
+    def _move_part(
+        self, values: Tensor, close_up: CloseUp, source: Tensor, looks: CloseUpTable | None = None
+    ) -> Tensor:
+        """Apply a part's controls (B*F, n, h, w) to pictures (B*F, 3, H', W'); where it rests they stay as they are.
+
+        looks: of the part, to be looked up instead of decoded.
+        """
         f = len(values) // len(close_up.small)
         latent = self.control_latent(values, _repeat_frames(close_up.control_maps, f), close_up.part.controls)
         moves = (latent[:, self.config.blocks :].abs().amax((1, 2, 3)) > close_up.part.rests).nonzero()[:, 0]
         if not len(moves):
             return source
         squares = close_up.crop(source)
-        features = tuple(x[moves // f] for x in self.appearance(close_up.small))
-        squares[moves] = self._render(latent[moves], features, squares[moves])
+        if looks is None:
+            features = tuple(x[moves // f] for x in self.appearance(close_up.small))
+            maps = self.decode_maps(latent[moves], features)
+        else:
+            maps = DecodedMaps(*looks(2 * measure_controls(values[moves])))
+        squares[moves] = self._redraw(maps, squares[moves])
         return close_up.paste(squares, source)
 
     def control_latent(self, values: Tensor, control_maps: Tensor, controls: slice) -> Tensor:
@@ -399,15 +437,11 @@ class ReferenceCodec(Codec):
         before = self.config.blocks + controls.start
         return F.pad(acting, (0, 0, 0, 0, before, self.config.latent_channels - before - acting.shape[1]))
 
-    def _render(
-        self, latent: Tensor, features: tuple[Tensor, ...], source: Tensor, bias: Tensor | float = 0.0
-    ) -> Tensor:
-        """Apply latents (N, C, h, w), decoded with features of their reference, to `source` -> (N, 3, H', W').
+    def _redraw(self, maps: DecodedMaps, source: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+        """Apply decoded maps of N frames to the pictures `source` (N, 3, H', W') that are warped -> the same shape.
 
-        source (N, 3, H', W'): the picture that is warped. bias: logits in favour of it where a pixel may be new, one
-        number or (N, 1, h, w).
+        bias: logits in favour of the picture where a pixel may be new, one number or (N, 1, h, w).
         """
-        maps = self.decode_maps(latent, features)
         if isinstance(bias, Tensor):
             bias = F.interpolate(bias, size=maps.visible.shape[-2:], mode="bilinear", align_corners=False)
         maps.flow, maps.visible = zero_small_flow(maps.flow), maps.visible + bias
@@ -448,6 +482,16 @@ class ReferenceCodec(Codec):
         return {
             name: F.conv_transpose2d(x, self._basis(name), stride=_BLOCK) for name, x in zip(counts, parts, strict=True)
         }
+
+
+@dataclass
+class _Kept:
+    """What decoding keeps of one picture from call to call."""
+
+    features: tuple[Tensor, ...]
+    """`ReferenceCodec.appearance` of it."""
+    looks: Sequence[CloseUpTable | None]
+    """Of each close-up; None: it is decoded."""
 
 
 def _repeat_frames(x: Tensor, frames: int) -> Tensor:
@@ -512,14 +556,28 @@ def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear", stretch:
     """
     h, w = picture.shape[-2:]
     scale = h / maps.colour.shape[-2]
-    flow = F.interpolate(maps.flow.float(), size=(h, w), mode="bilinear", align_corners=False) * scale
-    visible = F.interpolate(maps.visible, size=(h, w), mode="bilinear", align_corners=False).sigmoid()
+    flow = _enlarge(maps.flow.float(), (h, w), "bilinear") * scale
+    visible = _enlarge(maps.visible, (h, w), "bilinear").sigmoid()
     if stretch:
         visible = ((1 + 2 * stretch) * visible - stretch).clamp(0, 1)
     colour = maps.colour
     if scale != 1:
-        colour = F.interpolate(colour, size=(h, w), mode="bicubic", align_corners=False)
+        colour = _enlarge(colour, (h, w), "bicubic")
     return colour + (warp(picture, flow, mode) - colour) * visible
+
+
+def _enlarge(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """Resample maps (N, C, h, w) at a larger `size`, on the CPU by OpenCV where they need no gradient, as `warp` does.
+
+    mode: "bilinear" or "bicubic".
+    """
+    if x.device.type != "cpu" or torch.is_grad_enabled():
+        return F.interpolate(x, size=size, mode=mode, align_corners=False)
+    way = cv2.INTER_LINEAR if mode == "bilinear" else cv2.INTER_CUBIC
+    large = np.empty((len(x), *size, x.shape[1]), np.float32)
+    for source, target in zip(x.float().permute(0, 2, 3, 1).contiguous().numpy(), large, strict=True):
+        target[:] = cv2.resize(source, size[::-1], interpolation=way).reshape(target.shape)
+    return torch.from_numpy(large).permute(0, 3, 1, 2).to(x.dtype)
 
 
 def component_maps(frames: Tensor, flow: Tensor, visible: Tensor) -> dict[str, Tensor]:

@@ -236,13 +236,14 @@ class DenoisingUNet(nn.Module):
     def fixed_weights(self) -> Iterator[None]:
         """Cache results that depend on the weights alone, inside a block in which the weights do not change."""
         regions = self._regions()
+        before = [module.cached for module in regions]
         for module in regions:
             module.cache_codebooks(True)
         try:
             yield
         finally:
-            for module in regions:
-                module.cache_codebooks(False)
+            for module, cached in zip(regions, before, strict=True):
+                module.cached = cached
 
     def cached_codebooks(self) -> list[tuple[Tensor, Tensor] | None]:
         """List the keys and values that `fixed_weights` caches, one entry for each Region Codebook Attention."""

@@ -5,10 +5,12 @@ The frames are made by the clip loop of `runtime.render`, from speech features o
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +28,7 @@ from cyberhost_model.speech.live import LiveSpeech
 SHORTEST_CLIP = 4
 """Frames of a clip at least."""
 _PIECE = 0.02  # seconds of sound that are resampled together
+_REHEARSED = 3  # clips: without motion frames, with them, and with them again
 _DECODED = 4  # frames that are decoded together, so that the first of a clip need not wait for the last
 
 
@@ -61,6 +64,8 @@ class LiveSession:
         self._sound_lock = threading.Lock()  # never for long, so that a microphone's thread can push
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
+        if renderer.exported is not None:
+            self._rehearse(renderer)
         self._begin(None)
 
     @property
@@ -130,6 +135,15 @@ class LiveSession:
                 self._end_resampler()
                 self._total = math.ceil(self._heard * self._rate)
                 self.speech.close(self._total)
+
+    def _rehearse(self, renderer: Renderer) -> None:
+        """Sample clips of nothing, so that steps are exported before the first sound."""
+        heard = renderer.model.network.preset.audio
+        window = torch.zeros(heard.tokens, heard.layers, heard.dim)
+        config = replace(self.job.config, steps=min(self.job.config.cache_blocks, 2))  # cached blocks have shapes too
+        job = replace(self.job, config=config, speech=lambda first: itertools.repeat(window))
+        for _ in itertools.islice(Rendering(renderer, job, self.warnings.append).latents(), _REHEARSED):
+            pass
 
     def _begin(self, before: Tensor | None) -> None:
         """Begin the clip loop at the next frame, after the latents `before` (1, n, C, h, w)."""

@@ -55,6 +55,7 @@ from cyberhost_model.runtime.resume import LARGE, Film, write_resumable
 from cyberhost_model.sampler.cuda_graphs import graphs_pay_off
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import movement_scale
+from cyberhost_model.sampler.onnx_steps import Exported, check_onnx
 from cyberhost_model.speech.level import SpeechLevel
 from cyberhost_model.speech.live import LOOK_AHEAD, LiveSpeech
 
@@ -217,8 +218,11 @@ class CyberHost:
         dtype: torch.dtype,
         compiled: bool = False,
         cuda_graphs: bool | None = None,
+        onnx: bool = False,
     ):
         check_acceleration(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
+        if onnx:
+            check_onnx(device, dtype)
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.folder: Path | None = None
         """Folder it was loaded from."""
@@ -228,6 +232,8 @@ class CyberHost:
         Not on a CPU, where both would use the same cores.
         """
         self.cuda_graphs = graphs_pay_off(self.model.network, device) if cuda_graphs is None else cuda_graphs
+        self.exported: Exported | None = {} if onnx else None
+        """Steps that were exported for onnxruntime; None where torch runs them."""
         if compiled:
             compile_blocks(self.model.network)
 
@@ -241,6 +247,7 @@ class CyberHost:
         cuda_graphs: bool | None = None,
         allow_untrained: bool = False,
         download_named: bool = True,
+        onnx: bool = False,
         *,
         revision: str | None = None,
         token: str | None = None,
@@ -250,11 +257,14 @@ class CyberHost:
 
         compiled: see `compile_blocks`. cuda_graphs: see `RecordedNetwork`; None: where that pays off. allow_untrained:
         load it though what hears or what holds frames together was never trained. download_named: see `load_model`.
+        onnx: see `ExportedNetwork`.
         revision (a branch, tag or commit), token, local_files_only: as everywhere in huggingface_hub. Raises
         ModelError, NetworkError, ResourceError.
         """
         # Before the model is fetched, so that a machine that cannot run it reports that first.
         check_acceleration(choose_device(device, precision)[0], compiled, cuda_graphs)
+        if onnx:
+            check_onnx(*choose_device(device, precision))
         name = os.fspath(model) if revision is None else f"{os.fspath(model)}@{revision}"
         with accessing(Access(token, local_files_only)):
             if not allow_untrained and (can := model_capabilities(name)) is not None:
@@ -264,7 +274,8 @@ class CyberHost:
                 check_trained(name, read_untrained(folder))
             place, dtype = choose_device(device, precision, load_preset(folder))
             with enough_memory(place, "load the model"):
-                host = cls(load_model(str(folder), download_named, place, dtype), place, dtype, compiled, cuda_graphs)
+                loaded = load_model(str(folder), download_named, place, dtype)
+                host = cls(loaded, place, dtype, compiled, cuda_graphs, onnx)
         host.folder = folder
         return host
 
@@ -321,7 +332,7 @@ class CyberHost:
     @property
     def renderer(self) -> Renderer:
         """Renderer of this model on this device."""
-        return Renderer(self.model, self.device, self.dtype, self.overlap, self.cuda_graphs)
+        return Renderer(self.model, self.device, self.dtype, self.overlap, self.cuda_graphs, self.exported)
 
     def animate(
         self,

@@ -200,7 +200,7 @@ def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:
 
 def to_pixels(frames: Tensor) -> np.ndarray:
     """Convert frames (N, 3, H, W) in -1..1 to uint8 (N, H, W, 3)."""
-    pixels = (frames.float() * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    pixels = (frames.float() * 127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).cpu().numpy()
 
 

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -37,6 +37,7 @@ from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, p
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.loop import close_loop, open_at_end
 from cyberhost_model.sampler.noise import SlowNoise, SlowNoises
+from cyberhost_model.sampler.onnx_steps import Exported, ExportedNetwork
 from cyberhost_model.sampler.postprocess import place_face_controls, smooth_over_time
 from cyberhost_model.sampler.windows import Window, denoise_windows, draw_window_noise
 from cyberhost_model.speech.feature_file import FeatureFile
@@ -86,6 +87,8 @@ class Renderer:
     """A clip is decoded while the next one is denoised."""
     graphs: bool = False
     """Steps are recorded as CUDA graphs."""
+    exported: Exported | None = None
+    """Steps are run by onnxruntime: those that were exported."""
 
     def frames(
         self,
@@ -173,10 +176,13 @@ class Renderer:
         return torch.cat([self.model.codec.encode_reference(frame) for frame in frames[0].split(1)])[None]
 
     @torch.inference_mode()
-    def decode(self, job: Job, z: Tensor, at_once: int) -> np.ndarray:
+    def decode(
+        self, job: Job, z: Tensor, at_once: int, decoder: Callable[[Tensor], Tensor] | None = None
+    ) -> np.ndarray:
         """Decode latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, `at_once` frames at a time.
 
-        Raises ModelError for latents that are not finite, which would become black frames.
+        decoder: the job's, where there is one already. Raises ModelError for latents that are not finite, which would
+        become black frames.
         """
         if not z.isfinite().all():
             half = self.dtype is torch.float16
@@ -188,17 +194,22 @@ class Renderer:
             raise ModelError(
                 f"the network's latents are not finite in {str(self.dtype).removeprefix('torch.')}: {advice}"
             )
-        parts = []
-        # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
-        mouth = self.uses_audio(job) or self.model.codec.same_close_ups
-        close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or mouth]
+        parts, decoder = [], decoder or self.decoder(job)
         for part in z.split(at_once, 1):
-            frames = self.model.codec.decode(part, job.reference.small, job.reference.large, close_ups)[0]
+            frames = decoder(part)[0]
             if job.reference.grey:  # the network was taught in colour, and its mouths have some
                 frames = (frames.float() * frames.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
                 frames = frames.expand(-1, 3, -1, -1)
             parts.append(to_pixels(frames))
         return np.concatenate(parts)
+
+    @torch.inference_mode()
+    def decoder(self, job: Job) -> Callable[[Tensor], Tensor]:
+        """Return the codec's `decoder` of a job's picture."""
+        # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
+        mouth = self.uses_audio(job) or self.model.codec.same_close_ups
+        close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or mouth]
+        return self.model.codec.decoder(job.reference.small, job.reference.large, close_ups)
 
     def slow_noises(self, job: Job, generator: torch.Generator) -> SlowNoises | None:
         """Begin the slow noise of clip after clip; None for presets without it."""
@@ -224,6 +235,8 @@ class Rendering:
         self.network, self.codec = renderer.model.network, renderer.model.codec
         self.worker = BackgroundWorker()
         self.recorded = RecordedNetwork(self.network, warn, self.worker.settle) if renderer.graphs else None
+        exported = renderer.exported
+        self.exported = None if exported is None else ExportedNetwork(self.network, warn, exported)
         self.memory = MemoryFallback(
             renderer.model, renderer.device, job.guidance.branches, renderer.overlap, self.worker.settle, self.recorded
         )
@@ -425,7 +438,7 @@ class Rendering:
                 generator=self.generator,
                 cache_blocks=config.cache_blocks,
                 slow_noise=slow_noise,
-                predictor=self.recorded,
+                predictor=self.recorded or self.exported,
             )
 
     def postprocess(
@@ -441,11 +454,17 @@ class Rendering:
             z = smooth if coverage is None else torch.lerp(smooth, z, coverage)
         return place_face_controls(z, pose.control_maps) if speaks and preset.control_channels else z
 
+    @cached_property
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """The decoder of this job's picture."""
+        return self.renderer.decoder(self.job)
+
+    def _decode(self, z: Tensor) -> np.ndarray:
+        return self.renderer.decode(self.job, z, self.memory.frames_at_once, self.decoder)
+
     def decode(self, z: Tensor) -> np.ndarray:
         """Decode a clip in this thread, with as many savings of memory as it needs."""
-        return self.memory.attempt(
-            "codec", lambda: self.renderer.decode(self.job, z, self.memory.frames_at_once), self.warn
-        )
+        return self.memory.attempt("codec", partial(self._decode, z), self.warn)
 
     def try_decode(self, z: Tensor) -> np.ndarray | None:
         """Decode a clip in the worker's thread; None where memory is short.
@@ -453,7 +472,7 @@ class Rendering:
         The exception stays in the thread, because it would keep the memory of the attempt.
         """
         try:
-            return self.renderer.decode(self.job, z, self.memory.frames_at_once)
+            return self._decode(z)
         except (RuntimeError, MemoryError) as error:
             if not lacks_memory(error):
                 raise

@@ -75,7 +75,7 @@ class RecordedNetwork:
         """Predict a step as the network does, without predictions for supervision."""
         if self._record is None:
             return self._network(noisy, timestep, conditions, deep=deep)
-        key = _shapes(noisy, timestep, conditions, deep)
+        key = step_shapes(noisy, timestep, conditions, deep)
         if key not in self._recordings:
             self._recordings[key] = None
             return self._network(noisy, timestep, conditions, deep=deep)
@@ -158,7 +158,7 @@ def record_on_cuda(step: Callable[[], DenoiserOutput]) -> tuple[Callable[[], Non
     return graph.replay, output
 
 
-def _shapes(noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> tuple:
+def step_shapes(noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> tuple:
     """List what two steps must have in common for one recording to serve both."""
     tensors = {"noisy": noisy, "timestep": timestep, **conditions.tensors()} | ({} if deep is None else {"deep": deep})
     return (
