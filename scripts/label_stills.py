@@ -4,8 +4,9 @@ mesh.
 `python scripts/label_stills.py PICTURES` writes PICTURES/keypoints.json (or `-o FILE`), what `cyberhost train
 --stills` reads: for each picture `pose33` [x, y, visibility], `left_hand21`, `right_hand21` and `face` (478) [x,
 y], x and y in 0..1 of width and height; null where nothing was found. The hands are the person's own left and
-right. `--compare FILE` tells how far an earlier file deviates. Needs an environment of its own: mediapipe 0.10.21,
-opencv-contrib-python < 4.12, numpy < 2.
+right. `--compare FILE` tells how far an earlier file deviates. `--films FOLDER` first writes every `--every`th frame of
+the films there into PICTURES: gestures for the detector to learn from. Needs an environment of its own: mediapipe
+0.10.21, opencv-contrib-python < 4.12, numpy < 2.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 
 PARTS = {"pose33": "pose_landmarks", "left_hand21": "left_hand_landmarks", "right_hand21": "right_hand_landmarks"}
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+FILMS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 
 
 def points(landmarks, with_visibility: bool) -> list[list[float]] | None:
@@ -44,6 +46,17 @@ def label(path: Path, holistic, mesh) -> dict[str, list[list[float]] | None]:
     return {**labels, "face": points(faces[0], False) if faces else None}
 
 
+def write_frames(films: Path, every: int, pictures: Path) -> None:
+    """Write every `every`th frame of each film as FILM-NUMBER.jpg."""
+    pictures.mkdir(parents=True, exist_ok=True)
+    for path in sorted(p for p in films.iterdir() if p.suffix.lower() in FILMS):
+        film, number = cv2.VideoCapture(str(path)), 0
+        while film.grab():
+            if number % every == 0:
+                cv2.imwrite(str(pictures / f"{path.stem}-{number:04d}.jpg"), film.retrieve()[1])
+            number += 1
+
+
 def deviations(ours: dict[str, dict], theirs: dict[str, dict]) -> dict[str, dict[str, float]]:
     """By part: pictures in which both, one or the other has it, and the median and largest mean distance of its
     points, in widths and heights of the picture."""
@@ -66,7 +79,11 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, help="folder of pictures")
     parser.add_argument("-o", "--out", type=Path, help="the file to write [default: PICTURES/keypoints.json]")
     parser.add_argument("--compare", type=Path, help="an earlier keypoints.json of the same pictures")
+    parser.add_argument("--films", type=Path, help="folder of films whose frames are written into PICTURES first")
+    parser.add_argument("--every", type=int, default=6, help="write every n-th frame of a film [default: 6]")
     args = parser.parse_args()
+    if args.films:
+        write_frames(args.films, args.every, args.pictures)
     paths = sorted(p for p in args.pictures.iterdir() if p.suffix.lower() in PICTURES)
     holistic = mp.solutions.holistic.Holistic(static_image_mode=True, model_complexity=1)
     mesh = mp.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1, refine_landmarks=True)

@@ -101,7 +101,7 @@ def test_what_is_left_stays_under_the_lips_and_the_pictures_bias_is_there_alone(
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
     z[0, 24, 2, 3] = 2.0
-    kept, under = codec.leave_lips_to_controls(z, codec.config.emphasis)
+    kept, under = codec.leave_lips_to_controls(z, emphasised=True)
     assert (kept[0, 2:12, 2, 3] == 0).all() and (kept[0, 12:24] == 1).all()
     assert under.nonzero().tolist() == [[0, 0, 2, 3]] and kept[0, 24, 2, 3] == pytest.approx(2.0 * 1.2)
 

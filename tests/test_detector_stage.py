@@ -15,7 +15,7 @@ from cyberhost_model.lab.training.picture_augment import (
     similarity_transform,
     warp_cut_out,
 )
-from cyberhost_model.lab.training.stages.detector import DetectorStage, focal_loss, point_loss
+from cyberhost_model.lab.training.stages.detector import DetectorStage, focal_loss, heat_map_loss, point_loss
 from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.keypoints import NECK, Keypoints
@@ -119,6 +119,24 @@ def test_face_and_hand_samples_have_their_points_inside(samples):
             else:
                 assert s["points"].shape[1] == 2 and np.abs(s["points"] * [1, 1]).max() <= 1
     assert present > 8
+
+
+def test_a_hand_without_a_label_is_not_taught_to_be_absent():
+    """Its wrist is seen: the hand is blurred, not gone. Where no wrist is seen either, there is no hand."""
+    one = still()
+    one.keypoints.body[4], one.keypoints.body_score[4] = (0.5, 0.45), 1  # the right wrist; no right hand is labelled
+    known = {side: [] for side in (0, 1)}
+    for people in ([one], [still()]):
+        made = DetectorSamples(people, [], 0, BatchSizes(2, 3, 2, 3))
+        made.labelled = [made.labelled[0][:1], []]  # not the mirrored one
+        batches = [made._body(np.random.default_rng(i)) for i in range(6)]
+        for side in known:
+            known[side].append([bool(b["known"][18 + side]) for b in batches if not b["seen"][18 + side]])
+    assert not any(known[1][0]) and all(known[1][1]) and known[1][0]
+    logits, target = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
+    both = heat_map_loss(logits, target, torch.tensor([[True, True]]))
+    logits[0, 1] = 9.0
+    assert heat_map_loss(logits, target, torch.tensor([[True, False]])) == both
 
 
 def test_textures_and_looks_keep_shape_and_range():

@@ -126,12 +126,15 @@ def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
     codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.5, 1.0, 1.0)))
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
-    assert torch.equal(codec.leave_lips_to_controls(z, codec.config.emphasis)[0], z)  # a mouth at rest
+    assert torch.equal(codec.leave_lips_to_controls(z, emphasised=True)[0], z)  # a mouth at rest
     z[0, 24, 2, 3] = 2.0
-    left, under = codec.leave_lips_to_controls(z, codec.config.emphasis)
+    left, under = codec.leave_lips_to_controls(z, emphasised=True)
     assert under[0, 0, 2, 3] == 1 and under.sum() == 1
     assert left[0, 24, 2, 3] == 3.0 and (left[0, :2, 2, 3] == 1).all() and (left[0, 2:24, 2, 3] == 0).all()
     assert torch.equal(left[0, :24, 4], z[0, :24, 4])  # elsewhere nothing changes
+    shut = codec.leave_lips_to_controls(-z, emphasised=True)[0][0, 24, 2, 3]
+    assert shut.item() == pytest.approx(-3.0 * codec.config.closing)
+    assert torch.equal(codec.leave_lips_to_controls(-z, emphasised=False)[0][0, 24:], -z[0, 24:])
 
 
 def test_flow_points_to_the_source_of_a_pixel():

@@ -74,12 +74,18 @@ class ReferenceCodecConfig:
     downscale: int = 16
     emphasis: tuple[float, ...] = (1.2, 1.9, 1.2)
     """Factors of the face controls in `decode`, because denoiser and decoder understate them."""
+    closing: float = 2.2
+    """Factor of the lips' gap beside `emphasis` where lips come together, because flow shuts a smile less far than it
+    is told to.
+    """
 
     def __post_init__(self) -> None:
         if not 0 <= self.dead_zone <= 10 or not 1 <= self.downscale <= 64:
             raise ValueError("dead_zone must be within 0..10 and downscale within 1..64")
         if not 0 <= self.control_channels <= len(self.emphasis) or max(map(abs, self.emphasis), default=0) > 100:
             raise ValueError("emphasis must be a factor within 100 for each of control_channels")
+        if not 0 <= self.closing <= 100:
+            raise ValueError("closing must be within 0..100")
 
     @property
     def latent_channels(self) -> int:
@@ -309,7 +315,7 @@ class ReferenceCodec(Codec):
         face controls get `emphasis`, and what may be new is taken from the picture where `z` is not sure: a denoiser's
         small errors would be blotches on hands.
         """
-        return self._decode(z, reference, picture, close_ups, self.config.emphasis, made_up=True)
+        return self._decode(z, reference, picture, close_ups, made_up=True)
 
     def decoder(
         self, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
@@ -323,7 +329,7 @@ class ReferenceCodec(Codec):
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
         """Decode what `encode` made, whose face controls need no emphasis; as `decode`."""
-        return self._decode(z, reference, None, close_ups, (1.0,) * self.config.control_channels)
+        return self._decode(z, reference, None, close_ups)
 
     def _decode(
         self,
@@ -331,14 +337,13 @@ class ReferenceCodec(Codec):
         reference: Tensor,
         picture: Tensor | None,
         close_ups: Sequence[CloseUp],
-        emphasis: tuple[float, ...],
         made_up: bool = False,
         kept: _Kept | None = None,
     ) -> Tensor:
         """Decode. made_up: `z` comes from a denoiser. kept: of earlier calls with the same picture."""
         kept = kept or _Kept(self.appearance(reference), [None] * len(close_ups))
         b, f = z.shape[:2]
-        latent, under = self.leave_lips_to_controls(z.flatten(0, 1), emphasis)
+        latent, under = self.leave_lips_to_controls(z.flatten(0, 1), made_up)
         source = _repeat_frames(reference if picture is None else picture, f)
         bias: Tensor | float = 0.0
         for close_up, looks in zip(close_ups, kept.looks, strict=True):
@@ -363,17 +368,24 @@ class ReferenceCodec(Codec):
         changes: of each of the part's controls, in heights of the face, such as how much wider the lips open.
         """
         controls = close_up.part.controls
-        emphasis = picture.new_tensor(self.config.emphasis[controls])
-        heights = picture.new_tensor(changes) / self.control_deviations[controls] * emphasis
-        return self._move_part(heights[None, :, None, None].expand(len(picture), -1, 1, 1) / 2, close_up, picture)
+        heights = torch.zeros_like(self.control_deviations)
+        heights[controls] = picture.new_tensor(changes)
+        heights = self.emphasise((heights / self.control_deviations)[None, :, None, None])[:, controls]
+        return self._move_part(heights.expand(len(picture), -1, 1, 1) / 2, close_up, picture)
 
     @property
     def control_deviations(self) -> Tensor:
         """(controls,): deviations of the face controls in heights of the face, by which `z` is divided."""
         return self.z_std[self.config.blocks :]
 
-    def leave_lips_to_controls(self, z: Tensor, emphasis: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-        """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and multiply the controls.
+    def emphasise(self, controls: Tensor) -> Tensor:
+        """Multiply all face controls (B, controls, h, w) by `emphasis`, and lips that come together by `closing`."""
+        controls = controls * controls.new_tensor(self.config.emphasis[: controls.shape[1]])[:, None, None]
+        gap = controls[:, :1]
+        return torch.cat([torch.where(gap < 0, self.config.closing * gap, gap), controls[:, 1:]], 1)
+
+    def leave_lips_to_controls(self, z: Tensor, emphasised: bool) -> tuple[Tensor, Tensor]:
+        """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and `emphasise` the controls.
 
         A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear next to the mouth. It
         predicts well how far the lips are apart, and the decoder finds them in the reference. What that leaves stays.
@@ -383,7 +395,7 @@ class ReferenceCodec(Codec):
         lips = z[:, blocks : blocks + 1].abs()
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
         fine, left = z[:, _MEAN_FLOW:drawn] * (1 - under), z[:, drawn:blocks]
-        controls = z[:, blocks:] * z.new_tensor(emphasis)[:, None, None]
+        controls = self.emphasise(z[:, blocks:]) if emphasised else z[:, blocks:]
         return torch.cat([z[:, :_MEAN_FLOW], fine, left, controls], 1), under
 
     def _channels(self, controls: slice) -> slice:

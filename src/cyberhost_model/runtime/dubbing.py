@@ -44,7 +44,6 @@ _SMALLEST = 24.0  # pixels from the chin to the brows: the mouth of a smaller fa
 _FADE = 0.2  # seconds in which the lips come from the film's own, and go back, where a face appears and disappears
 _USUAL = 2.0  # seconds over which the median of the mouth's width is what is usual
 _STEADY = 0.03  # seconds, deviation of a Gaussian: the detector's tremble is taken out of the film's own lips
-_SHUT = 2.2  # by which a change of the gap is multiplied where lips come together
 _BACKWARDS = 64 << 20  # bytes of frames that are kept while a film goes backwards
 
 
@@ -186,11 +185,6 @@ def _beyond_usual(width: np.ndarray, fps: float) -> np.ndarray:
     return np.where(known, _steady(filled - usual, fps), 0.0)
 
 
-def _enough(change: float) -> float:
-    """Make up for a decoder that shuts lips less far than it is told; it opens them as far."""
-    return change if change > 0 else _SHUT * change
-
-
 @dataclass(frozen=True)
 class Dubbing:
     """One film whose lips follow a sound."""
@@ -212,7 +206,7 @@ class Dubbing:
             if frame.shape[1::-1] != size:
                 raise InputError(f"{self.film.path}: its pictures change their size; save it again with one size")
             if shares[i] > 0:
-                change = shares[i] * np.array([_enough(gap - track.gap[i]), width - track.width[i]])
+                change = shares[i] * np.array([gap - track.gap[i], width - track.width[i]])
                 frame = self.move_lips(frame, track.sequence.frame(i), change)
             yield frame
 

@@ -130,6 +130,11 @@ def person_mask(picture_u8: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     return np.clip(cv2.resize(cv2.GaussianBlur(mask, (0, 0), 0.8), (w, h), interpolation=cv2.INTER_LINEAR), 0, 1)
 
 
+def has_labels(folder: str | Path) -> bool:
+    """Tell whether a folder holds labelled pictures."""
+    return is_file(Path(folder) / LABELS)
+
+
 def load_stills(folder: str | Path) -> list[Still]:
     """Load all labelled stills of a folder: pictures beside a `keypoints.json`.
 
@@ -140,7 +145,7 @@ def load_stills(folder: str | Path) -> list[Still]:
     cv2.setNumThreads(1)  # a pool started here would hang data workers forked later
     folder = Path(folder)
     labels = folder / LABELS
-    if not is_file(labels):
+    if not has_labels(folder):
         raise InputError(
             f"no keypoints.json in {folder}: stills need their MediaPipe key points beside them (see "
             "docs/reference/file-formats.md)"

@@ -25,6 +25,7 @@ from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.keypoints import VISIBLE
 
 _CERTAIN = 0.5  # score above which a labelled point counts as known
+_WRISTS = (7, 4)  # body points: left, right
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,14 @@ class DetectorSamples(Dataset):
         inside = lambda p: ((p > 0) & (p < 1)).all(-1)  # noqa: E731
         places = np.concatenate([keypoints.body, np.zeros((2, 2), np.float32)])
         seen = np.concatenate([(keypoints.body_score > _CERTAIN) & inside(keypoints.body), np.zeros(2, bool)])
+        known = np.ones(20, bool)
         sizes = np.zeros(2, np.float32)
-        for i in (0, 1):
+        for i, wrist in enumerate(_WRISTS):
             if (keypoints.hands_score[i] > _CERTAIN).sum() >= 12:
                 places[18 + i], sizes[i] = centre_and_size(keypoints.hands[i])
                 seen[18 + i] = inside(places[18 + i])
+            elif seen[wrist]:  # a hand hangs on it, blurred or hidden: its label is missing, not the hand
+                known[18 + i] = False
         y, x = np.mgrid[:cells, :cells] + 0.5
         p = places * cells
         heat = (
@@ -203,6 +207,7 @@ class DetectorSamples(Dataset):
             "heat": heat.astype(np.float32),
             "places": places.astype(np.float32),
             "seen": seen,
+            "known": known,
             "sizes": np.log(np.maximum(sizes, 1e-3) / d.SIZE_UNIT).astype(np.float32),
         }
 

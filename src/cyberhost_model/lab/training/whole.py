@@ -19,6 +19,7 @@ from cyberhost_model.lab.filmed.manifest import accepted_rows
 from cyberhost_model.lab.synthetic.clips import ClipGenerator
 from cyberhost_model.lab.synthetic.performance import load_gestures
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
+from cyberhost_model.lab.synthetic.stills import has_labels
 from cyberhost_model.lab.training.assemble import assemble
 from cyberhost_model.lab.training.checkpoint import STATE, RunState, lock_run
 from cyberhost_model.lab.training.clip_encoder import ClipEncoder, EncoderConfig, load_clip_encoder
@@ -73,7 +74,7 @@ class Material:
     """What a whole model is made from: folders of stills, speech, filmed people, labels and recorded gestures.
 
     filmed: for stage audio; those that are datasets (`data prepare`) are for the codec, the detector and the lip reader
-    too, and for the network where the recipe says so.
+    too, and for the network where the recipe says so; those that are labelled pictures are for the detector alone.
     """
 
     stills: list[str]
@@ -84,7 +85,12 @@ class Material:
 
     def sources(self, stage: str, clips: Path) -> Sources:
         """Gather the folders for one stage."""
-        filmed = self.filmed if stage == "audio" else [str(dataset) for dataset in self.datasets()]
+        pictures = [folder for folder in self.filmed if has_labels(folder)]
+        filmed = [str(dataset) for dataset in self.datasets()]
+        if stage == "audio":
+            filmed = [folder for folder in self.filmed if folder not in pictures]
+        elif stage == "detector":
+            filmed += pictures
         return Sources(self.stills, self.speech, str(clips), filmed, self.labels)
 
     def datasets(self) -> list[Path]:

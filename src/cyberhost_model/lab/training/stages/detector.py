@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from cyberhost_model.lab.synthetic.sources import drawn_stills, training_stills
-from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.lab.synthetic.stills import Still, has_labels
 from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
 from cyberhost_model.lab.training.filmed_stills import filmed_stills
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
@@ -35,12 +35,14 @@ def focal_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return (hit + miss) / positive.sum().clamp_min(1)
 
 
-def heat_map_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def heat_map_loss(logits: torch.Tensor, target: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Compute the cross entropy of Gaussian heat maps (B, N, h, w), summed over each map.
 
-    Cells near a point weigh more. It gives calibrated scores and exact positions.
+    Cells near a point weigh more. It gives calibrated scores and exact positions. known: bool (B, N), the maps that
+    count.
     """
-    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * (1 + 9 * target)).sum((2, 3)).mean()
+    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * (1 + 9 * target)
+    return (loss.sum((2, 3)) * known).sum() / known.sum().clamp_min(1)
 
 
 def point_loss(logits: torch.Tensor, points: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
@@ -116,7 +118,7 @@ class DetectorStage:
         sizes = maps[:, 20:].flatten(2).gather(2, (cell[..., 1] * side + cell[..., 0])[..., None])[..., 0]
         hand_size = F.smooth_l1_loss(sizes, batch["body_sizes"], reduction="none", beta=0.2) * hands
         return {
-            "body": heat_map_loss(maps[:, :20], batch["body_heat"]),
+            "body": heat_map_loss(maps[:, :20], batch["body_heat"], batch["body_known"]),
             "hand_size": hand_size.sum() / hands.sum().clamp_min(1),
         }
 
@@ -130,7 +132,9 @@ class DetectorStage:
 
 @register_stage("detector", DetectorStageConfig, sources=("stills",))
 def build(inputs: StageInputs) -> Stage:
-    """Build stage detector."""
-    filmed = filmed_stills(inputs.sources.filmed, inputs.config.frames)
+    """Build stage detector. Labelled pictures among what was filmed are stills to it."""
+    sources = inputs.sources
+    labelled = [folder for folder in sources.filmed if has_labels(folder)]
+    filmed = filmed_stills([folder for folder in sources.filmed if folder not in labelled], inputs.config.frames)
     drawn = drawn_stills(inputs.config.drawn, inputs.seed)
-    return DetectorStage(training_stills(inputs.sources.stills), drawn, filmed=filmed)
+    return DetectorStage(training_stills([*sources.stills, *labelled]), drawn, filmed=filmed)
