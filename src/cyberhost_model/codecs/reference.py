@@ -325,7 +325,7 @@ class ReferenceCodec(Codec):
         It draws those from a `CloseUpTable`, so that frames differ by a few grey levels there, PSNR above 70 dB.
         """
         kept = _Kept(self.appearance(reference), [self._look_up(close_up) for close_up in close_ups])
-        return lambda z: self._decode(z, reference, picture, close_ups, self.config.emphasis, True, kept)
+        return lambda z: self._decode(z, reference, picture, close_ups, True, kept)
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
         """Decode what `encode` made, whose face controls need no emphasis; as `decode`."""
