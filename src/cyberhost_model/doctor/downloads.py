@@ -26,6 +26,7 @@ _EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "heif": (("pillow_heif",), "HEIC pictures, as iPhones write them"),
     "live": (("sounddevice",), "`cyberhost live --mic`"),
+    "onnx": (("onnx", "onnxruntime"), "`--onnx`"),
     "ray": (("ray",), "`--engine ray` of `cyberhost data` and `batch`"),
     "serve": (("fastapi", "uvicorn", "websockets"), "`cyberhost serve` and `cyberhost ui`"),
     "theval": (
