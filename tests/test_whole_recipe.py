@@ -8,6 +8,8 @@ import pytest
 from cyberhost_cli.main import main
 from cyberhost_model import CyberHost, NoFaceError
 from cyberhost_model.config import preset
+from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
+from cyberhost_model.lab.synthetic.stills import LABELS
 from cyberhost_model.lab.training.recipe import find_recipe, read_clips, read_recipe
 from cyberhost_model.lab.training.whole import STEPS, Material
 from data_helpers import labelled_folders, stills_folder
@@ -54,6 +56,21 @@ def test_the_shipped_recipe_has_every_step():
         assert loop.steps > 100
     count, settings = read_clips("tiny")
     assert count >= 1000 and settings.keys() == {"frames", "drawn", "heads", "filmed"} and not settings["filmed"]
+
+
+def test_what_was_filmed_goes_to_the_stages_that_can_use_it(tmp_path):
+    videos, dataset, pictures = (str(tmp_path / name) for name in ("videos", "dataset", "pictures"))
+    for folder, file in ((videos, "1.mp4"), (dataset, MANIFEST), (pictures, LABELS)):
+        Path(folder).mkdir()
+        (Path(folder) / file).touch()
+    material = Material(["stills"], ["speech"], [videos, dataset, pictures], ["labels"])
+    filmed = {stage: material.sources(stage, tmp_path).filmed for stage in ("audio", "codec", "detector", "lips")}
+    assert filmed == {
+        "audio": [videos, dataset],
+        "codec": [dataset],
+        "detector": [dataset, pictures],
+        "lips": [dataset],
+    }
 
 
 @pytest.mark.slow
