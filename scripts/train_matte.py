@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cyberhost_model.config import EMBEDDED
+from cyberhost_model.hub.tensors import load_weights
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.perception.matte import MatteNet, draw_figure, person_colour, person_matte
 from cyberhost_model.perception.registry import load_detector
@@ -259,7 +260,7 @@ def main() -> None:
     if given.begin is None:
         begin_with(network, load_file(EMBEDDED / "tiny" / "detector" / "model.safetensors"))
     else:
-        network.load_state_dict({k: v.float() for k, v in load_file(given.begin / "model.safetensors").items()})
+        load_weights(network, given.begin / "model.safetensors")
     print(f"{sum(p.numel() for p in network.parameters()):,} parameters", flush=True)
     if given.output is not None:
         train(network, Examples(labels, np.random.default_rng(0)), given.rate, given.minutes, given.output)

@@ -107,8 +107,8 @@ def rerun(
         number = None if run is None else int(run, 16) & 0xFFFFFFFF
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{record}: the record cannot be followed ({error})") from None
-    background = str(inputs.pop("background", formed.get("background") or ""))
-    form = OutputForm(inputs.pop("subtitles", None), background or None, bool(formed.get("alpha")))
+    background = inputs.pop("background", None) or formed.get("background")
+    form = OutputForm(inputs.pop("subtitles", None), str(background) if background else None, bool(formed.get("alpha")))
     options = OutputOptions(overwrite=overwrite)
     command = told["command"]
     ref = inputs["film" if command == "dub" else "ref"]

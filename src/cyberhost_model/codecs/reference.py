@@ -368,21 +368,20 @@ class ReferenceCodec(Codec):
         changes: of each of the part's controls, in heights of the face, such as how much wider the lips open.
         """
         controls = close_up.part.controls
-        heights = torch.zeros_like(self.control_deviations)
-        heights[controls] = picture.new_tensor(changes)
-        heights = self.emphasise((heights / self.control_deviations)[None, :, None, None])[:, controls]
-        return self._move_part(heights.expand(len(picture), -1, 1, 1) / 2, close_up, picture)
+        heights = self.emphasise(picture.new_tensor(changes) / self.control_deviations[controls], controls)
+        return self._move_part(heights[None, :, None, None].expand(len(picture), -1, 1, 1) / 2, close_up, picture)
 
     @property
     def control_deviations(self) -> Tensor:
         """(controls,): deviations of the face controls in heights of the face, by which `z` is divided."""
         return self.z_std[self.config.blocks :]
 
-    def emphasise(self, controls: Tensor) -> Tensor:
-        """Multiply all face controls (B, controls, h, w) by `emphasis`, and lips that come together by `closing`."""
-        controls = controls * controls.new_tensor(self.config.emphasis[: controls.shape[1]])[:, None, None]
-        gap = controls[:, :1]
-        return torch.cat([torch.where(gap < 0, self.config.closing * gap, gap), controls[:, 1:]], 1)
+    def emphasise(self, values: Tensor, controls: slice) -> Tensor:
+        """Multiply the face controls (..., n) of `controls` by `emphasis`, and lips that come together by `closing`."""
+        factors = values.new_tensor(self.config.emphasis[: self.config.control_channels])
+        closing = torch.ones_like(factors)
+        closing[:1] = self.config.closing  # the lips' gap comes first
+        return values * factors[controls] * torch.where(values < 0, closing[controls], 1.0)
 
     def leave_lips_to_controls(self, z: Tensor, emphasised: bool) -> tuple[Tensor, Tensor]:
         """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and `emphasise` the controls.
@@ -395,7 +394,9 @@ class ReferenceCodec(Codec):
         lips = z[:, blocks : blocks + 1].abs()
         under = ((lips - 0.2) / (0.3 * lips.amax((2, 3), keepdim=True) + 0.1)).clamp(0, 1)
         fine, left = z[:, _MEAN_FLOW:drawn] * (1 - under), z[:, drawn:blocks]
-        controls = self.emphasise(z[:, blocks:]) if emphasised else z[:, blocks:]
+        controls = z[:, blocks:]
+        if emphasised:
+            controls = self.emphasise(controls.movedim(1, -1), slice(None)).movedim(-1, 1)
         return torch.cat([z[:, :_MEAN_FLOW], fine, left, controls], 1), under
 
     def _channels(self, controls: slice) -> slice:

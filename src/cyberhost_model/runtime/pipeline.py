@@ -262,9 +262,10 @@ class CyberHost:
         ModelError, NetworkError, ResourceError.
         """
         # Before the model is fetched, so that a machine that cannot run it reports that first.
-        check_acceleration(choose_device(device, precision)[0], compiled, cuda_graphs)
+        place, dtype = choose_device(device, precision)
+        check_acceleration(place, compiled, cuda_graphs)
         if onnx:
-            check_onnx(*choose_device(device, precision))
+            check_onnx(place, dtype)
         name = os.fspath(model) if revision is None else f"{os.fspath(model)}@{revision}"
         with accessing(Access(token, local_files_only)):
             if not allow_untrained and (can := model_capabilities(name)) is not None:

@@ -158,9 +158,15 @@ def record_on_cuda(step: Callable[[], DenoiserOutput]) -> tuple[Callable[[], Non
     return graph.replay, output
 
 
+def step_tensors(noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> dict[str, Tensor]:
+    """List what a step reads, by name; `deep` comes last."""
+    cached = {} if deep is None else {"deep": deep}
+    return {"noisy": noisy, "timestep": timestep, **conditions.tensors(), **cached}
+
+
 def step_shapes(noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> tuple:
     """List what two steps must have in common for one recording to serve both."""
-    tensors = {"noisy": noisy, "timestep": timestep, **conditions.tensors()} | ({} if deep is None else {"deep": deep})
+    tensors = step_tensors(noisy, timestep, conditions, deep)
     return (
         tuple((name, tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()),
         conditions.reference_present,

@@ -1,4 +1,4 @@
-"""Denoising steps run by onnxruntime (extra `onnx`), which takes about 0.6 of torch's time for them on a CPU.
+"""Denoising steps run by onnxruntime (extra `onnx`): what that gains on a CPU is in docs/reference/performance.md.
 
 A step is exported for the shapes of a clip's conditions, in memory; the numbers are the network's but for rounding.
 """
@@ -18,7 +18,7 @@ from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.denoising_unet import DenoiserOutput
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.perception.onnx_network import session_options
-from cyberhost_model.sampler.cuda_graphs import step_shapes
+from cyberhost_model.sampler.cuda_graphs import step_shapes, step_tensors
 
 EXTRA = "onnx"
 """Extra of the package that brings onnx and onnxruntime."""
@@ -87,7 +87,7 @@ class ExportedStep:
         conditions: Conditions,
         deep: Tensor | None,
     ) -> None:
-        inputs = _inputs(noisy, timestep, conditions, deep)
+        inputs = step_tensors(noisy, timestep, conditions, deep)
         file = io.BytesIO()
         # Not in inference mode, whose tensors cannot be constants of a graph.
         with torch.inference_mode(False), torch.no_grad(), network.denoising_unet.fixed_weights():
@@ -110,7 +110,7 @@ class ExportedStep:
 
     def __call__(self, noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> DenoiserOutput:
         """Predict a step of the same shapes."""
-        given = _inputs(noisy, timestep, conditions, deep)
+        given = step_tensors(noisy, timestep, conditions, deep)
         arrays = {name: value.contiguous().numpy() for name, value in given.items() if name in self._read}
         prediction, features = self._session.run(None, arrays)
         return DenoiserOutput(torch.from_numpy(prediction), deep=torch.from_numpy(features))
@@ -127,7 +127,7 @@ Exported = dict[tuple, ExportedStep]
 
 
 class _StepOfTensors(nn.Module):
-    """The network's step as a function of tensors alone: those of `_inputs`, in their order."""
+    """The network's step as a function of tensors alone: those of `step_tensors`, in their order."""
 
     def __init__(self, network: CyberHostNetwork, conditions: Conditions, takes_deep: bool) -> None:
         super().__init__()
@@ -140,13 +140,3 @@ class _StepOfTensors(nn.Module):
         output = self.network(noisy, timestep, self.conditions.apply(lambda own: next(values, own)), deep=deep)
         assert output.deep is not None
         return output.prediction, output.deep
-
-
-def _inputs(noisy: Tensor, timestep: Tensor, conditions: Conditions, deep: Tensor | None) -> dict[str, Tensor]:
-    """List what a step reads, by name."""
-    return {
-        "noisy": noisy,
-        "timestep": timestep,
-        **conditions.tensors(),
-        **({} if deep is None else {"deep": deep}),
-    }
