@@ -69,7 +69,7 @@ class Player {
 class Talk {
   constructor() {
     this.sent = this.shown = 0; // seconds
-    this.ready = this.over = this.lags = false;
+    this.ready = this.ended = this.over = this.lags = false;
   }
 
   async begin(picture, options) {
@@ -104,7 +104,7 @@ class Talk {
   }
 
   send(piece) {
-    if (!this.ready || this.socket.readyState !== WebSocket.OPEN) return;
+    if (!this.ready || this.ended || this.socket.readyState !== WebSocket.OPEN) return;
     this.lags = this.sent - this.shown > MOST_BEHIND;
     if (this.lags) return;
     this.sent += piece.length / this.context.sampleRate;
@@ -146,6 +146,7 @@ class Talk {
 
   // No more sound: the rest of the video still comes.
   end() {
+    this.ended = true; // a piece that is on its way here comes too late
     this.release();
     if (this.ready) this.command("end");
     else this.close();
