@@ -23,7 +23,7 @@ from cyberhost_model.serving.queue import JobQueue
 from cyberhost_model.serving.server import server_settings
 from cyberhost_model.serving.sessions import Sessions
 from cyberhost_model.serving.settings import ServedModel, ServingConfig
-from cyberhost_model.serving.store import VIDEO, JobStore, VideoJob
+from cyberhost_model.serving.store import JobStore, VideoJob
 from cyberhost_model.serving.turns import Turns
 
 
@@ -38,7 +38,7 @@ class HeldMaker:
         self.begun.append(job.id)
         while not self.go.wait(0.01):
             tick(1, 4)
-        (folder / VIDEO).write_bytes(job.id.encode())
+        (folder / job.video).write_bytes(job.id.encode())
         return Made(4, 25.0, (64, 64), 0.16, (f"{folder / 'image_reference.jpg'}: the largest face is animated",))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import subprocess
@@ -9,15 +10,30 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from serving_helpers import frames_digest, wait_for
 
+from cyberhost_model.config import RuntimeConfig
 from cyberhost_model.errors import ModelError, NoFaceError, OutputError
 from cyberhost_model.marks.inspection import inspect_file
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
-from cyberhost_model.serving.failures import failure_of
+from cyberhost_model.media.output_form import OutputForm
+from cyberhost_model.media.video_reader import probe_video, read_frames
+from cyberhost_model.serving.failures import RequestFailed, failure_of
+from cyberhost_model.serving.making import form_of
+from cyberhost_model.serving.server import served_model
 from cyberhost_model.serving.store import IN_PROGRESS, JobStore
+from cyberhost_model.serving.uploads import check_together
+
+
+def one_colour(colour: str) -> bytes:
+    picture = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(picture, "png")
+    return picture.getvalue()
+
 
 SMALL = {"steps": "1", "size": "256", "seed": "7"}
 
@@ -45,14 +61,31 @@ def test_a_video_is_that_of_animate(real, served, files, finished, host, portrai
     assert real.get(f"/v1/videos/{job['id']}").status_code == 404 and served.left == []
 
 
-def test_a_gesture_moves_the_hands_and_subtitles_are_a_track(real, files, finished, tmp_path: Path) -> None:
+def test_a_gesture_another_background_and_subtitles(real, files, finished, tmp_path: Path) -> None:
     files["subtitles"] = ("hello.deu.srt", b"1\n00:00:00,000 --> 00:00:00,150\nHallo\n")
-    job = real.post("/v1/videos", files=files, data={**SMALL, "gesture": "wave"}).json()
+    files["background_reference"] = ("blue", one_colour("blue"))
+    job = real.post("/v1/videos", files=files, data={**SMALL, "gesture": "wave", "loop": "no"}).json()
     assert finished(real, job["id"])["status"] == "completed"
-    assert "multimodal anna.jpg --audio hello.wav --hands wave --subtitles hello.deu.srt" in job["command"]
+    words = "multimodal anna.jpg --audio hello.wav --hands wave --background ./blue --subtitles hello.deu.srt"
+    assert words in job["command"]
     (tmp_path / "a.mp4").write_bytes(real.get(f"/v1/videos/{job['id']}/content").content)
     told = subprocess.run([ffmpeg_binary(), "-i", tmp_path / "a.mp4"], capture_output=True, text=True, timeout=60)
     assert "(deu): Subtitle: mov_text" in told.stderr
+    frame = next(iter(read_frames(probe_video(tmp_path / "a.mp4"))))[0]
+    assert np.abs(frame[:16, :16].astype(int) - (0, 0, 255)).mean() < 8
+    assert np.abs(frame[100:140, 120:136].astype(int) - (0, 0, 255)).mean() > 60  # the face
+
+
+def test_without_a_background_it_is_a_webm_and_a_loop_has_its_length(real, served, files, finished, tmp_path) -> None:
+    answer = real.post("/v1/videos/sync", files=files, data={**SMALL, "alpha": "yes"})
+    assert answer.status_code == 200 and answer.headers["content-type"] == "video/webm"
+    assert answer.headers["content-disposition"].endswith('.webm"')
+    (tmp_path / "a.webm").write_bytes(answer.content)
+    told = subprocess.run([ffmpeg_binary(), "-i", tmp_path / "a.webm"], capture_output=True, text=True, timeout=60)
+    assert "vp9" in told.stderr and re.search(r"alpha_mode *: 1", told.stderr, re.IGNORECASE)
+    done = finished(real, real.post("/v1/videos", files=files, data={**SMALL, "loop": "yes"}).json()["id"])
+    assert done["error"] == {"code": "input", "message": "a loop must last 0.96 s at least, not 0.20 s"}
+    assert "--loop" in done["command"] and wait_for(lambda: served.left == [])
 
 
 def test_a_picture_without_a_face_fails_in_one_line(real, served, files, finished, picture_file: Path) -> None:
@@ -91,6 +124,15 @@ WRONG: list[tuple[dict[str, Any], dict[str, str], int, str, str | None]] = [
     ({"subtitles": ("a.srt", b"hello")}, {}, 422, "input", "subtitles"),
     ({"subtitles": ("a.txt", b"hello")}, {}, 422, "input", "subtitles"),
     ({}, {"subtitles": "/etc/hostname"}, 400, "invalid_request", "subtitles"),
+    ({"background_reference": ("a.png", b"no picture")}, {}, 422, "input", "background_reference"),
+    ({}, {"background_reference": "/etc/hostname"}, 400, "invalid_request", "background_reference"),
+    ({"background": ("a.png", b"x")}, {}, 400, "invalid_request", "background"),
+    ({}, {"background": "/etc/hostname"}, 400, "invalid_request", "background"),
+    ({"background_reference": ("a.png", b"x")}, {"background": "red"}, 400, "invalid_request", "background_reference"),
+    ({"background_reference": ("a.png", b"x")}, {"alpha": "yes"}, 400, "invalid_request", "alpha"),
+    ({}, {"background": "#00b140", "alpha": "true"}, 400, "invalid_request", "alpha"),
+    ({}, {"alpha": "webm"}, 400, "invalid_request", "alpha"),
+    ({}, {"loop": "yes", "gesture": "wave"}, 400, "invalid_request", "loop"),
     ({}, {"sed": "3"}, 400, "invalid_request", "sed"),
     ({}, {"seed": "-1"}, 400, "invalid_request", "seed"),
     ({}, {"seed": "9" * 5000}, 400, "invalid_request", "seed"),
@@ -164,13 +206,20 @@ def test_removing_a_video_stops_it(served, held, files) -> None:
 
 def test_jobs_survive_a_server_that_ends(served, held, files, finished) -> None:
     client = served(held)
-    jobs = [client.post("/v1/videos", files=files, data={"guidance_interval": "0.2,0.8"}).json() for _ in range(2)]
+    behind = {"background_reference": ("office.png", one_colour("blue"))}
+    jobs = [
+        client.post("/v1/videos", files=files, data={"guidance_interval": "0.2,0.8", "alpha": "yes"}).json(),
+        client.post("/v1/videos", files={**files, **behind}).json(),
+    ]
     wait_for(lambda: held.begun)
     with pytest.raises(OutputError, match="another server"):
         JobStore(served.folder)
     served.stack.close()  # the first is stopped in the middle
     store = JobStore(served.folder)
     assert store.counts()["queued"] == 2
+    without, other = (store.get(job["id"]) for job in jobs)
+    assert form_of(without, Path("jobs")) == OutputForm(alpha=True)
+    assert form_of(other, Path("jobs")) == OutputForm(background=str(Path("jobs", "background_reference.png")))
     store.change(jobs[0]["id"], status=IN_PROGRESS)  # as a process leaves it that was killed
     (served.folder / "videos" / "upload-without-a-job").mkdir()
     store.close()
@@ -178,7 +227,15 @@ def test_jobs_survive_a_server_that_ends(served, held, files, finished) -> None:
     client = served(held)
     assert [finished(client, job["id"])["status"] for job in jobs] == ["completed"] * 2
     assert not (served.folder / "videos" / "upload-without-a-job").exists()
-    assert wait_for(lambda: served.left == ["video.mp4"] * 2)
+    assert wait_for(lambda: served.left == ["video.mp4", "video.webm"])
+
+
+def test_a_server_that_signs_makes_no_webm() -> None:
+    model = served_model(RuntimeConfig(), Marks(c2pa=True))
+    assert model.signed and not served_model(RuntimeConfig(), Marks()).signed
+    with pytest.raises(RequestFailed, match="cannot be signed"):
+        check_together({"alpha": True}, (), model.signed)
+    check_together({"alpha": False, "background": "green"}, (), model.signed)
 
 
 def test_old_videos_are_removed(served, held, files, finished) -> None:

@@ -42,8 +42,8 @@ def no_wider_than(page: Page, width: int) -> bool:
     return page.run("document.documentElement.scrollWidth") <= width
 
 
-def test_a_video_is_made_by_clicking(browser: Browser, address: str, portrait_file: Path, tone) -> None:
-    page = browser.open(address)
+def test_a_video_is_made_by_clicking(browser: Browser, address: str, portrait_file: Path, tone, tmp_path) -> None:
+    page, subtitles = browser.open(address), tmp_path / "hello.eng.srt"
     page.choose("[name=image_reference]", portrait_file)
     page.choose("[name=audio_reference]", tone("hello.wav", seconds=0.2))
     assert wait_for(lambda: page.run("document.getElementById('picture').naturalWidth") == 512)
@@ -58,6 +58,21 @@ def test_a_video_is_made_by_clicking(browser: Browser, address: str, portrait_fi
     again = browser.open(address + page.run("location.hash"), PHONE)  # the address leads back to the video
     assert wait_for(lambda: again.run(playing) == [256, 0.2, False] or None)
     assert no_wider_than(again, PHONE[0])
+    # The next one has no background: the page's pattern is seen through it.
+    subtitles.write_text("1\n00:00:00,000 --> 00:00:00,150\nHello\n", encoding="utf-8")
+    page.choose("[name=subtitles]", subtitles)
+    fill(page, alpha="yes")
+    click(page, "#make")
+    assert wait_for(lambda: page.run("document.getElementById('video').className == 'alpha'"))
+    assert wait_for(lambda: page.run(playing)[0] == 256)
+    command = text(page, "#command")
+    assert "--subtitles hello.eng.srt -o video.webm" in command and command.endswith(" --alpha")
+    assert page.run("document.getElementById('save').download") == "video.webm"
+    place = page.run(
+        "(() => { const b = document.getElementById('video').getBoundingClientRect(); return [b.x, b.y]; })()"
+    )
+    corner = page.picture().crop((*(round(at) + 4 for at in place), *(round(at) + 36 for at in place)))
+    assert len(corner.getcolors(1 << 10) or ()) == 2, "two colours of a pattern and nothing else"
     click(again, "#remove")
     assert wait_for(lambda: again.run("location.hash") == "" and text(again, "#job") == "")
 

@@ -46,7 +46,7 @@ class OutputForm(SubtitleOptions):
     def files(self) -> dict[str, Path]:
         """Files that it names, by the names of the options."""
         found = {} if self.subtitles is None else {"subtitles": self.subtitles}
-        if self.background is not None and _colour(self.background) is None:
+        if self.background is not None and colour_of(self.background) is None:
             found["background"] = Path(self.background)
         return found
 
@@ -72,7 +72,7 @@ class OutputForm(SubtitleOptions):
             return None
         import numpy as np
 
-        if (colour := _colour(self.background)) is not None:
+        if (colour := colour_of(self.background)) is not None:
             return np.array([[colour]], np.uint8)
         if not Path(self.background).exists():
             raise InputError(f"{self.background}: is neither a colour (green, #00b140) nor a picture that is there")
@@ -92,8 +92,8 @@ class OutputForm(SubtitleOptions):
         return {"background": "alpha" if self.alpha else str(behind)}
 
 
-def _colour(text: str) -> tuple[int, int, int] | None:
-    """Read a colour as CSS writes it; None where it is none."""
+def colour_of(text: str) -> tuple[int, int, int] | None:
+    """Read a colour as CSS writes it -> red, green and blue, 0..255; None where it is none."""
     from PIL import ImageColor
 
     try:

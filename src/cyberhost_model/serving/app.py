@@ -31,14 +31,23 @@ from cyberhost_model.serving.metrics import CONTENT_TYPE, metrics_text
 from cyberhost_model.serving.queue import JobQueue
 from cyberhost_model.serving.sessions import Sessions
 from cyberhost_model.serving.settings import ServedModel, ServingConfig, VideoOptions
-from cyberhost_model.serving.store import COMPLETED, FINISHED, QUEUED, VIDEO, VideoJob
-from cyberhost_model.serving.uploads import FILES, REQUIRED, check_files, client_name, keep_file, read_options
+from cyberhost_model.serving.store import COMPLETED, FINISHED, QUEUED, VideoJob
+from cyberhost_model.serving.uploads import (
+    FILES,
+    REQUIRED,
+    check_files,
+    check_together,
+    client_name,
+    keep_file,
+    read_options,
+)
 
 T = TypeVar("T")
 _POLL_SECONDS = 0.1  # between looks at a job that somebody waits for
 _UPLOAD_SECONDS = 600  # for one upload; a client that sends nothing holds its place no longer
 _RETRY = {"Retry-After": "10"}
 _TEXT_BYTES = 1 << 16  # of a field that is no file
+_MEDIA_TYPES = {".mp4": "video/mp4", ".webm": "video/webm"}
 
 
 def build_app(
@@ -243,6 +252,7 @@ class Videos:
         if texts.pop("model", self.model.name) != self.model.name:
             raise RequestFailed(400, "invalid_request", f"this server has the model {self.model.name}", "model")
         options = read_options(texts, self.config)
+        check_together(options, files, self.model.signed)
         kept = False
         folder: Path | None = None
         try:
@@ -273,11 +283,10 @@ class Videos:
         return job
 
     def _file(self, job: VideoJob, afterwards: BackgroundTask | None = None) -> Response:
-        path = self.queue.store.folder_of(job.id) / VIDEO
+        path = self.queue.store.folder_of(job.id) / job.video
         headers = {"X-Video-Id": job.id, "Cache-Control": "no-store"}
-        return FileResponse(
-            path, media_type="video/mp4", filename=f"{job.id}.mp4", headers=headers, background=afterwards
-        )
+        kind, name = _MEDIA_TYPES[path.suffix], f"{job.id}{path.suffix}"
+        return FileResponse(path, media_type=kind, filename=name, headers=headers, background=afterwards)
 
 
 def _gone() -> RequestFailed:

@@ -7,10 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from cyberhost_model.config import RuntimeConfig
+from cyberhost_model.media.output_form import colour_of
 from cyberhost_model.options import options_of
-from cyberhost_model.serving.making import PICTURE, SOUND, SUBTITLES
+from cyberhost_model.serving.making import BACKGROUND, PICTURE, SOUND, SUBTITLES
 from cyberhost_model.serving.settings import ServedModel, VideoOptions
-from cyberhost_model.serving.store import VIDEO, VideoJob
+from cyberhost_model.serving.store import VideoJob
 
 
 def command_of(job: VideoJob, model: ServedModel) -> str:
@@ -23,9 +24,11 @@ def command_of(job: VideoJob, model: ServedModel) -> str:
     options = {name: value for name, value in job.options.items() if name != "gesture"}
     if gesture is not None:
         options.pop("body_movement", None)  # a gesture moves the body
-    if SUBTITLES in job.names:
-        words += ["--subtitles", _file(job.names[SUBTITLES])]
-    words += ["-o", VIDEO, *flags(VideoOptions, options), *flags(RuntimeConfig, {"model": model.name, **model.options})]
+    for field, flag in ((BACKGROUND, "--background"), (SUBTITLES, "--subtitles")):
+        if field in job.names:
+            words += [flag, _file(job.names[field])]
+    words += ["-o", job.video, *flags(VideoOptions, options)]
+    words += flags(RuntimeConfig, {"model": model.name, **model.options})
     return shlex.join(["cyberhost", *words])
 
 
@@ -48,5 +51,5 @@ def flags(kind: type, values: dict[str, Any]) -> list[str]:
 
 
 def _file(name: str) -> str:
-    """Write the name of a file so that it is no option."""
-    return f"./{name}" if name.startswith("-") else name
+    """Write the name of a file so that it is neither an option nor a colour."""
+    return f"./{name}" if name.startswith("-") or colour_of(name) is not None else name

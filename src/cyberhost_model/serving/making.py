@@ -10,16 +10,17 @@ from typing import Any
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.output_form import OutputForm
-from cyberhost_model.runtime.named_job import NamedJob
+from cyberhost_model.runtime.named_job import OWN, NamedJob
 from cyberhost_model.runtime.pipeline import CyberHost
-from cyberhost_model.serving.store import VIDEO, VideoJob
+from cyberhost_model.serving.store import VideoJob
 from cyberhost_model.serving.turns import Turns
 
-PICTURE, SOUND, SUBTITLES = "image_reference", "audio_reference", "subtitles"
+PICTURE, SOUND = "image_reference", "audio_reference"
+BACKGROUND, SUBTITLES = "background_reference", "subtitles"
 """Fields of the form that hold files."""
 Tick = Callable[[int, int | None], None]
 """Called as tick(frames done, frames) while a video is made; an exception in it stops the video."""
-_KEYWORDS = {entry.name for entry in fields(GenerationConfig)} | {"body_movement"}
+_SETTINGS = {entry.name for entry in fields(GenerationConfig)}
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,28 @@ class HostMaker:
     def _make(self, job: VideoJob, folder: Path, tick: Tick) -> Made:
         inputs: dict[str, Any] = {"picture": folder / job.inputs[PICTURE], "audio": folder / job.inputs[SOUND]}
         gesture = job.options.get("gesture")
+        command = "animate" if gesture is None else "multimodal"
         hands = {} if gesture is None else {"hands": gesture}
-        named = NamedJob("multimodal" if hands else "animate", {**inputs, **hands}, keywords(job.options))
+        named = NamedJob(command, {**inputs, **hands}, keywords(job.options, command))
         animation = named.begin(self.host)
         animation.on_step = lambda step, steps: tick(0, animation.n_frames)
         facts = named.facts(self.host)
-        form = OutputForm(folder / job.inputs[SUBTITLES] if SUBTITLES in job.inputs else None)
-        animation.save(folder / VIDEO, overwrite=True, progress=tick, marks=self.marks, form=form, facts=facts)
+        form = form_of(job, folder)
+        animation.save(folder / job.video, overwrite=True, progress=tick, marks=self.marks, form=form, facts=facts)
         duration = animation.n_frames / animation.fps
         return Made(animation.n_frames, animation.fps, animation.size, duration, tuple(animation.warnings))
 
 
-def keywords(options: dict[str, Any]) -> dict[str, Any]:
-    """Choose the keywords of `CyberHost.animate` among the options of a job, as they come out of JSON."""
-    chosen = {name: value for name, value in options.items() if name in _KEYWORDS}
+def form_of(job: VideoJob, folder: Path) -> OutputForm:
+    """Read the form of a job's video; its files lie in the job's folder."""
+    files = {name: folder / job.inputs[name] for name in (BACKGROUND, SUBTITLES) if name in job.inputs}
+    background = str(files[BACKGROUND]) if BACKGROUND in files else job.options.get("background")
+    return OutputForm(files.get(SUBTITLES), background, job.options.get("alpha", False))
+
+
+def keywords(options: dict[str, Any], command: str) -> dict[str, Any]:
+    """Choose the keywords of a method of `CyberHost` among the options of a job, as they come out of JSON."""
+    chosen = {name: value for name, value in options.items() if name in _SETTINGS or name in OWN[command]}
     if chosen.get("guidance_interval") is not None:
         chosen["guidance_interval"] = tuple(chosen["guidance_interval"])
     return chosen

@@ -7,13 +7,21 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 
 from cyberhost_model.driving.template import template_names
 from cyberhost_model.media.html import render_page
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.options import Option, options_of
+from cyberhost_model.serving.making import BACKGROUND, SUBTITLES
 from cyberhost_model.serving.settings import ServedModel, ServingConfig, SessionOptions, VideoOptions
+from cyberhost_model.serving.uploads import FILES
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _SCRIPTS = ("video.js", "live.js")
 _FIRST = ("seed", "size", "gesture", "head")
 """Options that are shown at once; the others are folded."""
+_FILES = {
+    BACKGROUND: "A picture for the background, in the place of a colour; it fills the frame.",
+    SUBTITLES: options_of(OutputForm)["subtitles"].help,
+}
+"""Files that may be left out, with their help."""
 _SOURCES = {
     "connect-src": "'self'",
     "img-src": "blob:",
@@ -30,8 +38,9 @@ class Field(NamedTuple):
     name: str
     help: str
     kind: str
-    """"number", "text" or "choice"."""
+    """"number", "text", "choice" or "file"."""
     choices: tuple[str, ...] = ()
+    """Words, or endings of names of files."""
     placeholder: str = ""
     min: float | None = None
     max: float | None = None
@@ -42,13 +51,14 @@ class Field(NamedTuple):
     @property
     def label(self) -> str:
         """The name in words."""
-        return self.name.replace("_", " ")
+        return self.name.replace("_reference", " picture").replace("_", " ")
 
 
 def page(config: ServingConfig, model: ServedModel) -> str:
     """Render the page."""
     live = options_of(SessionOptions)
     fields = {name: _field(name, rule)._replace(live=name in live) for name, rule in options_of(VideoOptions).items()}
+    fields |= {name: Field(name, help, "file", FILES[name], live=False) for name, help in _FILES.items()}
     return render_page(
         _TEMPLATES / "video.html.j2",
         styles=[_TEMPLATES / "video.css"],

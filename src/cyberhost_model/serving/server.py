@@ -50,7 +50,7 @@ def serve(
         host, turns = CyberHost.from_pretrained(**asdict(runtime)), Turns()
         queue = JobQueue(store, HostMaker(host, marks, turns), config.max_waiting, 3600 * config.keep_hours)
         sessions = Sessions(host, marks, turns, config, queue.counters)
-        model = served_model(runtime)
+        model = served_model(runtime, marks)
         app = build_app(queue, config, model, page(config, model) if with_page else None, sessions)
         address, port = listening.getsockname()[:2]
         tell(f"http://{f'[{address}]' if ':' in address else address}:{port}")
@@ -73,13 +73,13 @@ def server_settings(app: FastAPI) -> uvicorn.Config:
     )
 
 
-def served_model(runtime: RuntimeConfig) -> ServedModel:
+def served_model(runtime: RuntimeConfig, marks: Marks) -> ServedModel:
     """Say what clients may know of the model that is loaded."""
     name = Path(runtime.model).name if Path(runtime.model).exists() else runtime.model
     defaults = {entry.name: entry.default for entry in fields(RuntimeConfig)}
     values = asdict(runtime)
     changed = {option: values[option] for option in _CHANGING_FRAMES if values[option] != defaults[option]}
-    return ServedModel(name, changed)
+    return ServedModel(name, changed, bool(marks.c2pa or marks.certificate))
 
 
 def _listen(config: ServingConfig) -> socket.socket:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cyberhost_model.config import GenerationConfig, LivePace
+from cyberhost_model.errors import InputError, printable
+from cyberhost_model.media.output_form import colour_of
 from cyberhost_model.options import check_options, option
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -28,7 +30,7 @@ class ServingConfig:
         None, "Where jobs and their videos are kept. [default: a folder of the user's data]", metavar="DIR"
     )
     keep_hours: float = option(24.0, "Hours until a finished video is removed.", metavar="H", min=0.01, max=87600)
-    max_upload: int = option(64, "Largest upload, picture and sound together, in MiB.", metavar="MB", min=1, max=65536)
+    max_upload: int = option(64, "Largest upload, all its files together, in MiB.", metavar="MB", min=1, max=65536)
     max_seconds: float = option(300.0, "Longest speech in seconds.", metavar="S", min=1, max=86400)
     max_size: int = option(1024, "Largest size that may be asked for.", metavar="SIZE", min=64, max=2048)
     max_steps: int = option(100, "Most denoising steps that may be asked for.", metavar="N", min=1, max=1000)
@@ -64,11 +66,23 @@ class SpeakingOptions(GenerationConfig):
     )
 
 
+def parse_colour(text: str) -> str:
+    """Check a colour as CSS writes it and return it as it is. Raises InputError: a path is none, and is not read."""
+    if colour_of(text) is None:
+        raise InputError(f"background must be a colour (green, #00b140), not {printable(text)[:60]!r}")
+    return text
+
+
 @dataclass(frozen=True)
 class VideoOptions(SpeakingOptions):
     """The options of one video."""
 
     gesture: str | None = option(None, "A gesture for the hands: the name of one that comes along.", metavar="NAME")
+    loop: bool = option(False, "The end leads into the beginning; with a silent sound a clip of idle movement.")
+    alpha: bool = option(False, "Leave the background out: the video is a WebM (VP9 with alpha).")
+    background: str | None = option(
+        None, "Put the person before a colour (green, #00b140).", metavar="COLOUR", parse=parse_colour
+    )
 
 
 @dataclass(frozen=True)
@@ -83,3 +97,5 @@ class ServedModel:
     name: str
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the command line that change its frames, `precision` for example."""
+    signed: bool = False
+    """Every video has to be signed."""

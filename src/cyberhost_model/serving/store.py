@@ -19,7 +19,7 @@ from cyberhost_model.serving.failures import Failure
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 STATUSES = (QUEUED, IN_PROGRESS, COMPLETED, FAILED)
 FINISHED = (COMPLETED, FAILED)
-VIDEO = "video.mp4"
+VIDEO, VIDEO_WITH_ALPHA = "video.mp4", "video.webm"
 _FOLDERS = "videos"
 
 
@@ -43,6 +43,11 @@ class VideoJob:
     """frames, fps, size (W, H) and duration of the finished video."""
     warnings: list[str] = field(default_factory=list)
     failure: Failure | None = None
+
+    @property
+    def video(self) -> str:
+        """Name of the file of its video, in the job's folder and for the client."""
+        return VIDEO_WITH_ALPHA if self.options.get("alpha") else VIDEO
 
 
 class JobStore:

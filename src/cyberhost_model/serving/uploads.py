@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO, get_args, get_type_hints
 
@@ -17,11 +17,11 @@ from cyberhost_model.media.subtitles import FORMATS, language_of, load_subtitles
 from cyberhost_model.options import Option, options_of
 from cyberhost_model.runtime.batch_jobs import SOUNDS
 from cyberhost_model.serving.failures import RequestFailed, failure_of
-from cyberhost_model.serving.making import PICTURE, SOUND, SUBTITLES
+from cyberhost_model.serving.making import BACKGROUND, PICTURE, SOUND, SUBTITLES
 from cyberhost_model.serving.settings import ServingConfig, VideoOptions
 
 REQUIRED = (PICTURE, SOUND)
-FILES = {PICTURE: PICTURE_SUFFIXES, SOUND: SOUNDS, SUBTITLES: tuple(FORMATS)}
+FILES = {PICTURE: PICTURE_SUFFIXES, SOUND: SOUNDS, BACKGROUND: PICTURE_SUFFIXES, SUBTITLES: tuple(FORMATS)}
 """Field of a file -> the endings that are kept; another one, which a client may choose, is left out."""
 _SWITCH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -51,6 +51,23 @@ def read_options(form: Mapping[str, str], config: ServingConfig, kind: type = Vi
         if (values.get(name) or 0) > most:
             raise RequestFailed(413, "too_large", f"{name} must be at most {most} on this server", name)
     return values
+
+
+def check_together(options: Mapping[str, Any], files: Collection[str], signed: bool) -> None:
+    """Check that the options and the files of a form go together.
+
+    signed: every video has to be. Raises RequestFailed.
+    """
+    alpha = options.get("alpha")
+    backgrounds = [name for name in ("background", BACKGROUND) if name in options or name in files]
+    if len(backgrounds) > 1:
+        raise _invalid(BACKGROUND, f"background is a colour and {BACKGROUND} a picture: give one of them")
+    if alpha and backgrounds:
+        raise _invalid("alpha", f"alpha leaves the background out, and {backgrounds[0]} sets one: give one of them")
+    if alpha and signed:
+        raise _invalid("alpha", "this server signs its videos, and a WebM, as those with alpha are, cannot be signed")
+    if options.get("loop") and "gesture" in options:
+        raise _invalid("loop", "a gesture does not end where it began: give gesture or loop")
 
 
 def _read(text: str, rule: Option, hint: Any) -> Any:
@@ -110,9 +127,9 @@ def check_files(folder: Path, inputs: Mapping[str, str], longest: float) -> floa
             failure = failure_of(error, names)
             raise RequestFailed(failure.status, failure.code, failure.message, field) from None
 
-    checked(PICTURE, load_picture)
-    if SUBTITLES in inputs:
-        checked(SUBTITLES, load_subtitles)
+    for field, load in ((PICTURE, load_picture), (BACKGROUND, load_picture), (SUBTITLES, load_subtitles)):
+        if field in inputs:
+            checked(field, load)
     return float(checked(SOUND, lambda path: sound_seconds(path, longest)))
 
 

@@ -30,7 +30,8 @@ function tell(error) {
 
 function give(field, file) {
   given[field] = file;
-  const shown = field === "image_reference" ? byId("picture") : byId("sound");
+  const shown = { image_reference: byId("picture"), audio_reference: byId("sound") }[field];
+  if (!shown) return;
   if (shown.src) URL.revokeObjectURL(shown.src);
   show(shown, Boolean(file));
   if (file) shown.src = URL.createObjectURL(file);
@@ -101,8 +102,8 @@ byId("form").addEventListener("submit", async (event) => {
   const form = new FormData();
   for (const [name, value] of new FormData(byId("form")))
     if (typeof value === "string" && value) form.append(name, value);
-  for (const field of ["image_reference", "audio_reference"])
-    if (given[field]) form.append(field, given[field], given[field].name);
+  for (const [field, file] of Object.entries(given))
+    if (file) form.append(field, file, file.name);
   byId("make").disabled = true;
   try {
     follow(await (await ask("/v1/videos", { method: "POST", body: form })).json());
@@ -167,6 +168,9 @@ function draw(job) {
 async function play(id) {
   const blob = await (await ask(`/v1/videos/${encodeURIComponent(id)}/content`)).blob();
   byId("video").src = byId("save").href = URL.createObjectURL(blob);
+  const alpha = blob.type === "video/webm";
+  byId("video").classList.toggle("alpha", alpha);
+  byId("save").download = alpha ? "video.webm" : "video.mp4";
   show(byId("video"), true);
   show(byId("done"), true);
 }
