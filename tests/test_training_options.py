@@ -26,13 +26,12 @@ from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.optimizer import build_optimizer, decaying, flat_state, load_flat_state
 from cyberhost_model.lab.training.process import Process
 from cyberhost_model.lab.training.recipe import read_recipe, stage_settings
-from cyberhost_model.lab.training.reports import peak_flops, read_curves
+from cyberhost_model.lab.training.reports import Speed, peak_flops, read_curves
 from cyberhost_model.lab.training.samples import SampleVideos
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import ProcessItems, StageLoss
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.video_writer import write_video
-from cyberhost_model.model.cost import count_flops
 from cyberhost_model.model.network import CyberHostNetwork
 from model_helpers import MINI, make_network
 from training_helpers import SMALL, RandomClips, RandomStage, small_config
@@ -211,17 +210,17 @@ def test_curves_tell_losses_and_speed_and_go_to_tensorboard(tmp_path):
     ]
 
 
-def test_counting_flops_leaves_everything_as_it_was():
-    layer = torch.nn.BatchNorm1d(4)
-    torch.manual_seed(3)
-    mean, state = layer.running_mean.clone(), torch.get_rng_state()
-    x = torch.randn(2, 8, 4, 4)
-    torch.set_rng_state(state)
-    counted = count_flops(
-        layer, lambda: (layer(torch.rand(5, 4)), torch.nn.functional.scaled_dot_product_attention(x, x, x))
-    )
-    assert counted == 2 * 2 * 8 * 4 * 4 * (4 + 4)
-    assert torch.equal(layer.running_mean, mean) and torch.equal(torch.get_rng_state(), state)
+def test_flops_are_counted_once_for_each_set_of_sizes():
+    x, speed, attention = torch.randn(2, 8, 4, 4), Speed(1, None), 2 * 2 * 8 * 4 * 4 * (4 + 4)
+    with speed.forward({"x": x}):
+        torch.nn.functional.scaled_dot_product_attention(x, x, x)
+    assert speed.flops == 3 * attention
+    with speed.forward({"x": x}):
+        pass  # its size is known
+    assert speed.flops == 2 * 3 * attention and speed.samples == 4
+    with speed.forward({"x": x[:1]}):
+        pass
+    assert speed.flops == 2 * 3 * attention and speed.samples == 5
     assert peak_flops(torch.device("cpu"), "fp32") is None and peak_flops(torch.device("cpu"), "fp32", 2) == 2e12
 
 

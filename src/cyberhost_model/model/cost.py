@@ -6,11 +6,10 @@ On fake tensors (`torch._subclasses.fake_tensor`), which have sizes and no memor
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
@@ -32,22 +31,33 @@ FORMULAS = {**flop_registry, **CPU_ATTENTION}
 """Operation -> its formula of FLOPs: torch's, and attention on a CPU, which torch lacks."""
 
 
-class CostCounter(TorchDispatchMode):
-    """Follow, while inside, the bytes of tensors that are alive, of which `peak` is the most, and add up `flops`.
+class FlopCounter(TorchDispatchMode):
+    """Add up, while inside, the `flops` of what is computed.
 
-    torch's `FlopCounterMode` cannot be used with it: its hooks keep tensors alive for longer.
+    torch's `FlopCounterMode` has hooks that keep tensors alive for longer, and no formula of a CPU's attention.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.bytes = self.peak = 0
         self.flops = 0.0
-        self.known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if (formula := FORMULAS.get(func._overloadpacket)) is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+class CostCounter(FlopCounter):
+    """Follow the bytes of tensors that are alive too, of which `peak` is the most; that takes its time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = super().__torch_dispatch__(func, types, args, kwargs)
         for value in tree_leaves(out):
             if isinstance(value, Tensor):
                 self._note(value.untyped_storage())
@@ -67,18 +77,6 @@ class CostCounter(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         self.known.discard(key)
         self.bytes -= size
-
-
-def count_flops(module: nn.Module, forward: Callable[[], object]) -> float:
-    """Count the FLOPs of `forward`, run without gradients; random state and the buffers of `module` are restored."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    devices = sorted({p.device.index for p in module.parameters() if p.device.type == "cuda"})
-    with torch.no_grad(), torch.random.fork_rng(devices), CostCounter() as live:
-        forward()
-    with torch.no_grad():
-        for buffer, value in zip(module.buffers(), before, strict=True):
-            buffer.copy_(value)
-    return live.flops
 
 
 def empty_latents(preset: Preset, batch: int, frames: int) -> Tensor:

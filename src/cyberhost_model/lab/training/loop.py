@@ -18,7 +18,6 @@ from typing import Any
 import cv2
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from cyberhost_model.errors import CyberHostError, TrainingError
@@ -279,10 +278,9 @@ class Trainer:
         def drawing() -> torch.Generator:
             return torch.Generator(device).manual_seed(config.seed * 1_000_003 + item)
 
-        self.speed.batch(batch, self.module, lambda: self._trial(batch))
         shares = self._gradient_shares(batch, drawing()) if part == 0 and self._shares_due(step) else {}
         with synchronized(self.replica, part == config.accumulate - 1):
-            with self._autocast():
+            with self._autocast(), self.speed.forward(batch):
                 losses = self.replica(batch, drawing())
             self._check_finite(step, item, losses["loss"])
             loss = losses["loss"] if config.accumulate == 1 else losses["loss"] / config.accumulate
@@ -305,12 +303,6 @@ class Trainer:
             gradients = [p.grad for p in self.parts if p.grad is not None]
             if self.world.any(not all(bool(torch.isfinite(g).all()) for g in gradients))[0]:
                 gradients[0].fill_(float("inf"))
-
-    def _trial(self, batch: Batch) -> None:
-        """Compute the loss of a batch to count its FLOPs; without DDP, which would wait for the other processes."""
-        replica = self.replica.module if isinstance(self.replica, DistributedDataParallel) else self.replica
-        with self._autocast():
-            replica(batch, torch.Generator(self.world.device).manual_seed(0))
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.config.precision == "fp32":

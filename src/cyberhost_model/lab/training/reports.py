@@ -8,19 +8,19 @@ import io
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.media.video_reader import stream_frames
-from cyberhost_model.model.cost import count_flops
+from cyberhost_model.model.cost import FlopCounter
 
 PEAKS: dict[str, tuple[float, float]] = {
     "B200": (2250, 75),
@@ -58,9 +58,8 @@ def peak_flops(device: torch.device, precision: str, given_tflops: float = 0.0) 
 class Speed:
     """The speed of training between two calls of `values`.
 
-    One sample is one entry of the first tensor of a batch. FLOPs of a batch are three times those of its forward pass;
-    they are counted in a pass of its own, once for each set of tensor sizes. What gradient checkpointing computes twice
-    counts once.
+    One sample is one entry of the first tensor of a batch. FLOPs of a batch are three times those of its forward pass,
+    of which the first of each set of tensor sizes is counted. What gradient checkpointing computes twice counts once.
     """
 
     def __init__(self, processes: int, peak: float | None) -> None:
@@ -78,17 +77,17 @@ class Speed:
         yield
         self.waited += time.monotonic() - began
 
-    def batch(self, batch: dict[str, Any], module: nn.Module, forward: Callable[[], object]) -> None:
-        """Count a batch.
-
-        forward: computes its loss with `module`; called where the batch has new sizes, and the buffers of `module` are
-        restored after it.
-        """
+    @contextlib.contextmanager
+    def forward(self, batch: dict[str, Any]) -> Iterator[None]:
+        """Count a batch whose loss is computed inside."""
         tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
         key = tuple((name, *value.shape) for name, value in tensors.items())
-        if key not in self.counted:
-            with self.pause():
-                self.counted[key] = 3 * count_flops(module, forward)
+        if key in self.counted:
+            yield
+        else:
+            with FlopCounter() as counted:
+                yield
+            self.counted[key] = 3 * counted.flops
         self.flops += self.counted[key]
         self.samples += len(next(iter(tensors.values()))) if tensors else 1
 
