@@ -19,8 +19,7 @@ from safetensors.torch import load_file
 from cyberhost_model.lab.training.checkpoint import lock_run
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.process import Process
-from training_helpers import RandomStage
-from training_worker import config, first_gradients
+from training_worker import SharedStage, config, first_gradients
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slow
@@ -38,7 +37,7 @@ def _start(rank: int, port: int, out: Path) -> subprocess.Popen[str]:
 def done(tmp_path_factory) -> Path:
     """The folder in which two processes did all of `training_worker.main`; "single" was begun by one process."""
     out = tmp_path_factory.mktemp("two")
-    shutil.copytree(train(RandomStage(mixed=True), out / "single", config(steps=1)), out / "single-before")
+    shutil.copytree(train(SharedStage(mixed=True), out / "single", config(steps=1)), out / "single-before")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -66,7 +65,7 @@ def test_first_gradients_are_those_of_one_process(done, alone, parallel):
 
 def test_the_first_batches_differ_in_size_and_in_what_they_use():
     """What makes the test above worth something."""
-    stage, used = RandomStage(mixed=True), []
+    stage, used = SharedStage(mixed=True), []
     for item in (0, 1):
         batch = stage.dataset(0)[item]
         stage.module.zero_grad()
@@ -86,7 +85,7 @@ def test_a_stopped_run_of_shards_goes_on_bit_for_bit(done):
 def test_a_checkpoint_of_shards_is_one_process_s(done):
     """Two processes under FSDP leave the weights that one process can go on with."""
     saved = load_file(done / "fp16/last/ema.safetensors")
-    stage = RandomStage()
+    stage = SharedStage()
     stage.module.load_state_dict(saved)
     assert all(torch.isfinite(value).all() for value in saved.values())
     assert json.loads((done / "fp16/last/state.json").read_text())["extra"]["scaler"]["scale"] > 0
@@ -97,7 +96,7 @@ def test_shards_write_the_checkpoint_of_one_process_again_bit_for_bit(done):
     for name in ("model", "ema", "optimizer"):
         before, after = (load_file(done / f"{run}/{name}.safetensors") for run in ("single-before", "single/last"))
         assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
-    stateless = len(list(RandomStage().module.parameters())) - len({key.split(".")[0] for key in before})
+    stateless = len(list(SharedStage().module.parameters())) - len({key.split(".")[0] for key in before})
     assert stateless > 0
 
 

@@ -4,6 +4,7 @@ would start it.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -13,7 +14,16 @@ from safetensors.torch import save_file
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
 from cyberhost_model.lab.training.process import gather_tensors, join_processes, leave_processes
-from training_helpers import RandomStage
+from training_helpers import SMALL, RandomStage
+
+ONE_LEVEL = dataclasses.replace(
+    SMALL,
+    unet=dataclasses.replace(
+        SMALL.unet, block_out_channels=(32,), attention_levels=(True,), heads=(2,), motion_heads=(1,)
+    ),
+    region=dataclasses.replace(SMALL.region, stages=("down_blocks.0", "mid_block", "up_blocks.0")),
+)
+"""A third fewer parameters: processes exchange and keep each by itself, which is what takes the time."""
 
 
 def config(parallel: str = "ddp", **changes) -> LoopConfig:
@@ -32,9 +42,16 @@ def config(parallel: str = "ddp", **changes) -> LoopConfig:
     )
 
 
+class SharedStage(RandomStage):
+    """The stage that all processes train."""
+
+    def __init__(self, mixed: bool = False) -> None:
+        super().__init__(mixed, ONE_LEVEL)
+
+
 def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
     """Gradients of the first step on clips of mixed sizes, whole, in the first process."""
-    trainer = Trainer(RandomStage(mixed=True), run, settings, join_processes("cpu"))
+    trainer = Trainer(SharedStage(mixed=True), run, settings, join_processes("cpu"))
     kept: dict[str, torch.Tensor] = {}
 
     def keep(*_) -> None:
@@ -49,7 +66,7 @@ def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
     return kept
 
 
-class Poisoned(RandomStage):
+class Poisoned(SharedStage):
     """Its loss is not a number in item 3."""
 
     def loss(self, batch, generator):
@@ -66,14 +83,14 @@ def main(out: Path) -> None:
         found = first_gradients(out / "gradients", config(parallel, accumulate=2))
         if world.main:
             save_file(found, out / f"{parallel}.safetensors")
-    train(RandomStage(mixed=True), out / "whole", config("fsdp"))
-    train(RandomStage(mixed=True), out / "parts", config("fsdp", steps=1))
-    train(RandomStage(mixed=True), out / "parts", config("fsdp"))
-    resumed = Trainer(RandomStage(mixed=True), out / "single", config("fsdp"), world)
+    train(SharedStage(mixed=True), out / "whole", config("fsdp"))
+    train(SharedStage(mixed=True), out / "parts", config("fsdp", steps=1))
+    train(SharedStage(mixed=True), out / "parts", config("fsdp"))
+    resumed = Trainer(SharedStage(mixed=True), out / "single", config("fsdp"), world)
     resumed.prepare()
     resumed.save(1)
     train(
-        RandomStage(),
+        SharedStage(),
         out / "fp16",
         config("fsdp", steps=1, precision="fp16", gradient_checkpointing=True, ema_device="cpu"),
     )
@@ -82,7 +99,7 @@ def main(out: Path) -> None:
     except TrainingError as error:
         (out / f"error-{world.rank}.txt").write_text(str(error))
     try:
-        train(RandomStage(), out / "held", config("ddp"))
+        train(SharedStage(), out / "held", config("ddp"))
     except TrainingError as error:
         (out / f"held-{world.rank}.txt").write_text(str(error))
     torch.distributed.barrier()  # nobody leaves while another still talks
