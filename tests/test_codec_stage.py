@@ -104,7 +104,8 @@ def test_close_ups_teach_the_decoder_alone(people):
         loss.backward()
         optimizer.step()
     assert losses[-1] < losses[0]
-    assert all(torch.equal(codec.state_dict()[name], value) for name, value in kept.items())
+    now = codec.state_dict()
+    assert all(torch.equal(now[name], value) for name, value in kept.items())
 
 
 def test_without_close_ups_the_items_are_what_they_were(people):

@@ -85,8 +85,9 @@ def test_weights_of_a_run_with_old_names_start_another_and_are_assembled(runs):
         make_network(dataclasses.replace(SMALL, **BOTH_PRIORS), seed=8),
     )
     assert load_weights(filled, str(old)) == load_weights(same, str(new))
+    found = filled.state_dict()
     for name, value in same.state_dict().items():
-        assert torch.equal(filled.state_dict()[name], value), name
+        assert torch.equal(found[name], value), name
     assert averaged_weights(old).keys() == averaged_weights(new).keys() and averaged_weights(old, "pose_to_latent.")
 
 

@@ -50,7 +50,7 @@ def slow_upload(address: str) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and SIGTERM")
 def test_a_killed_server_goes_on_with_its_video(command, host, tmp_path: Path, portrait_file: Path, tone) -> None:
-    sound, kept = tone("speech.wav", seconds=1.9), tmp_path / "kept"
+    sound, kept = tone("speech.wav", seconds=1.2), tmp_path / "kept"
     files = {"image_reference": portrait_file.read_bytes(), "audio_reference": sound.read_bytes()}
     options = {"steps": 1, "size": 256, "seed": 5}
     with serving(command, "--folder", str(kept), "--no-watermark", "--max-uploads", "1") as (process, address):
