@@ -150,7 +150,9 @@ def load_weights(module: nn.Module, source: str) -> LoadedWeights:
     unused: list[str] = []
     if isinstance(module, CyberHostNetwork):
         known = initial.preset is not None
-        theirs = parameter_shapes(initial.preset or dataclasses.replace(module.preset, ablations=Ablations()))
+        preset = initial.preset or dataclasses.replace(module.preset, ablations=Ablations())
+        same = preset == module.preset
+        theirs = {name: value.shape for name, value in own.items()} if same else parameter_shapes(preset)
         unused = [name for name in theirs if name not in own and weights.pop(name, None) is not None]
         missing = [name for name, value in own.items() if _is_missing(name, value, weights, theirs, known)]
     try:
