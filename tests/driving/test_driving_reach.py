@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, limit_reach, reach_warnings
+from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, carry_hands, limit_reach, reach_warnings
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.perception.keypoints import Keypoints
 
@@ -48,7 +48,9 @@ def test_a_hand_that_is_elsewhere_moves_about_the_pictures_own_and_keeps_its_sha
     np.testing.assert_allclose(away[..., 0], np.broadcast_to(swing[:, None], (5, 21)), atol=1e-3)
     np.testing.assert_allclose(away[..., 1], 0, atol=1e-3)
     np.testing.assert_array_equal(near.hands[:, 1], poses.hands[:, 1])
-    np.testing.assert_array_equal(near.body, poses.body)
+    wrist = near.body[:, 7] - rest.body[7]
+    np.testing.assert_allclose(wrist, near.hands[:, 0, 0] - rest.hands[0, 0], atol=1e-6)  # it goes along
+    np.testing.assert_array_equal(np.delete(near.body, 7, 1), np.delete(poses.body, 7, 1))
 
 
 def test_a_hand_that_becomes_a_fist_does_so_by_a_little(rest):
@@ -69,12 +71,51 @@ def test_points_that_one_side_does_not_show_say_nothing(rest):
     np.testing.assert_array_equal(near.face, poses.face)
 
 
-def test_with_its_arms_a_body_goes_three_times_as_far(rest):
-    far = moved(rest, (0.0, 0.0), (2.0, 0.0), (40.0, 0.0))
+def test_with_its_arms_a_hand_goes_further_and_takes_its_wrist_along(rest):
+    rest.body[[4, 7]] = rest.hands[::-1, 0]
+    far = moved(rest, (0.0, 0.0), (0.4, 0.0), (40.0, 0.0))
     near, share = limit_reach(far, rest, CELL)
-    away = ((near.points() - PoseSequence.of([rest], 25, (100, 100)).points()) / CELL)[..., 0]
-    np.testing.assert_allclose(away[1], 2.0, atol=1e-4)
-    assert share == pytest.approx(1 / 3) and (away[2] < WHOLE.place[1] + 0.01).all() and (away[2] > 3.5).all()
+    away = ((near.hands[:, 0] - rest.hands[0]) / CELL)[..., 0]
+    np.testing.assert_allclose(away[1], 0.4, atol=1e-3)
+    assert share == pytest.approx(1 / 3) and 1.95 < away[2].min() and away[2].max() < WHOLE.hand[1] + 0.01
+    np.testing.assert_allclose(near.body[:, 7], near.hands[:, 0, 0], atol=1e-6)
+    elbow = ((near.body[2, 6] - rest.body[6]) / CELL)[0]
+    assert 0.7 < elbow < WHOLE.limb[1] + 0.01  # it stays nearer to the body
+
+
+def turned(rest: Keypoints, angle: float) -> np.ndarray:
+    """The left hand turned about its middle, in units of CELL as it is seen."""
+    shape = (rest.hands[0] - rest.hands[0].mean(0)) / CELL
+    c, s = np.cos(angle), np.sin(angle)
+    return rest.hands[0].mean(0) + shape @ np.array([[c, s], [-s, c]]) * CELL
+
+
+def test_a_hand_turns_as_a_whole(rest):
+    poses = moved(rest, *[(0.0, 0.0)] * 5)
+    poses.hands[1, 0], poses.hands[3, 0] = turned(rest, 0.6), turned(rest, 3.0)
+    near, _ = limit_reach(poses, rest, CELL)
+    np.testing.assert_allclose(near.hands[1, 0], turned(rest, 0.6), atol=1e-4)
+    np.testing.assert_allclose(near.hands[3, 0], turned(rest, WHOLE.turn[1]), atol=0.01)  # its shape stays
+
+
+def test_points_of_a_hand_that_are_hidden_say_nothing(rest):
+    poses = moved(rest, *[(0.5, 0.0)] * 5)
+    poses.hands[2, 0, 5], poses.hands_score[2, 0, 5] = np.nan, 0  # a knuckle in one frame
+    rest.hands[1, 0], rest.hands_score[1, 0] = np.nan, 0  # a wrist of the picture
+    near, _ = limit_reach(poses, rest, CELL)
+    shown = (poses.hands_score > 0) & (rest.hands_score > 0)
+    away = (near.hands - rest.hands)[shown] / CELL
+    np.testing.assert_allclose(away, np.broadcast_to([0.5, 0.0], away.shape), atol=1e-3)
+
+
+def test_a_hand_without_points_goes_with_its_wrist(rest):
+    poses = moved(rest, (0.0, 0.0), (1.0, 0.5))
+    poses.hands_score[1, 0] = 0
+    carried = carry_hands(poses, rest)
+    np.testing.assert_allclose(carried.hands[1, 0], rest.hands[0] + np.multiply((1.0, 0.5), CELL), atol=1e-6)
+    np.testing.assert_array_equal(carried.hands_score[1, 0], rest.hands_score[0])
+    rest.hands_score[0] = 0  # a picture without that hand has nothing to carry
+    np.testing.assert_array_equal(carry_hands(poses, rest).hands_score, poses.hands_score)
 
 
 def test_only_what_is_often_out_of_reach_is_told():

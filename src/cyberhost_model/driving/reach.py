@@ -1,8 +1,7 @@
 """Limits of motion: how far from the picture's own pose a small model can bring a point before it tears what it moves.
 
-A model that moves the picture's own pixels was trained on motions of about a latent cell. An arm that is raised from
-the hip to the shoulder is ten cells away: such a model leaves the arm where it is and paints smears where the hand
-should be. A gesture made smaller is the better video.
+A model that moves the picture's own pixels was trained on motions of some length. An arm that is raised further stays
+where it is, and smears are painted where the hand should be. A gesture made smaller is the better video.
 """
 
 from __future__ import annotations
@@ -16,53 +15,114 @@ from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 
 class Reach(NamedTuple):
-    """Cells that a point moves freely, and those that it comes near and never passes."""
+    """Up to where a point moves freely, and what it comes near and never passes, in units of `limit_reach`."""
 
-    place: tuple[float, float]
-    """Of a limb's point, a hand's or the face's middle."""
-    shape: tuple[float, float]
-    """Of a point against its own hand's or face's middle."""
+    hand: tuple[float, float]
+    """Of a hand's middle."""
+    fingers: tuple[float, float]
+    """Of a hand's point about its middle, beside the hand's turn."""
+    turn: tuple[float, float]
+    """Radians that a hand turns as a whole; at 0 all of that counts as fingers."""
+    head: tuple[float, float]
+    """Of the face's middle."""
+    face: tuple[float, float]
+    """Of a face's point about its middle."""
+    limb: tuple[float, float]
+    """Of a point of the body; a wrist goes with its hand."""
 
 
-WHOLE = Reach((2.4, 3.6), (0.6, 1.05))
-"""Where arms are driven too. At twice as far arms are torn (docs/reference/driving.md)."""
-HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35))
-"""As most of the training's hands moved."""
+WHOLE = Reach((1.3, 2.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8))
+"""Where arms are driven too, in face heights. Further away hands are torn (docs/reference/driving.md)."""
+HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35), (0.8, 1.2))
+"""In latent cells: as most of the training's hands move."""
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((HANDS[0], (6, 7)), (HANDS[1], (3, 4)), (FACE, (0, 14, 15, 16, 17)))
+_KNUCKLES = (5, 9, 13, 17)  # of a hand's 21 points; the first is the wrist
 _WARN_FROM = 0.25  # share of frames with something beyond reach
 
 
 def limit_reach(
-    poses: PoseSequence, reference: Keypoints, cell: tuple[float, float], reach: Reach = WHOLE
+    poses: PoseSequence, reference: Keypoints, unit: tuple[float, float], reach: Reach = WHOLE
 ) -> tuple[PoseSequence, float]:
     """Bring all points of a sequence within reach of the reference's.
 
     Returns the sequence and the share of its frames in which something was out of reach. A hand or a head that stays
-    out of reach moves about the picture's own place instead of about its own, and keeps the picture's shape. Then what
-    is still too far is brought near: the centre of a hand or face first, each point to its place about it. `cell`:
-    width and height of a latent cell in 0..1 of the picture. Points that one side does not show stay.
+    out of reach moves about the picture's own place, and one that has another shape or direction all the time about the
+    picture's own. Then what is still too far is brought near: the centre of a hand or face first, a hand's turn, each
+    point to its place about them. `unit`: width and height of the unit of `reach` in 0..1 of the picture. Points that
+    one side does not show stay.
     """
     rest = PoseSequence.of([reference], poses.fps, poses.size)
     shown = (rest.scores() > VISIBLE) & (poses.scores() > VISIBLE)
-    away = np.where(shown[..., None], (poses.points() - rest.points()) / np.asarray(cell), np.nan)
+    away = np.where(shown[..., None], (poses.points() - rest.points()) / np.asarray(unit), np.nan)
     beyond, near = np.zeros(len(poses), bool), away.copy()
     for group, joints in _GROUPS:
+        is_face = group is FACE
+        place, form, turn = (reach.head, reach.face, (0.0, 0.0)) if is_face else (reach.hand, reach.fingers, reach.turn)
         middle = _centre(away[:, group])
-        own = away[:, group] - middle
-        usual = [_median_offset(x) for x in (middle, own, away[:, joints])]
-        if any(
-            (_lengths(x) > limit[0]).any()
-            for x, limit in zip(usual, (reach.place, reach.shape, reach.place), strict=True)
-        ):
-            beyond |= _exceeds(middle, reach.place) | _exceeds(own, reach.shape)
-            middle, own, near[:, joints] = middle - usual[0], own - usual[1], away[:, joints] - usual[2]
-        beyond |= _exceeds(middle, reach.place) | _exceeds(own, reach.shape)
-        near[:, group] = _compress(middle, reach.place) + _compress(own, reach.shape)
-    beyond |= _exceeds(near[:, :18], reach.place)
-    near[:, :18] = _compress(near[:, :18], reach.place)
-    moved = np.where(shown[..., None], rest.points() + near * np.asarray(cell), poses.points())
+        if (_lengths(usual := _median_offset(middle)) > place[0]).any():
+            beyond |= _exceeds(middle, place)
+            middle, near[:, joints] = middle - usual, away[:, joints] - _median_offset(away[:, joints])
+        shape = np.where(rest.scores()[0, group, None] > VISIBLE, rest.points()[0, group] / np.asarray(unit), np.nan)
+        shape = shape - _centre(shape[None])[0]
+        angle, own = _split_turn(shape, away[:, group] - _centre(away[:, group]), turn)
+        if (_lengths(usual := _median_offset(own)) > form[0]).any():
+            beyond |= _exceeds(own, form)
+            own = own - usual
+        beyond |= _exceeds(middle, place) | _exceeds(own, form)
+        near[:, group] = _compress(middle, place) + _rotate(shape + _compress(own, form), angle) - shape
+    beyond |= _exceeds(near[:, :18], reach.limb)
+    near[:, :18] = _compress(near[:, :18], reach.limb)
+    for group, joints in _GROUPS[:2]:
+        seen = shown[:, group.start]
+        near[seen, joints[1]] = near[seen, group.start]
+    moved = np.where(shown[..., None], rest.points() + near * np.asarray(unit), poses.points())
     return poses.with_points(moved, poses.scores()), float(beyond.mean())
+
+
+def carry_hands(poses: PoseSequence, reference: Keypoints) -> PoseSequence:
+    """Let a hand of which a frame shows the wrist alone go with it, in the picture's shape.
+
+    Blur and other hands hide fingers; without points a hand would stay where the picture has it.
+    """
+    rest = PoseSequence.of([reference], poses.fps, poses.size)
+    points, scores, shown = poses.points().copy(), poses.scores().copy(), rest.scores()[0] > VISIBLE
+    for group, (_, wrist) in _GROUPS[:2]:
+        lost = (scores[:, group].max(1) <= VISIBLE) & (scores[:, wrist] > VISIBLE)
+        if shown[group].all() and shown[wrist]:
+            step = points[lost, wrist] - rest.points()[0, wrist]
+            points[lost, group] = rest.points()[0, group] + step[:, None]
+            scores[lost, group] = rest.scores()[0, group]
+    return poses.with_points(points, scores)
+
+
+def _split_turn(shape: np.ndarray, own: np.ndarray, limit: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Split how a hand's points lie about its middle into a turn within `limit` and the rest.
+
+    shape (n, 2): the picture's hand about its middle; own (T, n, 2): how far a frame's points are from there. Returns
+    angles (T,) and (T, n, 2), which turned by them gives the frame's hand, but for what is out of reach.
+    """
+    angle = _direction(shape + own) - _direction(shape)
+    seen = np.flatnonzero(~np.isnan(angle))
+    if not limit[1] or not len(seen):
+        return np.zeros(len(own)), own
+    angle = np.interp(np.arange(len(own)), seen, np.unwrap(angle[seen]))  # between frames that show what is needed
+    rest = _rotate(shape + own, -angle) - shape
+    if abs(usual := float(np.median(angle[seen]))) > limit[0]:
+        angle = angle - usual
+    return _compress(np.stack([angle, np.zeros_like(angle)], -1), limit)[:, 0], rest
+
+
+def _direction(hand: np.ndarray) -> np.ndarray:
+    """Angle (...) of hands (..., 21, 2) from the wrist to the knuckles; no number where one of these is hidden."""
+    x, y = np.moveaxis(hand[..., _KNUCKLES, :].mean(-2) - hand[..., 0, :], -1, 0)
+    return np.arctan2(y, x)
+
+
+def _rotate(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Turn points (T, n, 2) about their origin by angles (T,)."""
+    turn = (points[..., 0] + 1j * points[..., 1]) * np.exp(1j * angle)[:, None]
+    return np.stack([turn.real, turn.imag], -1)
 
 
 def reach_warnings(share: float) -> list[str]:

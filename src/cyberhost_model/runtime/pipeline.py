@@ -32,6 +32,7 @@ from cyberhost_model.media.video_writer import check_output, write_video
 from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
+from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import LIPS, SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live
@@ -692,16 +693,20 @@ class CyberHost:
         self, reference: Reference, poses: PoseSequence, hands_alone: bool = False
     ) -> tuple[PoseSequence, list[str]]:
         """Shorten movements that this model cannot follow (docs/reference/driving.md), and say which."""
-        from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, limit_reach, reach_warnings
+        from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, carry_hands, limit_reach, reach_warnings
 
         preset = self.model.network.preset
         if not preset.traits.relative:
             return poses, []
         if not preset.pose_shift:
             return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
-        w, h = reference.canvas.picture_size
-        cell = (preset.latent_factor / w, preset.latent_factor / h)
-        poses, beyond = limit_reach(poses, reference.picture_keypoints, cell, HANDS_ALONE if hands_alone else WHOLE)
+        points, (w, h) = reference.picture_keypoints, reference.canvas.picture_size
+        if hands_alone:
+            unit, reach = float(preset.latent_factor), HANDS_ALONE
+        else:
+            unit, reach = face_height(points.face * (w, h)), WHOLE
+            poses = carry_hands(poses, points)
+        poses, beyond = limit_reach(poses, points, (unit / w, unit / h), reach)
         return poses, reach_warnings(beyond)
 
     def _animation(
