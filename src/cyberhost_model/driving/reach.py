@@ -56,16 +56,17 @@ def limit_reach(
     shown = (rest.scores() > VISIBLE) & (poses.scores() > VISIBLE)
     away = np.where(shown[..., None], (poses.points() - rest.points()) / np.asarray(unit), np.nan)
     beyond, near = np.zeros(len(poses), bool), away.copy()
+    of_face, of_hand = (reach.head, reach.face, (0.0, 0.0)), (reach.hand, reach.fingers, reach.turn)
     for group, joints in _GROUPS:
-        is_face = group is FACE
-        place, form, turn = (reach.head, reach.face, (0.0, 0.0)) if is_face else (reach.hand, reach.fingers, reach.turn)
+        place, form, turn = of_face if group is FACE else of_hand
         middle = _centre(away[:, group])
+        about = away[:, group] - middle
         if (_lengths(usual := _median_offset(middle)) > place[0]).any():
             beyond |= _exceeds(middle, place)
             middle, near[:, joints] = middle - usual, away[:, joints] - _median_offset(away[:, joints])
         shape = np.where(rest.scores()[0, group, None] > VISIBLE, rest.points()[0, group] / np.asarray(unit), np.nan)
         shape = shape - _centre(shape[None])[0]
-        angle, own = _split_turn(shape, away[:, group] - _centre(away[:, group]), turn)
+        angle, own = _split_turn(shape, about, turn)
         if (_lengths(usual := _median_offset(own)) > form[0]).any():
             beyond |= _exceeds(own, form)
             own = own - usual
@@ -73,9 +74,9 @@ def limit_reach(
         near[:, group] = _compress(middle, place) + _rotate(shape + _compress(own, form), angle) - shape
     beyond |= _exceeds(near[:, :18], reach.limb)
     near[:, :18] = _compress(near[:, :18], reach.limb)
-    for group, joints in _GROUPS[:2]:
+    for group, (_, wrist) in _GROUPS[:2]:
         seen = shown[:, group.start]
-        near[seen, joints[1]] = near[seen, group.start]
+        near[seen, wrist] = near[seen, group.start]
     moved = np.where(shown[..., None], rest.points() + near * np.asarray(unit), poses.points())
     return poses.with_points(moved, poses.scores()), float(beyond.mean())
 
@@ -102,15 +103,18 @@ def _split_turn(shape: np.ndarray, own: np.ndarray, limit: tuple[float, float]) 
     shape (n, 2): the picture's hand about its middle; own (T, n, 2): how far a frame's points are from there. Returns
     angles (T,) and (T, n, 2), which turned by them gives the frame's hand, but for what is out of reach.
     """
+    unturned = np.zeros(len(own)), own
+    if not limit[1]:
+        return unturned
     angle = _direction(shape + own) - _direction(shape)
     seen = np.flatnonzero(~np.isnan(angle))
-    if not limit[1] or not len(seen):
-        return np.zeros(len(own)), own
+    if not len(seen):
+        return unturned
     angle = np.interp(np.arange(len(own)), seen, np.unwrap(angle[seen]))  # between frames that show what is needed
     rest = _rotate(shape + own, -angle) - shape
     if abs(usual := float(np.median(angle[seen]))) > limit[0]:
         angle = angle - usual
-    return _compress(np.stack([angle, np.zeros_like(angle)], -1), limit)[:, 0], rest
+    return _compress(angle[:, None], limit)[:, 0], rest
 
 
 def _direction(hand: np.ndarray) -> np.ndarray:
