@@ -8,16 +8,13 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.close_up import EYES, MOUTH
+from cyberhost_model.codecs.redraw import DecodedMaps, compose, warp, zero_small_flow
 from cyberhost_model.codecs.reference import (
-    DecodedMaps,
     ReferenceCodec,
     ReferenceCodecConfig,
     component_maps,
-    compose,
     fit_components,
     measure_controls,
-    warp,
-    zero_small_flow,
 )
 from cyberhost_model.errors import ModelError
 from cyberhost_model.lab.synthetic.drawn import drawn_still
