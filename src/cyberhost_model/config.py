@@ -810,6 +810,9 @@ class LivePace:
         min=4,
         max=64,
     )
+    keep_up: bool = option(
+        False, "Take fewer steps where this machine is too slow for the sound: it is tried before the first sound."
+    )
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ def choose_device(device: str, precision: str, preset: Preset | None = None) -> 
     """Resolve the names of a device and a precision, as options give them.
 
     device "auto": CUDA, else Apple's GPU, else the CPU. precision "auto": half precision on CUDA (the preset's; fp16
-    without one), bf16 on a CPU that is quicker so (`multiplies_bf16`), else fp32. Raises ResourceError for a device that is missing and for an
-    unknown name.
+    without one), bf16 on a CPU that is quicker so (`multiplies_bf16`), else fp32. Raises ResourceError for a device
+    that is missing and for an unknown name.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

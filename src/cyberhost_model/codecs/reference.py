@@ -279,8 +279,7 @@ class ReferenceCodec(Codec):
 
     def left_colour(self, components: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
         """Invert `left_components` at a `size` (H, W): (B, left, h, w) -> (B, 3, H, W)."""
-        colour = F.conv_transpose2d(components, self._basis("left"), stride=_BLOCK)
-        return enlarge(colour, (size[0], size[1]))
+        return enlarge(_join_blocks(components, self._basis("left")), (size[0], size[1]))
 
     def _drawn(self) -> list[str]:
         """The maps that have components, but for what is left."""
@@ -467,9 +466,10 @@ class ReferenceCodec(Codec):
         x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2), controls], 1))
         # Lips move in proportion to their control: the network predicts the response to a control of 1 from the
         # reference, which is then multiplied by the control.
-        response = self.to_response(x).unflatten(1, (-1, 3))
-        sizes = measure_controls(z[:, self.config.blocks :])[:, :, None, None, None]
-        motion = self.to_motion(x) + (response * sizes).sum(1)
+        sizes, motion = measure_controls(z[:, self.config.blocks :]), self.to_motion(x)
+        if z.device.type != "cpu" or sizes.any():  # a GPU would have to wait for the answer
+            response = self.to_response(x).unflatten(1, (-1, 3))
+            motion = motion + (response * sizes[:, :, None, None, None]).sum(1)
         flow, visible = motion.split([2, 1], 1)
         colour = self.to_colour(x)
         if "colour" in base:
@@ -480,9 +480,7 @@ class ReferenceCodec(Codec):
         """Invert `encode` linearly: z (B, C, h, w) -> the maps of `component_maps` that have components."""
         counts = {name: count for name, count in self.config.components().items() if name != "left"}
         parts = (z * self.z_std[:, None, None])[:, : self.config.drawn].split(list(counts.values()), 1)
-        return {
-            name: F.conv_transpose2d(x, self._basis(name), stride=_BLOCK) for name, x in zip(counts, parts, strict=True)
-        }
+        return {name: _join_blocks(x, self._basis(name)) for name, x in zip(counts, parts, strict=True)}
 
 
 @dataclass
@@ -493,6 +491,14 @@ class _Kept:
     """`ReferenceCodec.appearance` of it."""
     looks: Sequence[CloseUpTable | None]
     """Of each close-up; None: it is decoded."""
+
+
+def _join_blocks(x: Tensor, basis: Tensor) -> Tensor:
+    """Sum the blocks (n, channels, 8, 8) weighted by x (B, n, h, w) in each cell -> (B, channels, 8 h, 8 w).
+
+    It is a transposed convolution, whose kernels are far slower on a CPU than those of a product.
+    """
+    return F.pixel_shuffle(F.conv2d(x, basis.flatten(1).T[..., None, None]), _BLOCK)
 
 
 def _copy_frames(x: Tensor, frames: int) -> Tensor:
