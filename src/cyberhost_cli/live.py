@@ -254,11 +254,19 @@ def show(
     add: Callable[[np.ndarray, np.ndarray], None],
     console: Console,
 ) -> tuple[int, float]:
-    """Speak the blocks and hand on each frame, marked, with its sound -> (frames, seconds it took)."""
+    """Speak the blocks and hand on each frame, marked, with its sound -> (frames, seconds since the first block)."""
     from cyberhost_model.runtime.live import speak
 
     began, told, count = time.monotonic(), False, 0
-    for frame, sound, seconds in speak(session, blocks, rate):
+
+    def heard() -> Iterator[np.ndarray]:
+        nonlocal began
+        for number, block in enumerate(blocks):
+            if number == 0:  # a pipe may stay silent for long before
+                began = time.monotonic()
+            yield block
+
+    for frame, sound, seconds in speak(session, heard(), rate):
         add(next(iter(marks.frames([frame]))), sound)
         count += 1
         elapsed = time.monotonic() - began
