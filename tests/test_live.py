@@ -8,6 +8,7 @@ import torch
 
 from cyberhost_model import InputError
 from cyberhost_model.media.audio import SPEECH_RATE, Resampler, Sound, load_audio
+from cyberhost_model.runtime import live
 from cyberhost_model.runtime.live import LiveSession
 from cyberhost_model.speech.live import LiveSpeech
 from data_helpers import voice
@@ -134,3 +135,30 @@ def test_sound_that_cannot_be_pushed(host, picture, sound, rate, words):
 def test_a_look_ahead_out_of_bounds(host, picture):
     with pytest.raises(InputError, match="look_ahead"):
         host.live(picture, look_ahead=0.5)
+
+
+@pytest.mark.parametrize(
+    ("one", "each", "steps", "words"),
+    [
+        (0.1, 0.05, 5, None),  # seconds of a clip of 0.48 s in one step, and of each further one
+        (0.2, 0.1, 3, "3 of 5 steps"),
+        (0.3, 0.2, 1, "1 of 5 steps"),
+        (0.6, 0.2, 1, "20.0 frames a second in one step"),
+    ],
+)
+def test_as_many_steps_as_keep_up(one, each, steps, words, host, picture, monkeypatch):
+    monkeypatch.setattr(live, "rehearse", lambda renderer, job, steps, *count: one + each * (steps - 1))
+    session = host.live(picture, size=256, keep_up=True)
+    told = [line for line in session.warnings if "step" in line]
+    assert session.steps == steps and len(told) == (words is not None) and all(words in line for line in told)
+
+
+def test_a_slow_video_keeps_its_steps(host, picture):
+    """Measured on this machine: a clip of 12 s is made in less; and trying changes no frame."""
+    session = host.live(picture, size=256, steps=2, fps=1, keep_up=True)
+    assert session.steps == 2
+    plain = host.live(picture, size=256, steps=2, fps=1)
+    for each in (session, plain):
+        each.push(voice(12.3), SPEECH_RATE)
+    a, b = next(session.frames())[0], next(plain.frames())[0]
+    assert np.array_equal(a, b)

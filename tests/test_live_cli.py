@@ -15,10 +15,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from cyberhost_cli import live
 from cyberhost_cli import main as cli
+from cyberhost_cli.console import Console
 from cyberhost_cli.exit_status import ExitStatus
 from cyberhost_model import InputError, OutputError
 from cyberhost_model.marks.container import read_tags
+from cyberhost_model.marks.marking import Marks
 from cyberhost_model.marks.watermark import detect
 from cyberhost_model.media import watchdog
 from cyberhost_model.media.audio import load_audio
@@ -230,3 +233,34 @@ def test_a_window(portrait_file, given, tmp_path, monkeypatch):
     given(wav(voice(0.2)))
     assert cli.main(["live", str(portrait_file), "--stdin", "--window", *QUICK]) == ExitStatus.OK
     assert len(frames_of(shown)) == 5
+
+
+def test_a_pipe_that_stays_silent_at_first_is_not_behind(monkeypatch, capsys):
+    """Time is counted from the first sound; a machine that is too slow for it is told once."""
+    clock = [0.0]
+
+    class Session:
+        delay, fps, shown = 0.0, 25.0, 0
+
+        def push(self, samples, rate):
+            self.heard = len(samples) / rate
+
+        def frames(self):
+            for _ in range(25):
+                clock[0] += slowness / 25
+                self.shown += 1
+                yield np.zeros((4, 4, 3), np.uint8), self.shown / 25
+
+        def close(self):
+            self.frames = lambda: iter(())
+
+    def blocks():
+        clock[0] += 60.0
+        for _ in range(4):
+            yield np.zeros((RATE, 1), np.float32)
+
+    monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
+    for slowness, told in ((1.0, 0), (3.0, 1)):
+        count, seconds = live.show(Session(), blocks(), RATE, Marks(watermark=False), lambda *_: None, Console())
+        assert (count, round(seconds)) == (100, 4 * slowness)
+        assert capsys.readouterr().err.count("behind the sound") == told

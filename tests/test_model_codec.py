@@ -1,5 +1,6 @@
 """ReferenceCodec: a linear encoder, exact at rest, and a decoder as sharp as the reference it reads."""
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,16 +9,13 @@ import torch
 from torch import nn
 
 from cyberhost_model.codecs.close_up import EYES, MOUTH
+from cyberhost_model.codecs.redraw import DecodedMaps, compose, warp, zero_small_flow
 from cyberhost_model.codecs.reference import (
-    DecodedMaps,
     ReferenceCodec,
     ReferenceCodecConfig,
     component_maps,
-    compose,
     fit_components,
     measure_controls,
-    warp,
-    zero_small_flow,
 )
 from cyberhost_model.errors import ModelError
 from cyberhost_model.lab.synthetic.drawn import drawn_still
@@ -237,23 +235,38 @@ def test_with_a_close_up_half_visible_pixels_are_the_pictures(codec, monkeypatch
     )
 
 
-def test_maps_are_applied_alike_with_and_without_gradients():
-    """Also to a picture that is larger than they are."""
+@pytest.mark.parametrize("side", [16, 24, 32])
+@pytest.mark.parametrize("stretch", [0.0, 0.05])
+def test_maps_are_applied_alike_with_and_without_gradients(side, stretch):
+    """Two libraries: torch's where gradients are needed, OpenCV's where not; also to a picture larger than the maps."""
     g = torch.Generator().manual_seed(0)
     maps = DecodedMaps(*(torch.randn(2, c, h, h, generator=g) for c, h in ((2, 8), (1, 8), (3, 16))))
-    picture = torch.rand(2, 3, 32, 32, generator=g) * 2 - 1
+    picture = torch.rand(2, 3, side, side, generator=g) * 2 - 1
     with torch.no_grad():
-        plain = compose(maps, picture, "bicubic")
-    torch.testing.assert_close(plain, compose(maps, picture, "bicubic"), atol=1e-3, rtol=0)
-
-
-def test_a_picture_is_sampled_alike_with_and_without_gradients():
-    """Two libraries: torch's where gradients are needed, OpenCV's where not."""
-    g = torch.Generator().manual_seed(0)
-    picture = torch.rand(2, 3, 96, 80, generator=g) * 2 - 1
-    flow = torch.nn.functional.interpolate(torch.randn(2, 2, 6, 5, generator=g), size=(96, 80), mode="bicubic") * 6
-    with torch.no_grad():
-        plain = warp(picture, flow, "bicubic")
-    torch.testing.assert_close(plain, warp(picture.requires_grad_(), flow, "bicubic").detach(), atol=1e-3, rtol=0)
-    half = warp(picture.detach().bfloat16(), flow, "bicubic")
+        plain = compose(maps, picture, "bicubic", stretch)
+        half = compose(maps, picture.bfloat16(), "bicubic", stretch)
+    torch.testing.assert_close(plain, compose(maps, picture, "bicubic", stretch), atol=1e-3, rtol=0)
     assert half.dtype is torch.bfloat16
+    torch.testing.assert_close(half.float(), plain, atol=0.03, rtol=0)
+
+
+def test_blocks_are_joined_as_a_transposed_convolution_does(codec):
+    z = torch.randn(2, codec.latent_channels, 3, 5, generator=torch.Generator().manual_seed(0))
+    maps, first = codec.decode_components(z), 0
+    for name, count in codec.config.components().items():
+        part = slice(first, first + count)
+        values = z[:, part] * codec.z_std[part, None, None]
+        joined = torch.nn.functional.conv_transpose2d(values, getattr(codec, f"basis_{name}"), stride=8)
+        torch.testing.assert_close(maps[name], joined)
+        first += count
+
+
+def test_a_picture_keeps_its_own_precision(codec):
+    """A codec in half precision redraws a float32 picture, which stays as it is where nothing moves."""
+    half = copy.deepcopy(codec).bfloat16()
+    picture = torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    small = torch.nn.functional.avg_pool2d(picture, 2)
+    with torch.no_grad():
+        frame = half.decode(torch.zeros(1, 1, codec.latent_channels, 3, 3).bfloat16(), small.bfloat16(), picture)
+    assert frame.dtype is torch.float32
+    torch.testing.assert_close(frame[0], picture, atol=0.02, rtol=0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import cyberhost_model
 from cyberhost_model import CyberHost, InputError, ModelError, NoFaceError, ResourceError
@@ -18,7 +19,7 @@ from cyberhost_model.device import choose_device, multiplies_bf16
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.runtime.loading import find_model, load_model, save_model
-from cyberhost_model.runtime.prepare import head_crop
+from cyberhost_model.runtime.prepare import head_crop, prepare_reference
 from data_helpers import voice
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -201,9 +202,22 @@ def test_a_cpu_with_units_for_bf16_uses_them(monkeypatch):
     for there, granted in ((True, True), (True, False), (False, True)):
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda there=there: there)
         monkeypatch.setattr(torch.cpu, "_init_amx", lambda granted=granted: granted)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         assert multiplies_bf16() is (there and granted)
         assert choose_device("cpu", "auto")[1] is (torch.bfloat16 if there and granted else torch.float32)
         assert choose_device("cpu", "fp32")[1] is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "vectors", "quicker"),
+    [("AMD EPYC", True, True), ("AMD EPYC", False, False), ("Intel(R) Xeon(R) Gold 6348H", True, False)],
+)
+def test_vectors_of_bf16_count_on_amd_alone(name, vectors, quicker, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: vectors)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": name})
+    assert multiplies_bf16() is quicker
+    assert choose_device("cpu", "auto")[1] is (torch.bfloat16 if quicker else torch.float32)
 
 
 @pytest.mark.parametrize("units", [True, False])
@@ -216,3 +230,24 @@ def test_a_cpu_without_units_for_bf16_says_what_it_costs(units, monkeypatch):
     for _ in range(2):
         model.to(cpu, torch.bfloat16)
     assert [("bf16" in line and "ten times" in line) for line in model.warnings] == ([] if units else [True])
+
+
+@pytest.mark.parametrize(
+    ("picture_size", "size", "video_size"),
+    [
+        ((512, 512), None, (512, 512)),
+        ((512, 512), 384, (384, 384)),
+        ((512, 512), 100, (256, 256)),
+        ((300, 300), None, (256, 256)),  # not enlarged
+        ((640, 640), None, (640, 640)),
+        ((2000, 2000), None, (768, 768)),
+        ((600, 800), 384, (360, 480)),
+    ],
+)
+def test_a_video_is_as_large_as_it_is_asked_for_in_quarters(host, picture, picture_size, size, video_size):
+    array = np.asarray(Image.fromarray(picture).resize(picture_size))
+    keypoints = host.model.detector.detect(array)[0].keypoints
+    reference = prepare_reference(host.model, array, keypoints, size, head=False)
+    assert reference.video_size == video_size
+    w, h = reference.large_canvas.size
+    assert reference.large.shape == (1, 3, h, w) and reference.large.dtype is torch.float32

@@ -91,19 +91,26 @@ def live(
             body_movement=body_movement,
             look_ahead=source.look_ahead,
             clip=source.clip,
+            keep_up=source.keep_up,
             **asdict(settings),
         )
         for line in session.warnings:
             console.warn(line)
         console.note(
-            f"ready: {session.size[0]}x{session.size[1]}, {session.fps:g} frames a second, {session.delay:.2f} s of "
-            "sound before a clip's first frame"
+            f"ready: {session.size[0]}x{session.size[1]}, {session.fps:g} frames a second in {session.steps} "
+            f"step{'s' * (session.steps > 1)}, {session.delay:.2f} s of sound before a clip's first frame"
         )
         add = stack.enter_context(open_output(output, source, marks, session, form, ref))
         count, seconds = show(session, blocks, form.rate, marks, add, console)
     console.note(f"{count} frames, {count / session.fps:.2f} s of video, in {seconds:.1f} s")
     console.data(
-        {"output": None if output is None else str(output), "frames": count, "fps": session.fps, "seconds": seconds}
+        {
+            "output": None if output is None else str(output),
+            "frames": count,
+            "fps": session.fps,
+            "steps": session.steps,
+            "seconds": seconds,
+        }
     )
 
 
@@ -247,11 +254,19 @@ def show(
     add: Callable[[np.ndarray, np.ndarray], None],
     console: Console,
 ) -> tuple[int, float]:
-    """Speak the blocks and hand on each frame, marked, with its sound -> (frames, seconds it took)."""
+    """Speak the blocks and hand on each frame, marked, with its sound -> (frames, seconds since the first block)."""
     from cyberhost_model.runtime.live import speak
 
     began, told, count = time.monotonic(), False, 0
-    for frame, sound, seconds in speak(session, blocks, rate):
+
+    def heard() -> Iterator[np.ndarray]:
+        nonlocal began
+        for number, block in enumerate(blocks):
+            if number == 0:  # a pipe may stay silent for long before
+                began = time.monotonic()
+            yield block
+
+    for frame, sound, seconds in speak(session, heard(), rate):
         add(next(iter(marks.frames([frame]))), sound)
         count += 1
         elapsed = time.monotonic() - began
@@ -260,6 +275,6 @@ def show(
             told = True
             console.warn(
                 f"the video is {behind:.1f} s behind the sound: {count / elapsed:.1f} frames a second are made here; "
-                "give a lower --fps, --size or --steps"
+                "give --keep-up, or a lower --fps, --size or --steps"
             )
     return count, time.monotonic() - began

@@ -770,7 +770,7 @@ class GenerationConfig(DenoisingConfig):
     fps: float = option(FPS, "Frames a second.", metavar="RATE", min=FRAME_RATES[0], max=FRAME_RATES[1])
     size: int | None = option(
         None,
-        "Side in pixels of a square of the video's area, in steps of the model's working size. "
+        "Side in pixels of a square of the video's area, in quarters of the model's working size. "
         "[default: the picture's, at most 768]",
         metavar="SIZE",
         min=64,
@@ -809,6 +809,9 @@ class LivePace:
         metavar="N",
         min=4,
         max=64,
+    )
+    keep_up: bool = option(
+        False, "Take fewer steps where this machine is too slow for the sound: it is tried before the first sound."
     )
 
 

@@ -81,6 +81,7 @@ def test_samples_in_and_fragments_out(address: str, portrait_file: Path, tmp_pat
     with talking(address, portrait_file) as socket:
         ready = told(socket, "ready")
         assert ready["size"] == "256x256" and ready["fps"] == 25 and ready["delay"] == pytest.approx(0.68)
+        assert ready["steps"] == 1
         socket.send(sound[:8000])  # of which no frame is certain yet
         socket.send('{"type": "interrupt"}')
         assert told(socket, "interrupted")["time"] == 0
@@ -169,7 +170,7 @@ def test_pages_of_other_sites_may_not_talk(address: str) -> None:
 class Shown:
     """Stands for a live session: frames of noise, as bright as the picture, that cost nothing."""
 
-    size, fps, delay, warnings = (64, 64), 25.0, 0.0, ()
+    size, fps, steps, delay, warnings = (64, 64), 25.0, 1, 0.0, ()
 
     def __init__(self, picture: np.ndarray | None = None, **options: Any) -> None:
         self.bright = 128 if picture is None else int(picture.mean())

@@ -30,6 +30,8 @@ class Codec(nn.Module):
     """Whether `decode` must get the close-ups that `encode` got, because latents depend on them."""
     latent_channels: int | None = None
     """Channels of its latents, where it says so; compared with the network's when a model is loaded."""
+    channels_last: bool = False
+    """Whether it is faster on a CPU with its weights channels last in memory, in every precision."""
     can_tile: bool = False
     """Whether a frame can be decoded in pieces (`tile`), for devices with little memory."""
 

@@ -8,6 +8,7 @@ frame's flow then moves the result instead of the picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ class CloseUp:
     control_maps: Tensor
     """(B, controls, SIDE / 16, SIDE / 16): positions of mouth and eyes in the square (`face_control_maps`)."""
 
-    @property
+    @cached_property
     def window(self) -> Tensor:
         """Weight of the square when it is pasted, (side, side): 1 in its middle, 0 at its edge."""
         across = torch.linspace(-1, 1, self.side, device=self.small.device, dtype=self.small.dtype).abs()
@@ -81,14 +82,13 @@ class CloseUp:
         return picture[..., rows, :][..., columns]
 
     def paste(self, square: Tensor, picture: Tensor) -> Tensor:
-        """Copy `picture` (B, 3, H, W) with the square (B, 3, side, side) blended in."""
+        """Blend the square (B, 3, side, side) into `picture` (B, 3, H, W), which is changed and returned."""
         (x, y), (h, w) = self.corner, picture.shape[-2:]
         top, left, bottom, right = max(y, 0), max(x, 0), min(y + self.side, h), min(x + self.side, w)
         inside = slice(top - y, bottom - y), slice(left - x, right - x)
-        out = picture.clone()
-        under = out[..., top:bottom, left:right]
+        under = picture[..., top:bottom, left:right]
         under += (square[..., inside[0], inside[1]] - under) * self.window[inside]
-        return out
+        return picture
 
 
 def make_close_up(picture: Tensor, part: Part, corner: tuple[int, int], side: int, control_maps: Tensor) -> CloseUp:

@@ -23,8 +23,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -33,13 +31,12 @@ from torch import Tensor, nn
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.codecs.close_up_table import CloseUpTable
-from cyberhost_model.device import supported_device
+from cyberhost_model.codecs.redraw import DecodedMaps, compose, enlarge, zero_small_flow
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_fits, load_weights
 from cyberhost_model.reading import Unreadable, build, one_line, read_object
 
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
-_STILL = 0.12  # pixels: shorter flows are background and become zero
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
@@ -115,18 +112,6 @@ class ReferenceCodecConfig:
         return {name: getattr(self, name) for name in _CHANNELS if getattr(self, name)}
 
 
-@dataclass
-class DecodedMaps:
-    """Maps of a frame that a latent decodes to, before they are applied to a picture (`compose`)."""
-
-    flow: Tensor
-    """(B, 2, H/2, W/2), in pixels of the full size."""
-    visible: Tensor
-    """(B, 1, H/2, W/2), logits: whether the reference shows the pixel."""
-    colour: Tensor
-    """(B, 3, H, W), about -1..1: colour of pixels that it does not show."""
-
-
 class _ResidualBlock(nn.Module):
     def __init__(self, c: int):
         super().__init__()
@@ -160,12 +145,14 @@ class _Pyramid(nn.Module):
 class ReferenceCodec(Codec):
     """Codec of latents relative to the reference picture, see the module's docstring.
 
-    Pictures are (B, 3, H, W) in -1..1, sides multiples of 16. The latent's channels are, in this order, components of
+    Pictures are (B, 3, H, W) in -1..1, sides multiples of 16; those at the video's size may be float32 while the codec
+    computes in half precision. The latent's channels are, in this order, components of
     flow, novelty, colour and colour that is left, and face controls: gap of the lips, width of the mouth, gap of the
     lids.
     """
 
     kind = "reference"
+    channels_last = True
 
     def __init__(self, config: ReferenceCodecConfig | None = None):
         super().__init__()
@@ -292,8 +279,7 @@ class ReferenceCodec(Codec):
 
     def left_colour(self, components: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
         """Invert `left_components` at a `size` (H, W): (B, left, h, w) -> (B, 3, H, W)."""
-        colour = F.conv_transpose2d(components, self._basis("left"), stride=_BLOCK)
-        return F.interpolate(colour, size=size, mode="bilinear", align_corners=False)
+        return enlarge(_join_blocks(components, self._basis("left")), (size[0], size[1]))
 
     def _drawn(self) -> list[str]:
         """The maps that have components, but for what is left."""
@@ -344,7 +330,7 @@ class ReferenceCodec(Codec):
         kept = kept or _Kept(self.appearance(reference), [None] * len(close_ups))
         b, f = z.shape[:2]
         latent, under = self.leave_lips_to_controls(z.flatten(0, 1), made_up)
-        source = _repeat_frames(reference if picture is None else picture, f)
+        source = _copy_frames(reference if picture is None else picture, f)
         bias: Tensor | float = 0.0
         for close_up, looks in zip(close_ups, kept.looks, strict=True):
             channels = self._channels(close_up.part.controls)
@@ -359,7 +345,7 @@ class ReferenceCodec(Codec):
             n = slice(self.config.drawn, self.config.blocks)
             values = F.softshrink(latent[:, n], self.config.dead_zone) * self.z_std[n, None, None]
             left = self.left_colour(values, frames.shape[-2:])
-            frames = (frames + left).clamp(-1, 1)
+            frames = (frames + left.to(frames)).clamp(-1, 1)
         return frames.unflatten(0, (b, f))
 
     def move_close_up(self, close_up: CloseUp, picture: Tensor, changes: Sequence[float]) -> Tensor:
@@ -368,8 +354,9 @@ class ReferenceCodec(Codec):
         changes: of each of the part's controls, in heights of the face, such as how much wider the lips open.
         """
         controls = close_up.part.controls
-        heights = self.emphasise(picture.new_tensor(changes) / self.control_deviations[controls], controls)
-        return self._move_part(heights[None, :, None, None].expand(len(picture), -1, 1, 1) / 2, close_up, picture)
+        heights = self.emphasise(self.z_std.new_tensor(changes) / self.control_deviations[controls], controls)
+        values = heights[None, :, None, None].expand(len(picture), -1, 1, 1) / 2
+        return self._move_part(values, close_up, picture.clone())
 
     @property
     def control_deviations(self) -> Tensor:
@@ -407,12 +394,12 @@ class ReferenceCodec(Codec):
         """Begin the table of a part's looks; None for several pictures at once."""
         if len(close_up.small) > 1:
             return None
-        features = self.appearance(close_up.small)
+        features = self.appearance(close_up.small.to(self.z_std))
 
         def decode(sizes: Tensor) -> tuple[Tensor, ...]:
             n = len(sizes)
-            values = (sizes / 2).to(close_up.small)[..., None, None]
-            maps = _repeat_frames(close_up.control_maps, n)
+            values = (sizes / 2).to(self.z_std)[..., None, None]
+            maps = _repeat_frames(close_up.control_maps.to(self.z_std), n)
             latent = self.control_latent(values, maps, close_up.part.controls)
             looks = self.decode_maps(latent, tuple(_repeat_frames(x, n) for x in features))
             return looks.flow, looks.visible, looks.colour
@@ -422,22 +409,23 @@ class ReferenceCodec(Codec):
     def _move_part(
         self, values: Tensor, close_up: CloseUp, source: Tensor, looks: CloseUpTable | None = None
     ) -> Tensor:
-        """Apply a part's controls (B*F, n, h, w) to pictures (B*F, 3, H', W'); where it rests they stay as they are.
+        """Apply a part's controls (B*F, n, h, w) to pictures (B*F, 3, H', W'), which are changed and returned.
 
-        looks: of the part, to be looked up instead of decoded.
+        Where the part rests they stay as they are. looks: of the part, to be looked up instead of decoded.
         """
         f = len(values) // len(close_up.small)
-        latent = self.control_latent(values, _repeat_frames(close_up.control_maps, f), close_up.part.controls)
+        control_maps = _repeat_frames(close_up.control_maps.to(self.z_std), f)
+        latent = self.control_latent(values, control_maps, close_up.part.controls)
         moves = (latent[:, self.config.blocks :].abs().amax((1, 2, 3)) > close_up.part.rests).nonzero()[:, 0]
         if not len(moves):
             return source
         squares = close_up.crop(source)
         if looks is None:
-            features = tuple(x[moves // f] for x in self.appearance(close_up.small))
+            features = tuple(x[moves // f] for x in self.appearance(close_up.small.to(self.z_std)))
             maps = self.decode_maps(latent[moves], features)
         else:
             maps = DecodedMaps(*looks(2 * measure_controls(values[moves])))
-        squares[moves] = self._redraw(maps, squares[moves])
+        squares[moves] = self._redraw(maps, squares[moves]).to(squares)
         return close_up.paste(squares, source)
 
     def control_latent(self, values: Tensor, control_maps: Tensor, controls: slice) -> Tensor:
@@ -478,23 +466,21 @@ class ReferenceCodec(Codec):
         x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2), controls], 1))
         # Lips move in proportion to their control: the network predicts the response to a control of 1 from the
         # reference, which is then multiplied by the control.
-        response = self.to_response(x).unflatten(1, (-1, 3))
-        sizes = measure_controls(z[:, self.config.blocks :])[:, :, None, None, None]
-        motion = self.to_motion(x) + (response * sizes).sum(1)
+        sizes, motion = measure_controls(z[:, self.config.blocks :]), self.to_motion(x)
+        if z.device.type != "cpu" or sizes.any():  # a GPU would have to wait for the answer
+            response = self.to_response(x).unflatten(1, (-1, 3))
+            motion = motion + (response * sizes[:, :, None, None, None]).sum(1)
         flow, visible = motion.split([2, 1], 1)
         colour = self.to_colour(x)
         if "colour" in base:
-            given = F.interpolate(base["colour"], scale_factor=2.0, mode="bilinear", align_corners=False)
-            colour = given + colour
+            colour = enlarge(base["colour"], (colour.shape[-2], colour.shape[-1])) + colour
         return DecodedMaps(base["flow"] + 4 * flow, 8 * (0.5 - base["novelty"]) + 4 * visible, colour)
 
     def decode_components(self, z: Tensor) -> dict[str, Tensor]:
         """Invert `encode` linearly: z (B, C, h, w) -> the maps of `component_maps` that have components."""
         counts = {name: count for name, count in self.config.components().items() if name != "left"}
         parts = (z * self.z_std[:, None, None])[:, : self.config.drawn].split(list(counts.values()), 1)
-        return {
-            name: F.conv_transpose2d(x, self._basis(name), stride=_BLOCK) for name, x in zip(counts, parts, strict=True)
-        }
+        return {name: _join_blocks(x, self._basis(name)) for name, x in zip(counts, parts, strict=True)}
 
 
 @dataclass
@@ -505,6 +491,20 @@ class _Kept:
     """`ReferenceCodec.appearance` of it."""
     looks: Sequence[CloseUpTable | None]
     """Of each close-up; None: it is decoded."""
+
+
+def _join_blocks(x: Tensor, basis: Tensor) -> Tensor:
+    """Sum the blocks (n, channels, 8, 8) weighted by x (B, n, h, w) in each cell -> (B, channels, 8 h, 8 w).
+
+    It is a transposed convolution, whose kernels are far slower on a CPU than those of a product.
+    """
+    return F.pixel_shuffle(F.conv2d(x, basis.flatten(1).T[..., None, None]), _BLOCK)
+
+
+def _copy_frames(x: Tensor, frames: int) -> Tensor:
+    """Do what `_repeat_frames` does with a copy, in which the numbers of a pixel lie side by side."""
+    repeated = _repeat_frames(x, frames)
+    return torch.empty_like(repeated, memory_format=torch.channels_last).copy_(repeated)
 
 
 def _repeat_frames(x: Tensor, frames: int) -> Tensor:
@@ -518,79 +518,6 @@ def measure_controls(controls: Tensor) -> Tensor:
     Cells are weighted by their own size, so that noise far from the Gaussian hardly counts.
     """
     return (controls * controls.abs()).sum((2, 3)) / controls.abs().sum((2, 3)).clamp_min(1e-6)
-
-
-def zero_small_flow(flow: Tensor) -> Tensor:
-    """Set flows (B, 2, H, W) shorter than a tenth of a pixel to zero, so that resampling does not blur the background.
-
-    Not for training: the gradient is zero there.
-    """
-    size = (flow**2).sum(1, keepdim=True).add(1e-8).sqrt()
-    return flow * (1 - _STILL / size).clamp_min(0)
-
-
-def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
-    """Sample `picture` (B, 3, H, W) at each pixel's position plus `flow` (B, 2, H, W), in pixels.
-
-    Computed in float32: half precision is too coarse for positions in a large picture, and its bicubic sampling is
-    broken on the CPU. There OpenCV samples a picture that needs no gradient, in a third of the time.
-    """
-    h, w = picture.shape[-2:]
-    if mode == "bicubic" and picture.device.type == "cpu" and not torch.is_grad_enabled():
-        return _remap(picture, flow)
-    device = supported_device(picture.device)
-    flow = flow.to(device, torch.float32)
-    y, x = torch.meshgrid(
-        torch.arange(h, device=device, dtype=torch.float32),
-        torch.arange(w, device=device, dtype=torch.float32),
-        indexing="ij",
-    )
-    grid = torch.stack([(x + flow[:, 0] + 0.5) * (2 / w) - 1, (y + flow[:, 1] + 0.5) * (2 / h) - 1], -1)
-    source = picture.to(device, torch.float32)
-    moved = F.grid_sample(source, grid, mode=mode, padding_mode="border", align_corners=False)
-    return moved.to(picture.device, picture.dtype)
-
-
-def _remap(picture: Tensor, flow: Tensor) -> Tensor:
-    """Do the same as `warp`, bicubic, with OpenCV."""
-    h, w = picture.shape[-2:]
-    at = flow.float() + torch.stack(torch.meshgrid(torch.arange(w), torch.arange(h), indexing="xy"))
-    moved = [
-        cv2.remap(source, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-        for source, (x, y) in zip(picture.float().permute(0, 2, 3, 1).contiguous().numpy(), at.numpy(), strict=True)
-    ]
-    return torch.from_numpy(np.stack(moved)).permute(0, 3, 1, 2).to(picture.dtype)
-
-
-def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear", stretch: float = 0.0) -> Tensor:
-    """Warp the picture (B, 3, H', W') by the flow where it shows what is needed, and take the colour elsewhere.
-
-    stretch: share by which the mask of visibility reaches beyond 0..1 before it is limited.
-    """
-    h, w = picture.shape[-2:]
-    scale = h / maps.colour.shape[-2]
-    flow = _enlarge(maps.flow.float(), (h, w), "bilinear") * scale
-    visible = _enlarge(maps.visible, (h, w), "bilinear").sigmoid()
-    if stretch:
-        visible = ((1 + 2 * stretch) * visible - stretch).clamp(0, 1)
-    colour = maps.colour
-    if scale != 1:
-        colour = _enlarge(colour, (h, w), "bicubic")
-    return colour + (warp(picture, flow, mode) - colour) * visible
-
-
-def _enlarge(x: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """Resample maps (N, C, h, w) at a larger `size`, on the CPU by OpenCV where they need no gradient, as `warp` does.
-
-    mode: "bilinear" or "bicubic".
-    """
-    if x.device.type != "cpu" or torch.is_grad_enabled():
-        return F.interpolate(x, size=size, mode=mode, align_corners=False)
-    way = cv2.INTER_LINEAR if mode == "bilinear" else cv2.INTER_CUBIC
-    large = np.empty((len(x), *size, x.shape[1]), np.float32)
-    for source, target in zip(x.float().permute(0, 2, 3, 1).contiguous().numpy(), large, strict=True):
-        target[:] = cv2.resize(source, size[::-1], interpolation=way).reshape(target.shape)
-    return torch.from_numpy(large).permute(0, 3, 1, 2).to(x.dtype)
 
 
 def component_maps(frames: Tensor, flow: Tensor, visible: Tensor) -> dict[str, Tensor]:

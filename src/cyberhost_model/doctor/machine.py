@@ -141,10 +141,10 @@ def _precision(device: torch.device, dtype: torch.dtype, asked: str) -> tuple[st
         }[name]
     if device.type == "cpu":
         return name, {
-            "bf16": "this CPU has units for it (AMX)",
-            "fp32": "no units for half precision (AMX) are to be had on this CPU; bf16 may be asked for",
+            "bf16": "this CPU is quicker in it (AMX, or AVX512-BF16 of AMD's)",
+            "fp32": "this CPU has no quick half precision (AMX, or AVX512-BF16 of AMD's); bf16 may be asked for",
         }[name]
-    return name, "half precision is chosen on CUDA devices and CPUs with AMX alone; bf16 may be asked for"
+    return name, "half precision is chosen on CUDA devices and CPUs that are quicker in it; bf16 may be asked for"
 
 
 def _memory(device: torch.device) -> tuple[int, int]:

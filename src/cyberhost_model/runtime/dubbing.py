@@ -236,7 +236,7 @@ class Dubbing:
         high = np.clip(np.ceil(corner + side) + 1, low + 1, size).astype(int)
         part = frame[low[1] : high[1], low[0] : high[0]]
         placed = person.map(lambda points: ((points * size - low) / (high - low)).astype(np.float32))
-        picture = to_input(part, self.renderer.model.network)
+        picture = to_input(part, self.renderer.model.network, torch.float32)
         close_up = face_close_up(picture, MOUTH, placed, codec.config.downscale)
         out = frame.copy()
         out[low[1] : high[1], low[0] : high[0]] = to_pixels(codec.move_close_up(close_up, picture, change.tolist()))[0]

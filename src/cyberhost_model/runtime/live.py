@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ SHORTEST_CLIP = 4
 """Frames of a clip at least."""
 _PIECE = 0.02  # seconds of sound that are resampled together
 _REHEARSED = 3  # clips: without motion frames, with them, and with them again
+_SHARE = 0.9  # of a clip's time, that making it may take
 _DECODED = 4  # frames that are decoded together, so that the first of a clip need not wait for the last
 
 
@@ -53,6 +55,8 @@ class LiveSession:
         self.fps = job.config.fps
         self.size = job.reference.video_size
         """(W, H) of the frames."""
+        self.steps = _steps(renderer, job)
+        """Denoising steps of a clip."""
         self.shown = 0
         """Frames that were given out."""
         self._rate = Fraction(self.fps).limit_denominator(1001)
@@ -65,7 +69,7 @@ class LiveSession:
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
         if renderer.exported is not None:
-            self._rehearse(renderer)
+            rehearse(renderer, job, min(job.config.cache_blocks, 2))  # cached blocks have shapes too
         self._begin(None)
 
     @property
@@ -135,15 +139,6 @@ class LiveSession:
                 self._end_resampler()
                 self._total = math.ceil(self._heard * self._rate)
                 self.speech.close(self._total)
-
-    def _rehearse(self, renderer: Renderer) -> None:
-        """Sample clips of nothing, so that steps are exported before the first sound."""
-        heard = renderer.model.network.preset.audio
-        window = torch.zeros(heard.tokens, heard.layers, heard.dim)
-        config = replace(self.job.config, steps=min(self.job.config.cache_blocks, 2))  # cached blocks have shapes too
-        job = replace(self.job, config=config, speech=lambda first: itertools.repeat(window))
-        for _ in itertools.islice(Rendering(renderer, job, self.warnings.append).latents(), _REHEARSED):
-            pass
 
     def _begin(self, before: Tensor | None) -> None:
         """Begin the clip loop at the next frame, after the latents `before` (1, n, C, h, w)."""
@@ -265,6 +260,48 @@ def as_block(samples: np.ndarray) -> np.ndarray:
             f"{np.shape(samples)}"
         )
     return np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), -1.0, 1.0)
+
+
+def rehearse(renderer: Renderer, job: Job, steps: int, count: int = _REHEARSED) -> float:
+    """Make `count` clips of nothing as a session makes them -> seconds that the last of them takes.
+
+    Steps that are exported are exported by the first ones.
+    """
+    heard = renderer.model.network.preset.audio
+    window = torch.zeros(heard.tokens, heard.layers, heard.dim)
+    job = replace(job, config=replace(job.config, steps=steps), speech=lambda first: itertools.repeat(window))
+    rendering = Rendering(renderer, job, lambda line: None)
+    clips, took = rendering.latents(), 0.0
+    for _ in range(count):
+        began = perf_counter()
+        with torch.inference_mode():
+            for part in next(clips).split(_DECODED, 1):
+                rendering.decode(part)
+        took = perf_counter() - began
+    return took
+
+
+def in_time(renderer: Renderer, job: Job) -> tuple[Job, list[str]]:
+    """Take as many steps as this machine can in the time that a clip lasts, at most the job's -> the job, warnings.
+
+    A clip is made in one step and in all of them, by the clock; what a step takes is a share of the difference.
+    """
+    most, clip = _steps(renderer, job), job.clip or renderer.model.network.preset.frames
+    left = _SHARE * clip / job.config.fps
+    one = rehearse(renderer, job, 1)
+    all_steps = rehearse(renderer, job, most, 2) if most > 1 else one
+    if all_steps <= left:
+        return job, []
+    each = max((all_steps - one) / max(most - 1, 1), 1e-6)
+    steps = 1 + max(0, min(most - 1, int((left - one) / each)))
+    told = f"{steps} of {most} steps, because this machine is too slow for more"
+    if one > left:
+        told = f"this machine makes {clip / one:.1f} frames a second in one step: give a lower --fps or --size"
+    return replace(job, config=replace(job.config, steps=steps)), [told]
+
+
+def _steps(renderer: Renderer, job: Job) -> int:
+    return job.config.steps or renderer.model.network.preset.sampling.steps
 
 
 def check_live(preset: Preset) -> None:

@@ -96,12 +96,14 @@ class Model:
         """Move all parts to `device`: network and codec in `dtype`, speech encoder, detector and ArcFace in float32.
 
         In half precision on CUDA the codec is channels last, so that Stable Diffusion's VAE decodes in two thirds of
-        the time; on a CPU it would take twice as long (docs/reference/performance.md).
+        the time; on a CPU it would take twice as long (docs/reference/performance.md), so there the codec says whether.
         """
         use_channels_last(self.network, device, dtype)
         self.network.eval().requires_grad_(False)
         if device.type == "cuda" and dtype != torch.float32:
             use_channels_last(self.codec, device, dtype)
+        if device.type == "cpu" and self.codec.channels_last:
+            self.codec.to(memory_format=torch.channels_last)
         self.codec.to(device, dtype).eval().requires_grad_(False)
         self.speech.to(device).eval().requires_grad_(False)
         if isinstance(self.detector, nn.Module):

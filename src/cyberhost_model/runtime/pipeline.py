@@ -35,7 +35,7 @@ from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import LIPS, SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
-from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live
+from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, in_time
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
@@ -398,15 +398,17 @@ class CyberHost:
         body_movement: float | None = None,
         look_ahead: float = LOOK_AHEAD,
         clip: int | None = None,
+        keep_up: bool = False,
         level: SpeechLevel | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> LiveSession:
         """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
 
         look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
-        together, by default (and at most) as many as the network was trained with; fewer come sooner. level: of the
-        voice (`model.speech.level` of a recording of it); None: it is measured while the sound goes by. The others are
-        those of `animate`. Raises InputError and NoFaceError.
+        together, by default (and at most) as many as the network was trained with; fewer come sooner. keep_up: take
+        fewer steps where this machine is too slow for the sound, which it finds out by making a few clips
+        (`LiveSession.steps`). level: of the voice (`model.speech.level` of a recording of it); None: it is measured
+        while the sound goes by. The others are those of `animate`. Raises InputError and NoFaceError.
         """
         self._check_command("animate")
         preset = self.model.network.preset
@@ -422,6 +424,9 @@ class CyberHost:
         job = self._job(reference, config, movement_source(reference, amount), ENDLESS, None, amount)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
+        if keep_up:
+            job, told = in_time(renderer, job)
+            warnings += told
         return LiveSession(renderer, job, speech, warnings)
 
     def reenact(

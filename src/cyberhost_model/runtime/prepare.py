@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -52,8 +53,8 @@ class Reference:
 
     canvas: Canvas
     """Position of the picture in the network's input."""
-    scale: int
-    """Factor from the network's input to the video."""
+    scale: float
+    """Factor from the network's input to the video, in quarters."""
     picture_keypoints: Keypoints
     """In 0..1 of the picture."""
     keypoints: Keypoints
@@ -61,7 +62,7 @@ class Reference:
     small: Tensor
     """(1, 3, H, W) in -1..1: the canvas at the network's size."""
     large: Tensor
-    """(1, 3, H * scale, W * scale) in -1..1: the canvas at the video's size."""
+    """(1, 3, H * scale, W * scale) in -1..1, float32: the canvas at the video's size."""
     latent: Tensor
     """(1, C, h, w)."""
     control_maps: Tensor
@@ -79,8 +80,7 @@ class Reference:
     @property
     def video_size(self) -> tuple[int, int]:
         """(W, H) of the video in pixels."""
-        w, h = self.canvas.picture_size
-        return w * self.scale, h * self.scale
+        return self.large_canvas.picture_size
 
     @property
     def large_canvas(self) -> Canvas:
@@ -105,11 +105,16 @@ def prepare_reference(
     preset, network = model.network.preset, model.network
     h, w = picture_u8.shape[:2]
     canvas = fit_canvas((w, h), area=preset.size[0] * preset.size[1])
-    side = min(DEFAULT_SIDE, round((w * h) ** 0.5)) if size is None else size
-    scale = max(1, round(side / (canvas.picture_width * canvas.picture_height) ** 0.5))
+    working = (canvas.picture_width * canvas.picture_height) ** 0.5
+    if size is None:
+        quarters = int(4 * min(DEFAULT_SIDE, (w * h) ** 0.5) / working + 0.02)  # a picture is not enlarged
+    else:
+        quarters = round(4 * size / working)
+    scale = max(4, quarters) / 4
 
     placed, placed_keypoints = place(picture_u8, canvas), on_canvas(keypoints, canvas)
-    small, large = to_input(placed, network), to_input(place(picture_u8, scale_canvas(canvas, scale)), network)
+    small = to_input(placed, network, network.dtype)
+    large = to_input(place(picture_u8, scale_canvas(canvas, scale)), network, torch.float32)
     factor = preset.latent_factor
     latent_size = (canvas.height // factor, canvas.width // factor)
     control_maps = to_maps(face_control_maps(placed_keypoints, latent_size), network)
@@ -192,16 +197,17 @@ def _draw_audio_masks(
     return to_maps(audio_masks(keypoints, canvas.size, level_sizes(preset, latent_size)), like)
 
 
-def to_input(picture_u8: np.ndarray, like: torch.nn.Module) -> Tensor:
-    """Convert uint8 (H, W, 3) to (1, 3, H, W) in -1..1, on the device and in the precision of `like`."""
+def to_input(picture_u8: np.ndarray, like: torch.nn.Module, dtype: torch.dtype) -> Tensor:
+    """Convert uint8 (H, W, 3) to (1, 3, H, W) in -1..1, on the device of `like`."""
     tensor = torch.from_numpy(np.ascontiguousarray(picture_u8)).permute(2, 0, 1)[None]
-    return tensor.to(like.device, like.dtype) / 127.5 - 1
+    return tensor.to(like.device, dtype) / 127.5 - 1
 
 
 def to_pixels(frames: Tensor) -> np.ndarray:
     """Convert frames (N, 3, H, W) in -1..1 to uint8 (N, H, W, 3)."""
-    pixels = (frames.float() * 127.5).add_(127.5).round_().clamp_(0, 255).to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).cpu().numpy()
+    colours = frames.float().permute(0, 2, 3, 1).cpu().contiguous().numpy()
+    pixels = cv2.addWeighted(colours.reshape(1, -1), 127.5, colours.reshape(1, -1), 0, 127.5, dtype=cv2.CV_8U)
+    return pixels.reshape(colours.shape)  # OpenCV rounds and limits in the same pass
 
 
 def to_maps(array: np.ndarray, like: torch.nn.Module | Tensor) -> Tensor:
@@ -216,10 +222,12 @@ def on_canvas(keypoints: Keypoints, canvas: Canvas) -> Keypoints:
     return keypoints.map(lambda points: (points * share + corner).astype(np.float32))
 
 
-def scale_canvas(canvas: Canvas, factor: int) -> Canvas:
-    """Multiply a canvas and the picture on it by an integer factor."""
-    sides = ("width", "height", "left", "top", "picture_width", "picture_height")
-    return replace(canvas, **{name: getattr(canvas, name) * factor for name in sides}, scale=canvas.scale * factor)
+def scale_canvas(canvas: Canvas, factor: float) -> Canvas:
+    """Multiply a canvas and the picture on it by a whole number of quarters; the picture's sides stay even."""
+    width, height = round(canvas.width * factor), round(canvas.height * factor)
+    picture_width, picture_height = (2 * round(side * factor / 2) for side in canvas.picture_size)
+    left, top = (width - picture_width) // 2, (height - picture_height) // 2
+    return Canvas(width, height, left, top, picture_width, picture_height, canvas.scale * factor)
 
 
 def shows_only_a_head(keypoints: Keypoints) -> bool:

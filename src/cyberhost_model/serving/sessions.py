@@ -125,7 +125,13 @@ class Sessions:
         """Listen and send until the video ends. Raises what ends one of them early."""
         session = stream.session
         told = [line for text in session.warnings if (line := public_line(text, {})) is not None]
-        ready = {"size": "{}x{}".format(*session.size), "fps": session.fps, "delay": session.delay, "warnings": told}
+        ready = {
+            "size": "{}x{}".format(*session.size),
+            "fps": session.fps,
+            "steps": session.steps,
+            "delay": session.delay,
+            "warnings": told,
+        }
         await _tell(socket, "ready", ready)
         with contextlib.ExitStack() as stack:
             stack.enter_context(stream)

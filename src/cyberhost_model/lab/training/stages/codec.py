@@ -10,13 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from cyberhost_model.codecs.reference import (
-    DecodedMaps,
-    ReferenceCodec,
-    compose,
-    fit_components,
-    fit_left,
-)
+from cyberhost_model.codecs.redraw import DecodedMaps, compose
+from cyberhost_model.codecs.reference import ReferenceCodec, fit_components, fit_left
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.training.codec_init import codec_config, codec_of, take_over
