@@ -138,32 +138,27 @@ def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
     assert torch.equal(codec.leave_lips_to_controls(-z, emphasised=False)[0][0, 24:], -z[0, 24:])
 
 
+def controls_of(heights: list[float]) -> torch.Tensor:
+    """Latents (N, 27, 16, 16) whose three controls are Gaussians of these heights, one latent for each."""
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    z = torch.zeros(len(heights), 27, 16, 16)
+    gaussian = torch.exp(-((x - 8) ** 2 + (y - 8) ** 2) / (2 * 1.5**2))
+    z[:, 24:] = torch.tensor(heights)[:, None, None, None] * gaussian
+    return z
+
+
 def test_a_mouth_that_rounds_goes_on_faster_beyond_a_deviation_and_a_half():
     """A wider mouth, and one that is hardly narrower, is emphasised as ever; beyond, `rounding` times as much."""
     codec = ReferenceCodec(
-        ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.0, 2.0, 1.0), closing=3.0, rounding=1.5)
+        ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.0, 2.0, 1.0), closing=3.0, rounding=2.0)
     )
-    widths = torch.tensor([1.75, 0.0, -0.5, -1.5, -3.5])
-    heights = torch.stack([torch.full((5,), 0.7), widths, widths], -1)
-    emphasised = heights * codec.emphasis_of(heights, slice(None))
-    assert emphasised[:, 1].tolist() == pytest.approx([3.5, 0.0, -1.0, -3.0, -3.0 - 1.5 * 4.0])
-    assert torch.equal(emphasised[:, 2], widths) and (emphasised[:, 0] == heights[:, 0]).all()
-    assert codec.emphasis_of(heights[:, 2:], slice(2, 3)).tolist() == [[1.0]] * 5
-    shut = -heights[:1, :2] * codec.emphasis_of(-heights[:1, :2], slice(0, 2))
-    assert shut[0].tolist() == pytest.approx([-0.7 * 3.0, -1.5 * 2.0 - 0.25 * 2.0 * 1.5])
-
-
-def test_a_rounded_mouth_keeps_the_shape_of_its_control():
-    """How far a mouth is narrower is measured on the whole control, so that its Gaussian stays one."""
-    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.0, 1.0, 1.0), rounding=2.0))
-    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
-    z = torch.zeros(1, 27, 16, 16)
-    z[0, 25] = -3.0 * torch.exp(-((x - 8) ** 2 + (y - 8) ** 2) / (2 * 1.5**2))
-    narrower = codec.leave_lips_to_controls(z, emphasised=True)[0][0, 25]
-    factor = narrower[8, 8] / z[0, 25, 8, 8]
-    torch.testing.assert_close(narrower, factor * z[0, 25])
-    assert factor.item() == pytest.approx(1.5, rel=0.03)
-    assert torch.equal(codec.leave_lips_to_controls(z, emphasised=False)[0], z)
+    z = controls_of([1.75, 0.0, -0.5, -1.4, -3.5])
+    controls = codec.leave_lips_to_controls(z, emphasised=True)[0][:, 24:]
+    assert controls[:, 1, 8, 8].tolist() == pytest.approx([3.5, 0.0, -1.0, -2.8, 2 * -1.5 + 2 * 2 * -2.0], rel=0.02)
+    assert controls[:, 0, 8, 8].tolist() == pytest.approx([1.75, 0.0, -1.5, -4.2, -10.5])
+    assert torch.equal(controls[:, 2], z[:, 26])
+    torch.testing.assert_close(controls[4, 1], controls[4, 1, 8, 8] / -3.5 * z[4, 25])  # it keeps its shape
+    assert torch.equal(codec.leave_lips_to_controls(z, emphasised=False)[0][:, 24:], z[:, 24:])
 
 
 @pytest.mark.parametrize(
@@ -178,8 +173,9 @@ def test_folders_that_state_no_rounding_draw_lips_as_before(codec, tmp_path, sto
     (tmp_path / "config.json").write_text(json.dumps(config | stored))
     again = ReferenceCodec.load(tmp_path)
     assert again.config.rounding == 1.0 and tuple(again.config.emphasis) == emphasis
-    factors = again.emphasis_of(torch.tensor([[-2.0, -3.0, 0.5]]), slice(None))
-    assert factors.tolist() == [pytest.approx([again.config.closing * emphasis[0], *emphasis[1:]])]
+    z = controls_of([-3.0])
+    factors = again.leave_lips_to_controls(z, emphasised=True)[0][0, 24:, 8, 8] / -3.0
+    assert factors.tolist() == pytest.approx([again.config.closing * emphasis[0], *emphasis[1:]])
 
 
 @pytest.mark.parametrize("name", ["rounding", "closing"])

@@ -42,7 +42,7 @@ _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _STILL = 0.12  # pixels: shorter flows are background and become zero
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
-_GAP, _WIDTH = 0, 1  # of the face controls
+_WIDTH = 1  # the mouth's, among the face controls
 _ROUNDED = 1.5  # deviations by which a mouth is narrower from where on it is rounding
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 _CHANNELS = {"flow": 2, "novelty": 1, "colour": 3, "left": 3}  # of the maps whose blocks are encoded, in `z`'s order
@@ -80,7 +80,7 @@ class ReferenceCodecConfig:
     """Factor of the lips' gap beside `emphasis` where lips come together, because flow shuts a smile less far than it
     is told to.
     """
-    rounding: float = 2.0
+    rounding: float = 2.25
     """Factor, beside `emphasis`, of what a mouth gets narrower beyond 1.5 deviations of its control: those of rounded
     lips, whereas a mouth that only speaks is not pursed. 1 in folders that do not state it.
     """
@@ -377,8 +377,7 @@ class ReferenceCodec(Codec):
         changes: of each of the part's controls, in heights of the face, such as how much wider the lips open.
         """
         controls = close_up.part.controls
-        heights = picture.new_tensor(changes) / self.control_deviations[controls]
-        heights = heights * self.emphasis_of(heights, controls)
+        heights = self.emphasise(picture.new_tensor(changes) / self.control_deviations[controls], controls)
         return self._move_part(heights[None, :, None, None].expand(len(picture), -1, 1, 1) / 2, close_up, picture)
 
     @property
@@ -386,26 +385,26 @@ class ReferenceCodec(Codec):
         """(controls,): deviations of the face controls in heights of the face, by which `z` is divided."""
         return self.z_std[self.config.blocks :]
 
-    def emphasis_of(self, heights: Tensor, controls: slice) -> Tensor:
-        """Return the factors (..., n) of face controls of `heights` (..., n), in deviations: n those of `controls`.
+    def emphasise(self, values: Tensor, controls: slice) -> Tensor:
+        """Multiply the face controls (..., n) of `controls` by `emphasis`, and lips that come together by `closing`."""
+        factors = values.new_tensor(self.config.emphasis[: self.config.control_channels])
+        closing = torch.ones_like(factors)
+        closing[:1] = self.config.closing  # the lips' gap comes first
+        return values * factors[controls] * torch.where(values < 0, closing[controls], 1.0)
 
-        They are `emphasis`, times `closing` where lips come together. What a mouth is narrower beyond `_ROUNDED` counts
-        `rounding` times.
+    def round_further(self, controls: Tensor) -> Tensor:
+        """Raise the mouth's width of face controls (B, controls, h, w) by `rounding`, where it is that of rounded lips.
+
+        How far the mouth is narrower is measured on the whole control, so that its Gaussian keeps its shape.
         """
-        config = self.config
-        each = heights.new_tensor(config.emphasis[: config.control_channels])[controls]
-        factors = each.expand(heights.shape).clone()
-        for i, control in enumerate(range(config.control_channels)[controls]):
-            height = heights[..., i]
-            if control == _GAP:
-                factors[..., i] *= torch.where(height < 0, config.closing, 1.0)
-            elif control == _WIDTH:
-                beyond = (-height - _ROUNDED).clamp_min(0) / height.abs().clamp_min(_ROUNDED)
-                factors[..., i] *= 1 + (config.rounding - 1) * beyond
-        return factors
+        width = controls[:, _WIDTH : _WIDTH + 1]
+        height = 2 * measure_controls(width)
+        beyond = (-height - _ROUNDED).clamp_min(0) / height.abs().clamp_min(_ROUNDED)
+        rounded = width * (1 + (self.config.rounding - 1) * beyond)[..., None, None]
+        return torch.cat([controls[:, :_WIDTH], rounded, controls[:, _WIDTH + 1 :]], 1)
 
     def leave_lips_to_controls(self, z: Tensor, emphasised: bool) -> tuple[Tensor, Tensor]:
-        """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and emphasise the controls.
+        """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and `emphasise` the controls.
 
         A denoiser puts a line as fine as the lips' a few pixels wrong, and teeth then appear next to the mouth. It
         predicts well how far the lips are apart, and the decoder finds them in the reference. What that leaves stays.
@@ -417,7 +416,7 @@ class ReferenceCodec(Codec):
         fine, left = z[:, _MEAN_FLOW:drawn] * (1 - under), z[:, drawn:blocks]
         controls = z[:, blocks:]
         if emphasised:
-            controls = controls * self.emphasis_of(2 * measure_controls(controls), slice(None))[..., None, None]
+            controls = self.emphasise(self.round_further(controls).movedim(1, -1), slice(None)).movedim(-1, 1)
         return torch.cat([z[:, :_MEAN_FLOW], fine, left, controls], 1), under
 
     def _channels(self, controls: slice) -> slice:
