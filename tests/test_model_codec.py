@@ -161,6 +161,16 @@ def test_a_mouth_that_rounds_goes_on_faster_beyond_a_deviation_and_a_half():
     assert torch.equal(codec.leave_lips_to_controls(z, emphasised=False)[0][:, 24:], z[:, 24:])
 
 
+def test_a_dubbed_mouth_does_not_round_further(monkeypatch):
+    """It is told how much narrower than the film's it is, not how rounded."""
+    monkeypatch.setattr(ReferenceCodec, "_move_part", lambda self, values, *given: 2 * values[0, :, 0, 0])
+    for rounding in (1.0, 3.0):
+        codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), rounding=rounding))
+        changes = torch.tensor([0.1, -4.0]) * codec.control_deviations[:2]
+        moved = codec.move_close_up(SimpleNamespace(part=MOUTH), torch.zeros(1, 3, 32, 32), changes.tolist())
+        assert moved.tolist() == pytest.approx([0.12, -7.6])
+
+
 @pytest.mark.parametrize(
     ("stored", "emphasis"),
     [({"emphasis": [1.2, 1.9, 1.2]}, (1.2, 1.9, 1.2)), ({"cues": 3, "emphasis": 1.4}, (1.4, 1.4, 1.0))],
