@@ -6,8 +6,9 @@ Needs an environment of its own: `pip install "mediapipe==0.10.21" dlib-bin face
 imageio-ffmpeg`. MediaPipe's face mesh and hands and dlib's face embedder bring their weights along. Prints one row for
 each kind of video (still, truth, ours), means over the items: face cosine to the still; sharpness of the face against
 the still's (Laplacian deviation); hands found where the still shows them; correlation of the lips' opening with the
-true one, and its deviation in speech and in silence, in shares of the face's height; how much the background, the head
-and the hands move (mean absolute grey difference to the still; deviation of position in face heights).
+true one, and its deviation in speech, in silence (lips that shut in speech too) and in pauses, in shares of the face's
+height; how much the background, the head and the hands move (mean absolute grey difference to the still; deviation of
+position in face heights).
 """
 
 from __future__ import annotations
@@ -97,6 +98,7 @@ def measure(
     n = min(len(rows), len(true))
     lips, ok = rows[:n, 2], ~np.isnan(rows[:n, 2])
     talk, quiet = ok & speech[:n] & (true[:n] > 0.02), ok & (true[:n] < 0.005)
+    pause = quiet & ~speech[:n]  # lips also shut in speech
     moves = lips[ok].std() > 1e-6
     return {
         "face found": float(ok.mean()),
@@ -106,6 +108,7 @@ def measure(
         "mouth corr": float(np.corrcoef(lips[ok], true[:n][ok])[0, 1]) if moves else np.nan,
         "mouth dev": float(lips[talk].std()),
         "silent dev": float(lips[quiet].std()) if quiet.sum() > 5 else np.nan,
+        "pause dev": float(lips[pause].std()) if pause.sum() > 5 else np.nan,
         "background": float(np.mean(background)) if background else np.nan,
         "head": float(np.nanstd(rows[:, 3:], axis=0).mean()),
         "hands": float(np.mean([np.nanstd(np.array(t), axis=0).mean() for t in trails])) if shown else np.nan,

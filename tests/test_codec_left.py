@@ -154,7 +154,10 @@ def test_impossible_components_are_told(counts, words):
 def test_the_embedded_codec_has_what_its_recipe_says():
     codec, others = codec_of("tiny")
     assert codec.config.components() == SHIPPED and codec.config.reference == 24 and not others
-    assert codec.config.emphasis == (1.2, 1.9, 1.2) and codec.same_close_ups and codec.stretch
+    assert codec.same_close_ups and codec.stretch
+    ours = codec_config(SHIPPED)
+    assert codec.config.emphasis == ours.emphasis == (1.2, 1.9, 1.2)
+    assert (codec.config.closing, codec.config.rounding) == (ours.closing, ours.rounding) == (2.2, 2.25)
     assert codec_config(SHIPPED).latent_channels == codec.latent_channels == preset("tiny").latent_channels
 
 

@@ -1,6 +1,7 @@
 """ReferenceCodec: a linear encoder, exact at rest, and a decoder as sharp as the reference it reads."""
 
 import copy
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -133,6 +134,63 @@ def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
     shut = codec.leave_lips_to_controls(-z, emphasised=True)[0][0, 24, 2, 3]
     assert shut.item() == pytest.approx(-3.0 * codec.config.closing)
     assert torch.equal(codec.leave_lips_to_controls(-z, emphasised=False)[0][0, 24:], -z[0, 24:])
+
+
+def controls_of(heights: list[float]) -> torch.Tensor:
+    """Latents (N, 27, 16, 16) whose three controls are Gaussians of these heights, one latent for each."""
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    z = torch.zeros(len(heights), 27, 16, 16)
+    gaussian = torch.exp(-((x - 8) ** 2 + (y - 8) ** 2) / (2 * 1.5**2))
+    z[:, 24:] = torch.tensor(heights)[:, None, None, None] * gaussian
+    return z
+
+
+def test_a_mouth_that_rounds_goes_on_faster_beyond_a_deviation_and_a_half():
+    """A wider mouth, and one that is hardly narrower, is emphasised as ever; beyond, `rounding` times as much."""
+    codec = ReferenceCodec(
+        ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.0, 2.0, 1.0), closing=3.0, rounding=2.0)
+    )
+    z = controls_of([1.75, 0.0, -0.5, -1.4, -3.5])
+    controls = codec.leave_lips_to_controls(z, emphasised=True)[0][:, 24:]
+    assert controls[:, 1, 8, 8].tolist() == pytest.approx([3.5, 0.0, -1.0, -2.8, 2 * -1.5 + 2 * 2 * -2.0], rel=0.02)
+    assert controls[:, 0, 8, 8].tolist() == pytest.approx([1.75, 0.0, -1.5, -4.2, -10.5])
+    assert torch.equal(controls[:, 2], z[:, 26])
+    torch.testing.assert_close(controls[4, 1], controls[4, 1, 8, 8] / -3.5 * z[4, 25])  # it keeps its shape
+    assert torch.equal(codec.leave_lips_to_controls(z, emphasised=False)[0][:, 24:], z[:, 24:])
+
+
+def test_a_dubbed_mouth_does_not_round_further(monkeypatch):
+    """It is told how much narrower than the film's it is, not how rounded."""
+    monkeypatch.setattr(ReferenceCodec, "_move_part", lambda self, values, *given: 2 * values[0, :, 0, 0])
+    for rounding in (1.0, 3.0):
+        codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), rounding=rounding))
+        changes = torch.tensor([0.1, -4.0]) * codec.control_deviations[:2]
+        moved = codec.move_close_up(SimpleNamespace(part=MOUTH), torch.zeros(1, 3, 32, 32), changes.tolist())
+        assert moved.tolist() == pytest.approx([0.12, -7.6])
+
+
+@pytest.mark.parametrize(
+    ("stored", "emphasis"),
+    [({"emphasis": [1.2, 1.9, 1.2]}, (1.2, 1.9, 1.2)), ({"cues": 3, "emphasis": 1.4}, (1.4, 1.4, 1.0))],
+)
+def test_folders_that_state_no_rounding_draw_lips_as_before(codec, tmp_path, stored, emphasis):
+    codec.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for name in ("rounding", "closing", "emphasis", "control_channels" if "cues" in stored else "emphasis"):
+        config.pop(name, None)
+    (tmp_path / "config.json").write_text(json.dumps(config | stored))
+    again = ReferenceCodec.load(tmp_path)
+    assert again.config.rounding == 1.0 and tuple(again.config.emphasis) == emphasis
+    z = controls_of([-3.0])
+    factors = again.leave_lips_to_controls(z, emphasised=True)[0][0, 24:, 8, 8] / -3.0
+    assert factors.tolist() == pytest.approx([again.config.closing * emphasis[0], *emphasis[1:]])
+
+
+@pytest.mark.parametrize("name", ["rounding", "closing"])
+def test_impossible_factors_of_lips_are_refused(name):
+    for value in (-0.1, 101.0, float("nan")):
+        with pytest.raises(ValueError, match=f"{name} must be within"):
+            ReferenceCodecConfig(**{name: value})
 
 
 def test_flow_points_to_the_source_of_a_pixel():
