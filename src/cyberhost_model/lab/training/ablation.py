@@ -228,22 +228,19 @@ def ablate(
         coded, people = _coded_clips(plan, out, parts, settings)
         films = clips[: plan.videos]
         ablation = _Rows(plan, out, loop, settings, base, films, parts, coded, people, weights_dir, download)
-        trainings = [(row, number) for number in range(seeds) for row in rows]
-        for place, (row, number) in enumerate(trainings):
+        every = len(rows) * seeds * steps
 
-            def tell(done: int, words: str, place: int = place, row: str = row) -> None:
-                if progress:
-                    progress(place * steps + done, len(trainings) * steps, f"{row}: {words}")
+        def teller(row: str, start: int) -> Callable[[int, str], None]:
+            return lambda done, words: progress(start + done, every, f"{row}: {words}") if progress else None
 
-            ablation.finish(row, number, tell)
-        reports = {row: out / row_folder(row) / "report" for row in rows} if ablation.clips else {}
-        errors = {row: [read_errors(out / row_folder(row, k) / ERRORS) for k in range(seeds)] for row in rows}
-        changes, before = region_changes(errors, plan.seed), []
-        if plan.init:
-            before = region_changes({row: [read_errors(out / row_folder(row) / BEFORE)] for row in rows}, plan.seed)
-        words = describe_table(plan, steps, loop, settings, len(clips), seeds)
-        _write_tables(out, words, changes, before, reports)
-    return Ablation(out, steps, rows, ablation_values(reports) if reports else {}, changes, before)
+        for number in range(seeds):
+            for place, row in enumerate(rows):
+                ablation.finish(row, number, teller(row, (number * len(rows) + place) * steps))
+            if number + 1 < seeds:
+                ablation.write(rows, number + 1, len(clips))  # to look at while the others are trained
+        for row in rows if plan.init else ():
+            ablation.measure_before(row, teller(row, every))
+        return ablation.write(rows, seeds, len(clips))
 
 
 def _write_tables(
@@ -412,25 +409,16 @@ class _Rows:
     download: bool
 
     def finish(self, row: str, number: int, tell: Callable[[int, str], None]) -> None:
-        """Train one row with seed `number` and measure its error; with the first seed also that before it and videos.
+        """Train one row with seed `number`, measure its error, and with the first seed its videos.
 
         What is written last marks the row as done.
         """
         folder, steps = self.out / row_folder(row, number), self.loop.steps
-        wanted = [folder / ERRORS]
-        if number == 0:
-            wanted += [folder / BEFORE] if self.plan.init else []
-            wanted += [folder / "report" / SUMMARY_FILE] if self.clips else []
-        if all(file.is_file() for file in wanted):
+        videos = number == 0 and bool(self.clips)
+        if (folder / ERRORS).is_file() and (not videos or (folder / "report" / SUMMARY_FILE).is_file()):
             tell(steps, "done before")
             return
-        settings = {**self.settings, "ablations": {**self.settings.get("ablations", {}), **ROWS[row]}}
-        seed = self.plan.seed + number
-        stage = build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, seed)
-        if folder / BEFORE in wanted and not (folder / BEFORE).is_file():
-            tell(0, "measuring the error before the first step")
-            folder.mkdir(parents=True, exist_ok=True)
-            write_errors(self.errors(stage), folder / BEFORE)
+        stage, seed = self.stage(row, number), self.plan.seed + number
         train(
             stage,
             folder / "run",
@@ -442,22 +430,45 @@ class _Rows:
             tell(steps, "measuring the error")
             stage.module.load_state_dict(weights)
             write_errors(self.errors(stage), folder / ERRORS)
-        if number or not self.clips:
+        if not videos:
             return
         for name in self.animate(folder / "videos", preset, weights):
             tell(steps, f"video {name}")
         tell(steps, "measuring")
         self.measure(row, folder)
 
+    def measure_before(self, row: str, tell: Callable[[int, str], None]) -> None:
+        """Measure the error of a row before its first step, unless it is there already."""
+        file = self.out / row_folder(row) / BEFORE
+        if not file.is_file():
+            tell(0, "measuring the error before the first step")
+            write_errors(self.errors(self.stage(row, 0)), file)
+
+    def write(self, rows: list[str], seeds: int, clips: int) -> Ablation:
+        """Write the tables of `rows`, each with `seeds` seeds, of so many held-out clips."""
+        plan, out = self.plan, self.out
+        reports = {row: out / row_folder(row) / "report" for row in rows} if self.clips else {}
+        errors = {row: [read_errors(out / row_folder(row, k) / ERRORS) for k in range(seeds)] for row in rows}
+        changes, before = region_changes(errors, plan.seed), []
+        if all((out / row_folder(row) / BEFORE).is_file() for row in rows):
+            before = region_changes({row: [read_errors(out / row_folder(row) / BEFORE)] for row in rows}, plan.seed)
+        words = describe_table(plan, self.loop.steps, self.loop, self.settings, clips, seeds)
+        _write_tables(out, words, changes, before, reports)
+        values = ablation_values(reports) if reports else {}
+        return Ablation(out, self.loop.steps, rows, values, changes, before)
+
+    def stage(self, row: str, number: int) -> Stage:
+        """Build the stage of a row with seed `number`, with the base's weights."""
+        settings = {**self.settings, "ablations": {**self.settings.get("ablations", {}), **ROWS[row]}}
+        return build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, self.plan.seed + number)
+
     def errors(self, stage: Stage) -> list[ClipError]:
         """Measure the error of a stage's network on the held-out clips."""
         assert isinstance(stage, ClipStage)  # stages 1 and 2
         device = torch.device(self.loop.device)
         torch.set_num_threads(self.loop.threads)
-        training = stage.module.training
         stage.module.to(device).eval()
         found = errors_by_clip(stage, self.coded, device, self.plan.levels)
-        stage.module.train(training)
         return [ClipError(clip, self.people.get(clip, clip), errors) for clip, errors in found.items()]
 
     def animate(self, videos: Path, preset: Preset, weights: dict[str, Tensor]) -> Iterator[str]:
