@@ -61,7 +61,11 @@ def test_tables_say_what_the_row_is_for():
     row = next(line for line in text.splitlines() if line.startswith("| Hand Clarity |"))
     assert row.split(" | ")[1] == "hands" and "**−2.00% (−2.00 to −2.00)**" in row and "hands better" in row
     assert row.split(" | ")[-1] == "HKC −0.035 (worse) |" and text.startswith("### Error\n")
-    assert "24 clips of 12 people, 2 seeds" in text and "fewer than ten" not in text.lower()
+    assert (
+        "24 clips of 12 people, 2 seeds" in text
+        and " Lips: 23 clips of 12 people." in text
+        and "fewer than ten" not in text.lower()
+    )
     assert r"\textbf{$-$2.00\% ($-$2.00 to $-$2.00)}" in error_latex(changes) and r"\toprule" in error_latex(changes)
     few = region_changes({"Full": [errors(0, 1)[0][:6]], "w/o Hand Clarity": [errors(1, 1)[0][:6]]}, 0)
     assert "Fewer than ten people" in error_table(few, "") and "of 3 people, 1 seed," in error_table(few, "")

@@ -197,13 +197,18 @@ def _rows(changes: Sequence[RegionChange], bold: str, text: Any) -> Iterator[lis
 
 def _notes(changes: Sequence[RegionChange]) -> str:
     clips, people = max(c.clips for c in changes), max(c.people for c in changes)
+    fewer = {c.region: c for c in changes if c.clips < clips}
+    shown = "".join(
+        f" {region.capitalize()}: {format_count(c.clips, 'clip')} of {format_count(c.people, 'person', 'people')}."
+        for region, c in fewer.items()
+    )
     seeds = max((len(c.by_seed) for c in changes), default=0) or 1
     words = (
         "Mean squared error of the prediction; full model: the error itself, others: its "
         "change in percent (geometric mean over the clips) with a 95% interval over people. "
         f"{format_count(clips, 'clip')} of {format_count(people, 'person', 'people')}, {format_count(seeds, 'seed')}, "
-        "paired clip by clip on the same noise. More than the full model's is worse. By seed: the change in the region "
-        "the part is for. In the paper: Table 1, other measures of videos; compare the sign."
+        f"paired clip by clip on the same noise.{shown} More than the full model's is worse. "
+        "By seed: the change in the region the part is for. In the paper: Table 1, other measures of videos; compare the sign."
     )
     caution = interval_caution(people)
     return f"{words} {caution.capitalize()}: the intervals are too narrow." if caution else words
