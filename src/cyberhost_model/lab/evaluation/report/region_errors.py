@@ -208,7 +208,8 @@ def _notes(changes: Sequence[RegionChange]) -> str:
         "change in percent (geometric mean over the clips) with a 95% interval over people. "
         f"{format_count(clips, 'clip')} of {format_count(people, 'person', 'people')}, {format_count(seeds, 'seed')}, "
         f"paired clip by clip on the same noise.{shown} More than the full model's is worse. "
-        "By seed: the change in the region the part is for. In the paper: Table 1, other measures of videos; compare the sign."
+        "By seed: the change in the region the part is for. "
+        "In the paper: Table 1, other measures of videos; compare the sign."
     )
     caution = interval_caution(people)
     return f"{words} {caution.capitalize()}: the intervals are too narrow." if caution else words
