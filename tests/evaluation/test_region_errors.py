@@ -44,13 +44,17 @@ def errors(hands: float, seeds: int = 2, spread: float = 0.0) -> list[list[ClipE
 
 def test_a_region_that_gets_worse_is_told_from_those_that_do_not():
     """Levels differ by ten times from clip to clip: only pairs show a change of a percent."""
-    rows = {"Full": errors(0), "w/o Hand Clarity": errors(1.0, spread=0.002), "w/o Hand Codebook": errors(0.0)}
+    rows = {
+        "Full": errors(0),
+        "w/o Hand Clarity": errors(1.0, spread=0.002),
+        "w/o Hand Codebook": errors(0.0, spread=0.002),
+    }
     found = {(c.row, c.region): c for c in region_changes(rows, 0)}
     worse = found["w/o Hand Clarity", "hands"]
     assert worse.change == pytest.approx(1.0, abs=0.1) and worse.verdict == "worse" and worse.about
     assert 0 < worse.ci95[0] < worse.change < worse.ci95[1] and len(worse.by_seed) == 2 and worse.people == PEOPLE
     face = found["w/o Hand Clarity", "face"]
-    assert face.change == 0 and face.verdict == "not told apart" and not face.about
+    assert face.change == 0 and face.verdict == "no change" and not face.about
     assert found["w/o Hand Codebook", "hands"].verdict == "not told apart"
     assert found["w/o Hand Clarity", "lips"].clips == 2 * PEOPLE - 1 and found["Full", "hands"].ci95 is None
 
@@ -86,6 +90,12 @@ def test_a_change_that_not_all_seeds_show_is_none():
     assert found["w/o Hand Codebook"].verdict == "worse"
     text = error_table([*found.values()], "Error")
     assert "**+1.00%" in text and "**+1.1" not in text
+
+
+def test_a_change_that_is_written_as_zero_is_none():
+    changes = region_changes({"Full": errors(0), "w/o Hand Clarity": errors(0.003)}, 0)
+    hands = next(c for c in changes if c.row != "Full" and c.region == "hands")
+    assert 0 < hands.ci95[0] < 0.005 and hands.verdict == "no change" and "**" not in error_table(changes, "Error")
 
 
 def test_the_changes_as_csv(tmp_path):

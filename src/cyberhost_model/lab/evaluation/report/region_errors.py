@@ -43,6 +43,9 @@ ABOUT: Mapping[str, tuple[str, ...]] = {
 MEASURES: Mapping[str, tuple[str, ...]] = {"whole": ("SSIM", "FVD"), "face": ("CSIM",), "hands": ("HKC",)}
 """Region -> the measures of Table 1 that tell most of it. HKV is left out: it rises with jitter too."""
 
+NOTHING = 0.005
+"""Percent of change that is written as 0.00: surely or not, it is none."""
+
 
 @dataclass(frozen=True)
 class ClipError:
@@ -65,7 +68,8 @@ class RegionChange:
     model's over the clips and seeds that both have, so that easy and hard clips count alike; ci95: its interval over
     people. by_seed: the change with each seed alone. about: whether the part is
     for this region. verdict: "worse" or "better" where the interval leaves out zero and all seeds have its sign,
-    "seeds differ" where not all have, "not told apart", or "" for the full model and without an interval.
+    "seeds differ" where not all have, "no change" where the interval is within NOTHING of zero, "not told apart", or ""
+    for the full model and without an interval.
     """
 
     row: str
@@ -105,7 +109,9 @@ def _change(errors: Errors, full: str, row: str, region: str, seed: int) -> Regi
     verdict = ""
     if sure is not None:
         verdict = "worse" if sure[0] > 0 else "better" if sure[1] < 0 else "not told apart"
-        if verdict != "not told apart" and len({seed > 0 for seed in by_seed}) > 1:
+        if max(map(abs, sure)) < NOTHING:
+            verdict = "no change"
+        elif verdict != "not told apart" and len({seed > 0 for seed in by_seed}) > 1:
             verdict = "seeds differ"
     error = float(np.mean(values)) if values else float("nan")
     clips = n // max(1, len(by_seed))
