@@ -15,10 +15,13 @@ from cyberhost_model.lab.filmed.manifest import add_rows
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.training.ablation import FULL, ROWS, Budget, parse_rows, row_folder, scale_schedule
 from cyberhost_model.lab.training.clip_encoder import EncoderConfig, load_clip_encoder
+from cyberhost_model.lab.training.clips import find_clips
 from cyberhost_model.lab.training.encode import encode_dataset
 from cyberhost_model.lab.training.held_out import held_out_clips
 from cyberhost_model.lab.training.init import load_weights, read_weights
-from cyberhost_model.lab.training.recipe import read_recipe
+from cyberhost_model.lab.training.recipe import build_stage, read_recipe
+from cyberhost_model.lab.training.registry import Sources
+from cyberhost_model.lab.training.validation import LEVELS, errors_by_clip
 from cyberhost_model.model.network import CyberHostNetwork
 from data_helpers import small_synth
 
@@ -58,7 +61,11 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
         "--init",
         "tiny",
         "--clips",
+        "2",
+        "--videos",
         "1",
+        "--set",
+        "2.lr=2e-4",
         "--frames",
         "16",
         "--workers",
@@ -85,11 +92,17 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     whole, own = ([e for e in found["errors"] if e["row"] == row] for row in rows)
     assert [e["region"] for e in own] == ["whole", "face", "hands", "lips"] and own[2]["about"]
     assert own[0]["error"] > 0 and own[0]["error"] != whole[0]["error"] and len(own[0]["by_seed"]) == 1
-    assert own[0]["change"] == pytest.approx(100 * (own[0]["error"] / whole[0]["error"] - 1), rel=1e-6)
-    assert "Hand Clarity & hands" in (out / "table.tex").read_text()
+    assert own[0]["change"] == pytest.approx(100 * (own[0]["error"] / whole[0]["error"] - 1), abs=0.1)
+    whole, own = ([e for e in found["before"] if e["row"] == row] for row in rows)
+    assert own[2]["error"] > 0 and own[2]["error"] != whole[2]["error"] and own[0]["clips"] == 2
+    assert (out / "table.tex").read_text().count("Hand Clarity & hands") == 2
+    assert len([*out.glob("held_out/*.mp4")]) == 2 and len([*out.glob("full/videos/*.mp4")]) == 1
     table = (out / "table.md").read_text()
     assert (
-        "2 steps of stage 2, 2 items a batch" in table
+        "2 steps of stage 2, 2 items a batch, seed 0, learning rate 0.0002, from the weights of tiny" in table
+        and "2 clips of 16 frames" in table
+        and "each at 5 noise levels; the videos of 1 clip are of the first seed alone" in table
+        and "### The same before the first step" in table
         and "Not measured: w/o Motion Codebook" in table
         and "Skipped: FID" in table
     )
@@ -102,14 +115,55 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
 
     # What is there is kept: a report that is missing is made of the same videos, and another budget wants another
     # folder.
-    made = [*out.glob("*/run/last/*"), *out.glob("*/videos/*.mp4"), *out.glob("*/errors.csv")]
+    kept = ("run/last/*", "videos/*.mp4", "errors.csv", "before.csv")
+    made = [path for name in kept for path in out.glob(f"*/{name}")]
     stamps = [path.stat().st_mtime_ns for path in made]
     (out / "hand-clarity/report/summary.json").unlink()
     assert main(command) == 0
-    assert json.loads(capsys.readouterr().out) == found and len(made) == 12
+    assert json.loads(capsys.readouterr().out) == found and len(made) == 14
     assert [path.stat().st_mtime_ns for path in made] == stamps
-    command[command.index("2")] = "3"
-    assert main(command) == 9 and "other settings (budget)" in capsys.readouterr().err
+    command[command.index("2.lr=2e-4")] = "2.lr=3e-4"
+    assert main(command) == 9 and "other settings (settings)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_seeds_are_added_and_errors_need_no_videos(material, tmp_path, capsys):
+    dataset, coded = material
+    out = tmp_path / "ablation"
+    command = ["train", "ablate", "--rows", "hand-clarity", "--budget", "1", "--data", str(coded), "-o", str(out)]
+    command += ["--held-out", str(dataset), "--videos", "0", "--levels", "1", "--set", "2.batch=1", "--workers", "0"]
+    assert main([*command, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["rows"] == {} and first["csv"] is None and first["before"] == [] and len(first["errors"]) == 8
+    errors = (out / "hand-clarity/errors.csv").read_text()
+    assert main([*command, "--seeds", "2", "--json"]) == 0
+    second = json.loads(capsys.readouterr().out)
+    assert [len(e["by_seed"]) for e in second["errors"]] == [0] * 4 + [2] * 4
+    assert second["errors"][4]["by_seed"][0] == first["errors"][4]["change"] != second["errors"][4]["by_seed"][1]
+    assert (out / "hand-clarity/errors.csv").read_text() == errors and not list(out.glob("*/videos"))
+    table = (out / "table.md").read_text()
+    assert "1 step" in table and "seeds 0 to 1" in table and "each at 1 noise level in turn.\n" in table
+    with (out / "errors.csv").open() as file:
+        assert {line["when"] for line in csv.DictReader(file)} == {"trained"}
+    assert main([*command, "--set", "2.batch"]) == 2 and "no setting" in capsys.readouterr().err
+
+
+def test_noise_levels_in_turn(material, monkeypatch):
+    """Clip k is measured at its own of the five; all five are the default."""
+    _, coded = material
+    stage = build_stage("2", Sources(clips=str(coded)), {}, seed=0)
+    seen, predict = [], stage.predict
+
+    def noted(batch, generator, level):
+        seen.append(level)
+        return predict(batch, generator, level)
+
+    monkeypatch.setattr(stage, "predict", noted)
+    clips = find_clips(coded, stage.preset, 12)
+    monkeypatch.setattr("cyberhost_model.lab.training.validation.find_clips", lambda *_: clips * 3)
+    for levels in (1, 2, 5):
+        errors_by_clip(stage, coded, torch.device("cpu"), levels)
+    assert seen[:3] == [*LEVELS[:3]] and seen[3:9] == [*LEVELS, LEVELS[0]] and seen[9:] == [*LEVELS] * 3
 
 
 def test_rows_and_budgets_by_name():

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from cyberhost_cli.main import main
 from cyberhost_model.errors import InputError
+from cyberhost_model.lab.filmed.manifest import held_out, read_manifest, split_of
 from cyberhost_model.lab.synthetic.clips import export_clip
 from cyberhost_model.lab.synthetic.performance import perform, wander
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
@@ -62,6 +64,20 @@ def test_held_out_speakers_are_kept_apart(tmp_path):
     except InputError:
         held = set()
     assert not train & held and len(train | held) == 4
+
+
+def test_clips_of_people_kept_out_are_held_out_all(tmp_path):
+    """Drawn people belong to no folder: a hash of their names would put nine in ten into training."""
+    pytest.importorskip("pyarrow")
+    voices = speech_folder(tmp_path / "s")
+    held = next(name for name in map(str, range(100)) if held_out(name))
+    for path in [*voices.iterdir()]:
+        path.rename(path.with_name(f"{held}-{path.name}"))
+    command = ["data", "synth", "--speech", str(voices), "-o", str(tmp_path / "clips"), "--clips", "2"]
+    assert main([*command, "--frames", "16", "--held-out"]) == 0
+    rows = read_manifest(tmp_path / "clips")
+    assert [row.split for row in rows] == ["held_out"] * 2
+    assert {split_of(row.identity) for row in rows} == {"train"}  # by their names alone
 
 
 def test_an_empty_folder_is_told(tmp_path):

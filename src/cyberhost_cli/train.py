@@ -350,6 +350,7 @@ def ablate(
     ] = None,
     stage: Annotated[str, typer.Option(metavar="1|2", help="Stage that is trained.")] = "2",
     config: Annotated[str | None, typer.Option(metavar="FILE", help="Recipe. [default: tiny]")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.NAME=VALUE", help=SET)] = None,
     held_out: Annotated[
         Path | None,
         typer.Option(
@@ -359,6 +360,13 @@ def ablate(
         ),
     ] = None,
     clips: Annotated[int, typer.Option(min=1, max=10_000, help="Clips to measure on.")] = 4,
+    videos: Annotated[
+        int | None,
+        typer.Option(min=0, max=10_000, help="Clips of which videos are made; 0 for none. [default: all]"),
+    ] = None,
+    levels: Annotated[
+        int, typer.Option(min=1, max=5, help="Noise levels each clip is measured at, of five in turn.")
+    ] = 5,
     frames: Annotated[int, typer.Option(min=16, max=10_000, help="Frames of a drawn clip, at 25 a second.")] = 50,
     networks: Annotated[
         str, typer.Option(metavar="public|embedded", help="Networks of CSIM, AKD, HKC, HKV.")
@@ -381,27 +389,45 @@ def ablate(
     """Train the rows of the paper's Table 1 from one base with equal steps and seeds, and measure them.
 
     First by the error of their predictions on held-out clips, whole and of face, hands and lips, then by their videos.
-    Writes DIR/table.md, table.csv and table.tex; each row's run, errors, videos and report are in its
-    folder. The same command continues one that was stopped; further --rows are added.
+    Writes DIR/table.md, table.tex, errors.csv and table.csv; each row's run, errors, videos and report are in its
+    folder. The same command continues one that was stopped; further --rows and --seeds are added. Rows that start
+    from trained weights (--init) are measured before the first step, too.
     """
     console.silence_libraries()
-    from cyberhost_model.lab.training.ablation import Budget, parse_rows
+    from cyberhost_model.lab.evaluation.report.region_errors import error_values
+    from cyberhost_model.lab.training.ablation import Budget, Plan, ablate, parse_rows
+    from cyberhost_model.lab.training.recipe import change_recipe
 
     check_choice("--networks", networks, "public", "embedded")
     check_choice("--stage", stage, "1", "2")
     with input_errors_as_usage():
         parse_device(device)
         names, wanted = parse_rows(rows), Budget.parse(budget)
-    from cyberhost_model.lab.training.ablation import Plan, ablate
+        change_recipe({}, settings or [])
 
     kind: Literal["public", "embedded"] = "public" if networks == "public" else "embedded"
     held = str(held_out or "")
-    plan = Plan(str(data), stage, config or "", init or "", wanted, seed, held, clips, frames, kind, seeds)
+    plan = Plan(
+        str(data),
+        stage,
+        config or "",
+        init or "",
+        wanted,
+        seed,
+        held,
+        clips,
+        frames,
+        kind,
+        settings=settings or [],
+        videos=videos,
+        levels=levels,
+    )
     with console.progress("ablations", None, unit="steps") as tick:
         done = ablate(
             plan,
             names,
             output,
+            seeds=seeds,
             device=device,
             threads=threads,
             workers=workers,
@@ -416,9 +442,11 @@ def ablate(
             "output": str(output),
             "steps": done.steps,
             "table": str(done.table),
-            "csv": str(done.csv),
+            "csv": str(done.csv) if done.csv else None,
             "latex": str(done.latex),
-            "errors": done.errors,
+            "errors_csv": str(done.errors_csv),
+            "errors": error_values(done.changes),
+            "before": error_values(done.before),
             "rows": done.values,
         }
     )

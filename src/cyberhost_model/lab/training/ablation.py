@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +29,8 @@ from cyberhost_model.lab.evaluation.report.region_errors import (
     RegionChange,
     error_latex,
     error_table,
-    error_values,
     region_changes,
+    write_error_csv,
 )
 from cyberhost_model.lab.evaluation.report.wording import format_count
 from cyberhost_model.lab.evaluation.results import SUMMARY_FILE, write_results
@@ -51,7 +51,7 @@ from cyberhost_model.lab.training.samples import fitting_parts, host_with
 from cyberhost_model.lab.training.settings import LoopConfig
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import ClipStage
-from cyberhost_model.lab.training.validation import errors_by_clip
+from cyberhost_model.lab.training.validation import LEVELS, errors_by_clip
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.media.files import written_whole
 from cyberhost_model.model.checkpoint import save_network
@@ -63,7 +63,9 @@ FULL = "Full"
 ROWS: dict[str, dict[str, bool]] = {FULL: {}, **ABLATIONS}
 """Row of Table 1 -> overrides of `config.Ablations`, in the paper's order."""
 PLAN = "ablation.json"
-TABLE, CSV, LATEX, ERRORS = "table.md", "table.csv", "table.tex", "errors.csv"
+TABLE, CSV, LATEX = "table.md", "table.csv", "table.tex"
+ERRORS, BEFORE = "errors.csv", "before.csv"
+"""Of the whole ablation the changes of the error; of a row the error of each clip, and that before the first step."""
 BASE = "base"
 MEASURES = (*headline_measures(), "regions", "temporal")
 """What the videos are measured by."""
@@ -134,15 +136,20 @@ class Plan:
     clips: int
     frames: int
     networks: Literal["public", "embedded"]
-    seeds: int = 1
-    """Trainings of each row, with the seeds `seed`, `seed` + 1, ...; videos are made with the first."""
+    settings: list[str] = field(default_factory=list)
+    """Changes of the recipe, see `recipe.change_recipe`."""
+    videos: int | None = None
+    """Held-out clips of which videos are made, of all of them where it is None."""
+    levels: int = len(LEVELS)
+    """Noise levels that each held-out clip is measured at."""
 
 
 @dataclass(frozen=True)
 class Ablation:
     """A finished ablation.
 
-    values: see `evaluation.report.ablation.ablation_values`. changes: of the error on held-out clips.
+    values: see `evaluation.report.ablation.ablation_values`, empty without videos. changes: of the error on held-out
+    clips; before: those before the first step, of rows that start from trained weights.
     """
 
     folder: Path
@@ -150,15 +157,11 @@ class Ablation:
     rows: list[str]
     values: dict[str, Any]
     changes: list[RegionChange]
-
-    @property
-    def errors(self) -> list[dict[str, Any]]:
-        """The changes of the error as JSON holds them."""
-        return error_values(self.changes)
+    before: list[RegionChange]
 
     @property
     def latex(self) -> Path:
-        """The file of the errors' table in LaTeX."""
+        """The file of the errors' tables in LaTeX."""
         return self.folder / LATEX
 
     @property
@@ -167,9 +170,14 @@ class Ablation:
         return self.folder / TABLE
 
     @property
-    def csv(self) -> Path:
-        """The file of the same numbers, a line for each row and metric."""
-        return self.folder / CSV
+    def errors_csv(self) -> Path:
+        """The file of the errors, a line for each row and region."""
+        return self.folder / ERRORS
+
+    @property
+    def csv(self) -> Path | None:
+        """The file of what the videos measure, a line for each row and metric; None without videos."""
+        return self.folder / CSV if self.values else None
 
 
 def ablate(
@@ -177,6 +185,7 @@ def ablate(
     rows: list[str],
     out: str | Path,
     *,
+    seeds: int = 1,
     device: str = "cpu",
     threads: int = 1,
     workers: int | None = None,
@@ -188,14 +197,15 @@ def ablate(
 
     The error of their predictions comes first (`report.region_errors`), then the videos they make of the clips. Every
     row has the same steps, seeds, items and noise, and starts from the weights of one full network as far as it
-    has them. Run, videos and report of a row lie in OUT/ROW; another call resumes in the middle of a row. weights_dir,
+    has them. Run, videos and report of a row lie in OUT/ROW; another call resumes in the middle of a row. seeds:
+    trainings of each row, with `plan.seed` and those after it; videos are made with the first. weights_dir,
     download: of `evaluate`. progress(steps done by all rows, steps of all rows, words). Raises TrainingError (a folder
     of another plan or in use, more than one process) and what `train`, `CyberHost.animate` and `evaluate` raise.
     """
     out = Path(out)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError("an ablation runs in one process: leave out torchrun and accelerate launch")
-    loop, settings = read_recipe(plan.config or None, plan.stage)
+    loop, settings = read_recipe(plan.config or None, plan.stage, plan.settings)
     loop = dataclasses.replace(
         loop,
         device=device,
@@ -212,30 +222,44 @@ def ablate(
         clips = _clips(plan, out, parts)
         base = _base(plan, out, settings)
         if not steps:
-            steps = _steps(plan, len(rows) * plan.seeds, settings, loop, base)
+            steps = _steps(plan, len(rows) * seeds, settings, loop, base)
             _write_plan(out, plan, steps)
         loop = scale_schedule(loop, steps)
         coded, people = _coded_clips(plan, out, parts, settings)
-        ablation = _Rows(plan, out, loop, settings, base, clips, parts, coded, people, weights_dir, download)
-        trainings = [(row, number) for number in range(plan.seeds) for row in rows]
-        for place, (row, number) in enumerate(trainings):
+        films = clips[: plan.videos]
+        ablation = _Rows(plan, out, loop, settings, base, films, parts, coded, people, weights_dir, download)
+        every = len(rows) * seeds * steps
 
-            def tell(done: int, words: str, place: int = place, row: str = row) -> None:
-                if progress:
-                    progress(place * steps + done, len(trainings) * steps, f"{row}: {words}")
+        def teller(row: str, start: int) -> Callable[[int, str], None]:
+            return lambda done, words: progress(start + done, every, f"{row}: {words}") if progress else None
 
-            ablation.finish(row, number, tell)
-        reports = {row: out / row_folder(row) / "report" for row in rows}
-        errors = {row: [read_errors(out / row_folder(row, k) / ERRORS) for k in range(plan.seeds)] for row in rows}
-        changes = region_changes(errors, plan.seed)
-        with written_whole(out / TABLE) as part:
-            words = describe_table(plan, steps, loop, settings, len(clips))
-            part.write_text(f"{words}{error_table(changes)}\n{ablation_table(reports)}", encoding="utf-8")
-        with written_whole(out / LATEX) as part:
-            part.write_text(error_latex(changes), encoding="utf-8")
+        for number in range(seeds):
+            for place, row in enumerate(rows):
+                ablation.finish(row, number, teller(row, (number * len(rows) + place) * steps))
+            if number + 1 < seeds:
+                ablation.write(rows, number + 1, len(clips))  # to look at while the others are trained
+        for row in rows if plan.init else ():
+            ablation.measure_before(row, teller(row, every))
+        return ablation.write(rows, seeds, len(clips))
+
+
+def _write_tables(
+    out: Path, words: str, changes: list[RegionChange], before: list[RegionChange], reports: Mapping[str, Path]
+) -> None:
+    """Write the errors as Markdown, LaTeX and CSV, and what the videos measure as Markdown and CSV."""
+    parts = [error_table(changes, "Error on held-out clips")]
+    parts += [error_table(before, "The same before the first step")] if before else []
+    parts += [ablation_table(reports)] if reports else []
+    with written_whole(out / TABLE) as part:
+        part.write_text(words + "\n".join(parts), encoding="utf-8")
+    with written_whole(out / LATEX) as part:
+        latex = error_latex(changes) + (error_latex(before, "Before the first step.") if before else "")
+        part.write_text(latex, encoding="utf-8")
+    with written_whole(out / ERRORS) as part:
+        write_error_csv({"trained": changes, **({"before": before} if before else {})}, part)
+    if reports:
         with written_whole(out / CSV) as part:
             write_ablation_csv(reports, part)
-    return Ablation(out, steps, rows, ablation_values(reports), changes)
 
 
 def scale_schedule(loop: LoopConfig, steps: int) -> LoopConfig:
@@ -245,7 +269,9 @@ def scale_schedule(loop: LoopConfig, steps: int) -> LoopConfig:
     )
 
 
-def describe_table(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int) -> str:
+def describe_table(
+    plan: Plan, steps: int, loop: LoopConfig, settings: dict[str, Any], clips: int, seeds: int = 1
+) -> str:
     """Describe how the numbers of the table were made, in Markdown."""
     films = format_count(clips, "clip")
     people = (
@@ -261,13 +287,22 @@ def describe_table(plan: Plan, steps: int, loop: LoopConfig, settings: dict[str,
     )
     return (
         f"Each row: {steps} steps of stage {plan.stage}, {format_count(settings.get('batch', 1), 'item')} a batch, "
-        f"{_seed_words(plan)}, learning rate {loop.lr:g}, from {base}. "
-        f"Measured on {people}; videos are of the first seed alone, so their small differences mean nothing.\n\n"
+        f"{_seed_words(plan.seed, seeds)}, learning rate {loop.lr:g}, from {base}. Measured on {people}, "
+        f"each at {format_count(plan.levels, 'noise level')}{' in turn' if plan.levels < len(LEVELS) else ''}"
+        f"{_video_words(plan, clips)}.\n\n"
     )
 
 
-def _seed_words(plan: Plan) -> str:
-    return f"seed {plan.seed}" if plan.seeds == 1 else f"seeds {plan.seed} to {plan.seed + plan.seeds - 1}"
+def _video_words(plan: Plan, clips: int) -> str:
+    count = clips if plan.videos is None else min(plan.videos, clips)
+    if not count:
+        return ""
+    films = format_count(count, "clip")
+    return f"; the videos of {films} are of the first seed alone, so their small differences mean nothing"
+
+
+def _seed_words(first: int, seeds: int) -> str:
+    return f"seed {first}" if seeds == 1 else f"seeds {first} to {first + seeds - 1}"
 
 
 def _claim(out: Path, plan: Plan) -> int:
@@ -278,7 +313,7 @@ def _claim(out: Path, plan: Plan) -> int:
     if not (out / PLAN).is_file():
         return 0
     try:
-        before = {"seeds": 1, **read_object(out / PLAN)}  # a folder of before there were seeds
+        before = {"settings": [], "levels": len(LEVELS), **read_object(out / PLAN)}  # a folder of before these
         steps = convert(int, before.pop("steps", None), "steps")
     except (OSError, Unreadable) as error:
         raise TrainingError(f"{out / PLAN}: damaged ({one_line(error)}); choose another folder") from None
@@ -366,6 +401,7 @@ class _Rows:
     settings: dict[str, Any]
     base: str
     clips: list[HeldOutClip]
+    """Of which videos are made."""
     parts: Model
     coded: Path
     people: Mapping[str, str]
@@ -378,12 +414,11 @@ class _Rows:
         What is written last marks the row as done.
         """
         folder, steps = self.out / row_folder(row, number), self.loop.steps
-        if (folder / ERRORS).is_file() and (number or (folder / "report" / SUMMARY_FILE).is_file()):
+        videos = number == 0 and bool(self.clips)
+        if (folder / ERRORS).is_file() and (not videos or (folder / "report" / SUMMARY_FILE).is_file()):
             tell(steps, "done before")
             return
-        settings = {**self.settings, "ablations": {**self.settings.get("ablations", {}), **ROWS[row]}}
-        seed = self.plan.seed + number
-        stage = build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, seed)
+        stage, seed = self.stage(row, number), self.plan.seed + number
         train(
             stage,
             folder / "run",
@@ -393,21 +428,47 @@ class _Rows:
         weights, preset = averaged_weights(folder / "run"), stage.module.preset
         if not (folder / ERRORS).is_file():
             tell(steps, "measuring the error")
-            write_errors(self.errors(stage, weights), folder / ERRORS)
-        if number:
+            stage.module.load_state_dict(weights)
+            write_errors(self.errors(stage), folder / ERRORS)
+        if not videos:
             return
         for name in self.animate(folder / "videos", preset, weights):
             tell(steps, f"video {name}")
         tell(steps, "measuring")
         self.measure(row, folder)
 
-    def errors(self, stage: Stage, weights: dict[str, Tensor]) -> list[ClipError]:
-        """Measure the error of the averaged weights on the held-out clips."""
+    def measure_before(self, row: str, tell: Callable[[int, str], None]) -> None:
+        """Measure the error of a row before its first step, unless it is there already."""
+        file = self.out / row_folder(row) / BEFORE
+        if not file.is_file():
+            tell(0, "measuring the error before the first step")
+            write_errors(self.errors(self.stage(row, 0)), file)
+
+    def write(self, rows: list[str], seeds: int, clips: int) -> Ablation:
+        """Write the tables of `rows`, each with `seeds` seeds, of so many held-out clips."""
+        plan, out = self.plan, self.out
+        reports = {row: out / row_folder(row) / "report" for row in rows} if self.clips else {}
+        errors = {row: [read_errors(out / row_folder(row, k) / ERRORS) for k in range(seeds)] for row in rows}
+        changes, before = region_changes(errors, plan.seed), []
+        if all((out / row_folder(row) / BEFORE).is_file() for row in rows):
+            before = region_changes({row: [read_errors(out / row_folder(row) / BEFORE)] for row in rows}, plan.seed)
+        words = describe_table(plan, self.loop.steps, self.loop, self.settings, clips, seeds)
+        _write_tables(out, words, changes, before, reports)
+        values = ablation_values(reports) if reports else {}
+        return Ablation(out, self.loop.steps, rows, values, changes, before)
+
+    def stage(self, row: str, number: int) -> Stage:
+        """Build the stage of a row with seed `number`, with the base's weights."""
+        settings = {**self.settings, "ablations": {**self.settings.get("ablations", {}), **ROWS[row]}}
+        return build_stage(self.plan.stage, Sources(clips=self.plan.data), settings, self.base, self.plan.seed + number)
+
+    def errors(self, stage: Stage) -> list[ClipError]:
+        """Measure the error of a stage's network on the held-out clips."""
         assert isinstance(stage, ClipStage)  # stages 1 and 2
         device = torch.device(self.loop.device)
-        stage.module.load_state_dict(weights)
+        torch.set_num_threads(self.loop.threads)
         stage.module.to(device).eval()
-        found = errors_by_clip(stage, self.coded, device)
+        found = errors_by_clip(stage, self.coded, device, self.plan.levels)
         return [ClipError(clip, self.people.get(clip, clip), errors) for clip, errors in found.items()]
 
     def animate(self, videos: Path, preset: Preset, weights: dict[str, Tensor]) -> Iterator[str]:

@@ -71,18 +71,21 @@ class Validation:
 
 
 @torch.no_grad()
-def errors_by_clip(stage: ClipStage, folder: Path, device: torch.device) -> dict[str, dict[str, float]]:
-    """Measure every coded clip of `folder` by itself: its name -> region -> mean squared error over all LEVELS.
+def errors_by_clip(
+    stage: ClipStage, folder: Path, device: torch.device, levels: int = len(LEVELS)
+) -> dict[str, dict[str, float]]:
+    """Measure every coded clip of `folder` by itself: its name -> region -> mean squared error over its noise levels.
 
-    Regions are "whole", "face", "hands" and "lips"; NaN for one that a clip does not show. Two networks on one preset
-    get the same cuts and noise, so their errors are paired. Raises TrainingError where `folder` has no clip that fits.
+    Regions are "whole", "face", "hands" and "lips"; NaN for one that a clip does not show. levels: how many of LEVELS
+    a clip has, in turn, so that all clips together have all. Two networks on one preset get the same cuts, levels and
+    noise, so their errors are paired. Raises TrainingError where `folder` has no clip that fits.
     """
     dataset = LatentClips(folder, stage.preset, SEED, 1, stage.config.frames)
     found: dict[str, dict[str, float]] = {}
     for number, clip in enumerate(find_clips(folder, stage.preset, stage.config.frames)):
         batch = {name: value.to(device) for name, value in dataset.cut_clip(clip, number).items()}
         sums: dict[str, list[tuple[float, float]]] = {}
-        for level in LEVELS:
+        for level in (LEVELS[(number * levels + k) % len(LEVELS)] for k in range(levels)):
             generator = torch.Generator(device).manual_seed(SEED + number)
             for region, sum_and_weight in errors_by_region(stage.predict(batch, generator, level)).items():
                 sums.setdefault(region or "whole", []).append(sum_and_weight)
