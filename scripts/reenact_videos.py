@@ -45,7 +45,7 @@ from cyberhost_model.perception.crops import HEAD_FACES
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.keypoints import Keypoints
 
-RATE, FPS, SIZE = 16000, 25, 384
+RATE, FPS, SIZE = 16000, 25, 512
 
 
 def add_detector_noise(points: list[Keypoints], rng: np.random.Generator, size: tuple[int, int]) -> list[Keypoints]:
