@@ -50,10 +50,7 @@ def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear", stretch:
     h, w = picture.shape[-2:]
     scale = h / maps.colour.shape[-2]
     if mode == "bicubic" and by_opencv(picture):
-        frames = np.empty((len(picture), h, w, 3), np.float32)
-        for frame, moved in zip(frames, _composed(maps, picture, scale, stretch), strict=True):
-            frame[:] = moved
-        return _from_pixels(frames, picture.dtype)
+        return _from_pixels(np.stack(list(_composed(maps, picture, scale, stretch))), picture.dtype)
     flow = F.interpolate(maps.flow.float(), size=(h, w), mode="bilinear", align_corners=False) * scale
     visible = F.interpolate(maps.visible, size=(h, w), mode="bilinear", align_corners=False).sigmoid()
     if stretch:

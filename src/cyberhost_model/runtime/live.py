@@ -9,7 +9,7 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from time import perf_counter
@@ -69,7 +69,7 @@ class LiveSession:
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
         if renderer.exported is not None:
-            rehearse(renderer, job, min(job.config.cache_blocks, 2))  # cached blocks have shapes too
+            rehearse(renderer, job, min(job.config.cache_blocks, 2), warnings.append)  # cached blocks have shapes too
         self._begin(None)
 
     @property
@@ -262,15 +262,15 @@ def as_block(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), -1.0, 1.0)
 
 
-def rehearse(renderer: Renderer, job: Job, steps: int, count: int = _REHEARSED) -> float:
+def rehearse(renderer: Renderer, job: Job, steps: int, warn: Callable[[str], None], count: int = _REHEARSED) -> float:
     """Make `count` clips of nothing as a session makes them -> seconds that the last of them takes.
 
-    Steps that are exported are exported by the first ones.
+    Steps that are exported are exported by the first ones. warn: called with lines for the user.
     """
     heard = renderer.model.network.preset.audio
     window = torch.zeros(heard.tokens, heard.layers, heard.dim)
     job = replace(job, config=replace(job.config, steps=steps), speech=lambda first: itertools.repeat(window))
-    rendering = Rendering(renderer, job, lambda line: None)
+    rendering = Rendering(renderer, job, warn)
     clips, took = rendering.latents(), 0.0
     for _ in range(count):
         began = perf_counter()
@@ -288,16 +288,18 @@ def in_time(renderer: Renderer, job: Job) -> tuple[Job, list[str]]:
     """
     most, clip = _steps(renderer, job), job.clip or renderer.model.network.preset.frames
     left = _SHARE * clip / job.config.fps
-    one = rehearse(renderer, job, 1)
-    all_steps = rehearse(renderer, job, most, 2) if most > 1 else one
+    told: list[str] = []
+    one = rehearse(renderer, job, 1, told.append)
+    all_steps = rehearse(renderer, job, most, told.append, 2) if most > 1 else one
     if all_steps <= left:
-        return job, []
+        return job, told
     each = max((all_steps - one) / max(most - 1, 1), 1e-6)
     steps = 1 + max(0, min(most - 1, int((left - one) / each)))
-    told = f"{steps} of {most} steps, because this machine is too slow for more"
     if one > left:
-        told = f"this machine makes {clip / one:.1f} frames a second in one step: give a lower --fps or --size"
-    return replace(job, config=replace(job.config, steps=steps)), [told]
+        told.append(f"this machine makes {clip / one:.1f} frames a second in one step: give a lower --fps or --size")
+    else:
+        told.append(f"{steps} of {most} steps, because this machine is too slow for more")
+    return replace(job, config=replace(job.config, steps=steps)), told
 
 
 def _steps(renderer: Renderer, job: Job) -> int:
