@@ -282,7 +282,7 @@ def test_a_network_that_takes_arcface_works_without_it_and_says_so(published, of
     assert converted.model.network.preset.takes_arcface and any("ArcFace" in line for line in converted.model.warnings)
     reference, warnings = converted.open_picture(picture, GenerationConfig(size=128))
     assert any("ArcFace" in line for line in warnings)
-    nobody = converted.model.network.face_tokens(torch.zeros(1, 512))
+    nobody = converted.model.network.face_tokens(torch.zeros(1, 512, dtype=converted.dtype))
     assert torch.equal(reference.conditions.face_tokens, nobody)
 
 
