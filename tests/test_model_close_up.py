@@ -107,6 +107,7 @@ def test_a_video_looks_close_ups_up(host, reference, monkeypatch):
     codec, decoded = host.model.codec, []
     changes = [(0, 0.03), (0, 0.05), (2, -0.02), (0, 0.0312), (2, -0.04)]
     z = torch.cat([with_control(host, reference, *change) for change in changes], 1)
+    picture = reference.large.clone()
     plain = codec.decode(z, reference.small, reference.large, reference.close_ups)
     decode = codec.decoder(reference.small, reference.large, reference.close_ups)
     wrong = (decode(z) - plain).abs() * 127.5
@@ -115,6 +116,7 @@ def test_a_video_looks_close_ups_up(host, reference, monkeypatch):
     monkeypatch.setattr(codec, "decode_maps", lambda z, f: (decoded.append(len(z)), decode_maps(z, f))[1])
     decode(z)
     assert decoded == [len(changes)], "the frames themselves, no mouth and no eyes"
+    assert torch.equal(reference.large, picture), "close-ups are pasted into copies"
 
 
 def test_without_a_face_there_is_none(host, picture, reference):

@@ -82,9 +82,8 @@ def synth(source: Source, output: Output, *, clips: Clips = 10, frames: Frames =
     try:
         with console.progress("making clips", clips, unit="clips") as tick:
             for done in range(clips):
-                rows.append(export_clip(made.clip(source.start + done), output, source.start + done))
-                if source.held_out:  # drawn people too, whoever their names would be with
-                    rows[-1].split = "held_out"
+                number = source.start + done
+                rows.append(export_clip(made.clip(number), output, number, source.held_out))
                 tick(done + 1)
     finally:  # clips that were made before a Ctrl-C are in the manifest too
         if rows:

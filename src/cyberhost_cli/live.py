@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import signal
 import subprocess
@@ -257,16 +258,10 @@ def show(
     """Speak the blocks and hand on each frame, marked, with its sound -> (frames, seconds since the first block)."""
     from cyberhost_model.runtime.live import speak
 
+    stream = iter(blocks)
+    first = list(itertools.islice(stream, 1))  # a pipe may stay silent for long before
     began, told, count = time.monotonic(), False, 0
-
-    def heard() -> Iterator[np.ndarray]:
-        nonlocal began
-        for number, block in enumerate(blocks):
-            if number == 0:  # a pipe may stay silent for long before
-                began = time.monotonic()
-            yield block
-
-    for frame, sound, seconds in speak(session, heard(), rate):
+    for frame, sound, seconds in speak(session, itertools.chain(first, stream), rate):
         add(next(iter(marks.frames([frame]))), sound)
         count += 1
         elapsed = time.monotonic() - began

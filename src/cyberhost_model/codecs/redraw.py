@@ -49,7 +49,7 @@ def compose(maps: DecodedMaps, picture: Tensor, mode: str = "bilinear", stretch:
     """
     h, w = picture.shape[-2:]
     scale = h / maps.colour.shape[-2]
-    if mode == "bicubic" and by_opencv(picture):
+    if mode == "bicubic" and _by_opencv(picture):
         return _from_pixels(np.stack(list(_composed(maps, picture, scale, stretch))), picture.dtype)
     flow = F.interpolate(maps.flow.float(), size=(h, w), mode="bilinear", align_corners=False) * scale
     visible = F.interpolate(maps.visible, size=(h, w), mode="bilinear", align_corners=False).sigmoid()
@@ -83,13 +83,13 @@ def warp(picture: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
 
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Resample maps (N, C, h, w) at a larger `size` (H, W), bilinear."""
-    if not by_opencv(x):
+    if not _by_opencv(x):
         return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
     large = [_resize(source, size, cv2.INTER_LINEAR) for source in _pixels(x)]
     return _from_pixels(np.stack(large), x.dtype)
 
 
-def by_opencv(x: Tensor) -> bool:
+def _by_opencv(x: Tensor) -> bool:
     """Return whether OpenCV may do it: on a CPU, where no gradient is needed."""
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 

@@ -11,6 +11,7 @@ from cyberhost_model.conditions.hand_clarity import hand_clarity
 from cyberhost_model.config import Preset
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.perception.keypoints import BODY, VISIBLE
+from cyberhost_model.runtime.prepare import to_pixels
 from cyberhost_model.runtime.render import Job
 from cyberhost_model.speech.level import speech_level
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
@@ -69,12 +70,7 @@ def check_picture(job: Job, preset: Preset) -> tuple[PictureCheck, list[str]]:
     turn = 2 * float((face[30] - face[0]) @ jaw / max(jaw @ jaw, 1e-6)) - 1
     eyes = face[42:48].mean(0) - face[36:42].mean(0)
     hands = [side for side, score in zip(("left", "right"), own.hands_score, strict=True) if score.max() >= VISIBLE]
-    shown = (
-        (reference.large[0].float().permute(1, 2, 0).cpu().numpy() * 127.5 + 127.5)
-        .round()
-        .clip(0, 255)
-        .astype(np.uint8)
-    )
+    shown = to_pixels(reference.large)[0]
     inside = (own.body_score > VISIBLE) & ((own.body >= 0) & (own.body < 1)).all(1)
     found = PictureCheck(
         tall / h,

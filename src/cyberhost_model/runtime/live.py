@@ -293,11 +293,11 @@ def in_time(renderer: Renderer, job: Job) -> tuple[Job, list[str]]:
     all_steps = rehearse(renderer, job, most, told.append, 2) if most > 1 else one
     if all_steps <= left:
         return job, told
-    each = max((all_steps - one) / max(most - 1, 1), 1e-6)
-    steps = 1 + max(0, min(most - 1, int((left - one) / each)))
     if one > left:
+        steps = 1
         told.append(f"this machine makes {clip / one:.1f} frames a second in one step: give a lower --fps or --size")
     else:
+        steps = 1 + int((most - 1) * (left - one) / (all_steps - one))
         told.append(f"{steps} of {most} steps, because this machine is too slow for more")
     return replace(job, config=replace(job.config, steps=steps)), told
 

@@ -36,8 +36,10 @@ from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 SOURCE, DETECTOR = "synth", "exact"
 
 
-def export_clip(clip: Clip, folder: Path, number: int) -> Row:
+def export_clip(clip: Clip, folder: Path, number: int, held_out: bool = False) -> Row:
     """Export a clip in the format of clips prepared from videos; returns its row of the manifest.
+
+    held_out: it is of the held-out split, whoever it shows; else its identity decides.
 
     See docs/reference/file-formats.md. Files NUMBER.mp4 with its sound, NUMBER.png (the reference) and NUMBER.npz
     (labels). Beside the labels of every clip there are flow (T, H, W, 2) float16 in pixels and seen (T, H, W) uint8
@@ -92,7 +94,7 @@ def export_clip(clip: Clip, folder: Path, number: int) -> Row:
         speech_share=float(clip.motion.speech[motion].mean()),
         lip_correlation=correlation(mouth_from_keypoints(points, size[0] / size[1])[0], opening),
         identity=clip.reference.identity,
-        split=split_of(clip.reference.identity),
+        split="held_out" if held_out else split_of(clip.reference.identity),
         descriptor=mean_descriptor([d for d in described if d is not None]),
         detector=DETECTOR,
         video=f"{name}.mp4",

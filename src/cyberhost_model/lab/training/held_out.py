@@ -74,9 +74,7 @@ def make_drawn_clips(folder: Path, voices: ClipVoices, count: int, frames: int, 
     for number in range(TRIES * count):
         clip = synth.clip(number)
         if shows_face_and_hands(clip.reference.picture_u8, detector):
-            row = export_clip(clip, folder, number)
-            row.split = "held_out"
-            rows.append(row)
+            rows.append(export_clip(clip, folder, number, held_out=True))
         if len(rows) == count:
             break
     if not rows:

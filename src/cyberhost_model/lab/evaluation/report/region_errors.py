@@ -123,20 +123,20 @@ def _percent(log_ratio: float) -> float:
     return float(100 * np.expm1(log_ratio))
 
 
-HEAD = ("Without", "For", *REGIONS, "Reads as", "By seed", "In the paper")
+_HEAD = ("Without", "For", *REGIONS, "Reads as", "By seed", "In the paper")
 
 
 def error_table(changes: Sequence[RegionChange], title: str) -> str:
     """Write the changes as Markdown: a row each, bold where the verdict is "worse" or "better"."""
     rows = [[escape_markdown(cells[0]), *cells[1:]] for cells in _rows(changes, "**{}**", str)]
-    return f"### {title}\n\n{markdown_table(HEAD, rows, left=2)}\n{_notes(changes)}\n"
+    return f"### {title}\n\n{markdown_table(_HEAD, rows, left=2)}\n{_notes(changes)}\n"
 
 
 def error_latex(changes: Sequence[RegionChange], title: str = "") -> str:
     """Write the same as a LaTeX table for the package booktabs."""
     rows = list(_rows(changes, BOLD, escape_latex))
     caption = f"{title} {_notes(changes)}".strip()
-    return booktabs(HEAD, [[[escape_latex(row[0]), *row[1:]] for row in rows]], caption)
+    return booktabs(_HEAD, [[[escape_latex(row[0]), *row[1:]] for row in rows]], caption)
 
 
 def write_error_csv(changes: Mapping[str, Sequence[RegionChange]], file: Path) -> None:
