@@ -199,7 +199,7 @@ def train_stage(
     console.data({"run": str(run), "stage": stage, "checkpoint": str(folder), "losses": losses, "speed": speed})
 
 
-DISTILL = """Teach a trained network to make a clip in few steps (consistency distillation).
+DISTILL = """Teach a trained network to make a clip in few steps.
 
     --init is the teacher, a run of stage 2 or a model; `weights assemble` makes a model of the run.
     Short for --stage distill.

@@ -198,7 +198,7 @@ class SamplingConfig:
     """How a trained network is sampled unless a video's options differ. It can be changed without training."""
 
     sampler: str
-    """A name of `sampler.schedule.SAMPLERS`; "lcm" is for a distilled network."""
+    """A name of `sampler.schedule.SAMPLERS`; "lcm" is for a consistency model."""
     steps: int
     """Denoising steps a clip."""
     guidance_reference: float = 2.5
@@ -231,11 +231,8 @@ class SamplingConfig:
     """Largest absolute value of the noise that windows begin with (1.5 in EchoMimicV2's program); 0 is none."""
     unguided_pose: bool = True
     """Whether the branch of guidance without any condition sees the poses; in EchoMimicV2's program it does not."""
-
-    @property
-    def distilled(self) -> bool:
-        """Whether the network was distilled to few steps: it then keeps its sampler and its steps."""
-        return self.sampler == "lcm"
+    distilled: bool = False
+    """Whether the network was distilled to few steps: it then keeps its sampler and its steps."""
 
     def __post_init__(self) -> None:
         _check_shares("sampling", self, "noise_correlation", "slow_noise", "slow_noise_correlation")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from raw_videos import speaker, voice, write
 
 from cyberhost_cli.main import main
 from cyberhost_model import CyberHost
-from cyberhost_model.config import EMBEDDED
+from cyberhost_model.config import EMBEDDED, preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.filmed.manifest import Row, write_manifest
 from cyberhost_model.lab.training import person
@@ -53,7 +54,8 @@ def test_a_video_becomes_a_model_and_goes_on_where_it_stopped(film, base, tmp_pa
     assert found["before"].keys() == found["after"].keys() and found["before"]["valid"] != found["after"]["valid"]
     assert json.loads((out / "errors.json").read_text()) == {k: found[k] for k in ("before", "after")}
     taught, own = (CyberHost.from_pretrained(folder).model.network for folder in (out / "model", base))
-    assert taught.preset == own.preset and not (out / "model" / "README.md").exists()
+    ordinary = replace(own.preset, sampling=preset("tiny").sampling)  # few steps are unlearnt
+    assert taught.preset == ordinary and not (out / "model" / "README.md").exists()
     now = taught.state_dict()
     changed = {name for name, value in own.state_dict().items() if not torch.equal(value, now[name])}
     assert changed and all(".attn" in name and ".to_" in name for name in changed)
@@ -76,10 +78,10 @@ def test_the_errors_are_told_by_region():
 
 def test_bases_that_cannot_be_taught_are_refused(film, base, tmp_path, capsys):
     config = json.loads((base / "config.json").read_text())
-    config["preset"]["sampling"]["sampler"] = "lcm"
+    config["preset"]["pose_maps"] = "dwpose"
     (base / "config.json").write_text(json.dumps(config))
     assert main(["train", "person", str(film), "--base", str(base), "-o", str(tmp_path / "out")]) == 9
-    assert "is distilled" in capsys.readouterr().err
+    assert "draws its poses otherwise" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -31,7 +31,7 @@ SHORTEST_CLIP = 4
 _PIECE = 0.02  # seconds of sound that are resampled together
 _REHEARSED = 3  # clips: without motion frames, with them, and with them again
 _SHARE = 0.9  # of a clip's time, that making it may take
-_DECODED = 4  # frames that are decoded together, so that the first of a clip need not wait for the last
+_DECODED = 1  # frames that are decoded together: several at once are no quicker, and the first would wait for them
 
 
 class LiveSession:

@@ -112,7 +112,9 @@ def denoise_clip(
     sampling = network.preset.sampling
 
     def draw_noise() -> Tensor:
-        correlation = sampling.noise_correlation if slow_noise is None else sampling.slow_noise_correlation
+        correlation = sampling.noise_correlation
+        if slow_noise is not None:  # a short clip would go on as its first frames do, and the next one as it did
+            correlation = sampling.slow_noise_correlation * max(0.0, 2 * shape[1] / network.preset.frames - 1)
         drawn = smooth_noise(shape, correlation, network.preset.control_channels, conditions.continues, generator)
         return drawn if slow_noise is None else slow_noise.mix_into(drawn)
 

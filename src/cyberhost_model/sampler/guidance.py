@@ -79,7 +79,7 @@ class GuidedConditions:
         batch = torch.cat([noisy] * count) if count > 1 else noisy
         predictions = torch.cat([network(batch, timestep.repeat(count), part).prediction for part in self.batches])
         if self._factors is None:  # once a clip: a copy to a GPU waits for the work queued there
-            self._factors = torch.tensor(self.weights, dtype=noisy.dtype, device=noisy.device)
+            self._factors = torch.tensor(self.weights, dtype=predictions.dtype, device=predictions.device)
         return torch.tensordot(self._factors, predictions.unflatten(0, (len(self.weights), -1)), dims=1)
 
 

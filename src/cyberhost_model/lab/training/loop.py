@@ -146,12 +146,6 @@ class Trainer:
                 self.average.load(saved.weights("ema"))
                 if config.precision == "fp16" and "scaler" in saved.extra:
                     self.scaler.load_state_dict(saved.extra["scaler"])
-        if hasattr(stage, "follow"):
-            if self.sharded:
-                raise TrainingError(
-                    f"{stage.name} learns from the averaged weights, which must be whole: use --parallel ddp"
-                )
-            stage.follow(self.average.weights)
         if world.main:
             (run / "config.json").write_text(
                 json.dumps({"stage": stage.name, **asdict(config), **preset_of(stage.module), RECORD: record}, indent=2)

@@ -84,9 +84,8 @@ class Stage(Protocol):
     def loss(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Compute scalar losses by name; "loss" is the one that trains, the others are logged.
 
-        A stage with a method `follow(average)` gets the loop's averaged weights by name before the first step, and
-        reads them as they change. One with a method `gradient_shares(batch, generator)` tells now and then which share
-        of the gradient each term of its loss has.
+        A stage with a method `gradient_shares(batch, generator)` tells now and then which share of the gradient each
+        term of its loss has.
         """
         ...
 

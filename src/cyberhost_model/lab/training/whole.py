@@ -63,6 +63,7 @@ STEPS = (
     Step("1", "1", init="hear"),
     Step("pose", "pose", init="1"),
     Step("2", "2", init="pose"),
+    Step("distill", "distill", init="2"),
 )
 """In this order; the clips are coded before stage hear, by the codec that ships: latents of one with `left` depend on
 all of its decoder.
@@ -140,7 +141,7 @@ def train_whole(
     return out / MODEL
 
 
-_PARTS = {"network": "2", "codec": "close", "speech": "audio", "detector": "detector", "lips": "lips"}
+_PARTS = {"network": "distill", "codec": "close", "speech": "audio", "detector": "detector", "lips": "lips"}
 """Part of a model -> the step that makes it."""
 
 

@@ -1,7 +1,10 @@
-"""Stage distill: consistency distillation of a trained network, so that it makes a clip in few steps.
+"""Stage distill: a trained network learns to make the clip of its many steps in few.
 
-Song et al., arXiv 2303.01469; of latents and with guidance folded in, Luo et al., arXiv 2310.04378. That the clip
-itself supervises too, beside the teacher, is an idea of FADA (arXiv 2412.16915); the terms and their weights are not.
+Teacher and student begin with the same noise. The teacher takes its steps, under its guidance; the student takes its
+own few, and what it predicts at each is compared with the clip that the teacher ends with. So the student learns where
+a noise leads and no mean of clips: the pairs of noise and clip are those of rectified flow (Liu et al., arXiv
+2209.03003), the student's own states those that it will be in. The term of the movement is an idea of FADA (arXiv
+2412.16915), whose student learns beside a teacher too.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
 
 from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
@@ -27,9 +29,11 @@ from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
 from cyberhost_model.sampler.noise import hide_controls, smooth_noise, train_slow_noise
-from cyberhost_model.sampler.schedule import TRAIN_STEPS, Schedule, add_noise, consistent_latent, solver_step
+from cyberhost_model.sampler.schedule import Schedule, predicted_latent
 
 TRAINED = "denoising_unet."
+_SHORTEST = 4  # frames of a clip of a live session
+_BY_FRAME = ("z", "audio", "pose", "pose_shift", "clarity", "lips", "eyes", "masks", "heatmaps", "heard", "shut")
 
 
 @dataclass
@@ -39,28 +43,25 @@ class DistillStageConfig(ClipStageConfig):
     name: str = "distill"
     drop_audio: float = 0.0
     drop_reference: float = 0.0
-    points: int = 50
-    """Points of the grid of noise levels; the teacher takes one step between two neighbours."""
     huber: float = 1e-3
     """c of the pseudo-Huber loss, in units of the latent: where squares become absolute values."""
-    sampling_steps: int = 4
-    """Steps of the sampler "lcm" that the network is made for."""
-    sampling_correlation: float | None = None
-    """Temporal correlation of that sampler's noise; None: that of the teacher's training noise."""
+    sampling_steps: int = 2
+    """Steps of the student."""
+    first: float = 1.0
+    """Weight of the steps before the last: at 1 a video in one step is as good as one step can be."""
     movement: float = 0.0
     """Weight of the same loss of the differences of neighbouring frames: a student that is as far from its target in
     every frame, but in another direction, trembles."""
-    truth: float = 0.0
-    """Weight of the distance to the clip itself, times 1 - t / 1000: the more noise, the more clips the conditions
-    allow, and the mean of them all hardly moves."""
+    short: float = 0.0
+    """Share of the batches of which the student makes the first 4 to `frames` frames alone, as live sessions do, while
+    the teacher makes them all."""
 
 
 class DistillStage(ClipStage):
-    """Consistency distillation: the student must predict the same latent from both ends of a step of the teacher.
+    """The student predicts, at each of its steps, the clip that the teacher makes of the same noise.
 
-    The prediction at the less noisy end, the target, is that of the student's averaged weights. The Denoising U-Net
-    alone trains: the condition encoders run once a clip and not once a step, so they stay, and teacher, student and
-    average share them. The teacher predicts with its guidance scales, so the student needs one branch.
+    The Denoising U-Net alone trains: the condition encoders run once a clip and not once a step, so they stay, and
+    teacher and student share them. The teacher predicts with its guidance scales, so the student needs one branch.
     """
 
     config: DistillStageConfig
@@ -72,7 +73,7 @@ class DistillStage(ClipStage):
 
         Raises TrainingError where the network is distilled already.
         """
-        diffusion, sampling = network.preset.diffusion, network.preset.sampling
+        sampling = network.preset.sampling
         if sampling.distilled:
             raise TrainingError(
                 "stage distill needs a teacher that is not distilled itself: give the network of stage 2 with --init"
@@ -80,23 +81,13 @@ class DistillStage(ClipStage):
         super().__init__(data, network, config, limit)
         self.teacher = copy.deepcopy(network.denoising_unet).requires_grad_(False)
         self.guidance = Guidance(sampling.guidance_reference, sampling.guidance_audio)
-        times = Schedule(
-            diffusion, sampling, "flow" if diffusion.prediction in ("flow", "x0") else "ddim", config.points
-        ).timesteps
-        self.grid = torch.cat([times.float(), torch.zeros(1)]).flip(0)  # rising from 0
-        self.average: dict[str, Tensor] = {}
-        network.preset = distilled_preset(network.preset, config.sampling_steps, config.sampling_correlation)
+        self.taught = sampling
+        network.preset = distilled_preset(network.preset, config.sampling_steps)
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name.startswith(TRAINED))
 
-    def follow(self, average: dict[str, Tensor]) -> None:
-        """Take targets from these averaged weights; before the first call they are the student's own."""
-        self.average = {
-            name.removeprefix(TRAINED): value for name, value in average.items() if name.startswith(TRAINED)
-        }
-
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute the weighted terms (`distances`), as "loss" their sum; and the plain distance to the target."""
+        """Compute the weighted terms (`distances`), as "loss" their sum; and the plain distance of the last step."""
         terms, plain = self.distances(batch, generator)
         return {"loss": torch.stack([*terms.values()]).sum(), **terms, "distance": plain}
 
@@ -108,37 +99,61 @@ class DistillStage(ClipStage):
     def distances(self, batch: dict[str, Tensor], generator: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
         """Compute the pseudo-Huber distances that train, weighed by cell, and without gradient the plain one.
 
-        "target": of the student to its target; "movement": the same of the differences of neighbouring frames; "truth":
-        to the clip itself. The last two are there where they have a weight.
+        "target": of the last step's prediction to the teacher's clip; "first": of the steps before; "movement": of the
+        differences of neighbouring frames, of all steps. They are there where they have a weight.
         """
-        config, network, diffusion, z = self.config, self.module, self.module.preset.diffusion, batch["z"]
+        config, network = self.config, self.module
+        diffusion, sampling = network.preset.diffusion, network.preset.sampling
+        z = batch["z"]
         rand = lambda: torch.rand(len(z), generator=generator, device=z.device)  # noqa: E731
-        gauss = lambda x: torch.randn(x.shape, generator=generator, device=z.device)  # noqa: E731
+        draws = torch.randn(batch["motion"].shape, generator=generator, device=z.device), rand(), rand()
         with torch.no_grad():
-            given = self.encode_conditions(batch, gauss(batch["motion"]))
-            given = self.drop_conditions(given, batch, rand(), rand())
-            z = given.to_residual(z)
-            place = (rand() * config.points).long().clamp_max(config.points - 1)
-            grid, teacher = self.grid.to(z.device), self.teacher.to(z.device)
-            t, nearer = grid[place + 1], grid[place]
+            given = self.encode(batch, draws)
             noise = self.sampling_noise(z, batch, given.continues, generator)
-            noisy = add_noise(diffusion, z, noise, t)
-            hidden = network.preset.control_channels if diffusion.hidden_controls else 0
-            seen = hide_controls(noisy, noise, hidden) if hidden else noisy
-            taught = GuidedConditions(given, self.guidance).predict(teacher, seen, t)
-            stepped = solver_step(diffusion, taught, noisy, t, nearer)
-            near = hide_controls(stepped, noise, hidden) if hidden else stepped
-            target = consistent_latent(diffusion, self._averaged(near, nearer, given), stepped, nearer)
-        predicted = consistent_latent(diffusion, network(seen, t, given).prediction, noisy, t)
+            clip = self.teach(given, noise)
+            if config.short and rand()[0] < config.short:
+                frames = int(torch.randint(min(_SHORTEST, z.shape[1]), z.shape[1] + 1, (), generator=generator))
+                whole, batch = given, shortened(batch, frames)
+                given, noise = self.encode(batch, draws), noise[:, :frames]
+                clip = given.to_residual(whole.from_residual(clip)[:, :frames])
         weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
-        off = predicted - target
-        terms = {"target": (weight * self.huber(off)).mean()}
-        if config.movement:
-            terms["movement"] = config.movement * (weight[:, 1:] * self.huber(off.diff(dim=1))).mean()
-        if config.truth:
-            clear = (1 - t / TRAIN_STEPS).to(z).view(-1, 1, 1, 1, 1)
-            terms["truth"] = config.truth * (clear * weight * self.huber(predicted - z)).mean()
-        return terms, self.huber(off.detach()).mean()
+        schedule, noisy, terms, plain = Schedule(diffusion, sampling), noise, {}, torch.zeros(())
+        steps = schedule.timesteps
+        for number, t in enumerate(steps):
+            level = t.to(z.device, torch.float32).expand(len(z))
+            prediction = network(self.seen(noisy, noise), level, given).prediction
+            off = predicted_latent(diffusion, prediction, noisy, level) - clip
+            name, factor = ("target", 1.0) if number == len(steps) - 1 else ("first", config.first / (len(steps) - 1))
+            if factor:
+                terms[name] = terms.get(name, 0) + factor * (weight * self.huber(off)).mean()
+            if config.movement:
+                moves = config.movement * factor * (weight[:, 1:] * self.huber(off.diff(dim=1))).mean()
+                terms["movement"] = terms.get("movement", 0) + moves
+            plain = self.huber(off.detach()).mean()
+            noisy = schedule.step(prediction.detach().to(noisy), t, noisy)
+        return terms, plain
+
+    def encode(self, batch: dict[str, Tensor], draws: tuple[Tensor, Tensor, Tensor]) -> Conditions:
+        """Encode the conditions of a batch, without those that are dropped; draws: noise of the motion frames, and the
+        chances of `drop_conditions`.
+        """
+        return self.drop_conditions(self.encode_conditions(batch, draws[0]), batch, *draws[1:])
+
+    @torch.no_grad()
+    def teach(self, given: Conditions, noise: Tensor) -> Tensor:
+        """Make the teacher's clip of `noise`, both (B, F, C, h, w), relative to what `given` predicts."""
+        schedule, z = Schedule(self.module.preset.diffusion, self.taught), noise
+        teacher, guided = self.teacher.to(noise.device), GuidedConditions(given, self.guidance)
+        for t in schedule.timesteps:
+            level = t.to(z.device, torch.float32).expand(len(z))
+            z = schedule.step(guided.predict(teacher, self.seen(z, noise), level).to(z), t, z)
+        return z
+
+    def seen(self, noisy: Tensor, noise: Tensor) -> Tensor:
+        """Hide the control channels of `noisy` where the preset does."""
+        preset = self.module.preset
+        hidden = preset.control_channels if preset.diffusion.hidden_controls else 0
+        return hide_controls(noisy, noise, hidden) if hidden else noisy
 
     def huber(self, difference: Tensor) -> Tensor:
         """Compute the pseudo-Huber distance of each element."""
@@ -157,21 +172,16 @@ class DistillStage(ClipStage):
         goes_on = torch.tensor(continues or [False] * len(z), device=z.device)
         return train_slow_noise(noise, sampling.slow_noise * batch["moving"], preset.flow_channels, goes_on, generator)
 
-    def _averaged(self, noisy: Tensor, timestep: Tensor, given: Conditions) -> Tensor:
-        """Predict with the averaged weights."""
-        weights = {name: value.to(noisy.device) for name, value in self.average.items()}
-        return functional_call(self.module.denoising_unet, weights, (noisy, timestep, given)).prediction
+
+def shortened(batch: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
+    """Keep the first frames of the clips of a batch."""
+    return {name: x[:, :frames] if name in _BY_FRAME else x for name, x in batch.items()}
 
 
-def distilled_preset(preset: Preset, steps: int, correlation: float | None) -> Preset:
-    """Make the preset of a distilled network: the sampler "lcm" with `steps` steps; guidance is in the weights."""
+def distilled_preset(preset: Preset, steps: int) -> Preset:
+    """Make the preset of a distilled network, which takes `steps` steps; guidance is in the weights."""
     sampling = dataclasses.replace(
-        preset.sampling,
-        sampler="lcm",
-        steps=steps,
-        guidance_reference=1.0,
-        guidance_audio=1.0,
-        noise_correlation=preset.diffusion.noise_correlation if correlation is None else correlation,
+        preset.sampling, steps=steps, guidance_reference=1.0, guidance_audio=1.0, distilled=True
     )
     return dataclasses.replace(preset, sampling=sampling)
 

@@ -7,7 +7,7 @@ and checkpoints, averages and validation are those of every stage.
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cyberhost_model.config import PRESETS, Preset
 from cyberhost_model.errors import TrainingError
@@ -46,9 +46,7 @@ def train_alone(network: CyberHostNetwork, layers: list[str]) -> None:
 
 
 def check_teachable(preset: Preset, source: str) -> None:
-    """Raise TrainingError for a network that these stages cannot teach: distilled, or of another family's poses."""
-    if preset.sampling.distilled:
-        raise TrainingError(f"{source}: is distilled, and would unlearn its few steps: give the model it was made from")
+    """Raise TrainingError for a network that this stage cannot teach: of another family's poses."""
     if preset.name not in PRESETS or preset.pose_maps != "skeleton":
         raise TrainingError(
             f"{source}: training draws its poses otherwise than this model ({preset.name}) reads them: give a model of "
@@ -58,10 +56,15 @@ def check_teachable(preset: Preset, source: str) -> None:
 
 @register_stage("person", PersonStageConfig, sources=("clips",), needs_init="the model that learns the person")
 def build(inputs: StageInputs) -> Stage:
-    """Build stage person; the preset is that of the model it begins with, where it is known."""
+    """Build stage person; the preset is that of the model it begins with, where it is known.
+
+    A distilled network unlearns its few steps, so it is sampled as an ordinary one of its preset afterwards.
+    """
     assert inputs.init is not None
     preset = preset_of_weights(inputs.init) or inputs.preset
     check_teachable(preset, inputs.init)
+    if preset.sampling.distilled:
+        preset = replace(preset, sampling=PRESETS[preset.name].sampling)
     find_clips(inputs.clips, preset, inputs.config.frames)
     network = build_network(preset, inputs.seed)
     load_weights(network, inputs.init)
