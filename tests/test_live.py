@@ -148,7 +148,7 @@ def test_a_look_ahead_out_of_bounds(host, picture):
 )
 def test_as_many_steps_as_keep_up(one, each, steps, words, host, picture, monkeypatch):
     monkeypatch.setattr(live, "rehearse", lambda renderer, job, steps, *others: one + each * (steps - 1))
-    session = host.live(picture, size=256, keep_up=True)
+    session = host.live(picture, size=256, steps=5, keep_up=True)
     told = [line for line in session.warnings if "step" in line]
     assert session.steps == steps and len(told) == (words is not None) and all(words in line for line in told)
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from cyberhost_model.lab.training.recipe import build_stage, read_recipe
 from cyberhost_model.lab.training.registry import STAGES, Sources, StageInputs, register_stage
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.lab.training.stages.codec import SHIPPED
+from cyberhost_model.lab.training.stages.distill import distilled_preset
 from cyberhost_model.lab.training.stages.pose import PoseStage, PoseStageConfig
 from cyberhost_model.model.checkpoint import load_preset, with_current_names
 from cyberhost_model.runtime.loading import find_model

@@ -11,6 +11,7 @@ from cyberhost_model.config import preset
 from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
 from cyberhost_model.lab.synthetic.stills import LABELS
 from cyberhost_model.lab.training.recipe import find_recipe, read_clips, read_recipe
+from cyberhost_model.lab.training.stages.distill import distilled_preset
 from cyberhost_model.lab.training.whole import STEPS, Material
 from data_helpers import labelled_folders, stills_folder
 
@@ -47,6 +48,10 @@ batch = 1
 [2]
 steps = 1
 hear = 0.3
+[distill]
+steps = 1
+batch = 1
+sampling_steps = 2
 """
 
 
@@ -85,7 +90,7 @@ def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp
     assert json.loads(capsys.readouterr().out)["model"] == str(out / "model")
     assert {p.name for p in out.iterdir()} >= {step.name for step in STEPS} | {"clips", "model", "recipe.json"}
     host = CyberHost.from_pretrained(out / "model")
-    assert host.model.network.preset == preset("tiny")
+    assert host.model.network.preset == distilled_preset(preset("tiny"), 2)
     with pytest.raises(NoFaceError):  # whom a detector of one step does not see
         host.animate(EXAMPLES / "astronaut.jpg", EXAMPLES / "speech.wav", size=256)
 

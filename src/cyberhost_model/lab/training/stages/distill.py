@@ -134,8 +134,9 @@ class DistillStage(ClipStage):
         return terms, plain
 
     def encode(self, batch: dict[str, Tensor], draws: tuple[Tensor, Tensor, Tensor]) -> Conditions:
-        """Encode the conditions of a batch, without those that are dropped; draws: noise of the motion frames, and the
-        chances of `drop_conditions`.
+        """Encode the conditions of a batch, without those that are dropped.
+
+        draws: noise of the motion frames, and the chances of `drop_conditions`.
         """
         return self.drop_conditions(self.encode_conditions(batch, draws[0]), batch, *draws[1:])
 
