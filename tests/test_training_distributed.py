@@ -74,6 +74,11 @@ def test_the_first_batches_differ_in_size_and_in_what_they_use():
     assert used[0][0] != used[1][0] and used[0][1] != used[1][1]
 
 
+def test_a_network_in_shards_is_distilled_as_one_that_is_whole(done):
+    whole, shards = (load_file(done / f"distilled-{name}/last/model.safetensors") for name in ("ddp", "fsdp"))
+    assert whole.keys() == shards.keys() and max(float((whole[k] - shards[k]).abs().max()) for k in whole) < 2e-4
+
+
 def test_a_stopped_run_of_shards_goes_on_bit_for_bit(done):
     for name in ("model", "ema", "optimizer"):
         whole, parts = (load_file(done / f"{run}/last/{name}.safetensors") for run in ("whole", "parts"))

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import LoopConfig, Trainer, train
 from cyberhost_model.lab.training.process import gather_tensors, join_processes, leave_processes
-from training_helpers import SMALL, RandomStage
+from cyberhost_model.lab.training.stages.distill import DistillStage, DistillStageConfig
+from model_helpers import make_network
+from training_helpers import SMALL, RandomClips, RandomStage
 
 ONE_LEVEL = dataclasses.replace(
     SMALL,
@@ -47,6 +49,17 @@ class SharedStage(RandomStage):
 
     def __init__(self, mixed: bool = False) -> None:
         super().__init__(mixed, ONE_LEVEL)
+
+
+class SharedDistillation(DistillStage):
+    """Distillation to two steps, in all processes."""
+
+    def __init__(self) -> None:
+        settings = DistillStageConfig("distill", batch=1, frames=ONE_LEVEL.frames, motion=0.5)
+        super().__init__(Path(), make_network(ONE_LEVEL).train(), settings)
+
+    def dataset(self, seed: int) -> RandomClips:
+        return RandomClips(seed, True, ONE_LEVEL)
 
 
 def first_gradients(run: Path, settings: LoopConfig) -> dict[str, torch.Tensor]:
@@ -86,6 +99,8 @@ def main(out: Path) -> None:
     train(SharedStage(mixed=True), out / "whole", config("fsdp"))
     train(SharedStage(mixed=True), out / "parts", config("fsdp", steps=1))
     train(SharedStage(mixed=True), out / "parts", config("fsdp"))
+    for parallel in ("ddp", "fsdp"):
+        train(SharedDistillation(), out / f"distilled-{parallel}", config(parallel))
     resumed = Trainer(SharedStage(mixed=True), out / "single", config("fsdp"), world)
     resumed.prepare()
     resumed.save(1)
