@@ -71,6 +71,11 @@ BODY_MOVEMENT = 0.1
 HAND_CLARITY = 0.5
 """Default score: near the 90th percentile of the training data (section 3.3: "a higher clarity score is applied")."""
 
+_CELLS, _FACE_HEIGHTS = (1.0, 0.35), 0.8
+"""How far a gesture goes: in latent cells along and across the fingers, for models that move the picture's own pixels
+and tear fingers apart that go further; in face heights for others.
+"""
+
 NO_LOOP = "this model makes no loops: its latents are whole pictures, and the mean of two is a blur"
 
 PathLike = str | os.PathLike[str]
@@ -385,8 +390,8 @@ class CyberHost:
         lead = loop_lead(preset, total, config.fps) if loop else 0
         gestures = preset.sampling.gestures and not loop if gestures is None else gestures
         if gestures and reference.keypoints.hands_score.max() >= SURE:
-            template = self._speech_gesture(sound, total, config, amount, reference, SURE)
-            source, _ = self._hands_source(reference, self._place_hands(template, reference, True), total, config.fps)
+            hands = self._speech_gesture(sound, total, config, amount, reference, SURE)
+            source = skeleton_source(preset, reference, hands, parts=("hands",))
         else:
             source = self._speech_source(reference, amount)
         return self._animation(reference, config, source, total, sound, list(warnings), amount, lead)
@@ -498,28 +503,31 @@ class CyberHost:
         (`driving.speech_gesture`); body_movement: 0 none .. 1 lively. retarget: convert key points to the picture's
         proportions and the position of its hands. Raises InputError and NoFaceError.
         """
+        from cyberhost_model.driving.retarget import hands_for
         from cyberhost_model.driving.sequence import PoseSequence
-        from cyberhost_model.driving.template import load_template
+        from cyberhost_model.driving.template import fit_length, load_template
 
         self._check_command("multimodal")
         amount = check_movement(body_movement)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_pictures(picture, config)
         total = sound.n_frames(config.fps)
+        preset, size = self.model.network.preset, reference.canvas.picture_size
         if hands is None:
-            template = self._speech_gesture(sound, total, config, amount, reference)
-        elif isinstance(hands, PoseSequence):
-            template = hands
+            if reference.picture_keypoints.hands_score.max() <= VISIBLE:
+                warnings.append("the picture shows no hands: none are moved")
+            poses = self._speech_gesture(sound, total, config, amount, reference)
         else:
-            template = load_template(hands, self.model.detector, progress)
-        if retarget:
-            placed = self._place_hands(template, reference, hands is None)
-        else:
-            placed = _unchanged(template, hands, reference)
-        source, limits = self._hands_source(reference, placed, total, config.fps)
-        if hands is not None:  # gestures that were made for this picture are meant to stay within reach
-            warnings += limits
-        animation = self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings], amount)
+            template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
+            if retarget:
+                placed = hands_for(template, reference.picture_keypoints, size)
+            else:
+                placed = _unchanged(template, hands, reference)
+            poses = fit_length(placed, total, config.fps).only("hands")
+            poses, limits = self._within_reach(reference, poses, hands_alone=True)
+            warnings += [*limits, *placed.warnings]
+        source = skeleton_source(preset, reference, poses, parts=("hands",))
+        animation = self._animation(reference, config, source, total, sound, warnings, amount)
         return _made_of(animation, picture, audio, hands)
 
     def _speech_gesture(
@@ -532,21 +540,26 @@ class CyberHost:
         least: float = VISIBLE,
     ) -> PoseSequence:
         """Make gestures for `total` frames of the sound; amount: of movement in 0..1, least: see `free_hands`."""
-        from cyberhost_model.driving.speech_gesture import free_hands, speech_gesture
+        from cyberhost_model.driving.speech_gesture import speech_gesture
 
-        w, h = reference.canvas.picture_size
-        free = free_hands(reference.picture_keypoints, w / h, least)
         movement = movement_scale(amount, BODY_MOVEMENT)
-        return speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement, free)
+        moves = speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement)
+        return self._gesturing_hands(moves, config.fps, reference, least)
 
-    def _hands_source(
-        self, reference: Reference, placed: PoseSequence, total: int, fps: float
-    ) -> tuple[PoseSource, list[str]]:
-        """Make the source for hands that key points drive -> (it, lines about movements that were made smaller)."""
-        from cyberhost_model.driving.template import fit_length
+    def _gesturing_hands(
+        self, moves: np.ndarray, fps: float, reference: Reference, least: float = VISIBLE
+    ) -> PoseSequence:
+        """Move the picture's free hands as gestures do (`driving.speech_gesture`), within this model's reach."""
+        from cyberhost_model.driving.speech_gesture import free_hands, move_hands
 
-        poses, limits = self._within_reach(reference, fit_length(placed, total, fps).only("hands"), hands_alone=True)
-        return skeleton_source(self.model.network.preset, reference, poses, parts=("hands",)), limits
+        preset, points, (w, h) = self.model.network.preset, reference.picture_keypoints, reference.canvas.picture_size
+        free = free_hands(points, w / h, least)
+        if not preset.traits.relative:
+            reach = _FACE_HEIGHTS * face_height(points.face * (w, h))
+            return move_hands(moves, points, (w, h), fps, (reach, reach), free)
+        along, across = (cells * preset.latent_factor for cells in _CELLS)
+        hands = move_hands(moves, points, (w, h), fps, (along, across), free)
+        return self._within_reach(reference, hands, hands_alone=True, frame_by_frame=True)[0]
 
     def dub(
         self,
@@ -681,21 +694,8 @@ class CyberHost:
         from_video = not (is_sequence_file(driving) or is_pose_folder(driving))
         return read_driving(driving, self.model.detector, progress), from_video
 
-    def _place_hands(self, template: PoseSequence, reference: Reference, may_lack: bool) -> PoseSequence:
-        """Move a template's hands to the picture's. may_lack: a picture without hands is taken, and none are moved."""
-        from cyberhost_model.driving.retarget import hands_for
-
-        try:
-            return hands_for(template, reference.picture_keypoints, reference.canvas.picture_size)
-        except InputError:
-            if not may_lack:
-                raise
-        hidden = template.only()
-        hidden.warnings.append("the picture shows no hands: none are moved")
-        return hidden
-
     def _within_reach(
-        self, reference: Reference, poses: PoseSequence, hands_alone: bool = False
+        self, reference: Reference, poses: PoseSequence, hands_alone: bool = False, frame_by_frame: bool = False
     ) -> tuple[PoseSequence, list[str]]:
         """Shorten movements that this model cannot follow (docs/reference/driving.md), and say which."""
         from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, carry_hands, limit_reach, reach_warnings
@@ -711,7 +711,7 @@ class CyberHost:
         else:
             unit, reach = face_height(points.face * (w, h)), WHOLE
             poses = carry_hands(poses, points)
-        poses, beyond = limit_reach(poses, points, (unit / w, unit / h), reach)
+        poses, beyond = limit_reach(poses, points, (unit / w, unit / h), reach, frame_by_frame)
         return poses, reach_warnings(beyond)
 
     def _animation(
