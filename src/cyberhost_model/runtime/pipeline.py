@@ -7,6 +7,7 @@ The paper's settings, `animate` (A2V), `reenact` (V2V) and `multimodal`, differ 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from cyberhost_model.hub.capabilities import capabilities_of, check_command, che
 from cyberhost_model.hub.repository import Access, accessing
 from cyberhost_model.marks.marking import FrameDigests, Marks
 from cyberhost_model.marks.run_code import number_of
-from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.audio import SPEECH_RATE, Sound, load_audio
 from cyberhost_model.media.files import digest_of, written_folder
 from cyberhost_model.media.image import check_picture, load_picture
 from cyberhost_model.media.output_form import OutputForm
@@ -38,7 +39,13 @@ from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, in_time
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
-from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
+from cyberhost_model.runtime.pose_source import (
+    PoseSource,
+    face_source,
+    hands_source,
+    movement_source,
+    skeleton_source,
+)
 from cyberhost_model.runtime.prepare import (
     HALF_BODY_SHARE,
     HalfBody,
@@ -383,13 +390,10 @@ class CyberHost:
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount, total, preset = check_movement(body_movement), sound.n_frames(config.fps), self.model.network.preset
-        if gestures and not preset.follows_poses:
-            raise InputError("this model moves no hands by key points: leave gestures out")
         if loop and gestures:
             raise InputError("hands that gesture do not come back to where they began: leave out gestures or loop")
         lead = loop_lead(preset, total, config.fps) if loop else 0
-        gestures = preset.sampling.gestures and not loop if gestures is None else gestures
-        if gestures and reference.keypoints.hands_score.max() >= SURE:
+        if self._hands_gesture(False if loop else gestures, reference):
             hands = self._speech_gesture(sound, total, config, amount, reference, SURE)
             source = skeleton_source(preset, reference, hands, parts=("hands",))
         else:
@@ -401,6 +405,7 @@ class CyberHost:
         picture: PictureInput,
         *,
         body_movement: float | None = None,
+        gestures: bool | None = None,
         look_ahead: float = LOOK_AHEAD,
         clip: int | None = None,
         keep_up: bool = False,
@@ -409,7 +414,8 @@ class CyberHost:
     ) -> LiveSession:
         """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
 
-        look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
+        gestures: as in `animate`; strokes go as far as there is time for once their syllable is known. look_ahead:
+        seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
         together, by default (and at most) as many as the network was trained with; fewer come sooner. keep_up: take
         fewer steps where this machine is too slow for the sound, which it finds out by making a few clips
         (`LiveSession.steps`). level: of the voice (`model.speech.level` of a recording of it); None: it is measured
@@ -426,7 +432,11 @@ class CyberHost:
         config, amount = GenerationConfig(**options), check_movement(body_movement)
         reference, warnings = self.open_picture(picture, config)
         speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
-        job = self._job(reference, config, movement_source(reference, amount), ENDLESS, None, amount)
+        if self._hands_gesture(gestures, reference):
+            source = self._live_gestures(speech, config, amount, reference)
+        else:
+            source = movement_source(reference, amount)
+        job = self._job(reference, config, source, ENDLESS, None, amount)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
         if keep_up:
@@ -529,6 +539,30 @@ class CyberHost:
         source = skeleton_source(preset, reference, poses, parts=("hands",))
         animation = self._animation(reference, config, source, total, sound, warnings, amount)
         return _made_of(animation, picture, audio, hands)
+
+    def _hands_gesture(self, gestures: bool | None, reference: Reference) -> bool:
+        """Decide whether a picture's hands gesture with the speech. Raises InputError where they cannot and are to."""
+        preset = self.model.network.preset
+        if gestures and not preset.follows_poses:
+            raise InputError("this model moves no hands by key points: leave gestures out")
+        asked = preset.sampling.gestures if gestures is None else gestures
+        return asked and bool(reference.keypoints.hands_score.max() >= SURE)
+
+    def _live_gestures(
+        self, speech: LiveSpeech, config: GenerationConfig, amount: float, reference: Reference
+    ) -> PoseSource:
+        """Make the source for hands that gesture with a sound that grows; amount: of movement in 0..1."""
+        from cyberhost_model.driving.speech_gesture import STEP, SpeechGestures, step_power
+
+        ahead, movement = speech.look_ahead / SPEECH_RATE, movement_scale(amount, BODY_MOVEMENT)
+        gestures = SpeechGestures(config.fps, config.seed, movement, ahead)
+
+        def make(first: int, frames: int) -> PoseSequence:
+            step, end = int(first / config.fps * SPEECH_RATE) // STEP, (first + frames) / config.fps + ahead
+            gestures.hear(step_power([speech.samples(step * STEP, math.ceil(end * SPEECH_RATE))]), step)
+            return self._gesturing_hands(gestures.frames(first, frames), config.fps, reference, SURE)
+
+        return hands_source(self.model.network.preset, reference, make)
 
     def _speech_gesture(
         self,

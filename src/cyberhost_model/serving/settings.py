@@ -64,6 +64,9 @@ class SpeakingOptions(GenerationConfig):
     body_movement: float | None = option(
         None, "How far the body moves: 0 in place, 1 lively. [default: 0.1]", metavar="X", min=0, max=1
     )
+    gestures: bool | None = option(
+        None, "Whether hands that the picture shows gesture with the speech. [default: the model's]"
+    )
 
 
 def parse_colour(text: str) -> str:
@@ -78,9 +81,6 @@ class VideoOptions(SpeakingOptions):
     """The options of one video."""
 
     gesture: str | None = option(None, "A gesture for the hands: the name of one that comes along.", metavar="NAME")
-    gestures: bool | None = option(
-        None, "Whether hands that the picture shows gesture with the speech. [default: the model's]"
-    )
     loop: bool = option(False, "The end leads into the beginning; with a silent sound a clip of idle movement.")
     alpha: bool = option(False, "Leave the background out: the video is a WebM (VP9 with alpha).")
     background: str | None = option(
