@@ -149,7 +149,7 @@ def multimodal(
             "--hands",
             metavar="TEMPLATE",
             help="A gesture's name (cyberhost template list), a key point file, a pose folder of EchoMimicV2 or a "
-            "video. [default: gestures paced by the speech]",
+            "video. [default: gestures timed by the speech]",
         ),
     ] = None,
     retarget: Annotated[

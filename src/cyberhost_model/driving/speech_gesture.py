@@ -40,7 +40,7 @@ _PATIENCE = 2.5  # dB a second by which less stress is enough while a stroke wai
 _PREPARES, _RETURNS, _LEAST = 0.4, 0.8, 0.12  # seconds: to prepare, to sink to rest, and of a stroke at least
 _SLOWNESS = 0.19  # seconds that a stroke takes for a length of 1, at least
 _KNOWN = 0.06  # seconds after its peak that a syllable is known
-_LATE = 0.06  # seconds by which a stroke may come late
+_LATE = 0.02  # seconds by which a stroke may come late
 _READY = 0.75  # share of its preparation after which a stroke may begin
 _SWAY = 0.05  # how far resting hands sway
 

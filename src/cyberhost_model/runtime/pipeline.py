@@ -509,7 +509,7 @@ class CyberHost:
 
         Speech moves head, face and lips. hands: the name of a bundled gesture template, a key point file
         (docs/reference/file-formats.md), a pose folder of EchoMimicV2, a video, or a `PoseSequence`; repeated without a
-        jump to the sound's length. None: gestures that the seed chooses, paced by the speech
+        jump to the sound's length. None: gestures that the seed chooses and the speech times
         (`driving.speech_gesture`); body_movement: 0 none .. 1 lively. retarget: convert key points to the picture's
         proportions and the position of its hands. Raises InputError and NoFaceError.
         """
