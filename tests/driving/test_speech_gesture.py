@@ -83,7 +83,7 @@ def test_kinds_differ_and_none_comes_twice_in_a_row():
     ways = {}
     for name, kind in KINDS.items():
         lead, other = kind.apex.array() - kind.prepared.array(), kind.follows.array() - kind.beside.array()
-        ways[name] = np.concatenate([lead[:2], other[:2]])
+        ways[name] = np.concatenate([lead[:3], other[:3]])
     alike = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for x, a in ways.items() for y, b in ways.items() if x < y]
     assert max(alike) < 0.95 and np.mean(alike) < 0.4, (max(alike), np.mean(alike))
     leads = [np.linalg.norm(draw_stroke(0, n, None).apex[:, :2], axis=-1) for n in range(60)]
