@@ -209,7 +209,7 @@ def test_a_hand_that_is_not_free_stays():
 def test_strokes_stay_within_reach():
     person = speaker((0.75, 0.75), (0.25, 0.75))
     for seed in range(3):
-        made = move_hands(moved((0, 12), seed=seed), person, (256, 256), FPS, (16.0, 6.4), (True, True))
+        made = move_hands(moved((0, 12), seed=seed), person, (256, 256), FPS, (16.0, 5.6), (True, True))
         near, beyond = limit_reach(made, person, (1 / 16, 1 / 16), HANDS_ALONE, frame_by_frame=True)
         assert beyond == 0 and np.abs(near.hands - made.hands).max() < 0.15 / 16
 
