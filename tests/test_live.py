@@ -161,7 +161,7 @@ def test_an_interruption_leaves_hands_no_jump(host, picture, speech, gesturing):
     way = np.concatenate([before, *(hands.hands for hands in gesturing)])
     step = np.linalg.norm(np.diff(way.mean(2), axis=0), axis=-1)
     assert 0 < step.max() < 0.45 / 16  # of a latent cell
-    assert np.abs(way[-4:] - way[:1]).mean(2).max() < 0.1 / 16 < np.abs(way - way[:1]).mean(2).max()  # they sink
+    assert np.abs(way[-4:] - way[:1]).mean(2).max() < 0.15 / 16 < np.abs(way - way[:1]).mean(2).max()  # they sink
 
 
 def test_hands_do_not_gesture_live_where_they_are_left_to_the_network(host, picture, gesturing):
