@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from cyberhost_model import InputError
+from cyberhost_model.config import GenerationConfig
+from cyberhost_model.driving.speech_gesture import SpeechGestures, step_power
 from cyberhost_model.media.audio import SPEECH_RATE, Resampler, Sound, load_audio
+from cyberhost_model.perception.keypoints import SURE
 from cyberhost_model.runtime import live
 from cyberhost_model.runtime.live import LiveSession
 from cyberhost_model.speech.live import LiveSpeech
@@ -107,6 +112,61 @@ def test_an_interruption_drops_what_was_not_shown(host, picture, speech):
     frames = np.stack([*before, *(frame for frame, _ in after)]).astype(np.int16)
     change = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
     assert change[5] < 2 * np.median(change)
+
+
+@pytest.fixture
+def gesturing(host, picture, monkeypatch):
+    """The astronaut with hands that are seen, and the key points that each clip is given."""
+    cuff, _ = host.open_picture(picture, GenerationConfig(size=256))
+    sure = [
+        replace(points, hands_score=np.ceil(points.hands_score)) for points in (cuff.picture_keypoints, cuff.keypoints)
+    ]
+    hand = replace(cuff, picture_keypoints=sure[0], keypoints=sure[1])
+    monkeypatch.setattr(host, "open_picture", lambda *given: (hand, []))
+    made, move = [], host._gesturing_hands
+    monkeypatch.setattr(host, "_gesturing_hands", lambda *given: made.append(move(*given)) or made[-1])
+    return made
+
+
+def test_hands_gesture_live_whatever_the_clips(host, picture, speech, gesturing):
+    """The same way as of the whole sound, heard 0.2 s ahead."""
+    ways = {}
+    for clip in (12, 8):
+        session = host.live(picture, clip=clip, **FAST)
+        for piece in np.array_split(speech[: 2 * SPEECH_RATE], 9):
+            session.push(piece, SPEECH_RATE)
+        shown = [session.job.pose_source(first, clip) for first in range(0, 33, clip)]
+        assert all(pose.undriven and pose.shift.shape[1] == clip for pose in shown)
+        ways[clip] = np.concatenate([hands.hands for hands in gesturing])[:36]
+        gesturing.clear()
+    np.testing.assert_allclose(ways[12][:36], ways[8][:36], atol=1e-6)
+    whole = SpeechGestures(25, 0, 1.0, 0.2)
+    whole.hear(step_power([speech[: 2 * SPEECH_RATE]]), 0)
+    expected = host._gesturing_hands(whole.frames(0, 36), 25.0, *host.open_picture(picture)[:1], SURE)
+    np.testing.assert_allclose(ways[12], expected.hands, atol=1e-6)
+    assert np.ptp(expected.hands, axis=0).max() > 0.3 / 16
+
+
+def test_an_interruption_leaves_hands_no_jump(host, picture, speech, gesturing):
+    session = host.live(picture, clip=8, **FAST)
+    session.push(speech[: 2 * SPEECH_RATE], SPEECH_RATE)
+    source = session.frames()
+    for _ in range(21):
+        next(source)
+    before = np.concatenate([hands.hands for hands in gesturing])[:21]
+    gesturing.clear()
+    assert session.interrupt() == pytest.approx(0.84)
+    session.silence(1.6)
+    assert len(taken(session)) >= 24
+    way = np.concatenate([before, *(hands.hands for hands in gesturing)])
+    step = np.linalg.norm(np.diff(way.mean(2), axis=0), axis=-1)
+    assert 0 < step.max() < 0.45 / 16  # of a latent cell
+    assert np.abs(way[-4:] - way[:1]).mean(2).max() < 0.15 / 16 < np.abs(way - way[:1]).mean(2).max()  # they sink
+
+
+def test_hands_do_not_gesture_live_where_they_are_left_to_the_network(host, picture, gesturing):
+    session = host.live(picture, gestures=False, **FAST)
+    assert session.job.pose_source(0, 12).shift is None and not gesturing
 
 
 def test_an_interruption_before_the_first_frame(host, picture, speech):

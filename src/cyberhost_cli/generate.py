@@ -19,6 +19,7 @@ from cyberhost_cli.console import Console
 from cyberhost_cli.options import (
     SPEECH,
     BodyMovement,
+    Gestures,
     MoreRefs,
     Out,
     OutputOptions,
@@ -51,13 +52,7 @@ def animate(
     *,
     more: MoreRefs = None,
     body_movement: BodyMovement = None,
-    gestures: Annotated[
-        bool | None,
-        typer.Option(
-            "--gestures/--no-gestures",
-            help="Hands that REF shows gesture with AUDIO, or move as the network lets them. [default: the model's]",
-        ),
-    ] = None,
+    gestures: Gestures = None,
     loop: Annotated[
         bool, typer.Option("--loop", help="The end leads into the beginning; with silence:6 a clip of idle movement.")
     ] = False,
@@ -154,7 +149,7 @@ def multimodal(
             "--hands",
             metavar="TEMPLATE",
             help="A gesture's name (cyberhost template list), a key point file, a pose folder of EchoMimicV2 or a "
-            "video. [default: gestures paced by the speech]",
+            "video. [default: gestures timed by the speech]",
         ),
     ] = None,
     retarget: Annotated[

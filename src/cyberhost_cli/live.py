@@ -19,7 +19,7 @@ import typer
 
 from cyberhost_cli.console import Console
 from cyberhost_cli.generate import prepare_imports
-from cyberhost_cli.options import BodyMovement, Ref, expand_options
+from cyberhost_cli.options import BodyMovement, Gestures, Ref, expand_options
 from cyberhost_model.config import GenerationConfig, LivePace, RuntimeConfig
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.options import option
@@ -64,6 +64,7 @@ def live(
     ] = None,
     source: LiveOptions,
     body_movement: BodyMovement = None,
+    gestures: Gestures = None,
     runtime: RuntimeConfig,
     marks: Marks,
     console: Console,
@@ -85,11 +86,12 @@ def live(
         from cyberhost_model import CyberHost
         from cyberhost_model.runtime.loading import check_model
 
-        check_model(runtime.model, "animate", settings, runtime.allow_untrained, body_movement=body_movement)
+        asked: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures}
+        check_model(runtime.model, "animate", settings, runtime.allow_untrained, **asked)
         host = CyberHost.from_pretrained(**asdict(runtime))
         session = host.live(
             picture,
-            body_movement=body_movement,
+            **asked,
             look_ahead=source.look_ahead,
             clip=source.clip,
             keep_up=source.keep_up,

@@ -91,6 +91,13 @@ BodyMovement = Annotated[
     float | None,
     typer.Option(metavar="X", min=0, max=1, help="How far the body moves: 0 in place, 1 lively. [default: 0.1]"),
 ]
+Gestures = Annotated[
+    bool | None,
+    typer.Option(
+        "--gestures/--no-gestures",
+        help="Hands that REF shows gesture with the speech, or move as the network lets them. [default: the model's]",
+    ),
+]
 SPEECH = "Speech: WAV, FLAC, MP3, M4A, OGG, or the sound of a video; - is standard input, silence:6 six quiet seconds."
 
 

@@ -88,6 +88,19 @@ def test_without_a_background_it_is_a_webm_and_a_loop_has_its_length(real, serve
     assert "--loop" in done["command"] and wait_for(lambda: served.left == [])
 
 
+@pytest.mark.parametrize(("given", "flag", "asked"), [("no", "--no-gestures", False), ("yes", "--gestures", True)])
+def test_hands_gesture_or_do_not(given, flag, asked, real, files, finished, host, monkeypatch) -> None:
+    found, animate_reference = [], host.animate_reference
+
+    def noting(reference, config, sound, body_movement, gestures, warnings, loop):
+        found.append(gestures)
+        return animate_reference(reference, config, sound, body_movement, gestures, warnings, loop)
+
+    monkeypatch.setattr(host, "animate_reference", noting)
+    done = finished(real, real.post("/v1/videos", files=files, data={**SMALL, "gestures": given}).json()["id"])
+    assert done["status"] == "completed" and flag in shlex.split(done["command"]) and found == [asked]
+
+
 def test_a_picture_without_a_face_fails_in_one_line(real, served, files, finished, picture_file: Path) -> None:
     files["image_reference"] = ("garden.png", picture_file.read_bytes())
     done = finished(real, real.post("/v1/videos", files=files, data=SMALL).json()["id"])
@@ -133,6 +146,9 @@ WRONG: list[tuple[dict[str, Any], dict[str, str], int, str, str | None]] = [
     ({}, {"background": "#00b140", "alpha": "true"}, 400, "invalid_request", "alpha"),
     ({}, {"alpha": "webm"}, 400, "invalid_request", "alpha"),
     ({}, {"loop": "yes", "gesture": "wave"}, 400, "invalid_request", "loop"),
+    ({}, {"loop": "yes", "gestures": "yes"}, 400, "invalid_request", "gestures"),
+    ({}, {"gesture": "wave", "gestures": "no"}, 400, "invalid_request", "gestures"),
+    ({}, {"gestures": "a few"}, 400, "invalid_request", "gestures"),
     ({}, {"sed": "3"}, 400, "invalid_request", "sed"),
     ({}, {"seed": "-1"}, 400, "invalid_request", "seed"),
     ({}, {"seed": "9" * 5000}, 400, "invalid_request", "seed"),

@@ -42,7 +42,11 @@ _WARN_FROM = 0.25  # share of frames with something beyond reach
 
 
 def limit_reach(
-    poses: PoseSequence, reference: Keypoints, unit: tuple[float, float], reach: Reach = WHOLE
+    poses: PoseSequence,
+    reference: Keypoints,
+    unit: tuple[float, float],
+    reach: Reach = WHOLE,
+    frame_by_frame: bool = False,
 ) -> tuple[PoseSequence, float]:
     """Bring all points of a sequence within reach of the reference's.
 
@@ -50,7 +54,7 @@ def limit_reach(
     out of reach moves about the picture's own place, and one that has another shape or direction all the time about the
     picture's own. Then what is still too far is brought near: the centre of a hand or face first, a hand's turn, each
     point to its place about them. `unit`: width and height of the unit of `reach` in 0..1 of the picture. Points that
-    one side does not show stay.
+    one side does not show stay. frame_by_frame: each frame is brought near by itself, whatever the others show.
     """
     rest = PoseSequence.of([reference], poses.fps, poses.size)
     shown = (rest.scores() > VISIBLE) & (poses.scores() > VISIBLE)
@@ -61,13 +65,13 @@ def limit_reach(
         place, form, turn = of_face if group is FACE else of_hand
         middle = _centre(away[:, group])
         about = away[:, group] - middle
-        if (_lengths(usual := _median_offset(middle)) > place[0]).any():
+        if not frame_by_frame and (_lengths(usual := _median_offset(middle)) > place[0]).any():
             beyond |= _exceeds(middle, place)
             middle, near[:, joints] = middle - usual, away[:, joints] - _median_offset(away[:, joints])
         shape = np.where(rest.scores()[0, group, None] > VISIBLE, rest.points()[0, group] / np.asarray(unit), np.nan)
         shape = shape - _centre(shape[None])[0]
         angle, own = _split_turn(shape, about, turn)
-        if (_lengths(usual := _median_offset(own)) > form[0]).any():
+        if not frame_by_frame and (_lengths(usual := _median_offset(own)) > form[0]).any():
             beyond |= _exceeds(own, form)
             own = own - usual
         beyond |= _exceeds(middle, place) | _exceeds(own, form)

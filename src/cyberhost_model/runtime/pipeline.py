@@ -7,6 +7,7 @@ The paper's settings, `animate` (A2V), `reenact` (V2V) and `multimodal`, differ 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from cyberhost_model.hub.capabilities import capabilities_of, check_command, che
 from cyberhost_model.hub.repository import Access, accessing
 from cyberhost_model.marks.marking import FrameDigests, Marks
 from cyberhost_model.marks.run_code import number_of
-from cyberhost_model.media.audio import Sound, load_audio
+from cyberhost_model.media.audio import SPEECH_RATE, Sound, load_audio
 from cyberhost_model.media.files import digest_of, written_folder
 from cyberhost_model.media.image import check_picture, load_picture
 from cyberhost_model.media.output_form import OutputForm
@@ -38,7 +39,13 @@ from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, in_time
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
-from cyberhost_model.runtime.pose_source import PoseSource, face_source, movement_source, skeleton_source
+from cyberhost_model.runtime.pose_source import (
+    PoseSource,
+    face_source,
+    hands_source,
+    movement_source,
+    skeleton_source,
+)
 from cyberhost_model.runtime.prepare import (
     HALF_BODY_SHARE,
     HalfBody,
@@ -70,6 +77,11 @@ BODY_MOVEMENT = 0.1
 """Default amount in 0..1: the movement boxes of half-second training clips are small."""
 HAND_CLARITY = 0.5
 """Default score: near the 90th percentile of the training data (section 3.3: "a higher clarity score is applied")."""
+
+_CELLS, _FACE_HEIGHTS = (1.0, 0.35), 0.8
+"""How far a gesture goes: in latent cells along and across the fingers, for models that move the picture's own pixels
+and tear fingers apart that go further; in face heights for others.
+"""
 
 NO_LOOP = "this model makes no loops: its latents are whole pictures, and the mean of two is a blur"
 
@@ -378,15 +390,12 @@ class CyberHost:
     ) -> Animation:
         """Make the same as `animate` of a picture that `open_picture` has prepared."""
         amount, total, preset = check_movement(body_movement), sound.n_frames(config.fps), self.model.network.preset
-        if gestures and not preset.follows_poses:
-            raise InputError("this model moves no hands by key points: leave gestures out")
         if loop and gestures:
             raise InputError("hands that gesture do not come back to where they began: leave out gestures or loop")
         lead = loop_lead(preset, total, config.fps) if loop else 0
-        gestures = preset.sampling.gestures and not loop if gestures is None else gestures
-        if gestures and reference.keypoints.hands_score.max() >= SURE:
-            template = self._speech_gesture(sound, total, config, amount, reference, SURE)
-            source, _ = self._hands_source(reference, self._place_hands(template, reference, True), total, config.fps)
+        if self._hands_gesture(False if loop else gestures, reference):
+            hands = self._speech_gesture(sound, total, config, amount, reference, SURE)
+            source = skeleton_source(preset, reference, hands, parts=("hands",))
         else:
             source = self._speech_source(reference, amount)
         return self._animation(reference, config, source, total, sound, list(warnings), amount, lead)
@@ -396,6 +405,7 @@ class CyberHost:
         picture: PictureInput,
         *,
         body_movement: float | None = None,
+        gestures: bool | None = None,
         look_ahead: float = LOOK_AHEAD,
         clip: int | None = None,
         keep_up: bool = False,
@@ -404,7 +414,8 @@ class CyberHost:
     ) -> LiveSession:
         """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
 
-        look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
+        gestures: as in `animate`; strokes go as far as there is time for once their syllable is known. look_ahead:
+        seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
         together, by default (and at most) as many as the network was trained with; fewer come sooner. keep_up: take
         fewer steps where this machine is too slow for the sound, which it finds out by making a few clips
         (`LiveSession.steps`). level: of the voice (`model.speech.level` of a recording of it); None: it is measured
@@ -421,7 +432,11 @@ class CyberHost:
         config, amount = GenerationConfig(**options), check_movement(body_movement)
         reference, warnings = self.open_picture(picture, config)
         speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
-        job = self._job(reference, config, movement_source(reference, amount), ENDLESS, None, amount)
+        if self._hands_gesture(gestures, reference):
+            source = self._live_gestures(speech, config, amount, reference)
+        else:
+            source = movement_source(reference, amount)
+        job = self._job(reference, config, source, ENDLESS, None, amount)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
         if keep_up:
@@ -494,33 +509,60 @@ class CyberHost:
 
         Speech moves head, face and lips. hands: the name of a bundled gesture template, a key point file
         (docs/reference/file-formats.md), a pose folder of EchoMimicV2, a video, or a `PoseSequence`; repeated without a
-        jump to the sound's length. None: gestures that the seed chooses, paced by the speech
+        jump to the sound's length. None: gestures that the seed chooses and the speech times
         (`driving.speech_gesture`); body_movement: 0 none .. 1 lively. retarget: convert key points to the picture's
         proportions and the position of its hands. Raises InputError and NoFaceError.
         """
+        from cyberhost_model.driving.retarget import hands_for
         from cyberhost_model.driving.sequence import PoseSequence
-        from cyberhost_model.driving.template import load_template
+        from cyberhost_model.driving.template import fit_length, load_template
 
         self._check_command("multimodal")
         amount = check_movement(body_movement)
         config, sound = GenerationConfig(**options), open_sound(audio)
         reference, warnings = self.open_pictures(picture, config)
         total = sound.n_frames(config.fps)
+        preset, size = self.model.network.preset, reference.canvas.picture_size
         if hands is None:
-            template = self._speech_gesture(sound, total, config, amount, reference)
-        elif isinstance(hands, PoseSequence):
-            template = hands
+            if reference.picture_keypoints.hands_score.max() <= VISIBLE:
+                warnings.append("the picture shows no hands: none are moved")
+            poses = self._speech_gesture(sound, total, config, amount, reference)
         else:
-            template = load_template(hands, self.model.detector, progress)
-        if retarget:
-            placed = self._place_hands(template, reference, hands is None)
-        else:
-            placed = _unchanged(template, hands, reference)
-        source, limits = self._hands_source(reference, placed, total, config.fps)
-        if hands is not None:  # gestures that were made for this picture are meant to stay within reach
-            warnings += limits
-        animation = self._animation(reference, config, source, total, sound, [*warnings, *placed.warnings], amount)
+            template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
+            if retarget:
+                placed = hands_for(template, reference.picture_keypoints, size)
+            else:
+                placed = _unchanged(template, hands, reference)
+            poses = fit_length(placed, total, config.fps).only("hands")
+            poses, limits = self._within_reach(reference, poses, hands_alone=True)
+            warnings += [*limits, *placed.warnings]
+        source = skeleton_source(preset, reference, poses, parts=("hands",))
+        animation = self._animation(reference, config, source, total, sound, warnings, amount)
         return _made_of(animation, picture, audio, hands)
+
+    def _hands_gesture(self, gestures: bool | None, reference: Reference) -> bool:
+        """Decide whether a picture's hands gesture with the speech. Raises InputError where they cannot and are to."""
+        preset = self.model.network.preset
+        if gestures and not preset.follows_poses:
+            raise InputError("this model moves no hands by key points: leave gestures out")
+        asked = preset.sampling.gestures if gestures is None else gestures
+        return asked and bool(reference.keypoints.hands_score.max() >= SURE)
+
+    def _live_gestures(
+        self, speech: LiveSpeech, config: GenerationConfig, amount: float, reference: Reference
+    ) -> PoseSource:
+        """Make the source for hands that gesture with a sound that grows; amount: of movement in 0..1."""
+        from cyberhost_model.driving.speech_gesture import STEP, SpeechGestures, step_power
+
+        ahead, movement = speech.look_ahead / SPEECH_RATE, movement_scale(amount, BODY_MOVEMENT)
+        gestures = SpeechGestures(config.fps, config.seed, movement, ahead)
+
+        def make(first: int, frames: int) -> PoseSequence:
+            step, end = int(first / config.fps * SPEECH_RATE) // STEP, (first + frames) / config.fps + ahead
+            gestures.hear(step_power([speech.samples(step * STEP, math.ceil(end * SPEECH_RATE))]), step)
+            return self._gesturing_hands(gestures.frames(first, frames), config.fps, reference, SURE)
+
+        return hands_source(self.model.network.preset, reference, make)
 
     def _speech_gesture(
         self,
@@ -532,21 +574,26 @@ class CyberHost:
         least: float = VISIBLE,
     ) -> PoseSequence:
         """Make gestures for `total` frames of the sound; amount: of movement in 0..1, least: see `free_hands`."""
-        from cyberhost_model.driving.speech_gesture import free_hands, speech_gesture
+        from cyberhost_model.driving.speech_gesture import speech_gesture
 
-        w, h = reference.canvas.picture_size
-        free = free_hands(reference.picture_keypoints, w / h, least)
         movement = movement_scale(amount, BODY_MOVEMENT)
-        return speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement, free)
+        moves = speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement)
+        return self._gesturing_hands(moves, config.fps, reference, least)
 
-    def _hands_source(
-        self, reference: Reference, placed: PoseSequence, total: int, fps: float
-    ) -> tuple[PoseSource, list[str]]:
-        """Make the source for hands that key points drive -> (it, lines about movements that were made smaller)."""
-        from cyberhost_model.driving.template import fit_length
+    def _gesturing_hands(
+        self, moves: np.ndarray, fps: float, reference: Reference, least: float = VISIBLE
+    ) -> PoseSequence:
+        """Move the picture's free hands as gestures do (`driving.speech_gesture`), within this model's reach."""
+        from cyberhost_model.driving.speech_gesture import free_hands, move_hands
 
-        poses, limits = self._within_reach(reference, fit_length(placed, total, fps).only("hands"), hands_alone=True)
-        return skeleton_source(self.model.network.preset, reference, poses, parts=("hands",)), limits
+        preset, points, (w, h) = self.model.network.preset, reference.picture_keypoints, reference.canvas.picture_size
+        free = free_hands(points, w / h, least)
+        if not preset.traits.relative:
+            reach = _FACE_HEIGHTS * face_height(points.face * (w, h))
+            return move_hands(moves, points, (w, h), fps, (reach, reach), free)
+        along, across = (cells * preset.latent_factor for cells in _CELLS)
+        hands = move_hands(moves, points, (w, h), fps, (along, across), free)
+        return self._within_reach(reference, hands, hands_alone=True, frame_by_frame=True)[0]
 
     def dub(
         self,
@@ -681,21 +728,8 @@ class CyberHost:
         from_video = not (is_sequence_file(driving) or is_pose_folder(driving))
         return read_driving(driving, self.model.detector, progress), from_video
 
-    def _place_hands(self, template: PoseSequence, reference: Reference, may_lack: bool) -> PoseSequence:
-        """Move a template's hands to the picture's. may_lack: a picture without hands is taken, and none are moved."""
-        from cyberhost_model.driving.retarget import hands_for
-
-        try:
-            return hands_for(template, reference.picture_keypoints, reference.canvas.picture_size)
-        except InputError:
-            if not may_lack:
-                raise
-        hidden = template.only()
-        hidden.warnings.append("the picture shows no hands: none are moved")
-        return hidden
-
     def _within_reach(
-        self, reference: Reference, poses: PoseSequence, hands_alone: bool = False
+        self, reference: Reference, poses: PoseSequence, hands_alone: bool = False, frame_by_frame: bool = False
     ) -> tuple[PoseSequence, list[str]]:
         """Shorten movements that this model cannot follow (docs/reference/driving.md), and say which."""
         from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, carry_hands, limit_reach, reach_warnings
@@ -711,7 +745,7 @@ class CyberHost:
         else:
             unit, reach = face_height(points.face * (w, h)), WHOLE
             poses = carry_hands(poses, points)
-        poses, beyond = limit_reach(poses, points, (unit / w, unit / h), reach)
+        poses, beyond = limit_reach(poses, points, (unit / w, unit / h), reach, frame_by_frame)
         return poses, reach_warnings(beyond)
 
     def _animation(

@@ -86,6 +86,15 @@ def face_source(reference: Reference) -> PoseSource:
     return lambda first, frames: condition
 
 
+def hands_source(preset: Preset, reference: Reference, make: Callable[[int, int], PoseSequence]) -> PoseSource:
+    """Make a source for hands whose key points are known when their clip is: make(first frame, frames)."""
+
+    def source(first: int, frames: int) -> PoseCondition:
+        return skeleton_source(preset, reference, make(first, frames), ("hands",))(0, frames)
+
+    return source
+
+
 def skeleton_source(
     preset: Preset, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS
 ) -> PoseSource:

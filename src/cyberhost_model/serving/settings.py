@@ -64,6 +64,9 @@ class SpeakingOptions(GenerationConfig):
     body_movement: float | None = option(
         None, "How far the body moves: 0 in place, 1 lively. [default: 0.1]", metavar="X", min=0, max=1
     )
+    gestures: bool | None = option(
+        None, "Whether hands that the picture shows gesture with the speech. [default: the model's]"
+    )
 
 
 def parse_colour(text: str) -> str:

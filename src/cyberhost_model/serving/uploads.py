@@ -68,6 +68,10 @@ def check_together(options: Mapping[str, Any], files: Collection[str], signed: b
         raise _invalid("alpha", "this server signs its videos, and a WebM, as those with alpha are, cannot be signed")
     if options.get("loop") and "gesture" in options:
         raise _invalid("loop", "a gesture does not end where it began: give gesture or loop")
+    if options.get("loop") and options.get("gestures"):
+        raise _invalid("gestures", "hands that gesture do not come back to where they began: give gestures or loop")
+    if "gestures" in options and "gesture" in options:
+        raise _invalid("gestures", "a gesture takes the place of those of the speech: give gesture or gestures")
 
 
 def _read(text: str, rule: Option, hint: Any) -> Any:

@@ -86,6 +86,14 @@ class LiveSpeech:
             return frame < self._total
         return self.end >= self._sample(frame + self.clip) + self.look_ahead
 
+    def samples(self, start: int, stop: int) -> np.ndarray:
+        """Copy the samples from `start` on that were pushed and are kept, at most to `stop`: float32 (n,).
+
+        Kept are those that windows of later frames need: 2 s before the frame whose window was taken last.
+        """
+        with self._lock:
+            return self._samples[max(0, start - self._start) : max(0, stop - self._start)].copy()
+
     def windows(self, first: int) -> Iterator[Tensor]:
         """Yield the windows (tokens, layers, D) of the frames from `first` on, to the last one of a sound that ended.
 
