@@ -2,7 +2,7 @@
 
 Detectors of hands miss most hands before a face. So the skin around the lips is compared with what is usual there: a
 mouth that speaks changes little of it, and something before the mouth changes much of it at once. The limits are of
-eight films of five people who sign, and three of one who speaks (docs/results.md, dubbed films).
+nine films of five people who sign, and three of one who speaks (docs/results.md, dubbed films).
 """
 
 from __future__ import annotations
