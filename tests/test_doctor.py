@@ -217,10 +217,49 @@ def test_a_device_too_slow_for_a_whole_step(host: CyberHost, monkeypatch: pytest
     assert measured.step == measured.plain_step > 0 and measured.decode > 0  # one branch
     guidance = dataclasses.replace(job.guidance, reference=2.5, audio=4.5, interval=(0.0, 0.8))
     guided = dataclasses.replace(job, guidance=guidance, config=dataclasses.replace(job.config, steps=8))
-    monkeypatch.setattr(costs, "measure_costs", lambda host, job: costs.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 7, True))
+    told = costs.Costs(3.0, 1.0, 0.5, 2.0, 0.1, 0.0, 0.0, None, 7, True)
+    monkeypatch.setattr(costs, "measure_costs", lambda host, job, form: told)
     found = costs.estimate(host, guided, 1500)
     # 125 clips of 8 steps; t = 1, 0.95, 0.9, 0.83, 0.75, 0.64, 0.5, 0.3: four of them guided; 60 s of sound
     assert found.seconds == pytest.approx(125 * (0.5 + 4 * 3 + 4 * 1 + 2) + 60 * 0.1) and found.memory == 7
+    told = dataclasses.replace(told, cut_out=0.02, matte=0.3)
+    assert costs.estimate(host, guided, 1500).seconds == pytest.approx(found.seconds + 0.3 + 1500 * 0.02)
+
+
+def test_exported_steps_are_counted_from_the_third_clip_on(host: CyberHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = costs.blank_job(host)
+    guided = dataclasses.replace(job, config=dataclasses.replace(job.config, steps=5))
+    told = costs.Costs(3.0, 3.0, 0.5, 2.0, 0.0, 0.0, 0.0, costs.ExportedCosts(2.0, 2.0, 7.0, 7.0), None, True)
+    monkeypatch.setattr(costs, "measure_costs", lambda host, job, form: told)
+    frames = host.model.network.preset.frames
+    assert [costs.estimate(host, guided, n * frames).seconds for n in (2, 3, 10)] == pytest.approx(
+        [2 * 17.5, 2 * 17.5 + 7 + 12.5, 2 * 17.5 + 7 + 8 * 12.5]
+    )
+    assert costs.ExportedCosts(2.0, 1.0, 7.0, 5.0).exporting(4, 4) == 12.0
+
+
+def test_exporting_and_exported_steps_are_timed(timed_once, exported_host: CyberHost) -> None:
+    measured = costs.measure_costs(exported_host, costs.blank_job(exported_host))
+    assert measured.exported is not None and measured.spared == ()
+    assert measured.exported.plain_export > measured.exported.plain_step > 0
+    assert measured.exported.step == measured.exported.plain_step, "one branch"
+    assert exported_host.exported == {}, "the measurement exports for itself"
+
+
+@pytest.fixture
+def exported_host(host: CyberHost) -> CyberHost:
+    """The embedded model whose steps onnxruntime computes."""
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra: pip install 'cyberhost[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is an extra: pip install 'cyberhost[onnx]'")
+    return CyberHost(host.model, torch.device("cpu"), torch.float32, onnx=True)
+
+
+def test_a_part_of_a_step_says_that_onnxruntime_is_not_counted(
+    exported_host: CyberHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "LONGEST_STEP", 0.0)
+    measured = costs.measure_costs(exported_host, costs.blank_job(exported_host))
+    assert measured.exported is None and "onnxruntime" in measured.spared[0]
 
 
 def test_durations_in_words() -> None:

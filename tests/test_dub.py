@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.video_reader import probe_video, read_frames, stream_frames
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.detector import measure_lip_gap
+from cyberhost_model.perception.mouth_cover import MouthView, covered_mouths
 from cyberhost_model.runtime import dubbing
 from cyberhost_model.runtime.dubbing import FaceTrack, Film
 from data_helpers import voice
@@ -112,9 +114,61 @@ def test_shares_rise_where_a_face_comes_and_fall_where_it_goes():
     nothing = Keypoints.empty()
     sequence = PoseSequence.of([nothing] * 30, 25.0, (64, 64))
     zero = np.zeros(30)
-    shares = FaceTrack(sequence, seen, zero, zero, np.zeros((64, 64, 3), np.uint8), nothing).shares
+    free = np.zeros(len(seen), bool)
+    track = FaceTrack(sequence, seen, zero, zero, np.zeros((64, 64, 3), np.uint8), nothing, free)
+    shares = track.shares
     assert shares[5] == pytest.approx(0.2) and shares[10:20].min() == 1 and shares[24] == pytest.approx(0.2)
     assert np.all(shares[~seen] == 0) and np.all(np.diff(shares[5:10]) >= 0)
+    hand = free.copy()
+    hand[13:16] = True
+    shares = replace(track, covered=hand).shares
+    assert np.all(shares[13:16] == 0) and shares[12] == shares[16] == pytest.approx(0.2) and shares[8] == 0.8
+    assert dubbing.unseen(replace(track, covered=hand | ~seen))[1:] == [
+        "something is before the mouth at 0.52-0.64 s: the film stays as it is there"
+    ]
+
+
+HAND = (190, 150, 125)
+
+
+def views_of(picture: np.ndarray, face: np.ndarray, hands: dict[int, float], count: int) -> list[MouthView | None]:
+    """Views of a still face in `count` frames; hands: frame -> how far up a hand is, in heights of the picture."""
+    made = []
+    for i in range(count):
+        frame = np.roll(picture, i % 3, 1)
+        if i in hands:
+            frame[round(hands[i] * len(frame)) :, 60:300] = HAND
+        made.append(MouthView.of(frame, face + [i % 3, 0]))
+    return made
+
+
+def test_a_hand_before_the_mouth_is_noticed_and_a_chin_in_it_is_not(host, picture):
+    still = picture[:400, :360]
+    face = host.model.detector.detect(still)[0].keypoints.face * [360, 400]
+    mouth, chin = face[48:60, 1].min() / 400, face[8, 1] / 400
+    before = covered_mouths(views_of(still, face, dict.fromkeys(range(20, 30), mouth), 50), 25)
+    assert np.flatnonzero(before).tolist() == list(range(20, 30))
+    assert not covered_mouths(views_of(still, face, dict.fromkeys(range(20, 30), chin), 50), 25).any()
+    early = covered_mouths(views_of(still, face, dict.fromkeys(range(10), mouth), 50), 25)
+    assert np.flatnonzero(early).tolist() == list(range(10)), "a film may begin with it"
+    stays = covered_mouths(views_of(still, face, dict.fromkeys(range(150, 290), mouth), 400), 25)
+    assert stays[150:250].all() and not stays[:150].any() and not stays[300:].any()
+    assert covered_mouths([None, *views_of(still, face, {}, 3), None], 25).tolist() == [False] * 5
+    assert MouthView.of(still, np.zeros((68, 2))) is None
+
+
+def test_the_film_stays_while_a_hand_is_before_the_mouth(host, picture, tmp_path):
+    still = picture[:400, :360]
+    face = host.model.detector.detect(still)[0].keypoints.face * [360, 400]
+    covered = still.copy()
+    covered[round(face[48:60, 1].min()) :, 60:300] = HAND
+    shown = [covered if 10 <= i < 14 else still for i in range(24)]
+    film = write_video(iter(shown), tmp_path / "hand.mp4", float(FPS), None)
+    made = host.dub(film, Sound.from_samples(voice(1.0, 0), RATE), **QUICK)
+    filmed = stream_frames(film, float(FPS))
+    changed = np.array([not np.array_equal(a, b) for a, b in zip(made.frames, filmed, strict=True)])
+    assert not changed[10:14].any() and changed[2:8].all() and changed[16:22].all()
+    assert made.warnings[-1] == "something is before the mouth at 0.42-0.58 s: the film stays as it is there"
 
 
 def test_the_second_face_from_the_left(host, picture, speech, tmp_path):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
 import torch
 
-from cyberhost_model import InputError
+from cyberhost_model import CyberHost, InputError
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.speech_gesture import SpeechGestures, step_power
 from cyberhost_model.media.audio import SPEECH_RATE, Resampler, Sound, load_audio
@@ -207,10 +208,58 @@ def test_a_look_ahead_out_of_bounds(host, picture):
     ],
 )
 def test_as_many_steps_as_keep_up(one, each, steps, words, host, picture, monkeypatch):
-    monkeypatch.setattr(live, "rehearse", lambda renderer, job, steps, *others: one + each * (steps - 1))
+    made = []
+
+    def rehearse(renderer, job, steps, warn):
+        for count in steps:
+            made.append(count)
+            yield one + each * (count - 1)
+
+    monkeypatch.setattr(live, "rehearse", rehearse)
+    monkeypatch.setattr(live, "_paces", WeakKeyDictionary())
     session = host.live(picture, size=256, steps=5, keep_up=True)
+    assert made == ([1, 5] if steps == 5 else [1, 5, 1]), "no clip more than the choice needs"
+    assert host.live(picture, size=256, steps=5, keep_up=True).steps == steps and len(made) <= 3, "another session knows it"
     told = [line for line in session.warnings if "step" in line]
     assert session.steps == steps and len(told) == (words is not None) and all(words in line for line in told)
+
+
+def test_a_pace_is_that_of_its_clips(host, picture, monkeypatch):
+    """Another size, number of steps or threads is measured anew, and so is one that was measured long ago."""
+    made = []
+
+    def rehearse(renderer, job, steps, warn):
+        made.append(steps)
+        return iter([0.1] * len(steps))
+
+    monkeypatch.setattr(live, "rehearse", rehearse)
+    monkeypatch.setattr(live, "_paces", WeakKeyDictionary())
+    for count, options in enumerate(
+        [{"size": 256}, {"size": 384}, {"size": 256, "steps": 3}, {"size": 256, "fps": 20}]
+    ):
+        for _ in range(2):
+            host.live(picture, keep_up=True, **options)
+            assert len(made) == count + 1
+    monkeypatch.setattr(live, "_VALID", -1.0)
+    host.live(picture, keep_up=True, size=256)
+    assert len(made) == 5
+
+
+def test_the_pace_of_exported_steps_is_measured_after_exporting(host, picture, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra: pip install 'cyberhost[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is an extra: pip install 'cyberhost[onnx]'")
+    exported, events = CyberHost(host.model, torch.device("cpu"), torch.float32, onnx=True), []
+    export, rehearse = torch.onnx.export, live.rehearse
+
+    def noted(*given):
+        for seconds in rehearse(*given):
+            events.append("clip")
+            yield seconds
+
+    monkeypatch.setattr(live, "rehearse", noted)
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **named: (events.append("export"), export(*args, **named)))
+    exported.live(picture, size=256, steps=1, fps=1, keep_up=True)
+    assert events == ["clip", "clip", "export", "clip", "clip", "clip"]
 
 
 def test_a_slow_video_keeps_its_steps(host, picture):

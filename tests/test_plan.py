@@ -56,6 +56,31 @@ def test_a_plan_of_a_job(
     assert plan["estimate"]["seconds"] > 0 and plan["machine"]["precision"] == ("bf16" if multiplies_bf16() else "fp32")
 
 
+def test_cutting_the_person_out_is_counted(
+    portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = ("animate", portrait_file, speech_file, "-o", tmp_path / "out.webm", "--size", "256", "--steps", "1")
+    plain, cut = told(capsys, *job)["estimate"], told(capsys, *job, "--alpha")["estimate"]
+    assert plain["costs"]["cut_out"] == plain["costs"]["matte"] == 0
+    costs = cut["costs"]
+    assert costs["matte"] > costs["cut_out"] > 0, "the network and the colours beside the flow of a frame"
+    frames = 83
+    assert cut["seconds"] > costs["matte"] + frames * costs["cut_out"] > 0.1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_of_exported_steps(
+    portrait_file: Path, speech_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is an extra: pip install 'cyberhost[onnx]'")
+    pytest.importorskip("onnx", reason="onnx is an extra: pip install 'cyberhost[onnx]'")
+    job = ["animate", portrait_file, speech_file, "-o", tmp_path / "out.mp4", "--size", "256", "--onnx"]
+    costs = told(capsys, *job, "--precision", "fp32")["estimate"]["costs"]
+    assert costs["exported"]["plain_export"] > costs["exported"]["plain_step"] > 0
+    code = cli.main([*map(str, job), "--precision", "bf16", "--plan"])
+    assert code == ExitStatus.RESOURCE and "leave out --onnx" in capsys.readouterr().err, "as the job would end"
+
+
 def test_a_plan_in_words(portrait_file: Path, tone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "made" / "out.mp4"
     out.parent.mkdir()

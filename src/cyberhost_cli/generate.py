@@ -440,7 +440,15 @@ def show_plan(request: Request, start: Start, facts: dict[str, Any]) -> None:
     from cyberhost_model.doctor.plan import plan
 
     runtime = request.runtime
-    found = plan(start, runtime.model, runtime.device, runtime.precision, runtime.allow_untrained)
+    found = plan(
+        start,
+        runtime.model,
+        runtime.device,
+        runtime.precision,
+        runtime.allow_untrained,
+        form=request.form,
+        onnx=runtime.onnx,
+    )
     for line in found.warnings:
         request.console.warn(line)
     request.console.text(plan_lines(found))

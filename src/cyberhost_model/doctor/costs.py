@@ -8,6 +8,7 @@ of matrix products.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +26,11 @@ from cyberhost_model.doctor.machine import peak_memory, reset_peak
 from cyberhost_model.driving.template import load_template
 from cyberhost_model.hub.registry import ADAPTERS, load_adapter
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.cost import CostCounter, raw_conditions
 from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.runtime.cutout import Cutout
 from cyberhost_model.runtime.memory import MemoryFallback
 from cyberhost_model.runtime.pipeline import CyberHost, guidance_of
 from cyberhost_model.runtime.prepare import prepare_reference
@@ -35,6 +38,7 @@ from cyberhost_model.runtime.render import Job
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
+from cyberhost_model.sampler.onnx_steps import ExportedNetwork
 from cyberhost_model.sampler.schedule import Schedule
 from cyberhost_model.sampler.windows import plan_windows
 
@@ -42,7 +46,9 @@ LONGEST_STEP = 10.0
 """Seconds a whole step may take; above, a step of one frame and one branch is timed and multiplied."""
 TRIALS = 3
 """How often a part is timed; the quickest counts: the first one also loads kernels and fills caches."""
+_BEFORE_EXPORT = 2  # clips: steps of the third are exported, the second one that has motion frames
 _LISTENED = 4  # seconds of noise that the speech encoder is timed with
+_MOVED = 0.01  # of its width, by which a picture is shifted to time how the person is cut out of a frame
 _ALWAYS, _NEVER = (0.0, 1.0), (2.0, 2.0)  # guidance intervals
 
 SD_VAE = {
@@ -61,6 +67,23 @@ _MATRIX = {"cpu": 1536, "cuda": 8192}  # side
 
 
 @dataclass(frozen=True)
+class ExportedCosts:
+    """Seconds of steps that onnxruntime computes (`sampler.onnx_steps`), with and without guidance, and of exporting.
+
+    Those of `Costs` are the network's, which computes the first clips.
+    """
+
+    step: float
+    plain_step: float
+    export: float
+    plain_export: float
+
+    def exporting(self, guided: int, plain: int) -> float:
+        """Compute the seconds of exporting the kinds of steps that there are."""
+        return (self.export if guided else 0.0) + (self.plain_export if plain else 0.0)
+
+
+@dataclass(frozen=True)
 class Costs:
     """Seconds on this device. A clip: its conditions, `steps` steps, and decoding."""
 
@@ -72,12 +95,22 @@ class Costs:
     decode: float
     listen: float
     """A second of sound."""
+    cut_out: float
+    """A frame of which the person is cut out; 0 where none is."""
+    matte: float
+    """The picture's matte, once a video; 0 where none is needed."""
+    exported: ExportedCosts | None
+    """None where torch computes all steps."""
     memory: int | None
     """Peak in bytes, on a GPU of the device, else of this process; None: only a part was computed."""
     whole: bool
     """False: a step of one frame and one branch was timed and multiplied."""
     spared: tuple[str, ...] = ()
     """What was given up to save memory (`MemoryFallback`), as lines for the user."""
+
+    def by(self, exported: ExportedCosts | None) -> Costs:
+        """Take the steps of onnxruntime; None: torch's."""
+        return self if exported is None else replace(self, step=exported.step, plain_step=exported.plain_step)
 
     def clip(self, guided: int, plain: int) -> float:
         """Compute the seconds of a clip with so many steps of both kinds."""
@@ -109,21 +142,25 @@ class CountedEstimate:
     tflop: float
 
 
-def estimate(host: CyberHost, job: Job, total: int | None = None) -> Estimate:
-    """Measure what `job` takes, or the same with `total` frames.
+def estimate(host: CyberHost, job: Job, total: int | None = None, form: OutputForm | None = None) -> Estimate:
+    """Measure what `job` takes, or the same with `total` frames, in the form that its video is to have.
 
-    Raises ResourceError where the memory is too little.
+    Raises ResourceError where the memory is too little, InputError for a background that cannot be read.
     """
     preset = host.model.network.preset
-    costs = measure_costs(host, job)
+    costs = measure_costs(host, job, form)
     guided, plain = _steps(preset, job.guidance, job.config.steps)
     total = job.total if total is None else total
     clips, windows = math.ceil(total / preset.frames), count_windows(preset, total)
     listening = 0.0 if job.sound is None else costs.listen * total / job.config.fps
-    making = clips * costs.clip(guided, plain)
-    if preset.sampling.overlap:
-        making = windows * costs.window(guided, plain) + clips * costs.decode
-    return Estimate(making + listening, costs.memory, costs)
+    overlap = preset.sampling.overlap
+    making = clips * costs.decode if overlap else 0.0
+    exported = costs.exported if windows > _BEFORE_EXPORT else None
+    for count, own in ((min(windows, _BEFORE_EXPORT), costs), (max(windows - _BEFORE_EXPORT, 0), costs.by(exported))):
+        making += count * (own.window(guided, plain) if overlap else own.clip(guided, plain))
+    making += 0.0 if exported is None else exported.exporting(guided, plain)
+    cutting = costs.matte + total * costs.cut_out
+    return Estimate(making + listening + cutting, costs.memory, costs)
 
 
 def count_windows(preset: Preset, total: int) -> int:
@@ -170,18 +207,21 @@ def blank_job(host: CyberHost) -> Job:
 
 
 @torch.inference_mode()
-def measure_costs(host: CyberHost, job: Job) -> Costs:
-    """Time the parts of a clip that has a clip before it. Raises ResourceError where the memory is too little."""
+def measure_costs(host: CyberHost, job: Job, form: OutputForm | None = None) -> Costs:
+    """Time the parts of a clip that has a clip before it, and of cutting the person out where `form` does.
+
+    Raises ResourceError where the memory is too little, InputError for a background that cannot be read.
+    """
     # Jobs run with fixed weights: computing the codebooks from them is no part of a step.
     with host.model.network.denoising_unet.fixed_weights():
-        return _Measurement(host, job).costs()
+        return _Measurement(host, job, form or OutputForm()).costs()
 
 
 class _Measurement:
     """Runs the parts of a clip on blank latents, with what `MemoryFallback` does where memory is too little."""
 
-    def __init__(self, host: CyberHost, job: Job) -> None:
-        self.host, self.job = host, job
+    def __init__(self, host: CyberHost, job: Job, form: OutputForm) -> None:
+        self.host, self.job, self.form = host, job, form
         self.network, self.preset = host.model.network, host.model.network.preset
         self.lines: list[str] = []
         # A network is recorded in the second of the three steps that are timed.
@@ -192,18 +232,22 @@ class _Measurement:
         """Time all parts."""
         on_cpu, frames, branches = self.host.device.type == "cpu", self.preset.frames, self.job.guidance.branches
         reset_peak(self.host.device)
-        one = self.seconds(self.step(1, _NEVER), again=not on_cpu)
+        one, exported = self.seconds(self.step(1, _NEVER), again=not on_cpu), None
         if whole := one * frames * branches < LONGEST_STEP:
             plain = self.seconds(self.step(frames, _NEVER))
             guided = plain if branches == 1 else self.seconds(self.step(frames, _ALWAYS))
             prepared = self.seconds(lambda: self.attempt("network", lambda: self.conditions(frames)))
             decode = self.seconds(lambda: self.decode(frames))
+            exported = None if self.host.exported is None else self.exported(frames, branches)
         else:
             plain, guided = one * frames, one * frames * branches
             prepared, decode = 0.0, frames * self.seconds(lambda: self.decode(1), again=False)
+            if self.host.exported is not None:
+                self.lines.append("what onnxruntime gains is not in the time, because only a part was computed")
         listen = self.listen(again=whole) if self.listens else 0.0
+        matte, cut_out = self.cut_out() if self.form.cuts_out else (0.0, 0.0)
         peak = peak_memory(self.host.device) if whole else None
-        return Costs(guided, plain, prepared, decode, listen, peak, whole, tuple(self.lines))
+        return Costs(guided, plain, prepared, decode, listen, cut_out, matte, exported, peak, whole, tuple(self.lines))
 
     @property
     def listens(self) -> bool:
@@ -233,8 +277,10 @@ class _Measurement:
         driver = self.job.pose_source(0, count)
         return self.host.renderer.clip_conditions(self.job, driver, count, self.speech_windows(count), motion)
 
-    def step(self, count: int, interval: tuple[float, float]) -> Callable[[], object]:
-        """A denoising step of `count` frames, guided in `interval`."""
+    def step(
+        self, count: int, interval: tuple[float, float], exported: ExportedNetwork | None = None
+    ) -> Callable[[], object]:
+        """A denoising step of `count` frames, guided in `interval`; exported: predicts it."""
         given = self.fallback.attempt("network", lambda: self.conditions(count), self.lines.append)
 
         def denoised() -> Tensor:
@@ -246,10 +292,24 @@ class _Measurement:
                 steps=1,
                 guidance=guidance,
                 generator=torch.Generator(),
-                predictor=self.recorded,
+                predictor=exported or self.recorded,
             )
 
         return lambda: self.attempt("network", denoised)
+
+    def exported(self, count: int, branches: int) -> ExportedCosts:
+        """Export the steps of `count` frames, and time that and them."""
+
+        def timed(interval: tuple[float, float]) -> tuple[float, float]:
+            network = ExportedNetwork(self.network, self.lines.append)
+            first, second = (self.step(count, interval, network) for _ in range(2))  # conditions of two clips
+            first()
+            export = self.seconds(second, again=False)
+            return export, self.seconds(second)
+
+        plain_export, plain = timed(_NEVER)
+        export, guided = (plain_export, plain) if branches == 1 else timed(_ALWAYS)
+        return ExportedCosts(guided, plain, export, plain_export)
 
     def decode(self, count: int) -> object:
         """Decode `count` frames."""
@@ -261,6 +321,14 @@ class _Measurement:
         noise = 0.1 * np.random.default_rng(0).standard_normal(_LISTENED * SPEECH_RATE).astype(np.float32)
         features = self.host.model.speech.features
         return self.seconds(lambda: self.attempt("speech", lambda: features(noise)), again) / _LISTENED
+
+    def cut_out(self) -> tuple[float, float]:
+        """Seconds that the picture's matte takes, and those of a frame that has moved against the picture."""
+        background, made = self.form.open_background(), list[Cutout]()
+        matte = self.seconds(lambda: made.append(Cutout(background, self.job.reference)), again=False)
+        moved = np.roll(made[0].picture, round(_MOVED * made[0].picture.shape[1]), axis=1)
+        frames = made[0].frames(itertools.repeat(moved))
+        return matte, self.seconds(lambda: next(frames))
 
     def seconds(self, action: Callable[[], object], again: bool = True) -> float:
         """Time `action`; where `again`, the quickest of `TRIALS`."""

@@ -19,9 +19,11 @@ from cyberhost_model.doctor.machine import Ffmpeg, Machine, describe_machine, fi
 from cyberhost_model.doctor.network import PATIENCE, Cache, Hub, ask_hub, find_cache, within
 from cyberhost_model.hub.capabilities import Capabilities, check_trained
 from cyberhost_model.hub.inventory import MissingWeights
+from cyberhost_model.media.output_form import OutputForm
 from cyberhost_model.runtime.loading import missing_model, model_capabilities
 from cyberhost_model.runtime.pipeline import Animation, CyberHost
 from cyberhost_model.runtime.render import Job
+from cyberhost_model.sampler.onnx_steps import check_onnx
 from cyberhost_model.speech.wav2vec2 import Wav2Vec2Encoder
 
 STAND_IN = "tiny"
@@ -65,8 +67,12 @@ def plan(
     device: str = "auto",
     precision: str = "auto",
     allow_untrained: bool = False,
+    form: OutputForm | None = None,
+    onnx: bool = False,
 ) -> Plan:
     """Examine the job that `start` begins, such as `lambda host: host.animate(picture, sound)`.
+
+    form: that its video is to have; cutting the person out takes time. onnx: as in `CyberHost.from_pretrained`.
 
     Raises what the job itself would: InputError and NoFaceError for inputs that cannot work, ModelError, NetworkError
     and OutputError for a model that is not here and cannot come, ResourceError for a device that is not there or too
@@ -75,6 +81,8 @@ def plan(
     if (can := model_capabilities(model, ask=False)) is not None and not allow_untrained:
         check_trained(model, can.untrained)
     place, dtype = choose_device(device, precision)
+    if onnx:
+        check_onnx(place, dtype)
     ffmpeg, cache = find_ffmpeg(), find_cache()
     missing = within(PATIENCE, lambda: missing_model(model, PATIENCE), model)
     away = any(not entry.spare for entry in missing)
@@ -84,7 +92,7 @@ def plan(
         host = CyberHost.from_pretrained(STAND_IN, "cpu")
     else:
         host = CyberHost.from_pretrained(
-            model, device, precision, allow_untrained=allow_untrained, download_named=False
+            model, device, precision, allow_untrained=allow_untrained, download_named=False, onnx=onnx
         )
         place, dtype = host.device, host.dtype
     animation = start(host)
@@ -110,23 +118,30 @@ def plan(
         hub=hub,
         warnings=[*animation.warnings, *notes, *sound_notes],
     )
-    return _with_counted(found, job, place, dtype) if away else _with_measured(found, host, animation)
+    form = form or OutputForm()
+    if away:
+        return _with_counted(found, job, place, dtype, form.cuts_out, onnx)
+    return _with_measured(found, host, animation, form)
 
 
-def _with_counted(found: Plan, job: Job, device: torch.device, dtype: torch.dtype) -> Plan:
+def _with_counted(found: Plan, job: Job, device: torch.device, dtype: torch.dtype, cuts_out: bool, onnx: bool) -> Plan:
     """The plan with what can be said of a model that is not on this machine."""
     line = (
         f"{found.model} is not on this machine: size, steps, time and memory are not known exactly before it is fetched"
     )
+    if cuts_out:
+        line += "; cutting the person out is not in the time"
+    if onnx:
+        line += "; nor is what onnxruntime gains"
     counted = count_estimate(found.model, job.config, found.frames, device, dtype)
     return replace(found, counted=counted, warnings=[*found.warnings, line])
 
 
-def _with_measured(found: Plan, host: CyberHost, animation: Animation) -> Plan:
+def _with_measured(found: Plan, host: CyberHost, animation: Animation, form: OutputForm) -> Plan:
     """The plan with what the model on this machine would do and take."""
     job, preset = animation.job, host.model.network.preset
     assert job is not None
-    measured = estimate(host, job)
+    measured = estimate(host, job, form=form)
     return replace(
         found,
         clips=count_windows(preset, found.frames),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from cyberhost_model.perception.detector import Detector, measure_lip_gap
 from cyberhost_model.perception.face_controls import mouth_width
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.mouth_cover import MouthView, covered_mouths
 from cyberhost_model.perception.people import has_face
 from cyberhost_model.perception.shots import CUT, ShotFinder, thumbnail_of
 from cyberhost_model.runtime.clip_store import ClipStore
@@ -100,15 +102,18 @@ class FaceTrack:
     """The frame that shows the face best, uint8 (H, W, 3): the network's reference."""
     keypoints: Keypoints
     """Those of `picture`, in 0..1 of it."""
+    covered: np.ndarray
+    """(T,) bool: something is before the mouth."""
 
     def __len__(self) -> int:
         return len(self.seen)
 
     @property
     def shares(self) -> np.ndarray:
-        """(T,) in 0..1 how far the lips follow the new sound; 0 where the face is not seen."""
-        share, ramp = self.seen.astype(float), max(1, round(_FADE * self.sequence.fps))
-        for start, stop in find_runs(self.seen):
+        """(T,) in 0..1 how far the lips follow the new sound; 0 where they are not seen."""
+        free = self.seen & ~self.covered
+        share, ramp = free.astype(float), max(1, round(_FADE * self.sequence.fps))
+        for start, stop in find_runs(free):
             inside = np.arange(start, stop)
             since = inside - start + 1 if start > 0 else np.full(len(inside), ramp)
             until = stop - inside if stop < len(share) else np.full(len(inside), ramp)
@@ -128,11 +133,12 @@ def track_face(
     that is large enough.
     """
     follower, finder, fps = PersonFollower(detector, face), ShotFinder(), float(film.fps)
-    best, picture, size = -np.inf, None, (1, 1)
+    best, picture, size, views = -np.inf, None, (1, 1), list[MouthView | None]()
     for i, frame in enumerate(film.frames()):
         size = frame.shape[1], frame.shape[0]
         follower.take(frame, finder.add(i / fps, thumbnail_of(frame)) > CUT)
         found = follower.found[-1]
+        views.append(MouthView.of(frame, found.face * np.array(size, np.float32)) if _is_seen(found, size) else None)
         if found is not None and (quality := _shows_face(detector, found, size)) > best:
             best, picture, keypoints = quality, frame, found
         if progress is not None:
@@ -143,7 +149,10 @@ def track_face(
             "ten pixels wide"
         )
     sequence = PoseSequence.of([k or Keypoints.empty() for k in follower.found], fps, size)
-    sequence = clean_shots(sequence, finder.cuts(fps))
+    cuts = finder.cuts(fps)
+    sequence = clean_shots(sequence, cuts)
+    shots = itertools.pairwise([0, *cuts, len(views)])
+    covered = np.concatenate([covered_mouths(views[start:stop], fps) for start, stop in shots])
     people, pixels = list(sequence), np.array(size, np.float32)
     seen = np.array([_is_seen(k, size) for k in people])
     own = [
@@ -151,12 +160,14 @@ def track_face(
         for k, s in zip(people, seen, strict=True)
     ]
     gap, width = np.array(own).T
-    return FaceTrack(sequence, seen, _steady(gap, fps), _beyond_usual(width, fps), picture, keypoints)
+    return FaceTrack(sequence, seen, _steady(gap, fps), _beyond_usual(width, fps), picture, keypoints, covered)
 
 
-def _is_seen(person: Keypoints, size: tuple[int, int]) -> bool:
+def _is_seen(person: Keypoints | None, size: tuple[int, int]) -> TypeGuard[Keypoints]:
     """Check whether the face is seen and large enough to be dubbed."""
-    return has_face(person) and face_height(person.face * np.array(size, np.float32)) >= _SMALLEST
+    return (
+        person is not None and has_face(person) and face_height(person.face * np.array(size, np.float32)) >= _SMALLEST
+    )
 
 
 def _shows_face(detector: Detector, person: Keypoints, size: tuple[int, int]) -> float:
@@ -249,7 +260,11 @@ def best_view(model: Model, track: FaceTrack) -> Reference:
 
 
 def unseen(track: FaceTrack) -> list[str]:
-    """Make a line for the user about where the face is not seen."""
-    return lines_where(
-        (~track.seen).tolist(), "the face is not seen", "the film stays as it is there", track.sequence.fps
-    )
+    """Make lines for the user about where the face is not seen, and where something is before the mouth."""
+    fps = track.sequence.fps
+    return [
+        *lines_where((~track.seen).tolist(), "the face is not seen", "the film stays as it is there", fps),
+        *lines_where(
+            (track.covered & track.seen).tolist(), "something is before the mouth", "the film stays as it is there", fps
+        ),
+    ]

@@ -9,10 +9,11 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from time import perf_counter
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -23,13 +24,15 @@ from cyberhost_model.errors import InputError
 from cyberhost_model.media.audio import SPEECH_RATE, Resampler
 from cyberhost_model.media.image import crop_back
 from cyberhost_model.media.pcm import RATES
+from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.runtime.render import Job, Renderer, Rendering
 from cyberhost_model.speech.live import LiveSpeech
 
 SHORTEST_CLIP = 4
 """Frames of a clip at least."""
 _PIECE = 0.02  # seconds of sound that are resampled together
-_REHEARSED = 3  # clips: without motion frames, with them, and with them again
+_EXPORTED = 3  # clips: without motion frames, with them, and with them again, which exports the steps
+_VALID = 300.0  # seconds for which a pace that was measured counts: what else the machine does changes
 _SHARE = 0.9  # of a clip's time, that making it may take
 _DECODED = 1  # frames that are decoded together: several at once are no quicker, and the first would wait for them
 
@@ -68,8 +71,6 @@ class LiveSession:
         self._sound_lock = threading.Lock()  # never for long, so that a microphone's thread can push
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
-        if renderer.exported is not None:
-            rehearse(renderer, job, min(job.config.cache_blocks, 2), warnings.append)  # cached blocks have shapes too
         self._begin(None)
 
     @property
@@ -262,44 +263,92 @@ def as_block(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), -1.0, 1.0)
 
 
-def rehearse(renderer: Renderer, job: Job, steps: int, warn: Callable[[str], None], count: int = _REHEARSED) -> float:
-    """Make `count` clips of nothing as a session makes them -> seconds that the last of them takes.
+def rehearse(renderer: Renderer, job: Job, steps: Iterable[int], warn: Callable[[str], None]) -> Iterator[float]:
+    """Make a clip of nothing in each of `steps`, one after the other, as a session does -> seconds that each takes.
 
-    Steps that are exported are exported by the first ones. warn: called with lines for the user.
+    All but the first have motion frames. warn: called with lines for the user.
     """
     heard = renderer.model.network.preset.audio
     window = torch.zeros(heard.tokens, heard.layers, heard.dim)
-    job = replace(job, config=replace(job.config, steps=steps), speech=lambda first: itertools.repeat(window))
+    job = replace(job, speech=lambda first: itertools.repeat(window))
     rendering = Rendering(renderer, job, warn)
-    clips, took = rendering.latents(), 0.0
-    for _ in range(count):
+    clips = rendering.latents()
+    for count in steps:
+        rendering.job = replace(job, config=replace(job.config, steps=count))
         began = perf_counter()
         with torch.inference_mode():
             for part in next(clips).split(_DECODED, 1):
                 rendering.decode(part)
-        took = perf_counter() - began
-    return took
+        yield perf_counter() - began
+
+
+def export_steps(renderer: Renderer, job: Job, warn: Callable[[str], None]) -> None:
+    """Have the steps of a session exported before it begins, where onnxruntime computes them."""
+    if renderer.exported is not None:
+        count = min(job.config.cache_blocks, 2)  # cached blocks have shapes too
+        deque(rehearse(renderer, job, [count] * _EXPORTED, warn), maxlen=0)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of a clip in one step and in all of them, and when that was measured."""
+
+    one: float
+    all_steps: float
+    at: float
+
+
+_paces: WeakKeyDictionary[CyberHostNetwork, dict[Hashable, Pace]] = WeakKeyDictionary()
+
+
+def measure_pace(renderer: Renderer, job: Job, warn: Callable[[str], None]) -> Pace:
+    """Measure how long a clip of `job` takes here, or tell what was measured for such a clip a short time ago.
+
+    A clip in all steps that is made in time needs no other beside it: `one` is then as long.
+    """
+    most, network = _steps(renderer, job), renderer.model.network
+    same = (
+        *(renderer.device, renderer.dtype, renderer.graphs, renderer.exported is not None, torch.get_num_threads()),
+        *(tuple(job.reference.large.shape), tuple(job.reference.latent.shape), job.clip, job.config.fps),
+        *(most, job.config.cache_blocks, job.guidance),
+    )
+    paces = _paces.setdefault(network, {})
+    if same in paces and perf_counter() - paces[same].at < _VALID:
+        return paces[same]
+    # The first clip loads what others find loaded; where steps are recorded, that is done in the second one.
+    first = [1, min(2, most)] if renderer.graphs else [1]
+    clips = rehearse(renderer, job, [*first, most, 1], warn)
+    for _ in first:
+        next(clips)
+    all_steps = next(clips)
+    one = all_steps if most == 1 or all_steps <= _time_of_clip(renderer, job) else next(clips)
+    paces[same] = Pace(one, all_steps, perf_counter())
+    return paces[same]
 
 
 def in_time(renderer: Renderer, job: Job) -> tuple[Job, list[str]]:
     """Take as many steps as this machine can in the time that a clip lasts, at most the job's -> the job, warnings.
 
-    A clip is made in one step and in all of them, by the clock; what a step takes is a share of the difference.
+    A clip is made in all of them and in one, by the clock; what a step takes is a share of the difference.
     """
-    most, clip = _steps(renderer, job), job.clip or renderer.model.network.preset.frames
-    left = _SHARE * clip / job.config.fps
+    most, left = _steps(renderer, job), _time_of_clip(renderer, job)
     told: list[str] = []
-    one = rehearse(renderer, job, 1, told.append)
-    all_steps = rehearse(renderer, job, most, told.append, 2) if most > 1 else one
-    if all_steps <= left:
+    pace = measure_pace(renderer, job, told.append)
+    if pace.all_steps <= left:
         return job, told
-    if one > left:
+    if pace.one > left:
         steps = 1
-        told.append(f"this machine makes {clip / one:.1f} frames a second in one step: give a lower --fps or --size")
+        rate = (job.clip or renderer.model.network.preset.frames) / pace.one
+        told.append(f"this machine makes {rate:.1f} frames a second in one step: give a lower --fps or --size")
     else:
-        steps = 1 + int((most - 1) * (left - one) / (all_steps - one))
+        steps = 1 + int((most - 1) * (left - pace.one) / (pace.all_steps - pace.one))
         told.append(f"{steps} of {most} steps, because this machine is too slow for more")
     return replace(job, config=replace(job.config, steps=steps)), told
+
+
+def _time_of_clip(renderer: Renderer, job: Job) -> float:
+    """Seconds that making a clip may take."""
+    return _SHARE * (job.clip or renderer.model.network.preset.frames) / job.config.fps
 
 
 def _steps(renderer: Renderer, job: Job) -> int:

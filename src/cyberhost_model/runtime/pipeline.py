@@ -36,7 +36,7 @@ from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import LIPS, SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
-from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, in_time
+from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, export_steps, in_time
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import (
@@ -439,6 +439,7 @@ class CyberHost:
         job = self._job(reference, config, source, ENDLESS, None, amount)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
+        export_steps(renderer, job, warnings.append)
         if keep_up:
             job, told = in_time(renderer, job)
             warnings += told
