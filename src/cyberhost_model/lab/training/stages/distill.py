@@ -117,21 +117,21 @@ class DistillStage(ClipStage):
                 given, noise = self.encode(batch, draws), noise[:, :frames]
                 clip = given.to_residual(whole.from_residual(clip)[:, :frames])
         weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
-        schedule, noisy, terms, plain = Schedule(diffusion, sampling), noise, {}, torch.zeros(())
-        steps = schedule.timesteps
+        schedule, noisy = Schedule(diffusion, sampling), noise
+        terms: dict[str, Tensor] = {}
+        steps, none = schedule.timesteps, z.new_zeros(())
         for number, t in enumerate(steps):
             level = t.to(z.device, torch.float32).expand(len(z))
             prediction = network(self.seen(noisy, noise), level, given).prediction
             off = predicted_latent(diffusion, prediction, noisy, level) - clip
             name, factor = ("target", 1.0) if number == len(steps) - 1 else ("first", config.first / (len(steps) - 1))
             if factor:
-                terms[name] = terms.get(name, 0) + factor * (weight * self.huber(off)).mean()
+                terms[name] = terms.get(name, none) + factor * (weight * self.huber(off)).mean()
             if config.movement:
-                moves = config.movement * factor * (weight[:, 1:] * self.huber(off.diff(dim=1))).mean()
-                terms["movement"] = terms.get("movement", 0) + moves
-            plain = self.huber(off.detach()).mean()
+                moves = (weight[:, 1:] * self.huber(off.diff(dim=1))).mean()
+                terms["movement"] = terms.get("movement", none) + config.movement * factor * moves
             noisy = schedule.step(prediction.detach().to(noisy), t, noisy)
-        return terms, plain
+        return terms, self.huber(off.detach()).mean()
 
     def encode(self, batch: dict[str, Tensor], draws: tuple[Tensor, Tensor, Tensor]) -> Conditions:
         """Encode the conditions of a batch, without those that are dropped.
