@@ -13,7 +13,7 @@ from cyberhost_model.config import preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stages.distill import DistillStage, DistillStageConfig, distilled_preset, shortened
+from cyberhost_model.lab.training.stages.distill import DistillStage, DistillStageConfig, distilled_preset
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.guidance import Guidance
 from model_helpers import make_network, raw_conditions
@@ -114,22 +114,6 @@ def test_what_every_frame_is_off_by_is_no_movement():
     terms, _ = stage.distances(batch, generator())
     assert terms["target"] > 0.2 and terms["movement"] < 0.3 * terms["target"]
     assert set(stage.gradient_shares(batch, generator())) == {"share_target", "share_first", "share_movement"}
-
-
-def test_short_clips_are_the_beginning_of_a_batch_s():
-    frames = 8
-    stage = RandomDistillation(dataclasses.replace(STRAIGHT, frames=frames), short=1.0)
-    batch = stage.dataset(0)[0]
-    short = shortened(batch, 4)
-    assert frames > 4 and {x.shape[1] for x in (short["z"], short["audio"], short["lips"], short["shut"])} == {4}
-    assert torch.equal(short["z"], batch["z"][:, :4]) and torch.equal(short["motion"], batch["motion"])
-    assert short["pose"].shape == batch["pose"].shape and short["face"].shape == batch["face"].shape
-    seen, taught = [], []
-    stage.module.denoising_unet.register_forward_hook(lambda _, given, out: seen.append(given[0].shape[1]))
-    stage.teacher.register_forward_hook(lambda _, given, out: taught.append(given[0].shape[1]))
-    for seed in range(12):
-        stage.distances(batch, torch.Generator().manual_seed(seed))
-    assert 4 <= min(seen) < max(seen) <= frames and set(taught) == {frames}
 
 
 def test_bodies_without_key_points_learn_from_the_slow_noise_they_are_sampled_from():

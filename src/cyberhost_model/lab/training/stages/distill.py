@@ -32,8 +32,6 @@ from cyberhost_model.sampler.noise import hide_controls, smooth_noise, train_slo
 from cyberhost_model.sampler.schedule import Schedule, predicted_latent
 
 TRAINED = "denoising_unet."
-_SHORTEST = 4  # frames of a clip of a live session
-_BY_FRAME = ("z", "audio", "pose", "pose_shift", "clarity", "lips", "eyes", "masks", "heatmaps", "heard", "shut")
 
 
 @dataclass
@@ -52,9 +50,6 @@ class DistillStageConfig(ClipStageConfig):
     movement: float = 0.0
     """Weight of the same loss of the differences of neighbouring frames: a student that is as far from its target in
     every frame, but in another direction, trembles."""
-    short: float = 0.0
-    """Share of the batches of which the student makes the first 4 to `frames` frames alone, as live sessions do, while
-    the teacher makes them all."""
 
 
 class DistillStage(ClipStage):
@@ -106,16 +101,11 @@ class DistillStage(ClipStage):
         diffusion, sampling = network.preset.diffusion, network.preset.sampling
         z = batch["z"]
         rand = lambda: torch.rand(len(z), generator=generator, device=z.device)  # noqa: E731
-        draws = torch.randn(batch["motion"].shape, generator=generator, device=z.device), rand(), rand()
+        blur = torch.randn(batch["motion"].shape, generator=generator, device=z.device)
         with torch.no_grad():
-            given = self.encode(batch, draws)
+            given = self.drop_conditions(self.encode_conditions(batch, blur), batch, rand(), rand())
             noise = self.sampling_noise(z, batch, given.continues, generator)
             clip = self.teach(given, noise)
-            if config.short and rand()[0] < config.short:
-                frames = int(torch.randint(min(_SHORTEST, z.shape[1]), z.shape[1] + 1, (), generator=generator))
-                whole, batch = given, shortened(batch, frames)
-                given, noise = self.encode(batch, draws), noise[:, :frames]
-                clip = given.to_residual(whole.from_residual(clip)[:, :frames])
         weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
         schedule, noisy = Schedule(diffusion, sampling), noise
         terms: dict[str, Tensor] = {}
@@ -132,13 +122,6 @@ class DistillStage(ClipStage):
                 terms["movement"] = terms.get("movement", none) + config.movement * factor * moves
             noisy = schedule.step(prediction.detach().to(noisy), t, noisy)
         return terms, self.huber(off.detach()).mean()
-
-    def encode(self, batch: dict[str, Tensor], draws: tuple[Tensor, Tensor, Tensor]) -> Conditions:
-        """Encode the conditions of a batch, without those that are dropped.
-
-        draws: noise of the motion frames, and the chances of `drop_conditions`.
-        """
-        return self.drop_conditions(self.encode_conditions(batch, draws[0]), batch, *draws[1:])
 
     @torch.no_grad()
     def teach(self, given: Conditions, noise: Tensor) -> Tensor:
@@ -172,11 +155,6 @@ class DistillStage(ClipStage):
             return noise
         goes_on = torch.tensor(continues or [False] * len(z), device=z.device)
         return train_slow_noise(noise, sampling.slow_noise * batch["moving"], preset.flow_channels, goes_on, generator)
-
-
-def shortened(batch: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
-    """Keep the first frames of the clips of a batch."""
-    return {name: x[:, :frames] if name in _BY_FRAME else x for name, x in batch.items()}
 
 
 def distilled_preset(preset: Preset, steps: int) -> Preset:
