@@ -46,6 +46,12 @@ def test_the_same_seed_gives_the_same_video(host, picture):
     assert not np.array_equal(runs[0], runs[2])
 
 
+def test_more_steps_than_a_distilled_model_learnt_are_told_of(host, picture):
+    learnt = host.model.network.preset.sampling.steps
+    told = [host.animate(picture, sound(0.2), steps=steps, size=256).warnings for steps in (None, learnt, learnt + 1)]
+    assert [any("learnt to do with 2 steps" in line for line in lines) for lines in told] == [False, False, True]
+
+
 def test_the_person_stays_and_the_background_stands(host, picture):
     """Frames resemble the picture: the model moves it and does not repaint it."""
     made = host.animate(picture, sound(0.48), size=256, seed=1)  # a seed of little movement

@@ -200,8 +200,8 @@ def test_the_pictures_own_hands_move_outwards_and_up():
 
 def test_a_hand_that_is_not_free_stays():
     person, moves = speaker((0.75, 0.75), (0.25, 0.75)), moved((0, 12))
-    both = move_hands(moves, person, (256, 256), FPS, (16.0, 6.4), (True, True))
-    one = move_hands(moves, person, (256, 256), FPS, (16.0, 6.4), (False, True))
+    both = move_hands(moves, person, (256, 256), FPS, (19.2, 6.4), (True, True))
+    one = move_hands(moves, person, (256, 256), FPS, (19.2, 6.4), (False, True))
     assert np.ptp(one.hands[:, 0], axis=0).max() == 0 < np.ptp(both.hands[:, 0], axis=0).max()
     np.testing.assert_array_equal(one.hands[:, 1], both.hands[:, 1])
 
@@ -209,7 +209,7 @@ def test_a_hand_that_is_not_free_stays():
 def test_strokes_stay_within_reach():
     person = speaker((0.75, 0.75), (0.25, 0.75))
     for seed in range(3):
-        made = move_hands(moved((0, 12), seed=seed), person, (256, 256), FPS, (16.0, 5.6), (True, True))
+        made = move_hands(moved((0, 12), seed=seed), person, (256, 256), FPS, (19.2, 5.6), (True, True))
         near, beyond = limit_reach(made, person, (1 / 16, 1 / 16), HANDS_ALONE, frame_by_frame=True)
         assert beyond == 0 and np.abs(near.hands - made.hands).max() < 0.15 / 16
 

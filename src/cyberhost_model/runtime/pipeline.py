@@ -78,7 +78,7 @@ BODY_MOVEMENT = 0.1
 HAND_CLARITY = 0.5
 """Default score: near the 90th percentile of the training data (section 3.3: "a higher clarity score is applied")."""
 
-_CELLS, _FACE_HEIGHTS = (1.0, 0.35), 0.8
+_CELLS, _FACE_HEIGHTS = (1.2, 0.35), 0.8
 """How far a gesture goes: in latent cells along and across the fingers, for models that move the picture's own pixels
 and tear fingers apart that go further; in face heights for others.
 """
@@ -672,6 +672,11 @@ class CyberHost:
         with enough_memory(self.device, "read the picture"):
             found = analyse(array, self.model.detector, name, config.face)
         keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
+        sampling = self.model.network.preset.sampling
+        if sampling.distilled and (config.steps or 0) > sampling.steps:
+            warnings.append(
+                f"this model learnt to do with {sampling.steps} steps: more make the video worse, not better"
+            )
         head, portraits = config.head, not self.model.network.preset.follows_poses
         if head is None and portraits and not config.half_body and shows_more_than_a_head(array, keypoints):
             head = True
