@@ -227,6 +227,15 @@ def test_raw_frames(portrait_file, given, capsysbinary):
     assert len(shown.out) == 8 * SIDE * SIDE * 3 and shown.err == b""
 
 
+@pytest.mark.parametrize(("data", "rate"), [(wav(np.zeros(0)), []), (b"", ["--rate", str(RATE)])])
+def test_a_sound_without_a_sample_writes_nothing(data, rate, portrait_file, given, tmp_path, capsys):
+    given(data)
+    out = tmp_path / "out.mp4"
+    assert cli.main(["live", str(portrait_file), "--stdin", *rate, "-o", str(out), "-q", *QUICK]) == ExitStatus.INPUT
+    said = capsys.readouterr().err
+    assert "ends before the first sample" in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
 def test_standard_input_that_is_no_wav(portrait_file, given, capsys):
     given(b"not a sound at all")
     assert cli.main(["live", str(portrait_file), "--stdin", "-o", "-", *QUICK]) == ExitStatus.INPUT
