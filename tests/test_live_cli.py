@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import select
 import signal
 import struct
 import subprocess
@@ -23,7 +25,7 @@ from cyberhost_model import InputError, OutputError
 from cyberhost_model.marks.container import read_tags
 from cyberhost_model.marks.marking import Marks
 from cyberhost_model.marks.watermark import detect
-from cyberhost_model.media import watchdog
+from cyberhost_model.media import live_writer, watchdog
 from cyberhost_model.media.audio import load_audio
 from cyberhost_model.media.ffmpeg import ffmpeg_binary
 from cyberhost_model.media.live_writer import LiveWriter
@@ -128,6 +130,46 @@ def test_raw_samples_in_pieces_and_fragments_out(command, portrait_file, tmp_pat
     assert b"moof" in out.read_bytes()
 
 
+@pytest.fixture
+def connected(monkeypatch):
+    """As on Windows: no second pipe, and nothing that tells whether a reader is gone."""
+    monkeypatch.setattr(live_writer, "_CONNECTS", True)
+    monkeypatch.delattr(select, "poll")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_without_a_second_pipe_the_sound_goes_over_a_connection(stream, connected, tmp_path):
+    out = tmp_path / "out.mp4"
+    sound = voice(1.0).astype(np.float32)[:, None]
+    with contextlib.ExitStack() as stack:
+        target = stack.enter_context(out.open("wb")) if stream else out
+        writer = stack.enter_context(LiveWriter(target, (SIDE, SIDE), 25, RATE))
+        for i in range(25):
+            writer.add(np.full((SIDE, SIDE, 3), 10 * i, np.uint8), sound[640 * i : 640 * (i + 1)])
+    frames, heard = frames_of(out), load_audio(out)
+    assert len(frames) == 25 and frames[20].mean() > 150 > 50 > frames[2].mean()
+    delay = 1024 if stream else 0  # what AAC begins with, which fragments have no list of edits to cut off
+    spoken = heard.mono16k()[delay : delay + 15_000]
+    assert 0.95 <= heard.duration < 1.2 and np.corrcoef(spoken, sound[:15_000, 0])[0, 1] > 0.9
+
+
+def test_a_connection_whose_reader_goes_away(connected):
+    reader, end = os.pipe()
+    os.close(reader)
+    with os.fdopen(end, "wb") as out, pytest.raises(OutputError, match="standard output"):
+        with LiveWriter(out, (64, 64), 25, RATE) as writer:
+            add_many(writer)
+
+
+def test_an_ffmpeg_that_never_connects_ends_a_file(connected, tmp_path, monkeypatch):
+    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
+    with pytest.raises(OutputError, match="stopped taking frames"):
+        with LiveWriter(tmp_path / "out.mp4", (64, 64), 25, RATE) as writer:
+            writer._process.send_signal(signal.SIGSTOP)
+            add_many(writer)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_fragments_come_while_frames_are_made():
     frame, sound = np.zeros((64, 64, 3), np.uint8), np.zeros((640, 1), np.float32)
     reader, end = os.pipe()
@@ -183,6 +225,15 @@ def test_raw_frames(portrait_file, given, capsysbinary):
     assert cli.main(["live", str(portrait_file), "--stdin", "--raw", "-o", "-", "-q", *QUICK]) == ExitStatus.OK
     shown = capsysbinary.readouterr()
     assert len(shown.out) == 8 * SIDE * SIDE * 3 and shown.err == b""
+
+
+@pytest.mark.parametrize(("data", "rate"), [(wav(np.zeros(0)), []), (b"", ["--rate", str(RATE)])])
+def test_a_sound_without_a_sample_writes_nothing(data, rate, portrait_file, given, tmp_path, capsys):
+    given(data)
+    out = tmp_path / "out.mp4"
+    assert cli.main(["live", str(portrait_file), "--stdin", *rate, "-o", str(out), "-q", *QUICK]) == ExitStatus.INPUT
+    said = capsys.readouterr().err
+    assert "ends before the first sample" in said and said.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_standard_input_that_is_no_wav(portrait_file, given, capsys):

@@ -77,6 +77,7 @@ def live(
     check_request(ref, output, source, marks, console)
 
     # Late imports: the parser answers before them, and bad input is named before torch is loaded.
+    from cyberhost_model.errors import InputError
     from cyberhost_model.media.image import load_picture
 
     picture = load_picture(ref)
@@ -105,6 +106,9 @@ def live(
         )
         add = stack.enter_context(open_output(output, source, marks, session, form, ref))
         count, seconds = show(session, blocks, form.rate, marks, add, console)
+        if count == 0:  # in here, so that no file without a frame appears
+            where = "the microphone: gave no sound" if source.mic else "standard input: ends before the first sample"
+            raise InputError(f"{where}; nothing is written")
     console.note(f"{count} frames, {count / session.fps:.2f} s of video, in {seconds:.1f} s")
     console.data(
         {

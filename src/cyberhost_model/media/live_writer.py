@@ -1,7 +1,8 @@
 """Frames and their sound -> MP4 while both are made: in fragments on a stream, or a file that appears when it is whole.
 
 A player can show the fragments as they come. Video and sound go to ffmpeg through a pipe each, fed by a thread each, so
-that neither waits for the other.
+that neither waits for the other. Where a child inherits no second pipe (Windows), the sound goes to it over a
+connection inside this machine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import os
 import queue
 import select
+import socket
 import subprocess
 import tempfile
 import threading
@@ -17,11 +19,11 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from cyberhost_model.errors import OutputError, ResourceError
+from cyberhost_model.errors import OutputError
 from cyberhost_model.media.ffmpeg import end_reason, start_ffmpeg
 from cyberhost_model.media.file_kinds import AAC_RATES, CRF, encoded_rate, h264_arguments
 from cyberhost_model.media.files import atomic_path, check_target
@@ -30,6 +32,8 @@ from cyberhost_model.media.watchdog import Watchdog
 
 SUFFIXES = (".mp4", ".m4v", ".mov")
 
+_CONNECTS = os.name == "nt"
+"""Whether the sound goes over a connection: a child of Windows inherits no second pipe by its number."""
 _LOOK_SECONDS = 0.2  # between two looks whether a wait for ffmpeg is worth it
 _FRAGMENT = 200_000  # microseconds of a fragment
 _FRAGMENTED = ["-movflags", "empty_moov+default_base_moof", "-frag_duration", str(_FRAGMENT), "-flush_packets", "1"]
@@ -40,8 +44,7 @@ class LiveWriter:
 
     out: a path for an MP4 that appears when it is whole, or a binary stream with a file number (standard output, a
     pipe) for fragments. size: (W, H), both even. rate, channels: of the sound. tags, finish: see `VideoWriter`; a
-    stream cannot be finished. Raises OutputError, and ResourceError where the system has no pipes for a second input
-    (Windows).
+    stream cannot be finished. Raises OutputError.
     """
 
     def __init__(
@@ -55,8 +58,6 @@ class LiveWriter:
         overwrite: bool = False,
         finish: Callable[[Path], None] | None = None,
     ) -> None:
-        if os.name == "nt":
-            raise ResourceError("a live video with sound needs Linux or macOS; take raw frames (--raw)")
         self.out = check_target(out, SUFFIXES, overwrite) if isinstance(out, Path) else out
         self.size, self.rate, self.channels = size, rate, channels
         self.fps = Fraction(fps).limit_denominator(1001)
@@ -72,17 +73,16 @@ class LiveWriter:
                 self._part = clean.enter_context(atomic_path(self.out, self.overwrite))
                 target, container = f"file:{self._part.absolute()}", ["-movflags", "+faststart"]
                 output = subprocess.DEVNULL  # type: ignore[assignment]
-            hearing, speaking = os.pipe()
-            sound = clean.enter_context(os.fdopen(speaking, "wb", buffering=0))
-            with os.fdopen(hearing, "rb") as heard:  # the child has a copy
-                arguments = self._arguments(heard.fileno(), container, target)
-                self._process = start_ffmpeg(
-                    arguments,
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=self._errors,
-                    pass_fds=(heard.fileno(),),
-                )
+            sound: Any
+            if _CONNECTS:
+                sound = clean.enter_context(contextlib.closing(_Connection()))
+                sound.process = self._process = self._start(sound.address, container, target, stdout=output)
+            else:
+                hearing, speaking = os.pipe()
+                sound = clean.enter_context(os.fdopen(speaking, "wb", buffering=0))
+                with os.fdopen(hearing, "rb") as heard:  # the child has a copy
+                    number = heard.fileno()
+                    self._process = self._start(f"pipe:{number}", container, target, stdout=output, pass_fds=(number,))
             clean.callback(self._end)
             assert self._process.stdin is not None
             self._video, self._sound = (self._feeder(pipe) for pipe in (self._process.stdin, sound))
@@ -108,12 +108,16 @@ class LiveWriter:
             if self._part is not None and self.finish is not None:
                 self.finish(self._part)
 
-    def _arguments(self, hearing: int, container: list[str], target: str) -> list[str]:
+    def _start(self, hearing: str, container: list[str], target: str, **settings: Any) -> subprocess.Popen[bytes]:
+        arguments = self._arguments(hearing, container, target)
+        return start_ffmpeg(arguments, stdin=subprocess.PIPE, stderr=self._errors, **settings)
+
+    def _arguments(self, hearing: str, container: list[str], target: str) -> list[str]:
         rate = encoded_rate(self.rate, AAC_RATES)
         at_once = ["-probesize", "32", "-analyzeduration", "0", "-thread_queue_size", str(AHEAD)]
         video = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{self.size[0]}x{self.size[1]}", "-r", str(self.fps)]
         sound = ["-f", "f32le", "-ar", str(self.rate), "-ac", str(self.channels)]
-        arguments = ["-y", "-v", "error", *at_once, *video, "-i", "pipe:0", *at_once, *sound, "-i", f"pipe:{hearing}"]
+        arguments = ["-y", "-v", "error", *at_once, *video, "-i", "pipe:0", *at_once, *sound, "-i", hearing]
         arguments += ["-map", "0:v:0", "-map", "1:a:0", *h264_arguments(CRF, "veryfast")]
         arguments += ["-tune", "zerolatency", "-g", str(max(1, round(self.fps)))]
         arguments += ["-c:a", "aac", "-b:a", "192k", "-ar", str(rate), "-map_metadata", "-1"]
@@ -121,7 +125,7 @@ class LiveWriter:
             arguments += ["-metadata", f"{name}={text}"]
         return [*arguments, *container, target]
 
-    def _feeder(self, pipe: IO[bytes]) -> _Feeder:
+    def _feeder(self, pipe: Any) -> _Feeder:
         # Who reads a stream may pause as long as they like; a file takes what comes.
         return _Feeder(pipe, None if self._part is None else Watchdog(self._process))
 
@@ -135,8 +139,8 @@ class LiveWriter:
             raise self._failure()
 
     def _reader_is_gone(self) -> bool:
-        if isinstance(self.out, Path) or self.out.closed:
-            return False
+        if isinstance(self.out, Path) or self.out.closed or not hasattr(select, "poll"):
+            return False  # without it a reader that is gone is noticed when ffmpeg ends
         poll = select.poll()
         poll.register(self.out.fileno(), 0)  # errors and hang-ups are told unasked
         return bool(poll.poll(0))
@@ -159,10 +163,44 @@ class LiveWriter:
             feeder.close(lambda: None)
 
 
+class _Connection:
+    """A connection inside this machine, which ffmpeg opens when it comes to the sound; it is written as a pipe is."""
+
+    process: subprocess.Popen[bytes] | None = None
+    """The ffmpeg that is waited for."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=1)
+        self._listener.settimeout(_LOOK_SECONDS)
+        self._open: socket.socket | None = None
+
+    @property
+    def address(self) -> str:
+        """What ffmpeg opens."""
+        return f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def write(self, data: memoryview) -> int:
+        """Send a part of `data` -> its bytes. Raises OSError where nobody reads."""
+        while self._open is None:
+            try:
+                self._open, _ = self._listener.accept()
+                self._open.settimeout(None)
+            except TimeoutError:
+                if self.process is None or self.process.poll() is not None:
+                    raise
+        return self._open.send(data)
+
+    def close(self) -> None:
+        """Say that no more sound comes."""
+        for end in (self._open, self._listener):
+            if end is not None:
+                end.close()
+
+
 class _Feeder:
     """Writes to a pipe in a thread; after an error it goes on emptying its queue, so that nobody waits for room."""
 
-    def __init__(self, pipe: IO[bytes], watchdog: Watchdog | None) -> None:
+    def __init__(self, pipe: Any, watchdog: Watchdog | None) -> None:
         """Begin. watchdog: ends the process at the other end when it stops."""
         self.failed = False
         self._pipe, self._watchdog = pipe, watchdog
