@@ -245,6 +245,8 @@ def test_a_cpu_without_units_for_bf16_says_what_it_costs(units, monkeypatch):
         ((512, 512), 384, (384, 384)),
         ((512, 512), 100, (256, 256)),
         ((300, 300), None, (256, 256)),  # not enlarged
+        ((400, 400), None, (512, 512)),  # enlarged, because it would get soft
+        ((400, 400), 384, (384, 384)),
         ((640, 640), None, (640, 640)),
         ((2000, 2000), None, (768, 768)),
         ((600, 800), 384, (360, 480)),

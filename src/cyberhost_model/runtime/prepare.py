@@ -24,7 +24,7 @@ from cyberhost_model.perception.keypoints import VISIBLE, Keypoints, without_han
 from cyberhost_model.runtime.loading import Model
 
 DEFAULT_SIDE = 768
-"""Largest default side, in pixels, of a square of the video's area; smaller pictures are not enlarged."""
+"""Largest default side, in pixels, of a square of the video's area."""
 HEAD_ONLY_SHARE = 0.4
 """Share of the picture's height from which on a face, without shoulders and hands, is a head alone."""
 
@@ -99,15 +99,18 @@ def prepare_reference(
     """Fit a picture to the network's input, encode it and compute its conditions.
 
     picture_u8: uint8 (H, W, 3); keypoints: in 0..1 of it. size: side in pixels of a square of the video's area, by
-    default the picture's own and at most 768. head: leave the hands out (A2V-H, section 4.2: no hand codebook
-    attention). alone: describe the face of `keypoints` though larger ones may be in the picture.
+    default the picture's own, at most 768, and twice the working size where the picture is a little less than that.
+    head: leave the hands out (A2V-H, section 4.2: no hand codebook attention). alone: describe the face of `keypoints`
+    though larger ones may be in the picture.
     """
     preset, network = model.network.preset, model.network
     h, w = picture_u8.shape[:2]
     canvas = fit_canvas((w, h), area=preset.size[0] * preset.size[1])
     working = (canvas.picture_width * canvas.picture_height) ** 0.5
     if size is None:
-        quarters = int(4 * min(DEFAULT_SIDE, (w * h) ** 0.5) / working + 0.02)  # a picture is not enlarged
+        quarters = int(4 * min(DEFAULT_SIDE, (w * h) ** 0.5) / working + 0.02)
+        if preset.traits.relative and 4 < quarters < 8:  # a picture that is moved on few pixels gets soft
+            quarters = 8
     else:
         quarters = round(4 * size / working)
     scale = max(4, quarters) / 4
