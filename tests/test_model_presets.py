@@ -11,6 +11,7 @@ import torch
 from cyberhost_model.config import ABLATIONS, EMBEDDED, PRESETS, Preset, SamplingConfig, preset
 from cyberhost_model.errors import ModelError
 from cyberhost_model.lab.training.recipe import read_sampling
+from cyberhost_model.lab.training.stages.distill import distilled_preset
 from cyberhost_model.model.checkpoint import load_preset
 from cyberhost_model.model.network import CyberHostNetwork
 from cyberhost_model.model.unet import build_motion_unet, build_unet2d
@@ -141,7 +142,8 @@ def test_tiny_fits_its_budget():
 
 
 def test_the_preset_is_the_shipped_model():
-    assert load_preset(EMBEDDED / "tiny") == preset("tiny")
+    """It is distilled, and otherwise what `train` begins with."""
+    assert load_preset(EMBEDDED / "tiny") == distilled_preset(preset("tiny"), 2)
 
 
 def test_a_config_of_cyberhost_0_1_still_loads():

@@ -15,6 +15,7 @@ from cyberhost_model.config import EMBEDDED, preset
 from cyberhost_model.lab.training.assemble import averaged_weights
 from cyberhost_model.lab.training.init import load_weights
 from cyberhost_model.lab.training.loop import LoopConfig, train
+from cyberhost_model.lab.training.stages.distill import distilled_preset
 from cyberhost_model.model.checkpoint import RENAMED, check_network, load_network, save_network
 from model_helpers import MINI, make_network
 from training_helpers import SMALL, RandomStage
@@ -42,7 +43,7 @@ def test_the_embedded_model_has_the_names_of_today():
     file = EMBEDDED / "tiny" / "network.safetensors"
     network = load_network(file.parent)
     assert load_file(file).keys() == network.state_dict().keys()
-    assert check_network(file.parent) == network.preset == preset("tiny")
+    assert check_network(file.parent) == network.preset == distilled_preset(preset("tiny"), 2)
 
 
 def test_a_model_with_old_names_is_the_same(tmp_path):
