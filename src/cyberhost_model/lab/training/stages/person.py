@@ -7,7 +7,7 @@ and checkpoints, averages and validation are those of every stage.
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from cyberhost_model.config import PRESETS, Preset
 from cyberhost_model.errors import TrainingError
@@ -58,13 +58,11 @@ def check_teachable(preset: Preset, source: str) -> None:
 def build(inputs: StageInputs) -> Stage:
     """Build stage person; the preset is that of the model it begins with, where it is known.
 
-    A distilled network unlearns its few steps, so it is sampled as an ordinary one of its preset afterwards.
+    A distilled network keeps its few steps: so little training hardly unlearns them.
     """
     assert inputs.init is not None
     preset = preset_of_weights(inputs.init) or inputs.preset
     check_teachable(preset, inputs.init)
-    if preset.sampling.distilled:
-        preset = replace(preset, sampling=PRESETS[preset.name].sampling)
     find_clips(inputs.clips, preset, inputs.config.frames)
     network = build_network(preset, inputs.seed)
     load_weights(network, inputs.init)
