@@ -34,7 +34,6 @@ _PIECE = 0.02  # seconds of sound that are resampled together
 _EXPORTED = 3  # clips: without motion frames, with them, and with them again, which exports the steps
 _VALID = 300.0  # seconds for which a pace that was measured counts: what else the machine does changes
 _SHARE = 0.9  # of a clip's time, that making it may take
-_DECODED = 1  # frames that are decoded together: several at once are no quicker, and the first would wait for them
 
 
 class LiveSession:
@@ -147,8 +146,6 @@ class LiveSession:
         self._clips = self._rendering.latents()
         self._before, self._clip_start = before, self.shown
         self._clip: Tensor | None = None
-        self._parts: Iterator[Tensor] = iter(())
-        self._pixels: deque[np.ndarray] = deque()
 
     def _end_resampler(self) -> None:
         if self._resampler is not None:
@@ -165,12 +162,11 @@ class LiveSession:
                 if not self.speech.reaches(self.shown):
                     return None
                 self._before, self._clip_start = self._motion(), self.shown
-                self._clip = clip = next(self._clips)
-                self._parts = iter(clip.split(_DECODED, 1))
-            if not self._pixels:
-                frames = self._rendering.decode(next(self._parts))
-                self._pixels.extend(crop_back(frames, self.job.reference.large_canvas))
-            shown = self._pixels.popleft(), self.time
+                self._clip = next(self._clips)
+            at = self.shown - self._clip_start
+            # One by one: several together are no quicker, and the first would wait for them.
+            frame = self._rendering.decode(self._clip[:, at : at + 1])[0]
+            shown = crop_back(frame, self.job.reference.large_canvas), self.time
             self.shown += 1
             return shown
 
@@ -277,8 +273,8 @@ def rehearse(renderer: Renderer, job: Job, steps: Iterable[int], warn: Callable[
         rendering.job = replace(job, config=replace(job.config, steps=count))
         began = perf_counter()
         with torch.inference_mode():
-            for part in next(clips).split(_DECODED, 1):
-                rendering.decode(part)
+            for frame in next(clips).split(1, 1):
+                rendering.decode(frame)
         yield perf_counter() - began
 
 

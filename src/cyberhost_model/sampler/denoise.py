@@ -101,13 +101,15 @@ def denoise_clip(
     slow_noise: SlowNoise | None = None,
     on_step: Callable[[int, int], None] | None = None,
     predictor: Callable[..., DenoiserOutput] | None = None,
+    noise: Tensor | None = None,
 ) -> Tensor:
     """Sample the latents (B, F, C, h, w) of one clip.
 
     shape (B, F, C, h, w); steps, sampler and guidance default to the preset's. generator: on the CPU, so that a seed
     gives the same clip on every device. cache_blocks: the deep blocks run at every n-th step, see `BlockCache`.
     slow_noise: a part of the noise, for a body that no key points drive. on_step(step, steps) is called after each
-    step. predictor: called in place of the network (`RecordedNetwork`). Raises ModelError as `Schedule` does.
+    step. predictor: called in place of the network (`RecordedNetwork`). noise (B, F, C, h, w): what the clip begins
+    with; None: it is drawn. Raises ModelError as `Schedule` does.
     """
     sampling = network.preset.sampling
 
@@ -123,7 +125,7 @@ def denoise_clip(
         sampling.guidance_reference, sampling.guidance_audio, keeps_pose=sampling.unguided_pose
     )
     guided = GuidedConditions(conditions, guidance)
-    z = start = draw_noise().to(network.device, network.dtype)
+    z = start = (draw_noise() if noise is None else noise).to(network.device, network.dtype)
     hidden = network.preset.control_channels if network.preset.diffusion.hidden_controls else 0
     cache = None if cache_blocks == 1 else BlockCache(predictor or network, cache_blocks)
     timesteps = schedule.timesteps

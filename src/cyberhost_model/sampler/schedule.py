@@ -86,10 +86,11 @@ class Schedule:
     ) -> Tensor:
         """Take one step towards the latent.
 
-        prediction, noisy and the result have the same shape; timestep: the entry of `timesteps` of the prediction.
+        prediction, noisy and the result have the same shape, the result the precision of `noisy`; timestep: the entry
+        of `timesteps` of the prediction.
         noise: draws noise like that of the first step, which "lcm" needs (diffusers' classes draw independent noise).
         """
-        return self._steps.step(prediction, timestep, noisy, noise)
+        return self._steps.step(prediction.to(noisy.dtype), timestep, noisy, noise)
 
 
 def add_noise(config: DiffusionConfig, z: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:

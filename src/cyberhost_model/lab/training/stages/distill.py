@@ -27,7 +27,8 @@ from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
 from cyberhost_model.model.conditions import Conditions
 from cyberhost_model.model.network import CyberHostNetwork
-from cyberhost_model.sampler.guidance import Guidance, GuidedConditions
+from cyberhost_model.sampler.denoise import denoise_clip
+from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.noise import hide_controls, smooth_noise, train_slow_noise
 from cyberhost_model.sampler.schedule import Schedule, predicted_latent
 
@@ -120,18 +121,22 @@ class DistillStage(ClipStage):
             if config.movement:
                 moves = (weight[:, 1:] * self.huber(off.diff(dim=1))).mean()
                 terms["movement"] = terms.get("movement", none) + config.movement * factor * moves
-            noisy = schedule.step(prediction.detach().to(noisy), t, noisy)
+            noisy = schedule.step(prediction.detach(), t, noisy)
         return terms, self.huber(off.detach()).mean()
 
-    @torch.no_grad()
     def teach(self, given: Conditions, noise: Tensor) -> Tensor:
         """Make the teacher's clip of `noise`, both (B, F, C, h, w), relative to what `given` predicts."""
-        schedule, z = Schedule(self.module.preset.diffusion, self.taught), noise
-        teacher, guided = self.teacher.to(noise.device), GuidedConditions(given, self.guidance)
-        for t in schedule.timesteps:
-            level = t.to(z.device, torch.float32).expand(len(z))
-            z = schedule.step(guided.predict(teacher, self.seen(z, noise), level).to(z), t, z)
-        return z
+        clip = denoise_clip(
+            self.module,
+            given,
+            tuple(noise.shape),
+            steps=self.taught.steps,
+            sampler=self.taught.sampler,
+            guidance=self.guidance,
+            predictor=self.teacher.to(noise.device),
+            noise=noise,
+        )
+        return given.to_residual(clip)
 
     def seen(self, noisy: Tensor, noise: Tensor) -> Tensor:
         """Hide the control channels of `noisy` where the preset does."""
