@@ -67,6 +67,11 @@ def test_the_film_stays_outside_the_mouths_square(host, film, dubbed):
     assert np.abs(frames.astype(int) - filmed)[:, lips[1] - 8 : lips[1] + 8, lips[0] - 25 : lips[0] + 25].max() > 60
 
 
+def test_more_steps_than_the_model_learnt_are_told_of(host, film, speech):
+    made = host.dub(film, speech, **{**QUICK, "steps": host.model.network.preset.sampling.steps + 1})
+    assert len(made.warnings) == 1 and "learnt to do with 2 steps" in made.warnings[0]
+
+
 def test_silence_shuts_a_smile_and_speech_parts_the_lips(host, film, dubbed):
     def gaps(frames) -> np.ndarray:
         found = [host.model.detector.detect(frame)[0].keypoints for frame in frames]

@@ -153,21 +153,11 @@ def test_without_a_second_pipe_the_sound_goes_over_a_connection(stream, connecte
     assert 0.95 <= heard.duration < 1.2 and np.corrcoef(spoken, sound[:15_000, 0])[0, 1] > 0.9
 
 
-def test_a_connection_whose_reader_goes_away(connected):
-    reader, end = os.pipe()
-    os.close(reader)
-    with os.fdopen(end, "wb") as out, pytest.raises(OutputError, match="standard output"):
-        with LiveWriter(out, (64, 64), 25, RATE) as writer:
-            add_many(writer)
-
-
-def test_an_ffmpeg_that_never_connects_ends_a_file(connected, tmp_path, monkeypatch):
-    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
-    with pytest.raises(OutputError, match="stopped taking frames"):
-        with LiveWriter(tmp_path / "out.mp4", (64, 64), 25, RATE) as writer:
-            writer._process.send_signal(signal.SIGSTOP)
-            add_many(writer)
-    assert list(tmp_path.iterdir()) == []
+@pytest.fixture
+def way(request):
+    """How the sound goes to ffmpeg: by "pipe" or "connection"."""
+    if request.param == "connection":
+        request.getfixturevalue("connected")
 
 
 def test_fragments_come_while_frames_are_made():
@@ -188,8 +178,8 @@ def add_many(writer: LiveWriter) -> None:
         writer.add(np.zeros((64, 64, 3), np.uint8), np.zeros((640, 1), np.float32))
 
 
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_reader_that_goes_away(stopped):
+@pytest.mark.parametrize(("way", "stopped"), [("pipe", False), ("pipe", True), ("connection", False)], indirect=["way"])
+def test_a_reader_that_goes_away(way, stopped):
     """ffmpeg need not notice: after an error it may wait for sound while frames wait for it."""
     reader, end = os.pipe()
     os.close(reader)
@@ -200,7 +190,8 @@ def test_a_reader_that_goes_away(stopped):
             add_many(writer)
 
 
-def test_an_ffmpeg_that_stops_ends_a_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["pipe", "connection"], indirect=True)
+def test_an_ffmpeg_that_stops_ends_a_file(way, tmp_path, monkeypatch):
     monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
     with pytest.raises(OutputError, match="stopped taking frames"):
         with LiveWriter(tmp_path / "out.mp4", (64, 64), 25, RATE) as writer:

@@ -623,7 +623,7 @@ class CyberHost:
             track = track_face(source, self.model.detector, config.face, progress)
             reference = best_view(self.model, track)
         total = len(track) if length == "film" else sound.n_frames(config.fps)
-        lines = [*sound.warnings, *self.model.warnings, *unseen(track)]
+        lines = [*sound.warnings, *self._model_warnings(config), *unseen(track)]
         if length == "film":
             lines += _length_note(sound, total / config.fps, 0.5 / config.fps, "film")
         speaks = self._speech_source(reference, BODY_MOVEMENT)
@@ -659,6 +659,13 @@ class CyberHost:
         return replace(reference, conditions=reference.conditions.with_further(shown)), warnings
 
     @torch.inference_mode()
+    def _model_warnings(self, config: GenerationConfig) -> list[str]:
+        """Make lines for the user about the model, and about settings that it was not made for."""
+        sampling, lines = self.model.network.preset.sampling, list(self.model.warnings)
+        if sampling.distilled and (config.steps or 0) > sampling.steps:
+            lines.append(f"this model learnt to do with {sampling.steps} steps: more make the video worse, not better")
+        return lines
+
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
         """Check a picture, choose the person that `config.face` names, and prepare it for every clip.
 
@@ -671,12 +678,7 @@ class CyberHost:
         array = check_picture(picture) if isinstance(picture, np.ndarray) else load_picture(picture)
         with enough_memory(self.device, "read the picture"):
             found = analyse(array, self.model.detector, name, config.face)
-        keypoints, warnings = found.keypoints, [*self.model.warnings, *found.warnings]
-        sampling = self.model.network.preset.sampling
-        if sampling.distilled and (config.steps or 0) > sampling.steps:
-            warnings.append(
-                f"this model learnt to do with {sampling.steps} steps: more make the video worse, not better"
-            )
+        keypoints, warnings = found.keypoints, [*self._model_warnings(config), *found.warnings]
         head, portraits = config.head, not self.model.network.preset.follows_poses
         if head is None and portraits and not config.half_body and shows_more_than_a_head(array, keypoints):
             head = True
