@@ -55,6 +55,7 @@ class RandomClips(Dataset):
             "skeleton": chance(3, *size),
             "pose": chance(1, 3, *size),
             "pose_shift": draw(f, 7, 2 * h, 2 * w),
+            "driven": torch.tensor([False]),
             "deaf": torch.tensor([False]),
             "head": torch.tensor([False]),
             "clarity": chance(f),

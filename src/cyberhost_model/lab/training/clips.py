@@ -144,7 +144,7 @@ class LatentClips(Dataset):
         points = saved.points("frame", start, stop)
         masks = np.stack([np.stack(region_masks(k, (h, w))) for k in points])
         shown, exact = saved.reference(chosen)
-        pose, shift, deaf = driving_maps(
+        pose, shift, driven, deaf = driving_maps(
             points, exact if self.preset.pose_shift else None, size, (h, w), moving, self.driving, rng
         )
         reference, r = _add_reference_noise(exact, rng), shown["r"].float()
@@ -162,6 +162,7 @@ class LatentClips(Dataset):
             "skeleton": torch.from_numpy(skeleton_map(reference, size)),
             "pose": torch.from_numpy(pose),
             "pose_shift": torch.from_numpy(shift),
+            "driven": torch.tensor(driven),
             "deaf": torch.tensor(deaf),
             "clarity": torch.where(clarity > 0, clarity, torch.tensor(-1.0)),
             "lips": torch.from_numpy(np.stack([lips_mask(k, (h, w)) for k in points])),

@@ -43,13 +43,13 @@ def driving_maps(
     moving: bool,
     mix: DrivingMix,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, bool]:
+) -> tuple[np.ndarray, np.ndarray, bool, bool]:
     """Draw the pose condition of one clip of F frames.
 
     size: (W, H) of the picture; hw: of the latent grid. Returns the maps, float32 in 0..1, the pose shift
-    (F, 7, 2h, 2w), zero without a `reference`, and whether the sound is left out. The maps are skeletons (F, 3, H, W)
-    where `moving`, else one map for all frames (1, 3, H, W), which is then encoded once; all clips of a batch are of
-    one kind.
+    (F, 7, 2h, 2w), zero without a `reference`, whether a whole skeleton drives the clip, and whether the sound is left
+    out. The maps are skeletons (F, 3, H, W) where `moving`, else one map for all frames (1, 3, H, W), which is then
+    encoded once; all clips of a batch are of one kind.
     """
     none = np.zeros((len(points), MAPS, FINE * hw[0], FINE * hw[1]), np.float32)
     if moving:
@@ -61,11 +61,11 @@ def driving_maps(
                 k.face_score[LIPS] = 0
         parts = PARTS if whole else ("hands",)
         shift = none if reference is None else pose_shift(reference, driven, hw, parts)
-        return np.stack([skeleton_map(k, size, parts=parts) for k in driven]), shift, deaf
+        return np.stack([skeleton_map(k, size, parts=parts) for k in driven]), shift, whole, deaf
     if rng.random() * (1 - mix.skeleton - mix.hands) < mix.nothing:
-        return np.zeros((1, 3, size[1], size[0]), np.float32), none, False
+        return np.zeros((1, 3, size[1], size[0]), np.float32), none, False, False
     thorax = np.stack([k.body[NECK] if k.body_score[NECK] > VISIBLE else k.face[8] for k in points])
-    return BodyMovementMap.of_clip(thorax, rng).render(size)[None], none, False
+    return BodyMovementMap.of_clip(thorax, rng).render(size)[None], none, False, False
 
 
 def add_detector_noise(points: list[Keypoints], rng: np.random.Generator) -> list[Keypoints]:

@@ -48,6 +48,9 @@ class DistillStageConfig(ClipStageConfig):
     """Steps of the student."""
     first: float = 1.0
     """Weight of the steps before the last: at 1 a video in one step is as good as one step can be."""
+    truth: bool = False
+    """Whether the student learns from the training clip itself what the conditions decide: the control channels, and
+    all channels of clips that a whole skeleton drives."""
     movement: float = 0.0
     """Weight of the same loss of the differences of neighbouring frames: a student that is as far from its target in
     every frame, but in another direction, trembles."""
@@ -106,7 +109,7 @@ class DistillStage(ClipStage):
         with torch.no_grad():
             given = self.drop_conditions(self.encode_conditions(batch, blur), batch, rand(), rand())
             noise = self.sampling_noise(z, batch, given.continues, generator)
-            clip = self.teach(given, noise)
+            clip = given.to_residual(self.target(batch, given, noise))
         weight = critical_region_weight(batch, config.alpha) + lip_weight(batch, config.lips, network.preset)
         schedule, noisy = Schedule(diffusion, sampling), noise
         terms: dict[str, Tensor] = {}
@@ -124,9 +127,21 @@ class DistillStage(ClipStage):
             noisy = schedule.step(prediction.detach(), t, noisy)
         return terms, self.huber(off.detach()).mean()
 
+    def target(self, batch: dict[str, Tensor], given: Conditions, noise: Tensor) -> Tensor:
+        """Make the clip (B, F, C, h, w) that the student learns to make of `noise`."""
+        if not self.config.truth:
+            return self.teach(given, noise)
+        z, driven = batch["z"], batch["driven"]
+        if bool(driven.all()):
+            return z
+        taught, controls = self.teach(given, noise), self.module.preset.control_channels
+        if controls:
+            taught[:, :, -controls:] = move_controls(z[:, :, -controls:], batch["r"][:, -controls:])
+        return torch.where(driven.view(-1, 1, 1, 1, 1), z, taught)
+
     def teach(self, given: Conditions, noise: Tensor) -> Tensor:
-        """Make the teacher's clip of `noise`, both (B, F, C, h, w), relative to what `given` predicts."""
-        clip = denoise_clip(
+        """Make the teacher's clip of `noise`, both (B, F, C, h, w)."""
+        return denoise_clip(
             self.module,
             given,
             tuple(noise.shape),
@@ -136,7 +151,6 @@ class DistillStage(ClipStage):
             predictor=self.teacher.to(noise.device),
             noise=noise,
         )
-        return given.to_residual(clip)
 
     def seen(self, noisy: Tensor, noise: Tensor) -> Tensor:
         """Hide the control channels of `noisy` where the preset does."""
@@ -160,6 +174,18 @@ class DistillStage(ClipStage):
             return noise
         goes_on = torch.tensor(continues or [False] * len(z), device=z.device)
         return train_slow_noise(noise, sampling.slow_noise * batch["moving"], preset.flow_channels, goes_on, generator)
+
+
+def move_controls(controls: Tensor, maps: Tensor) -> Tensor:
+    """Move control channels to where the picture has mouth and eyes, as the sampler will (`place_face_controls`).
+
+    controls (B, F, K, h, w), each Gaussians at a frame's mouth or eyes; maps (B, K, h, w), the same of height one in
+    the picture. Controls of a picture without a face, whose maps are zero, stay.
+    """
+    known = maps[:, None].square().sum((3, 4), keepdim=True)
+    power = controls.square().sum((3, 4), keepdim=True)
+    heights = controls.sum((3, 4), keepdim=True).sign() * (power / known.clamp_min(1e-6)).sqrt()
+    return torch.where(known > 1e-6, heights * maps[:, None], controls)
 
 
 def distilled_preset(preset: Preset, steps: int) -> Preset:
