@@ -13,7 +13,12 @@ from cyberhost_model.config import preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.loop import train
 from cyberhost_model.lab.training.settings import LoopConfig
-from cyberhost_model.lab.training.stages.distill import DistillStage, DistillStageConfig, distilled_preset
+from cyberhost_model.lab.training.stages.distill import (
+    DistillStage,
+    DistillStageConfig,
+    distilled_preset,
+    move_controls,
+)
 from cyberhost_model.sampler.denoise import denoise_clip
 from cyberhost_model.sampler.guidance import Guidance
 from model_helpers import make_network, raw_conditions
@@ -102,6 +107,34 @@ def test_one_clip_with_one_noise_is_learnt_and_the_teacher_stays(preset, tmp_pat
     assert all(
         torch.equal(value, before[f"denoising_unet.{name}"]) for name, value in stage.teacher.state_dict().items()
     )
+
+
+def test_what_the_conditions_decide_is_learnt_from_the_clip_itself():
+    """The control channels, and all of a clip that a whole skeleton drives; the rest is the teacher's."""
+    stage = RandomDistillation(truth=True)
+    stage.module.eval()
+    batch, controls = stage.dataset(0)[0], stage.module.preset.control_channels
+    given = stage.module.conditions(**raw_conditions(STRAIGHT, batch=1) | {"face": torch.randn(1, 512)})
+    noise = torch.randn(batch["z"].shape)
+    with torch.no_grad():
+        taught, target = stage.teach(given, noise), stage.target(batch, given, noise)
+        driven = stage.target({**batch, "driven": torch.tensor([True])}, given, noise)
+    body = slice(None, -controls)
+    torch.testing.assert_close(target[:, :, body], taught[:, :, body])
+    moved = move_controls(batch["z"][:, :, -controls:], batch["r"][:, -controls:])
+    torch.testing.assert_close(target[:, :, -controls:], moved)
+    assert torch.equal(driven, batch["z"]) and (driven - target).abs().max() > 0.1
+
+
+def test_controls_move_to_the_picture_s_mouth_as_high_as_they_are():
+    y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    bell = lambda cx, cy: torch.exp(-((x - cx) ** 2 + (y - cy) ** 2) / 2)  # noqa: E731
+    heights = torch.tensor([0.0, 1.5, -0.7])
+    controls = (heights[:, None, None] * bell(5, 6))[None, :, None]  # three frames of one control
+    there = bell(9, 8)[None, None]
+    moved = move_controls(controls, there)
+    torch.testing.assert_close(moved[0, :, 0], heights[:, None, None] * bell(9, 8), atol=1e-3, rtol=1e-3)
+    assert torch.equal(move_controls(controls, there * 0), controls)  # a picture without a face
 
 
 def test_what_every_frame_is_off_by_is_no_movement():

@@ -26,8 +26,8 @@ def drive(points, moving, seed=0, **mix):
 
 
 def test_without_skeletons_there_is_one_movement_map(points):
-    maps, shift, deaf = drive(points, False)
-    assert maps.shape == (1, 3, *SIZE) and shift.shape == (3, 7, 16, 16) and not shift.any() and not deaf
+    maps, shift, driven, deaf = drive(points, False)
+    assert maps.shape == (1, 3, *SIZE) and shift.shape == (3, 7, 16, 16) and not shift.any() and not driven and not deaf
     inside = np.argwhere(maps[0, 0] > 0.5)
     x, y = points[1].body[1] * SIZE  # the thorax stays inside its box
     assert (
@@ -38,8 +38,9 @@ def test_without_skeletons_there_is_one_movement_map(points):
 
 
 def test_skeletons_are_drawn_for_every_frame(points):
-    whole, shift, _ = drive(points, True, skeleton=1.0)
-    hands, hands_shift, deaf = drive(points, True, hands=1.0)
+    whole, shift, driven, _ = drive(points, True, skeleton=1.0)
+    hands, hands_shift, body, deaf = drive(points, True, hands=1.0)
+    assert driven and not body
     assert whole.shape == hands.shape == (3, 3, *SIZE) and shift.shape == hands_shift.shape == (3, 7, 16, 16)
     assert shift[:, 2].sum() > 1.5 * hands_shift[:, 2].sum() > 0 and not hands_shift[:, 3:].any()
     assert (whole > 0).sum() > 2 * (hands > 0).sum() and not deaf  # hands alone never silence the speech
@@ -51,7 +52,7 @@ def test_shares_are_kept():
 
 
 def test_a_share_of_skeleton_clips_is_deaf(points):
-    deaf = [drive(points[:1], True, seed, skeleton=1.0, deaf=0.4)[2] for seed in range(200)]
+    deaf = [drive(points[:1], True, seed, skeleton=1.0, deaf=0.4)[3] for seed in range(200)]
     assert np.mean(deaf) == pytest.approx(0.4, abs=0.1)
 
 
