@@ -111,6 +111,6 @@ def test_poses_of_a_folder_lie_in_the_square(host: CyberHost, picture, tone, tmp
     for square, expected in (((0.0, 1.0), 0.25), ((-0.2, 1.4), 0.15)):
         reference = dataclasses.replace(opened, square=square)
         monkeypatch.setattr(host, "open_picture", lambda *args, given=reference: (given, []))
-        monkeypatch.setattr(host, "_within_reach", lambda reference, poses, **_: (poses, []))
+        monkeypatch.setattr(pipeline, "within_reach", lambda preset, reference, poses, **_: (poses, []))
         host.multimodal(picture, tone(seconds=0.2), tmp_path / "poses", retarget=False)
         assert placed[-1].hands[0, 0, 0] == pytest.approx((expected, 0.5))

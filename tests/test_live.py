@@ -14,7 +14,7 @@ from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.speech_gesture import SpeechGestures, step_power
 from cyberhost_model.media.audio import SPEECH_RATE, Resampler, Sound, load_audio
 from cyberhost_model.perception.keypoints import SURE
-from cyberhost_model.runtime import live
+from cyberhost_model.runtime import gestures, live
 from cyberhost_model.runtime.live import LiveSession
 from cyberhost_model.speech.live import LiveSpeech
 from data_helpers import voice
@@ -124,8 +124,8 @@ def gesturing(host, picture, monkeypatch):
     ]
     hand = replace(cuff, picture_keypoints=sure[0], keypoints=sure[1])
     monkeypatch.setattr(host, "open_picture", lambda *given: (hand, []))
-    made, move = [], host._gesturing_hands
-    monkeypatch.setattr(host, "_gesturing_hands", lambda *given: made.append(move(*given)) or made[-1])
+    made, move = [], gestures.gesturing_hands
+    monkeypatch.setattr(gestures, "gesturing_hands", lambda *given: made.append(move(*given)) or made[-1])
     return made
 
 
@@ -143,7 +143,8 @@ def test_hands_gesture_live_whatever_the_clips(host, picture, speech, gesturing)
     np.testing.assert_allclose(ways[12][:36], ways[8][:36], atol=1e-6)
     whole = SpeechGestures(25, 0, 1.0, 0.2)
     whole.hear(step_power([speech[: 2 * SPEECH_RATE]]), 0)
-    expected = host._gesturing_hands(whole.frames(0, 36), 25.0, *host.open_picture(picture)[:1], SURE)
+    network = host.model.network
+    expected = gestures.gesturing_hands(network.preset, host.open_picture(picture)[0], whole.frames(0, 36), 25.0, SURE)
     np.testing.assert_allclose(ways[12], expected.hands, atol=1e-6)
     assert np.ptp(expected.hands, axis=0).max() > 0.3 / 16
 

@@ -7,7 +7,6 @@ The paper's settings, `animate` (A2V), `reenact` (V2V) and `multimodal`, differ 
 from __future__ import annotations
 
 import functools
-import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from cyberhost_model.hub.capabilities import capabilities_of, check_command, che
 from cyberhost_model.hub.repository import Access, accessing
 from cyberhost_model.marks.marking import FrameDigests, Marks
 from cyberhost_model.marks.run_code import number_of
-from cyberhost_model.media.audio import SPEECH_RATE, Sound, load_audio
+from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.files import digest_of, written_folder
 from cyberhost_model.media.image import check_picture, load_picture
 from cyberhost_model.media.output_form import OutputForm
@@ -33,16 +32,15 @@ from cyberhost_model.media.video_writer import check_output, write_video
 from cyberhost_model.model.checkpoint import load_preset, read_untrained
 from cyberhost_model.model.compiling import check_compiler, compile_blocks
 from cyberhost_model.perception.detector import analyse
-from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import LIPS, SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
+from cyberhost_model.runtime.gestures import gestures_asked, live_gestures, speech_gestures, within_reach
 from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, export_steps, in_time
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import (
     PoseSource,
     face_source,
-    hands_source,
     movement_source,
     skeleton_source,
 )
@@ -77,11 +75,6 @@ BODY_MOVEMENT = 0.1
 """Default amount in 0..1: the movement boxes of half-second training clips are small."""
 HAND_CLARITY = 0.5
 """Default score: near the 90th percentile of the training data (section 3.3: "a higher clarity score is applied")."""
-
-_CELLS, _FACE_HEIGHTS = (1.2, 0.35), 0.8
-"""How far a gesture goes: in latent cells along and across the fingers, for models that move the picture's own pixels
-and tear fingers apart that go further; in face heights for others.
-"""
 
 NO_LOOP = "this model makes no loops: its latents are whole pictures, and the mean of two is a blur"
 
@@ -393,8 +386,9 @@ class CyberHost:
         if loop and gestures:
             raise InputError("hands that gesture do not come back to where they began: leave out gestures or loop")
         lead = loop_lead(preset, total, config.fps) if loop else 0
-        if self._hands_gesture(False if loop else gestures, reference):
-            hands = self._speech_gesture(sound, total, config, amount, reference, SURE)
+        if gestures_asked(preset, reference, False if loop else gestures):
+            movement = movement_scale(amount, BODY_MOVEMENT)
+            hands = speech_gestures(preset, reference, sound, total, config, movement, SURE)
             source = skeleton_source(preset, reference, hands, parts=("hands",))
         else:
             source = self._speech_source(reference, amount)
@@ -432,8 +426,9 @@ class CyberHost:
         config, amount = GenerationConfig(**options), check_movement(body_movement)
         reference, warnings = self.open_picture(picture, config)
         speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
-        if self._hands_gesture(gestures, reference):
-            source = self._live_gestures(speech, config, amount, reference)
+        if gestures_asked(preset, reference, gestures):
+            movement = movement_scale(amount, BODY_MOVEMENT)
+            source = live_gestures(preset, reference, speech, config, movement)
         else:
             source = movement_source(reference, amount)
         job = self._job(reference, config, source, ENDLESS, None, amount)
@@ -490,8 +485,9 @@ class CyberHost:
                 )
         if not keep:
             notes += _length_note(sound, len(poses) / config.fps, 0.5 / config.fps)
-        poses, limits = self._within_reach(reference, poses)
-        source = skeleton_source(self.model.network.preset, reference, poses)
+        preset = self.model.network.preset
+        poses, limits = within_reach(preset, reference, poses)
+        source = skeleton_source(preset, reference, poses)
         animation = self._animation(reference, config, source, len(poses), sound, [*warnings, *notes, *limits])
         return _made_of(animation, picture, driving, None if keep else audio)
 
@@ -527,7 +523,8 @@ class CyberHost:
         if hands is None:
             if reference.picture_keypoints.hands_score.max() <= VISIBLE:
                 warnings.append("the picture shows no hands: none are moved")
-            poses = self._speech_gesture(sound, total, config, amount, reference)
+            movement = movement_scale(amount, BODY_MOVEMENT)
+            poses = speech_gestures(preset, reference, sound, total, config, movement)
         else:
             template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
             if retarget:
@@ -535,66 +532,11 @@ class CyberHost:
             else:
                 placed = _unchanged(template, hands, reference)
             poses = fit_length(placed, total, config.fps).only("hands")
-            poses, limits = self._within_reach(reference, poses, hands_alone=True)
+            poses, limits = within_reach(preset, reference, poses, hands_alone=True)
             warnings += [*limits, *placed.warnings]
         source = skeleton_source(preset, reference, poses, parts=("hands",))
         animation = self._animation(reference, config, source, total, sound, warnings, amount)
         return _made_of(animation, picture, audio, hands)
-
-    def _hands_gesture(self, gestures: bool | None, reference: Reference) -> bool:
-        """Decide whether a picture's hands gesture with the speech. Raises InputError where they cannot and are to."""
-        preset = self.model.network.preset
-        if gestures and not preset.follows_poses:
-            raise InputError("this model moves no hands by key points: leave gestures out")
-        asked = preset.sampling.gestures if gestures is None else gestures
-        return asked and bool(reference.keypoints.hands_score.max() >= SURE)
-
-    def _live_gestures(
-        self, speech: LiveSpeech, config: GenerationConfig, amount: float, reference: Reference
-    ) -> PoseSource:
-        """Make the source for hands that gesture with a sound that grows; amount: of movement in 0..1."""
-        from cyberhost_model.driving.speech_gesture import STEP, SpeechGestures, step_power
-
-        ahead, movement = speech.look_ahead / SPEECH_RATE, movement_scale(amount, BODY_MOVEMENT)
-        gestures = SpeechGestures(config.fps, config.seed, movement, ahead)
-
-        def make(first: int, frames: int) -> PoseSequence:
-            step, end = int(first / config.fps * SPEECH_RATE) // STEP, (first + frames) / config.fps + ahead
-            gestures.hear(step_power([speech.samples(step * STEP, math.ceil(end * SPEECH_RATE))]), step)
-            return self._gesturing_hands(gestures.frames(first, frames), config.fps, reference, SURE)
-
-        return hands_source(self.model.network.preset, reference, make)
-
-    def _speech_gesture(
-        self,
-        sound: Sound,
-        total: int,
-        config: GenerationConfig,
-        amount: float,
-        reference: Reference,
-        least: float = VISIBLE,
-    ) -> PoseSequence:
-        """Make gestures for `total` frames of the sound; amount: of movement in 0..1, least: see `free_hands`."""
-        from cyberhost_model.driving.speech_gesture import speech_gesture
-
-        movement = movement_scale(amount, BODY_MOVEMENT)
-        moves = speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement)
-        return self._gesturing_hands(moves, config.fps, reference, least)
-
-    def _gesturing_hands(
-        self, moves: np.ndarray, fps: float, reference: Reference, least: float = VISIBLE
-    ) -> PoseSequence:
-        """Move the picture's free hands as gestures do (`driving.speech_gesture`), within this model's reach."""
-        from cyberhost_model.driving.speech_gesture import free_hands, move_hands
-
-        preset, points, (w, h) = self.model.network.preset, reference.picture_keypoints, reference.canvas.picture_size
-        free = free_hands(points, w / h, least)
-        if not preset.traits.relative:
-            reach = _FACE_HEIGHTS * face_height(points.face * (w, h))
-            return move_hands(moves, points, (w, h), fps, (reach, reach), free)
-        along, across = (cells * preset.latent_factor for cells in _CELLS)
-        hands = move_hands(moves, points, (w, h), fps, (along, across), free)
-        return self._within_reach(reference, hands, hands_alone=True, frame_by_frame=True)[0]
 
     def dub(
         self,
@@ -735,26 +677,6 @@ class CyberHost:
             return driving, False
         from_video = not (is_sequence_file(driving) or is_pose_folder(driving))
         return read_driving(driving, self.model.detector, progress), from_video
-
-    def _within_reach(
-        self, reference: Reference, poses: PoseSequence, hands_alone: bool = False, frame_by_frame: bool = False
-    ) -> tuple[PoseSequence, list[str]]:
-        """Shorten movements that this model cannot follow (docs/reference/driving.md), and say which."""
-        from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, carry_hands, limit_reach, reach_warnings
-
-        preset = self.model.network.preset
-        if not preset.traits.relative:
-            return poses, []
-        if not preset.pose_shift:
-            return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
-        points, (w, h) = reference.picture_keypoints, reference.canvas.picture_size
-        if hands_alone:
-            unit, reach = float(preset.latent_factor), HANDS_ALONE
-        else:
-            unit, reach = face_height(points.face * (w, h)), WHOLE
-            poses = carry_hands(poses, points)
-        poses, beyond = limit_reach(poses, points, (unit / w, unit / h), reach, frame_by_frame)
-        return poses, reach_warnings(beyond)
 
     def _animation(
         self,
