@@ -4,7 +4,8 @@ Teacher and student begin with the same noise. The teacher takes its steps, unde
 own few, and what it predicts at each is compared with the clip that the teacher ends with. So the student learns where
 a noise leads and no mean of clips: the pairs of noise and clip are those of rectified flow (Liu et al., arXiv
 2209.03003), the student's own states those that it will be in. The term of the movement is an idea of FADA (arXiv
-2412.16915), whose student learns beside a teacher too.
+2412.16915), whose student learns beside a teacher too. What the conditions decide may be learnt from the training clip
+itself (`truth`): there one noise leads where all do, and a teacher only adds its errors.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class DistillStageConfig(ClipStageConfig):
     first: float = 1.0
     """Weight of the steps before the last: at 1 a video in one step is as good as one step can be."""
     truth: bool = False
-    """Whether the student learns from the training clip itself what the conditions decide: the control channels, and
-    all channels of clips that a whole skeleton drives."""
+    """Whether the student learns from the training clip itself, and not from the teacher, what the conditions decide:
+    the control channels, and all channels of a clip that a whole skeleton drives."""
     movement: float = 0.0
     """Weight of the same loss of the differences of neighbouring frames: a student that is as far from its target in
     every frame, but in another direction, trembles."""
