@@ -126,13 +126,13 @@ def test_under_the_lips_control_only_the_mean_flow_and_the_controls_are_kept():
     z = torch.ones(1, 27, 6, 6)
     z[:, 24:] = 0
     assert torch.equal(codec.leave_lips_to_controls(z, emphasised=True)[0], z)  # a mouth at rest
-    z[0, 24, 2, 3] = 2.0
+    z[0, 24, 2, 3] = 1.0
     left, under = codec.leave_lips_to_controls(z, emphasised=True)
     assert under[0, 0, 2, 3] == 1 and under.sum() == 1
-    assert left[0, 24, 2, 3] == 3.0 and (left[0, :2, 2, 3] == 1).all() and (left[0, 2:24, 2, 3] == 0).all()
+    assert left[0, 24, 2, 3] == 1.5 and (left[0, :2, 2, 3] == 1).all() and (left[0, 2:24, 2, 3] == 0).all()
     assert torch.equal(left[0, :24, 4], z[0, :24, 4])  # elsewhere nothing changes
     shut = codec.leave_lips_to_controls(-z, emphasised=True)[0][0, 24, 2, 3]
-    assert shut.item() == pytest.approx(-3.0 * codec.config.closing)
+    assert shut.item() == pytest.approx(-1.5 * codec.config.closing)
     assert torch.equal(codec.leave_lips_to_controls(-z, emphasised=False)[0][0, 24:], -z[0, 24:])
 
 
@@ -148,7 +148,7 @@ def controls_of(heights: list[float]) -> torch.Tensor:
 def test_a_mouth_that_rounds_goes_on_faster_beyond_a_deviation_and_a_half():
     """A wider mouth, and one that is hardly narrower, is emphasised as ever; beyond, `rounding` times as much."""
     codec = ReferenceCodec(
-        ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.0, 2.0, 1.0), closing=3.0, rounding=2.0)
+        ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.0, 2.0, 1.0), closing=3.0, rounding=2.0, opening=1.0)
     )
     z = controls_of([1.75, 0.0, -0.5, -1.4, -3.5])
     controls = codec.leave_lips_to_controls(z, emphasised=True)[0][:, 24:]
@@ -157,6 +157,17 @@ def test_a_mouth_that_rounds_goes_on_faster_beyond_a_deviation_and_a_half():
     assert torch.equal(controls[:, 2], z[:, 26])
     torch.testing.assert_close(controls[4, 1], controls[4, 1, 8, 8] / -3.5 * z[4, 25])  # it keeps its shape
     assert torch.equal(codec.leave_lips_to_controls(z, emphasised=False)[0][:, 24:], z[:, 24:])
+
+
+def test_lips_that_part_widely_part_further():
+    """Beyond two and a half deviations of the gap, and no lips that close, nor the width."""
+    codec = ReferenceCodec(ReferenceCodecConfig(widths=(8, 16, 16), emphasis=(1.2, 1.0, 1.0), opening=1.5, rounding=1))
+    z = controls_of([0.0, 1.0, 2.5, 4.0, -4.0])
+    controls = codec.leave_lips_to_controls(z, emphasised=True)[0][:, 24:]
+    shut = -4.0 * 1.2 * codec.config.closing
+    assert controls[:, 0, 8, 8].tolist() == pytest.approx([0.0, 1.2, 3.0, 1.2 * (2.5 + 1.5 * 1.5), shut], rel=0.02)
+    assert torch.equal(controls[:, 1:], z[:, 25:])
+    torch.testing.assert_close(controls[3, 0], controls[3, 0, 8, 8] / 4.0 * z[3, 24])  # it keeps its shape
 
 
 def test_a_dubbed_mouth_does_not_round_further(monkeypatch):
@@ -176,17 +187,17 @@ def test_a_dubbed_mouth_does_not_round_further(monkeypatch):
 def test_folders_that_state_no_rounding_draw_lips_as_before(codec, tmp_path, stored, emphasis):
     codec.save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    for name in ("rounding", "closing", "emphasis", "control_channels" if "cues" in stored else "emphasis"):
+    for name in ("rounding", "opening", "closing", "emphasis", "control_channels" if "cues" in stored else "emphasis"):
         config.pop(name, None)
     (tmp_path / "config.json").write_text(json.dumps(config | stored))
     again = ReferenceCodec.load(tmp_path)
-    assert again.config.rounding == 1.0 and tuple(again.config.emphasis) == emphasis
+    assert again.config.rounding == again.config.opening == 1.0 and tuple(again.config.emphasis) == emphasis
     z = controls_of([-3.0])
     factors = again.leave_lips_to_controls(z, emphasised=True)[0][0, 24:, 8, 8] / -3.0
     assert factors.tolist() == pytest.approx([again.config.closing * emphasis[0], *emphasis[1:]])
 
 
-@pytest.mark.parametrize("name", ["rounding", "closing"])
+@pytest.mark.parametrize("name", ["rounding", "opening", "closing"])
 def test_impossible_factors_of_lips_are_refused(name):
     for value in (-0.1, 101.0, float("nan")):
         with pytest.raises(ValueError, match=f"{name} must be within"):

@@ -39,8 +39,7 @@ from cyberhost_model.reading import Unreadable, build, one_line, read_object
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
-_WIDTH = 1  # the mouth's, among the face controls
-_ROUNDED = 1.5  # deviations by which a mouth is narrower from where on it is rounding
+_WIDE, _ROUNDED = 2.5, -1.5  # deviations of lips' gap and mouth's width from where on lips are wide open and rounded
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 _CHANNELS = {"flow": 2, "novelty": 1, "colour": 3, "left": 3}  # of the maps whose blocks are encoded, in `z`'s order
 # With `left`: share by which the mask of visibility is stretched, so that a sure pixel is the picture's alone.
@@ -81,16 +80,19 @@ class ReferenceCodecConfig:
     """Factor, beside `emphasis`, of what a mouth gets narrower beyond 1.5 deviations of its control: those of rounded
     lips, whereas a mouth that only speaks is not pursed. 1 in folders that do not state it.
     """
+    opening: float = 1.5
+    """Factor, beside `emphasis`, of what lips part beyond 2.5 deviations of their control: those of open vowels. 1 in
+    folders that do not state it.
+    """
 
     def __post_init__(self) -> None:
         if not 0 <= self.dead_zone <= 10 or not 1 <= self.downscale <= 64:
             raise ValueError("dead_zone must be within 0..10 and downscale within 1..64")
         if not 0 <= self.control_channels <= len(self.emphasis) or max(map(abs, self.emphasis), default=0) > 100:
             raise ValueError("emphasis must be a factor within 100 for each of control_channels")
-        if not 0 <= self.closing <= 100:
-            raise ValueError("closing must be within 0..100")
-        if not 0 <= self.rounding <= 100:
-            raise ValueError("rounding must be within 0..100")
+        for name in ("closing", "rounding", "opening"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ValueError(f"{name} must be within 0..100")
 
     @property
     def latent_channels(self) -> int:
@@ -215,7 +217,8 @@ class ReferenceCodec(Codec):
                 config["control_channels"] = config.pop("cues")
             if isinstance(config.get("emphasis"), float):  # of the mouth alone in cyberhost 0.1
                 config["emphasis"] = [config["emphasis"], config["emphasis"], 1.0]
-            config.setdefault("rounding", 1.0)  # as it was before there was such a factor
+            for factor in ("rounding", "opening"):
+                config.setdefault(factor, 1.0)  # as it was before there was such a factor
             made = build(ReferenceCodecConfig, config)
         except (OSError, Unreadable) as error:
             raise ModelError(f"{folder}: no usable codec ({one_line(error)}); get the model again") from error
@@ -379,16 +382,18 @@ class ReferenceCodec(Codec):
         closing[:1] = self.config.closing  # the lips' gap comes first
         return values * factors[controls] * torch.where(values < 0, closing[controls], 1.0)
 
-    def round_further(self, controls: Tensor) -> Tensor:
-        """Raise the mouth's width of face controls (B, controls, h, w) by `rounding`, where it is that of rounded lips.
+    def speak_further(self, controls: Tensor) -> Tensor:
+        """Raise the gap of face controls (B, controls, h, w) by `opening` where lips are wide open, the width by
+        `rounding` where they are rounded.
 
-        How far the mouth is narrower is measured on the whole control, so that its Gaussian keeps its shape.
+        How far that is, is measured on the whole control, so that its Gaussian keeps its shape.
         """
-        width = controls[:, _WIDTH : _WIDTH + 1]
-        height = 2 * measure_controls(width)
-        beyond = (-height - _ROUNDED).clamp_min(0) / height.abs().clamp_min(_ROUNDED)
-        rounded = width * (1 + (self.config.rounding - 1) * beyond)[..., None, None]
-        return torch.cat([controls[:, :_WIDTH], rounded, controls[:, _WIDTH + 1 :]], 1)
+        gap, width = controls[:, :1], controls[:, 1:2]
+        raised = [
+            _raise_beyond(gap, _WIDE, self.config.opening),
+            _raise_beyond(width, _ROUNDED, self.config.rounding),
+        ]
+        return torch.cat([*raised, controls[:, 2:]], 1)
 
     def leave_lips_to_controls(self, z: Tensor, emphasised: bool) -> tuple[Tensor, Tensor]:
         """Keep only the mean flow of z (B, C, h, w) in cells under the lips' control, and `emphasise` the controls.
@@ -403,7 +408,7 @@ class ReferenceCodec(Codec):
         fine, left = z[:, _MEAN_FLOW:drawn] * (1 - under), z[:, drawn:blocks]
         controls = z[:, blocks:]
         if emphasised:
-            controls = self.emphasise(self.round_further(controls).movedim(1, -1), slice(None)).movedim(-1, 1)
+            controls = self.emphasise(self.speak_further(controls).movedim(1, -1), slice(None)).movedim(-1, 1)
         return torch.cat([z[:, :_MEAN_FLOW], fine, left, controls], 1), under
 
     def _channels(self, controls: slice) -> slice:
@@ -538,6 +543,13 @@ def measure_controls(controls: Tensor) -> Tensor:
     Cells are weighted by their own size, so that noise far from the Gaussian hardly counts.
     """
     return (controls * controls.abs()).sum((2, 3)) / controls.abs().sum((2, 3)).clamp_min(1e-6)
+
+
+def _raise_beyond(control: Tensor, start: float, factor: float) -> Tensor:
+    """Multiply by `factor` what a control (B, 1, h, w) has beyond `start`, on the side of its sign."""
+    height = 2 * measure_controls(control)
+    beyond = (height * (1 if start > 0 else -1) - abs(start)).clamp_min(0) / height.abs().clamp_min(abs(start))
+    return control * (1 + (factor - 1) * beyond)[..., None, None]
 
 
 def component_maps(frames: Tensor, flow: Tensor, visible: Tensor) -> dict[str, Tensor]:
