@@ -383,10 +383,10 @@ class ReferenceCodec(Codec):
         return values * factors[controls] * torch.where(values < 0, closing[controls], 1.0)
 
     def speak_further(self, controls: Tensor) -> Tensor:
-        """Raise the gap of face controls (B, controls, h, w) by `opening` where lips are wide open, the width by
-        `rounding` where they are rounded.
+        """Raise the gap of face controls (B, controls, h, w) by `opening`, and the mouth's width by `rounding`.
 
-        How far that is, is measured on the whole control, so that its Gaussian keeps its shape.
+        That is where lips are wide open, and where they are rounded. How far that is, is measured on the whole control,
+        so that its Gaussian keeps its shape.
         """
         gap, width = controls[:, :1], controls[:, 1:2]
         raised = [
