@@ -36,7 +36,15 @@ from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import LIPS, SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
-from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, export_steps, in_time
+from cyberhost_model.runtime.live import (
+    LOW_DELAY,
+    SHORTEST_CLIP,
+    LiveSession,
+    check_live,
+    export_steps,
+    in_time,
+    warm_up,
+)
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import (
@@ -406,7 +414,8 @@ class CyberHost:
         *,
         body_movement: float | None = None,
         gestures: bool | None = None,
-        look_ahead: float = LOOK_AHEAD,
+        low_delay: bool = False,
+        look_ahead: float | None = None,
         clip: int | None = None,
         keep_up: bool = False,
         level: SpeechLevel | None = None,
@@ -414,16 +423,23 @@ class CyberHost:
     ) -> LiveSession:
         """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
 
-        gestures: as in `animate`; strokes go as far as there is time for once their syllable is known. look_ahead:
-        seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
-        together, by default (and at most) as many as the network was trained with; fewer come sooner. keep_up: take
-        fewer steps where this machine is too slow for the sound, which it finds out by making a few clips
-        (`LiveSession.steps`). level: of the voice (`model.speech.level` of a recording of it); None: it is measured
-        while the sound goes by. The others are those of `animate`. Raises InputError and NoFaceError.
+        gestures: as in `animate`; strokes go as far as there is time for once their syllable is known. low_delay: one
+        step, clips of 6 frames and 0.12 s of look-ahead, where they are not given (`runtime.live.LOW_DELAY`).
+        look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2; None: 0.2. clip: frames that
+        are made together, by default (and at most) as many as the network was trained with; fewer come sooner.
+        keep_up: take fewer steps where this machine is too slow for the sound, which it finds out by making a few
+        clips (`LiveSession.steps`). level: of the voice (`model.speech.level` of a recording of it); None: it is
+        measured while the sound goes by. The others are those of `animate`. Raises InputError and NoFaceError.
         """
         self._check_command("animate")
         preset = self.model.network.preset
         check_live(preset)
+        if low_delay:
+            look_ahead = LOW_DELAY.look_ahead if look_ahead is None else look_ahead
+            clip = min(LOW_DELAY.clip, preset.frames) if clip is None else clip
+            if options.get("steps") is None:
+                options["steps"] = LOW_DELAY.steps
+        look_ahead = LOOK_AHEAD if look_ahead is None else look_ahead
         if not 0 <= look_ahead <= LOOK_AHEAD:
             raise InputError(f"look_ahead must be within 0..{LOOK_AHEAD} seconds, not {look_ahead}")
         clip = preset.frames if clip is None else clip
@@ -431,18 +447,26 @@ class CyberHost:
             raise InputError(f"a clip must have between {SHORTEST_CLIP} and {preset.frames} frames, not {clip}")
         config, amount = GenerationConfig(**options), check_movement(body_movement)
         reference, warnings = self.open_picture(picture, config)
-        speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
-        if self._hands_gesture(gestures, reference):
-            source = self._live_gestures(speech, config, amount, reference)
-        else:
-            source = movement_source(reference, amount)
-        job = self._job(reference, config, source, ENDLESS, None, amount)
+        speech, silence = (
+            LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level) for _ in range(2)
+        )
+
+        def source(heard: LiveSpeech) -> PoseSource:
+            if self._hands_gesture(gestures, reference):
+                return self._live_gestures(heard, config, amount, reference)
+            return movement_source(reference, amount)
+
+        job = self._job(reference, config, source(speech), ENDLESS, None, amount)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
-        export_steps(renderer, job, warnings.append)
+        tried = replace(job, pose_source=source(silence))  # gestures go on from what they heard
+        export_steps(renderer, tried, warnings.append)
         if keep_up:
-            job, told = in_time(renderer, job)
+            tried, told = in_time(renderer, tried)
             warnings += told
+        else:
+            warm_up(renderer, tried, warnings.append)
+        job = replace(job, config=tried.config)
         return LiveSession(renderer, job, speech, warnings)
 
     def reenact(

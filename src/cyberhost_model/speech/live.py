@@ -23,7 +23,7 @@ LOOK_AHEAD = 0.2
 USUAL_LEVEL = SpeechLevel(0.0, 0.05)
 """Stands for the voice until it is heard: -26 dB of full scale, as a recording or a microphone with gain control is."""
 _CONTEXT = 100  # steps (2 s) before the first one needed: all that a step of the tiny encoder depends on
-_MIRRORED = 3_200
+_MIRRORED = 480
 """Samples that are heard backwards where speech is not known yet, for a sound that breaks off is heard as an end.
 
 Of the lips' width that makes an error of 0.12 deviations instead of 0.15 (docs/user/live.md); silence there 0.38.
