@@ -447,26 +447,20 @@ class CyberHost:
             raise InputError(f"a clip must have between {SHORTEST_CLIP} and {preset.frames} frames, not {clip}")
         config, amount = GenerationConfig(**options), check_movement(body_movement)
         reference, warnings = self.open_picture(picture, config)
-        speech, silence = (
-            LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level) for _ in range(2)
-        )
-
-        def source(heard: LiveSpeech) -> PoseSource:
-            if self._hands_gesture(gestures, reference):
-                return self._live_gestures(heard, config, amount, reference)
-            return movement_source(reference, amount)
-
-        job = self._job(reference, config, source(speech), ENDLESS, None, amount)
+        speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
+        if self._hands_gesture(gestures, reference):
+            source = self._live_gestures(speech, config, amount, reference)
+        else:
+            source = movement_source(reference, amount)
+        job = self._job(reference, config, source, ENDLESS, None, amount)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
-        tried = replace(job, pose_source=source(silence))  # gestures go on from what they heard
-        export_steps(renderer, tried, warnings.append)
+        export_steps(renderer, job, warnings.append)
         if keep_up:
-            tried, told = in_time(renderer, tried)
+            job, told = in_time(renderer, job)
             warnings += told
         else:
-            warm_up(renderer, tried, warnings.append)
-        job = replace(job, config=tried.config)
+            warm_up(renderer, job, warnings.append)
         return LiveSession(renderer, job, speech, warnings)
 
     def reenact(
