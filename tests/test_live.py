@@ -255,6 +255,16 @@ def test_the_next_clips_motion_frames_are_encoded_before_its_sound(host, picture
     np.testing.assert_array_equal(first[0] + second[0], first[1] + second[1])
 
 
+def test_what_is_made_once_is_made_before_the_session_is_ready(host, picture, monkeypatch):
+    made = []
+    monkeypatch.setattr(live, "rehearse", lambda renderer, job, steps, warn, **given: iter(made.append(steps) or []))
+    session = host.live(picture, **FAST)
+    assert made == [[1, 1]]
+    monkeypatch.setattr(host.renderer.model.codec, "decoder", lambda *given: pytest.fail("made again"))
+    session.push(voice(0.8), SPEECH_RATE)
+    assert len(taken(session)) == CLIP
+
+
 def test_a_pace_is_that_of_its_clips(host, picture, monkeypatch):
     """Another size, number of steps or threads is measured anew, and so is one that was measured long ago."""
     made = []
