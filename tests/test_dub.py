@@ -23,7 +23,7 @@ from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.video_reader import probe_video, read_frames, stream_frames
 from cyberhost_model.media.video_writer import write_video
 from cyberhost_model.perception.detector import measure_lip_gap
-from cyberhost_model.perception.mouth_cover import MouthView, covered_mouths
+from cyberhost_model.perception.mouth_cover import MouthView, StoredViews, covered_mouths
 from cyberhost_model.runtime import dubbing
 from cyberhost_model.runtime.dubbing import FaceTrack, Film
 from data_helpers import voice
@@ -160,6 +160,21 @@ def test_a_hand_before_the_mouth_is_noticed_and_a_chin_in_it_is_not(host, pictur
     assert stays[150:250].all() and not stays[:150].any() and not stays[300:].any()
     assert covered_mouths([None, *views_of(still, face, {}, 3), None], 25).tolist() == [False] * 5
     assert MouthView.of(still, np.zeros((68, 2))) is None
+
+
+def test_views_in_a_file_are_those_that_were_given(host, picture):
+    still = picture[:400, :360]
+    face = host.model.detector.detect(still)[0].keypoints.face * [360, 400]
+    mouth = face[48:60, 1].min() / 400
+    views = [None, *views_of(still, face, dict.fromkeys(range(20, 30), mouth), 50), None]
+    stored = StoredViews()
+    for view in views:
+        stored.append(view)
+    assert len(stored) == 52 and stored[0] is None and stored[51] is None
+    for a, b in zip(stored[1:51], views[1:51], strict=True):
+        assert np.array_equal(a.pixels, b.pixels) and np.array_equal(a.around, b.around)
+    covered = covered_mouths(views[10:], 25)
+    assert covered.any() and np.array_equal(covered_mouths(stored[10:], 25), covered)
 
 
 def test_the_film_stays_while_a_hand_is_before_the_mouth(host, picture, tmp_path):

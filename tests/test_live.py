@@ -134,6 +134,7 @@ def test_hands_gesture_live_whatever_the_clips(host, picture, speech, gesturing)
     ways = {}
     for clip in (12, 8):
         session = host.live(picture, clip=clip, **FAST)
+        gesturing.clear()  # of the clips that were tried before the sound
         for piece in np.array_split(speech[: 2 * SPEECH_RATE], 9):
             session.push(piece, SPEECH_RATE)
         shown = [session.job.pose_source(first, clip) for first in range(0, 33, clip)]
@@ -151,6 +152,7 @@ def test_hands_gesture_live_whatever_the_clips(host, picture, speech, gesturing)
 
 def test_an_interruption_leaves_hands_no_jump(host, picture, speech, gesturing):
     session = host.live(picture, clip=8, **FAST)
+    gesturing.clear()  # of the clips that were tried before the sound
     session.push(speech[: 2 * SPEECH_RATE], SPEECH_RATE)
     source = session.frames()
     for _ in range(21):
@@ -194,6 +196,13 @@ def test_sound_that_cannot_be_pushed(host, picture, sound, rate, words):
         session.push(sound, rate)
 
 
+def test_a_low_delay(host, picture):
+    session = host.live(picture, size=256, low_delay=True)
+    assert session.steps == 1 and session.delay == pytest.approx(0.36)
+    session = host.live(picture, size=256, low_delay=True, steps=2, clip=8, look_ahead=0.0)
+    assert session.steps == 2 and session.delay == pytest.approx(0.32)
+
+
 def test_a_look_ahead_out_of_bounds(host, picture):
     with pytest.raises(InputError, match="look_ahead"):
         host.live(picture, look_ahead=0.5)
@@ -224,6 +233,37 @@ def test_as_many_steps_as_keep_up(one, each, steps, words, host, picture, monkey
     assert again.steps == steps and len(made) <= 3, "another session knows it"
     told = [line for line in session.warnings if "this machine" in line]
     assert session.steps == steps and len(told) == (words is not None) and all(words in line for line in told)
+
+
+def test_the_next_clips_motion_frames_are_encoded_before_its_sound(host, picture, speech, monkeypatch):
+    """The frames are the same to the bit where they are not."""
+    early, late = (host.live(picture, clip=6, **FAST) for _ in range(2))
+    late._rendering.encode_motion = lambda latents: None
+    for session in (early, late):
+        session.push(speech[: round(0.44 * SPEECH_RATE)], SPEECH_RATE)
+    first = [taken(session) for session in (early, late)]
+    rest, encode = speech[round(0.44 * SPEECH_RATE) : round(0.68 * SPEECH_RATE)], host.model.network.motion_features
+    encoded = []
+    monkeypatch.setattr(host.model.network, "motion_features", lambda *given: encoded.append(1) or encode(*given))
+    second = []
+    for session, times in ((early, 0), (late, 1)):
+        session.push(rest, SPEECH_RATE)
+        second.append([next(session.frames())[0]])
+        assert len(encoded) == times
+        second[-1] += taken(session)
+        encoded.clear()
+    assert len(second[0]) == 6
+    np.testing.assert_array_equal(first[0] + second[0], first[1] + second[1])
+
+
+def test_what_is_made_once_is_made_before_the_session_is_ready(host, picture, monkeypatch):
+    made = []
+    monkeypatch.setattr(live, "rehearse", lambda renderer, job, steps, warn, **given: iter(made.append(steps) or []))
+    session = host.live(picture, **FAST)
+    assert made == [[1, 1]]
+    monkeypatch.setattr(host.renderer.model.codec, "decoder", lambda *given: pytest.fail("made again"))
+    session.push(voice(0.8), SPEECH_RATE)
+    assert len(taken(session)) == CLIP
 
 
 def test_a_pace_is_that_of_its_clips(host, picture, monkeypatch):

@@ -93,6 +93,7 @@ def live(
         session = host.live(
             picture,
             **asked,
+            low_delay=source.low_delay,
             look_ahead=source.look_ahead,
             clip=source.clip,
             keep_up=source.keep_up,

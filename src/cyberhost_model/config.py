@@ -793,9 +793,12 @@ class GenerationConfig(DenoisingConfig):
 class LivePace:
     """How soon the frames of a live session come: keywords of `CyberHost.live`, and options of its command."""
 
-    look_ahead: float = option(
-        0.2,
-        "Seconds of speech that are waited for after a clip: less is sooner, and lips are less right.",
+    low_delay: bool = option(
+        False, "Show frames as soon as two CPU cores can: --steps 1 --clip 6 --look-ahead 0.12, where not given."
+    )
+    look_ahead: float | None = option(
+        None,
+        "Seconds of speech that are waited for after a clip: less is sooner, and lips are less right. [default: 0.2]",
         metavar="SECONDS",
         min=0,
         max=0.2,

@@ -35,8 +35,13 @@ SUFFIXES = (".mp4", ".m4v", ".mov")
 _CONNECTS = os.name == "nt"
 """Whether the sound goes over a connection: a child of Windows inherits no second pipe by its number."""
 _LOOK_SECONDS = 0.2  # between two looks whether a wait for ffmpeg is worth it
-_FRAGMENT = 200_000  # microseconds of a fragment
-_FRAGMENTED = ["-movflags", "empty_moov+default_base_moof", "-frag_duration", str(_FRAGMENT), "-flush_packets", "1"]
+_FRAGMENT = 40_000  # microseconds of a fragment: each frame goes out as soon as its sound has
+# The header waits for the first fragment (delay_moov): it then tells players to cut off what AAC begins with, 1,024
+# samples by which the sound would be late.
+_FLAGS = "empty_moov+delay_moov+default_base_moof"
+_FRAGMENTED = ["-movflags", _FLAGS, "-frag_duration", str(_FRAGMENT), "-flush_packets", "1"]
+_STREAM_RATE = 44_100
+"""Hz of a stream's sound at least: 1,024 samples go out together, at 16 kHz more than a frame of the video lasts."""
 
 
 class LiveWriter:
@@ -113,7 +118,7 @@ class LiveWriter:
         return start_ffmpeg(arguments, stdin=subprocess.PIPE, stderr=self._errors, **settings)
 
     def _arguments(self, hearing: str, container: list[str], target: str) -> list[str]:
-        rate = encoded_rate(self.rate, AAC_RATES)
+        rate = encoded_rate(self.rate if self._part is not None else max(self.rate, _STREAM_RATE), AAC_RATES)
         at_once = ["-probesize", "32", "-analyzeduration", "0", "-thread_queue_size", str(AHEAD)]
         video = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{self.size[0]}x{self.size[1]}", "-r", str(self.fps)]
         sound = ["-f", "f32le", "-ar", str(self.rate), "-ac", str(self.channels)]

@@ -114,9 +114,15 @@ class CyberHostNetwork(nn.Module):
         both = [self.reference_net(latent, None, beside) for beside in (nobody, tokens)]
         return {site: torch.stack([features[site] for features in both], 1) for site in both[0]}
 
-    def clip_conditions(self, video: Conditions, given: ClipInputs) -> Conditions:
-        """Encode one clip's inputs and add them to `video`, the result of `reference_conditions`; once a clip."""
+    def clip_conditions(self, video: Conditions, given: ClipInputs, features: Features | None = None) -> Conditions:
+        """Encode one clip's inputs and add them to `video`, the result of `reference_conditions`; once a clip.
+
+        features: `motion_features` of the motion frames, where they were computed before; not for presets with
+        `portrait`.
+        """
         pose, motion = given.pose, given.motion_latents
+        if features is None and motion is not None and self.face_tokens is None:
+            features = self.motion_features(motion)
         encoded_pose = None
         if self.pose_encoder is not None and pose is not None:
             encoded_pose = self.pose_encoder(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
@@ -124,7 +130,7 @@ class CyberHostNetwork(nn.Module):
         clip = dataclasses.replace(
             video,
             audio=video.audio if without_speech else (self.window_projection or self.audio_projection)(given.audio),
-            motion=None if motion is None or self.face_tokens is not None else self.motion_features(motion),
+            motion=features,
             motion_present=(motion is not None,) * len(video.reference_present),
             pose=encoded_pose,
             hand_clarity=given.hand_clarity,

@@ -7,7 +7,13 @@ nine films of five people who sign, and three of one who speaks (docs/results.md
 
 from __future__ import annotations
 
+import copy
+import os
+import tempfile
+from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import cv2
 import numpy as np
@@ -26,6 +32,7 @@ _COVERED, _FREE = 0.12, 0.015  # shares of other pixels: something comes, and it
 _FOLLOWS = 0.2  # how much of a new frame is taken into what was seen a short time ago
 _LONGEST = 4.0  # seconds: what stays for longer is how the mouth looks now
 _FRAMES = 201  # of which the median is what is usual
+_RECORD = np.dtype([("pixels", np.uint8, (SIDE, SIDE, 3)), ("around", bool, (SIDE, SIDE))])
 
 
 @dataclass(frozen=True)
@@ -61,21 +68,59 @@ class MouthView:
         return float(other[self.around].mean()) if self.around.any() else 0.0
 
 
+class StoredViews(Sequence[MouthView | None]):
+    """Views of a film's frames in a temporary file: 4 kB a frame, 370 MB an hour, are not held in memory."""
+
+    def __init__(self) -> None:
+        """Begin without views."""
+        self._file = tempfile.TemporaryFile()
+        self._numbers = array("q")  # of each frame's record in the file, -1 where there is no view
+
+    def append(self, view: MouthView | None) -> None:
+        """Store the view of the next frame."""
+        number = -1
+        if view is not None:
+            number = self._file.seek(0, os.SEEK_END) // _RECORD.itemsize
+            self._file.write(np.array((view.pixels, view.around), _RECORD).tobytes())
+        self._numbers.append(number)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> MouthView | None: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> StoredViews: ...
+
+    def __getitem__(self, index: int | slice) -> MouthView | None | StoredViews:
+        if isinstance(index, slice):
+            part = copy.copy(self)  # of the same file
+            part._numbers = self._numbers[index]
+            return part
+        if (number := self._numbers[index]) < 0:
+            return None
+        self._file.seek(number * _RECORD.itemsize)
+        record = np.frombuffer(self._file.read(_RECORD.itemsize), _RECORD)[0]
+        return MouthView(record["pixels"], record["around"])
+
+
 def _dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
     return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1,) * 2))
 
 
-def covered_mouths(views: list[MouthView | None], fps: float) -> np.ndarray:
+def covered_mouths(views: Sequence[MouthView | None], fps: float) -> np.ndarray:
     """Say in which frames of one shot something is before the mouth: bool (T,).
 
     views: None where no face is seen; nothing is before it there.
     """
-    known = [view.pixels for view in views if view is not None]
+    known = [i for i, view in enumerate(views) if view is not None]
     covered = np.zeros(len(views), bool)
     if not known:
         return covered
     every = -(-len(known) // _FRAMES)
-    usual = np.median(np.stack(known[::every]), 0).astype(np.float32)
+    samples = [view.pixels for i in known[::every] if (view := views[i]) is not None]
+    usual = np.median(np.stack(samples), 0).astype(np.float32)
     before, since = usual, 0
     for i, view in enumerate(views):
         if view is None:

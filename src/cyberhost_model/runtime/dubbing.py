@@ -31,7 +31,7 @@ from cyberhost_model.perception.detector import Detector, measure_lip_gap
 from cyberhost_model.perception.face_controls import mouth_width
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.perception.mouth_cover import MouthView, covered_mouths
+from cyberhost_model.perception.mouth_cover import MouthView, StoredViews, covered_mouths
 from cyberhost_model.perception.people import has_face
 from cyberhost_model.perception.shots import CUT, ShotFinder, thumbnail_of
 from cyberhost_model.runtime.clip_store import ClipStore
@@ -133,7 +133,7 @@ def track_face(
     that is large enough.
     """
     follower, finder, fps = PersonFollower(detector, face), ShotFinder(), float(film.fps)
-    best, picture, size, views = -np.inf, None, (1, 1), list[MouthView | None]()
+    best, picture, size, views = -np.inf, None, (1, 1), StoredViews()
     for i, frame in enumerate(film.frames()):
         size = frame.shape[1], frame.shape[0]
         follower.take(frame, finder.add(i / fps, thumbnail_of(frame)) > CUT)

@@ -5,7 +5,6 @@ The frames are made by the clip loop of `runtime.render`, from speech features o
 
 from __future__ import annotations
 
-import itertools
 import math
 import threading
 from collections import deque
@@ -34,6 +33,18 @@ _PIECE = 0.02  # seconds of sound that are resampled together
 _EXPORTED = 3  # clips: without motion frames, with them, and with them again, which exports the steps
 _VALID = 300.0  # seconds for which a pace that was measured counts: what else the machine does changes
 _SHARE = 0.9  # of a clip's time, that making it may take
+
+
+@dataclass(frozen=True)
+class LowDelay:
+    """Settings with which frames come soonest at 25 a second on two cores (docs/user/live.md)."""
+
+    steps: int = 1
+    clip: int = 6
+    look_ahead: float = 0.12
+
+
+LOW_DELAY = LowDelay()
 
 
 class LiveSession:
@@ -70,6 +81,8 @@ class LiveSession:
         self._sound_lock = threading.Lock()  # never for long, so that a microphone's thread can push
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
+        with torch.inference_mode():  # the decoder and what it keeps of a face at rest: the first frame has no time
+            self._rendering.decode(torch.zeros_like(job.reference.latent[:, None]))
         self._begin(None)
 
     @property
@@ -164,6 +177,8 @@ class LiveSession:
                 self._before, self._clip_start = self._motion(), self.shown
                 self._clip = next(self._clips)
             at = self.shown - self._clip_start
+            if at == self._clip.shape[1] // 2:  # frames are ahead by then, and the next clip's sound is still coming
+                self._rendering.encode_motion(self._clip)
             # One by one: several together are no quicker, and the first would wait for them.
             frame = self._rendering.decode(self._clip[:, at : at + 1])[0]
             shown = crop_back(frame, self.job.reference.large_canvas), self.time
@@ -259,23 +274,34 @@ def as_block(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.nan_to_num(array.astype(np.float32), nan=0.0), -1.0, 1.0)
 
 
-def rehearse(renderer: Renderer, job: Job, steps: Iterable[int], warn: Callable[[str], None]) -> Iterator[float]:
-    """Make a clip of nothing in each of `steps`, one after the other, as a session does -> seconds that each takes.
+def rehearse(
+    renderer: Renderer, job: Job, steps: Iterable[int], warn: Callable[[str], None], decoded: int | None = None
+) -> Iterator[float]:
+    """Make a silent clip in each of `steps`, one after the other, as a session does -> seconds that each takes.
 
-    All but the first have motion frames. warn: called with lines for the user.
+    All but the first have motion frames. warn: called with lines for the user. decoded: frames of a clip that are
+    decoded, None for all.
     """
-    heard = renderer.model.network.preset.audio
-    window = torch.zeros(heard.tokens, heard.layers, heard.dim)
-    job = replace(job, speech=lambda first: itertools.repeat(window))
+    preset, fps = renderer.model.network.preset, job.config.fps
+    clip = job.clip or preset.frames
+    speech = LiveSpeech(renderer.model.speech, fps, clip, preset.audio.tokens)
+    speech.push(np.zeros(speech.look_ahead, np.float32))
+    job = replace(job, speech=speech.windows)
     rendering = Rendering(renderer, job, warn)
     clips = rendering.latents()
     for count in steps:
+        speech.push(np.zeros(math.ceil(clip / fps * SPEECH_RATE), np.float32))
         rendering.job = replace(job, config=replace(job.config, steps=count))
         began = perf_counter()
         with torch.inference_mode():
-            for frame in next(clips).split(1, 1):
+            for frame in next(clips)[:, :decoded].split(1, 1):
                 rendering.decode(frame)
         yield perf_counter() - began
+
+
+def warm_up(renderer: Renderer, job: Job, warn: Callable[[str], None]) -> None:
+    """Make the first two clips of a session once, because what is made first in a process takes longer."""
+    deque(rehearse(renderer, job, [1, 1], warn, decoded=1), maxlen=0)
 
 
 def export_steps(renderer: Renderer, job: Job, warn: Callable[[str], None]) -> None:

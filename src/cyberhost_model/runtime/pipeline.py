@@ -35,7 +35,15 @@ from cyberhost_model.perception.detector import analyse
 from cyberhost_model.perception.keypoints import LIPS, SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.clip_store import ClipStore
 from cyberhost_model.runtime.gestures import gestures_asked, live_gestures, speech_gestures, within_reach
-from cyberhost_model.runtime.live import SHORTEST_CLIP, LiveSession, check_live, export_steps, in_time
+from cyberhost_model.runtime.live import (
+    LOW_DELAY,
+    SHORTEST_CLIP,
+    LiveSession,
+    check_live,
+    export_steps,
+    in_time,
+    warm_up,
+)
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import (
@@ -400,7 +408,8 @@ class CyberHost:
         *,
         body_movement: float | None = None,
         gestures: bool | None = None,
-        look_ahead: float = LOOK_AHEAD,
+        low_delay: bool = False,
+        look_ahead: float | None = None,
         clip: int | None = None,
         keep_up: bool = False,
         level: SpeechLevel | None = None,
@@ -408,16 +417,23 @@ class CyberHost:
     ) -> LiveSession:
         """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
 
-        gestures: as in `animate`; strokes go as far as there is time for once their syllable is known. look_ahead:
-        seconds of speech after a clip that its frames are made with, 0..0.2. clip: frames that are made
-        together, by default (and at most) as many as the network was trained with; fewer come sooner. keep_up: take
-        fewer steps where this machine is too slow for the sound, which it finds out by making a few clips
-        (`LiveSession.steps`). level: of the voice (`model.speech.level` of a recording of it); None: it is measured
-        while the sound goes by. The others are those of `animate`. Raises InputError and NoFaceError.
+        gestures: as in `animate`; strokes go as far as there is time for once their syllable is known. low_delay: one
+        step, clips of 6 frames and 0.12 s of look-ahead, where they are not given (`runtime.live.LOW_DELAY`).
+        look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2; None: 0.2. clip: frames that
+        are made together, by default (and at most) as many as the network was trained with; fewer come sooner.
+        keep_up: take fewer steps where this machine is too slow for the sound, which it finds out by making a few
+        clips (`LiveSession.steps`). level: of the voice (`model.speech.level` of a recording of it); None: it is
+        measured while the sound goes by. The others are those of `animate`. Raises InputError and NoFaceError.
         """
         self._check_command("animate")
         preset = self.model.network.preset
         check_live(preset)
+        if low_delay:
+            look_ahead = LOW_DELAY.look_ahead if look_ahead is None else look_ahead
+            clip = min(LOW_DELAY.clip, preset.frames) if clip is None else clip
+            if options.get("steps") is None:
+                options["steps"] = LOW_DELAY.steps
+        look_ahead = LOOK_AHEAD if look_ahead is None else look_ahead
         if not 0 <= look_ahead <= LOOK_AHEAD:
             raise InputError(f"look_ahead must be within 0..{LOOK_AHEAD} seconds, not {look_ahead}")
         clip = preset.frames if clip is None else clip
@@ -438,6 +454,8 @@ class CyberHost:
         if keep_up:
             job, told = in_time(renderer, job)
             warnings += told
+        else:
+            warm_up(renderer, job, warnings.append)
         return LiveSession(renderer, job, speech, warnings)
 
     def reenact(

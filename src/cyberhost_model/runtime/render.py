@@ -24,7 +24,7 @@ from cyberhost_model.errors import ModelError, lacks_memory
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.media.colour import LUMA
 from cyberhost_model.media.image import crop_back
-from cyberhost_model.model.conditions import ClipInputs, Conditions
+from cyberhost_model.model.conditions import ClipInputs, Conditions, Features
 from cyberhost_model.runtime.background import BackgroundWorker
 from cyberhost_model.runtime.clip_store import ClipState, ClipStore
 from cyberhost_model.runtime.loading import Model
@@ -33,7 +33,7 @@ from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource, conse
 from cyberhost_model.runtime.prepare import Reference, to_pixels
 from cyberhost_model.runtime.windowed import WindowPredictor
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
-from cyberhost_model.sampler.denoise import Clip, denoise_clip, denoise_clips, plan_clips
+from cyberhost_model.sampler.denoise import Clip, clip_end, denoise_clip, denoise_clips, plan_clips
 from cyberhost_model.sampler.guidance import Guidance
 from cyberhost_model.sampler.loop import close_loop, open_at_end
 from cyberhost_model.sampler.noise import SlowNoise, SlowNoises
@@ -144,22 +144,30 @@ class Renderer:
         audio: Tensor | None,
         past: Tensor | None,
         shut: Tensor | None = None,
+        features: Features | None = None,
     ) -> Conditions:
         """Encode the conditions of a clip of `frames` frames.
 
         audio (1, frames, tokens, layers, D); past (1, M, C, h, w): the latents of the motion frames; shut (1, frames):
-        how far the lids are shut.
+        how far the lids are shut; features: `motion_features` of `past`, where they are known.
         """
         reference = job.reference
         inputs = ClipInputs(
             audio=audio,
-            motion_latents=None if past is None else for_reference_net(self.model.codec.kind, past, reference.latent),
+            motion_latents=None if past is None else self._motion_inputs(job, past),
             pose=pose.pose,
             pose_shift=pose.shift,
             hand_clarity=torch.full((1, frames), job.clarity, device=self.device, dtype=self.dtype),
             shut=shut,
         )
-        return self.model.network.clip_conditions(reference.conditions, inputs)
+        return self.model.network.clip_conditions(reference.conditions, inputs, features)
+
+    def motion_features(self, job: Job, past: Tensor) -> Features:
+        """Encode the latents (1, M, C, h, w) of motion frames, for presets without `portrait`."""
+        return self.model.network.motion_features(self._motion_inputs(job, past))
+
+    def _motion_inputs(self, job: Job, past: Tensor) -> Tensor:
+        return for_reference_net(self.model.codec.kind, past, job.reference.latent)
 
     @torch.inference_mode()
     def motion_through_pictures(self, job: Job, past: Tensor | None, keep: Tensor | None) -> Tensor:
@@ -253,6 +261,7 @@ class Rendering:
     def begin(self, frame: int, before: Tensor | None = None) -> None:
         """Begin the streams at a frame; before: latents (1, n, C, h, w) that end with the frame before it."""
         self.first, self.before = frame, before
+        self.known: tuple[Tensor, Features] | None = None  # motion frames' latents, and what was encoded of them
         in_clips = self.renderer.uses_audio(self.job) and not self.network.preset.sampling.overlap
         self.speech = self.stream_speech(frame) if in_clips else None
         self.blinks = itertools.islice(self.draw_blinks(), frame if self.network.preset.face_state else 0, None)
@@ -370,15 +379,29 @@ class Rendering:
         slow_noise = next(self.slow_noises) if pose.undriven and self.slow_noises is not None else None
         shut = self.lids(pose, clip.frames)
         motion = self.motion_latents(past, pose)
+        features = None
+        if self.known is not None and motion is not None and torch.equal(self.known[0], motion):
+            features = self.known[1]
         before = self.generator.get_state()
 
         def attempt() -> Tensor:
             self.generator.set_state(before)  # a second attempt draws the same noise
-            conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, motion, shut)
+            conditions = self.renderer.clip_conditions(self.job, pose, clip.frames, audio, motion, shut, features)
             z = self.denoise(conditions, slow_noise)
             return self.postprocess(z, past, pose, audio is not None, conditions.pose_coverage)
 
         return self.memory.attempt("network", attempt, self.warn)
+
+    @torch.inference_mode()
+    def encode_motion(self, latents: Tensor) -> None:
+        """Encode the end of a clip's latents (1, F, C, h, w) as motion frames, before the next clip's sound is known.
+
+        It is not for presets with `portrait`.
+        """
+        past = clip_end(latents, self.network.preset.motion_frames)
+        if past is not None:
+            encode = partial(self.renderer.motion_features, self.job, past)
+            self.known = past, self.memory.attempt("network", encode, self.warn)
 
     def motion_latents(self, past: Tensor | None, pose: PoseCondition) -> Tensor | None:
         """Make the latents of the motion frames, of the latents `past` that the last clip ended with.

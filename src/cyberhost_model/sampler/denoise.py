@@ -54,15 +54,15 @@ def denoise_clips(
     Only that end is kept, so memory does not grow with the video. before: the latents of a clip that came before the
     first of `clips`, where a video is gone on with.
     """
-    motion = _end(before, motion_frames)
+    motion = clip_end(before, motion_frames)
     for clip in clips:
         latents = sample(clip, motion)
-        motion = _end(latents, motion_frames)
+        motion = clip_end(latents, motion_frames)
         yield clip, latents[:, : clip.keep]
 
 
-def _end(latents: Tensor | None, motion_frames: int) -> Tensor | None:
-    """Copy the motion frames that a clip ends with, because a slice would keep the whole clip in memory."""
+def clip_end(latents: Tensor | None, motion_frames: int) -> Tensor | None:
+    """Copy the motion frames (B, M, C, h, w) that a clip's latents end with: a slice would keep the whole clip."""
     return None if latents is None or not motion_frames else latents[:, -motion_frames:].clone()
 
 
