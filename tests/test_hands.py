@@ -173,6 +173,38 @@ def test_the_embedded_detector_on_drawn_people():
     assert found >= 8 and right_place >= 0.8 * found
 
 
+def test_a_hand_that_the_map_does_not_show_is_found_where_it_was_and_fades(person):
+    left, right = hands_of(person)
+    maps = maps_with([(0, left.centre, 0.9)], left.size)
+    picture, arms = np.zeros((SIDE, SIDE, 3), np.uint8), arms_of(person)
+    was = FoundHand(1, right.points + 3, 0.8)
+    scores = []
+    for _ in range(12):
+        found = SeesTruth([left, right])._hands(picture, maps, arms, [was])
+        if found[1].score <= VISIBLE:
+            break
+        assert np.array_equal(found[1].points, right.points) and found[0].score > 0.9
+        was = found[1]
+        scores.append(was.score)
+    assert 4 <= len(scores) < 12 and (np.diff(scores) < 0).all() and 0.5 < scores[0] < 0.8
+    moved = FoundHand(1, right.points + 2 * right.size, 0.8)  # far from where it was: nothing speaks for it
+    assert 1 not in {
+        h for h, f in SeesTruth([left, right])._hands(picture, maps, arms, [moved]).items() if f.score > VISIBLE
+    }
+
+
+def test_a_followed_person_keeps_the_hands_of_the_frame_before(person, monkeypatch):
+    detector, handed = embedded_detector(), []
+    search = detector._hands
+    monkeypatch.setattr(
+        detector, "_hands", lambda p, maps, arms, last=(): handed.append(last) or search(p, maps, arms, last)
+    )
+    last = replace(person.keypoints, hands_score=np.array([[0.8] * 21, [0.1] * 21], np.float32))
+    assert detector.follow(person.picture_u8, last) is not None
+    assert [h.hand for h in handed[0]] == [0] and handed[0][0].score == pytest.approx(0.8)
+    assert np.allclose(handed[0][0].points, person.keypoints.hands[0] * SIDE)
+
+
 @pytest.mark.skipif(not (FILMED / "asl").is_dir(), reason="needs ../shared (filmed people who sign)")
 def test_filmed_people_who_sign():
     detector, frames, with_hand, doubles = embedded_detector(), 0, 0, 0
