@@ -156,7 +156,7 @@ def test_a_hand_without_a_label_is_not_taught_to_be_absent():
 def test_parts_that_do_not_train_stay_bit_for_bit(tmp_path):
     """Of a detector that goes on: finder, face and lip reader are those of before in the folder that ships."""
     before = detector_of("tiny")
-    config = DetectorStageConfig(parts=["body", "hand"], filmed=0.5, looks=1.0, body=2, hand=2)
+    config = DetectorStageConfig(parts=["body", "hand"], filmed=0.5, looks=1.0, edges=1.0, body=2, hand=2)
     stage = DetectorStage(
         [still(i) for i in range(2)], [], BatchSizes(body=2, hand=2), [still(5)], detector_of("tiny"), config
     )

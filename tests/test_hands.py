@@ -118,8 +118,13 @@ def test_crossed_and_folded_hands_are_two(person):
     crossed = [FoundHand(0, right.points, 0.9), FoundHand(1, left.points, 0.8)]
     peaks = [(0, right.centre, 0.9), (1, left.centre, 0.8)]
     assert len(choose_hands(crossed, arms_of(person))) == 2
-    found = search(crossed, peaks, arms_of(person))
-    assert np.array_equal(found[0], right.points) and np.array_equal(found[1], left.points)
+    arms = arms_of(person)
+    assert arms.wrists is not None
+    for joints in ({"wrists": None}, {"wrists": arms.wrists[::-1], "elbows": None}):  # unseen, or crossed as well
+        found = search(crossed, peaks, replace(arms, **joints))
+        assert np.array_equal(found[0], right.points) and np.array_equal(found[1], left.points)
+    named = search(crossed, peaks, arms)  # each lies at the other arm's wrist: the maps mistook one for the other
+    assert np.array_equal(named[0], left.points) and np.array_equal(named[1], right.points)
     folded = FoundHand(1, 2 * left.centre - left.points, 0.9)  # on the left hand, its wrist at the other end
     assert not in_one_place(left, folded) and in_one_place(left, FoundHand(1, left.points + 3, 0.9))
     assert len(choose_hands([left, folded], arms_of(person))) == 2
@@ -191,6 +196,18 @@ def test_a_hand_that_the_map_does_not_show_is_found_where_it_was_and_fades(perso
     assert 1 not in {
         h for h, f in SeesTruth([left, right])._hands(picture, maps, arms, [moved]).items() if f.score > VISIBLE
     }
+
+
+def test_a_wrist_at_the_elbow_goes_to_a_hand_that_is_surely_found(person):
+    left, right = hands_of(person)
+    arms = replace(arms_of(person), wrists=np.stack([left.points[0], right.points[0]]))
+    assert not arms.wrist_is_off(left) and not arms.wrist_is_off(right)
+    low = arms.wrists.copy()
+    low[0] = left.points[0] - (right.points[0] - left.points[0]) * 0.9  # aside, still nearer than the other wrist
+    arms.wrists, arms.face = low, float(np.linalg.norm(low[0] - left.points[0])) / 0.6
+    assert arms.wrist_is_off(left) and not arms.wrist_is_off(replace(left, score=0.55))
+    assert not arms.wrist_is_off(FoundHand(1, left.points, 0.9))  # the left hand's place, taken for the right hand
+    assert not replace(arms, wrists=None).wrist_is_off(left)
 
 
 def test_a_followed_person_keeps_the_hands_of_the_frame_before(person, monkeypatch):

@@ -20,6 +20,7 @@ PEAKS, LEAST_HEAT = 3, 0.15  # places a hand is looked for in its own map, and h
 MIRRORED = 2  # places it is looked for in the other hand's map: that network mistakes one for the other
 REACH = 3.0  # face sizes from the elbow to the hand's centre; 2.8 or less in 95% of filmed frames
 CONFUSED = 0.8  # how much of the other hand's heat counts
+SURE, OFF = 0.6, 0.5  # score of a hand that moves its wrist, and the least way in face sizes
 FADING = 0.9  # of its score a hand that the map does not show keeps from frame to frame
 _ELBOWS, WRISTS = (6, 3), (7, 4)  # joints of the left and the right arm
 
@@ -106,6 +107,17 @@ class Arms:
         if self.elbows is not None and np.linalg.norm(self.elbows[hand] - place) > REACH * self.face:
             return 0.0
         return float(np.exp(-max(self.detour(hand, place), 0.0)))
+
+    def fit_by_wrist(self, hand: int, place: np.ndarray) -> float:
+        """Rate a place as `fit` does where wrists are seen, else 1: arms cross, and elbows alone do not tell."""
+        return 1.0 if self.wrists is None else self.fit(hand, place)
+
+    def wrist_is_off(self, found: FoundHand) -> bool:
+        """Tell whether a hand is surely found, and its arm's wrist is far from its root: at the elbow, say."""
+        if self.wrists is None or found.score <= SURE:
+            return False
+        away = np.linalg.norm(self.wrists - found.points[0], axis=1)
+        return bool(OFF * self.face < away[found.hand] < away[1 - found.hand])
 
 
 def choose_hands(found: Iterable[FoundHand], arms: Arms) -> dict[int, FoundHand]:

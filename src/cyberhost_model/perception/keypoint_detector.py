@@ -24,6 +24,7 @@ from cyberhost_model.perception.geometry import Box, face_height, intersection_o
 from cyberhost_model.perception.hands import (
     MIRRORED,
     ONE_PLACE,
+    WRISTS,
     Arms,
     FoundHand,
     HandMaps,
@@ -302,8 +303,11 @@ class KeypointDetector(nn.Module):
         keypoints.body[NECK] = (keypoints.body[2] + keypoints.body[5]) / 2
         keypoints.body_score[NECK] = min(keypoints.body_score[2], keypoints.body_score[5])
         hand_maps = HandMaps(maps[0, 18:20].cpu(), maps[0, 20:].cpu(), centre, side, SIZE_UNIT * side)
-        for hand, found in self._hands(picture_u8, hand_maps, Arms.of(keypoints, size), last_hands).items():
+        arms = Arms.of(keypoints, size)
+        for hand, found in self._hands(picture_u8, hand_maps, arms, last_hands).items():
             keypoints.hands[hand], keypoints.hands_score[hand] = found.points, found.score
+            if arms.wrist_is_off(found):
+                keypoints.body[WRISTS[hand]] = found.points[0]
 
     def _hands(
         self, picture_u8: np.ndarray, maps: HandMaps, arms: Arms, last: Sequence[FoundHand] = ()
@@ -319,7 +323,7 @@ class KeypointDetector(nn.Module):
         looked = self.hand_points(picture_u8, [(hand, peak.centre, peak.size) for hand, peak in first])
         chosen = choose_hands(
             [
-                FoundHand(hand, points, float(np.sqrt(presence * peak.heat * arms.fit(hand, points.mean(0)))))
+                FoundHand(hand, points, float(np.sqrt(presence * peak.heat * arms.fit_by_wrist(hand, points.mean(0)))))
                 for (hand, peak), (points, presence) in zip(first, looked, strict=True)
             ],
             arms,

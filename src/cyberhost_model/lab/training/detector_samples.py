@@ -51,7 +51,8 @@ class DetectorSamples(Dataset):
     drawn_share: share of drawn people. filmed: frames of filmed people, beside the stills; those without two labelled
     hands teach nothing of where hands are not. filmed_share: their share of the photographed people; None counts them
     as stills. parts: networks that batches are made for. looks: how often people get other clothes and skin
-    (`redress`), moving hands blur and the picture ends at an arm (`crop_edges`). Keys are "<network>_<target>".
+    (`redress`), and moving hands blur. edges: how often the picture ends at an arm (`crop_edges`). Keys are
+    "<network>_<target>".
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class DetectorSamples(Dataset):
         filmed_share: float | None = None,
         parts: Sequence[str] = PARTS,
         looks: float = 0.0,
+        edges: float = 0.0,
     ):
-        self.seed, self.sizes, self.steps, self.parts, self.looks = seed, sizes, steps, parts, looks
+        self.seed, self.sizes, self.steps, self.parts = seed, sizes, steps, parts
+        self.looks, self.edges = looks, edges
         photographed, painted, seen = cut_outs(stills), cut_outs(drawn), cut_outs(list(filmed))
         self.backgrounds = [inpaint_person(s) for s in photographed[::2]]
         both = [s for s in seen if s.keypoints.hands_score.max(1).min() > _CERTAIN]
@@ -216,7 +219,7 @@ class DetectorSamples(Dataset):
                 )
                 behind = behind * (1 - mask) + rgb * mask
             canvas = behind * (1 - alpha) + canvas * alpha
-        if self.looks and rng.random() < 0.5:
+        if self.edges and rng.random() < self.edges:
             canvas = crop_edges(rng, canvas, keypoints, keep=float(keypoints.face[:, 1].max()) + 0.05)
         inside = lambda p: ((p > 0) & (p < 1)).all(-1)  # noqa: E731
         places = np.concatenate([keypoints.body, np.zeros((2, 2), np.float32)])

@@ -81,6 +81,8 @@ class DetectorStageConfig:
     """Share of the photographed people that are filmed ones; 0 counts labelled pictures of films as stills."""
     looks: float = 0.0
     """How often people get clothes and skin of other colours, see `DetectorSamples`."""
+    edges: float = 0.0
+    """How often the picture ends at an arm."""
     body: int = 6
     """Crops of bodies in a batch."""
     hand: int = 12
@@ -118,6 +120,7 @@ class DetectorStage:
             filmed_share=self.config.filmed or None,
             parts=self.config.parts,
             looks=self.config.looks,
+            edges=self.config.edges,
         )
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
