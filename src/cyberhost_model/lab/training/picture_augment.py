@@ -231,7 +231,8 @@ def blur_along(rng: np.random.Generator, picture: np.ndarray, centre: np.ndarray
     kernel, angle = np.zeros((length, length), np.float32), rng.uniform(0, np.pi)
     way = 0.5 * (length - 1) * np.array([np.cos(angle), np.sin(angle)])
     middle = (length - 1) / 2
-    cv2.line(kernel, *(tuple(np.round(middle + s * way).astype(int).tolist()) for s in (-1, 1)), 1.0)
+    ends = [np.round(middle + s * way).astype(int).tolist() for s in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], (1.0,))
     moved = cv2.filter2D(picture, -1, kernel / kernel.sum())
     y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
     off = np.hypot(x + 0.5 - centre[0], y + 0.5 - centre[1]) / max(radius, 1.0)
