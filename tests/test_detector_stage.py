@@ -4,18 +4,32 @@ import numpy as np
 import pytest
 import torch
 
+from cyberhost_model.hub.tensors import read_safetensors
+from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
+from cyberhost_model.lab.training.detector_init import detector_of
+from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples, _hand_places
 from cyberhost_model.lab.training.picture_augment import (
+    DOUBTFUL,
+    blur_along,
     centre_and_size,
+    crop_edges,
     cut_outs,
     degrade,
     random_texture,
+    redress,
     scramble_face,
     similarity_transform,
+    skin_mask,
     warp_cut_out,
 )
-from cyberhost_model.lab.training.stages.detector import DetectorStage, focal_loss, heat_map_loss, point_loss
+from cyberhost_model.lab.training.stages.detector import (
+    DetectorStage,
+    DetectorStageConfig,
+    focal_loss,
+    heat_map_loss,
+    point_loss,
+)
 from cyberhost_model.perception import keypoint_detector as d
 from cyberhost_model.perception.detector import Detection
 from cyberhost_model.perception.keypoints import NECK, Keypoints
@@ -137,6 +151,105 @@ def test_a_hand_without_a_label_is_not_taught_to_be_absent():
     both = heat_map_loss(logits, target, torch.tensor([[True, True]]))
     logits[0, 1] = 9.0
     assert heat_map_loss(logits, target, torch.tensor([[True, False]])) == both
+
+
+def test_parts_that_do_not_train_stay_bit_for_bit(tmp_path):
+    """Of a detector that goes on: finder, face and lip reader are those of before in the folder that ships."""
+    before = detector_of("tiny")
+    config = DetectorStageConfig(parts=["body", "hand"], filmed=0.5, looks=1.0, edges=1.0, body=2, hand=2)
+    stage = DetectorStage(
+        [still(i) for i in range(2)], [], BatchSizes(body=2, hand=2), [still(5)], detector_of("tiny"), config
+    )
+    batch = stage.dataset(0)[0]
+    assert {name.split("_")[0] for name in batch} == {"body", "hand"}
+    batch = {name: value[None] if value.ndim == 0 else value for name, value in batch.items()}
+    optimizer = torch.optim.SGD([p for p in stage.module.parameters() if p.requires_grad], 1e-2)
+    losses = stage.loss(batch, torch.Generator())
+    assert set(losses) == {"loss", "body", "hand_size", "hand", "hand_there"}
+    losses["loss"].backward()
+    optimizer.step()
+    for name, made in (("old", before), ("new", stage.module)):
+        made.save_pretrained(tmp_path / name)
+    old, new = (read_safetensors(tmp_path / name / "model.safetensors") for name in ("old", "new"))
+    changed = {name.split(".")[0] for name in old if not torch.equal(old[name], new[name])}
+    assert changed == {"body", "hand"} and {"finder", "face", "lips"} <= {name.split(".")[0] for name in old}
+
+
+def test_filmed_people_have_a_share_of_their_own():
+    made = DetectorSamples(
+        [still(i) for i in range(3)], [still(9)], 0, BatchSizes(2, 3, 2, 3), filmed=[still(20)], filmed_share=0.4
+    )
+    drawn = np.array([made._pool(np.random.default_rng(i)) for i in range(600)])
+    assert abs((drawn == 1).mean() - 0.35) < 0.06 and abs((drawn == 2).mean() - 0.26) < 0.06
+    none = DetectorSamples([still(0)], [], 0, BatchSizes(2, 3, 2, 3), filmed_share=0.4)
+    assert {none._pool(np.random.default_rng(i)) for i in range(40)} == {0}
+
+
+def dressed(seed: int = 3) -> tuple[np.ndarray, np.ndarray, Keypoints]:
+    """A drawn person: picture, matte and key points, as warped."""
+    one = cut_outs([drawn_still(seed, (160, 160), wide=True)])[0]
+    rgb, alpha, keypoints = warp_cut_out(one, np.eye(3)[:2], 160)
+    return rgb, alpha, keypoints
+
+
+def test_other_clothes_leave_the_background_and_the_picture_they_are_made_from():
+    rgb, alpha, keypoints = dressed()
+    before = rgb.copy()
+    cloth = (alpha * (1 - skin_mask(rgb, keypoints)))[..., 0] > 0.8
+    far = []
+    for seed in range(6):
+        made = redress(np.random.default_rng(seed), rgb, alpha, keypoints)
+        assert np.array_equal(rgb, before) and made.dtype == np.float32 and made.min() >= 0 and made.max() <= 255
+        assert np.allclose(made[alpha[..., 0] == 0], rgb[alpha[..., 0] == 0])
+        far.append(np.abs(made - rgb)[cloth].mean())
+    assert cloth.sum() > 500 and np.mean(far) > 25
+
+
+def test_skin_is_the_face_and_the_hands():
+    rgb, alpha, keypoints = dressed()
+    skin = skin_mask(rgb, keypoints)[..., 0]
+    x, y = (keypoints.face[30] * 160).astype(int)
+    assert skin[y, x] > 0.9
+    for hand in (0, 1):
+        if keypoints.hands_score[hand].max() > 0.5:
+            x, y = (keypoints.hands[hand].mean(0) * 160).astype(int)
+            assert skin[y, x] > 0.8
+    assert skin[alpha[..., 0] > 0.5].mean() < 0.6
+
+
+def test_a_moving_hand_is_blurred_where_it_is():
+    rng = np.random.default_rng(0)
+    picture = rng.uniform(0, 255, (96, 96, 3)).astype(np.float32)
+    out = blur_along(rng, picture, np.array([30.0, 40.0]), 20.0)
+    assert out[35:45, 25:35].std() < 0.8 * picture[35:45, 25:35].std()
+    assert np.array_equal(out[80:, 80:], picture[80:, 80:])
+    assert blur_along(rng, picture, np.array([30.0, 40.0]), 2.0) is picture
+
+
+def test_points_beyond_the_pictures_end_are_not_seen_and_those_hardly_beyond_are_doubtful():
+    cut = 0
+    for seed in range(30):
+        picture = np.random.default_rng(100).uniform(0, 255, (100, 100, 3)).astype(np.float32)
+        k = Keypoints.empty()
+        k.body[2:8] = [(0.5, y) for y in (0.2, 0.5, 0.6, 0.7, 0.8, 0.9)]
+        k.body_score[2:8] = 1
+        made = crop_edges(np.random.default_rng(seed), picture, k, keep=0.4)
+        assert np.array_equal(made[20, 40:60], picture[20, 40:60])
+        rows = (made[1:, 40:60] != made[:-1, 40:60]).any((1, 2))  # from the edge on they repeat
+        edge = (int(np.flatnonzero(rows)[-1]) + 2) / 100
+        beyond = k.body[2:8, 1] - edge
+        assert (k.body_score[2:8][beyond < -1e-6] == 1).all() and (k.body_score[2:8][beyond > 0.07] == 0).all()
+        hardly = (beyond > 1e-6) & (beyond < 0.05)
+        assert (k.body_score[2:8][hardly] == np.float32(DOUBTFUL)).all()
+        cut += int((k.body_score[2:8] == 0).any())
+    assert 3 < cut < 30
+
+
+def test_a_person_without_a_hands_label_is_no_clean_negative_at_the_wrist():
+    one = still()
+    one.keypoints.body[4], one.keypoints.body_score[4] = (0.5, 0.45), 1
+    places = _hand_places(cut_outs([one])[0])
+    assert len(places) == 2 and np.allclose(places[1], np.array([0.5, 0.45]) * one.size)
 
 
 def test_textures_and_looks_keep_shape_and_range():

@@ -118,8 +118,13 @@ def test_crossed_and_folded_hands_are_two(person):
     crossed = [FoundHand(0, right.points, 0.9), FoundHand(1, left.points, 0.8)]
     peaks = [(0, right.centre, 0.9), (1, left.centre, 0.8)]
     assert len(choose_hands(crossed, arms_of(person))) == 2
-    found = search(crossed, peaks, arms_of(person))
-    assert np.array_equal(found[0], right.points) and np.array_equal(found[1], left.points)
+    arms = arms_of(person)
+    assert arms.wrists is not None
+    for joints in ({"wrists": None}, {"wrists": arms.wrists[::-1], "elbows": None}):  # unseen, or crossed as well
+        found = search(crossed, peaks, replace(arms, **joints))
+        assert np.array_equal(found[0], right.points) and np.array_equal(found[1], left.points)
+    named = search(crossed, peaks, arms)  # each lies at the other arm's wrist: the maps mistook one for the other
+    assert np.array_equal(named[0], left.points) and np.array_equal(named[1], right.points)
     folded = FoundHand(1, 2 * left.centre - left.points, 0.9)  # on the left hand, its wrist at the other end
     assert not in_one_place(left, folded) and in_one_place(left, FoundHand(1, left.points + 3, 0.9))
     assert len(choose_hands([left, folded], arms_of(person))) == 2
@@ -171,6 +176,50 @@ def test_the_embedded_detector_on_drawn_people():
                 found += 1
                 right_place += bool(np.linalg.norm(k.hands[hand].mean(0) * SIDE - true.centre) < 0.5 * true.size)
     assert found >= 8 and right_place >= 0.8 * found
+
+
+def test_a_hand_that_the_map_does_not_show_is_found_where_it_was_and_fades(person):
+    left, right = hands_of(person)
+    maps = maps_with([(0, left.centre, 0.9)], left.size)
+    picture, arms = np.zeros((SIDE, SIDE, 3), np.uint8), arms_of(person)
+    was = FoundHand(1, right.points + 3, 0.8)
+    scores = []
+    for _ in range(12):
+        found = SeesTruth([left, right])._hands(picture, maps, arms, [was])
+        if found[1].score <= VISIBLE:
+            break
+        assert np.array_equal(found[1].points, right.points) and found[0].score > 0.9
+        was = found[1]
+        scores.append(was.score)
+    assert 4 <= len(scores) < 12 and (np.diff(scores) < 0).all() and 0.5 < scores[0] < 0.8
+    moved = FoundHand(1, right.points + 2 * right.size, 0.8)  # far from where it was: nothing speaks for it
+    assert 1 not in {
+        h for h, f in SeesTruth([left, right])._hands(picture, maps, arms, [moved]).items() if f.score > VISIBLE
+    }
+
+
+def test_a_wrist_at_the_elbow_goes_to_a_hand_that_is_surely_found(person):
+    left, right = hands_of(person)
+    arms = replace(arms_of(person), wrists=np.stack([left.points[0], right.points[0]]))
+    assert not arms.wrist_is_off(left) and not arms.wrist_is_off(right)
+    low = arms.wrists.copy()
+    low[0] = left.points[0] - (right.points[0] - left.points[0]) * 0.9  # aside, still nearer than the other wrist
+    arms.wrists, arms.face = low, float(np.linalg.norm(low[0] - left.points[0])) / 0.6
+    assert arms.wrist_is_off(left) and not arms.wrist_is_off(replace(left, score=0.55))
+    assert not arms.wrist_is_off(FoundHand(1, left.points, 0.9))  # the left hand's place, taken for the right hand
+    assert not replace(arms, wrists=None).wrist_is_off(left)
+
+
+def test_a_followed_person_keeps_the_hands_of_the_frame_before(person, monkeypatch):
+    detector, handed = embedded_detector(), []
+    search = detector._hands
+    monkeypatch.setattr(
+        detector, "_hands", lambda p, maps, arms, last=(): handed.append(last) or search(p, maps, arms, last)
+    )
+    last = replace(person.keypoints, hands_score=np.array([[0.8] * 21, [0.1] * 21], np.float32))
+    assert detector.follow(person.picture_u8, last) is not None
+    assert [h.hand for h in handed[0]] == [0] and handed[0][0].score == pytest.approx(0.8)
+    assert np.allclose(handed[0][0].points, person.keypoints.hands[0] * SIDE)
 
 
 @pytest.mark.skipif(not (FILMED / "asl").is_dir(), reason="needs ../shared (filmed people who sign)")

@@ -9,6 +9,7 @@ from cyberhost_cli.main import main
 from cyberhost_model import CyberHost, NoFaceError
 from cyberhost_model.config import preset
 from cyberhost_model.lab.filmed.manifest import NAME as MANIFEST
+from cyberhost_model.lab.synthetic.sources import drawn_stills as few
 from cyberhost_model.lab.synthetic.stills import LABELS
 from cyberhost_model.lab.training.recipe import find_recipe, read_clips, read_recipe
 from cyberhost_model.lab.training.stages.distill import distilled_preset
@@ -81,6 +82,7 @@ def test_what_was_filmed_goes_to_the_stages_that_can_use_it(tmp_path):
 @pytest.mark.slow
 def test_one_command_makes_a_model_from_nothing_and_goes_on_where_it_stopped(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cyberhost_model.lab.training.stages.codec.FITTED", 1)
+    monkeypatch.setattr("cyberhost_model.lab.training.stages.detector.drawn_stills", lambda n, seed, **_: few(2, seed))
     speech, filmed = labelled_folders(tmp_path / "heard")
     stills, recipe, out = stills_folder(tmp_path / "people"), tmp_path / "small.toml", tmp_path / "whole"
     recipe.write_text(RECIPE)

@@ -19,7 +19,10 @@ ONE_PLACE, ONE_WRIST = 0.5, 0.7
 PEAKS, LEAST_HEAT = 3, 0.15  # places a hand is looked for in its own map, and how sure the map must be of them
 MIRRORED = 2  # places it is looked for in the other hand's map: that network mistakes one for the other
 REACH = 3.0  # face sizes from the elbow to the hand's centre; 2.8 or less in 95% of filmed frames
-_ELBOWS = (6, 3)  # joints of the left and the right arm
+CONFUSED = 0.8  # how much of the other hand's heat counts
+SURE, OFF = 0.6, 0.5  # score of a hand that moves its wrist, and the least way in face sizes
+FADING = 0.9  # of its score a hand that the map does not show keeps from frame to frame
+_ELBOWS, WRISTS = (6, 3), (7, 4)  # joints of the left and the right arm
 
 
 def middle_and_size(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -46,6 +49,18 @@ class FoundHand:
         """The longer side of the box about its points."""
         return middle_and_size(self.points)[1]
 
+    def peak(self) -> Peak:
+        """Return its place as one where a hand may be."""
+        return Peak(*middle_and_size(self.points), self.score)
+
+    def keeps(self, found: FoundHand) -> float:
+        """Tell how sure a hand seen in the last frame makes one that is found now, 0..1.
+
+        Squared, as `sqrt` will be taken of it: a hand that this alone speaks for is a little less sure in each frame.
+        """
+        off = float(np.linalg.norm(found.centre - self.centre)) / max(self.size, 1e-6)
+        return (FADING * self.score * float(np.exp(-(off**2)))) ** 2
+
 
 def in_one_place(a: FoundHand, b: FoundHand) -> bool:
     """Check whether the points of two hands lie on one hand, see `ONE_PLACE`."""
@@ -60,39 +75,56 @@ def in_one_place(a: FoundHand, b: FoundHand) -> bool:
 class Arms:
     """Tells how well a hand's place fits its arm.
 
-    elbows: (2, 2) in pixels, left then right, None where one is not seen. face: size of the face in pixels.
+    elbows, wrists: (2, 2) in pixels, left then right, None where one is not seen. face: size of the face in pixels.
     """
 
     elbows: np.ndarray | None
     face: float
+    wrists: np.ndarray | None = None
 
     @staticmethod
     def of(keypoints: Keypoints, face: float) -> Arms:
-        """Take the elbows of key points in pixels."""
-        seen = keypoints.body_score[list(_ELBOWS)].min() > VISIBLE
-        return Arms(keypoints.body[list(_ELBOWS)] if seen else None, face)
+        """Take the elbows and wrists of key points in pixels."""
+        elbows, wrists = (
+            keypoints.body[list(pair)].copy() if keypoints.body_score[list(pair)].min() > VISIBLE else None
+            for pair in (_ELBOWS, WRISTS)
+        )
+        return Arms(elbows, face, wrists)
 
     def detour(self, hand: int, place: np.ndarray) -> float:
-        """Measure how much nearer the other arm's elbow is than the hand's own, in face sizes; 0 where not known."""
-        if self.elbows is None:
+        """Measure how much nearer the other arm's wrist (or elbow) is than the hand's own, in face sizes.
+
+        0 where neither is known.
+        """
+        joints = self.elbows if self.wrists is None else self.wrists
+        if joints is None:
             return 0.0
-        away = np.linalg.norm(self.elbows - place, axis=1) / max(self.face, 1e-6)
+        away = np.linalg.norm(joints - place, axis=1) / max(self.face, 1e-6)
         return float(away[hand] - away[1 - hand])
 
     def fit(self, hand: int, place: np.ndarray) -> float:
-        """Rate a place for a hand: 1 nearer to its own elbow, falling towards the other one's, 0 out of reach."""
-        if self.elbows is None:
-            return 1.0
-        if np.linalg.norm(self.elbows[hand] - place) > REACH * self.face:
+        """Rate a place for a hand: 1 nearer to its own arm, falling towards the other one's, 0 out of reach."""
+        if self.elbows is not None and np.linalg.norm(self.elbows[hand] - place) > REACH * self.face:
             return 0.0
         return float(np.exp(-max(self.detour(hand, place), 0.0)))
+
+    def fit_by_wrist(self, hand: int, place: np.ndarray) -> float:
+        """Rate a place as `fit` does where wrists are seen, else 1: arms cross, and elbows alone do not tell."""
+        return 1.0 if self.wrists is None else self.fit(hand, place)
+
+    def wrist_is_off(self, found: FoundHand) -> bool:
+        """Tell whether a hand is surely found, and its arm's wrist is far from its root: at the elbow, say."""
+        if self.wrists is None or found.score <= SURE:
+            return False
+        away = np.linalg.norm(self.wrists - found.points[0], axis=1)
+        return bool(OFF * self.face < away[found.hand] < away[1 - found.hand])
 
 
 def choose_hands(found: Iterable[FoundHand], arms: Arms) -> dict[int, FoundHand]:
     """Choose at most one left (0) and one right (1) hand, never two in one place.
 
-    Each is the best scored. Of two visible ones in one place it is the one whose own elbow is nearer (on filmed people
-    right in 53 of 53 frames; the scores were right in 29), of others the better scored one.
+    Each is the best scored. Of two visible ones in one place it is the one whose own arm is nearer (elbows, on filmed
+    people, right in 53 of 53 frames; the scores were right in 29), of others the better scored one.
     """
     chosen: dict[int, FoundHand] = {}
     for there in sorted(found, key=lambda f: (-f.score, f.hand)):
@@ -162,7 +194,13 @@ class HandMaps:
         return found
 
     def heat_at(self, hand: int, place: np.ndarray) -> float:
-        """Read how sure the map is of a hand within two cells of a place in pixels: 0..1, 0 outside."""
+        """Read how sure the maps are of a hand within two cells of a place in pixels: 0..1, 0 outside.
+
+        The other hand's map counts too, by `CONFUSED`: which hand it is, arms tell better.
+        """
+        return max(self._heat(hand, place), CONFUSED * self._heat(1 - hand, place))
+
+    def _heat(self, hand: int, place: np.ndarray) -> float:
         cells = self.heat.shape[-1]
         column, row = np.floor(((place - self.centre) / self.side + 0.5) * cells).astype(int)
         near = self.heat[hand, max(row - 2, 0) : max(row + 3, 0), max(column - 2, 0) : max(column + 3, 0)]

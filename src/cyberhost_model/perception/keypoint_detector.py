@@ -7,6 +7,7 @@ square crops.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from cyberhost_model.perception.geometry import Box, face_height, intersection_o
 from cyberhost_model.perception.hands import (
     MIRRORED,
     ONE_PLACE,
+    WRISTS,
     Arms,
     FoundHand,
     HandMaps,
@@ -167,14 +169,24 @@ class KeypointDetector(nn.Module):
         face = last.face * [picture_u8.shape[1], picture_u8.shape[0]]
         low, high = face.min(0), face.max(0)
         points, presence = self.face_points(picture_u8, (low + high) / 2, float(max(high - low)))
-        return self._detection(picture_u8, points, presence, full, whole=True) if presence >= threshold else None
+        if presence < threshold:
+            return None
+        size = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
+        hands = [FoundHand(hand, last.hands[hand] * size, float(last.hands_score[hand].max())) for hand in (0, 1)]
+        return self._detection(picture_u8, points, presence, full, True, [h for h in hands if h.score > VISIBLE])
 
     def _detection(
-        self, picture_u8: np.ndarray, points: np.ndarray, confidence: float, full: np.ndarray, whole: bool
+        self,
+        picture_u8: np.ndarray,
+        points: np.ndarray,
+        confidence: float,
+        full: np.ndarray,
+        whole: bool,
+        last_hands: Sequence[FoundHand] = (),
     ) -> Detection:
         """A person from the face points in pixels of the reduced picture; with body and hands where `whole`.
 
-        `full`: (W, H) of the picture itself.
+        `full`: (W, H) of the picture itself. last_hands: those that were seen just before.
         """
         keypoints = Keypoints.empty()
         keypoints.face, keypoints.face_score[:] = points, confidence
@@ -184,7 +196,7 @@ class KeypointDetector(nn.Module):
             else:
                 keypoints.face_score[LIPS] = 0  # whoever takes this detector's lips for read must not take these
         if whole:
-            self._body_and_hands(picture_u8, keypoints)
+            self._body_and_hands(picture_u8, keypoints, last_hands)
         size = np.array([picture_u8.shape[1], picture_u8.shape[0]], np.float32)
         keypoints = keypoints.map(lambda p: (p / size).astype(np.float32))
         low, high = keypoints.face.min(0) * full, keypoints.face.max(0) * full
@@ -273,7 +285,9 @@ class KeypointDetector(nn.Module):
             centre, size = turn @ (low + high) / 2, float(max(high - low))
         return points, presence * float(certainty(logits, FACE_CONCENTRATION))
 
-    def _body_and_hands(self, picture_u8: np.ndarray, keypoints: Keypoints) -> None:
+    def _body_and_hands(
+        self, picture_u8: np.ndarray, keypoints: Keypoints, last_hands: Sequence[FoundHand] = ()
+    ) -> None:
         """Fill in body and hands (in pixels) of the person whose face points are there."""
         low, high = keypoints.face.min(0), keypoints.face.max(0)
         size = float(max(high - low))
@@ -289,21 +303,27 @@ class KeypointDetector(nn.Module):
         keypoints.body[NECK] = (keypoints.body[2] + keypoints.body[5]) / 2
         keypoints.body_score[NECK] = min(keypoints.body_score[2], keypoints.body_score[5])
         hand_maps = HandMaps(maps[0, 18:20].cpu(), maps[0, 20:].cpu(), centre, side, SIZE_UNIT * side)
-        for hand, found in self._hands(picture_u8, hand_maps, Arms.of(keypoints, size)).items():
+        arms = Arms.of(keypoints, size)
+        for hand, found in self._hands(picture_u8, hand_maps, arms, last_hands).items():
             keypoints.hands[hand], keypoints.hands_score[hand] = found.points, found.score
+            if arms.wrist_is_off(found):
+                keypoints.body[WRISTS[hand]] = found.points[0]
 
-    def _hands(self, picture_u8: np.ndarray, maps: HandMaps, arms: Arms) -> dict[int, FoundHand]:
+    def _hands(
+        self, picture_u8: np.ndarray, maps: HandMaps, arms: Arms, last: Sequence[FoundHand] = ()
+    ) -> dict[int, FoundHand]:
         """Find both hands, never two in one place.
 
         First each is looked for at the highest peak of its map. One that is not there, or that lies on the other one,
-        is looked for again: at the lower peaks of its map and at those of the other hand's.
+        is looked for again: at the lower peaks of its map, at those of the other hand's, and where it was in the
+        `last` frame.
         """
         peaks = [maps.peaks(hand) for hand in (0, 1)]
         first = [(hand, peaks[hand][0]) for hand in (0, 1) if peaks[hand]]
         looked = self.hand_points(picture_u8, [(hand, peak.centre, peak.size) for hand, peak in first])
         chosen = choose_hands(
             [
-                FoundHand(hand, points, float(np.sqrt(presence * peak.heat)))
+                FoundHand(hand, points, float(np.sqrt(presence * peak.heat * arms.fit_by_wrist(hand, points.mean(0)))))
                 for (hand, peak), (points, presence) in zip(first, looked, strict=True)
             ],
             arms,
@@ -312,25 +332,38 @@ class KeypointDetector(nn.Module):
         seeds = [
             (hand, peak.centre, peak.size)
             for hand in sorted({0, 1} - {found.hand for found in sure})
-            for peak in (*peaks[hand][1:], *peaks[1 - hand][:MIRRORED])
+            for peak in (
+                *peaks[hand][1:],
+                *peaks[1 - hand][:MIRRORED],
+                *(was.peak() for was in last if was.hand == hand),
+            )
             if all(np.linalg.norm(peak.centre - other.centre) > ONE_PLACE * other.size for other in sure)
         ]
         if not seeds:
             return chosen
         # One pass tells which places are worth a second one.
-        better = choose_hands(self._rate_hands(picture_u8, seeds, maps, arms), arms)
+        better = choose_hands(self._rate_hands(picture_u8, seeds, maps, arms, last), arms)
         seeds = [(hand, *middle_and_size(found.points)) for hand, found in sorted(better.items())]
-        return choose_hands([*chosen.values(), *self._rate_hands(picture_u8, seeds, maps, arms)], arms)
+        return choose_hands([*chosen.values(), *self._rate_hands(picture_u8, seeds, maps, arms, last)], arms)
 
     def _rate_hands(
-        self, picture_u8: np.ndarray, seeds: list[tuple[int, np.ndarray, float]], maps: HandMaps, arms: Arms
+        self,
+        picture_u8: np.ndarray,
+        seeds: list[tuple[int, np.ndarray, float]],
+        maps: HandMaps,
+        arms: Arms,
+        last: Sequence[FoundHand],
     ) -> list[FoundHand]:
-        """Find a hand at each of the seeds in one pass. Its score also says how well the place fits map and arm."""
+        """Find a hand at each of the seeds in one pass.
+
+        Its score also says how well the place fits the map, or the `last` frame's hand, and the arm.
+        """
         rated = []
         for (hand, *_), (points, presence) in zip(seeds, self.hand_points(picture_u8, seeds, passes=1), strict=True):
             found = FoundHand(hand, points, 0.0)
             place = found.centre
-            found.score = float(np.sqrt(presence * maps.heat_at(hand, place) * arms.fit(hand, place)))
+            kept = max((was.keeps(found) for was in last if was.hand == hand), default=0.0)
+            found.score = float(np.sqrt(presence * max(maps.heat_at(hand, place), kept) * arms.fit(hand, place)))
             rated.append(found)
         return rated
 

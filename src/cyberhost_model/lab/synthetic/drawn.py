@@ -165,16 +165,16 @@ def _visible(mattes: list, order: list, i: int) -> float:
     return float(over < 0.75 * float(m.sum()))
 
 
-def drawn_still(seed: int, size: tuple[int, int] = (256, 256)) -> Still:
+def drawn_still(seed: int, size: tuple[int, int] = (256, 256), wide: bool = False) -> Still:
     """Draw the person number `seed` as a still of `size` (W, H).
 
     Another number gives another person, pose, place and light; the same seed and size give the same bytes. Key points
     are exact, in 0..1; a score is 1 where the point is in the picture and 0 elsewhere, also for a hand hidden under the
-    other.
+    other. wide: arms as of people who sign, hands before chest and chin, at the head and beside the hips.
     """
     rng = np.random.default_rng([0xD7A3, seed])
     person = sample_appearance(rng)
-    pose = sample_pose(rng, person.shoulders, size)
+    pose = sample_pose(rng, person.shoulders, size, wide)
     light = sample_light(rng)
     picture, mask, keypoints = draw_person(person, pose, light, draw_background(rng, *size))
     return Still(film(rng, picture), mask.astype(np.float32), keypoints, f"drawn-{seed}")

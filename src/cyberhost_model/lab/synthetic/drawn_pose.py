@@ -93,13 +93,26 @@ _KINDS: dict[str, tuple] = {
     "clasp": (0.0, (0.26, 1.5, 0.7), (-0.9, 0.12, 0.2), (-0.1, 0.05, -1.0), 0.3, 0.12),
     "steeple": (0.0, (0.27, 1.2, 0.8), (-0.45, -0.85, 0.2), (-0.75, 0.3, -0.5), 0.12, 0.6),
 }
+# Kinds of people who sign or gesture widely: hands before chin and chest, at the head, the shoulder and the hips.
+_WIDE: dict[str, tuple] = {
+    "pray": (0.0, (0.14, 0.45, 0.8), (-0.15, -1, 0.1), (-1, 0, -0.1), 0.1, 0.1),
+    "cross": (0.0, (-0.35, 0.85, 0.65), (-0.9, -0.3, 0.1), (0, 0.1, -1.0), 0.3, 0.2),
+    "stack": (0.0, (0.12, 1.05, 0.75), (-0.95, 0, 0.2), (0.0, 0.8, -0.5), 0.15, 0.2),
+    "fist": (1.2, (0.95, 0.25, 0.65), (0.05, -1, 0.1), (-0.2, 0.0, 1.0), 0.85, 0.1),
+    "chin": (0.9, (0.2, 0.12, 0.75), (-0.55, -0.75, 0.1), (-0.1, 0.1, -1.0), 0.35, 0.2),
+    "temple": (0.7, (0.62, -0.6, 0.5), (-0.6, -0.7, 0.0), (-0.2, 0.5, -0.8), 0.3, 0.3),
+    "heart": (1.0, (-0.02, 0.65, 0.6), (-0.95, -0.2, 0.05), (0, 0.1, -1.0), 0.12, 0.2),
+    "middle": (1.2, (0.4, 0.85, 0.75), (-0.5, -0.6, 0.4), (-0.3, 0.0, 0.9), 0.4, 0.4),
+    "hips": (0.7, (0.92, 1.75, 0.1), (-0.6, 0.7, 0.1), (-0.9, 0, -0.3), 0.3, 0.2),
+}
+_TOGETHER = ("pray", "cross", "stack")
 
 
 def _arm(
     rng: np.random.Generator, kind: str, side: int, shoulder: np.ndarray, jitter: float = 1.0, floor: float = 9.0
 ) -> Arm:
     """Draw a random arm of one kind; the wrist stays above `floor`, which keeps the hand in the picture."""
-    _, wrist, fingers, palm, curl, spread = _KINDS[kind]
+    _, wrist, fingers, palm, curl, spread = (_KINDS | _WIDE)[kind]
     mirror = np.array([side, 1, 1], np.float32)
     target = np.array(wrist) + rng.normal(0, 1, 3) * np.array([0.09, 0.12, 0.08]) * jitter
     if kind != "hang":
@@ -135,12 +148,27 @@ def shoulders(width: float, lean: float, drop: tuple[float, float]) -> np.ndarra
     return np.array([[-width * c, -width * s + drop[0], 0], [width * c, width * s + drop[1], 0]], np.float32)
 
 
-def sample_pose(rng: np.random.Generator, shoulder_width: float, size: tuple[int, int]) -> Pose:
-    """Draw a speaker's pose and framing: mostly half-body with hands, sometimes closer, sometimes a portrait."""
+def _wide_kinds(rng: np.random.Generator) -> list[str]:
+    """Choose kinds of both arms of somebody who gestures widely."""
+    if rng.random() < 0.3:
+        together = str(rng.choice(_TOGETHER))
+        return [together, together]
+    weights = {"hang": 1.6} | {kind: values[0] for kind, values in _WIDE.items()}
+    p = np.array(list(weights.values()))
+    return [str(kind) for kind in rng.choice(list(weights), 2, p=p / p.sum())]
+
+
+def sample_pose(rng: np.random.Generator, shoulder_width: float, size: tuple[int, int], wide: bool = False) -> Pose:
+    """Draw a speaker's pose and framing: mostly half-body with hands, sometimes closer, sometimes a portrait.
+
+    wide: arms of somebody who signs or gestures widely, half-body.
+    """
     n, u = rng.normal, rng.uniform
     width, height = size
     frame = rng.choice(3, p=[0.66, 0.16, 0.18])  # half-body, closer, portrait
-    scale = (u(0.24, 0.34), u(0.33, 0.43), u(0.43, 0.6))[frame]
+    if wide:
+        frame = 0
+    scale = (u(0.17 if wide else 0.24, 0.34), u(0.33, 0.43), u(0.43, 0.6))[frame]
     scale = min(scale, (0.31, 0.42, 0.62)[frame] * width / height * (1.0 if width < height else 1.15))
     top = u(0.05, 0.16) + 0.12 * scale  # above the crown; hair needs room
     cx = 0.5 + float(np.clip(n(0, 0.05), -0.12, 0.12))
@@ -177,9 +205,11 @@ def sample_pose(rng: np.random.Generator, shoulder_width: float, size: tuple[int
             first if rng.random() < 0.45 and first not in ("chest", "point") else str(rng.choice(names, p=p / p.sum())),
         ]
         rng.shuffle(kinds)
+    if wide:
+        kinds = _wide_kinds(rng)
     floor = max((1 - centre[1]) / scale - 0.32, 0.35) if rng.random() < 0.9 else 9.0
     arms = [
-        _arm(rng, k, s, joints[i], 0.5 if k in ("clasp", "steeple") else 1.0, floor)
+        _arm(rng, k, s, joints[i], 0.5 if k in ("clasp", "steeple", "pray") else 1.0 + 0.4 * wide, floor)
         for i, (k, s) in enumerate(zip(kinds, (-1, 1), strict=True))
     ]
     return Pose(face, arms, scale, centre, lean, (float(n(0, 0.03)), float(n(0, 0.015))), drop)

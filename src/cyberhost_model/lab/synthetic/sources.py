@@ -44,9 +44,9 @@ def training_stills(folders: list[str]) -> list[Still]:
     return [s for folder in folders for s in load_stills(folder) if not is_held_out(s.identity)]
 
 
-def drawn_stills(count: int, seed: int, size: tuple[int, int] = (384, 384)) -> list[Still]:
-    """Draw `count` people, other ones for another seed."""
-    return [drawn_still(seed * 1_000_000 + i, size) for i in range(count)]
+def drawn_stills(count: int, seed: int, size: tuple[int, int] = (384, 384), wide: float = 0.0) -> list[Still]:
+    """Draw `count` people, other ones for another seed; a share `wide` of them gestures widely."""
+    return [drawn_still(seed * 1_000_000 + i, size, i < wide * count) for i in range(count)]
 
 
 class SpeechLibrary:

@@ -14,6 +14,7 @@ from cyberhost_model.config import PRESETS, Preset
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.hub.tensors import read_safetensors
 from cyberhost_model.lab.training.codec_init import codec_of_weights
+from cyberhost_model.lab.training.detector_init import detector_of_weights
 from cyberhost_model.lab.training.init import run_preset
 from cyberhost_model.lab.training.recipe import read_sampling
 from cyberhost_model.model.checkpoint import load_preset, save_network, with_current_names
@@ -75,13 +76,12 @@ def trained_detector(run: str | None, lips: str | None, base: Path) -> KeypointD
     part.
     """
     old = KeypointDetector.from_pretrained(base) if (base / "model.safetensors").is_file() else None
-    finder = KeypointDetector() if run else old
+    finder = detector_of_weights(averaged_weights(run), run) if run else old
     if finder is None:
         raise TrainingError(
             f"{lips}: reads lips for the detector of a run, and {base} names another one: give --detector"
         )
     if run:
-        fill(finder, averaged_weights(run), run)
         finder.lips = None if old is None else old.lips
     if lips:
         finder.lips = LipReader()

@@ -11,21 +11,28 @@ from torch.utils.data import Dataset
 
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.lab.training.picture_augment import (
+    DOUBTFUL,
     CutOut,
+    blur_along,
     centre_and_size,
+    crop_edges,
     cut_outs,
     degrade,
     inpaint_person,
     random_background,
+    redress,
     scramble_face,
     similarity_transform,
     warp_cut_out,
 )
 from cyberhost_model.perception import keypoint_detector as d
-from cyberhost_model.perception.keypoints import VISIBLE
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _CERTAIN = 0.5  # score above which a labelled point counts as known
 _WRISTS = (7, 4)  # body points: left, right
+_ELBOWS = (6, 3)
+PARTS = ("finder", "face", "body", "hand")
+"""Networks of the detector that a stage can train."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,10 @@ class DetectorSamples(Dataset):
     """Batches of photographed and drawn people; item i depends on (seed, i) alone.
 
     drawn_share: share of drawn people. filmed: frames of filmed people, beside the stills; those without two labelled
-    hands teach nothing of where hands are not. Keys are "<network>_<target>".
+    hands teach nothing of where hands are not. filmed_share: their share of the photographed people; None counts them
+    as stills. parts: networks that batches are made for. looks: how often people get other clothes and skin
+    (`redress`), and moving hands blur. edges: how often the picture ends at an arm (`crop_edges`). Keys are
+    "<network>_<target>".
     """
 
     def __init__(
@@ -54,14 +64,22 @@ class DetectorSamples(Dataset):
         drawn_share: float = 0.35,
         steps: int = 1_000_000,
         filmed: Sequence[Still] = (),
+        filmed_share: float | None = None,
+        parts: Sequence[str] = PARTS,
+        looks: float = 0.0,
+        edges: float = 0.0,
     ):
-        self.seed, self.sizes, self.steps = seed, sizes, steps
+        self.seed, self.sizes, self.steps, self.parts = seed, sizes, steps, parts
+        self.looks, self.edges = looks, edges
         photographed, painted, seen = cut_outs(stills), cut_outs(drawn), cut_outs(list(filmed))
         self.backgrounds = [inpaint_person(s) for s in photographed[::2]]
-        self.pools = [photographed + seen, painted]
         both = [s for s in seen if s.keypoints.hands_score.max(1).min() > _CERTAIN]
-        self.labelled = [photographed + both, painted]
+        if filmed_share is None:
+            self.pools, self.labelled = [photographed + seen, painted], [photographed + both, painted]
+        else:
+            self.pools, self.labelled = [photographed, painted, seen], [photographed, painted, seen]
         self.drawn_share = drawn_share if painted else 0.0
+        self.filmed_share = filmed_share if filmed_share and seen else 0.0
         # (source, side) of every hand whose points all lie in the picture.
         self.hands = [
             [
@@ -80,15 +98,30 @@ class DetectorSamples(Dataset):
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng((self.seed, i))
         batch: dict[str, torch.Tensor] = {}
-        for name in ("finder", "face", "body", "hand"):
+        for name in self.parts:
             samples = [getattr(self, f"_{name}")(rng) for _ in range(getattr(self.sizes, name))]
             for key in samples[0]:
                 batch[f"{name}_{key}"] = torch.from_numpy(np.stack([s[key] for s in samples]))
         return batch
 
     def _pool(self, rng: np.random.Generator, share: float | None = None) -> int:
-        """Draw the index of a pool: 0 for photographed people, 1 for drawn ones (with probability `share`)."""
-        return int(rng.random() < (self.drawn_share if share is None else share))
+        """Draw the index of a pool: 0 for photographed people, 1 for drawn (with probability `share`), 2 for filmed."""
+        if rng.random() < (self.drawn_share if share is None else share):
+            return 1
+        return 2 if self.filmed_share and rng.random() < self.filmed_share else 0
+
+    def _look(
+        self, rng: np.random.Generator, canvas: np.ndarray, alpha: np.ndarray, keypoints: Keypoints
+    ) -> np.ndarray:
+        """Give a warped person another look, and blur a hand as if it moved."""
+        if self.looks and rng.random() < self.looks:
+            canvas = redress(rng, canvas, alpha, keypoints)
+        if self.looks and rng.random() < 0.4 * self.looks:
+            for points, score in zip(keypoints.hands, keypoints.hands_score, strict=True):
+                if score.max() > VISIBLE:
+                    centre, size = centre_and_size(points * len(canvas))
+                    canvas = blur_along(rng, canvas, centre, 0.7 * size)
+        return canvas
 
     def _person(self, rng: np.random.Generator, hands: float = 0.0, labelled: bool = True) -> CutOut:
         """Choose a person, with probability `hands` among those who show a hand.
@@ -174,6 +207,7 @@ class DetectorSamples(Dataset):
         canvas, alpha, keypoints = warp_cut_out(
             source, similarity_transform(middle, to, scale, float(rng.normal(0, 0.08))), side
         )
+        canvas = self._look(rng, canvas, alpha, keypoints)
         if rng.random() < 0.5:
             behind = random_background(rng, self.backgrounds, side)
             if rng.random() < 0.4:  # somebody else stands behind
@@ -185,16 +219,20 @@ class DetectorSamples(Dataset):
                 )
                 behind = behind * (1 - mask) + rgb * mask
             canvas = behind * (1 - alpha) + canvas * alpha
+        if self.edges and rng.random() < self.edges:
+            canvas = crop_edges(rng, canvas, keypoints, keep=float(keypoints.face[:, 1].max()) + 0.05)
         inside = lambda p: ((p > 0) & (p < 1)).all(-1)  # noqa: E731
         places = np.concatenate([keypoints.body, np.zeros((2, 2), np.float32)])
         seen = np.concatenate([(keypoints.body_score > _CERTAIN) & inside(keypoints.body), np.zeros(2, bool)])
-        known = np.ones(20, bool)
+        known = np.append(keypoints.body_score != np.float32(DOUBTFUL), [True, True])
         sizes = np.zeros(2, np.float32)
         for i, wrist in enumerate(_WRISTS):
             if (keypoints.hands_score[i] > _CERTAIN).sum() >= 12:
                 places[18 + i], sizes[i] = centre_and_size(keypoints.hands[i])
                 seen[18 + i] = inside(places[18 + i])
-            elif seen[wrist]:  # a hand hangs on it, blurred or hidden: its label is missing, not the hand
+            elif (
+                seen[wrist] or not known[wrist]
+            ):  # a hand hangs on it, blurred or hidden: its label is missing, not the hand
                 known[18 + i] = False
         y, x = np.mgrid[:cells, :cells] + 0.5
         p = places * cells
@@ -210,6 +248,16 @@ class DetectorSamples(Dataset):
             "known": known,
             "sizes": np.log(np.maximum(sizes, 1e-3) / d.SIZE_UNIT).astype(np.float32),
         }
+
+    def _elsewhere(self, rng: np.random.Generator, source: CutOut) -> np.ndarray:
+        """Choose a place (2,) in pixels of a person's picture; with `looks` often on an arm, where hands are sought."""
+        k = source.keypoints
+        arms = [side for side in (0, 1) if min(k.body_score[[_ELBOWS[side], _WRISTS[side]]]) > _CERTAIN]
+        if not self.looks or not arms or rng.random() < 0.4:
+            return rng.uniform(0.1, 0.9, 2) * source.size
+        side = int(rng.choice(arms))
+        elbow, wrist = k.body[_ELBOWS[side]], k.body[_WRISTS[side]]
+        return (elbow + (wrist - elbow) * rng.uniform(-0.3, 0.5)) * source.size
 
     def _hand(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Make a crop about a hand, or a negative one; right hands are mirrored to left ones."""
@@ -227,16 +275,16 @@ class DetectorSamples(Dataset):
             scale = side / d.HAND_SPAN / size * float(np.exp(rng.normal(0, 0.13)))
             if kind < 0.25:  # somewhere else on the person
                 source = self._person(rng)
-                middle, size = rng.uniform(0.1, 0.9, 2) * source.size, centre_and_size(source.face)[1]
+                middle, size = self._elsewhere(rng, source), centre_and_size(source.face)[1]
                 scale = side / d.HAND_SPAN / size * float(np.exp(rng.normal(0, 0.3)))
-                near = [
-                    h
-                    for h in (0, 1)
-                    if source.keypoints.hands_score[h].max() > VISIBLE
-                    and np.abs(centre_and_size(source.keypoints.hands[h] * source.size)[0] - middle).max() < 1.2 * size
-                ]
+                near = [h for h in _hand_places(source) if np.abs(h - middle).max() < 1.2 * size]
                 hand, kind = (0, 0.0) if near else (int(rng.integers(2)), kind)
             canvas, alpha, keypoints = warp_cut_out(source, similarity_transform(middle, to, scale, float(turn)), side)
+            if self.looks and rng.random() < self.looks:
+                tone = np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.08, 3))
+                canvas = np.clip(canvas * (alpha * tone + 1 - alpha), 0, 255).astype(np.float32)
+            if self.looks and rng.random() < 0.3:
+                canvas = blur_along(rng, canvas, np.full(2, side / 2), 0.25 * side)
             if rng.random() < 0.3:
                 canvas = random_background(rng, self.backgrounds, side) * (1 - alpha) + canvas * alpha
             if kind == 0.0:  # a hand came too close: this is no clean negative
@@ -251,6 +299,17 @@ class DetectorSamples(Dataset):
             "points": points.astype(np.float32),
             "present": np.float32(present),
         }
+
+
+def _hand_places(source: CutOut) -> list[np.ndarray]:
+    """List the centres of a person's hands in pixels; of those without a label the wrists."""
+    k, places = source.keypoints, []
+    for side, wrist in enumerate(_WRISTS):
+        if k.hands_score[side].max() > VISIBLE:
+            places.append(centre_and_size(k.hands[side] * source.size)[0])
+        elif k.body_score[wrist] > VISIBLE:
+            places.append(k.body[wrist] * source.size)
+    return places
 
 
 def _finder_targets(faces: list[tuple[np.ndarray, float]], cells: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cyberhost_model.lab.synthetic.framing import mirrored
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _FINEST = 512  # longer side of the finest level that is kept, pixels
 _BACKGROUND = 192  # longer side of a background, pixels
@@ -164,6 +164,100 @@ def random_background(rng: np.random.Generator, backgrounds: list[np.ndarray], s
         np.float32
     )
     return out[::-1].copy() if rng.random() < 0.1 else out
+
+
+DOUBTFUL = 0.1
+"""Score of a point of which it is not said whether a picture shows it."""
+_HARDLY = 0.06  # of a crop's side
+_SKIN = 9.0  # of colours a and b in 8-bit Lab: how far skin is from the middle of the face, hands and shadows included
+
+
+def skin_mask(picture: np.ndarray, keypoints: Keypoints) -> np.ndarray:
+    """Estimate where skin is: what has the colour of the cheeks, float32 (h, w, 1) in 0..1; and the points of hands.
+
+    picture: float32 (h, w, 3) in 0..255; keypoints in 0..1 of it.
+    """
+    side = np.array([picture.shape[1], picture.shape[0]])
+    lab = cv2.cvtColor(np.clip(picture, 0, 255).astype(np.uint8), cv2.COLOR_RGB2LAB).astype(np.float32)
+    cheeks = np.round(np.concatenate([keypoints.face[29:36], keypoints.face[2:15]]) * 0.6 * side)
+    cheeks = np.round(cheeks + 0.4 * keypoints.face[30] * side).astype(int)
+    x, y = np.clip(cheeks, 0, side - 1).T
+    skin = np.median(lab[y, x], 0)
+    off = np.linalg.norm(lab[..., 1:] - skin[1:], axis=-1) + 0.12 * np.maximum(np.abs(lab[..., 0] - skin[0]) - 50, 0)
+    mask = np.exp(-((off / _SKIN) ** 2)).astype(np.float32)
+    for points, score in zip(keypoints.hands, keypoints.hands_score, strict=True):
+        if score.max() > VISIBLE:
+            hull = cv2.convexHull(np.round(points * side).astype(np.int32))
+            cv2.fillConvexPoly(mask, hull, 1.0)
+    cv2.fillConvexPoly(mask, cv2.convexHull(np.round(keypoints.face * side).astype(np.int32)), 1.0)
+    return cv2.GaussianBlur(mask, (0, 0), max(0.6, side[0] / 200))[..., None]
+
+
+def redress(rng: np.random.Generator, picture: np.ndarray, alpha: np.ndarray, keypoints: Keypoints) -> np.ndarray:
+    """Give a person clothes of another colour and pattern, and skin of another tone; folds and shadows stay.
+
+    picture: float32 (h, w, 3) in 0..255, alpha (h, w, 1) the person; hair counts as cloth. Returns a new picture.
+    """
+    skin = skin_mask(picture, keypoints)
+    cloth = alpha * (1 - skin)
+    inside = cloth[..., 0] > 0.5
+    grey = picture.mean(-1, keepdims=True)
+    out = picture
+    if inside.sum() > 50:
+        colour, gain = rng.uniform(5, 250, 3), float(np.exp(rng.normal(0.1, 0.4)))
+        colour = colour.mean() + (colour - colour.mean()) * rng.uniform(0, 1)
+        fold = (picture - np.median(picture[inside], 0)) * gain
+        if rng.random() < 0.5:  # one cloth: its print goes, its shadows stay
+            fold = np.broadcast_to((grey - float(np.median(grey[inside]))) * gain * rng.uniform(0.3, 1), picture.shape)
+        new = colour + fold
+        if rng.random() < 0.35:
+            texture = random_texture(rng, len(picture))
+            new = new + (texture - texture.mean((0, 1))) * rng.uniform(0.2, 0.8)
+        out = out * (1 - cloth) + np.clip(new, 0, 255) * cloth
+    if rng.random() < 0.6:
+        tone = float(np.exp(rng.normal(-0.15, 0.35))) * np.exp(rng.normal(0, 0.05, 3) + rng.normal(0, 0.06) * _WARM)
+        out = out * (1 - alpha * skin) + np.clip(picture * tone, 0, 255) * alpha * skin
+    return out.astype(np.float32)
+
+
+_WARM = np.array([1.0, 0.0, -1.0])
+
+
+def blur_along(rng: np.random.Generator, picture: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:
+    """Blur what moves: along a random line, within about `radius` pixels of `centre`."""
+    length = int(rng.uniform(0.2, 0.9) * radius) | 1
+    if length < 3:
+        return picture
+    kernel, angle = np.zeros((length, length), np.float32), rng.uniform(0, np.pi)
+    way = 0.5 * (length - 1) * np.array([np.cos(angle), np.sin(angle)])
+    middle = (length - 1) / 2
+    ends = [np.round(middle + s * way).astype(int).tolist() for s in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], (1.0,))
+    moved = cv2.filter2D(picture, -1, kernel / kernel.sum())
+    y, x = np.mgrid[: picture.shape[0], : picture.shape[1]]
+    off = np.hypot(x + 0.5 - centre[0], y + 0.5 - centre[1]) / max(radius, 1.0)
+    near = np.clip(2.4 - 1.6 * off, 0, 1).astype(np.float32)[..., None]
+    return (picture * (1 - near) + moved * near).astype(np.float32)
+
+
+def crop_edges(rng: np.random.Generator, picture: np.ndarray, keypoints: Keypoints, keep: float) -> np.ndarray:
+    """Let the picture end below or at a side, as frames of films do: its edge is repeated from there on.
+
+    Points beyond it are no longer seen, in place; those hardly beyond it, whose limb still shows, are doubtful: their
+    scores become `DOUBTFUL`. keep: what lies above that share of the height always stays.
+    """
+    side, out = len(picture), picture.copy()
+    edges = [rng.uniform(max(keep, 0.4), 1), *rng.uniform(-0.35, 0.3, 2)]  # below, left, right
+    below = int(edges[0] * side) if rng.random() < 0.6 else side
+    left, right = (max(int(e * side), 0) if rng.random() < 0.4 else 0 for e in edges[1:])
+    left, right = min(left, int(0.3 * side)), side - min(right, int(0.3 * side))
+    out[below:] = out[below - 1]
+    out[:, :left], out[:, right:] = out[:, left : left + 1], out[:, right - 1 : right]
+    for points, score in ((keypoints.body, keypoints.body_score), (keypoints.hands, keypoints.hands_score)):
+        p = points * side
+        beyond = np.max([left - p[..., 0], p[..., 0] - right, p[..., 1] - below], 0) / side
+        score[beyond >= 0] = np.minimum(score, np.where(beyond > _HARDLY, 0, DOUBTFUL))[beyond >= 0]
+    return out
 
 
 def scramble_face(rng: np.random.Generator, picture: np.ndarray, centre: np.ndarray, size: float) -> np.ndarray:

@@ -58,6 +58,7 @@ STEPS = (
     Step("close", "codec", init="codec", recipe="close"),
     Step("audio", "audio"),
     Step("detector", "detector"),
+    Step("arms", "detector", init="detector", recipe="arms"),
     Step("lips", "lips"),
     Step("hear", "hear"),
     Step("1", "1", init="hear"),
@@ -141,7 +142,7 @@ def train_whole(
     return out / MODEL
 
 
-_PARTS = {"network": "distill", "codec": "close", "speech": "audio", "detector": "detector", "lips": "lips"}
+_PARTS = {"network": "distill", "codec": "close", "speech": "audio", "detector": "arms", "lips": "lips"}
 """Part of a model -> the step that makes it."""
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.synthetic.sources import drawn_stills, training_stills
 from cyberhost_model.lab.synthetic.stills import Still, has_labels
-from cyberhost_model.lab.training.detector_samples import BatchSizes, DetectorSamples
+from cyberhost_model.lab.training.detector_init import detector_of
+from cyberhost_model.lab.training.detector_samples import PARTS, BatchSizes, DetectorSamples
 from cyberhost_model.lab.training.filmed_stills import filmed_stills
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
@@ -69,8 +71,22 @@ class DetectorStageConfig:
 
     drawn: int = 0
     """Drawn people, made once."""
+    wide: float = 0.0
+    """Share of them who gesture widely, as people who sign."""
     frames: int = 4
     """Frames of each clip of filmed people, where datasets of them are given."""
+    parts: list[str] = field(default_factory=lambda: list(PARTS))
+    """Networks that train; the others keep the weights that the run begins with."""
+    filmed: float = 0.0
+    """Share of the photographed people that are filmed ones; 0 counts labelled pictures of films as stills."""
+    looks: float = 0.0
+    """How often people get clothes and skin of other colours, see `DetectorSamples`."""
+    edges: float = 0.0
+    """How often the picture ends at an arm."""
+    body: int = 6
+    """Crops of bodies in a batch."""
+    hand: int = 12
+    """Crops of hands in a batch."""
 
 
 class DetectorStage:
@@ -79,19 +95,41 @@ class DetectorStage:
     name = "detector"
 
     def __init__(
-        self, stills: list[Still], drawn: list[Still], sizes: BatchSizes | None = None, filmed: Sequence[Still] = ()
+        self,
+        stills: list[Still],
+        drawn: list[Still],
+        sizes: BatchSizes | None = None,
+        filmed: Sequence[Still] = (),
+        detector: KeypointDetector | None = None,
+        config: DetectorStageConfig | None = None,
     ):
         self.stills, self.drawn, self.sizes, self.filmed = stills, drawn, sizes or BatchSizes(), filmed
-        self.module: nn.Module = KeypointDetector()
+        self.config = config or DetectorStageConfig()
+        self.module: nn.Module = detector or KeypointDetector()
+        for name, parameter in self.module.named_parameters():
+            parameter.requires_grad_(name.split(".")[0] in self.config.parts)
 
     def dataset(self, seed: int) -> Dataset:
         """Make the batches, see `DetectorSamples`."""
-        return DetectorSamples(self.stills, self.drawn, seed, self.sizes, filmed=self.filmed)
+        return DetectorSamples(
+            self.stills,
+            self.drawn,
+            seed,
+            self.sizes,
+            filmed=self.filmed,
+            filmed_share=self.config.filmed or None,
+            parts=self.config.parts,
+            looks=self.config.looks,
+            edges=self.config.edges,
+        )
 
     def loss(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
-        """Compute the losses of all four networks, and as "loss" their weighted sum."""
-        self.module.train()
-        losses = {**self._finder(batch), **self._face(batch), **self._body(batch), **self._hand(batch)}
+        """Compute the losses of the networks that train, and as "loss" their weighted sum."""
+        self.module.eval()  # networks that stay keep the statistics of their batch norms, too
+        losses: dict[str, torch.Tensor] = {}
+        for name in self.config.parts:
+            getattr(self.module, name).train()
+            losses |= getattr(self, f"_{name}")(batch)
         total = sum(LOSS_WEIGHTS.get(name, 1.0) * value for name, value in losses.items())
         return {"loss": total, **losses}  # type: ignore[dict-item]
 
@@ -130,11 +168,25 @@ class DetectorStage:
         }
 
 
-@register_stage("detector", DetectorStageConfig, sources=("stills",))
+@register_stage("detector", DetectorStageConfig, sources=("stills",), own_init=True)
 def build(inputs: StageInputs) -> Stage:
-    """Build stage detector. Labelled pictures among what was filmed are stills to it."""
-    sources = inputs.sources
+    """Build stage detector. Labelled pictures among what was filmed are stills to it.
+
+    Raises TrainingError for parts that a detector does not have.
+    """
+    sources, config = inputs.sources, inputs.config
+    if not config.parts or any(part not in PARTS for part in config.parts):
+        raise TrainingError(f"parts = {config.parts}: name some of {', '.join(PARTS)}")
     labelled = [folder for folder in sources.filmed if has_labels(folder)]
-    filmed = filmed_stills([folder for folder in sources.filmed if folder not in labelled], inputs.config.frames)
-    drawn = drawn_stills(inputs.config.drawn, inputs.seed)
-    return DetectorStage(training_stills([*sources.stills, *labelled]), drawn, filmed=filmed)
+    filmed = filmed_stills([folder for folder in sources.filmed if folder not in labelled], config.frames)
+    seen = training_stills(labelled)
+    stills = training_stills(sources.stills) + ([] if config.filmed else seen)
+    drawn = drawn_stills(config.drawn, inputs.seed, wide=config.wide)
+    return DetectorStage(
+        stills,
+        drawn,
+        BatchSizes(body=config.body, hand=config.hand),
+        [*filmed, *(seen if config.filmed else [])],
+        detector_of(inputs.weights) if inputs.weights else None,
+        config,
+    )
