@@ -1,6 +1,7 @@
 """Small training material made on the spot: drawn people and a synthetic voice."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from cyberhost_model.lab.synthetic.clips import ClipGenerator
 from cyberhost_model.lab.synthetic.drawn import drawn_still
 from cyberhost_model.lab.synthetic.sources import People, SpeechLibrary
 from cyberhost_model.lab.training.coded import POINTS, list_clips
-from cyberhost_model.perception.keypoints import _MESH478, _POSE33
+from cyberhost_model.perception.keypoints import _MESH478, _POSE33, Keypoints
+from cyberhost_model.runtime.prepare import Reference
 
 RATE = 16000
 
@@ -132,3 +134,18 @@ def stills_folder(folder: Path, people: int = 2) -> Path:
         }
     (folder / "keypoints.json").write_text(json.dumps(labels))
     return folder
+
+
+def with_hands(reference: Reference) -> Reference:
+    """The reference with two open hands at the picture's lower corners, surely seen, and with arms that are not."""
+    fingers = np.linspace(-0.6, 0.6, 5)[:, None]
+    along = np.linspace(0.05, 0.1, 4)
+    tips = np.stack([np.sin(fingers) * along, -np.cos(fingers) * along], -1).reshape(20, 2)
+    hand = np.concatenate([np.zeros((1, 2)), tips]).astype(np.float32)
+
+    def seen(points: Keypoints) -> Keypoints:
+        arms = points.body_score * ~np.isin(np.arange(18), (3, 4, 6, 7))
+        hands = np.stack([hand + [0.85, 0.92], hand + [0.15, 0.92]]).astype(np.float32)
+        return replace(points, hands=hands, hands_score=np.ones((2, 21), np.float32), body_score=arms)
+
+    return replace(reference, keypoints=seen(reference.keypoints), picture_keypoints=seen(reference.picture_keypoints))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,7 +16,7 @@ from cyberhost_model.perception.keypoints import SURE
 from cyberhost_model.runtime import gestures, live
 from cyberhost_model.runtime.live import LiveSession
 from cyberhost_model.speech.live import LiveSpeech
-from data_helpers import voice
+from data_helpers import voice, with_hands
 
 FAST = {"steps": 1, "size": 256}
 CLIP = 12
@@ -119,10 +118,7 @@ def test_an_interruption_drops_what_was_not_shown(host, picture, speech):
 def gesturing(host, picture, monkeypatch):
     """The astronaut with hands that are seen, and the key points that each clip is given."""
     cuff, _ = host.open_picture(picture, GenerationConfig(size=256))
-    sure = [
-        replace(points, hands_score=np.ceil(points.hands_score)) for points in (cuff.picture_keypoints, cuff.keypoints)
-    ]
-    hand = replace(cuff, picture_keypoints=sure[0], keypoints=sure[1])
+    hand = with_hands(cuff)
     monkeypatch.setattr(host, "open_picture", lambda *given: (hand, []))
     made, move = [], gestures.gesturing_hands
     monkeypatch.setattr(gestures, "gesturing_hands", lambda *given: made.append(move(*given)) or made[-1])

@@ -20,7 +20,7 @@ from cyberhost_model.runtime.loading import find_model
 from cyberhost_model.runtime.pose_source import skeleton_source
 from cyberhost_model.runtime.prepare import head_crop, shows_only_a_head
 from cyberhost_model.sampler.denoise import denoise_clip
-from data_helpers import voice
+from data_helpers import voice, with_hands
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 RATE = 16000
@@ -199,17 +199,13 @@ def test_lips_that_are_not_visible_have_no_shift(points):
 def test_hands_gesture_with_the_speech_unless_they_are_left_to_the_network(host, picture):
     """What is hardly a hand, as the astronaut's cuff at the picture's edge, has no gestures."""
     cuff, _ = host.open_picture(picture, GenerationConfig(size=256))
-    sure = [
-        dataclasses.replace(points, hands_score=np.ceil(points.hands_score))
-        for points in (cuff.picture_keypoints, cuff.keypoints)
-    ]
-    hand = dataclasses.replace(cuff, picture_keypoints=sure[0], keypoints=sure[1])
     sound = Sound.from_samples(voice(0.4, 0), RATE)
 
     def poses(reference, gestures=None):
         made = host.animate_reference(reference, GenerationConfig(size=256), sound, gestures=gestures)
         return made.job.pose_source(0, 10)
 
+    hand = with_hands(cuff)
     gesture, network = poses(hand), poses(hand, False)
     assert gesture.undriven and (gesture.pose[0, 0] != gesture.pose[0, -1]).any() and gesture.shift.any()
     assert network.undriven and network.shift is None
