@@ -208,6 +208,10 @@ def test_a_wrist_at_the_elbow_goes_to_a_hand_that_is_surely_found(person):
     assert arms.wrist_is_off(left) and not arms.wrist_is_off(replace(left, score=0.55))
     assert not arms.wrist_is_off(FoundHand(1, left.points, 0.9))  # the left hand's place, taken for the right hand
     assert not replace(arms, wrists=None).wrist_is_off(left)
+    assert not arms.is_astray(replace(left, score=0.55))  # 0.6 face sizes away
+    arms.face /= 2
+    assert arms.is_astray(replace(left, score=0.55)) and not arms.is_astray(left)  # a sure hand is not astray
+    assert not replace(arms, wrists=None).is_astray(replace(left, score=0.55))
 
 
 def test_a_followed_person_keeps_the_hands_of_the_frame_before(person, monkeypatch):

@@ -21,6 +21,7 @@ MIRRORED = 2  # places it is looked for in the other hand's map: that network mi
 REACH = 3.0  # face sizes from the elbow to the hand's centre; 2.8 or less in 95% of filmed frames
 CONFUSED = 0.8  # how much of the other hand's heat counts
 SURE, OFF = 0.6, 0.5  # score of a hand that moves its wrist, and the least way in face sizes
+ASTRAY = 1.0  # face sizes from its arm's wrist to a hand that is less sure and no hand
 FADING = 0.9  # of its score a hand that the map does not show keeps from frame to frame
 _ELBOWS, WRISTS = (6, 3), (7, 4)  # joints of the left and the right arm
 
@@ -118,6 +119,12 @@ class Arms:
             return False
         away = np.linalg.norm(self.wrists - found.points[0], axis=1)
         return bool(OFF * self.face < away[found.hand] < away[1 - found.hand])
+
+    def is_astray(self, found: FoundHand) -> bool:
+        """Tell whether a hand that is not sure lies far from its arm's wrist: on a shoulder or a sleeve, say."""
+        if self.wrists is None or found.score > SURE:
+            return False
+        return bool(np.linalg.norm(self.wrists[found.hand] - found.points[0]) > ASTRAY * self.face)
 
 
 def choose_hands(found: Iterable[FoundHand], arms: Arms) -> dict[int, FoundHand]:

@@ -305,6 +305,8 @@ class KeypointDetector(nn.Module):
         hand_maps = HandMaps(maps[0, 18:20].cpu(), maps[0, 20:].cpu(), centre, side, SIZE_UNIT * side)
         arms = Arms.of(keypoints, size)
         for hand, found in self._hands(picture_u8, hand_maps, arms, last_hands).items():
+            if arms.is_astray(found):
+                continue
             keypoints.hands[hand], keypoints.hands_score[hand] = found.points, found.score
             if arms.wrist_is_off(found):
                 keypoints.body[WRISTS[hand]] = found.points[0]
