@@ -136,16 +136,20 @@ def stills_folder(folder: Path, people: int = 2) -> Path:
     return folder
 
 
-def with_hands(reference: Reference) -> Reference:
-    """The reference with two open hands at the picture's lower corners, surely seen, and with arms that are not."""
+def open_hands(points: Keypoints) -> Keypoints:
+    """The same person with two open hands at the picture's lower corners, surely seen."""
     fingers = np.linspace(-0.6, 0.6, 5)[:, None]
     along = np.linspace(0.05, 0.1, 4)
     tips = np.stack([np.sin(fingers) * along, -np.cos(fingers) * along], -1).reshape(20, 2)
-    hand = np.concatenate([np.zeros((1, 2)), tips]).astype(np.float32)
+    hand = np.concatenate([np.zeros((1, 2)), tips])
+    hands = np.stack([hand + [0.85, 0.92], hand + [0.15, 0.92]]).astype(np.float32)
+    return replace(points, hands=hands, hands_score=np.ones((2, 21), np.float32))
+
+
+def with_hands(reference: Reference) -> Reference:
+    """The reference with `open_hands`, and with arms that are not seen."""
 
     def seen(points: Keypoints) -> Keypoints:
-        arms = points.body_score * ~np.isin(np.arange(18), (3, 4, 6, 7))
-        hands = np.stack([hand + [0.85, 0.92], hand + [0.15, 0.92]]).astype(np.float32)
-        return replace(points, hands=hands, hands_score=np.ones((2, 21), np.float32), body_score=arms)
+        return replace(open_hands(points), body_score=points.body_score * ~np.isin(np.arange(18), (3, 4, 6, 7)))
 
     return replace(reference, keypoints=seen(reference.keypoints), picture_keypoints=seen(reference.picture_keypoints))

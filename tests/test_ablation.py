@@ -92,7 +92,7 @@ def test_two_rows_from_base_to_table(material, tmp_path, capsys):
     whole, own = ([e for e in found["errors"] if e["row"] == row] for row in rows)
     assert [e["region"] for e in own] == ["whole", "face", "hands", "lips"] and own[2]["about"]
     assert own[0]["error"] > 0 and own[0]["error"] != whole[0]["error"] and len(own[0]["by_seed"]) == 1
-    assert own[0]["change"] == pytest.approx(100 * (own[0]["error"] / whole[0]["error"] - 1), abs=0.1)
+    assert own[0]["change"] == pytest.approx(100 * (own[0]["error"] / whole[0]["error"] - 1), abs=0.4)  # clip by clip
     whole, own = ([e for e in found["before"] if e["row"] == row] for row in rows)
     assert own[2]["error"] > 0 and own[2]["error"] != whole[2]["error"] and own[0]["clips"] == 2
     assert (out / "table.tex").read_text().count("Hand Clarity & hands") == 2

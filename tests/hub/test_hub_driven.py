@@ -34,7 +34,7 @@ from cyberhost_model.runtime.loading import load_detector, load_model
 from cyberhost_model.runtime.named_job import NamedJob
 from cyberhost_model.runtime.pose_source import skeleton_source
 from cyberhost_model.runtime.publish import card
-from data_helpers import voice
+from data_helpers import open_hands, voice
 
 QUICK = ["--steps", "2", "--size", "128", "--device", "cpu", "--json"]
 
@@ -153,7 +153,7 @@ def test_a_video_of_other_pictures_is_another(portrait_file, picture, tmp_path, 
 def test_a_video_that_was_stopped_goes_on_at_its_step(models, offline, picture, sound, tmp_path, name):
     """Of the windows no step is taken twice, and the frames are those of a video that was not stopped."""
     host = host_of(models[name])
-    points = analyse(picture, host.model.detector, "the picture").keypoints
+    points = open_hands(analyse(picture, host.model.detector, "the picture").keypoints)
 
     def save(out: Path, taken: list[int], stop: int | None = None) -> list[str]:
         told: list[str] = []
