@@ -14,10 +14,11 @@ from PIL import Image
 
 import cyberhost_model
 from cyberhost_model import CyberHost, InputError, ModelError, NoFaceError, ResourceError
-from cyberhost_model.config import preset
+from cyberhost_model.config import GenerationConfig, preset
 from cyberhost_model.device import choose_device, multiplies_bf16
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.runtime import pipeline
 from cyberhost_model.runtime.loading import find_model, load_model, save_model
 from cyberhost_model.runtime.prepare import head_crop, prepare_reference
 from data_helpers import voice
@@ -50,6 +51,15 @@ def test_more_steps_than_a_distilled_model_learnt_are_told_of(host, picture):
     learnt = host.model.network.preset.sampling.steps
     told = [host.animate(picture, sound(0.2), steps=steps, size=256).warnings for steps in (None, learnt, learnt + 1)]
     assert [any("learnt to do with 2 steps" in line for line in lines) for lines in told] == [False, False, True]
+
+
+def test_opening_a_picture_keeps_no_gradients(host, picture, monkeypatch):
+    asked, analyse = [], pipeline.analyse
+    monkeypatch.setattr(
+        pipeline, "analyse", lambda *given: asked.append(torch.is_inference_mode_enabled()) or analyse(*given)
+    )
+    host.open_picture(picture, GenerationConfig())
+    assert asked == [True]
 
 
 def test_the_person_stays_and_the_background_stands(host, picture):

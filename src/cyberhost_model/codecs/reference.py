@@ -547,8 +547,8 @@ def measure_controls(controls: Tensor) -> Tensor:
 
 def _raise_beyond(control: Tensor, start: float, factor: float) -> Tensor:
     """Multiply by `factor` what a control (B, 1, h, w) has beyond `start`, on the side of its sign."""
-    height = 2 * measure_controls(control)
-    beyond = (height * (1 if start > 0 else -1) - abs(start)).clamp_min(0) / height.abs().clamp_min(abs(start))
+    far = 2 * measure_controls(control) / start
+    beyond = (far - 1).clamp_min(0) / far.clamp_min(1)  # share of the control
     return control * (1 + (factor - 1) * beyond)[..., None, None]
 
 

@@ -23,7 +23,7 @@ CONFUSED = 0.8  # how much of the other hand's heat counts
 SURE, OFF = 0.6, 0.5  # score of a hand that moves its wrist, and the least way in face sizes
 ASTRAY = 1.0  # face sizes from its arm's wrist to a hand that is less sure and no hand
 FADING = 0.9  # of its score a hand that the map does not show keeps from frame to frame
-_ELBOWS, WRISTS = (6, 3), (7, 4)  # joints of the left and the right arm
+ELBOWS, WRISTS = (6, 3), (7, 4)  # joints of the left and the right arm
 
 
 def middle_and_size(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -88,7 +88,7 @@ class Arms:
         """Take the elbows and wrists of key points in pixels."""
         elbows, wrists = (
             keypoints.body[list(pair)].copy() if keypoints.body_score[list(pair)].min() > VISIBLE else None
-            for pair in (_ELBOWS, WRISTS)
+            for pair in (ELBOWS, WRISTS)
         )
         return Arms(elbows, face, wrists)
 

@@ -618,7 +618,6 @@ class CyberHost:
             warnings += [line for line in lines if line not in warnings]
         return replace(reference, conditions=reference.conditions.with_further(shown)), warnings
 
-    @torch.inference_mode()
     def _model_warnings(self, config: GenerationConfig) -> list[str]:
         """Make lines for the user about the model, and about settings that it was not made for."""
         sampling, lines = self.model.network.preset.sampling, list(self.model.warnings)
@@ -626,6 +625,7 @@ class CyberHost:
             lines.append(f"this model learnt to do with {sampling.steps} steps: more make the video worse, not better")
         return lines
 
+    @torch.inference_mode()
     def open_picture(self, picture: PictureInput, config: GenerationConfig) -> tuple[Reference, list[str]]:
         """Check a picture, choose the person that `config.face` names, and prepare it for every clip.
 

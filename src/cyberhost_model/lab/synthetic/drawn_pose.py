@@ -106,13 +106,14 @@ _WIDE: dict[str, tuple] = {
     "hips": (0.7, (0.92, 1.75, 0.1), (-0.6, 0.7, 0.1), (-0.9, 0, -0.3), 0.3, 0.2),
 }
 _TOGETHER = ("pray", "cross", "stack")
+_EVERY = _KINDS | _WIDE
 
 
 def _arm(
     rng: np.random.Generator, kind: str, side: int, shoulder: np.ndarray, jitter: float = 1.0, floor: float = 9.0
 ) -> Arm:
     """Draw a random arm of one kind; the wrist stays above `floor`, which keeps the hand in the picture."""
-    _, wrist, fingers, palm, curl, spread = (_KINDS | _WIDE)[kind]
+    _, wrist, fingers, palm, curl, spread = _EVERY[kind]
     mirror = np.array([side, 1, 1], np.float32)
     target = np.array(wrist) + rng.normal(0, 1, 3) * np.array([0.09, 0.12, 0.08]) * jitter
     if kind != "hang":

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from cyberhost_model.codecs.base import Codec, load_codec
 from cyberhost_model.config import PRESETS, Preset
@@ -15,7 +14,7 @@ from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.hub.tensors import read_safetensors
 from cyberhost_model.lab.training.codec_init import codec_of_weights
 from cyberhost_model.lab.training.detector_init import detector_of_weights
-from cyberhost_model.lab.training.init import run_preset
+from cyberhost_model.lab.training.init import fill, run_preset
 from cyberhost_model.lab.training.recipe import read_sampling
 from cyberhost_model.model.checkpoint import load_preset, save_network, with_current_names
 from cyberhost_model.model.network import CyberHostNetwork
@@ -145,11 +144,3 @@ def _with_recipes_sampling(shape: Preset, recipe: str | None) -> Preset:
             return shape
         recipe = shape.name
     return replace(shape, sampling=read_sampling(recipe, shape.sampling))
-
-
-def fill(module: nn.Module, weights: dict[str, torch.Tensor], run: str | Path) -> None:
-    """Load `weights` strictly. Raises TrainingError when they are another part's."""
-    try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
-        raise TrainingError(f"{run}: is not a run of this part ({str(error).splitlines()[-1].strip()})") from error

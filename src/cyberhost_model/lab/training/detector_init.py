@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cyberhost_model.errors import ModelError, TrainingError
 from cyberhost_model.hub.tensors import read_safetensors
-from cyberhost_model.lab.training.init import averaged_weights
+from cyberhost_model.lab.training.init import averaged_weights, fill
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.lip_reader import LipReader
 from cyberhost_model.reading import Unreadable, is_folder, one_line
@@ -23,10 +23,7 @@ def detector_of_weights(weights: Mapping[str, Tensor], source: str | Path) -> Ke
     """
     lips = LipReader() if any(name.startswith("lips.") for name in weights) else None
     detector = KeypointDetector(norm=any(name.endswith("running_var") for name in weights), lips=lips)
-    try:
-        detector.load_state_dict(weights)
-    except RuntimeError as error:
-        raise TrainingError(f"{source}: is not a run of this part ({str(error).splitlines()[-1].strip()})") from error
+    fill(detector, weights, source)
     return detector
 
 

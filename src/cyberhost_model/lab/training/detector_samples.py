@@ -26,11 +26,10 @@ from cyberhost_model.lab.training.picture_augment import (
     warp_cut_out,
 )
 from cyberhost_model.perception import keypoint_detector as d
+from cyberhost_model.perception.hands import ELBOWS, WRISTS
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _CERTAIN = 0.5  # score above which a labelled point counts as known
-_WRISTS = (7, 4)  # body points: left, right
-_ELBOWS = (6, 3)
 PARTS = ("finder", "face", "body", "hand")
 """Networks of the detector that a stage can train."""
 
@@ -49,7 +48,7 @@ class DetectorSamples(Dataset):
     """Batches of photographed and drawn people; item i depends on (seed, i) alone.
 
     drawn_share: share of drawn people. filmed: frames of filmed people, beside the stills; those without two labelled
-    hands teach nothing of where hands are not. filmed_share: their share of the photographed people; None counts them
+    hands teach nothing of where hands are not. filmed_share: their share of the photographed people; 0 counts them
     as stills. parts: networks that batches are made for. looks: how often people get other clothes and skin
     (`redress`), and moving hands blur. edges: how often the picture ends at an arm (`crop_edges`). Keys are
     "<network>_<target>".
@@ -64,7 +63,7 @@ class DetectorSamples(Dataset):
         drawn_share: float = 0.35,
         steps: int = 1_000_000,
         filmed: Sequence[Still] = (),
-        filmed_share: float | None = None,
+        filmed_share: float = 0.0,
         parts: Sequence[str] = PARTS,
         looks: float = 0.0,
         edges: float = 0.0,
@@ -74,12 +73,12 @@ class DetectorSamples(Dataset):
         photographed, painted, seen = cut_outs(stills), cut_outs(drawn), cut_outs(list(filmed))
         self.backgrounds = [inpaint_person(s) for s in photographed[::2]]
         both = [s for s in seen if s.keypoints.hands_score.max(1).min() > _CERTAIN]
-        if filmed_share is None:
-            self.pools, self.labelled = [photographed + seen, painted], [photographed + both, painted]
+        if filmed_share:
+            self.pools = self.labelled = [photographed, painted, seen]
         else:
-            self.pools, self.labelled = [photographed, painted, seen], [photographed, painted, seen]
+            self.pools, self.labelled = [photographed + seen, painted], [photographed + both, painted]
         self.drawn_share = drawn_share if painted else 0.0
-        self.filmed_share = filmed_share if filmed_share and seen else 0.0
+        self.filmed_share = filmed_share if seen else 0.0
         # (source, side) of every hand whose points all lie in the picture.
         self.hands = [
             [
@@ -226,14 +225,12 @@ class DetectorSamples(Dataset):
         seen = np.concatenate([(keypoints.body_score > _CERTAIN) & inside(keypoints.body), np.zeros(2, bool)])
         known = np.append(keypoints.body_score != np.float32(DOUBTFUL), [True, True])
         sizes = np.zeros(2, np.float32)
-        for i, wrist in enumerate(_WRISTS):
+        for i, wrist in enumerate(WRISTS):
             if (keypoints.hands_score[i] > _CERTAIN).sum() >= 12:
                 places[18 + i], sizes[i] = centre_and_size(keypoints.hands[i])
                 seen[18 + i] = inside(places[18 + i])
-            elif (
-                seen[wrist] or not known[wrist]
-            ):  # a hand hangs on it, blurred or hidden: its label is missing, not the hand
-                known[18 + i] = False
+            elif seen[wrist] or not known[wrist]:
+                known[18 + i] = False  # a hand hangs on it, blurred or hidden: its label is missing, not the hand
         y, x = np.mgrid[:cells, :cells] + 0.5
         p = places * cells
         heat = (
@@ -252,11 +249,11 @@ class DetectorSamples(Dataset):
     def _elsewhere(self, rng: np.random.Generator, source: CutOut) -> np.ndarray:
         """Choose a place (2,) in pixels of a person's picture; with `looks` often on an arm, where hands are sought."""
         k = source.keypoints
-        arms = [side for side in (0, 1) if min(k.body_score[[_ELBOWS[side], _WRISTS[side]]]) > _CERTAIN]
+        arms = [side for side in (0, 1) if min(k.body_score[[ELBOWS[side], WRISTS[side]]]) > _CERTAIN]
         if not self.looks or not arms or rng.random() < 0.4:
             return rng.uniform(0.1, 0.9, 2) * source.size
         side = int(rng.choice(arms))
-        elbow, wrist = k.body[_ELBOWS[side]], k.body[_WRISTS[side]]
+        elbow, wrist = k.body[ELBOWS[side]], k.body[WRISTS[side]]
         return (elbow + (wrist - elbow) * rng.uniform(-0.3, 0.5)) * source.size
 
     def _hand(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -304,7 +301,7 @@ class DetectorSamples(Dataset):
 def _hand_places(source: CutOut) -> list[np.ndarray]:
     """List the centres of a person's hands in pixels; of those without a label the wrists."""
     k, places = source.keypoints, []
-    for side, wrist in enumerate(_WRISTS):
+    for side, wrist in enumerate(WRISTS):
         if k.hands_score[side].max() > VISIBLE:
             places.append(centre_and_size(k.hands[side] * source.size)[0])
         elif k.body_score[wrist] > VISIBLE:

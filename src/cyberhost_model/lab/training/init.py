@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,3 +219,11 @@ def _model(source: str) -> Path:
         return find_model(source)
     except ModelError as error:
         raise TrainingError(f"cannot start from it: {source} is no run, model or safetensors file ({error})") from error
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor], run: str | Path) -> None:
+    """Load `weights` strictly. Raises TrainingError when they are another part's."""
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(f"{run}: is not a run of this part ({str(error).splitlines()[-1].strip()})") from error

@@ -17,6 +17,11 @@ from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _FINEST = 512  # longer side of the finest level that is kept, pixels
 _BACKGROUND = 192  # longer side of a background, pixels
+DOUBTFUL = 0.1
+"""Score of a point of which it is not said whether a picture shows it."""
+_HARDLY = 0.06  # of a crop's side
+_SKIN = 9.0  # of colours a and b in 8-bit Lab: how far skin is from the middle of the face, hands and shadows included
+_WARM = np.array([1.0, 0.0, -1.0])  # direction in RGB of warmer light
 
 
 @dataclass
@@ -166,12 +171,6 @@ def random_background(rng: np.random.Generator, backgrounds: list[np.ndarray], s
     return out[::-1].copy() if rng.random() < 0.1 else out
 
 
-DOUBTFUL = 0.1
-"""Score of a point of which it is not said whether a picture shows it."""
-_HARDLY = 0.06  # of a crop's side
-_SKIN = 9.0  # of colours a and b in 8-bit Lab: how far skin is from the middle of the face, hands and shadows included
-
-
 def skin_mask(picture: np.ndarray, keypoints: Keypoints) -> np.ndarray:
     """Estimate where skin is: what has the colour of the cheeks, float32 (h, w, 1) in 0..1; and the points of hands.
 
@@ -218,9 +217,6 @@ def redress(rng: np.random.Generator, picture: np.ndarray, alpha: np.ndarray, ke
         tone = float(np.exp(rng.normal(-0.15, 0.35))) * np.exp(rng.normal(0, 0.05, 3) + rng.normal(0, 0.06) * _WARM)
         out = out * (1 - alpha * skin) + np.clip(picture * tone, 0, 255) * alpha * skin
     return out.astype(np.float32)
-
-
-_WARM = np.array([1.0, 0.0, -1.0])
 
 
 def blur_along(rng: np.random.Generator, picture: np.ndarray, centre: np.ndarray, radius: float) -> np.ndarray:

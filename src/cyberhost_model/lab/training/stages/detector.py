@@ -83,9 +83,9 @@ class DetectorStageConfig:
     """How often people get clothes and skin of other colours, see `DetectorSamples`."""
     edges: float = 0.0
     """How often the picture ends at an arm."""
-    body: int = 6
+    body: int = BatchSizes.body
     """Crops of bodies in a batch."""
-    hand: int = 12
+    hand: int = BatchSizes.hand
     """Crops of hands in a batch."""
 
 
@@ -117,7 +117,7 @@ class DetectorStage:
             seed,
             self.sizes,
             filmed=self.filmed,
-            filmed_share=self.config.filmed or None,
+            filmed_share=self.config.filmed,
             parts=self.config.parts,
             looks=self.config.looks,
             edges=self.config.edges,
