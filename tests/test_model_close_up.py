@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, make_close_up
+from cyberhost_model.codecs.close_up_table import CloseUpTable
 from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.template import load_template
 from cyberhost_model.media.audio import Sound
@@ -117,6 +118,35 @@ def test_a_video_looks_close_ups_up(host, reference, monkeypatch):
     decode(z)
     assert decoded == [len(changes)], "the frames themselves, no mouth and no eyes"
     assert torch.equal(reference.large, picture), "close-ups are pasted into copies"
+
+
+@torch.inference_mode()
+def test_usual_looks_are_decoded_before_the_first_frame(host, reference, monkeypatch):
+    codec, decoded = host.model.codec, []
+    narrower = with_control(host, reference, 1, -0.01)
+    z = torch.cat([narrower + with_control(host, reference, *change) for change in ((0, 0.03), (2, -0.02))], 1)
+    given = reference.small, reference.large, reference.close_ups
+    plain = codec.decoder(*given)(z)
+    decode = codec.decoder(*given, ahead=True)
+    decode_maps = codec.decode_maps
+    monkeypatch.setattr(codec, "decode_maps", lambda z, f: (decoded.append(len(z)), decode_maps(z, f))[1])
+    assert torch.equal(decode(z), plain), "they are the same as those that are decoded when they are needed"
+    assert decoded == [2], "the frames themselves, no mouth and no eyes"
+
+
+def test_a_table_is_filled_between_two_sizes():
+    asked = []
+
+    def decode(sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        asked.append(tuple(sizes[0].tolist()))
+        return (sizes[:, :1] - 2 * sizes[:, 1:],)
+
+    table = CloseUpTable(decode, (0.5, 3.0))
+    table.fill(((-0.5, 0.6), (-3.0, 0.0)))
+    assert sorted(asked) == [(gap, width) for gap in (-0.5, 0.0, 0.5) for width in (-3.0, 0.0)]
+    sizes = torch.tensor([[0.2, -1.0], [-0.4, -2.5]])
+    torch.testing.assert_close(table(sizes)[0], sizes[:, :1] - 2 * sizes[:, 1:])
+    assert len(asked) == 6
 
 
 def test_without_a_face_there_is_none(host, picture, reference):

@@ -70,11 +70,16 @@ class Codec(nn.Module):
         raise NotImplementedError
 
     def decoder(
-        self, reference: Tensor, picture: Tensor | None = None, close_ups: Sequence[CloseUp] = ()
+        self,
+        reference: Tensor,
+        picture: Tensor | None = None,
+        close_ups: Sequence[CloseUp] = (),
+        ahead: bool = False,
     ) -> Callable[[Tensor], Tensor]:
         """Return `decode` of z alone, for one video: what depends on the picture may be kept from call to call.
 
-        Arguments as in `decode`. The weights must not change while it is used.
+        Arguments as in `decode`; ahead: what most videos need of that is computed now. The weights must not change
+        while it is used.
         """
         return lambda z: self.decode(z, reference, picture, close_ups)
 

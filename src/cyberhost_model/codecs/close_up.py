@@ -36,9 +36,11 @@ class Part:
     """The face controls that move it (`perception.face_controls.CONTROLS`)."""
     rests: float
     """Deviations of its controls below which it is not decoded in close-up: too little to see."""
-    spacing: float
-    """Deviations of its controls between looks that a video decodes (`CloseUpTable`); those between are interpolated.
+    spacing: tuple[float, ...]
+    """Deviations of each control between looks that a video decodes (`CloseUpTable`); those between are interpolated.
     """
+    usual: tuple[tuple[float, float], ...]
+    """Deviations of each control between which most frames of a speech are."""
 
     def square(self, face: np.ndarray) -> tuple[np.ndarray, float]:
         """Place its square over the 68 points (68, 2) of a face: top left corner (x, y) and side, in their unit."""
@@ -46,8 +48,8 @@ class Part:
         return face[self.points].mean(0) - side / 2, side
 
 
-MOUTH = Part(face_controls.MOUTH, 1.8, slice(0, 2), 0.05, 0.5)
-EYES = Part(slice(36, 48), 1.2, slice(2, 3), 0.2, 0.25)
+MOUTH = Part(face_controls.MOUTH, 1.8, slice(0, 2), 0.05, (0.5, 3.0), ((-5.0, 3.5), (-12.0, 0.0)))
+EYES = Part(slice(36, 48), 1.2, slice(2, 3), 0.2, (0.25,), ((-7.0, 0.5),))
 
 
 @dataclass(frozen=True)

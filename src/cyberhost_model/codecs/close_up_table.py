@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -18,16 +20,24 @@ class CloseUpTable:
 
     A video shows the same openings of the lips again and again. Maps are decoded at the nodes of a grid of sizes, when
     one is needed first, and interpolated linearly between nodes. Each is decoded and each frame interpolated by itself,
-    so that frames are the same to the bit whichever came before.
+    so that frames are the same to the bit whichever came before. Two threads may ask at once.
     """
 
-    def __init__(self, decode: Callable[[Tensor], tuple[Tensor, ...]], spacing: float) -> None:
+    def __init__(self, decode: Callable[[Tensor], tuple[Tensor, ...]], spacing: Sequence[float]) -> None:
         """Begin without looks.
 
-        decode: sizes (N, n) of n controls -> maps, each (N, ...). spacing: of the grid, in the unit of the sizes.
+        decode: sizes (N, n) of n controls -> maps, each (N, ...). spacing (n,): of the grid, in the unit of the sizes.
         """
-        self._decode, self._spacing = decode, spacing
+        self._decode, self._spacing = decode, torch.tensor(spacing)
         self._looks: OrderedDict[tuple[float, ...], tuple[Tensor, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def fill(self, between: Sequence[tuple[float, float]]) -> None:
+        """Decode the looks at all nodes between the two sizes of each control, as many as are kept."""
+        ends = [(low / step, high / step) for (low, high), step in zip(between, self._spacing.tolist(), strict=True)]
+        axes = [range(math.ceil(low), math.floor(high) + 1) for low, high in ends]
+        for node in itertools.islice(itertools.product(*axes), _KEPT):
+            self._look(*map(float, node))
 
     def __call__(self, sizes: Tensor) -> tuple[Tensor, ...]:
         """Interpolate the maps at sizes (N, n), N >= 1 -> maps, each (N, ...)."""
@@ -43,10 +53,11 @@ class CloseUpTable:
 
     def _look(self, *node: float) -> tuple[Tensor, ...]:
         """Return the maps (...) at a node, which are decoded if they are not kept."""
-        if node not in self._looks:
-            decoded = self._decode(torch.tensor([node]) * self._spacing)
-            self._looks[node] = tuple(maps[0] for maps in decoded)
-        self._looks.move_to_end(node)
-        if len(self._looks) > _KEPT:
-            self._looks.popitem(last=False)
-        return self._looks[node]
+        with self._lock:
+            if node not in self._looks:
+                decoded = self._decode((torch.tensor(node) * self._spacing)[None])
+                self._looks[node] = tuple(maps[0] for maps in decoded)
+            self._looks.move_to_end(node)
+            if len(self._looks) > _KEPT:
+                self._looks.popitem(last=False)
+            return self._looks[node]

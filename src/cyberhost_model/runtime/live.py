@@ -81,8 +81,7 @@ class LiveSession:
         self._sound_lock = threading.Lock()  # never for long, so that a microphone's thread can push
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
-        with torch.inference_mode():  # the decoder and what it keeps of a face at rest: the first frame has no time
-            self._rendering.decode(torch.zeros_like(job.reference.latent[:, None]))
+        self._rendering.decoder = renderer.decoder(job, ahead=True)  # later there is no time for it
         self._begin(None)
 
     @property

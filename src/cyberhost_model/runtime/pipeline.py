@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from cyberhost_model.config import LARGEST, GenerationConfig, SamplingConfig
-from cyberhost_model.device import choose_device
+from cyberhost_model.device import choose_device, keep_freed_memory
 from cyberhost_model.errors import InputError, OutputError, ResourceError
 from cyberhost_model.hub.capabilities import capabilities_of, check_command, check_trained
 from cyberhost_model.hub.repository import Access, accessing
@@ -237,6 +237,8 @@ class CyberHost:
         check_acceleration(device, False, cuda_graphs)  # `compile_blocks` looks for a compiler itself
         if onnx:
             check_onnx(device, dtype)
+        if device.type == "cpu":
+            keep_freed_memory()
         self.model, self.device, self.dtype = model.to(device, dtype), device, dtype
         self.folder: Path | None = None
         """Folder it was loaded from."""
