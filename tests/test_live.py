@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,6 +17,7 @@ from cyberhost_model.media.audio import SPEECH_RATE, Resampler, Sound, load_audi
 from cyberhost_model.perception.keypoints import SURE
 from cyberhost_model.runtime import gestures, live
 from cyberhost_model.runtime.live import LiveSession
+from cyberhost_model.runtime.render import Rendering
 from cyberhost_model.speech.live import LiveSpeech
 from data_helpers import voice, with_hands
 
@@ -250,6 +253,36 @@ def test_the_next_clips_motion_frames_are_encoded_before_its_sound(host, picture
         encoded.clear()
     assert len(second[0]) == 6
     np.testing.assert_array_equal(first[0] + second[0], first[1] + second[1])
+
+
+def test_a_second_thread_changes_no_frame(host, picture, speech, monkeypatch):
+    """With two threads of torch frames are shared between two that have one each, also around an interruption."""
+    made, decoding = [], set()
+    decode = Rendering.decode
+
+    def watched(self: Rendering, z: torch.Tensor) -> np.ndarray:
+        decoding.add((threading.current_thread().name.split("_")[0], torch.get_num_threads()))
+        return decode(self, z)
+
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            session = host.live(picture, clip=6, **FAST)
+            monkeypatch.setattr(Rendering, "decode", watched)
+            session.push(speech[: round(0.7 * SPEECH_RATE)], SPEECH_RATE)
+            frames = [frame for frame, _ in itertools.islice(session.frames(), 8)]
+            session.interrupt()
+            session.push(speech[: round(0.44 * SPEECH_RATE)], SPEECH_RATE)
+            made.append(frames + [frame for frame, _ in session.frames()])
+            monkeypatch.setattr(Rendering, "decode", decode)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert decoding == {("MainThread", 1), ("helper", 1)}
+    assert len(made[0]) == 14
+    difference = np.abs(np.stack(made[0]).astype(int) - np.stack(made[1]))
+    assert difference.max() <= 2 and (difference > 0).mean() < 1e-3, "torch rounds so with two threads"
 
 
 def test_what_is_made_once_is_made_before_the_session_is_ready(host, picture, monkeypatch):

@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from time import perf_counter
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,6 +26,7 @@ from cyberhost_model.media.audio import SPEECH_RATE, Resampler
 from cyberhost_model.media.image import crop_back
 from cyberhost_model.media.pcm import RATES
 from cyberhost_model.model.network import CyberHostNetwork
+from cyberhost_model.runtime.background import Helper, SharedWork
 from cyberhost_model.runtime.render import Job, Renderer, Rendering
 from cyberhost_model.speech.live import LiveSpeech
 
@@ -77,11 +80,14 @@ class LiveSession:
         self._total: int | None = None
         self._resampler: Resampler | None = None
         self._sound_rate = SPEECH_RATE
+        self._work: SharedWork | None = None  # on the frames of the clip
         self._frame_lock = threading.Lock()  # held while a frame is computed
         self._sound_lock = threading.Lock()  # never for long, so that a microphone's thread can push
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
         self._rendering.decoder = renderer.decoder(job, ahead=True)  # later there is no time for it
+        # Frames do not depend on each other: a core for each is quicker than all cores for one, which is small.
+        self._helper = Helper() if renderer.device.type == "cpu" and torch.get_num_threads() > 1 else None
         self._begin(None)
 
     @property
@@ -158,6 +164,8 @@ class LiveSession:
         self._clips = self._rendering.latents()
         self._before, self._clip_start = before, self.shown
         self._clip: Tensor | None = None
+        if self._work is not None:
+            self._work.drop()
 
     def _end_resampler(self) -> None:
         if self._resampler is not None:
@@ -175,14 +183,22 @@ class LiveSession:
                     return None
                 self._before, self._clip_start = self._motion(), self.shown
                 self._clip = next(self._clips)
-            at = self.shown - self._clip_start
-            if at == self._clip.shape[1] // 2:  # frames are ahead by then, and the next clip's sound is still coming
-                self._rendering.encode_motion(self._clip)
-            # One by one: several together are no quicker, and the first would wait for them.
-            frame = self._rendering.decode(self._clip[:, at : at + 1])[0]
+                self._work = SharedWork(self._frame_work(self._clip), self._helper)
+            assert self._work is not None
+            at, middle = self.shown - self._clip_start, self._clip.shape[1] // 2
+            if at == middle:  # frames are ahead by then, and the next clip's sound is still coming
+                self._work.take(middle)
+            frame = self._work.take(at + (at >= middle))[0]
             shown = crop_back(frame, self.job.reference.large_canvas), self.time
             self.shown += 1
             return shown
+
+    def _frame_work(self, clip: Tensor) -> list[Callable[[], Any]]:
+        """List what is to be done with a clip's latents: its frames, and in their middle the motion frames."""
+        # One by one: several together are no quicker, and the first would wait for them.
+        work: list[Callable[[], Any]] = [partial(self._rendering.decode, frame) for frame in clip.split(1, 1)]
+        work.insert(len(work) // 2, partial(self._rendering.encode_motion, clip))
+        return work
 
     def _motion(self) -> Tensor | None:
         """Take the latents (1, M, C, h, w) of the last frames that were given out, None before the first."""
