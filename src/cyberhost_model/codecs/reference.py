@@ -134,6 +134,28 @@ class _ResidualBlock(nn.Module):
         return x + self.body(x)
 
 
+class _DoublingConv(nn.Conv2d):
+    """A 3x3 convolution of maps whose pixels were doubled: (B, C, h, w) -> (B, C', 2 h, 2 w).
+
+    Of the nine pixels under the kernel several are the same one, so that four products do without gradients.
+    """
+
+    _folded: tuple[tuple[int, int, torch.dtype], Tensor] | None = None
+
+    def __init__(self, channels: int, out: int):
+        super().__init__(channels, out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or torch.is_grad_enabled():
+            return super().forward(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        made_of = self.weight.data_ptr(), self.weight._version, self.weight.dtype
+        if self._folded is None or self._folded[0] != made_of:
+            spread = self.weight.new_tensor([[1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]], dtype=torch.float32)
+            kernel = torch.einsum("ai,bj,ocij->coab", spread.flip(0), spread.flip(0), self.weight.float())
+            self._folded = made_of, kernel.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
+        return F.conv_transpose2d(x, self._folded[1], self.bias, stride=2, padding=1)
+
+
 class _Pyramid(nn.Module):
     """Maps (B, channels, H / k, W / k) with `fold` = 4 / k -> features at 1/4, 1/8 and 1/16 of H, W."""
 
@@ -181,9 +203,9 @@ class ReferenceCodec(Codec):
         self.register_buffer("r_std", torch.ones(r))
         read = config.drawn + config.control_channels
         self.join = nn.Sequential(nn.Conv2d(read + r, c, 3, padding=1), _ResidualBlock(c))
-        self.up_eighth = nn.Conv2d(c, b, 3, padding=1)
+        self.up_eighth = _DoublingConv(c, b)
         self.at_eighth = nn.Sequential(nn.Conv2d(2 * b, b, 1), _ResidualBlock(b))
-        self.up_quarter = nn.Conv2d(b, a, 3, padding=1)
+        self.up_quarter = _DoublingConv(b, a)
         self.at_quarter = nn.Sequential(
             nn.Conv2d(2 * a + 4 * self.map_channels + config.control_channels, a, 1),
             _ResidualBlock(a),
@@ -491,12 +513,12 @@ class ReferenceCodec(Codec):
         quarter, eighth, sixteenth = pyramid
         base, (drawn, blocks) = self.decode_components(z), (self.config.drawn, self.config.blocks)
         x = self.join(torch.cat([z[:, :drawn], z[:, blocks:], self.to_r(sixteenth)], 1))
-        x = self.up_eighth(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        x = self.at_eighth(torch.cat([x, eighth], 1))
-        x = self.up_quarter(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        x = self.up_eighth(x)
+        x = self.at_eighth(_cat_channels(x, eighth))
+        x = self.up_quarter(x)
         maps = torch.cat([base["flow"] / 4, *(base[name] for name in ("novelty", "colour") if name in base)], 1)
         controls = F.interpolate(z[:, self.config.blocks :], scale_factor=4.0, mode="bilinear", align_corners=False)
-        x = self.at_quarter(torch.cat([x, quarter, F.pixel_unshuffle(maps, 2), controls], 1))
+        x = self.at_quarter(_cat_channels(x, quarter, F.pixel_unshuffle(maps, 2), controls))
         # Lips move in proportion to their control: the network predicts the response to a control of 1 from the
         # reference, which is then multiplied by the control.
         sizes, motion = measure_controls(z[:, self.config.blocks :]), self.to_motion(x)
@@ -534,6 +556,13 @@ def _join_blocks(x: Tensor, basis: Tensor) -> Tensor:
     return F.pixel_shuffle(F.conv2d(x, basis.flatten(1).T[..., None, None]), _BLOCK)
 
 
+def _cat_channels(first: Tensor, *others: Tensor) -> Tensor:
+    """Concatenate maps (B, C, h, w) in the memory layout of the first; mixed ones would be laid out anew afterwards."""
+    last = first.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.cat([maps.contiguous(memory_format=layout) for maps in (first, *others)], 1)
+
+
 def _copy_frames(x: Tensor, frames: int) -> Tensor:
     """Do what `_repeat_frames` does with a copy, in which the numbers of a pixel lie side by side."""
     repeated = _repeat_frames(x, frames)
@@ -542,6 +571,8 @@ def _copy_frames(x: Tensor, frames: int) -> Tensor:
 
 def _repeat_frames(x: Tensor, frames: int) -> Tensor:
     """Repeat (B, ...) for each frame of a clip -> (B*F, ...)."""
+    if frames == 1:
+        return x  # in its own memory layout
     return x[:, None].expand(-1, frames, *[-1] * (x.ndim - 1)).flatten(0, 1)
 
 
