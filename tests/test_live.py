@@ -207,6 +207,18 @@ def test_a_look_ahead_out_of_bounds(host, picture):
         host.live(picture, look_ahead=0.5)
 
 
+@pytest.mark.parametrize(("seconds", "clip", "steps"), [(0.1, 6, 1), (0.3, 12, 5)])
+def test_a_low_delay_where_the_machine_keeps_up(seconds, clip, steps, host, picture, monkeypatch):
+    """seconds: a clip takes them in one step, and in two; those of a low delay last 0.24 s, others 0.48 s."""
+    monkeypatch.setattr(live, "rehearse", lambda renderer, job, steps, warn: iter([seconds] * len(steps)))
+    monkeypatch.setattr(live, "_paces", WeakKeyDictionary())
+    session = host.live(picture, size=256, low_delay=True, keep_up=True)
+    assert session.speech.clip == clip and session.steps == steps
+    assert any("no low delay" in line for line in session.warnings) == (clip == 12)
+    given = host.live(picture, size=256, steps=2, low_delay=True, keep_up=True)
+    assert given.speech.clip == clip and given.steps == 2
+
+
 @pytest.mark.parametrize(
     ("one", "each", "steps", "words"),
     [

@@ -794,7 +794,9 @@ class LivePace:
     """How soon the frames of a live session come: keywords of `CyberHost.live`, and options of its command."""
 
     low_delay: bool = option(
-        False, "Show frames as soon as two CPU cores can: --steps 1 --clip 6 --look-ahead 0.12, where not given."
+        False,
+        "Show frames as soon as two CPU cores can: --steps 1 --clip 6 --look-ahead 0.12, where not given; with "
+        "--keep-up only where that keeps up.",
     )
     look_ahead: float | None = option(
         None,

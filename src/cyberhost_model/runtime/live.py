@@ -86,8 +86,7 @@ class LiveSession:
         self._motion_frames = renderer.model.network.preset.motion_frames
         self._rendering = Rendering(renderer, job, warnings.append)
         self._rendering.decoder = renderer.decoder(job, ahead=True)  # later there is no time for it
-        # Frames do not depend on each other: a core for each is quicker than all cores for one, which is small.
-        self._helper = Helper() if renderer.device.type == "cpu" and torch.get_num_threads() > 1 else None
+        self._helper = _helper(renderer)
         self._begin(None)
 
     @property
@@ -302,16 +301,26 @@ def rehearse(
     speech = LiveSpeech(renderer.model.speech, fps, clip, preset.audio.tokens)
     speech.push(np.zeros(speech.look_ahead, np.float32))
     job = replace(job, speech=speech.windows)
-    rendering = Rendering(renderer, job, warn)
+    rendering, helper = Rendering(renderer, job, warn), _helper(renderer)
     clips = rendering.latents()
     for count in steps:
         speech.push(np.zeros(math.ceil(clip / fps * SPEECH_RATE), np.float32))
         rendering.job = replace(job, config=replace(job.config, steps=count))
         began = perf_counter()
         with torch.inference_mode():
-            for frame in next(clips)[:, :decoded].split(1, 1):
-                rendering.decode(frame)
+            frames = next(clips)[:, :decoded].split(1, 1)
+        work = SharedWork([partial(rendering.decode, frame) for frame in frames], helper)
+        for index in range(len(frames)):
+            work.take(index)
         yield perf_counter() - began
+
+
+def _helper(renderer: Renderer) -> Helper | None:
+    """Begin a second thread where frames are decoded by two; they do not depend on each other.
+
+    A core for each is quicker than all cores for one, whose operations are small.
+    """
+    return Helper() if renderer.device.type == "cpu" and torch.get_num_threads() > 1 else None
 
 
 def warm_up(renderer: Renderer, job: Job, warn: Callable[[str], None]) -> None:
@@ -381,6 +390,11 @@ def in_time(renderer: Renderer, job: Job) -> tuple[Job, list[str]]:
         steps = 1 + int((most - 1) * (left - pace.one) / (pace.all_steps - pace.one))
         told.append(f"{steps} of {most} steps, because this machine is too slow for more")
     return replace(job, config=replace(job.config, steps=steps)), told
+
+
+def keeps_up(renderer: Renderer, job: Job) -> bool:
+    """Return whether this machine makes a clip of `job` in one step in the time that it lasts."""
+    return measure_pace(renderer, job, lambda line: None).one <= _time_of_clip(renderer, job)
 
 
 def _time_of_clip(renderer: Renderer, job: Job) -> float:

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ from cyberhost_model.runtime.live import (
     check_live,
     export_steps,
     in_time,
+    keeps_up,
     warm_up,
 )
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
@@ -420,7 +421,8 @@ class CyberHost:
         """Begin to make the person in `picture` speak a sound that comes in pieces (docs/user/live.md).
 
         gestures: as in `animate`; strokes go as far as there is time for once their syllable is known. low_delay: one
-        step, clips of 6 frames and 0.12 s of look-ahead, where they are not given (`runtime.live.LOW_DELAY`).
+        step, clips of 6 frames and 0.12 s of look-ahead, where they are not given (`runtime.live.LOW_DELAY`); with
+        keep_up only where this machine is quick enough for that, whose frames cost more.
         look_ahead: seconds of speech after a clip that its frames are made with, 0..0.2; None: 0.2. clip: frames that
         are made together, by default (and at most) as many as the network was trained with; fewer come sooner.
         keep_up: take fewer steps where this machine is too slow for the sound, which it finds out by making a few
@@ -430,6 +432,7 @@ class CyberHost:
         self._check_command("animate")
         preset = self.model.network.preset
         check_live(preset)
+        usual: dict[str, Any] = {"look_ahead": look_ahead, "clip": clip, **options}
         if low_delay:
             look_ahead = LOW_DELAY.look_ahead if look_ahead is None else look_ahead
             clip = min(LOW_DELAY.clip, preset.frames) if clip is None else clip
@@ -453,6 +456,11 @@ class CyberHost:
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
         export_steps(renderer, job, warnings.append)
+        if keep_up and low_delay and not keeps_up(renderer, job):
+            amounts: dict[str, Any] = {"body_movement": body_movement, "gestures": gestures, "level": level}
+            session = self.live(picture, keep_up=True, **amounts, **usual)
+            session.warnings.append("no low delay, because this machine is too slow for it")
+            return session
         if keep_up:
             job, told = in_time(renderer, job)
             warnings += told

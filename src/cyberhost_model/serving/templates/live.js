@@ -200,7 +200,7 @@ byId("speak").addEventListener("click", async () => {
   const options = {};
   for (const field of document.querySelectorAll("label:not(.recorded) > [name]"))
     if (field.value) options[field.name] = field.value;
-  options.keep_up = true;
+  options.low_delay = options.keep_up = true;
   talk = new Talk();
   byId("speak").textContent = "Stop";
   show(byId("skip"), true);
