@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from cyberhost_model.lab.synthetic.performance import perform, wander
+from cyberhost_model.lab.synthetic.drawn import drawn_still
+from cyberhost_model.lab.synthetic.performance import perform, reach_out, wander
+from cyberhost_model.lab.synthetic.puppet import Pose, Puppet
 from cyberhost_model.lab.synthetic.speech_motion import SpeechMotion
 
 FRAMES = 500
@@ -52,3 +54,19 @@ def test_gestures_turn_arms_far():
         np.ptp([p.arms[0][1] for p in perform(speech(3), np.random.default_rng(s), False, [turns])]) for s in range(12)
     ]
     assert max(spread) > 0.8  # radians; an arm whose gesture was not drawn stays below
+
+
+def test_hands_that_reach_out_go_far_without_a_jump():
+    puppet = next(p for s in range(40) if len((p := Puppet(drawn_still(s, (192, 192)))).bones) == 2 and not p.clasped)
+    runs = [reach_out([Pose()] * FRAMES, np.random.default_rng(seed), puppet) for seed in range(6)]
+    reach = np.array([[pose.reach for pose in run] for run in runs])
+    far = np.linalg.norm(reach, axis=-1)
+    assert 1 < far.max() <= 2.2 + 1e-6, "face heights"
+    assert np.linalg.norm(np.diff(reach, axis=1), axis=-1).max() < 0.5, "of a frame's step"
+    assert (far.max(1) == 0).any(), "some arms rest"
+
+
+def test_hands_that_touch_reach_out_together():
+    puppet = next(p for s in range(80) if (p := Puppet(drawn_still(s, (192, 192)))).clasped)
+    for pose in reach_out([Pose()] * 50, np.random.default_rng(3), puppet):
+        assert pose.reach[0] == pose.reach[1]

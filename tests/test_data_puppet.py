@@ -148,6 +148,20 @@ def test_hands_that_rest_on_each_other_go_together():
     assert np.abs(moved).max() > 0.005 and np.allclose(moved, moved[0], atol=1e-5)
 
 
+def test_a_hand_that_reaches_takes_its_arm_along():
+    puppet = two_armed(clasped=False)
+    frame, still = puppet.render(Pose(reach=((-0.6, -0.9), (0.0, 0.0)))), puppet.still.keypoints
+    size = np.array(puppet.size)
+    wrist = (frame.keypoints.hands[0, 0] - still.hands[0, 0]) * size / puppet.face.height
+    elbow, shoulder = ((frame.keypoints.body[i] - still.body[i]) * size / puppet.face.height for i in (6, 5))
+    assert np.allclose(wrist, (-0.6, -0.9), atol=0.02)
+    assert np.allclose(elbow, 0.25 * wrist, atol=0.02) and np.allclose(shoulder, 0, atol=0.01)
+    assert np.allclose(frame.keypoints.hands[1], still.hands[1], atol=1e-4)
+    middle = frame.keypoints.body[[6, 7]].mean(0) * size  # of the forearm, whose pixels come from the forearm
+    x, y = middle.astype(int)
+    assert np.linalg.norm(middle + frame.flow[y, x] - still.body[[6, 7]].mean(0) * size) < 3
+
+
 def test_no_outline_of_a_hand_stays_where_it_was():
     """A half-transparent rim would teach the network to draw ghosts."""
     puppet = two_armed(clasped=False)

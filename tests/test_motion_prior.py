@@ -57,7 +57,7 @@ def test_from_residual_inverts_to_residual():
 
 def test_the_prior_of_key_points_stays_without_motion_frames():
     network = make_network(dataclasses.replace(LASTING, pose_shift=True))
-    raw = raw_conditions() | {"pose_shift": torch.rand(2, MINI.frames, 7, 8, 8)}
+    raw = raw_conditions() | {"pose_shift": torch.rand(2, MINI.frames, 10, 8, 8)}
     alone = network.conditions(**raw | {"motion_latents": None}).prior
     torch.testing.assert_close(network.conditions(**raw).without_motion().prior, alone)
 

@@ -13,6 +13,7 @@ from cyberhost_model.config import GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.media.audio import Sound, load_audio
 from cyberhost_model.media.video_writer import write_video
+from cyberhost_model.model.motion_prior import measure_pose_coverage
 from cyberhost_model.perception.keypoint_detector import KeypointDetector
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.runtime import render as rendering
@@ -189,11 +190,22 @@ def test_pose_shift_leads_back_to_the_reference(points):
     assert np.abs(maps[1, 3:6]).max() < 1e-3 and maps[1, 6].max() > 0.5  # the same face, and its lips are known
 
 
+def test_pose_shift_tells_what_was_left(points):
+    """Where the reference has a point that moved by two cells, the same shift stands, and nobody may be there now."""
+    h = w = 16
+    moved = points.map(lambda p: (p + [2 / w, 0]).astype(np.float32))
+    maps = pose_shift(points, [moved], (h, w))[0]
+    assert np.allclose(maps[7:9, :, :-4], maps[0:2, :, 4:], atol=1e-4)
+    assert np.allclose(maps[9, :, :-4], maps[2, :, 4:], atol=1e-4) and maps[9].max() > 0.9
+    covered = measure_pose_coverage(torch.from_numpy(maps)[None, None])[0, 0, 0]
+    assert covered[torch.from_numpy(maps[9, ::2, ::2]) > 0.5].min() > 0.5
+
+
 def test_lips_that_are_not_visible_have_no_shift(points):
     hidden = points.map(lambda p: p)
     hidden.face_score[48:68] = 0
     maps = pose_shift(points, [hidden], (16, 16))
-    assert not maps[0, 3:].any() and maps[0, 2].any()
+    assert not maps[0, 3:7].any() and maps[0, 2].any()
 
 
 def test_hands_gesture_with_the_speech_unless_they_are_left_to_the_network(host, picture):

@@ -27,7 +27,8 @@ def drive(points, moving, seed=0, **mix):
 
 def test_without_skeletons_there_is_one_movement_map(points):
     maps, shift, driven, deaf = drive(points, False)
-    assert maps.shape == (1, 3, *SIZE) and shift.shape == (3, 7, 16, 16) and not shift.any() and not driven and not deaf
+    assert maps.shape == (1, 3, *SIZE) and shift.shape == (3, 10, 16, 16) and not shift.any()
+    assert not driven and not deaf
     inside = np.argwhere(maps[0, 0] > 0.5)
     x, y = points[1].body[1] * SIZE  # the thorax stays inside its box
     assert (
@@ -41,8 +42,8 @@ def test_skeletons_are_drawn_for_every_frame(points):
     whole, shift, driven, _ = drive(points, True, skeleton=1.0)
     hands, hands_shift, body, deaf = drive(points, True, hands=1.0)
     assert driven and not body
-    assert whole.shape == hands.shape == (3, 3, *SIZE) and shift.shape == hands_shift.shape == (3, 7, 16, 16)
-    assert shift[:, 2].sum() > 1.5 * hands_shift[:, 2].sum() > 0 and not hands_shift[:, 3:].any()
+    assert whole.shape == hands.shape == (3, 3, *SIZE) and shift.shape == hands_shift.shape == (3, 10, 16, 16)
+    assert shift[:, 2].sum() > 1.5 * hands_shift[:, 2].sum() > 0 and not hands_shift[:, 3:7].any()
     assert (whole > 0).sum() > 2 * (hands > 0).sum() and not deaf  # hands alone never silence the speech
 
 
@@ -93,7 +94,7 @@ def test_a_deaf_clip_hears_nothing():
         "hands": rand(1, 2, 3, 128, 128),
         "skeleton": rand(1, 3, 64, 64),
         "pose": rand(1, 3, 3, 64, 64),
-        "pose_shift": rand(1, 3, 7, 8, 8),
+        "pose_shift": rand(1, 3, 10, 8, 8),
         "clarity": rand(1, 3),
         "lips": torch.ones(1, 3, 4, 4),
         "masks": torch.ones(1, 3, 2, 4, 4),

@@ -61,7 +61,11 @@ def test_the_shipped_recipe_has_every_step():
         loop, _ = read_recipe(step.recipe or "tiny", step.stage)
         assert loop.steps > 100
     count, settings = read_clips("tiny")
-    assert count >= 1000 and settings.keys() == {"frames", "drawn", "heads", "filmed"} and not settings["filmed"]
+    assert (
+        count >= 1000
+        and settings.keys() == {"frames", "drawn", "heads", "reaching", "filmed"}
+        and not settings["filmed"]
+    )
 
 
 def test_what_was_filmed_goes_to_the_stages_that_can_use_it(tmp_path):

@@ -54,7 +54,7 @@ class RandomClips(Dataset):
             "hands": draw(2, 3, 128, 128),
             "skeleton": chance(3, *size),
             "pose": chance(1, 3, *size),
-            "pose_shift": draw(f, 7, 2 * h, 2 * w),
+            "pose_shift": draw(f, 10, 2 * h, 2 * w),
             "driven": torch.tensor([False]),
             "deaf": torch.tensor([False]),
             "head": torch.tensor([False]),

@@ -36,6 +36,7 @@ class Source:
     gestures: Path | None = option(None, "Recorded gestures (.npz); optional.", metavar="DIR")
     drawn: float = option(0.3, "Share of drawn people; 1 without --stills.", min=0, max=1)
     heads: float = option(0.0, "Share of crops about the head.", min=0, max=1)
+    reaching: float = option(0.0, "Share of clips whose hands reach out.", min=0, max=1)
     start: int = option(0, "Number of the first clip.", min=0, max=10**9)
     seed: int = option(0, "Same seed, same clips.", min=0, max=SEEDS)
     held_out: bool = option(False, "Only people and speakers kept out of training.")
@@ -60,6 +61,7 @@ class Source:
             frames,
             gestures,
             heads=self.heads,
+            reaching=self.reaching,
             listener=listener,
         )
 

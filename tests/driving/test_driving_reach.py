@@ -53,6 +53,16 @@ def test_a_hand_that_is_elsewhere_moves_about_the_pictures_own_and_keeps_its_sha
     np.testing.assert_array_equal(np.delete(near.body, 7, 1), np.delete(poses.body, 7, 1))
 
 
+def test_with_its_arm_a_hand_that_is_elsewhere_moves_on_the_way_there(rest):
+    swing = np.array([-0.4, -0.2, 0.0, 0.2, 0.4])
+    poses = moved(rest, *[(0.0, 0.0)] * 5)
+    poses.hands[:, 0] += (np.array([[0.0, -5.0]]) + swing[:, None] * [1, 0])[:, None] * CELL
+    near, share = limit_reach(poses, rest, CELL)
+    away = (near.hands[:, 0].mean(1) - rest.hands[0].mean(0)) / CELL
+    assert share == 1.0
+    np.testing.assert_allclose(away, np.stack([swing, [-WHOLE.towards] * 5], 1), atol=1e-3)
+
+
 def test_a_hand_that_becomes_a_fist_does_so_by_a_little(rest):
     poses = moved(rest, *[(0.0, 0.0)] * 5)
     middle = rest.hands[0].mean(0)

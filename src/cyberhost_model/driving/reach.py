@@ -29,11 +29,13 @@ class Reach(NamedTuple):
     """Of a face's point about its middle."""
     limb: tuple[float, float]
     """Of a point of the body; a wrist goes with its hand."""
+    towards: float
+    """How far a hand that stays out of reach is moved towards where it stays."""
 
 
-WHOLE = Reach((1.3, 2.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8))
+WHOLE = Reach((1.3, 2.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8), 0.8)
 """Where arms are driven too, in face heights. Further away hands are torn (docs/reference/driving.md)."""
-HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35), (0.8, 1.2))
+HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35), (0.8, 1.2), 0.0)
 """In latent cells: as most of the training's hands move."""
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((HANDS[0], (6, 7)), (HANDS[1], (3, 4)), (FACE, (0, 14, 15, 16, 17)))
@@ -50,11 +52,12 @@ def limit_reach(
 ) -> tuple[PoseSequence, float]:
     """Bring all points of a sequence within reach of the reference's.
 
-    Returns the sequence and the share of its frames in which something was out of reach. A hand or a head that stays
-    out of reach moves about the picture's own place, and one that has another shape or direction all the time about the
-    picture's own. Then what is still too far is brought near: the centre of a hand or face first, a hand's turn, each
-    point to its place about them. `unit`: width and height of the unit of `reach` in 0..1 of the picture. Points that
-    one side does not show stay. frame_by_frame: each frame is brought near by itself, whatever the others show.
+    Returns the sequence and the share of its frames in which something was out of reach. A head that stays out of reach
+    moves about the picture's own place, a hand about one on the way to where it stays (`Reach.towards`), and one that
+    has another shape or direction all the time about the picture's own. Then what is still too far is brought near: the
+    centre of a hand or face first, a hand's turn, each point to its place about them. `unit`: width and height of the
+    unit of `reach` in 0..1 of the picture. Points that one side does not show stay. frame_by_frame: each frame is
+    brought near by itself, whatever the others show.
     """
     rest = PoseSequence.of([reference], poses.fps, poses.size)
     shown = (rest.scores() > VISIBLE) & (poses.scores() > VISIBLE)
@@ -65,9 +68,10 @@ def limit_reach(
         place, form, turn = of_face if group is FACE else of_hand
         middle = _centre(away[:, group])
         about = away[:, group] - middle
-        if not frame_by_frame and (_lengths(usual := _median_offset(middle)) > place[0]).any():
+        if not frame_by_frame and (far := _lengths(usual := _median_offset(middle)).max()) > place[0]:
             beyond |= _exceeds(middle, place)
-            middle, near[:, joints] = middle - usual, away[:, joints] - _median_offset(away[:, joints])
+            stays = 0.0 if group is FACE else reach.towards / far
+            middle, near[:, joints] = middle - (1 - stays) * usual, away[:, joints] - _median_offset(away[:, joints])
         shape = np.where(rest.scores()[0, group, None] > VISIBLE, rest.points()[0, group] / np.asarray(unit), np.nan)
         shape = shape - _centre(shape[None])[0]
         angle, own = _split_turn(shape, about, turn)

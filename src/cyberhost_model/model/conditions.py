@@ -97,7 +97,7 @@ class ClipInputs:
     pose: Tensor | None = _input(lambda p, b, f: (b, 1, 3, *p.size))
     """(B, F or 1, 3, H, W) in 0..1: body movement map (section 3.3) or skeleton maps (section 4.2)."""
     pose_shift: Tensor | None = _input(lambda p, b, f: (b, f, *_pose_shift(p)) if p.pose_shift else None)
-    """(B, F, 7, 2h, 2w): displacement of key points since the reference (`conditions.pose_shift`)."""
+    """(B, F, 10, 2h, 2w): displacement of key points since the reference (`conditions.pose_shift`)."""
     hand_clarity: Tensor | None = _input(lambda p, b, f: (b, f))
     """(B, F) in about 0..1; 0 where no hand is visible (section 3.3)."""
     shut: Tensor | None = _input(lambda p, b, f: (b, f) if p.face_state else None)

@@ -49,11 +49,11 @@ def motion_prior(
 
 
 def measure_pose_coverage(pose_shift: Tensor) -> Tensor:
-    """Measure where key points determine a clip's movement: (B, F, 7, 2h, 2w) -> (B, F, 1, h, w) in 0..1.
+    """Measure where key points determine a clip's movement: (B, F, 10, 2h, 2w) -> (B, F, 1, h, w) in 0..1.
 
-    Each point covers the cells up to two away.
+    Each point covers the cells up to two away, and so does the place that it left.
     """
-    gaussians = pose_shift[:, :, 2].flatten(0, 1)[:, None]
+    gaussians = torch.maximum(pose_shift[:, :, 2], pose_shift[:, :, -1]).flatten(0, 1)[:, None]
     near = F.max_pool2d(F.max_pool2d(gaussians, FINE), 2 * _REACH + 1, 1, _REACH)
     return F.avg_pool2d(near, 3, 1, 1, count_include_pad=False).clamp(0, 1).unflatten(0, pose_shift.shape[:2])
 
@@ -81,7 +81,7 @@ class PoseToLatent(nn.Module):
     def forward(self, pose_shift: Tensor, reference_latent: Tensor) -> Tensor:
         """Predict latents (B, F, C, h, w).
 
-        pose_shift (B, F, 7, 2h, 2w) of `conditions.pose_shift`; reference_latent (B, C, h, w).
+        pose_shift (B, F, 10, 2h, 2w) of `conditions.pose_shift`; reference_latent (B, C, h, w).
         """
         batch, frames = pose_shift.shape[:2]
         reference = reference_latent[:, None].expand(-1, frames, -1, -1, -1).flatten(0, 1)

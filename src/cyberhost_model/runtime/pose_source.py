@@ -30,7 +30,7 @@ class PoseCondition:
     pose: Tensor
     """(1, frames or 1, 3, H, W) in 0..1: body movement map, or skeleton maps."""
     shift: Tensor | None
-    """(1, frames, 7, 2h, 2w): displacement of key points (`conditions.pose_shift`), where the preset takes it."""
+    """(1, frames, 10, 2h, 2w): displacement of key points (`conditions.pose_shift`), where the preset takes it."""
     control_maps: Tensor
     """(1, frames or 1, controls, h, w): positions of mouth and eyes (`face_control_maps`)."""
     undriven: bool = False

@@ -20,7 +20,7 @@ from cyberhost_model.lab.filmed.clip import correlation
 from cyberhost_model.lab.filmed.labels import mouth_from_keypoints, pack_labels, write_labels
 from cyberhost_model.lab.filmed.manifest import ACCEPTED, Row, split_of
 from cyberhost_model.lab.synthetic.framing import SIZES, random_colour, random_framing, random_head
-from cyberhost_model.lab.synthetic.performance import perform, random_pose
+from cyberhost_model.lab.synthetic.performance import perform, random_pose, reach_out
 from cyberhost_model.lab.synthetic.puppet import Puppet, Rendered
 from cyberhost_model.lab.synthetic.sources import People
 from cyberhost_model.lab.synthetic.speech_augment import augment_speech
@@ -145,7 +145,8 @@ class ClipGenerator:
     """A seeded source of any number of clips.
 
     gestures: recorded arm motion, see `performance.load_gestures`. clean: leaves out changes of colour and sound.
-    heads: share of crops about the head. listener: the speech encoder that says how lips move, by default the embedded
+    heads: share of crops about the head. reaching: share of performances in which hands reach out
+    (`performance.reach_out`). listener: the speech encoder that says how lips move, by default the embedded
     one.
     """
 
@@ -159,11 +160,13 @@ class ClipGenerator:
         sizes: tuple[tuple[int, int], ...] = SIZES,
         clean: bool = False,
         heads: float = 0.0,
+        reaching: float = 0.0,
         listener: LipListener | None = None,
     ):
         self.people, self.speech, self.seed, self.frames = people, speech, seed, frames
         self.listener = listener or embedded_listener()
         self.gestures, self.sizes, self.clean, self.heads = gestures, sizes, clean, heads
+        self.reaching = reaching
 
     def clip(self, i: int) -> Clip:
         """Make clip number i; it depends on (seed, i) alone.
@@ -192,6 +195,8 @@ class ClipGenerator:
             samples, clean = recorded.heard, recorded.clean
         motion = spoken_motion(clean, self.listener, FPS)
         poses = perform(motion, rng, puppet.clasped, self.gestures, FPS)
+        if self.reaching and rng.random() < self.reaching:
+            poses = reach_out(poses, rng, puppet, FPS)
         start = int(rng.integers(len(motion) - self.frames + 1))
         frames = [puppet.render(p) for p in poses[start : start + self.frames]]
         clarity = np.array([hand_clarity(f.picture_u8, f.keypoints) for f in frames], np.float32)

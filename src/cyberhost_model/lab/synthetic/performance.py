@@ -5,6 +5,7 @@ In a performance the mouth follows the speech exactly; head, brows and arms move
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,9 @@ _ARM_POSES, _BEAT, _OUTWARD = (0.08, 0.22, 0.15), (-0.16, -0.85, -0.3), (0.16, 0
 _CLASPED = (0.0, -0.3, 0.0)  # share of it for hands that rest on each other: elbows turn the other way to lift them
 _RIGHT = 0.8  # of the left arm's beats: two arms that do the same look drilled
 _REACH = (0.15, 0.45)  # radians: recorded turns of upper arm and forearm saturate here, where the puppet's cuts show
+# Of hands that reach out: how far, in face heights; seconds of a move, and of a rest after it.
+_FARTHEST, _MOVE, _REST = 2.2, (0.25, 0.7), (0.0, 0.5)
+_RESTING = 0.2  # share of arms that do not
 
 
 def wander(rng: np.random.Generator, times: np.ndarray, slow: float = 6.0, quick: float = 1.1) -> np.ndarray:
@@ -165,3 +169,35 @@ def perform(
         )
         for i in range(n)
     ]
+
+
+def reach_out(poses: list[Pose], rng: np.random.Generator, puppet: Puppet, fps: float = FPS) -> list[Pose]:
+    """Let the hands of a performance go to places between chin and hips, as those of people who sign.
+
+    Key points of filmed people ask for hands a face or two from where the picture has them; arms that swing do not go
+    there.
+    """
+    paths = [_reaching_path(len(poses), rng, puppet, side, fps) for side in (0, 1)]
+    if puppet.clasped:
+        paths[1] = paths[0]
+    both = zip(poses, *(path.tolist() for path in paths), strict=True)
+    return [replace(pose, reach=(tuple(left), tuple(right))) for pose, left, right in both]
+
+
+def _reaching_path(n: int, rng: np.random.Generator, puppet: Puppet, side: int, fps: float) -> np.ndarray:
+    """Draw how far a hand reaches in each of n frames, (n, 2) face heights: from place to place, with rests."""
+    if side not in puppet.bones or rng.random() < _RESTING:
+        return np.zeros((n, 2))
+    shoulder, _, wrist = (bone.start for bone in puppet.bones[side])
+    outward, chin = np.sign(shoulder[0] - puppet.neck[0]), puppet.points.face[8]
+    times, places = [0.0], [np.zeros(2)]  # the picture's own place first
+    while times[-1] < n / fps:
+        across = puppet.neck[0] + outward * puppet.span * rng.uniform(-0.3, 0.9)
+        down = chin[1] + rng.uniform(-0.2 * puppet.face.height, 2.2 * puppet.span)
+        step = (np.array([across, down]) - wrist) / puppet.face.height
+        place = step * min(1.0, _FARTHEST / max(float(np.linalg.norm(step)), 1e-6)) * rng.uniform(0.3, 1.0)
+        for seconds in (rng.uniform(*_MOVE), rng.uniform(*_REST)):
+            times.append(times[-1] + seconds)
+            places.append(place)
+    path = [np.interp(np.arange(n) / fps, times, along) for along in np.array(places).T]
+    return np.stack([_smooth(along, 5) for along in path], 1)

@@ -16,6 +16,8 @@ from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and the right arm (OpenPose)
+# Of a hand that reaches out: the share of its way that the elbow goes, and of the forearm's turn that the hand makes.
+_ELBOW_SHARE, _HAND_TURN = 0.25, 0.6
 _TOUCHING = 0.6  # palms between the nearest points of two hands that rest on each other
 
 
@@ -40,6 +42,8 @@ class Pose:
         (0.0, 0.0, 0.0),
     )  # left, right: shoulder, elbow, wrist
     closure: float = 0.0  # 1: lips touch, even where the still shows them open
+    reach: tuple[tuple[float, float], tuple[float, float]] = ((0.0, 0.0), (0.0, 0.0))
+    # left, right: how far hands reach in the picture's plane, beyond what `arms` does; limbs turn and stretch
 
 
 @dataclass
@@ -84,6 +88,21 @@ def _similarity(a: np.ndarray, b: np.ndarray, to_a: np.ndarray, to_b: np.ndarray
     turn = after / before if abs(before) > 1 else 1 + 0j
     m = _rotation(float(np.angle(turn)), a, abs(turn))
     m[:2, 2] += to_a - a
+    return m
+
+
+def _limb(a: np.ndarray, b: np.ndarray, to_a: np.ndarray, to_b: np.ndarray) -> np.ndarray:
+    """Make the 3x3 matrix that turns a limb from a to b (2,) onto to_a and to_b.
+
+    It is stretched along itself alone: a limb that turns away from the camera gets shorter and no thinner.
+    """
+    before, after = complex(*(b - a)), complex(*(to_b - to_a))
+    if abs(before) <= 1 or abs(after) <= 1:
+        return _similarity(a, b, to_a, to_b)
+    there, back = _rotation(float(np.angle(after)), np.zeros(2)), _rotation(-float(np.angle(before)), np.zeros(2))
+    back[:2, 2] = -_apply(back, a[None])[0]
+    m = there @ np.diag([abs(after) / abs(before), 1, 1]).astype(np.float32) @ back
+    m[:2, 2] += to_a
     return m
 
 
@@ -263,7 +282,24 @@ class Puppet:
         base[:2, 2] = self._forward_body(chain[0].start[None], pose)[0] - chain[0].start
         upper = base @ _rotation(shoulder, chain[0].start)
         fore = upper @ _rotation(elbow, chain[1].start)
-        return [upper, fore, fore @ _rotation(wrist, chain[2].start)]
+        hand = fore @ _rotation(wrist, chain[2].start)
+        if any(pose.reach[side]):
+            upper, fore, hand = self._reach(side, pose.reach[side], upper, fore, hand)
+        return [upper, fore, hand]
+
+    def _reach(
+        self, side: int, reach: tuple[float, float], upper: np.ndarray, fore: np.ndarray, hand: np.ndarray
+    ) -> list[np.ndarray]:
+        """Bring a hand, moved by `hand`, further by `reach` (face heights), and the transforms of its arm with it."""
+        a, b, c = (bone.start for bone in self.bones[side])
+        step = np.array(reach, np.float32) * self.face.height
+        at_shoulder, at_elbow = (_apply(upper, at[None])[0] for at in (a, b))
+        at_wrist = _apply(hand, c[None])[0]
+        elbow, wrist = at_elbow + _ELBOW_SHARE * step, at_wrist + step
+        turn = np.angle(complex(*(wrist - elbow)) / (complex(*(at_wrist - at_elbow)) or 1))
+        hand = _rotation(float(np.clip(_HAND_TURN * turn, -1, 1)), at_wrist) @ hand
+        hand[:2, 2] += step
+        return [_limb(a, b, at_shoulder, elbow), _limb(b, c, elbow, wrist), hand]
 
     def _draw_layer(self, bone: _Bone, m: np.ndarray, picture: np.ndarray, flow: np.ndarray, seen: np.ndarray) -> None:
         """Draw one layer, moved by `m`, over the frame and its labels, in place."""

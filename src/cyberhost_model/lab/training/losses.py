@@ -69,6 +69,11 @@ class Prediction:
         self.error = (self.output.prediction - self.target).pow(2)
 
 
+def pseudo_huber(difference: Tensor, c: float) -> Tensor:
+    """Compute the pseudo-Huber distance of each element: about its square / 2c up to c, its absolute value beyond."""
+    return (difference.float().square() + c**2).sqrt() - c
+
+
 def prediction_error(made: Prediction) -> Tensor:
     """Compute the first term of eq. 6: the diffusion loss L (eq. 1) with the error of each cell weighed."""
     return (cell_weight(made) * made.error).mean()

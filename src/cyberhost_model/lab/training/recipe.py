@@ -21,9 +21,10 @@ HERE = Path(__file__).parent
 DEFAULT = "tiny"
 SHARED = ("loop", "sampling", "clips")
 """Tables of a recipe that are no stage's."""
-CLIPS = {"count": 2000, "frames": 32, "drawn": 0.3, "heads": 0.0, "filmed": False}
+CLIPS = {"count": 2000, "frames": 32, "drawn": 0.3, "heads": 0.0, "reaching": 0.0, "filmed": False}
 """Settings of a recipe's table [clips]: how many made clips a whole model learns from, their frames, shares of drawn
-people and of heads; and whether clips of filmed people that speak join them, which wants a codec that learned them.
+people, of heads and of hands that reach out; and whether clips of filmed people that speak join them, which wants a
+codec that learned them.
 """
 
 

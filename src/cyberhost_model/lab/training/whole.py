@@ -193,6 +193,7 @@ def _code_clips(
             settings["frames"],
             load_gestures(material.gestures) if material.gestures else None,
             heads=settings["heads"],
+            reaching=settings["reaching"],
             listener=encoder.speech,  # type: ignore[arg-type]
         )
 

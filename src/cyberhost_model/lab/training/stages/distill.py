@@ -22,7 +22,7 @@ from cyberhost_model.config import Preset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.clips import ClipFolders, find_clips
 from cyberhost_model.lab.training.init import build_network, freeze, load_weights, preset_of_weights
-from cyberhost_model.lab.training.losses import critical_region_weight, lip_weight, shares_of
+from cyberhost_model.lab.training.losses import critical_region_weight, lip_weight, pseudo_huber, shares_of
 from cyberhost_model.lab.training.registry import NETWORK_SETTINGS, StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import ClipStage, ClipStageConfig
@@ -161,7 +161,7 @@ class DistillStage(ClipStage):
 
     def huber(self, difference: Tensor) -> Tensor:
         """Compute the pseudo-Huber distance of each element."""
-        return (difference.float().square() + self.config.huber**2).sqrt() - self.config.huber
+        return pseudo_huber(difference, self.config.huber)
 
     def sampling_noise(
         self, z: Tensor, batch: dict[str, Tensor], continues: Sequence[bool], generator: torch.Generator

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from cyberhost_model.errors import TrainingError
 from cyberhost_model.lab.training.clips import ClipFolders, LatentClips
 from cyberhost_model.lab.training.driving import DrivingMix
-from cyberhost_model.lab.training.losses import critical_region_weight
+from cyberhost_model.lab.training.losses import critical_region_weight, pseudo_huber
 from cyberhost_model.lab.training.registry import StageInputs, register_stage
 from cyberhost_model.lab.training.stage import Stage
 from cyberhost_model.lab.training.stages.clip import initial_network
@@ -31,6 +31,10 @@ class PoseStageConfig:
     """Frames of a clip."""
     alpha: float = 1.0
     """Extra weight of face and hands (alpha of eq. 6)."""
+    huber: float = 0.5
+    """c of the pseudo-Huber loss, in units of the latent: where squares become absolute values, so that a hand far away
+    does not outweigh all faces.
+    """
     driving: DrivingMix = field(default_factory=lambda: DrivingMix(skeleton=0.7, hands=0.3))
     """Shares of whole skeletons and of hands alone; batches without skeletons teach nothing here."""
 
@@ -40,7 +44,7 @@ class PoseStageConfig:
 
 
 class PoseStage:
-    """Least squares on encoded clips.
+    """Pseudo-Huber distance to encoded clips.
 
     The module is the whole network, of which only the pose follower trains, so that stage 2 can start from the run.
     """
@@ -64,13 +68,13 @@ class PoseStage:
         )
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute the weighed squared error, and as "unexplained" its share of the latents' weighed square."""
+        """Compute the weighed distance, and as "unexplained" the share of the latents' weighed square that is left."""
         assert self.module.pose_to_latent is not None
         z = batch["z"]
-        error = (self.module.pose_to_latent(batch["pose_shift"], batch["r"]) - z).pow(2)
+        off = self.module.pose_to_latent(batch["pose_shift"], batch["r"]) - z
         weight = critical_region_weight(batch, self.config.alpha)
-        unexplained = (weight * error).sum() / (weight * z.pow(2)).sum().clamp_min(1e-6)
-        return {"loss": (weight * error).mean(), "unexplained": unexplained}
+        unexplained = (weight * off.detach().pow(2)).sum() / (weight * z.pow(2)).sum().clamp_min(1e-6)
+        return {"loss": (weight * pseudo_huber(off, self.config.huber)).mean(), "unexplained": unexplained}
 
 
 @register_stage("pose", PoseStageConfig, sources=("clips",), network=("preset",))
