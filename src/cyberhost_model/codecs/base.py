@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from cyberhost_model.codecs.backdrop import Backdrop
 from cyberhost_model.codecs.close_up import CloseUp
 from cyberhost_model.config import codec_traits
 
@@ -74,12 +75,13 @@ class Codec(nn.Module):
         reference: Tensor,
         picture: Tensor | None = None,
         close_ups: Sequence[CloseUp] = (),
+        backdrop: Backdrop | None = None,
         ahead: bool = False,
     ) -> Callable[[Tensor], Tensor]:
         """Return `decode` of z alone, for one video: what depends on the picture may be kept from call to call.
 
-        Arguments as in `decode`; ahead: what most videos need of that is computed now. The weights must not change
-        while it is used.
+        Arguments as in `decode`; backdrop: the reference without its hands, for codecs that move them; ahead: what most
+        videos need of that is computed now. The weights must not change while it is used.
         """
         return lambda z: self.decode(z, reference, picture, close_ups)
 

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from cyberhost_model.codecs.backdrop import Backdrop
 from cyberhost_model.codecs.base import Codec
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.codecs.close_up_table import CloseUpTable
@@ -39,6 +40,7 @@ from cyberhost_model.reading import Unreadable, build, one_line, read_object
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
+_HAND_BIAS = 1.5  # the same where the picture has hands, whose places are filled from a backdrop
 _WIDE, _ROUNDED = 2.5, -1.5  # deviations of lips' gap and mouth's width from where on lips are wide open and rounded
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 _CHANNELS = {"flow": 2, "novelty": 1, "colour": 3, "left": 3}  # of the maps whose blocks are encoded, in `z`'s order
@@ -342,14 +344,15 @@ class ReferenceCodec(Codec):
         reference: Tensor,
         picture: Tensor | None = None,
         close_ups: Sequence[CloseUp] = (),
+        backdrop: Backdrop | None = None,
         ahead: bool = False,
     ) -> Callable[[Tensor], Tensor]:
         """Return `decode` of z alone, which keeps the picture's features and how mouth and eyes look in close-up.
 
         It draws those from a `CloseUpTable`, so that frames differ by a few grey levels there, PSNR above 70 dB; ahead:
-        what most frames of a speech show is decoded now.
+        what most frames of a speech show is decoded now. What hands leave is drawn from the backdrop.
         """
-        kept = _Kept(self.appearance(reference), [self._look_up(close_up) for close_up in close_ups])
+        kept = _Kept(self.appearance(reference), [self._look_up(close_up) for close_up in close_ups], backdrop)
         for close_up, looks in zip(close_ups, kept.looks, strict=True):
             if ahead and looks is not None:
                 looks.fill(close_up.part.usual)
@@ -382,6 +385,9 @@ class ReferenceCodec(Codec):
             if close_up.part is MOUTH:  # a filmed frame is new elsewhere too
                 bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
         maps = self.decode_maps(latent, tuple(_repeat_frames(x, f) for x in kept.features))
+        if (behind := kept.backdrop) is not None:
+            maps.colour = torch.lerp(maps.colour, behind.colour.to(maps.colour), behind.share.to(maps.colour))
+            bias = bias + (_HAND_BIAS - bias) * behind.share.to(maps.colour)
         frames = self._redraw(maps, source, bias)
         if self.config.left:
             n = slice(self.config.drawn, self.config.blocks)
@@ -496,7 +502,7 @@ class ReferenceCodec(Codec):
     def _redraw(self, maps: DecodedMaps, source: Tensor, bias: Tensor | float = 0.0) -> Tensor:
         """Apply decoded maps of N frames to the pictures `source` (N, 3, H', W') that are warped -> the same shape.
 
-        bias: logits in favour of the picture where a pixel may be new, one number or (N, 1, h, w).
+        bias: logits in favour of the picture where a pixel may be new, one number or maps (N or 1, 1, any h, any w).
         """
         if isinstance(bias, Tensor):
             bias = F.interpolate(bias, size=maps.visible.shape[-2:], mode="bilinear", align_corners=False)
@@ -546,6 +552,8 @@ class _Kept:
     """`ReferenceCodec.appearance` of it."""
     looks: Sequence[CloseUpTable | None]
     """Of each close-up; None: it is decoded."""
+    backdrop: Backdrop | None = None
+    """The picture without its hands."""
 
 
 def _join_blocks(x: Tensor, basis: Tensor) -> Tensor:

@@ -217,7 +217,8 @@ class Renderer:
         # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
         mouth = self.uses_audio(job) or self.model.codec.same_close_ups
         close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or mouth]
-        return self.model.codec.decoder(job.reference.small, job.reference.large, close_ups, ahead)
+        reference = job.reference
+        return self.model.codec.decoder(reference.small, reference.large, close_ups, reference.backdrop, ahead)
 
     def slow_noises(self, job: Job, generator: torch.Generator) -> SlowNoises | None:
         """Begin the slow noise of clip after clip; None for presets without it."""

@@ -11,6 +11,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from cyberhost_model.codecs.backdrop import fill_hole
 from cyberhost_model.lab.synthetic.puppet_face import PuppetFace
 from cyberhost_model.lab.synthetic.stills import Still
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
@@ -111,18 +112,6 @@ def _apply(m: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ m[:2, :2].T + m[:2, 2]
 
 
-def _fill(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Inpaint the hole (float mask) of a picture, at a quarter of the size: it is mostly hidden."""
-    h, w = hole.shape
-    small = cv2.resize(picture, (w // 4, h // 4), interpolation=cv2.INTER_AREA)
-    mask = (cv2.resize(cv2.dilate(hole, np.ones((7, 7))), (w // 4, h // 4)) > 0.05).astype(np.uint8)
-    if mask.all():
-        return picture
-    filled = cv2.resize(cv2.inpaint(small, mask, 3, cv2.INPAINT_TELEA), (w, h), interpolation=cv2.INTER_CUBIC)
-    soft = cv2.GaussianBlur(cv2.dilate(hole, np.ones((7, 7))), (0, 0), 1.5)[..., None]
-    return np.clip(picture * (1 - soft) + filled * soft, 0, 255).astype(np.uint8)
-
-
 class Puppet:
     """A still cut into layers: background, body and arms. Not thread-safe: make one for each worker."""
 
@@ -146,7 +135,7 @@ class Puppet:
         lum = float(np.clip(skin.mean() / 150, 0.5, 1.15))
         self.tooth, self.dark = np.array([222, 212, 200]) * lum, np.array([58, 24, 24]) * lum
         mask = still.mask
-        self.background = _fill(still.picture_u8, mask)
+        self.background = fill_hole(still.picture_u8, mask)
         self.bones = self._cut_arms(mask)
         body_alpha, body = mask.copy(), still.picture_u8
         moving = np.zeros_like(mask)
@@ -163,7 +152,7 @@ class Puppet:
             poly = np.array([px.body[2], px.body[5], hips[1] + [0, self.span], hips[0] + [0, self.span]], np.float32)
             cv2.fillConvexPoly(torso, cv2.convexHull(poly.round().astype(np.int32)), 1.0)
             torso = cv2.GaussianBlur(torso, (0, 0), 2)
-            cloth = _fill(_fill(still.picture_u8, np.maximum(moving, 1 - mask)), moving)
+            cloth = fill_hole(fill_hole(still.picture_u8, np.maximum(moving, 1 - mask)), moving)
             body = np.clip(still.picture_u8 * (1 - moving[..., None]) + cloth * moving[..., None], 0, 255).astype(
                 np.uint8
             )
@@ -209,7 +198,7 @@ class Puppet:
                 hull,
             ]
             # A raised hand before its upper arm does not stay there.
-            behind = _fill(self.still.picture_u8, hull * alphas[0]) if (hull * alphas[0]).any() else None
+            behind = fill_hole(self.still.picture_u8, hull * alphas[0]) if (hull * alphas[0]).any() else None
             pictures = (self.still.picture_u8 if behind is None else behind, *2 * (self.still.picture_u8,))
             bones = []
             for picture, alpha, start, joints, which in zip(
