@@ -167,7 +167,8 @@ class CyberHostNetwork(nn.Module):
         if self.pose_to_latent is not None and shift is not None and reference is not None:
             prior, coverage = self.pose_to_latent(shift, reference), measure_pose_coverage(shift)
             coverage = coverage.repeat(1, 1, self.preset.latent_channels, 1, 1)
-            coverage[:, :, self.preset.latent_channels - self.preset.control_channels :] = 0  # lips follow speech too
+            if given.audio is not None:  # lips follow speech too
+                coverage[:, :, self.preset.latent_channels - self.preset.control_channels :] = 0
         if self.preset.motion_prior and motion is not None and reference is not None:
             frames = self.preset.frames if given.hand_clarity is None else given.hand_clarity.shape[1]
             last, controls = motion[:, -1] - reference, self.preset.control_channels
