@@ -165,7 +165,8 @@ class CyberHostNetwork(nn.Module):
         reference, shift, motion = video.reference_latent, given.pose_shift, given.motion_latents
         prior = coverage = from_motion = std = None
         if self.pose_to_latent is not None and shift is not None and reference is not None:
-            prior, coverage = self.pose_to_latent(shift, reference), measure_pose_coverage(shift)
+            coverage = measure_pose_coverage(shift)
+            prior = coverage * self.pose_to_latent(shift, reference)  # all else is the U-Net's
             coverage = coverage.repeat(1, 1, self.preset.latent_channels, 1, 1)
             if given.audio is not None:  # lips follow speech too
                 coverage[:, :, self.preset.latent_channels - self.preset.control_channels :] = 0
