@@ -29,16 +29,19 @@ class Reach(NamedTuple):
     """Of a face's point about its middle."""
     limb: tuple[float, float]
     """Of a point of the body; a wrist goes with its hand."""
+    elbow: tuple[float, float]
+    """Of an elbow: asked for more, hands are followed less well."""
     towards: float
     """How far a hand that stays out of reach is moved towards where it stays."""
 
 
-WHOLE = Reach((1.3, 2.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8), 0.8)
+WHOLE = Reach((1.3, 2.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8), (0.2, 0.4), 0.8)
 """Where arms are driven too, in face heights. Further away hands are torn (docs/reference/driving.md)."""
-HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35), (0.8, 1.2), 0.0)
+HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35), (0.8, 1.2), (0.8, 1.2), 0.0)
 """In latent cells: as most of the training's hands move."""
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((HANDS[0], (6, 7)), (HANDS[1], (3, 4)), (FACE, (0, 14, 15, 16, 17)))
+_ELBOWS = [3, 6]
 _KNUCKLES = (5, 9, 13, 17)  # of a hand's 21 points; the first is the wrist
 _WARN_FROM = 0.25  # share of frames with something beyond reach
 
@@ -81,7 +84,9 @@ def limit_reach(
         beyond |= _exceeds(middle, place) | _exceeds(own, form)
         near[:, group] = _compress(middle, place) + _rotate(shape + _compress(own, form), angle) - shape
     beyond |= _exceeds(near[:, :18], reach.limb)
+    elbows = _compress(near[:, _ELBOWS], reach.elbow)
     near[:, :18] = _compress(near[:, :18], reach.limb)
+    near[:, _ELBOWS] = elbows
     for group, (_, wrist) in _GROUPS[:2]:
         seen = shown[:, group.start]
         near[seen, wrist] = near[seen, group.start]
