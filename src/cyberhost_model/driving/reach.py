@@ -35,7 +35,7 @@ class Reach(NamedTuple):
     """How far a hand that stays out of reach is moved towards where it stays."""
 
 
-WHOLE = Reach((1.3, 2.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8), (0.2, 0.4), 0.8)
+WHOLE = Reach((0.7, 1.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8), (0.2, 0.4), 0.4)
 """Where arms are driven too, in face heights. Further away hands are torn (docs/reference/driving.md)."""
 HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35), (0.8, 1.2), (0.8, 1.2), 0.0)
 """In latent cells: as most of the training's hands move."""
