@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from cyberhost_cli.main import main
+from cyberhost_model.conditions.pose_shift import MAPS
 from cyberhost_model.config import ABLATIONS, preset
 from cyberhost_model.errors import InputError, OutputError, ResourceError, TrainingError
 from cyberhost_model.lab.training.dry_run import trace_step
@@ -252,7 +253,7 @@ def test_a_network_may_begin_without_a_reader_of_the_pose_shift(tmp_path):
     save_file(older.state_dict(), tmp_path / "older.safetensors")
     network = build_network(dataclasses.replace(preset("tiny"), pose_shift=True))
     load_weights(network, str(tmp_path / "older.safetensors"))
-    shift, latent = torch.randn(1, 2, 7, 8, 8), torch.randn(1, 39, 4, 4)
+    shift, latent = torch.randn(1, 2, MAPS, 8, 8), torch.randn(1, 39, 4, 4)
     assert network.pose_to_latent is not None and not network.pose_to_latent(shift, latent).any()
     assert torch.equal(network.reference_net.unet.conv_in.weight, older.reference_net.unet.conv_in.weight)
 
