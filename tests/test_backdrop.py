@@ -34,6 +34,16 @@ def test_a_picture_without_hands_has_no_backdrop(reference):
     assert make_backdrop(torch.zeros(1, 3, 64, 64), hidden) is None
 
 
+def test_a_hand_whose_palm_is_hidden_is_left_out(reference):
+    """Its place is not known, and may be no number."""
+    hidden = open_hands(reference.keypoints)
+    hidden.hands[0, 9], hidden.hands_score[0, 9] = np.nan, 0
+    backdrop = make_backdrop(torch.zeros(1, 3, 64, 64), hidden)
+    left, right = (hidden.hands[side, 0] * 63 for side in (0, 1))
+    assert backdrop is not None
+    assert backdrop.share[0, 0, int(left[1]), int(left[0])] < 0.01 < backdrop.share[0, 0, int(right[1]), int(right[0])]
+
+
 @torch.inference_mode()
 def test_where_a_hand_left_a_frame_shows_the_backdrop(host, reference):
     """A latent that says that all is new shows it on hands; one that says that nothing moved shows the hand."""

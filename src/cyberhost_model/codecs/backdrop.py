@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyberhost_model.perception.hands import ELBOWS, WRISTS
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _RIM = 0.35  # of a hand's mask beyond its points, in palms: half-transparent outlines do not stay
 _FOREARM = 0.8  # palms, the width of a forearm
+_PALM = [0, 9]  # of a hand's 21 points: wrist and middle knuckle
 _SOFT = 2.5  # pixels, deviation of the mask's edge
-_FOREARMS = ((6, 7), (3, 4))  # elbow and wrist of the left and the right arm
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,11 @@ def _hands_mask(keypoints: Keypoints, size: tuple[int, int]) -> np.ndarray:
     """Mark hands and forearms in a picture of `size` (W, H), float32 (H, W)."""
     mask = np.zeros(size[::-1], np.float32)
     body, visible = keypoints.body * size, keypoints.body_score > VISIBLE
-    for hand, score, (elbow, wrist) in zip(keypoints.hands * size, keypoints.hands_score, _FOREARMS, strict=True):
-        if score.max() <= VISIBLE:
+    for hand, score, elbow, wrist in zip(keypoints.hands * size, keypoints.hands_score, ELBOWS, WRISTS, strict=True):
+        if score[_PALM].min() <= VISIBLE:
             continue
         shown = hand[score > VISIBLE].round().astype(np.int32)
-        palm = float(np.linalg.norm(hand[9] - hand[0]))
+        palm = float(np.linalg.norm(np.subtract(*hand[_PALM])))
         part = np.zeros_like(mask)
         cv2.fillConvexPoly(part, cv2.convexHull(shown), 1.0)
         rim = max(1, round(_RIM * palm))

@@ -386,8 +386,9 @@ class ReferenceCodec(Codec):
                 bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
         maps = self.decode_maps(latent, tuple(_repeat_frames(x, f) for x in kept.features))
         if (behind := kept.backdrop) is not None:
-            maps.colour = torch.lerp(maps.colour, behind.colour.to(maps.colour), behind.share.to(maps.colour))
-            bias = bias + (_HAND_BIAS - bias) * behind.share.to(maps.colour)
+            share = behind.share.to(maps.colour)
+            maps.colour = torch.lerp(maps.colour, behind.colour.to(maps.colour), share)
+            bias = bias + (_HAND_BIAS - bias) * share
         frames = self._redraw(maps, source, bias)
         if self.config.left:
             n = slice(self.config.drawn, self.config.blocks)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cyberhost_model.driving.sequence import FACE, HANDS, PoseSequence
+from cyberhost_model.perception.hands import ELBOWS
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 
@@ -41,7 +42,7 @@ HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35)
 """In latent cells: as most of the training's hands move."""
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _GROUPS = ((HANDS[0], (6, 7)), (HANDS[1], (3, 4)), (FACE, (0, 14, 15, 16, 17)))
-_ELBOWS = [3, 6]
+_ELBOWS, _LIMBS = list(ELBOWS), [joint for joint in range(18) if joint not in ELBOWS]
 _KNUCKLES = (5, 9, 13, 17)  # of a hand's 21 points; the first is the wrist
 _WARN_FROM = 0.25  # share of frames with something beyond reach
 
@@ -84,9 +85,8 @@ def limit_reach(
         beyond |= _exceeds(middle, place) | _exceeds(own, form)
         near[:, group] = _compress(middle, place) + _rotate(shape + _compress(own, form), angle) - shape
     beyond |= _exceeds(near[:, :18], reach.limb)
-    elbows = _compress(near[:, _ELBOWS], reach.elbow)
-    near[:, :18] = _compress(near[:, :18], reach.limb)
-    near[:, _ELBOWS] = elbows
+    for body, limit in ((_LIMBS, reach.limb), (_ELBOWS, reach.elbow)):
+        near[:, body] = _compress(near[:, body], limit)
     for group, (_, wrist) in _GROUPS[:2]:
         seen = shown[:, group.start]
         near[seen, wrist] = near[seen, group.start]

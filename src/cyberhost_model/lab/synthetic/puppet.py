@@ -273,7 +273,7 @@ class Puppet:
         fore = upper @ _rotation(elbow, chain[1].start)
         hand = fore @ _rotation(wrist, chain[2].start)
         if any(pose.reach[side]):
-            upper, fore, hand = self._reach(side, pose.reach[side], upper, fore, hand)
+            return self._reach(side, pose.reach[side], upper, fore, hand)
         return [upper, fore, hand]
 
     def _reach(
