@@ -6,15 +6,27 @@ A new codec is a file with a subclass of `Codec` and an entry of `config.CODECS`
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cyberhost_model.codecs.backdrop import Backdrop
+from cyberhost_model.codecs.arm_layers import ArmLayers
 from cyberhost_model.codecs.close_up import CloseUp
 from cyberhost_model.config import codec_traits
+
+
+class FrameDecoder(Protocol):
+    """Decodes z (1, F, C, h, w) -> frames (1, F, 3, H', W').
+
+    arms (F, 2, 23, 3): where the arms are (`codecs.arm_layers.arm_points`), of videos whose arms are layers.
+    """
+
+    def __call__(self, z: Tensor, arms: np.ndarray | None = None) -> Tensor:  # noqa: D102
+        ...
 
 
 class Codec(nn.Module):
@@ -75,15 +87,15 @@ class Codec(nn.Module):
         reference: Tensor,
         picture: Tensor | None = None,
         close_ups: Sequence[CloseUp] = (),
-        backdrop: Backdrop | None = None,
+        layers: ArmLayers | None = None,
         ahead: bool = False,
-    ) -> Callable[[Tensor], Tensor]:
-        """Return `decode` of z alone, for one video: what depends on the picture may be kept from call to call.
+    ) -> FrameDecoder:
+        """Return `decode` for one video: what depends on the picture may be kept from call to call.
 
-        Arguments as in `decode`; backdrop: the reference without its hands, for codecs that move them; ahead: what most
-        videos need of that is computed now. The weights must not change while it is used.
+        Arguments as in `decode`; layers: arms of the picture that key points lay, for codecs that move it; ahead: what
+        most videos need of that is computed now. The weights must not change while it is used.
         """
-        return lambda z: self.decode(z, reference, picture, close_ups)
+        return lambda z, arms=None: self.decode(z, reference, picture, close_ups)
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
         """Decode what `encode` made, at the reference's size; as `decode`, but no denoiser's errors are made up for."""

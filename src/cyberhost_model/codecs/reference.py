@@ -19,17 +19,18 @@ frame (`ReferenceCodecConfig.left`), so that its encoder runs its decoder.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cyberhost_model.codecs.backdrop import Backdrop
-from cyberhost_model.codecs.base import Codec
+from cyberhost_model.codecs.arm_layers import ArmLayers, carry_around, covered, lay_arms, move_elbows
+from cyberhost_model.codecs.base import Codec, FrameDecoder
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.codecs.close_up_table import CloseUpTable
 from cyberhost_model.codecs.redraw import DecodedMaps, compose, enlarge, zero_small_flow
@@ -40,7 +41,6 @@ from cyberhost_model.reading import Unreadable, build, one_line, read_object
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
-_HAND_BIAS = 1.5  # the same where the picture has hands, whose places are filled from a backdrop
 _WIDE, _ROUNDED = 2.5, -1.5  # deviations of lips' gap and mouth's width from where on lips are wide open and rounded
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 _CHANNELS = {"flow": 2, "novelty": 1, "colour": 3, "left": 3}  # of the maps whose blocks are encoded, in `z`'s order
@@ -344,19 +344,21 @@ class ReferenceCodec(Codec):
         reference: Tensor,
         picture: Tensor | None = None,
         close_ups: Sequence[CloseUp] = (),
-        backdrop: Backdrop | None = None,
+        layers: ArmLayers | None = None,
         ahead: bool = False,
-    ) -> Callable[[Tensor], Tensor]:
-        """Return `decode` of z alone, which keeps the picture's features and how mouth and eyes look in close-up.
+    ) -> FrameDecoder:
+        """Return `decode` for one video, which keeps the picture's features and how mouth and eyes look in close-up.
 
         It draws those from a `CloseUpTable`, so that frames differ by a few grey levels there, PSNR above 70 dB; ahead:
-        what most frames of a speech show is decoded now. What hands leave is drawn from the backdrop.
+        what most frames of a speech show is decoded now. The arms of `layers` are laid where the key points have them.
         """
-        kept = _Kept(self.appearance(reference), [self._look_up(close_up) for close_up in close_ups], backdrop)
+        kept = _Kept(self.appearance(reference), [self._look_up(close_up) for close_up in close_ups], layers)
         for close_up, looks in zip(close_ups, kept.looks, strict=True):
             if ahead and looks is not None:
                 looks.fill(close_up.part.usual)
-        return lambda z: self._decode(z, reference, picture, close_ups, True, kept)
+        if layers is not None:
+            picture = layers.behind
+        return lambda z, arms=None: self._decode(z, reference, picture, close_ups, True, kept, arms)
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
         """Decode what `encode` made, whose face controls need no emphasis; as `decode`."""
@@ -370,6 +372,7 @@ class ReferenceCodec(Codec):
         close_ups: Sequence[CloseUp],
         made_up: bool = False,
         kept: _Kept | None = None,
+        arms: np.ndarray | None = None,
     ) -> Tensor:
         """Decode. made_up: `z` comes from a denoiser. kept: of earlier calls with the same picture."""
         kept = kept or _Kept(self.appearance(reference), [None] * len(close_ups))
@@ -385,16 +388,22 @@ class ReferenceCodec(Codec):
             if close_up.part is MOUTH:  # a filmed frame is new elsewhere too
                 bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
         maps = self.decode_maps(latent, tuple(_repeat_frames(x, f) for x in kept.features))
-        if (behind := kept.backdrop) is not None:
-            share = behind.share.to(maps.colour)
-            maps.colour = torch.lerp(maps.colour, behind.colour.to(maps.colour), share)
-            bias = bias + (_HAND_BIAS - bias) * share
+        layers, hidden = kept.layers, None
+        if layers is not None and arms is not None:
+            hidden = covered(layers, arms, maps.flow.shape[-2:]).to(maps.flow.device)
+            carry_around(maps, hidden)
+            move_elbows(layers, arms, maps.flow, (maps.colour.shape[-1], maps.colour.shape[-2]))
         frames = self._redraw(maps, source, bias)
         if self.config.left:
             n = slice(self.config.drawn, self.config.blocks)
             values = F.softshrink(latent[:, n], self.config.dead_zone) * self.z_std[n, None, None]
             left = self.left_colour(values, frames.shape[-2:])
+            if hidden is not None:
+                left = left * (1 - F.interpolate(hidden, size=left.shape[-2:], mode="bilinear")).to(left)
             frames = (frames + left.to(frames)).clamp(-1, 1)
+        if layers is not None and arms is not None:
+            flow = maps.flow * (frames.shape[-1] / maps.colour.shape[-1])
+            frames = lay_arms(layers, frames, arms, flow)
         return frames.unflatten(0, (b, f))
 
     def move_close_up(self, close_up: CloseUp, picture: Tensor, changes: Sequence[float]) -> Tensor:
@@ -553,8 +562,8 @@ class _Kept:
     """`ReferenceCodec.appearance` of it."""
     looks: Sequence[CloseUpTable | None]
     """Of each close-up; None: it is decoded."""
-    backdrop: Backdrop | None = None
-    """The picture without its hands."""
+    layers: ArmLayers | None = None
+    """Its arms, where key points lay them."""
 
 
 def _join_blocks(x: Tensor, basis: Tensor) -> Tensor:

@@ -38,6 +38,8 @@ class Reach(NamedTuple):
 
 WHOLE = Reach((0.7, 1.0), (0.1, 0.18), (0.7, 1.3), (0.75, 1.1), (0.19, 0.33), (1.2, 1.8), (0.2, 0.4), 0.4)
 """Where arms are driven too, in face heights. Further away hands are torn (docs/reference/driving.md)."""
+LAID = WHOLE._replace(hand=(1.0, 1.6), elbow=(0.3, 0.6), towards=0.7)
+"""Where hands are laid over the frames (`codecs.arm_layers`), in face heights."""
 HANDS_ALONE = Reach((0.8, 1.2), (0.2, 0.35), (0.0, 0.0), (0.8, 1.2), (0.2, 0.35), (0.8, 1.2), (0.8, 1.2), 0.0)
 """In latent cells: as most of the training's hands move."""
 # What goes together: left hand, right hand and face, and the joints that lead there.

@@ -6,6 +6,7 @@ A model that moves the picture's own pixels tears what goes too far; see docs/re
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,16 +16,15 @@ from cyberhost_model.errors import InputError
 from cyberhost_model.media.audio import SPEECH_RATE, Sound
 from cyberhost_model.perception.geometry import face_height
 from cyberhost_model.perception.keypoints import SURE, VISIBLE
-from cyberhost_model.runtime.pose_source import PoseSource, hands_source
 from cyberhost_model.runtime.prepare import Reference
 from cyberhost_model.speech.live import LiveSpeech
 
 if TYPE_CHECKING:
     from cyberhost_model.driving.sequence import PoseSequence
 
-_CELLS, _FACE_HEIGHTS = (1.2, 0.35), 0.8
+_CELLS, _LAID, _FACE_HEIGHTS = (1.2, 0.35), 0.4, 0.8
 """How far a gesture goes: in latent cells along and across the fingers, for models that move the picture's own pixels
-and tear fingers apart that go further; in face heights for others.
+and tear fingers apart that go further; in face heights where hands are laid over the frames, and for other models.
 """
 
 
@@ -47,18 +47,30 @@ def speech_gestures(
     config: GenerationConfig,
     movement: float,
     least: float = VISIBLE,
+    laid: bool = False,
 ) -> PoseSequence:
-    """Make gestures for `total` frames of the sound; movement: a factor of how lively, least: see `free_hands`."""
+    """Make gestures for `total` frames of the sound; movement: a factor of how lively, least: see `free_hands`.
+
+    laid: hands are laid over the frames, and may go further.
+    """
     from cyberhost_model.driving.speech_gesture import speech_gesture
 
     moves = speech_gesture(sound.stream_mono16k(), total, config.fps, config.seed, movement)
-    return gesturing_hands(preset, reference, moves, config.fps, least)
+    return gesturing_hands(preset, reference, moves, config.fps, least, laid)
 
 
 def live_gestures(
-    preset: Preset, reference: Reference, speech: LiveSpeech, config: GenerationConfig, movement: float
-) -> PoseSource:
-    """Make the source for hands that gesture with a sound that grows; movement: a factor of how lively."""
+    preset: Preset,
+    reference: Reference,
+    speech: LiveSpeech,
+    config: GenerationConfig,
+    movement: float,
+    laid: bool = False,
+) -> Callable[[int, int], PoseSequence]:
+    """Make hands that gesture with a sound that grows: (first frame, frames) -> them, in 0..1 of the picture.
+
+    movement: a factor of how lively. laid: see `speech_gestures`.
+    """
     from cyberhost_model.driving.speech_gesture import STEP, SpeechGestures, step_power
 
     ahead = speech.look_ahead / SPEECH_RATE
@@ -67,21 +79,21 @@ def live_gestures(
     def make(first: int, frames: int) -> PoseSequence:
         step, end = int(first / config.fps * SPEECH_RATE) // STEP, (first + frames) / config.fps + ahead
         gestures.hear(step_power([speech.samples(step * STEP, math.ceil(end * SPEECH_RATE))]), step)
-        return gesturing_hands(preset, reference, gestures.frames(first, frames), config.fps, SURE)
+        return gesturing_hands(preset, reference, gestures.frames(first, frames), config.fps, SURE, laid)
 
-    return hands_source(preset, reference, make)
+    return make
 
 
 def gesturing_hands(
-    preset: Preset, reference: Reference, moves: np.ndarray, fps: float, least: float = VISIBLE
+    preset: Preset, reference: Reference, moves: np.ndarray, fps: float, least: float = VISIBLE, laid: bool = False
 ) -> PoseSequence:
     """Move the picture's free hands as gestures do (`driving.speech_gesture`), within the model's reach."""
     from cyberhost_model.driving.speech_gesture import free_hands, move_hands
 
     points, (w, h) = reference.picture_keypoints, reference.canvas.picture_size
     free = free_hands(points, w / h, least)
-    if not preset.traits.relative:
-        reach = _FACE_HEIGHTS * face_height(points.face * (w, h))
+    if laid or not preset.traits.relative:
+        reach = (_LAID if laid else _FACE_HEIGHTS) * face_height(points.face * (w, h))
         return move_hands(moves, points, (w, h), fps, (reach, reach), free)
     along, across = (cells * preset.latent_factor for cells in _CELLS)
     hands = move_hands(moves, points, (w, h), fps, (along, across), free)
@@ -89,20 +101,28 @@ def gesturing_hands(
 
 
 def within_reach(
-    preset: Preset, reference: Reference, poses: PoseSequence, hands_alone: bool = False, frame_by_frame: bool = False
+    preset: Preset,
+    reference: Reference,
+    poses: PoseSequence,
+    hands_alone: bool = False,
+    frame_by_frame: bool = False,
+    laid: bool = False,
 ) -> tuple[PoseSequence, list[str]]:
-    """Shorten movements that the model cannot follow (docs/reference/driving.md), and say which."""
-    from cyberhost_model.driving.reach import HANDS_ALONE, WHOLE, carry_hands, limit_reach, reach_warnings
+    """Shorten movements that the model cannot follow (docs/reference/driving.md), and say which.
+
+    laid: hands are laid over the frames (`DrivenArms`).
+    """
+    from cyberhost_model.driving.reach import HANDS_ALONE, LAID, WHOLE, carry_hands, limit_reach, reach_warnings
 
     if not preset.traits.relative:
         return poses, []
     if not preset.pose_shift:
         return poses, ["this model hardly follows key points: body and hands will move little (docs/results.md)"]
     points, (w, h) = reference.picture_keypoints, reference.canvas.picture_size
-    if hands_alone:
+    if hands_alone and not laid:
         unit, reach = float(preset.latent_factor), HANDS_ALONE
     else:
-        unit, reach = face_height(points.face * (w, h)), WHOLE
+        unit, reach = face_height(points.face * (w, h)), LAID if laid else WHOLE
         poses = carry_hands(poses, points)
     poses, beyond = limit_reach(poses, points, (unit / w, unit / h), reach, frame_by_frame)
     return poses, reach_warnings(beyond)

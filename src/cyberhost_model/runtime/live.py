@@ -182,7 +182,7 @@ class LiveSession:
                     return None
                 self._before, self._clip_start = self._motion(), self.shown
                 self._clip = next(self._clips)
-                self._work = SharedWork(self._frame_work(self._clip), self._helper)
+                self._work = SharedWork(self._frame_work(self._clip, self.shown), self._helper)
             assert self._work is not None
             at, middle = self.shown - self._clip_start, self._clip.shape[1] // 2
             if at == middle:  # frames are ahead by then, and the next clip's sound is still coming
@@ -192,10 +192,15 @@ class LiveSession:
             self.shown += 1
             return shown
 
-    def _frame_work(self, clip: Tensor) -> list[Callable[[], Any]]:
-        """List what is to be done with a clip's latents: its frames, and in their middle the motion frames."""
+    def _frame_work(self, clip: Tensor, first: int) -> list[Callable[[], Any]]:
+        """List what is to be done with the latents of a clip that begins at frame `first`.
+
+        That is its frames, and in their middle the motion frames.
+        """
         # One by one: several together are no quicker, and the first would wait for them.
-        work: list[Callable[[], Any]] = [partial(self._rendering.decode, frame) for frame in clip.split(1, 1)]
+        work: list[Callable[[], Any]] = [
+            partial(self._rendering.decode, frame, first + i) for i, frame in enumerate(clip.split(1, 1))
+        ]
         work.insert(len(work) // 2, partial(self._rendering.encode_motion, clip))
         return work
 
@@ -302,14 +307,15 @@ def rehearse(
     speech.push(np.zeros(speech.look_ahead, np.float32))
     job = replace(job, speech=speech.windows)
     rendering, helper = Rendering(renderer, job, warn), _helper(renderer)
-    clips = rendering.latents()
+    clips, first = rendering.latents(), 0
     for count in steps:
         speech.push(np.zeros(math.ceil(clip / fps * SPEECH_RATE), np.float32))
         rendering.job = replace(job, config=replace(job.config, steps=count))
         began = perf_counter()
         with torch.inference_mode():
             frames = next(clips)[:, :decoded].split(1, 1)
-        work = SharedWork([partial(rendering.decode, frame) for frame in frames], helper)
+        work = SharedWork([partial(rendering.decode, z, first + i) for i, z in enumerate(frames)], helper)
+        first += clip
         for index in range(len(frames)):
             work.take(index)
         yield perf_counter() - began

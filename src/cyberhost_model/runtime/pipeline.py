@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from cyberhost_model.codecs.arm_layers import ArmLayers
 from cyberhost_model.config import LARGEST, GenerationConfig, SamplingConfig
 from cyberhost_model.device import choose_device, keep_freed_memory
 from cyberhost_model.errors import InputError, OutputError, ResourceError
@@ -48,8 +49,14 @@ from cyberhost_model.runtime.live import (
 from cyberhost_model.runtime.loading import Model, find_model, load_model, model_capabilities, save_model
 from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import (
+    DrivenArms,
     PoseSource,
+    cut_arms,
+    driven_arms,
     face_source,
+    growing_arms,
+    hands_source,
+    moved_hands,
     movement_source,
     skeleton_source,
 )
@@ -399,11 +406,12 @@ class CyberHost:
         lead = loop_lead(preset, total, config.fps) if loop else 0
         if gestures_asked(preset, reference, False if loop else gestures):
             movement = movement_scale(amount, BODY_MOVEMENT)
-            hands = speech_gestures(preset, reference, sound, total, config, movement, SURE)
-            source = skeleton_source(preset, reference, hands, parts=("hands",))
+            cut = cut_arms(preset, reference)
+            hands = speech_gestures(preset, reference, sound, total, config, movement, SURE, laid=cut is not None)
+            source, arms = self._hands_source(reference, hands, amount, cut)
         else:
-            source = self._speech_source(reference, amount)
-        return self._animation(reference, config, source, total, sound, list(warnings), amount, lead)
+            source, arms = self._speech_source(reference, amount), None
+        return self._animation(reference, config, source, total, sound, list(warnings), amount, lead, arms)
 
     def live(
         self,
@@ -447,12 +455,16 @@ class CyberHost:
         config, amount = GenerationConfig(**options), check_movement(body_movement)
         reference, warnings = self.open_picture(picture, config)
         speech = LiveSpeech(self.model.speech, config.fps, clip, preset.audio.tokens, look_ahead, level)
+        source, arms = movement_source(reference, amount), None
         if gestures_asked(preset, reference, gestures):
             movement = movement_scale(amount, BODY_MOVEMENT)
-            source = live_gestures(preset, reference, speech, config, movement)
-        else:
-            source = movement_source(reference, amount)
-        job = self._job(reference, config, source, ENDLESS, None, amount)
+            cut = cut_arms(preset, reference)
+            make = live_gestures(preset, reference, speech, config, movement, laid=cut is not None)
+            if cut is None:
+                source = hands_source(preset, reference, make)
+            else:
+                source, arms = growing_arms(reference, cut, source, make)
+        job = replace(self._job(reference, config, source, ENDLESS, None, amount), arms=arms)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
         export_steps(renderer, job, warnings.append)
@@ -514,9 +526,13 @@ class CyberHost:
         if not keep:
             notes += _length_note(sound, len(poses) / config.fps, 0.5 / config.fps)
         preset = self.model.network.preset
-        poses, limits = within_reach(preset, reference, poses)
-        source = skeleton_source(preset, reference, poses)
-        animation = self._animation(reference, config, source, len(poses), sound, [*warnings, *notes, *limits])
+        cut = cut_arms(preset, reference, moved_hands(poses))
+        poses, limits = within_reach(preset, reference, poses, laid=cut is not None)
+        source = skeleton_source(preset, reference, poses, laid=(False, False) if cut is None else cut[1])
+        arms = None if cut is None else driven_arms(reference, poses, cut)
+        animation = self._animation(
+            reference, config, source, len(poses), sound, [*warnings, *notes, *limits], arms=arms
+        )
         return _made_of(animation, picture, driving, None if keep else audio)
 
     def multimodal(
@@ -552,7 +568,8 @@ class CyberHost:
             if reference.picture_keypoints.hands_score.max() <= VISIBLE:
                 warnings.append("the picture shows no hands: none are moved")
             movement = movement_scale(amount, BODY_MOVEMENT)
-            poses = speech_gestures(preset, reference, sound, total, config, movement)
+            cut = cut_arms(preset, reference)
+            poses = speech_gestures(preset, reference, sound, total, config, movement, laid=cut is not None)
         else:
             template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
             if retarget:
@@ -560,10 +577,11 @@ class CyberHost:
             else:
                 placed = _unchanged(template, hands, reference)
             poses = fit_length(placed, total, config.fps).only("hands")
-            poses, limits = within_reach(preset, reference, poses, hands_alone=True)
+            cut = cut_arms(preset, reference, moved_hands(poses))
+            poses, limits = within_reach(preset, reference, poses, hands_alone=True, laid=cut is not None)
             warnings += [*limits, *placed.warnings]
-        source = skeleton_source(preset, reference, poses, parts=("hands",))
-        animation = self._animation(reference, config, source, total, sound, warnings, amount)
+        source, arms = self._hands_source(reference, poses, amount, cut)
+        animation = self._animation(reference, config, source, total, sound, warnings, amount, arms=arms)
         return _made_of(animation, picture, audio, hands)
 
     def dub(
@@ -691,6 +709,24 @@ class CyberHost:
         follows = self.model.network.preset.follows_poses
         return movement_source(reference, amount) if follows else face_source(reference)
 
+    def _hands_source(
+        self,
+        reference: Reference,
+        hands: PoseSequence,
+        amount: float,
+        cut: tuple[ArmLayers, tuple[bool, bool]] | None,
+    ) -> tuple[PoseSource, DrivenArms | None]:
+        """Make the source for a body that speech moves and hands that key points do. cut: see `cut_arms`.
+
+        Where all of them are laid over the frames, the network is told of none.
+        """
+        if cut is None:
+            return skeleton_source(self.model.network.preset, reference, hands, ("hands",)), None
+        arms = driven_arms(reference, hands, cut)
+        if all(laid or not moved for laid, moved in zip(cut[1], moved_hands(hands), strict=True)):
+            return self._speech_source(reference, amount), arms
+        return skeleton_source(self.model.network.preset, reference, hands, ("hands",), cut[1]), arms
+
     def _check_command(self, command: str) -> None:
         """Raise InputError for a command that the model cannot run, as the commands do before it is fetched."""
         check_command("this model", capabilities_of(self.model.network.preset), command)
@@ -716,12 +752,13 @@ class CyberHost:
         warnings: list[str],
         amount: float = BODY_MOVEMENT,
         lead: int = 0,
+        arms: DrivenArms | None = None,
     ) -> Animation:
         """Make the animation of any setting. amount: of movement in 0..1, where no key points drive the body.
 
-        lead: see `Job`.
+        lead, arms: see `Job`.
         """
-        job = replace(self._job(reference, config, pose_source, total, sound, amount), lead=lead)
+        job = replace(self._job(reference, config, pose_source, total, sound, amount), lead=lead, arms=arms)
         sampling = self.model.network.preset.sampling
         notes = [*([] if sound is None else sound.warnings), *warnings]
         if sampling.overlap and config.cache_blocks > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyberhost_model.codecs.arm_layers import ELBOW, ArmLayers, arm_points, make_arm_layers
 from cyberhost_model.conditions.blink import blinks_of
 from cyberhost_model.conditions.face_region import face_map
 from cyberhost_model.conditions.movement import BodyMovementMap
@@ -17,6 +19,8 @@ from cyberhost_model.conditions.pose_maps import PARTS, POSE_MAPS
 from cyberhost_model.conditions.pose_shift import pose_shift
 from cyberhost_model.config import Preset
 from cyberhost_model.perception.face_controls import face_control_maps
+from cyberhost_model.perception.hands import WRISTS
+from cyberhost_model.perception.keypoints import SURE, VISIBLE, Keypoints
 from cyberhost_model.runtime.prepare import Reference, to_maps
 
 if TYPE_CHECKING:
@@ -86,6 +90,17 @@ def face_source(reference: Reference) -> PoseSource:
     return lambda first, frames: condition
 
 
+@dataclass(frozen=True)
+class DrivenArms:
+    """Arms that are laid over the frames (`codecs.arm_layers`) where key points have them."""
+
+    layers: ArmLayers
+    sides: tuple[bool, bool]
+    """Whether the left and the right arm are."""
+    points: Callable[[int, int], np.ndarray]
+    """(first frame, frames) -> float32 (frames, 2, 23, 3): x and y in 0..1 of the canvas, and score (`arm_points`)."""
+
+
 def hands_source(preset: Preset, reference: Reference, make: Callable[[int, int], PoseSequence]) -> PoseSource:
     """Make a source for hands whose key points are known when their clip is: make(first frame, frames)."""
 
@@ -95,19 +110,97 @@ def hands_source(preset: Preset, reference: Reference, make: Callable[[int, int]
     return source
 
 
+def cut_arms(
+    preset: Preset, reference: Reference, sides: tuple[bool, bool] = (True, True)
+) -> tuple[ArmLayers, tuple[bool, bool]] | None:
+    """Cut those of the arms `sides` out of the picture that touch nothing, and say which; None where there are none.
+
+    What a hand holds or hides would be torn. None as well for models that do not move the picture's own pixels.
+    """
+    from cyberhost_model.driving.speech_gesture import free_hands
+
+    if not preset.traits.relative:
+        return None
+    w, h = reference.canvas.picture_size
+    free = free_hands(reference.picture_keypoints, w / h, SURE)
+    whole = reference.keypoints.hands_score.min(1) > VISIBLE
+    cut = bool(sides[0] and free[0] and whole[0]), bool(sides[1] and free[1] and whole[1])
+    layers = make_arm_layers(reference.large, reference.keypoints, cut) if any(cut) else None
+    return None if layers is None else (layers, cut)
+
+
+def moved_hands(poses: PoseSequence) -> tuple[bool, bool]:
+    """Tell whether key points show the left and the right hand in any frame."""
+    left, right = (poses.hands_score.min(2) > VISIBLE).any(0)
+    return bool(left), bool(right)
+
+
+def driven_arms(reference: Reference, poses: PoseSequence, cut: tuple[ArmLayers, tuple[bool, bool]]) -> DrivenArms:
+    """Lay arms that were cut out (`cut_arms`) where key points in 0..1 of the picture have them.
+
+    In frames that do not show a hand it is between those that do. After the end of `poses` its last frame is repeated.
+    """
+    from cyberhost_model.driving.sequence import fill_gaps
+
+    track = np.stack([arm_points(reference.on_canvas(k)) for k in poses])
+    for side in (0, 1):
+        seen = track[:, side, :, 2] > VISIBLE
+        seen[:, :ELBOW] = seen[:, :ELBOW].all(1, keepdims=True)
+        track[:, side, :, :2], track[:, side, :, 2] = fill_gaps(track[:, side, :, :2], seen), seen.any(0)
+    return DrivenArms(*cut, lambda first, frames: track[np.arange(first, first + frames).clip(0, len(track) - 1)])
+
+
+def growing_arms(
+    reference: Reference,
+    cut: tuple[ArmLayers, tuple[bool, bool]],
+    source: PoseSource,
+    make: Callable[[int, int], PoseSequence],
+) -> tuple[PoseSource, DrivenArms]:
+    """Lay arms (`cut_arms`) by key points that are known when their clip is: make(first frame, frames).
+
+    Returns the source, which makes them and gives the pose conditions of `source`, and the arms of the last two clips.
+    """
+    known: deque[tuple[int, np.ndarray]] = deque(maxlen=2)
+
+    def listening(first: int, frames: int) -> PoseCondition:
+        known.append((first, np.stack([arm_points(reference.on_canvas(k)) for k in make(first, frames)])))
+        return source(first, frames)
+
+    def points(first: int, frames: int) -> np.ndarray:
+        begin, track = next(clip for clip in reversed(known) if clip[0] <= first)
+        return track[np.arange(first - begin, first - begin + frames).clip(0, len(track) - 1)]
+
+    return listening, DrivenArms(*cut, points)
+
+
+def without_arms(keypoints: Keypoints, sides: tuple[bool, bool]) -> Keypoints:
+    """Hide the hand and the wrist of the left and of the right arm where `sides` says so."""
+    hands, body = keypoints.hands_score.copy(), keypoints.body_score.copy()
+    for side in (0, 1):
+        if sides[side]:
+            hands[side], body[WRISTS[side]] = 0, 0
+    return replace(keypoints, hands_score=hands, body_score=body)
+
+
 def skeleton_source(
-    preset: Preset, reference: Reference, poses: PoseSequence, parts: tuple[str, ...] = PARTS
+    preset: Preset,
+    reference: Reference,
+    poses: PoseSequence,
+    parts: tuple[str, ...] = PARTS,
+    laid: tuple[bool, bool] = (False, False),
 ) -> PoseSource:
     """Make a source of key points in 0..1 of the picture: skeleton maps as the preset draws them (section 4.2).
 
-    parts: those of the body that key points drive. After the end of `poses` its last frame is repeated.
+    parts: those of the body that key points drive; laid: arms that are not the network's (`DrivenArms.sides`). After the end of
+    `poses` its last frame is repeated.
     """
     like = reference.control_maps  # not the network, which may be offloaded to the CPU while the codec computes
     shut = blinks_of(poses.face * np.array(reference.canvas.picture_size, np.float32), poses.face_score)
     draw, latent_size = POSE_MAPS[preset.pose_maps], tuple(reference.latent.shape[-2:])
 
     def source(first: int, frames: int) -> PoseCondition:
-        points = [reference.on_canvas(poses.frame(min(i, len(poses) - 1))) for i in range(first, first + frames)]
+        places = (min(i, len(poses) - 1) for i in range(first, first + frames))
+        points = [without_arms(reference.on_canvas(poses.frame(i)), laid) for i in places]
         maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
         shift = None
         if preset.pose_shift:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyberhost_model.codecs.backdrop import Backdrop, make_backdrop
 from cyberhost_model.codecs.close_up import EYES, MOUTH, SIDE, CloseUp, Part, make_close_up
 from cyberhost_model.conditions.face_region import audio_masks
 from cyberhost_model.conditions.pose_maps import skeleton_map
@@ -71,8 +70,6 @@ class Reference:
     close_ups: tuple[CloseUp, ...]
     """Mouth and eyes of `large`, for codecs with control channels and pictures with a face."""
     conditions: Conditions
-    backdrop: Backdrop | None = None
-    """`small` without its hands, for models that move the picture's own pixels."""
     lip_gap: float = 0.0
     """Gap of the lips in face heights (`measure_lip_gap`)."""
     grey: bool = False
@@ -152,7 +149,6 @@ def prepare_reference(
         control_maps=control_maps,
         close_ups=face_close_ups(large, placed_keypoints, factor) if preset.control_channels else (),
         conditions=conditions,
-        backdrop=make_backdrop(small, placed_keypoints) if preset.traits.relative else None,
         lip_gap=lip_gap,
         grey=is_grey(picture_u8),
     )

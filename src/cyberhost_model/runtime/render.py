@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyberhost_model.codecs.base import for_reference_net
+from cyberhost_model.codecs.base import FrameDecoder, for_reference_net
 from cyberhost_model.codecs.close_up import MOUTH
 from cyberhost_model.conditions.blink import blinks
 from cyberhost_model.conditions.movement import moving_parts
@@ -29,7 +29,7 @@ from cyberhost_model.runtime.background import BackgroundWorker
 from cyberhost_model.runtime.clip_store import ClipState, ClipStore
 from cyberhost_model.runtime.loading import Model
 from cyberhost_model.runtime.memory import MemoryFallback
-from cyberhost_model.runtime.pose_source import PoseCondition, PoseSource, consecutive, poses_of
+from cyberhost_model.runtime.pose_source import DrivenArms, PoseCondition, PoseSource, consecutive, poses_of
 from cyberhost_model.runtime.prepare import Reference, to_pixels
 from cyberhost_model.runtime.windowed import WindowPredictor
 from cyberhost_model.sampler.cuda_graphs import RecordedNetwork
@@ -72,6 +72,8 @@ class Job:
     """Speech features of a sound that is not known as a whole, in the place of `sound`."""
     clip: int | None = None
     """Frames that are sampled together; None: as many as the network was trained with."""
+    arms: DrivenArms | None = None
+    """Arms that are laid over the frames, which the network does not move."""
     lead: int = 0
     """Frames that are sampled before the first, whole clips, so that the video is a loop (`sampler.loop`)."""
 
@@ -185,12 +187,12 @@ class Renderer:
 
     @torch.inference_mode()
     def decode(
-        self, job: Job, z: Tensor, at_once: int, decoder: Callable[[Tensor], Tensor] | None = None
+        self, job: Job, z: Tensor, at_once: int, decoder: FrameDecoder | None = None, first: int = 0
     ) -> np.ndarray:
         """Decode latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, `at_once` frames at a time.
 
-        decoder: the job's, where there is one already. Raises ModelError for latents that are not finite, which would
-        become black frames.
+        decoder: the job's, where there is one already. first: number of the first frame in the video. Raises ModelError for
+        latents that are not finite, which would become black frames.
         """
         if not z.isfinite().all():
             half = self.dtype is torch.float16
@@ -204,7 +206,8 @@ class Renderer:
             )
         parts, decoder = [], decoder or self.decoder(job)
         for part in z.split(at_once, 1):
-            frames = decoder(part)[0]
+            arms = None if job.arms is None else job.arms.points(first, part.shape[1])
+            frames, first = decoder(part, arms)[0], first + part.shape[1]
             if job.reference.grey:  # the network was taught in colour, and its mouths have some
                 frames = (frames.float() * frames.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
                 frames = frames.expand(-1, 3, -1, -1)
@@ -212,13 +215,14 @@ class Renderer:
         return np.concatenate(parts)
 
     @torch.inference_mode()
-    def decoder(self, job: Job, ahead: bool = False) -> Callable[[Tensor], Tensor]:
+    def decoder(self, job: Job, ahead: bool = False) -> FrameDecoder:
         """Return the codec's `decoder` of a job's picture."""
         # Without a sound key points move the lips, and the flow describes them better than a close-up's controls.
         mouth = self.uses_audio(job) or self.model.codec.same_close_ups
         close_ups = [c for c in job.reference.close_ups if c.part is not MOUTH or mouth]
         reference = job.reference
-        return self.model.codec.decoder(reference.small, reference.large, close_ups, reference.backdrop, ahead)
+        layers = None if job.arms is None else job.arms.layers
+        return self.model.codec.decoder(reference.small, reference.large, close_ups, layers, ahead)
 
     def slow_noises(self, job: Job, generator: torch.Generator) -> SlowNoises | None:
         """Begin the slow noise of clip after clip; None for presets without it."""
@@ -287,17 +291,19 @@ class Rendering:
     def frames(self) -> Iterator[np.ndarray]:
         """Yield the frames; with `overlap` a clip is decoded while the next one is denoised."""
         canvas = self.job.reference.large_canvas
-        pending: tuple[Tensor, Future[np.ndarray | None]] | None = None  # a clip that the worker decodes
+        pending: tuple[Tensor, int, Future[np.ndarray | None]] | None = None  # a clip that the worker decodes
         with self.worker:
             clips, lead = self.latents(), self.job.lead
+            first = self.clip_frames * (0 if self.store is None else self.store.encoded)
             for index, z in enumerate(close_loop(clips, lead, self.job.total) if lead else clips):
                 if pending is not None:
                     yield from crop_back(self.finish(*pending), canvas)
                     pending = None
                 if self.memory.overlapped and index:
-                    pending = z, self.worker.start(partial(self.try_decode, z))
+                    pending = z, first, self.worker.start(partial(self.try_decode, z, first))
                 else:  # also the first clip, so that its frames come before the second is denoised
-                    yield from crop_back(self.decode(z), canvas)
+                    yield from crop_back(self.decode(z, first), canvas)
+                first += z.shape[1]
             if pending is not None:
                 yield from crop_back(self.finish(*pending), canvas)
 
@@ -479,32 +485,32 @@ class Rendering:
         return place_face_controls(z, pose.control_maps) if speaks and preset.control_channels else z
 
     @cached_property
-    def decoder(self) -> Callable[[Tensor], Tensor]:
+    def decoder(self) -> FrameDecoder:
         """The decoder of this job's picture."""
         return self.renderer.decoder(self.job)
 
-    def _decode(self, z: Tensor) -> np.ndarray:
-        return self.renderer.decode(self.job, z, self.memory.frames_at_once, self.decoder)
+    def _decode(self, z: Tensor, first: int) -> np.ndarray:
+        return self.renderer.decode(self.job, z, self.memory.frames_at_once, self.decoder, first)
 
-    def decode(self, z: Tensor) -> np.ndarray:
-        """Decode a clip in this thread, with as many savings of memory as it needs."""
-        return self.memory.attempt("codec", partial(self._decode, z), self.warn)
+    def decode(self, z: Tensor, first: int = 0) -> np.ndarray:
+        """Decode a clip that begins at frame `first` in this thread, with as many savings of memory as it needs."""
+        return self.memory.attempt("codec", partial(self._decode, z, first), self.warn)
 
-    def try_decode(self, z: Tensor) -> np.ndarray | None:
+    def try_decode(self, z: Tensor, first: int) -> np.ndarray | None:
         """Decode a clip in the worker's thread; None where memory is short.
 
         The exception stays in the thread, because it would keep the memory of the attempt.
         """
         try:
-            return self._decode(z)
+            return self._decode(z, first)
         except (RuntimeError, MemoryError) as error:
             if not lacks_memory(error):
                 raise
         return None
 
-    def finish(self, z: Tensor, future: Future[np.ndarray | None]) -> np.ndarray:
+    def finish(self, z: Tensor, first: int, future: Future[np.ndarray | None]) -> np.ndarray:
         """Wait for the worker's frames, or decode them in this thread where the worker had too little memory."""
         if (frames := future.result()) is not None:
             return frames
         self.memory.stop_overlap(self.warn)
-        return self.decode(z)
+        return self.decode(z, first)

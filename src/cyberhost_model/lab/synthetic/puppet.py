@@ -11,9 +11,9 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from cyberhost_model.codecs.backdrop import fill_hole
 from cyberhost_model.lab.synthetic.puppet_face import PuppetFace
 from cyberhost_model.lab.synthetic.stills import Still
+from cyberhost_model.media.inpaint import fill_hole
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and the right arm (OpenPose)
