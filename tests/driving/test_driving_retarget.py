@@ -189,6 +189,45 @@ def test_arms_start_from_the_pictures_pose_and_reach_the_drivings() -> None:
     assert rise.max() < 0.002
 
 
+def turned(points: np.ndarray, about: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Points (T, N, 2) turned about points (T, 2) by angles (T,)."""
+    z = (points - about[:, None]) @ [1, 1j] * np.exp(1j * angle)[:, None]
+    return about[:, None] + np.stack([z.real, z.imag], -1)
+
+
+def hand_to_the_head(person: Person, swing: float, frames: int = 60) -> PoseSequence:
+    """The right hand goes to the head and back twice, by a turn of the forearm, while the upper arm swings three times
+    by `swing` radians to either side.
+    """
+    still = upright(perform(person, 1, angle=-0.3))
+    points, t = np.repeat(still, frames, 0), np.linspace(0, 2 * np.pi, frames)
+    arm, fore = [3, 4, *range(39, 60)], [4, *range(39, 60)]
+    points[:, arm] = turned(points[:, arm], points[:, 2], swing * np.sin(3 * t))
+    points[:, fore] = turned(points[:, fore], points[:, 3], 1.1 * (1 - np.cos(2 * t)))
+    scores = np.repeat(perform(person, 1).scores(), frames, 0)
+    empty = PoseSequence.of([perform(person, 1).frame(0)] * frames, 25.0, person.size)
+    return empty.with_points(points / [person.size[0] / person.size[1], 1], scores)
+
+
+@pytest.mark.parametrize("angle", [-0.6, 0.0])
+def test_an_elbow_moves_as_the_drivings_while_its_hand_goes_to_the_head(angle: float) -> None:
+    drive, own = hand_to_the_head(Person(), 0.08), perform(OTHER, 1, angle=angle)
+    moved, theirs = upright(retarget(drive, own.frame(0), own.size)), upright(drive)
+    scale = OTHER.upper / Person().upper
+    for axis in (0, 1):
+        elbow, wanted = moved[:, 3, axis] - moved[:, 2, axis], scale * (theirs[:, 3, axis] - theirs[:, 2, axis])
+        assert np.corrcoef(elbow, wanted)[0, 1] > 0.85
+        assert 0.6 < elbow.std() / wanted.std() < 1.6
+    assert np.ptp(moved[:, 4, 1]) > 0.14  # and the hand does go
+
+
+def test_an_elbow_gives_way_where_its_hand_would_stretch_the_arm() -> None:
+    drive, own = hand_to_the_head(Person(), 0.08), perform(OTHER, 1, angle=0.6)
+    moved = lengths(retarget(drive, own.frame(0), own.size))
+    longest = np.maximum(lengths(own)[0], lengths(drive).max(0) * OTHER.shoulders / Person().shoulders)
+    assert (moved[:, 2:6] <= 1.001 * longest[2:6]).all()
+
+
 def test_a_bone_that_points_at_the_camera_in_the_picture_is_no_short_bone() -> None:
     drive, own = raised(Person()), perform(OTHER)
     reference = own.frame(0)

@@ -6,7 +6,8 @@ One frame of the driving, the anchor (one for head and trunk, one for the arms),
 other frame differs from it as the driving does: bones turn as the driving's turn and have the reference's lengths; the
 face keeps the reference's shape and takes the driving's motion. At the anchor elbow and wrist are where the reference
 has them. Near it they move as the driving's do, so that a small gesture stays small; the further the driving has moved
-its arm from there, the more the pose is the driving's: a hand that is raised to the head arrives at the head.
+its arm from there, the more the pose is the driving's: a hand that is raised to the head arrives at the head. For the
+elbow it is its own way that counts: one that hardly moves does so as the driving's, wherever its hand goes.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def move_arm(
     """Move the left (0) or right (1) arm from the moved `root` (T, 2) on: point -> its places (T, 2).
 
     The hand's 21 points are among them. `own` is complete (`proportions.complete_figure`). An elbow that is never
-    visible is passed over.
+    visible is passed over. No bone is longer than the reference shows it, or the driving at the reference's scale.
     """
     ever_visible = drive.ever_visible
     chain = [arm_root(drive, side), *(p for p in CHAINS[side][1:] if ever_visible[p])]
@@ -88,10 +89,11 @@ def move_arm(
     ]
     home = _home_weight([pose - root for pose in poses], off, anchor, sum(full))
     for child, parent, pose, shift, most in zip(chain[1:], chain, poses[1:], off[1:], full[1:], strict=False):
-        bone = pose + home[:, None] * shift - moved[parent]
-        length = np.linalg.norm(bone, axis=-1, keepdims=True)
-        moved[child] = moved[parent] + bone * np.minimum(1, most / np.maximum(length, 1e-9))
+        moved[child] = _within(pose + home[:, None] * shift, moved[parent], most)
     wrist = WRISTS[side]
+    if len(chain) == 3:  # the elbow by its own way alone: the hand's has nothing to do with how an elbow moves
+        alone = _home_weight([pose - root for pose in poses[:2]], off[:2], anchor, sum(full))
+        moved[chain[1]] = _nearest_elbow(poses[1] + alone[:, None] * off[1], root, moved[wrist], *full[1:])
     if ever_visible[wrist] and ever_visible[HANDS[side]].all():
         moved |= dict(
             zip(
@@ -106,8 +108,8 @@ def move_arm(
 def _home_weight(poses: Sequence[np.ndarray], off: Sequence[np.ndarray], anchor: int, length: float) -> np.ndarray:
     """(T,) how much each frame's pose is the picture's: 1 at the anchor, 0 far from it.
 
-    It is a Gaussian of how far elbow and wrist have gone, as wide as the two poses are apart: a narrower one would
-    turn the arm back while the driving goes on.
+    It is a Gaussian of how far the joints after the first have gone, as wide as the two poses are apart: a narrower one
+    would turn the arm back while the driving goes on.
     """
     gone = (
         np.sqrt(np.mean([np.square(pose - pose[anchor]).sum(-1) for pose in poses[1:]], 0))
@@ -116,6 +118,30 @@ def _home_weight(poses: Sequence[np.ndarray], off: Sequence[np.ndarray], anchor:
     )
     apart = float(np.sqrt(np.mean([np.square(shift).sum() for shift in off[1:]]))) if len(off) > 1 else 0.0
     return np.exp(-0.5 * (gone / max(_HOME * length, apart, 1e-9)) ** 2)
+
+
+def _nearest_elbow(elbow: np.ndarray, root: np.ndarray, wrist: np.ndarray, upper: float, fore: float) -> np.ndarray:
+    """(T, 2) the place nearest to `elbow` within `upper` of `root` and within `fore` of `wrist`.
+
+    Root and wrist are no further apart than both lengths together.
+    """
+    by_root, by_wrist = _within(elbow, root, upper), _within(elbow, wrist, fore)
+    # Where neither of the circles' nearest points will do, it is where they cross, on the elbow's side.
+    line = to_complex(wrist - root)
+    apart = np.maximum(np.abs(line), 1e-9)
+    along = (apart**2 + upper**2 - fore**2) / (2 * apart)
+    side = np.where((to_complex(elbow - root) * line.conj()).imag < 0, -1, 1)
+    crossing = along + 1j * side * np.sqrt(np.maximum(upper**2 - along**2, 0))
+    nearest = np.where(_far(by_root, wrist) <= fore + 1e-9, by_root, root + from_complex(crossing * line / apart))
+    return np.where(_far(by_wrist, root) <= upper + 1e-9, by_wrist, nearest)
+
+
+def _far(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points - centre, axis=-1, keepdims=True)
+
+
+def _within(points: np.ndarray, centre: np.ndarray, most: float) -> np.ndarray:
+    return centre + (points - centre) * np.minimum(1, most / np.maximum(_far(points, centre), 1e-9))
 
 
 def move_hand(
