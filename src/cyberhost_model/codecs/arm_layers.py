@@ -41,10 +41,11 @@ _UNSEEN = 2.2  # palms from the wrist to an elbow that is not seen, away from th
 _SIZE = 1.1  # how much smaller or larger a hand may get
 _BENT = (0.1, 0.3)  # palms that a hand's point may leave its place in the turned hand, freely and at most
 _SHORT = 0.4  # palms from elbow to wrist, from which on a hidden forearm is drawn
-_THICK = (0.45, 0.32)  # palms, half of its width at elbow and wrist
+_STAYS = 0.5  # palms that the wrist may move before it is: near its place the picture shows what there is
+_THICK = (0.6, 0.45)  # palms, half of its width at elbow and wrist
 _EDGE_SOFT = 2.0  # pixels
 _NARROW = 0.5  # of the width of the upper arm that it shows, whose edges are not known
-_MIRRORED = 0.7  # of the upper arm at most, that it shows
+_SHOWN = (0.35, 0.75)  # from elbow to shoulder, the part of the upper arm that it shows: no hand was before that
 _JOINT = 0.8  # palms, deviation of what goes with an elbow
 _SOFT = 0.35  # palms: points that near share what they ask
 _GRID = 6  # pixels: between them positions are interpolated
@@ -148,7 +149,7 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
         if arm[[ELBOW, _SHOULDER], 2].min() > VISIBLE:
             upper = complex(points[ELBOW]), complex(*arm[_SHOULDER, :2])
         points, local = points[:ELBOW], local[:ELBOW]  # it points at the camera, or away from it
-    share = _matte(crop, local, palm)
+    share, looks_so = _matte(crop, local, palm)
     whole = np.ones(size, bool)
     if len(points) > ELBOW:
         y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
@@ -159,14 +160,14 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
         share = share * np.where(whole, 1, fade * fade * (3 - 2 * fade)).astype(np.float32)
     rim = 1 + round(_EDGE * palm)
     taken, near = np.zeros((2, h, w), np.float32)
-    taken[y0:y1, x0:x1] = cv2.dilate(share, np.ones((2 * rim + 1,) * 2)) * whole
+    taken[y0:y1, x0:x1] = cv2.dilate(looks_so, np.ones((2 * rim + 1,) * 2)) * whole
     near[y0:y1, x0:x1] = _draw(local, palm, size, _MAYBE, _FOREARM[0])
     colour = crop.astype(np.float32) / 127.5 - 1
     return ArmLayer(np.dstack([colour * share[..., None], share]), (x0, y0), points, seen, upper, palm), taken, near
 
 
-def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> np.ndarray:
-    """Find which pixels of a crop uint8 (h, w, 3) are the arm's, float32 (h, w) in 0..1."""
+def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Find which pixels of a crop uint8 (h, w, 3) are the arm's, and which look like it: float32 (h, w) in 0..1."""
     h, w = crop.shape[:2]
     scale = min(1.0, _CUT_PALM / palm)
     small = cv2.resize(crop, (max(1, round(w * scale)), max(1, round(h * scale))), interpolation=cv2.INTER_AREA)
@@ -183,14 +184,16 @@ def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> np.ndarray:
     found = ((marks == cv2.GC_PR_FGD) | (marks == cv2.GC_FGD)).astype(np.uint8)
     if found.sum() < 0.5 * likely.sum():
         found = likely.astype(np.uint8)
-    # One piece: what hangs together with the palm.
-    count, pieces = cv2.connectedComponents(found)
-    if count > 2:
-        here = pieces[sure > 0]
-        found = (pieces == np.bincount(here[here > 0]).argmax()).astype(np.uint8) if (here > 0).any() else found
-    found = cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((3, 3)))
-    share = cv2.resize(found.astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
-    return np.clip(cv2.GaussianBlur(share, (0, 0), 0.8), 0, 1)
+    # The arm is one piece: what hangs together with the palm.
+    _, pieces = cv2.connectedComponents(found)
+    here = pieces[(sure > 0) & (pieces > 0)]
+    piece = (pieces == np.bincount(here).argmax()).astype(np.uint8) if len(here) else found
+    whole, rest = (
+        cv2.morphologyEx(part, cv2.MORPH_CLOSE, np.ones((3, 3))).astype(np.float32) for part in (piece, found)
+    )
+    large = (cv2.resize(part, (w, h), interpolation=cv2.INTER_CUBIC) for part in (whole, rest))
+    share, taken = (np.clip(cv2.GaussianBlur(part, (0, 0), 0.8), 0, 1) for part in large)
+    return share, taken
 
 
 def _draw(points: np.ndarray, palm: float, size: tuple[int, int], reach: float, forearm: float = 0.0) -> np.ndarray:
@@ -345,7 +348,7 @@ def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
 def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: complex, wrist: complex) -> None:
     """Lay a forearm that the picture hides over a frame (3, H', W'), as if the upper arm went on beyond the elbow.
 
-    From the elbow on it shows what the upper arm of the picture float32 (H', W', 3) shows, the elbow's end first.
+    It shows what the upper arm of the picture float32 (H', W', 3) shows.
     """
     assert layer.upper is not None
     (at, shoulder), (h, w) = layer.upper, frame.shape[-2:]
@@ -363,10 +366,10 @@ def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: com
     along, across = (local.real / length).astype(np.float32), local.imag.astype(np.float32)
     half = layer.palm * (_THICK[0] + (_THICK[1] - _THICK[0]) * np.clip(along, 0, 1))
     beyond = np.maximum(np.maximum(-along, along - 1), 0) * length
-    share = np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
+    moved = np.clip(abs(wrist - layer.points[0]) / layer.palm - _STAYS, 0, 1)
+    share = moved * np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
     unit = bone / abs(bone)
-    part_way = np.abs(along) * min(length, _MIRRORED * abs(bone))
-    source = at + unit * (part_way - 1j * _NARROW * across)
+    source = at + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * np.clip(along, 0, 1)) - 1j * _NARROW * unit * across
     colour = cv2.remap(
         picture,
         source.real.astype(np.float32),

@@ -191,8 +191,8 @@ def skeleton_source(
 ) -> PoseSource:
     """Make a source of key points in 0..1 of the picture: skeleton maps as the preset draws them (section 4.2).
 
-    parts: those of the body that key points drive; laid: arms that are not the network's (`DrivenArms.sides`). After the end of
-    `poses` its last frame is repeated.
+    parts: those of the body that key points drive; laid: arms that are not the network's (`DrivenArms.sides`). After
+    the end of `poses` its last frame is repeated.
     """
     like = reference.control_maps  # not the network, which may be offloaded to the CPU while the codec computes
     shut = blinks_of(poses.face * np.array(reference.canvas.picture_size, np.float32), poses.face_score)

@@ -191,8 +191,8 @@ class Renderer:
     ) -> np.ndarray:
         """Decode latents (1, F, C, h, w) -> uint8 (F, H, W, 3) of the whole canvas, `at_once` frames at a time.
 
-        decoder: the job's, where there is one already. first: number of the first frame in the video. Raises ModelError for
-        latents that are not finite, which would become black frames.
+        decoder: the job's, where there is one already. first: number of the first frame in the video. Raises ModelError
+        for latents that are not finite, which would become black frames.
         """
         if not z.isfinite().all():
             half = self.dtype is torch.float16
