@@ -74,13 +74,21 @@ class ArmLayer:
 
 @dataclass(frozen=True)
 class ArmLayers:
-    """A picture's arms, left and right, and the picture without them."""
+    """A picture's arms, and what is behind them."""
 
     behind: Tensor
-    """(1, 3, H', W') in -1..1."""
-    share: Tensor
-    """(1, 1, H', W') in 0..1: where arms were taken out."""
+    """(1, 3, H', W') in -1..1: the picture without hands and forearms."""
+    taken: Tensor
+    """(1, 1, H', W') in 0..1: where arms are that are laid."""
+    left: Tensor
+    """(1, 1, H', W') in 0..1: where hands are that the latents move, because they touch something."""
     arms: tuple[ArmLayer | None, ArmLayer | None]
+    """Those that are laid, left and right."""
+
+    @property
+    def sides(self) -> tuple[bool, bool]:
+        """Whether the left and the right arm are laid."""
+        return self.arms[0] is not None, self.arms[1] is not None
 
     @cached_property
     def behind_pixels(self) -> np.ndarray:
@@ -106,26 +114,36 @@ def arm_points(keypoints: Keypoints) -> np.ndarray:
     return out
 
 
-def make_arm_layers(picture: Tensor, keypoints: Keypoints, sides: tuple[bool, bool] = (True, True)) -> ArmLayers | None:
-    """Cut hands and forearms out of a picture (1, 3, H', W') in -1..1; None where it shows none.
+def make_arm_layers(
+    picture: Tensor, keypoints: Keypoints, shown: tuple[bool, bool], laid: tuple[bool, bool]
+) -> ArmLayers | None:
+    """Cut hands and forearms out of a picture (1, 3, H', W') in -1..1; None where it shows none of them.
 
-    keypoints: in 0..1 of it; sides: whether the left and the right arm are cut out; those should touch nothing.
+    keypoints: in 0..1 of it. shown: whether what is behind the left and the right one is wanted; laid: whether they are
+    laid over the frames, which those should not be that touch something.
     """
     h, w = picture.shape[-2:]
     pixels = ((picture[0].float().permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-    points = arm_points(keypoints) * [w, h, 1]
     arms: list[ArmLayer | None] = []
-    hole, skin = np.zeros((2, h, w), np.float32)
-    for arm, wanted in zip(points, sides, strict=True):
+    holes, skin = np.zeros((2, h, w), np.float32), np.zeros((h, w), np.float32)
+    for arm, wanted, lies in zip(arm_points(keypoints) * [w, h, 1], shown, laid, strict=True):
         layer = None
         if wanted and arm[:ELBOW, 2].min() > VISIBLE:
-            layer, taken, near = _cut(pixels, arm)
-            hole, skin = np.maximum(hole, taken), np.maximum(skin, near)
+            cut, taken, near = _cut(pixels, arm)
+            layer = cut if lies else None
+            holes[int(not lies)] = np.maximum(holes[int(not lies)], taken)
+            skin = np.maximum(skin, near)
         arms.append(layer)
-    if not hole.any():
+    if not holes.any():
         return None
-    behind = torch.from_numpy(fill_hole(pixels, hole, skin)).permute(2, 0, 1)[None].to(picture) / 127.5 - 1
-    return ArmLayers(behind, torch.from_numpy(hole)[None, None].to(picture), (arms[0], arms[1]))
+    behind = torch.from_numpy(fill_hole(pixels, holes.max(0), skin)).permute(2, 0, 1)[None].to(picture) / 127.5 - 1
+    were, left = (torch.from_numpy(hole)[None, None].to(picture) for hole in holes)
+    return ArmLayers(behind, were, left, (arms[0], arms[1]))
+
+
+def without_arms(picture: Tensor, layers: ArmLayers) -> Tensor:
+    """Take the arms that are laid out of the picture (1, 3, H', W')."""
+    return torch.lerp(picture, layers.behind.to(picture), layers.taken.to(picture))
 
 
 def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.ndarray]:
@@ -220,8 +238,8 @@ def covered(layers: ArmLayers, points: np.ndarray, size: tuple[int, int]) -> Ten
     points (F, 2, 23, 3): of the frames, in 0..1; size: (h, w).
     """
     h, w = size
-    scale = w / layers.share.shape[-1]
-    was = F.interpolate(layers.share.float().cpu(), size=size, mode="area")[0, 0].numpy() > 0.02
+    scale = w / layers.taken.shape[-1]
+    was = F.interpolate(layers.taken.float().cpu(), size=size, mode="area")[0, 0].numpy() > 0.02
     out = np.zeros((len(points), h, w), np.float32)
     for frame, arms in zip(out, points, strict=True):
         frame[was] = 1
@@ -262,7 +280,7 @@ def move_elbows(layers: ArmLayers, points: np.ndarray, flow: Tensor, size: tuple
     """
     h, w = flow.shape[-2:]
     y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
-    scale = w / layers.share.shape[-1]
+    scale = w / layers.taken.shape[-1]
     for motion, arms in zip(flow, points, strict=True):
         for arm, layer in zip(arms, layers.arms, strict=True):
             if layer is None or arm[ELBOW, 2] <= VISIBLE or layer.elbow is None:

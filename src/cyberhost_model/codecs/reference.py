@@ -29,7 +29,14 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cyberhost_model.codecs.arm_layers import ArmLayers, carry_around, covered, lay_arms, move_elbows
+from cyberhost_model.codecs.arm_layers import (
+    ArmLayers,
+    carry_around,
+    covered,
+    lay_arms,
+    move_elbows,
+    without_arms,
+)
 from cyberhost_model.codecs.base import Codec, FrameDecoder
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.codecs.close_up_table import CloseUpTable
@@ -41,6 +48,7 @@ from cyberhost_model.reading import Unreadable, build, one_line, read_object
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
+_HAND_BIAS = 1.5  # the same where a hand is that the latents move, behind which the picture is filled in
 _WIDE, _ROUNDED = 2.5, -1.5  # deviations of lips' gap and mouth's width from where on lips are wide open and rounded
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 _CHANNELS = {"flow": 2, "novelty": 1, "colour": 3, "left": 3}  # of the maps whose blocks are encoded, in `z`'s order
@@ -357,7 +365,7 @@ class ReferenceCodec(Codec):
             if ahead and looks is not None:
                 looks.fill(close_up.part.usual)
         if layers is not None:
-            picture = layers.behind
+            picture = without_arms(reference if picture is None else picture, layers)
         return lambda z, arms=None: self._decode(z, reference, picture, close_ups, True, kept, arms)
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
@@ -389,7 +397,9 @@ class ReferenceCodec(Codec):
                 bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
         maps = self.decode_maps(latent, tuple(_repeat_frames(x, f) for x in kept.features))
         layers, hidden = kept.layers, None
-        if layers is not None and arms is not None:
+        if layers is not None:
+            maps.colour, bias = self._draw_behind(maps.colour, bias, layers)
+        if layers is not None and arms is not None and any(layers.sides):
             hidden = covered(layers, arms, maps.flow.shape[-2:]).to(maps.flow.device)
             carry_around(maps, hidden)
             move_elbows(layers, arms, maps.flow, (maps.colour.shape[-1], maps.colour.shape[-2]))
@@ -401,10 +411,20 @@ class ReferenceCodec(Codec):
             if hidden is not None:
                 left = left * (1 - F.interpolate(hidden, size=left.shape[-2:], mode="bilinear")).to(left)
             frames = (frames + left.to(frames)).clamp(-1, 1)
-        if layers is not None and arms is not None:
+        if layers is not None and arms is not None and hidden is not None:
             flow = maps.flow * (frames.shape[-1] / maps.colour.shape[-1])
             frames = lay_arms(layers, frames, arms, flow)
         return frames.unflatten(0, (b, f))
+
+    @staticmethod
+    def _draw_behind(colour: Tensor, bias: Tensor | float, layers: ArmLayers) -> tuple[Tensor, Tensor | float]:
+        """Draw what is behind a hand that the latents move, where it leaves its place: colour (N, 3, H, W) and bias."""
+        if not layers.left.any():
+            return colour, bias
+        behind, left = (
+            F.interpolate(x.to(colour), size=colour.shape[-2:], mode="area") for x in (layers.behind, layers.left)
+        )
+        return torch.lerp(colour, behind, left), bias + (_HAND_BIAS - bias) * left
 
     def move_close_up(self, close_up: CloseUp, picture: Tensor, changes: Sequence[float]) -> Tensor:
         """Move a part of the face of a picture (B, 3, H, W) in its close-up; the rest stays as it is.

@@ -51,11 +51,12 @@ from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import (
     DrivenArms,
     PoseSource,
+    all_laid,
     cut_arms,
     driven_arms,
     face_source,
-    growing_arms,
     hands_source,
+    lays,
     moved_hands,
     movement_source,
     skeleton_source,
@@ -406,9 +407,9 @@ class CyberHost:
         lead = loop_lead(preset, total, config.fps) if loop else 0
         if gestures_asked(preset, reference, False if loop else gestures):
             movement = movement_scale(amount, BODY_MOVEMENT)
-            cut = cut_arms(preset, reference)
-            hands = speech_gestures(preset, reference, sound, total, config, movement, SURE, laid=cut is not None)
-            source, arms = self._hands_source(reference, hands, amount, cut)
+            layers = cut_arms(preset, reference)
+            hands = speech_gestures(preset, reference, sound, total, config, movement, SURE, laid=lays(layers))
+            source, arms = self._hands_source(reference, hands, amount, layers)
         else:
             source, arms = self._speech_source(reference, amount), None
         return self._animation(reference, config, source, total, sound, list(warnings), amount, lead, arms)
@@ -458,12 +459,9 @@ class CyberHost:
         source, arms = movement_source(reference, amount), None
         if gestures_asked(preset, reference, gestures):
             movement = movement_scale(amount, BODY_MOVEMENT)
-            cut = cut_arms(preset, reference)
-            make = live_gestures(preset, reference, speech, config, movement, laid=cut is not None)
-            if cut is None:
-                source = hands_source(preset, reference, make)
-            else:
-                source, arms = growing_arms(reference, cut, source, make)
+            layers = cut_arms(preset, reference)
+            make = live_gestures(preset, reference, speech, config, movement, laid=lays(layers))
+            source, arms = hands_source(preset, reference, make, layers, source)
         job = replace(self._job(reference, config, source, ENDLESS, None, amount), arms=arms)
         # Decoding beside the next clip would hold frames back that are certain.
         renderer, job = replace(self.renderer, overlap=False), replace(job, speech=speech.windows, clip=clip)
@@ -526,10 +524,10 @@ class CyberHost:
         if not keep:
             notes += _length_note(sound, len(poses) / config.fps, 0.5 / config.fps)
         preset = self.model.network.preset
-        cut = cut_arms(preset, reference, moved_hands(poses))
-        poses, limits = within_reach(preset, reference, poses, laid=cut is not None)
-        source = skeleton_source(preset, reference, poses, laid=(False, False) if cut is None else cut[1])
-        arms = None if cut is None else driven_arms(reference, poses, cut)
+        layers = cut_arms(preset, reference, moved_hands(poses))
+        poses, limits = within_reach(preset, reference, poses, laid=lays(layers))
+        source = skeleton_source(preset, reference, poses, laid=(False, False) if layers is None else layers.sides)
+        arms = None if layers is None else driven_arms(reference, poses, layers)
         animation = self._animation(
             reference, config, source, len(poses), sound, [*warnings, *notes, *limits], arms=arms
         )
@@ -568,8 +566,8 @@ class CyberHost:
             if reference.picture_keypoints.hands_score.max() <= VISIBLE:
                 warnings.append("the picture shows no hands: none are moved")
             movement = movement_scale(amount, BODY_MOVEMENT)
-            cut = cut_arms(preset, reference)
-            poses = speech_gestures(preset, reference, sound, total, config, movement, laid=cut is not None)
+            layers = cut_arms(preset, reference)
+            poses = speech_gestures(preset, reference, sound, total, config, movement, laid=lays(layers))
         else:
             template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
             if retarget:
@@ -577,10 +575,10 @@ class CyberHost:
             else:
                 placed = _unchanged(template, hands, reference)
             poses = fit_length(placed, total, config.fps).only("hands")
-            cut = cut_arms(preset, reference, moved_hands(poses))
-            poses, limits = within_reach(preset, reference, poses, hands_alone=True, laid=cut is not None)
+            layers = cut_arms(preset, reference, moved_hands(poses))
+            poses, limits = within_reach(preset, reference, poses, hands_alone=True, laid=lays(layers))
             warnings += [*limits, *placed.warnings]
-        source, arms = self._hands_source(reference, poses, amount, cut)
+        source, arms = self._hands_source(reference, poses, amount, layers)
         animation = self._animation(reference, config, source, total, sound, warnings, amount, arms=arms)
         return _made_of(animation, picture, audio, hands)
 
@@ -710,22 +708,17 @@ class CyberHost:
         return movement_source(reference, amount) if follows else face_source(reference)
 
     def _hands_source(
-        self,
-        reference: Reference,
-        hands: PoseSequence,
-        amount: float,
-        cut: tuple[ArmLayers, tuple[bool, bool]] | None,
+        self, reference: Reference, hands: PoseSequence, amount: float, layers: ArmLayers | None
     ) -> tuple[PoseSource, DrivenArms | None]:
-        """Make the source for a body that speech moves and hands that key points do. cut: see `cut_arms`.
+        """Make the source for a body that speech moves and hands that key points do. layers: see `cut_arms`.
 
         Where all of them are laid over the frames, the network is told of none.
         """
-        if cut is None:
-            return skeleton_source(self.model.network.preset, reference, hands, ("hands",)), None
-        arms = driven_arms(reference, hands, cut)
-        if all(laid or not moved for laid, moved in zip(cut[1], moved_hands(hands), strict=True)):
+        preset, arms = self.model.network.preset, None if layers is None else driven_arms(reference, hands, layers)
+        if all_laid(layers, hands):
             return self._speech_source(reference, amount), arms
-        return skeleton_source(self.model.network.preset, reference, hands, ("hands",), cut[1]), arms
+        laid = (False, False) if layers is None else layers.sides
+        return skeleton_source(preset, reference, hands, ("hands",), laid), arms
 
     def _check_command(self, command: str) -> None:
         """Raise InputError for a command that the model cannot run, as the commands do before it is fetched."""

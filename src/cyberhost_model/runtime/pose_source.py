@@ -95,38 +95,57 @@ class DrivenArms:
     """Arms that are laid over the frames (`codecs.arm_layers`) where key points have them."""
 
     layers: ArmLayers
-    sides: tuple[bool, bool]
-    """Whether the left and the right arm are."""
     points: Callable[[int, int], np.ndarray]
     """(first frame, frames) -> float32 (frames, 2, 23, 3): x and y in 0..1 of the canvas, and score (`arm_points`)."""
 
 
-def hands_source(preset: Preset, reference: Reference, make: Callable[[int, int], PoseSequence]) -> PoseSource:
-    """Make a source for hands whose key points are known when their clip is: make(first frame, frames)."""
+def hands_source(
+    preset: Preset,
+    reference: Reference,
+    make: Callable[[int, int], PoseSequence],
+    layers: ArmLayers | None,
+    body: PoseSource,
+) -> tuple[PoseSource, DrivenArms | None]:
+    """Make the source for hands whose key points are known when their clip is: make(first frame, frames).
+
+    layers: see `cut_arms`; the arms that are laid are those of the last two clips. body: the source where all hands are
+    laid, so that the network is told of none.
+    """
+    known: deque[tuple[int, np.ndarray]] = deque(maxlen=2)
 
     def source(first: int, frames: int) -> PoseCondition:
-        return skeleton_source(preset, reference, make(first, frames), ("hands",))(0, frames)
+        hands = make(first, frames)
+        known.append((first, np.stack([arm_points(reference.on_canvas(k)) for k in hands])))
+        if all_laid(layers, hands):
+            return body(first, frames)
+        return skeleton_source(preset, reference, hands, ("hands",), _sides(layers))(0, frames)
 
-    return source
+    def points(first: int, frames: int) -> np.ndarray:
+        begin, track = next(clip for clip in reversed(known) if clip[0] <= first)
+        return track[np.arange(first - begin, first - begin + frames).clip(0, len(track) - 1)]
+
+    return source, None if layers is None else DrivenArms(layers, points)
 
 
-def cut_arms(
-    preset: Preset, reference: Reference, sides: tuple[bool, bool] = (True, True)
-) -> tuple[ArmLayers, tuple[bool, bool]] | None:
-    """Cut those of the arms `sides` out of the picture that touch nothing, and say which; None where there are none.
+def cut_arms(preset: Preset, reference: Reference, moved: tuple[bool, bool] = (True, True)) -> ArmLayers | None:
+    """Cut the arms that key points move out of the picture; those that touch nothing are laid over the frames.
 
-    What a hand holds or hides would be torn. None as well for models that do not move the picture's own pixels.
+    What a hand holds or hides would be torn. None for models that do not move the picture's own pixels, and where the
+    picture shows none of these hands. moved: whether the left and the right hand are.
     """
     from cyberhost_model.driving.speech_gesture import free_hands
 
     if not preset.traits.relative:
         return None
-    w, h = reference.canvas.picture_size
+    (w, h), found = reference.canvas.picture_size, reference.keypoints.hands_score.max(1) >= SURE
     free = free_hands(reference.picture_keypoints, w / h, SURE)
-    whole = reference.keypoints.hands_score.min(1) > VISIBLE
-    cut = bool(sides[0] and free[0] and whole[0]), bool(sides[1] and free[1] and whole[1])
-    layers = make_arm_layers(reference.large, reference.keypoints, cut) if any(cut) else None
-    return None if layers is None else (layers, cut)
+    shown = bool(moved[0] and found[0]), bool(moved[1] and found[1])
+    return make_arm_layers(reference.large, reference.keypoints, shown, free)
+
+
+def lays(layers: ArmLayers | None) -> bool:
+    """Tell whether an arm of the picture is laid over the frames."""
+    return any(_sides(layers))
 
 
 def moved_hands(poses: PoseSequence) -> tuple[bool, bool]:
@@ -135,8 +154,8 @@ def moved_hands(poses: PoseSequence) -> tuple[bool, bool]:
     return bool(left), bool(right)
 
 
-def driven_arms(reference: Reference, poses: PoseSequence, cut: tuple[ArmLayers, tuple[bool, bool]]) -> DrivenArms:
-    """Lay arms that were cut out (`cut_arms`) where key points in 0..1 of the picture have them.
+def driven_arms(reference: Reference, poses: PoseSequence, layers: ArmLayers) -> DrivenArms:
+    """Lay arms (`cut_arms`) where key points in 0..1 of the picture have them.
 
     In frames that do not show a hand it is between those that do. After the end of `poses` its last frame is repeated.
     """
@@ -147,33 +166,19 @@ def driven_arms(reference: Reference, poses: PoseSequence, cut: tuple[ArmLayers,
         seen = track[:, side, :, 2] > VISIBLE
         seen[:, :ELBOW] = seen[:, :ELBOW].all(1, keepdims=True)
         track[:, side, :, :2], track[:, side, :, 2] = fill_gaps(track[:, side, :, :2], seen), seen.any(0)
-    return DrivenArms(*cut, lambda first, frames: track[np.arange(first, first + frames).clip(0, len(track) - 1)])
+    return DrivenArms(layers, lambda first, frames: track[np.arange(first, first + frames).clip(0, len(track) - 1)])
 
 
-def growing_arms(
-    reference: Reference,
-    cut: tuple[ArmLayers, tuple[bool, bool]],
-    source: PoseSource,
-    make: Callable[[int, int], PoseSequence],
-) -> tuple[PoseSource, DrivenArms]:
-    """Lay arms (`cut_arms`) by key points that are known when their clip is: make(first frame, frames).
-
-    Returns the source, which makes them and gives the pose conditions of `source`, and the arms of the last two clips.
-    """
-    known: deque[tuple[int, np.ndarray]] = deque(maxlen=2)
-
-    def listening(first: int, frames: int) -> PoseCondition:
-        known.append((first, np.stack([arm_points(reference.on_canvas(k)) for k in make(first, frames)])))
-        return source(first, frames)
-
-    def points(first: int, frames: int) -> np.ndarray:
-        begin, track = next(clip for clip in reversed(known) if clip[0] <= first)
-        return track[np.arange(first - begin, first - begin + frames).clip(0, len(track) - 1)]
-
-    return listening, DrivenArms(*cut, points)
+def all_laid(layers: ArmLayers | None, hands: PoseSequence) -> bool:
+    """Tell whether all hands that key points show are laid over the frames."""
+    return all(laid or not moved for laid, moved in zip(_sides(layers), moved_hands(hands), strict=True))
 
 
-def without_arms(keypoints: Keypoints, sides: tuple[bool, bool]) -> Keypoints:
+def _sides(layers: ArmLayers | None) -> tuple[bool, bool]:
+    return (False, False) if layers is None else layers.sides
+
+
+def _without_arms(keypoints: Keypoints, sides: tuple[bool, bool]) -> Keypoints:
     """Hide the hand and the wrist of the left and of the right arm where `sides` says so."""
     hands, body = keypoints.hands_score.copy(), keypoints.body_score.copy()
     for side in (0, 1):
@@ -191,7 +196,7 @@ def skeleton_source(
 ) -> PoseSource:
     """Make a source of key points in 0..1 of the picture: skeleton maps as the preset draws them (section 4.2).
 
-    parts: those of the body that key points drive; laid: arms that are not the network's (`DrivenArms.sides`). After
+    parts: those of the body that key points drive; laid: arms that are not the network's (`ArmLayers.sides`). After
     the end of `poses` its last frame is repeated.
     """
     like = reference.control_maps  # not the network, which may be offloaded to the CPU while the codec computes
@@ -200,7 +205,7 @@ def skeleton_source(
 
     def source(first: int, frames: int) -> PoseCondition:
         places = (min(i, len(poses) - 1) for i in range(first, first + frames))
-        points = [without_arms(reference.on_canvas(poses.frame(i)), laid) for i in places]
+        points = [_without_arms(reference.on_canvas(poses.frame(i)), laid) for i in places]
         maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
         shift = None
         if preset.pose_shift:
