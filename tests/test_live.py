@@ -137,14 +137,16 @@ def test_hands_gesture_live_whatever_the_clips(host, picture, speech, gesturing)
         for piece in np.array_split(speech[: 2 * SPEECH_RATE], 9):
             session.push(piece, SPEECH_RATE)
         shown = [session.job.pose_source(first, clip) for first in range(0, 33, clip)]
-        assert all(pose.undriven and pose.shift.shape[1] == clip for pose in shown)
+        assert all(pose.undriven and pose.shift is None for pose in shown), "the network is told of no hands"
+        assert session.job.arms.layers.sides == (True, True)
         ways[clip] = np.concatenate([hands.hands for hands in gesturing])[:36]
         gesturing.clear()
     np.testing.assert_allclose(ways[12][:36], ways[8][:36], atol=1e-6)
     whole = SpeechGestures(25, 0, 1.0, 0.2)
     whole.hear(step_power([speech[: 2 * SPEECH_RATE]]), 0)
     network = host.model.network
-    expected = gestures.gesturing_hands(network.preset, host.open_picture(picture)[0], whole.frames(0, 36), 25.0, SURE)
+    reference, _ = host.open_picture(picture)
+    expected = gestures.gesturing_hands(network.preset, reference, whole.frames(0, 36), 25.0, SURE, True)
     np.testing.assert_allclose(ways[12], expected.hands, atol=1e-6)
     assert np.ptp(expected.hands, axis=0).max() > 0.3 / 16
 
@@ -272,9 +274,9 @@ def test_a_second_thread_changes_no_frame(host, picture, speech, monkeypatch):
     made, decoding = [], set()
     decode = Rendering.decode
 
-    def watched(self: Rendering, z: torch.Tensor) -> np.ndarray:
+    def watched(self: Rendering, z: torch.Tensor, first: int) -> np.ndarray:
         decoding.add((threading.current_thread().name.split("_")[0], torch.get_num_threads()))
-        return decode(self, z)
+        return decode(self, z, first)
 
     before = torch.get_num_threads()
     try:

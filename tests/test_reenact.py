@@ -215,13 +215,14 @@ def test_hands_gesture_with_the_speech_unless_they_are_left_to_the_network(host,
 
     def poses(reference, gestures=None):
         made = host.animate_reference(reference, GenerationConfig(size=256), sound, gestures=gestures)
-        return made.job.pose_source(0, 10)
+        return made.job.pose_source(0, 10), made.job.arms
 
     hand = with_hands(cuff)
-    gesture, network = poses(hand), poses(hand, False)
-    assert gesture.undriven and (gesture.pose[0, 0] != gesture.pose[0, -1]).any() and gesture.shift.any()
+    (gesture, arms), (network, none) = poses(hand), poses(hand, False)
+    assert np.ptp(arms.points(0, 10)[:, :, :21, :2], axis=0).max() > 0.001 and none is None
     assert network.undriven and network.shift is None
-    assert torch.equal(poses(cuff).pose, network.pose)
+    assert torch.equal(gesture.pose, network.pose), "the network is told of no hands that are laid over its frames"
+    assert torch.equal(poses(cuff)[0].pose, network.pose) and poses(cuff)[1] is None
 
 
 def test_slow_noise_only_without_key_points(host, picture, points, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 
 _PATCH = 9  # pixels of a patch's side, odd
 _MISSING = 32.0  # pixels of the side of a square as large as a hole, once it is made smaller
-_ROUNDS, _STEP = 2, 3  # of averaging patches, and pixels from one to the next
+_ROUNDS, _STEP = 1, 3  # of averaging patches, and pixels from one to the next
 _NEAR = 0.02  # squared grey levels for each squared pixel that a patch comes from further away
 _EDGES = 8.0  # grey levels for a pixel: edges that strong count twice as much as none
 
@@ -19,29 +19,27 @@ def fill_hole(picture_u8: np.ndarray, hole: np.ndarray, avoid: np.ndarray | None
     picture that is all hole stays as it is.
     """
     out, (h, w) = picture_u8.copy(), hole.shape
-    count, pieces, boxes, _ = cv2.connectedComponentsWithStats(cv2.dilate((hole > 0.05).astype(np.uint8), _ring(2)))
+    holes = cv2.dilate((hole > 0.05).astype(np.uint8), _ring(2))
+    no_source = holes if avoid is None else np.maximum(holes, avoid > 0)
+    count, pieces, boxes, _ = cv2.connectedComponentsWithStats(holes)
     for piece in range(1, count):
         left, top, width, height = boxes[piece, :4]
         around = round(0.75 * max(width, height)) + _PATCH
-        x0, x1, y0, y1 = (
-            max(left - around, 0),
-            min(left + width + around, w),
-            max(top - around, 0),
-            min(top + height + around, h),
-        )
-        missing = (pieces[y0:y1, x0:x1] == piece).astype(np.uint8)
+        x0, x1 = max(left - around, 0), min(left + width + around, w)
+        y0, y1 = max(top - around, 0), min(top + height + around, h)
+        missing = (pieces[y0:y1, x0:x1] == piece).astype(np.float32)
         scale = min(1.0, _MISSING / float(missing.sum()) ** 0.5)
         size = max(_PATCH, round((x1 - x0) * scale)), max(_PATCH, round((y1 - y0) * scale))
         small = cv2.resize(out[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
-        gone, no_source = (
+        gone, others = (
             cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-            for mask in (missing, hole[y0:y1, x0:x1] + (0 if avoid is None else avoid[y0:y1, x0:x1]))
+            for mask in (missing, no_source[y0:y1, x0:x1])
         )
-        filled = _continue_pattern(small, gone, no_source)
+        filled = _continue_pattern(small, gone, others)
         if filled is None:
             continue
         large = cv2.resize(filled, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC)
-        soft = cv2.GaussianBlur(missing.astype(np.float32), (0, 0), 1.0)[..., None]
+        soft = cv2.GaussianBlur(missing, (0, 0), 1.0)[..., None]
         out[y0:y1, x0:x1] = np.clip(out[y0:y1, x0:x1] * (1 - soft) + large * soft, 0, 255)
     return out
 

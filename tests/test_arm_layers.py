@@ -1,0 +1,182 @@
+"""Hands and forearms are cut out of a picture, and laid where key points say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from cyberhost_model.codecs.arm_layers import (
+    ELBOW,
+    arm_points,
+    bend,
+    covered,
+    flow_around,
+    lay_arms,
+    make_arm_layers,
+    without_arms,
+)
+from cyberhost_model.config import PRESETS, GenerationConfig
+from cyberhost_model.driving.sequence import PoseSequence
+from cyberhost_model.media.audio import Sound
+from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.runtime.pose_source import cut_arms, driven_arms
+from data_helpers import open_hands, voice, with_hands
+
+SIZE = 192
+FINGERS = ((0, 1, 2, 3, 4), (0, 5, 6, 7, 8), (0, 9, 10, 11, 12), (0, 13, 14, 15, 16), (0, 17, 18, 19, 20))
+BOTH = (True, True)
+
+
+@pytest.fixture(scope="module")
+def reference(host, picture):
+    return host.open_picture(picture, GenerationConfig(size=256))[0]
+
+
+@pytest.fixture
+def person(reference) -> Keypoints:
+    """A person whose left hand is in the middle of the picture, its forearm going down; the right one is not seen."""
+    points = open_hands(reference.keypoints)
+    hands = points.hands + np.array([[-0.35, -0.3], [0, 0]], np.float32)[:, None]
+    body, score = points.body.copy(), points.body_score.copy()
+    body[[5, 6, 7]], score[[5, 6, 7]] = [[0.8, 0.4], [0.5, 0.92], [0.5, 0.62]], 1
+    return replace(points, hands=hands, hands_score=np.array([[1.0], [0.0]]) * np.ones(21), body=body, body_score=score)
+
+
+@pytest.fixture
+def drawn(person) -> torch.Tensor:
+    """Its hand and forearm are light before a dark wall."""
+    canvas = np.full((SIZE, SIZE, 3), 60, np.uint8)
+    hand = (person.hands[0] * SIZE).round().astype(np.int32)
+    for finger in FINGERS:
+        cv2.polylines(canvas, [hand[list(finger)]], False, (220, 180, 160), 5)
+    cv2.line(canvas, hand[0].tolist(), (person.body[6] * SIZE).astype(int).tolist(), (220, 180, 160), 9)
+    return torch.from_numpy(canvas).permute(2, 0, 1)[None].float() / 127.5 - 1
+
+
+def light(frame: torch.Tensor) -> np.ndarray:
+    return (frame.reshape(3, SIZE, SIZE).mean(0) > 0).numpy()
+
+
+def test_a_hand_is_cut_out_and_the_wall_goes_on_behind_it(drawn, person):
+    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    assert layers.sides == (True, False)
+    assert light(drawn).sum() > 500 and light(layers.behind)[: int(0.72 * SIZE)].sum() == 0
+    arm = layers.arms[0]
+    x, y = arm.corner
+    inside = light(drawn)[y : y + arm.pixels.shape[0], x : x + arm.pixels.shape[1]]
+    hand = np.s_[: int(0.62 * SIZE) - y]
+    assert arm.pixels[..., 3][hand][inside[hand]].mean() > 0.9 > 0.1 > arm.pixels[..., 3][hand][~inside[hand]].mean()
+
+
+def test_hands_lie_where_key_points_have_them(drawn, person):
+    """And nothing is left where they were; at rest the frame is the picture."""
+    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    away = replace(person, hands=person.hands + np.float32([-0.2, -0.1]))
+    points = np.stack([arm_points(person), arm_points(away)])
+    points[:, :, ELBOW:, 2] = 0  # elbows go with the body, which stays
+    bare = without_arms(drawn, layers).repeat(2, 1, 1, 1)
+    frames = lay_arms(layers, bare, points, torch.zeros(2, 2, SIZE // 2, SIZE // 2))
+    assert (frames[0] - drawn[0]).abs().mean() < 0.01
+    hand = np.s_[: int(0.6 * SIZE)]
+    rows, columns = (np.array([np.nonzero(light(f)[hand])[axis].mean() for f in (drawn, frames[1])]) for axis in (0, 1))
+    assert np.diff(columns) == pytest.approx(-0.2 * SIZE, abs=4) and np.diff(rows)[0] < -0.05 * SIZE
+    old = (person.hands[0, 1:] * SIZE).astype(int)
+    assert light(frames[1])[old[:, 1], old[:, 0]].mean() < 0.3
+
+
+def test_a_hand_seen_from_its_edge_does_not_grow(drawn, person):
+    """Points may ask for an open hand; its fingers would be spread wide."""
+    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    middle = person.hands.mean(1, keepdims=True)
+    wide = replace(person, hands=middle + 1.8 * (person.hands - middle))
+    points = arm_points(wide)[None]
+    frame = lay_arms(layers, without_arms(drawn, layers), points, torch.zeros(1, 2, SIZE // 2, SIZE // 2))
+    hand = np.s_[: int(0.55 * SIZE)]
+    assert light(frame)[hand].sum() < 2 * light(drawn)[hand].sum(), "3.2 times as large in all"
+
+
+def test_bending_is_exact_for_turns_and_shifts():
+    rng = np.random.default_rng(0)
+    at, places = rng.normal(size=(2, 26, 2)) @ [1, 1j] * 20
+    for turn, shift in ((1, 0), (1, 5 - 2j), (np.exp(0.7j), 3j)):
+        to = at * turn + shift
+        np.testing.assert_allclose(bend(places, to, at, 3.0), (places - shift) / turn, atol=1e-9)
+
+
+def test_under_an_arm_the_flow_is_that_around_it(drawn, person):
+    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    share = covered(layers, arm_points(person)[None], (96, 96))
+    assert 0.02 < share.mean() < 0.5
+    flow = torch.full((1, 2, 96, 96), 3.0) + 20 * (share > 0.5)  # the hand's own way
+    assert (flow_around(flow, share) - 3).abs()[..., share[0, 0] > 0.9].max() < 2.5
+    assert (flow_around(flow, share) - flow).abs()[..., share[0, 0] == 0].max() == 0
+
+
+def test_hands_that_touch_stay_in_the_picture(host, reference):
+    """What is behind them is known, for latents that say that they have left."""
+    preset, apart = host.model.network.preset, with_hands(reference)
+    near = apart.keypoints.hands.copy()
+    near[1] = near[0] + np.float32([-0.02, 0])
+    together = replace(
+        apart,
+        keypoints=replace(apart.keypoints, hands=near),
+        picture_keypoints=replace(apart.picture_keypoints, hands=near),
+    )
+    assert cut_arms(preset, apart).sides == (True, True) and not cut_arms(preset, apart).left.any()
+    assert cut_arms(preset, apart, (True, False)).sides == (True, False)
+    layers = cut_arms(preset, together)
+    assert layers.sides == (False, False) and layers.left.any() and not layers.taken.any()
+    assert cut_arms(preset, reference) is None  # a cuff is no hand
+    assert cut_arms(PRESETS["sd15"], apart) is None
+
+
+@torch.inference_mode()
+def test_where_a_hand_that_stays_has_left_a_frame_shows_what_is_behind(host, reference):
+    """A latent that says that all is new shows it there; one that says that nothing moved shows the hand."""
+    codec, points = host.model.codec, open_hands(reference.keypoints)
+    layers = make_arm_layers(reference.small, points, BOTH, (False, False))
+    decode = codec.decoder(reference.small, reference.small, (), layers)
+    still = torch.zeros_like(reference.latent[:, None])
+    moved = still.clone()
+    h, w = reference.small.shape[-2:]
+    flow, visible = torch.zeros(1, 2, h // 2, w // 2), torch.zeros(1, 1, h // 2, w // 2)
+    controls = torch.zeros(1, codec.config.control_channels, *still.shape[-2:])
+    moved[:, 0] = codec.encode_drawn(reference.small, flow, visible, controls)
+    there = layers.left[0, 0] > 0.99
+    off = lambda z, colour: (decode(z)[0, 0] - colour[0]).abs()[:, there].mean()  # noqa: E731
+    apart = (layers.behind - reference.small)[0].abs()[:, there].mean()
+    assert off(still, reference.small) < 0.1 * apart
+    assert off(moved, layers.behind) < 0.5 * apart
+
+
+def test_a_hand_that_is_lost_for_a_while_goes_on_between(host, reference):
+    seen = with_hands(reference)
+    frames = [
+        replace(seen.picture_keypoints, hands=seen.picture_keypoints.hands + np.float32(0.01 * i)) for i in range(5)
+    ]
+    for i in (2, 3):
+        frames[i] = replace(frames[i], hands=np.zeros_like(frames[i].hands), hands_score=np.zeros((2, 21), np.float32))
+    arms = driven_arms(seen, PoseSequence.of(frames, 25.0, (512, 512)), cut_arms(host.model.network.preset, seen))
+    way = arms.points(0, 8)[:, 0, 0, 0]
+    np.testing.assert_allclose(np.diff(way)[:4], np.diff(way)[0], atol=1e-5)
+    assert np.diff(way)[0] > 0 and (np.diff(way)[4:] == 0).all()
+
+
+def test_gestures_move_hands_and_leave_the_rest_to_the_network(host, reference):
+    """Away from the arms a video with gestures is the one without."""
+    seen, sound = with_hands(reference), Sound.from_samples(voice(0.5), 16_000)
+    made = {
+        on: host.animate_reference(seen, GenerationConfig(size=256, steps=1), sound, gestures=on)
+        for on in (True, False)
+    }
+    frames = {on: np.stack(list(one.frames)).astype(int) for on, one in made.items()}
+    assert made[True].job.arms.layers.sides == (True, True) and made[False].job.arms is None
+    track = made[True].job.arms.points(0, 12)
+    assert np.ptp(track[:, :, 0, :2], axis=0).max() > 0.01
+    difference = np.abs(frames[True] - frames[False]).mean(-1)
+    h = difference.shape[1]
+    assert difference[:, : h // 2].max() == 0 < difference[:, int(0.75 * h) :].max()
