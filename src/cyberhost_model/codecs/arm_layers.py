@@ -31,11 +31,12 @@ _PALM_OUTLINE = (0, 1, 2, 5, 9, 13, 17)
 _FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
 _CUT_PALM = 48.0  # pixels of a palm at most where a hand is cut out: larger ones are looked at smaller
 # Palms: half of what may be arm about its points, what likely is, and what surely is.
-_MAYBE, _LIKELY, _SURELY = 0.55, 0.16, 0.05
+_MAYBE, _LIKELY, _SURELY = 0.6, 0.16, 0.05
 _FOREARM = (0.7, 0.45)  # widths in palms of a forearm that may be and that likely is
 _ALONG = np.array([0.2, 0.4, 0.6, 0.8, 1.0])  # of a forearm from the wrist to the elbow: points that bend it
 _OF_HAND = 0.4  # palms about a hand's bones: what is nearer is hand, and does not fade
-_EDGE = 0.1  # palms about an arm that are taken out with it
+_EDGE = 0.2  # palms about an arm that are taken out with it
+_STILL = (0.03, 0.3)  # palms that a hand moves, between which it is taken out of the picture
 _FADE = (0.5, 0.95)  # share of the forearm from where on it fades into the arm that the latent moves
 _UNSEEN = 2.2  # palms from the wrist to an elbow that is not seen, away from the fingers
 _SIZE = 1.1  # how much smaller or larger a hand may get
@@ -68,8 +69,16 @@ class ArmLayer:
     upper: tuple[complex, complex] | None
     """Elbow and shoulder in pixels of the picture, where they are seen and the hand hides its forearm."""
 
+    taken: Tensor
+    """(h, w) in 0..1: what is to be taken out of the picture."""
     palm: float
     """Its palm's length in pixels (`measure_palm`)."""
+
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture that it lies in."""
+        (x, y), (h, w) = self.corner, self.taken.shape
+        return slice(y, y + h), slice(x, x + w)
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class ArmLayers:
     behind: Tensor
     """(1, 3, H', W') in -1..1: the picture without hands and forearms."""
     taken: Tensor
-    """(1, 1, H', W') in 0..1: where arms are that are laid."""
+    """(1, 1, H', W') in 0..1: where arms are that are laid, and what is about them."""
     left: Tensor
     """(1, 1, H', W') in 0..1: where hands are that the latents move, because they touch something."""
     arms: tuple[ArmLayer | None, ArmLayer | None]
@@ -141,9 +150,24 @@ def make_arm_layers(
     return ArmLayers(behind, were, left, (arms[0], arms[1]))
 
 
-def without_arms(picture: Tensor, layers: ArmLayers) -> Tensor:
-    """Take the arms that are laid out of the picture (1, 3, H', W')."""
-    return torch.lerp(picture, layers.behind.to(picture), layers.taken.to(picture))
+def take_out_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray) -> Tensor:
+    """Take the arms out of copies (F, 3, H', W') of the picture, which are changed and returned.
+
+    points (F, 2, 23, 3): of the frames, in 0..1. A hand that has hardly moved stays under its layer, so that a frame at
+    rest is the picture.
+    """
+    size = frames.shape[-1], frames.shape[-2]
+    for frame, arms in zip(frames, points, strict=True):
+        for arm, layer in zip(arms, layers.arms, strict=True):
+            if layer is None or arm[:ELBOW, 2].min() <= VISIBLE:
+                continue
+            moved = float(np.abs(_complex(arm, size)[:ELBOW] - layer.points[:ELBOW]).mean()) / layer.palm
+            share = min(max((moved - _STILL[0]) / (_STILL[1] - _STILL[0]), 0.0), 1.0)
+            if share:
+                rows, columns = layer.box
+                part = frame[:, rows, columns]
+                part.lerp_(layers.behind[0, :, rows, columns].to(part), share * layer.taken.to(part))
+    return frames
 
 
 def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.ndarray]:
@@ -178,10 +202,17 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
         share = share * np.where(whole, 1, fade * fade * (3 - 2 * fade)).astype(np.float32)
     rim = 1 + round(_EDGE * palm)
     taken, near = np.zeros((2, h, w), np.float32)
-    taken[y0:y1, x0:x1] = cv2.dilate(looks_so, np.ones((2 * rim + 1,) * 2)) * whole
+    out = cv2.GaussianBlur(cv2.dilate(looks_so, np.ones((2 * rim + 1,) * 2)) * whole, (0, 0), rim / 3)
+    taken[y0:y1, x0:x1] = out
     near[y0:y1, x0:x1] = _draw(local, palm, size, _MAYBE, _FOREARM[0])
     colour = crop.astype(np.float32) / 127.5 - 1
-    return ArmLayer(np.dstack([colour * share[..., None], share]), (x0, y0), points, seen, upper, palm), taken, near
+    return (
+        ArmLayer(
+            np.dstack([colour * share[..., None], share]), (x0, y0), points, seen, upper, torch.from_numpy(out), palm
+        ),
+        taken,
+        near,
+    )
 
 
 def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> tuple[np.ndarray, np.ndarray]:

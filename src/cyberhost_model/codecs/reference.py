@@ -35,7 +35,7 @@ from cyberhost_model.codecs.arm_layers import (
     covered,
     lay_arms,
     move_elbows,
-    without_arms,
+    take_out_arms,
 )
 from cyberhost_model.codecs.base import Codec, FrameDecoder
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
@@ -364,8 +364,6 @@ class ReferenceCodec(Codec):
         for close_up, looks in zip(close_ups, kept.looks, strict=True):
             if ahead and looks is not None:
                 looks.fill(close_up.part.usual)
-        if layers is not None:
-            picture = without_arms(reference if picture is None else picture, layers)
         return lambda z, arms=None: self._decode(z, reference, picture, close_ups, True, kept, arms)
 
     def decode_coded(self, z: Tensor, reference: Tensor, close_ups: Sequence[CloseUp] = ()) -> Tensor:
@@ -387,6 +385,8 @@ class ReferenceCodec(Codec):
         b, f = z.shape[:2]
         latent, under = self.leave_lips_to_controls(z.flatten(0, 1), made_up)
         source = _copy_frames(reference if picture is None else picture, f)
+        if kept.layers is not None and arms is not None:
+            source = take_out_arms(kept.layers, source, arms)
         bias: Tensor | float = 0.0
         for close_up, looks in zip(close_ups, kept.looks, strict=True):
             channels = self._channels(close_up.part.controls)
