@@ -115,7 +115,8 @@ def test_under_an_arm_the_flow_is_that_around_it(drawn, person):
     share = covered(layers, arm_points(person)[None], (96, 96))
     assert 0.02 < share.mean() < 0.5
     flow = torch.full((1, 2, 96, 96), 3.0) + 20 * (share > 0.5)  # the hand's own way
-    assert (flow_around(flow, share) - 3).abs()[..., share[0, 0] > 0.9].max() < 2.5
+    under = (flow_around(flow, share) - 3).abs()[..., share[0, 0] > 0.95]
+    assert under.mean() < 1 and under.max() < 5
     assert (flow_around(flow, share) - flow).abs()[..., share[0, 0] == 0].max() == 0
 
 

@@ -49,7 +49,7 @@ _NARROW = 0.5  # of the width of the upper arm that it shows, whose edges are no
 _SHOWN = (0.35, 0.75)  # from elbow to shoulder, the part of the upper arm that it shows: no hand was before that
 _JOINT = 0.8  # palms, deviation of what goes with an elbow
 _SOFT = 0.35  # palms: points that near share what they ask
-_GRID = 6  # pixels: between them positions are interpolated
+_GRID = 8  # pixels: between them positions are interpolated
 _RIM = 0.25  # palms about an arm in which the latent's flow is the arm's
 _SURE = 8.0  # logits
 
@@ -98,6 +98,11 @@ class ArmLayers:
     def sides(self) -> tuple[bool, bool]:
         """Whether the left and the right arm are laid."""
         return self.arms[0] is not None, self.arms[1] is not None
+
+    @cached_property
+    def taken_pixels(self) -> np.ndarray:
+        """`taken` as float32 (H', W')."""
+        return self.taken[0, 0].float().cpu().numpy()
 
     @cached_property
     def behind_pixels(self) -> np.ndarray:
@@ -181,7 +186,7 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
     if seen is None:
         points[ELBOW] = points[0] + _UNSEEN * (points[0] - points[_PALM[1]])
     h, w = pixels.shape[:2]
-    margin = 1.2 * palm + 4
+    margin = (_MAYBE + _EDGE) * palm + 4
     x0, x1 = (int(np.clip(f(points.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
     y0, y1 = (int(np.clip(f(points.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
     crop, local = pixels[y0:y1, x0:x1], points - (x0 + 1j * y0)
@@ -268,20 +273,20 @@ def covered(layers: ArmLayers, points: np.ndarray, size: tuple[int, int]) -> Ten
 
     points (F, 2, 23, 3): of the frames, in 0..1; size: (h, w).
     """
-    h, w = size
+    h, w = half = size[0] // 2, size[1] // 2  # it is soft
     scale = w / layers.taken.shape[-1]
-    was = F.interpolate(layers.taken.float().cpu(), size=size, mode="area")[0, 0].numpy() > 0.02
-    out = np.zeros((len(points), h, w), np.float32)
-    for frame, arms in zip(out, points, strict=True):
-        frame[was] = 1
+    was = cv2.resize(layers.taken_pixels, (w, h), interpolation=cv2.INTER_AREA) > 0.02
+    rim = max(1, round(_RIM * scale * min(layer.palm for layer in layers.arms if layer)))
+    out = np.empty((len(points), 1, h, w), np.float32)
+    for (frame,), arms in zip(out, points, strict=True):
+        now = was.astype(np.uint8)
         for arm, layer in zip(arms, layers.arms, strict=True):
             if layer is not None:
                 z = _complex(arm, (w, h))[: len(layer.points)]
-                palm = layer.palm * scale
-                frame[_draw(z, palm, size, _RIM + _LIKELY, _FOREARM[1] + _RIM) > 0] = 1
-        rim = max(1, round(_RIM * min(layer.palm for layer in layers.arms if layer) * scale))
-        frame[:] = cv2.GaussianBlur(cv2.dilate(frame, np.ones((2 * rim + 1,) * 2)), (0, 0), rim / 2)
-    return torch.from_numpy(out)[:, None]
+                now |= _draw(z, layer.palm * scale, half, _RIM + _LIKELY, _FOREARM[1] + _RIM)
+        now = cv2.dilate(now, np.ones((2 * rim + 1,) * 2, np.uint8))
+        frame[:] = cv2.GaussianBlur(now.astype(np.float32), (0, 0), rim / 2)
+    return F.interpolate(torch.from_numpy(out), size=size, mode="bilinear")
 
 
 def _complex(arm: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -377,15 +382,16 @@ def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
     """Lay an arm over a frame (3, H', W'), its points at `to` (22,) in pixels."""
     h, w = frame.shape[-2:]
     to, at = (np.concatenate([points[:ELBOW], _forearm(points)]) for points in (to, layer.points))
-    margin = 1.2 * layer.palm + 4
+    margin = _MAYBE * layer.palm + 4
     x0, x1 = (int(np.clip(f(to.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
     y0, y1 = (int(np.clip(f(to.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
-    columns, rows = (np.linspace(a, b - 1, max(2, (b - a) // _GRID)) for a, b in ((x0, x1), (y0, y1)))
+    w, h = x1 - x0, y1 - y0
+    columns, rows = (a + (np.arange(n := -(-size // _GRID)) + 0.5) * size / n - 0.5 for a, size in ((x0, w), (y0, h)))
     grid = columns[None] + 1j * rows[:, None]
     source = bend(grid.ravel(), to, at, _SOFT * layer.palm).reshape(grid.shape) - complex(*layer.corner)
-    across, down = (_between(part, (x1 - x0, y1 - y0)) for part in (source.real, source.imag))
+    across, down = (cv2.resize(x.astype(np.float32), (w, h)) for x in (source.real, source.imag))
     arm = cv2.remap(layer.pixels, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     share = np.clip(arm[..., 3:], 0, 1)
     part = frame[:, y0:y1, x0:x1]
@@ -429,14 +435,6 @@ def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: com
     part = frame[:, y0:y1, x0:x1]
     behind = part.float().permute(1, 2, 0).cpu().numpy()
     part.copy_(torch.from_numpy(behind + (colour - behind) * share).permute(2, 0, 1))
-
-
-def _between(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Interpolate values (h, w) whose corners are the corner pixels of `size` (W, H)."""
-    h, w = values.shape
-    x = np.linspace(0, w - 1, size[0], dtype=np.float32)
-    y = np.linspace(0, h - 1, size[1], dtype=np.float32)
-    return cv2.remap(values.astype(np.float32), *np.meshgrid(x, y), cv2.INTER_LINEAR)
 
 
 def _forearm(points: np.ndarray) -> np.ndarray:
