@@ -9,16 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.codecs.arm_layers import (
-    ELBOW,
-    arm_points,
-    bend,
-    covered,
-    flow_around,
-    lay_arms,
-    make_arm_layers,
-    take_out_arms,
-)
+from cyberhost_model.codecs.arm_layers import ELBOW, arm_points, make_arm_layers
+from cyberhost_model.codecs.lay_arms import bend, covered, flow_around, lay_arms, take_out_arms
 from cyberhost_model.config import PRESETS, GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.media.audio import Sound

@@ -29,17 +29,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from cyberhost_model.codecs.arm_layers import (
-    ArmLayers,
-    carry_around,
-    covered,
-    lay_arms,
-    move_elbows,
-    take_out_arms,
-)
+from cyberhost_model.codecs.arm_layers import ArmLayers
 from cyberhost_model.codecs.base import Codec, FrameDecoder
 from cyberhost_model.codecs.close_up import MOUTH, CloseUp
 from cyberhost_model.codecs.close_up_table import CloseUpTable
+from cyberhost_model.codecs.lay_arms import lay_arms, make_way, take_out_arms
 from cyberhost_model.codecs.redraw import DecodedMaps, compose, enlarge, zero_small_flow
 from cyberhost_model.errors import ModelError
 from cyberhost_model.hub.tensors import LARGEST_CONFIG, check_fits, load_weights
@@ -400,9 +394,7 @@ class ReferenceCodec(Codec):
         if layers is not None:
             maps.colour, bias = self._draw_behind(maps.colour, bias, layers)
         if layers is not None and arms is not None and any(layers.sides):
-            hidden = covered(layers, arms, maps.flow.shape[-2:]).to(maps.flow.device)
-            carry_around(maps, hidden)
-            move_elbows(layers, arms, maps.flow, (maps.colour.shape[-1], maps.colour.shape[-2]))
+            hidden = make_way(layers, arms, maps)
         frames = self._redraw(maps, source, bias)
         if self.config.left:
             n = slice(self.config.drawn, self.config.blocks)

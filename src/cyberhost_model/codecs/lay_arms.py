@@ -1,0 +1,243 @@
+"""Laying of arms: a picture's hands and forearms (`codecs.arm_layers`) over the frames, where key points have them.
+
+Hands bend as nearly rigidly as their points allow, after Schaefer et al., "Image Deformation Using Moving Least
+Squares" (2006); the forearm bends from the wrist to the elbow, which goes with what the latent moves.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cyberhost_model.codecs.arm_layers import ELBOW, ArmLayer, ArmLayers, draw_arm, forearm_points
+from cyberhost_model.codecs.redraw import DecodedMaps
+from cyberhost_model.perception.keypoints import VISIBLE
+
+_STILL = (0.03, 0.3)  # palms that a hand moves, between which it is taken out of the picture
+_RIM = 0.25  # palms about that and about where arms were, over which it fades
+_ABOUT = (0.4, 0.7)  # palms about a hand's bones and about a forearm in which the latent's flow is the arm's
+_SURE = 8.0  # logits
+_JOINT = 0.8  # palms, deviation of what goes with an elbow
+_SIZE = 1.1  # how much smaller or larger a hand may get
+_BENT = (0.2, 0.4)  # palms that a hand's point may leave its place in the turned hand, freely and at most
+_SOFT = 0.35  # palms: points that near share what they ask
+_GRID = 8  # pixels: between them positions are interpolated
+_SHORT = 0.4  # palms from elbow to wrist, from which on a hidden forearm is drawn
+_STAYS = 0.5  # palms that the wrist may move before it is: near its place the picture shows what there is
+_THICK = (0.6, 0.45)  # palms, half of its width at elbow and wrist
+_EDGE_SOFT = 2.0  # pixels
+_NARROW = 0.5  # of the width of the upper arm that it shows, whose edges are not known
+_SHOWN = (0.35, 0.75)  # from elbow to shoulder, the part of the upper arm that it shows: no hand was before that
+_AROUND = 0.6  # palms about an arm's points that it may cover
+
+
+def take_out_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray) -> Tensor:
+    """Take the arms out of copies (F, 3, H', W') of the picture, which are changed and returned.
+
+    points (F, 2, 23, 3): of the frames, in 0..1. A hand that has hardly moved stays under its layer, so that a frame at
+    rest is the picture.
+    """
+    size = frames.shape[-1], frames.shape[-2]
+    for frame, arms in zip(frames, points, strict=True):
+        for arm, layer in zip(arms, layers.arms, strict=True):
+            if layer is None or arm[:ELBOW, 2].min() <= VISIBLE:
+                continue
+            moved = float(np.abs(_complex(arm, size)[:ELBOW] - layer.points[:ELBOW]).mean()) / layer.palm
+            share = min(max((moved - _STILL[0]) / (_STILL[1] - _STILL[0]), 0.0), 1.0)
+            if share:
+                rows, columns = layer.box
+                part = frame[:, rows, columns]
+                part.lerp_(layers.behind[0, :, rows, columns].to(part), share * layer.taken.to(part))
+    return frames
+
+
+def covered(layers: ArmLayers, points: np.ndarray, size: tuple[int, int]) -> Tensor:
+    """Mark where arms are and were: (F, 1, h, w) in 0..1.
+
+    points (F, 2, 23, 3): of the frames, in 0..1; size: (h, w).
+    """
+    h, w = half = size[0] // 2, size[1] // 2  # it is soft
+    scale = w / layers.taken.shape[-1]
+    was = cv2.resize(layers.taken_pixels, (w, h), interpolation=cv2.INTER_AREA) > 0.02
+    rim = max(1, round(_RIM * scale * min(layer.palm for layer in layers.arms if layer)))
+    out = np.empty((len(points), 1, h, w), np.float32)
+    for (frame,), arms in zip(out, points, strict=True):
+        now = was.astype(np.uint8)
+        for arm, layer in zip(arms, layers.arms, strict=True):
+            if layer is not None and arm[:ELBOW, 2].min() > VISIBLE:
+                z = _complex(arm, (w, h))[: len(layer.points)]
+                if len(z) > ELBOW and arm[ELBOW, 2] <= VISIBLE:
+                    z[ELBOW] = layer.points[ELBOW] * scale
+                now |= draw_arm(z, layer.palm * scale, half, *_ABOUT)
+        now = cv2.dilate(now, np.ones((2 * rim + 1,) * 2, np.uint8))
+        frame[:] = cv2.GaussianBlur(now.astype(np.float32), (0, 0), rim / 2)
+    return F.interpolate(torch.from_numpy(out), size=size, mode="bilinear")
+
+
+def _complex(arm: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return arm[:, 0] * size[0] + 1j * arm[:, 1] * size[1]
+
+
+def make_way(layers: ArmLayers, points: np.ndarray, maps: DecodedMaps) -> Tensor:
+    """Let what decoded maps move under an arm go with what is around it, and elbows to where the points have them.
+
+    points (F, 2, 23, 3): in 0..1. Returns where arms are and were, (F, 1, h, w) in 0..1.
+    """
+    share = covered(layers, points, (maps.flow.shape[-2], maps.flow.shape[-1])).to(maps.flow.device)
+    maps.flow = flow_around(maps.flow.float(), share)
+    maps.visible = maps.visible + _SURE * share.to(maps.visible)
+    move_elbows(layers, points, maps.flow, (maps.colour.shape[-1], maps.colour.shape[-2]))
+    return share
+
+
+def flow_around(flow: Tensor, share: Tensor) -> Tensor:
+    """Replace the flow (F, 2, h, w) under `share` (F, 1, h, w) by the one around it."""
+    keep = 1 - share.to(flow)
+    known = F.avg_pool2d(torch.cat([flow * keep, keep], 1), 4, ceil_mode=True)
+    for _ in range(2):
+        known = F.avg_pool2d(known, 9, stride=1, padding=4, count_include_pad=False)
+    around = F.interpolate(known[:, :2] / (known[:, 2:] + 1e-3), size=flow.shape[-2:], mode="bilinear")
+    return flow + (around - flow) * share.to(flow)
+
+
+def move_elbows(layers: ArmLayers, points: np.ndarray, flow: Tensor, size: tuple[int, int]) -> None:
+    """Bring elbows of a flow (F, 2, h, w), in pixels of a picture of `size` (W, H), to where the points have them.
+
+    The latent moves them in the right direction, and less far. What is near goes with them.
+    """
+    h, w = flow.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(h) + 0.5, torch.arange(w) + 0.5, indexing="ij")
+    scale = w / layers.taken.shape[-1]
+    for motion, arms in zip(flow, points, strict=True):
+        for arm, layer in zip(arms, layers.arms, strict=True):
+            if layer is None or arm[ELBOW, 2] <= VISIBLE or layer.elbow is None:
+                continue
+            at, to = layer.elbow * scale, complex(arm[ELBOW, 0] * w, arm[ELBOW, 1] * h)
+            row, column = (int(np.clip(value, 0, most - 1)) for value, most in ((to.imag, h), (to.real, w)))
+            asked = (at - to) * size[0] / w
+            lacks = asked - complex(float(motion[0, row, column]), float(motion[1, row, column]))
+            near = torch.exp(-((x - to.real) ** 2 + (y - to.imag) ** 2) / (2 * (_JOINT * layer.palm * scale) ** 2))
+            motion[0] += (lacks.real * near).to(motion)
+            motion[1] += (lacks.imag * near).to(motion)
+
+
+def lay_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray, flow: Tensor) -> Tensor:
+    """Lay the arms over frames (F, 3, H', W') in -1..1, which are changed and returned.
+
+    points (F, 2, 23, 3): in 0..1. flow (F, 2, h, w): of what is behind, in pixels of H', which the elbows go with.
+    """
+    size = frames.shape[-1], frames.shape[-2]
+    for frame, arms, motion in zip(frames, points, flow.float().cpu().numpy(), strict=True):
+        for arm, layer in zip(arms, layers.arms, strict=True):
+            if layer is None or arm[:ELBOW, 2].min() <= VISIBLE:
+                continue
+            to = _complex(arm, size)[: len(layer.points)]
+            to[:ELBOW] = _keep_shape(layer.points[:ELBOW], to[:ELBOW], layer.palm)
+            if len(to) > ELBOW:
+                to[ELBOW] = _carried(layer.points[ELBOW], motion, size)
+            elif layer.upper is not None:
+                elbow = _carried(layer.upper[0], motion, size)
+                _lay_forearm(frame, layers.behind_pixels, layer, elbow, complex(to[0]))
+            _lay(frame, layer, to)
+    return frames
+
+
+def _keep_shape(at: np.ndarray, to: np.ndarray, palm: float) -> np.ndarray:
+    """Bring points `to` (21,) of a hand near to those of the picture's hand `at`, turned, moved and little enlarged.
+
+    A hand that is seen from its edge cannot become an open one: its fingers would be spread wide.
+    """
+    middle, origin = to.mean(), at.mean()
+    turn = np.vdot(at - origin, to - middle) / max(float(np.sum(np.abs(at - origin) ** 2)), 1e-9)
+    turn *= np.clip(abs(turn), 1 / _SIZE, _SIZE) / max(abs(turn), 1e-9)
+    placed = middle + turn * (at - origin)
+    off = to - placed
+    far = np.maximum(np.abs(off) / palm, 1e-9)
+    free, most = _BENT
+    kept = np.where(far > free, free + (most - free) * np.tanh((far - free) / (most - free)), far)
+    return placed + off * kept / far
+
+
+def _carried(point: complex, flow: np.ndarray, size: tuple[int, int]) -> complex:
+    """Find where a point of the picture is in a frame whose pixels come from `flow` (2, h, w) away."""
+    h, w = flow.shape[-2:]
+    here = point
+    for _ in range(3):
+        x = int(np.clip(here.real / size[0] * w, 0, w - 1))
+        y = int(np.clip(here.imag / size[1] * h, 0, h - 1))
+        here = point - complex(flow[0, y, x], flow[1, y, x])
+    return here
+
+
+def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
+    """Lay an arm over a frame (3, H', W'), its points at `to` (22,) in pixels."""
+    h, w = frame.shape[-2:]
+    to, at = (np.concatenate([points[:ELBOW], forearm_points(points)]) for points in (to, layer.points))
+    margin = _AROUND * layer.palm + 4
+    x0, x1 = (int(np.clip(f(to.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
+    y0, y1 = (int(np.clip(f(to.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    w, h = x1 - x0, y1 - y0
+    columns, rows = (a + (np.arange(n := -(-size // _GRID)) + 0.5) * size / n - 0.5 for a, size in ((x0, w), (y0, h)))
+    grid = columns[None] + 1j * rows[:, None]
+    source = bend(grid.ravel(), to, at, _SOFT * layer.palm).reshape(grid.shape) - complex(*layer.corner)
+    across, down = (cv2.resize(x.astype(np.float32), (w, h)) for x in (source.real, source.imag))
+    arm = cv2.remap(layer.pixels, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    share = np.clip(arm[..., 3:], 0, 1)
+    part = frame[:, y0:y1, x0:x1]
+    behind = part.float().permute(1, 2, 0).cpu().numpy()
+    over = torch.from_numpy(np.clip(behind * (1 - share) + arm[..., :3], -1, 1))
+    part.copy_(over.permute(2, 0, 1))
+
+
+def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: complex, wrist: complex) -> None:
+    """Lay a forearm that the picture hides over a frame (3, H', W'), as if the upper arm went on beyond the elbow.
+
+    It shows what the upper arm of the picture float32 (H', W', 3) shows.
+    """
+    assert layer.upper is not None
+    (at, shoulder), (h, w) = layer.upper, frame.shape[-2:]
+    length, bone = abs(wrist - elbow), shoulder - at
+    if length < _SHORT * layer.palm or abs(bone) < layer.palm:
+        return
+    margin = _THICK[0] * layer.palm + 2
+    ends = np.array([elbow, wrist])
+    x0, x1 = (int(np.clip(f(ends.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
+    y0, y1 = (int(np.clip(f(ends.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
+    if x1 - x0 < 2 or y1 - y0 < 2:
+        return
+    y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
+    local = ((x + 1j * y) - elbow) * np.conj(wrist - elbow) / length
+    along, across = (local.real / length).astype(np.float32), local.imag.astype(np.float32)
+    half = layer.palm * (_THICK[0] + (_THICK[1] - _THICK[0]) * np.clip(along, 0, 1))
+    beyond = np.maximum(np.maximum(-along, along - 1), 0) * length
+    moved = np.clip(abs(wrist - layer.points[0]) / layer.palm - _STAYS, 0, 1)
+    share = moved * np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
+    unit = bone / abs(bone)
+    source = at + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * np.clip(along, 0, 1)) - 1j * _NARROW * unit * across
+    colour = cv2.remap(
+        picture,
+        source.real.astype(np.float32),
+        source.imag.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    part = frame[:, y0:y1, x0:x1]
+    behind = part.float().permute(1, 2, 0).cpu().numpy()
+    part.copy_(torch.from_numpy(behind + (colour - behind) * share).permute(2, 0, 1))
+
+
+def bend(places: np.ndarray, to: np.ndarray, at: np.ndarray, soft: float) -> np.ndarray:
+    """Find where each of `places` (m,) comes from, if points `at` (n,) are moved to `to` (n,); all complex.
+
+    About each place it is the turn and shift that take the points nearest to what they ask, those within `soft` alike.
+    """
+    weights = 1 / (np.abs(places[:, None] - to) ** 2 + soft**2) ** 2
+    weights /= weights.sum(1, keepdims=True)
+    middle, origin = weights @ to, weights @ at
+    turn = weights @ (to.conj() * at) - middle.conj() * origin
+    return (places - middle) * turn / np.maximum(np.abs(turn), 1e-9) + origin
