@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cyberhost_model.media.inpaint import fill_hole
+from cyberhost_model.media.inpaint import fill_hole, fill_smoothly
 
 HOLE = np.s_[40:80, 44:84]
 
@@ -52,4 +52,12 @@ def test_two_holes_and_one_at_the_edge(halves):
 
 
 def test_a_picture_that_is_all_hole_stays_as_it_is(halves):
-    assert np.array_equal(fill_hole(halves, np.ones(halves.shape[:2], np.float32)), halves)
+    for fill in (fill_hole, fill_smoothly):
+        assert np.array_equal(fill(halves, np.ones(halves.shape[:2], np.float32)), halves)
+
+
+def test_a_large_hole_takes_the_colours_around_it(halves):
+    seen, mask = holed(halves, np.s_[20:120, 20:110])
+    filled = fill_smoothly(seen, mask).astype(int)
+    assert np.abs(filled[40:110, 25:45] - 40).mean() < 12 and np.abs(filled[40:110, 85:105] - 200).mean() < 12
+    assert np.abs(filled - halves)[mask == 0].mean() < 1

@@ -1,4 +1,4 @@
-"""Filling of holes in pictures: what an arm hides is made up from what is around it."""
+"""Filling of holes in pictures: what a person or an arm hides is made up from what is around it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,22 @@ _MISSING = 32.0  # pixels of the side of a square as large as a hole, once it is
 _ROUNDS, _STEP = 1, 3  # of averaging patches, and pixels from one to the next
 _NEAR = 0.02  # squared grey levels for each squared pixel that a patch comes from further away
 _EDGES = 8.0  # grey levels for a pixel: edges that strong count twice as much as none
+
+
+def fill_smoothly(picture_u8: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Spread the colours around a hole (float mask (H, W)) of a picture uint8 (H, W, 3) into it.
+
+    For holes as large as a person, which are mostly hidden; at a quarter of the size.
+    """
+    h, w = hole.shape
+    wider = cv2.dilate(hole, _ring(3))
+    small = cv2.resize(picture_u8, (w // 4, h // 4), interpolation=cv2.INTER_AREA)
+    mask = (cv2.resize(wider, (w // 4, h // 4)) > 0.05).astype(np.uint8)
+    if mask.all():
+        return picture_u8
+    filled = cv2.resize(cv2.inpaint(small, mask, 3, cv2.INPAINT_TELEA), (w, h), interpolation=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(wider, (0, 0), 1.5)[..., None]
+    return np.clip(picture_u8 * (1 - soft) + filled * soft, 0, 255).astype(np.uint8)
 
 
 def fill_hole(picture_u8: np.ndarray, hole: np.ndarray, avoid: np.ndarray | None = None) -> np.ndarray:

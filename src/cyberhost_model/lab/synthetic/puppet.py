@@ -13,7 +13,7 @@ import numpy as np
 
 from cyberhost_model.lab.synthetic.puppet_face import PuppetFace
 from cyberhost_model.lab.synthetic.stills import Still
-from cyberhost_model.media.inpaint import fill_hole
+from cyberhost_model.media.inpaint import fill_smoothly
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 _ARMS = {0: (5, 6, 7), 1: (2, 3, 4)}  # shoulder, elbow, wrist of the left and the right arm (OpenPose)
@@ -135,7 +135,7 @@ class Puppet:
         lum = float(np.clip(skin.mean() / 150, 0.5, 1.15))
         self.tooth, self.dark = np.array([222, 212, 200]) * lum, np.array([58, 24, 24]) * lum
         mask = still.mask
-        self.background = fill_hole(still.picture_u8, mask)
+        self.background = fill_smoothly(still.picture_u8, mask)
         self.bones = self._cut_arms(mask)
         body_alpha, body = mask.copy(), still.picture_u8
         moving = np.zeros_like(mask)
@@ -152,7 +152,7 @@ class Puppet:
             poly = np.array([px.body[2], px.body[5], hips[1] + [0, self.span], hips[0] + [0, self.span]], np.float32)
             cv2.fillConvexPoly(torso, cv2.convexHull(poly.round().astype(np.int32)), 1.0)
             torso = cv2.GaussianBlur(torso, (0, 0), 2)
-            cloth = fill_hole(fill_hole(still.picture_u8, np.maximum(moving, 1 - mask)), moving)
+            cloth = fill_smoothly(fill_smoothly(still.picture_u8, np.maximum(moving, 1 - mask)), moving)
             body = np.clip(still.picture_u8 * (1 - moving[..., None]) + cloth * moving[..., None], 0, 255).astype(
                 np.uint8
             )
@@ -198,7 +198,7 @@ class Puppet:
                 hull,
             ]
             # A raised hand before its upper arm does not stay there.
-            behind = fill_hole(self.still.picture_u8, hull * alphas[0]) if (hull * alphas[0]).any() else None
+            behind = fill_smoothly(self.still.picture_u8, hull * alphas[0]) if (hull * alphas[0]).any() else None
             pictures = (self.still.picture_u8 if behind is None else behind, *2 * (self.still.picture_u8,))
             bones = []
             for picture, alpha, start, joints, which in zip(
