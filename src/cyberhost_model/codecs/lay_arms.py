@@ -31,7 +31,7 @@ _THICK = (0.6, 0.45)  # palms, half of its width at elbow and wrist
 _EDGE_SOFT = 2.0  # pixels
 _NARROW = 0.5  # of the width of the upper arm that it shows, whose edges are not known
 _SHOWN = (0.35, 0.75)  # from elbow to shoulder, the part of the upper arm that it shows: no hand was before that
-_AROUND = 0.6  # palms about an arm's points that it may cover
+_AROUND = 1.1  # palms about an arm's points that it may cover
 
 
 def take_out_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray) -> Tensor:
