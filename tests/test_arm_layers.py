@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from cyberhost_model.codecs.arm_layers import ELBOW, arm_points, make_arm_layers
-from cyberhost_model.codecs.lay_arms import bend, covered, flow_around, lay_arms, take_out_arms
+from cyberhost_model.codecs.lay_arms import arms_share, bend, covered, flow_around, lay_arms, take_out_arms
 from cyberhost_model.config import PRESETS, GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.perception.keypoints import Keypoints
+from cyberhost_model.runtime.cutout import Cutout
 from cyberhost_model.runtime.pose_source import cut_arms, driven_arms
 from data_helpers import open_hands, voice, with_hands
 
@@ -92,6 +93,30 @@ def test_a_hand_seen_from_its_edge_does_not_grow(drawn, person):
     )
     hand = np.s_[: int(0.55 * SIZE)]
     assert light(frame)[hand].sum() < 2 * light(drawn)[hand].sum(), "3.2 times as large in all"
+
+
+def test_the_share_of_arms_is_where_they_lie(drawn, person):
+    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    away = replace(person, hands=person.hands + np.float32([-0.2, -0.1]))
+    rest, moved = (arms_share(layers, arm_points(p)) for p in (person, away))
+    hand = np.s_[: int(0.6 * SIZE)]
+    assert rest[hand][light(drawn)[hand]].mean() > 0.85 and rest[hand][~light(drawn)[hand]].mean() < 0.1
+    across = [(share[hand] * np.arange(SIZE)).sum() / share[hand].sum() for share in (rest, moved)]
+    assert np.diff(across) == pytest.approx(-0.2 * SIZE, abs=4)
+
+
+def test_hands_that_are_laid_are_cut_out_with_the_person(host, reference):
+    """Before another background a hand that went far away is seen, and nothing is where it was."""
+    seen = with_hands(reference)
+    far = replace(seen.picture_keypoints, hands=seen.picture_keypoints.hands - np.float32([0, 0.4]))
+    layers = cut_arms(host.model.network.preset, seen)
+    poses = PoseSequence.of([seen.picture_keypoints, far], 25.0, (512, 512))
+    cutout = Cutout(np.zeros((1, 1, 3), np.uint8), seen, driven_arms(seen, poses, layers))
+    shares = [arms_share(layers, points) for points in cutout.arms.points(0, 2)]
+    mattes = [cutout.matte(cutout.picture, number) for number in (0, 1)]
+    for share, matte in zip(shares, mattes, strict=True):
+        assert (matte >= share - 1e-6).all() and share.max() > 0.9
+    assert (mattes[1] - cutout.still)[(shares[0] > 0.5) & (shares[1] == 0)].max() == 0
 
 
 def test_bending_is_exact_for_turns_and_shifts():

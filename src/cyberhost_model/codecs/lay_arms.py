@@ -145,6 +145,19 @@ def lay_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray, flow: Tensor
     return frames
 
 
+def arms_share(layers: ArmLayers, points: np.ndarray) -> np.ndarray:
+    """Measure how much of each pixel the arms cover that are laid at `points` (2, 23, 3): float32 (H', W') in 0..1.
+
+    It is what they hide of something white before black.
+    """
+    h, w = layers.behind.shape[-2:]
+    ground = torch.stack([torch.full((3, h, w), value) for value in (-1.0, 1.0)])
+    flow = torch.zeros(1, 2, h // 4, w // 4)
+    move_elbows(layers, points[None], flow, (w, h))
+    black, white = lay_arms(layers, ground, np.stack([points, points]), flow.expand(2, -1, -1, -1))[:, 0].numpy()
+    return 1 - (white - black) / 2
+
+
 def _keep_shape(at: np.ndarray, to: np.ndarray, palm: float) -> np.ndarray:
     """Bring points `to` (21,) of a hand near to those of the picture's hand `at`, turned, moved and little enlarged.
 

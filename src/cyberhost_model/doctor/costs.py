@@ -325,7 +325,7 @@ class _Measurement:
     def cut_out(self) -> tuple[float, float]:
         """Seconds that the picture's matte takes, and those of a frame that has moved against the picture."""
         background, made = self.form.open_background(), list[Cutout]()
-        matte = self.seconds(lambda: made.append(Cutout(background, self.job.reference)), again=False)
+        matte = self.seconds(lambda: made.append(Cutout(background, self.job.reference, self.job.arms)), again=False)
         moved = np.roll(made[0].picture, round(_MOVED * made[0].picture.shape[1]), axis=1)
         frames = made[0].frames(itertools.repeat(moved))
         return matte, self.seconds(lambda: next(frames))

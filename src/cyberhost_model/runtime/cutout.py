@@ -1,8 +1,9 @@
 """The person of a video cut out: before another background, or with an alpha channel.
 
 The network's matte of the reference picture is moved as the picture is, by the optical flow from frame to picture. What
-does not move keeps it as it is: it cannot flicker there. A frame's matte depends on that frame and the picture alone,
-so that a video that was stopped goes on as it was.
+does not move keeps it as it is: it cannot flicker there. Arms that are laid over the frames are known, and added to the
+matte of the picture without them. A frame's matte depends on that frame and the picture alone, so that a video that was
+stopped goes on as it was.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
+from cyberhost_model.codecs.lay_arms import arms_share
 from cyberhost_model.media.image import crop_back
 from cyberhost_model.perception.matte import load_matte_net, person_colour, person_matte
+from cyberhost_model.runtime.pose_source import DrivenArms, without_arms
 from cyberhost_model.runtime.prepare import Reference, to_pixels
 
 _CHANGED = (3.0, 12.0)  # levels: up to the first a pixel is as in the picture, from the second on it is another one
@@ -28,17 +32,24 @@ class Cutout:
     alpha channel.
     """
 
-    def __init__(self, background: np.ndarray | None, reference: Reference) -> None:
-        self.background = background
-        self.picture = crop_back(to_pixels(reference.large)[0], reference.large_canvas)
-        self.still = person_matte(load_matte_net(), self.picture, reference.picture_keypoints)
+    def __init__(self, background: np.ndarray | None, reference: Reference, arms: DrivenArms | None = None) -> None:
+        self.background, self.arms, self.canvas = background, arms, reference.large_canvas
+        picture, keypoints = reference.large, reference.picture_keypoints
+        if arms is not None:
+            picture = torch.lerp(picture, arms.layers.behind.to(picture), arms.layers.taken.to(picture))
+            keypoints = without_arms(keypoints, arms.layers.sides)
+        self.picture = crop_back(to_pixels(picture)[0], self.canvas)
+        self.still = person_matte(load_matte_net(), self.picture, keypoints)
         self.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
-    def frames(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Cut the person out of frames, uint8 (H, W, 3): (H, W, 3), or (H, W, 4) where there is no background."""
+    def frames(self, frames: Iterable[np.ndarray], first: int = 0) -> Iterator[np.ndarray]:
+        """Cut the person out of frames, uint8 (H, W, 3): (H, W, 3), or (H, W, 4) where there is no background.
+
+        first: number of the first of them in the video.
+        """
         behind = None
-        for frame in frames:
-            matte = self.matte(frame)
+        for number, frame in enumerate(frames, first):
+            matte = self.matte(frame, number)
             colour = person_colour(frame, matte)
             if self.background is None:
                 alpha = np.round(matte * 255)[..., None]
@@ -49,8 +60,18 @@ class Cutout:
             mixed = behind + matte[..., None] * (colour - behind)
             yield np.round(mixed).astype(np.uint8)
 
-    def matte(self, frame: np.ndarray) -> np.ndarray:
-        """Measure how much of each pixel of a frame, uint8 (H, W, 3), is the person: float32 (H, W) in 0..1."""
+    def matte(self, frame: np.ndarray, number: int = 0) -> np.ndarray:
+        """Measure how much of each pixel of a frame, uint8 (H, W, 3), is the person: float32 (H, W) in 0..1.
+
+        number: of the frame in the video.
+        """
+        matte = self._without_arms(frame)
+        if self.arms is None:
+            return matte
+        share = arms_share(self.arms.layers, self.arms.points(number, 1)[0])
+        return np.maximum(matte, crop_back(share[..., None], self.canvas)[..., 0])
+
+    def _without_arms(self, frame: np.ndarray) -> np.ndarray:
         changed = _changed(frame, self.picture)
         if not changed.any():
             return self.still

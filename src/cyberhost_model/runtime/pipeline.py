@@ -179,7 +179,7 @@ class Animation:
             facts = {**facts, "marks": f"watermark {marks.watermark}, label {marks.label}", **form.facts()}
             facts["record"] = "none" if digests is None else "kept"
             film = Film(
-                lambda store: marks.frames(cut_out(noted(render(store))), run),
+                lambda store: marks.frames(cut_out(noted(render(store)), self._begins_at(store)), run),
                 self.n_frames,
                 self.clip,
                 self.size,
@@ -196,7 +196,7 @@ class Animation:
         if digests is not None:
             digests.begin()
         return write_video(
-            marks.frames(cut_out(noted(self.frames)), run),
+            marks.frames(cut_out(noted(self.frames), 0), run),
             out,
             self.fps,
             self.sound,
@@ -209,21 +209,28 @@ class Animation:
             subtitles=subtitles,
         )
 
-    def _cut_out(self, form: OutputForm) -> Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]]:
-        """Prepare the way of frames to those of `form`. Raises InputError for a background that cannot be read."""
+    def _begins_at(self, store: ClipStore | None) -> int:
+        """Number of the first frame that is not in the video yet."""
+        return 0 if store is None else min(store.encoded * self.clip, self.n_frames)
+
+    def _cut_out(self, form: OutputForm) -> Callable[[Iterator[np.ndarray], int], Iterator[np.ndarray]]:
+        """Prepare the way of frames, from the one of some number on, to those of `form`.
+
+        Raises InputError for a background that cannot be read.
+        """
         if not form.cuts_out:
-            return iter
+            return lambda frames, first: iter(frames)
         if self.job is None:
             raise InputError("a film keeps its background: background and alpha are for pictures")
         from cyberhost_model.runtime.cutout import Cutout
 
-        return Cutout(form.open_background(), self.job.reference).frames
+        return Cutout(form.open_background(), self.job.reference, self.job.arms).frames
 
     def _begin(self, digests: FrameDigests, store: ClipStore | None) -> None:
         """Begin noting frames where `store` ends. Raises OutputError."""
         file = None if store is None else store.folder / "frames.sha256"
         try:
-            digests.begin(file, 0 if store is None else min(store.encoded * self.clip, self.n_frames))
+            digests.begin(file, self._begins_at(store))
         except (OSError, ValueError) as error:
             raise OutputError(f"{file}: cannot be gone on with ({error}); begin anew with --no-resume") from None
 

@@ -178,7 +178,7 @@ def _sides(layers: ArmLayers | None) -> tuple[bool, bool]:
     return (False, False) if layers is None else layers.sides
 
 
-def _without_arms(keypoints: Keypoints, sides: tuple[bool, bool]) -> Keypoints:
+def without_arms(keypoints: Keypoints, sides: tuple[bool, bool]) -> Keypoints:
     """Hide the hand and the wrist of the left and of the right arm where `sides` says so."""
     hands, body = keypoints.hands_score.copy(), keypoints.body_score.copy()
     for side in (0, 1):
@@ -205,7 +205,7 @@ def skeleton_source(
 
     def source(first: int, frames: int) -> PoseCondition:
         places = (min(i, len(poses) - 1) for i in range(first, first + frames))
-        points = [_without_arms(reference.on_canvas(poses.frame(i)), laid) for i in places]
+        points = [without_arms(reference.on_canvas(poses.frame(i)), laid) for i in places]
         maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
         shift = None
         if preset.pose_shift:
