@@ -95,6 +95,25 @@ def test_a_hand_seen_from_its_edge_does_not_grow(drawn, person):
     assert light(frame)[hand].sum() < 2 * light(drawn)[hand].sum(), "3.2 times as large in all"
 
 
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("place", [(-0.9, 0.0), (0.0, 0.6), (3.0, 3.0), (-0.44, 0.0), (0.44, 0.1), (0.0, 0.42)])
+def test_hands_at_the_edge_and_outside(drawn, person, place, side):
+    """Where nothing of a hand is in the picture there is no layer; at its edge there is one, and it can be laid."""
+    points = replace(person, hands=person.hands[[0, 0]] + np.float32(place), hands_score=np.ones((2, 21), np.float32))
+    layers = make_arm_layers(drawn, points, (side == 0, side == 1), BOTH)
+    if layers is not None:
+        there = arm_points(points)[None]
+        frame = lay_arms(layers, take_out_arms(layers, drawn.clone(), there), there, torch.zeros(1, 2, 96, 96))
+        away = replace(points, hands=points.hands + np.float32(9.0))
+        assert frame.isfinite().all() and covered(layers, arm_points(away)[None], (96, 96)).isfinite().all()
+    assert (layers is None) == (max(map(abs, place)) >= 0.6)
+
+
+def test_a_hand_of_no_size_is_left_alone(drawn, person):
+    points = replace(person, hands=np.full_like(person.hands, 0.5))
+    assert make_arm_layers(drawn, points, BOTH, BOTH) is None
+
+
 def test_the_share_of_arms_is_where_they_lie(drawn, person):
     layers = make_arm_layers(drawn, person, BOTH, BOTH)
     away = replace(person, hands=person.hands + np.float32([-0.2, -0.1]))

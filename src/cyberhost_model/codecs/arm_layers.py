@@ -26,6 +26,9 @@ _SHOULDERS = (5, 2)  # of the body's joints
 _PALM = (0, 9)  # wrist and middle knuckle, whose distance is a palm
 _PALM_OUTLINE = (0, 1, 2, 5, 9, 13, 17)
 _FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
+_SMALL = 4.0  # pixels: smaller palms are not cut out
+_INSIDE = 0.5  # of a hand's points, for it to be cut out
+_KNOWN = 20  # pixels of arm and of what is not, from which on their colours are looked at
 _CUT_PALM = 48.0  # pixels of a palm at most where a hand is cut out: larger ones are looked at smaller
 # Palms: half of what may be arm about its points, what likely is, and what surely is.
 _MAYBE, _LIKELY, _SURELY = 0.6, 0.16, 0.05
@@ -124,13 +127,11 @@ def make_arm_layers(
     arms: list[ArmLayer | None] = []
     holes, skin = np.zeros((2, h, w), np.float32), np.zeros((h, w), np.float32)
     for arm, wanted, lies in zip(arm_points(keypoints) * [w, h, 1], shown, laid, strict=True):
-        layer = None
-        if wanted and arm[:ELBOW, 2].min() > VISIBLE:
-            cut, taken, near = _cut(pixels, arm)
-            layer = cut if lies else None
-            holes[int(not lies)] = np.maximum(holes[int(not lies)], taken)
-            skin = np.maximum(skin, near)
-        arms.append(layer)
+        cut = _cut(pixels, arm) if wanted and arm[:ELBOW, 2].min() > VISIBLE else None
+        arms.append(cut[0] if cut is not None and lies else None)
+        if cut is not None:
+            holes[int(not lies)] = np.maximum(holes[int(not lies)], cut[1])
+            skin = np.maximum(skin, cut[2])
     if not holes.any():
         return None
     behind = torch.from_numpy(fill_hole(pixels, holes.max(0), skin)).permute(2, 0, 1)[None].to(picture) / 127.5 - 1
@@ -138,10 +139,11 @@ def make_arm_layers(
     return ArmLayers(behind, were, left, (arms[0], arms[1]))
 
 
-def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.ndarray]:
+def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.ndarray] | None:
     """Cut an arm (23, 3) in pixels out of a picture uint8 (H, W, 3).
 
-    Returns the layer, where it was, and what may be of an arm, float32 (H, W).
+    Returns the layer, where it was, and what may be of an arm, float32 (H, W); None for a hand that is very small or
+    outside the picture.
     """
     points = (arm[:, 0] + 1j * arm[:, 1])[: ELBOW + 1]
     palm = measure_palm(points)
@@ -152,13 +154,14 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
     margin = (_MAYBE + _EDGE) * palm + 4
     x0, x1 = (int(np.clip(f(points.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
     y0, y1 = (int(np.clip(f(points.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
+    inside = (0 <= points.real) & (points.real < w) & (0 <= points.imag) & (points.imag < h)
+    if palm < _SMALL or inside[:ELBOW].mean() < _INSIDE:
+        return None
     crop, local = pixels[y0:y1, x0:x1], points - (x0 + 1j * y0)
     size, upper = crop.shape[:2], None
     hand = draw_arm(local[:ELBOW], palm, size, _OF_HAND)
-    if (
-        len(points) > ELBOW
-        and hand[tuple(_pixels(forearm_points(local))[-2:, ::-1].clip(0, np.subtract(size, 1)).T)].any()
-    ):
+    ends = _pixels(forearm_points(local))[-2:].clip(0, np.array(size[::-1]) - 1)
+    if hand[ends[:, 1], ends[:, 0]].any():
         if arm[[ELBOW, _SHOULDER], 2].min() > VISIBLE:
             upper = complex(points[ELBOW]), complex(*arm[_SHOULDER, :2])
         points, local = points[:ELBOW], local[:ELBOW]  # it points at the camera, or away from it
@@ -177,13 +180,8 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
     taken[y0:y1, x0:x1] = out
     near[y0:y1, x0:x1] = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
     colour = crop.astype(np.float32) / 127.5 - 1
-    return (
-        ArmLayer(
-            np.dstack([colour * share[..., None], share]), (x0, y0), points, seen, upper, torch.from_numpy(out), palm
-        ),
-        taken,
-        near,
-    )
+    pixels_and_share = np.dstack([colour * share[..., None], share])
+    return ArmLayer(pixels_and_share, (x0, y0), points, seen, upper, torch.from_numpy(out), palm), taken, near
 
 
 def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -195,10 +193,10 @@ def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> tuple[np.ndarra
     marks = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)
     for reach, forearm, value in ((_MAYBE, _FOREARM[0], cv2.GC_PR_BGD), (_LIKELY, _FOREARM[1], cv2.GC_PR_FGD)):
         marks[draw_arm(z, palm, small.shape[:2], reach, forearm) > 0] = value
-    sure = draw_arm(z, palm, small.shape[:2], 0.05, 0.1)
+    sure = draw_arm(z, palm, small.shape[:2], _SURELY, 0.1)
     marks[sure > 0] = cv2.GC_FGD
     likely = (marks == cv2.GC_PR_FGD) | (marks == cv2.GC_FGD)
-    if (marks == cv2.GC_FGD).any() and (marks == cv2.GC_BGD).any():
+    if min(likely.sum(), (~likely).sum()) > _KNOWN:
         cv2.setRNGSeed(0)
         cv2.grabCut(small, marks, None, np.zeros((1, 65)), np.zeros((1, 65)), 4, cv2.GC_INIT_WITH_MASK)
     found = ((marks == cv2.GC_PR_FGD) | (marks == cv2.GC_FGD)).astype(np.uint8)
