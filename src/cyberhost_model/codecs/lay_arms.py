@@ -251,6 +251,7 @@ def bend(places: np.ndarray, to: np.ndarray, at: np.ndarray, soft: float) -> np.
     """
     weights = 1 / (np.abs(places[:, None] - to) ** 2 + soft**2) ** 2
     weights /= weights.sum(1, keepdims=True)
-    middle, origin = weights @ to, weights @ at
-    turn = weights @ (to.conj() * at) - middle.conj() * origin
+    # No products of matrices: BLAS would begin threads beside those that decode.
+    middle, origin, product = ((weights * values).sum(1) for values in (to, at, to.conj() * at))
+    turn = product - middle.conj() * origin
     return (places - middle) * turn / np.maximum(np.abs(turn), 1e-9) + origin
