@@ -16,7 +16,7 @@ from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.runtime.cutout import Cutout
-from cyberhost_model.runtime.pose_source import cut_arms, driven_arms
+from cyberhost_model.runtime.pose_source import all_laid, cut_arms, driven_arms
 from data_helpers import open_hands, voice, with_hands
 
 SIZE = 192
@@ -154,6 +154,16 @@ def test_under_an_arm_the_flow_is_that_around_it(drawn, person):
     under = (flow_around(flow, share) - 3).abs()[..., share[0, 0] > 0.95]
     assert under.mean() < 1 and under.max() < 5
     assert (flow_around(flow, share) - flow).abs()[..., share[0, 0] == 0].max() == 0
+
+
+def test_which_hands_are_left_to_the_network(host, reference):
+    """Where nothing is laid it is told of all hands, as it was; where all are, of none."""
+    seen, preset = with_hands(reference), host.model.network.preset
+    hands = PoseSequence.of([seen.picture_keypoints] * 2, 25.0, (512, 512)).only("hands")
+    hidden = hands.only("body")
+    one, both = (cut_arms(preset, seen, moved) for moved in ((True, False), BOTH))
+    laid = [all_laid(layers, poses) for layers in (None, one, both) for poses in (hands, hidden)]
+    assert laid == [False, False, False, True, True, True]
 
 
 def test_hands_that_touch_stay_in_the_picture(host, reference):

@@ -170,8 +170,10 @@ def driven_arms(reference: Reference, poses: PoseSequence, layers: ArmLayers) ->
 
 
 def all_laid(layers: ArmLayers | None, hands: PoseSequence) -> bool:
-    """Tell whether all hands that key points show are laid over the frames."""
-    return all(laid or not moved for laid, moved in zip(_sides(layers), moved_hands(hands), strict=True))
+    """Tell whether key points show hands, and all of them are laid over the frames."""
+    return lays(layers) and all(
+        laid or not moved for laid, moved in zip(_sides(layers), moved_hands(hands), strict=True)
+    )
 
 
 def _sides(layers: ArmLayers | None) -> tuple[bool, bool]:
