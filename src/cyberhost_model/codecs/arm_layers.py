@@ -15,17 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cyberhost_model.conditions.pose_maps import FINGERS
 from cyberhost_model.media.inpaint import fill_hole
-from cyberhost_model.perception.hands import ELBOWS
+from cyberhost_model.perception.hands import ELBOWS, SHOULDERS
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 ARM_POINTS = 23
 """Of an arm: the hand's 21, the elbow and the shoulder."""
 ELBOW, _SHOULDER = 21, 22
-_SHOULDERS = (5, 2)  # of the body's joints
 _PALM = (0, 9)  # wrist and middle knuckle, whose distance is a palm
 _PALM_OUTLINE = (0, 1, 2, 5, 9, 13, 17)
-_FINGERS = ((1, 2, 3, 4), (5, 6, 7, 8), (9, 10, 11, 12), (13, 14, 15, 16), (17, 18, 19, 20))
 _SMALL = 4.0  # pixels: smaller palms are not cut out
 _INSIDE = 0.5  # of a hand's points, for it to be cut out
 _KNOWN = 20  # pixels of arm and of what is not, from which on their colours are looked at
@@ -52,9 +51,8 @@ class ArmLayer:
     """complex (22,): hand and elbow in pixels of the picture; (21,) where the hand hides its forearm."""
     elbow: complex | None
     """In pixels of the picture, where it is seen."""
-    upper: tuple[complex, complex] | None
-    """Elbow and shoulder in pixels of the picture, where they are seen and the hand hides its forearm."""
-
+    shoulder: complex | None
+    """In pixels of the picture, where it and the elbow are seen and the hand hides its forearm."""
     taken: Tensor
     """(h, w) in 0..1: what is to be taken out of the picture."""
     palm: float
@@ -109,7 +107,7 @@ def arm_points(keypoints: Keypoints) -> np.ndarray:
     """Gather hand, elbow and shoulder of both arms: float32 (2, 23, 3), x, y and score."""
     out = np.zeros((2, ARM_POINTS, 3), np.float32)
     out[:, :ELBOW, :2], out[:, :ELBOW, 2] = keypoints.hands, keypoints.hands_score
-    for place, joints in ((ELBOW, ELBOWS), (_SHOULDER, _SHOULDERS)):
+    for place, joints in ((ELBOW, ELBOWS), (_SHOULDER, SHOULDERS)):
         out[:, place, :2], out[:, place, 2] = keypoints.body[list(joints)], keypoints.body_score[list(joints)]
     return out
 
@@ -151,19 +149,17 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
     if seen is None:
         points[ELBOW] = points[0] + _UNSEEN * (points[0] - points[_PALM[1]])
     h, w = pixels.shape[:2]
-    margin = (_MAYBE + _EDGE) * palm + 4
-    x0, x1 = (int(np.clip(f(points.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
-    y0, y1 = (int(np.clip(f(points.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
+    (y0, y1), (x0, x1) = box_about(points, (_MAYBE + _EDGE) * palm + 4, (h, w))
     inside = (0 <= points.real) & (points.real < w) & (0 <= points.imag) & (points.imag < h)
     if palm < _SMALL or inside[:ELBOW].mean() < _INSIDE:
         return None
     crop, local = pixels[y0:y1, x0:x1], points - (x0 + 1j * y0)
-    size, upper = crop.shape[:2], None
+    size, shoulder = crop.shape[:2], None
     hand = draw_arm(local[:ELBOW], palm, size, _OF_HAND)
     ends = _pixels(forearm_points(local))[-2:].clip(0, np.array(size[::-1]) - 1)
     if hand[ends[:, 1], ends[:, 0]].any():
         if arm[[ELBOW, _SHOULDER], 2].min() > VISIBLE:
-            upper = complex(points[ELBOW]), complex(*arm[_SHOULDER, :2])
+            shoulder = complex(*arm[_SHOULDER, :2])
         points, local = points[:ELBOW], local[:ELBOW]  # it points at the camera, or away from it
     share, looks_so = _matte(crop, local, palm)
     whole = np.ones(size, bool)
@@ -181,7 +177,7 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
     near[y0:y1, x0:x1] = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
     colour = crop.astype(np.float32) / 127.5 - 1
     pixels_and_share = np.dstack([colour * share[..., None], share])
-    return ArmLayer(pixels_and_share, (x0, y0), points, seen, upper, torch.from_numpy(out), palm), taken, near
+    return ArmLayer(pixels_and_share, (x0, y0), points, seen, shoulder, torch.from_numpy(out), palm), taken, near
 
 
 def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -220,8 +216,7 @@ def draw_arm(points: np.ndarray, palm: float, size: tuple[int, int], reach: floa
     if reach > _SURELY:
         cv2.fillConvexPoly(out, cv2.convexHull(_pixels(points[list(_PALM_OUTLINE)])), 1)
     width = max(1, round(2 * reach * palm))
-    for finger in _FINGERS:
-        cv2.polylines(out, [_pixels(points[[0, *finger]])], False, 1, width)
+    cv2.polylines(out, [_pixels(points[list(bone)]) for bone in FINGERS], False, 1, width)
     if len(points) > ELBOW:
         start, end = _pixels(points[[0, ELBOW]]).tolist()
         cv2.line(out, start, end, 1, max(1, round(2 * forearm * palm)))
@@ -230,6 +225,15 @@ def draw_arm(points: np.ndarray, palm: float, size: tuple[int, int], reach: floa
 
 def _pixels(points: np.ndarray) -> np.ndarray:
     return np.stack([points.real, points.imag], -1).round().astype(np.int32)
+
+
+def box_about(points: np.ndarray, margin: float, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Find the rows and the columns, first and end, of a box about complex points that is inside a picture (h, w)."""
+    rows, columns = (
+        (int(np.clip(at.min() - margin, 0, most)), int(np.clip(at.max() + margin, 0, most)))
+        for at, most in zip((points.imag, points.real), size, strict=True)
+    )
+    return rows, columns
 
 
 def forearm_points(points: np.ndarray) -> np.ndarray:

@@ -6,13 +6,15 @@ Squares" (2006); the forearm bends from the wrist to the elbow, which goes with 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cyberhost_model.codecs.arm_layers import ELBOW, ArmLayer, ArmLayers, draw_arm, forearm_points
+from cyberhost_model.codecs.arm_layers import ELBOW, ArmLayer, ArmLayers, box_about, draw_arm, forearm_points
 from cyberhost_model.codecs.redraw import DecodedMaps
 from cyberhost_model.perception.keypoints import VISIBLE
 
@@ -42,9 +44,7 @@ def take_out_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray) -> Tens
     """
     size = frames.shape[-1], frames.shape[-2]
     for frame, arms in zip(frames, points, strict=True):
-        for arm, layer in zip(arms, layers.arms, strict=True):
-            if layer is None or arm[:ELBOW, 2].min() <= VISIBLE:
-                continue
+        for arm, layer in _laid(layers, arms):
             moved = float(np.abs(_complex(arm, size)[:ELBOW] - layer.points[:ELBOW]).mean()) / layer.palm
             share = min(max((moved - _STILL[0]) / (_STILL[1] - _STILL[0]), 0.0), 1.0)
             if share:
@@ -66,15 +66,21 @@ def covered(layers: ArmLayers, points: np.ndarray, size: tuple[int, int]) -> Ten
     out = np.empty((len(points), 1, h, w), np.float32)
     for (frame,), arms in zip(out, points, strict=True):
         now = was.astype(np.uint8)
-        for arm, layer in zip(arms, layers.arms, strict=True):
-            if layer is not None and arm[:ELBOW, 2].min() > VISIBLE:
-                z = _complex(arm, (w, h))[: len(layer.points)]
-                if len(z) > ELBOW and arm[ELBOW, 2] <= VISIBLE:
-                    z[ELBOW] = layer.points[ELBOW] * scale
-                now |= draw_arm(z, layer.palm * scale, half, *_ABOUT)
+        for arm, layer in _laid(layers, arms):
+            z = _complex(arm, (w, h))[: len(layer.points)]
+            if len(z) > ELBOW and arm[ELBOW, 2] <= VISIBLE:
+                z[ELBOW] = layer.points[ELBOW] * scale
+            now |= draw_arm(z, layer.palm * scale, half, *_ABOUT)
         now = cv2.dilate(now, np.ones((2 * rim + 1,) * 2, np.uint8))
         frame[:] = cv2.GaussianBlur(now.astype(np.float32), (0, 0), rim / 2)
     return F.interpolate(torch.from_numpy(out), size=size, mode="bilinear")
+
+
+def _laid(layers: ArmLayers, arms: np.ndarray) -> Iterator[tuple[np.ndarray, ArmLayer]]:
+    """Walk over the arms (2, 23, 3) of a frame that are laid and whose hand it shows."""
+    for arm, layer in zip(arms, layers.arms, strict=True):
+        if layer is not None and arm[:ELBOW, 2].min() > VISIBLE:
+            yield arm, layer
 
 
 def _complex(arm: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -131,15 +137,13 @@ def lay_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray, flow: Tensor
     """
     size = frames.shape[-1], frames.shape[-2]
     for frame, arms, motion in zip(frames, points, flow.float().cpu().numpy(), strict=True):
-        for arm, layer in zip(arms, layers.arms, strict=True):
-            if layer is None or arm[:ELBOW, 2].min() <= VISIBLE:
-                continue
+        for arm, layer in _laid(layers, arms):
             to = _complex(arm, size)[: len(layer.points)]
             to[:ELBOW] = _keep_shape(layer.points[:ELBOW], to[:ELBOW], layer.palm)
             if len(to) > ELBOW:
                 to[ELBOW] = _carried(layer.points[ELBOW], motion, size)
-            elif layer.upper is not None:
-                elbow = _carried(layer.upper[0], motion, size)
+            elif layer.elbow is not None and layer.shoulder is not None:
+                elbow = _carried(layer.elbow, motion, size)
                 _lay_forearm(frame, layers.behind_pixels, layer, elbow, complex(to[0]))
             _lay(frame, layer, to)
     return frames
@@ -187,11 +191,8 @@ def _carried(point: complex, flow: np.ndarray, size: tuple[int, int]) -> complex
 
 def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
     """Lay an arm over a frame (3, H', W'), its points at `to` (22,) in pixels."""
-    h, w = frame.shape[-2:]
     to, at = (np.concatenate([points[:ELBOW], forearm_points(points)]) for points in (to, layer.points))
-    margin = _AROUND * layer.palm + 4
-    x0, x1 = (int(np.clip(f(to.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
-    y0, y1 = (int(np.clip(f(to.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
+    (y0, y1), (x0, x1) = box_about(to, _AROUND * layer.palm + 4, (frame.shape[-2], frame.shape[-1]))
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
     w, h = x1 - x0, y1 - y0
@@ -200,11 +201,7 @@ def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
     source = bend(grid.ravel(), to, at, _SOFT * layer.palm).reshape(grid.shape) - complex(*layer.corner)
     across, down = (cv2.resize(x.astype(np.float32), (w, h)) for x in (source.real, source.imag))
     arm = cv2.remap(layer.pixels, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    share = np.clip(arm[..., 3:], 0, 1)
-    part = frame[:, y0:y1, x0:x1]
-    behind = part.float().permute(1, 2, 0).cpu().numpy()
-    over = torch.from_numpy(np.clip(behind * (1 - share) + arm[..., :3], -1, 1))
-    part.copy_(over.permute(2, 0, 1))
+    _cover(frame[:, y0:y1, x0:x1], arm[..., :3], np.clip(arm[..., 3:], 0, 1))
 
 
 def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: complex, wrist: complex) -> None:
@@ -212,15 +209,12 @@ def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: com
 
     It shows what the upper arm of the picture float32 (H', W', 3) shows.
     """
-    assert layer.upper is not None
-    (at, shoulder), (h, w) = layer.upper, frame.shape[-2:]
-    length, bone = abs(wrist - elbow), shoulder - at
+    assert layer.shoulder is not None and layer.elbow is not None
+    length, bone = abs(wrist - elbow), layer.shoulder - layer.elbow
     if length < _SHORT * layer.palm or abs(bone) < layer.palm:
         return
-    margin = _THICK[0] * layer.palm + 2
-    ends = np.array([elbow, wrist])
-    x0, x1 = (int(np.clip(f(ends.real) + s * margin, 0, w)) for f, s in ((np.min, -1), (np.max, 1)))
-    y0, y1 = (int(np.clip(f(ends.imag) + s * margin, 0, h)) for f, s in ((np.min, -1), (np.max, 1)))
+    ends, size = np.array([elbow, wrist]), (frame.shape[-2], frame.shape[-1])
+    (y0, y1), (x0, x1) = box_about(ends, _THICK[0] * layer.palm + 2, size)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
     y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
@@ -231,7 +225,9 @@ def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: com
     moved = np.clip(abs(wrist - layer.points[0]) / layer.palm - _STAYS, 0, 1)
     share = moved * np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
     unit = bone / abs(bone)
-    source = at + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * np.clip(along, 0, 1)) - 1j * _NARROW * unit * across
+    source = (
+        layer.elbow + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * np.clip(along, 0, 1)) - 1j * _NARROW * unit * across
+    )
     colour = cv2.remap(
         picture,
         source.real.astype(np.float32),
@@ -239,9 +235,13 @@ def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: com
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    part = frame[:, y0:y1, x0:x1]
+    _cover(frame[:, y0:y1, x0:x1], colour * share, share)
+
+
+def _cover(part: Tensor, colour: np.ndarray, share: np.ndarray) -> None:
+    """Cover a part of a frame (3, h, w) by `share` (h, w, 1); colour (h, w, 3): in -1..1 times the share."""
     behind = part.float().permute(1, 2, 0).cpu().numpy()
-    part.copy_(torch.from_numpy(behind + (colour - behind) * share).permute(2, 0, 1))
+    part.copy_(torch.from_numpy(np.clip(behind * (1 - share) + colour, -1, 1)).permute(2, 0, 1))
 
 
 def bend(places: np.ndarray, to: np.ndarray, at: np.ndarray, soft: float) -> np.ndarray:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -379,8 +380,9 @@ class ReferenceCodec(Codec):
         b, f = z.shape[:2]
         latent, under = self.leave_lips_to_controls(z.flatten(0, 1), made_up)
         source = _copy_frames(reference if picture is None else picture, f)
-        if kept.layers is not None and arms is not None:
-            source = take_out_arms(kept.layers, source, arms)
+        layers = kept.layers if arms is not None and kept.layers is not None and any(kept.layers.sides) else None
+        if layers is not None and arms is not None:
+            source = take_out_arms(layers, source, arms)
         bias: Tensor | float = 0.0
         for close_up, looks in zip(close_ups, kept.looks, strict=True):
             channels = self._channels(close_up.part.controls)
@@ -390,10 +392,11 @@ class ReferenceCodec(Codec):
             if close_up.part is MOUTH:  # a filmed frame is new elsewhere too
                 bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
         maps = self.decode_maps(latent, tuple(_repeat_frames(x, f) for x in kept.features))
-        layers, hidden = kept.layers, None
-        if layers is not None:
-            maps.colour, bias = self._draw_behind(maps.colour, bias, layers)
-        if layers is not None and arms is not None and any(layers.sides):
+        hidden = None
+        if kept.left is not None:
+            behind, share = (x.to(maps.colour) for x in kept.left)
+            maps.colour, bias = torch.lerp(maps.colour, behind, share), bias + (_HAND_BIAS - bias) * share
+        if layers is not None and arms is not None:
             hidden = make_way(layers, arms, maps)
         frames = self._redraw(maps, source, bias)
         if self.config.left:
@@ -403,20 +406,10 @@ class ReferenceCodec(Codec):
             if hidden is not None:
                 left = left * (1 - F.interpolate(hidden, size=left.shape[-2:], mode="bilinear")).to(left)
             frames = (frames + left.to(frames)).clamp(-1, 1)
-        if layers is not None and arms is not None and hidden is not None:
+        if layers is not None and arms is not None:
             flow = maps.flow * (frames.shape[-1] / maps.colour.shape[-1])
             frames = lay_arms(layers, frames, arms, flow)
         return frames.unflatten(0, (b, f))
-
-    @staticmethod
-    def _draw_behind(colour: Tensor, bias: Tensor | float, layers: ArmLayers) -> tuple[Tensor, Tensor | float]:
-        """Draw what is behind a hand that the latents move, where it leaves its place: colour (N, 3, H, W) and bias."""
-        if not layers.left.any():
-            return colour, bias
-        behind, left = (
-            F.interpolate(x.to(colour), size=colour.shape[-2:], mode="area") for x in (layers.behind, layers.left)
-        )
-        return torch.lerp(colour, behind, left), bias + (_HAND_BIAS - bias) * left
 
     def move_close_up(self, close_up: CloseUp, picture: Tensor, changes: Sequence[float]) -> Tensor:
         """Move a part of the face of a picture (B, 3, H, W) in its close-up; the rest stays as it is.
@@ -576,6 +569,15 @@ class _Kept:
     """Of each close-up; None: it is decoded."""
     layers: ArmLayers | None = None
     """Its arms, where key points lay them."""
+
+    @cached_property
+    def left(self) -> tuple[Tensor, Tensor] | None:
+        """What is behind hands that the latents move, and where they are, at the size of a frame's colours."""
+        if self.layers is None or not self.layers.left.any():
+            return None
+        h, w = (4 * side for side in self.features[0].shape[-2:])
+        behind, share = (F.interpolate(x, size=(h, w), mode="area") for x in (self.layers.behind, self.layers.left))
+        return behind, share
 
 
 def _join_blocks(x: Tensor, basis: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 
 _PATCH = 9  # pixels of a patch's side, odd
 _MISSING = 32.0  # pixels of the side of a square as large as a hole, once it is made smaller
-_ROUNDS, _STEP = 1, 3  # of averaging patches, and pixels from one to the next
+_STEP = 3  # pixels from one to the next patch of those that are averaged
 _NEAR = 0.02  # squared grey levels for each squared pixel that a patch comes from further away
 _EDGES = 8.0  # grey levels for a pixel: edges that strong count twice as much as none
 
@@ -92,8 +92,7 @@ def _continue_pattern(picture_u8: np.ndarray, missing: np.ndarray, no_source: np
         image[at][new] = image[best_row : best_row + _PATCH, best_column : best_column + _PATCH][new]
         sure[at][new] = sure[at].mean()
         unknown[at] = 0
-    for _ in range(_ROUNDS):
-        _agree(image, np.pad(missing, half, mode="reflect"), whole)
+    _agree(image, np.pad(missing, half, mode="reflect"), whole)
     return image[half:-half, half:-half].clip(0, 255).astype(np.uint8)
 
 
@@ -107,10 +106,7 @@ def _agree(image: np.ndarray, missing: np.ndarray, whole: np.ndarray) -> None:
     inner = np.hanning(_PATCH + 2)[1:-1].astype(np.float32)
     weights = np.outer(inner, inner)  # so that no patch has an edge
     lies = cv2.dilate(missing.astype(np.uint8), _ring(half - 1))[half:-half, half:-half]
-    rows, columns = np.nonzero(lies)
-    for row, column in zip(rows, columns, strict=True):
-        if row % _STEP or column % _STEP:
-            continue
+    for row, column in _STEP * np.argwhere(lies[::_STEP, ::_STEP]):
         at = np.s_[row : row + _PATCH, column : column + _PATCH]
         unlike = cv2.matchTemplate(image, image[at], cv2.TM_SQDIFF)
         best_row, best_column = np.unravel_index(np.where(whole, unlike, np.inf).argmin(), whole.shape)

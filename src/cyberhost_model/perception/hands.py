@@ -23,7 +23,7 @@ CONFUSED = 0.8  # how much of the other hand's heat counts
 SURE, OFF = 0.6, 0.5  # score of a hand that moves its wrist, and the least way in face sizes
 ASTRAY = 1.0  # face sizes from its arm's wrist to a hand that is less sure and no hand
 FADING = 0.9  # of its score a hand that the map does not show keeps from frame to frame
-ELBOWS, WRISTS = (6, 3), (7, 4)  # joints of the left and the right arm
+SHOULDERS, ELBOWS, WRISTS = (5, 2), (6, 3), (7, 4)  # joints of the left and the right arm
 
 
 def middle_and_size(points: np.ndarray) -> tuple[np.ndarray, float]:

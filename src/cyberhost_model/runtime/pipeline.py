@@ -533,8 +533,7 @@ class CyberHost:
         preset = self.model.network.preset
         layers = cut_arms(preset, reference, moved_hands(poses))
         poses, limits = within_reach(preset, reference, poses, laid=lays(layers))
-        source = skeleton_source(preset, reference, poses, laid=(False, False) if layers is None else layers.sides)
-        arms = None if layers is None else driven_arms(reference, poses, layers)
+        source, arms = skeleton_source(preset, reference, poses, layers=layers), driven_arms(reference, poses, layers)
         animation = self._animation(
             reference, config, source, len(poses), sound, [*warnings, *notes, *limits], arms=arms
         )
@@ -721,11 +720,10 @@ class CyberHost:
 
         Where all of them are laid over the frames, the network is told of none.
         """
-        preset, arms = self.model.network.preset, None if layers is None else driven_arms(reference, hands, layers)
+        arms = driven_arms(reference, hands, layers)
         if all_laid(layers, hands):
             return self._speech_source(reference, amount), arms
-        laid = (False, False) if layers is None else layers.sides
-        return skeleton_source(preset, reference, hands, ("hands",), laid), arms
+        return skeleton_source(self.model.network.preset, reference, hands, ("hands",), layers), arms
 
     def _check_command(self, command: str) -> None:
         """Raise InputError for a command that the model cannot run, as the commands do before it is fetched."""

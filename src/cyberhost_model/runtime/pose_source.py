@@ -118,7 +118,7 @@ def hands_source(
         known.append((first, np.stack([arm_points(reference.on_canvas(k)) for k in hands])))
         if all_laid(layers, hands):
             return body(first, frames)
-        return skeleton_source(preset, reference, hands, ("hands",), _sides(layers))(0, frames)
+        return skeleton_source(preset, reference, hands, ("hands",), layers)(0, frames)
 
     def points(first: int, frames: int) -> np.ndarray:
         begin, track = next(clip for clip in reversed(known) if clip[0] <= first)
@@ -154,13 +154,15 @@ def moved_hands(poses: PoseSequence) -> tuple[bool, bool]:
     return bool(left), bool(right)
 
 
-def driven_arms(reference: Reference, poses: PoseSequence, layers: ArmLayers) -> DrivenArms:
-    """Lay arms (`cut_arms`) where key points in 0..1 of the picture have them.
+def driven_arms(reference: Reference, poses: PoseSequence, layers: ArmLayers | None) -> DrivenArms | None:
+    """Lay arms (`cut_arms`) where key points in 0..1 of the picture have them; None where there are none.
 
     In frames that do not show a hand it is between those that do. After the end of `poses` its last frame is repeated.
     """
     from cyberhost_model.driving.sequence import fill_gaps
 
+    if layers is None:
+        return None
     track = np.stack([arm_points(reference.on_canvas(k)) for k in poses])
     for side in (0, 1):
         seen = track[:, side, :, 2] > VISIBLE
@@ -180,11 +182,11 @@ def _sides(layers: ArmLayers | None) -> tuple[bool, bool]:
     return (False, False) if layers is None else layers.sides
 
 
-def without_arms(keypoints: Keypoints, sides: tuple[bool, bool]) -> Keypoints:
-    """Hide the hand and the wrist of the left and of the right arm where `sides` says so."""
+def without_arms(keypoints: Keypoints, layers: ArmLayers | None) -> Keypoints:
+    """Hide the hands and the wrists of arms that are laid over the frames."""
     hands, body = keypoints.hands_score.copy(), keypoints.body_score.copy()
     for side in (0, 1):
-        if sides[side]:
+        if _sides(layers)[side]:
             hands[side], body[WRISTS[side]] = 0, 0
     return replace(keypoints, hands_score=hands, body_score=body)
 
@@ -194,12 +196,12 @@ def skeleton_source(
     reference: Reference,
     poses: PoseSequence,
     parts: tuple[str, ...] = PARTS,
-    laid: tuple[bool, bool] = (False, False),
+    layers: ArmLayers | None = None,
 ) -> PoseSource:
     """Make a source of key points in 0..1 of the picture: skeleton maps as the preset draws them (section 4.2).
 
-    parts: those of the body that key points drive; laid: arms that are not the network's (`ArmLayers.sides`). After
-    the end of `poses` its last frame is repeated.
+    parts: those of the body that key points drive; layers: arms that are laid are not the network's. After the end of
+    `poses` its last frame is repeated.
     """
     like = reference.control_maps  # not the network, which may be offloaded to the CPU while the codec computes
     shut = blinks_of(poses.face * np.array(reference.canvas.picture_size, np.float32), poses.face_score)
@@ -207,7 +209,7 @@ def skeleton_source(
 
     def source(first: int, frames: int) -> PoseCondition:
         places = (min(i, len(poses) - 1) for i in range(first, first + frames))
-        points = [without_arms(reference.on_canvas(poses.frame(i)), laid) for i in places]
+        points = [without_arms(reference.on_canvas(poses.frame(i)), layers) for i in places]
         maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
         shift = None
         if preset.pose_shift:
