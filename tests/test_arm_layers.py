@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from cyberhost_model.codecs.arm_layers import ELBOW, arm_points, make_arm_layers
-from cyberhost_model.codecs.lay_arms import arms_share, bend, covered, flow_around, lay_arms, take_out_arms
+from cyberhost_model.codecs.lay_arms import _keep_shape, arms_share, bend, covered, flow_around, lay_arms, take_out_arms
 from cyberhost_model.config import PRESETS, GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
 from cyberhost_model.media.audio import Sound
 from cyberhost_model.perception.keypoints import Keypoints
 from cyberhost_model.runtime.cutout import Cutout
-from cyberhost_model.runtime.pose_source import all_laid, cut_arms, driven_arms
+from cyberhost_model.runtime.pose_source import cut_arms, driven_arms, keep_hands, skeleton_source
 from data_helpers import open_hands, voice, with_hands
 
 SIZE = 192
@@ -55,7 +55,7 @@ def light(frame: torch.Tensor) -> np.ndarray:
 
 
 def test_a_hand_is_cut_out_and_the_wall_goes_on_behind_it(drawn, person):
-    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    layers = make_arm_layers(drawn, person, BOTH)
     assert layers.sides == (True, False)
     assert light(drawn).sum() > 500 and light(layers.behind)[: int(0.72 * SIZE)].sum() == 0
     arm = layers.arms[0]
@@ -67,7 +67,7 @@ def test_a_hand_is_cut_out_and_the_wall_goes_on_behind_it(drawn, person):
 
 def test_hands_lie_where_key_points_have_them(drawn, person):
     """And nothing is left where they were; at rest the frame is the picture."""
-    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    layers = make_arm_layers(drawn, person, BOTH)
     away = replace(person, hands=person.hands + np.float32([-0.2, -0.1]))
     points = np.stack([arm_points(person), arm_points(away)])
     points[:, :, ELBOW:, 2] = 0  # elbows go with the body, which stays
@@ -84,7 +84,7 @@ def test_hands_lie_where_key_points_have_them(drawn, person):
 
 def test_a_hand_seen_from_its_edge_does_not_grow(drawn, person):
     """Points may ask for an open hand; its fingers would be spread wide."""
-    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    layers = make_arm_layers(drawn, person, BOTH)
     middle = person.hands.mean(1, keepdims=True)
     wide = replace(person, hands=middle + 1.8 * (person.hands - middle))
     points = arm_points(wide)[None]
@@ -100,7 +100,7 @@ def test_a_hand_seen_from_its_edge_does_not_grow(drawn, person):
 def test_hands_at_the_edge_and_outside(drawn, person, place, side):
     """Where nothing of a hand is in the picture there is no layer; at its edge there is one, and it can be laid."""
     points = replace(person, hands=person.hands[[0, 0]] + np.float32(place), hands_score=np.ones((2, 21), np.float32))
-    layers = make_arm_layers(drawn, points, (side == 0, side == 1), BOTH)
+    layers = make_arm_layers(drawn, points, (side == 0, side == 1))
     if layers is not None:
         there = arm_points(points)[None]
         frame = lay_arms(layers, take_out_arms(layers, drawn.clone(), there), there, torch.zeros(1, 2, 96, 96))
@@ -111,11 +111,11 @@ def test_hands_at_the_edge_and_outside(drawn, person, place, side):
 
 def test_a_hand_of_no_size_is_left_alone(drawn, person):
     points = replace(person, hands=np.full_like(person.hands, 0.5))
-    assert make_arm_layers(drawn, points, BOTH, BOTH) is None
+    assert make_arm_layers(drawn, points, BOTH) is None
 
 
 def test_the_share_of_arms_is_where_they_lie(drawn, person):
-    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    layers = make_arm_layers(drawn, person, BOTH)
     away = replace(person, hands=person.hands + np.float32([-0.2, -0.1]))
     rest, moved = (arms_share(layers, arm_points(p)) for p in (person, away))
     hand = np.s_[: int(0.6 * SIZE)]
@@ -147,7 +147,7 @@ def test_bending_is_exact_for_turns_and_shifts():
 
 
 def test_under_an_arm_the_flow_is_that_around_it(drawn, person):
-    layers = make_arm_layers(drawn, person, BOTH, BOTH)
+    layers = make_arm_layers(drawn, person, BOTH)
     share = covered(layers, arm_points(person)[None], (96, 96))
     assert 0.02 < share.mean() < 0.5
     flow = torch.full((1, 2, 96, 96), 3.0) + 20 * (share > 0.5)  # the hand's own way
@@ -156,51 +156,60 @@ def test_under_an_arm_the_flow_is_that_around_it(drawn, person):
     assert (flow_around(flow, share) - flow).abs()[..., share[0, 0] == 0].max() == 0
 
 
-def test_which_hands_are_left_to_the_network(host, reference):
-    """Where nothing is laid it is told of all hands, as it was; where all are, of none."""
+def test_the_network_is_told_of_no_hands_that_move_the_pictures_own_pixels(host, reference):
     seen, preset = with_hands(reference), host.model.network.preset
-    hands = PoseSequence.of([seen.picture_keypoints] * 2, 25.0, (512, 512)).only("hands")
-    hidden = hands.only("body")
-    one, both = (cut_arms(preset, seen, moved) for moved in ((True, False), BOTH))
-    laid = [all_laid(layers, poses) for layers in (None, one, both) for poses in (hands, hidden)]
-    assert laid == [False, False, False, True, True, True]
-
-
-def test_hands_that_touch_stay_in_the_picture(host, reference):
-    """What is behind them is known, for latents that say that they have left."""
-    preset, apart = host.model.network.preset, with_hands(reference)
-    near = apart.keypoints.hands.copy()
-    near[1] = near[0] + np.float32([-0.02, 0])
-    together = replace(
-        apart,
-        keypoints=replace(apart.keypoints, hands=near),
-        picture_keypoints=replace(apart.picture_keypoints, hands=near),
+    poses = PoseSequence.of([seen.picture_keypoints] * 2, 25.0, (512, 512))
+    hidden = poses.only("body")
+    hidden.body_score[:, [4, 7]] = 0
+    hands = skeleton_source(preset, seen, poses.only("hands"))(0, 2)
+    assert not hands.pose.any() and not hands.shift.any()
+    assert torch.equal(
+        skeleton_source(preset, seen, poses, ("body", "hands"))(0, 2).pose,
+        skeleton_source(preset, seen, hidden, ("body", "hands"))(0, 2).pose,
     )
-    assert cut_arms(preset, apart).sides == (True, True) and not cut_arms(preset, apart).left.any()
-    assert cut_arms(preset, apart, (True, False)).sides == (True, False)
-    layers = cut_arms(preset, together)
-    assert layers.sides == (False, False) and layers.left.any() and not layers.taken.any()
+
+
+def beside(reference, away: float):
+    """The reference whose right hand is so far left of its left one."""
+    apart = with_hands(reference)
+    hands = apart.keypoints.hands.copy()
+    hands[1] = hands[0] + np.float32([-away, 0])
+    return replace(
+        apart,
+        keypoints=replace(apart.keypoints, hands=hands),
+        picture_keypoints=replace(apart.picture_keypoints, hands=hands),
+    )
+
+
+def test_a_hand_that_touches_something_stays_and_that_is_told(host, reference):
+    preset, seen = host.model.network.preset, with_hands(reference)
+    poses = PoseSequence.of([seen.picture_keypoints] * 2, 25.0, (512, 512))
+    layers = cut_arms(preset, seen)
+    assert layers.sides == BOTH and keep_hands(preset, seen, poses, layers)[1] == []
+    one = cut_arms(preset, seen, (True, False))
+    assert one.sides == (True, False)
+    kept, lines = keep_hands(preset, seen, poses, one)
+    assert not kept.hands_score[:, 1].any() and kept.hands_score[:, 0].all()
+    assert len(lines) == 1 and "right hand stays" in lines[0]
     assert cut_arms(preset, reference) is None  # a cuff is no hand
-    assert cut_arms(PRESETS["sd15"], apart) is None
+    assert cut_arms(preset, beside(reference, 0.02), (True, False)) is None  # it holds the other one, which stays
+    assert cut_arms(PRESETS["sd15"], seen) is None and keep_hands(PRESETS["sd15"], seen, poses, None) == (poses, [])
 
 
-@torch.inference_mode()
-def test_where_a_hand_that_stays_has_left_a_frame_shows_what_is_behind(host, reference):
-    """A latent that says that all is new shows it there; one that says that nothing moved shows the hand."""
-    codec, points = host.model.codec, open_hands(reference.keypoints)
-    layers = make_arm_layers(reference.small, points, BOTH, (False, False))
-    decode = codec.decoder(reference.small, reference.small, (), layers)
-    still = torch.zeros_like(reference.latent[:, None])
-    moved = still.clone()
-    h, w = reference.small.shape[-2:]
-    flow, visible = torch.zeros(1, 2, h // 2, w // 2), torch.zeros(1, 1, h // 2, w // 2)
-    controls = torch.zeros(1, codec.config.control_channels, *still.shape[-2:])
-    moved[:, 0] = codec.encode_drawn(reference.small, flow, visible, controls)
-    there = layers.left[0, 0] > 0.99
-    off = lambda z, colour: (decode(z)[0, 0] - colour[0]).abs()[:, there].mean()  # noqa: E731
-    apart = (layers.behind - reference.small)[0].abs()[:, there].mean()
-    assert off(still, reference.small) < 0.1 * apart
-    assert off(moved, layers.behind) < 0.5 * apart
+def test_hands_that_touch_each_other_move_as_one(host, reference):
+    """Those of the driving go apart: they go where its middle does."""
+    seen, preset = beside(reference, 0.02), host.model.network.preset
+    layers, points = cut_arms(preset, seen), seen.picture_keypoints
+    assert layers.sides == BOTH
+    steps = np.float32([[[0, 0], [0, 0]], [[0.1, -0.2], [-0.1, -0.2]], [[0.2, 0], [0, 0]]])
+    poses = [replace(points, hands=points.hands + step[:, None]) for step in steps]
+    own = seen.keypoints.hands
+    track = driven_arms(seen, PoseSequence.of(poses, 25.0, (512, 512)), layers).points(0, 3)[:, :, :ELBOW, :2]
+    np.testing.assert_allclose(track[0], own, atol=1e-5)
+    for frame, middle in ((1, (0, -0.2)), (2, (0.1, 0))):
+        np.testing.assert_allclose(track[frame].mean((0, 1)) - own.mean((0, 1)), middle, atol=1e-5)
+        gap = track[frame, 0].mean(0) - track[frame, 1].mean(0)
+        assert np.linalg.norm(gap) == pytest.approx(0.02, abs=1e-4)
 
 
 def test_a_hand_that_is_lost_for_a_while_goes_on_between(host, reference):
@@ -230,3 +239,47 @@ def test_gestures_move_hands_and_leave_the_rest_to_the_network(host, reference):
     difference = np.abs(frames[True] - frames[False]).mean(-1)
     h = difference.shape[1]
     assert difference[:, : h // 2].max() == 0 < difference[:, int(0.75 * h) :].max()
+
+
+def bent_arm(canvas: np.ndarray, person: Keypoints, bare: bool) -> tuple[torch.Tensor, Keypoints]:
+    """The hand points at the camera, before an elbow beside it; what is seen of the forearm is bare or of cloth."""
+    elbow = person.hands[0, 0] + np.float32([0.018, 0.0])
+    body = person.body.copy()
+    body[[5, 6, 7]] = [elbow + np.float32([0.1, -0.45]), elbow, person.hands[0, 0]]
+    skin, cloth = (220, 180, 160), (40, 60, 120)
+    z = (elbow * SIZE).astype(int).tolist()
+    cv2.line(canvas, (body[5] * SIZE).astype(int).tolist(), z, cloth, 24)
+    cv2.circle(canvas, z, 14, skin if bare else cloth, -1)
+    for finger in FINGERS:
+        cv2.polylines(canvas, [(person.hands[0, list(finger)] * SIZE).round().astype(np.int32)], False, skin, 6)
+    return torch.from_numpy(canvas).permute(2, 0, 1)[None].float() / 127.5 - 1, replace(person, body=body)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_hidden_forearm_is_drawn_bare_where_what_is_seen_of_it_is(person, bare):
+    picture, points = bent_arm(np.full((SIZE, SIZE, 3), 90, np.uint8), person, bare)
+    layers = make_arm_layers(picture, points, (True, False), np.ones((SIZE, SIZE), np.float32))
+    arm = layers.arms[0]
+    assert len(arm.points) == ELBOW and (arm.forearm.colour is not None) == bare
+    away = replace(points, hands=points.hands + np.float32([-0.1, -0.3]))
+    track = arm_points(away)[None]
+    track[:, :, ELBOW:, 2] = 0
+    ground = take_out_arms(layers, picture.clone(), track)
+    frame = lay_arms(layers, ground.clone(), track, torch.zeros(1, 2, SIZE // 2, SIZE // 2))[0]
+    ends = arm.elbow / SIZE, complex(*away.hands[0, 0])
+    x, y = (int(round(v * SIZE)) for v in ((ends[0] + ends[1]).real / 2, (ends[0] + ends[1]).imag / 2))
+    red, _, blue = frame[:, y, x].tolist()
+    assert (red > blue + 0.1) == bare and (blue > red + 0.1) != bare
+
+
+def test_a_hand_that_shows_its_back_keeps_the_pictures_shape():
+    """Asked to be its own mirror image it turns and moves, and no finger is bent."""
+    hand = np.random.default_rng(0).normal(size=21) + 1j * np.random.default_rng(1).normal(size=21)
+    mirrored = 5 + hand.conj()
+    kept = _keep_shape(hand, mirrored, palm=1.0)
+    shape, own = kept - kept.mean(), hand - hand.mean()
+    turn = np.vdot(own, shape) / np.vdot(own, own)
+    assert np.abs(kept.mean() - mirrored.mean()) < 0.02
+    assert np.abs(shape - turn * own).max() < 0.05 and 0.85 < abs(turn) < 1.15
+    bent = hand + 0.1 * np.eye(21)[4]
+    assert np.abs(_keep_shape(hand, bent, palm=1.0) - bent).max() < 0.03

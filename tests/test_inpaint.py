@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cyberhost_model.media.inpaint import fill_hole, fill_smoothly
+from cyberhost_model.media.inpaint import fill_behind, fill_hole, fill_smoothly
 
 HOLE = np.s_[40:80, 44:84]
 
@@ -43,6 +43,26 @@ def test_what_is_to_be_avoided_is_not_repeated(halves):
     avoid[70:100, 20:50] = 1
     green = [int((fill_hole(seen, mask, given)[45:65, 25:45, 1] > 120).sum()) for given in (avoid, None)]
     assert green[0] == 0 < green[1]
+
+
+def test_cloth_does_not_run_into_the_wall_nor_the_wall_into_cloth():
+    """A jagged edge in a hole: what is known to be whose keeps both apart, and bones say what is the person's."""
+    rng = np.random.default_rng(0)
+    truth = np.where(np.arange(128) < 64, 40, 200)[None, :, None] + rng.normal(0, 3, (120, 128, 3))
+    truth = truth.clip(0, 255).astype(np.uint8)
+    seen, mask = holed(truth, np.s_[30:90, 40:90])
+    person = np.repeat((np.arange(128) < 64)[None], 120, 0).astype(np.float32)
+    nothing = np.zeros_like(mask)
+    filled = fill_behind(seen, mask, nothing, person, nothing)
+    grey = filled[30:90, 40:90].mean(-1)
+    assert ((grey > 70) & (grey < 170)).mean() < 0.08  # an edge, no blur
+    assert np.abs(filled.astype(int) - truth)[30:90, 40:90].mean() < 25
+    bones = nothing.copy()
+    bones[55:65, 64:80] = 1  # an arm that goes on to the right
+    arm = fill_behind(seen, mask, nothing, person, bones)[57:63, 66:78].mean()
+    assert arm < 90 < filled[57:63, 70:78].mean()
+    everyone = np.ones_like(mask)
+    assert np.array_equal(fill_behind(seen, mask, nothing, everyone, nothing), fill_hole(seen, mask, nothing))
 
 
 def test_two_holes_and_one_at_the_edge(halves):

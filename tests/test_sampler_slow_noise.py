@@ -10,7 +10,14 @@ import torch
 from cyberhost_model.conditions.movement import moving_parts
 from cyberhost_model.config import preset
 from cyberhost_model.perception.keypoints import Keypoints
-from cyberhost_model.sampler.noise import MAX_MOVEMENT_SCALE, SlowNoise, SlowNoises, movement_scale, train_slow_noise
+from cyberhost_model.sampler.noise import (
+    MAX_MOVEMENT_SCALE,
+    SlowNoise,
+    SlowNoises,
+    movement_scale,
+    slow_share,
+    train_slow_noise,
+)
 from model_helpers import MINI
 
 
@@ -81,9 +88,14 @@ def test_training_noise_has_the_slow_part_that_sampling_has():
     assert later.std((0, 2, 3, 4))[[0, 3, 11]].tolist() == pytest.approx(expected, abs=0.06)
 
 
-def test_movement_scales_slow_noise():
-    asked = [movement_scale(amount, usual=0.1) for amount in (-1, 0, 0.05, 0.1, 0.5, 1, 2)]
-    assert asked == sorted(asked) and asked[1:4] == pytest.approx([0, 0.5, 1]) and asked[-1] == MAX_MOVEMENT_SCALE
+@pytest.mark.parametrize(
+    ("asks", "own", "most"),
+    [(lambda x: movement_scale(x, usual=0.1), 1, MAX_MOVEMENT_SCALE), (lambda x: slow_share(x, 0.1, 0.15), 0.15, 0.95)],
+    ids=["gestures", "slow noise"],
+)
+def test_movement_rises_from_none_over_the_usual_to_the_most(asks, own, most):
+    asked = [asks(amount) for amount in (-1, 0, 0.05, 0.1, 0.5, 1, 2)]
+    assert asked == sorted(asked) and asked[1:4] == pytest.approx([0, own / 2, own]) and asked[-1] == most
 
 
 def test_parts_move_where_key_points_are_visible():

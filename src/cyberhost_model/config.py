@@ -216,7 +216,9 @@ class SamplingConfig:
     points drive head and body; 0 in the paper (`sampler.noise.SlowNoise`).
     """
     slow_noise_correlation: float = 0.0
-    """Temporal correlation of the rest of that noise, in place of `noise_correlation`."""
+    """Temporal correlation of the rest of that noise, in place of `noise_correlation`; less where less movement than
+    usual is asked for.
+    """
     gestures: bool = False
     """Whether hands that the picture shows gesture with the speech (`driving.speech_gesture`), where nothing else is
     asked for; otherwise the network alone moves them, as in the paper.
@@ -583,8 +585,8 @@ _TINY = Preset(
         guidance_audio=1.0,
         flow_shift=3.0,
         noise_correlation=0.88,
-        slow_noise=0.5,
-        slow_noise_correlation=0.4,
+        slow_noise=0.15,
+        slow_noise_correlation=0.75,
         gestures=True,
     ),
     pose_channels=(8, 16, 32, 64),

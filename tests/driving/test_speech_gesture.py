@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cyberhost_model.driving.reach import HANDS_ALONE, limit_reach
 from cyberhost_model.driving.speech_gesture import (
     AHEAD,
     STEP,
     SpeechGestures,
     free_hands,
+    joined_hands,
     move_hands,
     speech_gesture,
     step_power,
@@ -210,8 +210,22 @@ def test_strokes_stay_within_reach():
     person = speaker((0.75, 0.75), (0.25, 0.75))
     for seed in range(3):
         made = move_hands(moved((0, 12), seed=seed), person, (256, 256), FPS, (19.2, 5.6), (True, True))
-        near, beyond = limit_reach(made, person, (1 / 16, 1 / 16), HANDS_ALONE, frame_by_frame=True)
-        assert beyond == 0 and np.abs(near.hands - made.hands).max() < 0.15 / 16
+        middles = (made.hands - person.hands).mean(2) * 256
+        assert np.linalg.norm(middles, axis=-1).max() < 1.5 * 19.2
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "sure", "joined"),
+    [
+        ((0.51, 0.75), (0.49, 0.75), 1, True),
+        ((0.51, 0.75), (0.49, 0.75), 0.1, False),
+        ((0.75, 0.75), (0.25, 0.75), 1, False),
+        ((0.52, 0.21), (0.5, 0.21), 1, False),  # a face in two hands
+        ((0.32, 0.6), (0.68, 0.6), 1, False),  # crossed arms
+    ],
+)
+def test_hands_that_touch_each_other_alone_are_joined(left, right, sure, joined):
+    assert joined_hands(speaker(left, right, hands=sure), 1.0, SURE) == joined
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor
 
 from cyberhost_model.conditions.pose_maps import FINGERS
-from cyberhost_model.media.inpaint import fill_hole
+from cyberhost_model.media.inpaint import fill_behind, fill_hole
 from cyberhost_model.perception.hands import ELBOWS, SHOULDERS
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 ARM_POINTS = 23
 """Of an arm: the hand's 21, the elbow and the shoulder."""
-ELBOW, _SHOULDER = 21, 22
+ELBOW, SHOULDER = 21, 22
 _PALM = (0, 9)  # wrist and middle knuckle, whose distance is a palm
 _PALM_OUTLINE = (0, 1, 2, 5, 9, 13, 17)
 _SMALL = 4.0  # pixels: smaller palms are not cut out
@@ -33,10 +34,24 @@ _CUT_PALM = 48.0  # pixels of a palm at most where a hand is cut out: larger one
 _MAYBE, _LIKELY, _SURELY = 0.6, 0.16, 0.05
 _FOREARM = (0.7, 0.45)  # widths in palms of a forearm that may be and that likely is
 _ALONG = np.array([0.2, 0.4, 0.6, 0.8, 1.0])  # of a forearm from the wrist to the elbow: points that bend it
+_ALIKE = 2.5  # deviations of a hand's colours within which its forearm's are
+_HALF = 0.45  # palms, half of a forearm's width at the wrist where it is not known
+_BARE = 0.08  # square palms of a forearm that are seen and bare, from which on all of it is
+_NOBODY = 0.05  # share of a pixel that is the person's, below which it is nothing of the arm
 _OF_HAND = 0.4  # palms about a hand's bones: what is nearer is hand, and does not fade
+_UPPER_ARM = 0.7  # palms, width of an upper arm
 _EDGE = 0.2  # palms about an arm that are taken out with it
 _FADE = (0.5, 0.95)  # share of the forearm from where on it fades into the arm that the latent moves
 _UNSEEN = 2.2  # palms from the wrist to an elbow that is not seen, away from the fingers
+
+
+class Forearm(NamedTuple):
+    """What a forearm is drawn like where the picture hides it, or shows too little of it."""
+
+    colour: np.ndarray | None
+    """float32 (3,) in -1..1; None where it goes on as the upper arm does."""
+    half: float
+    """Palms, half of its width at the wrist."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,9 @@ class ArmLayer:
     elbow: complex | None
     """In pixels of the picture, where it is seen."""
     shoulder: complex | None
-    """In pixels of the picture, where it and the elbow are seen and the hand hides its forearm."""
+    """In pixels of the picture, where it and the elbow are seen."""
+    forearm: Forearm | None
+    """None where it is not to be drawn: too little is known of it."""
     taken: Tensor
     """(h, w) in 0..1: what is to be taken out of the picture."""
     palm: float
@@ -73,8 +90,6 @@ class ArmLayers:
     """(1, 3, H', W') in -1..1: the picture without hands and forearms."""
     taken: Tensor
     """(1, 1, H', W') in 0..1: where arms are that are laid, and what is about them."""
-    left: Tensor
-    """(1, 1, H', W') in 0..1: where hands are that the latents move, because they touch something."""
     arms: tuple[ArmLayer | None, ArmLayer | None]
     """Those that are laid, left and right."""
 
@@ -107,38 +122,43 @@ def arm_points(keypoints: Keypoints) -> np.ndarray:
     """Gather hand, elbow and shoulder of both arms: float32 (2, 23, 3), x, y and score."""
     out = np.zeros((2, ARM_POINTS, 3), np.float32)
     out[:, :ELBOW, :2], out[:, :ELBOW, 2] = keypoints.hands, keypoints.hands_score
-    for place, joints in ((ELBOW, ELBOWS), (_SHOULDER, SHOULDERS)):
+    for place, joints in ((ELBOW, ELBOWS), (SHOULDER, SHOULDERS)):
         out[:, place, :2], out[:, place, 2] = keypoints.body[list(joints)], keypoints.body_score[list(joints)]
     return out
 
 
 def make_arm_layers(
-    picture: Tensor, keypoints: Keypoints, shown: tuple[bool, bool], laid: tuple[bool, bool]
+    picture: Tensor, keypoints: Keypoints, laid: tuple[bool, bool], person: np.ndarray | None = None
 ) -> ArmLayers | None:
     """Cut hands and forearms out of a picture (1, 3, H', W') in -1..1; None where it shows none of them.
 
-    keypoints: in 0..1 of it. shown: whether what is behind the left and the right one is wanted; laid: whether they are
-    laid over the frames, which those should not be that touch something.
+    keypoints: in 0..1 of it. laid: whether the left and the right one are. person: float32 (H', W') in 0..1, what is
+    the person's (`perception.matte`); by it cloth and wall are told apart in what is made up.
     """
     h, w = picture.shape[-2:]
     pixels = ((picture[0].float().permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
     arms: list[ArmLayer | None] = []
-    holes, skin = np.zeros((2, h, w), np.float32), np.zeros((h, w), np.float32)
-    for arm, wanted, lies in zip(arm_points(keypoints) * [w, h, 1], shown, laid, strict=True):
-        cut = _cut(pixels, arm) if wanted and arm[:ELBOW, 2].min() > VISIBLE else None
-        arms.append(cut[0] if cut is not None and lies else None)
-        if cut is not None:
-            holes[int(not lies)] = np.maximum(holes[int(not lies)], cut[1])
-            skin = np.maximum(skin, cut[2])
-    if not holes.any():
+    hole, skin, bones = np.zeros((3, h, w), np.float32)
+    for arm, lies in zip(arm_points(keypoints) * [w, h, 1], laid, strict=True):
+        cut = _cut(pixels, arm, person) if lies and arm[:ELBOW, 2].min() > VISIBLE else None
+        arms.append(None if cut is None else cut[0])
+        if cut is None:
+            continue
+        hole, skin = np.maximum(hole, cut[1]), np.maximum(skin, cut[2])
+        if arm[[ELBOW, SHOULDER], 2].min() > VISIBLE:
+            z = arm[:, 0] + 1j * arm[:, 1]
+            _draw_bone(bones, z[ELBOW], z[SHOULDER], _UPPER_ARM * measure_palm(z))
+    if not hole.any():
         return None
-    behind = torch.from_numpy(fill_hole(pixels, holes.max(0), skin)).permute(2, 0, 1)[None].to(picture) / 127.5 - 1
-    were, left = (torch.from_numpy(hole)[None, None].to(picture) for hole in holes)
-    return ArmLayers(behind, were, left, (arms[0], arms[1]))
+    filled = fill_hole(pixels, hole, skin) if person is None else fill_behind(pixels, hole, skin, person, bones)
+    behind = torch.from_numpy(filled).permute(2, 0, 1)[None].to(picture) / 127.5 - 1
+    return ArmLayers(behind, torch.from_numpy(hole)[None, None].to(picture), (arms[0], arms[1]))
 
 
-def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.ndarray] | None:
-    """Cut an arm (23, 3) in pixels out of a picture uint8 (H, W, 3).
+def _cut(
+    pixels: np.ndarray, arm: np.ndarray, person: np.ndarray | None
+) -> tuple[ArmLayer, np.ndarray, np.ndarray] | None:
+    """Cut an arm (23, 3) in pixels out of a picture uint8 (H, W, 3), of which (H, W) in 0..1 is the person.
 
     Returns the layer, where it was, and what may be of an arm, float32 (H, W); None for a hand that is very small or
     outside the picture.
@@ -156,39 +176,93 @@ def _cut(pixels: np.ndarray, arm: np.ndarray) -> tuple[ArmLayer, np.ndarray, np.
     crop, local = pixels[y0:y1, x0:x1], points - (x0 + 1j * y0)
     size, shoulder = crop.shape[:2], None
     hand = draw_arm(local[:ELBOW], palm, size, _OF_HAND)
-    ends = _pixels(forearm_points(local))[-2:].clip(0, np.array(size[::-1]) - 1)
-    if hand[ends[:, 1], ends[:, 0]].any():
-        if arm[[ELBOW, _SHOULDER], 2].min() > VISIBLE:
-            shoulder = complex(*arm[_SHOULDER, :2])
+    theirs = np.ones(size, np.float32) if person is None else person[y0:y1, x0:x1]
+    upper = np.zeros(size, np.uint8)
+    if arm[[ELBOW, SHOULDER], 2].min() > VISIBLE:
+        shoulder = complex(*arm[SHOULDER, :2])
+        _draw_bone(upper, local[ELBOW], shoulder - (x0 + 1j * y0), _UPPER_ARM * palm)
+    ends, elbow = _pixels(forearm_points(local))[-2:].clip(0, np.array(size[::-1]) - 1), local[ELBOW]
+    hidden = bool(hand[ends[:, 1], ends[:, 0]].any())
+    if hidden:
         points, local = points[:ELBOW], local[:ELBOW]  # it points at the camera, or away from it
-    share, looks_so = _matte(crop, local, palm)
-    whole = np.ones(size, bool)
-    if len(points) > ELBOW:
-        y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-        bone = local[ELBOW] - local[0]
-        along = (((x + 1j * y) - local[0]) * np.conj(bone)).real / max(abs(bone) ** 2, 1e-6)  # 0 wrist .. 1 elbow
-        fade = 1 - np.clip((along - _FADE[0]) / (_FADE[1] - _FADE[0]), 0, 1)
+    share, looks_so = _matte(crop, local, palm, (theirs < _NOBODY) | (upper > 0))
+    whole, forearm = np.ones(size, bool), None
+    if not hidden:
+        along = _along(size, local)
+        shown = (share > 0.9) & (along > 0) & (along < 1) & (hand == 0)
+        if shown.sum() > _KNOWN:
+            half = 0.5 * shown.sum() / np.ptp(along[shown]) / abs(local[ELBOW] - local[0]) / palm
+            forearm = Forearm(_colour(crop, shown), min(max(float(half), 0.5 * _HALF), _HALF))
         whole = (along < _FADE[0]) | (hand > 0)
+        fade = 1 - np.clip((along - _FADE[0]) / (_FADE[1] - _FADE[0]), 0, 1)
         share = share * np.where(whole, 1, fade * fade * (3 - 2 * fade)).astype(np.float32)
+    elif shoulder is not None:
+        where = np.zeros(size, np.uint8)
+        _draw_bone(where, local[0], elbow, 2 * _FOREARM[0] * palm)
+        bare = _like(crop, share > 0.9, (where > hand) & (looks_so < 0.5) & (theirs > 0.5))
+        forearm = Forearm(None, _HALF)
+        if bare.sum() > _BARE * palm**2:
+            forearm, looks_so = Forearm(_colour(crop, bare), _HALF), np.maximum(looks_so, bare)
+    near = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
+    taken = _soften(looks_so, palm, whole)
+    if person is not None:
+        taken = np.maximum(taken, _soften(_scraps((theirs > 0.3) & (taken < 0.5), near), palm))
+    at_hand, may_be = np.zeros((2, h, w), np.float32)
+    at_hand[y0:y1, x0:x1], may_be[y0:y1, x0:x1] = taken, near
+    cut_out = np.dstack([(crop.astype(np.float32) / 127.5 - 1) * share[..., None], share])
+    layer = ArmLayer(cut_out, (x0, y0), points, seen, shoulder, forearm, torch.from_numpy(taken), palm)
+    return layer, at_hand, may_be
+
+
+def _along(size: tuple[int, int], arm: np.ndarray) -> np.ndarray:
+    """Measure how far along a forearm each pixel of (h, w) lies: 0 at the wrist, 1 at the elbow."""
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    bone = arm[ELBOW] - arm[0]
+    return (((x + 1j * y) - arm[0]) * np.conj(bone)).real / max(abs(bone) ** 2, 1e-6)
+
+
+def _colour(crop: np.ndarray, where: np.ndarray) -> np.ndarray:
+    return crop[where].mean(0).astype(np.float32) / 127.5 - 1
+
+
+def _soften(share: np.ndarray, palm: float, whole: np.ndarray | None = None) -> np.ndarray:
+    """Widen a share (h, w) by a rim that fades; not beyond what is `whole`."""
     rim = 1 + round(_EDGE * palm)
-    taken, near = np.zeros((2, h, w), np.float32)
-    out = cv2.GaussianBlur(cv2.dilate(looks_so, np.ones((2 * rim + 1,) * 2)) * whole, (0, 0), rim / 3)
-    taken[y0:y1, x0:x1] = out
-    near[y0:y1, x0:x1] = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
-    colour = crop.astype(np.float32) / 127.5 - 1
-    pixels_and_share = np.dstack([colour * share[..., None], share])
-    return ArmLayer(pixels_and_share, (x0, y0), points, seen, shoulder, torch.from_numpy(out), palm), taken, near
+    wide = cv2.dilate(share, np.ones((2 * rim + 1,) * 2))
+    return cv2.GaussianBlur(wide if whole is None else wide * whole, (0, 0), rim / 3)
 
 
-def _matte(crop: np.ndarray, points: np.ndarray, palm: float) -> tuple[np.ndarray, np.ndarray]:
-    """Find which pixels of a crop uint8 (h, w, 3) are the arm's, and which look like it: float32 (h, w) in 0..1."""
+def _like(crop: np.ndarray, known: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Find the pixels of `where` (h, w) whose colours are those of what is `known` (h, w) in a crop uint8 (h, w, 3)."""
+    if known.sum() < _KNOWN:
+        return np.zeros_like(where)
+    # Light and shade differ along an arm, its hue hardly does.
+    colours = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(np.float32) * np.array([0.3, 1, 1], np.float32)
+    middle, spread = colours[known].mean(0), colours[known].std(0) + 2
+    return where & (np.abs((colours - middle) / spread).max(-1) < _ALIKE)
+
+
+def _scraps(left: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Find what is `left` (h, w) of a person but hangs together with nothing that is not `near`: float32 (h, w)."""
+    count, pieces = cv2.connectedComponents(left.astype(np.uint8))
+    alone = ~np.isin(np.arange(count), np.unique(pieces[near == 0]))
+    alone[0] = False
+    return alone[pieces].astype(np.float32)
+
+
+def _matte(crop: np.ndarray, points: np.ndarray, palm: float, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find which pixels of a crop uint8 (h, w, 3) are the arm's, and which look like it: float32 (h, w) in 0..1.
+
+    other (h, w): what is something else, unless it is next to the arm's bones.
+    """
     h, w = crop.shape[:2]
     scale = min(1.0, _CUT_PALM / palm)
     small = cv2.resize(crop, (max(1, round(w * scale)), max(1, round(h * scale))), interpolation=cv2.INTER_AREA)
     z, palm = points * scale, palm * scale
     marks = np.full(small.shape[:2], cv2.GC_BGD, np.uint8)
-    for reach, forearm, value in ((_MAYBE, _FOREARM[0], cv2.GC_PR_BGD), (_LIKELY, _FOREARM[1], cv2.GC_PR_FGD)):
-        marks[draw_arm(z, palm, small.shape[:2], reach, forearm) > 0] = value
+    marks[draw_arm(z, palm, small.shape[:2], _MAYBE, _FOREARM[0]) > 0] = cv2.GC_PR_BGD
+    marks[cv2.resize(other.astype(np.uint8), small.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0] = cv2.GC_BGD
+    marks[draw_arm(z, palm, small.shape[:2], _LIKELY, _FOREARM[1]) > 0] = cv2.GC_PR_FGD
     sure = draw_arm(z, palm, small.shape[:2], _SURELY, 0.1)
     marks[sure > 0] = cv2.GC_FGD
     likely = (marks == cv2.GC_PR_FGD) | (marks == cv2.GC_FGD)
@@ -218,9 +292,13 @@ def draw_arm(points: np.ndarray, palm: float, size: tuple[int, int], reach: floa
     width = max(1, round(2 * reach * palm))
     cv2.polylines(out, [_pixels(points[list(bone)]) for bone in FINGERS], False, 1, width)
     if len(points) > ELBOW:
-        start, end = _pixels(points[[0, ELBOW]]).tolist()
-        cv2.line(out, start, end, 1, max(1, round(2 * forearm * palm)))
+        _draw_bone(out, points[0], points[ELBOW], 2 * forearm * palm)
     return out
+
+
+def _draw_bone(out: np.ndarray, start: complex, end: complex, width: float) -> None:
+    begin, stop = _pixels(np.array([start, end])).tolist()
+    cv2.line(out, begin, stop, 1, max(1, round(width)))
 
 
 def _pixels(points: np.ndarray) -> np.ndarray:

@@ -14,7 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cyberhost_model.codecs.arm_layers import ELBOW, ArmLayer, ArmLayers, box_about, draw_arm, forearm_points
+from cyberhost_model.codecs.arm_layers import (
+    ELBOW,
+    SHOULDER,
+    ArmLayer,
+    ArmLayers,
+    Forearm,
+    box_about,
+    draw_arm,
+    forearm_points,
+)
 from cyberhost_model.codecs.redraw import DecodedMaps
 from cyberhost_model.perception.keypoints import VISIBLE
 
@@ -22,14 +31,16 @@ _STILL = (0.03, 0.3)  # palms that a hand moves, between which it is taken out o
 _RIM = 0.25  # palms about that and about where arms were, over which it fades
 _ABOUT = (0.4, 0.7)  # palms about a hand's bones and about a forearm in which the latent's flow is the arm's
 _SURE = 8.0  # logits
-_JOINT = 0.8  # palms, deviation of what goes with an elbow
+_JOINT = (2.0, 1.2)  # palms, deviation of what goes with an elbow, along the upper arm and across
 _SIZE = 1.1  # how much smaller or larger a hand may get
 _BENT = (0.2, 0.4)  # palms that a hand's point may leave its place in the turned hand, freely and at most
+_LIKE = (0.25, 0.5)  # palms, mean way of its points from there, over which it keeps its own shape
 _SOFT = 0.35  # palms: points that near share what they ask
 _GRID = 8  # pixels: between them positions are interpolated
 _SHORT = 0.4  # palms from elbow to wrist, from which on a hidden forearm is drawn
 _STAYS = 0.5  # palms that the wrist may move before it is: near its place the picture shows what there is
-_THICK = (0.6, 0.45)  # palms, half of its width at elbow and wrist
+_THICK = 1.33  # its width at the elbow, of that at the wrist
+_SHADE = 0.7  # light on the edges of a bare one
 _EDGE_SOFT = 2.0  # pixels
 _NARROW = 0.5  # of the width of the upper arm that it shows, whose edges are not known
 _SHOWN = (0.35, 0.75)  # from elbow to shoulder, the part of the upper arm that it shows: no hand was before that
@@ -125,7 +136,12 @@ def move_elbows(layers: ArmLayers, points: np.ndarray, flow: Tensor, size: tuple
             row, column = (int(np.clip(value, 0, most - 1)) for value, most in ((to.imag, h), (to.real, w)))
             asked = (at - to) * size[0] / w
             lacks = asked - complex(float(motion[0, row, column]), float(motion[1, row, column]))
-            near = torch.exp(-((x - to.real) ** 2 + (y - to.imag) ** 2) / (2 * (_JOINT * layer.palm * scale) ** 2))
+            bone = complex((arm[SHOULDER, 0] - arm[ELBOW, 0]) * w, (arm[SHOULDER, 1] - arm[ELBOW, 1]) * h)
+            up = bone / abs(bone) if arm[SHOULDER, 2] > VISIBLE and bone else -1j
+            along = (x - to.real) * up.real + (y - to.imag) * up.imag
+            across = (y - to.imag) * up.real - (x - to.real) * up.imag
+            lengths = [deviation * layer.palm * scale for deviation in _JOINT]
+            near = torch.exp(-((along / lengths[0]) ** 2 + (across / lengths[1]) ** 2) / 2)
             motion[0] += (lacks.real * near).to(motion)
             motion[1] += (lacks.imag * near).to(motion)
 
@@ -140,11 +156,14 @@ def lay_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray, flow: Tensor
         for arm, layer in _laid(layers, arms):
             to = _complex(arm, size)[: len(layer.points)]
             to[:ELBOW] = _keep_shape(layer.points[:ELBOW], to[:ELBOW], layer.palm)
-            if len(to) > ELBOW:
-                to[ELBOW] = _carried(layer.points[ELBOW], motion, size)
-            elif layer.elbow is not None and layer.shoulder is not None:
-                elbow = _carried(layer.elbow, motion, size)
-                _lay_forearm(frame, layers.behind_pixels, layer, elbow, complex(to[0]))
+            shown = len(to) > ELBOW
+            elbow = complex(layer.points[ELBOW]) if shown else layer.elbow
+            if elbow is not None:
+                elbow = _carried(elbow, motion, size)
+            if shown:
+                to[ELBOW] = elbow
+            if layer.forearm is not None and elbow is not None:
+                _lay_forearm(frame, layers.behind_pixels, layer, layer.forearm, elbow, complex(to[0]))
             _lay(frame, layer, to)
     return frames
 
@@ -165,7 +184,8 @@ def arms_share(layers: ArmLayers, points: np.ndarray) -> np.ndarray:
 def _keep_shape(at: np.ndarray, to: np.ndarray, palm: float) -> np.ndarray:
     """Bring points `to` (21,) of a hand near to those of the picture's hand `at`, turned, moved and little enlarged.
 
-    A hand that is seen from its edge cannot become an open one: its fingers would be spread wide.
+    A hand that is seen from its edge cannot become an open one: its fingers would be spread wide. One that shows its
+    palm cannot show its back: where little fits, the shape stays the picture's.
     """
     middle, origin = to.mean(), at.mean()
     turn = np.vdot(at - origin, to - middle) / max(float(np.sum(np.abs(at - origin) ** 2)), 1e-9)
@@ -173,7 +193,8 @@ def _keep_shape(at: np.ndarray, to: np.ndarray, palm: float) -> np.ndarray:
     placed = middle + turn * (at - origin)
     off = to - placed
     far = np.maximum(np.abs(off) / palm, 1e-9)
-    free, most = _BENT
+    unlike = (float(far.mean()) - _LIKE[0]) / (_LIKE[1] - _LIKE[0])
+    free, most = np.array(_BENT) * (1 - min(max(unlike, 0.0), 0.98))
     kept = np.where(far > free, free + (most - free) * np.tanh((far - free) / (most - free)), far)
     return placed + off * kept / far
 
@@ -200,30 +221,39 @@ def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
     grid = columns[None] + 1j * rows[:, None]
     source = bend(grid.ravel(), to, at, _SOFT * layer.palm).reshape(grid.shape) - complex(*layer.corner)
     across, down = (cv2.resize(x.astype(np.float32), (w, h)) for x in (source.real, source.imag))
-    arm = cv2.remap(layer.pixels, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    arm = cv2.remap(layer.pixels, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
     _cover(frame[:, y0:y1, x0:x1], arm[..., :3], np.clip(arm[..., 3:], 0, 1))
 
 
-def _lay_forearm(frame: Tensor, picture: np.ndarray, layer: ArmLayer, elbow: complex, wrist: complex) -> None:
-    """Lay a forearm that the picture hides over a frame (3, H', W'), as if the upper arm went on beyond the elbow.
+def _lay_forearm(
+    frame: Tensor, picture: np.ndarray, layer: ArmLayer, forearm: Forearm, elbow: complex, wrist: complex
+) -> None:
+    """Lay a drawn forearm over a frame (3, H', W').
 
-    It shows what the upper arm of the picture float32 (H', W', 3) shows.
+    One without a colour shows what the upper arm of the picture float32 (H', W', 3) does, as if that went on.
     """
-    assert layer.shoulder is not None and layer.elbow is not None
-    length, bone = abs(wrist - elbow), layer.shoulder - layer.elbow
-    if length < _SHORT * layer.palm or abs(bone) < layer.palm:
+    length = abs(wrist - elbow)
+    if length < _SHORT * layer.palm:
         return
     ends, size = np.array([elbow, wrist]), (frame.shape[-2], frame.shape[-1])
-    (y0, y1), (x0, x1) = box_about(ends, _THICK[0] * layer.palm + 2, size)
+    (y0, y1), (x0, x1) = box_about(ends, _THICK * forearm.half * layer.palm + 2, size)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
     y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
     local = ((x + 1j * y) - elbow) * np.conj(wrist - elbow) / length
     along, across = (local.real / length).astype(np.float32), local.imag.astype(np.float32)
-    half = layer.palm * (_THICK[0] + (_THICK[1] - _THICK[0]) * np.clip(along, 0, 1))
+    half = layer.palm * forearm.half * (_THICK + (1 - _THICK) * np.clip(along, 0, 1))
     beyond = np.maximum(np.maximum(-along, along - 1), 0) * length
     moved = np.clip(abs(wrist - layer.points[0]) / layer.palm - _STAYS, 0, 1)
     share = moved * np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
+    if forearm.colour is not None:
+        shade = _SHADE + (1 - _SHADE) * np.sqrt(np.clip(1 - (across / half) ** 2, 0, 1))[..., None]
+        _cover(frame[:, y0:y1, x0:x1], ((forearm.colour + 1) * shade - 1) * share, share)
+        return
+    assert layer.shoulder is not None and layer.elbow is not None
+    bone = layer.shoulder - layer.elbow
+    if abs(bone) < layer.palm:
+        return
     unit = bone / abs(bone)
     source = (
         layer.elbow + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * np.clip(along, 0, 1)) - 1j * _NARROW * unit * across

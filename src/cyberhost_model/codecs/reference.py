@@ -21,7 +21,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +42,6 @@ from cyberhost_model.reading import Unreadable, build, one_line, read_object
 _BLOCK = 8  # half-size pixels of a latent cell, along one side
 _MEAN_FLOW = 2  # the first components of flow are its two means, because blocks mostly move as a whole
 _PICTURE_BIAS = 4.0  # logits of visibility, added where lips are opened in close-up: little else is new then
-_HAND_BIAS = 1.5  # the same where a hand is that the latents move, behind which the picture is filled in
 _WIDE, _ROUNDED = 2.5, -1.5  # deviations of lips' gap and mouth's width from where on lips are wide open and rounded
 _CONTROL_STD = (0.025, 0.008, 0.012)  # usual heights of the face controls' Gaussians, in face heights
 _CHANNELS = {"flow": 2, "novelty": 1, "colour": 3, "left": 3}  # of the maps whose blocks are encoded, in `z`'s order
@@ -380,7 +378,7 @@ class ReferenceCodec(Codec):
         b, f = z.shape[:2]
         latent, under = self.leave_lips_to_controls(z.flatten(0, 1), made_up)
         source = _copy_frames(reference if picture is None else picture, f)
-        layers = kept.layers if arms is not None and kept.layers is not None and any(kept.layers.sides) else None
+        layers = None if arms is None else kept.layers
         if layers is not None and arms is not None:
             source = take_out_arms(layers, source, arms)
         bias: Tensor | float = 0.0
@@ -393,9 +391,6 @@ class ReferenceCodec(Codec):
                 bias = _PICTURE_BIAS * under if self.config.left and not made_up else _PICTURE_BIAS
         maps = self.decode_maps(latent, tuple(_repeat_frames(x, f) for x in kept.features))
         hidden = None
-        if kept.left is not None:
-            behind, share = (x.to(maps.colour) for x in kept.left)
-            maps.colour, bias = torch.lerp(maps.colour, behind, share), bias + (_HAND_BIAS - bias) * share
         if layers is not None and arms is not None:
             hidden = make_way(layers, arms, maps)
         frames = self._redraw(maps, source, bias)
@@ -569,15 +564,6 @@ class _Kept:
     """Of each close-up; None: it is decoded."""
     layers: ArmLayers | None = None
     """Its arms, where key points lay them."""
-
-    @cached_property
-    def left(self) -> tuple[Tensor, Tensor] | None:
-        """What is behind hands that the latents move, and where they are, at the size of a frame's colours."""
-        if self.layers is None or not self.layers.left.any():
-            return None
-        h, w = (4 * side for side in self.features[0].shape[-2:])
-        behind, share = (F.interpolate(x, size=(h, w), mode="area") for x in (self.layers.behind, self.layers.left))
-        return behind, share
 
 
 def _join_blocks(x: Tensor, basis: Tensor) -> Tensor:

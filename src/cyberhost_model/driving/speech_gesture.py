@@ -283,6 +283,18 @@ def free_hands(person: Keypoints, aspect: float, least: float = VISIBLE) -> tupl
     return left, right
 
 
+def joined_hands(person: Keypoints, aspect: float, least: float = VISIBLE) -> bool:
+    """Whether both hands touch each other and neither touches the face, so that they can move as one.
+
+    As `free_hands`.
+    """
+    place = person.map(lambda points: points * [aspect, 1])
+    if place.hands_score.max(1).min() < least:
+        return False
+    face = place.face if place.face_score.max() > VISIBLE else place.face[:0]
+    return not _apart(place.hands[0], place.hands[1]) and all(_apart(hand, face) for hand in place.hands)
+
+
 def _is_free(place: Keypoints, side: int, least: float) -> bool:
     if place.hands_score[side].max() < least:
         return False
@@ -294,5 +306,10 @@ def _is_free(place: Keypoints, side: int, least: float) -> bool:
     if min(place.body_score[[elbow, wrist]]) > VISIBLE:
         along = np.linspace(0, 1, 9)[:, None]
         near.append(place.body[elbow] + along * (place.body[wrist] - place.body[elbow]))
-    gap = np.linalg.norm(hand[:, None] - np.concatenate([np.full((1, 2), np.inf), *near]), axis=-1).min()
+    return all(_apart(hand, points) for points in near)
+
+
+def _apart(hand: np.ndarray, points: np.ndarray) -> bool:
+    """Whether a hand (21, 2) touches none of `points` (n, 2)."""
+    gap = np.linalg.norm(hand[:, None] - points, axis=-1).min(initial=np.inf)
     return bool(gap > _TOUCHING * np.linalg.norm(hand[9] - hand[0]))

@@ -34,10 +34,55 @@ def fill_hole(picture_u8: np.ndarray, hole: np.ndarray, avoid: np.ndarray | None
     avoid (H, W): what is not to be repeated in it. Each piece is looked at small, because it is mostly hidden. A
     picture that is all hole stays as it is.
     """
-    out, (h, w) = picture_u8.copy(), hole.shape
-    holes = cv2.dilate((hole > 0.05).astype(np.uint8), _ring(2))
-    no_source = holes if avoid is None else np.maximum(holes, avoid > 0)
-    count, pieces, boxes, _ = cv2.connectedComponentsWithStats(holes)
+    holes = _widen(hole)
+    return _fill(picture_u8, holes, holes, holes if avoid is None else np.maximum(holes, avoid > 0))
+
+
+def fill_behind(
+    picture_u8: np.ndarray, hole: np.ndarray, avoid: np.ndarray, person: np.ndarray, bones: np.ndarray
+) -> np.ndarray:
+    """Fill a hole of a picture as `fill_hole` does, with what is person by the person, with the rest by the rest.
+
+    Patches that know no person carry cloth into the wall and the wall into cloth. person (H, W) in 0..1: what is theirs
+    outside the hole; bones (H, W): what surely is in it. Where the one meets the other in the hole their edge goes on.
+    """
+    holes = _widen(hole)
+    unknown = np.maximum(holes, avoid > 0)
+    theirs, others = (person > 0.5) & (unknown == 0), (person < 0.1) & (unknown == 0)
+    if not theirs.any() or not others.any():
+        return fill_hole(picture_u8, hole, avoid)
+    share = np.where(bones > 0, 1.0, _spread(theirs.astype(np.float32), (theirs | others).astype(np.float32)))
+    body = (holes > 0) & (share > 0.5)
+    out = picture_u8
+    for part, known in ((holes & ~body, others), (holes & body, theirs)):
+        away = (~known).astype(np.uint8)
+        out = _fill(out, part.astype(np.uint8), away, away)
+    return out
+
+
+def _widen(hole: np.ndarray) -> np.ndarray:
+    return cv2.dilate((hole > 0.05).astype(np.uint8), _ring(2))
+
+
+def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Spread `values` (H, W) from where `known` (H, W), 0 or 1, says that they are known, over the rest."""
+    levels = [(values * known, known)]
+    while min(levels[-1][0].shape) > 2:
+        levels.append((cv2.pyrDown(levels[-1][0]), cv2.pyrDown(levels[-1][1])))
+    wide = levels[-1][0] / np.maximum(levels[-1][1], 1e-6)
+    for value, sure in reversed(levels[:-1]):
+        wide = cv2.pyrUp(wide, dstsize=value.shape[::-1])
+        wide = wide + (value / np.maximum(sure, 1e-6) - wide) * np.clip(2 * sure, 0, 1)
+    return wide
+
+
+def _fill(picture_u8: np.ndarray, wanted: np.ndarray, unknown: np.ndarray, no_source: np.ndarray) -> np.ndarray:
+    """Fill what is `wanted` of a picture uint8 (H, W, 3), piece by piece.
+
+    unknown (H, W), 0 or 1: besides it what no piece is to go on from; no_source: and what is not to be repeated.
+    """
+    out, (h, w) = picture_u8.copy(), wanted.shape
+    count, pieces, boxes, _ = cv2.connectedComponentsWithStats(wanted)
     for piece in range(1, count):
         left, top, width, height = boxes[piece, :4]
         around = round(0.75 * max(width, height)) + _PATCH
@@ -47,11 +92,11 @@ def fill_hole(picture_u8: np.ndarray, hole: np.ndarray, avoid: np.ndarray | None
         scale = min(1.0, _MISSING / float(missing.sum()) ** 0.5)
         size = max(_PATCH, round((x1 - x0) * scale)), max(_PATCH, round((y1 - y0) * scale))
         small = cv2.resize(out[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
-        gone, others = (
+        gone, strange, others = (
             cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
-            for mask in (missing, no_source[y0:y1, x0:x1])
+            for mask in (missing, unknown[y0:y1, x0:x1], no_source[y0:y1, x0:x1])
         )
-        filled = _continue_pattern(small, gone, others)
+        filled = _continue_pattern(small, gone, gone | strange, gone | others)
         if filled is None:
             continue
         large = cv2.resize(filled, (x1 - x0, y1 - y0), interpolation=cv2.INTER_CUBIC)
@@ -60,25 +105,29 @@ def fill_hole(picture_u8: np.ndarray, hole: np.ndarray, avoid: np.ndarray | None
     return out
 
 
-def _continue_pattern(picture_u8: np.ndarray, missing: np.ndarray, no_source: np.ndarray) -> np.ndarray | None:
-    """Fill the `missing` (h, w) of a picture uint8 (h, w, 3) with patches from elsewhere in it, edges first.
+def _continue_pattern(
+    picture_u8: np.ndarray, wanted: np.ndarray, strange: np.ndarray, no_source: np.ndarray
+) -> np.ndarray | None:
+    """Fill what is `wanted` (h, w) of a picture uint8 (h, w, 3) with patches from elsewhere in it, edges first.
 
-    no_source (h, w): what no patch may hold.
+    strange (h, w): it, and what patches are not compared with; no_source (h, w): what no patch may hold.
 
     After Criminisi et al., "Region Filling and Object Removal by Exemplar-Based Image Inpainting" (2004): inpainting by
     diffusion makes a blur of a sleeve and the wall behind it. None where too little is known.
     """
     half = _PATCH // 2
     image = np.pad(picture_u8, ((half, half), (half, half), (0, 0)), mode="reflect").astype(np.float32)
-    unknown = np.pad(missing.astype(np.uint8), half, mode="reflect")
+    unknown, lacks = (np.pad(mask.astype(np.uint8), half, mode="reflect") for mask in (strange, wanted))
     whole = cv2.dilate(no_source.astype(np.uint8), _ring(half)) == 0  # centres of patches that may be taken
     if not whole.any():
         return None
     sure = (1 - unknown).astype(np.float32)
     y, x = np.mgrid[: whole.shape[0], : whole.shape[1]].astype(np.float32)
     image[unknown > 0] = 0
-    while unknown[half:-half, half:-half].any():
+    while lacks[half:-half, half:-half].any():
         edge = (cv2.dilate(1 - unknown, _ring(1)) * unknown)[half:-half, half:-half] > 0
+        if (theirs := edge & (lacks[half:-half, half:-half] > 0)).any():
+            edge = theirs
         if not edge.any():
             return None
         row, column = _most_urgent(image, unknown, sure, edge, half)
@@ -91,15 +140,16 @@ def _continue_pattern(picture_u8: np.ndarray, missing: np.ndarray, no_source: np
         new = unknown[at] > 0
         image[at][new] = image[best_row : best_row + _PATCH, best_column : best_column + _PATCH][new]
         sure[at][new] = sure[at].mean()
-        unknown[at] = 0
-    _agree(image, np.pad(missing, half, mode="reflect"), whole)
+        unknown[at] = lacks[at] = 0
+    _agree(image, np.pad(wanted, half, mode="reflect"), unknown, whole)
     return image[half:-half, half:-half].clip(0, 255).astype(np.uint8)
 
 
-def _agree(image: np.ndarray, missing: np.ndarray, whole: np.ndarray) -> None:
+def _agree(image: np.ndarray, missing: np.ndarray, unknown: np.ndarray, whole: np.ndarray) -> None:
     """Make what is `missing` in the image float32 (H, W, 3) the mean of the patches nearest to those that lie there.
 
-    Seams between patches go away. After Wexler et al., "Space-Time Completion of Video" (2007).
+    Seams between patches go away. unknown (H, W), 0 or 1: what is still not known beside it. After Wexler et al.,
+    "Space-Time Completion of Video" (2007).
     """
     half = _PATCH // 2
     total, count = np.zeros_like(image), np.full(missing.shape, 1e-6, np.float32)
@@ -108,7 +158,9 @@ def _agree(image: np.ndarray, missing: np.ndarray, whole: np.ndarray) -> None:
     lies = cv2.dilate(missing.astype(np.uint8), _ring(half - 1))[half:-half, half:-half]
     for row, column in _STEP * np.argwhere(lies[::_STEP, ::_STEP]):
         at = np.s_[row : row + _PATCH, column : column + _PATCH]
-        unlike = cv2.matchTemplate(image, image[at], cv2.TM_SQDIFF)
+        known = 1 - unknown[at]
+        mask = None if known.all() else np.repeat(known[..., None].astype(np.float32), 3, 2)
+        unlike = cv2.matchTemplate(image, image[at], cv2.TM_SQDIFF, mask=mask)
         best_row, best_column = np.unravel_index(np.where(whole, unlike, np.inf).argmin(), whole.shape)
         total[at] += weights[..., None] * image[best_row : best_row + _PATCH, best_column : best_column + _PATCH]
         count[at] += weights

@@ -37,7 +37,7 @@ class Cutout:
         picture, keypoints = reference.large, reference.picture_keypoints
         if arms is not None:
             picture = torch.lerp(picture, arms.layers.behind.to(picture), arms.layers.taken.to(picture))
-            keypoints = without_arms(keypoints, arms.layers)
+            keypoints = without_arms(keypoints, arms.layers.sides)
         self.picture = crop_back(to_pixels(picture)[0], self.canvas)
         self.still = person_matte(load_matte_net(), self.picture, keypoints)
         self.flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)

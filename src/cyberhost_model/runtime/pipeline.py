@@ -51,12 +51,11 @@ from cyberhost_model.runtime.memory import enough_memory
 from cyberhost_model.runtime.pose_source import (
     DrivenArms,
     PoseSource,
-    all_laid,
     cut_arms,
     driven_arms,
     face_source,
     hands_source,
-    lays,
+    keep_hands,
     moved_hands,
     movement_source,
     skeleton_source,
@@ -77,7 +76,7 @@ from cyberhost_model.runtime.render import ENDLESS, Job, Renderer
 from cyberhost_model.runtime.resume import LARGE, Film, write_resumable
 from cyberhost_model.sampler.cuda_graphs import graphs_pay_off
 from cyberhost_model.sampler.guidance import Guidance
-from cyberhost_model.sampler.noise import movement_scale
+from cyberhost_model.sampler.noise import movement_scale, slow_share
 from cyberhost_model.sampler.onnx_steps import Exported, check_onnx
 from cyberhost_model.speech.level import SpeechLevel
 from cyberhost_model.speech.live import LOOK_AHEAD, LiveSpeech
@@ -415,7 +414,7 @@ class CyberHost:
         if gestures_asked(preset, reference, False if loop else gestures):
             movement = movement_scale(amount, BODY_MOVEMENT)
             layers = cut_arms(preset, reference)
-            hands = speech_gestures(preset, reference, sound, total, config, movement, SURE, laid=lays(layers))
+            hands = speech_gestures(preset, reference, sound, total, config, movement, SURE)
             source, arms = self._hands_source(reference, hands, amount, layers)
         else:
             source, arms = self._speech_source(reference, amount), None
@@ -467,7 +466,7 @@ class CyberHost:
         if gestures_asked(preset, reference, gestures):
             movement = movement_scale(amount, BODY_MOVEMENT)
             layers = cut_arms(preset, reference)
-            make = live_gestures(preset, reference, speech, config, movement, laid=lays(layers))
+            make = live_gestures(preset, reference, speech, config, movement)
             source, arms = hands_source(preset, reference, make, layers, source)
         job = replace(self._job(reference, config, source, ENDLESS, None, amount), arms=arms)
         # Decoding beside the next clip would hold frames back that are certain.
@@ -532,10 +531,11 @@ class CyberHost:
             notes += _length_note(sound, len(poses) / config.fps, 0.5 / config.fps)
         preset = self.model.network.preset
         layers = cut_arms(preset, reference, moved_hands(poses))
-        poses, limits = within_reach(preset, reference, poses, laid=lays(layers))
-        source, arms = skeleton_source(preset, reference, poses, layers=layers), driven_arms(reference, poses, layers)
+        poses, kept = keep_hands(preset, reference, poses, layers)
+        poses, limits = within_reach(preset, reference, poses)
+        source, arms = skeleton_source(preset, reference, poses), driven_arms(reference, poses, layers)
         animation = self._animation(
-            reference, config, source, len(poses), sound, [*warnings, *notes, *limits], arms=arms
+            reference, config, source, len(poses), sound, [*warnings, *notes, *kept, *limits], arms=arms
         )
         return _made_of(animation, picture, driving, None if keep else audio)
 
@@ -573,7 +573,7 @@ class CyberHost:
                 warnings.append("the picture shows no hands: none are moved")
             movement = movement_scale(amount, BODY_MOVEMENT)
             layers = cut_arms(preset, reference)
-            poses = speech_gestures(preset, reference, sound, total, config, movement, laid=lays(layers))
+            poses = speech_gestures(preset, reference, sound, total, config, movement)
         else:
             template = hands if isinstance(hands, PoseSequence) else load_template(hands, self.model.detector, progress)
             if retarget:
@@ -582,8 +582,9 @@ class CyberHost:
                 placed = _unchanged(template, hands, reference)
             poses = fit_length(placed, total, config.fps).only("hands")
             layers = cut_arms(preset, reference, moved_hands(poses))
-            poses, limits = within_reach(preset, reference, poses, hands_alone=True, laid=lays(layers))
-            warnings += [*limits, *placed.warnings]
+            poses, kept = keep_hands(preset, reference, poses, layers)
+            poses, limits = within_reach(preset, reference, poses)
+            warnings += [*kept, *limits, *placed.warnings]
         source, arms = self._hands_source(reference, poses, amount, layers)
         animation = self._animation(reference, config, source, total, sound, warnings, amount, arms=arms)
         return _made_of(animation, picture, audio, hands)
@@ -718,12 +719,12 @@ class CyberHost:
     ) -> tuple[PoseSource, DrivenArms | None]:
         """Make the source for a body that speech moves and hands that key points do. layers: see `cut_arms`.
 
-        Where all of them are laid over the frames, the network is told of none.
+        Models that move the picture's own pixels are told of none.
         """
-        arms = driven_arms(reference, hands, layers)
-        if all_laid(layers, hands):
-            return self._speech_source(reference, amount), arms
-        return skeleton_source(self.model.network.preset, reference, hands, ("hands",), layers), arms
+        preset = self.model.network.preset
+        if preset.traits.relative:
+            return self._speech_source(reference, amount), driven_arms(reference, hands, layers)
+        return skeleton_source(preset, reference, hands, ("hands",)), None
 
     def _check_command(self, command: str) -> None:
         """Raise InputError for a command that the model cannot run, as the commands do before it is fetched."""
@@ -796,7 +797,7 @@ class CyberHost:
             guidance_of(config, sampling),
             clarity=clarity if shows_hands else -1.0,
             blink=config.blink,
-            slow_noise=min(sampling.slow_noise * movement_scale(amount, BODY_MOVEMENT), 0.95),
+            slow_noise=slow_share(amount, BODY_MOVEMENT, sampling.slow_noise),
         )
 
 

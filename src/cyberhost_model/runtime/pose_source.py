@@ -21,6 +21,7 @@ from cyberhost_model.config import Preset
 from cyberhost_model.perception.face_controls import face_control_maps
 from cyberhost_model.perception.hands import WRISTS
 from cyberhost_model.perception.keypoints import SURE, VISIBLE, Keypoints
+from cyberhost_model.perception.matte import load_matte_net, person_matte
 from cyberhost_model.runtime.prepare import Reference, to_maps
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class PoseCondition:
     shut: Tensor | None = None
     """(1, frames) in 0..1: how far lids are shut that key points drive; None where there are none."""
 
+
+_TURN = 0.4  # radians that hands that are laid as one turn at most
 
 PoseSource = Callable[[int, int], PoseCondition]
 """(first frame, frames) -> the pose conditions of a clip."""
@@ -108,17 +111,17 @@ def hands_source(
 ) -> tuple[PoseSource, DrivenArms | None]:
     """Make the source for hands whose key points are known when their clip is: make(first frame, frames).
 
-    layers: see `cut_arms`; the arms that are laid are those of the last two clips. body: the source where all hands are
-    laid, so that the network is told of none.
+    layers: see `cut_arms`; the arms that are laid are those of the last two clips. body: the source for models that are
+    told of no hands, because these are laid.
     """
     known: deque[tuple[int, np.ndarray]] = deque(maxlen=2)
 
     def source(first: int, frames: int) -> PoseCondition:
         hands = make(first, frames)
         known.append((first, np.stack([arm_points(reference.on_canvas(k)) for k in hands])))
-        if all_laid(layers, hands):
+        if preset.traits.relative:
             return body(first, frames)
-        return skeleton_source(preset, reference, hands, ("hands",), layers)(0, frames)
+        return skeleton_source(preset, reference, hands, ("hands",))(0, frames)
 
     def points(first: int, frames: int) -> np.ndarray:
         begin, track = next(clip for clip in reversed(known) if clip[0] <= first)
@@ -128,24 +131,47 @@ def hands_source(
 
 
 def cut_arms(preset: Preset, reference: Reference, moved: tuple[bool, bool] = (True, True)) -> ArmLayers | None:
-    """Cut the arms that key points move out of the picture; those that touch nothing are laid over the frames.
+    """Cut the arms that key points move out of the picture, to be laid over the frames.
 
-    What a hand holds or hides would be torn. None for models that do not move the picture's own pixels, and where the
-    picture shows none of these hands. moved: whether the left and the right hand are.
+    Of hands that are not surely there, or touch the face or an arm, nothing whole could be cut: they stay. Hands that
+    touch each other alone are laid as one, if both are moved. None where nothing is laid, and for models that do not
+    move the picture's own pixels. moved: whether the left and the right hand are.
     """
-    from cyberhost_model.driving.speech_gesture import free_hands
+    from cyberhost_model.driving.speech_gesture import free_hands, joined_hands
 
     if not preset.traits.relative:
         return None
-    (w, h), found = reference.canvas.picture_size, reference.keypoints.hands_score.max(1) >= SURE
-    free = free_hands(reference.picture_keypoints, w / h, SURE)
-    shown = bool(moved[0] and found[0]), bool(moved[1] and found[1])
-    return make_arm_layers(reference.large, reference.keypoints, shown, free)
+    (w, h), points = reference.canvas.picture_size, reference.picture_keypoints
+    joined = all(moved) and joined_hands(points, w / h, SURE)
+    left, right = (True, True) if joined else free_hands(points, w / h, SURE)
+    laid = moved[0] and left, moved[1] and right
+    if not any(laid):
+        return None
+    picture = ((reference.large[0].float().permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().clip(0, 255)
+    person = person_matte(load_matte_net(), picture.astype(np.uint8), reference.keypoints)
+    return make_arm_layers(reference.large, reference.keypoints, laid, person)
 
 
-def lays(layers: ArmLayers | None) -> bool:
-    """Tell whether an arm of the picture is laid over the frames."""
-    return any(_sides(layers))
+def keep_hands(
+    preset: Preset, reference: Reference, poses: PoseSequence, layers: ArmLayers | None
+) -> tuple[PoseSequence, list[str]]:
+    """Hide the hands and wrists of poses that the picture shows and that are not laid over the frames: they stay.
+
+    Returns the poses and lines that say so. It is for models that move the picture's own pixels.
+    """
+    from cyberhost_model.driving.sequence import HANDS
+
+    if not preset.traits.relative:
+        return poses, []
+    scores, stay = poses.scores().copy(), []
+    for side, (laid, moved) in enumerate(zip(_sides(layers), moved_hands(poses), strict=True)):
+        if not laid:
+            scores[:, HANDS[side]] = 0
+            scores[:, WRISTS[side]] = 0
+            if moved and reference.keypoints.hands_score[side].min() > VISIBLE:
+                stay.append(("left", "right")[side])
+    lines = [f"the picture's {side} hand stays: it is not seen whole, or touches something" for side in stay]
+    return poses.with_points(poses.points(), scores), lines
 
 
 def moved_hands(poses: PoseSequence) -> tuple[bool, bool]:
@@ -160,6 +186,7 @@ def driven_arms(reference: Reference, poses: PoseSequence, layers: ArmLayers | N
     In frames that do not show a hand it is between those that do. After the end of `poses` its last frame is repeated.
     """
     from cyberhost_model.driving.sequence import fill_gaps
+    from cyberhost_model.driving.speech_gesture import joined_hands
 
     if layers is None:
         return None
@@ -168,25 +195,36 @@ def driven_arms(reference: Reference, poses: PoseSequence, layers: ArmLayers | N
         seen = track[:, side, :, 2] > VISIBLE
         seen[:, :ELBOW] = seen[:, :ELBOW].all(1, keepdims=True)
         track[:, side, :, :2], track[:, side, :, 2] = fill_gaps(track[:, side, :, :2], seen), seen.any(0)
+    (w, h), points = reference.canvas.picture_size, reference.picture_keypoints
+    if all(layers.sides) and joined_hands(points, w / h, SURE):
+        own = arm_points(reference.keypoints)[:, :ELBOW, :2]
+        track[:, :, :ELBOW, :2] = _as_one(
+            own, track[:, :, :ELBOW, :2], reference.canvas.width / reference.canvas.height
+        )
     return DrivenArms(layers, lambda first, frames: track[np.arange(first, first + frames).clip(0, len(track) - 1)])
 
 
-def all_laid(layers: ArmLayers | None, hands: PoseSequence) -> bool:
-    """Tell whether key points show hands, and all of them are laid over the frames."""
-    return lays(layers) and all(
-        laid or not moved for laid, moved in zip(_sides(layers), moved_hands(hands), strict=True)
-    )
+def _as_one(own: np.ndarray, asked: np.ndarray, aspect: float) -> np.ndarray:
+    """Move both hands (2, 21, 2) of a picture as one thing to where those of frames (F, 2, 21, 2) are.
+
+    It goes as far as their middle does, and turns a little. aspect: width over height.
+    """
+    hand, frames = (points[..., 0] * aspect + 1j * points[..., 1] for points in (own, asked))
+    middle, middles = hand.mean(), frames.mean((1, 2))[:, None, None]
+    turn = np.angle(((hand - middle).conj() * (frames - middles)).sum((1, 2)))
+    moved = middles + (hand - middle) * np.exp(1j * np.clip(turn, -_TURN, _TURN))[:, None, None]
+    return np.stack([moved.real / aspect, moved.imag], -1)
 
 
 def _sides(layers: ArmLayers | None) -> tuple[bool, bool]:
     return (False, False) if layers is None else layers.sides
 
 
-def without_arms(keypoints: Keypoints, layers: ArmLayers | None) -> Keypoints:
-    """Hide the hands and the wrists of arms that are laid over the frames."""
+def without_arms(keypoints: Keypoints, sides: tuple[bool, bool]) -> Keypoints:
+    """Hide the hand and the wrist of the left and of the right arm."""
     hands, body = keypoints.hands_score.copy(), keypoints.body_score.copy()
     for side in (0, 1):
-        if _sides(layers)[side]:
+        if sides[side]:
             hands[side], body[WRISTS[side]] = 0, 0
     return replace(keypoints, hands_score=hands, body_score=body)
 
@@ -196,12 +234,11 @@ def skeleton_source(
     reference: Reference,
     poses: PoseSequence,
     parts: tuple[str, ...] = PARTS,
-    layers: ArmLayers | None = None,
 ) -> PoseSource:
     """Make a source of key points in 0..1 of the picture: skeleton maps as the preset draws them (section 4.2).
 
-    parts: those of the body that key points drive; layers: arms that are laid are not the network's. After the end of
-    `poses` its last frame is repeated.
+    parts: those of the body that key points drive. Models that move the picture's own pixels are told of no hands: they
+    are laid over the frames, or stay. After the end of `poses` its last frame is repeated.
     """
     like = reference.control_maps  # not the network, which may be offloaded to the CPU while the codec computes
     shut = blinks_of(poses.face * np.array(reference.canvas.picture_size, np.float32), poses.face_score)
@@ -209,7 +246,9 @@ def skeleton_source(
 
     def source(first: int, frames: int) -> PoseCondition:
         places = (min(i, len(poses) - 1) for i in range(first, first + frames))
-        points = [without_arms(reference.on_canvas(poses.frame(i)), layers) for i in places]
+        points = [reference.on_canvas(poses.frame(i)) for i in places]
+        if preset.traits.relative:
+            points = [without_arms(k, (True, True)) for k in points]
         maps = np.stack([draw(k, reference.canvas.size, parts=parts) for k in points])
         shift = None
         if preset.pose_shift:

@@ -230,7 +230,10 @@ class Renderer:
         if not preset.sampling.slow_noise:
             return None
         share = job.slow_noise * torch.from_numpy(moving_parts(reference.keypoints, reference.latent.shape[-2:]))
-        return SlowNoises(share[None, None, None], preset.flow_channels, job.clip or preset.frames, generator)
+        # Noise that changes at once in every frame is stiller, so less movement than usual has less of both.
+        rest = preset.sampling.slow_noise_correlation * min(1.0, job.slow_noise / preset.sampling.slow_noise)
+        frames = job.clip or preset.frames
+        return SlowNoises(share[None, None, None], preset.flow_channels, frames, generator, rest)
 
 
 class Rendering:

@@ -116,7 +116,7 @@ def denoise_clip(
     def draw_noise() -> Tensor:
         correlation = sampling.noise_correlation
         if slow_noise is not None:  # a short clip would go on as its first frames do, and the next one as it did
-            correlation = sampling.slow_noise_correlation * max(0.0, 2 * shape[1] / network.preset.frames - 1)
+            correlation = slow_noise.correlation * max(0.0, 2 * shape[1] / network.preset.frames - 1)
         drawn = smooth_noise(shape, correlation, network.preset.control_channels, conditions.continues, generator)
         return drawn if slow_noise is None else slow_noise.mix_into(drawn)
 

@@ -13,13 +13,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _REACH = 4  # frames to either side that a frame's noise is averaged over
 MAX_MOVEMENT_SCALE = 2.0
-"""Largest factor of a model's own slow noise (docs/results.md)."""
+"""Largest factor of how far hands gesture."""
+_MOST_SLOW = 0.95  # share of the noise that is slow at most
 _TIME_STD = 8.0  # frames: deviation of the Gaussian that smooths slow noise over time
 _CELL_STD = 2.5  # latent cells: the same over space, about a head
 
@@ -83,12 +85,24 @@ def smooth_noise(
 
 
 def movement_scale(amount: float, usual: float) -> float:
-    """Convert an amount of movement in 0..1 into a factor of the model's own slow noise.
+    """Convert an amount of movement in 0..1 into a factor of how far hands gesture.
 
     usual: the amount at which the factor is 1. It rises from 0 to `MAX_MOVEMENT_SCALE`.
     """
-    amount = min(max(amount, 0.0), 1.0)
-    return amount / usual if amount <= usual else 1 + (MAX_MOVEMENT_SCALE - 1) * (amount - usual) / (1 - usual)
+    return _risen(amount, usual, 1.0, MAX_MOVEMENT_SCALE)
+
+
+def slow_share(amount: float, usual: float, share: float) -> float:
+    """Convert an amount of movement in 0..1 into the share of the noise that is slow, 0..1.
+
+    It rises from 0 over the model's own `share`, at the amount `usual`, to nearly all.
+    """
+    return _risen(amount, usual, share, max(share, _MOST_SLOW))
+
+
+def _risen(amount: float, usual: float, at_usual: float, most: float) -> float:
+    """Rise from 0 at the amount 0 over `at_usual` at `usual` to `most` at 1, in two straight pieces."""
+    return float(np.interp(amount, (0.0, usual, 1.0), (0.0, at_usual, most)))
 
 
 @dataclass(frozen=True)
@@ -103,6 +117,8 @@ class SlowNoise:
     """(B, F, C', h, w), of deviation 1, for the first C' channels of a latent."""
     share: Tensor
     """(B, 1, 1, h, w) in 0..1: its share of the noise's variance."""
+    correlation: float = 0.0
+    """Temporal correlation of the rest, from a frame to the next, 0..1."""
 
     def mix_into(self, noise: Tensor) -> Tensor:
         """Replace a share of the variance of `noise` (B, F, C, h, w), of deviation 1, by the slow noise."""
@@ -125,8 +141,11 @@ class SlowNoises:
     With the generator's state it is all that the next clip depends on.
     """
 
-    def __init__(self, share: Tensor, channels: int, frames: int, generator: torch.Generator) -> None:
-        self.share, self.channels, self.frames, self.generator = share, channels, frames, generator
+    def __init__(
+        self, share: Tensor, channels: int, frames: int, generator: torch.Generator, rest: float = 0.0
+    ) -> None:
+        """rest: temporal correlation of the noise beside it (`SlowNoise.correlation`)."""
+        self.share, self.channels, self.frames, self.generator, self.rest = share, channels, frames, generator, rest
         self.reach = math.ceil(3 * _TIME_STD)
         self.weights, self.correlation = _gaussian(_TIME_STD, self.reach), _correlation_with_later(frames)
         self.white = None
@@ -142,7 +161,7 @@ class SlowNoises:
         path = torch.einsum("fchwk,k->fchw", white.unfold(0, 2 * self.reach + 1, 1), self.weights)
         clip = path[1:] if first else path[1:] - self.correlation.view(-1, 1, 1, 1) * path[:1]
         self.white = white[-2 * self.reach - 1 :].clone()
-        return SlowNoise(clip[None], self.share)
+        return SlowNoise(clip[None], self.share, self.rest)
 
     def _draw(self, count: int) -> Tensor:
         drawn = torch.randn(count, self.channels, *self.share.shape[-2:], generator=self.generator)
