@@ -7,7 +7,7 @@ moved by the latent, and its hands are laid over that (`codecs.lay_arms`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -150,6 +150,7 @@ def make_arm_layers(
             _draw_bone(bones, z[ELBOW], z[SHOULDER], _UPPER_ARM * measure_palm(z))
     if not hole.any():
         return None
+    arms = _dressed_alike(arms)
     filled = fill_hole(pixels, hole, skin) if person is None else fill_behind(pixels, hole, skin, person, bones)
     behind = torch.from_numpy(filled).permute(2, 0, 1)[None].to(picture) / 127.5 - 1
     return ArmLayers(behind, torch.from_numpy(hole)[None, None].to(picture), (arms[0], arms[1]))
@@ -204,6 +205,8 @@ def _cut(
         if bare.sum() > _BARE * palm**2:
             forearm, looks_so = Forearm(_colour(crop, bare), _HALF), np.maximum(looks_so, bare)
     near = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
+    rim = cv2.dilate(looks_so, np.ones((2 * round(_EDGE * palm) + 1,) * 2))
+    looks_so = np.maximum(looks_so, rim * ((theirs > _NOBODY) & (theirs < 0.9)))  # an edge that nobody is sure of
     taken = _soften(looks_so, palm, whole)
     if person is not None:
         taken = np.maximum(taken, _soften(_scraps((theirs > 0.3) & (taken < 0.5), near), palm))
@@ -212,6 +215,18 @@ def _cut(
     cut_out = np.dstack([(crop.astype(np.float32) / 127.5 - 1) * share[..., None], share])
     layer = ArmLayer(cut_out, (x0, y0), points, seen, shoulder, forearm, torch.from_numpy(taken), palm)
     return layer, at_hand, may_be
+
+
+def _dressed_alike(arms: list[ArmLayer | None]) -> list[ArmLayer | None]:
+    """Let a hidden forearm of which too little is seen have the colour of the other one, if that is known."""
+    colours = [arm.forearm.colour for arm in arms if arm is not None and arm.forearm is not None]
+    known = next((colour for colour in colours if colour is not None), None)
+    return [
+        replace(arm, forearm=arm.forearm._replace(colour=known))
+        if arm is not None and arm.forearm is not None and arm.forearm.colour is None
+        else arm
+        for arm in arms
+    ]
 
 
 def _along(size: tuple[int, int], arm: np.ndarray) -> np.ndarray:
