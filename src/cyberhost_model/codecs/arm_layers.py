@@ -191,9 +191,7 @@ def _cut(
     if not hidden:
         along = _along(size, local)
         shown = (share > 0.9) & (along > 0) & (along < 1) & (hand == 0)
-        if shown.sum() > _KNOWN:
-            half = 0.5 * shown.sum() / np.ptp(along[shown]) / abs(local[ELBOW] - local[0]) / palm
-            forearm = Forearm(_colour(crop, shown), min(max(float(half), 0.5 * _HALF), _HALF))
+        forearm = _shown_forearm(crop, shown, along, abs(local[ELBOW] - local[0]), palm)
         whole = (along < _FADE[0]) | (hand > 0)
         fade = 1 - np.clip((along - _FADE[0]) / (_FADE[1] - _FADE[0]), 0, 1)
         share = share * np.where(whole, 1, fade * fade * (3 - 2 * fade)).astype(np.float32)
@@ -201,9 +199,9 @@ def _cut(
         where = np.zeros(size, np.uint8)
         _draw_bone(where, local[0], elbow, 2 * _FOREARM[0] * palm)
         bare = _like(crop, share > 0.9, (where > hand) & (looks_so < 0.5) & (theirs > 0.5))
-        forearm = Forearm(None, _HALF)
-        if bare.sum() > _BARE * palm**2:
-            forearm, looks_so = Forearm(_colour(crop, bare), _HALF), np.maximum(looks_so, bare)
+        is_bare = bare.sum() > _BARE * palm**2
+        forearm = Forearm(_colour(crop, bare) if is_bare else None, _HALF)
+        looks_so = np.maximum(looks_so, bare * is_bare)
     near = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
     rim = cv2.dilate(looks_so, np.ones((2 * round(_EDGE * palm) + 1,) * 2))
     looks_so = np.maximum(looks_so, rim * ((theirs > _NOBODY) & (theirs < 0.9)))  # an edge that nobody is sure of
@@ -234,6 +232,19 @@ def _along(size: tuple[int, int], arm: np.ndarray) -> np.ndarray:
     y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
     bone = arm[ELBOW] - arm[0]
     return (((x + 1j * y) - arm[0]) * np.conj(bone)).real / max(abs(bone) ** 2, 1e-6)
+
+
+def _shown_forearm(
+    crop: np.ndarray, shown: np.ndarray, along: np.ndarray, length: float, palm: float
+) -> Forearm | None:
+    """Measure what a forearm is like where it is `shown` (h, w), or None where that is little.
+
+    along (h, w): where each pixel lies, 0 at the wrist, 1 at the elbow; length: of it, as `palm` in pixels.
+    """
+    if shown.sum() < _KNOWN:
+        return None
+    half = 0.5 * float(shown.sum() / np.ptp(along[shown])) / length / palm
+    return Forearm(_colour(crop, shown), min(max(half, 0.5 * _HALF), _HALF))
 
 
 def _colour(crop: np.ndarray, where: np.ndarray) -> np.ndarray:
