@@ -151,6 +151,7 @@ def make_arm_layers(
     if not hole.any():
         return None
     arms = _dressed_alike(arms)
+    skin[bones > 0] = 0  # a bare upper arm goes on behind the hand
     filled = fill_hole(pixels, hole, skin) if person is None else fill_behind(pixels, hole, skin, person, bones)
     behind = torch.from_numpy(filled).permute(2, 0, 1)[None].to(picture) / 127.5 - 1
     return ArmLayers(behind, torch.from_numpy(hole)[None, None].to(picture), (arms[0], arms[1]))

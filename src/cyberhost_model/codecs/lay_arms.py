@@ -56,13 +56,17 @@ def take_out_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray) -> Tens
     size = frames.shape[-1], frames.shape[-2]
     for frame, arms in zip(frames, points, strict=True):
         for arm, layer in _laid(layers, arms):
-            moved = float(np.abs(_complex(arm, size)[:ELBOW] - layer.points[:ELBOW]).mean()) / layer.palm
-            share = min(max((moved - _STILL[0]) / (_STILL[1] - _STILL[0]), 0.0), 1.0)
-            if share:
+            if share := _taken_out(layer, _complex(arm, size)):
                 rows, columns = layer.box
                 part = frame[:, rows, columns]
                 part.lerp_(layers.behind[0, :, rows, columns].to(part), share * layer.taken.to(part))
     return frames
+
+
+def _taken_out(layer: ArmLayer, to: np.ndarray) -> float:
+    """How much an arm whose hand is at `to` (21 and more) is taken out of the picture, in 0..1."""
+    moved = float(np.abs(to[:ELBOW] - layer.points[:ELBOW]).mean()) / layer.palm
+    return min(max((moved - _STILL[0]) / (_STILL[1] - _STILL[0]), 0.0), 1.0)
 
 
 def covered(layers: ArmLayers, points: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -155,6 +159,7 @@ def lay_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray, flow: Tensor
     for frame, arms, motion in zip(frames, points, flow.float().cpu().numpy(), strict=True):
         for arm, layer in _laid(layers, arms):
             to = _complex(arm, size)[: len(layer.points)]
+            share = _taken_out(layer, to)
             to[:ELBOW] = _keep_shape(layer.points[:ELBOW], to[:ELBOW], layer.palm)
             shown = len(to) > ELBOW
             elbow = complex(layer.points[ELBOW]) if shown else layer.elbow
@@ -163,7 +168,9 @@ def lay_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray, flow: Tensor
             if shown:
                 to[ELBOW] = elbow
             if layer.forearm is not None and elbow is not None:
-                _lay_forearm(frame, layers.behind_pixels, layer, layer.forearm, elbow, complex(to[0]))
+                if layer.forearm.colour is None:  # near its place the picture shows what there is
+                    share = min(max(abs(to[0] - layer.points[0]) / layer.palm - _STAYS, 0.0), 1.0)
+                _lay_forearm(frame, layers.behind_pixels, layer, layer.forearm, (elbow, complex(to[0])), share)
             _lay(frame, layer, to)
     return frames
 
@@ -226,17 +233,17 @@ def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
 
 
 def _lay_forearm(
-    frame: Tensor, picture: np.ndarray, layer: ArmLayer, forearm: Forearm, elbow: complex, wrist: complex
+    frame: Tensor, picture: np.ndarray, layer: ArmLayer, forearm: Forearm, ends: tuple[complex, complex], share: float
 ) -> None:
-    """Lay a drawn forearm over a frame (3, H', W').
+    """Lay a drawn forearm over a `share` of a frame (3, H', W'), its ends at elbow and wrist.
 
     One without a colour shows what the upper arm of the picture float32 (H', W', 3) does, as if that went on.
     """
-    length = abs(wrist - elbow)
-    if length < _SHORT * layer.palm:
+    elbow, wrist = ends
+    length, size = abs(wrist - elbow), (frame.shape[-2], frame.shape[-1])
+    if not share or length < _SHORT * layer.palm:
         return
-    ends, size = np.array([elbow, wrist]), (frame.shape[-2], frame.shape[-1])
-    (y0, y1), (x0, x1) = box_about(ends, _THICK * forearm.half * layer.palm + 2, size)
+    (y0, y1), (x0, x1) = box_about(np.array(ends), _THICK * forearm.half * layer.palm + 2, size)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
     y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
@@ -244,11 +251,10 @@ def _lay_forearm(
     along, across = (local.real / length).astype(np.float32), local.imag.astype(np.float32)
     half = layer.palm * forearm.half * (_THICK + (1 - _THICK) * np.clip(along, 0, 1))
     beyond = np.maximum(np.maximum(-along, along - 1), 0) * length
-    moved = np.clip(abs(wrist - layer.points[0]) / layer.palm - _STAYS, 0, 1)
-    share = moved * np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
+    cover = share * np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
     if forearm.colour is not None:
         shade = _SHADE + (1 - _SHADE) * np.sqrt(np.clip(1 - (across / half) ** 2, 0, 1))[..., None]
-        _cover(frame[:, y0:y1, x0:x1], ((forearm.colour + 1) * shade - 1) * share, share)
+        _cover(frame[:, y0:y1, x0:x1], ((forearm.colour + 1) * shade - 1) * cover, cover)
         return
     assert layer.shoulder is not None and layer.elbow is not None
     bone = layer.shoulder - layer.elbow
@@ -265,7 +271,7 @@ def _lay_forearm(
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    _cover(frame[:, y0:y1, x0:x1], colour * share, share)
+    _cover(frame[:, y0:y1, x0:x1], colour * cover, cover)
 
 
 def _cover(part: Tensor, colour: np.ndarray, share: np.ndarray) -> None:
