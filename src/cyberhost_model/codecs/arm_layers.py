@@ -35,6 +35,8 @@ _MAYBE, _LIKELY, _SURELY = 0.6, 0.16, 0.05
 _FOREARM = (0.7, 0.45)  # widths in palms of a forearm that may be and that likely is
 _ALONG = np.array([0.2, 0.4, 0.6, 0.8, 1.0])  # of a forearm from the wrist to the elbow: points that bend it
 _ALIKE = 2.5  # deviations of a hand's colours within which its forearm's are
+_HUE = 10.0  # of a and b of Lab, 8 bits each, that their means may differ by
+_BEYOND = 0.5  # of the way from wrist to elbow, from which on a forearm that is seen tells what all of it is
 _HALF = 0.45  # palms, half of a forearm's width at the wrist where it is not known
 _BARE = 0.08  # square palms of a forearm that are seen and bare, from which on all of it is
 _NOBODY = 0.05  # share of a pixel that is the person's, below which it is nothing of the arm
@@ -199,7 +201,8 @@ def _cut(
     elif shoulder is not None:
         where = np.zeros(size, np.uint8)
         _draw_bone(where, local[0], elbow, 2 * _FOREARM[0] * palm)
-        bare = _like(crop, share > 0.9, (where > hand) & (looks_so < 0.5) & (theirs > 0.5))
+        beyond = _along(size, np.append(local, elbow)) > _BEYOND  # a wrist alone is no bare arm
+        bare = _like(crop, share > 0.9, (where > hand) & (looks_so < 0.5) & (theirs > 0.5) & beyond)
         is_bare = bare.sum() > _BARE * palm**2
         forearm = Forearm(_colour(crop, bare) if is_bare else None, _HALF)
         looks_so = np.maximum(looks_so, bare * is_bare)
@@ -260,13 +263,20 @@ def _soften(share: np.ndarray, palm: float, whole: np.ndarray | None = None) -> 
 
 
 def _like(crop: np.ndarray, known: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Find the pixels of `where` (h, w) whose colours are those of what is `known` (h, w) in a crop uint8 (h, w, 3)."""
+    """Find the pixels of `where` (h, w) whose colours are those of what is `known` (h, w) in a crop uint8 (h, w, 3).
+
+    None of them where their hue is another one in the mean, as that of a white sleeve is.
+    """
+    nothing = np.zeros_like(where)
     if known.sum() < _KNOWN:
-        return np.zeros_like(where)
+        return nothing
     # Light and shade differ along an arm, its hue hardly does.
     colours = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB).astype(np.float32) * np.array([0.3, 1, 1], np.float32)
     middle, spread = colours[known].mean(0), colours[known].std(0) + 2
-    return where & (np.abs((colours - middle) / spread).max(-1) < _ALIKE)
+    like = where & (np.abs((colours - middle) / spread).max(-1) < _ALIKE)
+    if not like.any() or np.linalg.norm((colours[like].mean(0) - middle)[1:]) > _HUE:
+        return nothing
+    return like
 
 
 def _scraps(left: np.ndarray, near: np.ndarray) -> np.ndarray:
