@@ -189,7 +189,7 @@ def _cut(
     hidden = bool(hand[ends[:, 1], ends[:, 0]].any())
     if hidden:
         points, local = points[:ELBOW], local[:ELBOW]  # it points at the camera, or away from it
-    share, looks_so = _matte(crop, local, palm, (theirs < _NOBODY) | (upper > 0))
+    share, looks_so = _matte(crop, local, palm, (theirs < _NOBODY) | (upper > hand))
     whole, forearm = np.ones(size, bool), None
     if not hidden:
         along = _along(size, local)
@@ -208,7 +208,7 @@ def _cut(
         looks_so = np.maximum(looks_so, bare * is_bare)
     near = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
     rim = cv2.dilate(looks_so, np.ones((2 * round(_EDGE * palm) + 1,) * 2))
-    looks_so = np.maximum(looks_so, rim * ((theirs > _NOBODY) & (theirs < 0.9)))  # an edge that nobody is sure of
+    looks_so = np.maximum(looks_so, rim * ((theirs > _NOBODY) & (theirs < 0.5)))  # an edge that nobody is sure of
     taken = _soften(looks_so, palm, whole)
     if person is not None:
         taken = np.maximum(taken, _soften(_scraps((theirs > 0.3) & (taken < 0.5), near), palm))
