@@ -246,14 +246,16 @@ def _lay_forearm(
     (y0, y1), (x0, x1) = box_about(np.array(ends), _THICK * forearm.half * layer.palm + 2, size)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
-    y, x = np.mgrid[y0:y1, x0:x1].astype(np.float32)
-    local = ((x + 1j * y) - elbow) * np.conj(wrist - elbow) / length
-    along, across = (local.real / length).astype(np.float32), local.imag.astype(np.float32)
-    half = layer.palm * forearm.half * (_THICK + (1 - _THICK) * np.clip(along, 0, 1))
-    beyond = np.maximum(np.maximum(-along, along - 1), 0) * length
-    cover = share * np.clip((half - np.hypot(across, beyond)) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
+    unit, offset = (wrist - elbow) / length, elbow - (x0 + 1j * y0)
+    x, y = (np.arange(n, dtype=np.float32) - at for n, at in ((x1 - x0, offset.real), (y1 - y0, offset.imag)))
+    along = (unit.real * x + (unit.imag * y)[:, None]).astype(np.float32) / np.float32(length)
+    across = ((unit.real * y)[:, None] - unit.imag * x).astype(np.float32)
+    inside = np.clip(along, 0, 1)
+    half = np.float32(layer.palm * forearm.half) * (_THICK + (1 - _THICK) * inside)
+    away = np.sqrt(across**2 + (np.float32(length) * (along - inside)) ** 2)
+    cover = np.float32(share) * np.clip((half - away) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
     if forearm.colour is not None:
-        shade = _SHADE + (1 - _SHADE) * np.sqrt(np.clip(1 - (across / half) ** 2, 0, 1))[..., None]
+        shade = _SHADE + (1 - _SHADE) * np.sqrt(np.maximum(1 - (across / half) ** 2, 0))[..., None]
         _cover(frame[:, y0:y1, x0:x1], ((forearm.colour + 1) * shade - 1) * cover, cover)
         return
     assert layer.shoulder is not None and layer.elbow is not None
@@ -262,7 +264,7 @@ def _lay_forearm(
         return
     unit = bone / abs(bone)
     source = (
-        layer.elbow + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * np.clip(along, 0, 1)) - 1j * _NARROW * unit * across
+        layer.elbow + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * inside) - 1j * _NARROW * unit * across
     )
     colour = cv2.remap(
         picture,
