@@ -263,9 +263,7 @@ def _lay_forearm(
     if abs(bone) < layer.palm:
         return
     unit = bone / abs(bone)
-    source = (
-        layer.elbow + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * inside) - 1j * _NARROW * unit * across
-    )
+    source = layer.elbow + bone * (_SHOWN[0] + (_SHOWN[1] - _SHOWN[0]) * inside) - 1j * _NARROW * unit * across
     colour = cv2.remap(
         picture,
         source.real.astype(np.float32),
