@@ -103,14 +103,10 @@ def test_poses_of_a_folder_lie_in_the_square(host: CyberHost, picture, tone, tmp
     (tmp_path / "poses").mkdir()
     np.save(tmp_path / "poses/0.npy", frame, allow_pickle=True)
     placed = []
-    source = pipeline.skeleton_source
-    monkeypatch.setattr(
-        pipeline, "skeleton_source", lambda *args, **named: placed.append(args[2]) or source(*args, **named)
-    )
+    monkeypatch.setattr(pipeline, "keep_hands", lambda *args: placed.append(args[2]) or (args[2], []))
     opened = host.open_picture(picture, GenerationConfig())[0]
     for square, expected in (((0.0, 1.0), 0.25), ((-0.2, 1.4), 0.15)):
         reference = dataclasses.replace(opened, square=square)
         monkeypatch.setattr(host, "open_picture", lambda *args, given=reference: (given, []))
-        monkeypatch.setattr(pipeline, "within_reach", lambda preset, reference, poses, **_: (poses, []))
         host.multimodal(picture, tone(seconds=0.2), tmp_path / "poses", retarget=False)
         assert placed[-1].hands[0, 0, 0] == pytest.approx((expected, 0.5))

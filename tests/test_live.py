@@ -146,7 +146,7 @@ def test_hands_gesture_live_whatever_the_clips(host, picture, speech, gesturing)
     whole.hear(step_power([speech[: 2 * SPEECH_RATE]]), 0)
     network = host.model.network
     reference, _ = host.open_picture(picture)
-    expected = gestures.gesturing_hands(network.preset, reference, whole.frames(0, 36), 25.0, SURE, True)
+    expected = gestures.gesturing_hands(network.preset, reference, whole.frames(0, 36), 25.0, SURE)
     np.testing.assert_allclose(ways[12], expected.hands, atol=1e-6)
     assert np.ptp(expected.hands, axis=0).max() > 0.3 / 16
 
