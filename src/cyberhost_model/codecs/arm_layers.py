@@ -201,14 +201,13 @@ def _cut(
     elif shoulder is not None:
         where = np.zeros(size, np.uint8)
         _draw_bone(where, local[0], elbow, 2 * _FOREARM[0] * palm)
-        beyond = _along(size, np.append(local, elbow)) > _BEYOND  # a wrist alone is no bare arm
-        bare = _like(crop, share > 0.9, (where > hand) & (looks_so < 0.5) & (theirs > 0.5) & beyond)
-        is_bare = bare.sum() > _BARE * palm**2
-        forearm = Forearm(_colour(crop, bare) if is_bare else None, _HALF)
-        looks_so = np.maximum(looks_so, bare * is_bare)
+        skin = _like(crop, share > 0.9, (where > hand) & (looks_so < 0.5) & (theirs > 0.5))
+        bare = skin & (_along(size, np.append(local, elbow)) > _BEYOND)  # a wrist alone is no bare arm
+        forearm = Forearm(_colour(crop, bare) if bare.sum() > _BARE * palm**2 else None, _HALF)
+        looks_so = np.maximum(looks_so, skin)
     near = draw_arm(local, palm, size, _MAYBE, _FOREARM[0])
     rim = cv2.dilate(looks_so, np.ones((2 * round(_EDGE * palm) + 1,) * 2))
-    looks_so = np.maximum(looks_so, rim * ((theirs > _NOBODY) & (theirs < 0.5)))  # an edge that nobody is sure of
+    looks_so = np.maximum(looks_so, rim * ((theirs > _NOBODY) & (theirs < 0.9)))  # an edge that nobody is sure of
     taken = _soften(looks_so, palm, whole)
     if person is not None:
         taken = np.maximum(taken, _soften(_scraps((theirs > 0.3) & (taken < 0.5), near), palm))
