@@ -147,9 +147,7 @@ def make_arm_layers(
         if cut is None:
             continue
         hole, skin = np.maximum(hole, cut[1]), np.maximum(skin, cut[2])
-        if arm[[ELBOW, SHOULDER], 2].min() > VISIBLE:
-            z = arm[:, 0] + 1j * arm[:, 1]
-            _draw_bone(bones, z[ELBOW], z[SHOULDER], _UPPER_ARM * measure_palm(z))
+        _draw_upper_arm(bones, arm, 0, cut[0].palm)
     if not hole.any():
         return None
     arms = _dressed_alike(arms)
@@ -182,9 +180,8 @@ def _cut(
     hand = draw_arm(local[:ELBOW], palm, size, _OF_HAND)
     theirs = np.ones(size, np.float32) if person is None else person[y0:y1, x0:x1]
     upper = np.zeros(size, np.uint8)
-    if arm[[ELBOW, SHOULDER], 2].min() > VISIBLE:
+    if _draw_upper_arm(upper, arm, x0 + 1j * y0, palm):
         shoulder = complex(*arm[SHOULDER, :2])
-        _draw_bone(upper, local[ELBOW], shoulder - (x0 + 1j * y0), _UPPER_ARM * palm)
     ends, elbow = _pixels(forearm_points(local))[-2:].clip(0, np.array(size[::-1]) - 1), local[ELBOW]
     hidden = bool(hand[ends[:, 1], ends[:, 0]].any())
     if hidden:
@@ -330,6 +327,15 @@ def draw_arm(points: np.ndarray, palm: float, size: tuple[int, int], reach: floa
     if len(points) > ELBOW:
         _draw_bone(out, points[0], points[ELBOW], 2 * forearm * palm)
     return out
+
+
+def _draw_upper_arm(out: np.ndarray, arm: np.ndarray, corner: complex, palm: float) -> bool:
+    """Draw the upper arm of an arm (23, 3) into a crop that begins at `corner`; False if it is not seen."""
+    if arm[[ELBOW, SHOULDER], 2].min() <= VISIBLE:
+        return False
+    elbow, shoulder = (complex(*arm[joint, :2]) - corner for joint in (ELBOW, SHOULDER))
+    _draw_bone(out, elbow, shoulder, _UPPER_ARM * palm)
+    return True
 
 
 def _draw_bone(out: np.ndarray, start: complex, end: complex, width: float) -> None:

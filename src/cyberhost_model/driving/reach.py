@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cyberhost_model.driving.sequence import FACE, HANDS, PoseSequence
-from cyberhost_model.perception.hands import ELBOWS
+from cyberhost_model.perception.hands import ELBOWS, WRISTS
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 
@@ -33,9 +33,10 @@ class Reach(NamedTuple):
 FACE_HEIGHTS = Reach(hand=(1.6, 2.4), head=(0.75, 1.1), face=(0.19, 0.33), limb=(1.2, 1.8), elbow=(0.3, 0.6))
 """In face heights: hands that are laid over the frames go as far as a face."""
 # What goes together: left hand, right hand and face, and the joints that lead there.
-_HANDS = ((HANDS[0], 7), (HANDS[1], 4))
+_HANDS = tuple(zip(HANDS, WRISTS, strict=True))
 _HEAD = [0, 14, 15, 16, 17]
 _ELBOWS, _LIMBS = list(ELBOWS), [joint for joint in range(18) if joint not in ELBOWS]
+_NO_WRISTS = [joint for joint in range(18) if joint not in WRISTS]
 _WARN_FROM = 0.25  # share of frames with something beyond reach
 
 
@@ -54,9 +55,7 @@ def limit_reach(
     away = np.where(shown[..., None], (poses.points() - rest.points()) / np.asarray(unit), np.nan)
     near = away.copy()
     beyond = _limit_head(near, away, reach)
-    wrists = [wrist for _, wrist in _HANDS]
-    others = [joint for joint in range(18) if joint not in wrists]
-    beyond |= _exceeds(near[:, others], reach.limb)
+    beyond |= _exceeds(near[:, _NO_WRISTS], reach.limb)
     for body, limit in ((_LIMBS, reach.limb), (_ELBOWS, reach.elbow)):
         near[:, body] = _compress(near[:, body], limit)
     for hand, wrist in _HANDS:

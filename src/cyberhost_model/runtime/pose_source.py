@@ -22,7 +22,7 @@ from cyberhost_model.perception.face_controls import face_control_maps
 from cyberhost_model.perception.hands import WRISTS
 from cyberhost_model.perception.keypoints import SURE, VISIBLE, Keypoints
 from cyberhost_model.perception.matte import load_matte_net, person_matte
-from cyberhost_model.runtime.prepare import Reference, to_maps
+from cyberhost_model.runtime.prepare import Reference, to_maps, to_pixels
 
 if TYPE_CHECKING:
     from cyberhost_model.driving.sequence import PoseSequence
@@ -147,8 +147,7 @@ def cut_arms(preset: Preset, reference: Reference, moved: tuple[bool, bool] = (T
     laid = moved[0] and left, moved[1] and right
     if not any(laid):
         return None
-    picture = ((reference.large[0].float().permute(1, 2, 0).cpu().numpy() + 1) * 127.5).round().clip(0, 255)
-    person = person_matte(load_matte_net(), picture.astype(np.uint8), reference.keypoints)
+    person = person_matte(load_matte_net(), to_pixels(reference.large)[0], reference.keypoints)
     return make_arm_layers(reference.large, reference.keypoints, laid, person)
 
 
