@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cyberhost_model.codecs.arm_layers import ELBOW, arm_points, make_arm_layers
+from cyberhost_model.codecs.arm_layers import ELBOW, arm_points
+from cyberhost_model.codecs.cut_arms import make_arm_layers
 from cyberhost_model.codecs.lay_arms import _keep_shape, arms_share, bend, covered, flow_around, lay_arms, take_out_arms
 from cyberhost_model.config import PRESETS, GenerationConfig
 from cyberhost_model.driving.sequence import PoseSequence
@@ -270,6 +271,43 @@ def test_a_hidden_forearm_is_drawn_bare_where_what_is_seen_of_it_is(person, bare
     x, y = (int(round(v * SIZE)) for v in ((ends[0] + ends[1]).real / 2, (ends[0] + ends[1]).imag / 2))
     red, _, blue = frame[:, y, x].tolist()
     assert (red > blue + 0.1) == bare and (blue > red + 0.1) != bare
+
+
+@pytest.mark.parametrize("step", [(0.0, -0.08), (-0.1, -0.03)])
+def test_a_cuff_goes_with_the_hand_that_hides_its_forearm(person, step):
+    """What sticks out of the sleeve is not left behind, and nothing shows through."""
+    picture, points = bent_arm(np.full((SIZE, SIZE, 3), 90, np.uint8), person, bare=False)
+    cuff = ((points.hands[0, 0] + np.float32([-0.03, 0.05])) * SIZE).astype(int)
+    red = torch.tensor([0.6, -0.8, -0.8])
+    picture[0, :, cuff[1] - 6 : cuff[1] + 6, cuff[0] - 6 : cuff[0] + 6] = red[:, None, None]
+    theirs = ((picture[0] - (90 / 127.5 - 1)).abs().amax(0) > 0.01).float().numpy()
+    layers = make_arm_layers(picture, points, (True, False), theirs)
+    assert layers.arms[0].about is not None
+    away = replace(points, hands=points.hands + np.float32(step))
+    track = arm_points(away)[None]
+    track[:, :, ELBOW:, 2] = 0
+    frame = lay_arms(
+        layers, take_out_arms(layers, picture.clone(), track), track, torch.zeros(1, 2, SIZE // 2, SIZE // 2)
+    )[0]
+
+    def is_red(image: torch.Tensor) -> np.ndarray:
+        return (image[0] > image[2] + 0.7).numpy() & (image[1] < -0.5).numpy()
+
+    before, after = (np.argwhere(is_red(image)) for image in (picture[0], frame))
+    assert len(after) > 0.5 * len(before)
+    moved = (after.mean(0) - before.mean(0))[::-1] / SIZE
+    assert moved @ step > 0.5 * np.square(step).sum()
+    assert not is_red(layers.behind[0]).any()
+
+
+@pytest.mark.parametrize("palms", [0.1, 0.2])
+def test_no_second_hand_is_seen_as_a_hand_begins_to_move(drawn, person, palms):
+    layers = make_arm_layers(drawn, person, BOTH)
+    step = np.float32([-palms * layers.arms[0].palm / SIZE, 0])
+    points = arm_points(replace(person, hands=person.hands + step))[None]
+    points[:, :, ELBOW:, 2] = 0
+    bare = take_out_arms(layers, drawn.clone(), points)
+    assert light(bare)[: int(0.6 * SIZE)].sum() == 0
 
 
 def test_a_hand_that_shows_its_back_keeps_the_pictures_shape():

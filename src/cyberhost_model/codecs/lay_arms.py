@@ -27,7 +27,7 @@ from cyberhost_model.codecs.arm_layers import (
 from cyberhost_model.codecs.redraw import DecodedMaps
 from cyberhost_model.perception.keypoints import VISIBLE
 
-_STILL = (0.03, 0.3)  # palms that a hand moves, between which it is taken out of the picture
+_STILL = (0.02, 0.08)  # palms that a hand moves, between which it is taken out of the picture
 _RIM = 0.25  # palms about that and about where arms were, over which it fades
 _ABOUT = (0.4, 0.7)  # palms about a hand's bones and about a forearm in which the latent's flow is the arm's
 _SURE = 8.0  # logits
@@ -38,7 +38,9 @@ _LIKE = (0.25, 0.5)  # palms, mean way of its points from there, over which it k
 _SOFT = 0.35  # palms: points that near share what they ask
 _GRID = 8  # pixels: between them positions are interpolated
 _SHORT = 0.4  # palms from elbow to wrist, from which on a hidden forearm is drawn
-_STAYS = 0.5  # palms that the wrist may move before it is: near its place the picture shows what there is
+_COMES = (1.0, 1.5)  # palms that the wrist moves, between which it comes
+_COMES_WHOLE = (1.5, 2.0)  # between which it is seen up to the elbow, and nothing about the hand is seen any more
+_SLEEVE = 0.4  # of the way from elbow to wrist, over which a bare one comes out of its sleeve before
 _THICK = 1.33  # its width at the elbow, of that at the wrist
 _SHADE = 0.7  # light on the edges of a bare one
 _EDGE_SOFT = 2.0  # pixels
@@ -66,7 +68,12 @@ def take_out_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray) -> Tens
 def _taken_out(layer: ArmLayer, to: np.ndarray) -> float:
     """How much an arm whose hand is at `to` (21 and more) is taken out of the picture, in 0..1."""
     moved = float(np.abs(to[:ELBOW] - layer.points[:ELBOW]).mean()) / layer.palm
-    return min(max((moved - _STILL[0]) / (_STILL[1] - _STILL[0]), 0.0), 1.0)
+    return _between(moved, _STILL)
+
+
+def _between(value: float, ends: tuple[float, float]) -> float:
+    """Tell how far `value` is on the way from one end, 0, to the other, 1."""
+    return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
 
 
 def covered(layers: ArmLayers, points: np.ndarray, size: tuple[int, int]) -> Tensor:
@@ -158,21 +165,35 @@ def lay_arms(layers: ArmLayers, frames: Tensor, points: np.ndarray, flow: Tensor
     size = frames.shape[-1], frames.shape[-2]
     for frame, arms, motion in zip(frames, points, flow.float().cpu().numpy(), strict=True):
         for arm, layer in _laid(layers, arms):
-            to = _complex(arm, size)[: len(layer.points)]
-            share = _taken_out(layer, to)
-            to[:ELBOW] = _keep_shape(layer.points[:ELBOW], to[:ELBOW], layer.palm)
-            shown = len(to) > ELBOW
-            elbow = complex(layer.points[ELBOW]) if shown else layer.elbow
-            if elbow is not None:
-                elbow = _carried(elbow, motion, size)
-            if shown:
-                to[ELBOW] = elbow
-            if layer.forearm is not None and elbow is not None:
-                if layer.forearm.colour is None:  # near its place the picture shows what there is
-                    share = min(max(abs(to[0] - layer.points[0]) / layer.palm - _STAYS, 0.0), 1.0)
-                _lay_forearm(frame, layers.behind_pixels, layer, layer.forearm, (elbow, complex(to[0])), share)
-            _lay(frame, layer, to)
+            _lay_arm(frame, layers, layer, _complex(arm, size)[: len(layer.points)], motion)
     return frames
+
+
+def _lay_arm(frame: Tensor, layers: ArmLayers, layer: ArmLayer, to: np.ndarray, motion: np.ndarray) -> None:
+    """Lay an arm over a frame (3, H', W'), its points at `to`, where they are asked to be, in pixels.
+
+    What is hidden is drawn, what sticks out about a hand goes with it, and the hand comes last. motion (2, h, w): flow.
+    """
+    size = frame.shape[-1], frame.shape[-2]
+    taken_out = _taken_out(layer, to)
+    to[:ELBOW] = _keep_shape(layer.points[:ELBOW], to[:ELBOW], layer.palm)
+    elbow = None if layer.elbow is None else _carried(layer.elbow, motion, size)
+    if len(to) > ELBOW:
+        elbow = to[ELBOW] = _carried(complex(layer.points[ELBOW]), motion, size)
+    moved = abs(to[0] - layer.points[0]) / layer.palm
+    if layer.forearm is not None and elbow is not None:
+        # A hidden one comes late: near its place the picture shows what there is.
+        share = taken_out if len(to) > ELBOW else _between(moved, _COMES)
+        whole = 1.0 if len(to) > ELBOW else _between(moved, _COMES_WHOLE)
+        ends = complex(elbow), complex(to[0])
+        _lay_forearm(frame, layers.behind_pixels, layer, layer.forearm, ends, share, whole)
+    goes = 1 - _between(moved, _COMES_WHOLE)
+    if layer.about is not None and goes:
+        stay = np.array([_carried(complex(point), motion, size) for point in layer.about.ends], complex)
+        pixels = layer.about.pixels * np.float32(goes)
+        _lay(frame, layer, pixels, np.append(to, stay), np.append(layer.points, layer.about.ends))
+    bent, rest = (np.append(points[:ELBOW], forearm_points(points)) for points in (to, layer.points))
+    _lay(frame, layer, layer.pixels, bent, rest)
 
 
 def arms_share(layers: ArmLayers, points: np.ndarray) -> np.ndarray:
@@ -200,8 +221,8 @@ def _keep_shape(at: np.ndarray, to: np.ndarray, palm: float) -> np.ndarray:
     placed = middle + turn * (at - origin)
     off = to - placed
     far = np.maximum(np.abs(off) / palm, 1e-9)
-    unlike = (float(far.mean()) - _LIKE[0]) / (_LIKE[1] - _LIKE[0])
-    free, most = np.array(_BENT) * (1 - min(max(unlike, 0.0), 0.98))
+    unlike = _between(float(far.mean()), _LIKE)
+    free, most = np.array(_BENT) * (1 - min(unlike, 0.98))
     kept = np.where(far > free, free + (most - free) * np.tanh((far - free) / (most - free)), far)
     return placed + off * kept / far
 
@@ -217,9 +238,8 @@ def _carried(point: complex, flow: np.ndarray, size: tuple[int, int]) -> complex
     return here
 
 
-def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
-    """Lay an arm over a frame (3, H', W'), its points at `to` (22,) in pixels."""
-    to, at = (np.concatenate([points[:ELBOW], forearm_points(points)]) for points in (to, layer.points))
+def _lay(frame: Tensor, layer: ArmLayer, pixels: np.ndarray, to: np.ndarray, at: np.ndarray) -> None:
+    """Lay pixels of an arm over a frame (3, H', W'): what is `at` points (n,) of the picture comes `to` others."""
     (y0, y1), (x0, x1) = box_about(to, _AROUND * layer.palm + 4, (frame.shape[-2], frame.shape[-1]))
     if x1 - x0 < 2 or y1 - y0 < 2:
         return
@@ -228,16 +248,23 @@ def _lay(frame: Tensor, layer: ArmLayer, to: np.ndarray) -> None:
     grid = columns[None] + 1j * rows[:, None]
     source = bend(grid.ravel(), to, at, _SOFT * layer.palm).reshape(grid.shape) - complex(*layer.corner)
     across, down = (cv2.resize(x.astype(np.float32), (w, h)) for x in (source.real, source.imag))
-    arm = cv2.remap(layer.pixels, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
+    arm = cv2.remap(pixels, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT)
     _cover(frame[:, y0:y1, x0:x1], arm[..., :3], np.clip(arm[..., 3:], 0, 1))
 
 
 def _lay_forearm(
-    frame: Tensor, picture: np.ndarray, layer: ArmLayer, forearm: Forearm, ends: tuple[complex, complex], share: float
+    frame: Tensor,
+    picture: np.ndarray,
+    layer: ArmLayer,
+    forearm: Forearm,
+    ends: tuple[complex, complex],
+    share: float,
+    whole: float,
 ) -> None:
     """Lay a drawn forearm over a `share` of a frame (3, H', W'), its ends at elbow and wrist.
 
-    One without a colour shows what the upper arm of the picture float32 (H', W', 3) does, as if that went on.
+    whole: in 0..1, whether a bare one is seen up to the elbow, or comes out of a sleeve. One without a colour shows
+    what the upper arm of the picture float32 (H', W', 3) does, as if that went on.
     """
     elbow, wrist = ends
     length, size = abs(wrist - elbow), (frame.shape[-2], frame.shape[-1])
@@ -255,6 +282,7 @@ def _lay_forearm(
     away = np.sqrt(across**2 + (np.float32(length) * (along - inside)) ** 2)
     cover = np.float32(share) * np.clip((half - away) / _EDGE_SOFT + 0.5, 0, 1)[..., None]
     if forearm.colour is not None:
+        cover = cover * np.clip(along / _SLEEVE + np.float32(whole), 0, 1)[..., None]
         shade = _SHADE + (1 - _SHADE) * np.sqrt(np.maximum(1 - (across / half) ** 2, 0))[..., None]
         _cover(frame[:, y0:y1, x0:x1], ((forearm.colour + 1) * shade - 1) * cover, cover)
         return

@@ -51,13 +51,21 @@ def fill_behind(
     theirs, others = (person > 0.5) & (unknown == 0), (person < 0.1) & (unknown == 0)
     if not theirs.any() or not others.any():
         return fill_hole(picture_u8, hole, avoid)
-    share = np.where(bones > 0, 1.0, _spread(theirs.astype(np.float32), (theirs | others).astype(np.float32)))
-    body = (holes > 0) & (share > 0.5)
+    body = (holes > 0) & continue_person(person, unknown > 0, bones)
     out = picture_u8
     for part, known in ((holes & ~body, others), (holes & body, theirs)):
         away = (~known).astype(np.uint8)
         out = _fill(out, part.astype(np.uint8), away, away)
     return out
+
+
+def continue_person(person: np.ndarray, unknown: np.ndarray, bones: np.ndarray) -> np.ndarray:
+    """Estimate where a person goes on behind what is `unknown`, a mask (H, W): bool (H, W).
+
+    person, bones: as in `fill_behind`.
+    """
+    theirs, others = (person > 0.5) & ~unknown, (person < 0.1) & ~unknown
+    return (bones > 0) | (_spread(theirs.astype(np.float32), (theirs | others).astype(np.float32)) > 0.5)
 
 
 def _widen(hole: np.ndarray) -> np.ndarray:

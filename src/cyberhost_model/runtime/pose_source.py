@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyberhost_model.codecs.arm_layers import ELBOW, ArmLayers, arm_points, make_arm_layers
+from cyberhost_model.codecs.arm_layers import ELBOW, ArmLayers, arm_points
+from cyberhost_model.codecs.cut_arms import make_arm_layers
 from cyberhost_model.conditions.blink import blinks_of
 from cyberhost_model.conditions.face_region import face_map
 from cyberhost_model.conditions.movement import BodyMovementMap
