@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from cyberhost_model.driving.sequence import FACE, HANDS, PoseSequence
-from cyberhost_model.perception.hands import ELBOWS, WRISTS
+from cyberhost_model.perception.hands import ELBOWS, SHOULDERS, WRISTS
 from cyberhost_model.perception.keypoints import VISIBLE, Keypoints
 
 
 class Reach(NamedTuple):
     """Up to where a point moves freely, and what it comes near and never passes, in units of `limit_reach`."""
 
+    body: tuple[float, float]
+    """Of the shoulders' middle, with which all else goes."""
     hand: tuple[float, float]
     """Of a hand's middle; its points keep their places about it, and the arm's layer its shape (`codecs.lay_arms`)."""
     head: tuple[float, float]
@@ -30,11 +32,14 @@ class Reach(NamedTuple):
     """Of an elbow."""
 
 
-FACE_HEIGHTS = Reach(hand=(1.6, 2.4), head=(0.75, 1.1), face=(0.19, 0.33), limb=(1.2, 1.8), elbow=(0.3, 0.6))
+FACE_HEIGHTS = Reach(
+    body=(0.2, 0.3), hand=(1.6, 2.4), head=(0.25, 0.36), face=(0.19, 0.33), limb=(1.2, 1.8), elbow=(0.3, 0.6)
+)
 """In face heights: hands that are laid over the frames go as far as a face."""
 # What goes together: left hand, right hand and face, and the joints that lead there.
 _HANDS = tuple(zip(HANDS, WRISTS, strict=True))
 _HEAD = [0, 14, 15, 16, 17]
+_SHOULDERS = list(SHOULDERS)
 _ELBOWS, _LIMBS = list(ELBOWS), [joint for joint in range(18) if joint not in ELBOWS]
 _NO_WRISTS = [joint for joint in range(18) if joint not in WRISTS]
 _WARN_FROM = 0.25  # share of frames with something beyond reach
@@ -53,8 +58,10 @@ def limit_reach(
     rest = PoseSequence.of([reference], poses.fps, poses.size)
     shown = (rest.scores() > VISIBLE) & (poses.scores() > VISIBLE)
     away = np.where(shown[..., None], (poses.points() - rest.points()) / np.asarray(unit), np.nan)
+    beyond = _exceeds(middle := _centre(away[:, _SHOULDERS]), reach.body)
+    away += _compress(middle, reach.body) - middle
     near = away.copy()
-    beyond = _limit_head(near, away, reach)
+    beyond |= _limit_head(near, away, reach)
     beyond |= _exceeds(near[:, _NO_WRISTS], reach.limb)
     for body, limit in ((_LIMBS, reach.limb), (_ELBOWS, reach.elbow)):
         near[:, body] = _compress(near[:, body], limit)
