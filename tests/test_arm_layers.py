@@ -273,7 +273,7 @@ def test_a_hidden_forearm_is_drawn_bare_where_what_is_seen_of_it_is(person, bare
     assert (red > blue + 0.1) == bare and (blue > red + 0.1) != bare
 
 
-@pytest.mark.parametrize("step", [(0.0, -0.08), (-0.1, -0.03)])
+@pytest.mark.parametrize("step", [(0.0, -0.06), (-0.06, -0.02)])
 def test_a_cuff_goes_with_the_hand_that_hides_its_forearm(person, step):
     """What sticks out of the sleeve is not left behind, and nothing shows through."""
     picture, points = bent_arm(np.full((SIZE, SIZE, 3), 90, np.uint8), person, bare=False)

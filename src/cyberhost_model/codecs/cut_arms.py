@@ -46,7 +46,7 @@ _HALF = 0.45  # palms, half of a forearm's width at the wrist where it is not kn
 _BARE = 0.08  # square palms of a forearm that are seen and bare, from which on all of it is
 _NOBODY = 0.05  # share of a pixel that is the person's, below which it is nothing of the arm
 _OF_HAND = 0.4  # palms about a hand's bones: what is nearer is hand, and does not fade
-_EDGE = 0.2  # palms about an arm that are taken out with it
+_EDGE = (0.08, 0.2)  # palms about an arm that are taken out with it, and about one whose forearm is hidden
 _FADE = (0.5, 0.95)  # share of the forearm from where on it fades into the arm that the latent moves
 _GOES_ALONG = 1.0  # palms about a hand and a forearm that it hides: what sticks out of the person there goes with it
 _SLEEVE = 1.6  # palms, width of the upper half of an upper arm with its sleeve
@@ -218,11 +218,12 @@ def _cut(arm: _Arm, body: np.ndarray | None) -> ArmLayer:
 
 def _taken(arm: _Arm, looks_so: np.ndarray, whole: np.ndarray, knows_person: bool) -> np.ndarray:
     """Decide what is to be taken out of the picture with an arm, float32 (h, w); of it what is `whole` looks so."""
-    rim = cv2.dilate(looks_so, np.ones((2 * round(_EDGE * arm.palm) + 1,) * 2))
+    edge = _EDGE[arm.hides_forearm] * arm.palm
+    rim = cv2.dilate(looks_so, np.ones((2 * round(edge) + 1,) * 2))
     unsure = (arm.theirs > _NOBODY) & (arm.theirs < 0.9)
-    taken = _soften(np.maximum(looks_so, rim * unsure), arm.palm, whole)
+    taken = _soften(np.maximum(looks_so, rim * unsure), edge, whole)
     if knows_person:
-        taken = np.maximum(taken, _soften(_scraps((arm.theirs > 0.3) & (taken < 0.5), _may_be(arm)), arm.palm))
+        taken = np.maximum(taken, _soften(_scraps((arm.theirs > 0.3) & (taken < 0.5), _may_be(arm)), edge))
     return taken
 
 
@@ -291,9 +292,9 @@ def _surely(theirs: np.ndarray) -> np.ndarray:
     return np.clip(2.5 * (theirs - 0.2), 0, 1)
 
 
-def _soften(share: np.ndarray, palm: float, whole: np.ndarray | None = None) -> np.ndarray:
-    """Widen a share (h, w) by a rim that fades; not beyond what is `whole`."""
-    rim = 1 + round(_EDGE * palm)
+def _soften(share: np.ndarray, edge: float, whole: np.ndarray | None = None) -> np.ndarray:
+    """Widen a share (h, w) by a rim of so many pixels, which fades; not beyond what is `whole`."""
+    rim = 1 + round(edge)
     wide = cv2.dilate(share, np.ones((2 * rim + 1,) * 2))
     return cv2.GaussianBlur(wide if whole is None else wide * whole, (0, 0), rim / 3)
 
