@@ -90,6 +90,11 @@ class _Arm:
         rows, columns = ends.imag.round().clip(0, h - 1), ends.real.round().clip(0, w - 1)
         return bool(self.on_hand[rows.astype(int), columns.astype(int)].any())
 
+    @property
+    def points(self) -> np.ndarray:
+        """The hand, and the elbow of a forearm that is seen: (21,) or (22,)."""
+        return self.hand if self.hides_forearm else np.append(self.hand, self.elbow)
+
     def measure_reach(self) -> np.ndarray:
         """Measure how many palms each pixel (h, w) is away from the hand and the forearm's bone."""
         there = self.on_hand.copy()
@@ -123,8 +128,8 @@ def make_arm_layers(
         if arm is not None:
             draw_upper_arm(bones, place, arm.palm)
             if arm.shoulder is not None:
-                half = 0.5 * (arm.shoulder + arm.elbow), arm.shoulder
-                draw_bone(sleeves, (half[0] + arm.corner, half[1] + arm.corner), _SLEEVE * arm.palm)
+                middle = 0.5 * (arm.shoulder + arm.elbow)
+                draw_bone(sleeves, (middle + arm.corner, arm.shoulder + arm.corner), _SLEEVE * arm.palm)
             np.maximum(near[arm.box], arm.measure_reach() < _GOES_ALONG, out=near[arm.box])
     body = None if person is None else continue_person(person, near > 0, np.maximum(bones, sleeves))
     layers: list[ArmLayer | None] = [None, None]
@@ -179,17 +184,14 @@ def _find(pixels: np.ndarray, arm: np.ndarray, person: np.ndarray | None) -> _Ar
 
 def _may_be(arm: _Arm) -> np.ndarray:
     """Draw what may be of an arm: uint8 (h, w)."""
-    points = arm.hand if arm.hides_forearm else np.append(arm.hand, arm.elbow)
-    return draw_arm(points, arm.palm, arm.theirs.shape, _MAYBE, _FOREARM[0])  # type: ignore[arg-type]
+    return draw_arm(arm.points, arm.palm, arm.crop.shape[:2], _MAYBE, _FOREARM[0])
 
 
 def _cut(arm: _Arm, body: np.ndarray | None) -> ArmLayer:
     """Cut an arm out. body: bool (h, w), where the person goes on behind it, if that is known."""
-    hides = arm.hides_forearm
-    points = arm.hand if hides else np.append(arm.hand, arm.elbow)
-    share, looks_so = _matte(arm, points)
+    share, looks_so = _matte(arm)
     whole, forearm, about = np.ones(share.shape, bool), None, None
-    if not hides:
+    if not arm.hides_forearm:
         along = arm.measure_along()
         forearm = _shown_forearm(arm, share, along)
         share = np.where(arm.on_hand > 0, share, np.minimum(share, _surely(arm.theirs)))
@@ -206,7 +208,7 @@ def _cut(arm: _Arm, body: np.ndarray | None) -> ArmLayer:
     return ArmLayer(
         pixels=_premultiplied(arm.crop, share),
         corner=(x, y),
-        points=points + arm.corner,
+        points=arm.points + arm.corner,
         elbow=arm.elbow + arm.corner if arm.sees_elbow else None,
         shoulder=None if arm.shoulder is None else arm.shoulder + arm.corner,
         forearm=forearm,
@@ -324,13 +326,13 @@ def _scraps(left: np.ndarray, near: np.ndarray) -> np.ndarray:
     return alone[pieces].astype(np.float32)
 
 
-def _matte(arm: _Arm, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find which pixels are an arm's with `points` (21 or 22,), and which look like it: float32 (h, w) in 0..1."""
+def _matte(arm: _Arm) -> tuple[np.ndarray, np.ndarray]:
+    """Find which pixels are an arm's, and which look like it: float32 (h, w) in 0..1."""
     h, w = arm.theirs.shape
     other = (arm.theirs < _NOBODY) | (arm.on_upper_arm > arm.on_hand)
     scale = min(1.0, _CUT_PALM / arm.palm)
     small = cv2.resize(arm.crop, (max(1, round(w * scale)), max(1, round(h * scale))), interpolation=cv2.INTER_AREA)
-    z, palm, size = points * scale, arm.palm * scale, small.shape[:2]
+    z, palm, size = arm.points * scale, arm.palm * scale, small.shape[:2]
     marks = np.full(size, cv2.GC_BGD, np.uint8)
     marks[draw_arm(z, palm, size, _MAYBE, _FOREARM[0]) > 0] = cv2.GC_PR_BGD
     marks[cv2.resize(other.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0] = cv2.GC_BGD
