@@ -175,22 +175,20 @@ def _lay_arm(frame: Tensor, layers: ArmLayers, layer: ArmLayer, to: np.ndarray, 
     What is hidden is drawn, what sticks out about a hand goes with it, and the hand comes last. motion (2, h, w): flow.
     """
     size = frame.shape[-1], frame.shape[-2]
-    taken_out = _taken_out(layer, to)
+    share = _taken_out(layer, to)
     to[:ELBOW] = _keep_shape(layer.points[:ELBOW], to[:ELBOW], layer.palm)
-    elbow = None if layer.elbow is None else _carried(layer.elbow, motion, size)
+    elbow, whole = None if layer.elbow is None else _carried(layer.elbow, motion, size), 1.0
     if len(to) > ELBOW:
         elbow = to[ELBOW] = _carried(complex(layer.points[ELBOW]), motion, size)
-    moved = abs(to[0] - layer.points[0]) / layer.palm
+    else:  # a hidden forearm comes late: near its place the picture shows what there is
+        moved = abs(to[0] - layer.points[0]) / layer.palm
+        share, whole = _between(moved, _COMES), _between(moved, _COMES_WHOLE)
     if layer.forearm is not None and elbow is not None:
-        # A hidden one comes late: near its place the picture shows what there is.
-        share = taken_out if len(to) > ELBOW else _between(moved, _COMES)
-        whole = 1.0 if len(to) > ELBOW else _between(moved, _COMES_WHOLE)
         ends = complex(elbow), complex(to[0])
         _lay_forearm(frame, layers.behind_pixels, layer, layer.forearm, ends, share, whole)
-    goes = 1 - _between(moved, _COMES_WHOLE)
-    if layer.about is not None and goes:
+    if layer.about is not None and whole < 1:
         stay = np.array([_carried(complex(point), motion, size) for point in layer.about.ends], complex)
-        pixels = layer.about.pixels * np.float32(goes)
+        pixels = layer.about.pixels * np.float32(1 - whole)
         _lay(frame, layer, pixels, np.append(to, stay), np.append(layer.points, layer.about.ends))
     bent, rest = (np.append(points[:ELBOW], forearm_points(points)) for points in (to, layer.points))
     _lay(frame, layer, layer.pixels, bent, rest)
